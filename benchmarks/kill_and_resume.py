@@ -1,0 +1,129 @@
+"""Does a run that is killed at random moments and resumed end with the same bits as one never stopped?
+
+Trains ``digits`` once without a stop. Then, a number of times, starts the same run anew in another folder,
+kills it (SIGKILL) at a random moment, start-up included, resumes it, and so on until it ends, and compares the
+final checkpoint with the first one's, byte for byte.
+
+    python benchmarks/kill_and_resume.py --rounds 20
+    python benchmarks/kill_and_resume.py --rounds 2 --kills 3 -- --images 500 --hidden 16 --epochs 2
+
+What follows ``--`` is given to ``lstm-numba train digits``. The exit status is 1 if any checkpoint differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Round(NamedTuple):
+    """One run that was killed and resumed.
+
+    Attributes
+    ----------
+    moments : list of float
+        Seconds after each start at which the program was killed.
+    unborn : int
+        Kills that came before the run folder existed, so that the run was started anew.
+    digest : str
+        SHA-256 of the final checkpoint.
+    """
+
+    moments: list[float]
+    unborn: int
+    digest: str
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 of a run's checkpoint."""
+    return hashlib.sha256((folder / "checkpoint.safetensors").read_bytes()).hexdigest()
+
+
+def command(folder: Path, settings: list[str]) -> list[str]:
+    """The command that starts the run, or goes on with it if its folder holds one."""
+    program = [sys.executable, "-m", "lstm_numba", "train", "digits"]
+    if (folder / "config.json").exists():
+        return [*program, "--resume", str(folder)]
+    if folder.exists():  # killed between making the folder and its first file
+        shutil.rmtree(folder)
+    return [*program, *settings, "--out", str(folder)]
+
+
+def train(folder: Path, settings: list[str], kill_after: float | None) -> bool:
+    """Start or resume the run; kill it after a time. Returns whether it ended by itself."""
+    process = subprocess.Popen(command(folder, settings), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        _, talk = process.communicate(timeout=kill_after)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return False
+    if process.returncode != 0:
+        raise SystemExit(f"training ended with status {process.returncode}: {talk.decode(errors='replace')[-500:]}")
+    return True
+
+
+def one_round(folder: Path, settings: list[str], chance: random.Random, kills: int, longest: float) -> Round:
+    """Kill and resume a run until it ends.
+
+    Parameters
+    ----------
+    kills : int
+        Kill at most as often, so that a round ends.
+    longest : float
+        Seconds; a kill comes at a moment drawn uniformly between 0 and this.
+    """
+    moments: list[float] = []
+    unborn = 0
+    while True:
+        moment = chance.uniform(0.0, longest) if len(moments) < kills else None
+        if train(folder, settings, moment):
+            return Round(moments, unborn, digest(folder))
+        assert moment is not None
+        moments.append(moment)
+        unborn += not (folder / "config.json").exists()
+
+
+def main() -> int:
+    """Run the experiment and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=20, help="runs to kill [20]")
+    parser.add_argument("--kills", type=int, default=1, help="kills a run, at most [1]")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments [0]")
+    parser.add_argument("settings", nargs="*", help="settings of the run, after --")
+    arguments = parser.parse_args()
+    chance = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        base = Path(temporary)
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(base / "kernels"))
+        train(base / "warm-up", [*arguments.settings, "--epochs", "1"], None)  # compiles what is not yet on disk
+        started = time.perf_counter()
+        train(base / "whole", arguments.settings, None)
+        seconds = time.perf_counter() - started
+        expected = digest(base / "whole")
+        print(f"uninterrupted: {seconds:.1f} s, checkpoint {expected[:16]}", flush=True)
+        different = 0
+        print(f"{'round':>5}  {'killed after (s)':<28} {'before the run folder':>21}  final checkpoint")
+        for number in range(1, arguments.rounds + 1):
+            folder = base / f"round-{number}"
+            result = one_round(folder, arguments.settings, chance, arguments.kills, seconds)
+            same = result.digest == expected
+            different += not same
+            moments = ", ".join(f"{moment:.2f}" for moment in result.moments) or "not killed"
+            verdict = "identical" if same else f"DIFFERENT: {result.digest[:16]}"
+            print(f"{number:>5}  {moments:<28} {result.unborn:>21}  {verdict}", flush=True)
+    print(f"{arguments.rounds - different} of {arguments.rounds} final checkpoints identical")
+    return 1 if different else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""``lstm-numba data``: which data sets there are, where they lie, and whether they are sound."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from lstm_numba.cli.options import SectionedCommand, data_dir_option, download_dir_option, json_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lstm_numba.data.download import Progress
+    from lstm_numba.data.registry import FileCheck
+
+#: Data sets with published files, as `lstm_numba.data.registry` has them.
+_PUBLISHED = ("mnist", "ptb")
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  lstm-numba data list
+  lstm-numba data fetch mnist --data-dir ~/mnist
+  lstm-numba data verify ptb
+"""
+)
+def data() -> None:
+    """List, fetch and verify data sets.
+
+    Files are looked for in --data-dir, then in the folder that LSTM_NUMBA_DATA names, then in the cache.
+    """
+
+
+@data.command(
+    "list",
+    cls=SectionedCommand,
+    epilog="""\b
+Examples:
+  lstm-numba data list
+  lstm-numba data list --data-dir ~/data --json
+""",
+)
+@data_dir_option
+@json_option
+def list_(data_dir: str | None, as_json: bool) -> None:
+    """List the data sets and say where their files were found."""
+    from lstm_numba.data import registry
+
+    found = []
+    for name, dataset in registry.DATASETS.items():
+        checks = registry.verify(name, data_dir)
+        folders = sorted({str(check.path.parent) for check in checks if check.path is not None})
+        found.append(
+            {
+                "name": name,
+                "kind": dataset.kind,
+                "description": dataset.description,
+                "state": state(name, checks),
+                "folders": folders,
+            }
+        )
+    if as_json:
+        click.echo(json.dumps({"datasets": found}))
+        return
+    for entry in found:
+        click.echo(f"{entry['name']:<8} {entry['state']:<11} {entry['description']}")
+        for folder in entry["folders"]:
+            click.echo(f"{'':<8} {'':<11} in {folder}")
+
+
+def state(name: str, checks: list[FileCheck]) -> str:
+    """In a word or two: ready, missing, incomplete, damaged, built in, your file."""
+    if not checks:
+        return "your file" if name == "text" else "built in"
+    states = {check.state for check in checks}
+    if "damaged" in states:
+        return "damaged"
+    if states == {"ok"}:
+        return "ready"
+    return "missing" if states == {"missing"} else "incomplete"
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+@data.command(
+    cls=SectionedCommand,
+    epilog="""\b
+Examples:
+  lstm-numba data fetch mnist
+  lstm-numba data fetch mnist ptb --data-dir ~/data
+""",
+)
+@click.argument("names", nargs=-1, required=True, type=click.Choice(_PUBLISHED), metavar="NAME...")
+@download_dir_option
+@json_option
+def fetch(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
+    """Download what is missing or damaged of a data set (mnist, ptb) and check it.
+
+    Several mirrors are tried; a file counts only if its content has the published SHA-256. An interrupted
+    download goes on where it stopped.
+    """
+    from lstm_numba.cli.reporting import Terminal
+    from lstm_numba.data import registry
+
+    terminal = Terminal()
+
+    def show(progress: Progress) -> None:
+        if progress.state == "download":
+            amount = f"{progress.received / 1e6:.1f} of {progress.total / 1e6:.1f} MB"
+            terminal.move(f"{progress.file}  {amount}  {progress.source}")
+        elif progress.state == "failed":
+            terminal.say(f"{progress.file}: {progress.source}: {progress.detail}")
+        else:
+            terminal.say(f"{progress.file}: {'already there' if progress.state == 'present' else 'fetched'}")
+
+    paths = [path for name in names for path in registry.fetch(name, data_dir, progress=show)]
+    terminal.clear()
+    if as_json:
+        click.echo(json.dumps({"files": [str(path) for path in paths]}))
+    else:
+        click.echo("\n".join(map(str, paths)))
+
+
+@data.command(
+    cls=SectionedCommand,
+    epilog="""\b
+Examples:
+  lstm-numba data verify mnist
+  lstm-numba data verify mnist ptb --data-dir ~/data --json
+""",
+)
+@click.argument("names", nargs=-1, required=True, type=click.Choice(_PUBLISHED), metavar="NAME...")
+@data_dir_option
+@json_option
+def verify(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
+    """Compare the files of a data set (mnist, ptb) with the published SHA-256.
+
+    The exit status is 1 if a file is missing or damaged.
+    """
+    from lstm_numba.data import registry
+
+    checks = [check for name in names for check in registry.verify(name, data_dir)]
+    if as_json:
+        click.echo(json.dumps({"files": [{**vars(check), "path": _text(check.path)} for check in checks]}))
+    else:
+        for check in checks:
+            click.echo(f"{check.file}: {check.state}, {check.detail or check.path}")
+    if any(check.state != "ok" for check in checks):
+        click.get_current_context().exit(1)

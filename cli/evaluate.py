@@ -1,0 +1,58 @@
+"""``lstm-numba evaluate``: loss and accuracy or perplexity of a run on a split."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from lstm_numba.cli.options import (
+    SectionedCommand,
+    data_dir_option,
+    device_option,
+    json_option,
+    threads_option,
+)
+
+
+@click.command(
+    cls=SectionedCommand,
+    epilog="""\b
+Examples:
+  lstm-numba evaluate runs/digits-1
+  lstm-numba evaluate runs/ptb-1 --split valid --json
+""",
+)
+@click.argument("run", type=click.Path())
+@click.option("--split", default="test", show_default=True, help="Split to evaluate: train, valid or test.")
+@data_dir_option
+@device_option
+@threads_option
+@json_option
+def evaluate(
+    run: str, split: str, data_dir: str | None, device: str, threads: int | None, as_json: bool
+) -> None:
+    """Evaluate RUN, a run folder, on a split of its data.
+
+    Classifiers: mean cross-entropy (nats an image) and accuracy. Language models: mean cross-entropy (nats a
+    token) and perplexity; for grammar the lowest reachable perplexity stands beside it.
+    """
+    from lstm_numba.cli.computer import choose_device, set_threads
+    from lstm_numba.cli.reporting import Terminal, result_line, result_object
+    from lstm_numba.training.run import Run
+
+    opened = Run.open(run)
+    choose_device(device)
+    set_threads(threads)
+    from lstm_numba.training.compilation import CompileWatch
+    from lstm_numba.training.tasks import open_task
+
+    terminal = Terminal()
+    task = open_task(opened, data_dir=data_dir)
+    with CompileWatch(terminal):
+        result = task.evaluate(split, progress=lambda done, total: terminal.on_evaluation(split, done, total))
+    terminal.clear()
+    if as_json:
+        click.echo(json.dumps(result_object(result, task.floor)))
+    else:
+        click.echo(result_line(result, task.floor))

@@ -1,0 +1,139 @@
+"""``lstm-numba info``: what a bug report needs and a newcomer wants to know about this computer."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lstm_numba.cli.options import SectionedCommand, data_dir_option, json_option
+
+_PACKAGES = ("numba", "llvmlite", "numpy", "scipy", "click", "pooch", "safetensors", "matplotlib", "pillow")
+
+
+@click.command(
+    cls=SectionedCommand,
+    epilog="""\b
+Examples:
+  lstm-numba info
+  lstm-numba info --json
+""",
+)
+@data_dir_option
+@json_option
+def info(data_dir: str | None, as_json: bool) -> None:
+    """Show versions, processor, threads, CUDA, caches, and the data found here."""
+    found: dict[str, Any] = {
+        "versions": _versions(),
+        "cpu": _cpu(),
+        "threads": _threads(),
+        "cuda": {"available": False, "why": "this version computes on the CPU only"},
+        "caches": _caches(),
+        "data": _data(data_dir),
+    }
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for heading, values in found.items():
+        click.echo(f"{heading}:")
+        width = max(map(len, values))
+        for name, value in values.items():
+            text = (
+                {True: "yes", False: "no", None: "not installed"}.get(value, value)
+                if _plain(value)
+                else value
+            )
+            text = " ".join(map(str, text)) if isinstance(text, list) else text
+            click.echo(f"  {name:<{width}}  {text}")
+
+
+def _plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
+
+
+def _versions() -> dict[str, str | None]:
+    from importlib import metadata
+
+    from lstm_numba import __version__
+
+    versions: dict[str, str | None] = {
+        "lstm_numba": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return versions
+
+
+def _cpu() -> dict[str, Any]:
+    from llvmlite import binding
+
+    from lstm_numba.cpu.target import vector_unit
+
+    unit = vector_unit()
+    try:
+        features = sorted(name for name, enabled in binding.get_host_cpu_features().items() if enabled)
+    except RuntimeError:  # LLVM cannot tell on this platform
+        features = []
+    return {
+        "name": _processor_name(),
+        "llvm name": binding.get_host_cpu_name(),
+        "cores": os.cpu_count(),
+        "vector unit": unit.name,
+        "vector bits": 8 * unit.width,
+        "features": features,
+    }
+
+
+def _processor_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.lower().startswith(("model name", "hardware")):
+                return line.split(":", 1)[1].strip()
+    except OSError:  # not Linux
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _threads() -> dict[str, Any]:
+    import numba
+
+    try:
+        # Which layer there is shows only when it starts; no public call starts it without compiling a kernel.
+        from numba.np.ufunc.parallel import _launch_threads
+
+        _launch_threads()
+        layer = numba.threading_layer()
+    except (ImportError, ValueError):
+        layer = "unknown before the first parallel kernel"
+    return {"available": int(numba.config.NUMBA_NUM_THREADS), "layer": layer}
+
+
+def _caches() -> dict[str, str]:
+    import numba
+
+    import lstm_numba
+    from lstm_numba.data import registry
+
+    kernels = numba.config.CACHE_DIR or f"__pycache__ folders of {Path(lstm_numba.__file__).parent}"
+    return {"kernels": str(kernels), "data": str(registry.roots(None)[-1])}
+
+
+def _data(data_dir: str | None) -> dict[str, str]:
+    from lstm_numba.cli.data import state
+    from lstm_numba.data import registry
+
+    found = {}
+    for name in registry.DATASETS:
+        checks = registry.verify(name, data_dir)
+        folders = sorted({str(check.path.parent) for check in checks if check.path is not None})
+        found[name] = ", ".join([state(name, checks), *folders])
+    return found

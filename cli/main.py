@@ -1,0 +1,171 @@
+"""The program `lstm-numba`: finds the command, turns every ending into one line and an exit status.
+
+Nothing heavy is imported here: a command's module is loaded when that command is called, so that
+``lstm-numba --help`` answers at once.
+
+Exit status: 0 success; 1 error; 2 wrong usage; 130 interrupted (Ctrl-C); 143 terminated (SIGTERM).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from lstm_numba import __version__
+from lstm_numba.errors import UserError
+
+#: Environment variable that brings tracebacks back.
+DEBUG_VARIABLE = "LSTM_NUMBA_DEBUG"
+
+#: Command -> (module, one line for the list of commands). The module defines a command of the same name.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("lstm_numba.cli.train", "Train a network on a data set, or go on with a run."),
+    "evaluate": ("lstm_numba.cli.evaluate", "Loss and accuracy or perplexity of a run on a split."),
+    "predict": ("lstm_numba.cli.predict", "Class and probabilities of images."),
+    "sample": ("lstm_numba.cli.sample", "Write text with a trained language model."),
+    "plot": ("lstm_numba.cli.plot", "Draw a run's learning curves and its confusion matrix or perplexity."),
+    "data": ("lstm_numba.cli.data", "List, fetch and verify data sets."),
+    "info": ("lstm_numba.cli.info", "Versions, processor, threads, CUDA, caches, data found."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported only when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the commands, in the order in which a newcomer needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of a command and return the command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; a misspelt one is a usage error that lists those there are."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            ctx.fail(f"no command {args[0]!r}; there are {', '.join(COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+EPILOG = """\b
+Examples:
+  lstm-numba train digits
+  lstm-numba evaluate runs/digits-1
+  lstm-numba train ptb --preset small --data-dir ~/ptb --out runs/small
+  lstm-numba sample runs/small --prompt "the company said"
+"""
+
+
+@click.group(
+    name="lstm-numba",
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=EPILOG,
+)
+@click.version_option(__version__, "-V", "--version", prog_name="lstm-numba")
+def cli() -> None:
+    """Train and use recurrent neural networks (LSTM, GRU, RNN) on a plain CPU.
+
+    Results go to standard output, talk to standard error; --json makes results one JSON object.
+    """
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit status; never raises.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Command line without the program's name; by default that of the process.
+    """
+    try:
+        status = cli.main(
+            args=None if arguments is None else list(arguments), prog_name="lstm-numba", standalone_mode=False
+        )
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except BaseException as error:
+        if os.environ.get(DEBUG_VARIABLE) not in (None, "", "0"):
+            import traceback
+
+            traceback.print_exc()
+        return _report(error)
+
+
+def _report(error: BaseException) -> int:
+    """Say in one line what went wrong and return the exit status."""
+    if isinstance(error, BrokenPipeError):  # the reader has gone (`... | head`): nobody to tell
+        _discard(sys.stdout)
+        return 1
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        _say("interrupted")
+        return 128 + signal.SIGINT
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx is not None else "lstm-numba"
+        _say(f"error: {_one_line(error.format_message())} (try '{path} -h')")
+        return 2
+    if isinstance(error, click.ClickException):
+        _say(f"error: {_one_line(error.format_message())}")
+        return error.exit_code
+    if isinstance(error, UserError):
+        _say(f"error: {_one_line(error)}")
+        return 1
+    if isinstance(error, MemoryError):
+        _say(f"error: out of memory: {_one_line(error) or 'make the network or the batch smaller'}")
+        return 1
+    if isinstance(error, OSError) and error.strerror:
+        _discard(sys.stdout)  # if it is standard output that failed, the interpreter must not try again
+        where = f"{error.filename}: " if error.filename is not None else ""
+        _say(f"error: {_one_line(where + error.strerror)}")
+        return 1
+    _say(f"error: {type(error).__name__}: {_one_line(error)} ({DEBUG_VARIABLE}=1 shows where)")
+    return 1
+
+
+def _one_line(text: Any) -> str:
+    return " ".join(str(text).split())
+
+
+def _say(line: str) -> None:
+    try:
+        click.echo(line, err=True)
+    except OSError:  # standard error is gone too: the exit status has to do
+        _discard(sys.stderr)
+
+
+def _discard(stream: Any) -> None:
+    """Point a broken standard stream to nowhere, so that flushing it at exit stays silent."""
+    try:
+        stream.flush()
+    except (OSError, ValueError, AttributeError):
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except (OSError, ValueError, AttributeError):
+            return
+
+
+def main() -> NoReturn:
+    """Entry point of the console script."""
+    sys.exit(run())

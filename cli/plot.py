@@ -1,0 +1,88 @@
+"""``lstm-numba plot``: pictures of a run, as PNG and SVG."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lstm_numba.cli.options import SectionedCommand, data_dir_option, json_option, threads_option
+from lstm_numba.errors import UserError
+
+if TYPE_CHECKING:
+    from lstm_numba.training.run import Run
+
+Line = dict[str, Any]
+
+
+@click.command(
+    cls=SectionedCommand,
+    epilog="""\b
+Examples:
+  lstm-numba plot runs/digits-1
+  lstm-numba plot runs/ptb-1 --out pictures
+""",
+)
+@click.argument("run", type=click.Path())
+@click.option("--out", type=click.Path(), help="Folder for the pictures.  [default: RUN/plots]")
+@data_dir_option
+@threads_option
+@json_option
+def plot(run: str, out: str | None, data_dir: str | None, threads: int | None, as_json: bool) -> None:
+    """Draw the learning curves of RUN, and its confusion matrix (images) or perplexity (text).
+
+    Each picture is written as PNG and as SVG; the paths are the result. Needs matplotlib, which comes with
+    the extra "plot": pip install 'lstm_numba[plot]'.
+    """
+    _require_matplotlib()
+    from lstm_numba.cli import figures
+    from lstm_numba.training.run import Run
+
+    opened = Run.open(Path(run))
+    lines = opened.metrics()
+    epochs = [line for line in lines if line["kind"] == "epoch"]
+    if not epochs:
+        raise UserError(f"{run}: no epoch is finished, there is nothing to draw")
+    folder = Path(out) if out is not None else opened.folder / "plots"
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = {"learning-curves": figures.learning_curves(lines)}
+    if "perplexity" in epochs[0]:
+        pictures["perplexity"] = figures.perplexity(epochs)
+    else:
+        pictures["confusion-matrix"] = _confusion(opened, data_dir, threads)
+    written = [
+        str(path) for name, picture in pictures.items() for path in figures.save(picture, folder / name)
+    ]
+    if as_json:
+        click.echo(json.dumps({"files": written}))
+    else:
+        click.echo("\n".join(written))
+
+
+def _require_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise UserError("plot needs matplotlib: pip install 'lstm_numba[plot]'") from None
+
+
+def _confusion(run: Run, data_dir: str | None, threads: int | None) -> Any:
+    """Evaluate the test images and draw which class is taken for which."""
+    from lstm_numba.cli import figures
+    from lstm_numba.cli.computer import set_threads
+    from lstm_numba.cli.reporting import Terminal
+
+    set_threads(threads)
+    from lstm_numba.training.compilation import CompileWatch
+    from lstm_numba.training.tasks import open_task
+
+    terminal = Terminal()
+    task = open_task(run, data_dir=data_dir)
+    with CompileWatch(terminal):
+        matrix = task.confusion_matrix(
+            "test", progress=lambda done, total: terminal.on_evaluation("test", done, total)
+        )
+    terminal.clear()
+    return figures.confusion_matrix(matrix, task.classes)

@@ -1,0 +1,74 @@
+"""``lstm-numba predict``: class and probabilities of images."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from lstm_numba.cli.options import NATURAL, SectionedCommand, json_option, threads_option
+
+
+@click.command(
+    cls=SectionedCommand,
+    epilog="""\b
+Examples:
+  lstm-numba predict runs/mnist-1 seven.png
+  lstm-numba predict runs/mnist-1 t10k-images-idx3-ubyte.gz:0 t10k-images-idx3-ubyte.gz:1 --json
+""",
+)
+@click.argument("run", type=click.Path())
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "--index",
+    type=NATURAL,
+    multiple=True,
+    help="Image of an IDX file, counted from 0; may be repeated. FILE:INDEX says the same.",
+)
+@click.option(
+    "--invert/--no-invert",
+    default=None,
+    help="Swap black and white.  [default: if the border is light: digits are light on dark]",
+)
+@threads_option
+@json_option
+def predict(
+    run: str,
+    images: tuple[str, ...],
+    index: tuple[int, ...],
+    invert: bool | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Say which class each IMAGE is, with probabilities, by the classifier of RUN.
+
+    An IMAGE is a PNG (or another picture that Pillow reads), made grey and 28 x 28 where it is not, or an
+    image of an IDX file as MNIST has them, plain or gzipped: FILE:INDEX, or FILE with --index.
+    """
+    from lstm_numba.cli.computer import set_threads
+    from lstm_numba.cli.pictures import read_images
+    from lstm_numba.cli.reporting import Terminal
+    from lstm_numba.cli.runs import open_run
+
+    opened = open_run(run, "classification", "predict")
+    named = [item for image in images for item in read_images(image, index, invert)]
+    set_threads(threads)
+    import numpy as np
+
+    from lstm_numba.training.compilation import CompileWatch
+    from lstm_numba.training.tasks import open_task
+
+    task = open_task(opened, load_data=False)
+    with CompileWatch(Terminal()):
+        probabilities = task.probabilities(np.stack([pixels for _, pixels in named]))
+    results = [
+        {"image": name, "class": int(row.argmax()), "probabilities": [float(p) for p in row]}
+        for (name, _), row in zip(named, probabilities, strict=True)
+    ]
+    if as_json:
+        click.echo(json.dumps({"predictions": results}))
+        return
+    for (name, _), row in zip(named, probabilities, strict=True):
+        order = sorted(range(len(row)), key=lambda k: -row[k])
+        shown = "  ".join(f"{task.classes[k]} {100 * row[k]:.2f} %" for k in order[:3])
+        click.echo(f"{name}: {task.classes[order[0]]}  ({shown})")

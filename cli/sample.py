@@ -1,0 +1,97 @@
+"""``lstm-numba sample``: text from a trained language model."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from lstm_numba.cli.options import (
+    NATURAL,
+    POSITIVE,
+    Real,
+    SectionedCommand,
+    SectionedOption,
+    json_option,
+    threads_option,
+)
+
+
+@click.command(
+    cls=SectionedCommand,
+    epilog="""\b
+Examples:
+  lstm-numba sample runs/ptb-1 --prompt "the company said" --length 50
+  lstm-numba sample runs/text-1 --temperature 0.7 --top-k 20 --seed 1
+""",
+)
+@click.argument("run", type=click.Path())
+@click.option(
+    "--prompt", default="", help="Text to go on from.  [default: none]", cls=SectionedOption, section="Text"
+)
+@click.option(
+    "--length",
+    type=POSITIVE,
+    default=200,
+    show_default=True,
+    help="Tokens to draw: words or characters, as the run's data.",
+    cls=SectionedOption,
+    section="Text",
+)
+@click.option(
+    "--temperature",
+    type=Real(0),
+    default=1.0,
+    show_default=True,
+    help="Below 1 the likely becomes likelier; 0 always takes the likeliest.",
+    cls=SectionedOption,
+    section="Text",
+)
+@click.option(
+    "--top-k",
+    type=POSITIVE,
+    help="Draw from the K likeliest tokens only.  [default: from all]",
+    metavar="K",
+    cls=SectionedOption,
+    section="Text",
+)
+@click.option(
+    "--seed",
+    type=NATURAL,
+    help="Seed of the draws: same seed, same text.  [default: another text each time]",
+    cls=SectionedOption,
+    section="Text",
+)
+@threads_option
+@json_option
+def sample(
+    run: str,
+    prompt: str,
+    length: int,
+    temperature: float,
+    top_k: int | None,
+    seed: int | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Write text with the language model of RUN, a run folder of ptb, text or grammar."""
+    from lstm_numba.cli.computer import set_threads
+    from lstm_numba.cli.reporting import Terminal
+    from lstm_numba.cli.runs import open_run
+
+    opened = open_run(run, "language-model", "sample")
+    set_threads(threads)
+    from lstm_numba.training.compilation import CompileWatch
+    from lstm_numba.training.tasks import open_task
+
+    task = open_task(opened, load_data=False)
+    terminal = Terminal()
+    with CompileWatch(terminal):
+        pieces = task.sample(prompt, length, temperature=temperature, top_k=top_k, seed=seed)
+        if as_json:
+            click.echo(json.dumps({"prompt": prompt, "text": "".join(pieces), "seed": seed}))
+            return
+        click.echo(prompt, nl=False)
+        for piece in pieces:
+            click.echo(piece, nl=False)
+        click.echo()

@@ -1,0 +1,194 @@
+"""Starts or resumes a training for ``lstm-numba train`` and prints its result."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+from click.core import ParameterSource
+
+from lstm_numba.cli.computer import choose_device, set_threads
+from lstm_numba.cli.reporting import Terminal, result_line, result_object, short_path
+from lstm_numba.errors import UserError
+from lstm_numba.training.config import ConfigError, default_config, make_config
+from lstm_numba.training.run import Run
+
+if TYPE_CHECKING:
+    from lstm_numba.training.trainer import Outcome
+
+#: Options that say where the data come from: option -> entry of the config's ``data``.
+_DATA = {
+    "data_dir": "data_dir",
+    "view": "view",
+    "images": "count",
+    "file": "file",
+    "level": "level",
+    "tokens": "tokens",
+}
+#: Options that become entries of the config's ``schedule_options``: schedule -> option -> entry.
+_SCHEDULE: dict[str, dict[str, str]] = {
+    "constant": {},
+    "ptb": {"hold": "hold", "decay": "decay"},
+    "cosine": {"warmup": "warmup"},
+    "plateau": {"decay": "factor", "patience": "patience"},
+}
+_ALL_SCHEDULE = {option for options in _SCHEDULE.values() for option in options}
+#: What may stand beside --resume.
+_WITH_RESUME = {"resume", "epochs", "threads", "data_dir", "as_json", "file"}
+_NO_SETTINGS = {"resume", "out", "as_json", "device", "threads", "preset", *_DATA, *_ALL_SCHEDULE}
+
+
+def train_command(dataset: str, values: dict[str, Any]) -> None:
+    """Train on `dataset` as the command line says.
+
+    Parameters
+    ----------
+    dataset : str
+        Name of the data set.
+    values : dict
+        All options of the command by name.
+    """
+    context = click.get_current_context()
+    given = {
+        name: value
+        for name, value in values.items()
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT and value is not None
+    }
+    terminal = Terminal()
+    run = _reopen(dataset, given) if "resume" in given else None
+    if run is not None:
+        folder, config = run.folder, run.config
+        _threads_of(config, given)
+    else:
+        folder = _new_folder(dataset, given.get("out"))
+        config = _configure(dataset, values, given)
+    from lstm_numba.training.tasks import build_task
+    from lstm_numba.training.trainer import Interrupted, Trainer
+
+    task = build_task(config, data_dir=given.get("data_dir"))
+    if run is None:  # only now: data that cannot be read must not leave an empty run behind
+        run = Run.create(folder, config)
+    name = short_path(folder)
+    terminal.say(f"{_describe(config)}; run folder {name}")
+    try:
+        outcome = Trainer(task, run, reporter=terminal).train()
+    except Interrupted as stop:
+        terminal.say(f"{stop}; go on with: lstm-numba train {dataset} --resume {name}")
+        context.exit(stop.exit_status)
+    finally:
+        terminal.clear()
+    _print_result(outcome, task.floor, config, name, values["as_json"])
+
+
+def _describe(config: dict[str, Any]) -> str:
+    both = " bidirectional" if config["bidirectional"] else ""
+    size = f"{config['layers']} x {config['hidden']} units"
+    return (
+        f"{config['dataset']}:{both} {config['cell']}, {size}, {config['dtype']}, {config['threads']} threads"
+    )
+
+
+# -- a new run ---------------------------------------------------------------------------------------
+
+
+def _new_folder(dataset: str, out: str | None) -> Path:
+    """The folder for a new run: the one named, which must hold nothing yet, or the first free number."""
+    if out is None:
+        number = 1
+        while (Path("runs") / f"{dataset}-{number}").exists():
+            number += 1
+        return Path("runs") / f"{dataset}-{number}"
+    folder = Path(out)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {out}: is a file, expected a folder that does not exist yet")
+    if (folder / "config.json").exists():
+        raise UserError(
+            f"--out {out}: holds a run already; go on with it by --resume, or name another folder"
+        )
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"--out {out}: the folder is not empty")
+    return folder
+
+
+def _configure(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Make the run's config of what the user gave and the data set's defaults."""
+    if dataset == "text" and values["file"] is None:
+        raise click.UsageError("Missing argument 'FILE': the text to train on")
+    preset = given.get("preset")
+    settings = {name: value for name, value in given.items() if name not in _NO_SETTINGS}
+    schedule = given.get("schedule") or default_config(dataset, preset)["schedule"]
+    for name in sorted(_ALL_SCHEDULE & given.keys()):
+        if name not in _SCHEDULE[schedule]:
+            _refuse(name, f"has no meaning for --schedule {schedule}")
+    own = {entry: given[name] for name, entry in _SCHEDULE[schedule].items() if name in given}
+    if own:
+        settings["schedule_options"] = own
+    settings["device"] = choose_device(values["device"])
+    settings["threads"] = set_threads(values["threads"])
+    data = {entry: given[name] for name, entry in _DATA.items() if name in given}
+    try:
+        return make_config(dataset, settings, data=data, preset=preset)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _refuse(option: str, why: str) -> NoReturn:
+    flag = "--json" if option == "as_json" else f"--{option.replace('_', '-')}"
+    raise click.UsageError(f"{flag} {why}")
+
+
+# -- a run that goes on ------------------------------------------------------------------------------
+
+
+def _reopen(dataset: str, given: dict[str, Any]) -> Run:
+    """Open the run of ``--resume`` and check that nothing else on the command line contradicts it."""
+    for name in given:
+        if name not in _WITH_RESUME:
+            _refuse(name, "cannot stand beside --resume: a run goes on with its own settings")
+    folder = Path(given["resume"])
+    run = Run.open(folder)
+    if run.config["dataset"] != dataset:
+        trained = run.config["dataset"]
+        raise click.UsageError(
+            f"{folder} is a run of {trained}: lstm-numba train {trained} --resume {folder}"
+        )
+    if "file" in given and Path(given["file"]).resolve() != Path(run.config["data"]["file"]).resolve():
+        raise click.UsageError(
+            f"{folder} was trained on {run.config['data']['file']}, not on {given['file']}"
+        )
+    return run
+
+
+def _threads_of(config: dict[str, Any], given: dict[str, Any]) -> None:
+    """Compute with the run's own number of threads, on which the last bits depend, or with the one given."""
+    wanted = given.get("threads", config["threads"])
+    try:
+        set_threads(wanted)
+    except click.BadParameter as error:
+        if "threads" in given:
+            raise
+        raise UserError(f"the run used {wanted} threads, {error.message}; give --threads") from None
+
+
+# -- the result --------------------------------------------------------------------------------------
+
+
+def _print_result(
+    outcome: Outcome, floor: float | None, config: dict[str, Any], folder: str, as_json: bool
+) -> None:
+    test = outcome.evaluations["test"]
+    if not as_json:
+        click.echo(f"{result_line(test, floor)}  ({outcome.epochs} epochs, {folder})")
+        return
+    result = {
+        "run": folder,
+        "dataset": config["dataset"],
+        "epochs": outcome.epochs,
+        "step": outcome.step,
+        **result_object(test, floor),
+        "evaluations": {split: evaluation.as_dict() for split, evaluation in outcome.evaluations.items()},
+        "checkpoint": short_path(outcome.checkpoint),
+    }
+    click.echo(json.dumps(result))

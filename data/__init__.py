@@ -1,0 +1,1 @@
+"""Data sets: loaders, generators, downloads with checksums, batching."""

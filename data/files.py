@@ -1,0 +1,174 @@
+"""Reading files that may be anything: bounded in memory, and every fault told in one line."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Callable
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from lstm_numba.errors import DataError
+
+#: Largest content that is read from a file, in bytes. EMNIST's largest file has half of it.
+LARGEST_CONTENT = 1 << 30
+
+_CHUNK = 1 << 20
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def one_line(text: object, limit: int = 200) -> str:
+    """Return `text` as one printable line of at most `limit` characters."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def fault(path: str | os.PathLike[str], what: str) -> DataError:
+    """Return the error that names `path` and says what is wrong with it, in one line."""
+    return DataError(f"{one_line(os.fspath(path), 400)}: {one_line(what, 1000)}")
+
+
+def reason(error: OSError) -> str:
+    """Return what the system says of a failed file operation."""
+    return error.strerror or one_line(error) or type(error).__name__
+
+
+class ContentReader:
+    """A file's content in order, decompressed if the file is gzipped, each fault a `DataError`.
+
+    Memory grows with what is really there, never with what a header promises, and stops at the limit that
+    the caller names.
+
+    Parameters
+    ----------
+    path : path
+        Regular file. Whether it is gzipped is read from its first bytes, not from its name.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._decompressor: Any = None
+        self._pending = b""
+        try:
+            if not self.path.exists():
+                raise fault(self.path, "no such file")
+            if not self.path.is_file():
+                raise fault(self.path, "is a folder" if self.path.is_dir() else "not a regular file")
+            self._file: BufferedReader = self.path.open("rb")
+            self.compressed_size = os.fstat(self._file.fileno()).st_size
+            self.gzipped = self._file.peek(2)[:2] == _GZIP_MAGIC
+        except OSError as error:
+            raise fault(self.path, f"cannot be read: {reason(error)}") from None
+        except ValueError as error:  # a NUL byte in the name
+            raise fault(self.path, f"not a file name: {error}") from None
+        if self.compressed_size == 0:
+            self._file.close()
+            raise fault(self.path, "the file is empty")
+        if self.gzipped:
+            self._decompressor = zlib.decompressobj(wbits=31)
+
+    def __enter__(self) -> ContentReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, size: int) -> bytearray:
+        """Return the next `size` bytes of content, fewer at its end."""
+        out = bytearray()
+        while len(out) < size:
+            part = self._next(min(size - len(out), _CHUNK))
+            if not part:
+                break
+            out += part
+        return out
+
+    def _next(self, size: int) -> bytes:
+        try:
+            return self._inflate(size) if self.gzipped else self._file.read(size)
+        except OSError as error:
+            raise fault(self.path, f"cannot be read: {reason(error)}") from None
+        except zlib.error as error:
+            raise fault(self.path, f"damaged gzip file: {error}") from None
+
+    def _inflate(self, size: int) -> bytes:
+        # zlib's own object instead of GzipFile: `max_length` bounds what one step may inflate.
+        while True:
+            data = self._pending or self._file.read(_CHUNK)
+            if self._decompressor.eof:
+                data = data.lstrip(b"\0")  # tar and some mirrors pad with zeros
+                if not data:
+                    self._pending = b""
+                    if not self._file.peek(1):
+                        return b""
+                    continue
+                if not data.startswith(_GZIP_MAGIC[: len(data)]):
+                    raise fault(self.path, "damaged gzip file: something follows its end")
+                self._decompressor = zlib.decompressobj(wbits=31)
+            elif not data:
+                raise fault(self.path, "truncated gzip file: it ends before its content does")
+            out: bytes = self._decompressor.decompress(data, size)
+            self._pending = self._decompressor.unused_data or self._decompressor.unconsumed_tail
+            if out:
+                return out
+
+
+def read_content(path: str | os.PathLike[str], limit: int = LARGEST_CONTENT) -> bytes:
+    """Return a file's whole content, decompressed if it is gzipped.
+
+    Parameters
+    ----------
+    path : path
+        Regular file.
+    limit : int
+        Bytes that the content may have at most.
+
+    Raises
+    ------
+    DataError
+        Missing, unreadable, empty, damaged or longer than `limit`.
+    """
+    with ContentReader(path) as reader:
+        content = reader.read(limit + 1)
+    if len(content) > limit:
+        raise fault(path, f"the content is longer than {limit} bytes")
+    if not content:
+        raise fault(path, "the content is empty")
+    return bytes(content)
+
+
+def sha256(content: bytes | bytearray | memoryview) -> str:
+    """Return the SHA-256 of `content` as 64 hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file so that it is either there as a whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The file; its folder is made if need be.
+    write : callable
+        Gets the open temporary file.
+
+    Raises
+    ------
+    DataError
+        The system refuses.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise fault(path, f"cannot be written: {reason(error)}") from None

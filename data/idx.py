@@ -1,0 +1,121 @@
+"""The IDX format of MNIST's files: a magic number, big-endian sizes, then plain bytes.
+
+The magic number is two zero bytes, the type of the items (8: unsigned byte) and the number of dimensions;
+after it comes one 32-bit size a dimension. Description: LeCun, Cortes and Burges, "The MNIST database of
+handwritten digits".
+"""
+
+from __future__ import annotations
+
+import os
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_numba.data.files import LARGEST_CONTENT, ContentReader, fault, write_atomically
+
+_TYPES = {0x08: "unsigned bytes", 0x09: "signed bytes", 0x0B: "16-bit", 0x0C: "32-bit", 0x0D: "float32", 0x0E: "float64"}
+
+
+def read_idx(path: str | os.PathLike[str], dimensions: int | None = None) -> npt.NDArray[np.uint8]:
+    """Read an IDX file of unsigned bytes, plain or gzipped.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    dimensions : int, optional
+        How many dimensions it must have: 1 for labels, 3 for images.
+
+    Returns
+    -------
+    ndarray, uint8
+        Of the shape that the header names.
+
+    Raises
+    ------
+    DataError
+        The file is missing, empty, damaged, no IDX file, of another type or number of dimensions, or holds
+        more or fewer bytes than its header says. Nothing is allocated on the header's word alone.
+    """
+    with ContentReader(path) as reader:
+        shape = _read_header(reader, dimensions)
+        declared = prod(shape)
+        text = " x ".join(map(str, shape))
+        if declared > LARGEST_CONTENT:
+            raise fault(path, f"the header declares {text} = {declared} bytes; at most {LARGEST_CONTENT} are read")
+        if not reader.gzipped:
+            present = reader.compressed_size - (4 + 4 * len(shape))
+            if present != declared:
+                raise _wrong_count(path, text, declared, f"{present}")
+        content = reader.read(declared + 1)
+    if len(content) < declared:
+        raise _wrong_count(path, text, declared, f"{len(content)}")
+    if len(content) > declared:
+        raise _wrong_count(path, text, declared, "more")
+    return np.frombuffer(content, dtype=np.uint8).reshape(shape)
+
+
+def _wrong_count(path: str | os.PathLike[str], text: str, declared: int, present: str) -> Exception:
+    kind = "truncated: " if present != "more" and int(present) < declared else ""
+    return fault(path, f"{kind}the header declares {text} = {declared} bytes, the file holds {present}")
+
+
+def _read_header(reader: ContentReader, dimensions: int | None) -> tuple[int, ...]:
+    magic = reader.read(4)
+    if len(magic) < 4:
+        raise fault(reader.path, f"truncated: {len(magic)} bytes are no IDX header")
+    if magic[0] or magic[1] or magic[2] not in _TYPES:
+        raise fault(reader.path, f"no IDX file: wrong magic number 0x{magic.hex()}")
+    if magic[2] != 0x08:
+        raise fault(reader.path, f"IDX file of {_TYPES[magic[2]]} numbers: expected unsigned bytes (type 0x08)")
+    count = magic[3]
+    if dimensions is not None and count != dimensions:
+        kinds = {1: " (labels)", 3: " (images)"}
+        raise fault(
+            reader.path,
+            f"wrong magic number 0x{magic.hex()}: IDX file of {count} dimensions{kinds.get(count, '')}, "
+            f"expected {dimensions}{kinds.get(dimensions, '')}",
+        )
+    if not 1 <= count <= 8:
+        raise fault(reader.path, f"no IDX file: {count} dimensions")
+    sizes = reader.read(4 * count)
+    if len(sizes) < 4 * count:
+        raise fault(reader.path, f"truncated: the header ends after {4 + len(sizes)} of {4 + 4 * count} bytes")
+    shape = tuple(int(size) for size in np.frombuffer(sizes, dtype=">u4"))
+    if 0 in shape:
+        raise fault(reader.path, f"holds nothing: the header declares {' x '.join(map(str, shape))}")
+    return shape
+
+
+def write_idx(path: str | os.PathLike[str], array: npt.NDArray[np.uint8]) -> None:
+    """Write an array of unsigned bytes as an IDX file, gzipped if the name ends in ``.gz``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        `array` is not of uint8 or has not 1 to 8 dimensions.
+    DataError
+        The file cannot be written.
+    """
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
+        raise TypeError(f"array: expected an array of uint8, got {getattr(array, 'dtype', type(array).__name__)}")
+    if not 1 <= array.ndim <= 8:
+        raise ValueError(f"array: expected 1 to 8 dimensions, got {array.ndim}")
+    header = bytes([0, 0, 0x08, array.ndim]) + np.array(array.shape, dtype=">u4").tobytes()
+    target = Path(path)
+
+    def write(file: BinaryIO) -> None:
+        if target.suffix == ".gz":
+            import gzip
+
+            # Neither time nor name in the header: equal arrays give equal files.
+            with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
+                packed.write(header + array.tobytes())
+        else:
+            file.write(header + array.tobytes())
+
+    write_atomically(target, write)

@@ -1,0 +1,125 @@
+"""Images and their views as sequences for a recurrent network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_numba.data._streams import checked_seed, permutation
+
+#: Pixels along each side of an image.
+SIDE = 28
+
+#: Mean and standard deviation of all training pixels, scaled to 0..1. MNIST: of its 60000 training images;
+#: digits: of the 20000 training images of seed 0.
+NORMALISATION: dict[str, tuple[float, float]] = {
+    "mnist": (0.13066, 0.30811),
+    "digits": (0.12692, 0.26723),
+}
+
+#: How an image becomes a sequence: 28 steps of 28 pixels, 784 steps of one, the same 784 in a fixed random order.
+VIEWS = ("rows", "pixels", "permuted")
+
+#: Seed of the order of the view "permuted". Results of two orders cannot be compared, so all runs share this
+#: one unless told otherwise.
+PERMUTATION_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A labelled set of grey images.
+
+    Attributes
+    ----------
+    name : str
+        Data set: "mnist" or "digits".
+    split : str
+        "train" or "test".
+    images : ndarray, uint8, shape (N, 28, 28)
+        0 is background, 255 full ink.
+    labels : ndarray, uint8, shape (N,)
+        Classes 0 to 9.
+    """
+
+    name: str
+    split: str
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: npt.NDArray[np.integer[Any]] | slice) -> Images:
+        """Return the images at `indices`, under the same name and split."""
+        return Images(self.name, self.split, self.images[indices], self.labels[indices])
+
+
+def pixel_permutation(seed: int = PERMUTATION_SEED) -> npt.NDArray[np.int64]:
+    """Return the order in which the view "permuted" reads the 784 pixels (row by row numbering)."""
+    return permutation(SIDE * SIDE, "pixels", checked_seed(seed, "permutation_seed"))
+
+
+def image_sequences(
+    images: Images | npt.NDArray[np.uint8],
+    view: str = "rows",
+    dtype: npt.DTypeLike = np.float32,
+    permutation_seed: int = PERMUTATION_SEED,
+    dataset: str | None = None,
+) -> npt.NDArray[Any]:
+    """Turn images into normalised sequences, time first.
+
+    Parameters
+    ----------
+    images : Images or ndarray, uint8, shape (N, 28, 28)
+        What to turn.
+    view : {"rows", "pixels", "permuted"}
+        28 steps of 28 features, 784 steps of one, or 784 steps of one in a fixed random order (Le, Jaitly
+        and Hinton 2015).
+    dtype : dtype
+        float32 or float64.
+    permutation_seed : int
+        Which order, for the view "permuted".
+    dataset : {"mnist", "digits"}, optional
+        Whose mean and standard deviation to use; by default the name of `images`, or "mnist" for an array.
+
+    Returns
+    -------
+    ndarray, shape (T, N, I)
+        ``(pixel / 255 - mean) / standard deviation``, contiguous.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument that is none of the above.
+    """
+    if isinstance(images, Images):
+        dataset = images.name if dataset is None else dataset
+        images = images.images
+    dataset = "mnist" if dataset is None else dataset
+    if dataset not in NORMALISATION:
+        raise ValueError(f"dataset: expected one of {', '.join(NORMALISATION)}, got {dataset!r}")
+    if view not in VIEWS:
+        raise ValueError(f"view: expected one of {', '.join(VIEWS)}, got {view!r}")
+    if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f"dtype: expected float32 or float64, got {np.dtype(dtype)}")
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        got = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
+        raise TypeError(f"images: expected an array of uint8, got {got}")
+    if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
+        raise ValueError(f"images: expected shape (N, {SIDE}, {SIDE}), got {images.shape}")
+
+    if view == "rows":
+        steps = images.transpose(1, 0, 2)
+    else:
+        steps = images.reshape(len(images), SIDE * SIDE).T[:, :, None]
+        if view == "permuted":
+            steps = steps[pixel_permutation(permutation_seed)]
+    mean, deviation = NORMALISATION[dataset]
+    out: npt.NDArray[Any] = np.empty(steps.shape, dtype)
+    np.copyto(out, steps)
+    out -= 255.0 * mean
+    out *= 1.0 / (255.0 * deviation)
+    return out

@@ -1,0 +1,59 @@
+"""MNIST, from the folder that a user names, the cache, or the network."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_numba.data import registry
+from lstm_numba.data.download import ProgressCallback
+from lstm_numba.data.images import Images
+
+_PREFIXES = {"train": "train", "test": "t10k"}
+
+
+def load(
+    split: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    progress: ProgressCallback | None = None,
+) -> Images:
+    """Load a split of MNIST.
+
+    The files are looked for in `data_dir`, in the folder that the environment variable ``LSTM_NUMBA_DATA``
+    names and in the user's cache, in each directly, in ``mnist`` and in ``MNIST/raw``; gzipped or not. What
+    is nowhere is downloaded, to the first of these folders. The content is compared with the published SHA-256.
+
+    Parameters
+    ----------
+    split : {"train", "test"}
+        60000 or 10000 images.
+    data_dir : path, optional
+        Folder to look in first.
+    progress : callable, optional
+        Gets a `lstm_numba.data.download.Progress` as a download goes on.
+
+    Returns
+    -------
+    Images
+        Pixels (N, 28, 28) uint8, 0 is background; labels (N,) uint8.
+
+    Raises
+    ------
+    ValueError
+        Unknown split.
+    DataError
+        A file is damaged or another one, or missing and not to be downloaded.
+    """
+    if split not in _PREFIXES:
+        raise ValueError(f"split: expected 'train' or 'test', got {split!r}")
+    arrays: list[npt.NDArray[np.uint8]] = []
+    for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
+        name = f"{_PREFIXES[split]}-{kind}.gz"
+        shape = next(file.shape for file in registry.dataset("mnist").files if file.name == name)
+        content = registry.content("mnist", name, data_dir, progress=progress)
+        # The checksum has vouched for the header.
+        arrays.append(np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape))
+    return Images("mnist", split, arrays[0], arrays[1])

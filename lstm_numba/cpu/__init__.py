@@ -1,0 +1,1 @@
+"""The CPU engine: packed weights, register-tiled products and the loops over time and batch."""

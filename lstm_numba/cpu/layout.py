@@ -1,0 +1,104 @@
+"""The arrays of one sequence through one layer, and how kernels address them.
+
+``slots`` is (time, batch, slot, padded unit), ``h`` is (time + 1, batch, unit), ``memory`` (the other
+states) is (state, depth, batch, unit), ``message`` is (time, batch, unit); all flat, so that every kernel
+sees one array type. The history of a state has one entry more than there are steps. A reversed sequence
+fills it from the end, so the output is ``history[1:]``, in reverse ``history[:-1]``. Rows whose sequence
+has ended, or in reverse has not begun, carry their state along unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from numba import njit
+
+from lstm_numba.cpu.dispatch import load_memory, load_vector
+from lstm_numba.cpu.options import SERIAL
+from lstm_numba.cpu.simd import store_vectors
+
+#: As a number of valid lanes: all of them.
+FULL = 1 << 30
+
+
+class Sizes(NamedTuple):
+    """Sizes of one sequence and layer, and strides between the steps of its arrays."""
+
+    steps: int
+    batch: int
+    inputs: int
+    hidden: int
+    padded: int
+    lanes: int
+    reverse: bool
+    project: bool  # multiply with the input weights within the step; else the slots already hold W x
+    origin: int  # time of the first entry of `slots` and `message`
+    slot_step: int  # numbers from one time of `slots` to the next; 0 where only one is kept
+    message_step: int
+    memory_step: int
+    memory_state: int  # numbers from one state of `memory` to the next
+
+
+class Weights(NamedTuple):
+    """Packed weights; see `lstm_numba.cpu.packing`. One that a kernel does not use is empty."""
+
+    input: Any
+    first: Any
+    second: Any
+    bias: Any
+    peephole: Any
+
+
+class Arrays(NamedTuple):
+    """What a sequence leaves behind."""
+
+    slots: Any
+    h: Any
+    memory: Any
+    message: Any
+    lengths: Any
+
+
+class Gradients(NamedTuple):
+    """What the way back works on: state gradients, rows padded to whole tiles, and sums for the biases."""
+
+    dh: Any
+    dmemory: Any
+    dmessage: Any
+    sums: Any  # (part, slots + peepholes, padded)
+    dy: Any
+    dy_row: int
+    row: int  # numbers from one row of dh to the next
+    state: int  # numbers from one state of dmemory to the next
+
+
+@njit(**SERIAL)
+def neighbours(sizes, t):
+    """History entries before and after the step at time t."""
+    if sizes.reverse:
+        return t + 1, t
+    return t, t + 1
+
+
+@njit(**SERIAL)
+def split(count, parts, part):
+    """First and one past the last of `count` things in `part` of `parts` nearly equal parts."""
+    return part * count // parts, (part + 1) * count // parts
+
+
+@njit(**SERIAL)
+def load_states(cell, arrays, sizes, entry, row, unit):
+    """One vector of every state, as a tuple."""
+    valid = sizes.hidden - unit
+    h = load_vector(cell, arrays.h, (entry * sizes.batch + row) * sizes.hidden + unit, 0, valid)
+    at = entry * sizes.memory_step + row * sizes.hidden + unit
+    return h + load_memory(cell, arrays.memory, at, sizes.memory_state, valid)
+
+
+@njit(**SERIAL)
+def store_states(arrays, sizes, entry, row, unit, states):
+    """The inverse of `load_states`."""
+    valid = sizes.hidden - unit
+    store_vectors(arrays.h, (entry * sizes.batch + row) * sizes.hidden + unit, 0, states[:1], valid)
+    at = entry * sizes.memory_step + row * sizes.hidden + unit
+    store_vectors(arrays.memory, at, sizes.memory_state, states[1:], valid)

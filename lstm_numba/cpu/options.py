@@ -1,0 +1,30 @@
+"""The one place that spells Numba's compile options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Without "nnan" and "ninf": a NaN or an infinity must stay visible, so that divergence is noticed.
+FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
+
+#: Options of a kernel that runs on the calling thread.
+SERIAL: dict[str, Any] = {
+    "cache": True,
+    "nogil": True,
+    "fastmath": FASTMATH,
+    # Division by zero gives inf or NaN as in NumPy; the check that Python semantics ask for
+    # would keep LLVM from vectorising every loop with a division in it.
+    "error_model": "numpy",
+}
+
+#: Options of a kernel that contains a ``prange``.
+PARALLEL: dict[str, Any] = {**SERIAL, "parallel": True}
+
+#: Flags of the single instructions that a vector equation becomes. Fewer than `FASTMATH`: the
+#: exponential rounds by adding and subtracting a large number, which reassociation would undo.
+VECTOR_FLAGS = ("contract", "nsz")
+
+#: Options of kernels whose results must be the same bits whatever code LLVM makes of them: every operation
+#: rounds as written. LLVM still vectorises, but for sums, which then want explicit lanes.
+EXACT: dict[str, Any] = {**SERIAL, "fastmath": False}
+EXACT_PARALLEL: dict[str, Any] = {**PARALLEL, "fastmath": False}

@@ -1,0 +1,153 @@
+"""Embedding: a row of a table for each token, with a gradient of the touched rows only."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit, prange
+
+from lstm_numba.cpu.options import EXACT_PARALLEL
+
+Array = npt.NDArray[Any]
+
+#: Columns that one thread adds up; threads share no row element, so the order of additions is fixed.
+_COLUMNS = 64
+
+#: Half-width of the initial weights: small, so that weights tied to the output start with mild logits.
+_INITIAL = 0.1
+
+
+class SparseRows(NamedTuple):
+    """The rows of a matrix that are not zero.
+
+    Attributes
+    ----------
+    indices : ndarray (n,), int64
+        Row numbers, ascending, each once.
+    values : ndarray (n, E)
+        The rows.
+    shape : tuple of int
+        Shape of the whole matrix.
+    """
+
+    indices: npt.NDArray[np.int64]
+    values: Array
+    shape: tuple[int, int]
+
+    def to_dense(self) -> Array:
+        """The whole matrix."""
+        dense = np.zeros(self.shape, self.values.dtype)
+        dense[self.indices] = self.values
+        return dense
+
+    def add_to(self, dense: Array) -> None:
+        """Add the rows to a whole matrix, in place."""
+        dense[self.indices] += self.values
+
+
+@njit(**EXACT_PARALLEL)
+def _add_rows(rows, slots, out):  # type: ignore[no-untyped-def]
+    """``out[slots[k]] += rows[k]``, in the order of k."""
+    columns = rows.shape[1]
+    for block in prange((columns + _COLUMNS - 1) // _COLUMNS):
+        first = block * _COLUMNS
+        last = min(first + _COLUMNS, columns)
+        for k in range(rows.shape[0]):
+            slot = slots[k]
+            for j in range(first, last):
+                out[slot, j] += rows[k, j]
+
+
+class Embedding:
+    """A table with a row of numbers for each token.
+
+    Parameters
+    ----------
+    num_embeddings : int
+        Number of tokens V.
+    dim : int
+        Numbers a token, E.
+    dtype : float32 or float64
+    rng : numpy.random.Generator, optional
+        Draws the initial weights U(-0.1, 0.1).
+
+    Attributes
+    ----------
+    params : dict
+        ``weight`` (V, E), a live array.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        dim: int,
+        *,
+        dtype: npt.DTypeLike = np.float32,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        if num_embeddings < 1 or dim < 1:
+            raise ValueError(f"Embedding: expected positive sizes, got {num_embeddings} and {dim}")
+        rng = np.random.default_rng() if rng is None else rng
+        weight = rng.uniform(-_INITIAL, _INITIAL, (num_embeddings, dim)).astype(dtype)
+        self.params: dict[str, Array] = {"weight": weight}
+
+    def forward(self, ids: Array, *, out: Array | None = None) -> Array:
+        """Look the tokens up.
+
+        Parameters
+        ----------
+        ids : ndarray of int, e.g. (T, B)
+        out : ndarray, optional
+            Shape of `ids` and E.
+
+        Returns
+        -------
+        ndarray (*ids.shape, E)
+
+        Raises
+        ------
+        ValueError
+            A token is outside the table.
+        """
+        self._check(ids)
+        weight = self.params["weight"]
+        if out is None:
+            out = np.empty((*ids.shape, weight.shape[1]), weight.dtype)
+        # "clip" lets NumPy write straight to `out`; the tokens have been checked.
+        result: Array = np.take(weight, ids, axis=0, out=out, mode="clip")
+        return result
+
+    def backward(self, ids: Array, dy: Array) -> SparseRows:
+        """Gradient of the table.
+
+        Parameters
+        ----------
+        ids : ndarray of int
+            What `forward` saw.
+        dy : ndarray (*ids.shape, E)
+            Gradient of its result.
+
+        Returns
+        -------
+        SparseRows
+            A token that occurs more than once has one row: the sum in the order of its occurrence.
+        """
+        self._check(ids)
+        weight = self.params["weight"]
+        if dy.shape != (*ids.shape, weight.shape[1]):
+            raise ValueError(f"dy: expected shape {(*ids.shape, weight.shape[1])}, got {dy.shape}")
+        indices, slots = np.unique(ids.reshape(-1), return_inverse=True)
+        values = np.zeros((len(indices), weight.shape[1]), weight.dtype)
+        rows = np.ascontiguousarray(dy.reshape(-1, weight.shape[1]), weight.dtype)
+        _add_rows(rows, slots.reshape(-1).astype(np.int64), values)
+        return SparseRows(indices.astype(np.int64), values, (weight.shape[0], weight.shape[1]))
+
+    def _check(self, ids: Array) -> None:
+        if not isinstance(ids, np.ndarray) or ids.dtype.kind not in "iu":
+            raise TypeError(f"ids: expected an integer array, got {getattr(ids, 'dtype', type(ids))}")
+        count = len(self.params["weight"])
+        if ids.size and not (ids.min() >= 0 and ids.max() < count):
+            wrong = ids[(ids < 0) | (ids >= count)][0]
+            raise ValueError(f"ids: expected values from 0 to {count - 1}, got {wrong}")

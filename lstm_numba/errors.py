@@ -1,0 +1,19 @@
+"""Errors that a user can cause and mend; each carries one line of text."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Base of the errors that the command line prints as one line, without a traceback."""
+
+
+class DataError(UserError):
+    """A data file is missing, damaged or not what it claims to be; the text names the file and the fault."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint or run folder is missing, damaged or does not fit; the text names the file and the fault."""
+
+
+class TrainingDiverged(UserError):
+    """The loss or the gradient norm became NaN or infinite; the text names step, learning rate and norm."""

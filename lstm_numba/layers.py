@@ -1,0 +1,514 @@
+"""Recurrent layers: any cell, stacked, in one or both directions, forward and backward.
+
+The layers own parameters, argument checks, stacking, directions and dropout; the sweeps over time are the
+engine's (`lstm_numba.cpu.sequence`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstm_numba.cells import CELLS
+from lstm_numba.cpu.sequence import Trace, backward_sequence, forward_sequence
+
+Array = np.ndarray[Any, Any]
+State = Any  # one array, or a tuple of arrays, each (num_layers * directions, B, H)
+
+#: The cells by name, as the command line knows them.
+CELL_NAMES: tuple[str, ...] = tuple(CELLS)
+
+
+class Tape:
+    """What a forward pass keeps for one backward pass. Made by `Recurrent.forward`; no user-servicable parts."""
+
+    def __init__(self, owner: Recurrent, shape: tuple[int, int, int], lengths: Array | None) -> None:
+        self.owner = owner
+        self.shape = shape
+        self.lengths = lengths
+        self.traces: list[list[Trace]] = []
+        self.masks: list[Array | None] = []
+
+
+class _Names(NamedTuple):
+    """A layer and direction, and its parameters' suffix."""
+
+    layer: int
+    direction: int
+
+    @property
+    def suffix(self) -> str:
+        return f"_l{self.layer}" + ("_reverse" if self.direction else "")
+
+
+class Recurrent:
+    """Base of the recurrent layers; use `LSTM`, `GRU` and the others, or `make_layer`.
+
+    Parameters
+    ----------
+    cell : Cell
+        The cell's equations.
+    input_size, hidden_size : int
+        Features of the input (I) and hidden units (H).
+    num_layers : int
+        Layers, each reading the output of the one below.
+    bias : bool
+        Whether there are biases; both of PyTorch's, ``bias_ih`` and ``bias_hh``.
+    batch_first : bool
+        Whether input and output are (B, T, features) instead of (T, B, features). States are not.
+    dropout : float
+        Probability with which, in training, a number on its way from one layer to the next is zeroed.
+    bidirectional : bool
+        Whether a second set of cells reads the sequence from its end; outputs are concatenated.
+    dtype : dtype
+        float32 or float64.
+    device : str
+        "cpu".
+    seed : int, Generator or None
+        Source of the initial weights and the dropout masks.
+
+    Attributes
+    ----------
+    params : dict of str to ndarray
+        The parameters under PyTorch's names, to be updated in place: ``weight_ih_l0`` (G*H, I),
+        ``weight_hh_l0`` (G*H, H), ``bias_ih_l0``, ``bias_hh_l0`` (G*H,), suffix ``_reverse`` for the
+        second direction; diagonal peepholes ``weight_ph_l0`` (P*H,).
+    rng : numpy.random.Generator
+        Draws the dropout masks; may be replaced.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is out of its range, or of the wrong kind; the message names it.
+    """
+
+    def __init__(
+        self,
+        cell: Any,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        dtype: Any = np.float32,
+        device: str = "cpu",
+        seed: int | np.random.Generator | None = None,
+    ) -> None:
+        self.cell = cell
+        self.input_size = _positive("input_size", input_size)
+        self.hidden_size = _positive("hidden_size", hidden_size)
+        self.num_layers = _positive("num_layers", num_layers)
+        self.bias = bool(bias)
+        self.batch_first = bool(batch_first)
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout: expected a probability in [0, 1), got {dropout}")
+        self.dropout = float(dropout)
+        self.bidirectional = bool(bidirectional)
+        self.directions = 2 if bidirectional else 1
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise TypeError(f"dtype: expected float32 or float64, got {self.dtype}")
+        if device != "cpu":
+            raise ValueError(f"device: expected 'cpu', got {device!r}; this version computes on the CPU only")
+        self.device = device
+        self.rng = np.random.default_rng(seed)
+        bound = 1 / math.sqrt(self.hidden_size)
+        self.params: dict[str, Array] = {
+            name: self.rng.uniform(-bound, bound, shape).astype(self.dtype)
+            for name, shape in self._parameter_shapes().items()
+        }
+
+    def __repr__(self) -> str:
+        extra = "".join(
+            f", {name}={value}"
+            for name, value, default in (
+                ("num_layers", self.num_layers, 1),
+                ("bias", self.bias, True),
+                ("batch_first", self.batch_first, False),
+                ("dropout", self.dropout, 0.0),
+                ("bidirectional", self.bidirectional, False),
+            )
+            if value != default
+        )
+        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{extra}, dtype={self.dtype})"
+
+    def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        gates, hidden = len(self.cell.gates) * self.hidden_size, self.hidden_size
+        shapes: dict[str, tuple[int, ...]] = {}
+        for place in self._places():
+            inputs = self.input_size if place.layer == 0 else hidden * self.directions
+            shapes["weight_ih" + place.suffix] = (gates, inputs)
+            shapes["weight_hh" + place.suffix] = (gates, hidden)
+            if self.bias:
+                shapes["bias_ih" + place.suffix] = (gates,)
+                shapes["bias_hh" + place.suffix] = (gates,)
+            if self.cell.peepholes:
+                shapes["weight_ph" + place.suffix] = (len(self.cell.peepholes) * hidden,)
+        return shapes
+
+    def _places(self) -> list[_Names]:
+        return [_Names(layer, d) for layer in range(self.num_layers) for d in range(self.directions)]
+
+    def _local(self, place: _Names) -> dict[str, Array]:
+        """The parameters of one layer and direction, without the suffix."""
+        end = place.suffix
+        return {n.removesuffix(end): p for n, p in self.params.items() if n.endswith(end)}
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of all parameters under PyTorch's names."""
+        return {name: value.copy() for name, value in self.params.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Copy parameters in; those of a PyTorch ``LSTM``, ``GRU`` or ``RNN`` fit as they are.
+
+        Parameters
+        ----------
+        state : mapping of str to array_like
+            All parameters by name; anything that `numpy.asarray` takes, cast to the layer's dtype.
+
+        Raises
+        ------
+        ValueError
+            A name is missing or unknown, or a shape does not fit; nothing is changed then.
+        """
+        missing, unknown = self.params.keys() - state.keys(), state.keys() - self.params.keys()
+        if missing or unknown:
+            raise ValueError(
+                f"state: expected the parameters {sorted(self.params)}; "
+                f"missing {sorted(missing)}, unknown {sorted(unknown)}"
+            )
+        arrays = {name: np.asarray(state[name]) for name in self.params}
+        for name, value in arrays.items():
+            if value.shape != self.params[name].shape:
+                raise ValueError(f"{name}: expected shape {self.params[name].shape}, got {value.shape}")
+        for name, value in arrays.items():
+            self.params[name][...] = value
+
+    def zero_state(self, batch: int) -> State:
+        """Initial state of zeros for `batch` sequences: ``h``, or ``(h, c)``; each (num_layers*D, B, H)."""
+        shape = (self.num_layers * self.directions, batch, self.hidden_size)
+        return self._pack_state([np.zeros(shape, self.dtype) for _ in self.cell.states])
+
+    def _pack_state(self, arrays: list[Array]) -> State:
+        return arrays[0] if len(arrays) == 1 else tuple(arrays)
+
+    def __call__(self, x: Any, state: State = None, lengths: Any = None) -> tuple[Array, State]:
+        """Run without dropout and without keeping anything for a backward pass.
+
+        Parameters
+        ----------
+        x : ndarray, shape (T, B, I), or (B, T, I) with `batch_first`
+            Input, of the layer's dtype.
+        state : ndarray or tuple of ndarray, shape (num_layers*D, B, H), optional
+            Initial state, ``h`` or ``(h, c)``; zeros by default.
+        lengths : array_like of int, shape (B,), optional
+            Steps of each sequence, 0 to T. Output beyond a sequence's end is zero, its final state is
+            that at its end, and the backward direction begins there.
+
+        Returns
+        -------
+        y : ndarray, shape (T, B, D*H), or (B, T, D*H)
+            Output h of the last layer, directions side by side.
+        state : ndarray or tuple of ndarray
+            Final state, in the form of the initial one.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A shape or dtype does not fit; the message names the argument.
+        """
+        y, state, _ = self._run(x, state, lengths, keep=False, training=False)
+        return y, state
+
+    def forward(
+        self, x: Any, state: State = None, lengths: Any = None, *, training: bool = True
+    ) -> tuple[Array, State, Tape]:
+        """Run and keep what `backward` needs.
+
+        Parameters
+        ----------
+        x, state, lengths
+            As for a call.
+        training : bool
+            Whether dropout between layers is on.
+
+        Returns
+        -------
+        y : ndarray
+            As for a call; read-only, because the tape needs it unchanged.
+        state : ndarray or tuple of ndarray
+        tape : Tape
+            For one call of `backward`.
+        """
+        y, state, tape = self._run(x, state, lengths, keep=True, training=training)
+        y.flags.writeable = False
+        assert tape is not None
+        return y, state, tape
+
+    def _run(
+        self, x: Any, state: State, lengths: Any, keep: bool, training: bool
+    ) -> tuple[Array, State, Tape | None]:
+        x = self._check_input(x)
+        steps, batch, _ = x.shape
+        lengths = _check_lengths(lengths, steps, batch)
+        states = self._check_state("state", state, batch)
+        tape = Tape(self, x.shape, lengths) if keep else None
+        finals: list[Array] = [np.empty_like(s) for s in states]
+        for layer in range(self.num_layers):
+            mask = None
+            if layer > 0 and training and self.dropout > 0.0:
+                mask = _dropout_mask(self.rng, x.shape, self.dropout, self.dtype)
+                x = x * mask
+            outputs, traces = [], []
+            for direction in range(self.directions):
+                n = layer * self.directions + direction
+                y, final, trace = forward_sequence(
+                    self.cell,
+                    self._local(_Names(layer, direction)),
+                    x,
+                    [s[n] for s in states],
+                    lengths,
+                    bool(direction),
+                    keep,
+                )
+                outputs.append(y)
+                traces.append(trace)
+                for target, source in zip(finals, final, strict=True):
+                    target[n] = source
+            if tape is not None:
+                tape.masks.append(mask)
+                tape.traces.append([t for t in traces if t is not None])
+            x = outputs[0] if self.directions == 1 else np.concatenate(outputs, axis=2)
+            if lengths is not None:
+                beyond = np.arange(steps)[:, None] >= lengths
+                x = np.where(beyond[..., None], self.dtype.type(0), x)
+        y = x.transpose(1, 0, 2) if self.batch_first else x[:]
+        return y, self._pack_state(finals), tape
+
+    def backward(
+        self, tape: Tape, dy: Any = None, dstate: State = None
+    ) -> tuple[Array, State, dict[str, Array]]:
+        """Back-propagate through the whole sequence.
+
+        Parameters
+        ----------
+        tape : Tape
+            From `forward`; is used up.
+        dy : ndarray, same shape as y, optional
+            Gradient of the loss with respect to the output; zero by default. What lies beyond a
+            sequence's end is ignored.
+        dstate : ndarray or tuple of ndarray, optional
+            Gradient with respect to the final state, in the state's form; zero by default.
+
+        Returns
+        -------
+        dx : ndarray, same shape as x
+        dstate : ndarray or tuple of ndarray
+            Gradient with respect to the initial state.
+        grads : dict of str to ndarray
+            Gradients of the parameters, keys as in `params`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The tape is of another layer or used up, or a shape or dtype does not fit.
+        """
+        if not isinstance(tape, Tape) or tape.owner is not self:
+            raise TypeError("tape: expected a tape from this layer's forward")
+        if not tape.traces:
+            raise ValueError("tape: already used by a backward pass; run forward again")
+        steps, batch, _ = tape.shape
+        dy = self._check_output_gradient(dy, steps, batch)
+        dstates = self._check_state("dstate", dstate, batch)
+        traces, tape.traces = tape.traces, []
+        initial: list[Array] = [np.empty_like(s) for s in dstates]
+        grads: dict[str, Array] = {}
+        hidden = self.hidden_size
+        for layer in reversed(range(self.num_layers)):
+            dx: Array | None = None
+            for direction in range(self.directions):
+                place = _Names(layer, direction)
+                n = layer * self.directions + direction
+                part = dy[:, :, direction * hidden : (direction + 1) * hidden]
+                d, dinitial, local = backward_sequence(traces[layer][direction], part, [s[n] for s in dstates])
+                dx = d if dx is None else np.add(dx, d, out=dx)
+                for target, source in zip(initial, dinitial, strict=True):
+                    target[n] = source
+                grads.update({name + place.suffix: value for name, value in local.items()})
+            assert dx is not None
+            mask = tape.masks[layer]
+            dy = dx if mask is None else np.multiply(dx, mask, out=dx)
+        ordered = {name: grads[name] for name in self.params}
+        return (dy.transpose(1, 0, 2) if self.batch_first else dy), self._pack_state(initial), ordered
+
+    def _check_input(self, x: Any) -> Array:
+        axes = "(B, T, {})" if self.batch_first else "(T, B, {})"
+        x = _as_array("x", x, self.dtype)
+        if x.ndim != 3 or x.shape[2] != self.input_size or 0 in x.shape:
+            hint = " with T, B of at least 1" if 0 in x.shape else ""
+            raise ValueError(f"x: expected shape {axes.format(self.input_size)}{hint}, got {x.shape}")
+        return np.ascontiguousarray(x.transpose(1, 0, 2) if self.batch_first else x)
+
+    def _check_output_gradient(self, dy: Any, steps: int, batch: int) -> Array:
+        features = self.directions * self.hidden_size
+        if dy is None:
+            return np.zeros((steps, batch, features), self.dtype)
+        dy = _as_array("dy", dy, self.dtype)
+        expected = (batch, steps, features) if self.batch_first else (steps, batch, features)
+        if dy.shape != expected:
+            raise ValueError(f"dy: expected shape {expected}, got {dy.shape}")
+        return np.ascontiguousarray(dy.transpose(1, 0, 2) if self.batch_first else dy)
+
+    def _check_state(self, name: str, state: State, batch: int) -> list[Array]:
+        shape = (self.num_layers * self.directions, batch, self.hidden_size)
+        names = self.cell.states
+        if state is None:
+            return [np.zeros(shape, self.dtype) for _ in names]
+        arrays = [state] if len(names) == 1 else state
+        if isinstance(arrays, np.ndarray) or not isinstance(arrays, (tuple, list)) or len(arrays) != len(names):
+            kind = "a tuple of arrays (" + ", ".join(names) + ")" if len(names) > 1 else "an array"
+            raise TypeError(f"{name}: expected {kind}, got {type(state).__name__}")
+        checked = [_as_array(name, array, self.dtype) for array in arrays]
+        for array in checked:
+            if array.shape != shape:
+                raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+        return checked
+
+
+def _positive(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name}: expected at least 1, got {value}")
+    return int(value)
+
+
+def _as_array(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name}: expected a NumPy array of {dtype}, got {type(value).__name__}")
+    if value.dtype != dtype:
+        raise TypeError(f"{name}: expected dtype {dtype}, got {value.dtype}")
+    return value
+
+
+def _check_lengths(lengths: Any, steps: int, batch: int) -> Array | None:
+    if lengths is None:
+        return None
+    array = np.asarray(lengths)
+    if array.shape != (batch,):
+        raise ValueError(f"lengths: expected shape ({batch},), got {array.shape}")
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"lengths: expected integers, got {array.dtype}")
+    if np.any(array < 0) or np.any(array > steps):
+        raise ValueError(f"lengths: expected 0 to {steps}, got {int(array.min())} to {int(array.max())}")
+    return array.astype(np.int64)
+
+
+def _dropout_mask(rng: np.random.Generator, shape: tuple[int, ...], probability: float, dtype: Any) -> Array:
+    """Zeros with `probability`, else 1 / (1 - probability)."""
+    kept = rng.random(shape, np.float32) >= probability
+    return kept * np.dtype(dtype).type(1 / (1 - probability))
+
+
+class RNN(Recurrent):
+    """Elman's simple recurrent network; see `lstm_numba.cells.rnn` for the equations.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, **options
+        See `Recurrent`.
+    nonlinearity : str
+        "tanh" or "relu".
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, *, nonlinearity: str = "tanh", **options: Any
+    ) -> None:
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
+        cell = CELLS["rnn" if nonlinearity == "tanh" else "rnn-relu"]
+        super().__init__(cell, input_size, hidden_size, num_layers, **options)
+
+
+class LSTM(Recurrent):
+    """Long short-term memory; see `lstm_numba.cells.lstm` for the equations.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, **options
+        See `Recurrent`.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> None:
+        super().__init__(CELLS["lstm"], input_size, hidden_size, num_layers, **options)
+
+
+class PeepholeLSTM(Recurrent):
+    """LSTM with diagonal peepholes; see `lstm_numba.cells.peephole_lstm` for the equations.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, **options
+        See `Recurrent`.
+    peephole : str
+        "diagonal".
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, *, peephole: str = "diagonal", **options: Any
+    ) -> None:
+        if peephole != "diagonal":
+            raise ValueError(f"peephole: expected 'diagonal', got {peephole!r}")
+        super().__init__(CELLS["peephole"], input_size, hidden_size, num_layers, **options)
+
+
+class GRU(Recurrent):
+    """Gated recurrent unit; see `lstm_numba.cells.gru` for the equations.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, **options
+        See `Recurrent`.
+    reset_after : bool
+        Whether the reset gate acts after the recurrent product (PyTorch, cuDNN) or before it.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, *, reset_after: bool = True, **options: Any
+    ) -> None:
+        cell = CELLS["gru" if reset_after else "gru-reset-before"]
+        super().__init__(cell, input_size, hidden_size, num_layers, **options)
+
+
+def make_layer(name: str, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> Recurrent:
+    """Make a layer of the cell called `name`, one of `CELL_NAMES`.
+
+    Parameters
+    ----------
+    name : str
+    input_size, hidden_size, num_layers, **options
+        See `Recurrent`.
+
+    Raises
+    ------
+    ValueError
+        There is no such cell.
+    """
+    makers: dict[str, Any] = {
+        "rnn": RNN,
+        "rnn-relu": lambda *sizes, **o: RNN(*sizes, nonlinearity="relu", **o),
+        "lstm": LSTM,
+        "peephole": PeepholeLSTM,
+        "gru": GRU,
+        "gru-reset-before": lambda *sizes, **o: GRU(*sizes, reset_after=False, **o),
+    }
+    if name not in CELLS:
+        raise ValueError(f"name: expected one of {', '.join(CELL_NAMES)}, got {name!r}")
+    layer: Recurrent = makers[name](input_size, hidden_size, num_layers, **options)
+    return layer

@@ -1,0 +1,147 @@
+"""A linear layer, ``y = x W^T + b``, on matrices of rows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit, prange
+
+from lstm_numba.cpu.gemm import matmul
+from lstm_numba.cpu.options import EXACT_PARALLEL
+
+Array = npt.NDArray[Any]
+
+#: Columns that one thread sums at a time: whole cache lines, few enough to keep the sums at hand.
+_COLUMNS = 256
+
+
+@njit(**EXACT_PARALLEL)
+def _column_sums(matrix, out):  # type: ignore[no-untyped-def]
+    rows, columns = matrix.shape
+    for block in prange((columns + _COLUMNS - 1) // _COLUMNS):
+        first = block * _COLUMNS
+        width = min(_COLUMNS, columns - first)
+        sums = np.zeros(_COLUMNS)
+        for i in range(rows):
+            for k in range(width):
+                sums[k] += matrix[i, first + k]
+        for k in range(width):
+            out[first + k] = sums[k]
+
+
+def column_sums(matrix: Array, out: Array | None = None) -> Array:
+    """Sum the rows of a matrix, in float64, one thread a block of columns.
+
+    Parameters
+    ----------
+    matrix : ndarray (N, M), C-contiguous
+    out : ndarray (M,), optional
+
+    Returns
+    -------
+    ndarray (M,), dtype of `matrix`
+        The same bits for any number of threads.
+    """
+    if out is None:
+        out = np.empty(matrix.shape[1], matrix.dtype)
+    _column_sums(matrix, out)
+    return out
+
+
+class Linear:
+    """Linear layer with PyTorch's shapes and initial weights U(-1/sqrt(in), 1/sqrt(in)).
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        Widths of a row before and after.
+    bias : bool
+        Add a learnt constant.
+    dtype : float32 or float64
+    rng : numpy.random.Generator, optional
+        Draws the initial weights, in float64 whatever the dtype.
+
+    Attributes
+    ----------
+    params : dict
+        ``weight`` (out, in) and, with a bias, ``bias`` (out,); live arrays.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = True,
+        dtype: npt.DTypeLike = np.float32,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        if in_features < 1 or out_features < 1:
+            raise ValueError(f"Linear: expected positive sizes, got {in_features} and {out_features}")
+        rng = np.random.default_rng() if rng is None else rng
+        bound = 1.0 / math.sqrt(in_features)
+        self.params: dict[str, Array] = {
+            "weight": rng.uniform(-bound, bound, (out_features, in_features)).astype(dtype)
+        }
+        if bias:
+            self.params["bias"] = rng.uniform(-bound, bound, out_features).astype(dtype)
+
+    def forward(self, x: Array, *, out: Array | None = None) -> Array:
+        """Apply the layer.
+
+        Parameters
+        ----------
+        x : ndarray (N, in)
+        out : ndarray (N, out), optional
+
+        Returns
+        -------
+        ndarray (N, out)
+        """
+        self._check(x, "x", 1)
+        y: Array = matmul(x, self.params["weight"].T, out=out)
+        if "bias" in self.params:
+            y += self.params["bias"]
+        return y
+
+    def backward(
+        self, x: Array, dy: Array, *, need_dx: bool = True, out: dict[str, Array] | None = None
+    ) -> tuple[Array | None, dict[str, Array]]:
+        """Gradients of the layer.
+
+        Parameters
+        ----------
+        x : ndarray (N, in)
+            What `forward` saw.
+        dy : ndarray (N, out), C-contiguous
+            Gradient of its result.
+        need_dx : bool
+            Compute the gradient of `x` too.
+        out : dict, optional
+            Arrays to write the parameters' gradients to, by the names of `params`.
+
+        Returns
+        -------
+        dx : ndarray (N, in) or None
+        grads : dict
+            By the names of `params`.
+        """
+        self._check(x, "x", 1)
+        self._check(dy, "dy", 0)
+        if len(x) != len(dy):
+            raise ValueError(f"dy: expected {len(x)} rows, got {len(dy)}")
+        out = {} if out is None else out
+        grads = {"weight": matmul(dy.T, x, out=out.get("weight"))}
+        if "bias" in self.params:
+            grads["bias"] = column_sums(dy, out.get("bias"))
+        return (matmul(dy, self.params["weight"]) if need_dx else None), grads
+
+    def _check(self, array: Array, name: str, axis: int) -> None:
+        weight = self.params["weight"]
+        if array.ndim != 2 or array.shape[1] != weight.shape[axis]:
+            raise ValueError(f"{name}: expected shape (N, {weight.shape[axis]}), got {array.shape}")
+        if array.dtype != weight.dtype:
+            raise TypeError(f"{name}: expected {weight.dtype}, got {array.dtype}")

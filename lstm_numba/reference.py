@@ -1,0 +1,169 @@
+"""The cells and layers again, in plain float64 NumPy: slow, obvious, and the truth for every test.
+
+Nothing here shares code with the engines. Each step function takes x (B, I), the previous states, each
+(B, H), and the parameters of its layer and direction, and returns the new states.
+
+Sources of the equations: `lstm_numba.cells`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+Array = np.ndarray[Any, Any]
+States = tuple[Array, ...]
+Params = dict[str, Array]
+
+
+def _products(x: Array, h: Array, p: Params, gates: int) -> tuple[list[Array], list[Array]]:
+    """W x + b_ih and R h + b_hh, split into gates."""
+    w = x @ p["weight_ih"].T + p.get("bias_ih", 0.0)
+    r = h @ p["weight_hh"].T + p.get("bias_hh", 0.0)
+    return np.split(w, gates, axis=1), np.split(r, gates, axis=1)
+
+
+def rnn_step(x: Array, states: States, p: Params) -> States:
+    """h = tanh(W x + b_ih + R h + b_hh)."""
+    (w,), (r,) = _products(x, states[0], p, 1)
+    return (np.tanh(w + r),)
+
+
+def rnn_relu_step(x: Array, states: States, p: Params) -> States:
+    """h = max(0, W x + b_ih + R h + b_hh)."""
+    (w,), (r,) = _products(x, states[0], p, 1)
+    return (np.maximum(w + r, 0.0),)
+
+
+def lstm_step(x: Array, states: States, p: Params) -> States:
+    """Gates i, f, g, o; c = f c + i g; h = o tanh(c)."""
+    h, c = states
+    w, r = _products(x, h, p, 4)
+    i, f, o = (expit(w[n] + r[n]) for n in (0, 1, 3))
+    c = f * c + i * np.tanh(w[2] + r[2])
+    return o * np.tanh(c), c
+
+
+def peephole_lstm_step(x: Array, states: States, p: Params) -> States:
+    """As the LSTM, where i and f also see the old c and o the new one through diagonal weights."""
+    h, c = states
+    w, r = _products(x, h, p, 4)
+    p_i, p_f, p_o = np.split(p["weight_ph"], 3)
+    i = expit(w[0] + r[0] + p_i * c)
+    f = expit(w[1] + r[1] + p_f * c)
+    c = f * c + i * np.tanh(w[2] + r[2])
+    o = expit(w[3] + r[3] + p_o * c)
+    return o * np.tanh(c), c
+
+
+def gru_step(x: Array, states: States, p: Params) -> States:
+    """Gates r, z; n = tanh(W x + b + r (R h + b)); h = (1 - z) n + z h."""
+    (h,) = states
+    w, r = _products(x, h, p, 3)
+    reset, update = expit(w[0] + r[0]), expit(w[1] + r[1])
+    n = np.tanh(w[2] + reset * r[2])
+    return ((1 - update) * n + update * h,)
+
+
+def gru_reset_before_step(x: Array, states: States, p: Params) -> States:
+    """As the GRU, with n = tanh(W x + b + R (r h) + b)."""
+    (h,) = states
+    w, r = _products(x, h, p, 3)
+    reset, update = expit(w[0] + r[0]), expit(w[1] + r[1])
+    _, after = _products(x, reset * h, p, 3)
+    n = np.tanh(w[2] + after[2])
+    return ((1 - update) * n + update * h,)
+
+
+#: Step functions by cell name.
+STEPS: dict[str, Callable[[Array, States, Params], States]] = {
+    "rnn": rnn_step,
+    "rnn-relu": rnn_relu_step,
+    "lstm": lstm_step,
+    "peephole": peephole_lstm_step,
+    "gru": gru_step,
+    "gru-reset-before": gru_reset_before_step,
+}
+
+
+def run_direction(
+    step: Callable[[Array, States, Params], States],
+    x: Array,
+    states: States,
+    params: Params,
+    lengths: Array,
+    reverse: bool,
+) -> tuple[Array, States]:
+    """One layer and direction: each sequence by itself, over its own steps only.
+
+    Returns
+    -------
+    y : ndarray, shape (T, B, H)
+        Zero beyond a sequence's end.
+    states : tuple of ndarray, shape (B, H)
+    """
+    total, batch, _ = x.shape
+    y = np.zeros((total, batch, states[0].shape[1]))
+    finals = [s.astype(np.float64).copy() for s in states]
+    for b in range(batch):
+        current = tuple(s[b : b + 1].astype(np.float64) for s in states)
+        times = range(int(lengths[b]))
+        for t in reversed(times) if reverse else times:
+            current = step(x[t, b : b + 1], current, params)
+            y[t, b] = current[0][0]
+        for final, value in zip(finals, current, strict=True):
+            final[b] = value[0]
+    return y, tuple(finals)
+
+
+def run(
+    name: str,
+    params: dict[str, Any],
+    x: Any,
+    states: Any,
+    *,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    lengths: Any = None,
+) -> tuple[Array, States]:
+    """Run stacked layers, as `lstm_numba.layers.Recurrent` does.
+
+    Parameters
+    ----------
+    name : str
+        Cell, a key of `STEPS`.
+    params : dict
+        Parameters under PyTorch's names.
+    x : array_like, shape (T, B, I)
+    states : sequence of array_like, shape (num_layers*D, B, H)
+        One array for every state of the cell.
+    num_layers, bidirectional, lengths
+        As for the layers.
+
+    Returns
+    -------
+    y : ndarray of float64, shape (T, B, D*H)
+    states : tuple of ndarray of float64, shape (num_layers*D, B, H)
+    """
+    y = np.asarray(x, np.float64)
+    given = [np.asarray(s, np.float64) for s in states]
+    ends = np.full(y.shape[1], len(y)) if lengths is None else np.asarray(lengths)
+    finals: list[States] = []
+    for layer in range(num_layers):
+        outputs = []
+        for direction in range(1 + bidirectional):
+            suffix = f"_l{layer}" + ("_reverse" if direction else "")
+            local = {
+                key.removesuffix(suffix): np.asarray(value, np.float64)
+                for key, value in params.items()
+                if key.endswith(suffix)
+            }
+            first = tuple(s[len(finals)] for s in given)
+            out, final = run_direction(STEPS[name], y, first, local, ends, bool(direction))
+            outputs.append(out)
+            finals.append(final)
+        y = np.concatenate(outputs, axis=2)
+    return y, tuple(np.stack(arrays) for arrays in zip(*finals, strict=True))

@@ -1,0 +1,214 @@
+"""Learning-rate schedules: a rate for every step, computed from its position, not from the steps before.
+
+Only the plateau schedule remembers anything, and only between epochs; every schedule can be saved.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+class Schedule:
+    """Constant learning rate, and the interface of the others.
+
+    Parameters
+    ----------
+    lr : float
+        The (initial) learning rate.
+    """
+
+    def __init__(self, lr: float) -> None:
+        if not (math.isfinite(lr) and lr >= 0):
+            raise ValueError(f"lr: expected a finite number that is not negative, got {lr}")
+        self.lr = float(lr)
+
+    def rate(self, epoch: int, step: int = 0, steps: int = 1) -> float:
+        """Learning rate of one step.
+
+        Parameters
+        ----------
+        epoch : int
+            Counted from 0.
+        step : int
+            Step in the epoch, counted from 0.
+        steps : int
+            Steps in an epoch.
+        """
+        return self.lr
+
+    def end_epoch(self, loss: float) -> None:
+        """Hear the loss that the epoch ended with (of the validation split where there is one)."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the schedule remembers, as JSON can hold it."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+
+
+class HoldThenDecay(Schedule):
+    """Constant for `hold` epochs, then multiplied by `decay` at every further epoch.
+
+    ``lr * decay ** max(epoch + 1 - hold, 0)``: W. Zaremba, I. Sutskever, O. Vinyals, "Recurrent neural
+    network regularization" (2014), as the language modelling literature has used it since.
+    """
+
+    def __init__(self, lr: float, hold: int = 4, decay: float = 0.5) -> None:
+        super().__init__(lr)
+        if hold < 0:
+            raise ValueError(f"hold: expected a number of epochs, got {hold}")
+        if not 0 < decay <= 1:
+            raise ValueError(f"decay: expected a factor in (0, 1], got {decay}")
+        self.hold = hold
+        self.decay = decay
+
+    def rate(self, epoch: int, step: int = 0, steps: int = 1) -> float:
+        """See `Schedule.rate`."""
+        return self.lr * self.decay ** max(epoch + 1 - self.hold, 0)
+
+
+class Cosine(Schedule):
+    """Half a cosine from `lr` to ``final * lr`` over the training, after a linear warm-up.
+
+    I. Loshchilov, F. Hutter, "SGDR: stochastic gradient descent with warm restarts" (2017), without restarts.
+
+    Parameters
+    ----------
+    lr : float
+        Largest learning rate.
+    epochs : int
+        Epochs of the training.
+    warmup : float
+        Epochs, or parts of one, over which the rate rises from 0.
+    final : float
+        Last rate as a fraction of `lr`.
+    """
+
+    def __init__(self, lr: float, epochs: int, warmup: float = 0.0, final: float = 0.0) -> None:
+        super().__init__(lr)
+        if epochs < 1:
+            raise ValueError(f"epochs: expected a positive number, got {epochs}")
+        if not 0 <= warmup < epochs:
+            raise ValueError(f"warmup: expected less than the {epochs} epochs of the training, got {warmup}")
+        if not 0 <= final <= 1:
+            raise ValueError(f"final: expected a fraction in [0, 1], got {final}")
+        self.epochs = epochs
+        self.warmup = warmup
+        self.final = final
+
+    def rate(self, epoch: int, step: int = 0, steps: int = 1) -> float:
+        """See `Schedule.rate`."""
+        # The first step of a warm-up must move too: it ends its step, not begins it.
+        reached = epoch + (step + 1) / steps
+        if reached < self.warmup:
+            return self.lr * reached / self.warmup
+        position = (epoch + step / steps - self.warmup) / (self.epochs - self.warmup)
+        position = min(max(position, 0.0), 1.0)
+        return self.lr * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * position)))
+
+
+class Plateau(Schedule):
+    """Multiply the rate by `decay` when the loss has not improved for more than `patience` epochs.
+
+    The rule of PyTorch's ``ReduceLROnPlateau`` with a relative threshold and no cooldown.
+
+    Parameters
+    ----------
+    lr : float
+        Initial learning rate.
+    decay : float
+        Factor, in (0, 1).
+    patience : int
+        Epochs without improvement that are borne.
+    threshold : float
+        Fraction by which a loss must fall to count as improved.
+    minimum : float
+        Lowest rate.
+    """
+
+    def __init__(
+        self,
+        lr: float,
+        decay: float = 0.5,
+        patience: int = 1,
+        threshold: float = 1e-4,
+        minimum: float = 0.0,
+    ) -> None:
+        super().__init__(lr)
+        if not 0 < decay < 1:
+            raise ValueError(f"decay: expected a factor in (0, 1), got {decay}")
+        if patience < 0:
+            raise ValueError(f"patience: expected a number of epochs, got {patience}")
+        self.decay = decay
+        self.patience = patience
+        self.threshold = threshold
+        self.minimum = minimum
+        self._current = self.lr
+        self._best: float | None = None
+        self._waited = 0
+
+    def rate(self, epoch: int, step: int = 0, steps: int = 1) -> float:
+        """See `Schedule.rate`."""
+        return self._current
+
+    def end_epoch(self, loss: float) -> None:
+        """See `Schedule.end_epoch`."""
+        if self._best is None or loss < self._best * (1 - self.threshold):
+            self._best = loss
+            self._waited = 0
+        else:
+            self._waited += 1
+        if self._waited > self.patience:
+            self._current = max(self._current * self.decay, self.minimum)
+            self._waited = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Schedule.state_dict`."""
+        return {"current": self._current, "best": self._best, "waited": self._waited}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Schedule.load_state_dict`."""
+        self._current = float(state["current"])
+        self._best = None if state["best"] is None else float(state["best"])
+        self._waited = int(state["waited"])
+
+
+def make_schedule(name: str, lr: float, epochs: int, options: dict[str, Any] | None = None) -> Schedule:
+    """Make a schedule by the name that a run's configuration uses.
+
+    Parameters
+    ----------
+    name : {"constant", "ptb", "cosine", "plateau"}
+    lr : float
+        Initial (largest) learning rate.
+    epochs : int
+        Epochs of the training.
+    options : dict, optional
+        Further arguments of the schedule's class.
+
+    Raises
+    ------
+    ValueError
+        No such schedule, an option that it does not have, or a value out of range.
+    """
+    options = dict(options or {})
+    makers: dict[str, tuple[Any, tuple[str, ...]]] = {
+        "constant": (Schedule, ()),
+        "ptb": (HoldThenDecay, ("hold", "decay")),
+        "cosine": (Cosine, ("warmup", "final")),
+        "plateau": (Plateau, ("decay", "patience", "threshold", "minimum")),
+    }
+    if name not in makers:
+        raise ValueError(f"schedule: expected one of {', '.join(makers)}, got {name!r}")
+    maker, known = makers[name]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(
+            f"schedule_options: {name} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}"
+        )
+    if name == "cosine":
+        options["epochs"] = epochs
+    schedule: Schedule = maker(lr, **options)
+    return schedule

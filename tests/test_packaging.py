@@ -1,0 +1,102 @@
+"""The list of packages against the tree, and what a wheel puts on a user's machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from mypy_on_wheel import SOURCES
+from wheel_contents import PACKAGE_DIR, ROOT, complaints, expected_files, packages_in_tree
+
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
+
+
+def listed(table: str, pattern: str) -> list[str]:
+    """Strings in a table of pyproject.toml (Python 3.10 has no parser for TOML)."""
+    body = PYPROJECT.split(f"[{table}]\n", 1)[1].split("\n[", 1)[0]
+    return re.findall(pattern, body, re.MULTILINE)
+
+
+def test_packages_list_is_the_tree() -> None:
+    block = PYPROJECT.split("packages = [", 1)[1].split("]", 1)[0]
+    assert sorted(re.findall(r'"(.+?)"', block)) == sorted(packages_in_tree())
+
+
+def test_package_dir_is_what_the_check_believes() -> None:
+    pairs = re.findall(
+        r'^"(.+?)" = "(.+?)"$', PYPROJECT.split("[tool.setuptools.package-dir]")[1], re.MULTILINE
+    )
+    assert dict(pairs[: len(PACKAGE_DIR)]) == PACKAGE_DIR
+
+
+def test_version_is_said_once() -> None:
+    import lstm_numba
+
+    assert listed("project", r'^version = "(.+)"') == [lstm_numba.__version__]
+
+
+def test_nothing_imports_the_folders_by_their_name_in_the_repository() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for folder in ("lstm_numba", "cli", "data", "tests", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.match(r"\s*(from|import) (cli|data)\b", line)
+    ]
+    assert wrong == []
+
+
+def test_folders_are_no_top_level_modules(tmp_path: Path) -> None:
+    code = (
+        "import importlib.util as u\n"
+        "assert u.find_spec('lstm_numba.cli') and u.find_spec('lstm_numba.data')\n"
+        "print(u.find_spec('cli'), u.find_spec('data'))\n"
+    )
+    # -I and another folder: neither the current folder nor PYTHONPATH may help.
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["None", "None"]
+
+
+def test_import_changes_nothing_and_compiles_nothing() -> None:
+    code = (
+        "import os, sys, warnings\n"
+        "before = dict(os.environ), list(warnings.filters)\n"
+        "import lstm_numba, lstm_numba.cli.main\n"
+        "assert (dict(os.environ), list(warnings.filters)) == before\n"
+        "print([m for m in ('numba', 'llvmlite', 'numpy', 'scipy', 'pooch') if m in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools", "77", reason="building without isolation needs a recent setuptools")
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, source / name)
+    code = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
+    environment = {**os.environ, "PYTHONPATH": ""}
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=source,
+        env=environment,
+        capture_output=True,
+        check=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    assert complaints(wheel) == []
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"lstm_numba"}
+    assert len(expected_files()) > 20
