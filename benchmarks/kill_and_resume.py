@@ -1,8 +1,8 @@
 """Does a run that is killed at random moments and resumed end with the same bits as one never stopped?
 
 Trains ``digits`` once without a stop. Then, a number of times, starts the same run anew in another folder,
-kills it (SIGKILL) at a random moment, start-up included, resumes it, and so on until it ends, and compares the
-final checkpoint with the first one's, byte for byte.
+kills it (SIGKILL) at a random moment, start-up included, resumes it, and so on until it ends, and compares
+the final checkpoint with the first one's, byte for byte.
 
     python benchmarks/kill_and_resume.py --rounds 20
     python benchmarks/kill_and_resume.py --rounds 2 --kills 3 -- --images 500 --hidden 16 --epochs 2
@@ -68,7 +68,9 @@ def train(folder: Path, settings: list[str], kill_after: float | None) -> bool:
         process.communicate()
         return False
     if process.returncode != 0:
-        raise SystemExit(f"training ended with status {process.returncode}: {talk.decode(errors='replace')[-500:]}")
+        raise SystemExit(
+            f"training ended with status {process.returncode}: {talk.decode(errors='replace')[-500:]}"
+        )
     return True
 
 
@@ -95,7 +97,9 @@ def one_round(folder: Path, settings: list[str], chance: random.Random, kills: i
 
 def main() -> int:
     """Run the experiment and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=20, help="runs to kill [20]")
     parser.add_argument("--kills", type=int, default=1, help="kills a run, at most [1]")
     parser.add_argument("--seed", type=int, default=0, help="of the moments [0]")
@@ -105,7 +109,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         base = Path(temporary)
         os.environ.setdefault("NUMBA_CACHE_DIR", str(base / "kernels"))
-        train(base / "warm-up", [*arguments.settings, "--epochs", "1"], None)  # compiles what is not yet on disk
+        train(
+            base / "warm-up", [*arguments.settings, "--epochs", "1"], None
+        )  # compiles what is not yet on disk
         started = time.perf_counter()
         train(base / "whole", arguments.settings, None)
         seconds = time.perf_counter() - started

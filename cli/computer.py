@@ -1,6 +1,10 @@
-"""Threads and device, as the options ``--threads`` and ``--device`` set them."""
+"""The computer: threads and device as the options ask for them, and whether the memory will do."""
 
 from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -54,3 +58,33 @@ def choose_device(wanted: str) -> str:
     if wanted == "auto":
         warn("device: cpu")
     return "cpu"
+
+
+def check_memory(config: Mapping[str, Any]) -> None:
+    """Refuse a network that cannot fit, before the system kills the program for it.
+
+    A lower bound is compared with all the memory there is: recurrent weights, their gradients and the
+    optimiser's two moments, and one window's gates.
+
+    Raises
+    ------
+    UserError
+        If the bound exceeds the memory of this machine.
+    """
+    try:
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not POSIX
+        return
+    hidden, layers = config["hidden"], config["layers"]
+    gates = {"rnn": 1, "rnn-relu": 1, "gru": 3, "gru-reset-before": 3}.get(config["cell"], 4)
+    directions = 2 if config["bidirectional"] else 1
+    units = hidden * gates * layers * directions
+    steps = config["bptt"] or 28
+    # No batch is larger than the data set, whose size is not known yet.
+    numbers = 4 * units * hidden + steps * min(config["batch_size"], 1000) * units
+    needed = numbers * (8 if config["dtype"] == "float64" else 4)
+    if needed > available:
+        raise UserError(
+            f"needs at least {needed / 2**30:,.0f} GiB of memory, this machine has "
+            f"{available / 2**30:,.0f} GiB; make --hidden, --layers or --batch-size smaller"
+        )

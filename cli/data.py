@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lstm_numba.cli.options import SectionedCommand, data_dir_option, download_dir_option, json_option
+from lstm_numba.cli.base import NamingGroup, SectionedCommand
+from lstm_numba.cli.options import data_dir_option, download_dir_option, json_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,12 +21,13 @@ _PUBLISHED = ("mnist", "ptb")
 
 
 @click.group(
+    cls=NamingGroup,
     epilog="""\b
 Examples:
   lstm-numba data list
   lstm-numba data fetch mnist --data-dir ~/mnist
   lstm-numba data verify ptb
-"""
+""",
 )
 def data() -> None:
     """List, fetch and verify data sets.

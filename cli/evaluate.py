@@ -6,13 +6,8 @@ import json
 
 import click
 
-from lstm_numba.cli.options import (
-    SectionedCommand,
-    data_dir_option,
-    device_option,
-    json_option,
-    threads_option,
-)
+from lstm_numba.cli.base import SectionedCommand
+from lstm_numba.cli.options import data_dir_option, device_option, json_option, threads_option
 
 
 @click.command(

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from lstm_numba.cli.options import SectionedCommand, data_dir_option, json_option
+from lstm_numba.cli.base import SectionedCommand
+from lstm_numba.cli.options import data_dir_option, json_option
 
 _PACKAGES = ("numba", "llvmlite", "numpy", "scipy", "click", "pooch", "safetensors", "matplotlib", "pillow")
 
@@ -42,17 +43,15 @@ def info(data_dir: str | None, as_json: bool) -> None:
         click.echo(f"{heading}:")
         width = max(map(len, values))
         for name, value in values.items():
-            text = (
-                {True: "yes", False: "no", None: "not installed"}.get(value, value)
-                if _plain(value)
-                else value
-            )
-            text = " ".join(map(str, text)) if isinstance(text, list) else text
-            click.echo(f"  {name:<{width}}  {text}")
+            click.echo(f"  {name:<{width}}  {_text(value)}")
 
 
-def _plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool)
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(value)
+    if value is None:
+        return "not installed"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def _versions() -> dict[str, str | None]:
@@ -85,10 +84,10 @@ def _cpu() -> dict[str, Any]:
         features = []
     return {
         "name": _processor_name(),
-        "llvm name": binding.get_host_cpu_name(),
+        "llvm_name": binding.get_host_cpu_name(),
         "cores": os.cpu_count(),
-        "vector unit": unit.name,
-        "vector bits": 8 * unit.width,
+        "vector_unit": unit.name,
+        "vector_bits": 8 * unit.width,
         "features": features,
     }
 

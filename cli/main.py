@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import click
 
 from lstm_numba import __version__
+from lstm_numba.cli.base import NamingGroup
 from lstm_numba.errors import UserError
 
 #: Environment variable that brings tracebacks back.
@@ -35,7 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(NamingGroup):
     """A group whose commands are imported only when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -49,14 +50,6 @@ class LazyGroup(click.Group):
         module = importlib.import_module(COMMANDS[cmd_name][0])
         command: click.Command = getattr(module, cmd_name)
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a command; a misspelt one is a usage error that lists those there are."""
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            ctx.fail(f"no command {args[0]!r}; there are {', '.join(COMMANDS)}")
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
@@ -123,8 +116,11 @@ def _report(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, click.UsageError):
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its message is the help
+            error.show()
+            return error.exit_code
         path = error.ctx.command_path if error.ctx is not None else "lstm-numba"
-        _say(f"error: {_one_line(error.format_message())} (try '{path} -h')")
+        _say(f"error: {_one_line(error.format_message()).rstrip('.')} (try '{path} -h')")
         return 2
     if isinstance(error, click.ClickException):
         _say(f"error: {_one_line(error.format_message())}")

@@ -1,13 +1,13 @@
-"""Options that commands share, as decorators, and the types that check their values."""
+"""Options that commands share, as decorators."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
+from lstm_numba.cli.base import Count, Real, SectionedOption
 from lstm_numba.training.config import (
     CELLS,
     CLASSIFIERS,
@@ -19,101 +19,9 @@ from lstm_numba.training.config import (
 from lstm_numba.training.presets import PRESETS
 
 F = TypeVar("F", bound=Callable[..., Any])
-Decorator = Callable[[F], F]
-
-#: Larger counts are typing errors, and would overflow somewhere deep inside.
-_LARGEST = 2**31 - 1
-
-
-class Count(click.ParamType):
-    """A whole number from `minimum` to 2**31 - 1."""
-
-    name = "integer"
-
-    def __init__(self, minimum: int = 1) -> None:
-        self.minimum = minimum
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read the number or fail with what was expected."""
-        try:
-            number = int(value)
-        except (TypeError, ValueError):
-            number = self.minimum - 1
-        if not self.minimum <= number <= _LARGEST:
-            self.fail(f"{value!r} is not a whole number from {self.minimum} to {_LARGEST}", param, ctx)
-        return number
-
-
-class Real(click.ParamType):
-    """A finite number inside bounds.
-
-    Parameters
-    ----------
-    minimum, maximum : float
-        Bounds.
-    above, below : bool
-        The bound itself is excluded.
-    """
-
-    name = "number"
-
-    def __init__(
-        self,
-        minimum: float = -math.inf,
-        maximum: float = math.inf,
-        *,
-        above: bool = False,
-        below: bool = False,
-    ) -> None:
-        self.minimum, self.maximum, self.above, self.below = minimum, maximum, above, below
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read the number or fail with what was expected."""
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        inside = self.minimum <= number <= self.maximum
-        if (self.above and number == self.minimum) or (self.below and number == self.maximum):
-            inside = False
-        if not inside or not math.isfinite(number):
-            self.fail(f"{value!r} is not {self._expected()}", param, ctx)
-        return number
-
-    def _expected(self) -> str:
-        parts = []
-        if self.minimum > -math.inf:
-            parts.append(f"{'above' if self.above else 'at least'} {self.minimum:g}")
-        if self.maximum < math.inf:
-            parts.append(f"{'below' if self.below else 'at most'} {self.maximum:g}")
-        return " ".join(["a finite number", " and ".join(parts)]).strip()
-
 
 POSITIVE = Count(1)
 NATURAL = Count(0)
-
-
-class SectionedOption(click.Option):
-    """An option that knows the heading under which help lists it."""
-
-    def __init__(self, *args: Any, section: str = "Options", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.section = section
-
-
-class SectionedCommand(click.Command):
-    """A command whose help lists its options under headings."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one list for each heading, in the order of first appearance."""
-        sections: dict[str, list[tuple[str, str]]] = {}
-        for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
-            if record is not None:
-                sections.setdefault(getattr(param, "section", "Other options"), []).append(record)
-        for heading, records in sections.items():
-            with formatter.section(heading):
-                formatter.write_dl(records)
 
 
 def _chain(decorators: Sequence[Callable[[Any], Any]]) -> Callable[[F], F]:
@@ -186,18 +94,12 @@ def device_option(function: F) -> F:
     )(function)
 
 
-#: Options that become entries of the config's ``schedule_options``: option -> entry, by schedule.
-SCHEDULE_OPTIONS: dict[str, dict[str, str]] = {
-    "constant": {},
-    "ptb": {"hold": "hold", "decay": "decay"},
-    "cosine": {"warmup": "warmup"},
-    "plateau": {"decay": "factor", "patience": "patience"},
-}
-
-
 def _setting(section: str, dataset: str) -> Callable[..., Callable[[F], F]]:
     """Make options of one section that show the data set's own defaults."""
-    defaults = default_config(dataset)
+    config = default_config(dataset)
+    defaults = {**config}
+    for options in (*SCHEDULES.values(), config["schedule_options"]):
+        defaults.update(options)
 
     def option(flag: str, help: str, **attributes: Any) -> Callable[[F], F]:
         default = defaults.get(flag.lstrip("-").replace("-", "_"))
@@ -229,8 +131,10 @@ def network_options(dataset: str) -> Callable[[F], F]:
         option("--dtype", "Precision of all numbers.", type=click.Choice(DTYPES)),
         option(
             "--init-range",
-            "Draw initial weights from U(-R, R); 0: U(-1/sqrt(H), 1/sqrt(H)).",
-            type=Real(0),
+            "Draw all initial weights from U(-R, R)."
+            if dataset == "ptb"
+            else "Draw all initial weights from U(-R, R).  [default: as PyTorch, R = 1/sqrt(H)]",
+            type=Real(0, above=True),
             metavar="R",
         ),
         option("--forget-bias", "Initial bias of forget gates.", type=Real()),
@@ -263,7 +167,7 @@ def optimization_options(dataset: str) -> Callable[[F], F]:
             option("--momentum", "Momentum of sgd and rmsprop.", type=Real(0, 1, below=True)),
             option("--nesterov", "Nesterov's momentum, for sgd.", is_flag=True),
             option("--weight-decay", "Weight decay: decoupled for adamw, else L2.", type=Real(0)),
-            option("--schedule", schedule, type=click.Choice(SCHEDULES)),
+            option("--schedule", schedule, type=click.Choice(list(SCHEDULES))),
             option("--hold", "Epochs before the decay (schedule ptb).", type=NATURAL),
             option("--decay", "Factor of the decay (schedules ptb, plateau).", type=Real(0, 1, above=True)),
             option("--warmup", "Epochs of linear warm-up (schedule cosine).", type=Real(0)),
@@ -281,13 +185,13 @@ def run_options(dataset: str) -> Callable[[F], F]:
     resume = (
         "Go on with this run and its own settings; beside it only --epochs, --threads, --data-dir and --json."
     )
-    checkpoint = "Steps between checkpoints.  [default: every minute and after each epoch]"
+    checkpoint = "Seconds between checkpoints within an epoch; each epoch ends with one anyway."
     return _chain(
         [
             device_option,
             threads_option,
             option("--seed", seed, type=NATURAL),
-            option("--checkpoint-every", checkpoint, type=POSITIVE, metavar="STEPS"),
+            option("--checkpoint-every", checkpoint, type=Real(0), metavar="SECONDS"),
             click.option(
                 "--out",
                 type=click.Path(),

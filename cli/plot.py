@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lstm_numba.cli.options import SectionedCommand, data_dir_option, json_option, threads_option
+from lstm_numba.cli.base import SectionedCommand
+from lstm_numba.cli.options import data_dir_option, json_option, threads_option
 from lstm_numba.errors import UserError
 
 if TYPE_CHECKING:

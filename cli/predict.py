@@ -6,7 +6,8 @@ import json
 
 import click
 
-from lstm_numba.cli.options import NATURAL, SectionedCommand, json_option, threads_option
+from lstm_numba.cli.base import SectionedCommand
+from lstm_numba.cli.options import NATURAL, json_option, threads_option
 
 
 @click.command(

@@ -6,15 +6,8 @@ import json
 
 import click
 
-from lstm_numba.cli.options import (
-    NATURAL,
-    POSITIVE,
-    Real,
-    SectionedCommand,
-    SectionedOption,
-    json_option,
-    threads_option,
-)
+from lstm_numba.cli.base import Real, SectionedCommand, SectionedOption
+from lstm_numba.cli.options import NATURAL, POSITIVE, json_option, threads_option
 
 
 @click.command(

@@ -9,35 +9,21 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from click.core import ParameterSource
 
-from lstm_numba.cli.computer import choose_device, set_threads
+from lstm_numba.cli.computer import check_memory, choose_device, set_threads
 from lstm_numba.cli.reporting import Terminal, result_line, result_object, short_path
 from lstm_numba.errors import UserError
-from lstm_numba.training.config import ConfigError, default_config, make_config
+from lstm_numba.training.config import ConfigError, make_config
 from lstm_numba.training.run import Run
 
 if TYPE_CHECKING:
     from lstm_numba.training.trainer import Outcome
 
-#: Options that say where the data come from: option -> entry of the config's ``data``.
-_DATA = {
-    "data_dir": "data_dir",
-    "view": "view",
-    "images": "count",
-    "file": "file",
-    "level": "level",
-    "tokens": "tokens",
-}
-#: Options that become entries of the config's ``schedule_options``: schedule -> option -> entry.
-_SCHEDULE: dict[str, dict[str, str]] = {
-    "constant": {},
-    "ptb": {"hold": "hold", "decay": "decay"},
-    "cosine": {"warmup": "warmup"},
-    "plateau": {"decay": "factor", "patience": "patience"},
-}
-_ALL_SCHEDULE = {option for options in _SCHEDULE.values() for option in options}
+#: Options that say where the data come from, entries of the config's ``data``.
+_DATA = {"data_dir", "view", "images", "file", "level", "tokens"}
 #: What may stand beside --resume.
 _WITH_RESUME = {"resume", "epochs", "threads", "data_dir", "as_json", "file"}
-_NO_SETTINGS = {"resume", "out", "as_json", "device", "threads", "preset", *_DATA, *_ALL_SCHEDULE}
+#: Options that are no fields of the config.
+_NO_FIELDS = {"resume", "out", "as_json", "device", "threads", "preset", *_DATA}
 
 
 def train_command(dataset: str, values: dict[str, Any]) -> None:
@@ -64,6 +50,7 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
     else:
         folder = _new_folder(dataset, given.get("out"))
         config = _configure(dataset, values, given)
+    check_memory(config)
     from lstm_numba.training.tasks import build_task
     from lstm_numba.training.trainer import Interrupted, Trainer
 
@@ -116,27 +103,19 @@ def _configure(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> d
     """Make the run's config of what the user gave and the data set's defaults."""
     if dataset == "text" and values["file"] is None:
         raise click.UsageError("Missing argument 'FILE': the text to train on")
-    preset = given.get("preset")
-    settings = {name: value for name, value in given.items() if name not in _NO_SETTINGS}
-    schedule = given.get("schedule") or default_config(dataset, preset)["schedule"]
-    for name in sorted(_ALL_SCHEDULE & given.keys()):
-        if name not in _SCHEDULE[schedule]:
-            _refuse(name, f"has no meaning for --schedule {schedule}")
-    own = {entry: given[name] for name, entry in _SCHEDULE[schedule].items() if name in given}
-    if own:
-        settings["schedule_options"] = own
-    settings["device"] = choose_device(values["device"])
-    settings["threads"] = set_threads(values["threads"])
-    data = {entry: given[name] for name, entry in _DATA.items() if name in given}
+    fields = {name: value for name, value in given.items() if name not in _NO_FIELDS}
+    fields["device"] = choose_device(values["device"])
+    fields["threads"] = set_threads(values["threads"])
+    data = {name: given[name] for name in _DATA & given.keys()}
     try:
-        return make_config(dataset, settings, data=data, preset=preset)
+        return make_config(dataset, fields, data=data, preset=given.get("preset"))
     except ConfigError as error:
-        raise click.UsageError(str(error)) from None
+        _refuse(error.option, str(error).removeprefix(f"{error.option}: "))
 
 
 def _refuse(option: str, why: str) -> NoReturn:
     flag = "--json" if option == "as_json" else f"--{option.replace('_', '-')}"
-    raise click.UsageError(f"{flag} {why}")
+    raise click.UsageError(f"{flag}: {why}")
 
 
 # -- a run that goes on ------------------------------------------------------------------------------

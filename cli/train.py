@@ -8,16 +8,36 @@ from typing import Any
 import click
 
 from lstm_numba.cli import options as shared
-from lstm_numba.cli.options import NATURAL, POSITIVE, SectionedCommand, SectionedOption
+from lstm_numba.cli.base import NamingGroup, SectionedCommand, SectionedOption
+from lstm_numba.cli.options import NATURAL, POSITIVE
+
+
+class TrainCommand(SectionedCommand):
+    """A training whose answer to an option of another one names where it belongs."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            owners = [
+                name
+                for name, command in train.commands.items()
+                if any(error.option_name in parameter.opts for parameter in command.params)
+            ]
+            if not owners:
+                raise
+            ctx.fail(f"{error.option_name} is an option of {', '.join(owners)}, not of {self.name}")
 
 
 @click.group(
+    cls=NamingGroup,
     epilog="""\b
 Examples:
   lstm-numba train digits
   lstm-numba train mnist --cell gru --epochs 5 --data-dir ~/mnist
   lstm-numba train mnist --resume runs/mnist-1
-"""
+""",
 )
 def train() -> None:
     """Train a network on a data set, or go on with a run.
@@ -64,7 +84,7 @@ def _command(dataset: str, examples: str, *own: Callable[[Any], Any]) -> Callabl
             shared.network_options(dataset),
         ):
             result = decorate(result)
-        return train.command(dataset, cls=SectionedCommand, epilog=f"\b\nExamples:\n{examples}")(result)
+        return train.command(dataset, cls=TrainCommand, epilog=f"\b\nExamples:\n{examples}")(result)
 
     return register
 

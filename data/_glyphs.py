@@ -58,10 +58,8 @@ _SOURCES: tuple[tuple[int, int, str, str], ...] = (
     (
         2,
         3,
-        "0.08,0.22 0.26,0.04 0.52,0.08 0.57,0.34 0.38,0.64 0.15,0.90 0.03,0.84 0.17,0.74 "
-        "0.42,0.92 0.70,0.90",
-        "0.04,0.16 0.30,0.02 0.60,0.14 0.54,0.44 0.34,0.74 0.12,0.98 0.02,0.86 0.20,0.80 "
-        "0.46,0.96 0.68,0.84",
+        "0.08,0.22 0.26,0.04 0.52,0.08 0.57,0.34 0.38,0.64 0.15,0.90 0.03,0.84 0.17,0.74 0.42,0.92 0.70,0.90",
+        "0.04,0.16 0.30,0.02 0.60,0.14 0.54,0.44 0.34,0.74 0.12,0.98 0.02,0.86 0.20,0.80 0.46,0.96 0.68,0.84",
     ),
     (
         2,
@@ -85,10 +83,8 @@ _SOURCES: tuple[tuple[int, int, str, str], ...] = (
     (
         3,
         2,
-        "0.08,0.14 0.34,0.01 0.56,0.18 0.44,0.40 0.24,0.49 0.30,0.44 0.54,0.56 0.60,0.78 "
-        "0.38,0.97 0.06,0.90",
-        "0.14,0.06 0.40,0.02 0.58,0.20 0.40,0.44 0.20,0.46 0.28,0.39 0.52,0.58 0.52,0.84 "
-        "0.26,0.98 0.02,0.84",
+        "0.08,0.14 0.34,0.01 0.56,0.18 0.44,0.40 0.24,0.49 0.30,0.44 0.54,0.56 0.60,0.78 0.38,0.97 0.06,0.90",
+        "0.14,0.06 0.40,0.02 0.58,0.20 0.40,0.44 0.20,0.46 0.28,0.39 0.52,0.58 0.52,0.84 0.26,0.98 0.02,0.84",
     ),
     # 4: open, two strokes; closed, one stroke; open, like a y.
     (
@@ -207,7 +203,7 @@ _SOURCES: tuple[tuple[int, int, str, str], ...] = (
 )
 
 #: Distance between neighbouring sample points along a stroke, in units of the glyph's height: at the usual
-#: 20 pixels of height 0.6 of a pixel, at which the scallops between the points' discs stay below 5 % of a pixel.
+#: 20 pixels of height 0.6 of a pixel, at which the scallops between the points' discs stay below 5 % of one.
 SPACING = 0.03
 
 
@@ -285,7 +281,9 @@ def _glyph(digit: int, weight: int, first: str, second: str) -> Glyph:
         stroke = np.concatenate([*rows, last])
         weights.append(stroke)
         along.append(np.arange(len(stroke)) / (len(stroke) - 1))
-    return Glyph(digit, weight, np.stack([controls_1, controls_2]), np.concatenate(weights), np.concatenate(along))
+    return Glyph(
+        digit, weight, np.stack([controls_1, controls_2]), np.concatenate(weights), np.concatenate(along)
+    )
 
 
 @lru_cache(maxsize=1)

@@ -103,7 +103,9 @@ class CounterStream:
 
     def uniform(self, items: npt.NDArray[np.int64], lane: int, lanes: int) -> npt.NDArray[np.float64]:
         """Return numbers in [0, 1), shape (len(items), lanes)."""
-        return (self.bits(items, lane, lanes) >> np.uint64(11)).astype(np.float64) * _TO_UNIT
+        numbers: npt.NDArray[np.float64] = (self.bits(items, lane, lanes) >> np.uint64(11)).astype(np.float64)
+        numbers *= _TO_UNIT
+        return numbers
 
     def bell(self, items: npt.NDArray[np.int64], lane: int, lanes: int) -> npt.NDArray[np.float64]:
         """Return bell-shaped numbers of mean 0 and variance 1 within +-3.47, shape (len(items), lanes).
@@ -112,5 +114,9 @@ class CounterStream:
         differs between machines. Draws ``4 * lanes`` lanes.
         """
         u = self.uniform(items, lane, 4 * lanes)
-        total = (u[:, :lanes] + u[:, lanes : 2 * lanes]) + (u[:, 2 * lanes : 3 * lanes] + u[:, 3 * lanes :])
-        return (total - 2.0) * 3.0**0.5
+        total: npt.NDArray[np.float64] = (u[:, :lanes] + u[:, lanes : 2 * lanes]) + (
+            u[:, 2 * lanes : 3 * lanes] + u[:, 3 * lanes :]
+        )
+        total -= 2.0
+        total *= float(np.sqrt(3.0))
+        return total

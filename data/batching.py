@@ -116,8 +116,8 @@ class EvaluationRows:
     """Windows that predict every token of a text exactly once, but the first, which has nothing before it.
 
     The ``len(ids) - 1`` targets are cut into rows of nearly equal length (they differ by one at most), the
-    rows run side by side, and the state is carried from window to window. A row begins with no memory but the
-    token before it; with one row the whole text is read with its full past, as the literature does at the end.
+    rows run side by side, and the state is carried from window to window. A row begins with no memory but
+    the token before it; with one row the whole text is read with its full past, as the literature does it.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ class Corpus:
     def encode(self, text: str) -> Ids:
         """Return the token numbers of `text`.
 
-        Words are what white space separates; each newline becomes ``<eos>``. No ``<eos>`` is added at the end.
+        Words are what white space separates; each newline becomes ``<eos>``, and no other is added.
 
         Raises
         ------
@@ -94,7 +94,9 @@ class Corpus:
         lines: list[list[str]] = [[]]
         for number in ids:
             if not 0 <= int(number) < len(self.vocabulary):
-                raise ValueError(f"ids: expected numbers from 0 to {len(self.vocabulary) - 1}, got {int(number)}")
+                raise ValueError(
+                    f"ids: expected numbers from 0 to {len(self.vocabulary) - 1}, got {int(number)}"
+                )
             token = self.vocabulary[int(number)]
             if token == EOS and self.level == "word":
                 lines.append([])
@@ -145,9 +147,7 @@ def by_frequency(words: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(counts, key=lambda word: (-counts[word], word)))
 
 
-def numbered(
-    path: str | os.PathLike[str], words: list[str], text: str, index: Mapping[str, int]
-) -> Ids:
+def numbered(path: str | os.PathLike[str], words: list[str], text: str, index: Mapping[str, int]) -> Ids:
     """Return the numbers of a file's words.
 
     Raises
@@ -163,11 +163,12 @@ def numbered(
 
 
 def unknown_word(text: str, index: Mapping[str, int]) -> str:
-    """Return a text that names the first word of `text` outside `index` and its line; empty if there is none."""
+    """Return what names the first word of `text` outside `index` and its line; nothing if there is none."""
     for number, line in enumerate(text.split("\n"), 1):
         for word in line.split():
             if word not in index:
-                return f"line {number}: word {one_line(repr(word), 60)} is not in the vocabulary of the training text"
+                shown = one_line(repr(word), 60)
+                return f"line {number}: word {shown} is not in the vocabulary of the training text"
     return ""
 
 

@@ -29,8 +29,8 @@ COUNTS = {"train": 20_000, "test": 2_000}
 
 Array = npt.NDArray[np.float64]
 
-# How much the drawings differ. With two thirds of it an LSTM knows 99.7 % of the test images after ten epochs,
-# with a fifth more 98 %.
+# How much the drawings differ. With two thirds of it an LSTM knows 99.7 % of the test images after ten
+# epochs, with a fifth more 98 %.
 _MIX_BEYOND = 0.15  # how far past its two extremes a glyph may go
 _JITTER = 0.03  # of each control point; unit: height of the glyph, as for the bends
 _BEND = 0.05  # of the plane, by polynomials of degree 2 to 4
@@ -57,7 +57,9 @@ _LANE_CHOICE, _LANE_UNIFORM, _LANE_JITTER, _LANE_BEND, _LANE_BELL, _LANE_PRESSUR
 _CHUNK = 256  # images drawn at once: their canvases stay in the cache
 _MARGIN = 4  # of the canvas around the image, so that no disc needs clipping
 _CANVAS = SIDE + 2 * _MARGIN
-_REACH = 3  # pixels around a point that its disc may touch: radius 2.2 and half the softness 1.3 are below 3.5
+_REACH = (
+    3  # pixels around a point that its disc may touch: radius 2.2 and half the softness 1.3 are below 3.5
+)
 
 
 class _Pen(NamedTuple):
@@ -165,7 +167,11 @@ def _write(glyph: Glyph, stream: CounterStream, items: npt.NDArray[np.int64]) ->
     thin = uniform[:, 2] * np.sqrt(uniform[:, 2])  # thin pens are more common
     pressure = 1.0 + _PRESSURE * stream.bell(items, _LANE_PRESSURE, 3)
     s = glyph.along[:, None]
-    change = pressure[:, 0] * ((1.0 - s) * (1.0 - s)) + pressure[:, 1] * (2.0 * s * (1.0 - s)) + pressure[:, 2] * (s * s)
+    change = (
+        pressure[:, 0] * ((1.0 - s) * (1.0 - s))
+        + pressure[:, 1] * (2.0 * s * (1.0 - s))
+        + pressure[:, 2] * (s * s)
+    )
     radius = (_THINNEST + (_THICKEST - _THINNEST) * thin) * change
     return _Pen(
         np.clip(x, -0.5, SIDE - 0.5),

@@ -127,12 +127,13 @@ def download(
     """
     tell = progress or (lambda _: None)
     reasons = []
+    new = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _partial_file(target) as part:
             for url in urls:
                 host = urlsplit(url).netloc
-                failure = _try_mirror(url, part, check, limit, lambda n, h=host: tell(Progress(name, "download", n, size, h)))
+                failure = _try_mirror(url, part, check, limit, _reporter(tell, name, size, host))
                 if failure is None:
                     part.replace(target)
                     tell(Progress(name, "done", target.stat().st_size, target.stat().st_size, host))
@@ -141,7 +142,19 @@ def download(
                 tell(Progress(name, "failed", 0, size, host, failure))
     except OSError as error:
         raise fault(target, f"cannot be written: {reason(error)}") from None
+    finally:
+        # A mistyped folder shall not stay behind empty.
+        with contextlib.suppress(OSError):
+            for folder in new:
+                folder.rmdir()
     raise MirrorsFailed(name, reasons)
+
+
+def _reporter(tell: ProgressCallback, name: str, size: int, host: str) -> Callable[[int], None]:
+    def report(received: int) -> None:
+        tell(Progress(name, "download", received, size, host))
+
+    return report
 
 
 @contextlib.contextmanager
@@ -174,7 +187,7 @@ def _partial_file(target: Path) -> Iterator[Path]:
 def _try_mirror(
     url: str, part: Path, check: Callable[[Path], object], limit: int, report: Callable[[int], None]
 ) -> str | None:
-    """Download `url` into `part` and check it; return why it failed, or None. OSErrors of our own disk pass."""
+    """Download `url` into `part` and check it; return why it failed, or None. Errors of our own disk pass."""
     while True:
         resumed = part.exists() and part.stat().st_size > 0
         failure, keep = _transfer(url, part, limit, report)
@@ -192,7 +205,7 @@ def _try_mirror(
 
 
 def _transfer(url: str, part: Path, limit: int, report: Callable[[int], None]) -> tuple[str | None, bool]:
-    """Append the rest of `url` to `part`; return (why it failed or None, whether the part is worth keeping)."""
+    """Append the rest of `url` to `part`; return why it failed, or None, and whether to keep what came."""
     import pooch
     import requests
 

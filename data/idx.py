@@ -17,7 +17,14 @@ import numpy.typing as npt
 
 from lstm_numba.data.files import LARGEST_CONTENT, ContentReader, fault, write_atomically
 
-_TYPES = {0x08: "unsigned bytes", 0x09: "signed bytes", 0x0B: "16-bit", 0x0C: "32-bit", 0x0D: "float32", 0x0E: "float64"}
+_TYPES = {
+    0x08: "unsigned bytes",
+    0x09: "signed bytes",
+    0x0B: "16-bit",
+    0x0C: "32-bit",
+    0x0D: "float32",
+    0x0E: "float64",
+}
 
 
 def read_idx(path: str | os.PathLike[str], dimensions: int | None = None) -> npt.NDArray[np.uint8]:
@@ -46,7 +53,9 @@ def read_idx(path: str | os.PathLike[str], dimensions: int | None = None) -> npt
         declared = prod(shape)
         text = " x ".join(map(str, shape))
         if declared > LARGEST_CONTENT:
-            raise fault(path, f"the header declares {text} = {declared} bytes; at most {LARGEST_CONTENT} are read")
+            raise fault(
+                path, f"the header declares {text} = {declared} bytes; at most {LARGEST_CONTENT} are read"
+            )
         if not reader.gzipped:
             present = reader.compressed_size - (4 + 4 * len(shape))
             if present != declared:
@@ -71,7 +80,9 @@ def _read_header(reader: ContentReader, dimensions: int | None) -> tuple[int, ..
     if magic[0] or magic[1] or magic[2] not in _TYPES:
         raise fault(reader.path, f"no IDX file: wrong magic number 0x{magic.hex()}")
     if magic[2] != 0x08:
-        raise fault(reader.path, f"IDX file of {_TYPES[magic[2]]} numbers: expected unsigned bytes (type 0x08)")
+        raise fault(
+            reader.path, f"IDX file of {_TYPES[magic[2]]} numbers: expected unsigned bytes (type 0x08)"
+        )
     count = magic[3]
     if dimensions is not None and count != dimensions:
         kinds = {1: " (labels)", 3: " (images)"}
@@ -84,7 +95,9 @@ def _read_header(reader: ContentReader, dimensions: int | None) -> tuple[int, ..
         raise fault(reader.path, f"no IDX file: {count} dimensions")
     sizes = reader.read(4 * count)
     if len(sizes) < 4 * count:
-        raise fault(reader.path, f"truncated: the header ends after {4 + len(sizes)} of {4 + 4 * count} bytes")
+        raise fault(
+            reader.path, f"truncated: the header ends after {4 + len(sizes)} of {4 + 4 * count} bytes"
+        )
     shape = tuple(int(size) for size in np.frombuffer(sizes, dtype=">u4"))
     if 0 in shape:
         raise fault(reader.path, f"holds nothing: the header declares {' x '.join(map(str, shape))}")
@@ -102,7 +115,9 @@ def write_idx(path: str | os.PathLike[str], array: npt.NDArray[np.uint8]) -> Non
         The file cannot be written.
     """
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
-        raise TypeError(f"array: expected an array of uint8, got {getattr(array, 'dtype', type(array).__name__)}")
+        raise TypeError(
+            f"array: expected an array of uint8, got {getattr(array, 'dtype', type(array).__name__)}"
+        )
     if not 1 <= array.ndim <= 8:
         raise ValueError(f"array: expected 1 to 8 dimensions, got {array.ndim}")
     header = bytes([0, 0, 0x08, array.ndim]) + np.array(array.shape, dtype=">u4").tobytes()

@@ -20,7 +20,7 @@ NORMALISATION: dict[str, tuple[float, float]] = {
     "digits": (0.12692, 0.26723),
 }
 
-#: How an image becomes a sequence: 28 steps of 28 pixels, 784 steps of one, the same 784 in a fixed random order.
+#: How an image becomes a sequence: 28 steps of 28 pixels, 784 steps of one, these in a fixed random order.
 VIEWS = ("rows", "pixels", "permuted")
 
 #: Seed of the order of the view "permuted". Results of two orders cannot be compared, so all runs share this

@@ -9,7 +9,10 @@ import numpy.typing as npt
 
 from lstm_numba.data import registry
 from lstm_numba.data.download import ProgressCallback
+from lstm_numba.data.idx import read_idx
 from lstm_numba.data.images import Images
+
+__all__ = ["load", "read_idx"]
 
 _PREFIXES = {"train": "train", "test": "t10k"}
 
@@ -24,7 +27,8 @@ def load(
 
     The files are looked for in `data_dir`, in the folder that the environment variable ``LSTM_NUMBA_DATA``
     names and in the user's cache, in each directly, in ``mnist`` and in ``MNIST/raw``; gzipped or not. What
-    is nowhere is downloaded, to the first of these folders. The content is compared with the published SHA-256.
+    is nowhere is downloaded, to the first of these folders. The content is compared with the published
+    SHA-256.
 
     Parameters
     ----------

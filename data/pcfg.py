@@ -15,7 +15,9 @@ symbol is settled by the next word, no sentence can be read in two ways. `Gramma
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -50,10 +52,16 @@ class Grammar:
         self.start = start
         self.rules = {symbol: tuple((float(p), tuple(body)) for p, body in rules[symbol]) for symbol in rules}
         for symbol, choices in self.rules.items():
-            if not choices or any(not 0.0 < p <= 1.0 for p, _ in choices) or abs(sum(p for p, _ in choices) - 1.0) > 1e-9:
+            if (
+                not choices
+                or any(not 0.0 < p <= 1.0 for p, _ in choices)
+                or abs(sum(p for p, _ in choices) - 1.0) > 1e-9
+            ):
                 raise ValueError(f"rules: probabilities of {symbol!r} must be positive and sum to 1")
         self.symbols = tuple(self.rules)
-        self.words = tuple(sorted({x for c in self.rules.values() for _, body in c for x in body if x not in self.rules}))
+        self.words = tuple(
+            sorted({x for c in self.rules.values() for _, body in c for x in body if x not in self.rules})
+        )
         self._visits = self._expected_visits()
         if np.any(self._visits == 0.0):
             lost = self.symbols[int(np.argmin(self._visits))]
@@ -79,17 +87,19 @@ class Grammar:
         return dict(zip(self.symbols, self._visits.tolist(), strict=True))
 
     def sentence_entropy(self) -> float:
-        """Return the entropy of a derivation, which is that of a sentence if the grammar is unambiguous; nats."""
+        """Return the entropy of a derivation in nats: that of a sentence if the grammar is unambiguous."""
         own = [-sum(p * np.log(p) for p, _ in self.rules[symbol]) for symbol in self.symbols]
         return float(np.dot(self._visits, own))
 
     def sentence_length(self) -> float:
         """Return the mean number of words of a sentence."""
-        own = [sum(p * sum(x not in self.rules for x in body) for p, body in self.rules[s]) for s in self.symbols]
+        own = [
+            sum(p * sum(x not in self.rules for x in body) for p, body in self.rules[s]) for s in self.symbols
+        ]
         return float(np.dot(self._visits, own))
 
     def entropy_rate(self) -> float:
-        """Return the entropy in nats per token of a text of independent sentences, each closed by one more token.
+        """Return the entropy rate in nats per token of independent sentences, each closed by one more token.
 
         Sentences with their closing token can be told apart, so the text's entropy is that of its sentences,
         and the law of large numbers divides it by their mean length.
@@ -125,8 +135,9 @@ class Grammar:
                 return words, False
         return words, True
 
-    def _tables(self) -> tuple[dict[str, dict[str, int]], list[str]]:
-        """Return which rule each next word selects for each symbol, and where two rules claim the same word."""
+    @cached_property
+    def _prediction(self) -> tuple[dict[str, dict[str, int]], list[str]]:
+        """Return which rule each next word selects for each symbol, and where two rules claim one word."""
         first, empty = self._first()
         follow: dict[str, set[str]] = {symbol: set() for symbol in self.symbols}
         follow[self.start].add(END)
@@ -156,7 +167,7 @@ class Grammar:
 
     def conflicts(self) -> list[str]:
         """Return where the grammar is not LL(1); if nowhere, it is unambiguous."""
-        return self._tables()[1]
+        return self._prediction[1]
 
     def _compile(self) -> None:
         """Number words from 0 up and symbols from -1 down, and lay out the rules for `sample`."""
@@ -187,8 +198,6 @@ class Grammar:
         surprise : float
             ``-ln p`` of its derivation, nats.
         """
-        from bisect import bisect_right
-
         sentence: list[int] = []
         surprise = 0.0
         stack = [-1 - self.symbols.index(self.start)]
@@ -216,7 +225,7 @@ class Grammar:
         ValueError
             The grammar is not LL(1), or the sentence is none of its sentences; the text names the word.
         """
-        table, conflicts = self._tables()
+        table, conflicts = self._prediction
         if conflicts:
             raise ValueError(f"the grammar is not LL(1): {conflicts[0]}")
         total = 0.0

@@ -54,7 +54,7 @@ def load(
     ValueError
         Unknown level, or shares that are no three positive numbers of sum 1.
     DataError
-        The file is missing, empty, no UTF-8 text, or too short for three parts; the text names file and fault.
+        The file is missing, empty, no UTF-8 text, or too short for three parts; the text names the fault.
     """
     if level not in LEVELS:
         raise ValueError(f"level: expected 'char' or 'word', got {level!r}")
@@ -76,8 +76,8 @@ def _cuts(path: str | os.PathLike[str], total: int, shares: list[float], kind: s
     if min(train, valid, test) < 2:
         raise fault(
             path,
-            f"too short: {total} {kind} give parts of {train}, {valid} and {test} to train, validate and test; "
-            f"each needs at least 2",
+            f"too short: {total} {kind} give parts of {train}, {valid} and {test} to train, validate and "
+            f"test; each needs at least 2",
         )
     return train, train + valid
 

@@ -133,7 +133,9 @@ class Optimizer:
         """
         if grads.keys() != self.params.keys():
             odd = sorted(grads.keys() ^ self.params.keys())
-            raise ValueError(f"grads: expected the names of the parameters; {', '.join(odd)} has no counterpart")
+            raise ValueError(
+                f"grads: expected the names of the parameters; {', '.join(odd)} has no counterpart"
+            )
         for name, gradient in grads.items():
             values = gradient.values if isinstance(gradient, SparseRows) else gradient
             if gradient.shape != self.params[name].shape or values.dtype != self.params[name].dtype:

@@ -110,7 +110,7 @@ class Cosine(Schedule):
 
 
 class Plateau(Schedule):
-    """Multiply the rate by `decay` when the loss has not improved for more than `patience` epochs.
+    """Multiply the rate by `factor` when the loss has not improved for more than `patience` epochs.
 
     The rule of PyTorch's ``ReduceLROnPlateau`` with a relative threshold and no cooldown.
 
@@ -118,7 +118,7 @@ class Plateau(Schedule):
     ----------
     lr : float
         Initial learning rate.
-    decay : float
+    factor : float
         Factor, in (0, 1).
     patience : int
         Epochs without improvement that are borne.
@@ -131,17 +131,17 @@ class Plateau(Schedule):
     def __init__(
         self,
         lr: float,
-        decay: float = 0.5,
+        factor: float = 0.5,
         patience: int = 1,
         threshold: float = 1e-4,
         minimum: float = 0.0,
     ) -> None:
         super().__init__(lr)
-        if not 0 < decay < 1:
-            raise ValueError(f"decay: expected a factor in (0, 1), got {decay}")
+        if not 0 < factor < 1:
+            raise ValueError(f"factor: expected a number in (0, 1), got {factor}")
         if patience < 0:
             raise ValueError(f"patience: expected a number of epochs, got {patience}")
-        self.decay = decay
+        self.factor = factor
         self.patience = patience
         self.threshold = threshold
         self.minimum = minimum
@@ -161,7 +161,7 @@ class Plateau(Schedule):
         else:
             self._waited += 1
         if self._waited > self.patience:
-            self._current = max(self._current * self.decay, self.minimum)
+            self._current = max(self._current * self.factor, self.minimum)
             self._waited = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def make_schedule(name: str, lr: float, epochs: int, options: dict[str, Any] | N
         "constant": (Schedule, ()),
         "ptb": (HoldThenDecay, ("hold", "decay")),
         "cosine": (Cosine, ("warmup", "final")),
-        "plateau": (Plateau, ("decay", "patience", "threshold", "minimum")),
+        "plateau": (Plateau, ("factor", "patience", "threshold", "minimum")),
     }
     if name not in makers:
         raise ValueError(f"schedule: expected one of {', '.join(makers)}, got {name!r}")

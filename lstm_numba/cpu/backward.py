@@ -25,7 +25,7 @@ from lstm_numba.cpu.dispatch import (
     zero_slots,
 )
 from lstm_numba.cpu.layout import FULL, load_states, neighbours, split
-from lstm_numba.cpu.options import PARALLEL, SERIAL
+from lstm_numba.cpu.options import INLINE, PARALLEL, SERIAL
 from lstm_numba.cpu.packing import BACK_VECTORS
 from lstm_numba.cpu.simd import accumulate_vectors, store_vectors
 from lstm_numba.cpu.target import tile_rows
@@ -34,7 +34,7 @@ from lstm_numba.cpu.tile import tile_product
 BACK_ROWS = tile_rows(BACK_VECTORS)
 
 
-@njit(**SERIAL)
+@njit(**INLINE)
 def _accumulate(cell, gradients, sizes, part, unit, dslots, dpeephole):
     """Add a row to this thread's sums for biases and peepholes."""
     slots = len(dslots)
@@ -43,7 +43,7 @@ def _accumulate(cell, gradients, sizes, part, unit, dslots, dpeephole):
     accumulate_vectors(gradients.sums, at + slots * sizes.padded, sizes.padded, dpeephole)
 
 
-@njit(**SERIAL)
+@njit(**INLINE)
 def _cell_gradients(cell, weights, arrays, gradients, sizes, t, part, row, unit, final):
     """The cell's backward equations on one vector of units."""
     at = t * sizes.slot_step + row * slot_count(cell) * sizes.padded + unit
@@ -69,7 +69,7 @@ def _cell_gradients(cell, weights, arrays, gradients, sizes, t, part, row, unit,
         _accumulate(cell, gradients, sizes, part, unit, dslots, dpeephole)
 
 
-@njit(**SERIAL)
+@njit(**INLINE)
 def _message_gradients(cell, arrays, gradients, sizes, t, part, row, unit):
     """The backward equations of the message on one vector of units."""
     if t >= arrays.lengths[row]:
@@ -86,7 +86,7 @@ def _message_gradients(cell, arrays, gradients, sizes, t, part, row, unit):
     _accumulate(cell, gradients, sizes, part, unit, dslots, ())
 
 
-@njit(**SERIAL)
+@njit(**INLINE)
 def _product_back(cell, slots, at, first, width, packed, panel, rows, target, target_at, sizes, row_stride, add):
     """Slot gradients times recurrent weights: one tile of a state's (or the message's) gradient."""
     depth = width * sizes.padded

@@ -12,6 +12,7 @@ from numba.core import types
 from numba.extending import intrinsic, overload
 
 import lstm_numba.cpu.activations  # noqa: F401  (teaches Numba the nonlinearities on vectors)
+from lstm_numba.cpu.options import INLINE
 from lstm_numba.cpu.simd import Vector, load_lanes, vector_loader, vector_type
 from lstm_numba.cpu.tile import tile_product
 
@@ -70,22 +71,22 @@ def cell_message_backward(self: Any, slots: Any, previous: Any, gradient: Any) -
     raise NotImplementedError
 
 
-@overload(cell_forward, strict=False)
+@overload(cell_forward, INLINE, strict=False)
 def _(self, slots, previous, peephole):
     return self.instance_class.forward
 
 
-@overload(cell_backward, strict=False)
+@overload(cell_backward, INLINE, strict=False)
 def _(self, slots, previous, states, peephole, gradient):
     return self.instance_class.backward
 
 
-@overload(cell_message, strict=False)
+@overload(cell_message, INLINE, strict=False)
 def _(self, slots, previous):
     return self.instance_class.message
 
 
-@overload(cell_message_backward, strict=False)
+@overload(cell_message_backward, INLINE, strict=False)
 def _(self, slots, previous, gradient):
     return self.instance_class.message_backward
 
@@ -99,7 +100,7 @@ def gate_product(cell: Any, kind: Any, rows: Any, a: Any, a_at: Any, a_row: Any,
     raise NotImplementedError
 
 
-@overload(gate_product, prefer_literal=True)
+@overload(gate_product, INLINE, prefer_literal=True)
 def _(cell, kind, rows, a, a_at, a_row, b, panel, depth, lanes, slots, slot_at, slot_row, padded, add):
     number = kind.literal_value
     if number < 0:
@@ -122,7 +123,7 @@ def clear_hidden_slots(cell: Any, rows: Any, slots: Any, slot_at: Any, slot_row:
     raise NotImplementedError
 
 
-@overload(clear_hidden_slots)
+@overload(clear_hidden_slots, INLINE)
 def _(cell, rows, slots, slot_at, slot_row, padded):
     first = len(cell.instance_class.input_gates)
     width = len(cell.instance_class.slots) - first
@@ -143,7 +144,7 @@ def tile_height(cell: Any) -> Any:
     raise NotImplementedError
 
 
-@overload(tile_height)
+@overload(tile_height, INLINE)
 def _(cell):
     from lstm_numba.cpu.target import tile_rows
 
@@ -157,7 +158,7 @@ def slot_count(cell: Any) -> Any:
     raise NotImplementedError
 
 
-@overload(slot_count)
+@overload(slot_count, INLINE)
 def _(cell):
     count = len(cell.instance_class.slots)
     return lambda cell: count
@@ -168,7 +169,7 @@ def stage_first(cell: Any, number: Any) -> Any:
     raise NotImplementedError
 
 
-@overload(stage_first, prefer_literal=True)
+@overload(stage_first, INLINE, prefer_literal=True)
 def _(cell, number):
     first = cell.instance_class.stages[number.literal_value].first
     return lambda cell, number: first
@@ -179,7 +180,7 @@ def stage_width(cell: Any, number: Any) -> Any:
     raise NotImplementedError
 
 
-@overload(stage_width, prefer_literal=True)
+@overload(stage_width, INLINE, prefer_literal=True)
 def _(cell, number):
     width = len(cell.instance_class.stages[number.literal_value].gates)
     return lambda cell, number: width

@@ -23,11 +23,11 @@ from lstm_numba.cpu.dispatch import (
     tile_height,
 )
 from lstm_numba.cpu.layout import FULL, load_states, neighbours, split, store_states
-from lstm_numba.cpu.options import PARALLEL, SERIAL
+from lstm_numba.cpu.options import INLINE, PARALLEL, SERIAL
 from lstm_numba.cpu.simd import store_vectors
 
 
-@njit(**SERIAL)
+@njit(**INLINE)
 def _cell_equations(cell, weights, arrays, sizes, t, row, unit, at):
     """The cell's equations on one vector of units."""
     before, after = neighbours(sizes, t)
@@ -42,7 +42,7 @@ def _cell_equations(cell, weights, arrays, sizes, t, row, unit, at):
         store_states(arrays, sizes, after, row, unit, previous)
 
 
-@njit(**SERIAL)
+@njit(**INLINE)
 def _message_equations(cell, weights, arrays, sizes, t, row, unit, at):
     """The operand of the second product on one vector of units; zero past a sequence's end."""
     before, _ = neighbours(sizes, t)
@@ -61,7 +61,7 @@ def _equations_after_first(cell: Any, weights: Any, arrays: Any, sizes: Any, t: 
     raise NotImplementedError
 
 
-@overload(_equations_after_first)
+@overload(_equations_after_first, INLINE)
 def _(cell, weights, arrays, sizes, t, row, unit, at):
     if len(cell.instance_class.stages) == 1:
         return lambda cell, weights, arrays, sizes, t, row, unit, at: _cell_equations(
@@ -72,7 +72,7 @@ def _(cell, weights, arrays, sizes, t, row, unit, at):
     )
 
 
-@njit(**SERIAL)
+@njit(**INLINE)
 def _place(cell, sizes, t, row, unit):
     """Where the slots of a row and unit begin, and numbers from one row to the next."""
     slot_row = slot_count(cell) * sizes.padded

@@ -17,6 +17,7 @@ from lstm_numba.cpu.arrays import aligned_start, flatten
 from lstm_numba.cpu.options import PARALLEL, SERIAL
 from lstm_numba.cpu.target import lanes, tile_rows
 from lstm_numba.cpu.tile import tile_product
+from lstm_numba.cpu.transpose import run_copier, transpose_square
 
 #: Width of a register tile in vectors. Two by twelve rows and four by six need the same registers;
 #: two vectors waste less on narrow matrices.
@@ -31,22 +32,21 @@ WIDTH = 1024
 #: Products smaller than this many multiplications stay on the calling thread.
 _SERIAL_LIMIT = 1 << 16
 
+_copy_strip_row = run_copier(lambda dtype: ROWS)
+_copy_panel_row = run_copier(lambda dtype: VECTORS * lanes(dtype.name))
+
 
 @njit(**SERIAL)
 def _pack_rows(a, offset, row, column, height, depth, packed, start):
     """Pack A (height, depth) into strips of ROWS rows, number (m, k) of a strip at ``k * ROWS + m``."""
-    for strip in range(0, height, ROWS):
-        rows = min(ROWS, height - strip)
-        base = start + strip * depth
-        source = offset + strip * row
-        if rows == ROWS and row == 1:  # a constant number of neighbours: one or two vector copies
+    whole = height // ROWS * ROWS if row == 1 else 0
+    for k in range(depth):
+        for strip in range(0, whole, ROWS):
+            _copy_strip_row(a, offset + k * column + strip, packed, start + strip * depth + k * ROWS)
+    for strip in range(whole, height, ROWS):
+        for m in range(strip, min(strip + ROWS, height)):
             for k in range(depth):
-                for m in range(ROWS):
-                    packed[base + k * ROWS + m] = a[source + k * column + m]
-        else:
-            for m in range(rows):
-                for k in range(depth):
-                    packed[base + k * ROWS + m] = a[source + m * row + k * column]
+                packed[start + strip * depth + k * ROWS + m - strip] = a[offset + m * row + k * column]
 
 
 @njit(**SERIAL)
@@ -56,16 +56,26 @@ def _pack_columns(b, offset, row, column, depth, width, panel, packed, start):
         columns = min(panel, width - first)
         base = start + first * depth
         source = offset + first * column
-        if column == 1:
+        if column == 1 and columns == panel:
+            for k in range(depth):
+                _copy_panel_row(b, source + k * row, packed, base + k * panel)
+        elif column == 1:
             for k in range(depth):
                 for n in range(columns):
                     packed[base + k * panel + n] = b[source + k * row + n]
         else:
-            for k0 in range(0, depth, 8):  # a few rows at a time keep the written lines in cache
-                k1 = min(depth, k0 + 8)
-                for n in range(columns):
-                    for k in range(k0, k1):
-                        packed[base + k * panel + n] = b[source + k * row + n * column]
+            lane = panel // VECTORS
+            whole_n = columns // lane * lane if row == 1 else 0
+            whole_k = depth // lane * lane
+            for n in range(0, whole_n, lane):
+                for k in range(0, whole_k, lane):
+                    transpose_square(b, source + k + n * column, column, packed, base + k * panel + n, panel)
+                for k in range(whole_k, depth):
+                    for m in range(n, n + lane):
+                        packed[base + k * panel + m] = b[source + k * row + m * column]
+            for n in range(whole_n, columns):
+                for k in range(depth):
+                    packed[base + k * panel + n] = b[source + k * row + n * column]
         if columns < panel:
             for k in range(depth):
                 for n in range(columns, panel):

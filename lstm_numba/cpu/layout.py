@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from numba import njit
 
 from lstm_numba.cpu.dispatch import load_memory, load_vector
-from lstm_numba.cpu.options import SERIAL
+from lstm_numba.cpu.options import INLINE
 from lstm_numba.cpu.simd import store_vectors
 
 #: As a number of valid lanes: all of them.
@@ -72,7 +72,7 @@ class Gradients(NamedTuple):
     state: int  # numbers from one state of dmemory to the next
 
 
-@njit(**SERIAL)
+@njit(**INLINE)
 def neighbours(sizes, t):
     """History entries before and after the step at time t."""
     if sizes.reverse:
@@ -80,13 +80,13 @@ def neighbours(sizes, t):
     return t, t + 1
 
 
-@njit(**SERIAL)
+@njit(**INLINE)
 def split(count, parts, part):
     """First and one past the last of `count` things in `part` of `parts` nearly equal parts."""
     return part * count // parts, (part + 1) * count // parts
 
 
-@njit(**SERIAL)
+@njit(**INLINE)
 def load_states(cell, arrays, sizes, entry, row, unit):
     """One vector of every state, as a tuple."""
     valid = sizes.hidden - unit
@@ -95,7 +95,7 @@ def load_states(cell, arrays, sizes, entry, row, unit):
     return h + load_memory(cell, arrays.memory, at, sizes.memory_state, valid)
 
 
-@njit(**SERIAL)
+@njit(**INLINE)
 def store_states(arrays, sizes, entry, row, unit, states):
     """The inverse of `load_states`."""
     valid = sizes.hidden - unit

@@ -17,6 +17,10 @@ SERIAL: dict[str, Any] = {
     "error_model": "numpy",
 }
 
+#: Options of a part of a kernel that must melt into its caller: passing a group of arrays to a function
+#: that stays one costs more than the equations of a vector of units.
+INLINE: dict[str, Any] = {**SERIAL, "forceinline": True}
+
 #: Options of a kernel that contains a ``prange``.
 PARALLEL: dict[str, Any] = {**SERIAL, "parallel": True}
 

@@ -15,30 +15,32 @@ from numba import njit, prange
 from lstm_numba.cpu.arrays import aligned_empty, aligned_zeros
 from lstm_numba.cpu.options import PARALLEL
 from lstm_numba.cpu.target import lanes, round_up
+from lstm_numba.cpu.transpose import run_copier, transpose_square
 
 #: Width, in vectors, of the tiles of the product that takes gradients back through the recurrent weights.
 BACK_VECTORS = 2
 
+_copy_panel_row = run_copier(lambda dtype: BACK_VECTORS * lanes(dtype.name))
+
 
 @njit(**PARALLEL)
-def _pack_gates(weight, gates, hidden, lane, packed):
+def _pack_gates(weight, depth, gates, hidden, lane, packed):
     """Panel p, row k, slot s, lane l  <-  weight[gates[s] * hidden + p * lane + l, k]; zero past `hidden`."""
-    depth = weight.shape[1]
     slots = gates.size
     panels = -(-hidden // lane)
     for panel in prange(panels):
-        base = panel * depth * slots * lane
         units = min(lane, hidden - panel * lane)
-        for first in range(0, depth, 16):  # a few rows at a time keep the written lines in cache
-            last = min(depth, first + 16)
-            for s in range(slots):
-                row = gates[s] * hidden + panel * lane
+        whole = depth // lane * lane if units == lane else 0
+        for s in range(slots):
+            source = (gates[s] * hidden + panel * lane) * depth
+            target = (panel * depth * slots + s) * lane
+            for k in range(0, whole, lane):
+                transpose_square(weight, source + k, depth, packed, target + k * slots * lane, slots * lane)
+            for k in range(whole, depth):
                 for unit in range(units):
-                    for k in range(first, last):
-                        packed[base + (k * slots + s) * lane + unit] = weight[row + unit, k]
+                    packed[target + k * slots * lane + unit] = weight[source + unit * depth + k]
                 for unit in range(units, lane):
-                    for k in range(first, last):
-                        packed[base + (k * slots + s) * lane + unit] = 0
+                    packed[target + k * slots * lane + unit] = 0
 
 
 @njit(**PARALLEL)
@@ -52,10 +54,12 @@ def _pack_transposed(weight, gates, hidden, padded, width, packed):
         for s in range(slots):
             for unit in range(padded):
                 target = base + (s * padded + unit) * width
-                if unit < hidden:
-                    row = gates[s] * hidden + unit
+                source = (gates[s] * hidden + unit) * hidden + panel * width
+                if unit < hidden and columns == width:
+                    _copy_panel_row(weight, source, packed, target)
+                elif unit < hidden:
                     for n in range(columns):
-                        packed[target + n] = weight[row, panel * width + n]
+                        packed[target + n] = weight[source + n]
                     for n in range(columns, width):
                         packed[target + n] = 0
                 else:
@@ -84,7 +88,8 @@ def pack_gates(weight: np.ndarray[Any, Any], gates: tuple[int, ...], hidden: int
     """
     lane = lanes(weight.dtype)
     packed = aligned_empty((padded_size(hidden, weight.dtype) * len(gates) * weight.shape[1],), weight.dtype)
-    _pack_gates(weight, np.array(gates, np.int64), hidden, lane, packed)
+    flat = np.ascontiguousarray(weight).reshape(-1)
+    _pack_gates(flat, weight.shape[1], np.array(gates, np.int64), hidden, lane, packed)
     return packed
 
 
@@ -93,7 +98,7 @@ def pack_transposed(weight: np.ndarray[Any, Any], gates: tuple[int, ...], hidden
     width = BACK_VECTORS * lanes(weight.dtype)
     padded = padded_size(hidden, weight.dtype)
     packed = aligned_empty((round_up(hidden, width) * len(gates) * padded,), weight.dtype)
-    _pack_transposed(weight, np.array(gates, np.int64), hidden, padded, width, packed)
+    _pack_transposed(np.ascontiguousarray(weight).reshape(-1), np.array(gates, np.int64), hidden, padded, width, packed)
     return packed
 
 

@@ -1,0 +1,183 @@
+"""A sequence classifier: recurrent layers, their last state, a linear layer and softmax cross-entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_numba.cpu.gemm import matmul
+from lstm_numba.dropout import check_probability, draw_mask
+from lstm_numba.layers import make_layer
+from lstm_numba.linear import Linear, column_sums
+from lstm_numba.losses import softmax, softmax_cross_entropy
+from lstm_numba.models.base import Array, Model, SequenceBatch, State, StepResult, random_streams
+
+
+class SequenceClassifier(Model):
+    """Reads a sequence and says its class.
+
+    The linear layer sees the last layer's hidden state at the end of the sequence (at each sequence's own
+    end, with lengths), both directions side by side. The objective is the cross-entropy averaged over the
+    batch.
+
+    Parameters
+    ----------
+    input_size : int
+        Features of a step, I.
+    hidden : int
+        Hidden units, H.
+    classes : int
+        Number of classes, C.
+    cell : str
+        One of `lstm_numba.layers.CELL_NAMES`.
+    layers : int
+        Recurrent layers.
+    bidirectional : bool
+        Read in both directions.
+    dropout : float
+        Probability of dropping between the layers and before the linear layer.
+    init_range : float, optional
+        Draw every parameter from U(-init_range, init_range) instead of PyTorch's ranges.
+    forget_bias : float
+        Added to the initial biases of the forget gates.
+    dtype : float32 or float64
+    seed : int, optional
+        Seed of weights and dropout.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden: int,
+        classes: int,
+        *,
+        cell: str = "lstm",
+        layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        init_range: float | None = None,
+        forget_bias: float = 0.0,
+        dtype: npt.DTypeLike = np.float32,
+        seed: int | None = None,
+    ) -> None:
+        streams = random_streams(seed)
+        self.dropout = check_probability(dropout)
+        rnn = make_layer(
+            cell,
+            input_size,
+            hidden,
+            layers,
+            bidirectional=bidirectional,
+            dropout=self.dropout,
+            dtype=dtype,
+            seed=streams.weights,
+        )
+        self.output = Linear(hidden * rnn.directions, classes, dtype=rnn.dtype, rng=streams.weights)
+        super().__init__(rnn, {"rnn": rnn.params, "output": self.output.params}, streams)
+        self._initialise(init_range, forget_bias, streams.weights)
+        self._config = {
+            "input_size": input_size,
+            "hidden": hidden,
+            "classes": classes,
+            "cell": cell,
+            "layers": layers,
+            "bidirectional": bool(bidirectional),
+            "dropout": self.dropout,
+            "init_range": init_range,
+            "forget_bias": forget_bias,
+            "dtype": self.dtype.name,
+        }
+
+    def config(self) -> dict[str, Any]:
+        """See `Model.config`."""
+        return dict(self._config)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], seed: int | None = None) -> SequenceClassifier:
+        """Make a classifier of what `config` gave."""
+        return cls(**config, seed=seed)
+
+    def loss_and_gradients(self, batch: SequenceBatch, state: State = None) -> StepResult:
+        """Objective (mean over the batch), gradients and hits of a batch, with dropout.
+
+        Parameters
+        ----------
+        batch : SequenceBatch
+        state : ndarray or tuple of ndarray, optional
+            Initial state; zero if not given.
+        """
+        _, final, tape = self.rnn.forward(batch.x, state, batch.lengths, training=True)
+        features = self._features(final)
+        mask = None
+        if self.dropout:
+            mask = draw_mask(self.rng, features.shape, self.dropout, self.dtype)
+            features = features * mask
+        size = len(features)
+        logits = self._logits(features)
+        loss, dlogits, correct = softmax_cross_entropy(
+            logits, batch.labels, scale=1.0 / size, bias=self.output.params["bias"], overwrite=True
+        )
+        assert dlogits is not None
+        dfeatures = matmul(dlogits, self.output.params["weight"])
+        if mask is not None:
+            dfeatures *= mask
+        _, _, rnn_grads = self.rnn.backward(tape, None, self._state_gradient(final, dfeatures))
+        grads: dict[str, Any] = {f"rnn.{name}": gradient for name, gradient in rnn_grads.items()}
+        grads["output.weight"] = matmul(dlogits.T, features)
+        grads["output.bias"] = column_sums(dlogits)
+        return StepResult(loss / size, loss, size, correct, grads, final)
+
+    def evaluate(self, batch: SequenceBatch, state: State = None) -> StepResult:
+        """Loss and hits of a batch, without dropout."""
+        _, final = self.rnn(batch.x, state, batch.lengths)
+        logits = self._logits(self._features(final))
+        loss, _, correct = softmax_cross_entropy(
+            logits, batch.labels, bias=self.output.params["bias"], overwrite=True, gradient=False
+        )
+        return StepResult(loss / len(logits), loss, len(logits), correct, {}, final)
+
+    def logits(self, x: Array, lengths: Array | None = None) -> Array:
+        """Scores of the classes.
+
+        Parameters
+        ----------
+        x : ndarray (T, B, I)
+        lengths : ndarray (B,), int, optional
+
+        Returns
+        -------
+        ndarray (B, C)
+        """
+        _, final = self.rnn(x, None, lengths)
+        scores: Array = self._logits(self._features(final)) + self.output.params["bias"]
+        return scores
+
+    def probabilities(self, x: Array, lengths: Array | None = None) -> Array:
+        """Probabilities of the classes, (B, C) float64; arguments as for `logits`."""
+        return softmax(self.logits(x, lengths))
+
+    def _logits(self, features: Array) -> Array:
+        """Scores without the bias, which the loss adds."""
+        shape = (len(features), self._config["classes"])
+        scores: Array = matmul(
+            features, self.output.params["weight"].T, out=self.workspace.get("logits", shape, self.dtype)
+        )
+        return scores
+
+    def _features(self, final: State) -> Array:
+        """The last layer's final hidden states, directions side by side: (B, D*H)."""
+        h = final[0] if isinstance(final, tuple) else final
+        return np.concatenate(list(h[-self.rnn.directions :]), axis=1)
+
+    def _state_gradient(self, final: State, dfeatures: Array) -> State:
+        """The gradient of `_features` in the form of the state."""
+        arrays = final if isinstance(final, tuple) else (final,)
+        gradients = tuple(np.zeros_like(array) for array in arrays)
+        size = self.rnn.hidden_size
+        for direction in range(self.rnn.directions):
+            part = dfeatures[:, direction * size : (direction + 1) * size]
+            gradients[0][direction - self.rnn.directions] = part
+        return gradients if isinstance(final, tuple) else gradients[0]

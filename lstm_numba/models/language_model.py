@@ -1,0 +1,215 @@
+"""A language model: embedding, recurrent layers, and a softmax over the vocabulary, optionally tied.
+
+Dropout stands where W. Zaremba, I. Sutskever, O. Vinyals, "Recurrent neural network regularization" (2014)
+put it: on the non-recurrent connections only, that is after the embedding, between the layers and before the
+output. Tied weights: O. Press, L. Wolf, "Using the output embedding to improve language models" (2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_numba.cpu.gemm import matmul
+from lstm_numba.dropout import check_probability, draw_mask
+from lstm_numba.embedding import Embedding
+from lstm_numba.layers import make_layer
+from lstm_numba.linear import Linear, column_sums
+from lstm_numba.losses import softmax_cross_entropy
+from lstm_numba.models.base import Array, Model, State, StepResult, TokenBatch, random_streams
+
+
+class LanguageModel(Model):
+    """Predicts the next token of a text.
+
+    The objective is the literature's: the cross-entropy summed over time and averaged over the batch.
+
+    Parameters
+    ----------
+    vocabulary : int
+        Number of tokens, V.
+    hidden : int
+        Hidden units, H.
+    cell : str
+        One of `lstm_numba.layers.CELL_NAMES`.
+    layers : int
+        Recurrent layers.
+    embedding : int, optional
+        Numbers a token, E; the hidden size if not given.
+    dropout : float
+        Probability of dropping, see above.
+    tie : bool
+        Use the embedding's table as the output's weights; needs E = H.
+    init_range : float, optional
+        Draw every parameter from U(-init_range, init_range) instead of PyTorch's ranges for the layers and
+        U(-0.1, 0.1) for the embedding.
+    forget_bias : float
+        Added to the initial biases of the forget gates.
+    dtype : float32 or float64
+    seed : int, optional
+        Seed of weights and dropout.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        hidden: int,
+        *,
+        cell: str = "lstm",
+        layers: int = 1,
+        embedding: int | None = None,
+        dropout: float = 0.0,
+        tie: bool = False,
+        init_range: float | None = None,
+        forget_bias: float = 0.0,
+        dtype: npt.DTypeLike = np.float32,
+        seed: int | None = None,
+    ) -> None:
+        streams = random_streams(seed)
+        self.dropout = check_probability(dropout)
+        self.tie = bool(tie)
+        width = hidden if embedding is None else embedding
+        if self.tie and width != hidden:
+            raise ValueError(f"embedding: tied weights need the hidden size {hidden}, got {width}")
+        self.embedding = Embedding(vocabulary, width, dtype=dtype, rng=streams.weights)
+        rnn = make_layer(cell, width, hidden, layers, dropout=self.dropout, dtype=dtype, seed=streams.weights)
+        output = Linear(hidden, vocabulary, dtype=dtype, rng=streams.weights)
+        if self.tie:
+            output.params["weight"] = self.embedding.params["weight"]
+        self.output = output
+        own = {name: p for name, p in output.params.items() if not (self.tie and name == "weight")}
+        super().__init__(rnn, {"embedding": self.embedding.params, "rnn": rnn.params, "output": own}, streams)
+        self._initialise(init_range, forget_bias, streams.weights)
+        self._config = {
+            "vocabulary": vocabulary,
+            "hidden": hidden,
+            "cell": cell,
+            "layers": layers,
+            "embedding": width,
+            "dropout": self.dropout,
+            "tie": self.tie,
+            "init_range": init_range,
+            "forget_bias": forget_bias,
+            "dtype": self.dtype.name,
+        }
+
+    def config(self) -> dict[str, Any]:
+        """See `Model.config`."""
+        return dict(self._config)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], seed: int | None = None) -> LanguageModel:
+        """Make a language model of what `config` gave."""
+        return cls(**config, seed=seed)
+
+    def loss_and_gradients(self, batch: TokenBatch, state: State = None) -> StepResult:
+        """Objective, gradients and final state of a window of text, with dropout.
+
+        The gradient ends where the window begins: `state` counts as a constant (truncated back-propagation
+        through time).
+
+        Parameters
+        ----------
+        batch : TokenBatch
+            (T, B) tokens.
+        state : ndarray or tuple of ndarray, optional
+            State at the beginning of the window; zero if not given.
+        """
+        steps, size = batch.inputs.shape
+        x = self._embed(batch.inputs)
+        mask_in = self._mask("mask_in", x.shape)
+        if mask_in is not None:
+            x *= mask_in
+        y, final, tape = self.rnn.forward(x, state, training=True)
+        mask_out = self._mask("mask_out", y.shape)
+        if mask_out is not None:
+            y = np.multiply(y, mask_out, out=self.workspace.get("y", y.shape, self.dtype))
+        rows = y.reshape(steps * size, -1)
+        loss, dlogits, correct = self._score(rows, batch, gradient=True, scale=1.0 / size)
+        assert dlogits is not None
+        grads = self._output_gradients(rows, dlogits)
+        weight = self.output.params["weight"]
+        dy = matmul(dlogits, weight, out=self.workspace.get("dy", rows.shape, self.dtype)).reshape(y.shape)
+        if mask_out is not None:
+            dy *= mask_out
+        dx, _, rnn_grads = self.rnn.backward(tape, dy)
+        if mask_in is not None:
+            dx *= mask_in
+        table = self.embedding.backward(batch.inputs, dx)
+        if self.tie:
+            tied = grads.pop("output.weight")
+            table.add_to(tied)
+            grads["embedding.weight"] = tied
+        else:
+            grads["embedding.weight"] = table
+        grads.update({f"rnn.{name}": gradient for name, gradient in rnn_grads.items()})
+        return StepResult(loss / size, loss, _count(batch), correct, grads, final)
+
+    def evaluate(self, batch: TokenBatch, state: State = None) -> StepResult:
+        """Loss, hits and final state of a window of text, without dropout."""
+        steps, size = batch.inputs.shape
+        y, final = self.rnn(self._embed(batch.inputs), state)
+        loss, _, correct = self._score(y.reshape(steps * size, -1), batch, gradient=False)
+        return StepResult(loss / size, loss, _count(batch), correct, {}, final)
+
+    def next_logits(self, ids: Array, state: State = None) -> tuple[Array, State]:
+        """Scores of the token that follows.
+
+        Parameters
+        ----------
+        ids : ndarray (T, B), int
+            Tokens to read, T at least 1.
+        state : ndarray or tuple of ndarray, optional
+            State before them.
+
+        Returns
+        -------
+        logits : ndarray (B, V)
+        state : ndarray or tuple of ndarray
+            State after them.
+        """
+        y, final = self.rnn(self.embedding.forward(np.asarray(ids)), state)
+        return self.output.forward(np.ascontiguousarray(y[-1])), final
+
+    def _embed(self, ids: Array) -> Array:
+        shape = (*ids.shape, self._config["embedding"])
+        return self.embedding.forward(ids, out=self.workspace.get("x", shape, self.dtype))
+
+    def _mask(self, name: str, shape: tuple[int, ...]) -> Array | None:
+        if not self.dropout:
+            return None
+        out = self.workspace.get(name, shape, self.dtype)
+        return draw_mask(self.rng, shape, self.dropout, self.dtype, out=out)
+
+    def _score(
+        self, rows: Array, batch: TokenBatch, *, gradient: bool, scale: float = 1.0
+    ) -> tuple[float, Array | None, int]:
+        """Cross-entropy of the rows; the gradient lies where the logits were, in the one copy there is."""
+        weight = self.output.params["weight"]
+        logits = self.workspace.get("logits", (len(rows), len(weight)), self.dtype)
+        matmul(rows, weight.T, out=logits)
+        return softmax_cross_entropy(
+            logits,
+            batch.targets.reshape(-1),
+            scale=scale,
+            weights=None if batch.weights is None else batch.weights.reshape(-1),
+            bias=self.output.params["bias"],
+            overwrite=True,
+            gradient=gradient,
+        )
+
+    def _output_gradients(self, rows: Array, dlogits: Array) -> dict[str, Any]:
+        weight, bias = self.output.params["weight"], self.output.params["bias"]
+        out = self.workspace.get("output.weight", weight.shape, self.dtype)
+        return {
+            "output.weight": matmul(dlogits.T, rows, out=out),
+            "output.bias": column_sums(dlogits, self.workspace.get("output.bias", bias.shape, self.dtype)),
+        }
+
+
+def _count(batch: TokenBatch) -> int:
+    """Number of predictions in a batch."""
+    return int(batch.targets.size if batch.weights is None else np.count_nonzero(batch.weights))

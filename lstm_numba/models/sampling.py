@@ -1,0 +1,92 @@
+"""Drawing text from a language model, token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from lstm_numba.losses import softmax
+from lstm_numba.models.base import Array, State
+from lstm_numba.models.language_model import LanguageModel
+
+
+def draw_token(
+    logits: Array, rng: np.random.Generator, *, temperature: float = 1.0, top_k: int | None = None
+) -> int:
+    """Draw a token from the scores of all.
+
+    Parameters
+    ----------
+    logits : ndarray (V,)
+    rng : numpy.random.Generator
+        Gives one number; none at temperature 0.
+    temperature : float
+        Divides the scores: below 1 the likely becomes likelier; 0 takes the likeliest, the first of equals.
+    top_k : int, optional
+        Draw from that many of the likeliest only; of equals the first.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        `temperature` is negative or not finite, `top_k` is less than 1, or a score is NaN.
+    """
+    if not (np.isfinite(temperature) and temperature >= 0):
+        raise ValueError(f"temperature: expected a number from 0, got {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k: expected at least 1, got {top_k}")
+    scores = np.asarray(logits, dtype=np.float64)
+    if np.any(np.isnan(scores)):
+        raise ValueError("logits: expected numbers, got NaN")
+    if temperature == 0:
+        return int(np.argmax(scores))
+    allowed = np.arange(len(scores))
+    if top_k is not None and top_k < len(scores):
+        allowed = np.sort(np.argsort(-scores, kind="stable")[:top_k])
+    # A tiny temperature must not overflow: the largest score is taken off before the division.
+    cumulative = np.cumsum(softmax((scores[allowed] - scores.max()) / temperature))
+    place = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
+    return int(allowed[min(place, len(allowed) - 1)])
+
+
+def generate(
+    model: LanguageModel,
+    prompt: Sequence[int],
+    length: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    rng: np.random.Generator | None = None,
+) -> Iterator[int]:
+    """Continue a text.
+
+    Parameters
+    ----------
+    model : LanguageModel
+    prompt : sequence of int
+        Tokens to begin with, one at least; not among those yielded.
+    length : int
+        Tokens to draw.
+    temperature, top_k
+        See `draw_token`.
+    rng : numpy.random.Generator, optional
+
+    Yields
+    ------
+    int
+        Tokens as they are drawn.
+    """
+    if len(prompt) == 0:
+        raise ValueError("prompt: expected at least one token, got none")
+    rng = np.random.default_rng() if rng is None else rng
+    state: State = None
+    ids = np.asarray(prompt, dtype=np.int64).reshape(-1, 1)
+    for _ in range(length):
+        logits, state = model.next_logits(ids, state)
+        token = draw_token(logits[0], rng, temperature=temperature, top_k=top_k)
+        yield token
+        ids = np.array([[token]])

@@ -1,0 +1,74 @@
+"""Ctrl-C and SIGTERM while a training runs: noted, and acted upon between steps."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class Interrupted(Exception):
+    """A training stopped because of a signal, after saving.
+
+    Attributes
+    ----------
+    signum : int
+    path : Path
+        The checkpoint.
+    step : int
+        Steps taken in all.
+    exit_status : int
+        130 for Ctrl-C, 143 for SIGTERM.
+    """
+
+    def __init__(self, signum: int, path: Path, step: int) -> None:
+        name = "interrupted" if signum == signal.SIGINT else signal.Signals(signum).name
+        super().__init__(f"{name}: stopped after step {step}, saved in {path}")
+        self.signum = signum
+        self.path = path
+        self.step = step
+        self.exit_status = 128 + signum
+
+
+class SignalWatch:
+    """Context manager that notes SIGINT and SIGTERM instead of letting them break off a step.
+
+    The handler does nothing but note the first signal, so any number of them, at any moment, can neither
+    tear a checkpoint nor be lost. Outside the main thread, where Python does not allow it, nothing is
+    installed; a signal that the process was told to ignore stays ignored.
+
+    Attributes
+    ----------
+    received : int or None
+        The first signal that came.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> SignalWatch:
+        if threading.current_thread() is threading.main_thread():
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                previous = signal.getsignal(signum)
+                if previous is not signal.SIG_IGN:
+                    signal.signal(signum, self._note)
+                    self._previous[signum] = previous
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for signum, previous in self._previous.items():
+            # None stands for a handler that was not installed from Python, which it cannot put back.
+            signal.signal(signum, signal.SIG_DFL if previous is None else previous)
+        self._previous.clear()
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if self.received is None:
+            self.received = signum

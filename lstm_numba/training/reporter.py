@@ -1,0 +1,133 @@
+"""What a training tells while it goes on. This module imports nothing heavy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Evaluation(NamedTuple):
+    """How well a model predicts a split.
+
+    Attributes
+    ----------
+    split : str
+    loss : float
+        Mean of -log p, nats an image or token.
+    accuracy : float or None
+        Fraction of right answers, of a classifier.
+    perplexity : float or None
+        ``exp(loss)``, of a language model.
+    count : int
+        Number of predictions.
+    """
+
+    split: str
+    loss: float
+    accuracy: float | None
+    perplexity: float | None
+    count: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields that are not None."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
+
+class StartInfo(NamedTuple):
+    """A training begins or goes on: `epoch` (from 0) and `step` say where."""
+
+    epochs: int
+    epoch: int
+    step: int
+    steps_per_epoch: int
+    parameters: int
+    unit: str
+    metric: str
+    floor: float | None
+    resumed: bool
+
+
+class StepInfo(NamedTuple):
+    """A step is done.
+
+    `epoch` and `step` (in the epoch) count from 1; `loss` and `metric` are means over the epoch so far;
+    `norm` is the gradient's before clipping; `rate` is in units a second; `remaining` in seconds.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps_per_epoch: int
+    loss: float
+    metric: float
+    lr: float
+    norm: float
+    rate: float
+    remaining: float
+
+
+class EpochInfo(NamedTuple):
+    """An epoch is done, counted from 1; `seconds` are those of its training steps, without compiling."""
+
+    epoch: int
+    epochs: int
+    lr: float
+    seconds: float
+    rate: float
+    train: Evaluation
+    evaluations: dict[str, Evaluation]
+
+
+class Outcome(NamedTuple):
+    """A training is complete.
+
+    Attributes
+    ----------
+    epochs, step : int
+        Epochs and steps taken in all.
+    train : Evaluation
+        Means over the last epoch's steps, while the parameters still moved.
+    evaluations : dict of Evaluation
+        Of the final parameters, by split; always with ``test``.
+    checkpoint : Path
+    already_complete : bool
+        There was nothing left to do.
+    """
+
+    epochs: int
+    step: int
+    train: Evaluation
+    evaluations: dict[str, Evaluation]
+    checkpoint: Path
+    already_complete: bool
+
+
+class Reporter:
+    """Hears how a training goes; subclasses show it. Every method may be left as it is: silent."""
+
+    def on_start(self, info: StartInfo) -> None:
+        """Training begins or goes on."""
+
+    def on_compile_begin(self) -> None:
+        """Numba begins to compile; not called while everything comes from its cache."""
+
+    def on_compile_end(self, seconds: float) -> None:
+        """The work that compiled is done; `seconds` went into compiling."""
+
+    def on_step(self, info: StepInfo) -> None:
+        """A step is done."""
+
+    def on_evaluation(self, split: str, done: int, total: int) -> None:
+        """An evaluation goes on."""
+
+    def on_epoch(self, info: EpochInfo) -> None:
+        """An epoch and its evaluations are done."""
+
+    def on_checkpoint(self, path: Path, step: int) -> None:
+        """A checkpoint is on disk; `step` counts the steps taken in all."""
+
+    def on_message(self, text: str) -> None:
+        """A line worth telling."""
+
+    def on_finish(self, outcome: Outcome) -> None:
+        """Training is complete."""
