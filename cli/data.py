@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
 from lstm_numba.cli.base import NamingGroup, SectionedCommand
 from lstm_numba.cli.options import data_dir_option, download_dir_option, json_option
+from lstm_numba.cli.reporting import Terminal, print_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +65,7 @@ def list_(data_dir: str | None, as_json: bool) -> None:
             }
         )
     if as_json:
-        click.echo(json.dumps({"datasets": found}))
+        print_json({"datasets": found})
         return
     for entry in found:
         click.echo(f"{entry['name']:<8} {entry['state']:<11} {entry['description']}")
@@ -106,7 +106,6 @@ def fetch(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
     Several mirrors are tried; a file counts only if its content has the published SHA-256. An interrupted
     download goes on where it stopped.
     """
-    from lstm_numba.cli.reporting import Terminal
     from lstm_numba.data import registry
 
     terminal = Terminal()
@@ -123,7 +122,7 @@ def fetch(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
     paths = [path for name in names for path in registry.fetch(name, data_dir, progress=show)]
     terminal.clear()
     if as_json:
-        click.echo(json.dumps({"files": [str(path) for path in paths]}))
+        print_json({"files": [str(path) for path in paths]})
     else:
         click.echo("\n".join(map(str, paths)))
 
@@ -148,7 +147,7 @@ def verify(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
 
     checks = [check for name in names for check in registry.verify(name, data_dir)]
     if as_json:
-        click.echo(json.dumps({"files": [{**vars(check), "path": _text(check.path)} for check in checks]}))
+        print_json({"files": [{**vars(check), "path": _text(check.path)} for check in checks]})
     else:
         for check in checks:
             click.echo(f"{check.file}: {check.state}, {check.detail or check.path}")

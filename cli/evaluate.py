@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from lstm_numba.cli.base import SectionedCommand
@@ -33,7 +31,7 @@ def evaluate(
     token) and perplexity; for grammar the lowest reachable perplexity stands beside it.
     """
     from lstm_numba.cli.computer import choose_device, set_threads
-    from lstm_numba.cli.reporting import Terminal, result_line, result_object
+    from lstm_numba.cli.reporting import Terminal, print_json, result_line, result_object
     from lstm_numba.training.run import Run
 
     opened = Run.open(run)
@@ -48,6 +46,6 @@ def evaluate(
         result = task.evaluate(split, progress=lambda done, total: terminal.on_evaluation(split, done, total))
     terminal.clear()
     if as_json:
-        click.echo(json.dumps(result_object(result, task.floor)))
+        print_json(result_object(result, task.floor))
     else:
         click.echo(result_line(result, task.floor))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from lstm_numba.cli.base import SectionedCommand
 from lstm_numba.cli.options import data_dir_option, json_option
+from lstm_numba.cli.reporting import print_json
 
 _PACKAGES = ("numba", "llvmlite", "numpy", "scipy", "click", "pooch", "safetensors", "matplotlib", "pillow")
 
@@ -37,7 +37,7 @@ def info(data_dir: str | None, as_json: bool) -> None:
         "data": _data(data_dir),
     }
     if as_json:
-        click.echo(json.dumps(found))
+        print_json(found)
         return
     for heading, values in found.items():
         click.echo(f"{heading}:")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import click
 
 from lstm_numba.cli.base import SectionedCommand
 from lstm_numba.cli.options import data_dir_option, json_option, threads_option
+from lstm_numba.cli.reporting import Terminal, print_json
 from lstm_numba.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,14 +50,14 @@ def plot(run: str, out: str | None, data_dir: str | None, threads: int | None, a
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {"learning-curves": figures.learning_curves(lines)}
     if "perplexity" in epochs[0]:
-        pictures["perplexity"] = figures.perplexity(epochs)
+        pictures["perplexity"] = figures.perplexity(epochs, _floor(opened))
     else:
         pictures["confusion-matrix"] = _confusion(opened, data_dir, threads)
     written = [
         str(path) for name, picture in pictures.items() for path in figures.save(picture, folder / name)
     ]
     if as_json:
-        click.echo(json.dumps({"files": written}))
+        print_json({"files": written})
     else:
         click.echo("\n".join(written))
 
@@ -69,11 +69,19 @@ def _require_matplotlib() -> None:
         raise UserError("plot needs matplotlib: pip install 'lstm_numba[plot]'") from None
 
 
+def _floor(run: Run) -> float | None:
+    """Lowest reachable perplexity; only the grammar's is known."""
+    if run.config["dataset"] != "grammar":
+        return None
+    from lstm_numba.training.tasks import open_task
+
+    return open_task(run).floor
+
+
 def _confusion(run: Run, data_dir: str | None, threads: int | None) -> Any:
     """Evaluate the test images and draw which class is taken for which."""
     from lstm_numba.cli import figures
     from lstm_numba.cli.computer import set_threads
-    from lstm_numba.cli.reporting import Terminal
 
     set_threads(threads)
     from lstm_numba.training.compilation import CompileWatch

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from lstm_numba.cli.base import SectionedCommand
@@ -43,16 +41,16 @@ def predict(
 ) -> None:
     """Say which class each IMAGE is, with probabilities, by the classifier of RUN.
 
-    An IMAGE is a PNG (or another picture that Pillow reads), made grey and 28 x 28 where it is not, or an
-    image of an IDX file as MNIST has them, plain or gzipped: FILE:INDEX, or FILE with --index.
+    An IMAGE is a picture (PNG, JPEG, BMP, PPM), cropped and scaled to 28 x 28 as MNIST's digits are where it
+    has another size, or one of an IDX file's images, plain or gzipped: FILE:INDEX, or FILE with --index.
     """
     from lstm_numba.cli.computer import set_threads
-    from lstm_numba.cli.pictures import read_images
-    from lstm_numba.cli.reporting import Terminal
+    from lstm_numba.cli.pictures import named_images
+    from lstm_numba.cli.reporting import Terminal, print_json
     from lstm_numba.cli.runs import open_run
 
     opened = open_run(run, "classification", "predict")
-    named = [item for image in images for item in read_images(image, index, invert)]
+    named = [item for image in images for item in named_images(image, index, invert)]
     set_threads(threads)
     import numpy as np
 
@@ -67,7 +65,7 @@ def predict(
         for (name, _), row in zip(named, probabilities, strict=True)
     ]
     if as_json:
-        click.echo(json.dumps({"predictions": results}))
+        print_json({"predictions": results})
         return
     for (name, _), row in zip(named, probabilities, strict=True):
         order = sorted(range(len(row)), key=lambda k: -row[k])

@@ -6,7 +6,9 @@ does not stop a training that may have run for hours.
 
 from __future__ import annotations
 
-import shutil
+import json
+import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 #: Seconds between refreshes of the moving line, and between plain lines within an epoch.
 _REFRESH = 0.1
 _PLAIN = 15.0
+#: Characters of the bar.
 _BAR = 20
+_SHORTEST_BAR = 6
 
 
 def figures(result: Any) -> str:
@@ -38,6 +42,14 @@ def duration(seconds: float) -> str:
     whole = max(round(seconds), 0)
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def _columns() -> int:
+    """Width of the terminal that standard error is."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError, AttributeError):
+        return 80
 
 
 class Terminal(Reporter):
@@ -57,6 +69,7 @@ class Terminal(Reporter):
         """Write a line that stays."""
         self._write(f"{self._erasure()}{text}\n")
         self._line = ""
+        self._last = time.monotonic()
 
     def clear(self) -> None:
         """Take the moving line away."""
@@ -70,7 +83,7 @@ class Terminal(Reporter):
             return
         self._last = now
         if self._moving:
-            text = text[: shutil.get_terminal_size().columns - 1]
+            text = text[: _columns() - 1]
             self._write(f"{self._erasure()}{text}")
             self._line = text
         else:
@@ -88,11 +101,15 @@ class Terminal(Reporter):
         except (OSError, ValueError):
             self._silent = True
 
-    def _bar(self, done: int, total: int) -> str:
+    def _share(self, head: str, done: int, total: int, tail: str = "") -> str:
+        """A line with the share that is done; where there is room, with a bar."""
         share = done / total if total else 1.0
-        filled = round(_BAR * share)
-        bar = f"[{'#' * filled}{'.' * (_BAR - filled)}] " if self._moving else ""
-        return f"{bar}{100 * share:3.0f} %"
+        percent = f"{100 * share:3.0f} %"
+        length = min(_BAR, _columns() - 6 - len(head) - len(percent) - len(tail)) if self._moving else 0
+        if length < _SHORTEST_BAR:
+            return f"{head} {percent}  {tail}"
+        filled = round(length * share)
+        return f"{head} [{'#' * filled}{'.' * (length - filled)}] {percent}  {tail}"
 
     # -- the trainer's reports -------------------------------------------------------------------
 
@@ -114,15 +131,15 @@ class Terminal(Reporter):
     def on_step(self, info: StepInfo) -> None:
         """Refresh the moving line."""
         metric = f"{100 * info.metric:.2f} %" if self._metric == "accuracy" else f"{info.metric:.2f}"
+        tail = f"loss {info.loss:.4f}  {self._metric} {metric}  {info.rate:,.0f} {self._unit}/s"
+        head = f"epoch {info.epoch}/{info.epochs}"
         self.move(
-            f"epoch {info.epoch}/{info.epochs} {self._bar(info.step, info.steps_per_epoch)}  "
-            f"loss {info.loss:.4f}  {self._metric} {metric}  "
-            f"{info.rate:,.0f} {self._unit}/s  {duration(info.remaining)} left"
+            self._share(head, info.step, info.steps_per_epoch, f"{tail}  {duration(info.remaining)} left")
         )
 
     def on_evaluation(self, split: str, done: int, total: int) -> None:
         """Refresh the moving line."""
-        self.move(f"{split} {self._bar(done, total)}")
+        self.move(self._share(f"evaluating {split}", done, total).rstrip())
 
     def on_epoch(self, info: EpochInfo) -> None:
         """Write the epoch's line."""
@@ -134,6 +151,19 @@ class Terminal(Reporter):
     def on_message(self, text: str) -> None:
         """Write a line that the trainer has for the user."""
         self.say(text)
+
+
+def print_json(values: Any) -> None:
+    """Print a result as one line of JSON; a number that JSON does not have (inf, NaN) becomes null."""
+    click.echo(json.dumps(_finite(values)))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def result_object(result: Any, floor: float | None = None) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from lstm_numba.cli.base import Real, SectionedCommand, SectionedOption
@@ -69,7 +67,7 @@ def sample(
 ) -> None:
     """Write text with the language model of RUN, a run folder of ptb, text or grammar."""
     from lstm_numba.cli.computer import set_threads
-    from lstm_numba.cli.reporting import Terminal
+    from lstm_numba.cli.reporting import Terminal, print_json
     from lstm_numba.cli.runs import open_run
 
     opened = open_run(run, "language-model", "sample")
@@ -82,7 +80,7 @@ def sample(
     with CompileWatch(terminal):
         pieces = task.sample(prompt, length, temperature=temperature, top_k=top_k, seed=seed)
         if as_json:
-            click.echo(json.dumps({"prompt": prompt, "text": "".join(pieces), "seed": seed}))
+            print_json({"prompt": prompt, "text": "".join(pieces), "seed": seed})
             return
         click.echo(prompt, nl=False)
         for piece in pieces:

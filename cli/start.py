@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -10,16 +11,23 @@ import click
 from click.core import ParameterSource
 
 from lstm_numba.cli.computer import check_memory, choose_device, set_threads
-from lstm_numba.cli.reporting import Terminal, result_line, result_object, short_path
+from lstm_numba.cli.reporting import Terminal, print_json, result_line, result_object, short_path
 from lstm_numba.errors import UserError
-from lstm_numba.training.config import ConfigError, make_config
+from lstm_numba.training.config import ConfigError, check_config, make_config
 from lstm_numba.training.run import Run
 
 if TYPE_CHECKING:
     from lstm_numba.training.trainer import Outcome
 
-#: Options that say where the data come from, entries of the config's ``data``.
-_DATA = {"data_dir", "view", "images", "file", "level", "tokens"}
+#: Options that say where the data come from -> entries of the config's ``data``.
+_DATA = {
+    "data_dir": "data_dir",
+    "view": "view",
+    "images": "count",
+    "file": "file",
+    "level": "level",
+    "tokens": "tokens",
+}
 #: What may stand beside --resume.
 _WITH_RESUME = {"resume", "epochs", "threads", "data_dir", "as_json", "file"}
 #: Options that are no fields of the config.
@@ -57,6 +65,8 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
     task = build_task(config, data_dir=given.get("data_dir"))
     if run is None:  # only now: data that cannot be read must not leave an empty run behind
         run = Run.create(folder, config)
+    elif "epochs" in given:
+        _keep_config(run)
     name = short_path(folder)
     terminal.say(f"{_describe(config)}; run folder {name}")
     try:
@@ -94,7 +104,8 @@ def _new_folder(dataset: str, out: str | None) -> Path:
         raise UserError(
             f"--out {out}: holds a run already; go on with it by --resume, or name another folder"
         )
-    if folder.exists() and any(folder.iterdir()):
+    # A ".tmp" is all that a program killed in its first moment may have left.
+    if folder.exists() and any(path.suffix != ".tmp" for path in folder.iterdir()):
         raise UserError(f"--out {out}: the folder is not empty")
     return folder
 
@@ -106,7 +117,10 @@ def _configure(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> d
     fields = {name: value for name, value in given.items() if name not in _NO_FIELDS}
     fields["device"] = choose_device(values["device"])
     fields["threads"] = set_threads(values["threads"])
-    data = {name: given[name] for name in _DATA & given.keys()}
+    data = {entry: given[name] for name, entry in _DATA.items() if name in given}
+    for name in ("data_dir", "file"):
+        if name in data:  # the run must find them from any folder
+            data[name] = os.path.abspath(data[name])
     try:
         return make_config(dataset, fields, data=data, preset=given.get("preset"))
     except ConfigError as error:
@@ -137,7 +151,24 @@ def _reopen(dataset: str, given: dict[str, Any]) -> Run:
         raise click.UsageError(
             f"{folder} was trained on {run.config['data']['file']}, not on {given['file']}"
         )
+    if "epochs" in given:
+        _extend(run, given["epochs"])
     return run
+
+
+def _extend(run: Run, epochs: int) -> None:
+    """Give a run more epochs; a schedule that knows the end, as cosine does, is stretched to the new one."""
+    if epochs < run.config["epochs"]:
+        _refuse("epochs", f"{epochs} are fewer than the run's {run.config['epochs']}; a run can only grow")
+    run.config["epochs"] = epochs
+    check_config(run.config)
+
+
+def _keep_config(run: Run) -> None:
+    """Write the configuration of a run that was extended."""
+    from lstm_numba.training.checkpoint import atomic_write
+
+    atomic_write(run.config_path, (json.dumps(run.config, indent=2) + "\n").encode())
 
 
 def _threads_of(config: dict[str, Any], given: dict[str, Any]) -> None:
@@ -170,4 +201,4 @@ def _print_result(
         "evaluations": {split: evaluation.as_dict() for split, evaluation in outcome.evaluations.items()},
         "checkpoint": short_path(outcome.checkpoint),
     }
-    click.echo(json.dumps(result))
+    print_json(result)

@@ -39,6 +39,7 @@ _TURN = 0.16  # radians
 _ASPECT = 0.17
 _SMALLEST, _LARGEST = 15.5, 20.5  # pixels, longer side
 _SHIFT = 0.7  # pixels
+_EDGE = 1.0  # pixels from the border that no stroke's middle comes nearer to
 _THINNEST, _THICKEST = 0.65, 1.9  # pen radius in pixels
 _PRESSURE = 0.2  # relative change of the radius along a stroke
 _NOISE = 12.0  # grey levels, standard deviation
@@ -160,9 +161,7 @@ def _write(glyph: Glyph, stream: CounterStream, items: npt.NDArray[np.int64]) ->
     longer = np.maximum(x.max(axis=0) - x.min(axis=0), y.max(axis=0) - y.min(axis=0))
     scale = (_SMALLEST + (_LARGEST - _SMALLEST) * uniform[:, 1]) / longer
     x, y = x * scale, y * scale
-    middle = (SIDE - 1) / 2.0
-    x = x + (middle - x.sum(axis=0) / len(x) + _SHIFT * bell[:, 3])
-    y = y + (middle - y.sum(axis=0) / len(y) + _SHIFT * bell[:, 4])
+    x, y = _centre(x, _SHIFT * bell[:, 3]), _centre(y, _SHIFT * bell[:, 4])
 
     thin = uniform[:, 2] * np.sqrt(uniform[:, 2])  # thin pens are more common
     pressure = 1.0 + _PRESSURE * stream.bell(items, _LANE_PRESSURE, 3)
@@ -174,12 +173,21 @@ def _write(glyph: Glyph, stream: CounterStream, items: npt.NDArray[np.int64]) ->
     )
     radius = (_THINNEST + (_THICKEST - _THINNEST) * thin) * change
     return _Pen(
-        np.clip(x, -0.5, SIDE - 0.5),
-        np.clip(y, -0.5, SIDE - 0.5),
+        x,
+        y,
         np.clip(radius, 0.45, 2.2),
         0.8 + 0.5 * uniform[:, 3],
         200.0 + 55.0 * np.minimum(1.0, 1.6 * uniform[:, 4]),
     )
+
+
+def _centre(along: Array, shift: Array) -> Array:
+    """Return coordinates (K, n) moved so that their mean is in the middle, but none leaves the image."""
+    moved = along + ((SIDE - 1) / 2.0 - along.sum(axis=0) / len(along) + shift)
+    beyond = np.maximum(moved.max(axis=0) - (SIDE - 1 - _EDGE), 0.0) - np.maximum(
+        _EDGE - moved.min(axis=0), 0.0
+    )
+    return moved - beyond
 
 
 def _skeleton(

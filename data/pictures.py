@@ -126,7 +126,9 @@ def read_picture(path: str | os.PathLike[str], invert: bool | None = None) -> Pi
     if grey.shape == (SIDE, SIDE):
         return Picture(np.rint(grey).astype(np.uint8), tuple(changes))
     if float(grey.max()) - paper < _FAINTEST:
-        raise fault(path, "shows no ink that is lighter than its border" + (" once inverted" if changes else ""))
+        raise fault(
+            path, "shows no ink that is lighter than its border" + (" once inverted" if changes else "")
+        )
     changes.append(
         f"cropped to the digit and scaled from {grey.shape[1]} x {grey.shape[0]} to {SIDE} x {SIDE}"
     )

@@ -152,7 +152,7 @@ def _is_argmax(row, target, largest):  # type: ignore[no-untyped-def]
 
 @njit(**EXACT)
 def _cross_entropy_row(logits, bias, target, factor, gradient, want_gradient):  # type: ignore[no-untyped-def]
-    """Return (-log p of the target, whether it is the argmax); leave ``factor * (p - onehot)`` in `gradient`."""
+    """Return -log p of the target and whether it is the argmax; `gradient` gets ``factor * (p - onehot)``."""
     largest = _add_bias_and_find_largest(logits, bias, gradient)
     distance = gradient[target] - largest
     hit = _is_argmax(gradient, target, largest)

@@ -105,7 +105,7 @@ def test_truncated_anywhere_in_gzip(tmp_path: Path, array: np.ndarray) -> None:
 
 @pytest.mark.parametrize("packed", [False, True], ids=["raw", "gzip"])
 def test_random_damage_gives_an_error_or_the_same_shape_of_truth(tmp_path: Path, packed: bool) -> None:
-    """Flip bits, cut out, put in: the reader raises DataError, or returns what an independent reader returns."""
+    """Flip bits, cut out, put in: the reader raises DataError or returns what another reader returns."""
     rng = random.Random(20)
     array = np.arange(60, dtype=np.uint8).reshape(SHAPE)
     sound = gzip.compress(idx_bytes(array), mtime=0) if packed else idx_bytes(array)

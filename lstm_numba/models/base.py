@@ -184,7 +184,7 @@ class Model:
         self.rng.bit_generator.state = dict(state)
 
     def _initialise(self, init_range: float | None, forget_bias: float, weights: np.random.Generator) -> None:
-        """Draw every parameter from U(-init_range, init_range) if asked for; raise the forget gates' biases."""
+        """Draw all parameters from U(-init_range, init_range) if asked for; raise the forget gates' biases."""
         if init_range is not None:
             if not (math.isfinite(init_range) and init_range > 0):
                 raise ValueError(f"init_range: expected a positive number, got {init_range}")

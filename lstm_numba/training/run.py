@@ -1,4 +1,4 @@
-"""A run folder: ``config.json``, ``metrics.jsonl``, ``checkpoint.safetensors``, for texts ``vocabulary.json``."""
+"""A run folder: configuration, metrics, checkpoint and, for texts, vocabulary."""
 
 from __future__ import annotations
 

@@ -1,0 +1,371 @@
+"""The training loop: epochs, evaluations, checkpoints, and ends of every kind.
+
+A run is repeatable to the bit, and so is one that was stopped anywhere and resumed: everything that the next
+step depends on is in the checkpoint, and nothing in the checkpoint depends on time or on how often the run
+was stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstm_numba.clipping import clip_by_value, clip_factor, global_norm
+from lstm_numba.errors import CheckpointError, TrainingDiverged
+from lstm_numba.models.base import State, StepResult
+from lstm_numba.optimizers import make_optimizer
+from lstm_numba.schedules import make_schedule
+from lstm_numba.training import checkpoint
+from lstm_numba.training.compilation import CompileWatch
+from lstm_numba.training.interrupts import Interrupted, SignalWatch
+from lstm_numba.training.pace import Pace
+from lstm_numba.training.reporter import EpochInfo, Evaluation, Outcome, Reporter, StartInfo, StepInfo
+from lstm_numba.training.run import MetricsLog, Run
+from lstm_numba.training.tasks import Task, load_model, pack_state, unpack_state
+
+__all__ = ["Interrupted", "Outcome", "Trainer"]
+
+#: Lines about single steps in ``metrics.jsonl``, an epoch.
+_LINES_PER_EPOCH = 10
+
+
+class Sums(NamedTuple):
+    """Running sums of what steps return."""
+
+    loss: float = 0.0
+    correct: int = 0
+    count: int = 0
+
+    def plus(self, result: StepResult) -> Sums:
+        """The sums with one more step."""
+        return Sums(self.loss + result.loss_sum, self.correct + result.correct, self.count + result.count)
+
+
+class _Stop(Exception):
+    """Raised inside an evaluation when a signal has come."""
+
+
+class Trainer:
+    """Trains a task in a run folder; goes on from the folder's checkpoint if there is one.
+
+    Parameters
+    ----------
+    task : Task
+        From `lstm_numba.training.tasks.build_task` with the run's configuration.
+    run : Run
+    reporter : Reporter, optional
+        Hears how it goes.
+
+    Raises
+    ------
+    CheckpointError
+        The folder's checkpoint is damaged or does not fit the task.
+    """
+
+    def __init__(self, task: Task, run: Run, reporter: Reporter | None = None) -> None:
+        config = task.config
+        self.task = task
+        self.run = run
+        self.reporter = Reporter() if reporter is None else reporter
+        self.epochs: int = config["epochs"]
+        self.optimizer = make_optimizer(
+            config["optimizer"],
+            task.model.params,
+            config["lr"],
+            momentum=config["momentum"],
+            nesterov=config["nesterov"],
+            weight_decay=config["weight_decay"],
+        )
+        self.schedule = make_schedule(
+            config["schedule"], config["lr"], self.epochs, config["schedule_options"]
+        )
+        self.epoch = 0  # epochs done
+        self.step = 0  # steps done in this epoch
+        self.state: State = None
+        self.sums = Sums()  # of this epoch
+        self.recent = Sums()  # since the last line of metrics
+        self.lines = 0
+        self.train_result: Evaluation | None = None  # of the last epoch
+        self.evaluations: dict[str, Evaluation] = {}  # of the parameters as they were at its end
+        self.complete = False
+        self.fingerprint = task.fingerprint()
+        self.resumed = run.checkpoint_path.exists()
+        if self.resumed:
+            self._restore(*checkpoint.load(run.checkpoint_path))
+        self._log: MetricsLog | None = None
+        self._signals = SignalWatch()
+        self._compiling = CompileWatch(self.reporter)
+        self._pace = Pace()
+        self._saved_at = time.monotonic()
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    def train(self) -> Outcome:
+        """Train until the configured epochs are done.
+
+        Returns
+        -------
+        Outcome
+
+        Raises
+        ------
+        Interrupted
+            SIGINT or SIGTERM came; the step was finished and a checkpoint written.
+        TrainingDiverged
+            The loss, the gradient's norm or a parameter is NaN or infinite; the last checkpoint stays.
+        CheckpointError
+            Another process trains in the folder, or the text is not the run's.
+        OSError
+            A file cannot be written; the last checkpoint stays.
+        """
+        with self.run.locked():
+            self.task.keep_with(self.run)
+            with (
+                SignalWatch() as self._signals,
+                CompileWatch(self.reporter) as self._compiling,
+                MetricsLog(self.run.metrics_path, self.lines) as self._log,
+            ):
+                return self._train()
+
+    def _train(self) -> Outcome:
+        if self.complete:
+            return self._outcome(already_complete=True)
+        self._announce()
+        if not self.resumed:
+            self._save()  # from here on the folder can be resumed, evaluated and sampled from
+        try:
+            while self.epoch < self.epochs:
+                self._train_epoch()
+                self._end_epoch()
+            self._finish()
+        except _Stop:
+            self._interrupt()
+        return self._outcome(already_complete=False)
+
+    def _announce(self) -> None:
+        steps = self.task.steps_per_epoch
+        self.reporter.on_start(
+            StartInfo(
+                self.epochs,
+                self.epoch,
+                self.step,
+                steps,
+                self.task.model.parameter_count,
+                self.task.unit,
+                self.task.metric,
+                self.task.floor,
+                self.resumed,
+            )
+        )
+        if self.resumed and self.epoch < self.epochs:
+            self.reporter.on_message(f"going on in epoch {self.epoch + 1}, after step {self.step} of {steps}")
+
+    def _train_epoch(self) -> None:
+        steps = self.task.steps_per_epoch
+        every = max(1, steps // _LINES_PER_EPOCH)
+        self._pace.begin_epoch()
+        while self.step < steps:
+            compiled = self._compiling.seconds
+            rate = self.schedule.rate(self.epoch, self.step, steps)
+            result, norm = self._take_step(rate)
+            self._compiling.flush()
+            self._pace.note_step(result.count, self._compiling.seconds > compiled)
+            if self.step % every == 0 and self.step < steps:
+                self._write_step_line(rate, norm)
+            self._report_step(rate, norm)
+            if self._signals.received is not None:
+                self._interrupt()
+            if time.monotonic() - self._saved_at >= self.task.config["checkpoint_every"]:
+                self._save()
+
+    def _take_step(self, rate: float) -> tuple[StepResult, float]:
+        """Compute a batch's gradients and update the parameters with them."""
+        config = self.task.config
+        result = self.task.model.loss_and_gradients(self.task.batch(self.epoch, self.step), self.state)
+        if config["clip_value"] is not None:
+            clip_by_value(result.grads, config["clip_value"])
+        norm = global_norm(result.grads)
+        # Before the update: the parameters are still those of the last step that was sound.
+        if not (math.isfinite(result.objective) and math.isfinite(norm)):
+            self._diverge(self.optimizer.steps + 1, f"the loss is {result.objective:g}", rate, norm)
+        self.optimizer.lr = rate
+        self.optimizer.step(result.grads, scale=clip_factor(norm, config["clip"]))
+        self.state = result.state if self.task.carries_state else None
+        self.sums = self.sums.plus(result)
+        self.recent = self.recent.plus(result)
+        self.step += 1
+        return result, norm
+
+    def _end_epoch(self) -> None:
+        """Evaluate, write the epoch's lines and move on to the next epoch.
+
+        A checkpoint made before this is through says "all steps done", so that resuming evaluates again.
+        """
+        train = self.task.summary("train", *self.sums)
+        seconds, speed = self._pace.end_epoch()
+        evaluations = {self.task.watched: self._evaluate(self.task.watched)}
+        steps = self.task.steps_per_epoch
+        rate = self.schedule.rate(self.epoch, steps - 1, steps)
+        self.epoch += 1
+        # The seconds of an epoch that was stopped and resumed are those since the last resumption.
+        self._write_line("epoch", train, lr=rate, seconds=round(seconds, 3), rate=round(speed, 1))
+        for result in evaluations.values():
+            self._write_line("epoch", result)
+        watched = evaluations.get("valid", train)
+        self.schedule.end_epoch(watched.loss)
+        self.step = 0
+        self.state = None
+        self.sums = Sums()
+        self.recent = Sums()
+        self.train_result = train
+        self.evaluations = evaluations
+        self._save()
+        self.reporter.on_epoch(EpochInfo(self.epoch, self.epochs, rate, seconds, speed, train, evaluations))
+        # A signal that came while the epoch was ended; after the last epoch there is little left to do.
+        if self._signals.received is not None and self.epoch < self.epochs:
+            self._interrupt(saved=True)
+
+    def _finish(self) -> None:
+        if "test" not in self.evaluations:
+            self.evaluations = {**self.evaluations, "test": self._evaluate("test")}
+        self._write_line("final", self.evaluations["test"])
+        self.complete = True
+        self._save()
+        self.reporter.on_finish(self._outcome(already_complete=False))
+
+    def _evaluate(self, split: str) -> Evaluation:
+        def progress(done: int, total: int) -> None:
+            self._compiling.flush()
+            self.reporter.on_evaluation(split, done, total)
+            if self._signals.received is not None:
+                raise _Stop
+
+        began = time.monotonic()
+        result = self.task.evaluate(split, progress)
+        self._pace.note_evaluation(time.monotonic() - began)
+        return result
+
+    # -- ends ------------------------------------------------------------------------------------
+
+    def _interrupt(self, saved: bool = False) -> None:
+        if not saved:
+            self._save()
+        assert self._signals.received is not None
+        raise Interrupted(self._signals.received, self.run.checkpoint_path, self.optimizer.steps)
+
+    def _diverge(self, step: int, what: str, rate: float, norm: float) -> None:
+        path = self.run.checkpoint_path
+        raise TrainingDiverged(
+            f"training diverged at step {step} (epoch {self.epoch + 1}): {what}, "
+            f"learning rate {rate:g}, gradient norm {norm:g}; the last good checkpoint is {path}"
+        )
+
+    def _outcome(self, already_complete: bool) -> Outcome:
+        assert self.train_result is not None
+        return Outcome(
+            self.epochs,
+            self.optimizer.steps,
+            self.train_result,
+            dict(self.evaluations),
+            self.run.checkpoint_path,
+            already_complete,
+        )
+
+    # -- telling ---------------------------------------------------------------------------------
+
+    def _report_step(self, rate: float, norm: float) -> None:
+        steps = self.task.steps_per_epoch
+        so_far = self.task.summary("train", *self.sums)
+        metric = so_far.perplexity if so_far.accuracy is None else so_far.accuracy
+        assert metric is not None
+        left = (self.epochs - self.epoch) * steps - self.step
+        self.reporter.on_step(
+            StepInfo(
+                self.epoch + 1,
+                self.epochs,
+                self.step,
+                steps,
+                so_far.loss,
+                metric,
+                rate,
+                norm,
+                self._pace.rate,
+                self._pace.remaining(left, self.epochs - self.epoch),
+            )
+        )
+
+    def _write_step_line(self, rate: float, norm: float) -> None:
+        recent = self.task.summary("train", *self.recent)
+        self.recent = Sums()
+        self._write_line("step", recent, lr=rate, norm=norm, epoch=self.epoch + 1)
+
+    def _write_line(self, kind: str, result: Evaluation, **more: Any) -> None:
+        assert self._log is not None
+        values = result.as_dict()
+        del values["count"]
+        split = values.pop("split")
+        position = {"step": self.optimizer.steps, "epoch": more.pop("epoch", self.epoch)}
+        self._log.append({"kind": kind, "split": split, **position, **values, **more})
+        self.lines = self._log.lines
+
+    # -- checkpoints -----------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        """Write a checkpoint of this very moment; never one whose parameters are not numbers."""
+        model = self.task.model
+        for name, array in model.params.items():
+            if not np.all(np.isfinite(array)):
+                self._diverge(self.optimizer.steps, f"{name} is not finite", self.optimizer.lr, math.nan)
+        if self._log is not None:
+            self._log.sync()  # the checkpoint counts its lines: they must be there whenever it is
+        tensors = {f"model.{name}": array for name, array in model.params.items()}
+        tensors.update({f"optimizer.{name}": a for name, a in self.optimizer.state_arrays().items()})
+        tensors.update(pack_state(self.state))
+        checkpoint.save(self.run.checkpoint_path, tensors, self._meta())
+        self._saved_at = time.monotonic()
+        self.reporter.on_checkpoint(self.run.checkpoint_path, self.optimizer.steps)
+
+    def _meta(self) -> dict[str, Any]:
+        return {
+            "model": self.task.model.config(),
+            "data": self.fingerprint,
+            "epoch": self.epoch,
+            "step": self.step,
+            "steps": self.optimizer.steps,
+            "lines": self.lines,
+            "complete": self.complete,
+            "sums": list(self.sums),
+            "recent": list(self.recent),
+            "rng": self.task.model.rng_state(),
+            "schedule": self.schedule.state_dict(),
+            "train": None if self.train_result is None else list(self.train_result),
+            "evaluations": {split: list(result) for split, result in self.evaluations.items()},
+        }
+
+    def _restore(self, tensors: dict[str, Any], meta: dict[str, Any]) -> None:
+        path: Path = self.run.checkpoint_path
+        load_model(self.task.model, tensors, self.run)
+        if meta.get("data") != self.fingerprint:
+            raise CheckpointError(f"{path}: the training data are not those that the run began with")
+        prefix = "optimizer."
+        moments = {n[len(prefix) :]: array for n, array in tensors.items() if n.startswith(prefix)}
+        try:
+            self.optimizer.load_state_dict({**moments, "steps": meta["steps"], "lr": self.optimizer.lr})
+            self.task.model.set_rng_state(meta["rng"])
+            self.schedule.load_state_dict(meta["schedule"])
+            self.state = unpack_state(tensors)
+            self.epoch, self.step = int(meta["epoch"]), int(meta["step"])
+            self.sums, self.recent = Sums(*meta["sums"]), Sums(*meta["recent"])
+            self.lines = int(meta["lines"])
+            # A run whose configuration was given more epochs since is complete no longer.
+            self.complete = bool(meta["complete"]) and self.epoch >= self.epochs
+            self.train_result = None if meta["train"] is None else Evaluation(*meta["train"])
+            self.evaluations = {split: Evaluation(*values) for split, values in meta["evaluations"].items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path}: does not fit this run's configuration: {' '.join(str(error).split())}"
+            ) from None

@@ -1,0 +1,99 @@
+"""The tiled matrix product against NumPy in float64."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import pytest
+from tolerances import assert_close
+
+from lstm_numba.cpu import gemm
+from lstm_numba.cpu.gemm import matmul
+
+# Around the sizes of tiles, blocks and vectors, one less and one more.
+SHAPES = [
+    (1, 1, 1),
+    (1, 300, 1),
+    (3, 5, 7),
+    (gemm.ROWS, 16, 32),
+    (gemm.ROWS + 1, gemm.DEPTH + 1, 33),
+    (gemm.HEIGHT + 1, 2 * gemm.DEPTH, 65),
+    (200, 17, gemm.WIDTH + 5),
+    (700, 31, 40),
+]
+
+
+def _layouts(matrix: np.ndarray) -> list[np.ndarray]:
+    wide = np.zeros((matrix.shape[0], matrix.shape[1] + 3), matrix.dtype)
+    wide[:, 1:-2] = matrix
+    frozen = matrix.copy()
+    frozen.flags.writeable = False
+    return [matrix, np.asfortranarray(matrix), wide[:, 1:-2], frozen, matrix[::-1][::-1]]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_layout(shape: tuple[int, int, int], dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    m, k, n = shape
+    a = rng.standard_normal((m, k)).astype(dtype)
+    b = rng.standard_normal((k, n)).astype(dtype)
+    truth = a.astype(np.float64) @ b.astype(np.float64)
+    for left in _layouts(a):
+        for right in _layouts(b):
+            assert_close(matmul(left, right), truth, "product")
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_out_with_rows_apart(accumulate: bool) -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.standard_normal((50, 300)), rng.standard_normal((300, 41))
+    store = np.full((50, 60), 7.0)
+    result = matmul(a, b, out=store[:, 10:51], accumulate=accumulate)
+    assert result.base is store
+    assert_close(store[:, 10:51], a @ b + (7.0 if accumulate else 0.0), "product")
+    assert np.all(store[:, :10] == 7) and np.all(store[:, 51:] == 7)
+
+
+def test_threads_do_not_change_the_bits() -> None:
+    rng = np.random.default_rng(2)
+    a, b = rng.standard_normal((300, 500)), rng.standard_normal((500, 200))
+    threads = numba.get_num_threads()
+    results = []
+    try:
+        for count in {1, threads}:
+            numba.set_num_threads(count)
+            results.append(matmul(a, b))
+    finally:
+        numba.set_num_threads(threads)
+    np.testing.assert_array_equal(results[0], results[-1])
+
+
+def test_empty() -> None:
+    out = np.ones((2, 3))
+    assert np.all(matmul(np.ones((2, 0)), np.ones((0, 3)), out=out) == 0)
+    assert np.all(matmul(np.ones((2, 0)), np.ones((0, 3)), out=out + 1, accumulate=True) == 1)
+    assert matmul(np.ones((0, 2)), np.ones((2, 3))).shape == (0, 3)
+
+
+def test_nan_shows() -> None:
+    a = np.ones((20, 20), np.float32)
+    a[3, 4] = np.nan
+    product = matmul(a, np.ones((20, 20), np.float32))
+    assert np.isnan(product[3]).all()
+    assert np.isfinite(np.delete(product, 3, axis=0)).all()
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "out", "error", "text"),
+    [
+        (np.ones((2, 3)), np.ones((2, 3)), None, ValueError, r"expected shapes \(M, K\) and \(K, N\)"),
+        (np.ones((2, 3)), np.ones((3, 2), np.float32), None, TypeError, "both the same"),
+        (np.ones((2, 2), int), np.ones((2, 2), int), None, TypeError, "float32 or float64"),
+        (np.ones((2, 3)), np.ones((3, 2)), np.ones((3, 2)), ValueError, "out: expected"),
+        (np.ones((2, 3)), np.ones((3, 2)), np.asfortranarray(np.ones((2, 2))), ValueError, "rows are contiguous"),
+    ],
+)
+def test_bad_arguments(a: np.ndarray, b: np.ndarray, out: np.ndarray | None, error: type, text: str) -> None:
+    with pytest.raises(error, match=text):
+        matmul(a, b, out=out)
