@@ -21,12 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from lstm_numba.training.presets import PRESETS
+
 CELLS = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}
-PRESETS = {
-    "small": {"hidden": 200, "bptt": 20, "init": 0.1, "clip": 5.0, "hold": 4, "decay": 0.5, "dropout": 0.0},
-    "medium": {"hidden": 650, "bptt": 35, "init": 0.05, "clip": 5.0, "hold": 6, "decay": 1 / 1.2, "dropout": 0.5},
-    "large": {"hidden": 1500, "bptt": 35, "init": 0.04, "clip": 10.0, "hold": 14, "decay": 1 / 1.15, "dropout": 0.65},
-}  # fmt: skip
 
 
 class Classifier(torch.nn.Module):
@@ -80,7 +77,9 @@ def mnist(args: argparse.Namespace) -> None:
         for first in range(0, len(x), args.batch_size):
             rows = order[first : first + args.batch_size]
             optimizer.zero_grad()
-            loss = torch.nn.functional.cross_entropy(model(x[rows].transpose(0, 1).contiguous()), labels[rows])
+            loss = torch.nn.functional.cross_entropy(
+                model(x[rows].transpose(0, 1).contiguous()), labels[rows]
+            )
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), args.clip)
             optimizer.step()
@@ -97,17 +96,18 @@ def ptb(args: argparse.Namespace) -> None:
     from lstm_numba.data import ptb as data
 
     preset = PRESETS[args.preset]
+    schedule = preset["schedule_options"]
     corpus = data.load(args.data_dir)
     batch, bptt = 20, int(preset["bptt"])
     model = LanguageModel(len(corpus.vocabulary), int(preset["hidden"]), preset["dropout"])
     for parameter in model.parameters():
-        torch.nn.init.uniform_(parameter, -preset["init"], preset["init"])
+        torch.nn.init.uniform_(parameter, -preset["init_range"], preset["init_range"])
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     ids = torch.from_numpy(corpus.splits["train"].astype(np.int64))
     length = len(ids) // batch
     columns = ids[: length * batch].reshape(batch, length).t().contiguous()
     for epoch in range(args.epochs):
-        optimizer.param_groups[0]["lr"] = preset["decay"] ** max(epoch + 1 - preset["hold"], 0)
+        optimizer.param_groups[0]["lr"] = schedule["decay"] ** max(epoch + 1 - schedule["hold"], 0)
         begin = time.perf_counter()
         total, count, state = 0.0, 0, None
         windows = (length - 1) // bptt if args.windows is None else args.windows
@@ -130,7 +130,9 @@ def ptb(args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Read the arguments and train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("task", choices=["mnist", "ptb"])
     parser.add_argument("--data-dir")
     parser.add_argument("--epochs", type=int, default=1)

@@ -16,4 +16,4 @@ class CheckpointError(UserError):
 
 
 class TrainingDiverged(UserError):
-    """The loss or the gradient norm became NaN or infinite; the text names step, learning rate and norm."""
+    """The loss or the gradient norm is no finite number; the text names step, learning rate and norm."""

@@ -23,7 +23,7 @@ CELL_NAMES: tuple[str, ...] = tuple(CELLS)
 
 
 class Tape:
-    """What a forward pass keeps for one backward pass. Made by `Recurrent.forward`; no user-servicable parts."""
+    """What `Recurrent.forward` keeps for one call of `Recurrent.backward`; opaque."""
 
     def __init__(self, owner: Recurrent, shape: tuple[int, int, int], lengths: Array | None) -> None:
         self.owner = owner
@@ -336,7 +336,9 @@ class Recurrent:
                 place = _Names(layer, direction)
                 n = layer * self.directions + direction
                 part = dy[:, :, direction * hidden : (direction + 1) * hidden]
-                d, dinitial, local = backward_sequence(traces[layer][direction], part, [s[n] for s in dstates])
+                d, dinitial, local = backward_sequence(
+                    traces[layer][direction], part, [s[n] for s in dstates]
+                )
                 dx = d if dx is None else np.add(dx, d, out=dx)
                 for target, source in zip(initial, dinitial, strict=True):
                     target[n] = source
@@ -371,7 +373,11 @@ class Recurrent:
         if state is None:
             return [np.zeros(shape, self.dtype) for _ in names]
         arrays = [state] if len(names) == 1 else state
-        if isinstance(arrays, np.ndarray) or not isinstance(arrays, (tuple, list)) or len(arrays) != len(names):
+        if (
+            isinstance(arrays, np.ndarray)
+            or not isinstance(arrays, (tuple, list))
+            or len(arrays) != len(names)
+        ):
             kind = "a tuple of arrays (" + ", ".join(names) + ")" if len(names) > 1 else "an array"
             raise TypeError(f"{name}: expected {kind}, got {type(state).__name__}")
         checked = [_as_array(name, array, self.dtype) for array in arrays]
@@ -428,7 +434,13 @@ class RNN(Recurrent):
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, *, nonlinearity: str = "tanh", **options: Any
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        nonlinearity: str = "tanh",
+        **options: Any,
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
@@ -461,7 +473,13 @@ class PeepholeLSTM(Recurrent):
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, *, peephole: str = "diagonal", **options: Any
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        peephole: str = "diagonal",
+        **options: Any,
     ) -> None:
         if peephole != "diagonal":
             raise ValueError(f"peephole: expected 'diagonal', got {peephole!r}")
@@ -480,13 +498,21 @@ class GRU(Recurrent):
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, *, reset_after: bool = True, **options: Any
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        reset_after: bool = True,
+        **options: Any,
     ) -> None:
         cell = CELLS["gru" if reset_after else "gru-reset-before"]
         super().__init__(cell, input_size, hidden_size, num_layers, **options)
 
 
-def make_layer(name: str, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> Recurrent:
+def make_layer(
+    name: str, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any
+) -> Recurrent:
     """Make a layer of the cell called `name`, one of `CELL_NAMES`.
 
     Parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from cli_tools import PROGRAM, call
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and pipes as POSIX has them")
 
-SETTINGS = "train digits --images 2000 --hidden 12 --batch-size 20 --epochs 5 --seed 2"
+SETTINGS = "train digits --images 2000 --hidden 12 --batch-size 20 --epochs 5 --seed 2 --threads 1"
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_reader_that_leaves(tmp_path: Path) -> None:
 @posix
 def test_closed_standard_streams(tmp_path: Path) -> None:
     program = " ".join(PROGRAM)
-    small = "train digits --images 60 --hidden 3 --epochs 1"
+    small = "train digits --images 60 --hidden 3 --epochs 1 --threads 1"
     for number, redirection in enumerate((">&-", "2>&-", ">&- 2>&-", "2>/dev/full")):
         line = f"{program} {small} --out run-{number} {redirection}"
         done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True)
@@ -137,9 +138,11 @@ def test_full_disk_under_standard_output(tmp_path: Path) -> None:
 @posix
 def test_terminal_has_a_moving_line(tmp_path: Path) -> None:
     pty = pytest.importorskip("pty")
+    termios, fcntl = pytest.importorskip("termios"), pytest.importorskip("fcntl")
     master, slave = pty.openpty()
-    words = "train digits --images 3000 --hidden 24 --batch-size 20 --epochs 1 --out run".split()  # noqa: SIM905
-    process = subprocess.Popen([*PROGRAM, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=slave)
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    words = "train digits --images 3000 --hidden 24 --batch-size 20 --epochs 1 --threads 1 --out run"
+    process = subprocess.Popen([*PROGRAM, *words.split()], cwd=tmp_path, stdout=subprocess.PIPE, stderr=slave)
     os.close(slave)
     seen = b""
     while True:
@@ -155,7 +158,7 @@ def test_terminal_has_a_moving_line(tmp_path: Path) -> None:
     assert process.returncode == 0
     text = seen.decode()
     assert "\r" in text.replace("\r\n", "\n")
-    for part in ("[#", "loss", "accuracy", "images/s", "left"):
+    for part in ("[#", " %", "loss", "accuracy", "images/s", "left"):
         assert part in text
     assert "epoch 1/1  train: loss" in text.replace("\r\n", "\n").split("\r")[-1]
 

@@ -52,7 +52,8 @@ def test_out_with_rows_apart(accumulate: bool) -> None:
     result = matmul(a, b, out=store[:, 10:51], accumulate=accumulate)
     assert result.base is store
     assert_close(store[:, 10:51], a @ b + (7.0 if accumulate else 0.0), "product")
-    assert np.all(store[:, :10] == 7) and np.all(store[:, 51:] == 7)
+    assert np.all(store[:, :10] == 7)
+    assert np.all(store[:, 51:] == 7)
 
 
 def test_threads_do_not_change_the_bits() -> None:
@@ -91,7 +92,13 @@ def test_nan_shows() -> None:
         (np.ones((2, 3)), np.ones((3, 2), np.float32), None, TypeError, "both the same"),
         (np.ones((2, 2), int), np.ones((2, 2), int), None, TypeError, "float32 or float64"),
         (np.ones((2, 3)), np.ones((3, 2)), np.ones((3, 2)), ValueError, "out: expected"),
-        (np.ones((2, 3)), np.ones((3, 2)), np.asfortranarray(np.ones((2, 2))), ValueError, "rows are contiguous"),
+        (
+            np.ones((2, 3)),
+            np.ones((3, 2)),
+            np.asfortranarray(np.ones((2, 2))),
+            ValueError,
+            "rows are contiguous",
+        ),
     ],
 )
 def test_bad_arguments(a: np.ndarray, b: np.ndarray, out: np.ndarray | None, error: type, text: str) -> None:

@@ -124,7 +124,10 @@ def test_forward_against_reference(name: str, dtype: str, plan: str) -> None:
             num_layers=case.layers, bidirectional=case.bidirectional, lengths=case.lengths,
         )  # fmt: skip
         kept_y, kept_state, _ = problem.layer.forward(problem.x, problem.pack(problem.states), case.lengths)
-        for kind, (y, states) in {"inference": problem.run(), "forward": (kept_y, unpack(kept_state))}.items():
+        for kind, (y, states) in {
+            "inference": problem.run(),
+            "forward": (kept_y, unpack(kept_state)),
+        }.items():
             assert_close(y, expected_y, "forward", f"y ({kind}, {case})")
             for n, (got, truth) in enumerate(zip(states, expected_states, strict=True)):
                 assert_close(got, truth, "forward", f"state {n} ({kind}, {case})")

@@ -179,7 +179,7 @@ def test_optimizer_errors_name_what_is_wrong() -> None:
         SGD(params, 0.1, nesterov=True)
     with pytest.raises(ValueError, match="params: expected C-contiguous"):
         SGD({"a": np.zeros((2, 3)).T}, 0.1)
-    with pytest.raises(ValueError, match=r"state: square\.a has no counterpart in SGD"):
+    with pytest.raises(ValueError, match=r"state: mean\.a has no counterpart in SGD"):
         SGD(params, 0.1, momentum=0.9).load_state_dict({**Adam(params).state_dict()})
     with pytest.raises(ValueError, match="optimizer: expected sgd, adam, adamw or rmsprop, got 'lbfgs'"):
         make_optimizer("lbfgs", params, 0.1)

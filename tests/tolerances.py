@@ -47,7 +47,9 @@ def assert_close(actual: Any, expected: Any, kind: str, name: str = "result", dt
     if not np.all(error <= allowed):  # also catches NaN
         where = np.unravel_index(int(np.argmax(np.where(np.isnan(error), np.inf, error))), a.shape)
         worst = float(error[where])
+        part = worst / scale if scale else np.inf
         raise AssertionError(
-            f"{name}: largest error {worst:.3e} (relative to the largest value {worst / scale if scale else np.inf:.3e}) at "
-            f"{tuple(int(i) for i in where)}: got {a[where]!r}, expected {e[where]!r}; allowed {allowed:.3e} ({kind})"
+            f"{name}: largest error {worst:.3e} ({part:.3e} of the largest value) at "
+            f"{tuple(int(i) for i in where)}: got {a[where]!r}, expected {e[where]!r}; "
+            f"allowed {allowed:.3e} ({kind})"
         )

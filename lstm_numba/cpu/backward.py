@@ -24,7 +24,16 @@ from lstm_numba.cpu.dispatch import (
     stage_width,
     zero_slots,
 )
-from lstm_numba.cpu.layout import FULL, load_states, neighbours, split
+from lstm_numba.cpu.layout import (
+    FULL,
+    load_states,
+    neighbours,
+    share_rows,
+    share_units,
+    tile_count,
+    tile_of,
+    time_of,
+)
 from lstm_numba.cpu.options import INLINE, PARALLEL, SERIAL
 from lstm_numba.cpu.packing import BACK_VECTORS
 from lstm_numba.cpu.simd import accumulate_vectors, store_vectors
@@ -61,7 +70,8 @@ def _cell_gradients(cell, weights, arrays, gradients, sizes, t, part, row, unit,
     states = load_states(cell, arrays, sizes, after, row, unit)
     slots = load_slots(cell, arrays.slots, at, sizes.padded, FULL)
     peephole = load_peephole(cell, weights.peephole, unit, sizes.padded, FULL)
-    dslots, dprevious, dpeephole = cell_backward(cell, slots, previous, states, peephole, (dh + dy,) + dmemory)
+    gradient = (dh + dy, *dmemory)
+    dslots, dprevious, dpeephole = cell_backward(cell, slots, previous, states, peephole, gradient)
     store_vectors(arrays.slots, at, sizes.padded, dslots, FULL)
     store_vectors(gradients.dh, dh_at, 0, dprevious[:1], FULL)
     store_vectors(gradients.dmemory, dh_at, gradients.state, dprevious[1:], FULL)
@@ -87,83 +97,105 @@ def _message_gradients(cell, arrays, gradients, sizes, t, part, row, unit):
 
 
 @njit(**INLINE)
-def _product_back(cell, slots, at, first, width, packed, panel, rows, target, target_at, sizes, row_stride, add):
-    """Slot gradients times recurrent weights: one tile of a state's (or the message's) gradient."""
-    depth = width * sizes.padded
-    panel_width = BACK_VECTORS * sizes.lanes
+def _product_back(cell, number, arrays, sizes, t, row, rows, packed, panel, target, gradients, add):
+    """Slot gradients of time t times the recurrent weights of a stage: one tile of a state's gradient.
+
+    For the second stage, of the message's gradient.
+    """
+    slot_row = slot_count(cell) * sizes.padded
+    source = t * sizes.slot_step + row * slot_row + stage_first(cell, number) * sizes.padded
+    depth = stage_width(cell, number) * sizes.padded
+    width = BACK_VECTORS * sizes.lanes
     tile_product(
-        BACK_VECTORS, rows, slots, at + first * sizes.padded, slot_count(cell) * sizes.padded, 1,
-        packed, panel * depth * panel_width, depth, target, target_at, row_stride, sizes.lanes, add,
+        BACK_VECTORS, rows, arrays.slots, source, slot_row, 1, packed, panel * depth * width, depth,
+        target, row * gradients.row + panel * width, gradients.row, sizes.lanes, add,
     )  # fmt: skip
 
 
-@njit(**SERIAL)
-def _first_stage_back(cell, weights, arrays, gradients, sizes, step, part, top, bottom, first_panel, last_panel, final):
-    """Gradients at one step, rows [top, bottom) and panels [first, last).
+@njit(**INLINE)
+def _panel_end(sizes, panel):
+    """One past the last unit of a panel, or the end of the padded units."""
+    return min((panel + 1) * BACK_VECTORS * sizes.lanes, sizes.padded)
 
-    Step ``steps`` lies after the last one and has nothing to take back; step -1 lies before the first and
-    has no equations: what arrives there is the initial state's gradient.
+
+@njit(**SERIAL)
+def _first_stage_back(cell, weights, arrays, gradients, sizes, step, share, final):
+    """Gradients at one step, on one thread's share.
+
+    The last step has no later one to take gradients back from. Step -1 lies before the first and has no
+    equations: what arrives there is the initial state's gradient.
     """
-    t = sizes.steps - 1 - step if sizes.reverse else step
-    later = t - 1 if sizes.reverse else t + 1
-    tiles = -(-(bottom - top) // BACK_ROWS)
-    for panel in range(first_panel, last_panel):
-        for tile in range(tiles):
-            begin, end = split(bottom - top, tiles, tile)
-            row = top + begin
-            rows = end - begin
-            begin_unit = panel * BACK_VECTORS * sizes.lanes
+    t = time_of(sizes, step)
+    later = time_of(sizes, step + 1)
+    for panel in range(share.first, share.last):
+        begin = panel * BACK_VECTORS * sizes.lanes
+        for tile in range(tile_count(share, BACK_ROWS)):
+            row, rows = tile_of(share, BACK_ROWS, tile)
             if step + 1 < sizes.steps:
-                at = later * sizes.slot_step + row * slot_count(cell) * sizes.padded
                 _product_back(
-                    cell, arrays.slots, at, stage_first(cell, 0), stage_width(cell, 0), weights.first, panel, rows,
-                    gradients.dh, row * gradients.row + begin_unit, sizes, gradients.row, True,
-                )  # fmt: skip
+                    cell,
+                    0,
+                    arrays,
+                    sizes,
+                    later,
+                    row,
+                    rows,
+                    weights.first,
+                    panel,
+                    gradients.dh,
+                    gradients,
+                    True,
+                )
             if step >= 0:
-                for unit in range(begin_unit, min(begin_unit + BACK_VECTORS * sizes.lanes, sizes.padded), sizes.lanes):
+                for unit in range(begin, _panel_end(sizes, panel), sizes.lanes):
                     for r in range(row, row + rows):
-                        _cell_gradients(cell, weights, arrays, gradients, sizes, t, part, r, unit, final)
+                        _cell_gradients(
+                            cell, weights, arrays, gradients, sizes, t, share.part, r, unit, final
+                        )
 
 
 @njit(**SERIAL)
-def _second_stage_back_tiles(cell, weights, arrays, gradients, sizes, step, part, top, bottom, first_panel, last_panel):
-    t = sizes.steps - 1 - step if sizes.reverse else step
-    tiles = -(-(bottom - top) // BACK_ROWS)
-    for panel in range(first_panel, last_panel):
-        for tile in range(tiles):
-            begin, end = split(bottom - top, tiles, tile)
-            row = top + begin
-            rows = end - begin
-            begin_unit = panel * BACK_VECTORS * sizes.lanes
-            at = t * sizes.slot_step + row * slot_count(cell) * sizes.padded
+def _second_stage_back_tiles(cell, weights, arrays, gradients, sizes, step, share):
+    t = time_of(sizes, step)
+    for panel in range(share.first, share.last):
+        begin = panel * BACK_VECTORS * sizes.lanes
+        for tile in range(tile_count(share, BACK_ROWS)):
+            row, rows = tile_of(share, BACK_ROWS, tile)
             _product_back(
-                cell, arrays.slots, at, stage_first(cell, 1), stage_width(cell, 1), weights.second, panel, rows,
-                gradients.dmessage, row * gradients.row + begin_unit, sizes, gradients.row, False,
-            )  # fmt: skip
-            for unit in range(begin_unit, min(begin_unit + BACK_VECTORS * sizes.lanes, sizes.padded), sizes.lanes):
+                cell,
+                1,
+                arrays,
+                sizes,
+                t,
+                row,
+                rows,
+                weights.second,
+                panel,
+                gradients.dmessage,
+                gradients,
+                False,
+            )
+            for unit in range(begin, _panel_end(sizes, panel), sizes.lanes):
                 for r in range(row, row + rows):
-                    _message_gradients(cell, arrays, gradients, sizes, t, part, r, unit)
+                    _message_gradients(cell, arrays, gradients, sizes, t, share.part, r, unit)
 
 
-def _second_stage_back(cell: Any, weights: Any, arrays: Any, gradients: Any, sizes: Any, step: Any, part: Any,
-                       top: Any, bottom: Any, first_panel: Any, last_panel: Any) -> Any:  # fmt: skip
+def _second_stage_back(
+    cell: Any, weights: Any, arrays: Any, gradients: Any, sizes: Any, step: Any, share: Any
+) -> Any:
     """Gradients of the second stage; nothing for a cell of one stage."""
     raise NotImplementedError
 
 
 @overload(_second_stage_back)
-def _(cell, weights, arrays, gradients, sizes, step, part, top, bottom, first_panel, last_panel):
+def _(cell, weights, arrays, gradients, sizes, step, share):
     if len(cell.instance_class.stages) == 1:
-        return (
-            lambda cell, weights, arrays, gradients, sizes, step, part, top, bottom, first_panel, last_panel: None
-        )
-    return (
-        lambda cell, weights, arrays, gradients, sizes, step, part, top, bottom, first_panel, last_panel: (
-            _second_stage_back_tiles(
-                cell, weights, arrays, gradients, sizes, step, part, top, bottom, first_panel, last_panel
-            )
-        )
-    )
+        return lambda cell, weights, arrays, gradients, sizes, step, share: None
+
+    def run(cell, weights, arrays, gradients, sizes, step, share):
+        _second_stage_back_tiles(cell, weights, arrays, gradients, sizes, step, share)
+
+    return run
 
 
 @njit(**PARALLEL)
@@ -171,13 +203,11 @@ def backward_by_rows(cell, weights, arrays, gradients, sizes, parts, two_stages)
     """All steps backward; each thread takes its share of the rows through all of them."""
     panels = -(-sizes.padded // (BACK_VECTORS * sizes.lanes))
     for part in prange(parts):
-        top, bottom = split(sizes.batch, parts, part)
-        for step in range(sizes.steps - 1, -1, -1):
-            _first_stage_back(
-                cell, weights, arrays, gradients, sizes, step, part, top, bottom, 0, panels, not two_stages
-            )
-            _second_stage_back(cell, weights, arrays, gradients, sizes, step, part, top, bottom, 0, panels)
-        _first_stage_back(cell, weights, arrays, gradients, sizes, -1, part, top, bottom, 0, panels, False)
+        share = share_rows(sizes, panels, parts, part)
+        for step in range(sizes.steps - 1, -2, -1):
+            _first_stage_back(cell, weights, arrays, gradients, sizes, step, share, not two_stages)
+            if step >= 0:
+                _second_stage_back(cell, weights, arrays, gradients, sizes, step, share)
 
 
 @njit(**PARALLEL)
@@ -186,13 +216,9 @@ def backward_by_units(cell, weights, arrays, gradients, sizes, parts, two_stages
     panels = -(-sizes.padded // (BACK_VECTORS * sizes.lanes))
     for step in range(sizes.steps - 1, -2, -1):
         for part in prange(parts):
-            first, last = split(panels, parts, part)
-            _first_stage_back(
-                cell, weights, arrays, gradients, sizes, step, part, 0, sizes.batch, first, last, not two_stages
-            )
+            share = share_units(sizes, panels, parts, part)
+            _first_stage_back(cell, weights, arrays, gradients, sizes, step, share, not two_stages)
         if two_stages and step >= 0:
             for part in prange(parts):
-                first, last = split(panels, parts, part)
-                _second_stage_back(
-                    cell, weights, arrays, gradients, sizes, step, part, 0, sizes.batch, first, last
-                )
+                share = share_units(sizes, panels, parts, part)
+                _second_stage_back(cell, weights, arrays, gradients, sizes, step, share)

@@ -91,8 +91,10 @@ def _(self, slots, previous, gradient):
     return self.instance_class.message_backward
 
 
-def gate_product(cell: Any, kind: Any, rows: Any, a: Any, a_at: Any, a_row: Any, b: Any, panel: Any, depth: Any,
-                 lanes: Any, slots: Any, slot_at: Any, slot_row: Any, padded: Any, add: Any) -> Any:  # fmt: skip
+def gate_product(
+    cell: Any, kind: Any, rows: Any, a: Any, a_at: Any, a_row: Any, b: Any, panel: Any, depth: Any,
+    lanes: Any, slots: Any, slot_at: Any, slot_row: Any, padded: Any, add: Any,
+) -> Any:  # fmt: skip
     """Product of a few rows with one packed panel, into the slots that product `kind` feeds.
 
     `kind` is -1 for the input weights, else the number of the stage.
@@ -109,13 +111,13 @@ def _(cell, kind, rows, a, a_at, a_row, b, panel, depth, lanes, slots, slot_at, 
         stage = cell.instance_class.stages[number]
         first, width = stage.first, len(stage.gates)
 
-    def product(cell, kind, rows, a, a_at, a_row, b, panel, depth, lanes, slots, slot_at, slot_row, padded, add):
+    def run(cell, kind, rows, a, a_at, a_row, b, panel, depth, lanes, slots, slot_at, slot_row, padded, add):
         tile_product(
             width, rows, a, a_at, a_row, 1, b, panel * depth * width * lanes, depth,
             slots, slot_at + first * padded, slot_row, padded, add,
         )  # fmt: skip
 
-    return product
+    return run
 
 
 def clear_hidden_slots(cell: Any, rows: Any, slots: Any, slot_at: Any, slot_row: Any, padded: Any) -> Any:

@@ -22,7 +22,17 @@ from lstm_numba.cpu.dispatch import (
     slot_count,
     tile_height,
 )
-from lstm_numba.cpu.layout import FULL, load_states, neighbours, split, store_states
+from lstm_numba.cpu.layout import (
+    FULL,
+    load_states,
+    neighbours,
+    share_rows,
+    share_units,
+    store_states,
+    tile_count,
+    tile_of,
+    time_of,
+)
 from lstm_numba.cpu.options import INLINE, PARALLEL, SERIAL
 from lstm_numba.cpu.simd import store_vectors
 
@@ -56,20 +66,21 @@ def _message_equations(cell, weights, arrays, sizes, t, row, unit, at):
         store_vectors(arrays.message, target, 0, (0.0,), sizes.hidden - unit)
 
 
-def _equations_after_first(cell: Any, weights: Any, arrays: Any, sizes: Any, t: Any, row: Any, unit: Any, at: Any) -> Any:
+def _equations_after_first(
+    cell: Any, weights: Any, arrays: Any, sizes: Any, t: Any, row: Any, unit: Any, at: Any
+) -> Any:
     """What follows the first product: the cell's equations, or the message that the second one needs."""
     raise NotImplementedError
 
 
 @overload(_equations_after_first, INLINE)
 def _(cell, weights, arrays, sizes, t, row, unit, at):
-    if len(cell.instance_class.stages) == 1:
-        return lambda cell, weights, arrays, sizes, t, row, unit, at: _cell_equations(
-            cell, weights, arrays, sizes, t, row, unit, at
-        )
-    return lambda cell, weights, arrays, sizes, t, row, unit, at: _message_equations(
-        cell, weights, arrays, sizes, t, row, unit, at
-    )
+    equations = _cell_equations if len(cell.instance_class.stages) == 1 else _message_equations
+
+    def run(cell, weights, arrays, sizes, t, row, unit, at):
+        equations(cell, weights, arrays, sizes, t, row, unit, at)
+
+    return run
 
 
 @njit(**INLINE)
@@ -80,16 +91,14 @@ def _place(cell, sizes, t, row, unit):
 
 
 @njit(**SERIAL)
-def _first_stage(cell, weights, arrays, sizes, x, t, top, bottom, first_panel, last_panel):
-    """First (mostly only) stage of one step, rows [top, bottom) and panels of units [first, last)."""
+def _first_stage(cell, weights, arrays, sizes, x, t, share):
+    """First (mostly only) stage of one step, on one thread's share."""
     before, _ = neighbours(sizes, t)
-    tiles = -(-(bottom - top) // tile_height(cell))
-    for panel in range(first_panel, last_panel):
+    height = tile_height(cell)
+    for panel in range(share.first, share.last):
         unit = panel * sizes.lanes
-        for tile in range(tiles):
-            begin, end = split(bottom - top, tiles, tile)
-            row = top + begin
-            rows = end - begin
+        for tile in range(tile_count(share, height)):
+            row, rows = tile_of(share, height, tile)
             at, slot_row = _place(cell, sizes, t, row, unit)
             if sizes.project:
                 gate_product(
@@ -99,23 +108,20 @@ def _first_stage(cell, weights, arrays, sizes, x, t, top, bottom, first_panel, l
             clear_hidden_slots(cell, rows, arrays.slots, at, slot_row, sizes.padded)
             gate_product(
                 cell, 0, rows, arrays.h, (before * sizes.batch + row) * sizes.hidden, sizes.hidden,
-                weights.first, panel, sizes.hidden, sizes.lanes, arrays.slots, at, slot_row, sizes.padded, True,
+                weights.first, panel, sizes.hidden, sizes.lanes, arrays.slots, at, slot_row, sizes.padded,
+                True,
             )  # fmt: skip
             for r in range(rows):
-                _equations_after_first(
-                    cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row
-                )
+                _equations_after_first(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row)
 
 
 @njit(**SERIAL)
-def _second_stage_tiles(cell, weights, arrays, sizes, t, top, bottom, first_panel, last_panel):
-    tiles = -(-(bottom - top) // tile_height(cell))
-    for panel in range(first_panel, last_panel):
+def _second_stage_tiles(cell, weights, arrays, sizes, t, share):
+    height = tile_height(cell)
+    for panel in range(share.first, share.last):
         unit = panel * sizes.lanes
-        for tile in range(tiles):
-            begin, end = split(bottom - top, tiles, tile)
-            row = top + begin
-            rows = end - begin
+        for tile in range(tile_count(share, height)):
+            row, rows = tile_of(share, height, tile)
             at, slot_row = _place(cell, sizes, t, row, unit)
             source = (t - sizes.origin) * sizes.message_step + row * sizes.hidden
             gate_product(
@@ -126,19 +132,20 @@ def _second_stage_tiles(cell, weights, arrays, sizes, t, top, bottom, first_pane
                 _cell_equations(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row)
 
 
-def _second_stage(cell: Any, weights: Any, arrays: Any, sizes: Any, t: Any, top: Any, bottom: Any,
-                  first_panel: Any, last_panel: Any) -> Any:  # fmt: skip
+def _second_stage(cell: Any, weights: Any, arrays: Any, sizes: Any, t: Any, share: Any) -> Any:
     """Second stage of one step; nothing for a cell of one stage."""
     raise NotImplementedError
 
 
 @overload(_second_stage)
-def _(cell, weights, arrays, sizes, t, top, bottom, first_panel, last_panel):
+def _(cell, weights, arrays, sizes, t, share):
     if len(cell.instance_class.stages) == 1:
-        return lambda cell, weights, arrays, sizes, t, top, bottom, first_panel, last_panel: None
-    return lambda cell, weights, arrays, sizes, t, top, bottom, first_panel, last_panel: _second_stage_tiles(
-        cell, weights, arrays, sizes, t, top, bottom, first_panel, last_panel
-    )
+        return lambda cell, weights, arrays, sizes, t, share: None
+
+    def run(cell, weights, arrays, sizes, t, share):
+        _second_stage_tiles(cell, weights, arrays, sizes, t, share)
+
+    return run
 
 
 @njit(**PARALLEL)
@@ -146,11 +153,11 @@ def forward_by_rows(cell, weights, arrays, sizes, x, start, stop, parts):
     """Steps [start, stop) of a sequence; each thread takes its share of the rows through all of them."""
     panels = sizes.padded // sizes.lanes
     for part in prange(parts):
-        top, bottom = split(sizes.batch, parts, part)
+        share = share_rows(sizes, panels, parts, part)
         for step in range(start, stop):
-            t = sizes.steps - 1 - step if sizes.reverse else step
-            _first_stage(cell, weights, arrays, sizes, x, t, top, bottom, 0, panels)
-            _second_stage(cell, weights, arrays, sizes, t, top, bottom, 0, panels)
+            t = time_of(sizes, step)
+            _first_stage(cell, weights, arrays, sizes, x, t, share)
+            _second_stage(cell, weights, arrays, sizes, t, share)
 
 
 @njit(**PARALLEL)
@@ -158,15 +165,13 @@ def forward_by_units(cell, weights, arrays, sizes, x, start, stop, parts, two_st
     """Steps [start, stop) of a sequence; in each, every thread takes its share of the hidden units.
 
     Each thread reads only its own part of the recurrent weights, which for large layers would not fit
-    one core's cache.
+    one core's cache. The end of a `prange` is where the threads meet.
     """
     panels = sizes.padded // sizes.lanes
     for step in range(start, stop):
-        t = sizes.steps - 1 - step if sizes.reverse else step
+        t = time_of(sizes, step)
         for part in prange(parts):
-            first, last = split(panels, parts, part)
-            _first_stage(cell, weights, arrays, sizes, x, t, 0, sizes.batch, first, last)
+            _first_stage(cell, weights, arrays, sizes, x, t, share_units(sizes, panels, parts, part))
         if two_stages:
             for part in prange(parts):
-                first, last = split(panels, parts, part)
-                _second_stage(cell, weights, arrays, sizes, t, 0, sizes.batch, first, last)
+                _second_stage(cell, weights, arrays, sizes, t, share_units(sizes, panels, parts, part))

@@ -83,7 +83,24 @@ def _pack_columns(b, offset, row, column, depth, width, panel, packed, start):
 
 
 @njit(**SERIAL)
-def _block(a, a_start, a_row, a_column, strip_depth, b, b_start, height, depth, width, panel, edge, c, c_at, c_row, add):
+def _block(
+    a,
+    a_start,
+    a_row,
+    a_column,
+    strip_depth,
+    b,
+    b_start,
+    height,
+    depth,
+    width,
+    panel,
+    edge,
+    c,
+    c_at,
+    c_row,
+    add,
+):
     """C (+)= A B on packed B and either packed A (``strip_depth > 0``) or rows of A as they lie."""
     lane = panel // VECTORS
     for first in range(0, width, panel):
@@ -95,11 +112,37 @@ def _block(a, a_start, a_row, a_column, strip_depth, b, b_start, height, depth, 
             panel_start = b_start + first * depth
             if columns == panel:
                 tile_product(
-                    VECTORS, rows, a, source, a_row, a_column, b, panel_start, depth, c, target, c_row, lane, add
+                    VECTORS,
+                    rows,
+                    a,
+                    source,
+                    a_row,
+                    a_column,
+                    b,
+                    panel_start,
+                    depth,
+                    c,
+                    target,
+                    c_row,
+                    lane,
+                    add,
                 )
             else:
                 tile_product(
-                    VECTORS, rows, a, source, a_row, a_column, b, panel_start, depth, edge, 0, panel, lane, False
+                    VECTORS,
+                    rows,
+                    a,
+                    source,
+                    a_row,
+                    a_column,
+                    b,
+                    panel_start,
+                    depth,
+                    edge,
+                    0,
+                    panel,
+                    lane,
+                    False,
                 )
                 for m in range(rows):
                     for n in range(columns):
@@ -108,7 +151,9 @@ def _block(a, a_start, a_row, a_column, strip_depth, b, b_start, height, depth, 
 
 
 @njit(**SERIAL)
-def _part(a, a_at, a_row, a_column, b, b_at, b_row, b_column, c, c_at, c_row, height, width, inner, panel, add):
+def _part(
+    a, a_at, a_row, a_column, b, b_at, b_row, b_column, c, c_at, c_row, height, width, inner, panel, add
+):
     """One thread's share: all blocks of C (height, width)."""
     depth = min(DEPTH, inner)
     block_width = min(WIDTH, -(-width // panel) * panel)
@@ -131,10 +176,42 @@ def _part(a, a_at, a_row, a_column, b, b_at, b_row, b_column, c, c_at, c_row, he
                 if pack_a:
                     _pack_rows(a, corner, a_row, a_column, h, d, a_packed, a_start)
                     _block(
-                        a_packed, a_start, 1, ROWS, d, b_packed, b_start, h, d, w, panel, edge, c, target, c_row, more
+                        a_packed,
+                        a_start,
+                        1,
+                        ROWS,
+                        d,
+                        b_packed,
+                        b_start,
+                        h,
+                        d,
+                        w,
+                        panel,
+                        edge,
+                        c,
+                        target,
+                        c_row,
+                        more,
                     )
                 else:
-                    _block(a, corner, a_row, 1, 0, b_packed, b_start, h, d, w, panel, edge, c, target, c_row, more)
+                    _block(
+                        a,
+                        corner,
+                        a_row,
+                        1,
+                        0,
+                        b_packed,
+                        b_start,
+                        h,
+                        d,
+                        w,
+                        panel,
+                        edge,
+                        c,
+                        target,
+                        c_row,
+                        more,
+                    )
 
 
 @njit(**PARALLEL)

@@ -72,18 +72,62 @@ class Gradients(NamedTuple):
     state: int  # numbers from one state of dmemory to the next
 
 
-@njit(**INLINE)
-def neighbours(sizes, t):
-    """History entries before and after the step at time t."""
-    if sizes.reverse:
-        return t + 1, t
-    return t, t + 1
+class Share(NamedTuple):
+    """One thread's part of a step: rows [top, bottom) and panels of units [first, last)."""
+
+    part: int
+    top: int
+    bottom: int
+    first: int
+    last: int
 
 
 @njit(**INLINE)
 def split(count, parts, part):
     """First and one past the last of `count` things in `part` of `parts` nearly equal parts."""
     return part * count // parts, (part + 1) * count // parts
+
+
+@njit(**INLINE)
+def share_rows(sizes, panels, parts, part):
+    """A share of the rows, with all units."""
+    top, bottom = split(sizes.batch, parts, part)
+    return Share(part, top, bottom, 0, panels)
+
+
+@njit(**INLINE)
+def share_units(sizes, panels, parts, part):
+    """A share of the units, with all rows."""
+    first, last = split(panels, parts, part)
+    return Share(part, 0, sizes.batch, first, last)
+
+
+@njit(**INLINE)
+def tile_of(share, height, tile):
+    """First row and number of rows of a tile, where a share's rows are cut into even tiles."""
+    rows = share.bottom - share.top
+    begin, end = split(rows, -(-rows // height), tile)
+    return share.top + begin, end - begin
+
+
+@njit(**INLINE)
+def tile_count(share, height):
+    """Number of tiles that a share's rows are cut into."""
+    return -(-(share.bottom - share.top) // height)
+
+
+@njit(**INLINE)
+def time_of(sizes, step):
+    """The time that a step is at."""
+    return sizes.steps - 1 - step if sizes.reverse else step
+
+
+@njit(**INLINE)
+def neighbours(sizes, t):
+    """History entries before and after the step at time t."""
+    if sizes.reverse:
+        return t + 1, t
+    return t, t + 1
 
 
 @njit(**INLINE)

@@ -93,12 +93,16 @@ def pack_gates(weight: np.ndarray[Any, Any], gates: tuple[int, ...], hidden: int
     return packed
 
 
-def pack_transposed(weight: np.ndarray[Any, Any], gates: tuple[int, ...], hidden: int) -> np.ndarray[Any, Any]:
+def pack_transposed(
+    weight: np.ndarray[Any, Any], gates: tuple[int, ...], hidden: int
+) -> np.ndarray[Any, Any]:
     """Pack a recurrent weight for the product of slot gradients with it: (slots, units) to units."""
     width = BACK_VECTORS * lanes(weight.dtype)
     padded = padded_size(hidden, weight.dtype)
     packed = aligned_empty((round_up(hidden, width) * len(gates) * padded,), weight.dtype)
-    _pack_transposed(np.ascontiguousarray(weight).reshape(-1), np.array(gates, np.int64), hidden, padded, width, packed)
+    _pack_transposed(
+        np.ascontiguousarray(weight).reshape(-1), np.array(gates, np.int64), hidden, padded, width, packed
+    )
     return packed
 
 
@@ -123,7 +127,9 @@ def unpad_slots(
     return out
 
 
-def slot_bias(cell: Any, params: dict[str, np.ndarray[Any, Any]], hidden: int, dtype: Any) -> np.ndarray[Any, Any]:
+def slot_bias(
+    cell: Any, params: dict[str, np.ndarray[Any, Any]], hidden: int, dtype: Any
+) -> np.ndarray[Any, Any]:
     """Both biases summed where they meet, per slot and padded: 1-D, len(cell.slots) * padded."""
     bias = aligned_zeros((len(cell.slots), padded_size(hidden, dtype)), dtype)
     if "bias_ih" in params:

@@ -143,7 +143,9 @@ def forward_sequence(
             first = steps - end if reverse else begin
             sizes = sizes._replace(origin=first)
             slots = arrays.slots.reshape(-1, len(cell.slots) * sizes.padded)[: (end - begin) * batch]
-            matmul(rows[first * batch : (first + end - begin) * batch], projection.T, slots[:, : len(projection)])
+            matmul(
+                rows[first * batch : (first + end - begin) * batch], projection.T, slots[:, : len(projection)]
+            )
         if plan.by_units:
             forward_by_units(cell, weights, arrays, sizes, x_flat, begin, end, plan.parts, second)
         else:

@@ -72,7 +72,7 @@ def _cast_number(context: Any, builder: Any, fromty: Any, toty: Any, value: Any)
 
 
 def teach(function: Any, arity: int, emit: Callable[..., Any]) -> None:
-    """Teach Numba `function` on vectors: its typing, and the instructions that ``emit(builder, *args)`` makes."""
+    """Teach Numba `function` on vectors: its typing, and the code that ``emit(builder, *args)`` makes."""
 
     class Template(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
@@ -110,9 +110,7 @@ def load_lanes(builder: Any, pointer: Any, vector: Any, valid: Any) -> Any:
             zero = ir.Constant(vector, [ir.Constant(vector.element, 0.0)] * vector.count)
             masked = _masked(builder, "load", vector)
             mask = _mask(builder, valid, vector)
-            builder.store(
-                builder.call(masked, [full_pointer, ir.Constant(_I32, align), mask, zero]), result
-            )
+            builder.store(builder.call(masked, [full_pointer, ir.Constant(_I32, align), mask, zero]), result)
     return builder.load(result)
 
 
@@ -160,9 +158,7 @@ def vector_loader(count_of: Callable[[Any], int]) -> Any:
     """
 
     @intrinsic
-    def load(
-        typingctx: Any, cell: Any, array: Any, offset: Any, stride: Any, valid: Any
-    ) -> Any:
+    def load(typingctx: Any, cell: Any, array: Any, offset: Any, stride: Any, valid: Any) -> Any:
         count = count_of(cell.instance_class)
         vector = Vector(array.dtype)
         sig = types.UniTuple(vector, count)(cell, array, types.int64, types.int64, types.int64)
@@ -186,9 +182,7 @@ def _tuple_items(context: Any, builder: Any, kind: Any, value: Any, vector: Any)
 
 
 @intrinsic
-def store_vectors(
-    typingctx: Any, array: Any, offset: Any, stride: Any, values: Any, valid: Any
-) -> Any:
+def store_vectors(typingctx: Any, array: Any, offset: Any, stride: Any, values: Any, valid: Any) -> Any:
     """Store a tuple of vectors (or numbers): the inverse of a `vector_loader`'s function."""
     sig = types.void(array, types.int64, types.int64, values, types.int64)
 
@@ -219,4 +213,3 @@ def accumulate_vectors(typingctx: Any, array: Any, offset: Any, stride: Any, val
         return context.get_dummy_value()
 
     return sig, codegen
-

@@ -1,4 +1,4 @@
-"""What packing a matrix comes down to: runs of numbers copied, and squares of them transposed, in registers."""
+"""What packing a matrix comes down to: copying runs of numbers, and transposing squares of them."""
 
 from __future__ import annotations
 

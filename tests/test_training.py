@@ -1,0 +1,477 @@
+"""The training loop: repeatable to the bit, however it is stopped; errors leave the last good checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from training_tools import Crash, CrashAt, lines_without_times, small_config, train, write_text
+
+from lstm_numba.errors import CheckpointError, TrainingDiverged, UserError
+from lstm_numba.models import TokenBatch
+from lstm_numba.training import checkpoint
+from lstm_numba.training.reporter import EpochInfo, Evaluation, Reporter, StartInfo, StepInfo
+from lstm_numba.training.run import Run
+from lstm_numba.training.tasks import build_task, open_task
+from lstm_numba.training.trainer import Interrupted, Trainer
+
+KINDS = ["images", "text", "grammar"]
+
+
+class Finished:
+    """A run that was never stopped."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.kind = kind
+        self.config = small_config(kind, folder, checkpoint_every=60.0)
+        self.outcome = train(folder / "run", self.config)
+        self.run = Run.open(folder / "run")
+        self.bytes = self.run.checkpoint_path.read_bytes()
+        self.lines = lines_without_times(self.run)
+        self.steps = self.outcome.step // 2
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One run of each kind."""
+    return Finished(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def _same(folder: Path, finished: Finished) -> None:
+    run = Run.open(folder)
+    assert lines_without_times(run) == finished.lines
+    assert run.checkpoint_path.read_bytes() == finished.bytes
+
+
+@pytest.mark.parametrize("every", [0.0, 60.0])
+def test_crashed_and_resumed_is_never_stopped(finished: Finished, tmp_path: Path, every: float) -> None:
+    """Crash at random steps, over and over; with a checkpoint at every step, or at the epochs' ends only."""
+    rng = np.random.default_rng([len(finished.kind), int(every)])
+    config = {**finished.config, "checkpoint_every": every}
+    crashes = 0
+    longest = 4 if every == 0 else 2 * finished.steps
+    while True:
+        try:
+            outcome = train(tmp_path / "run", config, CrashAt(int(rng.integers(1, longest))))
+            break
+        except Crash:
+            crashes += 1
+    assert crashes >= (3 if every == 0 else 1)
+    assert outcome == finished.outcome._replace(checkpoint=tmp_path / "run" / "checkpoint.safetensors")
+    _same(tmp_path / "run", finished)
+
+
+def test_a_crash_while_an_epoch_ends_changes_nothing(finished: Finished, tmp_path: Path) -> None:
+    class InEvaluation(Reporter):
+        def on_evaluation(self, split: str, done: int, total: int) -> None:
+            raise Crash
+
+    class AfterEpoch(Reporter):
+        def on_epoch(self, info: EpochInfo) -> None:
+            raise Crash
+
+    class AtCheckpoint(Reporter):
+        def on_checkpoint(self, path: Path, step: int) -> None:
+            raise Crash
+
+    for reporter in (AtCheckpoint(), InEvaluation(), AfterEpoch(), InEvaluation(), AfterEpoch()):
+        with pytest.raises(Crash):
+            train(tmp_path / "run", finished.config, reporter)
+    # Two epochs are behind, the last evaluation may not be.
+    train(tmp_path / "run", finished.config)
+    _same(tmp_path / "run", finished)
+
+
+def test_a_complete_run_is_left_as_it_is(finished: Finished) -> None:
+    heard: list[str] = []
+
+    class Listener(Reporter):
+        def on_step(self, info: StepInfo) -> None:
+            heard.append("step")
+
+    outcome = train(finished.run.folder, finished.config, Listener())
+    assert outcome.already_complete
+    assert outcome._replace(already_complete=False) == finished.outcome
+    assert not heard
+    _same(finished.run.folder, finished)
+
+
+def test_metrics_say_what_happened(finished: Finished) -> None:
+    epochs = [line for line in finished.lines if line["kind"] == "epoch"]
+    watched = "test" if finished.kind == "none" else "valid"
+    assert [(line["epoch"], line["split"]) for line in epochs] == [
+        (1, "train"),
+        (1, watched),
+        (2, "train"),
+        (2, watched),
+    ]
+    assert [line["step"] for line in epochs[::2]] == [finished.steps, 2 * finished.steps]
+    final = finished.lines[-1]
+    assert (final["kind"], final["split"]) == ("final", "test")
+    # What the run folder says is what evaluating its checkpoint says.
+    task = open_task(finished.run)
+    for split, expected in finished.outcome.evaluations.items():
+        assert task.evaluate(split) == expected
+    assert final["loss"] == finished.outcome.evaluations["test"].loss
+    metric = "accuracy" if finished.kind == "images" else "perplexity"
+    assert all(metric in line for line in finished.lines)
+    assert sum(line["kind"] == "step" for line in finished.lines) >= 10
+    # The mean of an epoch is that of its steps: training goes down.
+    assert epochs[2]["loss"] < epochs[0]["loss"]
+
+
+def test_nothing_in_a_checkpoint_is_a_time(finished: Finished) -> None:
+    _, meta = checkpoint.load(finished.run.checkpoint_path)
+    assert meta["complete"]
+    assert not any("second" in name or "time" in name for name in json.dumps(meta).split('"'))
+
+
+class SignalAt(Reporter):
+    """Sends this process a signal at a moment of a training, twice."""
+
+    def __init__(self, signum: int, moment: str, count: int = 1) -> None:
+        self.signum, self.moment, self.left = signum, moment, count
+
+    def _now(self, moment: str) -> None:
+        if moment == self.moment:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), self.signum)
+                os.kill(os.getpid(), signal.SIGINT)
+
+    def on_step(self, info: StepInfo) -> None:
+        """After a step."""
+        self._now("step")
+
+    def on_evaluation(self, split: str, done: int, total: int) -> None:
+        """In an evaluation."""
+        self._now("evaluation")
+
+    def on_epoch(self, info: EpochInfo) -> None:
+        """After an epoch."""
+        self._now("epoch")
+
+    def on_checkpoint(self, path: Path, step: int) -> None:
+        """After a checkpoint."""
+        self._now("checkpoint")
+
+
+def test_signals_save_and_resume_to_the_same_bits(finished: Finished, tmp_path: Path) -> None:
+    def handler(signum: int, frame: Any) -> None:
+        raise AssertionError("the caller's handler must not be called")
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        default = signal.getsignal(signal.SIGINT)
+        moments = [
+            (signal.SIGINT, "step", 3),
+            (signal.SIGTERM, "step", 2),
+            (signal.SIGINT, "evaluation", 1),
+            (signal.SIGTERM, "checkpoint", 1),
+            (signal.SIGINT, "epoch", 1),
+        ]
+        config = {**finished.config, "checkpoint_every": 60.0}
+        position = 0
+        for signum, moment, count in moments:
+            with pytest.raises(Interrupted) as caught:
+                train(tmp_path / "run", config, SignalAt(signum, moment, count))
+            stop = caught.value
+            assert stop.signum == signum
+            assert stop.exit_status == {signal.SIGINT: 130, signal.SIGTERM: 143}[signum]
+            assert stop.path == tmp_path / "run" / "checkpoint.safetensors"
+            assert str(stop.path) in str(stop)
+            _, meta = checkpoint.load(stop.path)
+            assert meta["steps"] == stop.step
+            if moment == "step":
+                position += count
+                assert stop.step == position  # the step was finished, no other begun
+            assert signal.getsignal(signal.SIGINT) is default
+            assert signal.getsignal(signal.SIGTERM) is handler
+        train(tmp_path / "run", config)
+        _same(tmp_path / "run", finished)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        config = small_config("images", tmp_path, epochs=1)
+        assert train(tmp_path / "run", config, SignalAt(signal.SIGINT, "step")).step == 10
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_training_outside_the_main_thread(tmp_path: Path) -> None:
+    results: list[Any] = []
+    config = small_config("images", tmp_path, epochs=1)
+    thread = threading.Thread(target=lambda: results.append(train(tmp_path / "run", config)))
+    thread.start()
+    thread.join()
+    assert results[0].step == 10
+
+
+_SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from training_tools import small_config, train
+folder = Path(sys.argv[2])
+train(folder / "run", small_config(sys.argv[3], folder))
+"""
+
+
+@pytest.mark.parametrize("kind", ["images", "text"])
+def test_killed_and_resumed_is_never_stopped(kind: str, tmp_path: Path) -> None:
+    """kill -9 whenever: every step writes a checkpoint, so many kills fall into the writing of one."""
+    config = small_config(kind, tmp_path, epochs=3, batch_size=2)
+    (tmp_path / "whole").mkdir()
+    train(tmp_path / "whole" / "run", config)
+    rng = np.random.default_rng(0)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    kills = 0
+    while kills < 2:
+        before = metrics.stat().st_size if metrics.exists() else -1
+        process = subprocess.Popen(
+            [sys.executable, "-c", _SCRIPT, str(Path(__file__).parent), str(tmp_path), kind]
+        )
+        while process.poll() is None and (metrics.stat().st_size if metrics.exists() else -1) <= before + 100:
+            time.sleep(0.01)
+        time.sleep(float(rng.uniform(0, 0.2)))
+        process.kill()
+        if process.wait() == 0:
+            break
+        kills += 1
+    assert kills >= 1
+    train(tmp_path / "run", config)
+    ours, theirs = Run.open(tmp_path / "run"), Run.open(tmp_path / "whole" / "run")
+    assert lines_without_times(ours) == lines_without_times(theirs)
+    assert ours.checkpoint_path.read_bytes() == theirs.checkpoint_path.read_bytes()
+
+
+# -- divergence --------------------------------------------------------------------------------------
+
+
+class Poison(Reporter):
+    """Makes a parameter NaN or infinite after some steps."""
+
+    def __init__(self, name: str, value: float, steps: int) -> None:
+        self.name, self.value, self.left = name, value, steps
+        self.trainer: Trainer | None = None
+        self.good = b""
+
+    def on_step(self, info: StepInfo) -> None:
+        """Count, and poison."""
+        assert self.trainer is not None
+        self.left -= 1
+        if self.left == 0:
+            self.good = self.trainer.run.checkpoint_path.read_bytes()
+            self.trainer.task.model.params[self.name].reshape(-1)[0] = self.value
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("every", [0.0, 60.0])
+@pytest.mark.parametrize("name", ["output.bias", "rnn.weight_hh_l0"])
+def test_divergence_stops_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, value: float, every: float, name: str
+) -> None:
+    config = small_config("images", tmp_path, checkpoint_every=every)
+    poison = Poison(name, value, 3)
+    poison.trainer = Trainer(build_task(config), Run.create(tmp_path / "run", config), poison)
+    with pytest.raises(TrainingDiverged) as caught:
+        poison.trainer.train()
+    path = tmp_path / "run" / "checkpoint.safetensors"
+    text = str(caught.value)
+    for part in (f"step {4 if every else 3}", "learning rate", "gradient norm", str(path)):
+        assert part in text
+    assert "\n" not in text
+    assert path.read_bytes() == poison.good
+    assert all(np.all(np.isfinite(array)) for array in checkpoint.load(path)[0].values())
+
+
+def test_a_huge_learning_rate_is_told(tmp_path: Path) -> None:
+    config = small_config("images", tmp_path, optimizer="sgd", cell="rnn-relu", lr=1e30, clip=0)
+    with pytest.raises(TrainingDiverged, match="learning rate 1e\\+30"):
+        train(tmp_path / "run", config)
+
+
+# -- what a run goes on with -------------------------------------------------------------------------
+
+
+def test_other_data_or_another_model_are_refused(tmp_path: Path) -> None:
+    config = small_config("text", tmp_path, epochs=1)
+    train(tmp_path / "run", config)
+    write_text(tmp_path / "text.txt", 1400)
+    with pytest.raises(CheckpointError, match="the training data are not those that the run began with"):
+        train(tmp_path / "run", config)
+    (tmp_path / "text.txt").write_text("xyz abc\n" * 200)
+    with pytest.raises(CheckpointError):
+        train(tmp_path / "run", config)
+    with pytest.raises(CheckpointError, match="has another vocabulary than the one of the run"):
+        open_task(tmp_path / "run").evaluate("test")
+    write_text(tmp_path / "text.txt")
+    path = tmp_path / "run" / "config.json"
+    path.write_text(json.dumps({**config, "hidden": 9}))
+    with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors: does not fit config\.json"):
+        train(tmp_path / "run", config)
+    path.write_text(json.dumps({**config, "optimizer": "adam", "momentum": 0.0, "nesterov": False}))
+    with pytest.raises(CheckpointError, match="does not fit this run's configuration"):
+        train(tmp_path / "run", config)
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(finished: Finished, tmp_path: Path) -> None:
+    Run.create(tmp_path / "run", finished.config)
+    train(tmp_path / "run", finished.config)
+    _same(tmp_path / "run", finished)
+
+
+def test_seeds_decide(tmp_path: Path) -> None:
+    def parameters(name: str, seed: int) -> bytes:
+        config = small_config("images", tmp_path, epochs=1, seed=seed, checkpoint_every=60.0)
+        train(tmp_path / name, config)
+        tensors, _ = checkpoint.load(tmp_path / name / "checkpoint.safetensors")
+        return b"".join(tensors[name].tobytes() for name in sorted(tensors))
+
+    assert parameters("a", 1) == parameters("b", 1)
+    assert parameters("c", 2) != parameters("a", 1)
+
+
+# -- tasks -------------------------------------------------------------------------------------------
+
+
+def test_reports_are_right(tmp_path: Path) -> None:
+    heard: dict[str, list[Any]] = {}
+
+    class Listener(Reporter):
+        def on_start(self, info: StartInfo) -> None:
+            heard.setdefault("start", []).append(info)
+
+        def on_step(self, info: StepInfo) -> None:
+            heard.setdefault("step", []).append(info)
+
+        def on_epoch(self, info: EpochInfo) -> None:
+            heard.setdefault("epoch", []).append(info)
+
+        def on_evaluation(self, split: str, done: int, total: int) -> None:
+            heard.setdefault(split, []).append((done, total))
+
+    config = small_config("images", tmp_path)
+    train(tmp_path / "run", config, Listener())
+    (start,) = heard["start"]
+    parameters = 4 * 6 * (28 + 6 + 2) + 4 * 6 * (6 + 6 + 2) + 10 * 6 + 10
+    assert (start.epochs, start.steps_per_epoch, start.parameters) == (2, 10, parameters)
+    assert (start.unit, start.metric, start.floor, start.resumed) == ("images", "accuracy", None, False)
+    assert [(info.epoch, info.step) for info in heard["step"]] == [(e, s) for e in (1, 2) for s in range(1, 11)]
+    # 188 training images: the last batch of an epoch has 8, the running mean weighs it so.
+    last = heard["step"][9]
+    assert heard["epoch"][0].train.count == 188
+    assert last.loss == heard["epoch"][0].train.loss
+    assert last.metric == heard["epoch"][0].train.accuracy
+    assert heard["valid"][-1] == (12, 12)
+    assert heard["test"][-1] == (2000, 2000)
+    assert heard["step"][0].lr > heard["step"][-1].lr > 0  # cosine
+
+
+def test_validation_images_are_the_last_of_the_training_images(tmp_path: Path) -> None:
+    task: Any = build_task(small_config("images", tmp_path))
+    whole: Any = build_task(small_config("images", tmp_path, validation=0))
+    images = whole.images("train").images
+    np.testing.assert_array_equal(task.images("train").images, images[:188])
+    np.testing.assert_array_equal(task.images("valid").images, images[188:])
+    assert whole.splits == ("train", "test")
+    quarter: Any = build_task(small_config("images", tmp_path, validation=0.25))
+    assert len(quarter.images("valid")) == 50
+    with pytest.raises(UserError, match="validation: expected 1 to 199 of the 200 images, got 200"):
+        build_task(small_config("images", tmp_path, validation=200))
+    with pytest.raises(UserError, match="split: expected one of train, test, got 'valid'"):
+        whole.evaluate("valid")
+
+
+def test_every_epoch_sees_every_image_once_in_another_order(tmp_path: Path) -> None:
+    task: Any = build_task(small_config("images", tmp_path))
+    epochs = []
+    for epoch in range(2):
+        batches = [task.batch(epoch, step) for step in range(task.steps_per_epoch)]
+        assert [len(batch.labels) for batch in batches] == [20] * 9 + [8]
+        epochs.append(np.concatenate([batch.x for batch in batches], axis=1).transpose(1, 0, 2).reshape(188, -1))
+    assert not np.array_equal(epochs[0], epochs[1])
+    np.testing.assert_array_equal(
+        epochs[0][np.lexsort(epochs[0].T)], epochs[1][np.lexsort(epochs[1].T)]
+    )
+
+
+def test_image_answers_agree_with_each_other(tmp_path: Path) -> None:
+    config = small_config("images", tmp_path, epochs=1)
+    train(tmp_path / "run", config)
+    task: Any = open_task(tmp_path / "run")
+    images = task.images("test")
+    answers = task.probabilities(images.images).argmax(axis=1)
+    matrix = task.confusion_matrix("test")
+    for true in range(10):
+        np.testing.assert_array_equal(matrix[true], np.bincount(answers[images.labels == true], minlength=10))
+    result: Evaluation = task.evaluate("test")
+    assert result.accuracy == np.trace(matrix) / 2000
+    p = task.probabilities(images.images)[np.arange(2000), images.labels]
+    assert result.loss == pytest.approx(-np.log(p).mean(), rel=1e-5)
+    assert task.probabilities(images.images[:0]).shape == (0, 10)
+
+
+def test_evaluation_reads_a_text_in_one_go(tmp_path: Path) -> None:
+    """Side by side with context, the rows give what one pass over the whole text gives."""
+    config = small_config("text", tmp_path, epochs=1, dtype="float64", dropout=0.0)
+    config["data"]["file"] = str(write_text(tmp_path / "long.txt", 20000))
+    train(tmp_path / "run", config)
+    task: Any = open_task(tmp_path / "run")
+    for split in ("test", "valid"):
+        ids = task.corpus.splits[split] if task.corpus.splits else task._text().splits[split]
+        whole = task.model.evaluate(TokenBatch(ids[:-1, None], ids[1:, None]))
+        result = task.evaluate(split)
+        assert result.count == len(ids) - 1
+        assert result.loss == pytest.approx(whole.loss_sum / whole.count, rel=1e-7)
+        assert result.perplexity == pytest.approx(np.exp(result.loss))
+
+
+def test_sampling_needs_no_data(tmp_path: Path) -> None:
+    config = small_config("text", tmp_path, epochs=1)
+    train(tmp_path / "run", config)
+    (tmp_path / "text.txt").unlink()
+    task: Any = open_task(tmp_path / "run", load_data=False)
+    text = "".join(task.sample("ab ", 50, seed=1))
+    assert len(text) == 50
+    assert set(text) <= set("abcd \n")
+    assert text == "".join(task.sample("ab ", 50, seed=1))
+    assert text != "".join(task.sample("ab ", 50, seed=2))
+    with pytest.raises(UserError, match="character 'z' is not among"):
+        list(task.sample("z", 5))
+
+
+def test_sampled_words_have_spaces_and_lines(tmp_path: Path) -> None:
+    config = small_config("grammar", tmp_path, epochs=1)
+    train(tmp_path / "run", config)
+    task: Any = open_task(tmp_path / "run", load_data=False)
+    pieces = list(task.sample("", 80, seed=0))
+    assert len(pieces) == 80
+    text = "".join(pieces)
+    # Reading the text again gives the tokens that were drawn.
+    ids = task.corpus.encode(text)
+    assert len(ids) == 80
+    assert not text.startswith(" ")
+    assert "\n " not in text
+    assert task.floor is None or task.floor > 1
+
+
+def test_grammar_knows_its_lowest_perplexity(tmp_path: Path) -> None:
+    task = build_task(small_config("grammar", tmp_path))
+    assert task.floor is not None
+    assert 1 < task.floor < 30
+    assert task.evaluate("test").perplexity > task.floor  # type: ignore[operator]
