@@ -117,17 +117,19 @@ def main() -> int:
         seconds = time.perf_counter() - started
         expected = digest(base / "whole")
         print(f"uninterrupted: {seconds:.1f} s, checkpoint {expected[:16]}", flush=True)
-        different = 0
+        different = killed = 0
         print(f"{'round':>5}  {'killed after (s)':<28} {'before the run folder':>21}  final checkpoint")
         for number in range(1, arguments.rounds + 1):
             folder = base / f"round-{number}"
             result = one_round(folder, arguments.settings, chance, arguments.kills, seconds)
             same = result.digest == expected
             different += not same
+            killed += len(result.moments)
             moments = ", ".join(f"{moment:.2f}" for moment in result.moments) or "not killed"
             verdict = "identical" if same else f"DIFFERENT: {result.digest[:16]}"
             print(f"{number:>5}  {moments:<28} {result.unborn:>21}  {verdict}", flush=True)
-    print(f"{arguments.rounds - different} of {arguments.rounds} final checkpoints identical")
+    same_count = arguments.rounds - different
+    print(f"killed {killed} times; {same_count} of {arguments.rounds} final checkpoints identical")
     return 1 if different else 0
 
 

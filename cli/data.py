@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lstm_numba.data.download import Progress
     from lstm_numba.data.registry import FileCheck
 
-#: Data sets with published files, as `lstm_numba.data.registry` has them.
+#: Data sets with files to download, as in `lstm_numba.data.sources` (too heavy to import for help).
 _PUBLISHED = ("mnist", "ptb")
 
 

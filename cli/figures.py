@@ -33,7 +33,8 @@ def _finish(axes: Any, ylabel: str) -> None:
     axes.set_ylabel(ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(frameon=False)
+    if len(axes.lines) > 1:
+        axes.legend(frameon=False)
 
 
 def learning_curves(lines: Sequence[Line]) -> Figure:

@@ -85,10 +85,12 @@ def _confusion(run: Run, data_dir: str | None, threads: int | None) -> Any:
 
     set_threads(threads)
     from lstm_numba.training.compilation import CompileWatch
+    from lstm_numba.training.image_task import ImageTask
     from lstm_numba.training.tasks import open_task
 
     terminal = Terminal()
     task = open_task(run, data_dir=data_dir)
+    assert isinstance(task, ImageTask)
     with CompileWatch(terminal):
         matrix = task.confusion_matrix(
             "test", progress=lambda done, total: terminal.on_evaluation("test", done, total)

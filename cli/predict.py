@@ -55,9 +55,11 @@ def predict(
     import numpy as np
 
     from lstm_numba.training.compilation import CompileWatch
+    from lstm_numba.training.image_task import ImageTask
     from lstm_numba.training.tasks import open_task
 
     task = open_task(opened, load_data=False)
+    assert isinstance(task, ImageTask)
     with CompileWatch(Terminal()):
         probabilities = task.probabilities(np.stack([pixels for _, pixels in named]))
     results = [

@@ -44,6 +44,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
+def plural(number: int, noun: str) -> str:
+    """A number and its noun: ``1 step``, ``2,323 steps``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _columns() -> int:
     """Width of the terminal that standard error is."""
     try:
@@ -116,7 +121,8 @@ class Terminal(Reporter):
     def on_start(self, info: StartInfo) -> None:
         """Say what is trained."""
         self._metric, self._unit = info.metric, info.unit
-        self.say(f"{info.parameters:,} parameters, {info.epochs} epochs of {info.steps_per_epoch:,} steps")
+        steps = plural(info.steps_per_epoch, "step")
+        self.say(f"{info.parameters:,} parameters, {plural(info.epochs, 'epoch')} of {steps}")
         if info.floor is not None:
             self.say(f"lowest reachable perplexity {info.floor:.2f}")
 

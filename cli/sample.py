@@ -74,8 +74,10 @@ def sample(
     set_threads(threads)
     from lstm_numba.training.compilation import CompileWatch
     from lstm_numba.training.tasks import open_task
+    from lstm_numba.training.text_task import TextTask
 
     task = open_task(opened, load_data=False)
+    assert isinstance(task, TextTask)
     terminal = Terminal()
     with CompileWatch(terminal):
         pieces = task.sample(prompt, length, temperature=temperature, top_k=top_k, seed=seed)

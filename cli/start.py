@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from lstm_numba.cli.computer import check_memory, choose_device, set_threads
-from lstm_numba.cli.reporting import Terminal, print_json, result_line, result_object, short_path
+from lstm_numba.cli.reporting import Terminal, plural, print_json, result_line, result_object, short_path
 from lstm_numba.errors import UserError
 from lstm_numba.training.config import ConfigError, check_config, make_config
 from lstm_numba.training.run import Run
@@ -76,15 +76,16 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
         context.exit(stop.exit_status)
     finally:
         terminal.clear()
+    if outcome.already_complete:
+        terminal.say("the run is complete; --epochs N with a larger N goes on")
     _print_result(outcome, task.floor, config, name, values["as_json"])
 
 
 def _describe(config: dict[str, Any]) -> str:
-    both = " bidirectional" if config["bidirectional"] else ""
+    cell = ("bidirectional " if config["bidirectional"] else "") + config["cell"]
     size = f"{config['layers']} x {config['hidden']} units"
-    return (
-        f"{config['dataset']}:{both} {config['cell']}, {size}, {config['dtype']}, {config['threads']} threads"
-    )
+    threads = plural(config["threads"], "thread")
+    return f"{config['dataset']}: {cell}, {size}, {config['dtype']}, {threads}"
 
 
 # -- a new run ---------------------------------------------------------------------------------------
@@ -190,7 +191,7 @@ def _print_result(
 ) -> None:
     test = outcome.evaluations["test"]
     if not as_json:
-        click.echo(f"{result_line(test, floor)}  ({outcome.epochs} epochs, {folder})")
+        click.echo(f"{result_line(test, floor)}  ({plural(outcome.epochs, 'epoch')}, {folder})")
         return
     result = {
         "run": folder,

@@ -8,12 +8,15 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit, prange
 
-from lstm_numba.cpu.options import EXACT_PARALLEL
+from lstm_numba.cpu.options import EXACT, EXACT_PARALLEL
 
 Array = npt.NDArray[Any]
 
 #: Columns that one thread adds up; threads share no row element, so the order of additions is fixed.
 _COLUMNS = 64
+
+#: Up to so many numbers, waking other threads takes longer than the work.
+_SERIAL = 1 << 14
 
 #: Half-width of the initial weights: small, so that weights tied to the output start with mild logits.
 _INITIAL = 0.1
@@ -47,17 +50,20 @@ class SparseRows(NamedTuple):
         dense[self.indices] += self.values
 
 
+@njit(**EXACT)
+def _add_rows(rows, slots, out, first, last):  # type: ignore[no-untyped-def]
+    """``out[slots[k], first:last] += rows[k, first:last]``, in the order of k."""
+    for k in range(rows.shape[0]):
+        slot = slots[k]
+        for j in range(first, last):
+            out[slot, j] += rows[k, j]
+
+
 @njit(**EXACT_PARALLEL)
-def _add_rows(rows, slots, out):  # type: ignore[no-untyped-def]
-    """``out[slots[k]] += rows[k]``, in the order of k."""
+def _add_rows_parallel(rows, slots, out):  # type: ignore[no-untyped-def]
     columns = rows.shape[1]
     for block in prange((columns + _COLUMNS - 1) // _COLUMNS):
-        first = block * _COLUMNS
-        last = min(first + _COLUMNS, columns)
-        for k in range(rows.shape[0]):
-            slot = slots[k]
-            for j in range(first, last):
-                out[slot, j] += rows[k, j]
+        _add_rows(rows, slots, out, block * _COLUMNS, min((block + 1) * _COLUMNS, columns))
 
 
 class Embedding:
@@ -141,7 +147,11 @@ class Embedding:
         indices, slots = np.unique(ids.reshape(-1), return_inverse=True)
         values = np.zeros((len(indices), weight.shape[1]), weight.dtype)
         rows = np.ascontiguousarray(dy.reshape(-1, weight.shape[1]), weight.dtype)
-        _add_rows(rows, slots.reshape(-1).astype(np.int64), values)
+        slots = slots.reshape(-1).astype(np.int64)
+        if rows.size <= _SERIAL:
+            _add_rows(rows, slots, values, 0, rows.shape[1])
+        else:
+            _add_rows_parallel(rows, slots, values)
         return SparseRows(indices.astype(np.int64), values, (weight.shape[0], weight.shape[1]))
 
     def _check(self, ids: Array) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from numba import njit, prange
 
 from lstm_numba.cpu.gemm import matmul
-from lstm_numba.cpu.options import EXACT_PARALLEL
+from lstm_numba.cpu.options import EXACT, EXACT_PARALLEL
 
 Array = npt.NDArray[Any]
 
@@ -18,18 +18,25 @@ Array = npt.NDArray[Any]
 _COLUMNS = 256
 
 
+#: Up to so many numbers, waking other threads takes longer than the work.
+_SERIAL = 1 << 14
+
+
+@njit(**EXACT)
+def _block_sums(matrix, out, first, last):  # type: ignore[no-untyped-def]
+    sums = np.zeros(last - first)
+    for i in range(matrix.shape[0]):
+        for j in range(first, last):
+            sums[j - first] += matrix[i, j]
+    for j in range(first, last):
+        out[j] = sums[j - first]
+
+
 @njit(**EXACT_PARALLEL)
 def _column_sums(matrix, out):  # type: ignore[no-untyped-def]
-    rows, columns = matrix.shape
+    columns = matrix.shape[1]
     for block in prange((columns + _COLUMNS - 1) // _COLUMNS):
-        first = block * _COLUMNS
-        width = min(_COLUMNS, columns - first)
-        sums = np.zeros(_COLUMNS)
-        for i in range(rows):
-            for k in range(width):
-                sums[k] += matrix[i, first + k]
-        for k in range(width):
-            out[first + k] = sums[k]
+        _block_sums(matrix, out, block * _COLUMNS, min((block + 1) * _COLUMNS, columns))
 
 
 def column_sums(matrix: Array, out: Array | None = None) -> Array:
@@ -47,7 +54,10 @@ def column_sums(matrix: Array, out: Array | None = None) -> Array:
     """
     if out is None:
         out = np.empty(matrix.shape[1], matrix.dtype)
-    _column_sums(matrix, out)
+    if matrix.size <= _SERIAL:
+        _block_sums(matrix, out, 0, matrix.shape[1])
+    else:
+        _column_sums(matrix, out)
     return out
 
 

@@ -27,6 +27,9 @@ Array = npt.NDArray[Any]
 #: reorder (fastmath) differs between a process that compiled the kernel and one that found it in the cache.
 _LANES = 128
 
+#: Up to so many logits, waking other threads takes longer than the work.
+_SERIAL = 1 << 13
+
 # Typed constants: a Python number beside a float32 would turn Numba's arithmetic into float64.
 _LOG2_E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693359375)  # few bits: n * _LN2_HIGH is exact
@@ -165,11 +168,11 @@ def _cross_entropy_row(logits, bias, target, factor, gradient, want_gradient):  
     return math.log(total) - distance, hit
 
 
-@njit(**EXACT_PARALLEL)
+@njit(**EXACT)
 def _cross_entropy_rows(  # type: ignore[no-untyped-def]
-    logits, bias, targets, weights, scale, gradient, want_gradient, losses, hits
+    logits, bias, targets, weights, scale, gradient, want_gradient, losses, hits, first, last
 ):
-    for i in prange(logits.shape[0]):
+    for i in range(first, last):
         if weights[i] > 0:
             loss, hit = _cross_entropy_row(
                 logits[i], bias, targets[i], scale * weights[i], gradient[i], want_gradient
@@ -181,6 +184,16 @@ def _cross_entropy_rows(  # type: ignore[no-untyped-def]
             hits[i] = False
             if want_gradient:
                 gradient[i] = 0
+
+
+@njit(**EXACT_PARALLEL)
+def _cross_entropy_parallel(  # type: ignore[no-untyped-def]
+    logits, bias, targets, weights, scale, gradient, want_gradient, losses, hits
+):
+    for i in prange(logits.shape[0]):
+        _cross_entropy_rows(
+            logits, bias, targets, weights, scale, gradient, want_gradient, losses, hits, i, i + 1
+        )
 
 
 def softmax_cross_entropy(
@@ -247,9 +260,11 @@ def softmax_cross_entropy(
     result = logits if overwrite else np.empty_like(logits)
     losses = np.empty(rows)
     hits = np.empty(rows, np.bool_)
-    _cross_entropy_rows(
-        logits, bias, targets.astype(np.int64), row_weights, float(scale), result, gradient, losses, hits
-    )
+    work = (logits, bias, targets.astype(np.int64), row_weights, float(scale), result, gradient, losses, hits)
+    if logits.size <= _SERIAL:
+        _cross_entropy_rows(*work, 0, rows)
+    else:
+        _cross_entropy_parallel(*work)
     return float(losses.sum()), result if gradient else None, int(hits.sum())
 
 

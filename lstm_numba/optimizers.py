@@ -20,69 +20,122 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit, prange
 
-from lstm_numba.cpu.options import EXACT_PARALLEL
+from lstm_numba.cpu.options import EXACT, EXACT_PARALLEL
 from lstm_numba.embedding import SparseRows
 
 Array = npt.NDArray[Any]
 
-#: Numbers that a thread updates at a time.
+#: Numbers that a thread updates at a time. A parameter of no more is updated by the calling thread: waking
+#: the others takes longer.
 _CHUNK = 1 << 14
 
 
-@njit(**EXACT_PARALLEL)
-def _sgd(p, g, rate):  # type: ignore[no-untyped-def]
-    for chunk in prange((p.shape[0] + _CHUNK - 1) // _CHUNK):
-        for i in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, p.shape[0])):
-            p[i] -= rate * g[i]
+@njit(**EXACT)
+def _sgd(p, g, first, last, rate):  # type: ignore[no-untyped-def]
+    for i in range(first, last):
+        p[i] -= rate * g[i]
 
 
-@njit(**EXACT_PARALLEL)
-def _sgd_rows(p, indices, values, rate):  # type: ignore[no-untyped-def]
-    for k in prange(indices.shape[0]):
+@njit(**EXACT)
+def _sgd_rows(p, indices, values, first, last, rate):  # type: ignore[no-untyped-def]
+    for k in range(first, last):
         row = p[indices[k]]
         for j in range(row.shape[0]):
             row[j] -= rate * values[k, j]
 
 
-@njit(**EXACT_PARALLEL)
-def _momentum(p, g, velocity, rate, scale, weight_decay, momentum, nesterov):  # type: ignore[no-untyped-def]
-    for chunk in prange((p.shape[0] + _CHUNK - 1) // _CHUNK):
-        for i in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, p.shape[0])):
-            d = scale * g[i] + weight_decay * p[i]
-            v = momentum * velocity[i] + d
-            velocity[i] = v
-            if nesterov:
-                p[i] -= rate * (d + momentum * v)
-            else:
-                p[i] -= rate * v
-
-
-@njit(**EXACT_PARALLEL)
-def _adam(  # type: ignore[no-untyped-def]
-    p, g, mean, square, scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps
+@njit(**EXACT)
+def _momentum(  # type: ignore[no-untyped-def]
+    p, g, velocity, first, last, rate, scale, weight_decay, momentum, nesterov
 ):
-    for chunk in prange((p.shape[0] + _CHUNK - 1) // _CHUNK):
-        for i in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, p.shape[0])):
-            d = scale * g[i] + l2 * p[i]
-            m = beta1 * mean[i] + rest1 * d
-            v = beta2 * square[i] + rest2 * (d * d)
-            mean[i] = m
-            square[i] = v
-            p[i] = keep * p[i] - rate * (m / (np.sqrt(v) * correction + eps))
-
-
-@njit(**EXACT_PARALLEL)
-def _rmsprop(  # type: ignore[no-untyped-def]
-    p, g, square, velocity, rate, scale, weight_decay, alpha, rest, eps, momentum
-):
-    for chunk in prange((p.shape[0] + _CHUNK - 1) // _CHUNK):
-        for i in range(chunk * _CHUNK, min((chunk + 1) * _CHUNK, p.shape[0])):
-            d = scale * g[i] + weight_decay * p[i]
-            s = alpha * square[i] + rest * (d * d)
-            square[i] = s
-            v = momentum * velocity[i] + d / (np.sqrt(s) + eps)
-            velocity[i] = v
+    for i in range(first, last):
+        d = scale * g[i] + weight_decay * p[i]
+        v = momentum * velocity[i] + d
+        velocity[i] = v
+        if nesterov:
+            p[i] -= rate * (d + momentum * v)
+        else:
             p[i] -= rate * v
+
+
+@njit(**EXACT)
+def _adam(  # type: ignore[no-untyped-def]
+    p, g, mean, square, first, last, scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps
+):
+    for i in range(first, last):
+        d = scale * g[i] + l2 * p[i]
+        m = beta1 * mean[i] + rest1 * d
+        v = beta2 * square[i] + rest2 * (d * d)
+        mean[i] = m
+        square[i] = v
+        p[i] = keep * p[i] - rate * (m / (np.sqrt(v) * correction + eps))
+
+
+@njit(**EXACT)
+def _rmsprop(  # type: ignore[no-untyped-def]
+    p, g, square, velocity, first, last, rate, scale, weight_decay, alpha, rest, eps, momentum
+):
+    for i in range(first, last):
+        d = scale * g[i] + weight_decay * p[i]
+        s = alpha * square[i] + rest * (d * d)
+        square[i] = s
+        v = momentum * velocity[i] + d / (np.sqrt(s) + eps)
+        velocity[i] = v
+        p[i] -= rate * v
+
+
+# The same in parallel, one chunk after the other. Numba keeps no function that is passed another one in its
+# disk cache, so the loop over chunks is written out for each.
+
+
+@njit(**EXACT_PARALLEL)
+def _sgd_parallel(p, g, size, rate):  # type: ignore[no-untyped-def]
+    for chunk in prange((size + _CHUNK - 1) // _CHUNK):
+        _sgd(p, g, chunk * _CHUNK, min((chunk + 1) * _CHUNK, size), rate)
+
+
+@njit(**EXACT_PARALLEL)
+def _sgd_rows_parallel(p, indices, values, size, rate):  # type: ignore[no-untyped-def]
+    for k in prange(size):
+        _sgd_rows(p, indices, values, k, k + 1, rate)
+
+
+@njit(**EXACT_PARALLEL)
+def _momentum_parallel(  # type: ignore[no-untyped-def]
+    p, g, velocity, size, rate, scale, weight_decay, momentum, nesterov
+):
+    for chunk in prange((size + _CHUNK - 1) // _CHUNK):
+        first, last = chunk * _CHUNK, min((chunk + 1) * _CHUNK, size)
+        _momentum(p, g, velocity, first, last, rate, scale, weight_decay, momentum, nesterov)
+
+
+@njit(**EXACT_PARALLEL)
+def _adam_parallel(  # type: ignore[no-untyped-def]
+    p, g, mean, square, size, scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps
+):
+    for chunk in prange((size + _CHUNK - 1) // _CHUNK):
+        first, last = chunk * _CHUNK, min((chunk + 1) * _CHUNK, size)
+        _adam(
+            p, g, mean, square, first, last,
+            scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps,
+        )  # fmt: skip
+
+
+@njit(**EXACT_PARALLEL)
+def _rmsprop_parallel(  # type: ignore[no-untyped-def]
+    p, g, square, velocity, size, rate, scale, weight_decay, alpha, rest, eps, momentum
+):
+    for chunk in prange((size + _CHUNK - 1) // _CHUNK):
+        first, last = chunk * _CHUNK, min((chunk + 1) * _CHUNK, size)
+        _rmsprop(p, g, square, velocity, first, last, rate, scale, weight_decay, alpha, rest, eps, momentum)
+
+
+def _sweep(serial: Any, parallel: Any, arrays: tuple[Array, ...], size: int, *numbers: Any) -> None:
+    """Run an update over flat arrays, on one thread or on all; the bits are the same."""
+    if arrays[0].size <= _CHUNK:
+        serial(*arrays, 0, size, *numbers)
+    else:
+        parallel(*arrays, size, *numbers)
 
 
 class Optimizer:
@@ -94,12 +147,15 @@ class Optimizer:
         Live float32 or float64 arrays, C-contiguous; `step` changes them in place.
     lr : float
         Learning rate; the attribute may be changed between steps.
+    slots : tuple of str
+        Names of the state arrays that each parameter gets.
+    **settings : float
+        Other numbers that must not be negative.
     """
 
-    #: Names of the state arrays that each parameter has.
-    slots: ClassVar[tuple[str, ...]] = ()
-
-    def __init__(self, params: Mapping[str, Array], lr: float, **settings: float) -> None:
+    def __init__(
+        self, params: Mapping[str, Array], lr: float, slots: tuple[str, ...] = (), **settings: float
+    ) -> None:
         for name, array in params.items():
             if array.dtype not in (np.float32, np.float64) or not array.flags.c_contiguous:
                 raise ValueError(
@@ -112,7 +168,7 @@ class Optimizer:
         self.lr = float(lr)
         self.steps = 0
         self._state = {
-            f"{slot}.{name}": np.zeros_like(array) for slot in self.slots for name, array in params.items()
+            f"{slot}.{name}": np.zeros_like(array) for slot in slots for name, array in params.items()
         }
         self._dense: dict[str, Array] = {}
 
@@ -216,8 +272,6 @@ class SGD(Optimizer):
         Factor of an L2 penalty.
     """
 
-    slots = ("momentum",)
-
     def __init__(
         self,
         params: Mapping[str, Array],
@@ -228,9 +282,8 @@ class SGD(Optimizer):
     ) -> None:
         if nesterov and not momentum > 0:
             raise ValueError(f"nesterov: expected a positive momentum with it, got {momentum}")
-        if momentum == 0:
-            self.slots = ()  # type: ignore[misc]
-        super().__init__(params, lr, momentum=momentum, weight_decay=weight_decay)
+        slots = ("momentum",) if momentum else ()
+        super().__init__(params, lr, slots, momentum=momentum, weight_decay=weight_decay)
         self.momentum = float(momentum)
         self.nesterov = bool(nesterov)
         self.weight_decay = float(weight_decay)
@@ -241,16 +294,18 @@ class SGD(Optimizer):
         if self.momentum == 0 and self.weight_decay == 0:
             rate = number(self.lr * scale)
             if isinstance(gradient, SparseRows):
-                _sgd_rows(p, gradient.indices, gradient.values, rate)
+                arrays = (p, gradient.indices, gradient.values)
+                _sweep(_sgd_rows, _sgd_rows_parallel, arrays, len(gradient.indices), rate)
             else:
-                _sgd(p.reshape(-1), np.ascontiguousarray(gradient).reshape(-1), rate)
+                _sweep(_sgd, _sgd_parallel, (p.reshape(-1), self._flat(name, gradient)), p.size, rate)
             return
         flat = self._flat(name, gradient)
         velocity = self._slot("momentum", name) if self.momentum else np.zeros_like(flat)
-        _momentum(
-            p.reshape(-1),
-            flat,
-            velocity,
+        _sweep(
+            _momentum,
+            _momentum_parallel,
+            (p.reshape(-1), flat, velocity),
+            p.size,
             number(self.lr),
             number(scale),
             number(self.weight_decay),
@@ -274,7 +329,6 @@ class Adam(Optimizer):
     weight_decay : float
     """
 
-    slots = ("mean", "square")
     _decoupled: ClassVar[bool] = False
 
     def __init__(
@@ -285,7 +339,7 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(params, lr, eps=eps, weight_decay=weight_decay)
+        super().__init__(params, lr, ("mean", "square"), eps=eps, weight_decay=weight_decay)
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas: expected two numbers in [0, 1), got {betas}")
         self.betas = (float(betas[0]), float(betas[1]))
@@ -296,11 +350,16 @@ class Adam(Optimizer):
         p = self.params[name]
         number = p.dtype.type
         beta1, beta2 = self.betas
-        _adam(
-            p.reshape(-1),
-            self._flat(name, gradient),
-            self._slot("mean", name),
-            self._slot("square", name),
+        _sweep(
+            _adam,
+            _adam_parallel,
+            (
+                p.reshape(-1),
+                self._flat(name, gradient),
+                self._slot("mean", name),
+                self._slot("square", name),
+            ),
+            p.size,
             number(scale),
             number(0.0 if self._decoupled else self.weight_decay),
             number(1.0 - self.lr * self.weight_decay if self._decoupled else 1.0),
@@ -354,8 +413,6 @@ class RMSprop(Optimizer):
         Factor of an L2 penalty.
     """
 
-    slots = ("square", "momentum")
-
     def __init__(
         self,
         params: Mapping[str, Array],
@@ -365,7 +422,8 @@ class RMSprop(Optimizer):
         momentum: float = 0.0,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(params, lr, eps=eps, momentum=momentum, weight_decay=weight_decay)
+        settings = {"eps": eps, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, lr, ("square", "momentum"), **settings)
         if not 0 <= alpha < 1:
             raise ValueError(f"alpha: expected a number in [0, 1), got {alpha}")
         self.alpha = float(alpha)
@@ -376,11 +434,16 @@ class RMSprop(Optimizer):
     def _update(self, name: str, gradient: Array | SparseRows, scale: float) -> None:
         p = self.params[name]
         number = p.dtype.type
-        _rmsprop(
-            p.reshape(-1),
-            self._flat(name, gradient),
-            self._slot("square", name),
-            self._slot("momentum", name),
+        _sweep(
+            _rmsprop,
+            _rmsprop_parallel,
+            (
+                p.reshape(-1),
+                self._flat(name, gradient),
+                self._slot("square", name),
+                self._slot("momentum", name),
+            ),
+            p.size,
             number(self.lr),
             number(scale),
             number(self.weight_decay),

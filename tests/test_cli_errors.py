@@ -168,6 +168,17 @@ def test_sizes_that_no_memory_holds(here: Path) -> None:
     assert_one_line(invoke("train", "digits", "--images", "20", "--layers", "2000000000"), 1, "memory")
 
 
+def test_divergence_keeps_the_last_good_checkpoint(here: Path) -> None:
+    words = "train digits --images 200 --hidden 4 --optimizer sgd --lr 1e30 --clip 0 --threads 1 --out run"
+    answer = invoke(words)
+    assert_one_line(
+        answer, 1, "diverged at step", "learning rate 1e+30", "gradient norm", "checkpoint.safetensors"
+    )
+    kept = invoke("evaluate run --json").json()  # its numbers are finite, or they would be null
+    assert kept["loss"] > 0
+    assert 0 <= kept["accuracy"] <= 1
+
+
 def test_cuda_is_refused(here: Path) -> None:
     assert_one_line(invoke("train", "digits", "--device", "cuda"), 1, "cuda", "cpu")
 

@@ -122,6 +122,26 @@ def test_list_of_commands_says_what_the_commands_say() -> None:
         assert found.name == command
 
 
+def test_names_that_help_shows_are_those_that_there_are() -> None:
+    from lstm_numba.cli.data import _PUBLISHED
+    from lstm_numba.data.images import VIEWS
+    from lstm_numba.data.sources import DATASETS
+    from lstm_numba.layers import CELL_NAMES
+    from lstm_numba.training.config import CELLS
+    from lstm_numba.training.config import DATASETS as TRAINED
+
+    assert set(CELLS) == set(CELL_NAMES)
+    assert set(TRAINED) == set(DATASETS)
+    assert set(_PUBLISHED) == {name for name, dataset in DATASETS.items() if dataset.files}
+    train = cli.get_command(click.Context(cli), "train")
+    assert isinstance(train, click.Group)
+    assert set(train.commands) == set(TRAINED)
+    for name in ("mnist", "digits"):
+        (view,) = [p for p in train.commands[name].params if p.name == "view"]
+        assert isinstance(view.type, click.Choice)
+        assert tuple(view.type.choices) == VIEWS
+
+
 def test_help_is_fast_and_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"

@@ -31,11 +31,15 @@ def lay(folder: Path, **texts: str | bytes) -> dict[str, Path]:
     return paths
 
 
+def read(paths: dict[str, Path]) -> Corpus:
+    return ptb.read_splits(paths["train"], paths["valid"], paths["test"])
+
+
 # Penn Treebank's form
 
 
 def test_words_of_three_files(tmp_path: Path) -> None:
-    corpus = ptb.read_splits(**lay(tmp_path))
+    corpus = read(lay(tmp_path))
     # a: 4 times; <eos>: 4 lines, one of them empty, as "replace newline by <eos>" has it; b: 3.
     assert corpus.vocabulary == ("<eos>", "a", "b", "<unk>", "c")
     assert corpus.splits["train"].tolist() == [2, 1, 4, 1, 0, 1, 3, 2, 0, 0, 2, 1, 0]
@@ -50,13 +54,13 @@ def test_words_of_three_files(tmp_path: Path) -> None:
     [("a b", ["a", "b", "<eos>"]), ("a b\n", ["a", "b", "<eos>"]), ("a b\n ", ["a", "b", "<eos>"])],
 )
 def test_the_last_line_ends_too(tmp_path: Path, train: str, wanted: list[str]) -> None:
-    corpus = ptb.read_splits(**lay(tmp_path, train=train, valid="a", test="b"))
+    corpus = read(lay(tmp_path, train=train, valid="a", test="b"))
     assert [corpus.vocabulary[i] for i in corpus.splits["train"]] == wanted
 
 
 def test_line_ends_of_all_systems(tmp_path: Path) -> None:
     for end in ("\r\n", "\r"):
-        corpus = ptb.read_splits(**lay(tmp_path, train=TRAIN.replace("\n", end)))
+        corpus = read(lay(tmp_path, train=TRAIN.replace("\n", end)))
         assert corpus.splits["train"].tolist() == [2, 1, 4, 1, 0, 1, 3, 2, 0, 0, 2, 1, 0]
 
 
@@ -80,7 +84,7 @@ def test_line_ends_of_all_systems(tmp_path: Path) -> None:
 def test_faults_of_word_files(tmp_path: Path, split: str, content: str | bytes, words: str) -> None:
     paths = lay(tmp_path, **{split: content})
     with pytest.raises(DataError) as caught:
-        ptb.read_splits(**paths)
+        read(paths)
     message = str(caught.value)
     assert message.startswith(f"{paths[split]}: ")
     assert words in message

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from tolerances import assert_close
@@ -16,6 +17,15 @@ from lstm_numba.models.base import Model, StepResult
 from lstm_numba.models.sampling import draw_token, generate
 
 _EPS = 1e-5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """On a busy machine waking other threads costs more than these models compute."""
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    yield
+    numba.set_num_threads(threads)
 
 
 def _check_gradients(model: Model, step: Callable[[], StepResult], samples: int = 6) -> None:

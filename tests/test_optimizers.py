@@ -255,7 +255,7 @@ def test_cosine_with_warmup() -> None:
     np.testing.assert_allclose(rates[:8], 2.0 * np.arange(1, 9) / 8)
     assert rates[8] == 2.0
     assert rates[24] == pytest.approx(2.0 * 0.55)  # half-way after the warm-up
-    assert all(later < earlier for earlier, later in zip(rates[8:], rates[9:], strict=False))
+    assert np.all(np.diff(rates[8:]) < 0)
     assert schedule.rate(10, 0, 4) == pytest.approx(0.2)
 
 

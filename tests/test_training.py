@@ -9,13 +9,25 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
-from training_tools import Crash, CrashAt, lines_without_times, small_config, train, write_text
+from training_tools import (
+    TEST_IMAGES,
+    Crash,
+    CrashAt,
+    few_digits,
+    lines_without_times,
+    small_config,
+    train,
+    write_text,
+)
 
+from lstm_numba.data import digits
 from lstm_numba.errors import CheckpointError, TrainingDiverged, UserError
 from lstm_numba.models import TokenBatch
 from lstm_numba.training import checkpoint
@@ -25,6 +37,17 @@ from lstm_numba.training.tasks import build_task, open_task
 from lstm_numba.training.trainer import Interrupted, Trainer
 
 KINDS = ["images", "text", "grammar"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small() -> Iterator[None]:
+    """Few images, and one thread: on a busy machine waking others costs more than these models compute."""
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digits, "load", few_digits)
+        yield
+    numba.set_num_threads(threads)
 
 
 class Finished:
@@ -107,13 +130,8 @@ def test_a_complete_run_is_left_as_it_is(finished: Finished) -> None:
 
 def test_metrics_say_what_happened(finished: Finished) -> None:
     epochs = [line for line in finished.lines if line["kind"] == "epoch"]
-    watched = "test" if finished.kind == "none" else "valid"
-    assert [(line["epoch"], line["split"]) for line in epochs] == [
-        (1, "train"),
-        (1, watched),
-        (2, "train"),
-        (2, watched),
-    ]
+    splits = [(line["epoch"], line["split"]) for line in epochs]
+    assert splits == [(1, "train"), (1, "valid"), (2, "train"), (2, "valid")]
     assert [line["step"] for line in epochs[::2]] == [finished.steps, 2 * finished.steps]
     final = finished.lines[-1]
     assert (final["kind"], final["split"]) == ("final", "test")
@@ -222,29 +240,31 @@ def test_training_outside_the_main_thread(tmp_path: Path) -> None:
 
 
 _SCRIPT = """
+import json
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from training_tools import small_config, train
-folder = Path(sys.argv[2])
-train(folder / "run", small_config(sys.argv[3], folder))
+from training_tools import few_digits, train
+import numba
+from lstm_numba.data import digits
+numba.set_num_threads(1)
+digits.load = few_digits
+train(Path(sys.argv[2]), json.loads(sys.argv[3]))
 """
 
 
 @pytest.mark.parametrize("kind", ["images", "text"])
 def test_killed_and_resumed_is_never_stopped(kind: str, tmp_path: Path) -> None:
     """kill -9 whenever: every step writes a checkpoint, so many kills fall into the writing of one."""
-    config = small_config(kind, tmp_path, epochs=3, batch_size=2)
-    (tmp_path / "whole").mkdir()
-    train(tmp_path / "whole" / "run", config)
+    config = small_config(kind, tmp_path, epochs=4)
+    train(tmp_path / "whole", config)
     rng = np.random.default_rng(0)
     metrics = tmp_path / "run" / "metrics.jsonl"
     kills = 0
     while kills < 2:
         before = metrics.stat().st_size if metrics.exists() else -1
-        process = subprocess.Popen(
-            [sys.executable, "-c", _SCRIPT, str(Path(__file__).parent), str(tmp_path), kind]
-        )
+        arguments = [str(Path(__file__).parent), str(tmp_path / "run"), json.dumps(config)]
+        process = subprocess.Popen([sys.executable, "-c", _SCRIPT, *arguments])
         while process.poll() is None and (metrics.stat().st_size if metrics.exists() else -1) <= before + 100:
             time.sleep(0.01)
         time.sleep(float(rng.uniform(0, 0.2)))
@@ -254,7 +274,7 @@ def test_killed_and_resumed_is_never_stopped(kind: str, tmp_path: Path) -> None:
         kills += 1
     assert kills >= 1
     train(tmp_path / "run", config)
-    ours, theirs = Run.open(tmp_path / "run"), Run.open(tmp_path / "whole" / "run")
+    ours, theirs = Run.open(tmp_path / "run"), Run.open(tmp_path / "whole")
     assert lines_without_times(ours) == lines_without_times(theirs)
     assert ours.checkpoint_path.read_bytes() == theirs.checkpoint_path.read_bytes()
 
@@ -300,8 +320,8 @@ def test_divergence_stops_and_keeps_the_last_good_checkpoint(
 
 
 def test_a_huge_learning_rate_is_told(tmp_path: Path) -> None:
-    config = small_config("images", tmp_path, optimizer="sgd", cell="rnn-relu", lr=1e30, clip=0)
-    with pytest.raises(TrainingDiverged, match="learning rate 1e\\+30"):
+    config = small_config("images", tmp_path, optimizer="sgd", schedule="constant", lr=1e39, clip=0)
+    with pytest.raises(TrainingDiverged, match="learning rate 1e\\+39"):
         train(tmp_path / "run", config)
 
 
@@ -371,14 +391,16 @@ def test_reports_are_right(tmp_path: Path) -> None:
     parameters = 4 * 6 * (28 + 6 + 2) + 4 * 6 * (6 + 6 + 2) + 10 * 6 + 10
     assert (start.epochs, start.steps_per_epoch, start.parameters) == (2, 10, parameters)
     assert (start.unit, start.metric, start.floor, start.resumed) == ("images", "accuracy", None, False)
-    assert [(info.epoch, info.step) for info in heard["step"]] == [(e, s) for e in (1, 2) for s in range(1, 11)]
+    assert [(info.epoch, info.step) for info in heard["step"]] == [
+        (e, s) for e in (1, 2) for s in range(1, 11)
+    ]
     # 188 training images: the last batch of an epoch has 8, the running mean weighs it so.
     last = heard["step"][9]
     assert heard["epoch"][0].train.count == 188
     assert last.loss == heard["epoch"][0].train.loss
     assert last.metric == heard["epoch"][0].train.accuracy
     assert heard["valid"][-1] == (12, 12)
-    assert heard["test"][-1] == (2000, 2000)
+    assert heard["test"][-1] == (TEST_IMAGES, TEST_IMAGES)
     assert heard["step"][0].lr > heard["step"][-1].lr > 0  # cosine
 
 
@@ -403,11 +425,11 @@ def test_every_epoch_sees_every_image_once_in_another_order(tmp_path: Path) -> N
     for epoch in range(2):
         batches = [task.batch(epoch, step) for step in range(task.steps_per_epoch)]
         assert [len(batch.labels) for batch in batches] == [20] * 9 + [8]
-        epochs.append(np.concatenate([batch.x for batch in batches], axis=1).transpose(1, 0, 2).reshape(188, -1))
+        epochs.append(
+            np.concatenate([batch.x for batch in batches], axis=1).transpose(1, 0, 2).reshape(188, -1)
+        )
     assert not np.array_equal(epochs[0], epochs[1])
-    np.testing.assert_array_equal(
-        epochs[0][np.lexsort(epochs[0].T)], epochs[1][np.lexsort(epochs[1].T)]
-    )
+    np.testing.assert_array_equal(epochs[0][np.lexsort(epochs[0].T)], epochs[1][np.lexsort(epochs[1].T)])
 
 
 def test_image_answers_agree_with_each_other(tmp_path: Path) -> None:
@@ -420,15 +442,15 @@ def test_image_answers_agree_with_each_other(tmp_path: Path) -> None:
     for true in range(10):
         np.testing.assert_array_equal(matrix[true], np.bincount(answers[images.labels == true], minlength=10))
     result: Evaluation = task.evaluate("test")
-    assert result.accuracy == np.trace(matrix) / 2000
-    p = task.probabilities(images.images)[np.arange(2000), images.labels]
+    assert result.accuracy == np.trace(matrix) / TEST_IMAGES
+    p = task.probabilities(images.images)[np.arange(TEST_IMAGES), images.labels]
     assert result.loss == pytest.approx(-np.log(p).mean(), rel=1e-5)
     assert task.probabilities(images.images[:0]).shape == (0, 10)
 
 
 def test_evaluation_reads_a_text_in_one_go(tmp_path: Path) -> None:
     """Side by side with context, the rows give what one pass over the whole text gives."""
-    config = small_config("text", tmp_path, epochs=1, dtype="float64", dropout=0.0)
+    config = small_config("text", tmp_path, epochs=1, dropout=0.0)
     config["data"]["file"] = str(write_text(tmp_path / "long.txt", 20000))
     train(tmp_path / "run", config)
     task: Any = open_task(tmp_path / "run")
@@ -437,7 +459,7 @@ def test_evaluation_reads_a_text_in_one_go(tmp_path: Path) -> None:
         whole = task.model.evaluate(TokenBatch(ids[:-1, None], ids[1:, None]))
         result = task.evaluate(split)
         assert result.count == len(ids) - 1
-        assert result.loss == pytest.approx(whole.loss_sum / whole.count, rel=1e-7)
+        assert result.loss == pytest.approx(whole.loss_sum / whole.count, rel=1e-6)
         assert result.perplexity == pytest.approx(np.exp(result.loss))
 
 

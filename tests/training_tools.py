@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lstm_numba.data import digits
 from lstm_numba.training.config import make_config
 from lstm_numba.training.reporter import Outcome, Reporter, StepInfo
 from lstm_numba.training.run import Run
 from lstm_numba.training.tasks import build_task
 from lstm_numba.training.trainer import Trainer
+
+_load_digits = digits.load
+#: Test images of the small runs.
+TEST_IMAGES = 150
+
+
+@functools.cache
+def few_digits(split: str, seed: int = 0, count: int | None = None) -> Any:
+    """Stands for `lstm_numba.data.digits.load`: fewer test images, and drawn once only."""
+    return _load_digits(split, seed, TEST_IMAGES if split == "test" else count)
 
 
 def write_text(path: Path, characters: int = 1500) -> Path:

@@ -2,7 +2,7 @@
 
 A tile of C, a few rows high and a few vector registers wide, stays in registers while the inner
 dimension runs: per step one packed row of B is loaded and each row's number of A is broadcast and
-multiplied in. Written as LLVM vectors and ``llvm.fma``, because a loop nest that LLVM has to discover
+multiplied in. Written as LLVM vectors and ``llvm.fmuladd``, because a loop nest that LLVM has to discover
 the tile in does not get there: small products are where general BLAS libraries lose half their speed.
 """
 
@@ -113,8 +113,8 @@ def _emit_tile(builder: Any, function: Any, element: Any, width: int, count: int
     vector = ir.VectorType(element, count)
     align = 4 if isinstance(element, ir.FloatType) else 8
     zero = ir.Constant(vector, [ir.Constant(element, 0.0)] * count)
-    fma = cgutils.get_or_insert_function(
-        function.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fma.v{count}{_suffix(element)}"
+    multiply_add = cgutils.get_or_insert_function(
+        function.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{count}{_suffix(element)}"
     )
 
     def c_pointer(m: int, v: int) -> Any:
@@ -147,7 +147,7 @@ def _emit_tile(builder: Any, function: Any, element: Any, width: int, count: int
             spread = splat(builder, number, vector)
             for v in range(width):
                 accumulator = accumulators[m * width + v]
-                builder.store(builder.call(fma, [spread, loaded[v], builder.load(accumulator)]), accumulator)
+                builder.store(builder.call(multiply_add, [spread, loaded[v], builder.load(accumulator)]), accumulator)
     for n, accumulator in enumerate(accumulators):
         builder.store(builder.load(accumulator), c_pointer(*divmod(n, width)), align=align)
 

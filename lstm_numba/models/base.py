@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,7 +50,8 @@ class TokenBatch(NamedTuple):
     weights: Array | None = None
 
 
-class StepResult(NamedTuple):
+@dataclass(frozen=True)
+class StepResult:
     """What came of a batch.
 
     Attributes
@@ -184,7 +186,7 @@ class Model:
         self.rng.bit_generator.state = dict(state)
 
     def _initialise(self, init_range: float | None, forget_bias: float, weights: np.random.Generator) -> None:
-        """Draw all parameters from U(-init_range, init_range) if asked for; raise the forget gates' biases."""
+        """Draw all parameters from U(-init_range, init_range) if asked for; raise the forget biases."""
         if init_range is not None:
             if not (math.isfinite(init_range) and init_range > 0):
                 raise ValueError(f"init_range: expected a positive number, got {init_range}")

@@ -1,8 +1,8 @@
 """Checkpoints: one safetensors file, written so that at any moment a whole one is on disk.
 
 Tensors are stored under their names, everything else as one JSON text in the file's metadata (one entry,
-because the order of several is not fixed). Equal content gives equal bytes: no times, sorted keys. The JSON
-holds a checksum of every tensor, which safetensors itself does not.
+because the order of several is not fixed). Equal content gives equal bytes: no times, sorted keys. A checksum
+covers all of it, which safetensors itself does not have.
 """
 
 from __future__ import annotations
@@ -80,15 +80,20 @@ def save(path: Path, tensors: Mapping[str, Array], meta: Mapping[str, Any]) -> N
     """
     from safetensors.numpy import save as to_bytes
 
-    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    sums = {name: zlib.crc32(array.reshape(-1).view(np.uint8)) for name, array in arrays.items()}
-    text = json.dumps(
-        {"format": FORMAT, "checksums": sums, "meta": meta},
-        sort_keys=True,
-        separators=(",", ":"),
-        allow_nan=False,
-    )
-    atomic_write(path, to_bytes(arrays, metadata={_KEY: text}))
+    arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+    text = json.dumps(meta, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    stored = {"format": FORMAT, "checksum": _checksum(text, arrays), "meta": text}
+    atomic_write(path, to_bytes(arrays, metadata={_KEY: json.dumps(stored, sort_keys=True)}))
+
+
+def _checksum(text: str, arrays: Mapping[str, Array]) -> int:
+    """CRC-32 of the JSON text and of every tensor's name, kind and content."""
+    total = zlib.crc32(text.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        total = zlib.crc32(f"{name} {array.dtype.str} {array.shape}".encode(), total)
+        total = zlib.crc32(array.reshape(-1).view(np.uint8).data, total)
+    return total
 
 
 def load(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -127,11 +132,10 @@ def load(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         raise CheckpointError(
             f"{path}: checkpoint format {stored.get('format')!r}, this version reads format {FORMAT}"
         )
-    sums = stored.get("checksums", {})
-    for name in sorted(tensors.keys() | sums.keys()):
-        if name not in tensors or zlib.crc32(tensors[name].reshape(-1).view(np.uint8)) != sums.get(name):
-            raise CheckpointError(f"{path}: damaged: the checksum of {name} does not match")
-    return tensors, stored["meta"]
+    if stored.get("checksum") != _checksum(stored["meta"], tensors):
+        raise CheckpointError(f"{path}: damaged: its checksum does not match")
+    meta: dict[str, Any] = json.loads(stored["meta"])
+    return tensors, meta
 
 
 def _stored_text(content: bytes) -> dict[str, Any]:
@@ -141,6 +145,6 @@ def _stored_text(content: bytes) -> dict[str, Any]:
         raise ValueError(f"{len(content)} bytes, cut short")
     header = json.loads(content[8 : 8 + size])
     stored: dict[str, Any] = json.loads(header["__metadata__"][_KEY])
-    if not isinstance(stored, dict) or not isinstance(stored.get("meta"), dict):
+    if not isinstance(stored, dict) or not isinstance(stored.get("meta"), str):
         raise ValueError("no metadata")
     return stored

@@ -40,7 +40,7 @@ class CompileWatch:
 
         watch = self
 
-        class Listener(event.Listener):  # type: ignore[misc]
+        class Listener(event.Listener):
             def on_start(self, event: Any) -> None:
                 watch._start()
 

@@ -158,6 +158,6 @@ class ImageTask(Task):
     def fingerprint(self) -> str:
         """See `Task.fingerprint`."""
         images = self.images("train")
-        digest = hashlib.sha256(np.ascontiguousarray(images.images))
-        digest.update(np.ascontiguousarray(images.labels))
+        digest = hashlib.sha256(np.ascontiguousarray(images.images).data)
+        digest.update(np.ascontiguousarray(images.labels).data)
         return digest.hexdigest()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 
-class Evaluation(NamedTuple):
+@dataclass(frozen=True)
+class Evaluation:
     """How well a model predicts a split.
 
     Attributes
@@ -30,7 +32,7 @@ class Evaluation(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """The fields that are not None."""
-        return {name: value for name, value in self._asdict().items() if value is not None}
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 class StartInfo(NamedTuple):

@@ -166,7 +166,7 @@ class TextTask(Task):
 
     def fingerprint(self) -> str:
         """See `Task.fingerprint`."""
-        return hashlib.sha256(np.ascontiguousarray(self._text().splits["train"])).hexdigest()
+        return hashlib.sha256(np.ascontiguousarray(self._text().splits["train"]).data).hexdigest()
 
     def keep_with(self, run: Run) -> None:
         """See `Task.keep_with`: the vocabulary."""

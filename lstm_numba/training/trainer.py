@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,8 @@ __all__ = ["Interrupted", "Outcome", "Trainer"]
 _LINES_PER_EPOCH = 10
 
 
-class Sums(NamedTuple):
+@dataclass(frozen=True)
+class Sums:
     """Running sums of what steps return."""
 
     loss: float = 0.0
@@ -185,15 +187,18 @@ class Trainer:
     def _take_step(self, rate: float) -> tuple[StepResult, float]:
         """Compute a batch's gradients and update the parameters with them."""
         config = self.task.config
-        result = self.task.model.loss_and_gradients(self.task.batch(self.epoch, self.step), self.state)
-        if config["clip_value"] is not None:
-            clip_by_value(result.grads, config["clip_value"])
-        norm = global_norm(result.grads)
+        batch = self.task.batch(self.epoch, self.step)
+        with np.errstate(all="ignore"):  # NaN and inf are looked for, below
+            result = self.task.model.loss_and_gradients(batch, self.state)
+            if config["clip_value"] is not None:
+                clip_by_value(result.grads, config["clip_value"])
+            norm = global_norm(result.grads)
         # Before the update: the parameters are still those of the last step that was sound.
         if not (math.isfinite(result.objective) and math.isfinite(norm)):
             self._diverge(self.optimizer.steps + 1, f"the loss is {result.objective:g}", rate, norm)
         self.optimizer.lr = rate
-        self.optimizer.step(result.grads, scale=clip_factor(norm, config["clip"]))
+        with np.errstate(all="ignore"):
+            self.optimizer.step(result.grads, scale=clip_factor(norm, config["clip"]))
         self.state = result.state if self.task.carries_state else None
         self.sums = self.sums.plus(result)
         self.recent = self.recent.plus(result)
@@ -205,7 +210,7 @@ class Trainer:
 
         A checkpoint made before this is through says "all steps done", so that resuming evaluates again.
         """
-        train = self.task.summary("train", *self.sums)
+        train = self._mean(self.sums)
         seconds, speed = self._pace.end_epoch()
         evaluations = {self.task.watched: self._evaluate(self.task.watched)}
         steps = self.task.steps_per_epoch
@@ -277,9 +282,12 @@ class Trainer:
 
     # -- telling ---------------------------------------------------------------------------------
 
+    def _mean(self, sums: Sums) -> Evaluation:
+        return self.task.summary("train", sums.loss, sums.correct, sums.count)
+
     def _report_step(self, rate: float, norm: float) -> None:
         steps = self.task.steps_per_epoch
-        so_far = self.task.summary("train", *self.sums)
+        so_far = self._mean(self.sums)
         metric = so_far.perplexity if so_far.accuracy is None else so_far.accuracy
         assert metric is not None
         left = (self.epochs - self.epoch) * steps - self.step
@@ -299,7 +307,7 @@ class Trainer:
         )
 
     def _write_step_line(self, rate: float, norm: float) -> None:
-        recent = self.task.summary("train", *self.recent)
+        recent = self._mean(self.recent)
         self.recent = Sums()
         self._write_line("step", recent, lr=rate, norm=norm, epoch=self.epoch + 1)
 
@@ -338,12 +346,12 @@ class Trainer:
             "steps": self.optimizer.steps,
             "lines": self.lines,
             "complete": self.complete,
-            "sums": list(self.sums),
-            "recent": list(self.recent),
+            "sums": astuple(self.sums),
+            "recent": astuple(self.recent),
             "rng": self.task.model.rng_state(),
             "schedule": self.schedule.state_dict(),
-            "train": None if self.train_result is None else list(self.train_result),
-            "evaluations": {split: list(result) for split, result in self.evaluations.items()},
+            "train": None if self.train_result is None else astuple(self.train_result),
+            "evaluations": {split: astuple(result) for split, result in self.evaluations.items()},
         }
 
     def _restore(self, tensors: dict[str, Any], meta: dict[str, Any]) -> None:
