@@ -45,22 +45,19 @@ _PRESSURE = 0.2  # relative change of the radius along a stroke
 _NOISE = 12.0  # grey levels, standard deviation
 
 # Lanes of the counter stream: what an image's random numbers are used for.
-_LANE_CHOICE, _LANE_UNIFORM, _LANE_JITTER, _LANE_BEND, _LANE_BELL, _LANE_PRESSURE, _LANE_NOISE = (
-    0,
-    8,
-    64,
-    256,
-    512,
-    576,
-    1024,
-)
+_LANE_CHOICE = 0
+_LANE_UNIFORM = 8
+_LANE_JITTER = 64
+_LANE_BEND = 256
+_LANE_BELL = 512
+_LANE_PRESSURE = 576
+_LANE_NOISE = 1024
 
 _CHUNK = 256  # images drawn at once: their canvases stay in the cache
 _MARGIN = 4  # of the canvas around the image, so that no disc needs clipping
 _CANVAS = SIDE + 2 * _MARGIN
-_REACH = (
-    3  # pixels around a point that its disc may touch: radius 2.2 and half the softness 1.3 are below 3.5
-)
+# Pixels around a point that its disc may touch: radius 2.2 and half the softness 1.3 are below 3.5.
+_REACH = 3
 
 
 class _Pen(NamedTuple):
@@ -172,22 +169,18 @@ def _write(glyph: Glyph, stream: CounterStream, items: npt.NDArray[np.int64]) ->
         + pressure[:, 2] * (s * s)
     )
     radius = (_THINNEST + (_THICKEST - _THINNEST) * thin) * change
-    return _Pen(
-        x,
-        y,
-        np.clip(radius, 0.45, 2.2),
-        0.8 + 0.5 * uniform[:, 3],
-        200.0 + 55.0 * np.minimum(1.0, 1.6 * uniform[:, 4]),
-    )
+    softness = 0.8 + 0.5 * uniform[:, 3]
+    ink = 200.0 + 55.0 * np.minimum(1.0, 1.6 * uniform[:, 4])
+    return _Pen(x, y, np.clip(radius, 0.45, 2.2), softness, ink)
 
 
 def _centre(along: Array, shift: Array) -> Array:
     """Return coordinates (K, n) moved so that their mean is in the middle, but none leaves the image."""
     moved = along + ((SIDE - 1) / 2.0 - along.sum(axis=0) / len(along) + shift)
-    beyond = np.maximum(moved.max(axis=0) - (SIDE - 1 - _EDGE), 0.0) - np.maximum(
-        _EDGE - moved.min(axis=0), 0.0
-    )
-    return moved - beyond
+    too_far = np.maximum(moved.max(axis=0) - (SIDE - 1 - _EDGE), 0.0)
+    too_near = np.maximum(_EDGE - moved.min(axis=0), 0.0)
+    centred: Array = moved - too_far + too_near
+    return centred
 
 
 def _skeleton(

@@ -18,124 +18,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
 
-from lstm_numba.cpu.options import EXACT, EXACT_PARALLEL
+from lstm_numba import updates
 from lstm_numba.embedding import SparseRows
 
 Array = npt.NDArray[Any]
-
-#: Numbers that a thread updates at a time. A parameter of no more is updated by the calling thread: waking
-#: the others takes longer.
-_CHUNK = 1 << 14
-
-
-@njit(**EXACT)
-def _sgd(p, g, first, last, rate):  # type: ignore[no-untyped-def]
-    for i in range(first, last):
-        p[i] -= rate * g[i]
-
-
-@njit(**EXACT)
-def _sgd_rows(p, indices, values, first, last, rate):  # type: ignore[no-untyped-def]
-    for k in range(first, last):
-        row = p[indices[k]]
-        for j in range(row.shape[0]):
-            row[j] -= rate * values[k, j]
-
-
-@njit(**EXACT)
-def _momentum(  # type: ignore[no-untyped-def]
-    p, g, velocity, first, last, rate, scale, weight_decay, momentum, nesterov
-):
-    for i in range(first, last):
-        d = scale * g[i] + weight_decay * p[i]
-        v = momentum * velocity[i] + d
-        velocity[i] = v
-        if nesterov:
-            p[i] -= rate * (d + momentum * v)
-        else:
-            p[i] -= rate * v
-
-
-@njit(**EXACT)
-def _adam(  # type: ignore[no-untyped-def]
-    p, g, mean, square, first, last, scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps
-):
-    for i in range(first, last):
-        d = scale * g[i] + l2 * p[i]
-        m = beta1 * mean[i] + rest1 * d
-        v = beta2 * square[i] + rest2 * (d * d)
-        mean[i] = m
-        square[i] = v
-        p[i] = keep * p[i] - rate * (m / (np.sqrt(v) * correction + eps))
-
-
-@njit(**EXACT)
-def _rmsprop(  # type: ignore[no-untyped-def]
-    p, g, square, velocity, first, last, rate, scale, weight_decay, alpha, rest, eps, momentum
-):
-    for i in range(first, last):
-        d = scale * g[i] + weight_decay * p[i]
-        s = alpha * square[i] + rest * (d * d)
-        square[i] = s
-        v = momentum * velocity[i] + d / (np.sqrt(s) + eps)
-        velocity[i] = v
-        p[i] -= rate * v
-
-
-# The same in parallel, one chunk after the other. Numba keeps no function that is passed another one in its
-# disk cache, so the loop over chunks is written out for each.
-
-
-@njit(**EXACT_PARALLEL)
-def _sgd_parallel(p, g, size, rate):  # type: ignore[no-untyped-def]
-    for chunk in prange((size + _CHUNK - 1) // _CHUNK):
-        _sgd(p, g, chunk * _CHUNK, min((chunk + 1) * _CHUNK, size), rate)
-
-
-@njit(**EXACT_PARALLEL)
-def _sgd_rows_parallel(p, indices, values, size, rate):  # type: ignore[no-untyped-def]
-    for k in prange(size):
-        _sgd_rows(p, indices, values, k, k + 1, rate)
-
-
-@njit(**EXACT_PARALLEL)
-def _momentum_parallel(  # type: ignore[no-untyped-def]
-    p, g, velocity, size, rate, scale, weight_decay, momentum, nesterov
-):
-    for chunk in prange((size + _CHUNK - 1) // _CHUNK):
-        first, last = chunk * _CHUNK, min((chunk + 1) * _CHUNK, size)
-        _momentum(p, g, velocity, first, last, rate, scale, weight_decay, momentum, nesterov)
-
-
-@njit(**EXACT_PARALLEL)
-def _adam_parallel(  # type: ignore[no-untyped-def]
-    p, g, mean, square, size, scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps
-):
-    for chunk in prange((size + _CHUNK - 1) // _CHUNK):
-        first, last = chunk * _CHUNK, min((chunk + 1) * _CHUNK, size)
-        _adam(
-            p, g, mean, square, first, last,
-            scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps,
-        )  # fmt: skip
-
-
-@njit(**EXACT_PARALLEL)
-def _rmsprop_parallel(  # type: ignore[no-untyped-def]
-    p, g, square, velocity, size, rate, scale, weight_decay, alpha, rest, eps, momentum
-):
-    for chunk in prange((size + _CHUNK - 1) // _CHUNK):
-        first, last = chunk * _CHUNK, min((chunk + 1) * _CHUNK, size)
-        _rmsprop(p, g, square, velocity, first, last, rate, scale, weight_decay, alpha, rest, eps, momentum)
-
-
-def _sweep(serial: Any, parallel: Any, arrays: tuple[Array, ...], size: int, *numbers: Any) -> None:
-    """Run an update over flat arrays, on one thread or on all; the bits are the same."""
-    if arrays[0].size <= _CHUNK:
-        serial(*arrays, 0, size, *numbers)
-    else:
-        parallel(*arrays, size, *numbers)
 
 
 class Optimizer:
@@ -295,15 +182,23 @@ class SGD(Optimizer):
             rate = number(self.lr * scale)
             if isinstance(gradient, SparseRows):
                 arrays = (p, gradient.indices, gradient.values)
-                _sweep(_sgd_rows, _sgd_rows_parallel, arrays, len(gradient.indices), rate)
+                updates.sweep(
+                    updates.sgd_rows, updates.sgd_rows_parallel, arrays, len(gradient.indices), rate
+                )
             else:
-                _sweep(_sgd, _sgd_parallel, (p.reshape(-1), self._flat(name, gradient)), p.size, rate)
+                updates.sweep(
+                    updates.sgd,
+                    updates.sgd_parallel,
+                    (p.reshape(-1), self._flat(name, gradient)),
+                    p.size,
+                    rate,
+                )
             return
         flat = self._flat(name, gradient)
         velocity = self._slot("momentum", name) if self.momentum else np.zeros_like(flat)
-        _sweep(
-            _momentum,
-            _momentum_parallel,
+        updates.sweep(
+            updates.with_momentum,
+            updates.with_momentum_parallel,
             (p.reshape(-1), flat, velocity),
             p.size,
             number(self.lr),
@@ -350,9 +245,9 @@ class Adam(Optimizer):
         p = self.params[name]
         number = p.dtype.type
         beta1, beta2 = self.betas
-        _sweep(
-            _adam,
-            _adam_parallel,
+        updates.sweep(
+            updates.adam,
+            updates.adam_parallel,
             (
                 p.reshape(-1),
                 self._flat(name, gradient),
@@ -434,9 +329,9 @@ class RMSprop(Optimizer):
     def _update(self, name: str, gradient: Array | SparseRows, scale: float) -> None:
         p = self.params[name]
         number = p.dtype.type
-        _sweep(
-            _rmsprop,
-            _rmsprop_parallel,
+        updates.sweep(
+            updates.rmsprop,
+            updates.rmsprop_parallel,
             (
                 p.reshape(-1),
                 self._flat(name, gradient),

@@ -213,6 +213,8 @@ def test_a_part_that_does_not_fit_is_no_obstacle(
     paths = registry.fetch("ptb", tmp_path, mirrors=[server.mirror(way)])
     assert [path.read_bytes() for path in paths] == list(CONTENT.values())
     assert names(tmp_path / "ptb") == sorted(CONTENT)
+    # A mirror that sends the whole needs no second request.
+    assert len(server.asked) == (2 if way == "good" else 3)
 
 
 def test_no_network(toy: Dataset, tmp_path: Path) -> None:

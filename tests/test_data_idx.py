@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstm_numba.data import files
+from lstm_numba.data import files, idx
 from lstm_numba.data.idx import read_idx, write_idx
 from lstm_numba.errors import DataError
 
@@ -203,6 +203,17 @@ def test_gzip_bomb_is_not_inflated(tmp_path: Path, members: int) -> None:
         assert tracemalloc.get_traced_memory()[1] < 24 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_at_most_so_much_is_read(tmp_path: Path, array: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sound file beyond the limit is refused, by its header already; one at the limit is read."""
+    path = tmp_path / "large"
+    write_idx(path, array)
+    monkeypatch.setattr(idx, "LARGEST_CONTENT", array.size)
+    np.testing.assert_array_equal(read_idx(path), array)
+    monkeypatch.setattr(idx, "LARGEST_CONTENT", array.size - 1)
+    with pytest.raises(DataError, match="declares 3 x 4 x 5 = 60 bytes; at most 59 are read"):
+        read_idx(path)
 
 
 def test_gzip_with_something_after_its_end(tmp_path: Path, array: np.ndarray) -> None:

@@ -165,6 +165,14 @@ def test_verify_tells_what_is_missing(tmp_path: Path, small: dict[str, np.ndarra
     assert str(tmp_path) in results[0].detail
 
 
+def test_verify_looks_where_it_is_told(
+    tmp_path: Path, small: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(registry.ENVIRONMENT, str(lay(tmp_path / "env", small)))
+    assert [result.state for result in registry.verify("mnist")] == ["ok"] * 4
+    assert [result.state for result in registry.verify("mnist", tmp_path / "other")] == ["missing"] * 4
+
+
 @pytest.fixture(scope="module")
 def real_folder() -> Path:
     folder = os.environ.get("LSTM_NUMBA_DATA")

@@ -227,6 +227,10 @@ def test_rare_words_are_unknown_already_in_training(tmp_path: Path) -> None:
     corpus = text.load(path, "word")
     assert set(corpus.vocabulary) == {"often", "again", "<eos>", "<unk>"}
     assert corpus.decode(corpus.splits["train"][:9]) == "often <unk> often\nagain often <unk> again\n"
+    # Only the training part counts: a word that it has once is rare, though the rest has it too.
+    path.write_text("often once\n" + "often again\n" * 40 + "once once\n", encoding="utf-8")
+    assert "once" not in text.load(path, "word").vocabulary
+    path.write_text("often rare1 often\nagain often rare2 again\n" + "often again\n" * 30, encoding="utf-8")
     every = text.load(path, "word", min_count=1)
     assert set(every.vocabulary) == {"often", "again", "<eos>", "<unk>", "rare1", "rare2"}
 
