@@ -7,6 +7,9 @@ the final checkpoint with the first one's, byte for byte.
     python benchmarks/kill_and_resume.py --rounds 20
     python benchmarks/kill_and_resume.py --rounds 2 --kills 3 -- --images 500 --hidden 16 --epochs 2
 
+With ``--cold`` every round begins with an empty folder for compiled kernels: the process that is killed
+compiles, and those that resume load what it left. Otherwise kernels are compiled once, beforehand.
+
 What follows ``--`` is given to ``lstm-numba train digits``. The exit status is 1 if any checkpoint differs.
 """
 
@@ -58,9 +61,14 @@ def command(folder: Path, settings: list[str]) -> list[str]:
     return [*program, *settings, "--out", str(folder)]
 
 
-def train(folder: Path, settings: list[str], kill_after: float | None) -> bool:
+def train(folder: Path, kernels: Path, settings: list[str], kill_after: float | None) -> bool:
     """Start or resume the run; kill it after a time. Returns whether it ended by itself."""
-    process = subprocess.Popen(command(folder, settings), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command(folder, settings),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "NUMBA_CACHE_DIR": str(kernels)},
+    )
     try:
         _, talk = process.communicate(timeout=kill_after)
     except subprocess.TimeoutExpired:
@@ -74,11 +82,15 @@ def train(folder: Path, settings: list[str], kill_after: float | None) -> bool:
     return True
 
 
-def one_round(folder: Path, settings: list[str], chance: random.Random, kills: int, longest: float) -> Round:
+def one_round(
+    folder: Path, kernels: Path, settings: list[str], chance: random.Random, kills: int, longest: float
+) -> Round:
     """Kill and resume a run until it ends.
 
     Parameters
     ----------
+    folder, kernels : Path
+        Folders for the run and for compiled kernels.
     kills : int
         Kill at most as often, so that a round ends.
     longest : float
@@ -88,7 +100,7 @@ def one_round(folder: Path, settings: list[str], chance: random.Random, kills: i
     unborn = 0
     while True:
         moment = chance.uniform(0.0, longest) if len(moments) < kills else None
-        if train(folder, settings, moment):
+        if train(folder, kernels, settings, moment):
             return Round(moments, unborn, digest(folder))
         assert moment is not None
         moments.append(moment)
@@ -103,17 +115,17 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=20, help="runs to kill [20]")
     parser.add_argument("--kills", type=int, default=1, help="kills a run, at most [1]")
     parser.add_argument("--seed", type=int, default=0, help="of the moments [0]")
+    parser.add_argument("--cold", action="store_true", help="begin every round without compiled kernels")
     parser.add_argument("settings", nargs="*", help="settings of the run, after --")
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as temporary:
         base = Path(temporary)
-        os.environ.setdefault("NUMBA_CACHE_DIR", str(base / "kernels"))
-        train(
-            base / "warm-up", [*arguments.settings, "--epochs", "1"], None
-        )  # compiles what is not yet on disk
+        kernels = base / "kernels"
+        if not arguments.cold:
+            train(base / "warm-up", kernels, [*arguments.settings, "--epochs", "1"], None)
         started = time.perf_counter()
-        train(base / "whole", arguments.settings, None)
+        train(base / "whole", kernels, arguments.settings, None)
         seconds = time.perf_counter() - started
         expected = digest(base / "whole")
         print(f"uninterrupted: {seconds:.1f} s, checkpoint {expected[:16]}", flush=True)
@@ -121,7 +133,9 @@ def main() -> int:
         print(f"{'round':>5}  {'killed after (s)':<28} {'before the run folder':>21}  final checkpoint")
         for number in range(1, arguments.rounds + 1):
             folder = base / f"round-{number}"
-            result = one_round(folder, arguments.settings, chance, arguments.kills, seconds)
+            if arguments.cold:
+                kernels = base / f"kernels-{number}"
+            result = one_round(folder, kernels, arguments.settings, chance, arguments.kills, seconds)
             same = result.digest == expected
             different += not same
             killed += len(result.moments)

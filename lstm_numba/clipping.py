@@ -26,14 +26,16 @@ _LANES = 128
 
 
 @njit(**EXACT)
-def _chunk_squares(flat, first, last):  # type: ignore[no-untyped-def]
+def _chunk_squares(flat):  # type: ignore[no-untyped-def]
     lanes = np.zeros(_LANES)
-    whole = last - (last - first) % _LANES
-    for start in range(first, whole, _LANES):
+    size = flat.shape[0]
+    whole = size - size % _LANES
+    for start in range(0, whole, _LANES):
+        part = flat[start : start + _LANES]
         for k in range(_LANES):
-            value = np.float64(flat[start + k])
+            value = np.float64(part[k])
             lanes[k] += value * value
-    for i in range(whole, last):
+    for i in range(whole, size):
         value = np.float64(flat[i])
         lanes[i - whole] += value * value
     total = 0.0
@@ -45,8 +47,7 @@ def _chunk_squares(flat, first, last):  # type: ignore[no-untyped-def]
 @njit(**EXACT_PARALLEL)
 def _chunks_squares(flat, parts):  # type: ignore[no-untyped-def]
     for chunk in prange(parts.shape[0]):
-        first = chunk * _CHUNK
-        parts[chunk] = _chunk_squares(flat, first, min(first + _CHUNK, flat.shape[0]))
+        parts[chunk] = _chunk_squares(flat[chunk * _CHUNK : (chunk + 1) * _CHUNK])
 
 
 def sum_of_squares(array: Array) -> float:
@@ -63,7 +64,7 @@ def sum_of_squares(array: Array) -> float:
     """
     flat = np.ascontiguousarray(array).reshape(-1)
     if flat.size <= _CHUNK:  # a parallel call costs more than it gains
-        return float(_chunk_squares(flat, 0, flat.size))
+        return float(_chunk_squares(flat))
     parts = np.empty(-(-flat.size // _CHUNK))
     _chunks_squares(flat, parts)
     return float(parts.sum())

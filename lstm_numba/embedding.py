@@ -12,8 +12,8 @@ from lstm_numba.cpu.options import EXACT, EXACT_PARALLEL
 
 Array = npt.NDArray[Any]
 
-#: Columns that one thread adds up; threads share no row element, so the order of additions is fixed.
-_COLUMNS = 64
+#: Columns that one thread adds up; threads share no number, so the order of additions is fixed.
+_COLUMNS = 128
 
 #: Up to so many numbers, waking other threads takes longer than the work.
 _SERIAL = 1 << 14
@@ -54,9 +54,9 @@ class SparseRows(NamedTuple):
 def _add_rows(rows, slots, out, first, last):  # type: ignore[no-untyped-def]
     """``out[slots[k], first:last] += rows[k, first:last]``, in the order of k."""
     for k in range(rows.shape[0]):
-        slot = slots[k]
-        for j in range(first, last):
-            out[slot, j] += rows[k, j]
+        source, target = rows[k, first:last], out[slots[k], first:last]
+        for j in range(target.shape[0]):
+            target[j] += source[j]
 
 
 @njit(**EXACT_PARALLEL)

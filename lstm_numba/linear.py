@@ -24,12 +24,16 @@ _SERIAL = 1 << 14
 
 @njit(**EXACT)
 def _block_sums(matrix, out, first, last):  # type: ignore[no-untyped-def]
+    # Slices of one row: only from 0 to an array's own length, and where numbers are known to be neighbours,
+    # can LLVM vectorise.
     sums = np.zeros(last - first)
     for i in range(matrix.shape[0]):
-        for j in range(first, last):
-            sums[j - first] += matrix[i, j]
-    for j in range(first, last):
-        out[j] = sums[j - first]
+        row = matrix[i, first:last]
+        for j in range(row.shape[0]):
+            sums[j] += row[j]
+    part = out[first:last]
+    for j in range(part.shape[0]):
+        part[j] = sums[j]
 
 
 @njit(**EXACT_PARALLEL)

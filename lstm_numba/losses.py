@@ -133,8 +133,9 @@ def _exponentials(row, largest):  # type: ignore[no-untyped-def]
     lanes = np.zeros(_LANES)
     whole = size - size % _LANES
     for start in range(0, whole, _LANES):
+        part = row[start : start + _LANES]
         for k in range(_LANES):
-            lanes[k] += row[start + k]
+            lanes[k] += part[k]
     for j in range(whole, size):
         lanes[j - whole] += row[j]
     total = 0.0

@@ -181,18 +181,11 @@ class SGD(Optimizer):
         if self.momentum == 0 and self.weight_decay == 0:
             rate = number(self.lr * scale)
             if isinstance(gradient, SparseRows):
-                arrays = (p, gradient.indices, gradient.values)
-                updates.sweep(
-                    updates.sgd_rows, updates.sgd_rows_parallel, arrays, len(gradient.indices), rate
-                )
+                rows = (p, gradient.indices, gradient.values)
+                updates.sweep(updates.sgd_rows, updates.sgd_rows_parallel, rows, rate)
             else:
-                updates.sweep(
-                    updates.sgd,
-                    updates.sgd_parallel,
-                    (p.reshape(-1), self._flat(name, gradient)),
-                    p.size,
-                    rate,
-                )
+                flats = (p.reshape(-1), self._flat(name, gradient))
+                updates.sweep(updates.sgd, updates.sgd_parallel, flats, rate)
             return
         flat = self._flat(name, gradient)
         velocity = self._slot("momentum", name) if self.momentum else np.zeros_like(flat)
@@ -200,7 +193,6 @@ class SGD(Optimizer):
             updates.with_momentum,
             updates.with_momentum_parallel,
             (p.reshape(-1), flat, velocity),
-            p.size,
             number(self.lr),
             number(scale),
             number(self.weight_decay),
@@ -254,7 +246,6 @@ class Adam(Optimizer):
                 self._slot("mean", name),
                 self._slot("square", name),
             ),
-            p.size,
             number(scale),
             number(0.0 if self._decoupled else self.weight_decay),
             number(1.0 - self.lr * self.weight_decay if self._decoupled else 1.0),
@@ -338,7 +329,6 @@ class RMSprop(Optimizer):
                 self._slot("square", name),
                 self._slot("momentum", name),
             ),
-            p.size,
             number(self.lr),
             number(scale),
             number(self.weight_decay),

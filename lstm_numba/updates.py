@@ -20,28 +20,28 @@ Array = npt.NDArray[Any]
 _CHUNK = 1 << 14
 
 
+# A loop from 0 to an array's own length is one that LLVM can vectorise: of any other index Numba has to allow
+# that it is negative and counts from the end. So chunks are slices.
+
+
 @njit(**EXACT)
-def sgd(p, g, first, last, rate):  # type: ignore[no-untyped-def]
+def sgd(p, g, rate):  # type: ignore[no-untyped-def]
     """``p -= rate * g``"""
-    for i in range(first, last):
+    for i in range(p.shape[0]):
         p[i] -= rate * g[i]
 
 
 @njit(**EXACT)
-def sgd_rows(p, indices, values, first, last, rate):  # type: ignore[no-untyped-def]
-    """The same for rows of a table."""
-    for k in range(first, last):
-        row = p[indices[k]]
-        for j in range(row.shape[0]):
-            row[j] -= rate * values[k, j]
+def sgd_rows(p, indices, values, rate):  # type: ignore[no-untyped-def]
+    """The same for some rows of a table."""
+    for k in range(indices.shape[0]):
+        sgd(p[indices[k]], values[k], rate)
 
 
 @njit(**EXACT)
-def with_momentum(  # type: ignore[no-untyped-def]
-    p, g, velocity, first, last, rate, scale, weight_decay, momentum, nesterov
-):
+def with_momentum(p, g, velocity, rate, scale, weight_decay, momentum, nesterov):  # type: ignore[no-untyped-def]
     """``v = momentum * v + d``; ``p`` goes along v, or, after Nesterov, along ``d + momentum * v``."""
-    for i in range(first, last):
+    for i in range(p.shape[0]):
         d = scale * g[i] + weight_decay * p[i]
         v = momentum * velocity[i] + d
         velocity[i] = v
@@ -53,10 +53,10 @@ def with_momentum(  # type: ignore[no-untyped-def]
 
 @njit(**EXACT)
 def adam(  # type: ignore[no-untyped-def]
-    p, g, mean, square, first, last, scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps
+    p, g, mean, square, scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps
 ):
     """`keep` shrinks p (AdamW), `l2` adds to its gradient (Adam); `rate`, `correction` undo the bias."""
-    for i in range(first, last):
+    for i in range(p.shape[0]):
         d = scale * g[i] + l2 * p[i]
         m = beta1 * mean[i] + rest1 * d
         v = beta2 * square[i] + rest2 * (d * d)
@@ -67,10 +67,10 @@ def adam(  # type: ignore[no-untyped-def]
 
 @njit(**EXACT)
 def rmsprop(  # type: ignore[no-untyped-def]
-    p, g, square, velocity, first, last, rate, scale, weight_decay, alpha, rest, eps, momentum
+    p, g, square, velocity, rate, scale, weight_decay, alpha, rest, eps, momentum
 ):
     """``d`` over the root of its mean square, through momentum."""
-    for i in range(first, last):
+    for i in range(p.shape[0]):
         d = scale * g[i] + weight_decay * p[i]
         s = alpha * square[i] + rest * (d * d)
         square[i] = s
@@ -79,55 +79,61 @@ def rmsprop(  # type: ignore[no-untyped-def]
         p[i] -= rate * v
 
 
-# The same in parallel, one chunk after the other. Numba keeps no function that is passed another one in its
-# disk cache, so the loop over chunks is written out for each.
+# The same in parallel, chunk by chunk. Numba keeps no function that is passed another one in its disk cache,
+# so the loop over chunks is written out for each.
 
 
 @njit(**EXACT_PARALLEL)
-def sgd_parallel(p, g, size, rate):  # type: ignore[no-untyped-def]
-    for chunk in prange((size + _CHUNK - 1) // _CHUNK):
-        sgd(p, g, chunk * _CHUNK, min((chunk + 1) * _CHUNK, size), rate)
+def sgd_parallel(p, g, rate):  # type: ignore[no-untyped-def]
+    """See `sgd`."""
+    for chunk in prange((p.shape[0] + _CHUNK - 1) // _CHUNK):
+        part = slice(chunk * _CHUNK, (chunk + 1) * _CHUNK)
+        sgd(p[part], g[part], rate)
 
 
 @njit(**EXACT_PARALLEL)
-def sgd_rows_parallel(p, indices, values, size, rate):  # type: ignore[no-untyped-def]
-    for k in prange(size):
-        sgd_rows(p, indices, values, k, k + 1, rate)
+def sgd_rows_parallel(p, indices, values, rate):  # type: ignore[no-untyped-def]
+    """See `sgd_rows`."""
+    for k in prange(indices.shape[0]):
+        sgd(p[indices[k]], values[k], rate)
 
 
 @njit(**EXACT_PARALLEL)
 def with_momentum_parallel(  # type: ignore[no-untyped-def]
-    p, g, velocity, size, rate, scale, weight_decay, momentum, nesterov
+    p, g, velocity, rate, scale, weight_decay, momentum, nesterov
 ):
-    for chunk in prange((size + _CHUNK - 1) // _CHUNK):
-        first, last = chunk * _CHUNK, min((chunk + 1) * _CHUNK, size)
-        with_momentum(p, g, velocity, first, last, rate, scale, weight_decay, momentum, nesterov)
+    """See `with_momentum`."""
+    for chunk in prange((p.shape[0] + _CHUNK - 1) // _CHUNK):
+        part = slice(chunk * _CHUNK, (chunk + 1) * _CHUNK)
+        with_momentum(p[part], g[part], velocity[part], rate, scale, weight_decay, momentum, nesterov)
 
 
 @njit(**EXACT_PARALLEL)
 def adam_parallel(  # type: ignore[no-untyped-def]
-    p, g, mean, square, size, scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps
+    p, g, mean, square, scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps
 ):
-    for chunk in prange((size + _CHUNK - 1) // _CHUNK):
-        first, last = chunk * _CHUNK, min((chunk + 1) * _CHUNK, size)
+    """See `adam`."""
+    for chunk in prange((p.shape[0] + _CHUNK - 1) // _CHUNK):
+        part = slice(chunk * _CHUNK, (chunk + 1) * _CHUNK)
         adam(
-            p, g, mean, square, first, last,
+            p[part], g[part], mean[part], square[part],
             scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps,
         )  # fmt: skip
 
 
 @njit(**EXACT_PARALLEL)
 def rmsprop_parallel(  # type: ignore[no-untyped-def]
-    p, g, square, velocity, size, rate, scale, weight_decay, alpha, rest, eps, momentum
+    p, g, square, velocity, rate, scale, weight_decay, alpha, rest, eps, momentum
 ):
-    for chunk in prange((size + _CHUNK - 1) // _CHUNK):
-        first, last = chunk * _CHUNK, min((chunk + 1) * _CHUNK, size)
-        rmsprop(p, g, square, velocity, first, last, rate, scale, weight_decay, alpha, rest, eps, momentum)
+    """See `rmsprop`."""
+    for chunk in prange((p.shape[0] + _CHUNK - 1) // _CHUNK):
+        part = slice(chunk * _CHUNK, (chunk + 1) * _CHUNK)
+        rmsprop(
+            p[part], g[part], square[part], velocity[part],
+            rate, scale, weight_decay, alpha, rest, eps, momentum,
+        )  # fmt: skip
 
 
-def sweep(serial: Any, parallel: Any, arrays: tuple[Array, ...], size: int, *numbers: Any) -> None:
-    """Run an update over flat arrays, on one thread or on all; the bits are the same."""
-    if arrays[0].size <= _CHUNK:
-        serial(*arrays, 0, size, *numbers)
-    else:
-        parallel(*arrays, size, *numbers)
+def sweep(serial: Any, parallel: Any, arrays: tuple[Array, ...], *numbers: Any) -> None:
+    """Run an update on one thread or on all, as the size of the last array asks; the bits are the same."""
+    (serial if arrays[-1].size <= _CHUNK else parallel)(*arrays, *numbers)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -152,7 +151,7 @@ def test_nothing_in_a_checkpoint_is_a_time(finished: Finished) -> None:
 
 
 class SignalAt(Reporter):
-    """Sends this process a signal at a moment of a training, twice."""
+    """Raises a signal at a moment of a training, and Ctrl-C right after it."""
 
     def __init__(self, signum: int, moment: str, count: int = 1) -> None:
         self.signum, self.moment, self.left = signum, moment, count
@@ -161,8 +160,8 @@ class SignalAt(Reporter):
         if moment == self.moment:
             self.left -= 1
             if self.left == 0:
-                os.kill(os.getpid(), self.signum)
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(self.signum)  # to this thread, so that it comes at this moment
+                signal.raise_signal(signal.SIGINT)
 
     def on_step(self, info: StepInfo) -> None:
         """After a step."""
