@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from lstm_numba.cli import options as shared
-from lstm_numba.cli.base import NamingGroup, SectionedCommand, SectionedOption
-from lstm_numba.cli.options import NATURAL, POSITIVE
+from lstm_numba.cli.base import NamingGroup, Real, SectionedCommand, SectionedOption
+from lstm_numba.cli.options import POSITIVE
 
 
 class TrainCommand(SectionedCommand):
@@ -59,8 +59,8 @@ _VIEW = _data_option(
 )
 _VALIDATION = _data_option(
     "--validation",
-    "Training images to hold out and watch.",
-    type=NATURAL,
+    "Training images to hold out and watch: a number, or a fraction below 1.",
+    type=Real(0),
     default=0,
     show_default=True,
 )

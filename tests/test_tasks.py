@@ -149,7 +149,7 @@ def test_sampled_words_have_spaces_and_lines(tmp_path: Path) -> None:
     assert len(ids) == 80
     assert not text.startswith(" ")
     assert "\n " not in text
-    assert task.floor is None or task.floor > 1
+    assert task.floor > 1
 
 
 def test_grammar_knows_its_lowest_perplexity(tmp_path: Path) -> None:

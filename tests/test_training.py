@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from training_tools import (
 from lstm_numba.data import digits
 from lstm_numba.errors import CheckpointError, TrainingDiverged
 from lstm_numba.training import checkpoint
-from lstm_numba.training.reporter import EpochInfo, Reporter, StepInfo
+from lstm_numba.training.reporter import EpochInfo, Evaluation, Reporter, StepInfo
 from lstm_numba.training.run import Run
 from lstm_numba.training.tasks import build_task, open_task
 from lstm_numba.training.trainer import Interrupted, Trainer
@@ -155,6 +157,7 @@ class SignalAt(Reporter):
 
     def __init__(self, signum: int, moment: str, count: int = 1) -> None:
         self.signum, self.moment, self.left = signum, moment, count
+        self.told: list[str] = []
 
     def _now(self, moment: str) -> None:
         if moment == self.moment:
@@ -162,6 +165,12 @@ class SignalAt(Reporter):
             if self.left == 0:
                 signal.raise_signal(self.signum)  # to this thread, so that it comes at this moment
                 signal.raise_signal(signal.SIGINT)
+
+    def on_message(self, text: str) -> None:
+        """What comes of telling must not matter."""
+        if text.startswith("SIG"):
+            self.told.append(text)
+            raise RuntimeError("reentrant call")
 
     def on_step(self, info: StepInfo) -> None:
         """After a step."""
@@ -197,9 +206,12 @@ def test_signals_save_and_resume_to_the_same_bits(finished: Finished, tmp_path: 
         config = {**finished.config, "checkpoint_every": 60.0}
         position = 0
         for signum, moment, count in moments:
+            sender = SignalAt(signum, moment, count)
             with pytest.raises(Interrupted) as caught:
-                train(tmp_path / "run", config, SignalAt(signum, moment, count))
+                train(tmp_path / "run", config, sender)
             stop = caught.value
+            name = signal.Signals(signum).name
+            assert sender.told == [f"{name}: finishing this step, then saving ..."]
             assert stop.signum == signum
             assert stop.exit_status == {signal.SIGINT: 130, signal.SIGTERM: 143}[signum]
             assert stop.path == tmp_path / "run" / "checkpoint.safetensors"
@@ -320,6 +332,37 @@ def test_a_huge_learning_rate_is_told(tmp_path: Path) -> None:
     config = small_config("images", tmp_path, optimizer="sgd", schedule="constant", lr=1e39, clip=0)
     with pytest.raises(TrainingDiverged, match="learning rate 1e\\+39"):
         train(tmp_path / "run", config)
+
+
+def test_a_loss_that_is_no_number_on_another_split_is_divergence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config("images", tmp_path)
+    trainer = Trainer(build_task(config), Run.create(tmp_path / "run", config))
+    evaluate = trainer.task.evaluate
+
+    def infinite(split: str, progress: Any = None) -> Evaluation:
+        return replace(evaluate(split, progress), loss=math.inf)
+
+    monkeypatch.setattr(trainer.task, "evaluate", infinite)
+    with pytest.raises(TrainingDiverged, match=r"step 10 .*the loss on valid is inf, .*gradient norm 0"):
+        trainer.train()
+    _, meta = checkpoint.load(trainer.run.checkpoint_path)
+    assert (meta["epoch"], meta["step"]) == (0, 10)
+    assert all(line["kind"] == "step" for line in trainer.run.metrics())
+
+
+def test_a_perplexity_beyond_all_numbers_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config("text", tmp_path, epochs=1)
+    trainer = Trainer(build_task(config), Run.create(tmp_path / "run", config))
+    huge = Evaluation("valid", 800.0, None, math.inf, 5)
+    monkeypatch.setattr(trainer.task, "evaluate", lambda split, progress=None: replace(huge, split=split))
+    outcome = trainer.train()
+    assert outcome.evaluations["test"].perplexity == math.inf
+    assert trainer.run.metrics()[-1]["perplexity"] is None
+    assert train(tmp_path / "run", config).evaluations == outcome.evaluations
 
 
 # -- what a run goes on with -------------------------------------------------------------------------

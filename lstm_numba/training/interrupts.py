@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -39,14 +41,21 @@ class SignalWatch:
     tear a checkpoint nor be lost. Outside the main thread, where Python does not allow it, nothing is
     installed; a signal that the process was told to ignore stays ignored.
 
+    Parameters
+    ----------
+    tell : callable, optional
+        Gets one line when the first signal comes, because the step that goes on may take a while. What it
+        raises is dropped: it is called in the middle of anything.
+
     Attributes
     ----------
     received : int or None
         The first signal that came.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None] | None = None) -> None:
         self.received: int | None = None
+        self._tell = tell
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> SignalWatch:
@@ -70,5 +79,9 @@ class SignalWatch:
         self._previous.clear()
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if self.received is None:
-            self.received = signum
+        if self.received is not None:
+            return
+        self.received = signum
+        if self._tell is not None:
+            with contextlib.suppress(Exception):
+                self._tell(f"{signal.Signals(signum).name}: finishing this step, then saving ...")

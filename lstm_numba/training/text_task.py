@@ -102,7 +102,9 @@ class TextTask(Task):
     @property
     def floor(self) -> float | None:
         """Perplexity of the perfect model on the test split, of a text drawn from a known grammar."""
-        corpus = self.corpus
+        if self.config["dataset"] != "grammar":
+            return None
+        corpus = self._text()
         entropy = (corpus.split_entropy or {}).get("test", corpus.entropy_rate)
         return None if entropy is None else math.exp(entropy)
 

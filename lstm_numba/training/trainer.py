@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from lstm_numba.training.interrupts import Interrupted, SignalWatch
 from lstm_numba.training.pace import Pace
 from lstm_numba.training.reporter import EpochInfo, Evaluation, Outcome, Reporter, StartInfo, StepInfo
 from lstm_numba.training.run import MetricsLog, Run
-from lstm_numba.training.tasks import Task, load_model, pack_state, unpack_state
+from lstm_numba.training.tasks import Task, load_model, pack_state, perplexity, unpack_state
 
 __all__ = ["Interrupted", "Outcome", "Trainer"]
 
@@ -102,6 +102,7 @@ class Trainer:
         self._signals = SignalWatch()
         self._compiling = CompileWatch(self.reporter)
         self._pace = Pace()
+        self._norm = math.nan  # of the last step's gradient
         self._saved_at = time.monotonic()
 
     # -- the loop --------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ class Trainer:
         with self.run.locked():
             self.task.keep_with(self.run)
             with (
-                SignalWatch() as self._signals,
+                SignalWatch(self.reporter.on_message) as self._signals,
                 CompileWatch(self.reporter) as self._compiling,
                 MetricsLog(self.run.metrics_path, self.lines) as self._log,
             ):
@@ -197,6 +198,7 @@ class Trainer:
         if not (math.isfinite(result.objective) and math.isfinite(norm)):
             self._diverge(self.optimizer.steps + 1, f"the loss is {result.objective:g}", rate, norm)
         self.optimizer.lr = rate
+        self._norm = norm
         with np.errstate(all="ignore"):
             self.optimizer.step(result.grads, scale=clip_factor(norm, config["clip"]))
         self.state = result.state if self.task.carries_state else None
@@ -252,6 +254,9 @@ class Trainer:
         began = time.monotonic()
         result = self.task.evaluate(split, progress)
         self._pace.note_evaluation(time.monotonic() - began)
+        if not math.isfinite(result.loss):  # before anything of it is written
+            rate = self.optimizer.lr
+            self._diverge(self.optimizer.steps, f"the loss on {split} is {result.loss:g}", rate, self._norm)
         return result
 
     # -- ends ------------------------------------------------------------------------------------
@@ -327,7 +332,7 @@ class Trainer:
         model = self.task.model
         for name, array in model.params.items():
             if not np.all(np.isfinite(array)):
-                self._diverge(self.optimizer.steps, f"{name} is not finite", self.optimizer.lr, math.nan)
+                self._diverge(self.optimizer.steps, f"{name} is not finite", self.optimizer.lr, self._norm)
         if self._log is not None:
             self._log.sync()  # the checkpoint counts its lines: they must be there whenever it is
         tensors = {f"model.{name}": array for name, array in model.params.items()}
@@ -350,8 +355,8 @@ class Trainer:
             "recent": astuple(self.recent),
             "rng": self.task.model.rng_state(),
             "schedule": self.schedule.state_dict(),
-            "train": None if self.train_result is None else astuple(self.train_result),
-            "evaluations": {split: astuple(result) for split, result in self.evaluations.items()},
+            "train": None if self.train_result is None else _pack(self.train_result),
+            "evaluations": {split: _pack(result) for split, result in self.evaluations.items()},
         }
 
     def _restore(self, tensors: dict[str, Any], meta: dict[str, Any]) -> None:
@@ -371,9 +376,20 @@ class Trainer:
             self.lines = int(meta["lines"])
             # A run whose configuration was given more epochs since is complete no longer.
             self.complete = bool(meta["complete"]) and self.epoch >= self.epochs
-            self.train_result = None if meta["train"] is None else Evaluation(*meta["train"])
-            self.evaluations = {split: Evaluation(*values) for split, values in meta["evaluations"].items()}
+            self.train_result = None if meta["train"] is None else self._unpack(meta["train"])
+            self.evaluations = {s: self._unpack(values) for s, values in meta["evaluations"].items()}
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{path}: does not fit this run's configuration: {' '.join(str(error).split())}"
             ) from None
+
+    def _unpack(self, values: dict[str, Any]) -> Evaluation:
+        exponential = perplexity(values["loss"]) if self.task.metric == "perplexity" else None
+        return Evaluation(perplexity=exponential, **values)
+
+
+def _pack(result: Evaluation) -> dict[str, Any]:
+    """An evaluation without the perplexity, which may be larger than JSON's numbers and follows anyway."""
+    values = asdict(result)
+    del values["perplexity"]
+    return values
