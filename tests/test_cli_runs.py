@@ -79,7 +79,7 @@ def test_learns(digits_run: Path) -> None:
 def test_default_folder_is_the_first_free_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "digits-2").mkdir(parents=True)
-    small = "train digits --images 40 --hidden 3 --epochs 1 --threads 1 --json"
+    small = "train digits --images 40 --hidden 3 --epochs 1 --json"
     assert [invoke(small).json()["run"] for _ in range(2)] == ["runs/digits-1", "runs/digits-3"]
 
 
@@ -91,7 +91,7 @@ def test_same_seed_same_bits_and_another_seed_not(digits_run: Path, tmp_path: Pa
 
 
 def test_preset_gives_way_to_what_the_user_typed(tmp_path: Path) -> None:
-    words = "train grammar --preset medium --tokens 3000 --hidden 8 --epochs 1 --bptt 5 --threads 1"
+    words = "train grammar --preset medium --tokens 3000 --hidden 8 --epochs 1 --bptt 5"
     assert invoke(words, "--out", tmp_path / "run").status == 0
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (config["hidden"], config["bptt"], config["epochs"]) == (8, 5, 1)
@@ -101,9 +101,7 @@ def test_preset_gives_way_to_what_the_user_typed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cell", ["rnn", "rnn-relu", "peephole", "gru", "gru-reset-before"])
 def test_every_cell_trains_and_evaluates(cell: str, tmp_path: Path) -> None:
-    words = (
-        f"train digits --cell {cell} --images 200 --hidden 8 --epochs 1 --bidirectional --threads 1 --json"
-    )
+    words = f"train digits --cell {cell} --images 200 --hidden 8 --epochs 1 --bidirectional --json"
     result = invoke(words, "--out", tmp_path / "run").json()
     assert invoke("evaluate", tmp_path / "run", "--json").json()["loss"] == pytest.approx(
         result["loss"], rel=1e-6
@@ -121,7 +119,7 @@ def test_resume_of_a_complete_run_changes_nothing(digits_run: Path) -> None:
 
 
 def test_resume_with_more_epochs(tmp_path: Path) -> None:
-    small = "train digits --images 100 --hidden 4 --batch-size 20 --schedule constant --threads 1"
+    small = "train digits --images 100 --hidden 4 --batch-size 20 --schedule constant"
     assert invoke(small, "--epochs", "1", "--out", tmp_path / "grown").status == 0
     assert invoke("train", "digits", "--resume", tmp_path / "grown", "--epochs", "2").status == 0
     assert invoke(small, "--epochs", "2", "--out", tmp_path / "whole").status == 0
@@ -246,9 +244,7 @@ def test_text_by_characters_and_words(tmp_path: Path) -> None:
     (tmp_path / "cats.txt").write_text(text)
     for level in ("char", "word"):
         folder = tmp_path / level
-        train = (
-            f"train text --level {level} --hidden 12 --batch-size 4 --bptt 8 --epochs 1 --threads 1 --json"
-        )
+        train = f"train text --level {level} --hidden 12 --batch-size 4 --bptt 8 --epochs 1 --json"
         result = invoke(train, tmp_path / "cats.txt", "--out", folder).json()
         assert result["perplexity"] == pytest.approx(math.exp(result["loss"]))
         drawn = invoke("sample", folder, "--prompt", "the cat", "--seed", "0", "--length", "30").out

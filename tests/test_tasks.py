@@ -49,13 +49,13 @@ def test_reports_are_right(tmp_path: Path) -> None:
     train(tmp_path / "run", config, Listener())
     (start,) = heard["start"]
     parameters = 4 * 6 * (28 + 6 + 2) + 4 * 6 * (6 + 6 + 2) + 10 * 6 + 10
-    assert (start.epochs, start.steps_per_epoch, start.parameters) == (2, 10, parameters)
+    assert (start.epochs, start.steps_per_epoch, start.parameters) == (2, 21, parameters)
     assert (start.unit, start.metric, start.floor, start.resumed) == ("images", "accuracy", None, False)
     assert [(info.epoch, info.step) for info in heard["step"]] == [
-        (e, s) for e in (1, 2) for s in range(1, 11)
+        (e, s) for e in (1, 2) for s in range(1, 22)
     ]
     # 188 training images: the last batch of an epoch has 8, the running mean weighs it so.
-    last = heard["step"][9]
+    last = heard["step"][20]
     assert heard["epoch"][0].train.count == 188
     assert last.loss == heard["epoch"][0].train.loss
     assert last.metric == heard["epoch"][0].train.accuracy
@@ -84,7 +84,7 @@ def test_every_epoch_sees_every_image_once_in_another_order(tmp_path: Path) -> N
     epochs = []
     for epoch in range(2):
         batches = [task.batch(epoch, step) for step in range(task.steps_per_epoch)]
-        assert [len(batch.labels) for batch in batches] == [20] * 9 + [8]
+        assert [len(batch.labels) for batch in batches] == [9] * 20 + [8]
         epochs.append(
             np.concatenate([batch.x for batch in batches], axis=1).transpose(1, 0, 2).reshape(188, -1)
         )

@@ -17,6 +17,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+from tolerances import assert_close
 from training_tools import (
     Crash,
     CrashAt,
@@ -28,7 +29,9 @@ from training_tools import (
 )
 
 from lstm_numba.data import digits
+from lstm_numba.embedding import SparseRows
 from lstm_numba.errors import CheckpointError, TrainingDiverged
+from lstm_numba.models import LanguageModel, TokenBatch
 from lstm_numba.training import checkpoint
 from lstm_numba.training.reporter import EpochInfo, Evaluation, Reporter, StepInfo
 from lstm_numba.training.run import Run
@@ -141,7 +144,7 @@ def test_metrics_say_what_happened(finished: Finished) -> None:
     assert final["loss"] == finished.outcome.evaluations["test"].loss
     metric = "accuracy" if finished.kind == "images" else "perplexity"
     assert all(metric in line for line in finished.lines)
-    assert sum(line["kind"] == "step" for line in finished.lines) >= 10
+    assert sum(line["kind"] == "step" for line in finished.lines) >= 20
     # The mean of an epoch is that of its steps: training goes down.
     assert epochs[2]["loss"] < epochs[0]["loss"]
 
@@ -150,6 +153,44 @@ def test_nothing_in_a_checkpoint_is_a_time(finished: Finished) -> None:
     _, meta = checkpoint.load(finished.run.checkpoint_path)
     assert meta["complete"]
     assert not any("second" in name or "time" in name for name in json.dumps(meta).split('"'))
+
+
+def test_a_language_model_is_trained_as_written_out_here(tmp_path: Path) -> None:
+    """The literature's recipe by hand.
+
+    Contiguous windows; the state carried, and zero at an epoch's beginning; the loss summed over time and
+    averaged over the batch; its gradient clipped; plain SGD; a constant rate that is then halved.
+    """
+    recipe: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.0, "nesterov": False, "lr": 0.7, "clip": 1.5}
+    recipe.update(schedule="ptb", hold=1, decay=0.5, patience=None, epochs=3)
+    config = small_config("text", tmp_path, dropout=0.0, tie=False, init_range=0.1, **recipe)
+    task: Any = build_task(config)
+    model = LanguageModel(
+        len(task.corpus.vocabulary), 8, layers=2, init_range=0.1, dropout=0.0, seed=config["seed"]
+    )
+    ids = task.corpus.splits["train"]
+    length = len(ids) // 4
+    streams = ids[: 4 * length].reshape(4, length).T
+    clipped = 0
+    for epoch in range(3):
+        state = None
+        for start in range(0, (length - 1) // 20 * 20, 20):
+            window = TokenBatch(streams[start : start + 20], streams[start + 1 : start + 21])
+            result = model.loss_and_gradients(window, state)
+            state = result.state
+            assert result.objective == pytest.approx(result.loss_sum / 4)
+            grads = {n: g.to_dense() if isinstance(g, SparseRows) else g for n, g in result.grads.items()}
+            norm = np.sqrt(sum(np.sum(g.astype(np.float64) ** 2) for g in grads.values()))
+            clipped += norm > 1.5
+            rate = 0.7 * 0.5**epoch * min(1.0, 1.5 / norm)
+            for name, array in model.params.items():
+                array -= np.float32(rate) * grads[name]
+    outcome = train(tmp_path / "run", config)
+    assert 0 < clipped < outcome.step
+    assert outcome.step == 3 * ((length - 1) // 20)
+    tensors, _ = checkpoint.load(outcome.checkpoint)
+    for name, array in model.params.items():
+        assert_close(tensors[f"model.{name}"], array, "optimizer", name)
 
 
 class SignalAt(Reporter):
@@ -194,8 +235,9 @@ def test_signals_save_and_resume_to_the_same_bits(finished: Finished, tmp_path: 
         raise AssertionError("the caller's handler must not be called")
 
     before = signal.signal(signal.SIGTERM, handler)
+    # A program started in the background ignores SIGINT, and so may the one that runs these tests.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        default = signal.getsignal(signal.SIGINT)
         moments = [
             (signal.SIGINT, "step", 3),
             (signal.SIGTERM, "step", 2),
@@ -221,19 +263,20 @@ def test_signals_save_and_resume_to_the_same_bits(finished: Finished, tmp_path: 
             if moment == "step":
                 position += count
                 assert stop.step == position  # the step was finished, no other begun
-            assert signal.getsignal(signal.SIGINT) is default
+            assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
             assert signal.getsignal(signal.SIGTERM) is handler
         train(tmp_path / "run", config)
         _same(tmp_path / "run", finished)
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         config = small_config("images", tmp_path, epochs=1)
-        assert train(tmp_path / "run", config, SignalAt(signal.SIGINT, "step")).step == 10
+        assert train(tmp_path / "run", config, SignalAt(signal.SIGINT, "step")).step == 21
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
@@ -245,7 +288,7 @@ def test_training_outside_the_main_thread(tmp_path: Path) -> None:
     thread = threading.Thread(target=lambda: results.append(train(tmp_path / "run", config)))
     thread.start()
     thread.join()
-    assert results[0].step == 10
+    assert results[0].step == 21
 
 
 _SCRIPT = """
@@ -345,10 +388,10 @@ def test_a_loss_that_is_no_number_on_another_split_is_divergence(
         return replace(evaluate(split, progress), loss=math.inf)
 
     monkeypatch.setattr(trainer.task, "evaluate", infinite)
-    with pytest.raises(TrainingDiverged, match=r"step 10 .*the loss on valid is inf, .*gradient norm 0"):
+    with pytest.raises(TrainingDiverged, match=r"step 21 .*the loss on valid is inf, .*gradient norm 0"):
         trainer.train()
     _, meta = checkpoint.load(trainer.run.checkpoint_path)
-    assert (meta["epoch"], meta["step"]) == (0, 10)
+    assert (meta["epoch"], meta["step"]) == (0, 21)
     assert all(line["kind"] == "step" for line in trainer.run.metrics())
 
 

@@ -42,7 +42,7 @@ def small_config(kind: str, folder: Path, **more: Any) -> dict[str, Any]:
     """A configuration that trains in a second: "images", "text" or "grammar"."""
     options: dict[str, Any] = {"threads": None, "epochs": 2, "checkpoint_every": 0.0}
     if kind == "images":
-        options.update(hidden=6, layers=2, dropout=0.3, batch_size=20, validation=12)
+        options.update(hidden=6, layers=2, dropout=0.3, batch_size=9, validation=12)
         data: dict[str, Any] = {"count": 200}
         dataset = "digits"
     elif kind == "text":
