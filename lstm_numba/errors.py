@@ -12,8 +12,8 @@ class DataError(UserError):
 
 
 class CheckpointError(UserError):
-    """A checkpoint or run folder is missing, damaged or does not fit; the text names the file and the fault."""
+    """A checkpoint or run folder is missing, damaged or unfit; the text names the file and the fault."""
 
 
 class TrainingDiverged(UserError):
-    """The loss or the gradient norm is no finite number; the text names step, learning rate and norm."""
+    """Loss or gradient norm is no finite number; the text names step, learning rate and norm."""

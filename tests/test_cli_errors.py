@@ -75,7 +75,7 @@ def make_run(folder: Path, dataset: str) -> Path:
         ("train digits --dtype float16", ["--dtype", "float64"]),
         ("train digits --device tpu", ["--device"]),
         ("train digits --threads 0", ["--threads"]),
-        ("train digits00000", ["--threads", "100000"]),
+        ("train digits --threads 100000", ["--threads", "100000"]),
         ("train digits --hold 3 --schedule cosine", ["--hold", "cosine"]),
         ("train digits --momentum 0.9", ["--momentum", "adam"]),
         ("train digits --forget-bias 1 --cell gru", ["--forget-bias", "gru"]),
@@ -169,8 +169,8 @@ def test_sizes_that_no_memory_holds(here: Path) -> None:
 
 
 def test_divergence_keeps_the_last_good_checkpoint(here: Path) -> None:
-    words = "train digits --images 200 --hidden 4 --optimizer sgd --lr 3e38 --clip 0 --schedule constant --out run"
-    answer = invoke(words)
+    words = "train digits --images 200 --hidden 4 --optimizer sgd --lr 3e38 --clip 0"
+    answer = invoke(words, "--schedule", "constant", "--out", "run")
     assert_one_line(
         answer, 1, "diverged at step", "learning rate 3e+38", "gradient norm", "checkpoint.safetensors"
     )

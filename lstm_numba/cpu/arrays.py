@@ -29,7 +29,7 @@ def aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
 
 
 @njit(**SERIAL)
-def aligned_start(array):  # type: ignore[no-untyped-def]
+def aligned_start(array):
     """First index of a 1-D array that lies on a cache line."""
     return (-array.ctypes.data % ALIGNMENT) // array.itemsize
 

@@ -147,7 +147,9 @@ def _emit_tile(builder: Any, function: Any, element: Any, width: int, count: int
             spread = splat(builder, number, vector)
             for v in range(width):
                 accumulator = accumulators[m * width + v]
-                builder.store(builder.call(multiply_add, [spread, loaded[v], builder.load(accumulator)]), accumulator)
+                builder.store(
+                    builder.call(multiply_add, [spread, loaded[v], builder.load(accumulator)]), accumulator
+                )
     for n, accumulator in enumerate(accumulators):
         builder.store(builder.load(accumulator), c_pointer(*divmod(n, width)), align=align)
 
