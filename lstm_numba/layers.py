@@ -136,7 +136,10 @@ class Recurrent:
             )
             if value != default
         )
-        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{extra}, dtype={self.dtype})"
+        cell = f"{type(self.cell).__name__}, " if type(self) is Recurrent else ""
+        return (
+            f"{type(self).__name__}({cell}{self.input_size}, {self.hidden_size}{extra}, dtype={self.dtype})"
+        )
 
     def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         gates, hidden = len(self.cell.gates) * self.hidden_size, self.hidden_size
@@ -526,15 +529,6 @@ def make_layer(
     ValueError
         There is no such cell.
     """
-    makers: dict[str, Any] = {
-        "rnn": RNN,
-        "rnn-relu": lambda *sizes, **o: RNN(*sizes, nonlinearity="relu", **o),
-        "lstm": LSTM,
-        "peephole": PeepholeLSTM,
-        "gru": GRU,
-        "gru-reset-before": lambda *sizes, **o: GRU(*sizes, reset_after=False, **o),
-    }
     if name not in CELLS:
         raise ValueError(f"name: expected one of {', '.join(CELL_NAMES)}, got {name!r}")
-    layer: Recurrent = makers[name](input_size, hidden_size, num_layers, **options)
-    return layer
+    return Recurrent(CELLS[name], input_size, hidden_size, num_layers, **options)
