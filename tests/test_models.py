@@ -222,7 +222,7 @@ def test_initial_weights() -> None:
         if name.startswith("rnn.bias_ih"):
             expected[30:60] += np.float32(1.5)
         np.testing.assert_array_equal(array, expected)
-    with pytest.raises(ValueError, match="forget_bias: GRU has no forget gate"):
+    with pytest.raises(ValueError, match="forget_bias: GRUCell has no forget gate"):
         LanguageModel(5, 3, cell="gru", forget_bias=1.0)
     # Both precisions begin at the same place.
     double = SequenceClassifier(3, 4, 2, dtype=np.float64, seed=5)

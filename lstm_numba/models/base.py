@@ -195,7 +195,7 @@ class Model:
         if forget_bias:
             gates = self.rnn.cell.gates
             if "f" not in gates:
-                raise ValueError(f"forget_bias: {type(self.rnn).__name__} has no forget gate")
+                raise ValueError(f"forget_bias: {type(self.rnn.cell).__name__} has no forget gate")
             first = gates.index("f") * self.rnn.hidden_size
             for name, array in self.rnn.params.items():
                 if name.startswith("bias_ih"):
