@@ -40,9 +40,10 @@ CASES = [
 ]
 
 PLANS = {
-    "rows, input product in the step": sequence._Plan(False, 2, True),
-    "rows, input product before": sequence._Plan(False, 2, False),
-    "units": sequence._Plan(True, 2, False),
+    "serial, in chunks": sequence._Plan(False, 1, 2, 2),
+    "rows, input product in the step": sequence._Plan(False, 2, 1, 1),
+    "rows, input product before": sequence._Plan(False, 2, 3, 2),
+    "units": sequence._Plan(True, 2, 2, 1),
 }
 
 

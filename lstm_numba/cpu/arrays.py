@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, ClassVar
 
 import numpy as np
 from numba import njit
@@ -12,11 +13,49 @@ from lstm_numba.cpu.options import SERIAL
 #: Bytes of a cache line, and of the widest vector register: an aligned load never crosses a line.
 ALIGNMENT = 64
 
+#: Arrays from this many bytes on take their memory from `_Block`; the C library recycles smaller ones well.
+LARGE = 1 << 20
+
+
+class _Block:
+    """A large piece of memory that is kept for the next array when its last array is gone.
+
+    Fresh memory costs a page fault for every few kilobytes, which at the sizes of a training step is a
+    tenth of its time. As NumPy sees it, a block is the owner of an array's memory.
+    """
+
+    #: Idle memory kept for later arrays, in bytes; beyond it the oldest is let go.
+    limit: ClassVar[int] = 256 << 20
+    #: What no array uses at present, oldest first.
+    idle: ClassVar[dict[int, np.ndarray[Any, Any]]] = {}
+
+    def __init__(self, size: int) -> None:
+        # A dictionary's single operations are atomic: threads need no lock, and a block that the garbage
+        # collector ends in the midst of this cannot wait for itself.
+        fitting = [(raw.size, key) for key, raw in list(self.idle.items()) if size <= raw.size <= 1.25 * size]
+        raw = self.idle.pop(min(fitting)[1], None) if fitting else None
+        self.raw = np.empty(size, np.uint8) if raw is None else raw
+        self.__array_interface__ = {
+            "shape": (size,),
+            "typestr": "|u1",
+            "data": (self.raw.ctypes.data, False),
+            "version": 3,
+        }
+
+    def __del__(self) -> None:
+        raw = self.__dict__.get("raw")
+        if raw is None:
+            return
+        self.idle[id(raw)] = raw
+        while sum(kept.size for kept in list(self.idle.values())) > self.limit:
+            oldest = next(iter(list(self.idle)), None)
+            self.idle.pop(oldest, None)  # type: ignore[arg-type]
+
 
 def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
-    """`numpy.empty` that starts on a cache line."""
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    raw = np.empty(size + ALIGNMENT, np.uint8)
+    """`numpy.empty` that starts on a cache line; large arrays reuse memory of earlier ones."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    raw = np.empty(size + ALIGNMENT, np.uint8) if size < LARGE else np.asarray(_Block(size + ALIGNMENT))
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + size].view(dtype).reshape(shape)
 

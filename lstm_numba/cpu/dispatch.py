@@ -166,6 +166,17 @@ def _(cell):
     return lambda cell: count
 
 
+def input_count(cell: Any) -> Any:
+    """Number of slots that the input feeds: the first ones."""
+    raise NotImplementedError
+
+
+@overload(input_count, INLINE)
+def _(cell):
+    count = len(cell.instance_class.input_gates)
+    return lambda cell: count
+
+
 def stage_first(cell: Any, number: Any) -> Any:
     """First slot of a stage."""
     raise NotImplementedError

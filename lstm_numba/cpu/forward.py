@@ -1,8 +1,10 @@
 """A sequence forward, for any cell.
 
 Work is cut into tiles: a few rows of the batch times one vector of hidden units. A step computes a
-tile's products and at once its gate equations, while its numbers are in the nearest cache. Threads share
-either the rows, each running all steps on its own, or the units, meeting after every product.
+tile's products and at once its gate equations, while its numbers are in the nearest cache. The products
+with the input are part of the step where all weights fit the cache, else they go ahead of it by a block
+of steps, so that weights that come from far are used often. Threads share either the rows, each running
+all steps on its own, or the units, meeting after every product.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from lstm_numba.cpu.layout import (
     store_states,
     tile_count,
     tile_of,
+    tile_range,
     time_of,
 )
 from lstm_numba.cpu.options import INLINE, PARALLEL, SERIAL
@@ -56,7 +59,7 @@ def _cell_equations(cell, weights, arrays, sizes, t, row, unit, at):
 def _message_equations(cell, weights, arrays, sizes, t, row, unit, at):
     """The operand of the second product on one vector of units; zero past a sequence's end."""
     before, _ = neighbours(sizes, t)
-    target = (t - sizes.origin) * sizes.message_step + row * sizes.hidden + unit
+    target = t % sizes.depth * sizes.message_step + row * sizes.hidden + unit
     if t < arrays.lengths[row]:
         previous = load_states(cell, arrays, sizes, before, row, unit)
         slots = load_biased_slots(cell, arrays.slots, at, weights.bias, unit, sizes.padded)
@@ -87,49 +90,71 @@ def _(cell, weights, arrays, sizes, t, row, unit, at):
 def _place(cell, sizes, t, row, unit):
     """Where the slots of a row and unit begin, and numbers from one row to the next."""
     slot_row = slot_count(cell) * sizes.padded
-    return (t - sizes.origin) * sizes.slot_step + row * slot_row + unit, slot_row
+    return t % sizes.depth * sizes.slot_step + row * slot_row + unit, slot_row
+
+
+@njit(**INLINE)
+def _input_product(cell, weights, arrays, sizes, x, t, panel, row, rows):
+    """Input product of one tile."""
+    at, slot_row = _place(cell, sizes, t, row, panel * sizes.lanes)
+    gate_product(
+        cell, -1, rows, x, (t * sizes.batch + row) * sizes.inputs, sizes.inputs, weights.input,
+        panel, sizes.inputs, sizes.lanes, arrays.slots, at, slot_row, sizes.padded, False,
+    )  # fmt: skip
+
+
+@njit(**SERIAL)
+def _input_products(cell, weights, arrays, sizes, x, first, last, share):
+    """Input products of steps [first, last), one panel of weights at a time, on one thread's share."""
+    tiles = tile_count(share, tile_height(cell))
+    begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
+    for panel in range(begin // tiles, -(-end // tiles)):
+        for step in range(first, last):
+            t = time_of(sizes, step)
+            for tile in range(max(0, begin - panel * tiles), min(tiles, end - panel * tiles)):
+                row, rows = tile_of(share, tiles, tile)
+                _input_product(cell, weights, arrays, sizes, x, t, panel, row, rows)
 
 
 @njit(**SERIAL)
 def _first_stage(cell, weights, arrays, sizes, x, t, share):
     """First (mostly only) stage of one step, on one thread's share."""
     before, _ = neighbours(sizes, t)
-    height = tile_height(cell)
-    for panel in range(share.first, share.last):
+    tiles = tile_count(share, tile_height(cell))
+    begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
+    for place in range(begin, end):
+        panel = place // tiles
         unit = panel * sizes.lanes
-        for tile in range(tile_count(share, height)):
-            row, rows = tile_of(share, height, tile)
-            at, slot_row = _place(cell, sizes, t, row, unit)
-            if sizes.project:
-                gate_product(
-                    cell, -1, rows, x, (t * sizes.batch + row) * sizes.inputs, sizes.inputs, weights.input,
-                    panel, sizes.inputs, sizes.lanes, arrays.slots, at, slot_row, sizes.padded, False,
-                )  # fmt: skip
-            clear_hidden_slots(cell, rows, arrays.slots, at, slot_row, sizes.padded)
-            gate_product(
-                cell, 0, rows, arrays.h, (before * sizes.batch + row) * sizes.hidden, sizes.hidden,
-                weights.first, panel, sizes.hidden, sizes.lanes, arrays.slots, at, slot_row, sizes.padded,
-                True,
-            )  # fmt: skip
-            for r in range(rows):
-                _equations_after_first(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row)
+        row, rows = tile_of(share, tiles, place % tiles)
+        at, slot_row = _place(cell, sizes, t, row, unit)
+        if sizes.block == 1:
+            _input_product(cell, weights, arrays, sizes, x, t, panel, row, rows)
+        clear_hidden_slots(cell, rows, arrays.slots, at, slot_row, sizes.padded)
+        gate_product(
+            cell, 0, rows, arrays.h, (before * sizes.batch + row) * sizes.hidden, sizes.hidden,
+            weights.first, panel, sizes.hidden, sizes.lanes, arrays.slots, at, slot_row, sizes.padded,
+            True,
+        )  # fmt: skip
+        for r in range(rows):
+            _equations_after_first(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row)
 
 
 @njit(**SERIAL)
 def _second_stage_tiles(cell, weights, arrays, sizes, t, share):
-    height = tile_height(cell)
-    for panel in range(share.first, share.last):
+    tiles = tile_count(share, tile_height(cell))
+    begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
+    for place in range(begin, end):
+        panel = place // tiles
         unit = panel * sizes.lanes
-        for tile in range(tile_count(share, height)):
-            row, rows = tile_of(share, height, tile)
-            at, slot_row = _place(cell, sizes, t, row, unit)
-            source = (t - sizes.origin) * sizes.message_step + row * sizes.hidden
-            gate_product(
-                cell, 1, rows, arrays.message, source, sizes.hidden, weights.second, panel,
-                sizes.hidden, sizes.lanes, arrays.slots, at, slot_row, sizes.padded, True,
-            )  # fmt: skip
-            for r in range(rows):
-                _cell_equations(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row)
+        row, rows = tile_of(share, tiles, place % tiles)
+        at, slot_row = _place(cell, sizes, t, row, unit)
+        source = t % sizes.depth * sizes.message_step + row * sizes.hidden
+        gate_product(
+            cell, 1, rows, arrays.message, source, sizes.hidden, weights.second, panel,
+            sizes.hidden, sizes.lanes, arrays.slots, at, slot_row, sizes.padded, True,
+        )  # fmt: skip
+        for r in range(rows):
+            _cell_equations(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row)
 
 
 def _second_stage(cell: Any, weights: Any, arrays: Any, sizes: Any, t: Any, share: Any) -> Any:
@@ -148,30 +173,51 @@ def _(cell, weights, arrays, sizes, t, share):
     return run
 
 
+@njit(**SERIAL)
+def _sweep(cell, weights, arrays, sizes, x, parts, part):
+    """All steps of one thread's rows."""
+    for chunk in range(sizes.chunks):
+        share = share_rows(sizes, parts, part, sizes.chunks, chunk)
+        for first in range(0, sizes.steps, sizes.block):
+            last = min(sizes.steps, first + sizes.block)
+            if sizes.block > 1:
+                _input_products(cell, weights, arrays, sizes, x, first, last, share)
+            for step in range(first, last):
+                t = time_of(sizes, step)
+                _first_stage(cell, weights, arrays, sizes, x, t, share)
+                _second_stage(cell, weights, arrays, sizes, t, share)
+
+
+@njit(**SERIAL)
+def forward_serial(cell, weights, arrays, sizes, x):
+    """A sequence on the calling thread: starting others takes longer than a short sequence."""
+    _sweep(cell, weights, arrays, sizes, x, 1, 0)
+
+
 @njit(**PARALLEL)
-def forward_by_rows(cell, weights, arrays, sizes, x, start, stop, parts):
-    """Steps [start, stop) of a sequence; each thread takes its share of the rows through all of them."""
-    panels = sizes.padded // sizes.lanes
+def forward_by_rows(cell, weights, arrays, sizes, x, parts):
+    """A sequence on several threads, each taking its share of the rows through all steps."""
     for part in prange(parts):
-        share = share_rows(sizes, panels, parts, part)
-        for step in range(start, stop):
-            t = time_of(sizes, step)
-            _first_stage(cell, weights, arrays, sizes, x, t, share)
-            _second_stage(cell, weights, arrays, sizes, t, share)
+        _sweep(cell, weights, arrays, sizes, x, parts, part)
 
 
 @njit(**PARALLEL)
-def forward_by_units(cell, weights, arrays, sizes, x, start, stop, parts, two_stages):
-    """Steps [start, stop) of a sequence; in each, every thread takes its share of the hidden units.
+def forward_by_units(cell, weights, arrays, sizes, x, parts, two_stages):
+    """A sequence on several threads, in each step each taking its share of the hidden units.
 
     Each thread reads only its own part of the recurrent weights, which for large layers would not fit
     one core's cache. The end of a `prange` is where the threads meet.
     """
-    panels = sizes.padded // sizes.lanes
-    for step in range(start, stop):
-        t = time_of(sizes, step)
-        for part in prange(parts):
-            _first_stage(cell, weights, arrays, sizes, x, t, share_units(sizes, panels, parts, part))
-        if two_stages:
+    for first in range(0, sizes.steps, sizes.block):
+        last = min(sizes.steps, first + sizes.block)
+        if sizes.block > 1:
             for part in prange(parts):
-                _second_stage(cell, weights, arrays, sizes, t, share_units(sizes, panels, parts, part))
+                share = share_units(sizes, parts, part)
+                _input_products(cell, weights, arrays, sizes, x, first, last, share)
+        for step in range(first, last):
+            t = time_of(sizes, step)
+            for part in prange(parts):
+                _first_stage(cell, weights, arrays, sizes, x, t, share_units(sizes, parts, part))
+            if two_stages:
+                for part in prange(parts):
+                    _second_stage(cell, weights, arrays, sizes, t, share_units(sizes, parts, part))

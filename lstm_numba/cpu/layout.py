@@ -31,9 +31,10 @@ class Sizes(NamedTuple):
     padded: int
     lanes: int
     reverse: bool
-    project: bool  # multiply with the input weights within the step; else the slots already hold W x
-    origin: int  # time of the first entry of `slots` and `message`
-    slot_step: int  # numbers from one time of `slots` to the next; 0 where only one is kept
+    chunks: int  # into which a thread that has rows to itself cuts them, to keep a step's in its cache
+    block: int  # steps whose input products are computed at once; one: within the step
+    depth: int  # times that `slots` and `message` hold; time t is entry t modulo this
+    slot_step: int  # numbers from one time of `slots` to the next
     message_step: int
     memory_step: int
     memory_state: int  # numbers from one state of `memory` to the next
@@ -60,7 +61,7 @@ class Arrays(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """What the way back works on: state gradients, rows padded to whole tiles, and sums for the biases."""
+    """What the way back works on; rows of the gradients of states and inputs are padded to whole vectors."""
 
     dh: Any
     dmemory: Any
@@ -68,18 +69,18 @@ class Gradients(NamedTuple):
     sums: Any  # (part, slots + peepholes, padded)
     dy: Any
     dy_row: int
-    row: int  # numbers from one row of dh to the next
+    dx: Any
     state: int  # numbers from one state of dmemory to the next
 
 
 class Share(NamedTuple):
-    """One thread's part of a step: rows [top, bottom) and panels of units [first, last)."""
+    """One thread's part of a step: rows [top, bottom), and of their tiles one of `pieces` equal pieces."""
 
     part: int
     top: int
     bottom: int
-    first: int
-    last: int
+    piece: int
+    pieces: int
 
 
 @njit(**INLINE)
@@ -89,31 +90,35 @@ def split(count, parts, part):
 
 
 @njit(**INLINE)
-def share_rows(sizes, panels, parts, part):
-    """A share of the rows, with all units."""
-    top, bottom = split(sizes.batch, parts, part)
-    return Share(part, top, bottom, 0, panels)
+def share_rows(sizes, parts, part, chunks, chunk):
+    """One of the chunks of a part's share of the rows, with all units."""
+    top, bottom = split(sizes.batch, parts * chunks, part * chunks + chunk)
+    return Share(part, top, bottom, 0, 1)
 
 
 @njit(**INLINE)
-def share_units(sizes, panels, parts, part):
+def share_units(sizes, parts, part):
     """A share of the units, with all rows."""
-    first, last = split(panels, parts, part)
-    return Share(part, 0, sizes.batch, first, last)
-
-
-@njit(**INLINE)
-def tile_of(share, height, tile):
-    """First row and number of rows of a tile, where a share's rows are cut into even tiles."""
-    rows = share.bottom - share.top
-    begin, end = split(rows, -(-rows // height), tile)
-    return share.top + begin, end - begin
+    return Share(part, 0, sizes.batch, part, parts)
 
 
 @njit(**INLINE)
 def tile_count(share, height):
-    """Number of tiles that a share's rows are cut into."""
+    """Number of tiles that a share's rows are cut into, none higher than `height`."""
     return -(-(share.bottom - share.top) // height)
+
+
+@njit(**INLINE)
+def tile_range(share, panels, tiles):
+    """First and one past the last of a share's tiles, counted panel by panel, `tiles` in each."""
+    return split(panels * tiles, share.pieces, share.piece)
+
+
+@njit(**INLINE)
+def tile_of(share, tiles, tile):
+    """First row and number of rows of a tile."""
+    begin, end = split(share.bottom - share.top, tiles, tile)
+    return share.top + begin, end - begin
 
 
 @njit(**INLINE)

@@ -13,7 +13,8 @@ import numpy as np
 from numba import njit, prange
 
 from lstm_numba.cpu.arrays import aligned_empty, aligned_zeros
-from lstm_numba.cpu.options import PARALLEL
+from lstm_numba.cpu.layout import split
+from lstm_numba.cpu.options import PARALLEL, SERIAL
 from lstm_numba.cpu.target import lanes, round_up
 from lstm_numba.cpu.transpose import run_copier, transpose_square
 
@@ -23,12 +24,11 @@ BACK_VECTORS = 2
 _copy_panel_row = run_copier(lambda dtype: BACK_VECTORS * lanes(dtype.name))
 
 
-@njit(**PARALLEL)
-def _pack_gates(weight, depth, gates, hidden, lane, packed):
+@njit(**SERIAL)
+def _pack_gates(weight, depth, gates, hidden, lane, packed, first, last):
     """Panel p, row k, slot s, lane l  <-  weight[gates[s] * hidden + p * lane + l, k]; zero past `hidden`."""
     slots = gates.size
-    panels = -(-hidden // lane)
-    for panel in prange(panels):
+    for panel in range(first, last):
         units = min(lane, hidden - panel * lane)
         whole = depth // lane * lane if units == lane else 0
         for s in range(slots):
@@ -43,28 +43,46 @@ def _pack_gates(weight, depth, gates, hidden, lane, packed):
                     packed[target + k * slots * lane + unit] = 0
 
 
-@njit(**PARALLEL)
-def _pack_transposed(weight, gates, hidden, padded, width, packed):
-    """Panel p, row (s, unit), column n  <-  weight[gates[s] * hidden + unit, p * width + n]; zero outside."""
+@njit(**SERIAL)
+def _pack_transposed(weight, columns, gates, hidden, lane, packed, first, last):
+    """Panel p, row (s, unit), column n  <-  weight[gates[s] * hidden + unit, p * width + n]; zero outside.
+
+    Units are padded to whole vectors. The width is `BACK_VECTORS` vectors, or what is left of the columns
+    in whole vectors.
+    """
     slots = gates.size
-    panels = -(-hidden // width)
-    for panel in prange(panels):
-        base = panel * slots * padded * width
-        columns = min(width, hidden - panel * width)
+    padded = -(-hidden // lane) * lane
+    whole = BACK_VECTORS * lane
+    for panel in range(first, last):
+        left = panel * whole
+        width = min(whole, -(-(columns - left) // lane) * lane)
+        inside = min(width, columns - left)
         for s in range(slots):
             for unit in range(padded):
-                target = base + (s * padded + unit) * width
-                source = (gates[s] * hidden + unit) * hidden + panel * width
-                if unit < hidden and columns == width:
+                target = left * slots * padded + (s * padded + unit) * width
+                source = (gates[s] * hidden + unit) * columns + left
+                if unit < hidden and inside == whole:
                     _copy_panel_row(weight, source, packed, target)
-                elif unit < hidden:
-                    for n in range(columns):
-                        packed[target + n] = weight[source + n]
-                    for n in range(columns, width):
-                        packed[target + n] = 0
                 else:
-                    for n in range(width):
+                    count = inside if unit < hidden else 0
+                    for n in range(count):
+                        packed[target + n] = weight[source + n]
+                    for n in range(count, width):
                         packed[target + n] = 0
+
+
+@njit(**PARALLEL)
+def _pack_gates_parallel(weight, depth, gates, hidden, lane, packed, panels, parts):
+    for part in prange(parts):
+        first, last = split(panels, parts, part)
+        _pack_gates(weight, depth, gates, hidden, lane, packed, first, last)
+
+
+@njit(**PARALLEL)
+def _pack_transposed_parallel(weight, columns, gates, hidden, lane, packed, panels, parts):
+    for part in prange(parts):
+        first, last = split(panels, parts, part)
+        _pack_transposed(weight, columns, gates, hidden, lane, packed, first, last)
 
 
 def padded_size(hidden: int, dtype: Any) -> int:
@@ -72,7 +90,9 @@ def padded_size(hidden: int, dtype: Any) -> int:
     return round_up(hidden, lanes(dtype))
 
 
-def pack_gates(weight: np.ndarray[Any, Any], gates: tuple[int, ...], hidden: int) -> np.ndarray[Any, Any]:
+def pack_gates(
+    weight: np.ndarray[Any, Any], gates: tuple[int, ...], hidden: int, parts: int = 1
+) -> np.ndarray[Any, Any]:
     """Pack rows of gates for the forward products.
 
     Parameters
@@ -81,50 +101,49 @@ def pack_gates(weight: np.ndarray[Any, Any], gates: tuple[int, ...], hidden: int
     gates : tuple of int
         The gates that feed the product's slots, in the slots' order.
     hidden : int
+    parts : int
+        Threads to share the work.
 
     Returns
     -------
     ndarray, 1-D
     """
-    lane = lanes(weight.dtype)
-    packed = aligned_empty((padded_size(hidden, weight.dtype) * len(gates) * weight.shape[1],), weight.dtype)
-    flat = np.ascontiguousarray(weight).reshape(-1)
-    _pack_gates(flat, weight.shape[1], np.array(gates, np.int64), hidden, lane, packed)
-    return packed
+    panels = padded_size(hidden, weight.dtype) // lanes(weight.dtype)
+    size = padded_size(hidden, weight.dtype) * len(gates) * weight.shape[1]
+    return _pack((_pack_gates, _pack_gates_parallel), weight, gates, hidden, size, panels, parts)
 
 
 def pack_transposed(
-    weight: np.ndarray[Any, Any], gates: tuple[int, ...], hidden: int
+    weight: np.ndarray[Any, Any], gates: tuple[int, ...], hidden: int, parts: int = 1
 ) -> np.ndarray[Any, Any]:
-    """Pack a recurrent weight for the product of slot gradients with it: (slots, units) to units."""
-    width = BACK_VECTORS * lanes(weight.dtype)
-    padded = padded_size(hidden, weight.dtype)
-    packed = aligned_empty((round_up(hidden, width) * len(gates) * padded,), weight.dtype)
-    _pack_transposed(
-        np.ascontiguousarray(weight).reshape(-1), np.array(gates, np.int64), hidden, padded, width, packed
-    )
+    """Pack rows of gates for the product of slot gradients with them, (slots, units) to columns.
+
+    Parameters and result as for `pack_gates`.
+    """
+    columns = padded_size(weight.shape[1], weight.dtype)
+    panels = -(-columns // (BACK_VECTORS * lanes(weight.dtype)))
+    size = columns * len(gates) * padded_size(hidden, weight.dtype)
+    return _pack((_pack_transposed, _pack_transposed_parallel), weight, gates, hidden, size, panels, parts)
+
+
+def _pack(
+    kernels: tuple[Any, Any],
+    weight: np.ndarray[Any, Any],
+    gates: tuple[int, ...],
+    hidden: int,
+    size: int,
+    panels: int,
+    parts: int,
+) -> np.ndarray[Any, Any]:
+    packed = aligned_empty((size,), weight.dtype)
+    flat = np.ascontiguousarray(weight).reshape(-1)
+    order = np.array(gates, np.int64)
+    arguments = (flat, weight.shape[1], order, hidden, lanes(weight.dtype), packed)
+    if parts == 1:
+        kernels[0](*arguments, 0, panels)
+    else:
+        kernels[1](*arguments, panels, parts)
     return packed
-
-
-def pad_slots(weight: np.ndarray[Any, Any], gates: tuple[int, ...], hidden: int) -> np.ndarray[Any, Any]:
-    """Rows of gates in the slots' order and padding: shape (len(gates) * padded, K)."""
-    padded = padded_size(hidden, weight.dtype)
-    if padded == hidden and gates == tuple(range(len(weight) // hidden)):
-        return weight
-    rows = np.zeros((len(gates), padded, weight.shape[1]), weight.dtype)
-    for slot, gate in enumerate(gates):
-        rows[slot, :hidden] = weight[gate * hidden : (gate + 1) * hidden]
-    return rows.reshape(len(gates) * padded, weight.shape[1])
-
-
-def unpad_slots(
-    slots: np.ndarray[Any, Any], gates: tuple[int, ...], hidden: int, out: np.ndarray[Any, Any]
-) -> np.ndarray[Any, Any]:
-    """The inverse of `pad_slots`, written to (not added to) the gates' rows of `out`."""
-    blocks = slots.reshape(len(gates), -1, *slots.shape[1:])
-    for slot, gate in enumerate(gates):
-        out[gate * hidden : (gate + 1) * hidden] = blocks[slot, :hidden]
-    return out
 
 
 def slot_bias(

@@ -9,11 +9,11 @@ import numpy as np
 
 from lstm_numba.cpu import packing
 from lstm_numba.cpu.arrays import aligned_empty, aligned_zeros, flatten
-from lstm_numba.cpu.backward import backward_by_rows, backward_by_units
-from lstm_numba.cpu.forward import forward_by_rows, forward_by_units
-from lstm_numba.cpu.gemm import matmul
+from lstm_numba.cpu.backward import backward_by_rows, backward_by_units, backward_serial
+from lstm_numba.cpu.forward import forward_by_rows, forward_by_units, forward_serial
+from lstm_numba.cpu.gemm import products
 from lstm_numba.cpu.layout import Arrays, Gradients, Sizes, Weights
-from lstm_numba.cpu.target import lanes, round_up
+from lstm_numba.cpu.target import lanes
 
 Array = np.ndarray[Any, Any]
 
@@ -21,6 +21,8 @@ Array = np.ndarray[Any, Any]
 CACHE_BYTES = 1 << 20
 #: A thread gets at least this many rows, or the register tiles are mostly empty.
 MIN_ROWS = 4
+#: Rows that a thread takes through all steps at once, at least.
+CHUNK_ROWS = 32
 #: Meeting after every step pays from about this many multiplications a step.
 MIN_STEP_WORK = 1 << 19
 #: Below this many multiplications in all, one thread is done before a second has started.
@@ -38,25 +40,32 @@ class Trace(NamedTuple):
 
 
 class _Plan(NamedTuple):
+    """Who does what: one thread all (one part), or each its rows or its units; the rest as in `Sizes`."""
+
     by_units: bool
     parts: int
-    project: bool
+    block: int
+    chunks: int
 
 
-def _plan(cell: Any, sizes: tuple[int, int, int, int], dtype: Any) -> _Plan:
-    """Choose what the threads share, and whether the input product goes into the step."""
-    steps, batch, inputs, hidden = sizes
+def _plan(cell: Any, shape: tuple[int, int, int, int], dtype: Any) -> _Plan:
+    """Choose what the threads share, and how much a thread takes on at once."""
+    steps, batch, inputs, hidden = shape
     threads = numba.get_num_threads()
+    size = np.dtype(dtype).itemsize
     recurrent = sum(len(stage.gates) for stage in cell.stages) * hidden * hidden
     work = batch * recurrent
-    size = np.dtype(dtype).itemsize
     fits = recurrent * size <= CACHE_BYTES
-    with_input = (recurrent + len(cell.input_gates) * hidden * inputs) * size <= CACHE_BYTES // 2
-    if threads == 1 or steps * work < MIN_WORK:
-        return _Plan(False, 1, with_input)
-    if work >= MIN_STEP_WORK and not (fits and batch >= MIN_ROWS * threads):
-        return _Plan(True, threads, False)
-    return _Plan(False, max(1, min(threads, batch // MIN_ROWS)), with_input)
+    row = len(cell.slots) * packing.padded_size(hidden, dtype) * size
+    if (recurrent + len(cell.input_gates) * hidden * inputs) * size <= CACHE_BYTES // 2:
+        block = 1
+    else:
+        block = max(2, min(steps, 2 * CACHE_BYTES // (batch * row)))
+    if work >= MIN_STEP_WORK and threads > 1 and not (fits and batch >= MIN_ROWS * threads):
+        return _Plan(True, threads, block, 1)
+    parts = 1 if steps * work < MIN_WORK else max(1, min(threads, batch // MIN_ROWS))
+    chunks = max(1, min(-(-batch // parts * 4 * row // CACHE_BYTES), batch // parts // CHUNK_ROWS))
+    return _Plan(False, parts, block, chunks)
 
 
 def history(arrays: Arrays, sizes: Sizes) -> Array:
@@ -124,34 +133,42 @@ def forward_sequence(
     for kept, state in zip(_memory(arrays, sizes), states[1:], strict=True):
         kept[start if sizes.memory_step else 0] = state
 
-    empty = aligned_empty((0,), dtype)
-    second = len(cell.stages) > 1
-    weights = Weights(
-        packing.pack_gates(params["weight_ih"], cell.input_gates, hidden) if plan.project else empty,
-        packing.pack_gates(params["weight_hh"], cell.stages[0].gates, hidden),
-        packing.pack_gates(params["weight_hh"], cell.stages[1].gates, hidden) if second else empty,
+    weights = forward_weights(cell, params, hidden, plan.parts)
+    x_flat, _, _ = flatten(np.ascontiguousarray(x.reshape(steps * batch, inputs)))
+    if plan.parts == 1:
+        forward_serial(cell, weights, arrays, sizes, x_flat)
+    elif plan.by_units:
+        forward_by_units(cell, weights, arrays, sizes, x_flat, plan.parts, len(cell.stages) > 1)
+    else:
+        forward_by_rows(cell, weights, arrays, sizes, x_flat, plan.parts)
+    trace = Trace(cell, params, x, arrays, sizes) if keep else None
+    return output(arrays, sizes), _final_states(cell, arrays, sizes), trace
+
+
+def forward_weights(cell: Any, params: dict[str, Array], hidden: int, parts: int) -> Weights:
+    """Pack what the forward pass multiplies with and adds."""
+    dtype = params["weight_hh"].dtype
+    stages = [packing.pack_gates(params["weight_hh"], s.gates, hidden, parts) for s in cell.stages]
+    return Weights(
+        packing.pack_gates(params["weight_ih"], cell.input_gates, hidden, parts),
+        stages[0],
+        stages[1] if len(stages) > 1 else aligned_empty((0,), dtype),
         packing.slot_bias(cell, params, hidden, dtype),
         packing.padded_peephole(cell, params, hidden, dtype),
     )
-    rows = x.reshape(steps * batch, inputs)
-    projection = None if plan.project else packing.pad_slots(params["weight_ih"], cell.input_gates, hidden)
-    block = steps if plan.project or not sizes.slot_step else len(arrays.slots) // sizes.slot_step
-    x_flat, _, _ = flatten(np.ascontiguousarray(rows))
-    for begin in range(0, steps, block):
-        end = min(steps, begin + block)
-        if projection is not None:
-            first = steps - end if reverse else begin
-            sizes = sizes._replace(origin=first)
-            slots = arrays.slots.reshape(-1, len(cell.slots) * sizes.padded)[: (end - begin) * batch]
-            matmul(
-                rows[first * batch : (first + end - begin) * batch], projection.T, slots[:, : len(projection)]
-            )
-        if plan.by_units:
-            forward_by_units(cell, weights, arrays, sizes, x_flat, begin, end, plan.parts, second)
-        else:
-            forward_by_rows(cell, weights, arrays, sizes, x_flat, begin, end, plan.parts)
-    trace = Trace(cell, params, x, arrays, sizes) if keep else None
-    return output(arrays, sizes), _final_states(cell, arrays, sizes), trace
+
+
+def _backward_weights(cell: Any, params: dict[str, Array], hidden: int, parts: int) -> Weights:
+    """Pack what the backward pass multiplies with."""
+    dtype = params["weight_hh"].dtype
+    stages = [packing.pack_transposed(params["weight_hh"], s.gates, hidden, parts) for s in cell.stages]
+    return Weights(
+        packing.pack_transposed(params["weight_ih"], cell.input_gates, hidden, parts),
+        stages[0],
+        stages[1] if len(stages) > 1 else aligned_empty((0,), dtype),
+        aligned_empty((0,), dtype),
+        packing.padded_peephole(cell, params, hidden, dtype),
+    )
 
 
 def _allocate(
@@ -167,15 +184,9 @@ def _allocate(
     steps, batch, inputs, hidden = shape
     padded = packing.padded_size(hidden, dtype)
     step = batch * len(cell.slots) * padded
-    if keep:
-        depth = steps
-    elif plan.project:
-        depth = 1
-    else:  # as many steps a block as stay in the caches between the input product and the step
-        depth = max(1, min(steps, 2 * CACHE_BYTES // (step * np.dtype(dtype).itemsize)))
+    depth = steps if keep else plan.block
     memory_depth = steps + 1 if keep else 1
     message = batch * hidden if len(cell.stages) > 1 else 0
-    stepping = keep or not plan.project
     sizes = Sizes(
         steps=steps,
         batch=batch,
@@ -184,10 +195,11 @@ def _allocate(
         padded=padded,
         lanes=lanes(dtype),
         reverse=reverse,
-        project=plan.project,
-        origin=0,
-        slot_step=step if stepping else 0,
-        message_step=message if stepping else 0,
+        chunks=plan.chunks,
+        block=plan.block,
+        depth=depth,
+        slot_step=step,
+        message_step=message,
         memory_step=batch * hidden if keep else 0,
         memory_state=memory_depth * batch * hidden,
     )
@@ -225,39 +237,31 @@ def backward_sequence(
     cell, params, x, arrays, sizes = trace
     dtype, hidden, batch, steps = x.dtype, sizes.hidden, sizes.batch, sizes.steps
     plan = _plan(cell, (steps, batch, sizes.inputs, hidden), dtype)
-    second = len(cell.stages) > 1
-    empty = aligned_empty((0,), dtype)
-    weights = Weights(
-        empty,
-        packing.pack_transposed(params["weight_hh"], cell.stages[0].gates, hidden),
-        packing.pack_transposed(params["weight_hh"], cell.stages[1].gates, hidden) if second else empty,
-        empty,
-        packing.padded_peephole(cell, params, hidden, dtype),
-    )
-    row = round_up(hidden, packing.BACK_VECTORS * sizes.lanes)
-    carried = aligned_zeros((len(cell.states), batch, row), dtype)
+    two_stages = len(cell.stages) > 1
+    weights = _backward_weights(cell, params, hidden, plan.parts)
+    carried = aligned_zeros((len(cell.states), batch, sizes.padded), dtype)
     for target, source in zip(carried, dstates, strict=True):
         target[:, :hidden] = source
+    dx = aligned_empty((steps, batch, packing.padded_size(sizes.inputs, dtype)), dtype)
     sums = aligned_zeros((plan.parts, len(cell.slots) + len(cell.peepholes), sizes.padded), dtype)
     dy_flat, dy_row, _ = flatten(dy.reshape(steps * batch, hidden) if dy.flags.c_contiguous else _rows(dy))
     gradients = Gradients(
         dh=carried[0].reshape(-1),
         dmemory=carried[1:].reshape(-1),
-        dmessage=aligned_empty((batch * row if second else 0,), dtype),
+        dmessage=aligned_empty((batch * sizes.padded if two_stages else 0,), dtype),
         sums=sums.reshape(-1),
         dy=dy_flat,
         dy_row=dy_row,
-        row=row,
-        state=batch * row,
+        dx=dx.reshape(-1),
+        state=batch * sizes.padded,
     )
-    run = backward_by_units if plan.by_units else backward_by_rows
-    run(cell, weights, arrays, gradients, sizes._replace(origin=0), plan.parts, second)
-
-    dslots = arrays.slots.reshape(steps * batch, len(cell.slots) * sizes.padded)
-    dinput = dslots[:, : len(cell.input_gates) * sizes.padded]
-    dx = matmul(dinput, packing.pad_slots(params["weight_ih"], cell.input_gates, hidden))
-    grads = _weight_gradients(trace, dslots, sums.sum(axis=0))
-    return dx.reshape(x.shape), [c[:, :hidden].copy() for c in carried], grads
+    if plan.parts == 1:
+        backward_serial(cell, weights, arrays, gradients, sizes, two_stages)
+    else:
+        run = backward_by_units if plan.by_units else backward_by_rows
+        run(cell, weights, arrays, gradients, sizes, plan.parts, two_stages)
+    grads = _weight_gradients(trace, sums.sum(axis=0))
+    return dx[..., : sizes.inputs], [c[:, :hidden].copy() for c in carried], grads
 
 
 def _rows(dy: Array) -> Array:
@@ -270,31 +274,46 @@ def _rows(dy: Array) -> Array:
     return np.ascontiguousarray(dy).reshape(steps * batch, hidden)
 
 
-def _weight_gradients(trace: Trace, dslots: Array, sums: Array) -> dict[str, Array]:
+def _weight_gradients(trace: Trace, sums: Array) -> dict[str, Array]:
     """Gradients of the parameters from the slots' gradients of all steps, each as one product."""
     cell, params, x, arrays, sizes = trace
     hidden, padded, rows = sizes.hidden, sizes.padded, sizes.steps * sizes.batch
+    dslots = arrays.slots.reshape(rows, len(cell.slots) * padded)
     every = history(arrays, sizes)
     before = (every[1:] if sizes.reverse else every[:-1]).reshape(rows, hidden)
-    operands = [before, arrays.message.reshape(rows, hidden) if len(cell.stages) > 1 else before]
-
-    def product(first: int, gates: tuple[int, ...], operand: Array, out: Array) -> None:
-        slots = dslots[:, first * padded : (first + len(gates)) * padded]
-        if padded == hidden and gates == tuple(range(len(cell.gates))):
-            matmul(slots.T, operand, out)
-        else:
-            packing.unpad_slots(matmul(slots.T, operand), gates, hidden, out)
-
-    grads = {name: np.empty_like(value) for name, value in params.items()}
-    product(0, cell.input_gates, x.reshape(rows, -1), grads["weight_ih"])
-    for stage, operand in zip(cell.stages, operands, strict=False):
-        product(stage.first, stage.gates, operand, grads["weight_hh"])
+    grads = {name: aligned_empty(value.shape, value.dtype) for name, value in params.items()}
+    operands = [(x.reshape(rows, -1), grads["weight_ih"]), (before, grads["weight_hh"])]
+    if len(cell.stages) > 1:
+        operands.append((arrays.message.reshape(rows, hidden), grads["weight_hh"]))
+    products(dslots.T, operands, _segments(cell, hidden, padded), False)
     if "bias_ih" in params:
         count = len(cell.input_gates)
-        packing.unpad_slots(sums[:count].reshape(-1), cell.input_gates, hidden, grads["bias_ih"])
+        _per_gate(sums[:count], cell.input_gates, hidden, grads["bias_ih"])
         for stage in cell.stages:
             part = sums[stage.first : stage.first + len(stage.gates)]
-            packing.unpad_slots(part.reshape(-1), stage.gates, hidden, grads["bias_hh"])
+            _per_gate(part, stage.gates, hidden, grads["bias_hh"])
     if cell.peepholes:
         grads["weight_ph"][:] = sums[len(cell.slots) :, :hidden].reshape(-1)
     return grads
+
+
+def _segments(cell: Any, hidden: int, padded: int) -> list[tuple[int, int, tuple[int, ...]]]:
+    """Per slot its units, and the gate's rows in the gradients of the input weights and of each stage's."""
+    feeds = [dict(enumerate(cell.input_gates))]
+    feeds += [dict(enumerate(stage.gates, stage.first)) for stage in cell.stages]
+    result: list[tuple[int, int, tuple[int, ...]]] = []
+    for slot in range(len(cell.slots)):
+        targets = tuple(gates[slot] * hidden if slot in gates else -1 for gates in feeds)
+        if result and padded == hidden:  # neighbours everywhere make one longer segment
+            first, count, before = result[-1]
+            if all(t == b + count if t >= 0 else b < 0 for t, b in zip(targets, before, strict=True)):
+                result[-1] = (first, count + hidden, before)
+                continue
+        result.append((slot * padded, hidden, targets))
+    return result
+
+
+def _per_gate(slots: Array, gates: tuple[int, ...], hidden: int, out: Array) -> None:
+    """Copy numbers of slots and padded units to where their gates stand."""
+    for slot, gate in zip(slots, gates, strict=True):
+        out[gate * hidden : (gate + 1) * hidden] = slot[:hidden]

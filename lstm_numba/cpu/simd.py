@@ -213,3 +213,12 @@ def accumulate_vectors(typingctx: Any, array: Any, offset: Any, stride: Any, val
         return context.get_dummy_value()
 
     return sig, codegen
+
+
+def prefetch(builder: Any, pointer: Any, write: bool) -> None:
+    """Ask for the cache line at an address, which need not be valid, before it is needed."""
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    options = [ir.Constant(_I32, number) for number in (int(write), 3, 1)]
+    builder.call(function, [builder.bitcast(pointer, byte), *options])
