@@ -11,22 +11,24 @@ from tolerances import assert_close
 
 from lstm_numba.cells import CELLS
 from lstm_numba.cells.activations import positive, relu, sigmoid, tanh
+from lstm_numba.cpu.arrays import address
 from lstm_numba.cpu.dispatch import load_vector
 from lstm_numba.cpu.options import SERIAL
-from lstm_numba.cpu.simd import store_vectors
+from lstm_numba.cpu.simd import pointer_to, store_vectors
 from lstm_numba.cpu.target import lanes
 
 
 @njit(**{**SERIAL, "cache": False})
-def _apply(cell: Any, x: Any, out: Any, lane: int) -> None:
-    for at in range(0, x.size, lane):
-        (v,) = load_vector(cell, x, at, 0, x.size - at)
-        store_vectors(out, at, x.size, (sigmoid(v), tanh(v), relu(v), positive(v)), x.size - at)
+def _apply(cell: Any, x: Any, out: Any, size: int, zero: Any, lane: int) -> None:
+    source, target = pointer_to(x, zero), pointer_to(out, zero)
+    for at in range(0, size, lane):
+        (v,) = load_vector(cell, source, at, 0, size - at)
+        store_vectors(target, at, size, (sigmoid(v), tanh(v), relu(v), positive(v)), size - at)
 
 
 def _run(x: np.ndarray) -> np.ndarray:
     out = np.full((4, x.size), np.nan, x.dtype)
-    _apply(CELLS["lstm"], x, out.reshape(-1), lanes(x.dtype))
+    _apply(CELLS["lstm"], address(x), address(out), x.size, x.dtype.type(0), lanes(x.dtype))
     return out
 
 

@@ -1,4 +1,4 @@
-"""Arrays as the kernels want them: aligned, flat, and always of one Numba type."""
+"""Arrays as the kernels want them: aligned, in memory that is used again, known by their addresses."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import math
 from typing import Any, ClassVar
 
 import numpy as np
-from numba import njit
-
-from lstm_numba.cpu.options import SERIAL
 
 #: Bytes of a cache line, and of the widest vector register: an aligned load never crosses a line.
 ALIGNMENT = 64
@@ -67,30 +64,14 @@ def aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
     return array
 
 
-@njit(**SERIAL)
-def aligned_start(array):
-    """First index of a 1-D array that lies on a cache line."""
-    return (-array.ctypes.data % ALIGNMENT) // array.itemsize
+def address(array: np.ndarray[Any, Any]) -> int:
+    """Where an array's first number lies in memory."""
+    where: int = array.__array_interface__["data"][0]
+    return where
 
 
-class _Memory:
-    """An array's memory from its first number on, described to NumPy as writable and one-dimensional."""
-
-    def __init__(self, array: np.ndarray[Any, Any], count: int) -> None:
-        self.owner = array
-        self.__array_interface__ = {
-            "shape": (count,),
-            "typestr": array.dtype.str,
-            "data": (array.__array_interface__["data"][0], False),
-            "version": 3,
-        }
-
-
-def flatten(array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], int, int]:
-    """Describe a matrix as flat memory and two strides.
-
-    Numba compiles a kernel anew for every memory layout and for read-only arrays. Flat views with
-    strides are one type for all of them. Kernels write only where their caller says so.
+def strided(array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], int, int]:
+    """Describe a matrix by its address and two strides.
 
     Parameters
     ----------
@@ -98,19 +79,12 @@ def flatten(array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], int, int
 
     Returns
     -------
-    flat : ndarray, 1-D
-        Shares the array's memory.
+    array : ndarray
+        The matrix, or a copy if its numbers do not lie at whole steps forward from its first.
     row, column : int
         Strides, in numbers.
     """
     size = array.itemsize
-    if array.flags.writeable and array.flags.c_contiguous:
-        return array.reshape(-1), array.shape[1], 1
-    if array.flags.writeable and array.flags.f_contiguous:
-        return array.T.reshape(-1), 1, array.shape[0]
     if min(array.strides) < 0 or any(stride % size for stride in array.strides) or not array.flags.aligned:
         array = np.ascontiguousarray(array)
-    row, column = (stride // size for stride in array.strides)
-    extent = 1 + (array.shape[0] - 1) * row + (array.shape[1] - 1) * column
-    flat: np.ndarray[Any, Any] = np.asarray(_Memory(array, extent))
-    return flat, row, column
+    return array, array.strides[0] // size, array.strides[1] // size

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit, prange
 from numba.extending import overload
 
@@ -27,6 +28,10 @@ from lstm_numba.cpu.dispatch import (
 )
 from lstm_numba.cpu.layout import (
     FULL,
+    job_arrays,
+    job_gradients,
+    job_sizes,
+    job_weights,
     load_states,
     neighbours,
     share_rows,
@@ -107,7 +112,9 @@ def _panels(units, lanes):
 
 
 @njit(**INLINE)
-def _panel_product(rows, a, a_at, a_row, packed, panel, first, depth, whole, lanes, units, c, c_at, add):
+def _panel_product(
+    weights, rows, a, a_at, a_row, packed, panel, first, depth, whole, lanes, units, c, c_at, add
+):  # fmt: skip
     """Numbers [first, first + depth) of a few rows times their part of a panel of transposed weights.
 
     Panels are two vectors wide but for the last of an odd number of vectors. C has `units` columns.
@@ -116,18 +123,18 @@ def _panel_product(rows, a, a_at, a_row, packed, panel, first, depth, whole, lan
     at = left * whole
     if left + BACK_VECTORS * lanes <= units:
         tile_product(
-            BACK_VECTORS, rows, a, a_at + first, a_row, 1, packed, at + first * BACK_VECTORS * lanes, depth,
-            c, c_at + left, units, lanes, add,
+            weights.wide_tile, rows, a, a_at + first, a_row, 1, packed,
+            at + first * BACK_VECTORS * lanes, depth, c, c_at + left, units, lanes, add,
         )  # fmt: skip
     else:
         tile_product(
-            1, rows, a, a_at + first, a_row, 1, packed, at + first * lanes, depth,
+            weights.narrow_tile, rows, a, a_at + first, a_row, 1, packed, at + first * lanes, depth,
             c, c_at + left, units, lanes, add,
         )  # fmt: skip
 
 
 @njit(**INLINE)
-def _product_back(cell, number, arrays, sizes, t, row, rows, packed, panel, target, add):
+def _product_back(cell, number, weights, arrays, sizes, t, row, rows, packed, panel, target, add):
     """Slot gradients of time t times the recurrent weights of a stage: one tile of a state's gradient.
 
     For the second stage, of the message's gradient.
@@ -136,8 +143,8 @@ def _product_back(cell, number, arrays, sizes, t, row, rows, packed, panel, targ
     source = t * sizes.slot_step + row * slot_row + stage_first(cell, number) * sizes.padded
     depth = stage_width(cell, number) * sizes.padded
     _panel_product(
-        rows, arrays.slots, source, slot_row, packed, panel, 0, depth, depth, sizes.lanes, sizes.padded,
-        target, row * sizes.padded, add,
+        weights, rows, arrays.slots, source, slot_row, packed, panel, 0, depth, depth, sizes.lanes,
+        sizes.padded, target, row * sizes.padded, add,
     )  # fmt: skip
 
 
@@ -164,7 +171,18 @@ def _first_stage_back(cell, weights, arrays, gradients, sizes, step, share, fina
         for place in range(first, last):
             row, rows = tile_of(share, tiles, place % tiles)
             _product_back(
-                cell, 0, arrays, sizes, t, row, rows, weights.first, place // tiles, gradients.dh, True
+                cell,
+                0,
+                weights,
+                arrays,
+                sizes,
+                t,
+                row,
+                rows,
+                weights.first,
+                place // tiles,
+                gradients.dh,
+                True,
             )
     if step >= 0:
         t = time_of(sizes, step)
@@ -184,7 +202,18 @@ def _second_stage_back_tiles(cell, weights, arrays, gradients, sizes, step, shar
     for place in range(first, last):
         row, rows = tile_of(share, tiles, place % tiles)
         _product_back(
-            cell, 1, arrays, sizes, t, row, rows, weights.second, place // tiles, gradients.dmessage, False
+            cell,
+            1,
+            weights,
+            arrays,
+            sizes,
+            t,
+            row,
+            rows,
+            weights.second,
+            place // tiles,
+            gradients.dmessage,
+            False,
         )
     for tile in range(tiles):
         begin, end = _units_of(sizes, first, last, tiles, tile)
@@ -231,15 +260,17 @@ def _input_gradients(cell, weights, arrays, gradients, sizes, share):
                 for tile in range(max(0, begin - panel * tiles), min(tiles, end - panel * tiles)):
                     row, rows = tile_of(share, tiles, tile)
                     _panel_product(
-                        rows, arrays.slots, t * sizes.slot_step + row * slot_row, slot_row, weights.input,
-                        panel, first, numbers, whole, sizes.lanes, units,
+                        weights, rows, arrays.slots, t * sizes.slot_step + row * slot_row, slot_row,
+                        weights.input, panel, first, numbers, whole, sizes.lanes, units,
                         gradients.dx, (t * sizes.batch + row) * units, first > 0,
                     )  # fmt: skip
 
 
 @njit(**SERIAL)
-def _sweep_back(cell, weights, arrays, gradients, sizes, parts, part, two_stages):
+def _sweep_back(cell, job, zero, two_stages, parts, part):
     """All steps of one thread's rows."""
+    sizes, weights, arrays = job_sizes(job), job_weights(job, zero), job_arrays(job, zero)
+    gradients = job_gradients(job, zero)
     for chunk in range(sizes.chunks):
         share = share_rows(sizes, parts, part, sizes.chunks, chunk)
         for step in range(sizes.steps - 1, -2, -1):
@@ -250,28 +281,50 @@ def _sweep_back(cell, weights, arrays, gradients, sizes, parts, part, two_stages
 
 
 @njit(**SERIAL)
-def backward_serial(cell, weights, arrays, gradients, sizes, two_stages):
+def _share_step_back(cell, job, zero, step, two_stages, second, parts, part):
+    """One stage of a step back for one thread's units."""
+    sizes, weights, arrays = job_sizes(job), job_weights(job, zero), job_arrays(job, zero)
+    gradients = job_gradients(job, zero)
+    share = share_units(sizes, parts, part)
+    if second:
+        _second_stage_back(cell, weights, arrays, gradients, sizes, step, share)
+    else:
+        _first_stage_back(cell, weights, arrays, gradients, sizes, step, share, not two_stages)
+
+
+@njit(**SERIAL)
+def _share_inputs_back(cell, job, zero, parts, part):
+    """The inputs' gradients, one thread's share of their columns."""
+    sizes = job_sizes(job)
+    share = share_units(sizes, parts, part)
+    weights, arrays = job_weights(job, zero), job_arrays(job, zero)
+    _input_gradients(cell, weights, arrays, job_gradients(job, zero), sizes, share)
+
+
+# What Python calls, with the arguments of the kernels in `lstm_numba.cpu.forward`.
+
+
+@njit(**SERIAL)
+def backward_serial(cell, job, zero, two_stages):
     """A sequence backward on the calling thread."""
-    _sweep_back(cell, weights, arrays, gradients, sizes, 1, 0, two_stages)
+    _sweep_back(cell, job, zero, two_stages, 1, 0)
 
 
 @njit(**PARALLEL)
-def backward_by_rows(cell, weights, arrays, gradients, sizes, parts, two_stages):
+def backward_by_rows(cell, job, zero, two_stages, parts):
     """A sequence backward on several threads, each taking its share of the rows through all steps."""
     for part in prange(parts):
-        _sweep_back(cell, weights, arrays, gradients, sizes, parts, part, two_stages)
+        _sweep_back(cell, job, zero, two_stages, parts, np.int64(part))
 
 
 @njit(**PARALLEL)
-def backward_by_units(cell, weights, arrays, gradients, sizes, parts, two_stages):
+def backward_by_units(cell, job, zero, two_stages, parts):
     """A sequence backward on several threads, in each step each taking its share of the hidden units."""
-    for step in range(sizes.steps - 1, -2, -1):
+    for step in range(job_sizes(job).steps - 1, -2, -1):
         for part in prange(parts):
-            share = share_units(sizes, parts, part)
-            _first_stage_back(cell, weights, arrays, gradients, sizes, step, share, not two_stages)
+            _share_step_back(cell, job, zero, step, two_stages, False, parts, np.int64(part))
         if two_stages and step >= 0:
             for part in prange(parts):
-                share = share_units(sizes, parts, part)
-                _second_stage_back(cell, weights, arrays, gradients, sizes, step, share)
+                _share_step_back(cell, job, zero, step, two_stages, True, parts, np.int64(part))
     for part in prange(parts):
-        _input_gradients(cell, weights, arrays, gradients, sizes, share_units(sizes, parts, part))
+        _share_inputs_back(cell, job, zero, parts, np.int64(part))

@@ -33,8 +33,8 @@ def load_biased_slots(
     signature = types.UniTuple(vector, count)(cell, slots, index, bias, index, index)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        slot_data = context.make_array(sig.args[1])(context, builder, args[1]).data
-        bias_data = context.make_array(sig.args[3])(context, builder, args[3]).data
+        slot_data = args[1]
+        bias_data = args[3]
         values = []
         for n in range(count):
             step = builder.mul(args[5], ir.Constant(ir.IntType(64), n))
@@ -92,7 +92,7 @@ def _(self, slots, previous, gradient):
 
 
 def gate_product(
-    cell: Any, kind: Any, rows: Any, a: Any, a_at: Any, a_row: Any, b: Any, panel: Any, depth: Any,
+    cell: Any, kind: Any, tile: Any, rows: Any, a: Any, a_at: Any, a_row: Any, b: Any, panel: Any, depth: Any,
     lanes: Any, slots: Any, slot_at: Any, slot_row: Any, padded: Any, add: Any,
 ) -> Any:  # fmt: skip
     """Product of a few rows with one packed panel, into the slots that product `kind` feeds.
@@ -103,7 +103,7 @@ def gate_product(
 
 
 @overload(gate_product, INLINE, prefer_literal=True)
-def _(cell, kind, rows, a, a_at, a_row, b, panel, depth, lanes, slots, slot_at, slot_row, padded, add):
+def _(cell, kind, tile, rows, a, a_at, a_row, b, panel, depth, lanes, slots, slot_at, slot_row, padded, add):
     number = kind.literal_value
     if number < 0:
         first, width = 0, len(cell.instance_class.input_gates)
@@ -111,31 +111,35 @@ def _(cell, kind, rows, a, a_at, a_row, b, panel, depth, lanes, slots, slot_at, 
         stage = cell.instance_class.stages[number]
         first, width = stage.first, len(stage.gates)
 
-    def run(cell, kind, rows, a, a_at, a_row, b, panel, depth, lanes, slots, slot_at, slot_row, padded, add):
+    def run(
+        cell, kind, tile, rows, a, a_at, a_row, b, panel, depth, lanes, slots, slot_at, slot_row, padded, add
+    ):
         tile_product(
-            width, rows, a, a_at, a_row, 1, b, panel * depth * width * lanes, depth,
+            tile, rows, a, a_at, a_row, 1, b, panel * depth * width * lanes, depth,
             slots, slot_at + first * padded, slot_row, padded, add,
         )  # fmt: skip
 
     return run
 
 
-def clear_hidden_slots(cell: Any, rows: Any, slots: Any, slot_at: Any, slot_row: Any, padded: Any) -> Any:
+def clear_hidden_slots(
+    cell: Any, tile: Any, rows: Any, slots: Any, slot_at: Any, slot_row: Any, padded: Any
+) -> Any:
     """Zero the slots that the input does not feed, so that the recurrent product can add to all."""
     raise NotImplementedError
 
 
 @overload(clear_hidden_slots, INLINE)
-def _(cell, rows, slots, slot_at, slot_row, padded):
+def _(cell, tile, rows, slots, slot_at, slot_row, padded):
     first = len(cell.instance_class.input_gates)
     width = len(cell.instance_class.slots) - first
     if width == 0:
-        return lambda cell, rows, slots, slot_at, slot_row, padded: None
+        return lambda cell, tile, rows, slots, slot_at, slot_row, padded: None
 
-    def clear(cell, rows, slots, slot_at, slot_row, padded):
+    def clear(cell, tile, rows, slots, slot_at, slot_row, padded):
         # A product of depth zero: what remains is the store.
         tile_product(
-            width, rows, slots, 0, 0, 0, slots, 0, 0, slots, slot_at + first * padded, slot_row, padded, False
+            tile, rows, slots, 0, 0, 0, slots, 0, 0, slots, slot_at + first * padded, slot_row, padded, False
         )
 
     return clear

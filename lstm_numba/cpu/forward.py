@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit, prange
 from numba.extending import overload
 
@@ -26,6 +27,9 @@ from lstm_numba.cpu.dispatch import (
 )
 from lstm_numba.cpu.layout import (
     FULL,
+    job_arrays,
+    job_sizes,
+    job_weights,
     load_states,
     neighbours,
     share_rows,
@@ -94,17 +98,17 @@ def _place(cell, sizes, t, row, unit):
 
 
 @njit(**INLINE)
-def _input_product(cell, weights, arrays, sizes, x, t, panel, row, rows):
+def _input_product(cell, weights, arrays, sizes, t, panel, row, rows):
     """Input product of one tile."""
     at, slot_row = _place(cell, sizes, t, row, panel * sizes.lanes)
     gate_product(
-        cell, -1, rows, x, (t * sizes.batch + row) * sizes.inputs, sizes.inputs, weights.input,
-        panel, sizes.inputs, sizes.lanes, arrays.slots, at, slot_row, sizes.padded, False,
+        cell, -1, weights.input_tile, rows, arrays.x, (t * sizes.batch + row) * sizes.inputs, sizes.inputs,
+        weights.input, panel, sizes.inputs, sizes.lanes, arrays.slots, at, slot_row, sizes.padded, False,
     )  # fmt: skip
 
 
 @njit(**SERIAL)
-def _input_products(cell, weights, arrays, sizes, x, first, last, share):
+def _input_products(cell, weights, arrays, sizes, first, last, share):
     """Input products of steps [first, last), one panel of weights at a time, on one thread's share."""
     tiles = tile_count(share, tile_height(cell))
     begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
@@ -113,11 +117,11 @@ def _input_products(cell, weights, arrays, sizes, x, first, last, share):
             t = time_of(sizes, step)
             for tile in range(max(0, begin - panel * tiles), min(tiles, end - panel * tiles)):
                 row, rows = tile_of(share, tiles, tile)
-                _input_product(cell, weights, arrays, sizes, x, t, panel, row, rows)
+                _input_product(cell, weights, arrays, sizes, t, panel, row, rows)
 
 
 @njit(**SERIAL)
-def _first_stage(cell, weights, arrays, sizes, x, t, share):
+def _first_stage(cell, weights, arrays, sizes, t, share):
     """First (mostly only) stage of one step, on one thread's share."""
     before, _ = neighbours(sizes, t)
     tiles = tile_count(share, tile_height(cell))
@@ -128,12 +132,12 @@ def _first_stage(cell, weights, arrays, sizes, x, t, share):
         row, rows = tile_of(share, tiles, place % tiles)
         at, slot_row = _place(cell, sizes, t, row, unit)
         if sizes.block == 1:
-            _input_product(cell, weights, arrays, sizes, x, t, panel, row, rows)
-        clear_hidden_slots(cell, rows, arrays.slots, at, slot_row, sizes.padded)
+            _input_product(cell, weights, arrays, sizes, t, panel, row, rows)
+        clear_hidden_slots(cell, weights.clear_tile, rows, arrays.slots, at, slot_row, sizes.padded)
         gate_product(
-            cell, 0, rows, arrays.h, (before * sizes.batch + row) * sizes.hidden, sizes.hidden,
-            weights.first, panel, sizes.hidden, sizes.lanes, arrays.slots, at, slot_row, sizes.padded,
-            True,
+            cell, 0, weights.first_tile, rows, arrays.h, (before * sizes.batch + row) * sizes.hidden,
+            sizes.hidden, weights.first, panel, sizes.hidden, sizes.lanes, arrays.slots, at, slot_row,
+            sizes.padded, True,
         )  # fmt: skip
         for r in range(rows):
             _equations_after_first(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row)
@@ -150,7 +154,7 @@ def _second_stage_tiles(cell, weights, arrays, sizes, t, share):
         at, slot_row = _place(cell, sizes, t, row, unit)
         source = t % sizes.depth * sizes.message_step + row * sizes.hidden
         gate_product(
-            cell, 1, rows, arrays.message, source, sizes.hidden, weights.second, panel,
+            cell, 1, weights.second_tile, rows, arrays.message, source, sizes.hidden, weights.second, panel,
             sizes.hidden, sizes.lanes, arrays.slots, at, slot_row, sizes.padded, True,
         )  # fmt: skip
         for r in range(rows):
@@ -174,50 +178,72 @@ def _(cell, weights, arrays, sizes, t, share):
 
 
 @njit(**SERIAL)
-def _sweep(cell, weights, arrays, sizes, x, parts, part):
+def _sweep(cell, job, zero, parts, part):
     """All steps of one thread's rows."""
+    sizes, weights, arrays = job_sizes(job), job_weights(job, zero), job_arrays(job, zero)
     for chunk in range(sizes.chunks):
         share = share_rows(sizes, parts, part, sizes.chunks, chunk)
         for first in range(0, sizes.steps, sizes.block):
             last = min(sizes.steps, first + sizes.block)
             if sizes.block > 1:
-                _input_products(cell, weights, arrays, sizes, x, first, last, share)
+                _input_products(cell, weights, arrays, sizes, first, last, share)
             for step in range(first, last):
                 t = time_of(sizes, step)
-                _first_stage(cell, weights, arrays, sizes, x, t, share)
+                _first_stage(cell, weights, arrays, sizes, t, share)
                 _second_stage(cell, weights, arrays, sizes, t, share)
 
 
 @njit(**SERIAL)
-def forward_serial(cell, weights, arrays, sizes, x):
+def _share_inputs(cell, job, zero, first, last, parts, part):
+    """Input products of steps [first, last) for one thread's units."""
+    sizes = job_sizes(job)
+    share = share_units(sizes, parts, part)
+    _input_products(cell, job_weights(job, zero), job_arrays(job, zero), sizes, first, last, share)
+
+
+@njit(**SERIAL)
+def _share_step(cell, job, zero, step, second, parts, part):
+    """One stage of a step for one thread's units."""
+    sizes, weights, arrays = job_sizes(job), job_weights(job, zero), job_arrays(job, zero)
+    share = share_units(sizes, parts, part)
+    if second:
+        _second_stage(cell, weights, arrays, sizes, time_of(sizes, step), share)
+    else:
+        _first_stage(cell, weights, arrays, sizes, time_of(sizes, step), share)
+
+
+# What Python calls. `job` is `lstm_numba.cpu.layout.job`'s, `zero` a number of the arrays' type.
+
+
+@njit(**SERIAL)
+def forward_serial(cell, job, zero):
     """A sequence on the calling thread: starting others takes longer than a short sequence."""
-    _sweep(cell, weights, arrays, sizes, x, 1, 0)
+    _sweep(cell, job, zero, 1, 0)
 
 
 @njit(**PARALLEL)
-def forward_by_rows(cell, weights, arrays, sizes, x, parts):
+def forward_by_rows(cell, job, zero, parts):
     """A sequence on several threads, each taking its share of the rows through all steps."""
     for part in prange(parts):
-        _sweep(cell, weights, arrays, sizes, x, parts, part)
+        _sweep(cell, job, zero, parts, np.int64(part))
 
 
 @njit(**PARALLEL)
-def forward_by_units(cell, weights, arrays, sizes, x, parts, two_stages):
+def forward_by_units(cell, job, zero, parts, two_stages):
     """A sequence on several threads, in each step each taking its share of the hidden units.
 
     Each thread reads only its own part of the recurrent weights, which for large layers would not fit
     one core's cache. The end of a `prange` is where the threads meet.
     """
+    sizes = job_sizes(job)
     for first in range(0, sizes.steps, sizes.block):
         last = min(sizes.steps, first + sizes.block)
         if sizes.block > 1:
             for part in prange(parts):
-                share = share_units(sizes, parts, part)
-                _input_products(cell, weights, arrays, sizes, x, first, last, share)
+                _share_inputs(cell, job, zero, first, last, parts, np.int64(part))
         for step in range(first, last):
-            t = time_of(sizes, step)
             for part in prange(parts):
-                _first_stage(cell, weights, arrays, sizes, x, t, share_units(sizes, parts, part))
+                _share_step(cell, job, zero, step, False, parts, np.int64(part))
             if two_stages:
                 for part in prange(parts):
-                    _second_stage(cell, weights, arrays, sizes, t, share_units(sizes, parts, part))
+                    _share_step(cell, job, zero, step, True, parts, np.int64(part))

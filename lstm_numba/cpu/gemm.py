@@ -13,10 +13,12 @@ import numba
 import numpy as np
 from numba import njit, prange
 
-from lstm_numba.cpu.arrays import aligned_empty, aligned_start, flatten
-from lstm_numba.cpu.options import PARALLEL, SERIAL
-from lstm_numba.cpu.target import lanes, tile_rows
-from lstm_numba.cpu.tile import tile_product
+from lstm_numba.cpu.arrays import ALIGNMENT, address, aligned_empty, strided
+from lstm_numba.cpu.layout import split
+from lstm_numba.cpu.options import INLINE, PARALLEL, SERIAL
+from lstm_numba.cpu.simd import pointer_to
+from lstm_numba.cpu.target import lanes, round_up, tile_rows
+from lstm_numba.cpu.tile import tile_address, tile_product
 from lstm_numba.cpu.transpose import run_copier, transpose_square
 
 #: Width of a register tile in vectors. Two by twelve rows and four by six need the same registers;
@@ -29,8 +31,6 @@ DEPTH = 384
 HEIGHT = 8 * ROWS
 WIDTH = 2048
 
-#: Matrices that one call can multiply A with.
-OPERANDS = 3
 #: Products smaller than this many multiplications stay on the calling thread.
 _SERIAL_LIMIT = 1 << 16
 
@@ -38,27 +38,65 @@ _copy_strip_row = run_copier(lambda dtype: ROWS)
 _copy_panel_row = run_copier(lambda dtype: VECTORS * lanes(dtype.name))
 
 
-class _Shape(NamedTuple):
-    """Inner dimension; per operand the strides of B, the row stride of C, and the number of columns."""
+class _Job(NamedTuple):
+    """What the kernels are to do, as numbers, followed by the operands and the segments.
 
+    Strides count numbers, addresses bytes. A segment is its first row, its number of rows, and a target for
+    every operand; see `products`.
+    """
+
+    a: int
+    a_row: int
+    a_column: int
     inner: int
-    b_row: Any
-    b_column: Any
-    c_row: Any
-    width: Any
+    lane: int
+    size: int  # bytes of a number
+    add: int
+    workspace: int
+    share: int  # bytes of the workspace for each thread
+    wide: int  # tile of `VECTORS` vectors
+    narrow: int  # tile of one vector
+    operands: int
+    segments: int
+
+
+class _Strips(NamedTuple):
+    """Rows of A, packed or as they lie: number (m, k) of a strip, and numbers from strip to strip."""
+
+    a: Any
+    at: int
+    row: int
+    column: int
+    strip: int
+
+
+class _Operand(NamedTuple):
+    """Where a matrix B and its product C lie, and how many columns they have."""
+
+    b: int
+    b_row: int
+    b_column: int
+    c: int
+    c_row: int
+    width: int
+    packed: int  # bytes into a thread's workspace
+
+
+_HEAD = len(_Job._fields)
+_OPERAND = len(_Operand._fields)
 
 
 @njit(**SERIAL)
-def _pack_rows(a, offset, row, column, height, depth, packed, start):
+def _pack_rows(a, offset, row, column, height, depth, packed):
     """Pack A (height, depth) into strips of ROWS rows, number (m, k) of a strip at ``k * ROWS + m``."""
     whole = height // ROWS * ROWS if row == 1 else 0
     for k in range(depth):
         for strip in range(0, whole, ROWS):
-            _copy_strip_row(a, offset + k * column + strip, packed, start + strip * depth + k * ROWS)
+            _copy_strip_row(a, offset + k * column + strip, packed, strip * depth + k * ROWS)
     for strip in range(whole, height, ROWS):
         for m in range(strip, min(strip + ROWS, height)):
             for k in range(depth):
-                packed[start + strip * depth + k * ROWS + m - strip] = a[offset + m * row + k * column]
+                packed[strip * depth + k * ROWS + m - strip] = a[offset + m * row + k * column]
 
 
 @njit(**SERIAL)
@@ -68,12 +106,12 @@ def _panel_width(columns, lane):
 
 
 @njit(**SERIAL)
-def _pack_columns(b, offset, row, column, depth, width, lane, packed, start):
+def _pack_columns(b, offset, row, column, depth, width, lane, packed):
     """Pack B (depth, width) into panels, each row of a panel contiguous; zero beyond the last column."""
     for first in range(0, width, VECTORS * lane):
         panel = _panel_width(width - first, lane)
         columns = min(panel, width - first)
-        base = start + first * depth
+        base = first * depth
         source = offset + first * column
         if column == 1 and columns == VECTORS * lane:
             for k in range(depth):
@@ -101,116 +139,145 @@ def _pack_columns(b, offset, row, column, depth, width, lane, packed, start):
 
 
 @njit(**SERIAL)
-def _tile(rows, a, a_at, a_row, a_column, b, b_at, depth, panel, lane, c, c_at, c_row, add):
-    """A register tile of either width."""
-    if panel == lane:
-        tile_product(1, rows, a, a_at, a_row, a_column, b, b_at, depth, c, c_at, c_row, lane, add)
-    else:
-        tile_product(VECTORS, rows, a, a_at, a_row, a_column, b, b_at, depth, c, c_at, c_row, lane, add)
-
-
-@njit(**SERIAL)
-def _block(
-    a, a_at, a_row, a_column, a_strip, b, b_start, height, depth, width, lane, edge, c, c_at, c_row, add
-):  # fmt: skip
-    """C (+)= A B on packed B; strips of A, packed or as they lie, are `a_strip` numbers apart."""
-    for first in range(0, width, VECTORS * lane):
-        panel = _panel_width(width - first, lane)
+def _block(job, strips, b, height, depth, width, edge, c, c_at, c_row, add):
+    """C (+)= A B on packed B."""
+    for first in range(0, width, VECTORS * job.lane):
+        panel = _panel_width(width - first, job.lane)
         columns = min(panel, width - first)
-        b_at = b_start + first * depth
+        tile = job.narrow if panel == job.lane else job.wide
         for strip in range(0, height, ROWS):
             rows = min(ROWS, height - strip)
-            source = a_at + strip // ROWS * a_strip
+            source = strips.at + strip // ROWS * strips.strip
             target = c_at + strip * c_row + first
-            if columns == panel:
-                _tile(rows, a, source, a_row, a_column, b, b_at, depth, panel, lane, c, target, c_row, add)
-            else:
-                _tile(rows, a, source, a_row, a_column, b, b_at, depth, panel, lane, edge, 0, panel, False)
+            inside = columns == panel
+            tile_product(
+                tile, rows, strips.a, source, strips.row, strips.column, b, first * depth, depth,
+                c if inside else edge, target if inside else 0, c_row if inside else panel, job.lane,
+                add and inside,
+            )  # fmt: skip
+            if not inside:
                 for m in range(rows):
                     for n in range(columns):
                         value = edge[m * panel + n]
                         c[target + m * c_row + n] = c[target + m * c_row + n] + value if add else value
 
 
+@njit(**INLINE)
+def _unpack(job):
+    return _Job(
+        job[0], job[1], job[2], job[3], job[4], job[5], job[6], job[7], job[8], job[9], job[10], job[11],
+        job[12],
+    )  # fmt: skip
+
+
+@njit(**INLINE)
+def _operand(job, n):
+    at = _HEAD + n * _OPERAND
+    return _Operand(job[at], job[at + 1], job[at + 2], job[at + 3], job[at + 4], job[at + 5], job[at + 6])
+
+
+@njit(**INLINE)
+def _segment(job, head, n):
+    """Where a segment's numbers stand in a job."""
+    return _HEAD + head.operands * _OPERAND + n * (2 + head.operands)
+
+
+@njit(**INLINE)
+def _block_depth(inner):
+    """Depth of even blocks of the inner dimension."""
+    return -(-inner // -(-inner // DEPTH))
+
+
+@njit(**INLINE)
+def _columns(width, panel, part, parts):
+    """First and one past the last column of a part that begins and ends between panels."""
+    first, last = split(-(-width // panel), parts, part)
+    return first * panel, min(width, last * panel)
+
+
 @njit(**SERIAL)
-def _part(a, a_row, a_column, bs, cs, shape, segments, first, last, lefts, rights, lane, add):
-    """One thread's share: strips [first, last) of A, counted over its segments, and columns of each B."""
-    inner = shape.inner
-    depth = -(-inner // -(-inner // DEPTH))
-    pack_a = a_column != 1
-    widths = np.zeros(OPERANDS, np.int64)
-    starts = np.zeros(OPERANDS + 1, np.int64)
-    for n in range(OPERANDS):
-        starts[n + 1] = starts[n] + depth * min(WIDTH, -(-(rights[n] - lefts[n]) // lane) * lane)
-    b_packed = np.empty(starts[OPERANDS] + 64, a.dtype)
-    b_start = aligned_start(b_packed)
-    a_packed = np.empty(depth * HEIGHT + 64 if pack_a else 1, a.dtype)
-    a_start = aligned_start(a_packed) if pack_a else 0
-    edge = np.empty(ROWS * VECTORS * lane, a.dtype)
-    for k in range(0, inner, depth):
-        d = min(depth, inner - k)
-        more = add or k > 0
-        for left in range(0, np.max(rights - lefts), WIDTH):
-            for n in range(OPERANDS):
-                widths[n] = max(0, min(WIDTH, rights[n] - lefts[n] - left))
-                row, column = shape.b_row[n], shape.b_column[n]
-                corner = k * row + (lefts[n] + left) * column
-                _pack_columns(bs[n], corner, row, column, d, widths[n], lane, b_packed, b_start + starts[n])
+def _pack_operands(job, zero, k, depth, begin, part, parts, workspace):
+    """Pack a block of a part of every B's columns."""
+    head = _unpack(job)
+    for n in range(head.operands):
+        b = _operand(job, n)
+        left, right = _columns(b.width, VECTORS * head.lane, part, parts)
+        corner = k * b.b_row + (left + begin) * b.b_column
+        packed = pointer_to(workspace + b.packed, zero)
+        width = min(WIDTH, right - left - begin)
+        _pack_columns(pointer_to(b.b, zero), corner, b.b_row, b.b_column, depth, width, head.lane, packed)
+
+
+@njit(**SERIAL)
+def _multiply_operands(job, zero, strips, segment, m, height, k, depth, begin, part, parts, workspace):
+    """Some rows of a segment times a packed block of every B."""
+    head = _unpack(job)
+    for n in range(head.operands):
+        target = job[segment + 2 + n]
+        if target >= 0:
+            b = _operand(job, n)
+            left, right = _columns(b.width, VECTORS * head.lane, part, parts)
+            c_at = (target + m) * b.c_row + left + begin
+            packed, c = pointer_to(workspace + b.packed, zero), pointer_to(b.c, zero)
+            width = min(WIDTH, right - left - begin)
+            more = head.add != 0 or k > 0
+            edge = pointer_to(workspace, zero)
+            _block(head, strips, packed, height, depth, width, edge, c, c_at, b.c_row, more)
+
+
+@njit(**SERIAL)
+def _part(job, zero, first, last, part, parts, workspace):
+    """Strips [first, last) of A, counted over its segments, times one of the parts of each B's columns."""
+    head = _unpack(job)
+    a, depth = pointer_to(head.a, zero), _block_depth(head.inner)
+    a_packed = pointer_to(workspace + ROWS * VECTORS * head.lane * head.size, zero)
+    widest = 0
+    for n in range(head.operands):
+        left, right = _columns(_operand(job, n).width, VECTORS * head.lane, part, parts)
+        widest = max(widest, right - left)
+    for k in range(0, head.inner, depth):
+        d = min(depth, head.inner - k)
+        for begin in range(0, widest, WIDTH):
+            _pack_operands(job, zero, k, d, begin, part, parts, workspace)
             passed = 0
-            for segment in range(len(segments)):
-                a_first, height = segments[segment, 0], segments[segment, 1]
+            for n in range(head.segments):
+                segment = _segment(job, head, n)
+                height = job[segment + 1]
                 top = max(first - passed, 0) * ROWS
                 bottom = min((last - passed) * ROWS, height)
                 passed += -(-height // ROWS)
                 for m in range(top, bottom, HEIGHT):
                     h = min(HEIGHT, bottom - m)
-                    strips, source, strip_row, strip_column, strip = (
-                        a,
-                        (a_first + m) * a_row + k,
-                        a_row,
-                        1,
-                        ROWS * a_row,
-                    )
-                    if pack_a:
-                        _pack_rows(
-                            a, (a_first + m) * a_row + k * a_column, a_row, a_column, h, d, a_packed, a_start
-                        )
-                        strips, source, strip_row, strip_column, strip = a_packed, a_start, 1, ROWS, ROWS * d
-                    for n in range(OPERANDS):
-                        c_first = segments[segment, 2 + n]
-                        if c_first >= 0 and widths[n] > 0:
-                            target = (c_first + m) * shape.c_row[n] + lefts[n] + left
-                            _block(
-                                strips, source, strip_row, strip_column, strip, b_packed, b_start + starts[n],
-                                h, d, widths[n], lane, edge, cs[n], target, shape.c_row[n], more,
-                            )  # fmt: skip
+                    corner = (job[segment] + m) * head.a_row + k * head.a_column
+                    strips = _Strips(a, corner, head.a_row, 1, ROWS * head.a_row)
+                    if head.a_column != 1:
+                        _pack_rows(a, corner, head.a_row, head.a_column, h, d, a_packed)
+                        strips = _Strips(a_packed, 0, 1, ROWS, ROWS * d)
+                    _multiply_operands(job, zero, strips, segment, m, h, k, d, begin, part, parts, workspace)
 
 
 @njit(**SERIAL)
-def _product(a, a_row, a_column, bs, cs, shape, segments, lane, add, part, parts):
+def _product(job, zero, part, parts):
     """One of `parts` parts of the products, which are split along their longer side."""
+    head = _unpack(job)
     strips = 0
-    for segment in range(len(segments)):
-        strips += -(-segments[segment, 1] // ROWS)
-    lefts = np.zeros(OPERANDS, np.int64)
-    rights = shape.width.copy()
-    if strips * ROWS >= np.sum(rights):
-        first, last = part * strips // parts, (part + 1) * strips // parts
-    else:
-        first, last = 0, strips
-        panel = VECTORS * lane
-        for n in range(OPERANDS):
-            panels = -(-shape.width[n] // panel)
-            lefts[n] = part * panels // parts * panel
-            rights[n] = min(shape.width[n], (part + 1) * panels // parts * panel)
-    if first < last and np.any(lefts < rights):
-        _part(a, a_row, a_column, bs, cs, shape, segments, first, last, lefts, rights, lane, add)
+    for n in range(head.segments):
+        strips += -(-job[_segment(job, head, n) + 1] // ROWS)
+    width = 0
+    for n in range(head.operands):
+        width += _operand(job, n).width
+    workspace = head.workspace + part * head.share
+    first, last = 0, strips
+    if strips * ROWS >= width:
+        first, last = split(strips, parts, part)
+        part, parts = 0, 1
+    _part(job, zero, first, last, part, parts, workspace)
 
 
 @njit(**PARALLEL)
-def _product_parallel(a, a_row, a_column, bs, cs, shape, segments, lane, add, parts):
+def _product_parallel(job, zero, parts):
     for part in prange(parts):
-        _product(a, a_row, a_column, bs, cs, shape, segments, lane, add, part, parts)
+        _product(job, zero, np.int64(part), parts)
 
 
 def matmul(a: Any, b: Any, out: Any = None, accumulate: bool = False) -> Any:
@@ -263,7 +330,7 @@ def products(
     segments: list[tuple[int, int, tuple[int, ...]]],
     accumulate: bool,
 ) -> None:
-    """Products of row segments of one matrix with up to three others, each part of it packed only once.
+    """Products of row segments of one matrix with several others, each part of it packed only once.
 
     Parameters
     ----------
@@ -276,23 +343,31 @@ def products(
     accumulate : bool
         Add to the outs instead of overwriting them.
     """
-    a_flat, a_row, a_column = flatten(a)
-    spare = OPERANDS - len(operands)
-    bs = [flatten(b) for b, _ in operands]
-    cs = [flatten(out) for _, out in operands]
-    widths = [b.shape[1] for b, _ in operands]
-    numbers = np.array(
-        [[b[1], b[2], c[1], width] for b, c, width in zip(bs, cs, widths, strict=True)] + [[0] * 4] * spare
-    ).T
-    shape = _Shape(a.shape[1], *numbers.copy())
-    table = np.array([(first, rows, *targets, *[-1] * spare) for first, rows, targets in segments])
-    work = sum(s[1] * sum(w for w, t in zip(widths, s[2], strict=True) if t >= 0) for s in segments)
-    parts = 1 if work * shape.inner < _SERIAL_LIMIT else numba.get_num_threads()
-    arguments = (
-        a_flat, a_row, a_column, tuple(b[0] for b in bs + bs[:1] * spare),
-        tuple(c[0] for c in cs + cs[:1] * spare), shape, table, LANES[a.dtype.name], bool(accumulate),
+    threads = numba.get_num_threads()
+    size, lane = a.itemsize, LANES[a.dtype.name]
+    a, a_row, a_column = strided(a)
+    inner = a.shape[1]
+    depth = -(-inner // -(-inner // DEPTH))
+    packed = (ROWS * VECTORS * lane + depth * HEIGHT) * size
+    rows, alive = [], []
+    for b, out in operands:
+        matrix, b_row, b_column = strided(b)
+        alive.append(matrix)
+        width = b.shape[1]
+        rows.append((address(matrix), b_row, b_column, address(out), out.strides[0] // size, width, packed))
+        packed += depth * min(WIDTH, round_up(width, lane)) * size
+    work = sum(s[1] * sum(r[5] for r, t in zip(rows, s[2], strict=True) if t >= 0) for s in segments) * inner
+    parts = 1 if work < _SERIAL_LIMIT else threads
+    workspace = aligned_empty((parts, round_up(packed, ALIGNMENT)), np.uint8)
+    tiles = (tile_address(VECTORS, a.dtype.name), tile_address(1, a.dtype.name))
+    head = _Job(
+        address(a), a_row, a_column, inner, lane, size, int(accumulate),
+        address(workspace), workspace.shape[1], *tiles, len(operands), len(segments),
     )  # fmt: skip
+    numbers = [*head, *(n for row in rows for n in row)]
+    numbers += [n for first, count, targets in segments for n in (first, count, *targets)]
+    job, zero = np.array(numbers, np.int64), a.dtype.type(0)
     if parts == 1:
-        _product(*arguments, 0, 1)
+        _product(job, zero, 0, 1)
     else:
-        _product_parallel(*arguments, parts)
+        _product_parallel(job, zero, parts)

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba import njit
 
+from lstm_numba.cpu.arrays import address
 from lstm_numba.cpu.dispatch import load_memory, load_vector
 from lstm_numba.cpu.options import INLINE
-from lstm_numba.cpu.simd import store_vectors
+from lstm_numba.cpu.simd import pointer_to, store_vectors
 
 #: As a number of valid lanes: all of them.
 FULL = 1 << 30
@@ -30,7 +32,7 @@ class Sizes(NamedTuple):
     hidden: int
     padded: int
     lanes: int
-    reverse: bool
+    reverse: int
     chunks: int  # into which a thread that has rows to itself cuts them, to keep a step's in its cache
     block: int  # steps whose input products are computed at once; one: within the step
     depth: int  # times that `slots` and `message` hold; time t is entry t modulo this
@@ -41,18 +43,28 @@ class Sizes(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Packed weights; see `lstm_numba.cpu.packing`. One that a kernel does not use is empty."""
+    """Packed weights, and the tiles (`lstm_numba.cpu.tile.tile_address`) of the products with them.
+
+    See `lstm_numba.cpu.packing`. An array that a kernel does not use is empty.
+    """
 
     input: Any
     first: Any
     second: Any
     bias: Any
     peephole: Any
+    input_tile: int
+    first_tile: int
+    second_tile: int
+    clear_tile: int  # for the slots that the input does not feed
+    wide_tile: int  # of `BACK_VECTORS` vectors
+    narrow_tile: int  # of one vector
 
 
 class Arrays(NamedTuple):
-    """What a sequence leaves behind."""
+    """What a sequence reads and leaves behind."""
 
+    x: Any
     slots: Any
     h: Any
     memory: Any
@@ -68,9 +80,85 @@ class Gradients(NamedTuple):
     dmessage: Any
     sums: Any  # (part, slots + peepholes, padded)
     dy: Any
-    dy_row: int
     dx: Any
+    dy_row: int
     state: int  # numbers from one state of dmemory to the next
+
+
+_SIZES = len(Sizes._fields)
+_WEIGHTS = len(Weights._fields)
+_ARRAYS = len(Arrays._fields)
+
+
+def job(sizes: Sizes, weights: Weights, arrays: Arrays, gradients: Gradients | None = None) -> Any:
+    """Everything that a kernel needs to know as one array of integers: sizes, and addresses of arrays.
+
+    Returns
+    -------
+    ndarray of int64, 1-D
+    """
+    numbers: list[int] = list(sizes)
+    for group in (weights, arrays, gradients or ()):
+        numbers += [item if isinstance(item, int) else address(item) for item in group]
+    return np.array(numbers, np.int64)
+
+
+@njit(**INLINE)
+def job_sizes(job):
+    """The sizes in a job."""
+    return Sizes(
+        job[0], job[1], job[2], job[3], job[4], job[5], job[6], job[7], job[8], job[9], job[10], job[11],
+        job[12], job[13],
+    )  # fmt: skip
+
+
+@njit(**INLINE)
+def job_weights(job, zero):
+    """The weights in a job, as pointers to numbers like `zero`."""
+    n = _SIZES
+    return Weights(
+        pointer_to(job[n], zero),
+        pointer_to(job[n + 1], zero),
+        pointer_to(job[n + 2], zero),
+        pointer_to(job[n + 3], zero),
+        pointer_to(job[n + 4], zero),
+        job[n + 5],
+        job[n + 6],
+        job[n + 7],
+        job[n + 8],
+        job[n + 9],
+        job[n + 10],
+    )
+
+
+@njit(**INLINE)
+def job_arrays(job, zero):
+    """The arrays in a job, as pointers."""
+    n = _SIZES + _WEIGHTS
+    return Arrays(
+        pointer_to(job[n], zero),
+        pointer_to(job[n + 1], zero),
+        pointer_to(job[n + 2], zero),
+        pointer_to(job[n + 3], zero),
+        pointer_to(job[n + 4], zero),
+        pointer_to(job[n + 5], n),
+    )
+
+
+@njit(**INLINE)
+def job_gradients(job, zero):
+    """The gradients in a job, as pointers."""
+    n = _SIZES + _WEIGHTS + _ARRAYS
+    return Gradients(
+        pointer_to(job[n], zero),
+        pointer_to(job[n + 1], zero),
+        pointer_to(job[n + 2], zero),
+        pointer_to(job[n + 3], zero),
+        pointer_to(job[n + 4], zero),
+        pointer_to(job[n + 5], zero),
+        job[n + 6],
+        job[n + 7],
+    )
 
 
 class Share(NamedTuple):

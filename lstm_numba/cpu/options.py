@@ -21,7 +21,8 @@ SERIAL: dict[str, Any] = {
 #: that stays one costs more than the equations of a vector of units.
 INLINE: dict[str, Any] = {**SERIAL, "forceinline": True}
 
-#: Options of a kernel that contains a ``prange``.
+#: Options of a kernel that contains a ``prange``. Its index is unsigned: a function that takes it as it is
+#: gets compiled a second time beside the version for integers of other origin.
 PARALLEL: dict[str, Any] = {**SERIAL, "parallel": True}
 
 #: Flags of the single instructions that a vector equation becomes. Fewer than `FASTMATH`: the

@@ -7,14 +7,15 @@ those units in registers, and the gate equations follow while they are in the ne
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit, prange
 
-from lstm_numba.cpu.arrays import aligned_empty, aligned_zeros
+from lstm_numba.cpu.arrays import address, aligned_empty, aligned_zeros
 from lstm_numba.cpu.layout import split
-from lstm_numba.cpu.options import PARALLEL, SERIAL
+from lstm_numba.cpu.options import INLINE, PARALLEL, SERIAL
+from lstm_numba.cpu.simd import pointer_to
 from lstm_numba.cpu.target import lanes, round_up
 from lstm_numba.cpu.transpose import run_copier, transpose_square
 
@@ -24,15 +25,35 @@ BACK_VECTORS = 2
 _copy_panel_row = run_copier(lambda dtype: BACK_VECTORS * lanes(dtype.name))
 
 
+class _Job(NamedTuple):
+    """What a packing kernel is to do, as numbers; followed by the gates."""
+
+    weight: int
+    packed: int
+    columns: int
+    hidden: int
+    lane: int
+    slots: int
+
+
+_GATES = len(_Job._fields)
+
+
+@njit(**INLINE)
+def _unpack(job):
+    return _Job(job[0], job[1], job[2], job[3], job[4], job[5])
+
+
 @njit(**SERIAL)
-def _pack_gates(weight, depth, gates, hidden, lane, packed, first, last):
+def _pack_gates(job, zero, first, last):
     """Panel p, row k, slot s, lane l  <-  weight[gates[s] * hidden + p * lane + l, k]; zero past `hidden`."""
-    slots = gates.size
+    _, _, depth, hidden, lane, slots = _unpack(job)
+    weight, packed = pointer_to(job[0], zero), pointer_to(job[1], zero)
     for panel in range(first, last):
         units = min(lane, hidden - panel * lane)
         whole = depth // lane * lane if units == lane else 0
         for s in range(slots):
-            source = (gates[s] * hidden + panel * lane) * depth
+            source = (job[_GATES + s] * hidden + panel * lane) * depth
             target = (panel * depth * slots + s) * lane
             for k in range(0, whole, lane):
                 transpose_square(weight, source + k, depth, packed, target + k * slots * lane, slots * lane)
@@ -40,17 +61,18 @@ def _pack_gates(weight, depth, gates, hidden, lane, packed, first, last):
                 for unit in range(units):
                     packed[target + k * slots * lane + unit] = weight[source + unit * depth + k]
                 for unit in range(units, lane):
-                    packed[target + k * slots * lane + unit] = 0
+                    packed[target + k * slots * lane + unit] = zero
 
 
 @njit(**SERIAL)
-def _pack_transposed(weight, columns, gates, hidden, lane, packed, first, last):
+def _pack_transposed(job, zero, first, last):
     """Panel p, row (s, unit), column n  <-  weight[gates[s] * hidden + unit, p * width + n]; zero outside.
 
     Units are padded to whole vectors. The width is `BACK_VECTORS` vectors, or what is left of the columns
     in whole vectors.
     """
-    slots = gates.size
+    _, _, columns, hidden, lane, slots = _unpack(job)
+    weight, packed = pointer_to(job[0], zero), pointer_to(job[1], zero)
     padded = -(-hidden // lane) * lane
     whole = BACK_VECTORS * lane
     for panel in range(first, last):
@@ -60,7 +82,7 @@ def _pack_transposed(weight, columns, gates, hidden, lane, packed, first, last):
         for s in range(slots):
             for unit in range(padded):
                 target = left * slots * padded + (s * padded + unit) * width
-                source = (gates[s] * hidden + unit) * columns + left
+                source = (job[_GATES + s] * hidden + unit) * columns + left
                 if unit < hidden and inside == whole:
                     _copy_panel_row(weight, source, packed, target)
                 else:
@@ -68,21 +90,21 @@ def _pack_transposed(weight, columns, gates, hidden, lane, packed, first, last):
                     for n in range(count):
                         packed[target + n] = weight[source + n]
                     for n in range(count, width):
-                        packed[target + n] = 0
+                        packed[target + n] = zero
 
 
 @njit(**PARALLEL)
-def _pack_gates_parallel(weight, depth, gates, hidden, lane, packed, panels, parts):
+def _pack_gates_parallel(job, zero, panels, parts):
     for part in prange(parts):
-        first, last = split(panels, parts, part)
-        _pack_gates(weight, depth, gates, hidden, lane, packed, first, last)
+        first, last = split(panels, parts, np.int64(part))
+        _pack_gates(job, zero, first, last)
 
 
 @njit(**PARALLEL)
-def _pack_transposed_parallel(weight, columns, gates, hidden, lane, packed, panels, parts):
+def _pack_transposed_parallel(job, zero, panels, parts):
     for part in prange(parts):
-        first, last = split(panels, parts, part)
-        _pack_transposed(weight, columns, gates, hidden, lane, packed, first, last)
+        first, last = split(panels, parts, np.int64(part))
+        _pack_transposed(job, zero, first, last)
 
 
 def padded_size(hidden: int, dtype: Any) -> int:
@@ -136,13 +158,14 @@ def _pack(
     parts: int,
 ) -> np.ndarray[Any, Any]:
     packed = aligned_empty((size,), weight.dtype)
-    flat = np.ascontiguousarray(weight).reshape(-1)
-    order = np.array(gates, np.int64)
-    arguments = (flat, weight.shape[1], order, hidden, lanes(weight.dtype), packed)
+    weight = np.ascontiguousarray(weight)
+    head = _Job(address(weight), address(packed), weight.shape[1], hidden, lanes(weight.dtype), len(gates))
+    job = np.array((*head, *gates), np.int64)
+    zero = weight.dtype.type(0)
     if parts == 1:
-        kernels[0](*arguments, 0, panels)
+        kernels[0](job, zero, 0, panels)
     else:
-        kernels[1](*arguments, panels, parts)
+        kernels[1](job, zero, panels, parts)
     return packed
 
 

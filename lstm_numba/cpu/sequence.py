@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
 from lstm_numba.cpu import packing
-from lstm_numba.cpu.arrays import aligned_empty, aligned_zeros, flatten
+from lstm_numba.cpu.arrays import aligned_empty, aligned_zeros, strided
 from lstm_numba.cpu.backward import backward_by_rows, backward_by_units, backward_serial
 from lstm_numba.cpu.forward import forward_by_rows, forward_by_units, forward_serial
 from lstm_numba.cpu.gemm import products
-from lstm_numba.cpu.layout import Arrays, Gradients, Sizes, Weights
+from lstm_numba.cpu.layout import Arrays, Gradients, Sizes, Weights, job
 from lstm_numba.cpu.target import lanes
+from lstm_numba.cpu.tile import tile_address
 
 Array = np.ndarray[Any, Any]
 
@@ -34,7 +36,6 @@ class Trace(NamedTuple):
 
     cell: Any
     params: dict[str, Array]
-    x: Array
     arrays: Arrays
     sizes: Sizes
 
@@ -127,61 +128,65 @@ def forward_sequence(
     hidden = states[0].shape[1]
     dtype = x.dtype
     plan = _plan(cell, (steps, batch, inputs, hidden), dtype)
-    sizes, arrays = _allocate(cell, (steps, batch, inputs, hidden), dtype, plan, reverse, keep, lengths)
+    sizes, arrays = _allocate(cell, x, hidden, plan, reverse, keep, lengths)
     start = steps if reverse else 0
     history(arrays, sizes)[start] = states[0]
     for kept, state in zip(_memory(arrays, sizes), states[1:], strict=True):
         kept[start if sizes.memory_step else 0] = state
 
     weights = forward_weights(cell, params, hidden, plan.parts)
-    x_flat, _, _ = flatten(np.ascontiguousarray(x.reshape(steps * batch, inputs)))
+    what, zero = job(sizes, weights, arrays), dtype.type(0)
     if plan.parts == 1:
-        forward_serial(cell, weights, arrays, sizes, x_flat)
+        forward_serial(cell, what, zero)
     elif plan.by_units:
-        forward_by_units(cell, weights, arrays, sizes, x_flat, plan.parts, len(cell.stages) > 1)
+        forward_by_units(cell, what, zero, plan.parts, len(cell.stages) > 1)
     else:
-        forward_by_rows(cell, weights, arrays, sizes, x_flat, plan.parts)
-    trace = Trace(cell, params, x, arrays, sizes) if keep else None
+        forward_by_rows(cell, what, zero, plan.parts)
+    trace = Trace(cell, params, arrays, sizes) if keep else None
     return output(arrays, sizes), _final_states(cell, arrays, sizes), trace
 
 
 def forward_weights(cell: Any, params: dict[str, Array], hidden: int, parts: int) -> Weights:
     """Pack what the forward pass multiplies with and adds."""
-    dtype = params["weight_hh"].dtype
-    stages = [packing.pack_gates(params["weight_hh"], s.gates, hidden, parts) for s in cell.stages]
-    return Weights(
-        packing.pack_gates(params["weight_ih"], cell.input_gates, hidden, parts),
-        stages[0],
-        stages[1] if len(stages) > 1 else aligned_empty((0,), dtype),
-        packing.slot_bias(cell, params, hidden, dtype),
-        packing.padded_peephole(cell, params, hidden, dtype),
-    )
+    return _weights(cell, params, hidden, parts, packing.pack_gates, packing.slot_bias)
 
 
 def _backward_weights(cell: Any, params: dict[str, Array], hidden: int, parts: int) -> Weights:
     """Pack what the backward pass multiplies with."""
+    return _weights(cell, params, hidden, parts, packing.pack_transposed, lambda *_: np.empty(0))
+
+
+def _weights(
+    cell: Any, params: dict[str, Array], hidden: int, parts: int, pack: Callable[..., Array], bias: Any
+) -> Weights:
     dtype = params["weight_hh"].dtype
-    stages = [packing.pack_transposed(params["weight_hh"], s.gates, hidden, parts) for s in cell.stages]
+    widths = [len(cell.input_gates), *(len(stage.gates) for stage in cell.stages)]
+    if len(cell.stages) == 1:
+        widths.append(1)  # of the second stage that there is not
+    widths += [max(1, len(cell.slots) - len(cell.input_gates)), packing.BACK_VECTORS, 1]
+    stages = [pack(params["weight_hh"], stage.gates, hidden, parts) for stage in cell.stages]
     return Weights(
-        packing.pack_transposed(params["weight_ih"], cell.input_gates, hidden, parts),
+        pack(params["weight_ih"], cell.input_gates, hidden, parts),
         stages[0],
         stages[1] if len(stages) > 1 else aligned_empty((0,), dtype),
-        aligned_empty((0,), dtype),
+        bias(cell, params, hidden, dtype),
         packing.padded_peephole(cell, params, hidden, dtype),
+        *(tile_address(width, dtype.name) for width in widths),
     )
 
 
 def _allocate(
     cell: Any,
-    shape: tuple[int, int, int, int],
-    dtype: Any,
+    x: Array,
+    hidden: int,
     plan: _Plan,
     reverse: bool,
     keep: bool,
     lengths: Array | None,
 ) -> tuple[Sizes, Arrays]:
     """Arrays for a sequence, and how to address them; without `keep` no more than inference needs."""
-    steps, batch, inputs, hidden = shape
+    steps, batch, inputs = x.shape
+    dtype = x.dtype
     padded = packing.padded_size(hidden, dtype)
     step = batch * len(cell.slots) * padded
     depth = steps if keep else plan.block
@@ -194,7 +199,7 @@ def _allocate(
         hidden=hidden,
         padded=padded,
         lanes=lanes(dtype),
-        reverse=reverse,
+        reverse=int(reverse),
         chunks=plan.chunks,
         block=plan.block,
         depth=depth,
@@ -204,6 +209,7 @@ def _allocate(
         memory_state=memory_depth * batch * hidden,
     )
     arrays = Arrays(
+        x=np.ascontiguousarray(x),
         slots=aligned_empty((depth * step,), dtype),
         h=aligned_empty(((steps + 1) * batch * hidden,), dtype),
         memory=aligned_empty(((len(cell.states) - 1) * memory_depth * batch * hidden,), dtype),
@@ -234,8 +240,8 @@ def backward_sequence(
     grads : dict
         Gradients of the parameters, keys as in ``params``.
     """
-    cell, params, x, arrays, sizes = trace
-    dtype, hidden, batch, steps = x.dtype, sizes.hidden, sizes.batch, sizes.steps
+    cell, params, arrays, sizes = trace
+    dtype, hidden, batch, steps = arrays.x.dtype, sizes.hidden, sizes.batch, sizes.steps
     plan = _plan(cell, (steps, batch, sizes.inputs, hidden), dtype)
     two_stages = len(cell.stages) > 1
     weights = _backward_weights(cell, params, hidden, plan.parts)
@@ -244,22 +250,23 @@ def backward_sequence(
         target[:, :hidden] = source
     dx = aligned_empty((steps, batch, packing.padded_size(sizes.inputs, dtype)), dtype)
     sums = aligned_zeros((plan.parts, len(cell.slots) + len(cell.peepholes), sizes.padded), dtype)
-    dy_flat, dy_row, _ = flatten(dy.reshape(steps * batch, hidden) if dy.flags.c_contiguous else _rows(dy))
+    rows, dy_row, _ = strided(dy.reshape(steps * batch, hidden) if dy.flags.c_contiguous else _rows(dy))
     gradients = Gradients(
-        dh=carried[0].reshape(-1),
-        dmemory=carried[1:].reshape(-1),
+        dh=carried[0],
+        dmemory=carried[1:],
         dmessage=aligned_empty((batch * sizes.padded if two_stages else 0,), dtype),
-        sums=sums.reshape(-1),
-        dy=dy_flat,
+        sums=sums,
+        dy=rows,
+        dx=dx,
         dy_row=dy_row,
-        dx=dx.reshape(-1),
         state=batch * sizes.padded,
     )
+    what, zero = job(sizes, weights, arrays, gradients), dtype.type(0)
     if plan.parts == 1:
-        backward_serial(cell, weights, arrays, gradients, sizes, two_stages)
+        backward_serial(cell, what, zero, two_stages)
     else:
         run = backward_by_units if plan.by_units else backward_by_rows
-        run(cell, weights, arrays, gradients, sizes, plan.parts, two_stages)
+        run(cell, what, zero, two_stages, plan.parts)
     grads = _weight_gradients(trace, sums.sum(axis=0))
     return dx[..., : sizes.inputs], [c[:, :hidden].copy() for c in carried], grads
 
@@ -276,13 +283,13 @@ def _rows(dy: Array) -> Array:
 
 def _weight_gradients(trace: Trace, sums: Array) -> dict[str, Array]:
     """Gradients of the parameters from the slots' gradients of all steps, each as one product."""
-    cell, params, x, arrays, sizes = trace
+    cell, params, arrays, sizes = trace
     hidden, padded, rows = sizes.hidden, sizes.padded, sizes.steps * sizes.batch
     dslots = arrays.slots.reshape(rows, len(cell.slots) * padded)
     every = history(arrays, sizes)
     before = (every[1:] if sizes.reverse else every[:-1]).reshape(rows, hidden)
     grads = {name: aligned_empty(value.shape, value.dtype) for name, value in params.items()}
-    operands = [(x.reshape(rows, -1), grads["weight_ih"]), (before, grads["weight_hh"])]
+    operands = [(arrays.x.reshape(rows, -1), grads["weight_ih"]), (before, grads["weight_hh"])]
     if len(cell.stages) > 1:
         operands.append((arrays.message.reshape(rows, hidden), grads["weight_hh"]))
     products(dslots.T, operands, _segments(cell, hidden, padded), False)

@@ -150,21 +150,35 @@ def _masked(builder: Any, verb: str, vector: Any) -> Any:
     return cgutils.get_or_insert_function(builder.module, kind, name)
 
 
-def vector_loader(count_of: Callable[[Any], int]) -> Any:
-    """Make ``load(cell, array, offset, stride, valid)``, a tuple of ``count_of(cell class)`` vectors.
+@intrinsic
+def pointer_to(typingctx: Any, address: Any, like: Any) -> Any:
+    """The address, an integer, as a pointer to numbers of the type of `like`.
 
-    Vector n starts at number ``offset + n * stride`` of the contiguous array; lanes from `valid` on
-    are neither read nor anything but zero.
+    Kernels take addresses: an array costs Numba a dozen values wherever it is passed, which makes kernels
+    that are called often slow, and all of them slow to compile. Their callers keep the arrays alive.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
+
+    return types.CPointer(like)(types.int64, like), codegen
+
+
+def vector_loader(count_of: Callable[[Any], int]) -> Any:
+    """Make ``load(cell, pointer, offset, stride, valid)``, a tuple of ``count_of(cell class)`` vectors.
+
+    Vector n starts at number ``offset + n * stride`` from the pointer; lanes from `valid` on are neither
+    read nor anything but zero.
     """
 
     @intrinsic
-    def load(typingctx: Any, cell: Any, array: Any, offset: Any, stride: Any, valid: Any) -> Any:
+    def load(typingctx: Any, cell: Any, pointer: Any, offset: Any, stride: Any, valid: Any) -> Any:
         count = count_of(cell.instance_class)
-        vector = Vector(array.dtype)
-        sig = types.UniTuple(vector, count)(cell, array, types.int64, types.int64, types.int64)
+        vector = Vector(pointer.dtype)
+        sig = types.UniTuple(vector, count)(cell, pointer, types.int64, types.int64, types.int64)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            data = context.make_array(sig.args[1])(context, builder, args[1]).data
+            data = args[1]
             values = []
             for n in range(count):
                 place = builder.add(args[2], builder.mul(args[3], ir.Constant(_I64, n)))
@@ -182,12 +196,12 @@ def _tuple_items(context: Any, builder: Any, kind: Any, value: Any, vector: Any)
 
 
 @intrinsic
-def store_vectors(typingctx: Any, array: Any, offset: Any, stride: Any, values: Any, valid: Any) -> Any:
+def store_vectors(typingctx: Any, pointer: Any, offset: Any, stride: Any, values: Any, valid: Any) -> Any:
     """Store a tuple of vectors (or numbers): the inverse of a `vector_loader`'s function."""
-    sig = types.void(array, types.int64, types.int64, values, types.int64)
+    sig = types.void(pointer, types.int64, types.int64, values, types.int64)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        data = args[0]
         vector = Vector(sig.args[0].dtype)
         for n, value in enumerate(_tuple_items(context, builder, sig.args[3], args[3], vector)):
             place = builder.add(args[1], builder.mul(args[2], ir.Constant(_I64, n)))
@@ -198,18 +212,18 @@ def store_vectors(typingctx: Any, array: Any, offset: Any, stride: Any, values: 
 
 
 @intrinsic
-def accumulate_vectors(typingctx: Any, array: Any, offset: Any, stride: Any, values: Any) -> Any:
+def accumulate_vectors(typingctx: Any, pointer: Any, offset: Any, stride: Any, values: Any) -> Any:
     """Add a tuple of vectors to whole vectors in memory."""
-    sig = types.void(array, types.int64, types.int64, values)
+    sig = types.void(pointer, types.int64, types.int64, values)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        data = args[0]
         vector = Vector(sig.args[0].dtype)
         for n, value in enumerate(_tuple_items(context, builder, sig.args[3], args[3], vector)):
             place = builder.add(args[1], builder.mul(args[2], ir.Constant(_I64, n)))
-            pointer = builder.gep(data, [place])
-            old = load_lanes(builder, pointer, value.type, None)
-            store_lanes(builder, pointer, builder.fadd(old, value), None)
+            target = builder.gep(data, [place])
+            old = load_lanes(builder, target, value.type, None)
+            store_lanes(builder, target, builder.fadd(old, value), None)
         return context.get_dummy_value()
 
     return sig, codegen

@@ -4,26 +4,56 @@ A tile of C, a few rows high and a few vector registers wide, stays in registers
 dimension runs: per step one packed row of B is loaded and each row's number of A is broadcast and
 multiplied in. Written as LLVM vectors and ``llvm.fmuladd``, because a loop nest that LLVM has to discover
 the tile in does not get there: small products are where general BLAS libraries lose half their speed.
+
+Compiled once per width and type, apart from the kernels, which call it by its address: the tiles are most
+of the machine code, and Numba would optimise it anew in every function on the way to them.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from llvmlite import ir
+from numba import cfunc
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from lstm_numba.cpu.options import SERIAL
 from lstm_numba.cpu.simd import prefetch, splat
 from lstm_numba.cpu.target import lanes, tile_rows
 
 _I64 = ir.IntType(64)
 
 
-@intrinsic(prefer_literal=True)
+@functools.cache
+def tile_address(vectors: int, dtype: str) -> int:
+    """Where the tile product of a width in vector registers lies, compiled at the first call.
+
+    Parameters
+    ----------
+    vectors : int
+    dtype : str
+        ``"float32"`` or ``"float64"``.
+    """
+    address: int = _compiled(vectors, dtype).address
+    return address
+
+
+@functools.cache
+def _compiled(vectors: int, dtype: str) -> Any:
+    def tile(rows, a, a_row, a_column, b, depth, c, c_row, c_vector, add):  # type: ignore[no-untyped-def]
+        _tile(vectors, rows, a, a_row, a_column, b, depth, c, c_row, c_vector, add)
+
+    pointer, index = types.CPointer(getattr(types, dtype)), types.int64
+    signature = types.void(index, pointer, index, index, pointer, index, pointer, index, index, index)
+    return cfunc(signature, cache=True, nogil=SERIAL["nogil"])(tile)
+
+
+@intrinsic
 def tile_product(
     typingctx: Any,
-    vectors: Any,
+    tile: Any,
     rows: Any,
     a: Any,
     a_offset: Any,
@@ -42,41 +72,67 @@ def tile_product(
 
     Parameters
     ----------
-    vectors : int literal
-        Width of the tile in vector registers.
+    tile : int
+        `tile_address` of a width.
     rows : int
         Height of the tile, 1 to ``tile_rows(vectors)``.
-    a : array of float
+    a : pointer
         Number (m, k) is at ``a_offset + m * a_row + k * a_column``.
-    b : array of float
-        Packed: row k holds the tile's ``vectors`` registers, rows follow one another from `b_offset`.
+    b : pointer
+        Packed: row k holds the tile's vector registers, rows follow one another from `b_offset`.
     depth : int
         Inner dimension.
-    c : array of float
+    c : pointer
         Register v of row m is at ``c_offset + m * c_row + v * c_vector``.
     add : bool
         Add to C, else overwrite it.
     """
+    index = types.int64
+    signature = types.void(
+        index, index, a, index, index, index, b, index, index, c, index, index, index, types.boolean
+    )
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        places = [builder.gep(args[n], [args[n + 1]]) for n in (2, 6, 9)]
+        numbers = [
+            args[1], places[0], args[4], args[5], places[1], args[8], places[2], args[11], args[12],
+            builder.zext(args[13], _I64),
+        ]  # fmt: skip
+        kind = ir.FunctionType(ir.VoidType(), [number.type for number in numbers])
+        # What Numba calls a C function returns nothing and raises nothing here.
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), numbers)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def _tile(
+    typingctx: Any,
+    vectors: Any,
+    rows: Any,
+    a: Any,
+    a_row: Any,
+    a_column: Any,
+    b: Any,
+    depth: Any,
+    c: Any,
+    c_row: Any,
+    c_vector: Any,
+    add: Any,
+) -> Any:
+    """The tile of a width that is known when it is compiled."""
     if not isinstance(vectors, types.IntegerLiteral):
         return None
     width = vectors.literal_value
     index = types.int64
-    signature = types.void(
-        vectors, index, a, index, index, index, b, index, index, c, index, index, index, types.boolean
-    )
+    signature = types.void(vectors, index, a, index, index, b, index, c, index, index, index)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointers = []
-        for position in (2, 6, 9):
-            array = context.make_array(sig.args[position])(context, builder, args[position])
-            pointers.append(builder.gep(array.data, [args[position + 1]]))
         element = context.get_data_type(sig.args[2].dtype)
         function = _tile_function(builder.module, element, width, lanes(sig.args[2].dtype.name))
-        a_ptr, b_ptr, c_ptr = pointers
-        builder.call(
-            function,
-            [args[1], a_ptr, args[4], args[5], b_ptr, args[8], c_ptr, args[11], args[12], args[13]],
-        )
+        add = builder.icmp_signed("!=", args[10], ir.Constant(_I64, 0))
+        builder.call(function, [*args[1:10], add])
         return context.get_dummy_value()
 
     return signature, codegen

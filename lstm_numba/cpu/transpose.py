@@ -25,8 +25,8 @@ def transpose_square(
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         vector = vector_type(Vector(sig.args[0].dtype))
-        source_data = context.make_array(sig.args[0])(context, builder, args[0]).data
-        target_data = context.make_array(sig.args[3])(context, builder, args[3]).data
+        source_data = args[0]
+        target_data = args[3]
 
         def place(data: Any, at: Any, row: Any, n: int) -> Any:
             return builder.gep(data, [builder.add(at, builder.mul(row, ir.Constant(_I64, n)))])
@@ -75,8 +75,8 @@ def run_copier(count_of: Callable[[Any], int]) -> Any:
         kind = ir.VectorType(vector_type(vector).element, count_of(source.dtype))
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            source_data = context.make_array(sig.args[0])(context, builder, args[0]).data
-            target_data = context.make_array(sig.args[2])(context, builder, args[2]).data
+            source_data = args[0]
+            target_data = args[2]
             run = load_lanes(builder, builder.gep(source_data, [args[1]]), kind, None)
             store_lanes(builder, builder.gep(target_data, [args[3]]), run, None)
             return context.get_dummy_value()
