@@ -68,7 +68,7 @@ def _panels(
         axes.set_ylabel(ylabel)
         axes.grid(visible=True, axis="y", alpha=0.3)
         axes.set_axisbelow(True)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, ncols=len(_COLOURS), loc="lower right", bbox_to_anchor=(1, 1))
     machine = document["machine"]
     threads = sorted({row["threads"] for row in rows})
     count = str(threads[0]) if len(threads) == 1 else f"{threads[0]} to {threads[-1]}"
@@ -106,6 +106,7 @@ def _bars(axes: Any, rows: Sequence[Row]) -> None:
         places, speeds, errors = _points(rows, name)
         left = [place + (number - (len(names) - 1) / 2) * width for place in places]
         axes.bar(left, speeds, width, yerr=errors, color=_COLOURS[name], label=name, error_kw={"lw": 0.8})
+    axes.set_yscale("log")  # small and large shapes lie orders of magnitude apart
     labels = []
     for row in rows:
         shape = row["shape"]
