@@ -5,7 +5,7 @@ Two comparisons, both on the weights that are timed afterwards.
 1. A shortened problem, of a few steps and sequences, against `lstm_numba.reference`, plain float64 NumPy that
    shares no code with any contestant. Outputs are compared number by number. The reference has no backward
    pass: a gradient g is multiplied with a random direction v of length 1, and g·v compared with the
-   reference's central difference along v. Each array has a direction of its own, so that a wrong one is named.
+   reference's central difference along v. Each array has its own direction, so that a wrong one is named.
 2. The whole problem, number by number, between the contestants. Each must agree with at least one that does
    not share its code, or, where there is none, with one that does.
 
@@ -15,7 +15,7 @@ Differences are relative to the largest number of the array.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -101,9 +101,7 @@ class Reference:
             for name, leaf in self._leaves.items():
                 direction = rng.standard_normal(leaf.shape)
                 direction /= np.linalg.norm(direction)
-                ahead, behind = (
-                    self._output({name: leaf + sign * _EPSILON * direction}) for sign in (1, -1)
-                )
+                ahead, behind = (self._output({name: leaf + sign * _EPSILON * direction}) for sign in (1, -1))
                 # The loss is the sum of dy * y; subtracted first, its rounding is that of the difference.
                 slope = float(np.sum(problem.dy * (ahead - behind)) / (2 * _EPSILON))
                 self._slopes[f"d{name}"] = direction, slope

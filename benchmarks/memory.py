@@ -1,8 +1,8 @@
 """Peak memory of a training step, each contestant in a process of its own.
 
-The process imports, compiles and warms up on a tiny shape of the same cell. Then it makes the contestant of the
-wanted shape and notes how much memory it holds; three steps later it reports by how much the peak exceeds that.
-Weights and input are not in the number, everything that a step allocates is.
+The process imports, compiles and warms up on a tiny shape of the same cell. Then it makes the contestant of
+the wanted shape and notes how much memory it holds; three steps later it reports by how much the peak exceeds
+that. Weights and input are not in the number, everything that a step allocates is.
 """
 
 from __future__ import annotations

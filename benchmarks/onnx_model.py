@@ -7,6 +7,7 @@ numbers are those of ``onnx.proto3`` (github.com/onnx/onnx), the operators those
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ class Node(NamedTuple):
 
     operator: str
     gates: tuple[int, ...]
-    attributes: dict[str, int | list[str]] = {}
+    attributes: Mapping[str, int | list[str]] = MappingProxyType({})
     peepholes: tuple[int, ...] = ()
 
 

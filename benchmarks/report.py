@@ -14,10 +14,9 @@ _TIME = 10
 
 def short_time(seconds: float) -> str:
     """A time with three digits: ``12.3ms``."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9)):
-        value = seconds / size
-        if value >= 0.9995:
-            break
+    units = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
+    unit, size = next((u for u in units if seconds >= 0.9995 * u[1]), units[-1])
+    value = seconds / size
     return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}{unit}"
 
 
@@ -74,9 +73,7 @@ class Table:
             entry = result["contestants"].get(name)
             text = spread_time(entry) if entry else "wrong" if name in result["refused"] else "-"
             times.append(f"{text:>{max(_TIME, len(name))}}")
-        place = self._place(
-            result["cell"], result["shape"]["name"], result["task"], result["threads"]
-        )
+        place = self._place(result["cell"], result["shape"]["name"], result["task"], result["threads"])
         last = ["-", "-", "-"]
         if result["ours"]:
             ratios = result["ratios"].values()
@@ -102,10 +99,7 @@ def closing(document: Mapping[str, Any]) -> str:
     if summaries:
         lines += ["", "a peer's time over ours (above 1: we are faster), geometric mean and worst"]
         lines += aligned(
-            [
-                (s.cell, s.task, s.peer, f"{s.mean:.2f}", f"{s.worst:.2f}", s.worst_shape)
-                for s in summaries
-            ],
+            [(s.cell, s.task, s.peer, f"{s.mean:.2f}", f"{s.worst:.2f}", s.worst_shape) for s in summaries],
             right=(3, 4),
         )
     return "\n".join(lines)
@@ -156,8 +150,6 @@ def aligned(table: Sequence[tuple[str, ...]], right: Sequence[int] = ()) -> list
     """Lines with columns as wide as their widest cell; those in `right` end together."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
-        "  ".join(
-            f"{cell:{'>' if n in right else '<'}{widths[n]}}" for n, cell in enumerate(line)
-        ).rstrip()
+        "  ".join(f"{cell:{'>' if n in right else '<'}{widths[n]}}" for n, cell in enumerate(line)).rstrip()
         for line in table
     ]

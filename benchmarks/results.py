@@ -1,12 +1,13 @@
 """What a comparison leaves behind: one JSON object, and the comparison of two of them.
 
-``format``, ``date``, ``command``, ``machine``, ``protocol``, ``unavailable`` (contestant -> why), ``yardsticks``
-(threads -> the big product), ``interrupted``, ``compile_seconds`` and ``rows``. A row has ``cell``, ``shape``
-(name, batch, steps, inputs, hidden), ``task``, ``dtype``, ``threads``, ``flops`` (see
-`lstm_numba.benchmarks.plan.flop_count`), ``contestants``, ``refused`` (contestant -> why it was not timed) and
-what follows from them: ``ours``, ``ratios``, ``gflops``, ``share``. Each contestant has ``seconds`` (a call, one
-number a turn), ``calls`` (in a turn), ``median``, ``quartiles``, ``compile_seconds``, ``differences`` (from
-reference and others, by array, relative to its largest number) and, where asked for, ``memory_mib``.
+``format``, ``date``, ``command``, ``machine``, ``protocol``, ``unavailable`` (contestant -> why),
+``yardsticks`` (threads -> the big product), ``interrupted``, ``compile_seconds`` and ``rows``. A row has
+``cell``, ``shape`` (name, batch, steps, inputs, hidden), ``task``, ``dtype``, ``threads``, ``flops`` (see
+`lstm_numba.benchmarks.plan.flop_count`), ``contestants``, ``refused`` (contestant -> why it was not timed)
+and what follows from them: ``ours`` (who stands for this library), ``ratios`` (peers' medians over ours),
+``gflops`` and ``share`` (of the big product). Each contestant has ``seconds`` (a call, one number a turn),
+``calls`` (in a turn), ``median``, ``quartiles``, ``compile_seconds``, ``differences`` (from reference and
+others, by array, relative to its largest number) and, where asked for, ``memory_mib``.
 """
 
 from __future__ import annotations

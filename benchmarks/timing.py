@@ -1,8 +1,8 @@
 """The protocol: contestants take turns, so that whatever slows the machine slows them all.
 
 A turn begins with a pause and a few calls that are not timed; then calls are timed together, as many as take
-`TURN_SECONDS`. Whoever began the last round is the last of the next one. A turn counts as one number, seconds a
-call; quoted are the median and the quartiles over the turns.
+`TURN_SECONDS`. Whoever began the last round is the last of the next one. A turn counts as one number, seconds
+a call; quoted are the median and the quartiles over the turns.
 """
 
 from __future__ import annotations

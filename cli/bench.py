@@ -29,7 +29,6 @@ from lstm_numba.cli.options import POSITIVE, threads_option
 from lstm_numba.errors import UserError
 from lstm_numba.training.config import CELLS, DTYPES
 
-
 _WORDS = "lstm_numba.bench.words"
 
 
@@ -121,9 +120,7 @@ Examples:
     default="float32",
     show_default=True,
 )
-@_option(
-    "What", "--memory", "Measure the peak memory of training steps too, in new processes.", is_flag=True
-)
+@_option("What", "--memory", "Measure the peak memory of training steps too, in new processes.", is_flag=True)
 @_option(
     "Protocol", "--turns", "Turns that each contestant gets.", type=POSITIVE, default=11, show_default=True
 )

@@ -68,7 +68,7 @@ def _panels(
         axes.set_ylabel(ylabel)
         axes.grid(visible=True, axis="y", alpha=0.3)
         axes.set_axisbelow(True)
-        axes.legend(frameon=False, fontsize=8, ncols=len(_COLOURS), loc="lower right", bbox_to_anchor=(1, 1))
+        axes.legend(fontsize=8, frameon=False, ncols=len(_COLOURS), loc="lower right", bbox_to_anchor=(1, 1))
     machine = document["machine"]
     threads = sorted({row["threads"] for row in rows})
     count = str(threads[0]) if len(threads) == 1 else f"{threads[0]} to {threads[-1]}"
@@ -110,7 +110,7 @@ def _bars(axes: Any, rows: Sequence[Row]) -> None:
     labels = []
     for row in rows:
         shape = row["shape"]
-        size = "×".join(str(shape[axis]) for axis in ("batch", "steps", "inputs", "hidden"))
+        size = "x".join(str(shape[axis]) for axis in ("batch", "steps", "inputs", "hidden"))
         labels.append(size if "x" in shape["name"] else f"{shape['name']}\n{size}")
     axes.set_xticks(range(len(rows)), labels, fontsize=8)
 

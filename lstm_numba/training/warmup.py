@@ -1,7 +1,7 @@
 """Compiles ahead of time what a training will need: trains on noise, a few steps, and uses what came out.
 
-Which kernels run depends on cell, precision, optimiser and kind of data, and on sizes: small arrays stay on one
-thread, and large layers share their work in another way than large batches. So there are three small
+Which kernels run depends on cell, precision, optimiser and kind of data, and on sizes: small arrays stay on
+one thread, and large layers share their work in another way than large batches. So there are three small
 trainings: one of the data set's own sizes, one of tiny ones with every extra, one of a wide layer.
 """
 
@@ -98,7 +98,9 @@ def warm_up(
 
 def _configs(dataset: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The data set's own sizes; tiny ones with every extra; a wide layer."""
-    extra: dict[str, Any] = {"bidirectional": True, "validation": 5} if dataset in CLASSIFIERS else {"tie": True}
+    extra: dict[str, Any] = (
+        {"bidirectional": True, "validation": 5} if dataset in CLASSIFIERS else {"tie": True}
+    )
     tiny = {"hidden": 8, "layers": 2, "dropout": 0.3, "batch_size": 9, "clip_value": 1.0, **extra}
     wide = {"hidden": 600, "layers": 1, "batch_size": 2}
     for sizes, window in (({}, None), (tiny, 5), (wide, 5)):
