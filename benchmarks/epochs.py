@@ -78,7 +78,7 @@ def main() -> None:
             flush=True,
         )
     if args.json:
-        from layers import machine
+        from lstm_numba.benchmarks.results import machine
 
         words = ["DATA" if word == args.data_dir else word for word in sys.argv[1:]]
         result = {

@@ -68,7 +68,7 @@ def _panels(
         axes.set_ylabel(ylabel)
         axes.grid(visible=True, axis="y", alpha=0.3)
         axes.set_axisbelow(True)
-        axes.legend(fontsize=8, frameon=False, ncols=len(_COLOURS), loc="lower right", bbox_to_anchor=(1, 1))
+        axes.legend(frameon=False, fontsize=8, ncols=5, loc="lower right", bbox_to_anchor=(1, 1))
     machine = document["machine"]
     threads = sorted({row["threads"] for row in rows})
     count = str(threads[0]) if len(threads) == 1 else f"{threads[0]} to {threads[-1]}"
@@ -81,7 +81,7 @@ def _panels(
 
 
 def _points(rows: Sequence[Row], name: str) -> tuple[list[int], list[float], list[list[float]]]:
-    """Rows in which a contestant was timed: their numbers, its GFLOP/s, the quartiles' distances from that."""
+    """Rows in which a contestant was timed: numbers, GFLOP/s, and the quartiles' distances from these."""
     places, speeds, below, above = [], [], [], []
     for place, row in enumerate(rows):
         entry = row["contestants"].get(name)
