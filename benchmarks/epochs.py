@@ -82,12 +82,11 @@ def main() -> None:
 
         words = ["DATA" if word == args.data_dir else word for word in sys.argv[1:]]
         result = {
-            "machine": machine(),
+            "machine": {**machine(), "threads": args.threads},
             "command": " ".join(["python benchmarks/epochs.py", *words]),
             "seconds": seconds,
             "lines": lines,
         }
-        result["machine"]["threads"] = args.threads
         args.json.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -159,5 +159,6 @@ def plan_rows(
 def _swept(shape: Shape, threads: int, sweep: Sweep) -> Iterable[tuple[Shape, int]]:
     if sweep.axis == "threads":
         return [(shape, count) for count in sweep.values or range(1, threads + 1)]
-    varied = [shape._replace(**{sweep.axis: value}) for value in sweep.values or SWEEPS[sweep.axis]]
+    values = sweep.values or SWEEPS[sweep.axis]
+    varied = [Shape(**{**shape._asdict(), sweep.axis: value}) for value in values]
     return [(v._replace(name=v.dimensions), threads) for v in varied]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lstm_numba.benchmarks import check, memory
@@ -160,8 +160,8 @@ class _Gate:
         truth = check.Reference(problem)
         for name in names:
             self.differences[name] = {}
-            found = self._attempt(name, lambda name=name: truth.differences(self._results(name, problem)[1]))
-            if found is not None and self._judge(name, "reference", found):
+            computed = self._compute(name, problem)
+            if computed and self._judge(name, "reference", truth.differences(computed[1])):
                 self._passed.append(name)
 
     def compare_with_each_other(self, whole: Problem) -> dict[str, Contestant]:
@@ -169,9 +169,9 @@ class _Gate:
         built: dict[str, Contestant] = {}
         results: dict[str, dict[str, Array]] = {}
         for name in self._passed:
-            found = self._attempt(name, lambda name=name: self._results(name, whole))
-            if found is not None:
-                built[name], results[name] = found
+            computed = self._compute(name, whole)
+            if computed:
+                built[name], results[name] = computed
         families = {name: CLASSES[name].family for name in built}
         for name in list(built):
             found = check.with_others(name, results, families, whole.dtype)
@@ -179,21 +179,18 @@ class _Gate:
                 del built[name]
         return built
 
-    def _results(self, name: str, problem: Problem) -> tuple[Contestant, dict[str, Array]]:
+    def _compute(self, name: str, problem: Problem) -> tuple[Contestant, dict[str, Array]] | None:
+        """Build a contestant and compute; an error refuses it and ends nothing else."""
         before = self._watch.seconds
-        contestant = CLASSES[name](problem, self._threads)
-        arrays = check.compute(contestant, problem)
-        spent = self._watch.seconds - before
-        self.compile_seconds[name] = self.compile_seconds.get(name, 0.0) + spent
-        return contestant, arrays
-
-    def _attempt(self, name: str, action: Callable[[], Any]) -> Any:
-        """Do something of a contestant's; an error refuses it and ends nothing else."""
         try:
-            return action()
+            contestant = CLASSES[name](problem, self._threads)
+            return contestant, check.compute(contestant, problem)
         except Exception as error:
             self.refused[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
             return None
+        finally:
+            spent = self._watch.seconds - before
+            self.compile_seconds[name] = self.compile_seconds.get(name, 0.0) + spent
 
     def _judge(self, name: str, kind: str, found: Sequence[check.Difference]) -> bool:
         """Note the differences and tell whether all are acceptable."""
