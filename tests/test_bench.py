@@ -214,14 +214,20 @@ def test_who_is_wrong_at_full_size_only_is_not_timed(
 
 
 def test_agreement_with_a_stranger_counts_for_more() -> None:
-    right, wrong = {"y": np.ones(3)}, {"y": np.full(3, 2.0)}
     families = {"a": "ours", "b": "ours", "c": "peer", "d": "other"}
-    found = {"a": right, "b": wrong, "c": right, "d": wrong | {"y": np.full(3, 3.0)}}
 
-    def passes(name: str) -> bool:
-        return check.worst(check.with_others(name, found, families, "float64")).acceptable
+    def refused(**values: float) -> list[str]:
+        found = {name: {"y": np.full(3, value)} for name, value in values.items()}
+        return [
+            name
+            for name in found
+            if not check.worst(check.with_others(name, found, families, "float64")).acceptable
+        ]
 
-    assert {name: passes(name) for name in found} == {"a": True, "b": False, "c": True, "d": False}
+    assert refused(a=1, b=2, c=1, d=3) == ["b", "d"]
+    assert refused(a=2, b=2, c=1, d=1) == ["a", "b"]  # they share the code that is wrong
+    assert refused(a=1, b=1) == []
+    assert refused(a=1, b=2) == ["a", "b"]
 
 
 def test_an_error_of_a_contestant_ends_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
