@@ -77,7 +77,10 @@ class Table:
         last = ["-", "-", "-"]
         if result["ours"]:
             ratios = result["ratios"].values()
-            last = [f"{min(ratios):.2f}" if ratios else "-", f"{result['gflops']:.3g}"]
+            last = [
+                f"{min(ratios):.2f}" if ratios else "-",
+                f"{result['gflops']:.{3 if result['gflops'] >= 0.01 else 1}g}",
+            ]
             last.append(f"{100 * result['share']:.0f}%")
         lines = [self._line(place, times, *last)]
         lines += [f"  {name} is not timed: {why}" for name, why in result["refused"].items()]
@@ -89,8 +92,9 @@ def closing(document: Mapping[str, Any]) -> str:
     lines = []
     for threads, product in document["yardsticks"].items():
         parts = ", ".join(f"{name} {value:.0f}" for name, value in product["gflops"].items())
+        count = f"{threads} thread{'' if threads == 1 else 's'}"
         lines.append(
-            f"share is of {product['name']} {product['size']}, {threads} threads: "
+            f"share is of {product['name']} {product['size']}, {count}: "
             f"{product['best']:.0f} GFLOP/s, the best of {parts}"
         )
     lines.append(f"compiled in {document['compile_seconds']:.1f} s (0 s when cached)")

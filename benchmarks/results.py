@@ -138,6 +138,7 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Pair]:
 def _entries(document: Mapping[str, Any]) -> dict[tuple[Any, ...], tuple[str, float, tuple[float, float]]]:
     """What identifies each contestant of each row -> the row's name, median, quartiles."""
     found = {}
+    swept = len({row["threads"] for row in document["rows"]}) > 1
     for row in document["rows"]:
         shape = row["shape"]
         size = tuple(int(shape[axis]) for axis in ("batch", "steps", "inputs", "hidden"))
@@ -146,7 +147,8 @@ def _entries(document: Mapping[str, Any]) -> dict[tuple[Any, ...], tuple[str, fl
             median, (low, high) = float(entry["median"]), entry["quartiles"]
             if not 0 < median < math.inf:
                 raise ValueError(f"median: expected a time, got {median}")
-            found[key] = (str(shape["name"]), median, (float(low), float(high)))
+            name = f"{shape['name']} {row['threads']}t" if swept else str(shape["name"])
+            found[key] = name, median, (float(low), float(high))
     return found
 
 
