@@ -78,16 +78,15 @@ def main() -> None:
             flush=True,
         )
     if args.json:
-        from layers import machine
+        from lstm_numba.benchmarks.results import machine
 
         words = ["DATA" if word == args.data_dir else word for word in sys.argv[1:]]
         result = {
-            "machine": machine(),
+            "machine": {**machine(), "threads": args.threads},
             "command": " ".join(["python benchmarks/epochs.py", *words]),
             "seconds": seconds,
             "lines": lines,
         }
-        result["machine"]["threads"] = args.threads
         args.json.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import click
 
+from lstm_numba import __version__
 from lstm_numba.cli.base import SectionedCommand
 from lstm_numba.cli.options import data_dir_option, json_option
 from lstm_numba.cli.reporting import print_json
+from lstm_numba.machine import processor_name, versions
 
 _PACKAGES = ("numba", "llvmlite", "numpy", "scipy", "click", "pooch", "safetensors", "matplotlib", "pillow")
 
@@ -55,21 +57,12 @@ def _text(value: Any) -> str:
 
 
 def _versions() -> dict[str, str | None]:
-    from importlib import metadata
-
-    from lstm_numba import __version__
-
-    versions: dict[str, str | None] = {
+    return {
         "lstm_numba": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
+        **versions(_PACKAGES),
     }
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    return versions
 
 
 def _cpu() -> dict[str, Any]:
@@ -83,23 +76,13 @@ def _cpu() -> dict[str, Any]:
     except RuntimeError:  # LLVM cannot tell on this platform
         features = []
     return {
-        "name": _processor_name(),
+        "name": processor_name(),
         "llvm_name": binding.get_host_cpu_name(),
         "cores": os.cpu_count(),
         "vector_unit": unit.name,
         "vector_bits": 8 * unit.width,
         "features": features,
     }
-
-
-def _processor_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
-            if line.lower().startswith(("model name", "hardware")):
-                return line.split(":", 1)[1].strip()
-    except OSError:  # not Linux
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _threads() -> dict[str, Any]:

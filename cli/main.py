@@ -31,6 +31,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("lstm_numba.cli.predict", "Class and probabilities of images."),
     "sample": ("lstm_numba.cli.sample", "Write text with a trained language model."),
     "plot": ("lstm_numba.cli.plot", "Draw a run's learning curves and its confusion matrix or perplexity."),
+    "bench": ("lstm_numba.cli.bench", "Compare speed and memory with PyTorch and ONNX Runtime."),
+    "warmup": ("lstm_numba.cli.warmup", "Compile ahead of time what training needs."),
     "data": ("lstm_numba.cli.data", "List, fetch and verify data sets."),
     "info": ("lstm_numba.cli.info", "Versions, processor, threads, CUDA, caches, data found."),
 }

@@ -37,7 +37,7 @@ def plot(run: str, out: str | None, data_dir: str | None, threads: int | None, a
     Each picture is written as PNG and as SVG; the paths are the result. Needs matplotlib, which comes with
     the extra "plot": pip install 'lstm_numba[plot]'.
     """
-    _require_matplotlib()
+    require_matplotlib("plot")
     from lstm_numba.cli import figures
     from lstm_numba.training.run import Run
 
@@ -62,11 +62,18 @@ def plot(run: str, out: str | None, data_dir: str | None, threads: int | None, a
         click.echo("\n".join(written))
 
 
-def _require_matplotlib() -> None:
+def require_matplotlib(what: str) -> None:
+    """Refuse to draw without matplotlib.
+
+    Raises
+    ------
+    UserError
+        It is not installed; the text says what needs it and how to get it.
+    """
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise UserError("plot needs matplotlib: pip install 'lstm_numba[plot]'") from None
+        raise UserError(f"{what} needs matplotlib: pip install 'lstm_numba[plot]'") from None
 
 
 def _floor(run: Run) -> float | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 #: What a build needs; a copy, so that the build leaves nothing in the tree.
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "lstm_numba", "cli", "data")
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "lstm_numba", "benchmarks", "cli", "data")
 
 
 def build_wheel(folder: Path) -> Path:

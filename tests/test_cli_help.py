@@ -45,7 +45,7 @@ def test_walk_finds_the_commands_of_the_issue() -> None:
     found = {path[1:] for path, _ in EVERY}
     trainings = {("train", dataset) for dataset in ("mnist", "ptb", "text", "digits", "grammar")}
     assert trainings | {("data", verb) for verb in ("list", "fetch", "verify")} <= found
-    assert {(one,) for one in ("evaluate", "predict", "sample", "plot", "info")} <= found
+    assert {(one,) for one in ("evaluate", "predict", "sample", "plot", "bench", "warmup", "info")} <= found
 
 
 @pytest.mark.parametrize(("path", "command"), EVERY, ids=NAMES)
@@ -164,7 +164,8 @@ def test_help_of_a_command_imports_no_numba() -> None:
     code = (
         "import sys\n"
         "from lstm_numba.cli.main import run\n"
-        "for words in ('train mnist', 'evaluate', 'predict', 'sample', 'plot', 'data list', 'info'):\n"
+        "commands = 'train mnist', 'evaluate', 'predict', 'sample', 'plot', 'data list', 'info', 'bench'\n"
+        "for words in (*commands, 'warmup'):\n"
         "    assert run([*words.split(), '-h']) == 0\n"
         "print([m for m in ('numba', 'numpy', 'matplotlib') if m in sys.modules], file=sys.stderr)\n"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 #: Package -> its folder in the repository, where that is not the name with slashes.
-PACKAGE_DIR = {"lstm_numba.cli": "cli", "lstm_numba.data": "data"}
+PACKAGE_DIR = {"lstm_numba.benchmarks": "benchmarks", "lstm_numba.cli": "cli", "lstm_numba.data": "data"}
 
 
 def packages_in_tree() -> dict[str, Path]:

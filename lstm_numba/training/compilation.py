@@ -25,10 +25,13 @@ class CompileWatch:
     ----------
     seconds : float
         Time spent compiling so far.
+    kernels : list of str
+        Names of what was compiled so far.
     """
 
     def __init__(self, reporter: Reporter) -> None:
         self.seconds = 0.0
+        self.kernels: list[str] = []
         self._reporter = reporter
         self._depth = 0
         self._began = 0.0
@@ -42,7 +45,7 @@ class CompileWatch:
 
         class Listener(event.Listener):
             def on_start(self, event: Any) -> None:
-                watch._start()
+                watch._start(event.data["dispatcher"].py_func.__name__)
 
             def on_end(self, event: Any) -> None:
                 watch._end()
@@ -65,8 +68,9 @@ class CompileWatch:
             seconds, self._unreported = self._unreported, None
             self._reporter.on_compile_end(seconds)
 
-    def _start(self) -> None:
+    def _start(self, name: str) -> None:
         if self._depth == 0:
+            self.kernels.append(name)
             self._began = time.perf_counter()
             if self._unreported is None:
                 self._unreported = 0.0

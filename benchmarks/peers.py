@@ -1,0 +1,155 @@
+"""The others: PyTorch and ONNX Runtime, as their users call them from Python, on the CPU."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from lstm_numba.benchmarks.contestants import Array, Contestant, Problem
+from lstm_numba.benchmarks.onnx_model import NODES, recurrent_model
+
+#: Cell -> class in ``torch.nn`` and its options.
+_TORCH = {
+    "lstm": ("LSTM", {}),
+    "gru": ("GRU", {}),
+    "rnn": ("RNN", {}),
+    "rnn-relu": ("RNN", {"nonlinearity": "relu"}),
+}
+
+
+class PyTorch(Contestant):
+    """``torch.nn.LSTM``, ``GRU`` and ``RNN``; gradients by ``torch.autograd.grad``."""
+
+    name = family = "pytorch"
+
+    @classmethod
+    def missing(cls) -> str:
+        """See `Contestant.missing`."""
+        return "" if find_spec("torch") else "not installed"
+
+    @classmethod
+    def lacks(cls, cell: str, task: str, dtype: str) -> bool:
+        """See `Contestant.lacks`."""
+        return cell not in _TORCH
+
+    def __init__(self, problem: Problem, threads: int) -> None:
+        super().__init__(problem, threads)
+        import torch
+
+        self._torch = torch
+        kind, options = _TORCH[problem.cell]
+        shape = problem.shape
+        dtype = getattr(torch, problem.dtype)
+        self._layer = getattr(torch.nn, kind)(shape.inputs, shape.hidden, dtype=dtype, **options)
+        self._layer.load_state_dict({n: torch.from_numpy(p.copy()) for n, p in problem.params.items()})
+        self._x = torch.from_numpy(problem.x.copy())
+        self._dy = torch.from_numpy(problem.dy.copy())
+        self._initial = [torch.from_numpy(s.copy()) for s in problem.state.values()]
+        self._names = ["dx", *(f"d{name}" for name in (*problem.state, *problem.params))]
+        if problem.task == "training":
+            for leaf in (self._x, *self._initial):
+                leaf.requires_grad_()
+            # Of the problem's order, which is that of the names.
+            weights = dict(self._layer.named_parameters())
+            self._leaves = [self._x, *self._initial, *(weights[name] for name in problem.params)]
+        self._state = self._pack(self._initial)
+        self.rewind()
+
+    @staticmethod
+    def _pack(state: list[Any]) -> Any:
+        return tuple(state) if len(state) > 1 else state[0]
+
+    def start(self) -> None:
+        """See `Contestant.start`."""
+        if self._torch.get_num_threads() != self.threads:
+            self._torch.set_num_threads(self.threads)
+
+    def infer(self) -> Any:
+        """See `Contestant.infer`."""
+        with self._torch.inference_mode():
+            return self._layer(self._x, self._state)[0]
+
+    def train(self) -> Any:
+        """See `Contestant.train`."""
+        y = self._layer(self._x, self._state)[0]
+        return y, self._torch.autograd.grad(y, self._leaves, self._dy)
+
+    def rewind(self) -> None:
+        """See `Contestant.rewind`."""
+        self._current = self._state
+        self.feed(0)
+
+    def feed(self, step: int) -> None:
+        """See `Contestant.feed`."""
+        self._now = self._x[step : step + 1]
+
+    def step(self) -> Any:
+        """See `Contestant.step`."""
+        with self._torch.inference_mode():
+            y, self._current = self._layer(self._now, self._current)
+            return y
+
+    def arrays(self, result: Any) -> dict[str, Array]:
+        """See `Contestant.arrays`."""
+        if not isinstance(result, tuple):
+            return {"y": result.numpy()}
+        y, gradients = result
+        named = zip(self._names, gradients, strict=True)
+        return {"y": y.detach().numpy(), **{name: gradient.numpy() for name, gradient in named}}
+
+
+class OnnxRuntime(Contestant):
+    """A session with one LSTM, GRU or RNN node, called by ``run`` with NumPy arrays; its own defaults."""
+
+    name = family = "onnxruntime"
+
+    @classmethod
+    def missing(cls) -> str:
+        """See `Contestant.missing`."""
+        return "" if find_spec("onnxruntime") else "not installed"
+
+    @classmethod
+    def lacks(cls, cell: str, task: str, dtype: str) -> bool:
+        """See `Contestant.lacks`."""
+        return cell not in NODES or task == "training" or dtype != "float32"
+
+    def __init__(self, problem: Problem, threads: int) -> None:
+        super().__init__(problem, threads)
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self._session = onnxruntime.InferenceSession(
+            recurrent_model(problem.cell, problem.params, tuple(problem.state)),
+            options,
+            providers=["CPUExecutionProvider"],
+        )
+        self._x = problem.x
+        self._initial = {f"{name}0": array for name, array in problem.state.items()}
+        self._outputs = ["y", *problem.state]
+        self.rewind()
+
+    def infer(self) -> Any:
+        """See `Contestant.infer`."""
+        return self._session.run(["y"], {"x": self._x, **self._initial})[0]
+
+    def rewind(self) -> None:
+        """See `Contestant.rewind`."""
+        self._current = dict(self._initial)
+        self.feed(0)
+
+    def feed(self, step: int) -> None:
+        """See `Contestant.feed`."""
+        self._current["x"] = self._x[step : step + 1]
+
+    def step(self) -> Any:
+        """See `Contestant.step`."""
+        y, *state = self._session.run(self._outputs, self._current)
+        self._current.update(zip(self._initial, state, strict=True))
+        return y
+
+    def arrays(self, result: Any) -> dict[str, Array]:
+        """See `Contestant.arrays`."""
+        return {"y": np.asarray(result)[:, 0]}  # (T, directions, B, H)

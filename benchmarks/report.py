@@ -1,0 +1,159 @@
+"""Writes results for people: tables of text, columns aligned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lstm_numba.benchmarks.plan import Row
+from lstm_numba.benchmarks.results import Pair, geometric_mean, summarise
+
+#: Width of a time with its spread, ``12.3ms ±3%``.
+_TIME = 10
+
+
+def short_time(seconds: float) -> str:
+    """A time with three digits: ``12.3ms``."""
+    units = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
+    unit, size = next((u for u in units if seconds >= 0.9995 * u[1]), units[-1])
+    value = seconds / size
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}{unit}"
+
+
+def spread_time(entry: Mapping[str, Any]) -> str:
+    """Median and half the distance of the quartiles: ``12.3ms ±3%``."""
+    low, high = entry["quartiles"]
+    return f"{short_time(entry['median'])} ±{50 * (high - low) / entry['median']:.0f}%"
+
+
+def heading(document: Mapping[str, Any], dtype: str) -> str:
+    """The lines above the table: machine, protocol, who is missing."""
+    about, turns = document["machine"], document["protocol"]["turns"]
+    lines = [
+        f"{about['cpu']}, {about['vector_unit']}, {about['cores']} cores; {dtype}",
+        f"median of {turns} turns ± half the distance of the quartiles; "
+        "ratio: the best peer's time over ours",
+    ]
+    return "\n".join(lines + [f"{name}: {why}" for name, why in document["unavailable"].items()])
+
+
+class Table:
+    """The rows as they come.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        All rows that will come, for the widths.
+    contestants : sequence of str
+        Those who have a column.
+    """
+
+    def __init__(self, rows: Sequence[Row], contestants: Sequence[str]) -> None:
+        self._names = contestants
+        self._threads = len({row.threads for row in rows}) > 1
+        places = [self._place(row.cell, row.shape.name, row.task, row.threads) for row in rows]
+        head = ("cell", "shape", "task")
+        self._widths = [max(map(len, column)) for column in zip(head, *places, strict=True)]
+        self.header = self._line(
+            head, [f"{name:>{max(_TIME, len(name))}}" for name in contestants], "ratio", "GFLOP/s", "share"
+        )
+
+    def _place(self, cell: str, shape: str, task: str, threads: int) -> tuple[str, str, str]:
+        return cell, f"{shape} {threads}t" if self._threads else shape, task
+
+    def _line(self, place: Sequence[str], times: Sequence[str], *last: str) -> str:
+        first = [f"{text:<{width}}" for text, width in zip(place, self._widths, strict=True)]
+        ends = [f"{text:>{width}}" for text, width in zip(last, (5, 7, 5), strict=True)]
+        return " ".join([*first, *times, *ends])
+
+    def row(self, result: Mapping[str, Any]) -> str:
+        """One result as a line, and a line for each contestant that was refused."""
+        times = []
+        for name in self._names:
+            entry = result["contestants"].get(name)
+            text = spread_time(entry) if entry else "wrong" if name in result["refused"] else "-"
+            times.append(f"{text:>{max(_TIME, len(name))}}")
+        place = self._place(result["cell"], result["shape"]["name"], result["task"], result["threads"])
+        last = ["-", "-", "-"]
+        if result["ours"]:
+            ratios = result["ratios"].values()
+            last = [
+                f"{min(ratios):.2f}" if ratios else "-",
+                f"{result['gflops']:.{3 if result['gflops'] >= 0.01 else 1}g}",
+            ]
+            last.append(f"{100 * result['share']:.0f}%")
+        lines = [self._line(place, times, *last)]
+        lines += [f"  {name} is not timed: {why}" for name, why in result["refused"].items()]
+        return "\n".join(lines)
+
+
+def closing(document: Mapping[str, Any]) -> str:
+    """What is below the table: yardsticks, compilation, memory, means."""
+    lines = []
+    for threads, product in document["yardsticks"].items():
+        parts = ", ".join(f"{name} {value:.0f}" for name, value in product["gflops"].items())
+        count = f"{threads} thread{'' if threads == 1 else 's'}"
+        lines.append(
+            f"share is of {product['name']} {product['size']}, {count}: "
+            f"{product['best']:.0f} GFLOP/s, the best of {parts}"
+        )
+    lines.append(f"compiled in {document['compile_seconds']:.1f} s (0 s when cached)")
+    lines += _memory(document["rows"])
+    summaries = summarise(document["rows"])
+    if summaries:
+        lines += ["", "a peer's time over ours (above 1: we are faster), geometric mean and worst"]
+        lines += aligned(
+            [(s.cell, s.task, s.peer, f"{s.mean:.2f}", f"{s.worst:.2f}", s.worst_shape) for s in summaries],
+            right=(3, 4),
+        )
+    return "\n".join(lines)
+
+
+def _memory(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    measured = [
+        (row, name, entry["memory_mib"])
+        for row in rows
+        for name, entry in row["contestants"].items()
+        if entry.get("memory_mib") is not None
+    ]
+    if not measured:
+        return []
+    table = [("cell", "shape", "contestant", "MiB", "over ours")]
+    for row, name, mib in measured:
+        ours = row["contestants"].get(row["ours"], {}).get("memory_mib")
+        table.append(
+            (row["cell"], row["shape"]["name"], name, f"{mib:.1f}", f"{mib / ours:.2f}" if ours else "-")
+        )
+    return ["", "peak memory of a training step, beyond weights and input", *aligned(table, right=(3, 4))]
+
+
+def comparison(pairs: Sequence[Pair], names: tuple[str, str]) -> str:
+    """Two documents side by side.
+
+    Parameters
+    ----------
+    pairs : sequence of Pair
+    names : tuple of str
+        What to call the first and the second.
+    """
+    table = [("cell", "shape", "task", "contestant", "A", "B", "B/A", "quartiles")]
+    for p in pairs:
+        times = short_time(p.first), short_time(p.second), f"{p.ratio:.3f}"
+        table.append((p.cell, p.shape, p.task, p.contestant, *times, "overlap" if p.overlap else "apart"))
+    lines = [f"A: {names[0]}", f"B: {names[1]}", *aligned(table, right=(4, 5, 6)), ""]
+    lines.append("B/A, geometric mean (below 1: B is faster)")
+    by_name: dict[str, list[float]] = {}
+    for p in pairs:
+        by_name.setdefault(p.contestant, []).append(p.ratio)
+    means = [(name, f"{geometric_mean(ratios):.3f}") for name, ratios in by_name.items()]
+    means.append(("all", f"{geometric_mean(p.ratio for p in pairs):.3f}"))
+    return "\n".join([*lines, *aligned(means, right=(1,))])
+
+
+def aligned(table: Sequence[tuple[str, ...]], right: Sequence[int] = ()) -> list[str]:
+    """Lines with columns as wide as their widest cell; those in `right` end together."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(f"{cell:{'>' if n in right else '<'}{widths[n]}}" for n, cell in enumerate(line)).rstrip()
+        for line in table
+    ]

@@ -1,0 +1,97 @@
+"""``lstm-numba warmup``: compile before the first training, not during it."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+import click
+
+from lstm_numba.cli.base import SectionedCommand, SectionedOption
+from lstm_numba.cli.options import json_option, threads_option
+from lstm_numba.training.config import CELLS, DATASETS, DTYPES, OPTIMIZERS
+
+
+@click.command(
+    cls=SectionedCommand,
+    epilog="""\b
+Examples:
+  lstm-numba warmup digits
+  lstm-numba warmup ptb --cell lstm --cell gru --dtype float64
+  lstm-numba warmup all --json
+""",
+)
+@click.argument("dataset", type=click.Choice([*DATASETS, "all"]))
+@click.option(
+    "--cell",
+    "cells",
+    type=click.Choice(CELLS),
+    multiple=True,
+    help="Recurrent cell; may be repeated.  [default: lstm]",
+    cls=SectionedOption,
+    section="Network",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    default="float32",
+    show_default=True,
+    help="Precision of all numbers.",
+    cls=SectionedOption,
+    section="Network",
+)
+@click.option(
+    "--optimizer",
+    type=click.Choice(OPTIMIZERS),
+    help="Update rule.  [default: the data set's]",
+    cls=SectionedOption,
+    section="Optimisation",
+)
+@threads_option
+@json_option
+@click.pass_context
+def warmup(
+    ctx: click.Context,
+    dataset: str,
+    cells: tuple[str, ...],
+    dtype: str,
+    optimizer: str | None,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Compile ahead of time what training on DATASET needs.
+
+    Without it, the first training compiles as it goes. The kernels are kept on disk, where `lstm-numba info`
+    says. Nothing is downloaded: a few steps are taken on data that the program makes itself.
+    """
+    from lstm_numba.cli.computer import set_threads
+    from lstm_numba.cli.reporting import Terminal, plural, print_json
+
+    set_threads(threads)
+    from lstm_numba.training.config import default_config
+    from lstm_numba.training.trainer import Interrupted
+    from lstm_numba.training.warmup import warm_up
+
+    terminal = Terminal()
+    answers: list[dict[str, Any]] = []
+    for name in DATASETS if dataset == "all" else (dataset,):
+        for cell in cells or ("lstm",):
+            rule = optimizer or default_config(name)["optimizer"]
+            what = {"dataset": name, "cell": cell, "dtype": dtype, "optimizer": rule}
+            try:
+                done = warm_up(name, {"cell": cell, "dtype": dtype, "optimizer": rule}, terminal)
+            except Interrupted as stop:
+                terminal.say("interrupted; what was compiled is kept")
+                ctx.exit(stop.exit_status)
+            answers.append({**what, "kernels": list(done.kernels), "seconds": round(done.seconds, 3)})
+            if as_json:
+                continue
+            if not done.kernels:
+                click.echo(f"{', '.join(what.values())}: all cached")
+                continue
+            count = plural(len(done.kernels), "kernel")
+            click.echo(f"{', '.join(what.values())}: compiled {count} in {done.seconds:.1f} s")
+            names = " ".join(dict.fromkeys(done.kernels))
+            click.echo(textwrap.fill(names, 100, initial_indent="  ", subsequent_indent="  "))
+    if as_json:
+        print_json({"warmed": answers})

@@ -1,0 +1,120 @@
+"""Compiles ahead of time what a training will need: trains on noise, a few steps, and uses what came out.
+
+Which kernels run depends on cell, precision, optimiser and kind of data, and on sizes: small arrays stay on
+one thread, and large layers share their work in another way than large batches. So there are three small
+trainings: one of the data set's own sizes, one of tiny ones with every extra, one of a wide layer.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstm_numba.data import digits
+from lstm_numba.data.corpus import EOS, Corpus
+from lstm_numba.data.images import Images
+from lstm_numba.training.compilation import CompileWatch
+from lstm_numba.training.config import CLASSIFIERS, make_config
+from lstm_numba.training.image_task import ImageTask
+from lstm_numba.training.reporter import Reporter
+from lstm_numba.training.run import Run
+from lstm_numba.training.tasks import Task, open_task
+from lstm_numba.training.text_task import TextTask
+from lstm_numba.training.trainer import Trainer
+
+#: As many words as Penn Treebank has, and about as many characters as a text has.
+_WORDS, _CHARACTERS = 10_000, 60
+#: Steps of each training; the last of an image training is smaller than the others.
+_STEPS = 3
+#: Items that the largest training is tested on: a full batch of the evaluation and a part of one, or as many
+#: tokens as give all of its rows.
+_TEST_IMAGES, _TEST_TOKENS = 520, 4200
+
+
+class Warmed(NamedTuple):
+    """What was compiled: names of the kernels, and seconds spent."""
+
+    kernels: tuple[str, ...]
+    seconds: float
+
+
+class _FewImages(ImageTask):
+    """Drawn digits in place of the data set, no more than the steps need."""
+
+    def _read(self, split: str) -> Images:
+        large = self.config["batch_size"] * (_STEPS - 1) + 1
+        return digits.load(split, count=min(large, _TEST_IMAGES) if split == "test" else large)
+
+
+class _Noise(TextTask):
+    """Random tokens in place of the text."""
+
+    def _read(self) -> Corpus:
+        config = self.config
+        level = config["data"].get("level", "word")
+        size = _WORDS if level == "word" else _CHARACTERS
+        large = config["batch_size"] * config["bptt"] * _STEPS + 1
+        test = min(large, _TEST_TOKENS)
+        rng = np.random.default_rng(0)
+        splits = {
+            split: rng.integers(size, size=count, dtype=np.int32)
+            for split, count in {"train": large, "valid": test, "test": test}.items()
+        }
+        vocabulary = (EOS, *map(str, range(size - 1))) if level == "word" else tuple(map(chr, range(size)))
+        return Corpus(config["dataset"], level, vocabulary, splits)
+
+
+def warm_up(
+    dataset: str, options: Mapping[str, Any] | None = None, reporter: Reporter | None = None
+) -> Warmed:
+    """Compile what training on a data set needs and keep it in Numba's cache.
+
+    Training, evaluating, predicting or sampling, and checkpoints are gone through in a temporary folder,
+    without the data set.
+
+    Parameters
+    ----------
+    dataset : str
+        One of `lstm_numba.training.config.DATASETS`.
+    options : mapping, optional
+        Fields of the configuration: cell, dtype, optimizer.
+    reporter : Reporter, optional
+        Hears of compilation.
+
+    Returns
+    -------
+    Warmed
+    """
+    watch = CompileWatch(Reporter() if reporter is None else reporter)
+    with tempfile.TemporaryDirectory() as folder, watch:
+        for number, config in enumerate(_configs(dataset, options or {})):
+            _use(Run.create(Path(folder) / str(number), config))
+    return Warmed(tuple(watch.kernels), watch.seconds)
+
+
+def _configs(dataset: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The data set's own sizes; tiny ones with every extra; a wide layer."""
+    extra: dict[str, Any] = (
+        {"bidirectional": True, "validation": 5} if dataset in CLASSIFIERS else {"tie": True}
+    )
+    tiny = {"hidden": 8, "layers": 2, "dropout": 0.3, "batch_size": 9, "clip_value": 1.0, **extra}
+    wide = {"hidden": 600, "layers": 1, "batch_size": 2}
+    for sizes, window in (({}, None), (tiny, 5), (wide, 5)):
+        more = {} if window is None or dataset in CLASSIFIERS else {"bptt": window}
+        yield make_config(dataset, {**options, **sizes, **more, "epochs": 1, "schedule": "constant"})
+
+
+def _use(run: Run) -> None:
+    """Train, then open the run and use the model as the other commands do."""
+    task: Task = (_FewImages if run.config["dataset"] in CLASSIFIERS else _Noise)(run.config)
+    task.load_data()
+    Trainer(task, run).train()
+    opened = open_task(run, load_data=False)
+    if isinstance(opened, ImageTask):
+        opened.probabilities(digits.load("test", count=1).images)
+    elif isinstance(opened, TextTask):
+        list(opened.sample(opened.corpus.vocabulary[0] if opened.corpus.level == "word" else "", 2, seed=0))
