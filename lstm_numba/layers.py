@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstm_numba.cells import CELLS
+from lstm_numba.cpu.prepared import Prepared
 from lstm_numba.cpu.sequence import Trace, backward_sequence, forward_sequence
 
 Array = np.ndarray[Any, Any]
@@ -118,6 +119,7 @@ class Recurrent:
             raise ValueError(f"device: expected 'cpu', got {device!r}; this version computes on the CPU only")
         self.device = device
         self.rng = np.random.default_rng(seed)
+        self._prepared: dict[int, Prepared] = {}
         bound = 1 / math.sqrt(self.hidden_size)
         self.params: dict[str, Array] = {
             name: self.rng.uniform(-bound, bound, shape).astype(self.dtype)
@@ -279,6 +281,8 @@ class Recurrent:
                     lengths,
                     bool(direction),
                     keep,
+                    # While training, the weights change before the next call.
+                    None if keep else self._prepared.setdefault(n, Prepared()),
                 )
                 outputs.append(y)
                 traces.append(trace)

@@ -41,6 +41,7 @@ from lstm_numba.cpu.layout import (
     tile_range,
     time_of,
 )
+from lstm_numba.cpu.meeting import gather, gathered, meet
 from lstm_numba.cpu.options import INLINE, PARALLEL, SERIAL
 from lstm_numba.cpu.packing import BACK_VECTORS
 from lstm_numba.cpu.simd import accumulate_vectors, store_vectors
@@ -281,24 +282,23 @@ def _sweep_back(cell, job, zero, two_stages, parts, part):
 
 
 @njit(**SERIAL)
-def _share_step_back(cell, job, zero, step, two_stages, second, parts, part):
-    """One stage of a step back for one thread's units."""
+def _sweep_units_back(cell, job, zero, two_stages, parts, part):
+    """All steps of one thread's units; nothing if the other threads are not there."""
     sizes, weights, arrays = job_sizes(job), job_weights(job, zero), job_arrays(job, zero)
     gradients = job_gradients(job, zero)
+    if not gather(arrays.meeting, parts):
+        return
     share = share_units(sizes, parts, part)
-    if second:
-        _second_stage_back(cell, weights, arrays, gradients, sizes, step, share)
-    else:
+    expected = parts
+    for step in range(sizes.steps - 1, -2, -1):
         _first_stage_back(cell, weights, arrays, gradients, sizes, step, share, not two_stages)
-
-
-@njit(**SERIAL)
-def _share_inputs_back(cell, job, zero, parts, part):
-    """The inputs' gradients, one thread's share of their columns."""
-    sizes = job_sizes(job)
-    share = share_units(sizes, parts, part)
-    weights, arrays = job_weights(job, zero), job_arrays(job, zero)
-    _input_gradients(cell, weights, arrays, job_gradients(job, zero), sizes, share)
+        expected += parts
+        meet(arrays.meeting, expected)
+        if two_stages and step >= 0:
+            _second_stage_back(cell, weights, arrays, gradients, sizes, step, share)
+            expected += parts
+            meet(arrays.meeting, expected)
+    _input_gradients(cell, weights, arrays, gradients, sizes, share)
 
 
 # What Python calls, with the arguments of the kernels in `lstm_numba.cpu.forward`.
@@ -319,12 +319,13 @@ def backward_by_rows(cell, job, zero, two_stages, parts):
 
 @njit(**PARALLEL)
 def backward_by_units(cell, job, zero, two_stages, parts):
-    """A sequence backward on several threads, in each step each taking its share of the hidden units."""
-    for step in range(job_sizes(job).steps - 1, -2, -1):
-        for part in prange(parts):
-            _share_step_back(cell, job, zero, step, two_stages, False, parts, np.int64(part))
-        if two_stages and step >= 0:
-            for part in prange(parts):
-                _share_step_back(cell, job, zero, step, two_stages, True, parts, np.int64(part))
+    """A sequence backward on several threads, in each step each taking its share of the hidden units.
+
+    Returns
+    -------
+    bool
+        As for the forward kernel.
+    """
     for part in prange(parts):
-        _share_inputs_back(cell, job, zero, parts, np.int64(part))
+        _sweep_units_back(cell, job, zero, two_stages, parts, np.int64(part))
+    return gathered(job_arrays(job, zero).meeting)

@@ -181,6 +181,17 @@ def _(cell):
     return lambda cell: count
 
 
+def stage_count(cell: Any) -> Any:
+    """Number of stages."""
+    raise NotImplementedError
+
+
+@overload(stage_count, INLINE)
+def _(cell):
+    count = len(cell.instance_class.stages)
+    return lambda cell: count
+
+
 def stage_first(cell: Any, number: Any) -> Any:
     """First slot of a stage."""
     raise NotImplementedError

@@ -23,10 +23,13 @@ from lstm_numba.cpu.dispatch import (
     load_biased_slots,
     load_peephole,
     slot_count,
+    stage_count,
     tile_height,
 )
 from lstm_numba.cpu.layout import (
     FULL,
+    Share,
+    first_block,
     job_arrays,
     job_sizes,
     job_weights,
@@ -40,6 +43,7 @@ from lstm_numba.cpu.layout import (
     tile_range,
     time_of,
 )
+from lstm_numba.cpu.meeting import gather, gathered, meet
 from lstm_numba.cpu.options import INLINE, PARALLEL, SERIAL
 from lstm_numba.cpu.simd import store_vectors
 
@@ -99,7 +103,7 @@ def _place(cell, sizes, t, row, unit):
 
 @njit(**INLINE)
 def _input_product(cell, weights, arrays, sizes, t, panel, row, rows):
-    """Input product of one tile."""
+    """Input product of one tile; its rows may go on into the steps after time t."""
     at, slot_row = _place(cell, sizes, t, row, panel * sizes.lanes)
     gate_product(
         cell, -1, weights.input_tile, rows, arrays.x, (t * sizes.batch + row) * sizes.inputs, sizes.inputs,
@@ -109,12 +113,19 @@ def _input_product(cell, weights, arrays, sizes, t, panel, row, rows):
 
 @njit(**SERIAL)
 def _input_products(cell, weights, arrays, sizes, first, last, share):
-    """Input products of steps [first, last), one panel of weights at a time, on one thread's share."""
+    """Input products of steps [first, last), one panel of weights at a time, on one thread's share.
+
+    To a thread that has all rows of a step they are just the beginning of the next step's: a tile is full
+    however small the batch.
+    """
+    start = min(time_of(sizes, first), time_of(sizes, last - 1))
+    if share.pieces > 1 or share.bottom - share.top == sizes.batch:
+        share = Share(share.part, 0, sizes.batch * (last - first), share.piece, share.pieces)
+        last = first + 1
     tiles = tile_count(share, tile_height(cell))
     begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
     for panel in range(begin // tiles, -(-end // tiles)):
-        for step in range(first, last):
-            t = time_of(sizes, step)
+        for t in range(start, start + last - first):
             for tile in range(max(0, begin - panel * tiles), min(tiles, end - panel * tiles)):
                 row, rows = tile_of(share, tiles, tile)
                 _input_product(cell, weights, arrays, sizes, t, panel, row, rows)
@@ -183,8 +194,8 @@ def _sweep(cell, job, zero, parts, part):
     sizes, weights, arrays = job_sizes(job), job_weights(job, zero), job_arrays(job, zero)
     for chunk in range(sizes.chunks):
         share = share_rows(sizes, parts, part, sizes.chunks, chunk)
-        for first in range(0, sizes.steps, sizes.block):
-            last = min(sizes.steps, first + sizes.block)
+        for begin in range(first_block(sizes), sizes.steps, sizes.block):
+            first, last = max(0, begin), min(sizes.steps, begin + sizes.block)
             if sizes.block > 1:
                 _input_products(cell, weights, arrays, sizes, first, last, share)
             for step in range(first, last):
@@ -194,22 +205,28 @@ def _sweep(cell, job, zero, parts, part):
 
 
 @njit(**SERIAL)
-def _share_inputs(cell, job, zero, first, last, parts, part):
-    """Input products of steps [first, last) for one thread's units."""
-    sizes = job_sizes(job)
-    share = share_units(sizes, parts, part)
-    _input_products(cell, job_weights(job, zero), job_arrays(job, zero), sizes, first, last, share)
-
-
-@njit(**SERIAL)
-def _share_step(cell, job, zero, step, second, parts, part):
-    """One stage of a step for one thread's units."""
+def _sweep_units(cell, job, zero, parts, part):
+    """All steps of one thread's units; false, with nothing done, if the other threads are not there."""
     sizes, weights, arrays = job_sizes(job), job_weights(job, zero), job_arrays(job, zero)
+    if not gather(arrays.meeting, parts):
+        return
     share = share_units(sizes, parts, part)
-    if second:
-        _second_stage(cell, weights, arrays, sizes, time_of(sizes, step), share)
-    else:
-        _first_stage(cell, weights, arrays, sizes, time_of(sizes, step), share)
+    expected = parts
+    for begin in range(first_block(sizes), sizes.steps, sizes.block):
+        first, last = max(0, begin), min(sizes.steps, begin + sizes.block)
+        if sizes.block > 1:
+            _input_products(cell, weights, arrays, sizes, first, last, share)
+            expected += parts
+            meet(arrays.meeting, expected)
+        for step in range(first, last):
+            t = time_of(sizes, step)
+            _first_stage(cell, weights, arrays, sizes, t, share)
+            for _ in range(1, stage_count(cell)):
+                expected += parts
+                meet(arrays.meeting, expected)
+                _second_stage(cell, weights, arrays, sizes, t, share)
+            expected += parts
+            meet(arrays.meeting, expected)
 
 
 # What Python calls. `job` is `lstm_numba.cpu.layout.job`'s, `zero` a number of the arrays' type.
@@ -229,21 +246,17 @@ def forward_by_rows(cell, job, zero, parts):
 
 
 @njit(**PARALLEL)
-def forward_by_units(cell, job, zero, parts, two_stages):
+def forward_by_units(cell, job, zero, parts):
     """A sequence on several threads, in each step each taking its share of the hidden units.
 
     Each thread reads only its own part of the recurrent weights, which for large layers would not fit
-    one core's cache. The end of a `prange` is where the threads meet.
+    one core's cache, and for a single sequence are most of what there is to do.
+
+    Returns
+    -------
+    bool
+        Whether it was done: not so if the threads did not run at the same time.
     """
-    sizes = job_sizes(job)
-    for first in range(0, sizes.steps, sizes.block):
-        last = min(sizes.steps, first + sizes.block)
-        if sizes.block > 1:
-            for part in prange(parts):
-                _share_inputs(cell, job, zero, first, last, parts, np.int64(part))
-        for step in range(first, last):
-            for part in prange(parts):
-                _share_step(cell, job, zero, step, False, parts, np.int64(part))
-            if two_stages:
-                for part in prange(parts):
-                    _share_step(cell, job, zero, step, True, parts, np.int64(part))
+    for part in prange(parts):
+        _sweep_units(cell, job, zero, parts, np.int64(part))
+    return gathered(job_arrays(job, zero).meeting)

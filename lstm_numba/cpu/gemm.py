@@ -25,7 +25,7 @@ from lstm_numba.cpu.transpose import run_copier, transpose_square
 #: two vectors waste less on narrow matrices.
 VECTORS = 2
 ROWS = tile_rows(VECTORS)
-LANES = {"float32": lanes(np.float32), "float64": lanes(np.float64)}
+LANES = {np.dtype(t): lanes(t) for t in (np.float32, np.float64)}
 #: Blocks of the inner dimension, of rows of A (level-2 cache) and of columns of B (shared cache).
 DEPTH = 384
 HEIGHT = 8 * ROWS
@@ -303,7 +303,7 @@ def matmul(a: Any, b: Any, out: Any = None, accumulate: bool = False) -> Any:
     ValueError
         The shapes do not fit, or `out` cannot be written row by row.
     """
-    if a.dtype != b.dtype or a.dtype.name not in LANES:
+    if a.dtype != b.dtype or a.dtype not in LANES:
         raise TypeError(f"a, b: expected float32 or float64, both the same, got {a.dtype} and {b.dtype}")
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
         raise ValueError(f"a, b: expected shapes (M, K) and (K, N), got {a.shape} and {b.shape}")
@@ -344,7 +344,7 @@ def products(
         Add to the outs instead of overwriting them.
     """
     threads = numba.get_num_threads()
-    size, lane = a.itemsize, LANES[a.dtype.name]
+    size, lane = a.itemsize, LANES[a.dtype]
     a, a_row, a_column = strided(a)
     inner = a.shape[1]
     depth = -(-inner // -(-inner // DEPTH))
@@ -359,7 +359,7 @@ def products(
     work = sum(s[1] * sum(r[5] for r, t in zip(rows, s[2], strict=True) if t >= 0) for s in segments) * inner
     parts = 1 if work < _SERIAL_LIMIT else threads
     workspace = aligned_empty((parts, round_up(packed, ALIGNMENT)), np.uint8)
-    tiles = (tile_address(VECTORS, a.dtype.name), tile_address(1, a.dtype.name))
+    tiles = (tile_address(VECTORS, a.dtype), tile_address(1, a.dtype))
     head = _Job(
         address(a), a_row, a_column, inner, lane, size, int(accumulate),
         address(workspace), workspace.shape[1], *tiles, len(operands), len(segments),

@@ -70,6 +70,7 @@ class Arrays(NamedTuple):
     memory: Any
     message: Any
     lengths: Any
+    meeting: Any  # where threads wait for each other; see `lstm_numba.cpu.meeting`
 
 
 class Gradients(NamedTuple):
@@ -142,6 +143,7 @@ def job_arrays(job, zero):
         pointer_to(job[n + 3], zero),
         pointer_to(job[n + 4], zero),
         pointer_to(job[n + 5], n),
+        pointer_to(job[n + 6], n),
     )
 
 
@@ -213,6 +215,15 @@ def tile_of(share, tiles, tile):
 def time_of(sizes, step):
     """The time that a step is at."""
     return sizes.steps - 1 - step if sizes.reverse else step
+
+
+@njit(**INLINE)
+def first_block(sizes):
+    """First step of the first block, or the step at which it would begin if it were whole.
+
+    The times of a block lie side by side in `slots`: blocks end at multiples of their length in time.
+    """
+    return -(-sizes.steps % sizes.block) if sizes.reverse else 0
 
 
 @njit(**INLINE)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
-from lstm_numba.cpu import packing
+from lstm_numba.cpu import meeting, packing
 from lstm_numba.cpu.arrays import aligned_empty, aligned_zeros, strided
 from lstm_numba.cpu.backward import backward_by_rows, backward_by_units, backward_serial
 from lstm_numba.cpu.forward import forward_by_rows, forward_by_units, forward_serial
 from lstm_numba.cpu.gemm import products
 from lstm_numba.cpu.layout import Arrays, Gradients, Sizes, Weights, job
+from lstm_numba.cpu.prepared import Prepared
 from lstm_numba.cpu.target import lanes
 from lstm_numba.cpu.tile import tile_address
 
@@ -26,9 +28,26 @@ MIN_ROWS = 4
 #: Rows that a thread takes through all steps at once, at least.
 CHUNK_ROWS = 32
 #: Meeting after every step pays from about this many multiplications a step.
-MIN_STEP_WORK = 1 << 19
+MIN_STEP_WORK = 1 << 14
 #: Below this many multiplications in all, one thread is done before a second has started.
 MIN_WORK = 1 << 17
+
+
+#: After so many sequences for which the threads did not come together they are not asked again.
+MAX_APART = 3
+
+
+class _Apart:
+    """Counts the sequences for which threads that should meet did not run at the same time."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+
+
+_apart = _Apart()
 
 
 class Trace(NamedTuple):
@@ -51,20 +70,27 @@ class _Plan(NamedTuple):
 
 def _plan(cell: Any, shape: tuple[int, int, int, int], dtype: Any) -> _Plan:
     """Choose what the threads share, and how much a thread takes on at once."""
-    steps, batch, inputs, hidden = shape
     threads = numba.get_num_threads()
+    return _choose(type(cell), shape, dtype, threads, threads > 1 and _apart.count < MAX_APART)
+
+
+@functools.lru_cache(maxsize=1024)
+def _choose(cell: Any, shape: tuple[int, int, int, int], dtype: Any, threads: int, meeting: bool) -> _Plan:
+    steps, batch, inputs, hidden = shape
     size = np.dtype(dtype).itemsize
     recurrent = sum(len(stage.gates) for stage in cell.stages) * hidden * hidden
     work = batch * recurrent
     fits = recurrent * size <= CACHE_BYTES
     row = len(cell.slots) * packing.padded_size(hidden, dtype) * size
-    if (recurrent + len(cell.input_gates) * hidden * inputs) * size <= CACHE_BYTES // 2:
+    both = (recurrent + len(cell.input_gates) * hidden * inputs) * size
+    if both <= CACHE_BYTES // 2 and batch >= MIN_ROWS:
         block = 1
     else:
         block = max(2, min(steps, 2 * CACHE_BYTES // (batch * row)))
-    if work >= MIN_STEP_WORK and threads > 1 and not (fits and batch >= MIN_ROWS * threads):
+    enough = steps * work >= MIN_WORK
+    if meeting and enough and work >= MIN_STEP_WORK and not (fits and batch >= MIN_ROWS * threads):
         return _Plan(True, threads, block, 1)
-    parts = 1 if steps * work < MIN_WORK else max(1, min(threads, batch // MIN_ROWS))
+    parts = max(1, min(threads, batch // MIN_ROWS)) if enough else 1
     chunks = max(1, min(-(-batch // parts * 4 * row // CACHE_BYTES), batch // parts // CHUNK_ROWS))
     return _Plan(False, parts, block, chunks)
 
@@ -99,6 +125,7 @@ def forward_sequence(
     lengths: Array | None,
     reverse: bool,
     keep: bool,
+    prepared: Prepared | None = None,
 ) -> tuple[Array, list[Array], Trace | None]:
     """Run one layer and direction.
 
@@ -116,6 +143,8 @@ def forward_sequence(
         From the last step to the first.
     keep : bool
         Keep what the backward pass needs.
+    prepared : Prepared, optional
+        Keeps the packed weights for the next call with the same parameters.
 
     Returns
     -------
@@ -134,13 +163,17 @@ def forward_sequence(
     for kept, state in zip(_memory(arrays, sizes), states[1:], strict=True):
         kept[start if sizes.memory_step else 0] = state
 
-    weights = forward_weights(cell, params, hidden, plan.parts)
-    what, zero = job(sizes, weights, arrays), dtype.type(0)
-    if plan.parts == 1:
-        forward_serial(cell, what, zero)
-    elif plan.by_units:
-        forward_by_units(cell, what, zero, plan.parts, len(cell.stages) > 1)
+    if prepared is None:
+        weights = forward_weights(cell, params, hidden, plan.parts)
     else:
+        weights = prepared.weights(params, lambda: forward_weights(cell, params, hidden, plan.parts))
+    what, zero = job(sizes, weights, arrays), dtype.type(0)
+    if plan.by_units and not forward_by_units(cell, what, zero, plan.parts):
+        _apart()
+        forward_serial(cell, what, zero)
+    elif not plan.by_units and plan.parts == 1:
+        forward_serial(cell, what, zero)
+    elif not plan.by_units:
         forward_by_rows(cell, what, zero, plan.parts)
     trace = Trace(cell, params, arrays, sizes) if keep else None
     return output(arrays, sizes), _final_states(cell, arrays, sizes), trace
@@ -171,7 +204,7 @@ def _weights(
         stages[1] if len(stages) > 1 else aligned_empty((0,), dtype),
         bias(cell, params, hidden, dtype),
         packing.padded_peephole(cell, params, hidden, dtype),
-        *(tile_address(width, dtype.name) for width in widths),
+        *(tile_address(width, dtype) for width in widths),
     )
 
 
@@ -214,9 +247,17 @@ def _allocate(
         h=aligned_empty(((steps + 1) * batch * hidden,), dtype),
         memory=aligned_empty(((len(cell.states) - 1) * memory_depth * batch * hidden,), dtype),
         message=aligned_empty((depth * message,), dtype),
-        lengths=np.full(batch, steps, np.int64) if lengths is None else lengths,
+        lengths=_full(batch, steps) if lengths is None else lengths,
+        meeting=np.zeros(meeting.NUMBERS, np.int64),
     )
     return sizes, arrays
+
+
+def _full(count: int, value: int) -> Array:
+    """`numpy.full` of integers, without its detours."""
+    array = np.empty(count, np.int64)
+    array.fill(value)
+    return array
 
 
 def backward_sequence(
@@ -245,6 +286,7 @@ def backward_sequence(
     plan = _plan(cell, (steps, batch, sizes.inputs, hidden), dtype)
     two_stages = len(cell.stages) > 1
     weights = _backward_weights(cell, params, hidden, plan.parts)
+    arrays.meeting.fill(0)
     carried = aligned_zeros((len(cell.states), batch, sizes.padded), dtype)
     for target, source in zip(carried, dstates, strict=True):
         target[:, :hidden] = source
@@ -262,11 +304,13 @@ def backward_sequence(
         state=batch * sizes.padded,
     )
     what, zero = job(sizes, weights, arrays, gradients), dtype.type(0)
-    if plan.parts == 1:
+    if plan.by_units and not backward_by_units(cell, what, zero, two_stages, plan.parts):
+        _apart()
         backward_serial(cell, what, zero, two_stages)
-    else:
-        run = backward_by_units if plan.by_units else backward_by_rows
-        run(cell, what, zero, two_stages, plan.parts)
+    elif not plan.by_units and plan.parts == 1:
+        backward_serial(cell, what, zero, two_stages)
+    elif not plan.by_units:
+        backward_by_rows(cell, what, zero, two_stages, plan.parts)
     grads = _weight_gradients(trace, sums.sum(axis=0))
     return dx[..., : sizes.inputs], [c[:, :hidden].copy() for c in carried], grads
 

@@ -58,6 +58,7 @@ def _enabled_features() -> set[str]:
         return set()
 
 
+@functools.cache
 def lanes(dtype: Any) -> int:
     """Numbers of `dtype` in one vector register."""
     return vector_unit().width // np.dtype(dtype).itemsize

@@ -18,6 +18,7 @@ from llvmlite import ir
 from numba import cfunc
 from numba.core import cgutils, types
 from numba.extending import intrinsic
+from numba.np.numpy_support import from_dtype
 
 from lstm_numba.cpu.options import SERIAL
 from lstm_numba.cpu.simd import prefetch, splat
@@ -27,25 +28,25 @@ _I64 = ir.IntType(64)
 
 
 @functools.cache
-def tile_address(vectors: int, dtype: str) -> int:
+def tile_address(vectors: int, dtype: Any) -> int:
     """Where the tile product of a width in vector registers lies, compiled at the first call.
 
     Parameters
     ----------
     vectors : int
-    dtype : str
-        ``"float32"`` or ``"float64"``.
+    dtype : numpy.dtype
+        float32 or float64.
     """
     address: int = _compiled(vectors, dtype).address
     return address
 
 
 @functools.cache
-def _compiled(vectors: int, dtype: str) -> Any:
+def _compiled(vectors: int, dtype: Any) -> Any:
     def tile(rows, a, a_row, a_column, b, depth, c, c_row, c_vector, add):  # type: ignore[no-untyped-def]
         _tile(vectors, rows, a, a_row, a_column, b, depth, c, c_row, c_vector, add)
 
-    pointer, index = types.CPointer(getattr(types, dtype)), types.int64
+    pointer, index = types.CPointer(from_dtype(dtype)), types.int64
     signature = types.void(index, pointer, index, index, pointer, index, pointer, index, index, index)
     return cfunc(signature, cache=True, nogil=SERIAL["nogil"])(tile)
 

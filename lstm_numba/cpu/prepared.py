@@ -1,0 +1,110 @@
+"""Packed weights that are packed anew only when a parameter has changed.
+
+Parameters are plain arrays that anybody may write to, so a change is noticed by a checksum of all their
+numbers: reading them takes a fraction of the time of packing them.
+"""
+
+from __future__ import annotations
+
+from operator import is_not
+from typing import Any
+
+import numba
+import numpy as np
+from numba import njit, prange
+
+from lstm_numba.cpu.arrays import address
+from lstm_numba.cpu.layout import Weights, split
+from lstm_numba.cpu.options import EXACT, EXACT_PARALLEL
+from lstm_numba.cpu.simd import pointer_to
+
+Array = np.ndarray[Any, Any]
+
+#: Bytes from which the threads share the reading.
+_SHARED = 1 << 20
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that multiplying with it loses nothing
+_LEFT, _RIGHT = np.uint64(29), np.uint64(35)
+
+
+@njit(**EXACT)
+def _stir(sum_, word):
+    """Another word into a sum: one-to-one in either, so that a single changed word always shows.
+
+    The rotation brings the upper bits, which a product moves nowhere, down to where it spreads them.
+    """
+    mixed = sum_ ^ word
+    return ((mixed << _LEFT) | (mixed >> _RIGHT)) * _FACTOR
+
+
+@njit(**EXACT)
+def _checksum(start, count, seed):
+    """Checksum of `count` words of 64 bits; four sums, because one would wait for each product."""
+    words = pointer_to(start, seed)
+    a, b, c, d = seed, seed + np.uint64(1), seed + np.uint64(2), seed + np.uint64(3)
+    whole = count // 4 * 4
+    for n in range(0, whole, 4):
+        a = _stir(a, words[n])
+        b = _stir(b, words[n + 1])
+        c = _stir(c, words[n + 2])
+        d = _stir(d, words[n + 3])
+    for n in range(whole, count):
+        a = _stir(a, words[n])
+    return _stir(_stir(_stir(a, b), c), d)
+
+
+@njit(**EXACT)
+def _checksums(job, seed, part, parts):
+    """Checksum of one of the parts of all arrays; a job lists their addresses and bytes."""
+    total = seed
+    for n in range(job.size // 2):
+        first, last = split(job[2 * n + 1] // 8, parts, part)
+        total = _stir(total, _checksum(job[2 * n] + 8 * first, last - first, total))
+        if part == 0 and job[2 * n + 1] % 8 > 0:  # a float32 is left over
+            rest = pointer_to(job[2 * n] + job[2 * n + 1] // 8 * 8, np.uint32(0))
+            total = _stir(total, np.uint64(rest[0]))
+    return total
+
+
+@njit(**EXACT_PARALLEL)
+def _checksums_parallel(job, seed, sums, parts):
+    for part in prange(parts):
+        sums[part] = _checksums(job, seed, np.int64(part), parts)
+
+
+class Prepared:
+    """The packed weights of one layer and direction."""
+
+    def __init__(self) -> None:
+        self._arrays: list[Array] = []
+        self._job = np.empty(0, np.int64)
+        self._large = False
+        self._sums: Any = None
+        self._weights: Weights | None = None
+
+    def weights(self, params: dict[str, Array], pack: Any) -> Weights:
+        """Return what ``pack()`` returned for parameters with these numbers.
+
+        Parameters
+        ----------
+        params : dict of str to ndarray
+            C-contiguous.
+        pack : callable
+        """
+        arrays = list(params.values())
+        if len(arrays) != len(self._arrays) or any(map(is_not, arrays, self._arrays)):
+            self._arrays, self._weights = arrays, None
+            self._job = np.array([n for a in arrays for n in (address(a), a.nbytes)], np.int64)
+            self._large = sum(a.nbytes for a in arrays) > _SHARED
+        sums = self._checksum()
+        if self._weights is None or sums != self._sums:
+            self._weights = pack()
+            self._sums = sums
+        return self._weights
+
+    def _checksum(self) -> Any:
+        parts = numba.get_num_threads() if self._large else 1
+        if parts == 1:
+            return _checksums(self._job, _FACTOR, 0, 1)
+        sums = np.zeros(parts, np.uint64)
+        _checksums_parallel(self._job, _FACTOR, sums, parts)
+        return sums.tolist()
