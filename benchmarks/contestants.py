@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lstm_numba.benchmarks.plan import Shape
-from lstm_numba.layers import Recurrent, make_layer
+from lstm_numba.layers import make_layer
+from lstm_numba.stream import Stream
 
 Array = np.ndarray[Any, Any]
 
@@ -119,18 +120,6 @@ class Contestant:
         raise NotImplementedError
 
 
-def open_stream(layer: Recurrent, state: Any) -> Callable[[Array], Array]:
-    """Return what reads one step (1, B, I) a call, beginning at `state`, and returns its output."""
-    current = state
-
-    def step(x: Array) -> Array:
-        nonlocal current
-        y, current = layer(x, current)
-        return y
-
-    return step
-
-
 class Cpu(Contestant):
     """This library on the processor."""
 
@@ -164,21 +153,22 @@ class Cpu(Contestant):
 
     def rewind(self) -> None:
         """See `Contestant.rewind`."""
-        self._stream = open_stream(self._layer, self._state)
+        self._stream = Stream(self._layer, batch=self._x.shape[1])
+        self._stream.reset(self._state)
         self.feed(0)
 
     def feed(self, step: int) -> None:
         """See `Contestant.feed`."""
-        self._now = self._x[step : step + 1]
+        self._now = self._x[step]
 
     def step(self) -> Any:
         """See `Contestant.step`."""
-        return self._stream(self._now)
+        return self._stream.step(self._now)
 
     def arrays(self, result: Any) -> dict[str, Array]:
         """See `Contestant.arrays`."""
         if not isinstance(result, tuple):
-            return {"y": result}
+            return {"y": result if result.ndim == 3 else result[None].copy()}
         y, dx, dstate, grads = result
         initial = dstate if isinstance(dstate, tuple) else (dstate,)
         named = dict(zip(self._gradients, initial, strict=True))

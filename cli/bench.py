@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from collections.abc import Callable, Sequence
@@ -169,6 +170,11 @@ def _compare(first: Path, second: Path) -> None:
 
 def _run(values: dict[str, Any]) -> bool:
     """Run the comparison; tell whether somebody was refused."""
+    # Before Numba starts its threads: PyTorch imported later shares their OpenMP library, and was then seen to
+    # run its GRU seventeen times slower.
+    with contextlib.suppress(ImportError):
+        import torch  # noqa: F401
+
     from lstm_numba.cli.computer import set_threads
     from lstm_numba.cli.plot import require_matplotlib
 

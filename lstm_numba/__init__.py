@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lstm_numba.layers import GRU, LSTM, RNN, PeepholeLSTM, Recurrent, make_layer
+    from lstm_numba.stream import Stream, stream_step
 
 # Numba takes a good part of a second to import: it is imported with the first name that needs it.
 _HOMES = {
@@ -18,9 +19,21 @@ _HOMES = {
     "GRU": "lstm_numba.layers",
     "Recurrent": "lstm_numba.layers",
     "make_layer": "lstm_numba.layers",
+    "Stream": "lstm_numba.stream",
+    "stream_step": "lstm_numba.stream",
 }
 
-__all__ = ["GRU", "LSTM", "RNN", "PeepholeLSTM", "Recurrent", "__version__", "make_layer"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "PeepholeLSTM",
+    "Recurrent",
+    "Stream",
+    "__version__",
+    "make_layer",
+    "stream_step",
+]
 
 
 def __getattr__(name: str) -> Any:

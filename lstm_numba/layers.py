@@ -165,6 +165,10 @@ class Recurrent:
         end = place.suffix
         return {n.removesuffix(end): p for n, p in self.params.items() if n.endswith(end)}
 
+    def layer_params(self) -> list[dict[str, Array]]:
+        """The parameters of every layer and direction, from the first layer on, without their suffix."""
+        return [self._local(place) for place in self._places()]
+
     def state_dict(self) -> dict[str, Array]:
         """Return copies of all parameters under PyTorch's names."""
         return {name: value.copy() for name, value in self.params.items()}

@@ -229,6 +229,29 @@ def _sweep_units(cell, job, zero, parts, part):
             meet(arrays.meeting, expected)
 
 
+@njit(**SERIAL)
+def one_step(cell, jobs, zero, x, out):
+    """One step of stacked layers whose states stay where they are.
+
+    `jobs` has a row for each layer: one step long, the states before it at entry 0, h after it at entry 1.
+    `x` and `out` are one-dimensional.
+    """
+    arrays, sizes = job_arrays(jobs[0], zero), job_sizes(jobs[0])
+    for n in range(x.size):
+        arrays.x[n] = x[n]
+    for layer in range(len(jobs)):
+        sizes, arrays = job_sizes(jobs[layer]), job_arrays(jobs[layer], zero)
+        weights = job_weights(jobs[layer], zero)
+        share = share_rows(sizes, 1, 0, 1, 0)
+        _first_stage(cell, weights, arrays, sizes, 0, share)
+        _second_stage(cell, weights, arrays, sizes, 0, share)
+        numbers = sizes.batch * sizes.hidden
+        for n in range(numbers):
+            arrays.h[n] = arrays.h[numbers + n]
+    for n in range(out.size):
+        out[n] = arrays.h[n]
+
+
 # What Python calls. `job` is `lstm_numba.cpu.layout.job`'s, `zero` a number of the arrays' type.
 
 

@@ -208,6 +208,11 @@ def _weights(
     )
 
 
+def step_arrays(cell: Any, x: Array, hidden: int) -> tuple[Sizes, Arrays]:
+    """Arrays for single steps, each from where the last one ended; `x`, shape (1, B, I), is used as it is."""
+    return _allocate(cell, x, hidden, _Plan(False, 1, 1, 1), False, False, None)
+
+
 def _allocate(
     cell: Any,
     x: Array,
