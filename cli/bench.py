@@ -170,8 +170,8 @@ def _compare(first: Path, second: Path) -> None:
 
 def _run(values: dict[str, Any]) -> bool:
     """Run the comparison; tell whether somebody was refused."""
-    # Before Numba starts its threads: PyTorch imported later shares their OpenMP library, and was then seen to
-    # run its GRU seventeen times slower.
+    # Before Numba starts its threads: PyTorch imported later shares their OpenMP library, and was seen to run
+    # its GRU seventeen times slower.
     with contextlib.suppress(ImportError):
         import torch  # noqa: F401
 

@@ -2,16 +2,18 @@
 
 sigmoid and tanh rest on one splitting of the exponential, ``exp(y) = 2**n * exp(r)`` with
 ``n = round(y / ln 2)`` and ``|r| <= ln(2) / 2`` (W. J. Cody, W. Waite, "Software Manual for the Elementary
-Functions", 1980), and on the Taylor series for r. tanh goes through ``exp(2x) - 1`` formed without
-cancellation, and so keeps its relative precision near zero.
+Functions", 1980), and on a polynomial that interpolates at the Chebyshev nodes of that interval. tanh goes
+through ``exp(2x) - 1`` formed without cancellation, and so keeps its relative precision near zero.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
 from llvmlite import ir
+from numpy.polynomial import Chebyshev, Polynomial
 
 from lstm_numba.cells import activations
 from lstm_numba.cpu.options import VECTOR_FLAGS
@@ -24,15 +26,27 @@ class _Precision(NamedTuple):
     bits: int
     mantissa: int  # bits of the stored mantissa
     bias: int  # of the exponent
-    ln2_high: float  # ln 2 cut to few enough bits for n * ln2_high to be exact
-    ln2_low: float  # the rest of ln 2
+    ln2: tuple[float, ...]  # parts that add up to ln 2, each but the last exact when multiplied with n
     exp_limit: float  # exp neither overflows nor becomes subnormal up to here
     tanh_limit: float  # tanh rounds to one from here
-    degree: int  # of the Taylor polynomial; its error at ln(2) / 2 is below half an ulp
+    terms: int  # of the polynomial for (exp(r) - 1 - r) / r**2; its error in exp(r) is below half an ulp
 
 
-_SINGLE = _Precision(32, 23, 127, 0.693359375, -0.00021219444005469057, 87.0, 10.0, 7)
-_DOUBLE = _Precision(64, 52, 1023, 0.6931471803691238, 1.9082149292705877e-10, 708.0, 20.0, 13)
+# In single precision the rest of ln 2 is not worth an operation: where n is large both functions are flat.
+_SINGLE = _Precision(32, 23, 127, (0.6931471805599453,), 87.0, 10.0, 5)
+_DOUBLE = _Precision(64, 52, 1023, (0.6931471803691238, 1.9082149292705877e-10), 708.0, 20.0, 11)
+
+
+@functools.cache
+def _coefficients(terms: int) -> tuple[float, ...]:
+    """Coefficients, lowest power first, of the polynomial for (exp(r) - 1 - r) / r**2."""
+
+    def tail(r: Any) -> Any:
+        return sum(r**k / math.factorial(k + 2) for k in range(18))
+
+    half = math.log(2) / 2
+    fit = Chebyshev.interpolate(tail, terms - 1, [-half, half])
+    return tuple(float(c) for c in fit.convert(kind=Polynomial).coef)
 
 
 class _Expression:
@@ -107,10 +121,13 @@ def _split_exponential(y: _Expression) -> tuple[_Expression, _Expression]:
     shift = 1.5 * 2.0**p.mantissa
     shifted = y * (1 / math.log(2)) + shift
     n = shifted - shift
-    r = y - n * p.ln2_high - n * p.ln2_low
-    series = r * (1 / math.factorial(p.degree)) + 1 / math.factorial(p.degree - 1)
-    for k in range(p.degree - 2, 1, -1):
-        series = series * r + 1 / math.factorial(k)
+    r = y
+    for part in p.ln2:
+        r = r - n * part
+    *lower, highest = _coefficients(p.terms)
+    series = r * highest + lower.pop()
+    while lower:
+        series = series * r + lower.pop()
     return shifted.power_of_two(), series * r * r + r
 
 

@@ -175,11 +175,11 @@ def slot_bias(
     """Both biases summed where they meet, per slot and padded: 1-D, len(cell.slots) * padded."""
     bias = aligned_zeros((len(cell.slots), padded_size(hidden, dtype)), dtype)
     if "bias_ih" in params:
-        for slot, gate in enumerate(cell.input_gates):
-            bias[slot, :hidden] += params["bias_ih"][gate * hidden : (gate + 1) * hidden]
+        gates = params["bias_ih"].reshape(-1, hidden)
+        bias[: len(cell.input_gates), :hidden] = gates[list(cell.input_gates)]
+        gates = params["bias_hh"].reshape(-1, hidden)
         for stage in cell.stages:
-            for slot, gate in enumerate(stage.gates, stage.first):
-                bias[slot, :hidden] += params["bias_hh"][gate * hidden : (gate + 1) * hidden]
+            bias[stage.first : stage.first + len(stage.gates), :hidden] += gates[list(stage.gates)]
     flat: np.ndarray[Any, Any] = bias.reshape(-1)
     return flat
 
