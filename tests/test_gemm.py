@@ -104,3 +104,18 @@ def test_nan_shows() -> None:
 def test_bad_arguments(a: np.ndarray, b: np.ndarray, out: np.ndarray | None, error: type, text: str) -> None:
     with pytest.raises(error, match=text):
         matmul(a, b, out=out)
+
+
+def test_segments_of_one_matrix_times_several() -> None:
+    rng = np.random.default_rng(4)
+    a = rng.standard_normal((gemm.DEPTH + 9, 70))  # read transposed, as the weights' gradients are
+    b = [rng.standard_normal((len(a), n)) for n in (5, 33)]
+    outs = [np.full((60, 5), 7.0), np.full((44, 33), 7.0)]
+    segments = [(2, 20, (30, -1)), (25, 13, (0, 4)), (40, 24, (-1, 20))]
+    gemm.products(a.T, list(zip(b, outs, strict=True)), segments, False)
+    for n, (matrix, out) in enumerate(zip(b, outs, strict=True)):
+        expected = np.full_like(out, 7.0)
+        for first, count, targets in segments:
+            if targets[n] >= 0:
+                expected[targets[n] : targets[n] + count] = a.T[first : first + count] @ matrix
+        assert_close(out, expected, "product")

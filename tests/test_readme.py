@@ -18,8 +18,8 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 
 
-def test_library_example_runs_and_learns() -> None:
-    (source,) = blocks("python")
+def test_library_examples_run_learn_and_stream() -> None:
+    source, streaming = blocks("python")
     lines = [line for line in source.splitlines() if line and not line.startswith("import")]
     assert len(lines) <= 10
     names: dict[str, object] = {}
@@ -30,6 +30,9 @@ def test_library_example_runs_and_learns() -> None:
     target = np.asarray(names["target"])
     # A network that has learnt nothing about its input can do no better than the target's mean.
     assert found < 0.5 * float(np.mean((target - target.mean()) ** 2))
+    exec(compile(streaming, "README.md", "exec"), names)
+    expected = names["rnn"](names["x"])[0][-1, 0]  # type: ignore[operator]
+    np.testing.assert_allclose(np.asarray(names["h"]), expected, atol=1e-6)
 
 
 def test_command_that_tests_is_marked_for_the_checks() -> None:

@@ -1,0 +1,242 @@
+"""What the engine rests on: memory that is used again, packed weights that notice changes, meetings."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numba import njit
+
+import lstm_numba as ln
+from lstm_numba.cpu import meeting, sequence
+from lstm_numba.cpu.arrays import ALIGNMENT, LARGE, _Block, address, aligned_empty
+from lstm_numba.cpu.prepared import Prepared
+from lstm_numba.cpu.simd import pointer_to
+from lstm_numba.cpu.target import vector_unit
+
+# Memory
+
+
+def test_large_arrays_use_memory_again_when_nobody_does() -> None:
+    _Block.idle.clear()
+    first = aligned_empty((LARGE,), np.uint8)
+    view, where = first[10:20], address(first)
+    del first
+    gc.collect()
+    other = aligned_empty((LARGE,), np.uint8)
+    assert address(other) != where  # the view still uses it
+    view[:] = 7
+    other[:] = 0
+    assert (view == 7).all()
+    del view
+    assert address(aligned_empty((LARGE,), np.uint8)) == where
+
+
+def test_idle_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    _Block.idle.clear()
+    monkeypatch.setattr(_Block, "limit", 3 * LARGE)
+    arrays = [aligned_empty((LARGE,), np.uint8) for _ in range(6)]
+    del arrays
+    gc.collect()
+    assert sum(raw.size for raw in _Block.idle.values()) <= 3 * LARGE
+    assert len(_Block.idle) == 2
+
+
+def test_a_much_larger_block_is_not_wasted_on_a_small_array() -> None:
+    _Block.idle.clear()
+    aligned_empty((4 * LARGE,), np.uint8)
+    assert len(_Block.idle) == 1
+    array = aligned_empty((LARGE,), np.uint8)
+    assert len(_Block.idle) == 1
+    del array
+
+
+@pytest.mark.parametrize("shape", [(0,), (3,), (5, 7), (LARGE // 4, 3)])
+def test_arrays_begin_on_a_cache_line(shape: tuple[int, ...]) -> None:
+    array = aligned_empty(shape, np.float32)
+    assert array.shape == shape
+    assert array.ctypes.data % ALIGNMENT == 0
+    assert address(array) == array.ctypes.data
+
+
+def test_threads_never_share_a_block() -> None:
+    _Block.idle.clear()
+    faults: list[int] = []
+
+    def work(mark: int) -> None:
+        for _ in range(300):
+            array = aligned_empty((LARGE,), np.uint8)
+            array[:: LARGE // 8] = mark
+            if not (array[:: LARGE // 8] == mark).all():
+                faults.append(mark)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+
+
+# Packed weights
+
+
+def _params(count: int, dtype: Any) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {"a": rng.standard_normal((count, 3)).astype(dtype), "b": rng.standard_normal(5).astype(dtype)}
+
+
+@pytest.mark.parametrize("count", [1, 7, 100_000])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_change_of_a_number_is_noticed(count: int, dtype: str) -> None:
+    params = _params(count, dtype)
+    prepared, packed = Prepared(), []
+    pack: Any = lambda: packed.append(1) or len(packed)  # noqa: E731
+    prepared.weights(params, pack)
+    for _ in range(3):
+        prepared.weights(params, pack)
+    assert len(packed) == 1
+    places = [("a", 0), ("a", count * 3 - 1), ("a", count * 3 // 2), ("b", 4)]
+    for number, (name, place) in enumerate(places, 2):
+        params[name].reshape(-1)[place] *= -1  # a single bit
+        prepared.weights(params, pack)
+        assert len(packed) == number, (name, place)
+
+
+def test_sign_flips_in_pairs_swaps_and_new_arrays_are_noticed() -> None:
+    params = _params(400, "float32")
+    prepared, packed = Prepared(), []
+    pack: Any = lambda: packed.append(1) or len(packed)  # noqa: E731
+    prepared.weights(params, pack)
+    a = params["a"].reshape(-1)
+    for number, distance in enumerate((1, 2, 4, 8, 16, 32, 64), 2):
+        a[3] *= -1
+        a[3 + distance] *= -1
+        prepared.weights(params, pack)
+        assert len(packed) == number, distance
+    a *= -1
+    prepared.weights(params, pack)
+    a[[10, 18]] = a[[18, 10]]
+    prepared.weights(params, pack)
+    params["b"] = params["b"].copy()  # the same numbers elsewhere may change there
+    prepared.weights(params, pack)
+    assert len(packed) == 11
+
+
+def test_a_layer_follows_its_parameters() -> None:
+    rnn, x = ln.LSTM(3, 20, seed=0), np.ones((4, 2, 3), np.float32)
+    first, _ = rnn(x)
+    rnn.params["weight_hh_l0"][7, 3] += 0.5
+    changed, _ = rnn(x)
+    again = ln.LSTM(3, 20, seed=1)
+    again.load_state_dict(rnn.params)
+    np.testing.assert_array_equal(changed, again(x)[0])
+    assert not np.array_equal(first, changed)
+
+
+# Meetings
+
+
+@njit
+def _gather(where: int, parts: int) -> bool:
+    return meeting.gather(pointer_to(where, 0), parts)
+
+
+def test_who_is_alone_does_not_wait_for_ever() -> None:
+    memory = np.zeros(meeting.NUMBERS, np.int64)
+    assert not _gather(address(memory), 2)
+    assert not _gather(address(memory), 2)  # who comes too late hears the same
+
+
+def test_one_is_a_party() -> None:
+    assert _gather(address(np.zeros(meeting.NUMBERS, np.int64)), 1)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru-reset-before"])
+def test_without_a_meeting_the_caller_does_the_work(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rnn = ln.make_layer(cell, 4, 40, seed=0, dtype=np.float64)
+    x = np.random.default_rng(0).standard_normal((3, 2, 4))
+
+    def run() -> tuple[Any, ...]:
+        y, _, tape = rnn.forward(x)
+        dx, _, grads = rnn.backward(tape, np.ones_like(y))
+        return (y, dx, *grads.values())
+
+    expected = run()
+    monkeypatch.setattr(sequence, "_plan", lambda *_: sequence._Plan(True, 2, 2, 1))
+    monkeypatch.setattr(sequence, "forward_by_units", lambda *_: False)
+    monkeypatch.setattr(sequence, "backward_by_units", lambda *_: False)
+    monkeypatch.setattr(sequence, "_apart", sequence._Apart())
+    for got, wanted in zip(run(), expected, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-13)
+    assert sequence._apart.count == 2
+
+
+def test_threads_that_do_not_come_are_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = (50, 1, 300, 300)
+    cell = ln.make_layer("lstm", 1, 1).cell
+    monkeypatch.setattr(sequence.numba, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(sequence, "_apart", sequence._Apart())
+    assert sequence._plan(cell, shape, np.dtype("float32")).by_units
+    for _ in range(sequence.MAX_APART):
+        sequence._apart()
+    assert not sequence._plan(cell, shape, np.dtype("float32")).by_units
+
+
+# Other processors' vector units
+
+_CHILD = """
+import sys
+import numpy as np
+import lstm_numba as ln
+from lstm_numba import reference
+from lstm_numba.cpu.target import vector_unit
+from lstm_numba.cpu.tile import _compiled
+
+assert vector_unit().name == sys.argv[1], vector_unit()
+for dtype, tolerance in (("float32", 3e-6), ("float64", 1e-13)):
+    rnn = ln.LSTM(7, 21, seed=0, dtype=dtype)
+    x = np.random.default_rng(0).standard_normal((5, 9, 7)).astype(dtype)
+    y, state, tape = rnn.forward(x)
+    truth, _ = reference.run("lstm", rnn.params, x, [np.zeros((1, 9, 21))] * 2)
+    assert abs(y - truth).max() < tolerance, (dtype, abs(y - truth).max())
+    dx, _, grads = rnn.backward(tape, np.ones_like(y))
+    if dtype == "float64":
+        for array, gradient in ((rnn.params["weight_hh_l0"], grads["weight_hh_l0"]), (x, dx)):
+            place = tuple(n // 2 for n in array.shape)
+            kept, sums = array[place], []
+            for step in (1e-6, -1e-6):
+                array[place] = kept + step
+                sums.append(rnn(x)[0].sum())
+            array[place] = kept
+            assert abs((sums[0] - sums[1]) / 2e-6 - gradient[place]) < 1e-7
+print(_compiled(4, np.dtype("float32"))._library.get_asm_str())
+"""
+
+
+@pytest.mark.skipif(vector_unit().name not in {"AVX-512", "AVX2"}, reason="needs an x86-64 with AVX2")
+@pytest.mark.parametrize(
+    ("name", "cpu", "features", "register", "absent"),
+    [
+        ("AVX2", "haswell", "+avx,+avx2,+fma,+sse2,+sse4.1,+sse4.2,+popcnt", "ymm", "zmm"),
+        ("baseline", "x86-64", "+sse2", "xmm", "ymm"),
+    ],
+    ids=["AVX2", "baseline"],
+)
+def test_narrower_vector_units(
+    name: str, cpu: str, features: str, register: str, absent: str, tmp_path: Path
+) -> None:
+    settings = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, name], capture_output=True, text=True, env={**os.environ, **settings}
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert register in done.stdout
+    assert absent not in done.stdout

@@ -1,0 +1,125 @@
+"""One step at a time gives what the whole sequence gives."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from numba import njit
+from tolerances import assert_close
+
+import lstm_numba as ln
+from lstm_numba import reference
+from lstm_numba.layers import CELL_NAMES
+
+
+def _layer(cell: str, dtype: str = "float64", **options: Any) -> Any:
+    return ln.make_layer(cell, 5, 19, seed=3, dtype=dtype, **options)
+
+
+def _input(steps: int, batch: int, dtype: str = "float64") -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((steps, batch, 5)).astype(dtype)
+
+
+def _as_tuple(state: Any) -> tuple[np.ndarray, ...]:
+    return state if isinstance(state, tuple) else (state,)
+
+
+@pytest.mark.parametrize("cell", CELL_NAMES)
+def test_steps_are_the_sequence(cell: str) -> None:
+    rnn, x = _layer(cell, num_layers=2), _input(6, 3)
+    states = [np.random.default_rng(2).standard_normal((2, 3, 19)) for _ in rnn.cell.states]
+    y, final = reference.run(cell, rnn.params, x, states, num_layers=2)
+    stream = ln.Stream(rnn, batch=3)
+    stream.reset(tuple(states) if len(states) > 1 else states[0])
+    for step, expected in zip(x, y, strict=True):
+        assert_close(stream.step(step), expected, "forward")
+    for got, expected in zip(_as_tuple(stream.state), final, strict=True):
+        assert_close(got, expected, "forward")
+
+
+def test_one_sample_float32_and_reset() -> None:
+    rnn, x = _layer("lstm", "float32"), _input(4, 1, "float32")
+    stream = ln.Stream(rnn)
+    y, _ = rnn(x)
+    for _ in range(2):
+        for step, expected in zip(x[:, 0], y[:, 0], strict=True):
+            h = stream.step(step)
+            assert h.shape == (19,)
+            assert_close(h, expected, "forward")
+        stream.reset()
+    assert not stream.state[0].any()
+    assert not stream.state[1].any()
+
+
+def test_the_state_is_a_copy() -> None:
+    stream = ln.Stream(_layer("gru"))
+    before = stream.state
+    stream.step(np.ones(5))
+    assert not before.any()
+    assert stream.state.any()
+
+
+@njit
+def _run(cell: Any, plan: Any, zero: Any, xs: Any, out: Any) -> None:
+    for n in range(len(xs)):
+        ln_step(cell, plan, zero, xs[n], out[n])
+
+
+ln_step = ln.stream_step
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cell", ["peephole", "gru-reset-before"])
+def test_from_compiled_code(cell: str, dtype: str) -> None:
+    rnn, x = _layer(cell, dtype, num_layers=2), _input(7, 2, dtype)
+    stream = ln.Stream(rnn, batch=2)
+    out = np.zeros((7, 2, 19), dtype)
+    _run(*stream.arguments, x, out)
+    assert_close(out, rnn(x)[0], "forward")
+
+
+def test_a_stream_a_thread() -> None:
+    rnn, x = _layer("lstm"), _input(200, 8)
+    expected, _ = rnn(x)
+    out = np.zeros((200, 8, 19))
+
+    def work(sequence: int) -> None:
+        stream = ln.Stream(rnn)
+        for t in range(200):
+            out[t, sequence] = stream.step(x[t, sequence])
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert_close(out, expected, "forward")
+
+
+def test_later_changes_of_the_weights_are_not_seen() -> None:
+    rnn = _layer("rnn")
+    stream = ln.Stream(rnn)
+    expected = rnn(np.ones((1, 1, 5)))[0][0, 0]
+    for parameter in rnn.params.values():
+        parameter[...] = 0
+    assert_close(stream.step(np.ones(5)), expected, "forward")
+
+
+def test_bad_input_is_named() -> None:
+    rnn = _layer("lstm")
+    stream = ln.Stream(rnn, batch=2)
+    with pytest.raises(ValueError, match=r"x: expected shape \(2, 5\), got \(5,\)"):
+        stream.step(np.ones(5))
+    with pytest.raises(TypeError, match="x: expected float64, got float32"):
+        stream.step(np.ones((2, 5), np.float32))
+    with pytest.raises(ValueError, match=r"state: expected 2 of shape \(1, 2, 19\)"):
+        stream.reset(np.zeros((2, 1, 2, 19))[:, :, :1])
+    with pytest.raises(ValueError, match="one direction"):
+        ln.Stream(_layer("lstm", bidirectional=True))
+    with pytest.raises(TypeError, match="recurrent layer"):
+        ln.Stream(np.ones(3))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="batch"):
+        ln.Stream(rnn, batch=0)
