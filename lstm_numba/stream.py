@@ -10,7 +10,7 @@ from numba import njit
 from lstm_numba.cpu.forward import one_step
 from lstm_numba.cpu.layout import Arrays, job
 from lstm_numba.cpu.options import SERIAL
-from lstm_numba.cpu.sequence import forward_weights, step_arrays
+from lstm_numba.cpu.sequence import forward_weights, run_forward, step_arrays
 from lstm_numba.layers import Recurrent
 
 Array = np.ndarray[Any, Any]
@@ -38,7 +38,8 @@ class Stream:
     """A layer's weights, packed, and a state; each step reads one sample and moves the state on.
 
     No step allocates memory. A stream is for one thread at a time; several streams of one layer may run in
-    several threads.
+    several threads. Where a step is much work, for a large batch say, `step` shares it among as
+    many threads as Numba had when the stream was made; `stream_step` never does.
 
     Parameters
     ----------
@@ -77,18 +78,21 @@ class Stream:
         self._shape = (self.batch, rnn.input_size)
         self._single = (rnn.input_size,)
         self._layers: list[Arrays] = []
+        self._plans: list[Any] = []
         self._weights = []
         jobs = []
         x = np.zeros((1, self.batch, rnn.input_size), rnn.dtype)
         for params in rnn.layer_params():
             weights = forward_weights(rnn.cell, params, rnn.hidden_size, 1)
-            sizes, arrays = step_arrays(rnn.cell, x, rnn.hidden_size)
+            plan, sizes, arrays = step_arrays(rnn.cell, x, rnn.hidden_size)
             jobs.append(job(sizes, weights, arrays))
+            self._plans.append(plan)
             self._layers.append(arrays)
             self._weights.append(weights)
             x = arrays.h.reshape(2, self.batch, rnn.hidden_size)[
                 1:
             ]  # the next layer reads what this one writes
+        self._alone = all(plan.parts == 1 for plan in self._plans)
         self.arguments = (rnn.cell, np.array(jobs), rnn.dtype.type(0))
         self._out = np.zeros((self.batch, rnn.hidden_size), rnn.dtype)
         self._first = self._out[0]
@@ -154,10 +158,23 @@ class Stream:
         """
         if x.dtype != self.dtype:
             raise TypeError(f"x: expected {self.dtype}, got {x.dtype}")
-        if x.shape == self._single and self.batch == 1:
-            stream_step(*self.arguments, x, self._first)
-            return self._first
-        if x.shape != self._shape:
+        single = x.shape == self._single and self.batch == 1
+        if not single and x.shape != self._shape:
             raise ValueError(f"x: expected shape {self._shape}, got {x.shape}")
-        stream_step(*self.arguments, x, self._out)
-        return self._out
+        out = self._first if single else self._out
+        if self._alone:
+            stream_step(*self.arguments, x, out)
+        else:
+            self._step_together(x)
+        return out
+
+    def _step_together(self, x: Array) -> None:
+        """A step of much work, on several threads."""
+        cell, jobs, zero = self.arguments
+        self._layers[0].x[...] = x
+        for plan, arrays, job_ in zip(self._plans, self._layers, jobs, strict=True):
+            arrays.meeting.fill(0)
+            run_forward(cell, job_, zero, plan)
+            before, after = arrays.h.reshape(2, self.batch, self._hidden)
+            before[...] = after
+        self._out[...] = after

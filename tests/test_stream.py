@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from numba import njit
@@ -60,6 +61,21 @@ def test_the_state_is_a_copy() -> None:
     stream.step(np.ones(5))
     assert not before.any()
     assert stream.state.any()
+
+
+@pytest.mark.parametrize("shape", [(64, 40, 96), (2, 64, 256)], ids=["by rows", "by units"])
+def test_much_work_is_shared(shape: tuple[int, int, int]) -> None:
+    batch, inputs, hidden = shape
+    rnn = ln.LSTM(inputs, hidden, 2, seed=0)
+    stream = ln.Stream(rnn, batch)
+    if numba.get_num_threads() > 1:
+        assert not stream._alone
+    x = np.random.default_rng(0).standard_normal((4, batch, inputs)).astype(np.float32)
+    y, final = rnn(x)
+    for step, expected in zip(x, y, strict=True):
+        assert_close(stream.step(step), expected, "forward")
+    for got, expected in zip(stream.state, final, strict=True):
+        assert_close(got, expected, "forward")
 
 
 @njit

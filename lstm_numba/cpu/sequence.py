@@ -167,7 +167,13 @@ def forward_sequence(
         weights = forward_weights(cell, params, hidden, plan.parts)
     else:
         weights = prepared.weights(params, lambda: forward_weights(cell, params, hidden, plan.parts))
-    what, zero = job(sizes, weights, arrays), dtype.type(0)
+    run_forward(cell, job(sizes, weights, arrays), dtype.type(0), plan)
+    trace = Trace(cell, params, arrays, sizes) if keep else None
+    return output(arrays, sizes), _final_states(cell, arrays, sizes), trace
+
+
+def run_forward(cell: Any, what: Array, zero: Any, plan: _Plan) -> None:
+    """Call the kernel that a plan asks for; see `lstm_numba.cpu.layout.job`."""
     if plan.by_units and not forward_by_units(cell, what, zero, plan.parts):
         _apart()
         forward_serial(cell, what, zero)
@@ -175,8 +181,6 @@ def forward_sequence(
         forward_serial(cell, what, zero)
     elif not plan.by_units:
         forward_by_rows(cell, what, zero, plan.parts)
-    trace = Trace(cell, params, arrays, sizes) if keep else None
-    return output(arrays, sizes), _final_states(cell, arrays, sizes), trace
 
 
 def forward_weights(cell: Any, params: dict[str, Array], hidden: int, parts: int) -> Weights:
@@ -208,9 +212,10 @@ def _weights(
     )
 
 
-def step_arrays(cell: Any, x: Array, hidden: int) -> tuple[Sizes, Arrays]:
+def step_arrays(cell: Any, x: Array, hidden: int) -> tuple[_Plan, Sizes, Arrays]:
     """Arrays for single steps, each from where the last one ended; `x`, shape (1, B, I), is used as it is."""
-    return _allocate(cell, x, hidden, _Plan(False, 1, 1, 1), False, False, None)
+    plan = _plan(cell, (*x.shape, hidden), x.dtype)._replace(block=1, chunks=1)
+    return (plan, *_allocate(cell, x, hidden, plan, False, False, None))
 
 
 def _allocate(
