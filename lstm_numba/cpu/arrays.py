@@ -12,7 +12,7 @@ import numpy as np
 ALIGNMENT = 64
 
 #: Arrays from this many bytes on take their memory from `_Block`; the C library recycles smaller ones well.
-LARGE = 1 << 20
+LARGE = 1 << 16
 
 
 class _Block:

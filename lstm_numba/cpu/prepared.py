@@ -38,18 +38,26 @@ def _stir(sum_, word):
 
 @njit(**EXACT)
 def _checksum(start, count, seed):
-    """Checksum of `count` words of 64 bits; four sums, because one would wait for each product."""
+    """Checksum of `count` words of 64 bits; eight sums, because one would wait for each product."""
     words = pointer_to(start, seed)
-    a, b, c, d = seed, seed + np.uint64(1), seed + np.uint64(2), seed + np.uint64(3)
-    whole = count // 4 * 4
-    for n in range(0, whole, 4):
+    one = np.uint64(1)
+    a, b, c, d = seed, seed + one, seed ^ (one << _LEFT), seed - one
+    e, f, g, h = ~a, ~b, ~c, ~d
+    whole = count // 8 * 8
+    for n in range(0, whole, 8):
         a = _stir(a, words[n])
         b = _stir(b, words[n + 1])
         c = _stir(c, words[n + 2])
         d = _stir(d, words[n + 3])
+        e = _stir(e, words[n + 4])
+        f = _stir(f, words[n + 5])
+        g = _stir(g, words[n + 6])
+        h = _stir(h, words[n + 7])
     for n in range(whole, count):
         a = _stir(a, words[n])
-    return _stir(_stir(_stir(a, b), c), d)
+    for other in (b, c, d, e, f, g, h):
+        a = _stir(a, other)
+    return a
 
 
 @njit(**EXACT)
