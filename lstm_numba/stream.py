@@ -17,7 +17,7 @@ Array = np.ndarray[Any, Any]
 
 
 @njit(**SERIAL)
-def stream_step(cell, plan, zero, x, out):
+def stream_step(cell: Any, plan: Any, zero: Any, x: Any, out: Any) -> None:
     """Advance a stream by one step; for calls from compiled code.
 
     Parameters

@@ -67,8 +67,9 @@ def aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
 
 def address(array: np.ndarray[Any, Any]) -> int:
     """Where an array's first number lies in memory."""
+    memory: Any = array
     try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # a seventh of the general way's time
+        return ctypes.addressof(ctypes.c_char.from_buffer(memory))  # a seventh of the general way's time
     except (TypeError, ValueError):  # read-only, empty, or with gaps
         where: int = array.__array_interface__["data"][0]
         return where

@@ -36,6 +36,7 @@ from lstm_numba.cpu.layout import (
     neighbours,
     share_rows,
     share_units,
+    there_and_back,
     tile_count,
     tile_of,
     tile_range,
@@ -169,7 +170,8 @@ def _first_stage_back(cell, weights, arrays, gradients, sizes, step, share, fina
     first, last = tile_range(share, _panels(sizes.padded, sizes.lanes), tiles)
     if step + 1 < sizes.steps:
         t = time_of(sizes, step + 1)
-        for place in range(first, last):
+        for n in range(first, last):
+            place = there_and_back(first, last, n, t)
             row, rows = tile_of(share, tiles, place % tiles)
             _product_back(
                 cell,
@@ -200,7 +202,8 @@ def _second_stage_back_tiles(cell, weights, arrays, gradients, sizes, step, shar
     t = time_of(sizes, step)
     tiles = tile_count(share, BACK_ROWS)
     first, last = tile_range(share, _panels(sizes.padded, sizes.lanes), tiles)
-    for place in range(first, last):
+    for n in range(first, last):
+        place = there_and_back(first, last, n, t)
         row, rows = tile_of(share, tiles, place % tiles)
         _product_back(
             cell,

@@ -38,6 +38,7 @@ from lstm_numba.cpu.layout import (
     share_rows,
     share_units,
     store_states,
+    there_and_back,
     tile_count,
     tile_of,
     tile_range,
@@ -137,7 +138,8 @@ def _first_stage(cell, weights, arrays, sizes, t, share):
     before, _ = neighbours(sizes, t)
     tiles = tile_count(share, tile_height(cell))
     begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
-    for place in range(begin, end):
+    for n in range(begin, end):
+        place = there_and_back(begin, end, n, t)
         panel = place // tiles
         unit = panel * sizes.lanes
         row, rows = tile_of(share, tiles, place % tiles)
@@ -158,7 +160,8 @@ def _first_stage(cell, weights, arrays, sizes, t, share):
 def _second_stage_tiles(cell, weights, arrays, sizes, t, share):
     tiles = tile_count(share, tile_height(cell))
     begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
-    for place in range(begin, end):
+    for n in range(begin, end):
+        place = there_and_back(begin, end, n, t)
         panel = place // tiles
         unit = panel * sizes.lanes
         row, rows = tile_of(share, tiles, place % tiles)

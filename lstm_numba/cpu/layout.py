@@ -205,6 +205,16 @@ def tile_range(share, panels, tiles):
 
 
 @njit(**INLINE)
+def there_and_back(first, last, n, step):
+    """The n-th of tiles [first, last), in every other step counted from the end.
+
+    What a step read last is still in the cache when the next one reads it first: of weights a little too
+    large for a cache a part is found there, where going round and round would find nothing.
+    """
+    return n if step % 2 == 0 else first + last - 1 - n
+
+
+@njit(**INLINE)
 def tile_of(share, tiles, tile):
     """First row and number of rows of a tile."""
     begin, end = split(share.bottom - share.top, tiles, tile)

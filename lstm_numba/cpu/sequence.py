@@ -28,7 +28,7 @@ MIN_ROWS = 4
 #: Rows that a thread takes through all steps at once, at least.
 CHUNK_ROWS = 32
 #: Meeting after every step pays from about this many multiplications a step.
-MIN_STEP_WORK = 1 << 14
+MIN_STEP_WORK = 1 << 15
 #: Below this many multiplications in all, one thread is done before a second has started.
 MIN_WORK = 1 << 17
 
@@ -71,7 +71,8 @@ class _Plan(NamedTuple):
 def _plan(cell: Any, shape: tuple[int, int, int, int], dtype: Any) -> _Plan:
     """Choose what the threads share, and how much a thread takes on at once."""
     threads = numba.get_num_threads()
-    return _choose(type(cell), shape, dtype, threads, threads > 1 and _apart.count < MAX_APART)
+    kind: Any = type(cell)
+    return _choose(kind, shape, dtype, threads, threads > 1 and _apart.count < MAX_APART)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -43,7 +43,7 @@ def tile_address(vectors: int, dtype: Any) -> int:
 
 @functools.cache
 def _compiled(vectors: int, dtype: Any) -> Any:
-    def tile(rows, a, a_row, a_column, b, depth, c, c_row, c_vector, add):  # type: ignore[no-untyped-def]
+    def tile(rows, a, a_row, a_column, b, depth, c, c_row, c_vector, add):
         _tile(vectors, rows, a, a_row, a_column, b, depth, c, c_row, c_vector, add)
 
     pointer, index = types.CPointer(from_dtype(dtype)), types.int64
