@@ -33,7 +33,8 @@ def _layouts(matrix: np.ndarray) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_every_layout(shape: tuple[int, int, int], dtype: str) -> None:
+def test_every_layout(shape: tuple[int, int, int], dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gemm, "_SERIAL_LIMIT", 1 << 16)
     rng = np.random.default_rng(0)
     m, k, n = shape
     a = rng.standard_normal((m, k)).astype(dtype)
@@ -106,7 +107,9 @@ def test_bad_arguments(a: np.ndarray, b: np.ndarray, out: np.ndarray | None, err
         matmul(a, b, out=out)
 
 
-def test_segments_of_one_matrix_times_several() -> None:
+@pytest.mark.parametrize("limit", [0, 1 << 40], ids=["shared", "serial"])
+def test_segments_of_one_matrix_times_several(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gemm, "_SERIAL_LIMIT", limit)
     rng = np.random.default_rng(4)
     a = rng.standard_normal((gemm.DEPTH + 9, 70))  # read transposed, as the weights' gradients are
     b = [rng.standard_normal((len(a), n)) for n in (5, 33)]

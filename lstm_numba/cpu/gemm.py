@@ -32,7 +32,7 @@ HEIGHT = 8 * ROWS
 WIDTH = 2048
 
 #: Products smaller than this many multiplications stay on the calling thread.
-_SERIAL_LIMIT = 1 << 16
+_SERIAL_LIMIT = 1 << 21
 
 _copy_strip_row = run_copier(lambda dtype: ROWS)
 _copy_panel_row = run_copier(lambda dtype: VECTORS * lanes(dtype.name))
