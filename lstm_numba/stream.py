@@ -83,7 +83,7 @@ class Stream:
         jobs = []
         x = np.zeros((1, self.batch, rnn.input_size), rnn.dtype)
         for params in rnn.layer_params():
-            weights = forward_weights(rnn.cell, params, rnn.hidden_size, 1)
+            weights = forward_weights(rnn.cell, params, x, rnn.hidden_size, 1)
             plan, sizes, arrays = step_arrays(rnn.cell, x, rnn.hidden_size)
             jobs.append(job(sizes, weights, arrays))
             self._plans.append(plan)

@@ -141,6 +141,27 @@ def test_a_layer_follows_its_parameters() -> None:
     assert not np.array_equal(first, changed)
 
 
+def test_parameters_may_be_any_arrays_of_their_shape_and_type() -> None:
+    rnn, x = ln.LSTM(3, 20, seed=0), np.ones((4, 2, 3), np.float32)
+    expected, _ = rnn(x)
+    weight = rnn.params["weight_hh_l0"]
+    wide = np.zeros((80, 41), np.float32)
+    for view in (np.asfortranarray(weight), wide[:, ::2][:, :20]):
+        view[...] = weight
+        rnn.params["weight_hh_l0"] = view
+        np.testing.assert_array_equal(rnn(x)[0], expected)
+        view[70, 19] += 1
+        assert not np.array_equal(rnn(x)[0], expected)
+    for wrong, error, message in (
+        (weight.astype(np.float64), TypeError, "weight_hh: expected float32, as the layer, got float64"),
+        (weight[:, :19], ValueError, r"weight_hh: expected shape \(80, 20\), got \(80, 19\)"),
+    ):
+        rnn.params["weight_hh_l0"] = wrong
+        for run in (rnn, rnn.forward, lambda _: ln.Stream(rnn)):
+            with pytest.raises(error, match=message):
+                run(x)
+
+
 # Meetings
 
 

@@ -209,7 +209,7 @@ def _sweep(cell, job, zero, parts, part):
 
 @njit(**SERIAL)
 def _sweep_units(cell, job, zero, parts, part):
-    """All steps of one thread's units; false, with nothing done, if the other threads are not there."""
+    """All steps of one thread's units; nothing if the other threads are not there."""
     sizes, weights, arrays = job_sizes(job), job_weights(job, zero), job_arrays(job, zero)
     if not gather(arrays.meeting, parts):
         return

@@ -1,8 +1,8 @@
 """The arrays of one sequence through one layer, and how kernels address them.
 
 ``slots`` is (time, batch, slot, padded unit), ``h`` is (time + 1, batch, unit), ``memory`` (the other
-states) is (state, depth, batch, unit), ``message`` is (time, batch, unit); all flat, so that every kernel
-sees one array type. The history of a state has one entry more than there are steps. A reversed sequence
+states) is (state, depth, batch, unit), ``message`` is (time, batch, unit); the kernels
+know them by address. The history of a state has one entry more than there are steps. A reversed sequence
 fills it from the end, so the output is ``history[1:]``, in reverse ``history[:-1]``. Rows whose sequence
 has ended, or in reverse has not begun, carry their state along unchanged.
 """

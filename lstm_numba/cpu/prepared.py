@@ -86,16 +86,16 @@ class Prepared:
         self._arrays: list[Array] = []
         self._job = np.empty(0, np.int64)
         self._large = False
+        self._plain = True
         self._sums: Any = None
         self._weights: Weights | None = None
 
-    def weights(self, params: dict[str, Array], pack: Any) -> Weights:
+    def weights(self, params: dict[str, Array], pack: Any) -> Any:
         """Return what ``pack()`` returned for parameters with these numbers.
 
         Parameters
         ----------
         params : dict of str to ndarray
-            C-contiguous.
         pack : callable
         """
         arrays = list(params.values())
@@ -103,6 +103,9 @@ class Prepared:
             self._arrays, self._weights = arrays, None
             self._job = np.array([n for a in arrays for n in (address(a), a.nbytes)], np.int64)
             self._large = sum(a.nbytes for a in arrays) > _SHARED
+            self._plain = all(a.flags.c_contiguous for a in arrays)
+        if not self._plain:  # the checksum reads from an array's first number straight on
+            return pack()
         sums = self._checksum()
         if self._weights is None or sums != self._sums:
             self._weights = pack()

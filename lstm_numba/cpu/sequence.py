@@ -165,9 +165,9 @@ def forward_sequence(
         kept[start if sizes.memory_step else 0] = state
 
     if prepared is None:
-        weights = forward_weights(cell, params, hidden, plan.parts)
+        weights = forward_weights(cell, params, x, hidden, plan.parts)
     else:
-        weights = prepared.weights(params, lambda: forward_weights(cell, params, hidden, plan.parts))
+        weights = prepared.weights(params, lambda: forward_weights(cell, params, x, hidden, plan.parts))
     run_forward(cell, job(sizes, weights, arrays), dtype.type(0), plan)
     trace = Trace(cell, params, arrays, sizes) if keep else None
     return output(arrays, sizes), _final_states(cell, arrays, sizes), trace
@@ -184,8 +184,22 @@ def run_forward(cell: Any, what: Array, zero: Any, plan: _Plan) -> None:
         forward_by_rows(cell, what, zero, plan.parts)
 
 
-def forward_weights(cell: Any, params: dict[str, Array], hidden: int, parts: int) -> Weights:
-    """Pack what the forward pass multiplies with and adds."""
+def forward_weights(cell: Any, params: dict[str, Array], x: Array, hidden: int, parts: int) -> Weights:
+    """Pack what the forward pass multiplies with and adds; `x` is an input, (..., I).
+
+    Raises
+    ------
+    TypeError, ValueError
+        A parameter has another dtype than the input, or not its shape: the kernels would read beyond it.
+    """
+    gates = len(cell.gates) * hidden
+    shapes = {"weight_ih": (gates, x.shape[-1]), "weight_hh": (gates, hidden)}
+    shapes["weight_ph"] = (len(cell.peepholes) * hidden,)
+    for name, array in params.items():
+        if array.dtype != x.dtype:
+            raise TypeError(f"{name}: expected {x.dtype}, as the layer, got {array.dtype}")
+        if array.shape != shapes.get(name, (gates,)):
+            raise ValueError(f"{name}: expected shape {shapes.get(name, (gates,))}, got {array.shape}")
     return _weights(cell, params, hidden, parts, packing.pack_gates, packing.slot_bias)
 
 
