@@ -15,7 +15,7 @@ import pytest
 from numba import njit
 
 import lstm_numba as ln
-from lstm_numba.cpu import meeting, sequence
+from lstm_numba.cpu import backward, layout, meeting, sequence
 from lstm_numba.cpu.arrays import ALIGNMENT, LARGE, _Block, address, aligned_empty
 from lstm_numba.cpu.prepared import Prepared
 from lstm_numba.cpu.simd import pointer_to
@@ -209,6 +209,32 @@ def test_threads_that_do_not_come_are_not_asked_for_ever(monkeypatch: pytest.Mon
     for _ in range(sequence.MAX_APART):
         sequence._apart()
     assert not sequence._plan(cell, shape, np.dtype("float32")).by_units
+
+
+# Shares
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 7])
+@pytest.mark.parametrize(("hidden", "batch"), [(40, 3), (88, 20), (104, 30), (16, 1)])
+def test_shares_of_units_cover_every_row_and_unit_once(hidden: int, batch: int, parts: int) -> None:
+    sizes = layout.Sizes(1, batch, 1, hidden, hidden, 8, 0, 1, 1, 1, 0, 0, 0, 0)
+    panels = backward._panels(hidden, sizes.lanes)
+    done = np.zeros((batch, hidden), int)
+    products = np.zeros((batch, panels), int)
+    for part in range(parts):
+        share = layout.share_units(sizes, parts, part)
+        tiles = layout.tile_count(share, backward.BACK_ROWS)
+        first, last = layout.tile_range(share, panels, tiles)
+        order = [layout.there_and_back(first, last, n, 1) for n in range(first, last)]
+        for place in order:
+            row, rows = layout.tile_of(share, tiles, place % tiles)
+            products[row : row + rows, place // tiles] += 1
+        for tile in range(tiles):
+            begin, end = backward._units_of(sizes, first, last, tiles, tile)
+            row, rows = layout.tile_of(share, tiles, tile)
+            done[row : row + rows, begin:end] += 1
+    assert (products == 1).all()
+    assert (done == 1).all()
 
 
 # Other processors' vector units
