@@ -193,7 +193,7 @@ def forward_weights(cell: Any, params: dict[str, Array], x: Array, hidden: int, 
         A parameter has another dtype than the input, or not its shape: the kernels would read beyond it.
     """
     gates = len(cell.gates) * hidden
-    shapes = {"weight_ih": (gates, x.shape[-1]), "weight_hh": (gates, hidden)}
+    shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates, x.shape[-1]), "weight_hh": (gates, hidden)}
     shapes["weight_ph"] = (len(cell.peepholes) * hidden,)
     for name, array in params.items():
         if array.dtype != x.dtype:
