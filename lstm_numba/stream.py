@@ -89,9 +89,8 @@ class Stream:
             self._plans.append(plan)
             self._layers.append(arrays)
             self._weights.append(weights)
-            x = arrays.h.reshape(2, self.batch, rnn.hidden_size)[
-                1:
-            ]  # the next layer reads what this one writes
+            # The next layer reads what this one writes.
+            x = arrays.h.reshape(2, self.batch, rnn.hidden_size)[1:]
         self._alone = all(plan.parts == 1 for plan in self._plans)
         self.arguments = (rnn.cell, np.array(jobs), rnn.dtype.type(0))
         self._out = np.zeros((self.batch, rnn.hidden_size), rnn.dtype)

@@ -174,19 +174,9 @@ def _first_stage_back(cell, weights, arrays, gradients, sizes, step, share, fina
             place = there_and_back(first, last, n, t)
             row, rows = tile_of(share, tiles, place % tiles)
             _product_back(
-                cell,
-                0,
-                weights,
-                arrays,
-                sizes,
-                t,
-                row,
-                rows,
-                weights.first,
-                place // tiles,
-                gradients.dh,
-                True,
-            )
+                cell, 0, weights, arrays, sizes, t, row, rows, weights.first, place // tiles,
+                gradients.dh, True,
+            )  # fmt: skip
     if step >= 0:
         t = time_of(sizes, step)
         for tile in range(tiles):
@@ -206,19 +196,9 @@ def _second_stage_back_tiles(cell, weights, arrays, gradients, sizes, step, shar
         place = there_and_back(first, last, n, t)
         row, rows = tile_of(share, tiles, place % tiles)
         _product_back(
-            cell,
-            1,
-            weights,
-            arrays,
-            sizes,
-            t,
-            row,
-            rows,
-            weights.second,
-            place // tiles,
-            gradients.dmessage,
-            False,
-        )
+            cell, 1, weights, arrays, sizes, t, row, rows, weights.second, place // tiles,
+            gradients.dmessage, False,
+        )  # fmt: skip
     for tile in range(tiles):
         begin, end = _units_of(sizes, first, last, tiles, tile)
         row, rows = tile_of(share, tiles, tile)

@@ -177,7 +177,7 @@ def _operand(job, n):
 
 
 @njit(**INLINE)
-def _segment(job, head, n):
+def _segment(head, n):
     """Where a segment's numbers stand in a job."""
     return _HEAD + head.operands * _OPERAND + n * (2 + head.operands)
 
@@ -241,7 +241,7 @@ def _part(job, zero, first, last, part, parts, workspace):
             _pack_operands(job, zero, k, d, begin, part, parts, workspace)
             passed = 0
             for n in range(head.segments):
-                segment = _segment(job, head, n)
+                segment = _segment(head, n)
                 height = job[segment + 1]
                 top = max(first - passed, 0) * ROWS
                 bottom = min((last - passed) * ROWS, height)
@@ -262,7 +262,7 @@ def _product(job, zero, part, parts):
     head = _unpack(job)
     strips = 0
     for n in range(head.segments):
-        strips += -(-job[_segment(job, head, n) + 1] // ROWS)
+        strips += -(-job[_segment(head, n) + 1] // ROWS)
     width = 0
     for n in range(head.operands):
         width += _operand(job, n).width

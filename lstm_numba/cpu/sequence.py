@@ -31,8 +31,6 @@ CHUNK_ROWS = 32
 MIN_STEP_WORK = 1 << 15
 #: Below this many multiplications in all, one thread is done before a second has started.
 MIN_WORK = 1 << 17
-
-
 #: After so many sequences for which the threads did not come together they are not asked again.
 MAX_APART = 3
 
