@@ -17,3 +17,7 @@ class CheckpointError(UserError):
 
 class TrainingDiverged(UserError):
     """Loss or gradient norm is no finite number; the text names step, learning rate and norm."""
+
+
+class DeviceError(UserError, RuntimeError):
+    """CUDA cannot be used, or the device has not the memory; the text says why and what would help."""

@@ -1,0 +1,193 @@
+"""Back-propagation through a sequence in one launch, for any cell.
+
+Every step, a block computes how its units' outputs went into the step after it, a product as deep as there are
+slots, and then the tile's gradients. Beside the slots' gradients, from which the weights' follow as products
+over all steps, only the states' gradients go from step to step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lstm_numba.gpu.dispatch import (
+    FIRST,
+    SECOND,
+    add_inner,
+    cell_backward,
+    cell_message_backward,
+    inner_zeros,
+    load_memory,
+    load_one,
+    load_peephole,
+    load_slots,
+    peephole_count,
+    row_offsets,
+    slot_count,
+    tile_rows,
+    zero_slots,
+)
+from lstm_numba.gpu.driver import cuda, overload
+from lstm_numba.gpu.layout import meet, neighbours, previous_states, slots_at, tiles, time_of
+from lstm_numba.gpu.number import add_numbers, add_tuples, store_numbers
+from lstm_numba.gpu.options import DEVICE, KERNEL
+
+
+@cuda.jit(**DEVICE)
+def _cell_equations(cell, sizes, arrays, gradients, step, row, unit, total):
+    """Gradients of one unit's slots and previous states; past a sequence's end the states' stay."""
+    at = row * sizes.hidden + unit
+    states = sizes.batch * sizes.hidden
+    dh = add_tuples(load_one(cell, gradients.dstates, at, 0), total)
+    if step == sizes.steps:
+        store_numbers(gradients.dstates, at, 0, dh)
+        return
+    t = time_of(sizes, sizes.steps - 1 - step)
+    place = slots_at(cell, sizes, t, row, unit)
+    if t < arrays.lengths[row]:
+        dy = load_one(cell, gradients.dy, (t * sizes.batch + row) * sizes.dy_row + sizes.dy_at + unit, 0)
+        dmemory = load_memory(cell, gradients.dstates, states + at, states)
+        _, after = neighbours(sizes, t)
+        h = load_one(cell, arrays.h, after * states + at, 0)
+        memory = load_memory(cell, arrays.memory, after * sizes.memory_step + at, sizes.memory_state)
+        dslots, dprevious, dpeephole = cell_backward(
+            cell,
+            load_slots(cell, arrays.slots, place, sizes.hidden),
+            previous_states(cell, sizes, arrays, t, at),
+            h + memory,
+            load_peephole(cell, arrays.peephole, unit, sizes.hidden),
+            add_tuples(dh, dy) + dmemory,
+        )
+        store_numbers(arrays.slots, place, sizes.hidden, dslots)
+        store_numbers(gradients.dstates, at, states, dprevious)
+        add_numbers(gradients.dpeephole, row * peephole_count(cell) * sizes.hidden + unit, sizes.hidden, dpeephole)
+    else:
+        store_numbers(arrays.slots, place, sizes.hidden, zero_slots(cell, arrays.slots))
+        store_numbers(gradients.dstates, at, 0, dh)
+
+
+@cuda.jit(**DEVICE)
+def _message_equations(cell, sizes, arrays, gradients, step, row, unit, total):
+    """What the message's gradient adds to those of the slots and of the previous states."""
+    t = time_of(sizes, sizes.steps - 1 - step)
+    if t < arrays.lengths[row]:
+        at = row * sizes.hidden + unit
+        place = slots_at(cell, sizes, t, row, unit)
+        dslots, dprevious = cell_message_backward(
+            cell,
+            load_slots(cell, arrays.slots, place, sizes.hidden),
+            previous_states(cell, sizes, arrays, t, at),
+            total[0],
+        )
+        store_numbers(arrays.slots, place, sizes.hidden, dslots)
+        add_numbers(gradients.dstates, at, sizes.batch * sizes.hidden, dprevious)
+
+
+def _equations(
+    cell: Any, stage: Any, sizes: Any, arrays: Any, gradients: Any, step: Any, row: Any, unit: Any, total: Any
+) -> None:
+    """What follows the product with a stage's weights."""
+    run = _cell_equations if stage.number == 0 else _message_equations
+    run(cell, sizes, arrays, gradients, step, row, unit, total)
+
+
+@overload(_equations)
+def _(cell, stage, sizes, arrays, gradients, step, row, unit, total):
+    run = _cell_equations if stage.instance_class.number == 0 else _message_equations
+    return lambda cell, stage, sizes, arrays, gradients, step, row, unit, total: run(
+        cell, sizes, arrays, gradients, step, row, unit, total
+    )
+
+
+@cuda.jit(**DEVICE)
+def _product(cell, stage, tile, sizes, arrays, gradients, t, row, unit, shared):
+    """This thread's part of a tile's product of the slots' gradients at time t, left in shared memory."""
+    lanes, parts = cuda.blockDim.x, cuda.blockDim.y
+    part = cuda.threadIdx.y
+    depth = tiles(sizes.hidden, parts)
+    column = min(unit, sizes.hidden - 1)
+    slots = slot_count(cell) * sizes.hidden
+    rows = row_offsets(tile, row, sizes.batch, slots)
+    start = t * sizes.batch * slots
+    block = sizes.hidden * sizes.hidden
+    sums = inner_zeros(cell, stage, tile, shared)
+    for k in range(part * depth, min((part + 1) * depth, sizes.hidden)):
+        sums = add_inner(
+            cell, stage, tile, sums, gradients.weights, k * sizes.hidden + column, block, arrays.slots, rows,
+            start + k, sizes.hidden,
+        )  # fmt: skip
+    store_numbers(shared, part * tile_rows(tile) * lanes + cuda.threadIdx.x, lanes, sums)
+
+
+@cuda.jit(**DEVICE)
+def _run_stage(cell, stage, tile, sizes, arrays, gradients, step, t, shared):
+    """The product with a stage's weights and what follows it, on all tiles of this block.
+
+    The gradients that are multiplied are those of time t; before the first step there are none.
+    """
+    height = tile_rows(tile)
+    lanes, parts = cuda.blockDim.x, cuda.blockDim.y
+    for unit_tile in range(cuda.blockIdx.x, tiles(sizes.hidden, lanes), cuda.gridDim.x):
+        unit = unit_tile * lanes + cuda.threadIdx.x
+        for row_tile in range(cuda.blockIdx.y, tiles(sizes.batch, height), cuda.gridDim.y):
+            first = row_tile * height
+            if t >= 0:
+                _product(cell, stage, tile, sizes, arrays, gradients, t, first, unit, shared)
+            else:
+                at = cuda.threadIdx.y * height * lanes + cuda.threadIdx.x
+                store_numbers(shared, at, lanes, inner_zeros(cell, stage, tile, shared))
+            cuda.syncthreads()
+            for r in range(cuda.threadIdx.y, height, parts):
+                if unit < sizes.hidden and first + r < sizes.batch:
+                    total = load_one(cell, shared, r * lanes + cuda.threadIdx.x, 0)
+                    for part in range(1, parts):
+                        at = (part * height + r) * lanes + cuda.threadIdx.x
+                        total = add_tuples(total, load_one(cell, shared, at, 0))
+                    _equations(cell, stage, sizes, arrays, gradients, step, first + r, unit, total)
+            cuda.syncthreads()
+
+
+@cuda.jit(**DEVICE)
+def _run_second_stage(cell, team, tile, sizes, arrays, gradients, step, shared):
+    if step < sizes.steps:
+        meet(team)
+        t = time_of(sizes, sizes.steps - 1 - step)
+        _run_stage(cell, SECOND, tile, sizes, arrays, gradients, step, t, shared)
+
+
+def _second_stage(
+    cell: Any, team: Any, tile: Any, sizes: Any, arrays: Any, gradients: Any, step: Any, shared: Any
+) -> None:
+    """The second stage of a cell that has one."""
+    if len(cell.stages) > 1:
+        _run_second_stage(cell, team, tile, sizes, arrays, gradients, step, shared)
+
+
+@overload(_second_stage)
+def _(cell, team, tile, sizes, arrays, gradients, step, shared):
+    if len(cell.instance_class.stages) == 1:
+        return lambda cell, team, tile, sizes, arrays, gradients, step, shared: None
+    return lambda cell, team, tile, sizes, arrays, gradients, step, shared: _run_second_stage(
+        cell, team, tile, sizes, arrays, gradients, step, shared
+    )
+
+
+@cuda.jit(**KERNEL)
+def backward_kernel(cell, team, tile, sizes, arrays, gradients):
+    """Back-propagate through a whole sequence.
+
+    Parameters
+    ----------
+    cell, team, tile
+        Say by their classes what is computed, who waits for whom, and how many rows a thread has.
+    sizes : Sizes
+    arrays : Arrays
+        From the forward pass. The slots are replaced by their gradients.
+    gradients : Gradients
+    """
+    shared = cuda.shared.array(0, arrays.h.dtype)
+    # One turn more than there are steps: the last leaves the gradient of the initial state.
+    for step in range(sizes.steps + 1):
+        t = time_of(sizes, sizes.steps - step) if step > 0 else -1
+        _run_stage(cell, FIRST, tile, sizes, arrays, gradients, step, t, shared)
+        _second_stage(cell, team, tile, sizes, arrays, gradients, step, shared)
+        meet(team)

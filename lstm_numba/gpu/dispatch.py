@@ -1,0 +1,384 @@
+"""From a cell to compiled code: its equations, and loads and products of the sizes that it names.
+
+The plain bodies say what a function means and are what CUDA's simulator runs; Numba replaces each function by
+one for the class of the cell that a kernel is called with, while it compiles the kernel.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from lstm_numba.gpu.driver import intrinsic, ir, make_signature, overload, types, unpack_tuple
+from lstm_numba.gpu.number import Number, data_of, load_tuple, multiply_add
+
+_I64 = ir.IntType(64)
+
+
+class First(NamedTuple):
+    """Names a cell's first stage in a kernel."""
+
+    number = 0
+
+
+class Second(NamedTuple):
+    """Names a cell's second stage in a kernel."""
+
+    number = 1
+
+
+class OneRow(NamedTuple):
+    """A thread's tile has one row of the batch."""
+
+    rows = 1
+
+
+class FourRows(NamedTuple):
+    """A thread's tile has four rows of the batch: a weight is loaded once for all of them."""
+
+    rows = 4
+
+
+FIRST, SECOND = First(), Second()
+
+load_slots = load_tuple(lambda cell: len(cell.slots))
+load_memory = load_tuple(lambda cell: len(cell.states) - 1)
+load_states = load_tuple(lambda cell: len(cell.states))
+load_peephole = load_tuple(lambda cell: len(cell.peepholes))
+load_rows = load_tuple(lambda tile: tile.rows)
+load_one = load_tuple(lambda cell: 1)
+
+
+def cell_forward(self: Any, slots: Any, previous: Any, peephole: Any) -> Any:
+    """The cell's forward equations."""
+    return self.forward(slots, previous, peephole)
+
+
+def cell_backward(self: Any, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
+    """The cell's backward equations."""
+    return self.backward(slots, previous, states, peephole, gradient)
+
+
+def cell_message(self: Any, slots: Any, previous: Any) -> Any:
+    """The cell's message."""
+    return self.message(slots, previous)
+
+
+def cell_message_backward(self: Any, slots: Any, previous: Any, gradient: Any) -> Any:
+    """The backward equations of the cell's message."""
+    return self.message_backward(slots, previous, gradient)
+
+
+@overload(cell_forward, strict=False)
+def _(self, slots, previous, peephole):
+    return self.instance_class.forward
+
+
+@overload(cell_backward, strict=False)
+def _(self, slots, previous, states, peephole, gradient):
+    return self.instance_class.backward
+
+
+@overload(cell_message, strict=False)
+def _(self, slots, previous):
+    return self.instance_class.message
+
+
+@overload(cell_message_backward, strict=False)
+def _(self, slots, previous, gradient):
+    return self.instance_class.message_backward
+
+
+def tile_rows(tile: Any) -> Any:
+    """Rows of a thread's tile."""
+    return tile.rows
+
+
+@overload(tile_rows)
+def _(tile):
+    rows = tile.instance_class.rows
+    return lambda tile: rows
+
+
+def slot_count(cell: Any) -> Any:
+    """Number of slots."""
+    return len(cell.slots)
+
+
+@overload(slot_count)
+def _(cell):
+    count = len(cell.instance_class.slots)
+    return lambda cell: count
+
+
+def peephole_count(cell: Any) -> Any:
+    """Number of peephole weights of a unit."""
+    return len(cell.peepholes)
+
+
+@overload(peephole_count)
+def _(cell):
+    count = len(cell.instance_class.peepholes)
+    return lambda cell: count
+
+
+def stage_width(cell: Any, stage: Any) -> Any:
+    """Number of slots that a stage feeds."""
+    return len(cell.stages[stage.number].gates)
+
+
+@overload(stage_width)
+def _(cell, stage):
+    width = len(_stage(cell, stage).gates)
+    return lambda cell, stage: width
+
+
+def _stage(cell: Any, stage: Any) -> Any:
+    return cell.instance_class.stages[stage.instance_class.number]
+
+
+def row_offsets(tile: Any, row: Any, batch: Any, stride: Any) -> Any:
+    """Where the tile's rows begin; one beyond the batch is the last of the batch again."""
+    return tuple(min(row + r, batch - 1) * stride for r in range(tile.rows))
+
+
+@overload(row_offsets)
+def _(tile, row, batch, stride):
+    if tile.instance_class.rows == 1:
+        return lambda tile, row, batch, stride: (min(row, batch - 1) * stride,)
+
+    def four(tile, row, batch, stride):
+        last = batch - 1
+        return (
+            min(row, last) * stride,
+            min(row + 1, last) * stride,
+            min(row + 2, last) * stride,
+            min(row + 3, last) * stride,
+        )
+
+    return four
+
+
+def _floats(count: Any) -> Any:
+    """An intrinsic ``zeros(a, b, array)``: as many zeros, in the array's precision."""
+
+    @intrinsic
+    def emit(typingctx: Any, cell: Any, stage: Any, tile: Any, array: Any) -> Any:
+        number = Number(array.dtype)
+        width = count(_stage(cell, stage), tile.instance_class)
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            zero = context.get_constant(array.dtype, 0.0)
+            return context.make_tuple(builder, sig.return_type, [zero] * width)
+
+        return make_signature(types.UniTuple(number, width), cell, stage, tile, array), codegen
+
+    return emit
+
+
+_emit_outer_zeros = _floats(lambda stage, tile: tile.rows * len(stage.gates))
+_emit_inner_zeros = _floats(lambda stage, tile: tile.rows)
+
+
+def outer_zeros(cell: Any, stage: Any, tile: Any, array: Any) -> Any:
+    """What `add_outer` begins with."""
+    return (array.dtype.type(0),) * (tile.rows * len(cell.stages[stage.number].gates))
+
+
+def inner_zeros(cell: Any, stage: Any, tile: Any, array: Any) -> Any:
+    """What `add_inner` begins with."""
+    return (array.dtype.type(0),) * tile.rows
+
+
+@overload(outer_zeros)
+def _(cell, stage, tile, array):
+    return lambda cell, stage, tile, array: _emit_outer_zeros(cell, stage, tile, array)
+
+
+@overload(inner_zeros)
+def _(cell, stage, tile, array):
+    return lambda cell, stage, tile, array: _emit_inner_zeros(cell, stage, tile, array)
+
+
+def add_outer(
+    cell: Any, stage: Any, tile: Any, sums: Any, weights: Any, at: Any, hidden: Any, operand: Any, rows: Any, k: Any
+) -> Any:
+    """Forward: one weight of every gate of the stage times one number of every row.
+
+    The weights lie `hidden` apart from `at` on, gate 0 first; the numbers lie at ``rows[r] + k``.
+    """
+    gates = cell.stages[stage.number].gates
+    return tuple(
+        sums[r * len(gates) + g] + weights[at + gate * hidden] * operand[rows[r] + k]
+        for r in range(tile.rows)
+        for g, gate in enumerate(gates)
+    )
+
+
+def add_inner(
+    cell: Any, stage: Any, tile: Any, sums: Any, weights: Any, at: Any, block: Any, operand: Any, rows: Any, k: Any,
+    hidden: Any,
+) -> Any:  # fmt: skip
+    """Backward: a slot's gradient times its gate's weight, summed over the slots of the stage, for every row.
+
+    The weights lie `block` apart from `at` on, gate 0 first; the gradients `hidden` apart, slot 0 first.
+    """
+    first, gates = cell.stages[stage.number]
+    return tuple(
+        sums[r]
+        + sum(
+            weights[at + gate * block] * operand[rows[r] + (first + g) * hidden + k] for g, gate in enumerate(gates)
+        )
+        for r in range(tile.rows)
+    )
+
+
+def _at(builder: Any, data: Any, *terms: Any) -> Any:
+    """Number at the sum of some places."""
+    where = terms[0]
+    for term in terms[1:]:
+        where = builder.add(where, term)
+    return builder.load(builder.gep(data, [where]))
+
+
+def _times(builder: Any, value: Any, factor: int) -> Any:
+    return builder.mul(value, ir.Constant(_I64, factor))
+
+
+@intrinsic
+def _emit_add_outer(
+    typingctx: Any, cell: Any, stage: Any, tile: Any, sums: Any, weights: Any, at: Any, hidden: Any, operand: Any,
+    rows: Any, k: Any,
+) -> Any:  # fmt: skip
+    gates = _stage(cell, stage).gates
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        w = data_of(context, builder, sig.args[4], args[4])
+        x = data_of(context, builder, sig.args[7], args[7])
+        factors = [_at(builder, w, args[5], _times(builder, args[6], gate)) for gate in gates]
+        result = []
+        totals = unpack_tuple(builder, args[3], len(sums))
+        for r, start in enumerate(unpack_tuple(builder, args[8], len(rows))):
+            number = _at(builder, x, start, args[9])
+            for g, factor in enumerate(factors):
+                result.append(multiply_add(builder, factor, number, totals[r * len(gates) + g]))
+        return context.make_tuple(builder, sig.return_type, result)
+
+    index = types.int64
+    return (
+        make_signature(sums, cell, stage, tile, sums, weights, index, index, operand, rows, index),
+        codegen,
+    )
+
+
+@intrinsic
+def _emit_add_inner(
+    typingctx: Any, cell: Any, stage: Any, tile: Any, sums: Any, weights: Any, at: Any, block: Any, operand: Any,
+    rows: Any, k: Any, hidden: Any,
+) -> Any:  # fmt: skip
+    first, gates = _stage(cell, stage)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        w = data_of(context, builder, sig.args[4], args[4])
+        x = data_of(context, builder, sig.args[7], args[7])
+        factors = [_at(builder, w, args[5], _times(builder, args[6], gate)) for gate in gates]
+        result = []
+        totals = unpack_tuple(builder, args[3], len(sums))
+        for r, start in enumerate(unpack_tuple(builder, args[8], len(rows))):
+            total = totals[r]
+            for g, factor in enumerate(factors):
+                number = _at(builder, x, start, args[9], _times(builder, args[10], first + g))
+                total = multiply_add(builder, factor, number, total)
+            result.append(total)
+        return context.make_tuple(builder, sig.return_type, result)
+
+    index = types.int64
+    return (
+        make_signature(sums, cell, stage, tile, sums, weights, index, index, operand, rows, index, index),
+        codegen,
+    )
+
+
+@overload(add_outer)
+def _(cell, stage, tile, sums, weights, at, hidden, operand, rows, k):
+    return lambda cell, stage, tile, sums, weights, at, hidden, operand, rows, k: _emit_add_outer(
+        cell, stage, tile, sums, weights, at, hidden, operand, rows, k
+    )
+
+
+@overload(add_inner)
+def _(cell, stage, tile, sums, weights, at, block, operand, rows, k, hidden):
+    return lambda cell, stage, tile, sums, weights, at, block, operand, rows, k, hidden: _emit_add_inner(
+        cell, stage, tile, sums, weights, at, block, operand, rows, k, hidden
+    )
+
+
+def load_sums(cell: Any, stage: Any, array: Any, at: Any, stride: Any) -> Any:
+    """A number for every slot that a stage feeds, as `load_tuple` loads."""
+    return tuple(array[at + n * stride] for n in range(len(cell.stages[stage.number].gates)))
+
+
+@intrinsic
+def _emit_load_sums(typingctx: Any, cell: Any, stage: Any, array: Any, at: Any, stride: Any) -> Any:
+    count = len(_stage(cell, stage).gates)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = data_of(context, builder, sig.args[2], args[2])
+        values = [_at(builder, data, args[3], _times(builder, args[4], n)) for n in range(count)]
+        return context.make_tuple(builder, sig.return_type, values)
+
+    kind = types.UniTuple(Number(array.dtype), count)
+    return make_signature(kind, cell, stage, array, types.int64, types.int64), codegen
+
+
+@overload(load_sums)
+def _(cell, stage, array, at, stride):
+    return lambda cell, stage, array, at, stride: _emit_load_sums(cell, stage, array, at, stride)
+
+
+def add_to_stage(cell: Any, stage: Any, slots: Any, sums: Any) -> Any:
+    """The slots, those that the stage feeds with the sums added."""
+    first, gates = cell.stages[stage.number]
+    return (
+        *slots[:first],
+        *(slots[first + n] + sums[n] for n in range(len(gates))),
+        *slots[first + len(gates) :],
+    )
+
+
+@intrinsic
+def _emit_add_to_stage(typingctx: Any, cell: Any, stage: Any, slots: Any, sums: Any) -> Any:
+    first = _stage(cell, stage).first
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        values = list(unpack_tuple(builder, args[2], len(slots)))
+        for n, value in enumerate(unpack_tuple(builder, args[3], len(sums))):
+            values[first + n] = builder.fadd(values[first + n], value)
+        return context.make_tuple(builder, sig.return_type, values)
+
+    return make_signature(slots, cell, stage, slots, sums), codegen
+
+
+@overload(add_to_stage)
+def _(cell, stage, slots, sums):
+    return lambda cell, stage, slots, sums: _emit_add_to_stage(cell, stage, slots, sums)
+
+
+def zero_slots(cell: Any, array: Any) -> Any:
+    """A zero for every slot."""
+    return (array.dtype.type(0),) * len(cell.slots)
+
+
+@intrinsic
+def _emit_zero_slots(typingctx, cell, array):
+    count = len(cell.instance_class.slots)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        zero = context.get_constant(array.dtype, 0.0)
+        return context.make_tuple(builder, sig.return_type, [zero] * count)
+
+    return make_signature(types.UniTuple(Number(array.dtype), count), cell, array), codegen
+
+
+@overload(zero_slots)
+def _(cell, array):
+    return lambda cell, array: _emit_zero_slots(cell, array)

@@ -1,0 +1,230 @@
+"""A Numba type for one floating-point number that stays in its own precision.
+
+Numba promotes ``1 - f`` with a float32 ``f`` to float64, which a graphics processor computes many times more
+slowly. A cell's equations compiled with `Number` arguments keep the precision of the arrays: a Python number
+beside a `Number` takes its type. It is to the CUDA engine what `lstm_numba.cpu.simd.Vector` is to the CPU's.
+
+Each function here has a plain Python body too: that is what it means, and what CUDA's simulator runs.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+
+from lstm_numba.cells import activations
+from lstm_numba.gpu.driver import (
+    AbstractTemplate,
+    Conversion,
+    PrimitiveModel,
+    infer_global,
+    insert_function,
+    intrinsic,
+    lower_builtin,
+    lower_cast,
+    make_signature,
+    overload,
+    register_model,
+    types,
+    unpack_tuple,
+)
+
+_I64 = ir.IntType(64)
+
+
+class Number(types.Type):
+    """Numba type: a float32 or float64 number beside which Python numbers do not count."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        super().__init__(name=f"number({dtype.name})")
+
+    def can_convert_from(self, typingctx: Any, other: Any) -> Any:
+        """Python numbers beside a `Number` become one."""
+        return Conversion.safe if isinstance(other, types.Number) else None
+
+
+@register_model(Number)
+class _NumberModel(PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Any) -> None:
+        super().__init__(dmm, fe_type, _float_type(fe_type))
+
+
+def _float_type(number: Any) -> Any:
+    return ir.FloatType() if number.dtype == types.float32 else ir.DoubleType()
+
+
+def _cast(context: Any, builder: Any, fromty: Any, toty: Any, value: Any) -> Any:
+    return context.cast(builder, value, fromty, toty.dtype)
+
+
+for _kind in (types.Integer, types.Float, types.IntegerLiteral):
+    lower_cast(_kind, Number)(_cast)
+
+
+def _teach(function: Any, arity: int, emit: Callable[..., Any]) -> None:
+    """Teach Numba `function` on numbers: its typing, and the code that ``emit(builder, *args)`` makes."""
+
+    class Template(AbstractTemplate):
+        def generic(self, args: Any, kws: Any) -> Any:
+            numbers = [arg for arg in args if isinstance(arg, Number)]
+            if len(args) == arity and numbers and all(isinstance(a, (Number, types.Number)) for a in args):
+                return make_signature(numbers[0], *([numbers[0]] * arity))
+            return None
+
+    Template.key = function
+    infer_global(function)(Template)
+
+    @lower_builtin(function, *([Number] * arity))
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return emit(builder, *args)
+
+
+def _function(builder: Any, name: str, value: Any, arity: int = 1) -> Any:
+    """A function of CUDA's libdevice in the precision of a value."""
+    suffix = "f" if isinstance(value.type, ir.FloatType) else ""
+    kind = ir.FunctionType(value.type, [value.type] * arity)
+    return insert_function(builder.module, kind, f"__nv_{name}{suffix}")
+
+
+def _negative(builder: Any, x: Any) -> Any:
+    # NVVM's dialect of LLVM is older than the instruction fneg.
+    return builder.fsub(ir.Constant(x.type, -0.0), x)
+
+
+def _sigmoid(builder: Any, x: Any) -> Any:
+    one = ir.Constant(x.type, 1.0)
+    # exp overflows to infinity for very negative x, whose reciprocal is the right zero.
+    power = builder.call(_function(builder, "exp", x), [_negative(builder, x)])
+    return builder.fdiv(one, builder.fadd(one, power))
+
+
+def _tanh(builder: Any, x: Any) -> Any:
+    return builder.call(_function(builder, "tanh", x), [x])
+
+
+def _relu(builder: Any, x: Any) -> Any:
+    zero = ir.Constant(x.type, 0.0)
+    return builder.select(builder.fcmp_ordered("<=", x, zero), zero, x)
+
+
+def _positive(builder: Any, x: Any) -> Any:
+    zero, one = ir.Constant(x.type, 0.0), ir.Constant(x.type, 1.0)
+    return builder.select(builder.fcmp_ordered(">", x, zero), one, zero)
+
+
+_teach(operator.add, 2, lambda b, x, y: b.fadd(x, y))
+_teach(operator.sub, 2, lambda b, x, y: b.fsub(x, y))
+_teach(operator.mul, 2, lambda b, x, y: b.fmul(x, y))
+_teach(operator.truediv, 2, lambda b, x, y: b.fdiv(x, y))
+_teach(operator.neg, 1, _negative)
+_teach(activations.sigmoid, 1, _sigmoid)
+_teach(activations.tanh, 1, _tanh)
+_teach(activations.relu, 1, _relu)
+_teach(activations.positive, 1, _positive)
+
+
+def multiply_add(builder: Any, x: Any, y: Any, z: Any) -> Any:
+    """``x * y + z``, rounded once."""
+    name = "llvm.fma.f32" if isinstance(x.type, ir.FloatType) else "llvm.fma.f64"
+    function = insert_function(builder.module, ir.FunctionType(x.type, [x.type] * 3), name)
+    return builder.call(function, [x, y, z])
+
+
+def load_tuple(count_of: Callable[..., int]) -> Any:
+    """Make ``load(like, array, at, stride)``: a tuple of ``count_of(like's class)`` numbers from a flat array.
+
+    Number n lies at ``at + n * stride``. There is no check of bounds, and negative places do not count from the
+    end: hot loops are short of instructions.
+    """
+
+    def load(like: Any, array: Any, at: Any, stride: Any) -> Any:
+        return tuple(array[at + n * stride] for n in range(count_of(type(like))))
+
+    @intrinsic
+    def emit(typingctx: Any, like: Any, array: Any, at: Any, stride: Any) -> Any:
+        count = count_of(like.instance_class)
+        number = Number(array.dtype)
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            data = data_of(context, builder, sig.args[1], args[1])
+            values = [builder.load(place(builder, data, args[2], args[3], n)) for n in range(count)]
+            return context.make_tuple(builder, sig.return_type, values)
+
+        return make_signature(types.UniTuple(number, count), like, array, types.int64, types.int64), codegen
+
+    @overload(load)
+    def _(like, array, at, stride):
+        return lambda like, array, at, stride: emit(like, array, at, stride)
+
+    return load
+
+
+def data_of(context: Any, builder: Any, kind: Any, array: Any) -> Any:
+    """Pointer to an array's first number."""
+    return context.make_array(kind)(context, builder, array).data
+
+
+def place(builder: Any, data: Any, at: Any, stride: Any, n: int) -> Any:
+    """Pointer to number ``at + n * stride``."""
+    return builder.gep(data, [builder.add(at, builder.mul(stride, ir.Constant(_I64, n)))])
+
+
+def store_numbers(array: Any, at: Any, stride: Any, values: Any) -> None:
+    """Store a tuple of numbers, the inverse of what `load_tuple` makes."""
+    for n, value in enumerate(values):
+        array[at + n * stride] = value
+
+
+def add_numbers(array: Any, at: Any, stride: Any, values: Any) -> None:
+    """Add a tuple of numbers to those in memory."""
+    for n, value in enumerate(values):
+        array[at + n * stride] += value
+
+
+def _writer(function: Any, add: bool) -> None:
+    @intrinsic
+    def emit(typingctx: Any, array: Any, at: Any, stride: Any, values: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            kind, tuple_type = sig.args[0], sig.args[3]
+            data = data_of(context, builder, kind, args[0])
+            items = unpack_tuple(builder, args[3], len(tuple_type))
+            for n, (item, item_type) in enumerate(zip(items, tuple_type, strict=True)):
+                value = context.cast(builder, item, item_type, Number(kind.dtype))
+                target = place(builder, data, args[1], args[2], n)
+                if add:
+                    value = builder.fadd(builder.load(target), value)
+                builder.store(value, target)
+            return context.get_dummy_value()
+
+        return make_signature(types.void, array, types.int64, types.int64, values), codegen
+
+    @overload(function)
+    def _(array, at, stride, values):
+        return lambda array, at, stride, values: emit(array, at, stride, values)
+
+
+_writer(store_numbers, add=False)
+_writer(add_numbers, add=True)
+
+
+def add_tuples(left: Any, right: Any) -> Any:
+    """Sum of two tuples of numbers, item by item."""
+    return tuple(a + b for a, b in zip(left, right, strict=True))
+
+
+@intrinsic
+def _emit_add_tuples(typingctx: Any, left: Any, right: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pairs = zip(*(unpack_tuple(builder, arg, len(left)) for arg in args), strict=True)
+        return context.make_tuple(builder, sig.return_type, [builder.fadd(a, b) for a, b in pairs])
+
+    return make_signature(left, left, right), codegen
+
+
+@overload(add_tuples)
+def _(left, right):
+    return lambda left, right: _emit_add_tuples(left, right)
