@@ -18,6 +18,12 @@ def check_probability(p: float, name: str = "dropout") -> float:
     return float(p)
 
 
+def _begin_block(rng: np.random.Generator) -> None:
+    """Make a Philox generator forget what it has drawn ahead."""
+    if isinstance(rng.bit_generator, np.random.Philox):
+        rng.bit_generator.advance(0)
+
+
 def draw_mask(
     rng: np.random.Generator,
     shape: tuple[int, ...],
@@ -30,7 +36,9 @@ def draw_mask(
     Parameters
     ----------
     rng : numpy.random.Generator
-        Gives one float32 a number, whatever the dtype: float32 and float64 models drop the same units.
+        Gives one float32 a number, whatever the dtype: float32 and float64 models drop the same units. One of
+        `numpy.random.Philox` starts and ends with a new value of its counter, as the CUDA engine's masks do:
+        both devices draw the same masks.
     shape : tuple of int
     p : float
         Probability of dropping, in [0, 1).
@@ -45,6 +53,8 @@ def draw_mask(
     """
     check_probability(p)
     mask = np.empty(shape, dtype) if out is None else out
+    _begin_block(rng)
     keep = rng.random(shape, dtype=np.float32) >= np.float32(p)
+    _begin_block(rng)
     np.multiply(keep, mask.dtype.type(1.0 / (1.0 - p)), out=mask)
     return mask

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ from numba import njit, prange
 
 from lstm_numba.cpu.options import EXACT, EXACT_PARALLEL
 from lstm_numba.engines import engine_of
+from lstm_numba.sparse import SparseRows
 
 Array = npt.NDArray[Any]
 
@@ -21,30 +22,6 @@ _SERIAL = 1 << 14
 
 #: Half-width of the initial weights: small, so that weights tied to the output start with mild logits.
 _INITIAL = 0.1
-
-
-class SparseRows(NamedTuple):
-    """The rows of a matrix that are not zero.
-
-    Attributes
-    ----------
-    indices : ndarray (n,), int64
-        Row numbers, ascending, each once.
-    values : ndarray (n, E)
-        The rows.
-    shape : tuple of int
-        Shape of the whole matrix.
-    """
-
-    indices: npt.NDArray[np.int64]
-    values: Array
-    shape: tuple[int, int]
-
-    def to_dense(self) -> Array:
-        """The whole matrix."""
-        dense = np.zeros(self.shape, self.values.dtype)
-        dense[self.indices] = self.values
-        return dense
 
 
 @njit(**EXACT)

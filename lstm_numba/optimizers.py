@@ -20,8 +20,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.embedding import SparseRows
 from lstm_numba.engines import engine_of
+from lstm_numba.sparse import SparseRows
 
 Array = npt.NDArray[Any]
 

@@ -15,6 +15,7 @@ from lstm_numba.cpu.arrays import aligned_empty
 from lstm_numba.cpu.prepared import Prepared
 from lstm_numba.linear import column_sums
 from lstm_numba.losses import softmax_cross_entropy
+from lstm_numba.sparse import SparseRows
 
 Array = Any
 Shape = tuple[int, ...]
@@ -273,7 +274,7 @@ class CpuEngine:
         rate = p.dtype.type(lr * factor)
         if np.isnan(rate):
             return
-        if isinstance(g, embedding.SparseRows):
+        if isinstance(g, SparseRows):
             arrays = (p, g.indices, g.values)
             updates.sweep(updates.sgd_rows, updates.sgd_rows_parallel, arrays, rate)
         else:

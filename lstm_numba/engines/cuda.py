@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_numba.dropout import draw_mask
-from lstm_numba.embedding import SparseRows
 from lstm_numba.engines.cpu import FACTOR, NORM, Array, CpuEngine, Shape
 from lstm_numba.gpu import (
     clipping,
@@ -29,6 +28,7 @@ from lstm_numba.gpu import (
 from lstm_numba.gpu.driver import cuda
 from lstm_numba.gpu.launch import on_stream
 from lstm_numba.losses import check_targets
+from lstm_numba.sparse import SparseRows
 
 
 @functools.cache
@@ -230,7 +230,8 @@ class CudaEngine(CpuEngine):
         result = memory.empty((batch, directions * hidden), h.dtype)
         for direction in range(directions):
             first = (h.shape[0] - directions + direction) * batch * hidden
-            elementwise.copy_block(h, first, hidden, result, direction * hidden, batch, hidden)
+            place = (direction * hidden, directions * hidden)
+            elementwise.copy_block(h, (first, hidden), result, place, (batch, hidden))
         return result
 
     def last_outputs_gradient(self, h: Array, directions: int, gradient: Array) -> Array:
@@ -239,9 +240,8 @@ class CudaEngine(CpuEngine):
         result = memory.zeros(h.shape, h.dtype)
         for direction in range(directions):
             first = (h.shape[0] - directions + direction) * batch * hidden
-            elementwise.copy_block(
-                gradient, direction * hidden, directions * hidden, result, first, batch, hidden
-            )
+            place = (direction * hidden, directions * hidden)
+            elementwise.copy_block(gradient, place, result, (first, hidden), (batch, hidden))
         return result
 
     def totals(self) -> Array:
@@ -290,3 +290,36 @@ class CudaEngine(CpuEngine):
     def clear_rows(self, rows: SparseRows, out: Array) -> None:
         """See `CpuEngine.clear_rows`."""
         embedding.clear_rows(rows, out)
+
+    def factor(self, scale: float, totals: Array | None) -> Any:
+        """See `CpuEngine.factor`: totals on the device."""
+        if totals is not None:
+            return totals
+        given = np.zeros(FACTOR + 1)
+        given[FACTOR] = scale
+        return memory.upload(given)
+
+    def sgd(self, p: Array, g: Any, factor: Any, lr: float) -> None:
+        """See `CpuEngine.sgd`."""
+        if isinstance(g, SparseRows):
+            updates.sgd_rows(p, g.indices, g.values, factor, FACTOR, lr)
+        else:
+            updates.sgd(p, g, factor, FACTOR, lr)
+
+    def momentum(
+        self, p: Array, g: Array, velocity: Array | None, factor: Any, *numbers: float, nesterov: bool
+    ) -> None:
+        """See `CpuEngine.momentum`."""
+        velocity = memory.zeros(p.shape, p.dtype) if velocity is None else velocity
+        lr, weight_decay, momentum = numbers
+        updates.with_momentum(p, g, velocity, factor, FACTOR, lr, weight_decay, momentum, nesterov)
+
+    def adam(self, p: Array, g: Array, mean: Array, square: Array, factor: Any, *numbers: float) -> None:
+        """See `CpuEngine.adam`."""
+        updates.adam(p, g, mean, square, factor, FACTOR, *numbers)
+
+    def rmsprop(
+        self, p: Array, g: Array, square: Array, velocity: Array, factor: Any, lr: float, *numbers: float
+    ) -> None:
+        """See `CpuEngine.rmsprop`."""
+        updates.rmsprop(p, g, square, velocity, factor, FACTOR, lr, *numbers)

@@ -163,6 +163,22 @@ def flat(array: DeviceArray) -> DeviceArray:
     return array if array.ndim == 1 else array.reshape(array.size)
 
 
+def span(array: DeviceArray) -> DeviceArray:
+    """All memory from an array's first to its last number as a flat array, without a copy.
+
+    Kernels that take a matrix of any strides take this and the strides: one type for all matrices.
+    """
+    if array.flags["C_CONTIGUOUS"]:
+        return flat(array)
+    last = sum((n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True))
+    count = 0 if array.size == 0 else last // array.dtype.itemsize + 1
+    strides = (array.dtype.itemsize,)
+    if SIMULATED:
+        view = np.lib.stride_tricks.as_strided(array._ary, (count,), strides)
+        return type(array)(view)
+    return type(array)(shape=(count,), strides=strides, dtype=array.dtype, gpu_data=array.gpu_data)
+
+
 @cuda.jit(**KERNEL)
 def _fill(array, value):
     for i in range(cuda.grid(1), array.size, cuda.gridsize(1)):

@@ -1,0 +1,121 @@
+"""Small passes over arrays: sums and products number by number, and transposes."""
+
+from __future__ import annotations
+
+from lstm_numba.gpu.driver import cuda
+from lstm_numba.gpu.launch import launch, launch_over, limits
+from lstm_numba.gpu.memory import DeviceArray, empty, flat
+from lstm_numba.gpu.options import KERNEL
+
+#: Blocks along the second dimension of a grid, at most.
+_GRID = 65535
+
+
+@cuda.jit(**KERNEL)
+def multiply_kernel(a, b, out):
+    """``out = a * b``"""
+    for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
+        out[i] = a[i] * b[i]
+
+
+@cuda.jit(**KERNEL)
+def add_kernel(a, b, out):
+    """``out = a + b``"""
+    for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
+        out[i] = a[i] + b[i]
+
+
+@cuda.jit(**KERNEL)
+def add_row_kernel(matrix, row):
+    """Add a row to all rows of a matrix."""
+    for i in range(cuda.grid(1), matrix.size, cuda.gridsize(1)):
+        matrix[i] += row[i % row.size]
+
+
+@cuda.jit(**KERNEL)
+def transpose_kernel(matrix, rows, columns, out):
+    """Transpose a matrix, square by square: read along its rows, written along its columns."""
+    shared = cuda.shared.array(0, out.dtype)
+    side, x, y = cuda.blockDim.x, cuda.threadIdx.x, cuda.threadIdx.y
+    width = side + 1  # or a column of the square would lie in a single bank
+    left = cuda.blockIdx.x * side
+    for top in range(cuda.blockIdx.y * side, rows, cuda.gridDim.y * side):
+        if top + y < rows and left + x < columns:
+            shared[y * width + x] = matrix[(top + y) * columns + left + x]
+        cuda.syncthreads()
+        if left + y < columns and top + x < rows:
+            out[(left + y) * rows + top + x] = shared[x * width + y]
+        cuda.syncthreads()
+
+
+@cuda.jit(**KERNEL)
+def transpose_first_kernel(x, a, b, c, out):
+    """Exchange the first two dimensions of (a, b, c)."""
+    for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
+        line = i // c
+        out[i] = x[(line % a * b + line // a) * c + i % c]
+
+
+@cuda.jit(**KERNEL)
+def copy_block_kernel(source, source_at, source_row, target, target_at, target_row, rows, columns):
+    """Copy a block of a matrix to a place in another, both flat."""
+    for i in range(cuda.grid(1), rows * columns, cuda.gridsize(1)):
+        row, column = i // columns, i % columns
+        target[target_at + row * target_row + column] = source[source_at + row * source_row + column]
+
+
+def copy_block(
+    source: DeviceArray, source_at: tuple[int, int], target: DeviceArray, target_at: tuple[int, int],
+    shape: tuple[int, int],
+) -> None:  # fmt: skip
+    """Copy a block of a matrix to a place in another.
+
+    Parameters
+    ----------
+    source, target : device arrays of one dtype, C-contiguous
+    source_at, target_at : tuple of int
+        Place of the block's first number, and numbers from one of its rows to the next.
+    shape : tuple of int
+        Rows and columns of the block.
+    """
+    launch_over(
+        copy_block_kernel, shape[0] * shape[1], flat(source), *source_at, flat(target), *target_at, *shape
+    )
+
+
+def multiply(a: DeviceArray, b: DeviceArray, out: DeviceArray) -> DeviceArray:
+    """Put ``a * b`` to `out`; all of one size and dtype, C-contiguous, `out` possibly one of the others."""
+    launch_over(multiply_kernel, out.size, flat(a), flat(b), flat(out))
+    return out
+
+
+def add(a: DeviceArray, b: DeviceArray, out: DeviceArray) -> DeviceArray:
+    """Put ``a + b`` to `out`; all of one size and dtype, C-contiguous, `out` possibly one of the others."""
+    launch_over(add_kernel, out.size, flat(a), flat(b), flat(out))
+    return out
+
+
+def add_row(matrix: DeviceArray, row: DeviceArray) -> DeviceArray:
+    """Add `row` (M,) to every row of `matrix` (N, M), C-contiguous, in place."""
+    launch_over(add_row_kernel, matrix.size, flat(matrix), row)
+    return matrix
+
+
+def transpose(matrix: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
+    """Copy of a C-contiguous matrix (M, N) as (N, M), C-contiguous."""
+    rows, columns = matrix.shape
+    out = empty((columns, rows), matrix.dtype) if out is None else out
+    if out.size:
+        side = limits().tile
+        grid = (-(-columns // side), min(-(-rows // side), _GRID))
+        shared = side * (side + 1) * matrix.dtype.itemsize
+        launch(transpose_kernel, grid, (side, side), flat(matrix), rows, columns, flat(out), shared=shared)
+    return out
+
+
+def transpose_first(x: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
+    """Copy of a C-contiguous array (A, B, C) as (B, A, C), C-contiguous."""
+    a, b, c = x.shape
+    out = empty((b, a, c), x.dtype) if out is None else out
+    launch_over(transpose_first_kernel, out.size, flat(x), a, b, c, flat(out))
+    return out

@@ -1,0 +1,161 @@
+"""Compile every CUDA kernel for float32 and float64, without a GPU: CUDA's simulator checks no types.
+
+    python tests/compile_ptx.py [-v] [--cc 7.5 ...] [--only PART-OF-NAME]
+
+Fails on a type error, on float64 instructions in a float32 kernel that are not listed below, and, where
+``ptxas`` is found (package ``nvidia-cuda-nvcc``, or PATH), on registers spilt to memory and on a stack frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+#: Float32 kernels with float64 instructions, and why.
+FLOAT64 = {
+    "cross_entropy": "a row's sum and its loss are float64, as on the CPU",
+    "add_rows_of_losses": "losses are float64",
+    "column_parts": "columns are added up in float64",
+    "add_column_parts": "columns are added up in float64",
+    "square_parts": "squares are added up in float64",
+    "add_square_parts": "squares are added up in float64",
+    "clip_factor": "norm and factor are float64",
+    "sgd": "the factor is float64, and cast once a thread",
+    "sgd_rows": "the factor is float64, and cast once a thread",
+    "momentum": "the factor is float64, and cast once a thread",
+    "adam": "the factor is float64, and cast once a thread",
+    "rmsprop": "the factor is float64, and cast once a thread",
+}
+
+#: The oldest that CUDA 13 knows, and two that are common.
+CAPABILITIES = ["7.5", "8.0", "9.0"]
+
+
+class _Device:
+    """Stands in for a GPU, of which the compiler asks nothing else."""
+
+    def __init__(self, capability: tuple[int, int]) -> None:
+        self.compute_capability = capability
+
+
+def _pretend(capability: tuple[int, int]) -> None:
+    """Make numba-cuda believe that there is such a device."""
+    from numba.cuda import api, dispatcher
+    from numba.cuda.cudadrv import devices
+
+    for module in (api, dispatcher, devices):
+        if hasattr(module, "get_current_device"):
+            module.get_current_device = lambda: _Device(capability)
+
+
+def find_ptxas() -> str | None:
+    """The assembler, from the package of its wheel or from PATH."""
+    try:
+        import nvidia
+    except ImportError:
+        return shutil.which("ptxas")
+    for root in nvidia.__path__:
+        for path in sorted(Path(root).glob("*/bin/ptxas*")):
+            return str(path)
+    return shutil.which("ptxas")
+
+
+def compile_kernel(kernel: Any, signature: Any, capability: tuple[int, int]) -> str:
+    """PTX of a kernel."""
+    from lstm_numba.gpu.driver import cuda
+
+    ptx, _ = cuda.compile_ptx(kernel.py_func, signature, cc=capability)
+    return str(ptx)
+
+
+def float64_instructions(ptx: str) -> list[str]:
+    """Instructions on float64 numbers; the declarations of registers are none."""
+    lines = (line.strip() for line in ptx.splitlines())
+    return [line for line in lines if ".f64" in line and not line.startswith((".reg", ".param", "//"))]
+
+
+def spills(ptxas: str, ptx: str, capability: tuple[int, int]) -> tuple[str, str]:
+    """What ptxas reports of registers, and what is wrong with them; empty if nothing is."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(ptx)
+        major, minor = capability
+        command = [
+            ptxas,
+            "-v",
+            f"-arch=sm_{major}{minor}",
+            str(source),
+            "-o",
+            str(Path(folder) / "kernel.cubin"),
+        ]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    text = result.stdout + result.stderr
+    if result.returncode:
+        return "", f"ptxas: {text.strip()}"
+    registers = re.findall(r"Used (\d+) registers", text)
+    numbers = re.findall(r"(\d+) bytes (stack frame|spill stores|spill loads)", text)
+    wrong = [f"{count} bytes {what}" for count, what in numbers if int(count)]
+    return f"{max(map(int, registers), default=0)} registers", ", ".join(wrong)
+
+
+def check(
+    name: str, kernel: Any, signature: Any, kind: str, capability: tuple[int, int], ptxas: str | None
+) -> tuple[str, list[str]]:
+    """What is known of a kernel, and what is wrong with it."""
+    try:
+        ptx = compile_kernel(kernel, signature, capability)
+    except Exception as error:  # whatever the compiler raises is what is looked for
+        return "", [f"{type(error).__name__}: {str(error).strip()}"]
+    wide, faults, known = float64_instructions(ptx), [], ""
+    if kind == "float32" and wide and name not in FLOAT64:
+        faults.append(f"{len(wide)} float64 instructions, the first: {wide[0]}")
+    if ptxas:
+        known, wrong = spills(ptxas, ptx, capability)
+        faults += [wrong] if wrong else []
+    return f"{known}, {len(wide)} float64 instructions", faults
+
+
+def main() -> int:
+    """Compile, report, and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-v", "--verbose", action="store_true", help="a line for every kernel")
+    parser.add_argument("--cc", action="append", help="compute capability; may be repeated")
+    parser.add_argument("--only", default="", help="kernels whose name contains this")
+    options = parser.parse_args()
+
+    from lstm_numba.gpu.driver import SIMULATED, types
+
+    if SIMULATED:
+        parser.error("CUDA's simulator is on: it has no compiler")
+    sys.path.insert(0, str(Path(__file__).parent))
+    from ptx_kernels import kernels, sequence_kernels
+
+    ptxas, offenders, count = find_ptxas(), [], 0
+    for text in options.cc or CAPABILITIES:
+        major, minor = (int(n) for n in text.split("."))
+        _pretend((major, minor))
+        for dtype in (types.float32, types.float64):
+            for name, kernel, signature in [*kernels(dtype), *sequence_kernels(dtype)]:
+                if options.only not in name:
+                    continue
+                known, faults = check(name, kernel, signature, dtype.name, (major, minor), ptxas)
+                count += 1
+                title = f"{name}, {dtype.name}, {text}"
+                offenders += [f"{title}: {fault}" for fault in faults]
+                if options.verbose:
+                    print(f"{title}: {'; '.join(faults) or known}", flush=True)
+    for offender in offenders:
+        print(offender)
+    checked = "registers checked" if ptxas else "no ptxas, registers not checked"
+    print(f"{count} kernels compiled ({checked}), {len(offenders)} faults")
+    return 1 if offenders else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

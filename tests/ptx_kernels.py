@@ -1,0 +1,147 @@
+"""The CUDA engine's kernels with the types that they are called with, for `compile_ptx.py`.
+
+One line a kernel: what is not listed here is not compiled before it meets a device.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lstm_numba.cells import CELLS
+from lstm_numba.gpu import (
+    backward,
+    clipping,
+    elementwise,
+    embedding,
+    forward,
+    losses,
+    masks,
+    memory,
+    patch,
+    products,
+    reductions,
+    updates,
+)
+from lstm_numba.gpu.dispatch import FourRows, OneRow
+from lstm_numba.gpu.driver import types
+from lstm_numba.gpu.layout import Alone, Arrays, Gradients, Sizes, Together
+
+Listed = tuple[str, Any, Any]
+
+_I, _D, _U = types.int64, types.float64, types.uint64
+
+
+def array(number: Any) -> Any:
+    """Type of a flat array."""
+    return types.Array(number, 1, "C")
+
+
+def instance(value: Any) -> Any:
+    """Type of a tuple that says something by its class alone."""
+    return types.NamedTuple((), type(value))
+
+
+def group(cls: Any, *kinds: Any) -> Any:
+    """Type of a tuple with names."""
+    same = len(set(kinds)) == 1
+    return types.NamedUniTuple(kinds[0], len(kinds), cls) if same else types.NamedTuple(kinds, cls)
+
+
+def sequence_kernels(dtype: Any) -> list[Listed]:
+    """Kernels of sequences: every cell, alone and together, with tiles of one row and of four.
+
+    Parameters
+    ----------
+    dtype : types.float32 or types.float64
+
+    Returns
+    -------
+    list of (name, kernel, signature)
+    """
+    a = array(dtype)
+    sizes = group(Sizes, *[_I] * len(Sizes._fields))
+    arrays = group(Arrays, *[a] * 6, array(_I))
+    gradients = group(Gradients, *[a] * 4)
+    listed: list[Listed] = []
+    for name, cell in CELLS.items():
+        for team in (Alone(), Together()):
+            for tile in (OneRow(), FourRows()):
+                kinds = (instance(cell), instance(team), instance(tile), sizes, arrays)
+                label = f"{name}, {type(team).__name__}, {type(tile).__name__}"
+                listed.append((f"forward ({label})", forward.forward_kernel, types.void(*kinds)))
+                listed.append(
+                    (f"backward ({label})", backward.backward_kernel, types.void(*kinds, gradients))
+                )
+    return listed
+
+
+def _product_kernels(f: Any) -> list[Listed]:
+    a, extents = array(f), group(products.Extents, *[_I] * len(products.Extents._fields))
+    return [
+        (f"product ({size})", products.product_kernel, types.void(instance(kind), a, a, a, extents))
+        for size, kind in (("small", patch.Small()), ("large", patch.Large()))
+    ] + [("add_parts", products.add_parts, types.void(a, _I, _I, a, _I, _I))]
+
+
+def _update_kernels(f: Any) -> list[Listed]:
+    a, factor = array(f), (array(_D), _I)
+    return [
+        ("sgd", updates.sgd_kernel, types.void(a, a, *factor, _D)),
+        ("sgd_rows", updates.sgd_rows_kernel, types.void(a, array(_I), a, *factor, _D)),
+        ("momentum", updates.momentum_kernel, types.void(a, a, a, *factor, f, f, f, _I)),
+        ("adam", updates.adam_kernel, types.void(a, a, a, a, *factor, *[f] * 9)),
+        ("rmsprop", updates.rmsprop_kernel, types.void(a, a, a, a, *factor, *[f] * 6)),
+    ]
+
+
+def _loss_kernels(f: Any) -> list[Listed]:
+    a, d = array(f), array(_D)
+    task = group(losses.Task, _I, _D, _I, _I, _I)
+    return [
+        ("cross_entropy", losses.cross_entropy_kernel, types.void(a, a, array(_I), d, task, d, d)),
+        ("add_rows_of_losses", losses.add_rows_kernel, types.void(d, d, d)),
+    ]
+
+
+def _reduction_kernels(f: Any) -> list[Listed]:
+    a, d = array(f), array(_D)
+    return [
+        ("column_parts", reductions.column_parts, types.void(a, _I, _I, _I, _I, d)),
+        ("add_column_parts", reductions.add_column_parts, types.void(d, a)),
+        ("square_parts", reductions.square_parts, types.void(a, d, _I)),
+        ("add_square_parts", reductions.add_square_parts, types.void(d, _I, d, _I, _I)),
+        ("clip_factor", clipping.factor_kernel, types.void(d, _I, _I, _I, _D)),
+        ("clip_by_value", clipping.clip_kernel, types.void(a, f)),
+    ]
+
+
+def kernels(dtype: Any) -> list[Listed]:
+    """All kernels but those of sequences.
+
+    Parameters
+    ----------
+    dtype : types.float32 or types.float64
+
+    Returns
+    -------
+    list of (name, kernel, signature)
+    """
+    a, i = array(dtype), array(_I)
+    counter, key = types.UniTuple(_U, 4), types.UniTuple(_U, 2)
+    return [
+        *_product_kernels(dtype),
+        *_update_kernels(dtype),
+        *_loss_kernels(dtype),
+        *_reduction_kernels(dtype),
+        ("gather", embedding.gather_kernel, types.void(a, i, _I, a)),
+        ("add_rows", embedding.add_rows_kernel, types.void(a, i, a, _I)),
+        ("add_occurrences", embedding.add_occurrences_kernel, types.void(a, _I, i, i, a)),
+        ("mask", masks.mask_kernel, types.void(counter, key, _I, dtype, a)),
+        ("multiply", elementwise.multiply_kernel, types.void(a, a, a)),
+        ("add", elementwise.add_kernel, types.void(a, a, a)),
+        ("add_row", elementwise.add_row_kernel, types.void(a, a)),
+        ("transpose", elementwise.transpose_kernel, types.void(a, _I, _I, a)),
+        ("transpose_first", elementwise.transpose_first_kernel, types.void(a, _I, _I, _I, a)),
+        ("fill", memory._fill, types.void(a, dtype)),
+        ("copy", memory._copy, types.void(a, _I, a, _I, _I)),
+    ]
