@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+from backends import reason_without_cuda, simulated
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,3 +29,27 @@ def _source_hash() -> str:
 # Set before numba is imported.
 if "NUMBA_CACHE_DIR" not in os.environ:
     os.environ["NUMBA_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"lstm-numba-cache-{_source_hash()}")
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def backend(request: pytest.FixtureRequest) -> str:
+    """The device that a test runs on, one after the other."""
+    if request.param == "cuda" and reason_without_cuda():
+        pytest.skip(reason_without_cuda())
+    return str(request.param)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_threads() -> Iterator[None]:
+    """The simulator's threads are Python's: few of them, which take turns often."""
+    if not simulated():
+        yield
+        return
+    from lstm_numba.gpu.launch import Limits, limits, set_limits
+
+    interval, before = sys.getswitchinterval(), limits()
+    sys.setswitchinterval(1e-5)
+    set_limits(Limits(threads=4, blocks=2, lanes=4, parts=2, tile=2))
+    yield
+    set_limits(before)
+    sys.setswitchinterval(interval)
