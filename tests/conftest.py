@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,3 +27,13 @@ def _source_hash() -> str:
 # Set before numba is imported.
 if "NUMBA_CACHE_DIR" not in os.environ:
     os.environ["NUMBA_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"lstm-numba-cache-{_source_hash()}")
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    """The number of threads holds for the process: what a test sets must not reach the tests after it."""
+    import numba
+
+    threads = numba.get_num_threads()
+    yield
+    numba.set_num_threads(threads)
