@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,51 @@ def _source_hash() -> str:
 # Set before numba is imported.
 if "NUMBA_CACHE_DIR" not in os.environ:
     os.environ["NUMBA_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"lstm-numba-cache-{_source_hash()}")
+
+# Processes that save kernels of one function in one folder at the same moment may give both files the same
+# number: one kernel then answers for the other. So each worker of pytest-xdist has a folder of its own.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+if _WORKER is not None:
+    os.environ["NUMBA_CACHE_DIR"] = str(Path(os.environ["NUMBA_CACHE_DIR"]) / _WORKER)
+
+# Workers share the cores: a thread of OpenMP that spins while it has nothing to do takes its core from one
+# that has. Child processes inherit this.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    """The number of threads holds for the process: what a test sets must not reach the tests after it."""
+    import numba
+
+    threads = numba.get_num_threads()
+    yield
+    numba.set_num_threads(threads)
+
+
+#: Files that pytest-xdist begins with: a long one at the end would leave other workers idle.
+_LONG = ("test_layers", "test_bench", "test_warmup", "test_engine", "test_stream", "test_losses")
+#: Workers of `-n auto` at most: the longest file lasts as long anyway, and each worker takes its memory.
+_WORKERS = 8
+
+
+@pytest.hookimpl(optionalhook=True, wrapper=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """One worker a core, up to a limit."""
+    return min((yield), _WORKERS)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin files in the order of the tests, not with those that hold most."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, where files are distributed."""
+    if _WORKER is not None:
+        rank = {stem: place for place, stem in enumerate(_LONG)}
+        items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numba
@@ -49,10 +49,26 @@ PLANS = {
 
 
 @pytest.fixture(params=list(PLANS))
-def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Every way to share the work, whatever the sizes would make the engine choose."""
     monkeypatch.setattr(sequence, "_plan", lambda *args: PLANS[request.param])
-    return str(request.param)
+    together: list[bool] = []
+
+    def watched(kernel: Callable[..., bool]) -> Callable[..., bool]:
+        def run(*args: Any) -> bool:
+            together.append(kernel(*args))
+            return together[-1]
+
+        return run
+
+    for name in ("forward_by_units", "backward_by_units"):
+        monkeypatch.setattr(sequence, name, watched(getattr(sequence, name)))
+    yield str(request.param)
+    assert bool(together) == PLANS[request.param].by_units
+    # Where threads do not meet one does the work alone, and the kernel under test has computed nothing.
+    # A few may miss each other on a busy machine.
+    if numba.config.NUMBA_NUM_THREADS > 1:
+        assert 2 * sum(together) >= len(together)
 
 
 class Problem:
