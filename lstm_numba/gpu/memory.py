@@ -138,6 +138,6 @@ def fill(array: DeviceArray, value: float) -> None:
 def copy(
     target: DeviceArray, source: DeviceArray, to: int = 0, at: int = 0, count: int | None = None
 ) -> None:
-    """Copy `count` numbers from place `at` of one array to place `to` of another, both flat and C-contiguous."""
+    """Copy `count` numbers from place `at` of one array to place `to` of another, both C-contiguous."""
     count = source.size if count is None else count
     launch_over(_copy, count, flat(target), to, flat(source), at, count)
