@@ -46,18 +46,27 @@ def set_threads(wanted: int | None) -> int:
 def choose_device(wanted: str) -> str:
     """Turn ``--device`` into a device that is there.
 
+    Parameters
+    ----------
+    wanted : {"cpu", "cuda", "auto"}
+        "auto": CUDA where there is a device; which one was taken is said on stderr.
+
     Raises
     ------
     UserError
         If the device is not available.
     """
-    if wanted == "cuda":
-        raise UserError(
-            "--device cuda: not available, this version computes on the CPU only; use --device cpu"
-        )
+    if wanted == "cpu":
+        return "cpu"
+    from lstm_numba.engines import find_cuda
+
+    found = find_cuda()
     if wanted == "auto":
-        warn("device: cpu")
-    return "cpu"
+        warn(f"device: cuda, {found.text}" if found.available else f"device: cpu ({found.text})")
+        return "cuda" if found.available else "cpu"
+    if not found.available:
+        raise UserError(f"--device cuda: {found.text}; --device cpu computes without")
+    return "cuda"
 
 
 def check_memory(config: Mapping[str, Any]) -> None:

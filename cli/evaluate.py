@@ -35,13 +35,13 @@ def evaluate(
     from lstm_numba.training.run import Run
 
     opened = Run.open(run)
-    choose_device(device)
+    device = choose_device(device)
     set_threads(threads)
     from lstm_numba.training.compilation import CompileWatch
     from lstm_numba.training.tasks import open_task
 
     terminal = Terminal()
-    task = open_task(opened, data_dir=data_dir)
+    task = open_task(opened, data_dir=data_dir, device=device)
     with CompileWatch(terminal):
         result = task.evaluate(split, progress=lambda done, total: terminal.on_evaluation(split, done, total))
     terminal.clear()

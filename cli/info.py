@@ -15,7 +15,20 @@ from lstm_numba.cli.options import data_dir_option, json_option
 from lstm_numba.cli.reporting import print_json
 from lstm_numba.machine import processor_name, versions
 
-_PACKAGES = ("numba", "llvmlite", "numpy", "scipy", "click", "pooch", "safetensors", "matplotlib", "pillow")
+_PACKAGES = (
+    "numba",
+    "llvmlite",
+    "numpy",
+    "scipy",
+    "click",
+    "pooch",
+    "safetensors",
+    "matplotlib",
+    "pillow",
+    "numba-cuda",
+    "cupy-cuda12x",
+    "cupy-cuda13x",
+)
 
 
 @click.command(
@@ -34,7 +47,7 @@ def info(data_dir: str | None, as_json: bool) -> None:
         "versions": _versions(),
         "cpu": _cpu(),
         "threads": _threads(),
-        "cuda": {"available": False, "why": "this version computes on the CPU only"},
+        "cuda": _cuda(),
         "caches": _caches(),
         "data": _data(data_dir),
     }
@@ -97,6 +110,17 @@ def _threads() -> dict[str, Any]:
     except (ImportError, ValueError):
         layer = "unknown before the first parallel kernel"
     return {"available": int(numba.config.NUMBA_NUM_THREADS), "layer": layer}
+
+
+def _cuda() -> dict[str, Any]:
+    from lstm_numba.engines import find_cuda
+
+    found = find_cuda()
+    if not found.available:
+        return {"available": False, "why": found.text}
+    from lstm_numba.gpu import products
+
+    return {"available": True, "device": found.text, "products": products.backend()}
 
 
 def _caches() -> dict[str, str]:

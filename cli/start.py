@@ -29,7 +29,7 @@ _DATA = {
     "tokens": "tokens",
 }
 #: What may stand beside --resume.
-_WITH_RESUME = {"resume", "epochs", "threads", "data_dir", "as_json", "file"}
+_WITH_RESUME = {"resume", "epochs", "threads", "device", "data_dir", "as_json", "file"}
 #: Options that are no fields of the config.
 _NO_FIELDS = {"resume", "out", "as_json", "device", "threads", "preset", *_DATA}
 
@@ -54,21 +54,23 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
     run = _reopen(dataset, given) if "resume" in given else None
     if run is not None:
         folder, config = run.folder, run.config
+        device = choose_device(given.get("device", config["device"]))
         _threads_of(config, given)
     else:
         folder = _new_folder(dataset, given.get("out"))
         config = _configure(dataset, values, given)
+        device = config["device"]
     check_memory(config)
     from lstm_numba.training.tasks import build_task
     from lstm_numba.training.trainer import Interrupted, Trainer
 
-    task = build_task(config, data_dir=given.get("data_dir"))
+    task = build_task(config, data_dir=given.get("data_dir"), device=device)
     if run is None:  # only now: data that cannot be read must not leave an empty run behind
         run = Run.create(folder, config)
     elif "epochs" in given:
         _keep_config(run)
     name = short_path(folder)
-    terminal.say(f"{_describe(config)}; run folder {name}")
+    terminal.say(f"{_describe(config, device)}; run folder {name}")
     try:
         outcome = Trainer(task, run, reporter=terminal).train()
     except Interrupted as stop:
@@ -81,11 +83,11 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
     _print_result(outcome, task.floor, config, name, values["as_json"])
 
 
-def _describe(config: dict[str, Any]) -> str:
+def _describe(config: dict[str, Any], device: str) -> str:
     cell = ("bidirectional " if config["bidirectional"] else "") + config["cell"]
     size = f"{config['layers']} x {config['hidden']} units"
-    threads = plural(config["threads"], "thread")
-    return f"{config['dataset']}: {cell}, {size}, {config['dtype']}, {threads}"
+    where = plural(config["threads"], "thread") if device == "cpu" else device
+    return f"{config['dataset']}: {cell}, {size}, {config['dtype']}, {where}"
 
 
 # -- a new run ---------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from numba import njit, prange
 
 from lstm_numba.cpu.options import EXACT, EXACT_PARALLEL
-from lstm_numba.embedding import SparseRows
+from lstm_numba.sparse import SparseRows
 
 Array = npt.NDArray[Any]
 Gradients = Mapping[str, "Array | SparseRows"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit, prange
 
 from lstm_numba.cpu.options import EXACT, EXACT_PARALLEL
+from lstm_numba.engines import engine_of
+from lstm_numba.sparse import SparseRows
 
 Array = npt.NDArray[Any]
 
@@ -20,34 +22,6 @@ _SERIAL = 1 << 14
 
 #: Half-width of the initial weights: small, so that weights tied to the output start with mild logits.
 _INITIAL = 0.1
-
-
-class SparseRows(NamedTuple):
-    """The rows of a matrix that are not zero.
-
-    Attributes
-    ----------
-    indices : ndarray (n,), int64
-        Row numbers, ascending, each once.
-    values : ndarray (n, E)
-        The rows.
-    shape : tuple of int
-        Shape of the whole matrix.
-    """
-
-    indices: npt.NDArray[np.int64]
-    values: Array
-    shape: tuple[int, int]
-
-    def to_dense(self) -> Array:
-        """The whole matrix."""
-        dense = np.zeros(self.shape, self.values.dtype)
-        dense[self.indices] = self.values
-        return dense
-
-    def add_to(self, dense: Array) -> None:
-        """Add the rows to a whole matrix, in place."""
-        dense[self.indices] += self.values
 
 
 @njit(**EXACT)
@@ -64,6 +38,34 @@ def _add_rows_parallel(rows, slots, out):  # type: ignore[no-untyped-def]
     columns = rows.shape[1]
     for block in prange((columns + _COLUMNS - 1) // _COLUMNS):
         _add_rows(rows, slots, out, block * _COLUMNS, min((block + 1) * _COLUMNS, columns))
+
+
+def row_gradient(ids: Array, dy: Array, shape: tuple[int, int]) -> SparseRows:
+    """Gradient of a table from those of rows that were taken from it.
+
+    Parameters
+    ----------
+    ids : ndarray of int
+        Which rows were taken.
+    dy : ndarray (*ids.shape, E)
+        Gradients of the rows.
+    shape : tuple of int
+        Shape of the table.
+
+    Returns
+    -------
+    SparseRows
+        A row that was taken more than once is there once: the sum in the order of its occurrence.
+    """
+    indices, slots = np.unique(ids.reshape(-1), return_inverse=True)
+    values = np.zeros((len(indices), shape[1]), dy.dtype)
+    rows = np.ascontiguousarray(dy.reshape(-1, shape[1]))
+    slots = slots.reshape(-1).astype(np.int64)
+    if rows.size <= _SERIAL:
+        _add_rows(rows, slots, values, 0, rows.shape[1])
+    else:
+        _add_rows_parallel(rows, slots, values)
+    return SparseRows(indices.astype(np.int64), values, shape)
 
 
 class Embedding:
@@ -119,13 +121,9 @@ class Embedding:
         """
         self._check(ids)
         weight = self.params["weight"]
-        if out is None:
-            out = np.empty((*ids.shape, weight.shape[1]), weight.dtype)
-        # "clip" lets NumPy write straight to `out`; the tokens have been checked.
-        result: Array = np.take(weight, ids, axis=0, out=out, mode="clip")
-        return result
+        return engine_of(weight).gather(weight, ids, out)
 
-    def backward(self, ids: Array, dy: Array) -> SparseRows:
+    def backward(self, ids: Array, dy: Array) -> Any:
         """Gradient of the table.
 
         Parameters
@@ -144,15 +142,7 @@ class Embedding:
         weight = self.params["weight"]
         if dy.shape != (*ids.shape, weight.shape[1]):
             raise ValueError(f"dy: expected shape {(*ids.shape, weight.shape[1])}, got {dy.shape}")
-        indices, slots = np.unique(ids.reshape(-1), return_inverse=True)
-        values = np.zeros((len(indices), weight.shape[1]), weight.dtype)
-        rows = np.ascontiguousarray(dy.reshape(-1, weight.shape[1]), weight.dtype)
-        slots = slots.reshape(-1).astype(np.int64)
-        if rows.size <= _SERIAL:
-            _add_rows(rows, slots, values, 0, rows.shape[1])
-        else:
-            _add_rows_parallel(rows, slots, values)
-        return SparseRows(indices.astype(np.int64), values, (weight.shape[0], weight.shape[1]))
+        return engine_of(weight).row_gradient(ids, dy, (weight.shape[0], weight.shape[1]))
 
     def _check(self, ids: Array) -> None:
         if not isinstance(ids, np.ndarray) or ids.dtype.kind not in "iu":

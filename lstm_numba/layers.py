@@ -1,7 +1,7 @@
 """Recurrent layers: any cell, stacked, in one or both directions, forward and backward.
 
-The layers own parameters, argument checks, stacking, directions and dropout; the sweeps over time are the
-engine's (`lstm_numba.cpu.sequence`).
+The layers own parameters, argument checks, stacking, directions and dropout; what is computed is computed by
+the engine of their device (`lstm_numba.engines`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstm_numba.cells import CELLS
-from lstm_numba.cpu.prepared import Prepared
-from lstm_numba.cpu.sequence import Trace, backward_sequence, forward_sequence
+from lstm_numba.engines import engine, host_array
 
-Array = np.ndarray[Any, Any]
+Array = Any  # of NumPy, or on the device
 State = Any  # one array, or a tuple of arrays, each (num_layers * directions, B, H)
 
 #: The cells by name, as the command line knows them.
@@ -30,8 +29,9 @@ class Tape:
         self.owner = owner
         self.shape = shape
         self.lengths = lengths
-        self.traces: list[list[Trace]] = []
+        self.traces: list[list[Any]] = []
         self.masks: list[Array | None] = []
+        self.like: Any = None  # what the user came with, whose form the results get
 
 
 class _Names(NamedTuple):
@@ -66,17 +66,19 @@ class Recurrent:
         Whether a second set of cells reads the sequence from its end; outputs are concatenated.
     dtype : dtype
         float32 or float64.
-    device : str
-        "cpu".
+    device : {"cpu", "cuda"}
+        Where the layer computes and its parameters lie. On "cuda" it takes NumPy arrays, and arrays of any
+        library on the device (CuPy, PyTorch, Numba) without copying them, in their stream; results come in
+        the same form.
     seed : int, Generator or None
         Source of the initial weights and the dropout masks.
 
     Attributes
     ----------
     params : dict of str to ndarray
-        The parameters under PyTorch's names, to be updated in place: ``weight_ih_l0`` (G*H, I),
-        ``weight_hh_l0`` (G*H, H), ``bias_ih_l0``, ``bias_hh_l0`` (G*H,), suffix ``_reverse`` for the
-        second direction; diagonal peepholes ``weight_ph_l0`` (P*H,).
+        The parameters under PyTorch's names, on "cuda" device arrays of Numba, to be updated in place:
+        ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, H), ``bias_ih_l0``, ``bias_hh_l0`` (G*H,), suffix
+        ``_reverse`` for the second direction; diagonal peepholes ``weight_ph_l0`` (P*H,).
     rng : numpy.random.Generator
         Draws the dropout masks; may be replaced.
 
@@ -115,14 +117,13 @@ class Recurrent:
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
             raise TypeError(f"dtype: expected float32 or float64, got {self.dtype}")
-        if device != "cpu":
-            raise ValueError(f"device: expected 'cpu', got {device!r}; this version computes on the CPU only")
+        self.engine = engine(device)
         self.device = device
         self.rng = np.random.default_rng(seed)
-        self._prepared: dict[int, Prepared] = {}
+        self._prepared: dict[int, Any] = {}
         bound = 1 / math.sqrt(self.hidden_size)
         self.params: dict[str, Array] = {
-            name: self.rng.uniform(-bound, bound, shape).astype(self.dtype)
+            name: self.engine.upload(self.rng.uniform(-bound, bound, shape).astype(self.dtype))
             for name, shape in self._parameter_shapes().items()
         }
 
@@ -171,7 +172,32 @@ class Recurrent:
 
     def state_dict(self) -> dict[str, Array]:
         """Return copies of all parameters under PyTorch's names."""
-        return {name: value.copy() for name, value in self.params.items()}
+        return {name: np.array(self.engine.download(value)) for name, value in self.params.items()}
+
+    def to(self, device: str) -> Recurrent:
+        """Move the layer to a device: its parameters become other arrays.
+
+        Parameters
+        ----------
+        device : {"cpu", "cuda"}
+
+        Returns
+        -------
+        Recurrent
+            The layer itself.
+
+        Raises
+        ------
+        DeviceError
+            CUDA cannot be used here.
+        """
+        target = engine(device)
+        if target is not self.engine:
+            for name, value in self.params.items():
+                self.params[name] = target.upload(self.engine.download(value))
+            self.engine, self.device = target, device
+            self._prepared.clear()
+        return self
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Copy parameters in; those of a PyTorch ``LSTM``, ``GRU`` or ``RNN`` fit as they are.
@@ -179,7 +205,8 @@ class Recurrent:
         Parameters
         ----------
         state : mapping of str to array_like
-            All parameters by name; anything that `numpy.asarray` takes, cast to the layer's dtype.
+            All parameters by name; anything that `numpy.asarray` takes, or an array on a CUDA device; cast to
+            the layer's dtype.
 
         Raises
         ------
@@ -192,17 +219,17 @@ class Recurrent:
                 f"state: expected the parameters {sorted(self.params)}; "
                 f"missing {sorted(missing)}, unknown {sorted(unknown)}"
             )
-        arrays = {name: np.asarray(state[name]) for name in self.params}
+        arrays = {name: host_array(state[name]) for name in self.params}
         for name, value in arrays.items():
             if value.shape != self.params[name].shape:
                 raise ValueError(f"{name}: expected shape {self.params[name].shape}, got {value.shape}")
         for name, value in arrays.items():
-            self.params[name][...] = value
+            self.engine.upload(value.astype(self.dtype, copy=False), out=self.params[name])
 
     def zero_state(self, batch: int) -> State:
         """Initial state of zeros for `batch` sequences: ``h``, or ``(h, c)``; each (num_layers*D, B, H)."""
         shape = (self.num_layers * self.directions, batch, self.hidden_size)
-        return self._pack_state([np.zeros(shape, self.dtype) for _ in self.cell.states])
+        return self._pack_state([self.engine.zeros(shape, self.dtype) for _ in self.cell.states])
 
     def _pack_state(self, arrays: list[Array]) -> State:
         return arrays[0] if len(arrays) == 1 else tuple(arrays)
@@ -232,8 +259,9 @@ class Recurrent:
         ValueError, TypeError
             A shape or dtype does not fit; the message names the argument.
         """
-        y, state, _ = self._run(x, state, lengths, keep=False, training=False)
-        return y, state
+        with self.engine.on_stream_of(x):
+            y, final, _ = self._run(x, state, lengths, keep=False, training=False)
+            return self.engine.give(y, x), self._give_state(final, x)
 
     def forward(
         self, x: Any, state: State = None, lengths: Any = None, *, training: bool = True
@@ -255,52 +283,47 @@ class Recurrent:
         tape : Tape
             For one call of `backward`.
         """
-        y, state, tape = self._run(x, state, lengths, keep=True, training=training)
-        y.flags.writeable = False
-        assert tape is not None
-        return y, state, tape
+        with self.engine.on_stream_of(x):
+            y, final, tape = self._run(x, state, lengths, keep=True, training=training)
+            assert tape is not None
+            return self.engine.give(self.engine.protected(y), x), self._give_state(final, x), tape
 
     def _run(
-        self, x: Any, state: State, lengths: Any, keep: bool, training: bool
-    ) -> tuple[Array, State, Tape | None]:
-        x = self._check_input(x)
+        self, given: Any, state: State, lengths: Any, keep: bool, training: bool
+    ) -> tuple[Array, list[Array], Tape | None]:
+        engine = self.engine
+        x = self._check_input(given)
         steps, batch, _ = x.shape
-        lengths = _check_lengths(lengths, steps, batch)
+        lengths = engine.lengths(_check_lengths(lengths, steps, batch))
         states = self._check_state("state", state, batch)
         tape = Tape(self, x.shape, lengths) if keep else None
-        finals: list[Array] = [np.empty_like(s) for s in states]
+        finals = [engine.empty(s.shape, self.dtype) for s in states]
         for layer in range(self.num_layers):
             mask = None
             if layer > 0 and training and self.dropout > 0.0:
-                mask = _dropout_mask(self.rng, x.shape, self.dropout, self.dtype)
-                x = x * mask
+                mask = engine.draw_mask(self.rng, x.shape, self.dropout, self.dtype)
+                x = engine.multiply(x, mask)
             outputs, traces = [], []
             for direction in range(self.directions):
                 n = layer * self.directions + direction
-                y, final, trace = forward_sequence(
-                    self.cell,
-                    self._local(_Names(layer, direction)),
-                    x,
-                    [s[n] for s in states],
-                    lengths,
-                    bool(direction),
-                    keep,
-                    # While training, the weights change before the next call.
-                    None if keep else self._prepared.setdefault(n, Prepared()),
+                # While training, the weights change before the next call.
+                prepared = None if keep else self._prepared.setdefault(n, engine.prepared())
+                params = self._local(_Names(layer, direction))
+                output, trace = engine.forward(
+                    self.cell, params, x, states, finals, n, lengths, bool(direction), keep, prepared
                 )
-                outputs.append(y)
+                outputs.append(output)
                 traces.append(trace)
-                for target, source in zip(finals, final, strict=True):
-                    target[n] = source
             if tape is not None:
                 tape.masks.append(mask)
-                tape.traces.append([t for t in traces if t is not None])
-            x = outputs[0] if self.directions == 1 else np.concatenate(outputs, axis=2)
-            if lengths is not None:
-                beyond = np.arange(steps)[:, None] >= lengths
-                x = np.where(beyond[..., None], self.dtype.type(0), x)
-        y = x.transpose(1, 0, 2) if self.batch_first else x[:]
-        return y, self._pack_state(finals), tape
+                tape.traces.append(traces)
+                tape.like = given
+            x = engine.join(outputs, lengths, (steps, batch, self.directions * self.hidden_size))
+        return (engine.turned(x) if self.batch_first else x), finals, tape
+
+    def _give_state(self, arrays: list[Array], like: Any) -> State:
+        """States in the form of what the user came with."""
+        return self._pack_state([self.engine.give(array, like) for array in arrays])
 
     def backward(
         self, tape: Tape, dy: Any = None, dstate: State = None
@@ -334,68 +357,65 @@ class Recurrent:
             raise TypeError("tape: expected a tape from this layer's forward")
         if not tape.traces:
             raise ValueError("tape: already used by a backward pass; run forward again")
+        like = tape.like if dy is None else dy
+        with self.engine.on_stream_of(like):
+            dx, initial, grads = self._run_back(tape, dy, dstate)
+            return self.engine.give(dx, like), self._give_state(initial, like), grads
+
+    def _run_back(self, tape: Tape, dy: Any, dstate: State) -> tuple[Array, list[Array], dict[str, Array]]:
+        engine = self.engine
         steps, batch, _ = tape.shape
         dy = self._check_output_gradient(dy, steps, batch)
         dstates = self._check_state("dstate", dstate, batch)
         traces, tape.traces = tape.traces, []
-        initial: list[Array] = [np.empty_like(s) for s in dstates]
+        initial = [engine.empty(s.shape, self.dtype) for s in dstates]
         grads: dict[str, Array] = {}
-        hidden = self.hidden_size
         for layer in reversed(range(self.num_layers)):
             dx: Array | None = None
             for direction in range(self.directions):
                 place = _Names(layer, direction)
                 n = layer * self.directions + direction
-                part = dy[:, :, direction * hidden : (direction + 1) * hidden]
-                d, dinitial, local = backward_sequence(
-                    traces[layer][direction], part, [s[n] for s in dstates]
-                )
-                dx = d if dx is None else np.add(dx, d, out=dx)
-                for target, source in zip(initial, dinitial, strict=True):
-                    target[n] = source
+                trace = traces[layer][direction]
+                dx, local = engine.backward(trace, dy, direction, dstates, initial, n, dx)
                 grads.update({name + place.suffix: value for name, value in local.items()})
             assert dx is not None
             mask = tape.masks[layer]
-            dy = dx if mask is None else np.multiply(dx, mask, out=dx)
+            dy = dx if mask is None else engine.multiply(dx, mask, out=dx)
         ordered = {name: grads[name] for name in self.params}
-        return (dy.transpose(1, 0, 2) if self.batch_first else dy), self._pack_state(initial), ordered
+        return (engine.turned(dy) if self.batch_first else dy), initial, ordered
 
     def _check_input(self, x: Any) -> Array:
         axes = "(B, T, {})" if self.batch_first else "(T, B, {})"
-        x = _as_array("x", x, self.dtype)
+        x = self.engine.accept("x", x, self.dtype)
         if x.ndim != 3 or x.shape[2] != self.input_size or 0 in x.shape:
             hint = " with T, B of at least 1" if 0 in x.shape else ""
             raise ValueError(f"x: expected shape {axes.format(self.input_size)}{hint}, got {x.shape}")
-        return np.ascontiguousarray(x.transpose(1, 0, 2) if self.batch_first else x)
+        return self.engine.contiguous(self.engine.turned(x) if self.batch_first else x)
 
     def _check_output_gradient(self, dy: Any, steps: int, batch: int) -> Array:
         features = self.directions * self.hidden_size
         if dy is None:
-            return np.zeros((steps, batch, features), self.dtype)
-        dy = _as_array("dy", dy, self.dtype)
+            return self.engine.zeros((steps, batch, features), self.dtype)
+        dy = self.engine.accept("dy", dy, self.dtype)
         expected = (batch, steps, features) if self.batch_first else (steps, batch, features)
         if dy.shape != expected:
             raise ValueError(f"dy: expected shape {expected}, got {dy.shape}")
-        return np.ascontiguousarray(dy.transpose(1, 0, 2) if self.batch_first else dy)
+        return self.engine.contiguous(self.engine.turned(dy) if self.batch_first else dy)
 
     def _check_state(self, name: str, state: State, batch: int) -> list[Array]:
         shape = (self.num_layers * self.directions, batch, self.hidden_size)
         names = self.cell.states
         if state is None:
-            return [np.zeros(shape, self.dtype) for _ in names]
+            return [self.engine.zeros(shape, self.dtype) for _ in names]
         arrays = [state] if len(names) == 1 else state
-        if (
-            isinstance(arrays, np.ndarray)
-            or not isinstance(arrays, (tuple, list))
-            or len(arrays) != len(names)
-        ):
+        if not isinstance(arrays, (tuple, list)) or len(arrays) != len(names):
             kind = "a tuple of arrays (" + ", ".join(names) + ")" if len(names) > 1 else "an array"
             raise TypeError(f"{name}: expected {kind}, got {type(state).__name__}")
-        checked = [_as_array(name, array, self.dtype) for array in arrays]
+        checked = [self.engine.accept(name, array, self.dtype) for array in arrays]
         for array in checked:
             if array.shape != shape:
                 raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
-        return checked
+        return [self.engine.contiguous(array) for array in checked]
 
 
 def _positive(name: str, value: Any) -> int:
@@ -404,14 +424,6 @@ def _positive(name: str, value: Any) -> int:
     if value < 1:
         raise ValueError(f"{name}: expected at least 1, got {value}")
     return int(value)
-
-
-def _as_array(name: str, value: Any, dtype: np.dtype[Any]) -> Array:
-    if not isinstance(value, np.ndarray):
-        raise TypeError(f"{name}: expected a NumPy array of {dtype}, got {type(value).__name__}")
-    if value.dtype != dtype:
-        raise TypeError(f"{name}: expected dtype {dtype}, got {value.dtype}")
-    return value
 
 
 def _check_lengths(lengths: Any, steps: int, batch: int) -> Array | None:
@@ -425,12 +437,6 @@ def _check_lengths(lengths: Any, steps: int, batch: int) -> Array | None:
     if np.any(array < 0) or np.any(array > steps):
         raise ValueError(f"lengths: expected 0 to {steps}, got {int(array.min())} to {int(array.max())}")
     return array.astype(np.int64)
-
-
-def _dropout_mask(rng: np.random.Generator, shape: tuple[int, ...], probability: float, dtype: Any) -> Array:
-    """Zeros with `probability`, else 1 / (1 - probability)."""
-    kept = rng.random(shape, np.float32) >= probability
-    return kept * np.dtype(dtype).type(1 / (1 - probability))
 
 
 class RNN(Recurrent):

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit, prange
 
-from lstm_numba.cpu.gemm import matmul
 from lstm_numba.cpu.options import EXACT, EXACT_PARALLEL
+from lstm_numba.engines import engine_of
 
 Array = npt.NDArray[Any]
 
@@ -116,10 +116,9 @@ class Linear:
         ndarray (N, out)
         """
         self._check(x, "x", 1)
-        y: Array = matmul(x, self.params["weight"].T, out=out)
-        if "bias" in self.params:
-            y += self.params["bias"]
-        return y
+        engine = engine_of(x)
+        y: Array = engine.matmul(x, engine.transposed(self.params["weight"]), out=out)
+        return engine.add_row(y, self.params["bias"]) if "bias" in self.params else y
 
     def backward(
         self, x: Array, dy: Array, *, need_dx: bool = True, out: dict[str, Array] | None = None
@@ -148,10 +147,11 @@ class Linear:
         if len(x) != len(dy):
             raise ValueError(f"dy: expected {len(x)} rows, got {len(dy)}")
         out = {} if out is None else out
-        grads = {"weight": matmul(dy.T, x, out=out.get("weight"))}
+        engine = engine_of(dy)
+        grads = {"weight": engine.matmul(engine.transposed(dy), x, out=out.get("weight"))}
         if "bias" in self.params:
-            grads["bias"] = column_sums(dy, out.get("bias"))
-        return (matmul(dy, self.params["weight"]) if need_dx else None), grads
+            grads["bias"] = engine.column_sums(dy, out.get("bias"))
+        return (engine.matmul(dy, self.params["weight"]) if need_dx else None), grads
 
     def _check(self, array: Array, name: str, axis: int) -> None:
         weight = self.params["weight"]

@@ -244,6 +244,24 @@ def softmax_cross_entropy(
     """
     _check_logits(logits)
     rows, classes = logits.shape
+    targets, row_weights = check_targets(targets, weights, rows, classes)
+    if bias is None:
+        bias = np.zeros(classes, logits.dtype)
+    elif bias.shape != (classes,) or bias.dtype != logits.dtype:
+        raise ValueError(f"bias: expected {logits.dtype} ({classes},), got {bias.dtype} {bias.shape}")
+    result = logits if overwrite else np.empty_like(logits)
+    losses = np.empty(rows)
+    hits = np.empty(rows, np.bool_)
+    work = (logits, bias, targets, row_weights, float(scale), result, gradient, losses, hits)
+    if logits.size <= _SERIAL:
+        _cross_entropy_rows(*work, 0, rows)
+    else:
+        _cross_entropy_parallel(*work)
+    return float(losses.sum()), result if gradient else None, int(hits.sum())
+
+
+def check_targets(targets: Array, weights: Array | None, rows: int, classes: int) -> tuple[Array, Array]:
+    """Targets as int64 and weights as float64, ones by default; raises as `softmax_cross_entropy` does."""
     targets = np.asarray(targets)
     if targets.shape != (rows,):
         raise ValueError(f"targets: expected shape ({rows},), got {targets.shape}")
@@ -254,19 +272,7 @@ def softmax_cross_entropy(
     if counted.size and not (counted.min() >= 0 and counted.max() < classes):
         wrong = counted[(counted < 0) | (counted >= classes)][0]
         raise ValueError(f"targets: expected values from 0 to {classes - 1}, got {wrong}")
-    if bias is None:
-        bias = np.zeros(classes, logits.dtype)
-    elif bias.shape != (classes,) or bias.dtype != logits.dtype:
-        raise ValueError(f"bias: expected {logits.dtype} ({classes},), got {bias.dtype} {bias.shape}")
-    result = logits if overwrite else np.empty_like(logits)
-    losses = np.empty(rows)
-    hits = np.empty(rows, np.bool_)
-    work = (logits, bias, targets.astype(np.int64), row_weights, float(scale), result, gradient, losses, hits)
-    if logits.size <= _SERIAL:
-        _cross_entropy_rows(*work, 0, rows)
-    else:
-        _cross_entropy_parallel(*work)
-    return float(losses.sum()), result if gradient else None, int(hits.sum())
+    return targets.astype(np.int64), row_weights
 
 
 def _check_logits(logits: Array) -> None:

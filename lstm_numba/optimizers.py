@@ -12,15 +12,16 @@ F. Hutter, "Decoupled weight decay regularization" (2019); T. Tieleman, G. Hinto
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba import updates
-from lstm_numba.embedding import SparseRows
+from lstm_numba.engines import engine_of
+from lstm_numba.sparse import SparseRows
 
 Array = npt.NDArray[Any]
 
@@ -44,7 +45,7 @@ class Optimizer:
         self, params: Mapping[str, Array], lr: float, slots: tuple[str, ...] = (), **settings: float
     ) -> None:
         for name, array in params.items():
-            if array.dtype not in (np.float32, np.float64) or not array.flags.c_contiguous:
+            if array.dtype not in (np.float32, np.float64) or not array.flags["C_CONTIGUOUS"]:
                 raise ValueError(
                     f"params: expected C-contiguous float32 or float64 arrays, got {array.dtype} for {name}"
                 )
@@ -52,14 +53,19 @@ class Optimizer:
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{name}: expected a finite number that is not negative, got {value}")
         self.params = dict(params)
+        self._engine = engine_of(next(iter(params.values()), np.empty(0)))
         self.lr = float(lr)
         self.steps = 0
         self._state = {
-            f"{slot}.{name}": np.zeros_like(array) for slot in slots for name, array in params.items()
+            f"{slot}.{name}": self._engine.zeros(array.shape, array.dtype)
+            for slot in slots
+            for name, array in params.items()
         }
         self._dense: dict[str, Array] = {}
 
-    def step(self, grads: Mapping[str, Array | SparseRows], *, scale: float = 1.0) -> None:
+    def step(
+        self, grads: Mapping[str, Array | SparseRows], *, scale: float = 1.0, totals: Array | None = None
+    ) -> None:
         """Update the parameters.
 
         Parameters
@@ -68,6 +74,9 @@ class Optimizer:
             A gradient for every parameter.
         scale : float
             Factor of all gradients, e.g. from `lstm_numba.clipping.clip_factor`.
+        totals : ndarray, optional
+            What an engine's ``clip_by_norm`` filled: the factor is taken from it. If it is NaN, because loss
+            or norm is not finite, all parameters stay as they are.
 
         Raises
         ------
@@ -88,26 +97,24 @@ class Optimizer:
                 )
         self.steps += 1
         for name, gradient in grads.items():
-            self._update(name, gradient, scale)
+            self._update(name, gradient, self._engine.factor(scale, totals))
 
-    def _update(self, name: str, gradient: Array | SparseRows, scale: float) -> None:
+    def _update(self, name: str, gradient: Array | SparseRows, factor: Any) -> None:
         raise NotImplementedError
 
     def _slot(self, slot: str, name: str) -> Array:
-        return self._state[f"{slot}.{name}"].reshape(-1)
+        return self._state[f"{slot}.{name}"]
 
-    def _flat(self, name: str, gradient: Array | SparseRows) -> Array:
-        """The gradient as a flat array; a sparse one in a buffer that is zero elsewhere."""
+    @contextlib.contextmanager
+    def _dense_gradient(self, name: str, gradient: Array | SparseRows) -> Iterator[Array]:
+        """The gradient as a whole array; a sparse one in a buffer that is zero elsewhere."""
         if not isinstance(gradient, SparseRows):
-            return np.ascontiguousarray(gradient).reshape(-1)
+            yield gradient
+            return
         if name not in self._dense:
-            self._dense[name] = np.zeros(gradient.shape, gradient.values.dtype)
-        self._dense[name][gradient.indices] = gradient.values
-        return self._dense[name].reshape(-1)
-
-    def _clear(self, name: str, gradient: Array | SparseRows) -> None:
-        if isinstance(gradient, SparseRows):
-            self._dense[name][gradient.indices] = 0
+            self._dense[name] = self._engine.zeros(gradient.shape, gradient.values.dtype)
+        yield self._engine.scatter(gradient, self._dense[name])
+        self._engine.clear_rows(gradient, self._dense[name])
 
     def state_arrays(self) -> dict[str, Array]:
         """The live state arrays, named ``slot.parameter``."""
@@ -115,7 +122,7 @@ class Optimizer:
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of the state arrays, named ``slot.parameter``, with ``steps`` and ``lr``."""
-        arrays = {name: array.copy() for name, array in self._state.items()}
+        arrays = {name: np.array(self._engine.download(array)) for name, array in self._state.items()}
         return {**arrays, "steps": self.steps, "lr": self.lr}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -137,7 +144,7 @@ class Optimizer:
                     f"got {arrays[name].dtype} {arrays[name].shape}"
                 )
         for name, array in self._state.items():
-            array[...] = arrays[name]
+            self._engine.upload(arrays[name], out=array)
         self.steps = int(state["steps"])
         self.lr = float(state["lr"])
 
@@ -175,31 +182,15 @@ class SGD(Optimizer):
         self.nesterov = bool(nesterov)
         self.weight_decay = float(weight_decay)
 
-    def _update(self, name: str, gradient: Array | SparseRows, scale: float) -> None:
+    def _update(self, name: str, gradient: Array | SparseRows, factor: Any) -> None:
         p = self.params[name]
-        number = p.dtype.type
         if self.momentum == 0 and self.weight_decay == 0:
-            rate = number(self.lr * scale)
-            if isinstance(gradient, SparseRows):
-                rows = (p, gradient.indices, gradient.values)
-                updates.sweep(updates.sgd_rows, updates.sgd_rows_parallel, rows, rate)
-            else:
-                flats = (p.reshape(-1), self._flat(name, gradient))
-                updates.sweep(updates.sgd, updates.sgd_parallel, flats, rate)
+            self._engine.sgd(p, gradient, factor, self.lr)
             return
-        flat = self._flat(name, gradient)
-        velocity = self._slot("momentum", name) if self.momentum else np.zeros_like(flat)
-        updates.sweep(
-            updates.with_momentum,
-            updates.with_momentum_parallel,
-            (p.reshape(-1), flat, velocity),
-            number(self.lr),
-            number(scale),
-            number(self.weight_decay),
-            number(self.momentum),
-            self.nesterov,
-        )
-        self._clear(name, gradient)
+        velocity = self._slot("momentum", name) if self.momentum else None
+        numbers = (self.lr, self.weight_decay, self.momentum)
+        with self._dense_gradient(name, gradient) as dense:
+            self._engine.momentum(p, dense, velocity, factor, *numbers, nesterov=self.nesterov)
 
 
 class Adam(Optimizer):
@@ -233,31 +224,22 @@ class Adam(Optimizer):
         self.eps = float(eps)
         self.weight_decay = float(weight_decay)
 
-    def _update(self, name: str, gradient: Array | SparseRows, scale: float) -> None:
-        p = self.params[name]
-        number = p.dtype.type
+    def _update(self, name: str, gradient: Array | SparseRows, factor: Any) -> None:
         beta1, beta2 = self.betas
-        updates.sweep(
-            updates.adam,
-            updates.adam_parallel,
-            (
-                p.reshape(-1),
-                self._flat(name, gradient),
-                self._slot("mean", name),
-                self._slot("square", name),
-            ),
-            number(scale),
-            number(0.0 if self._decoupled else self.weight_decay),
-            number(1.0 - self.lr * self.weight_decay if self._decoupled else 1.0),
-            number(beta1),
-            number(1.0 - beta1),
-            number(beta2),
-            number(1.0 - beta2),
-            number(self.lr / (1.0 - beta1**self.steps)),
-            number(1.0 / math.sqrt(1.0 - beta2**self.steps)),
-            number(self.eps),
+        numbers = (
+            0.0 if self._decoupled else self.weight_decay,
+            1.0 - self.lr * self.weight_decay if self._decoupled else 1.0,
+            beta1,
+            1.0 - beta1,
+            beta2,
+            1.0 - beta2,
+            self.lr / (1.0 - beta1**self.steps),
+            1.0 / math.sqrt(1.0 - beta2**self.steps),
+            self.eps,
         )
-        self._clear(name, gradient)
+        state = self._slot("mean", name), self._slot("square", name)
+        with self._dense_gradient(name, gradient) as dense:
+            self._engine.adam(self.params[name], dense, *state, factor, *numbers)
 
 
 class AdamW(Adam):
@@ -317,27 +299,11 @@ class RMSprop(Optimizer):
         self.momentum = float(momentum)
         self.weight_decay = float(weight_decay)
 
-    def _update(self, name: str, gradient: Array | SparseRows, scale: float) -> None:
-        p = self.params[name]
-        number = p.dtype.type
-        updates.sweep(
-            updates.rmsprop,
-            updates.rmsprop_parallel,
-            (
-                p.reshape(-1),
-                self._flat(name, gradient),
-                self._slot("square", name),
-                self._slot("momentum", name),
-            ),
-            number(self.lr),
-            number(scale),
-            number(self.weight_decay),
-            number(self.alpha),
-            number(1.0 - self.alpha),
-            number(self.eps),
-            number(self.momentum),
-        )
-        self._clear(name, gradient)
+    def _update(self, name: str, gradient: Array | SparseRows, factor: Any) -> None:
+        numbers = (self.lr, self.weight_decay, self.alpha, 1.0 - self.alpha, self.eps, self.momentum)
+        state = self._slot("square", name), self._slot("momentum", name)
+        with self._dense_gradient(name, gradient) as dense:
+            self._engine.rmsprop(self.params[name], dense, *state, factor, *numbers)
 
 
 def make_optimizer(

@@ -1,8 +1,8 @@
 """Back-propagation through a sequence in one launch, for any cell.
 
-Every step, a block computes how its units' outputs went into the step after it, a product as deep as there are
-slots, and then the tile's gradients. Beside the slots' gradients, from which the weights' follow as products
-over all steps, only the states' gradients go from step to step.
+Every step, a block computes how its units' outputs went into the step after it, a product as deep as there
+are slots, and then the tile's gradients. Beside the slots' gradients, from which the weights' follow as
+products over all steps, only the states' gradients go from step to step.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def _cell_equations(cell, sizes, arrays, gradients, step, row, unit, total):
         )
         store_numbers(arrays.slots, place, sizes.hidden, dslots)
         store_numbers(gradients.dstates, at, states, dprevious)
-        add_numbers(gradients.dpeephole, row * peephole_count(cell) * sizes.hidden + unit, sizes.hidden, dpeephole)
+        add_numbers(
+            gradients.dpeephole, row * peephole_count(cell) * sizes.hidden + unit, sizes.hidden, dpeephole
+        )
     else:
         store_numbers(arrays.slots, place, sizes.hidden, zero_slots(cell, arrays.slots))
         store_numbers(gradients.dstates, at, 0, dh)

@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.gpu.driver import cuda
-from lstm_numba.gpu.embedding import DeviceSparseRows
 from lstm_numba.gpu.launch import launch, launch_over
 from lstm_numba.gpu.memory import DeviceArray, flat
 from lstm_numba.gpu.options import KERNEL
 from lstm_numba.gpu.reductions import squares
+from lstm_numba.sparse import SparseRows
 
 Gradients = Mapping[str, Any]
 
 
 def _values(gradient: Any) -> DeviceArray:
-    return gradient.values if isinstance(gradient, DeviceSparseRows) else gradient
+    return gradient.values if isinstance(gradient, SparseRows) else gradient
 
 
 def global_norm(grads: Gradients, totals: DeviceArray, index: int) -> None:
@@ -31,7 +31,7 @@ def global_norm(grads: Gradients, totals: DeviceArray, index: int) -> None:
 
     Parameters
     ----------
-    grads : dict of device arrays or DeviceSparseRows
+    grads : dict of device arrays or SparseRows
     totals : device array (n,), float64
     index : int
     """
@@ -88,7 +88,7 @@ def clip_by_value(grads: Gradients, limit: float) -> None:
 
     Parameters
     ----------
-    grads : dict of device arrays or DeviceSparseRows
+    grads : dict of device arrays or SparseRows
     limit : float
         Positive.
     """

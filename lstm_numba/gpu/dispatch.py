@@ -200,7 +200,16 @@ def _(cell, stage, tile, array):
 
 
 def add_outer(
-    cell: Any, stage: Any, tile: Any, sums: Any, weights: Any, at: Any, hidden: Any, operand: Any, rows: Any, k: Any
+    cell: Any,
+    stage: Any,
+    tile: Any,
+    sums: Any,
+    weights: Any,
+    at: Any,
+    hidden: Any,
+    operand: Any,
+    rows: Any,
+    k: Any,
 ) -> Any:
     """Forward: one weight of every gate of the stage times one number of every row.
 
@@ -215,8 +224,8 @@ def add_outer(
 
 
 def add_inner(
-    cell: Any, stage: Any, tile: Any, sums: Any, weights: Any, at: Any, block: Any, operand: Any, rows: Any, k: Any,
-    hidden: Any,
+    cell: Any, stage: Any, tile: Any, sums: Any, weights: Any, at: Any, block: Any, operand: Any, rows: Any,
+    k: Any, hidden: Any,
 ) -> Any:  # fmt: skip
     """Backward: a slot's gradient times its gate's weight, summed over the slots of the stage, for every row.
 
@@ -226,7 +235,8 @@ def add_inner(
     return tuple(
         sums[r]
         + sum(
-            weights[at + gate * block] * operand[rows[r] + (first + g) * hidden + k] for g, gate in enumerate(gates)
+            weights[at + gate * block] * operand[rows[r] + (first + g) * hidden + k]
+            for g, gate in enumerate(gates)
         )
         for r in range(tile.rows)
     )
@@ -246,8 +256,8 @@ def _times(builder: Any, value: Any, factor: int) -> Any:
 
 @intrinsic
 def _emit_add_outer(
-    typingctx: Any, cell: Any, stage: Any, tile: Any, sums: Any, weights: Any, at: Any, hidden: Any, operand: Any,
-    rows: Any, k: Any,
+    typingctx: Any, cell: Any, stage: Any, tile: Any, sums: Any, weights: Any, at: Any, hidden: Any,
+    operand: Any, rows: Any, k: Any,
 ) -> Any:  # fmt: skip
     gates = _stage(cell, stage).gates
 
@@ -272,8 +282,8 @@ def _emit_add_outer(
 
 @intrinsic
 def _emit_add_inner(
-    typingctx: Any, cell: Any, stage: Any, tile: Any, sums: Any, weights: Any, at: Any, block: Any, operand: Any,
-    rows: Any, k: Any, hidden: Any,
+    typingctx: Any, cell: Any, stage: Any, tile: Any, sums: Any, weights: Any, at: Any, block: Any,
+    operand: Any, rows: Any, k: Any, hidden: Any,
 ) -> Any:  # fmt: skip
     first, gates = _stage(cell, stage)
 

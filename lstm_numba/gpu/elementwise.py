@@ -56,6 +56,33 @@ def transpose_first_kernel(x, a, b, c, out):
         out[i] = x[(line % a * b + line // a) * c + i % c]
 
 
+@cuda.jit(**KERNEL)
+def copy_block_kernel(source, source_at, source_row, target, target_at, target_row, rows, columns):
+    """Copy a block of a matrix to a place in another, both flat."""
+    for i in range(cuda.grid(1), rows * columns, cuda.gridsize(1)):
+        row, column = i // columns, i % columns
+        target[target_at + row * target_row + column] = source[source_at + row * source_row + column]
+
+
+def copy_block(
+    source: DeviceArray, source_at: tuple[int, int], target: DeviceArray, target_at: tuple[int, int],
+    shape: tuple[int, int],
+) -> None:  # fmt: skip
+    """Copy a block of a matrix to a place in another.
+
+    Parameters
+    ----------
+    source, target : device arrays of one dtype, C-contiguous
+    source_at, target_at : tuple of int
+        Place of the block's first number, and numbers from one of its rows to the next.
+    shape : tuple of int
+        Rows and columns of the block.
+    """
+    launch_over(
+        copy_block_kernel, shape[0] * shape[1], flat(source), *source_at, flat(target), *target_at, *shape
+    )
+
+
 def multiply(a: DeviceArray, b: DeviceArray, out: DeviceArray) -> DeviceArray:
     """Put ``a * b`` to `out`; all of one size and dtype, C-contiguous, `out` possibly one of the others."""
     launch_over(multiply_kernel, out.size, flat(a), flat(b), flat(out))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 
@@ -11,6 +9,7 @@ from lstm_numba.gpu.driver import cuda
 from lstm_numba.gpu.launch import launch_over
 from lstm_numba.gpu.memory import DeviceArray, empty, flat, upload
 from lstm_numba.gpu.options import KERNEL
+from lstm_numba.sparse import SparseRows
 
 
 @cuda.jit(**KERNEL)
@@ -50,27 +49,37 @@ def add_occurrences_kernel(dy, width, offsets, order, values):
         values[i] = total
 
 
-class DeviceSparseRows(NamedTuple):
-    """The rows of a matrix that are not zero; the device's `lstm_numba.embedding.SparseRows`.
+@cuda.jit(**KERNEL)
+def set_rows_kernel(dense, indices, values, width):
+    """``dense[indices[n]] = values[n]``, all flat, rows of `width` numbers."""
+    for i in range(cuda.grid(1), values.size, cuda.gridsize(1)):
+        dense[indices[i // width] * width + i % width] = values[i]
 
-    Attributes
-    ----------
-    indices : device array (n,), int64
-        Row numbers, ascending, each once.
-    values : device array (n, E)
-        The rows.
-    shape : tuple of int
-        Shape of the whole matrix.
-    """
 
-    indices: DeviceArray
-    values: DeviceArray
-    shape: tuple[int, int]
+@cuda.jit(**KERNEL)
+def clear_rows_kernel(dense, indices, width, zero):
+    """``dense[indices[n]] = 0``, flat, rows of `width` numbers."""
+    for i in range(cuda.grid(1), indices.size * width, cuda.gridsize(1)):
+        dense[indices[i // width] * width + i % width] = zero
 
-    def add_to(self, dense: DeviceArray) -> None:
-        """Add the rows to a whole matrix, C-contiguous, in place."""
-        values = self.values
-        launch_over(add_rows_kernel, values.size, flat(dense), self.indices, flat(values), self.shape[1])
+
+def add_rows(rows: SparseRows, dense: DeviceArray) -> None:
+    """Add sparse rows to a whole matrix, C-contiguous."""
+    values = flat(rows.values)
+    launch_over(add_rows_kernel, values.size, flat(dense), rows.indices, values, rows.shape[1])
+
+
+def set_rows(rows: SparseRows, dense: DeviceArray) -> None:
+    """Put sparse rows into a whole matrix, C-contiguous."""
+    values = flat(rows.values)
+    launch_over(set_rows_kernel, values.size, flat(dense), rows.indices, values, rows.shape[1])
+
+
+def clear_rows(rows: SparseRows, dense: DeviceArray) -> None:
+    """Zero the rows of a whole matrix, C-contiguous, that sparse rows have."""
+    width = rows.shape[1]
+    size = rows.indices.size * width
+    launch_over(clear_rows_kernel, size, flat(dense), rows.indices, width, dense.dtype.type(0))
 
 
 def gather(weight: DeviceArray, ids: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
@@ -93,7 +102,7 @@ def gather(weight: DeviceArray, ids: DeviceArray, out: DeviceArray | None = None
     return out
 
 
-def row_gradient(ids: npt.NDArray[np.integer], dy: DeviceArray, shape: tuple[int, int]) -> DeviceSparseRows:
+def row_gradient(ids: npt.NDArray[np.integer], dy: DeviceArray, shape: tuple[int, int]) -> SparseRows:
     """Gradient of a table.
 
     Parameters
@@ -107,7 +116,7 @@ def row_gradient(ids: npt.NDArray[np.integer], dy: DeviceArray, shape: tuple[int
 
     Returns
     -------
-    DeviceSparseRows
+    SparseRows
         A token that occurs more than once has one row: the sum in the order of its occurrence.
     """
     tokens = np.asarray(ids).reshape(-1).astype(np.int64)
@@ -119,4 +128,4 @@ def row_gradient(ids: npt.NDArray[np.integer], dy: DeviceArray, shape: tuple[int
     values = empty((count, shape[1]), dy.dtype)
     offsets, places = numbers[count : 2 * count + 1], numbers[2 * count + 1 :]
     launch_over(add_occurrences_kernel, values.size, flat(dy), shape[1], offsets, places, flat(values))
-    return DeviceSparseRows(numbers[:count], values, (shape[0], shape[1]))
+    return SparseRows(numbers[:count], values, (shape[0], shape[1]))

@@ -1,7 +1,7 @@
 """A sequence forward in one launch, for any cell.
 
-Every step, a block computes the products of its tiles, each row of threads a part of the depth, adds the parts
-up in shared memory, and computes at once the tile's gate equations. Then those who share rows meet.
+Every step, a block computes the products of its tiles, each row of threads a part of the depth, adds the
+parts up in shared memory, and computes at once the tile's gate equations. Then those who share rows meet.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _total(cell, stage, tile, shared, r):
     width = stage_width(cell, stage)
     at = r * width * lanes + cuda.threadIdx.x
     total = load_sums(cell, stage, shared, at, lanes)
-    for part in range(1, parts):
+    for _ in range(1, parts):
         at += tile_rows(tile) * width * lanes
         total = add_tuples(total, load_sums(cell, stage, shared, at, lanes))
     return total
@@ -142,9 +142,7 @@ def _run_second_stage(cell, team, tile, sizes, arrays, t, shared):
     _run_stage(cell, SECOND, tile, sizes, arrays, arrays.message, start, t, shared)
 
 
-def _second_stage(
-    cell: Any, team: Any, tile: Any, sizes: Any, arrays: Any, t: Any, shared: Any
-) -> None:
+def _second_stage(cell: Any, team: Any, tile: Any, sizes: Any, arrays: Any, t: Any, shared: Any) -> None:
     """The second stage of a cell that has one."""
     if len(cell.stages) > 1:
         _run_second_stage(cell, team, tile, sizes, arrays, t, shared)

@@ -95,7 +95,7 @@ def launch(kernel: Any, grid: Any, block: Any, *args: Any, shared: int = 0) -> N
 
 
 def launch_over(kernel: Any, size: int, *args: Any) -> None:
-    """Launch a kernel whose threads go over `size` numbers, each from its own with the grid's size as stride."""
+    """Launch a kernel whose threads go over `size` numbers, each in strides of the grid's size."""
     if size:
         threads = _limits.threads
         blocks = min(_limits.blocks, -(-size // threads))

@@ -1,8 +1,8 @@
 """How a sequence lies in the device's memory, and how blocks of threads share it.
 
 Arrays are flat. A tile is a few rows of the batch times the units of one row of threads; a block has several
-such rows of threads, each with its own part of a product's depth. Blocks along x share the units, blocks along
-y the rows of the batch.
+such rows of threads, each with its own part of a product's depth. Blocks along x share the units, blocks
+along y the rows of the batch.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import numpy as np
 
 from lstm_numba.gpu.driver import cuda
 from lstm_numba.gpu.launch import launch, limits
-from lstm_numba.gpu.memory import DeviceArray, flat, scratch
+from lstm_numba.gpu.memory import DeviceArray, empty, flat
 from lstm_numba.gpu.options import DEVICE, KERNEL
 from lstm_numba.gpu.reductions import block_sum
 
@@ -185,7 +185,7 @@ def softmax_cross_entropy(
     rows, classes = logits.shape
     if rows == 0:
         return
-    losses, hits = (scratch(f"rows' {name}", rows, np.float64) for name in ("losses", "hits"))
+    losses, hits = empty((rows,), np.float64), empty((rows,), np.float64)
     task = Task(classes, np.float64(scale), int(weights is not None), int(bias is not None), int(gradient))
     threads = limits().threads
     memory = flat(logits)

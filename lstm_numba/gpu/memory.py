@@ -1,22 +1,78 @@
-"""Arrays on the device: allocation, copies to and from it, and arrays of other libraries."""
+"""Arrays on the device: memory that is used again, copies to and from it, and arrays of other libraries.
+
+CUDA's own allocation waits for the device. So memory that is given back is kept for the next array of its
+size, on the stream that it was used on: what is put on a stream later cannot overtake what is there already.
+"""
 
 from __future__ import annotations
 
-import functools
 import math
-import threading
-from typing import Any
+import weakref
+from collections import defaultdict
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from lstm_numba.errors import DeviceError
-from lstm_numba.gpu.driver import SIMULATED, CudaAPIError, cuda
+from lstm_numba.gpu.driver import SIMULATED, CudaAPIError, cuda, device_view
 from lstm_numba.gpu.launch import current_stream, launch_over
 from lstm_numba.gpu.options import KERNEL
 
 #: A device array of numba-cuda.
 DeviceArray = Any
+
+_SMALL = 1 << 20
+
+
+class _Pool:
+    """Blocks of device memory that nobody uses, by device, stream and size."""
+
+    def __init__(self) -> None:
+        self._free: defaultdict[Any, list[Any]] = defaultdict(list)
+
+    def take(self, size: int) -> tuple[Any, Any]:
+        """A block of at least `size` bytes, and the key under which it comes back."""
+        step = 512 if size <= _SMALL else 2 * _SMALL
+        rounded = -(-size // step) * step
+        key = (cuda.get_current_device().id, current_stream(), rounded)
+        if self._free[key]:
+            return self._free[key].pop(), key
+        try:
+            return cuda.device_array(rounded, np.uint8), key
+        except CudaAPIError as error:
+            if "OUT_OF_MEMORY" not in str(error):
+                raise
+        self.clear()
+        return _allocate(rounded), key
+
+    def give(self, block: Any, key: Any) -> None:
+        self._free[key].append(block)
+
+    def clear(self) -> None:
+        """Give all unused memory back to CUDA."""
+        self._free.clear()
+        cuda.current_context().memory_manager.deallocations.clear()
+
+
+def _allocate(size: int) -> Any:
+    try:
+        return cuda.device_array(size, np.uint8)
+    except CudaAPIError as error:
+        if "OUT_OF_MEMORY" not in str(error):
+            raise
+        free, total = cuda.current_context().get_memory_info()
+        raise DeviceError(
+            f"out of device memory: asked for {size / 2**20:,.1f} MiB, "
+            f"{free / 2**20:,.1f} of {total / 2**20:,.1f} MiB are free"
+        ) from None
+
+
+class _Lease:
+    """Held by an array and all views of it; when the last is gone, the block goes back."""
+
+
+_pool = _Pool()
 
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
@@ -28,25 +84,13 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
         There is not so much memory; the text says what was asked for and what was free.
     """
     kind = np.dtype(dtype)
-    # CUDA has no arrays without numbers; a kernel that gets this one reads nothing of it.
-    shape = tuple(int(n) for n in shape)
-    if math.prod(shape) == 0:
-        return (
-            cuda.device_array(1, kind)[:0].reshape(shape)
-            if len(shape) == 1
-            else cuda.device_array(shape, kind)
-        )
-    try:
+    size = math.prod(shape) * kind.itemsize
+    if SIMULATED or size == 0:
         return cuda.device_array(shape, kind)
-    except CudaAPIError as error:
-        if "OUT_OF_MEMORY" not in str(error):
-            raise
-        free, total = cuda.current_context().get_memory_info()
-        mib = 2**20
-        raise DeviceError(
-            f"out of device memory: asked for {math.prod(shape) * kind.itemsize / mib:,.1f} MiB, "
-            f"{free / mib:,.1f} of {total / mib:,.1f} MiB are free"
-        ) from None
+    block, key = _pool.take(size)
+    lease = _Lease()
+    weakref.finalize(lease, _pool.give, block, key).atexit = False
+    return device_view(block, shape, kind, lease)
 
 
 def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
@@ -75,6 +119,36 @@ def download(array: DeviceArray) -> npt.NDArray[Any]:
     return result
 
 
+class Download:
+    """A copy to the host on its way: call it for the numbers, and it waits until they are there.
+
+    Only page-locked memory is written to while the host goes on; it is dear to make, and used again.
+    """
+
+    _free: ClassVar[defaultdict[Any, list[Any]]] = defaultdict(list)
+
+    def __init__(self, array: DeviceArray) -> None:
+        stream = current_stream() or cuda.default_stream()
+        self._key = (array.shape, array.dtype)
+        free = self._free[self._key]
+        self._host = free.pop() if free else cuda.pinned_array(array.shape, array.dtype)
+        array.copy_to_host(self._host, stream=stream)
+        self._event = None
+        if not SIMULATED:
+            self._event = cuda.event(timing=False)
+            self._event.record(stream)
+        self._result: npt.NDArray[Any] | None = None
+
+    def __call__(self) -> npt.NDArray[Any]:
+        """The numbers."""
+        if self._result is None:
+            if self._event is not None:
+                self._event.synchronize()
+            self._result = np.array(self._host)
+            self._free[self._key].append(self._host)
+        return self._result
+
+
 def synchronize() -> None:
     """Wait for all work on the current stream."""
     stream = current_stream()
@@ -87,6 +161,17 @@ def synchronize() -> None:
 def flat(array: DeviceArray) -> DeviceArray:
     """A C-contiguous array as one of one dimension, without a copy."""
     return array if array.ndim == 1 else array.reshape(array.size)
+
+
+def transposed(matrix: DeviceArray) -> DeviceArray:
+    """A matrix (M, N) as (N, M), without a copy.
+
+    ``matrix.T`` of numba-cuda is a copy, by a kernel that is compiled anew at each call.
+    """
+    if SIMULATED:
+        return matrix.T
+    shape, strides = matrix.shape[::-1], matrix.strides[::-1]
+    return type(matrix)(shape=shape, strides=strides, dtype=matrix.dtype, gpu_data=matrix.gpu_data)
 
 
 def span(array: DeviceArray) -> DeviceArray:
@@ -105,19 +190,6 @@ def span(array: DeviceArray) -> DeviceArray:
     return type(array)(shape=(count,), strides=strides, dtype=array.dtype, gpu_data=array.gpu_data)
 
 
-def scratch(purpose: str, size: int, dtype: npt.DTypeLike) -> DeviceArray:
-    """A flat array to work in, kept for the next call; to allocate one may wait for the device.
-
-    Calls of one purpose, thread and stream share it: what they put on the stream runs one after the other.
-    """
-    return _scratch(purpose, size, np.dtype(dtype), threading.get_ident(), current_stream())
-
-
-@functools.lru_cache(maxsize=64)
-def _scratch(purpose: str, size: int, dtype: np.dtype[Any], thread: int, stream: Any) -> DeviceArray:
-    return empty((size,), dtype)
-
-
 @cuda.jit(**KERNEL)
 def _fill(array, value):
     for i in range(cuda.grid(1), array.size, cuda.gridsize(1)):
@@ -128,6 +200,13 @@ def _fill(array, value):
 def _copy(target, to, source, at, count):
     for i in range(cuda.grid(1), count, cuda.gridsize(1)):
         target[to + i] = source[at + i]
+
+
+@cuda.jit(**KERNEL)
+def _gather(target, source):
+    rows, columns = source.shape[1], source.shape[2]
+    for i in range(cuda.grid(1), target.size, cuda.gridsize(1)):
+        target[i] = source[i // (rows * columns), i // columns % rows, i % columns]
 
 
 def fill(array: DeviceArray, value: float) -> None:
@@ -141,3 +220,12 @@ def copy(
     """Copy `count` numbers from place `at` of one array to place `to` of another, both C-contiguous."""
     count = source.size if count is None else count
     launch_over(_copy, count, flat(target), to, flat(source), at, count)
+
+
+def contiguous(array: DeviceArray) -> DeviceArray:
+    """The array itself where it is C-contiguous, else a copy; three dimensions."""
+    if array.is_c_contiguous():
+        return array
+    result = empty(array.shape, array.dtype)
+    launch_over(_gather, array.size, flat(result), array)
+    return result

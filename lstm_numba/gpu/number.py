@@ -135,10 +135,10 @@ def multiply_add(builder: Any, x: Any, y: Any, z: Any) -> Any:
 
 
 def load_tuple(count_of: Callable[..., int]) -> Any:
-    """Make ``load(like, array, at, stride)``: a tuple of ``count_of(like's class)`` numbers from a flat array.
+    """Make ``load(like, array, at, stride)``: a tuple of ``count_of(like's class)`` numbers of a flat array.
 
-    Number n lies at ``at + n * stride``. There is no check of bounds, and negative places do not count from the
-    end: hot loops are short of instructions.
+    Number n lies at ``at + n * stride``. There is no check of bounds, and negative places do not count from
+    the end: hot loops are short of instructions.
     """
 
     def load(like: Any, array: Any, at: Any, stride: Any) -> Any:

@@ -15,7 +15,7 @@ import numpy as np
 from lstm_numba.gpu import cublas
 from lstm_numba.gpu.driver import cuda
 from lstm_numba.gpu.launch import launch, launch_over, limits
-from lstm_numba.gpu.memory import DeviceArray, empty, scratch, span
+from lstm_numba.gpu.memory import DeviceArray, empty, span
 from lstm_numba.gpu.number import store_numbers
 from lstm_numba.gpu.options import DEVICE, KERNEL
 from lstm_numba.gpu.patch import (
@@ -170,7 +170,7 @@ def _multiply(a: DeviceArray, b: DeviceArray, out: DeviceArray, accumulate: bool
         return
     share = _split(_split(depth, parts), side) * side
     parts = _split(depth, share)
-    results = scratch("parts of a product", parts * rows * columns, a.dtype)
+    results = empty((parts * rows * columns,), a.dtype)
     size = Extents(rows, columns, depth, share, *strides, columns, rows * columns, 0)
     launch(product_kernel, (*grid, parts), block, patch, span(a), span(b), results, size, shared=shared)
     launch_over(add_parts, rows * columns, results, parts, columns, span(out), out_row, int(accumulate))
@@ -226,8 +226,8 @@ def matmul(
     Parameters
     ----------
     a, b : device arrays, shapes (M, K) and (K, N)
-        float32 or float64, both the same. Rows or columns are contiguous: ``a.T`` and ``a[:, i:j]`` cost no
-        copy.
+        float32 or float64, both the same. Rows or columns are contiguous: `lstm_numba.gpu.memory.transposed`
+        and ``a[:, i:j]`` cost no copy.
     out : device array (M, N), optional
         Where the product goes; rows may lie apart, the numbers of a row must be neighbours.
     accumulate : bool

@@ -9,7 +9,7 @@ import numpy as np
 
 from lstm_numba.gpu.driver import cuda
 from lstm_numba.gpu.launch import launch, launch_over, limits
-from lstm_numba.gpu.memory import DeviceArray, empty, flat, scratch, span
+from lstm_numba.gpu.memory import DeviceArray, empty, flat, span
 from lstm_numba.gpu.options import DEVICE, KERNEL
 
 #: Rows that one thread adds up at least.
@@ -90,7 +90,7 @@ def column_sums(matrix: DeviceArray, out: DeviceArray | None = None) -> DeviceAr
     # As many parts as each has rows: the second pass takes no longer than the first.
     height = max(_ROWS, math.isqrt(rows))
     count = max(1, -(-rows // height)) * columns
-    parts = scratch("parts of columns", count, np.float64)
+    parts = empty((count,), np.float64)
     stride = matrix.strides[0] // matrix.dtype.itemsize
     launch_over(column_parts, count, span(matrix), rows, columns, stride, height, parts)
     launch_over(add_column_parts, columns, parts, out)
@@ -127,7 +127,7 @@ def squares(arrays: Sequence[DeviceArray], totals: DeviceArray, index: int, root
     threads = limits().threads
     shared = threads * 8
     blocks = [min(limits().blocks, -(-array.size // threads)) for array in arrays]
-    parts = scratch("parts of squares", max(1, sum(blocks)), np.float64)
+    parts = empty((max(1, sum(blocks)),), np.float64)
     at = 0
     for array, count in zip(arrays, blocks, strict=True):
         if count:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.cpu.arrays import aligned_empty
-from lstm_numba.embedding import SparseRows
+from lstm_numba.engines import engine
+from lstm_numba.engines.cpu import CORRECT, LOSS, CpuEngine
 from lstm_numba.layers import Recurrent
 
 Array = npt.NDArray[Any]
@@ -50,45 +49,89 @@ class TokenBatch(NamedTuple):
     weights: Array | None = None
 
 
-@dataclass(frozen=True)
 class StepResult:
-    """What came of a batch.
+    """What came of a batch; the numbers are waited for when they are first asked for.
+
+    Parameters
+    ----------
+    engine : CpuEngine
+        Engine of the totals.
+    totals : ndarray
+        Sums that the engine's `cross_entropy` filled.
+    count : int
+        Number of predictions.
+    scale : float
+        Factor from the sum of losses to the objective.
+    grads : dict, optional
+    state : optional
 
     Attributes
     ----------
-    objective : float
-        What the gradients are gradients of.
-    loss_sum : float
-        Sum of -log p over everything predicted, in nats.
+    totals : ndarray
+        In the engine's memory; see `lstm_numba.engines.cpu.LOSS` and the other places.
     count : int
-        Number of predictions.
-    correct : int
-        Predictions whose likeliest answer was right.
     grads : dict of ndarray or SparseRows
         By the names of the model's `params`; empty where none were asked for. Valid until the next call.
     state : ndarray or tuple of ndarray or None
         The recurrent layers' state at the end.
     """
 
-    objective: float
-    loss_sum: float
-    count: int
-    correct: int
-    grads: dict[str, Array | SparseRows]
-    state: State
+    def __init__(
+        self,
+        engine: CpuEngine,
+        totals: Any,
+        count: int,
+        scale: float,
+        grads: dict[str, Any] | None = None,
+        state: State = None,
+    ) -> None:
+        self.totals = totals
+        self.count = count
+        self.grads = {} if grads is None else grads
+        self.state = state
+        self._engine = engine
+        self._scale = scale
+        self._fetched: Callable[[], npt.NDArray[np.float64]] | None = None
+
+    def fetch(self) -> None:
+        """Begin to bring the numbers to the host, as they are now."""
+        self._fetched = self._engine.fetch(self.totals)
+
+    def number(self, place: int) -> float:
+        """One of the totals."""
+        if self._fetched is None:
+            self.fetch()
+        assert self._fetched is not None
+        return float(self._fetched()[place])
+
+    @property
+    def loss_sum(self) -> float:
+        """Sum of -log p over everything predicted, in nats."""
+        return self.number(LOSS)
+
+    @property
+    def correct(self) -> int:
+        """Predictions whose likeliest answer was right."""
+        return int(self.number(CORRECT))
+
+    @property
+    def objective(self) -> float:
+        """What the gradients are gradients of."""
+        return self.loss_sum * self._scale
 
 
 class Workspace:
     """Arrays that are used again at every step, so that training does not allocate megabytes each time."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: CpuEngine) -> None:
+        self._engine = engine
         self._arrays: dict[str, Array] = {}
 
     def get(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
         """The array called `name`, with whatever it held; made anew where shape or dtype changed."""
         array = self._arrays.get(name)
         if array is None or array.shape != shape or array.dtype != dtype:
-            array = aligned_empty(shape, dtype)
+            array = self._engine.empty(shape, dtype)
             self._arrays[name] = array
         return array
 
@@ -103,12 +146,30 @@ class Streams(NamedTuple):
 def random_streams(seed: int | None) -> Streams:
     """Streams for the initial weights and for dropout.
 
+    Dropout's is a Philox, whose numbers a graphics processor can compute each by itself.
+
     Parameters
     ----------
     seed : int or None
         ``None`` takes a new one from the operating system.
     """
-    return Streams(*(np.random.Generator(np.random.PCG64(s)) for s in np.random.SeedSequence(seed).spawn(2)))
+    weights, dropout = np.random.SeedSequence(seed).spawn(2)
+    return Streams(
+        np.random.Generator(np.random.PCG64(weights)), np.random.Generator(np.random.Philox(dropout))
+    )
+
+
+def _as_json(value: Any) -> Any:
+    """A bit generator's state with lists in the place of arrays of 64-bit integers."""
+    if isinstance(value, Mapping):
+        return {name: _as_json(item) for name, item in value.items()}
+    return [int(item) for item in value] if isinstance(value, np.ndarray) else value
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _from_json(item) for name, item in value.items()}
+    return np.array(value, np.uint64) if isinstance(value, list) else value
 
 
 class Model:
@@ -123,17 +184,38 @@ class Model:
     rng : numpy.random.Generator
         Draws the dropout masks.
     dtype : dtype
+    device : {"cpu", "cuda"}
+    engine : CpuEngine
+        What the model computes with.
     """
 
-    def __init__(self, rnn: Recurrent, params: Mapping[str, Mapping[str, Array]], streams: Streams) -> None:
+    def __init__(
+        self, rnn: Recurrent, params: Mapping[str, dict[str, Array]], streams: Streams, device: str = "cpu"
+    ) -> None:
         self.rnn = rnn
         self.rng = streams.dropout
         rnn.rng = streams.dropout
         self.dtype = rnn.dtype
-        self.params: dict[str, Array] = {
-            f"{part}.{name}": array for part, arrays in params.items() for name, array in arrays.items()
-        }
-        self.workspace = Workspace()
+        self._parts = params
+        self._take_device(device)
+
+    def _take_device(self, device: str) -> None:
+        """Move the parameters; arrays that two parts share stay one."""
+        before, self.engine, self.device = self.rnn.engine, engine(device), device
+        self.rnn.to(device)
+        moved: dict[int, Array] = {}
+        if before is not self.engine:
+            for part, arrays in self._parts.items():
+                for name, array in arrays.items():
+                    if part != "rnn":
+                        arrays[name] = moved.setdefault(id(array), self.engine.upload(before.download(array)))
+        self.workspace = Workspace(self.engine)
+        self.params: dict[str, Array] = {}
+        names: dict[int, str] = {}
+        for part, arrays in self._parts.items():
+            for name, array in arrays.items():
+                if names.setdefault(id(array), f"{part}.{name}") == f"{part}.{name}":
+                    self.params[f"{part}.{name}"] = array
 
     @property
     def parameter_count(self) -> int:
@@ -174,16 +256,15 @@ class Model:
                     f"params: expected {array.dtype} {array.shape} for {name}, got {new.dtype} {new.shape}"
                 )
         for name, array in self.params.items():
-            array[...] = params[name]
+            self.engine.upload(params[name], out=array)
 
     def rng_state(self) -> dict[str, Any]:
         """State of the dropout stream, as JSON can hold it."""
-        state: dict[str, Any] = dict(self.rng.bit_generator.state)
-        return state
+        return _as_json(self.rng.bit_generator.state)
 
     def set_rng_state(self, state: Mapping[str, Any]) -> None:
         """Take up what `rng_state` gave."""
-        self.rng.bit_generator.state = dict(state)
+        self.rng.bit_generator.state = _from_json(state)
 
     def _initialise(self, init_range: float | None, forget_bias: float, weights: np.random.Generator) -> None:
         """Draw all parameters from U(-init_range, init_range) if asked for; raise the forget biases."""

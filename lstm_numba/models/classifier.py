@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.cpu.gemm import matmul
-from lstm_numba.dropout import check_probability, draw_mask
+from lstm_numba.dropout import check_probability
 from lstm_numba.layers import make_layer
-from lstm_numba.linear import Linear, column_sums
-from lstm_numba.losses import softmax, softmax_cross_entropy
+from lstm_numba.linear import Linear
+from lstm_numba.losses import softmax
 from lstm_numba.models.base import Array, Model, SequenceBatch, State, StepResult, random_streams
 
 
@@ -46,6 +45,8 @@ class SequenceClassifier(Model):
     dtype : float32 or float64
     seed : int, optional
         Seed of weights and dropout.
+    device : {"cpu", "cuda"}
+        Where the model computes.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class SequenceClassifier(Model):
         forget_bias: float = 0.0,
         dtype: npt.DTypeLike = np.float32,
         seed: int | None = None,
+        device: str = "cpu",
     ) -> None:
         streams = random_streams(seed)
         self.dropout = check_probability(dropout)
@@ -78,6 +80,7 @@ class SequenceClassifier(Model):
         self.output = Linear(hidden * rnn.directions, classes, dtype=rnn.dtype, rng=streams.weights)
         super().__init__(rnn, {"rnn": rnn.params, "output": self.output.params}, streams)
         self._initialise(init_range, forget_bias, streams.weights)
+        self._take_device(device)
         self._config = {
             "input_size": input_size,
             "hidden": hidden,
@@ -96,9 +99,11 @@ class SequenceClassifier(Model):
         return dict(self._config)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], seed: int | None = None) -> SequenceClassifier:
+    def from_config(
+        cls, config: Mapping[str, Any], seed: int | None = None, device: str = "cpu"
+    ) -> SequenceClassifier:
         """Make a classifier of what `config` gave."""
-        return cls(**config, seed=seed)
+        return cls(**config, seed=seed, device=device)
 
     def loss_and_gradients(self, batch: SequenceBatch, state: State = None) -> StepResult:
         """Objective (mean over the batch), gradients and hits of a batch, with dropout.
@@ -109,35 +114,34 @@ class SequenceClassifier(Model):
         state : ndarray or tuple of ndarray, optional
             Initial state; zero if not given.
         """
-        _, final, tape = self.rnn.forward(batch.x, state, batch.lengths, training=True)
+        engine, weight = self.engine, self.output.params["weight"]
+        _, final, tape = self.rnn.forward(engine.upload(batch.x), state, batch.lengths, training=True)
         features = self._features(final)
         mask = None
         if self.dropout:
-            mask = draw_mask(self.rng, features.shape, self.dropout, self.dtype)
-            features = features * mask
-        size = len(features)
-        logits = self._logits(features)
-        loss, dlogits, correct = softmax_cross_entropy(
-            logits, batch.labels, scale=1.0 / size, bias=self.output.params["bias"], overwrite=True
-        )
-        assert dlogits is not None
-        dfeatures = matmul(dlogits, self.output.params["weight"])
+            mask = engine.draw_mask(self.rng, features.shape, self.dropout, self.dtype)
+            features = engine.multiply(features, mask)
+        size = len(batch.labels)
+        dlogits, totals = self._logits(features), engine.totals()
+        bias = self.output.params["bias"]
+        engine.cross_entropy(dlogits, batch.labels, totals, scale=1.0 / size, bias=bias)
+        dfeatures = engine.matmul(dlogits, weight)
         if mask is not None:
-            dfeatures *= mask
+            dfeatures = engine.multiply(dfeatures, mask, out=dfeatures)
         _, _, rnn_grads = self.rnn.backward(tape, None, self._state_gradient(final, dfeatures))
         grads: dict[str, Any] = {f"rnn.{name}": gradient for name, gradient in rnn_grads.items()}
-        grads["output.weight"] = matmul(dlogits.T, features)
-        grads["output.bias"] = column_sums(dlogits)
-        return StepResult(loss / size, loss, size, correct, grads, final)
+        grads["output.weight"] = engine.matmul(engine.transposed(dlogits), features)
+        grads["output.bias"] = engine.column_sums(dlogits)
+        return StepResult(engine, totals, size, 1.0 / size, grads, final)
 
     def evaluate(self, batch: SequenceBatch, state: State = None) -> StepResult:
         """Loss and hits of a batch, without dropout."""
-        _, final = self.rnn(batch.x, state, batch.lengths)
-        logits = self._logits(self._features(final))
-        loss, _, correct = softmax_cross_entropy(
-            logits, batch.labels, bias=self.output.params["bias"], overwrite=True, gradient=False
-        )
-        return StepResult(loss / len(logits), loss, len(logits), correct, {}, final)
+        engine = self.engine
+        _, final = self.rnn(engine.upload(batch.x), state, batch.lengths)
+        totals, size = engine.totals(), len(batch.labels)
+        logits, bias = self._logits(self._features(final)), self.output.params["bias"]
+        engine.cross_entropy(logits, batch.labels, totals, bias=bias, gradient=False)
+        return StepResult(engine, totals, size, 1.0 / size, None, final)
 
     def logits(self, x: Array, lengths: Array | None = None) -> Array:
         """Scores of the classes.
@@ -151,9 +155,9 @@ class SequenceClassifier(Model):
         -------
         ndarray (B, C)
         """
-        _, final = self.rnn(x, None, lengths)
-        scores: Array = self._logits(self._features(final)) + self.output.params["bias"]
-        return scores
+        _, final = self.rnn(self.engine.upload(x), None, lengths)
+        scores = self.engine.add_row(self._logits(self._features(final)), self.output.params["bias"])
+        return np.array(self.engine.download(scores))
 
     def probabilities(self, x: Array, lengths: Array | None = None) -> Array:
         """Probabilities of the classes, (B, C) float64; arguments as for `logits`."""
@@ -162,22 +166,18 @@ class SequenceClassifier(Model):
     def _logits(self, features: Array) -> Array:
         """Scores without the bias, which the loss adds."""
         shape = (len(features), self._config["classes"])
-        scores: Array = matmul(
-            features, self.output.params["weight"].T, out=self.workspace.get("logits", shape, self.dtype)
-        )
-        return scores
+        out = self.workspace.get("logits", shape, self.dtype)
+        weight = self.engine.transposed(self.output.params["weight"])
+        return self.engine.matmul(features, weight, out=out)
 
     def _features(self, final: State) -> Array:
         """The last layer's final hidden states, directions side by side: (B, D*H)."""
         h = final[0] if isinstance(final, tuple) else final
-        return np.concatenate(list(h[-self.rnn.directions :]), axis=1)
+        return self.engine.last_outputs(h, self.rnn.directions)
 
     def _state_gradient(self, final: State, dfeatures: Array) -> State:
         """The gradient of `_features` in the form of the state."""
         arrays = final if isinstance(final, tuple) else (final,)
-        gradients = tuple(np.zeros_like(array) for array in arrays)
-        size = self.rnn.hidden_size
-        for direction in range(self.rnn.directions):
-            part = dfeatures[:, direction * size : (direction + 1) * size]
-            gradients[0][direction - self.rnn.directions] = part
-        return gradients if isinstance(final, tuple) else gradients[0]
+        dh = self.engine.last_outputs_gradient(arrays[0], self.rnn.directions, dfeatures)
+        others = [self.engine.zeros(array.shape, array.dtype) for array in arrays[1:]]
+        return (dh, *others) if isinstance(final, tuple) else dh

@@ -13,12 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.cpu.gemm import matmul
-from lstm_numba.dropout import check_probability, draw_mask
+from lstm_numba.dropout import check_probability
 from lstm_numba.embedding import Embedding
 from lstm_numba.layers import make_layer
-from lstm_numba.linear import Linear, column_sums
-from lstm_numba.losses import softmax_cross_entropy
+from lstm_numba.linear import Linear
 from lstm_numba.models.base import Array, Model, State, StepResult, TokenBatch, random_streams
 
 
@@ -67,6 +65,7 @@ class LanguageModel(Model):
         forget_bias: float = 0.0,
         dtype: npt.DTypeLike = np.float32,
         seed: int | None = None,
+        device: str = "cpu",
     ) -> None:
         streams = random_streams(seed)
         self.dropout = check_probability(dropout)
@@ -80,9 +79,10 @@ class LanguageModel(Model):
         if self.tie:
             output.params["weight"] = self.embedding.params["weight"]
         self.output = output
-        own = {name: p for name, p in output.params.items() if not (self.tie and name == "weight")}
-        super().__init__(rnn, {"embedding": self.embedding.params, "rnn": rnn.params, "output": own}, streams)
+        parts = {"embedding": self.embedding.params, "rnn": rnn.params, "output": output.params}
+        super().__init__(rnn, parts, streams)
         self._initialise(init_range, forget_bias, streams.weights)
+        self._take_device(device)
         self._config = {
             "vocabulary": vocabulary,
             "hidden": hidden,
@@ -101,9 +101,11 @@ class LanguageModel(Model):
         return dict(self._config)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], seed: int | None = None) -> LanguageModel:
+    def from_config(
+        cls, config: Mapping[str, Any], seed: int | None = None, device: str = "cpu"
+    ) -> LanguageModel:
         """Make a language model of what `config` gave."""
-        return cls(**config, seed=seed)
+        return cls(**config, seed=seed, device=device)
 
     def loss_and_gradients(self, batch: TokenBatch, state: State = None) -> StepResult:
         """Objective, gradients and final state of a window of text, with dropout.
@@ -118,42 +120,43 @@ class LanguageModel(Model):
         state : ndarray or tuple of ndarray, optional
             State at the beginning of the window; zero if not given.
         """
+        engine = self.engine
         steps, size = batch.inputs.shape
         x = self._embed(batch.inputs)
         mask_in = self._mask("mask_in", x.shape)
         if mask_in is not None:
-            x *= mask_in
+            x = engine.multiply(x, mask_in, out=x)
         y, final, tape = self.rnn.forward(x, state, training=True)
         mask_out = self._mask("mask_out", y.shape)
         if mask_out is not None:
-            y = np.multiply(y, mask_out, out=self.workspace.get("y", y.shape, self.dtype))
+            y = engine.multiply(y, mask_out, out=self.workspace.get("y", y.shape, self.dtype))
         rows = y.reshape(steps * size, -1)
-        loss, dlogits, correct = self._score(rows, batch, gradient=True, scale=1.0 / size)
-        assert dlogits is not None
+        dlogits, totals = self._score(rows, batch, gradient=True, scale=1.0 / size)
         grads = self._output_gradients(rows, dlogits)
         weight = self.output.params["weight"]
-        dy = matmul(dlogits, weight, out=self.workspace.get("dy", rows.shape, self.dtype)).reshape(y.shape)
+        dy = engine.matmul(dlogits, weight, out=self.workspace.get("dy", rows.shape, self.dtype))
+        dy = dy.reshape(y.shape)
         if mask_out is not None:
-            dy *= mask_out
+            dy = engine.multiply(dy, mask_out, out=dy)
         dx, _, rnn_grads = self.rnn.backward(tape, dy)
         if mask_in is not None:
-            dx *= mask_in
+            dx = engine.multiply(dx, mask_in, out=dx)
         table = self.embedding.backward(batch.inputs, dx)
         if self.tie:
             tied = grads.pop("output.weight")
-            table.add_to(tied)
+            engine.add_rows(table, tied)
             grads["embedding.weight"] = tied
         else:
             grads["embedding.weight"] = table
         grads.update({f"rnn.{name}": gradient for name, gradient in rnn_grads.items()})
-        return StepResult(loss / size, loss, _count(batch), correct, grads, final)
+        return StepResult(engine, totals, _count(batch), 1.0 / size, grads, final)
 
     def evaluate(self, batch: TokenBatch, state: State = None) -> StepResult:
         """Loss, hits and final state of a window of text, without dropout."""
         steps, size = batch.inputs.shape
         y, final = self.rnn(self._embed(batch.inputs), state)
-        loss, _, correct = self._score(y.reshape(steps * size, -1), batch, gradient=False)
-        return StepResult(loss / size, loss, _count(batch), correct, {}, final)
+        _, totals = self._score(y.reshape(steps * size, -1), batch, gradient=False)
+        return StepResult(self.engine, totals, _count(batch), 1.0 / size, None, final)
 
     def next_logits(self, ids: Array, state: State = None) -> tuple[Array, State]:
         """Scores of the token that follows.
@@ -168,11 +171,13 @@ class LanguageModel(Model):
         Returns
         -------
         logits : ndarray (B, V)
+            On the host, whatever the device.
         state : ndarray or tuple of ndarray
             State after them.
         """
         y, final = self.rnn(self.embedding.forward(np.asarray(ids)), state)
-        return self.output.forward(np.ascontiguousarray(y[-1])), final
+        scores = self.output.forward(self.engine.contiguous(y[len(y) - 1]))
+        return np.array(self.engine.download(scores)), final
 
     def _embed(self, ids: Array) -> Array:
         shape = (*ids.shape, self._config["embedding"])
@@ -182,31 +187,34 @@ class LanguageModel(Model):
         if not self.dropout:
             return None
         out = self.workspace.get(name, shape, self.dtype)
-        return draw_mask(self.rng, shape, self.dropout, self.dtype, out=out)
+        return self.engine.draw_mask(self.rng, shape, self.dropout, self.dtype, out)
 
     def _score(
         self, rows: Array, batch: TokenBatch, *, gradient: bool, scale: float = 1.0
-    ) -> tuple[float, Array | None, int]:
-        """Cross-entropy of the rows; the gradient lies where the logits were, in the one copy there is."""
+    ) -> tuple[Array, Array]:
+        """Totals of the rows; the gradient lies where the logits were, in the one copy there is."""
         weight = self.output.params["weight"]
-        logits = self.workspace.get("logits", (len(rows), len(weight)), self.dtype)
-        matmul(rows, weight.T, out=logits)
-        return softmax_cross_entropy(
+        logits = self.workspace.get("logits", (rows.shape[0], weight.shape[0]), self.dtype)
+        self.engine.matmul(rows, self.engine.transposed(weight), out=logits)
+        totals = self.engine.totals()
+        self.engine.cross_entropy(
             logits,
             batch.targets.reshape(-1),
+            totals,
             scale=scale,
             weights=None if batch.weights is None else batch.weights.reshape(-1),
             bias=self.output.params["bias"],
-            overwrite=True,
             gradient=gradient,
         )
+        return logits, totals
 
     def _output_gradients(self, rows: Array, dlogits: Array) -> dict[str, Any]:
         weight, bias = self.output.params["weight"], self.output.params["bias"]
         out = self.workspace.get("output.weight", weight.shape, self.dtype)
+        sums = self.workspace.get("output.bias", bias.shape, self.dtype)
         return {
-            "output.weight": matmul(dlogits.T, rows, out=out),
-            "output.bias": column_sums(dlogits, self.workspace.get("output.bias", bias.shape, self.dtype)),
+            "output.weight": self.engine.matmul(self.engine.transposed(dlogits), rows, out=out),
+            "output.bias": self.engine.column_sums(dlogits, sums),
         }
 
 

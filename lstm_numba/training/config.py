@@ -22,6 +22,7 @@ DATASETS = ("mnist", "ptb", "text", "digits", "grammar")
 CELLS = ("rnn", "rnn-relu", "lstm", "peephole", "gru", "gru-reset-before")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 DTYPES = ("float32", "float64")
+DEVICES = ("cpu", "cuda")
 
 #: Schedule -> its options and their defaults.
 SCHEDULES: dict[str, dict[str, Any]] = {
@@ -236,7 +237,7 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "validation": _number(0),
     "checkpoint_every": _number(0),
     "dtype": _choice(*DTYPES),
-    "device": _choice("cpu"),
+    "device": _choice(*DEVICES),
     "threads": _optional(_count(1)),
     "seed": _count(0),
     "decay": _number(0, 1, above=True),

@@ -38,8 +38,13 @@ class ImageTask(Task):
     carries_state: ClassVar[bool] = False
     classes: ClassVar[tuple[str, ...]] = tuple("0123456789")
 
-    def __init__(self, config: Mapping[str, Any], data_dir: str | os.PathLike[str] | None = None) -> None:
-        super().__init__(config, data_dir)
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        data_dir: str | os.PathLike[str] | None = None,
+        device: str | None = None,
+    ) -> None:
+        super().__init__(config, data_dir, device)
         self._view = config["data"].get("view", "rows")
         if self._view not in VIEWS:
             raise ConfigError("view", f"expected one of {', '.join(VIEWS)}, got {self._view!r}")
@@ -57,6 +62,7 @@ class ImageTask(Task):
             forget_bias=config["forget_bias"],
             dtype=config["dtype"],
             seed=config["seed"],
+            device=self.device,
         )
 
     def load_data(self) -> None:

@@ -29,6 +29,8 @@ class Task:
     unit : {"images", "tokens"}
         What is predicted.
     metric : {"accuracy", "perplexity"}
+    device : {"cpu", "cuda"}
+        Where the model computes; not always where the run began.
     splits : tuple of str
     carries_state : bool
         The state at the end of a batch is where the next one begins.
@@ -41,8 +43,11 @@ class Task:
     model: Model
     splits: tuple[str, ...]
 
-    def __init__(self, config: Mapping[str, Any], data_dir: str | os.PathLike[str] | None) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], data_dir: str | os.PathLike[str] | None, device: str | None = None
+    ) -> None:
         self.config = dict(config)
+        self.device = config["device"] if device is None else device
         self.data_dir = config["data"].get("data_dir") if data_dir is None else os.fspath(data_dir)
 
     @property
@@ -112,19 +117,24 @@ def perplexity(loss: float) -> float:
 def _make(
     config: Mapping[str, Any],
     data_dir: str | os.PathLike[str] | None,
+    device: str | None,
     vocabulary: Mapping[str, Any] | None = None,
 ) -> Task:
     check_config(config)
     if config["dataset"] in CLASSIFIERS:
         from lstm_numba.training.image_task import ImageTask
 
-        return ImageTask(config, data_dir)
+        return ImageTask(config, data_dir, device)
     from lstm_numba.training.text_task import TextTask
 
-    return TextTask(config, data_dir, vocabulary)
+    return TextTask(config, data_dir, device, vocabulary)
 
 
-def build_task(config: Mapping[str, Any], data_dir: str | os.PathLike[str] | None = None) -> Task:
+def build_task(
+    config: Mapping[str, Any],
+    data_dir: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+) -> Task:
     """Make the model of a configuration, with fresh weights, and load its data.
 
     Parameters
@@ -133,6 +143,8 @@ def build_task(config: Mapping[str, Any], data_dir: str | os.PathLike[str] | Non
         From `lstm_numba.training.config.make_config`, or a run's.
     data_dir : path, optional
         Where the data are now, instead of ``config["data"]["data_dir"]``.
+    device : {"cpu", "cuda"}, optional
+        Where to compute, instead of ``config["device"]``.
 
     Returns
     -------
@@ -145,7 +157,7 @@ def build_task(config: Mapping[str, Any], data_dir: str | os.PathLike[str] | Non
     ConfigError
         The configuration is not sound, or does not fit the data.
     """
-    task = _make(config, data_dir)
+    task = _make(config, data_dir, device)
     task.load_data()
     return task
 
@@ -154,6 +166,7 @@ def open_task(
     run: Run | str | os.PathLike[str],
     data_dir: str | os.PathLike[str] | None = None,
     load_data: bool = True,
+    device: str = "cpu",
 ) -> Task:
     """Make the model of a run, with the weights of its checkpoint.
 
@@ -167,6 +180,8 @@ def open_task(
         Where the data are now.
     load_data : bool
         If False, make do without data: a text's vocabulary comes from the run folder.
+    device : {"cpu", "cuda"}
+        Where to compute, wherever the run was trained.
 
     Returns
     -------
@@ -184,7 +199,7 @@ def open_task(
         vocabulary = run.vocabulary()
         if vocabulary is None and not load_data:
             raise CheckpointError(f"{run.vocabulary_path}: missing")
-    task = _make(run.config, data_dir, vocabulary)
+    task = _make(run.config, data_dir, device, vocabulary)
     load_model(task.model, tensors, run)
     return task
 

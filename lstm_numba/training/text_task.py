@@ -35,7 +35,7 @@ class TextTask(Task):
 
     Parameters
     ----------
-    config, data_dir
+    config, data_dir, device
         See `lstm_numba.training.tasks.build_task`.
     vocabulary : dict, optional
         Level and tokens, as the run folder keeps them; with it, the text is loaded only when it is needed.
@@ -51,9 +51,10 @@ class TextTask(Task):
         self,
         config: Mapping[str, Any],
         data_dir: str | os.PathLike[str] | None = None,
+        device: str | None = None,
         vocabulary: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(config, data_dir)
+        super().__init__(config, data_dir, device)
         self._loaded: Corpus | None = None
         self._known: Corpus | None = None
         if vocabulary is not None:
@@ -70,6 +71,7 @@ class TextTask(Task):
             forget_bias=config["forget_bias"],
             dtype=config["dtype"],
             seed=config["seed"],
+            device=self.device,
         )
 
     @property
@@ -162,9 +164,13 @@ class TextTask(Task):
         for row, start in enumerate(starts, start=1):
             context[:, row] = ids[start - size : start]
         _, state = self.model.next_logits(context)
-        for array in state if isinstance(state, tuple) else (state,):
+        arrays = [
+            np.array(self.model.engine.download(array))
+            for array in (state if isinstance(state, tuple) else (state,))
+        ]
+        for array in arrays:
             array[:, 0] = 0
-        return state
+        return tuple(arrays) if isinstance(state, tuple) else arrays[0]
 
     def fingerprint(self) -> str:
         """See `Task.fingerprint`."""

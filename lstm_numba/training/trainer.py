@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.clipping import clip_by_value, clip_factor, global_norm
+from lstm_numba.engines.cpu import NORM
 from lstm_numba.errors import CheckpointError, TrainingDiverged
 from lstm_numba.models.base import State, StepResult
 from lstm_numba.optimizers import make_optimizer
@@ -45,6 +46,16 @@ class Sums:
     def plus(self, result: StepResult) -> Sums:
         """The sums with one more step."""
         return Sums(self.loss + result.loss_sum, self.correct + result.correct, self.count + result.count)
+
+
+class _Step(NamedTuple):
+    """A step whose numbers may still be on their way from the device."""
+
+    result: StepResult
+    number: int  # as the optimiser counts
+    epoch: int
+    rate: float
+    place: int  # in its epoch
 
 
 class _Stop(Exception):
@@ -103,6 +114,7 @@ class Trainer:
         self._compiling = CompileWatch(self.reporter)
         self._pace = Pace()
         self._norm = math.nan  # of the last step's gradient
+        self._under_way: deque[_Step] = deque()
         self._saved_at = time.monotonic()
 
     # -- the loop --------------------------------------------------------------------------------
@@ -169,43 +181,60 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         steps = self.task.steps_per_epoch
-        every = max(1, steps // _LINES_PER_EPOCH)
+        every = self._every()
         self._pace.begin_epoch()
         while self.step < steps:
             compiled = self._compiling.seconds
-            rate = self.schedule.rate(self.epoch, self.step, steps)
-            result, norm = self._take_step(rate)
+            self._take_step(self.schedule.rate(self.epoch, self.step, steps))
             self._compiling.flush()
-            self._pace.note_step(result.count, self._compiling.seconds > compiled)
-            if self.step % every == 0 and self.step < steps:
-                self._write_step_line(rate, norm)
-            self._report_step(rate, norm)
+            self._pace.note_step(self._under_way[-1].result.count, self._compiling.seconds > compiled)
+            while len(self._under_way) > self.task.model.engine.in_flight:
+                self._settle(every)
             if self._signals.received is not None:
                 self._interrupt()
             if time.monotonic() - self._saved_at >= self.task.config["checkpoint_every"]:
                 self._save()
+        self._settle_all(every)
 
-    def _take_step(self, rate: float) -> tuple[StepResult, float]:
-        """Compute a batch's gradients and update the parameters with them."""
-        config = self.task.config
+    def _take_step(self, rate: float) -> None:
+        """Compute a batch's gradients and update the parameters with them, unless they are not finite."""
+        config, engine = self.task.config, self.task.model.engine
         batch = self.task.batch(self.epoch, self.step)
-        with np.errstate(all="ignore"):  # NaN and inf are looked for, below
+        self.optimizer.lr = rate
+        with np.errstate(all="ignore"):  # NaN and inf are looked for when the step is settled
             result = self.task.model.loss_and_gradients(batch, self.state)
             if config["clip_value"] is not None:
-                clip_by_value(result.grads, config["clip_value"])
-            norm = global_norm(result.grads)
-        # Before the update: the parameters are still those of the last step that was sound.
-        if not (math.isfinite(result.objective) and math.isfinite(norm)):
-            self._diverge(self.optimizer.steps + 1, f"the loss is {result.objective:g}", rate, norm)
-        self.optimizer.lr = rate
-        self._norm = norm
-        with np.errstate(all="ignore"):
-            self.optimizer.step(result.grads, scale=clip_factor(norm, config["clip"]))
+                engine.clip_by_value(result.grads, config["clip_value"])
+            engine.clip_by_norm(result.grads, result.totals, config["clip"])
+            self.optimizer.step(result.grads, totals=result.totals)
+        result.fetch()
+        result.grads = {}
         self.state = result.state if self.task.carries_state else None
-        self.sums = self.sums.plus(result)
-        self.recent = self.recent.plus(result)
         self.step += 1
-        return result, norm
+        self._under_way.append(_Step(result, self.optimizer.steps, self.epoch, rate, self.step))
+
+    def _settle(self, every: int) -> None:
+        """Wait for the numbers of the earliest step under way, and count it."""
+        step = self._under_way.popleft()
+        norm = step.result.number(NORM)
+        # The update was left out: the parameters are still those of the last step that was sound.
+        if not (math.isfinite(step.result.objective) and math.isfinite(norm)):
+            self._diverge(step.number, f"the loss is {step.result.objective:g}", step.rate, norm)
+        self._norm = norm
+        self.sums = self.sums.plus(step.result)
+        self.recent = self.recent.plus(step.result)
+        if step.place % every == 0 and step.place < self.task.steps_per_epoch:
+            self._write_step_line(step)
+        self._report_step(step)
+
+    def _settle_all(self, every: int | None = None) -> None:
+        """Settle every step: what is written from here on holds for all that was computed."""
+        while self._under_way:
+            self._settle(self._every() if every is None else every)
+
+    def _every(self) -> int:
+        """Steps from one line of metrics to the next."""
+        return max(1, self.task.steps_per_epoch // _LINES_PER_EPOCH)
 
     def _end_epoch(self) -> None:
         """Evaluate, write the epoch's lines and move on to the next epoch.
@@ -290,38 +319,42 @@ class Trainer:
     def _mean(self, sums: Sums) -> Evaluation:
         return self.task.summary("train", sums.loss, sums.correct, sums.count)
 
-    def _report_step(self, rate: float, norm: float) -> None:
+    def _report_step(self, step: _Step) -> None:
         steps = self.task.steps_per_epoch
         so_far = self._mean(self.sums)
         metric = so_far.perplexity if so_far.accuracy is None else so_far.accuracy
         assert metric is not None
-        left = (self.epochs - self.epoch) * steps - self.step
+        left = (self.epochs - self.epoch) * steps - step.place
         self.reporter.on_step(
             StepInfo(
                 self.epoch + 1,
                 self.epochs,
-                self.step,
+                step.place,
                 steps,
                 so_far.loss,
                 metric,
-                rate,
-                norm,
+                step.rate,
+                self._norm,
                 self._pace.rate,
                 self._pace.remaining(left, self.epochs - self.epoch),
             )
         )
 
-    def _write_step_line(self, rate: float, norm: float) -> None:
+    def _write_step_line(self, step: _Step) -> None:
         recent = self._mean(self.recent)
         self.recent = Sums()
-        self._write_line("step", recent, lr=rate, norm=norm, epoch=self.epoch + 1)
+        more = {"lr": step.rate, "norm": self._norm, "step": step.number, "epoch": step.epoch + 1}
+        self._write_line("step", recent, **more)
 
     def _write_line(self, kind: str, result: Evaluation, **more: Any) -> None:
         assert self._log is not None
         values = result.as_dict()
         del values["count"]
         split = values.pop("split")
-        position = {"step": self.optimizer.steps, "epoch": more.pop("epoch", self.epoch)}
+        position = {
+            "step": more.pop("step", self.optimizer.steps),
+            "epoch": more.pop("epoch", self.epoch),
+        }
         self._log.append({"kind": kind, "split": split, **position, **values, **more})
         self.lines = self._log.lines
 
@@ -329,15 +362,18 @@ class Trainer:
 
     def _save(self) -> None:
         """Write a checkpoint of this very moment; never one whose parameters are not numbers."""
-        model = self.task.model
-        for name, array in model.params.items():
+        self._settle_all()
+        model, engine = self.task.model, self.task.model.engine
+        params = {name: engine.download(array) for name, array in model.params.items()}
+        for name, array in params.items():
             if not np.all(np.isfinite(array)):
                 self._diverge(self.optimizer.steps, f"{name} is not finite", self.optimizer.lr, self._norm)
         if self._log is not None:
             self._log.sync()  # the checkpoint counts its lines: they must be there whenever it is
-        tensors = {f"model.{name}": array for name, array in model.params.items()}
-        tensors.update({f"optimizer.{name}": a for name, a in self.optimizer.state_arrays().items()})
-        tensors.update(pack_state(self.state))
+        tensors = {f"model.{name}": array for name, array in params.items()}
+        state = self.optimizer.state_arrays().items()
+        tensors.update({f"optimizer.{name}": engine.download(array) for name, array in state})
+        tensors.update({name: engine.download(array) for name, array in pack_state(self.state).items()})
         checkpoint.save(self.run.checkpoint_path, tensors, self._meta())
         self._saved_at = time.monotonic()
         self.reporter.on_checkpoint(self.run.checkpoint_path, self.optimizer.steps)

@@ -9,9 +9,8 @@ import pytest
 from cuda_tools import DTYPES, download, normal, totals, upload
 
 from lstm_numba import clipping as cpu
-from lstm_numba.embedding import SparseRows
 from lstm_numba.gpu.clipping import clip_by_value, clip_factor, global_norm
-from lstm_numba.gpu.embedding import DeviceSparseRows
+from lstm_numba.sparse import SparseRows
 
 
 def gradients(dtype: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -24,7 +23,7 @@ def gradients(dtype: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         "none": np.zeros((0, 3), dtype),
     }
     device = {name: upload(g) for name, g in host.items() if name != "rows"}
-    device["rows"] = DeviceSparseRows(upload(indices), upload(host["rows"].values), (6, 4))
+    device["rows"] = SparseRows(upload(indices), upload(host["rows"].values), (6, 4))
     return host, device
 
 

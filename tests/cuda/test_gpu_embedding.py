@@ -9,7 +9,7 @@ import pytest
 from cuda_tools import DTYPES, cases, download, normal, upload
 
 from lstm_numba.embedding import Embedding
-from lstm_numba.gpu.embedding import gather, row_gradient
+from lstm_numba.gpu.embedding import add_rows, gather, row_gradient
 
 SIZES = cases([((1,), 1, 1), ((5, 3), 4, 7), ((6,), 1, 9), ((0,), 3, 2)], [((35, 20), 650, 10000)])
 
@@ -49,7 +49,7 @@ def test_add_to() -> None:
     rows = row_gradient(ids, upload(dy), (4, 5))
     dense = normal((4, 5), np.float32, 1)
     device = upload(dense)
-    rows.add_to(device)
+    add_rows(rows, device)
     dense[0] += dy[1]
     dense[2] += dy[0] + dy[2]
     np.testing.assert_array_equal(download(device), dense)

@@ -1,0 +1,104 @@
+"""Where things are computed: the processor or a graphics processor, and the engine of each.
+
+An engine is what layers, models and training compute with: the kernels of `lstm_numba.cpu` or of
+`lstm_numba.gpu` under the same names. `lstm_numba.engines.cpu.CpuEngine` says what each of them does.
+Nothing of CUDA is imported before somebody asks for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from lstm_numba.errors import DeviceError
+
+if TYPE_CHECKING:
+    from lstm_numba.engines.cpu import CpuEngine
+
+#: Names of devices.
+DEVICES: tuple[str, ...] = ("cpu", "cuda")
+
+_EXTRAS = "pip install 'lstm_numba[cuda13]', or [cuda12] for a driver of CUDA 12"
+
+
+class Cuda(NamedTuple):
+    """What there is of CUDA.
+
+    Attributes
+    ----------
+    available : bool
+    text : str
+        The device, or why there is none.
+    """
+
+    available: bool
+    text: str
+
+
+@functools.cache
+def find_cuda() -> Cuda:
+    """Look for a CUDA device and what computing on it needs."""
+    if importlib.util.find_spec("numba_cuda") is None:
+        return Cuda(False, f"the package numba-cuda is not installed: {_EXTRAS}")
+    try:
+        from lstm_numba.gpu.driver import describe_device
+
+        return Cuda(True, describe_device())
+    except Exception as error:  # a driver fails in more ways than anyone can list
+        return Cuda(
+            False, f"no CUDA device can be used: {' '.join(str(error).split()) or type(error).__name__}"
+        )
+
+
+def engine(device: str) -> CpuEngine:
+    """The engine of a device.
+
+    Parameters
+    ----------
+    device : {"cpu", "cuda"}
+
+    Raises
+    ------
+    ValueError
+        There is no such device.
+    DeviceError
+        CUDA cannot be used here; the text says why and what would help.
+    """
+    if device not in DEVICES:
+        raise ValueError(f"device: expected {' or '.join(map(repr, DEVICES))}, got {device!r}")
+    if device == "cpu":
+        return _cpu()
+    found = find_cuda()
+    if not found.available:
+        raise DeviceError(f"device 'cuda': {found.text}")
+    return _cuda()
+
+
+@functools.cache
+def _cpu() -> CpuEngine:
+    from lstm_numba.engines.cpu import CpuEngine
+
+    return CpuEngine()
+
+
+@functools.cache
+def _cuda() -> CpuEngine:
+    from lstm_numba.engines.cuda import CudaEngine
+
+    return CudaEngine()
+
+
+def engine_of(array: Any) -> CpuEngine:
+    """The engine in whose memory an array, or a sparse gradient, lies."""
+    array = getattr(array, "values", array)
+    return _cpu() if isinstance(array, np.ndarray) else engine("cuda")
+
+
+def host_array(value: Any) -> np.ndarray[Any, Any]:
+    """Anything that NumPy takes, or an array of any library on a CUDA device, as a NumPy array."""
+    if hasattr(value, "__cuda_array_interface__") or getattr(value, "__cuda_ndarray__", False):
+        return engine("cuda").download(engine("cuda").accept("array", value, None))
+    return np.asarray(value)

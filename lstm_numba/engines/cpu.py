@@ -1,0 +1,313 @@
+"""The processor's engine: what layers, models and training ask of any engine, computed on NumPy arrays."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_numba import clipping, dropout, embedding, updates
+from lstm_numba.cpu import gemm, sequence
+from lstm_numba.cpu.arrays import aligned_empty
+from lstm_numba.cpu.prepared import Prepared
+from lstm_numba.linear import column_sums
+from lstm_numba.losses import softmax_cross_entropy
+from lstm_numba.sparse import SparseRows
+
+Array = Any
+Shape = tuple[int, ...]
+
+#: Places in an array of totals: sum of losses, correct predictions, gradient norm, factor of the gradients.
+LOSS, CORRECT, NORM, FACTOR = range(4)
+
+
+class CpuEngine:
+    """Computes on the processor.
+
+    ``Array`` stands for the engine's arrays: NumPy's here. Where `out` may be given, the result is put there.
+
+    Attributes
+    ----------
+    name : str
+        Name of the device.
+    in_flight : int
+        Training steps that may be under way before the numbers of the first are looked at.
+    """
+
+    name: ClassVar[str] = "cpu"
+    in_flight: ClassVar[int] = 0
+
+    # -- arrays ----------------------------------------------------------------------------------
+
+    def empty(self, shape: Shape, dtype: npt.DTypeLike) -> Array:
+        """A new array with whatever the memory holds."""
+        return aligned_empty(shape, np.dtype(dtype))
+
+    def zeros(self, shape: Shape, dtype: npt.DTypeLike) -> Array:
+        """A new array of zeros."""
+        return np.zeros(shape, dtype)
+
+    def upload(self, array: npt.NDArray[Any], out: Array | None = None) -> Array:
+        """A NumPy array in the engine's memory; without `out` it need not be a copy."""
+        if out is None:
+            return array
+        out[...] = array
+        return out
+
+    def download(self, array: Array) -> npt.NDArray[Any]:
+        """An array as NumPy's; it need not be a copy."""
+        result: npt.NDArray[Any] = array
+        return result
+
+    def fetch(self, array: Array) -> Callable[[], npt.NDArray[Any]]:
+        """Begin to copy an array; the function returned waits for the numbers and gives them."""
+        return array.copy
+
+    def accept(self, name: str, value: Any, dtype: np.dtype[Any] | None) -> Array:
+        """A user's array as the engine's; a TypeError names the argument."""
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"{name}: expected a NumPy array of {dtype}, got {type(value).__name__}")
+        if dtype is not None and value.dtype != dtype:
+            raise TypeError(f"{name}: expected dtype {dtype}, got {value.dtype}")
+        return value
+
+    def give(self, array: Array, like: Any) -> Any:
+        """An array in the form of what the user came with."""
+        return array
+
+    def on_stream_of(self, value: Any) -> contextlib.AbstractContextManager[Any]:
+        """Compute in the order that the user's array belongs to."""
+        return contextlib.nullcontext()
+
+    def protected(self, array: Array) -> Array:
+        """A view that cannot be written to, where the engine's arrays have such views."""
+        view = array[:]
+        view.flags.writeable = False
+        return view
+
+    def contiguous(self, array: Array) -> Array:
+        """The array itself where it is C-contiguous, else a copy."""
+        return np.ascontiguousarray(array)
+
+    def turned(self, array: Array) -> Array:
+        """An array (A, B, C) as (B, A, C)."""
+        return array.transpose(1, 0, 2)
+
+    def transposed(self, matrix: Array) -> Array:
+        """A matrix (M, N) as (N, M), without a copy."""
+        return matrix.T
+
+    def lengths(self, lengths: npt.NDArray[np.int64] | None) -> Array | None:
+        """Checked lengths in the engine's memory."""
+        return lengths
+
+    # -- layers ----------------------------------------------------------------------------------
+
+    def multiply(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """Product of two arrays of one shape, number by number."""
+        return np.multiply(a, b, out=out)
+
+    def draw_mask(
+        self, rng: np.random.Generator, shape: Shape, p: float, dtype: Any, out: Array | None = None
+    ) -> Array:
+        """A dropout mask; see `lstm_numba.dropout.draw_mask`."""
+        return dropout.draw_mask(rng, shape, p, dtype, out)
+
+    def prepared(self) -> Any:
+        """Memory for what repeated calls with the same parameters can share."""
+        return Prepared()
+
+    def forward(
+        self,
+        cell: Any,
+        params: Mapping[str, Array],
+        x: Array,
+        states: Sequence[Array],
+        finals: Sequence[Array],
+        place: int,
+        lengths: Array | None,
+        reverse: bool,
+        keep: bool,
+        prepared: Any = None,
+    ) -> tuple[Any, Any]:
+        """Run one layer and direction over a sequence x (T, B, I).
+
+        `states` and `finals` are stacked, (layers * directions, B, H): of them `place` is read and written.
+        Returns the output, for `join`, and what `backward` needs, or None without `keep`.
+        """
+        given = [state[place] for state in states]
+        output, final, trace = sequence.forward_sequence(
+            cell, dict(params), x, given, lengths, reverse, keep, prepared
+        )
+        for target, source in zip(finals, final, strict=True):
+            target[place] = source
+        return output, trace
+
+    def join(self, outputs: Sequence[Any], lengths: Array | None, shape: Shape) -> Array:
+        """The outputs of all directions side by side, (T, B, D*H), zero past a sequence's end."""
+        y = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)
+        if lengths is None:
+            return y
+        beyond = np.arange(shape[0])[:, None] >= lengths
+        return np.where(beyond[..., None], y.dtype.type(0), y)
+
+    def backward(
+        self,
+        trace: Any,
+        dy: Array,
+        direction: int,
+        dstates: Sequence[Array],
+        initial: Sequence[Array],
+        place: int,
+        dx: Array | None,
+    ) -> tuple[Array, dict[str, Array]]:
+        """Back-propagate through what `forward` ran, as direction number `direction` of dy (T, B, D*H).
+
+        Returns the gradient of x, added to `dx` where that is given, and those of the parameters.
+        """
+        hidden = dstates[0].shape[2]
+        part = dy[:, :, direction * hidden : (direction + 1) * hidden]
+        d, dinitial, grads = sequence.backward_sequence(trace, part, [s[place] for s in dstates])
+        for target, source in zip(initial, dinitial, strict=True):
+            target[place] = source
+        return (d if dx is None else np.add(dx, d, out=dx)), grads
+
+    # -- models ----------------------------------------------------------------------------------
+
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """Matrix product."""
+        return gemm.matmul(a, b, out=out)
+
+    def column_sums(self, matrix: Array, out: Array | None = None) -> Array:
+        """Sums of the columns of a matrix."""
+        return column_sums(matrix, out)
+
+    def add_row(self, matrix: Array, row: Array) -> Array:
+        """Add a row to all rows of a matrix, in place."""
+        matrix += row
+        return matrix
+
+    def gather(self, table: Array, ids: npt.NDArray[Any], out: Array | None = None) -> Array:
+        """Rows of a table; `ids` are a NumPy array and known to be valid."""
+        if out is None:
+            out = self.empty((*ids.shape, table.shape[1]), table.dtype)
+        # "clip" lets NumPy write straight to `out`.
+        return np.take(table, ids, axis=0, out=out, mode="clip")
+
+    def row_gradient(self, ids: npt.NDArray[Any], dy: Array, shape: tuple[int, int]) -> Any:
+        """Gradient of a table of that shape from those of the rows that `gather` took."""
+        return embedding.row_gradient(ids, dy, shape)
+
+    def add_rows(self, rows: Any, out: Array) -> None:
+        """Add a sparse gradient to a whole one."""
+        out[rows.indices] += rows.values
+
+    def last_outputs(self, h: Array, directions: int) -> Array:
+        """The last layer's final h, directions side by side: (B, D*H) of (layers * D, B, H)."""
+        return np.concatenate(list(h[-directions:]), axis=1)
+
+    def last_outputs_gradient(self, h: Array, directions: int, gradient: Array) -> Array:
+        """Gradient of h from that of `last_outputs`."""
+        result, hidden = np.zeros_like(h), h.shape[2]
+        for direction in range(directions):
+            result[direction - directions] = gradient[:, direction * hidden : (direction + 1) * hidden]
+        return result
+
+    def totals(self) -> Array:
+        """Zeros, in float64, for the numbers of a step: see `LOSS` and the other places."""
+        return np.zeros(4)
+
+    def cross_entropy(
+        self,
+        logits: Array,
+        targets: npt.NDArray[Any],
+        totals: Array,
+        *,
+        scale: float = 1.0,
+        weights: npt.NDArray[Any] | None = None,
+        bias: Array,
+        gradient: bool = True,
+    ) -> None:
+        """Add up loss and correct predictions in the totals; the gradient takes the place of the logits.
+
+        `targets` and `weights` are NumPy arrays. See `lstm_numba.losses.softmax_cross_entropy`.
+        """
+        loss, _, correct = softmax_cross_entropy(
+            logits, targets, scale=scale, weights=weights, bias=bias, overwrite=True, gradient=gradient
+        )
+        totals[LOSS] += loss
+        totals[CORRECT] += correct
+
+    # -- training --------------------------------------------------------------------------------
+
+    def clip_by_value(self, grads: Mapping[str, Any], limit: float) -> None:
+        """Limit every number of the gradients to [-limit, limit]."""
+        clipping.clip_by_value(grads, limit)
+
+    def clip_by_norm(self, grads: Mapping[str, Any], totals: Array, max_norm: float | None) -> None:
+        """Put the gradients' norm and the factor that brings it down to `max_norm` into the totals.
+
+        The factor is NaN where the norm or the loss is not finite; then no parameter shall change.
+        """
+        norm = clipping.global_norm(grads)
+        sound = np.isfinite(norm) and np.isfinite(totals[LOSS])
+        totals[NORM] = norm
+        totals[FACTOR] = clipping.clip_factor(norm, max_norm) if sound else np.nan
+
+    def scatter(self, rows: Any, out: Array) -> Array:
+        """Put the rows of a sparse gradient into a matrix that is zero elsewhere."""
+        out[rows.indices] = rows.values
+        return out
+
+    def clear_rows(self, rows: Any, out: Array) -> None:
+        """Zero the rows of a matrix that a sparse gradient has."""
+        out[rows.indices] = 0
+
+    def factor(self, scale: float, totals: Array | None) -> Any:
+        """What the updates below take as the factor of the gradients: `scale`, or the one in the totals.
+
+        Where it is NaN, no update changes anything.
+        """
+        return float(scale if totals is None else totals[FACTOR])
+
+    def sgd(self, p: Array, g: Any, factor: Any, lr: float) -> None:
+        """Update a parameter by `lstm_numba.updates.sgd`; a sparse gradient touches its own rows only."""
+        rate = p.dtype.type(lr * factor)
+        if np.isnan(rate):
+            return
+        if isinstance(g, SparseRows):
+            arrays = (p, g.indices, g.values)
+            updates.sweep(updates.sgd_rows, updates.sgd_rows_parallel, arrays, rate)
+        else:
+            updates.sweep(updates.sgd, updates.sgd_parallel, _flat(p, g), rate)
+
+    def momentum(
+        self, p: Array, g: Array, velocity: Array | None, factor: Any, *numbers: float, nesterov: bool
+    ) -> None:
+        """Update a parameter by `lstm_numba.updates.with_momentum`; without `velocity` it begins at rest."""
+        if not np.isnan(factor):
+            lr, *rest = map(p.dtype.type, numbers)
+            arrays = _flat(p, g, np.zeros_like(p) if velocity is None else velocity)
+            serial, parallel = updates.with_momentum, updates.with_momentum_parallel
+            updates.sweep(serial, parallel, arrays, lr, p.dtype.type(factor), *rest, nesterov)
+
+    def adam(self, p: Array, g: Array, mean: Array, square: Array, factor: Any, *numbers: float) -> None:
+        """Update a parameter by `lstm_numba.updates.adam`."""
+        if not np.isnan(factor):
+            typed = map(p.dtype.type, (factor, *numbers))
+            updates.sweep(updates.adam, updates.adam_parallel, _flat(p, g, mean, square), *typed)
+
+    def rmsprop(
+        self, p: Array, g: Array, square: Array, velocity: Array, factor: Any, lr: float, *numbers: float
+    ) -> None:
+        """Update a parameter by `lstm_numba.updates.rmsprop`."""
+        if not np.isnan(factor):
+            typed = map(p.dtype.type, (lr, factor, *numbers))
+            updates.sweep(updates.rmsprop, updates.rmsprop_parallel, _flat(p, g, square, velocity), *typed)
+
+
+def _flat(*arrays: Array) -> tuple[Array, ...]:
+    return tuple(np.ascontiguousarray(array).reshape(-1) for array in arrays)

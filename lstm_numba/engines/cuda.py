@@ -1,0 +1,329 @@
+"""The graphics processor's engine: what `lstm_numba.engines.cpu.CpuEngine` says, on device arrays."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_numba.dropout import draw_mask
+from lstm_numba.engines.cpu import FACTOR, NORM, Array, CpuEngine, Shape
+from lstm_numba.gpu import (
+    clipping,
+    elementwise,
+    embedding,
+    losses,
+    masks,
+    memory,
+    products,
+    reductions,
+    sequence,
+    updates,
+)
+from lstm_numba.gpu.driver import cuda
+from lstm_numba.gpu.launch import on_stream
+from lstm_numba.losses import check_targets
+from lstm_numba.sparse import SparseRows
+
+
+@functools.cache
+def _stream(number: int) -> Any:
+    """The stream with that handle; 2 is CUDA's name for a thread's default stream."""
+    return cuda.per_thread_default_stream() if number == 2 else cuda.external_stream(number)
+
+
+class CudaEngine(CpuEngine):
+    """Computes on the current CUDA device, in device arrays of Numba."""
+
+    name: ClassVar[str] = "cuda"
+    in_flight: ClassVar[int] = 1
+
+    # -- arrays ----------------------------------------------------------------------------------
+
+    def empty(self, shape: Shape, dtype: npt.DTypeLike) -> Array:
+        """See `CpuEngine.empty`; a DeviceError where the memory does not suffice."""
+        return memory.empty(tuple(shape), dtype)
+
+    def zeros(self, shape: Shape, dtype: npt.DTypeLike) -> Array:
+        """See `CpuEngine.zeros`."""
+        return memory.zeros(tuple(shape), dtype)
+
+    def upload(self, array: npt.NDArray[Any], out: Array | None = None) -> Array:
+        """See `CpuEngine.upload`."""
+        return memory.upload(array, out)
+
+    def download(self, array: Array) -> npt.NDArray[Any]:
+        """See `CpuEngine.download`."""
+        return memory.download(array)
+
+    def fetch(self, array: Array) -> Callable[[], npt.NDArray[Any]]:
+        """See `CpuEngine.fetch`."""
+        return memory.Download(array)
+
+    def accept(self, name: str, value: Any, dtype: np.dtype[Any] | None) -> Array:
+        """See `CpuEngine.accept`: NumPy arrays are copied, those on the device are not."""
+        if isinstance(value, np.ndarray) or getattr(value, "__cuda_ndarray__", False):
+            array = value
+        elif hasattr(value, "__cuda_array_interface__"):
+            array = cuda.as_cuda_array(value, sync=False)
+        else:
+            raise TypeError(
+                f"{name}: expected a NumPy array or an array on the device, of {dtype}, "
+                f"got {type(value).__name__}"
+            )
+        if dtype is not None and array.dtype != dtype:
+            raise TypeError(f"{name}: expected dtype {dtype}, got {array.dtype}")
+        return memory.upload(array) if isinstance(array, np.ndarray) else array
+
+    def give(self, array: Array, like: Any) -> Any:
+        """See `CpuEngine.give`: NumPy's, CuPy's or PyTorch's array, else one of Numba's."""
+        library = type(like).__module__.partition(".")[0]
+        if isinstance(like, np.ndarray):
+            return memory.download(array)
+        if library == "cupy":
+            import cupy
+
+            return cupy.asarray(array)
+        if library == "torch":
+            import torch
+
+            return torch.as_tensor(array, device=like.device)
+        return array
+
+    def on_stream_of(self, value: Any) -> contextlib.AbstractContextManager[Any]:
+        """See `CpuEngine.on_stream_of`: the stream that the array's library names, else the current one."""
+        interface = (
+            None if isinstance(value, np.ndarray) else getattr(value, "__cuda_array_interface__", None)
+        )
+        number = None if interface is None else interface.get("stream")
+        if number is None and type(value).__module__.partition(".")[0] == "torch":
+            import torch
+
+            number = torch.cuda.current_stream(value.device).cuda_stream
+        if not number or number == 1:  # 1 is CUDA's name for the default stream
+            return contextlib.nullcontext()
+        return on_stream(_stream(number))
+
+    def protected(self, array: Array) -> Array:
+        """See `CpuEngine.protected`: arrays on the device cannot be protected."""
+        return array
+
+    def contiguous(self, array: Array) -> Array:
+        """See `CpuEngine.contiguous`."""
+        return memory.contiguous(array)
+
+    def turned(self, array: Array) -> Array:
+        """See `CpuEngine.turned`; a copy."""
+        return elementwise.transpose_first(memory.contiguous(array))
+
+    def transposed(self, matrix: Array) -> Array:
+        """See `CpuEngine.transposed`."""
+        return memory.transposed(matrix)
+
+    def lengths(self, lengths: npt.NDArray[np.int64] | None) -> Array | None:
+        """See `CpuEngine.lengths`."""
+        return None if lengths is None else memory.upload(lengths)
+
+    # -- layers ----------------------------------------------------------------------------------
+
+    def multiply(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """See `CpuEngine.multiply`."""
+        out = memory.empty(a.shape, a.dtype) if out is None else out
+        elementwise.multiply(a, b, out)
+        return out
+
+    def draw_mask(
+        self, rng: np.random.Generator, shape: Shape, p: float, dtype: Any, out: Array | None = None
+    ) -> Array:
+        """See `CpuEngine.draw_mask`: the same numbers, on the device where the generator is a Philox."""
+        if isinstance(rng.bit_generator, np.random.Philox):
+            return masks.draw_mask(rng, shape, p, dtype, out)
+        return memory.upload(draw_mask(rng, shape, p, dtype), out)
+
+    def prepared(self) -> Any:
+        """See `CpuEngine.prepared`: nothing is kept between calls."""
+        return None
+
+    def forward(
+        self,
+        cell: Any,
+        params: Mapping[str, Array],
+        x: Array,
+        states: Sequence[Array],
+        finals: Sequence[Array],
+        place: int,
+        lengths: Array | None,
+        reverse: bool,
+        keep: bool,
+        prepared: Any = None,
+    ) -> tuple[Any, Any]:
+        """See `CpuEngine.forward`."""
+        ends = sequence.full_lengths(x.shape[0], x.shape[1]) if lengths is None else lengths
+        h, at, trace = sequence.forward_sequence(
+            cell, dict(params), x, list(states), list(finals), place, ends, reverse, keep
+        )
+        return (h, at), trace
+
+    def join(self, outputs: Sequence[Any], lengths: Array | None, shape: Shape) -> Array:
+        """See `CpuEngine.join`."""
+        steps, batch, width = shape
+        if len(outputs) == 1 and lengths is None:
+            h, at = outputs[0]
+            return h[at : at + math.prod(shape)].reshape(shape)
+        y = memory.empty(shape, outputs[0][0].dtype)
+        ends = sequence.full_lengths(steps, batch) if lengths is None else lengths
+        for direction, (h, at) in enumerate(outputs):
+            sequence.write_output(h, at, ends, y, direction, width // len(outputs))
+        return y
+
+    def backward(
+        self,
+        trace: Any,
+        dy: Array,
+        direction: int,
+        dstates: Sequence[Array],
+        initial: Sequence[Array],
+        place: int,
+        dx: Array | None,
+    ) -> tuple[Array, dict[str, Array]]:
+        """See `CpuEngine.backward`."""
+        result = memory.empty(trace.x.shape, trace.x.dtype) if dx is None else dx
+        grads = sequence.backward_sequence(
+            trace, dy, direction, list(dstates), list(initial), place, result, dx is not None
+        )
+        return result, grads
+
+    # -- models ----------------------------------------------------------------------------------
+
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        """See `CpuEngine.matmul`."""
+        return products.matmul(a, b, out)
+
+    def column_sums(self, matrix: Array, out: Array | None = None) -> Array:
+        """See `CpuEngine.column_sums`."""
+        return reductions.column_sums(matrix, out)
+
+    def add_row(self, matrix: Array, row: Array) -> Array:
+        """See `CpuEngine.add_row`."""
+        elementwise.add_row(matrix, row)
+        return matrix
+
+    def gather(self, table: Array, ids: npt.NDArray[Any], out: Array | None = None) -> Array:
+        """See `CpuEngine.gather`."""
+        if out is None:
+            out = memory.empty((*ids.shape, table.shape[1]), table.dtype)
+        embedding.gather(table, memory.upload(ids.astype(np.int64)), out)
+        return out
+
+    def row_gradient(self, ids: npt.NDArray[Any], dy: Array, shape: tuple[int, int]) -> SparseRows:
+        """See `CpuEngine.row_gradient`."""
+        return embedding.row_gradient(ids, dy, shape)
+
+    def add_rows(self, rows: SparseRows, out: Array) -> None:
+        """See `CpuEngine.add_rows`."""
+        embedding.add_rows(rows, out)
+
+    def last_outputs(self, h: Array, directions: int) -> Array:
+        """See `CpuEngine.last_outputs`."""
+        _, batch, hidden = h.shape
+        result = memory.empty((batch, directions * hidden), h.dtype)
+        for direction in range(directions):
+            first = (h.shape[0] - directions + direction) * batch * hidden
+            place = (direction * hidden, directions * hidden)
+            elementwise.copy_block(h, (first, hidden), result, place, (batch, hidden))
+        return result
+
+    def last_outputs_gradient(self, h: Array, directions: int, gradient: Array) -> Array:
+        """See `CpuEngine.last_outputs_gradient`."""
+        _, batch, hidden = h.shape
+        result = memory.zeros(h.shape, h.dtype)
+        for direction in range(directions):
+            first = (h.shape[0] - directions + direction) * batch * hidden
+            place = (direction * hidden, directions * hidden)
+            elementwise.copy_block(gradient, place, result, (first, hidden), (batch, hidden))
+        return result
+
+    def totals(self) -> Array:
+        """See `CpuEngine.totals`."""
+        return memory.zeros((4,), np.float64)
+
+    def cross_entropy(
+        self,
+        logits: Array,
+        targets: npt.NDArray[Any],
+        totals: Array,
+        *,
+        scale: float = 1.0,
+        weights: npt.NDArray[Any] | None = None,
+        bias: Array,
+        gradient: bool = True,
+    ) -> None:
+        """See `CpuEngine.cross_entropy`."""
+        targets, weights = check_targets(targets, weights, *logits.shape)
+        losses.softmax_cross_entropy(
+            logits,
+            memory.upload(targets),
+            totals,
+            scale=scale,
+            weights=memory.upload(weights),
+            bias=bias,
+            gradient=gradient,
+        )
+
+    # -- training --------------------------------------------------------------------------------
+
+    def clip_by_value(self, grads: Mapping[str, Any], limit: float) -> None:
+        """See `CpuEngine.clip_by_value`."""
+        clipping.clip_by_value(grads, limit)
+
+    def clip_by_norm(self, grads: Mapping[str, Any], totals: Array, max_norm: float | None) -> None:
+        """See `CpuEngine.clip_by_norm`."""
+        clipping.global_norm(grads, totals, NORM)
+        clipping.clip_factor(totals, NORM, FACTOR, max_norm)
+
+    def scatter(self, rows: SparseRows, out: Array) -> Array:
+        """See `CpuEngine.scatter`."""
+        embedding.set_rows(rows, out)
+        return out
+
+    def clear_rows(self, rows: SparseRows, out: Array) -> None:
+        """See `CpuEngine.clear_rows`."""
+        embedding.clear_rows(rows, out)
+
+    def factor(self, scale: float, totals: Array | None) -> Any:
+        """See `CpuEngine.factor`: totals on the device."""
+        if totals is not None:
+            return totals
+        given = np.zeros(FACTOR + 1)
+        given[FACTOR] = scale
+        return memory.upload(given)
+
+    def sgd(self, p: Array, g: Any, factor: Any, lr: float) -> None:
+        """See `CpuEngine.sgd`."""
+        if isinstance(g, SparseRows):
+            updates.sgd_rows(p, g.indices, g.values, factor, FACTOR, lr)
+        else:
+            updates.sgd(p, g, factor, FACTOR, lr)
+
+    def momentum(
+        self, p: Array, g: Array, velocity: Array | None, factor: Any, *numbers: float, nesterov: bool
+    ) -> None:
+        """See `CpuEngine.momentum`."""
+        velocity = memory.zeros(p.shape, p.dtype) if velocity is None else velocity
+        lr, weight_decay, momentum = numbers
+        updates.with_momentum(p, g, velocity, factor, FACTOR, lr, weight_decay, momentum, nesterov)
+
+    def adam(self, p: Array, g: Array, mean: Array, square: Array, factor: Any, *numbers: float) -> None:
+        """See `CpuEngine.adam`."""
+        updates.adam(p, g, mean, square, factor, FACTOR, *numbers)
+
+    def rmsprop(
+        self, p: Array, g: Array, square: Array, velocity: Array, factor: Any, lr: float, *numbers: float
+    ) -> None:
+        """See `CpuEngine.rmsprop`."""
+        updates.rmsprop(p, g, square, velocity, factor, FACTOR, lr, *numbers)
