@@ -169,7 +169,7 @@ def transposed(matrix: DeviceArray) -> DeviceArray:
     ``matrix.T`` of numba-cuda is a copy, by a kernel that is compiled anew at each call.
     """
     if SIMULATED:
-        return matrix.T
+        return type(matrix)(matrix._ary.T)
     shape, strides = matrix.shape[::-1], matrix.strides[::-1]
     return type(matrix)(shape=shape, strides=strides, dtype=matrix.dtype, gpu_data=matrix.gpu_data)
 

@@ -86,7 +86,8 @@ def library(monkeypatch: Any) -> Library:
 
 def laid_out(values: Any, layout: str) -> Any:
     if layout == "columns":
-        return np.ascontiguousarray(values.T).view(HostArray).T
+        # A new array has the strides that the device's would have, where a dimension is one, too.
+        return np.array(values.T, order="C", copy=True).view(HostArray).T
     if layout == "slice":
         wide = np.full((values.shape[0], values.shape[1] + 3), np.nan, values.dtype)
         wide[:, 2:-1] = values
