@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -86,15 +85,16 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_threads() -> Iterator[None]:
-    """The simulator's threads are Python's: few of them, which take turns often."""
+    """The simulator runs kernels as Python: blocks of few threads."""
     if not simulated():
         yield
         return
+    import simulator
+
     from lstm_numba.gpu.launch import Limits, limits, set_limits
 
-    interval, before = sys.getswitchinterval(), limits()
-    sys.setswitchinterval(1e-5)
+    simulator.install()
+    before = limits()
     set_limits(Limits(threads=4, blocks=2, lanes=4, parts=2, tile=2))
     yield
     set_limits(before)
-    sys.setswitchinterval(interval)

@@ -115,7 +115,7 @@ def small_data(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def configuration(kind: str, folder: Path, **more: Any) -> dict[str, Any]:
-    config = small_config(kind, folder, hidden=3, layers=1, validation=0, dropout=0.3, **more)
+    config = small_config(kind, folder, hidden=3, layers=1, validation=0, schedule="constant", **more)
     config["data"]["count"] = 27
     return config
 
