@@ -357,6 +357,7 @@ def test_clock_is_read_when_everything_is_computed(monkeypatch: pytest.MonkeyPat
         def call(self) -> None:
             nonlocal waiting
             waiting += 1
+            assert waiting <= 8, "nobody waits"
 
         def finish(self) -> None:
             nonlocal now, waiting

@@ -157,7 +157,7 @@ def test_crossovers(axis: str) -> None:
 
     assert found([3.0, 3.0, 3.0, 3.0]) == (4, "from 4 on")
     assert found([0.5, 0.5, 0.5, 0.5]) == (1, "from 1 on, the least of this sweep")
-    assert found([3.0, 3.0, 4.0, 9.0]) == (None, "never in this sweep")  # a tie is no win
+    assert found([3.0, 3.0, 4.0, 8.0]) == (None, "never in this sweep")  # a tie is no win
     assert found([0.5, 1.0, 5.0, 9.0]) == (None, "only at 1, 2")
     assert found([0.5, 3.0, 3.0, 3.0]) == (4, "from 4 on")  # not from 1: at 2 it is slower
     assert found([3.0, 3.0, 0, 3.0]) == (8, "from 8 on")  # refused at 4: nothing is known there

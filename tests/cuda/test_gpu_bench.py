@@ -102,6 +102,7 @@ def test_streaming_is_the_processors(tmp_path: Path) -> None:
     _, document = bench(words, tmp_path)
     assert document["rows"][0]["contestants"].keys() == {"cpu-serial"}
     assert document["rows"][0]["cuda"] is None
+    assert document["rows"][0]["refused"] == {}  # it was not even tried
 
 
 def test_who_is_wrong_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
