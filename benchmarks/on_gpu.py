@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,7 +86,7 @@ def _sanitizer(args: argparse.Namespace) -> list[Command]:
 def _same_loss(args: argparse.Namespace) -> list[Command]:
     common = ["--steps", args.steps, "--device", args.device, *_data(args)]
     return [
-        _script("same_loss.py", task, *common, "--json", args.output / f"same-loss-{task}.json")
+        _script("same_loss.py", task, *common, "--json", f"same-loss-{task}.json")
         for task in ("mnist", "ptb")
     ]
 
@@ -96,7 +96,7 @@ def _bench(axis: str) -> Callable[[argparse.Namespace], list[Command]]:
         cells = [word for cell in args.cell for word in ("--cell", cell)]
         sweep = f"{axis}={args.batches if axis == 'batch' else args.hiddens}"
         tasks = ["--task", "inference", "--task", "training", "--turns", args.turns]
-        files = ["--json", args.output / f"{axis}.json"]
+        files = ["--json", f"{axis}.json"]
         return [_program("bench", "--sweep", sweep, "--shape", args.shape, *cells, *tasks, *files)]
 
     return commands
@@ -105,7 +105,7 @@ def _bench(axis: str) -> Callable[[argparse.Namespace], list[Command]]:
 def _epochs(name: str, *words: str) -> Callable[[argparse.Namespace], list[Command]]:
     def commands(args: argparse.Namespace) -> list[Command]:
         size = ["--epochs", args.epochs, "--rounds", args.rounds, "--threads", args.threads]
-        files = ["--json", args.output / f"epochs-{name}.json"]
+        files = ["--json", f"epochs-{name}.json"]
         return [_script("epochs.py", *words, "--device", args.device, *size, *_data(args), *files)]
 
     return commands
@@ -124,17 +124,28 @@ SECTIONS: dict[str, Section] = {
 }
 
 
-def _run(command: Sequence[str], seconds: float, log: Path) -> str:
-    """Run a command, copy what it prints to `log`; return what went wrong, or nothing."""
-    heading = f"$ {shlex.join(command)}"
-    print(heading, flush=True)
-    with log.open("a", encoding="utf-8") as file:
-        file.write(heading + "\n")
+def _run(command: Sequence[str], seconds: float, log: Path, names: Mapping[str, str]) -> str:
+    """Run a command in the folder of `log`, add what it prints there; return what went wrong, or nothing.
+
+    Folders of this machine are called by the names that they have in `names`.
+    """
+
+    def named(text: str) -> str:
+        for path, name in names.items():
+            text = text.replace(path, name)
+        return text
+
+    heading = named(f"$ {shlex.join(command)}\n")
+    print(heading, end="", flush=True)
+    problem = ""
+    before = log.read_text(encoding="utf-8") + heading
+    with log.open("w+b") as file:
+        file.write(before.encode())
         file.flush()
         start = file.tell()
         # A group of its own, so that what it starts ends with it.
         process = subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True
+            command, stdout=file, stderr=subprocess.STDOUT, cwd=log.parent, start_new_session=True
         )
         try:
             status = process.wait(timeout=max(seconds, 0.1))
@@ -145,9 +156,10 @@ def _run(command: Sequence[str], seconds: float, log: Path) -> str:
         except KeyboardInterrupt:
             _stop(process)
             raise
-    with log.open("rb") as written:
-        written.seek(start)
-        print(written.read().decode(errors="replace"), end="", flush=True)
+        file.seek(start)
+        text = named(file.read().decode(errors="replace"))
+    print(text, end="", flush=True)
+    log.write_text(before + text + (f"{problem}\n" if problem else ""), encoding="utf-8")
     return problem
 
 
@@ -170,14 +182,15 @@ def run_section(name: str, args: argparse.Namespace) -> str:
     log = args.output / f"{name}.txt"
     log.write_text(f"{section.about}; {platform.platform()}\n", encoding="utf-8")
     end = time.monotonic() + (args.limit or section.seconds)
+    names = {sys.executable: "python", str(HERE): "benchmarks", str(args.output): "OUTPUT", str(ROOT): "."}
+    if args.data_dir:
+        names = {args.data_dir: "DATA", **names}
     problems = []
     for command in section.commands(args):
         left = end - time.monotonic()
-        problem = _run(list(map(str, command)), left, log) if left > 0 else "no time left"
+        problem = _run(list(map(str, command)), left, log, names) if left > 0 else "no time left"
         if problem:
             problems.append(f"{' '.join(Path(str(word)).name for word in command[:3])}: {problem}")
-            with log.open("a", encoding="utf-8") as file:
-                file.write(problem + "\n")
     return "; ".join(problems)
 
 
@@ -220,8 +233,9 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"{', '.join(unknown)}: expected {', '.join(SECTIONS)}")
     if args.output is None and not args.list:
         parser.error("OUTPUT: the folder for raw output is missing")
-    if args.output is not None:
+    if args.output is not None:  # programs run there
         args.output = args.output.absolute()
+    args.data_dir = args.data_dir and os.path.abspath(args.data_dir)
     return args
 
 

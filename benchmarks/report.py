@@ -88,7 +88,7 @@ class Table:
             text = spread_time(entry) if entry else "wrong" if name in result["refused"] else "-"
             times.append(f"{text:>{max(_TIME, len(name))}}")
         place = self._place(result["cell"], result["shape"]["name"], result["task"], result["threads"])
-        last = {}
+        last: dict[str, str] = {}
         if result["ours"]:
             last |= {**_words(result), "share": f"{100 * result['share']:.0f}%"}
         if result["cuda"]:
