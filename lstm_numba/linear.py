@@ -117,7 +117,7 @@ class Linear:
         """
         self._check(x, "x", 1)
         engine = engine_of(x)
-        y: Array = engine.matmul(x, self.params["weight"].T, out=out)
+        y: Array = engine.matmul(x, engine.transposed(self.params["weight"]), out=out)
         return engine.add_row(y, self.params["bias"]) if "bias" in self.params else y
 
     def backward(
@@ -148,7 +148,7 @@ class Linear:
             raise ValueError(f"dy: expected {len(x)} rows, got {len(dy)}")
         out = {} if out is None else out
         engine = engine_of(dy)
-        grads = {"weight": engine.matmul(dy.T, x, out=out.get("weight"))}
+        grads = {"weight": engine.matmul(engine.transposed(dy), x, out=out.get("weight"))}
         if "bias" in self.params:
             grads["bias"] = engine.column_sums(dy, out.get("bias"))
         return (engine.matmul(dy, self.params["weight"]) if need_dx else None), grads

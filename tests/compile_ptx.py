@@ -94,6 +94,8 @@ def spills(ptxas: str, ptx: str, capability: tuple[int, int]) -> tuple[str, str]
             "-o",
             str(Path(folder) / "kernel.cubin"),
         ]
+        if ".extern .func" in ptx:  # of CUDA's device runtime, which numba-cuda links later
+            command.append("--compile-only")
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     text = result.stdout + result.stderr
     if result.returncode:
@@ -121,6 +123,25 @@ def check(
     return f"{known}, {len(wide)} float64 instructions", faults
 
 
+def unlisted(listed: list[tuple[str, Any, Any]]) -> list[str]:
+    """Names of kernels of the CUDA engine that are not listed."""
+    import importlib
+    import pkgutil
+
+    import lstm_numba.gpu
+
+    kernels = {id(kernel) for _, kernel, _ in listed}
+    names = []
+    for info in pkgutil.iter_modules(lstm_numba.gpu.__path__):
+        module = importlib.import_module(f"lstm_numba.gpu.{info.name}")
+        for name, value in vars(module).items():
+            options = getattr(value, "targetoptions", {"device": True})
+            own = getattr(value, "__module__", None) == module.__name__
+            if own and not options.get("device") and id(value) not in kernels:
+                names.append(f"{info.name}.{name}")
+    return names
+
+
 def main() -> int:
     """Compile, report, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -136,7 +157,9 @@ def main() -> int:
     sys.path.insert(0, str(Path(__file__).parent))
     from ptx_kernels import kernels, sequence_kernels
 
-    ptxas, offenders, count = find_ptxas(), [], 0
+    listed = [*kernels(types.float32), *sequence_kernels(types.float32)]
+    offenders = [f"{name}: not listed in ptx_kernels.py" for name in unlisted(listed)]
+    ptxas, count = find_ptxas(), 0
     for text in options.cc or CAPABILITIES:
         major, minor = (int(n) for n in text.split("."))
         _pretend((major, minor))

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
+from collections.abc import Generator, Iterator
 from pathlib import Path
+
+import pytest
+from backends import reason_without_cuda, simulated
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,3 +29,72 @@ def _source_hash() -> str:
 # Set before numba is imported.
 if "NUMBA_CACHE_DIR" not in os.environ:
     os.environ["NUMBA_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"lstm-numba-cache-{_source_hash()}")
+
+# Processes that save kernels of one function in one folder at the same moment may give both files the same
+# number: one kernel then answers for the other. So each worker of pytest-xdist has a folder of its own.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+if _WORKER is not None:
+    os.environ["NUMBA_CACHE_DIR"] = str(Path(os.environ["NUMBA_CACHE_DIR"]) / _WORKER)
+
+# Workers share the cores: a thread of OpenMP that spins while it has nothing to do takes its core from one
+# that has. Child processes inherit this.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    """The number of threads holds for the process: what a test sets must not reach the tests after it."""
+    import numba
+
+    threads = numba.get_num_threads()
+    yield
+    numba.set_num_threads(threads)
+
+
+#: Files that pytest-xdist begins with: a long one at the end would leave other workers idle.
+_LONG = ("test_layers", "test_bench", "test_warmup", "test_engine", "test_stream", "test_losses")
+#: Workers of `-n auto` at most: the longest file lasts as long anyway, and each worker takes its memory.
+_WORKERS = 8
+
+
+@pytest.hookimpl(optionalhook=True, wrapper=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """One worker a core, up to a limit."""
+    return min((yield), _WORKERS)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin files in the order of the tests, not with those that hold most."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, where files are distributed."""
+    if _WORKER is not None:
+        rank = {stem: place for place, stem in enumerate(_LONG)}
+        items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def backend(request: pytest.FixtureRequest) -> str:
+    """The device that a test runs on, one after the other."""
+    if request.param == "cuda" and reason_without_cuda():
+        pytest.skip(reason_without_cuda())
+    return str(request.param)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_threads() -> Iterator[None]:
+    """The simulator's threads are Python's: few of them, which take turns often."""
+    if not simulated():
+        yield
+        return
+    from lstm_numba.gpu.launch import Limits, limits, set_limits
+
+    interval, before = sys.getswitchinterval(), limits()
+    sys.setswitchinterval(1e-5)
+    set_limits(Limits(threads=4, blocks=2, lanes=4, parts=2, tile=2))
+    yield
+    set_limits(before)
+    sys.setswitchinterval(interval)

@@ -20,6 +20,7 @@ from lstm_numba.gpu import (
     patch,
     products,
     reductions,
+    sequence,
     updates,
 )
 from lstm_numba.gpu.dispatch import FourRows, OneRow
@@ -47,6 +48,22 @@ def group(cls: Any, *kinds: Any) -> Any:
     return types.NamedUniTuple(kinds[0], len(kinds), cls) if same else types.NamedTuple(kinds, cls)
 
 
+def _frame_kernels(name: str, cell: Any, f: Any) -> list[Listed]:
+    """The small kernels around a cell's sequence."""
+    a = array(f)
+    tables = [types.UniTuple(_I, len(cell.slots))] * 2
+    stacks = types.UniTuple(a, len(cell.states))
+    history = (a, _I, a, _I, _I)
+    return [
+        (f"fill_biases ({name})", sequence._fill_biases, types.void(a, *tables, a, a, _I, f)),
+        (f"spread_sums ({name})", sequence._spread_sums, types.void(a, *tables, a, a, _I)),
+        (f"put_states ({name})", sequence._put_states, types.void(*history, stacks, _I, _I)),
+        (f"take_states ({name})", sequence._take_states, types.void(*history, stacks, _I, _I)),
+        (f"put_gradients ({name})", sequence._put_gradients, types.void(a, stacks, _I, _I)),
+        (f"take_gradients ({name})", sequence._take_gradients, types.void(a, stacks, _I, _I)),
+    ]
+
+
 def sequence_kernels(dtype: Any) -> list[Listed]:
     """Kernels of sequences: every cell, alone and together, with tiles of one row and of four.
 
@@ -62,8 +79,10 @@ def sequence_kernels(dtype: Any) -> list[Listed]:
     sizes = group(Sizes, *[_I] * len(Sizes._fields))
     arrays = group(Arrays, *[a] * 6, array(_I))
     gradients = group(Gradients, *[a] * 4)
-    listed: list[Listed] = []
+    output = types.void(a, _I, array(_I), a, _I, _I, _I, _I, dtype)
+    listed: list[Listed] = [("write_output", sequence._write_output, output)]
     for name, cell in CELLS.items():
+        listed += _frame_kernels(name, cell, dtype)
         for team in (Alone(), Together()):
             for tile in (OneRow(), FourRows()):
                 kinds = (instance(cell), instance(team), instance(tile), sizes, arrays)
@@ -135,6 +154,8 @@ def kernels(dtype: Any) -> list[Listed]:
         *_reduction_kernels(dtype),
         ("gather", embedding.gather_kernel, types.void(a, i, _I, a)),
         ("add_rows", embedding.add_rows_kernel, types.void(a, i, a, _I)),
+        ("set_rows", embedding.set_rows_kernel, types.void(a, i, a, _I)),
+        ("clear_rows", embedding.clear_rows_kernel, types.void(a, i, _I, dtype)),
         ("add_occurrences", embedding.add_occurrences_kernel, types.void(a, _I, i, i, a)),
         ("mask", masks.mask_kernel, types.void(counter, key, _I, dtype, a)),
         ("multiply", elementwise.multiply_kernel, types.void(a, a, a)),
@@ -142,6 +163,8 @@ def kernels(dtype: Any) -> list[Listed]:
         ("add_row", elementwise.add_row_kernel, types.void(a, a)),
         ("transpose", elementwise.transpose_kernel, types.void(a, _I, _I, a)),
         ("transpose_first", elementwise.transpose_first_kernel, types.void(a, _I, _I, _I, a)),
+        ("copy_block", elementwise.copy_block_kernel, types.void(a, _I, _I, a, *[_I] * 4)),
+        ("gather_to_contiguous", memory._gather, types.void(a, types.Array(dtype, 3, "A"))),
         ("fill", memory._fill, types.void(a, dtype)),
         ("copy", memory._copy, types.void(a, _I, a, _I, _I)),
     ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 import pytest
+from backends import simulated
 from tolerances import assert_close
 
 import lstm_numba as ln
@@ -48,10 +49,26 @@ PLANS = {
 
 
 @pytest.fixture(params=list(PLANS))
-def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Every way to share the work, whatever the sizes would make the engine choose."""
     monkeypatch.setattr(sequence, "_plan", lambda *args: PLANS[request.param])
-    return str(request.param)
+    together: list[bool] = []
+
+    def watched(kernel: Callable[..., bool]) -> Callable[..., bool]:
+        def run(*args: Any) -> bool:
+            together.append(kernel(*args))
+            return together[-1]
+
+        return run
+
+    for name in ("forward_by_units", "backward_by_units"):
+        monkeypatch.setattr(sequence, name, watched(getattr(sequence, name)))
+    yield str(request.param)
+    assert bool(together) == PLANS[request.param].by_units
+    # Where threads do not meet one does the work alone, and the kernel under test has computed nothing.
+    # A few may miss each other on a busy machine.
+    if numba.config.NUMBA_NUM_THREADS > 1:
+        assert 2 * sum(together) >= len(together)
 
 
 class Problem:
@@ -90,10 +107,16 @@ class Problem:
     def gradients(self) -> dict[str, np.ndarray]:
         _, _, tape = self.layer.forward(self.x, self.pack(self.states), self.case.lengths)
         dx, dstate, grads = self.layer.backward(tape, self.dy, self.pack(self.dstates))
-        return {"x": dx, **{f"state {n}": d for n, d in enumerate(unpack(dstate))}, **grads}
+        states = {f"state {n}": d for n, d in enumerate(unpack(dstate))}
+        return {"x": dx, **states, **{name: host(self.layer, grad) for name, grad in grads.items()}}
 
     def variables(self) -> dict[str, np.ndarray]:
         return {"x": self.x, **{f"state {n}": s for n, s in enumerate(self.states)}, **self.layer.params}
+
+
+def host(layer: Recurrent, array: Any) -> np.ndarray:
+    """An array in the memory of a layer's device, as NumPy's."""
+    return np.array(layer.engine.download(array))
 
 
 def unpack(state: Any) -> list[np.ndarray]:
@@ -250,9 +273,9 @@ def test_one_thread_agrees_and_repeats_to_the_bit(name: str, one_thread: None) -
         assert_close(shared[key], value, "backward", f"d{key}")
 
 
-def test_batch_first_is_a_transposition() -> None:
-    plain = ln.LSTM(3, 5, 2, bidirectional=True, seed=4)
-    turned = ln.LSTM(3, 5, 2, bidirectional=True, seed=4, batch_first=True)
+def test_batch_first_is_a_transposition(backend: str) -> None:
+    plain = ln.LSTM(3, 5, 2, bidirectional=True, seed=4, device=backend)
+    turned = ln.LSTM(3, 5, 2, bidirectional=True, seed=4, batch_first=True, device=backend)
     x = np.random.default_rng(0).standard_normal((4, 6, 3)).astype(np.float32)
     lengths = [4, 1, 3, 2, 4, 0]
     y, state, tape = plain.forward(x, lengths=lengths)
@@ -262,13 +285,14 @@ def test_batch_first_is_a_transposition() -> None:
     dx, _, grads = plain.backward(tape, y.copy())
     dx2, _, grads2 = turned.backward(tape2, y2.copy())
     np.testing.assert_array_equal(dx2, dx.transpose(1, 0, 2))
-    np.testing.assert_array_equal(grads2["weight_hh_l0"], grads["weight_hh_l0"])
+    np.testing.assert_array_equal(host(turned, grads2["weight_hh_l0"]), host(plain, grads["weight_hh_l0"]))
 
 
-def test_padding_may_hold_anything() -> None:
+def test_padding_may_hold_anything(backend: str) -> None:
     """What lies beyond a sequence's end changes neither outputs nor gradients."""
     for name in CELL_NAMES:
-        problem = Problem(name, CASES[2], np.float64)
+        case = CASES[2]._replace(hidden=3, layers=1) if simulated() else CASES[2]
+        problem = Problem(name, case, np.float64, device=backend)
         y, states = problem.run()
         clean = problem.gradients()
         beyond = np.arange(4)[:, None] >= np.array(problem.case.lengths)
@@ -282,9 +306,10 @@ def test_padding_may_hold_anything() -> None:
             np.testing.assert_array_equal(value, clean[key], err_msg=f"{name} d{key}")
 
 
-def test_state_carries_a_sequence_across_calls() -> None:
+def test_state_carries_a_sequence_across_calls(backend: str) -> None:
+    hidden = 4 if simulated() else 20
     for name in CELL_NAMES:
-        layer = make_layer(name, 3, 20, 2, dtype=np.float64, seed=0)
+        layer = make_layer(name, 3, hidden, 2, dtype=np.float64, seed=0, device=backend)
         x = np.random.default_rng(1).standard_normal((9, 2, 3))
         whole, final = layer(x)
         first, state = layer(x[:4])
@@ -293,8 +318,8 @@ def test_state_carries_a_sequence_across_calls() -> None:
         assert_close(np.stack(unpack(end)), np.stack(unpack(final)), "forward", name)
 
 
-def test_a_nan_in_one_sequence_shows_there_and_only_there() -> None:
-    layer = ln.LSTM(3, 20, seed=0)
+def test_a_nan_in_one_sequence_shows_there_and_only_there(backend: str) -> None:
+    layer = ln.LSTM(3, 20, seed=0, device=backend)
     x = np.zeros((5, 6, 3), np.float32)
     x[2, 4] = np.nan
     y, _ = layer(x)
@@ -303,8 +328,8 @@ def test_a_nan_in_one_sequence_shows_there_and_only_there() -> None:
     assert np.isfinite(np.delete(y, 4, axis=1)).all()
 
 
-def test_inputs_of_any_memory_layout_are_left_unchanged() -> None:
-    layer = ln.GRU(4, 6, seed=0, dtype=np.float64)
+def test_inputs_of_any_memory_layout_are_left_unchanged(backend: str) -> None:
+    layer = ln.GRU(4, 6, seed=0, dtype=np.float64, device=backend)
     x = np.random.default_rng(0).standard_normal((5, 4, 3)).transpose(0, 2, 1)
     x.flags.writeable = False
     kept = x.copy()
@@ -330,15 +355,16 @@ def test_output_of_forward_is_protected_and_a_tape_serves_once() -> None:
         ln.LSTM(2, 3).backward(layer.forward(x)[2])
 
 
-def test_state_dict_round_trip_and_what_it_refuses() -> None:
-    layer, other = ln.PeepholeLSTM(2, 3, 2, seed=0), ln.PeepholeLSTM(2, 3, 2, seed=1)
+def test_state_dict_round_trip_and_what_it_refuses(backend: str) -> None:
+    layer, other = (ln.PeepholeLSTM(2, 3, 2, seed=seed, device=backend) for seed in (0, 1))
     state = layer.state_dict()
     assert list(state)[:5] == ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "weight_ph_l0"]
     assert state["weight_ph_l0"].shape == (9,)
     other.load_state_dict(state)
     for name, value in other.params.items():
-        np.testing.assert_array_equal(value, layer.params[name])
-        assert not np.shares_memory(value, state[name])
+        np.testing.assert_array_equal(host(other, value), host(layer, layer.params[name]))
+        state[name][...] = 0
+        assert np.all(host(other, value) != 0)
     with pytest.raises(ValueError, match="missing \\['bias_hh_l0'\\]"):
         other.load_state_dict({k: v for k, v in state.items() if k != "bias_hh_l0"})
     with pytest.raises(ValueError, match=r"weight_ih_l1: expected shape \(12, 3\), got \(12, 2\)"):
@@ -347,15 +373,18 @@ def test_state_dict_round_trip_and_what_it_refuses() -> None:
         other.load_state_dict({**state, "weight_xx": np.zeros(1)})
 
 
-def test_the_weights_in_use_are_the_weights_in_params() -> None:
-    layer = ln.LSTM(2, 3, seed=0)
+def test_the_weights_in_use_are_the_weights_in_params(backend: str) -> None:
+    layer = ln.LSTM(2, 3, seed=0, device=backend)
     x = np.ones((2, 1, 2), np.float32)
     before = layer(x)[0].copy()
-    layer.params["weight_hh_l0"] *= 0.5
-    layer.params["weight_ih_l0"][:] = 0.25
+    params = layer.state_dict()
+    params["weight_hh_l0"] *= 0.5
+    params["weight_ih_l0"][:] = 0.25
+    for name, value in params.items():
+        layer.engine.upload(value, out=layer.params[name])
     after = layer(x)[0]
     zero = np.zeros((1, 1, 3))
-    expected, _ = reference.run("lstm", layer.params, x, [zero, zero])
+    expected, _ = reference.run("lstm", params, x, [zero, zero])
     assert not np.allclose(after, before)
     assert_close(after, expected, "forward")
 
@@ -386,6 +415,6 @@ def test_the_weights_in_use_are_the_weights_in_params() -> None:
         (lambda r, x: make_layer("lstn", 1, 2), ValueError, "expected one of rnn, rnn-relu, lstm"),
     ],
 )
-def test_bad_arguments_are_named(call: Any, error: type, text: str) -> None:
+def test_bad_arguments_are_named(call: Any, error: type, text: str, backend: str) -> None:
     with pytest.raises(error, match=text):
-        call(ln.LSTM(3, 5, seed=0), np.zeros((4, 2, 3), np.float32))
+        call(ln.LSTM(3, 5, seed=0, device=backend), np.zeros((4, 2, 3), np.float32))

@@ -38,7 +38,7 @@ def test_library_examples_run_learn_and_stream() -> None:
 def test_command_that_tests_is_marked_for_the_checks() -> None:
     marked = re.findall(r"<!-- test-command -->\n```sh\n(.+)\n```", README)
     assert len(marked) == 1
-    assert marked[0].endswith("-m pytest")
+    assert marked[0].endswith("-m pytest -n auto --dist loadfile")
     assert "-e '.[test]'" in marked[0]
 
 

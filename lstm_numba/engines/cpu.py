@@ -96,6 +96,10 @@ class CpuEngine:
         """An array (A, B, C) as (B, A, C)."""
         return array.transpose(1, 0, 2)
 
+    def transposed(self, matrix: Array) -> Array:
+        """A matrix (M, N) as (N, M), without a copy."""
+        return matrix.T
+
     def lengths(self, lengths: npt.NDArray[np.int64] | None) -> Array | None:
         """Checked lengths in the engine's memory."""
         return lengths

@@ -121,6 +121,10 @@ class CudaEngine(CpuEngine):
         """See `CpuEngine.turned`; a copy."""
         return elementwise.transpose_first(memory.contiguous(array))
 
+    def transposed(self, matrix: Array) -> Array:
+        """See `CpuEngine.transposed`."""
+        return memory.transposed(matrix)
+
     def lengths(self, lengths: npt.NDArray[np.int64] | None) -> Array | None:
         """See `CpuEngine.lengths`."""
         return None if lengths is None else memory.upload(lengths)

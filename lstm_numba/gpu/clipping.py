@@ -1,7 +1,7 @@
 """Gradient norms and clipping on the device; see `lstm_numba.clipping`.
 
-The host does not learn the norm before the update: norm and factor are numbers of a small float64 array on the
-device, `totals`, from which the update takes the factor.
+The host does not learn the norm before the update: norm and factor are numbers of a small float64 array on
+the device, `totals`, from which the update takes the factor.
 """
 
 from __future__ import annotations

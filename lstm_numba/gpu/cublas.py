@@ -66,9 +66,8 @@ def multiply(a: Any, b: Any, out: Any, accumulate: bool, strides: Callable[[Any]
     def operand(matrix: Any) -> tuple[int, int, int]:
         row, column = strides(matrix)
         transposed = column != 1
-        lines = matrix.shape[0] if transposed else matrix.shape[1]
         kind = cublas.CUBLAS_OP_T if transposed else cublas.CUBLAS_OP_N
-        return kind, _address(matrix), max(column if transposed else row, lines)
+        return kind, _address(matrix), column if transposed else row
 
     (rows, depth), columns = a.shape, b.shape[1]
     (a_kind, a_at, a_step), (b_kind, b_at, b_step) = operand(a), operand(b)
@@ -82,7 +81,7 @@ def multiply(a: Any, b: Any, out: Any, accumulate: bool, strides: Callable[[Any]
     with _stream(stream):
         gemm(
             handle, b_kind, a_kind, columns, rows, depth, _ONE[a.dtype].ctypes.data,
-            b_at, b_step, a_at, a_step, beta, _address(out), max(strides(out)[0], columns),
+            b_at, b_step, a_at, a_step, beta, _address(out), strides(out)[0],
         )  # fmt: skip
 
 

@@ -126,14 +126,6 @@ def row_gradient(ids: npt.NDArray[np.integer], dy: DeviceArray, shape: tuple[int
     # One copy to the device instead of three.
     numbers = upload(np.concatenate([indices, first, [len(tokens)], order]).astype(np.int64))
     values = empty((count, shape[1]), dy.dtype)
-    offsets = numbers[count : 2 * count + 1]
-    launch_over(
-        add_occurrences_kernel,
-        values.size,
-        flat(dy),
-        shape[1],
-        offsets,
-        numbers[2 * count + 1 :],
-        flat(values),
-    )
+    offsets, places = numbers[count : 2 * count + 1], numbers[2 * count + 1 :]
+    launch_over(add_occurrences_kernel, values.size, flat(dy), shape[1], offsets, places, flat(values))
     return SparseRows(numbers[:count], values, (shape[0], shape[1]))

@@ -114,9 +114,7 @@ def cross_entropy_kernel(logits, bias, targets, weights, task, losses, hits):
     hits : (N,), float64
     """
     shared = cuda.shared.array(0, logits.dtype)
-    sums = cuda.shared.array(
-        0, losses.dtype
-    )  # the same memory: the largest is read before the sums are written
+    sums = cuda.shared.array(0, losses.dtype)  # the same memory: the largest is read before sums are written
     for row in range(cuda.blockIdx.x, targets.size, cuda.gridDim.x):
         start = row * task.classes
         weight = weights[row] if task.weighted else np.float64(1)
@@ -173,13 +171,13 @@ def softmax_cross_entropy(
     targets : device array (N,), int64
         Class of each row, 0 to V - 1; the device does not check it.
     totals : device array (n,), float64
-        ``totals[0]`` grows by the sum over the rows of ``-weight * log p(target)``, ``totals[1]`` by the number
-        of rows of positive weight whose first largest logit is the target's.
+        ``totals[0]`` grows by the sum over the rows of ``-weight * log p(target)``, ``totals[1]`` by the
+        number of rows of positive weight whose first largest logit is the target's.
     scale : float
         Factor of the gradient alone.
     weights : device array (N,), float64, optional
-        Not negative. A row of weight zero is padding: it gives neither loss nor gradient, and its target may be
-        anything.
+        Not negative. A row of weight zero is padding: it gives neither loss nor gradient, and its target
+        may be anything.
     bias : device array (V,), optional
         Added to every row of `logits`.
     gradient : bool
@@ -193,7 +191,7 @@ def softmax_cross_entropy(
     memory = flat(logits)
     launch(
         cross_entropy_kernel, min(rows, limits().blocks), threads,
-        memory, memory if bias is None else bias, targets, losses if weights is None else weights, task, losses,
-        hits, shared=threads * 8,
+        memory, memory if bias is None else bias, targets, losses if weights is None else weights, task,
+        losses, hits, shared=threads * 8,
     )  # fmt: skip
     launch(add_rows_kernel, 1, threads, losses, hits, totals, shared=threads * 8)

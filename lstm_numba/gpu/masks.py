@@ -1,7 +1,7 @@
 """Dropout masks drawn on the device, equal to NumPy's number by number.
 
-NumPy's `numpy.random.Philox` is a function of a counter and a key, so that any thread computes any part of its
-sequence: J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Philox4x64-10).
+NumPy's `numpy.random.Philox` is a function of a counter and a key, so that any thread computes any part of
+its sequence: J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Philox4x64-10).
 """
 
 from __future__ import annotations

@@ -163,6 +163,17 @@ def flat(array: DeviceArray) -> DeviceArray:
     return array if array.ndim == 1 else array.reshape(array.size)
 
 
+def transposed(matrix: DeviceArray) -> DeviceArray:
+    """A matrix (M, N) as (N, M), without a copy.
+
+    ``matrix.T`` of numba-cuda is a copy, by a kernel that is compiled anew at each call.
+    """
+    if SIMULATED:
+        return type(matrix)(matrix._ary.T)
+    shape, strides = matrix.shape[::-1], matrix.strides[::-1]
+    return type(matrix)(shape=shape, strides=strides, dtype=matrix.dtype, gpu_data=matrix.gpu_data)
+
+
 def span(array: DeviceArray) -> DeviceArray:
     """All memory from an array's first to its last number as a flat array, without a copy.
 

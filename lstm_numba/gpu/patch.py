@@ -1,7 +1,7 @@
-"""A patch of a matrix product that one thread holds in registers: tuples of numbers, and what is done to them.
+"""A patch of a matrix product that one thread holds in registers: tuples of numbers, and what is done to it.
 
-A patch has as many rows as columns, in groups of four, which lie side by side in memory: a group of operands is
-one instruction to load. Its size is named by a class, as a cell is (see `lstm_numba.gpu.dispatch`).
+A patch has as many rows as columns, in groups of four, which lie side by side in memory: a group of operands
+is one instruction to load. Its size is named by a class, as a cell is (see `lstm_numba.gpu.dispatch`).
 """
 
 from __future__ import annotations

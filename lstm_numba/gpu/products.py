@@ -1,8 +1,8 @@
 """Matrix products: a tiled kernel of our own, or NVIDIA's cuBLAS where CuPy is installed.
 
-The kernel: a block of threads multiplies a strip of rows with a strip of columns, a chunk of the depth at a time
-through shared memory; each thread holds a patch of the result in registers. While a chunk is multiplied, the
-next is on its way. V. Volkov, J. Demmel, "Benchmarking GPUs to tune dense linear algebra", SC 2008.
+The kernel: a block of threads multiplies a strip of rows with a strip of columns, a chunk of the depth at a
+time through shared memory; each thread holds a patch of the result in registers. While a chunk is multiplied,
+the next is on its way. V. Volkov, J. Demmel, "Benchmarking GPUs to tune dense linear algebra", SC 2008.
 """
 
 from __future__ import annotations
@@ -226,7 +226,8 @@ def matmul(
     Parameters
     ----------
     a, b : device arrays, shapes (M, K) and (K, N)
-        float32 or float64, both the same. Rows or columns are contiguous: ``a.T`` and ``a[:, i:j]`` cost no copy.
+        float32 or float64, both the same. Rows or columns are contiguous: `lstm_numba.gpu.memory.transposed`
+        and ``a[:, i:j]`` cost no copy.
     out : device array (M, N), optional
         Where the product goes; rows may lie apart, the numbers of a row must be neighbours.
     accumulate : bool

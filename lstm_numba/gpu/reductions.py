@@ -123,7 +123,7 @@ def add_square_parts(parts, count, totals, index, root):
 
 
 def squares(arrays: Sequence[DeviceArray], totals: DeviceArray, index: int, root: bool) -> None:
-    """Put the sum of the squares of all numbers of some C-contiguous arrays, or its root, to ``totals[index]``."""
+    """Put the sum of the squares of all numbers of C-contiguous arrays, or its root, to ``totals[index]``."""
     threads = limits().threads
     shared = threads * 8
     blocks = [min(limits().blocks, -(-array.size // threads)) for array in arrays]

@@ -15,7 +15,7 @@ from lstm_numba.gpu.elementwise import transpose
 from lstm_numba.gpu.forward import forward_kernel
 from lstm_numba.gpu.launch import cooperative_blocks, launch, launch_over, limits
 from lstm_numba.gpu.layout import Alone, Arrays, Gradients, Sizes, Together
-from lstm_numba.gpu.memory import DeviceArray, empty, fill, flat, upload
+from lstm_numba.gpu.memory import DeviceArray, empty, fill, flat, transposed, upload
 from lstm_numba.gpu.options import DEVICE, KERNEL
 from lstm_numba.gpu.products import matmul
 from lstm_numba.gpu.reductions import column_sums
@@ -263,7 +263,7 @@ def _start(cell: Any, params: dict[str, DeviceArray], x: DeviceArray, arrays: Ar
     for slot, gate, count in _input_segments(cell):
         weights = params["weight_ih"][gate * hidden : (gate + count) * hidden]
         target = slots[:, slot * hidden : (slot + count) * hidden]
-        matmul(inputs, weights.T, out=target, accumulate=True)
+        matmul(inputs, transposed(weights), out=target, accumulate=True)
 
 
 def _matrix(slots: DeviceArray, cell: Any, hidden: int) -> DeviceArray:
@@ -352,7 +352,7 @@ def _parameter_gradients(trace: Trace, slots: DeviceArray, dpeephole: DeviceArra
     for operand, name, segments in jobs:
         for slot, gate, count in segments:
             part = slots[:, slot * hidden : (slot + count) * hidden]
-            matmul(part.T, operand, out=grads[name][gate * hidden : (gate + count) * hidden])
+            matmul(transposed(part), operand, out=grads[name][gate * hidden : (gate + count) * hidden])
     if "bias_ih" in params:
         sums = column_sums(slots)
         targets = (grads["bias_ih"], grads["bias_hh"])

@@ -1,7 +1,8 @@
 """The optimisers' updates on the device, number by number as in `lstm_numba.updates`.
 
-Gradients are scaled by a factor that lies on the device, ``totals[at]``: the host need not wait for the norm from
-which it follows. Where the factor is NaN, because loss or norm are not finite, an update changes nothing.
+Gradients are scaled by a factor that lies on the device, ``totals[at]``: the host need not wait for the norm
+from which it follows. Where the factor is NaN, because loss or norm are not finite, an update changes
+nothing.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ class SequenceClassifier(Model):
             dfeatures = engine.multiply(dfeatures, mask, out=dfeatures)
         _, _, rnn_grads = self.rnn.backward(tape, None, self._state_gradient(final, dfeatures))
         grads: dict[str, Any] = {f"rnn.{name}": gradient for name, gradient in rnn_grads.items()}
-        grads["output.weight"] = engine.matmul(dlogits.T, features)
+        grads["output.weight"] = engine.matmul(engine.transposed(dlogits), features)
         grads["output.bias"] = engine.column_sums(dlogits)
         return StepResult(engine, totals, size, 1.0 / size, grads, final)
 
@@ -167,7 +167,8 @@ class SequenceClassifier(Model):
         """Scores without the bias, which the loss adds."""
         shape = (len(features), self._config["classes"])
         out = self.workspace.get("logits", shape, self.dtype)
-        return self.engine.matmul(features, self.output.params["weight"].T, out=out)
+        weight = self.engine.transposed(self.output.params["weight"])
+        return self.engine.matmul(features, weight, out=out)
 
     def _features(self, final: State) -> Array:
         """The last layer's final hidden states, directions side by side: (B, D*H)."""

@@ -195,7 +195,7 @@ class LanguageModel(Model):
         """Totals of the rows; the gradient lies where the logits were, in the one copy there is."""
         weight = self.output.params["weight"]
         logits = self.workspace.get("logits", (rows.shape[0], weight.shape[0]), self.dtype)
-        self.engine.matmul(rows, weight.T, out=logits)
+        self.engine.matmul(rows, self.engine.transposed(weight), out=logits)
         totals = self.engine.totals()
         self.engine.cross_entropy(
             logits,
@@ -213,7 +213,7 @@ class LanguageModel(Model):
         out = self.workspace.get("output.weight", weight.shape, self.dtype)
         sums = self.workspace.get("output.bias", bias.shape, self.dtype)
         return {
-            "output.weight": self.engine.matmul(dlogits.T, rows, out=out),
+            "output.weight": self.engine.matmul(self.engine.transposed(dlogits), rows, out=out),
             "output.bias": self.engine.column_sums(dlogits, sums),
         }
 

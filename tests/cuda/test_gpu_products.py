@@ -12,6 +12,7 @@ from tolerances import assert_close
 
 from lstm_numba.gpu import cublas, products
 from lstm_numba.gpu.launch import limits, set_limits
+from lstm_numba.gpu.memory import transposed
 from lstm_numba.gpu.patch import Large, Small
 
 SIZES = cases(
@@ -35,7 +36,7 @@ def on_device(matrix: Any, layout: str) -> Any:
     if layout == "rows":
         return upload(matrix)
     if layout == "columns":
-        return upload(np.ascontiguousarray(matrix.T)).T
+        return transposed(upload(np.ascontiguousarray(matrix.T)))
     wide = np.full((matrix.shape[0], matrix.shape[1] + 5), np.nan, matrix.dtype)
     wide[:, 3:-2] = matrix
     return upload(wide)[:, 3 : 3 + matrix.shape[1]]
@@ -143,6 +144,6 @@ def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="accumulate"):
         products.matmul(a, b, accumulate=True)
     with pytest.raises(ValueError, match="rows are contiguous"):
-        products.matmul(a, b, upload(np.zeros((4, 2), np.float32)).T)
+        products.matmul(a, b, transposed(upload(np.zeros((4, 2), np.float32))))
     with pytest.raises(ValueError, match="backend"):
         products.use("mkl")

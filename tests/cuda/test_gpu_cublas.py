@@ -1,0 +1,122 @@
+"""What cuBLAS is asked for, with NumPy in its place: its matrices lie column by column, ours row by row."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import sys
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+from cuda_tools import DTYPES, normal
+from tolerances import assert_close
+
+from lstm_numba.gpu import cublas, products
+
+
+class HostArray(np.ndarray):
+    """An array of the host that calls its address one of the device."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {"data": (self.ctypes.data, False)}
+
+
+def matrix(address: int, rows: int, columns: int, step: int, dtype: Any) -> Any:
+    """A matrix column by column, columns `step` apart."""
+    assert step >= max(1, rows), "cuBLAS refuses such a leading dimension"
+    size = np.dtype(dtype).itemsize
+    memory = (ctypes.c_byte * (size * (step * (columns - 1) + rows))).from_address(address)
+    return np.ndarray((rows, columns), dtype, memory, strides=(size, size * step))
+
+
+class Library(types.ModuleType):
+    """As much of CuPy's wrapper as is used; remembers the modes it was put in."""
+
+    CUBLAS_OP_N, CUBLAS_OP_T, CUBLAS_POINTER_MODE_HOST = 0, 1, 0
+    CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH = 0, 3
+
+    def __init__(self) -> None:
+        super().__init__("cublas")
+        self.modes: list[int] = []
+
+    def setMathMode(self, handle: int, mode: int) -> None:
+        assert handle == 7
+        self.modes.append(mode)
+
+    def sgemm(self, *arguments: Any) -> None:
+        self._gemm(np.float32, *arguments)
+
+    def dgemm(self, *arguments: Any) -> None:
+        self._gemm(np.float64, *arguments)
+
+    def _gemm(
+        self, dtype: Any, handle: int, a_kind: int, b_kind: int, m: int, n: int, k: int, alpha: int,
+        a: int, a_step: int, b: int, b_step: int, beta: int, c: int, c_step: int,
+    ) -> None:  # fmt: skip
+        first = matrix(a, k, m, a_step, dtype).T if a_kind else matrix(a, m, k, a_step, dtype)
+        second = matrix(b, n, k, b_step, dtype).T if b_kind else matrix(b, k, n, b_step, dtype)
+        result = matrix(c, m, n, c_step, dtype)
+        factor = matrix(beta, 1, 1, 1, dtype)[0, 0]
+        before = factor * result if factor else 0
+        result[...] = matrix(alpha, 1, 1, 1, dtype)[0, 0] * (first @ second) + before
+
+
+@pytest.fixture
+def library(monkeypatch: Any) -> Library:
+    fake = Library()
+    package = types.ModuleType("cupy_backends.cuda.libs")
+    package.cublas = fake  # type: ignore[attr-defined]
+    for name, module in {
+        "cupy_backends": types.ModuleType("cupy_backends"),
+        "cupy_backends.cuda": types.ModuleType("cupy_backends.cuda"),
+        "cupy_backends.cuda.libs": package,
+        "cupy_backends.cuda.libs.cublas": fake,
+    }.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    device = types.SimpleNamespace(get_current_device=lambda: types.SimpleNamespace(id=0))
+    monkeypatch.setattr(cublas, "cuda", device)
+    monkeypatch.setattr(cublas, "_handle", lambda *key: 7)
+    monkeypatch.setattr(cublas, "_stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(products, "_chosen", "cublas")
+    return fake
+
+
+def laid_out(values: Any, layout: str) -> Any:
+    if layout == "columns":
+        # A new array has the strides that the device's would have, where a dimension is one, too.
+        return np.array(values.T, order="C", copy=True).view(HostArray).T
+    if layout == "slice":
+        wide = np.full((values.shape[0], values.shape[1] + 3), np.nan, values.dtype)
+        wide[:, 2:-1] = values
+        return wide.view(HostArray)[:, 2:-1]
+    return values.copy().view(HostArray)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("size", [(3, 4, 5), (1, 4, 5), (3, 1, 5), (3, 4, 1), (1, 1, 1)], ids=str)
+def test_matches_numpy(library: Library, size: Any, accumulate: bool, dtype: Any) -> None:
+    m, k, n = size
+    a, b, before = normal((m, k), dtype), normal((k, n), dtype, 1), normal((m, n), dtype, 2)
+    expected = a.astype(np.float64) @ b + (before if accumulate else 0)
+    for first in ("rows", "columns", "slice"):
+        for second in ("rows", "columns", "slice"):
+            for third in ("rows", "slice"):
+                out = laid_out(before, third)
+                products.matmul(laid_out(a, first), laid_out(b, second), out, accumulate)
+                assert_close(np.asarray(out), expected, "product", f"{first}, {second}, {third}")
+
+
+def test_tf32_only_where_asked_for(library: Library) -> None:
+    a, out = np.ones((2, 2), np.float32).view(HostArray), np.ones((2, 2), np.float32).view(HostArray)
+    products.matmul(a, a, out)
+    products.allow_tf32(True)
+    try:
+        products.matmul(a, a, out)
+    finally:
+        products.allow_tf32(False)
+    products.matmul(a, a, out)
+    assert library.modes == [0, 3, 0]
