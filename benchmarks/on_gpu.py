@@ -13,6 +13,7 @@ all the same. The exit status is 1 if one failed.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import platform
 import shlex
@@ -69,7 +70,9 @@ def _versions(args: argparse.Namespace) -> list[Command]:
 
 def _tests(args: argparse.Namespace) -> list[Command]:
     options = ["-m", "gpu", "-q", "--durations=15", "-p", "no:cacheprovider"]
-    return [[sys.executable, "-m", "pytest", str(ROOT / "tests" / "cuda"), *options, *args.pytest]]
+    if args.workers and importlib.util.find_spec("xdist"):  # compilation takes most of the time
+        options += ["-n", str(args.workers), "--dist", "loadfile"]
+    return [[sys.executable, "-m", "pytest", str(ROOT / "tests"), *options, *args.pytest]]
 
 
 def _sanitizer(args: argparse.Namespace) -> list[Command]:
@@ -218,6 +221,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--cell", action="append", help="of bench and sanitizer  [default: lstm, gru]")
     parser.add_argument("--tool", action="append", help="of sanitizer  [default: memcheck, racecheck]")
     parser.add_argument("--pytest", action="append", default=[], help="a word more for pytest")
+    parser.add_argument("--workers", type=int, default=4, help="processes of pytest; 0: this one")
     parser.add_argument("--steps", type=int, default=100, help="of same-loss")
     parser.add_argument("--turns", type=int, default=5, help="of bench")
     parser.add_argument("--shape", default="mnist", help="of bench")
