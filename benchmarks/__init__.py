@@ -1,8 +1,9 @@
-"""Comparisons on a user's own machine: recurrent layers beside PyTorch and ONNX Runtime.
+"""Comparisons on a user's own machine, CPU and GPU: recurrent layers beside PyTorch and ONNX Runtime.
 
 ``lstm-numba bench`` is the way in. `plan` says what is compared, `contestants` and `peers` who takes part,
 `check` refuses wrong results before anything is timed, `timing` holds the protocol, `rows` drives it all;
 `results` keeps, reads and compares what came out, and `report` writes it for people.
 
-`epochs`, `pytorch_epochs` and `kill_and_resume` are scripts that stand alone.
+`epochs`, `pytorch_epochs`, `kill_and_resume`, `same_loss` and `small_sequences` are scripts that stand alone;
+`on_gpu` runs all that wants a GPU.
 """

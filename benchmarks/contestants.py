@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lstm_numba.benchmarks.plan import Shape
+from lstm_numba.engines import find_cuda, host_array
 from lstm_numba.layers import make_layer
 from lstm_numba.stream import Stream
 
@@ -89,6 +90,9 @@ class Contestant:
     def start(self) -> None:
         """Take the number of threads; called before every turn."""
 
+    def finish(self) -> None:
+        """Wait until everything that was called is computed; called before the clock is read."""
+
     def infer(self) -> Any:
         """Read the whole sequence."""
         raise NotImplementedError
@@ -120,27 +124,25 @@ class Contestant:
         raise NotImplementedError
 
 
-class Cpu(Contestant):
-    """This library on the processor."""
+class Ours(Contestant):
+    """This library's layers; a subclass says on which device."""
 
     family = "lstm_numba"
+    device: ClassVar[str]
 
     def __init__(self, problem: Problem, threads: int) -> None:
         super().__init__(problem, threads)
-        shape = problem.shape
-        self._layer = make_layer(problem.cell, shape.inputs, shape.hidden, dtype=problem.dtype)
+        shape, dtype = problem.shape, problem.dtype
+        self._layer = make_layer(problem.cell, shape.inputs, shape.hidden, dtype=dtype, device=self.device)
         self._layer.load_state_dict(problem.params)
-        self._x, self._dy = problem.x, problem.dy
-        values = tuple(problem.state.values())
+        self._x, self._dy = self._place(problem.x), self._place(problem.dy)
+        values = tuple(self._place(value) for value in problem.state.values())
         self._state = values if len(values) > 1 else values[0]
         self._gradients = [f"d{name}" for name in problem.state]
-        self.rewind()
 
-    def start(self) -> None:
-        """See `Contestant.start`."""
-        import numba
-
-        numba.set_num_threads(self.threads)
+    def _place(self, array: Array) -> Any:
+        """An array where the contestant wants it."""
+        return array
 
     def infer(self) -> Any:
         """See `Contestant.infer`."""
@@ -150,6 +152,33 @@ class Cpu(Contestant):
         """See `Contestant.train`."""
         y, _, tape = self._layer.forward(self._x, self._state)
         return y, *self._layer.backward(tape, self._dy)
+
+    def arrays(self, result: Any) -> dict[str, Array]:
+        """See `Contestant.arrays`."""
+        if not isinstance(result, tuple):
+            # A step's output has no axis of time, and is overwritten by the next.
+            return {"y": host_array(result) if result.ndim == 3 else result[None].copy()}
+        y, dx, dstate, grads = result
+        initial = dstate if isinstance(dstate, tuple) else (dstate,)
+        named = dict(zip(self._gradients, initial, strict=True))
+        found = {"y": y, "dx": dx, **named, **{f"d{name}": grad for name, grad in grads.items()}}
+        return {name: host_array(array) for name, array in found.items()}
+
+
+class Cpu(Ours):
+    """On the processor."""
+
+    device = "cpu"
+
+    def __init__(self, problem: Problem, threads: int) -> None:
+        super().__init__(problem, threads)
+        self.rewind()
+
+    def start(self) -> None:
+        """See `Contestant.start`."""
+        import numba
+
+        numba.set_num_threads(self.threads)
 
     def rewind(self) -> None:
         """See `Contestant.rewind`."""
@@ -164,15 +193,6 @@ class Cpu(Contestant):
     def step(self) -> Any:
         """See `Contestant.step`."""
         return self._stream.step(self._now)
-
-    def arrays(self, result: Any) -> dict[str, Array]:
-        """See `Contestant.arrays`."""
-        if not isinstance(result, tuple):
-            return {"y": result if result.ndim == 3 else result[None].copy()}
-        y, dx, dstate, grads = result
-        initial = dstate if isinstance(dstate, tuple) else (dstate,)
-        named = dict(zip(self._gradients, initial, strict=True))
-        return {"y": y, "dx": dx, **named, **{f"d{name}": grad for name, grad in grads.items()}}
 
 
 class CpuSerial(Cpu):
@@ -190,13 +210,50 @@ class CpuParallel(Cpu):
     name = "cpu-parallel"
 
 
-class Cuda(Contestant):
-    """On the graphics processor: a place that is kept for it."""
+class Cuda(Ours):
+    """On the graphics processor; all arrays are there and stay there.
+
+    A call returns when its kernels are under way, as calls in a training do: `finish` waits for them.
+    """
 
     name = "cuda"
-    family = "lstm_numba"
+    device = "cuda"
+    #: Whether CUDA's simulator counts as a device; its times mean nothing, so only tests say so.
+    in_simulator: ClassVar[bool] = False
 
     @classmethod
     def missing(cls) -> str:
         """See `Contestant.missing`."""
-        return "not available in this version"
+        found = find_cuda()
+        if not found.available:
+            return found.text
+        from lstm_numba.gpu.driver import SIMULATED
+
+        return "CUDA's simulator is not timed" if SIMULATED and not cls.in_simulator else ""
+
+    @classmethod
+    def lacks(cls, cell: str, task: str, dtype: str) -> bool:
+        """See `Contestant.lacks`."""
+        return task == "streaming"  # `Stream` is the processor's
+
+    def _place(self, array: Array) -> Any:
+        return self._layer.engine.upload(array)
+
+    def finish(self) -> None:
+        """See `Contestant.finish`."""
+        from lstm_numba.gpu.memory import synchronize
+
+        synchronize()
+
+
+class CudaTransfers(Cuda):
+    """The same with NumPy arrays: input, states and gradients are copied to the device, results back.
+
+    What a user sees whose data lie on the host. Parameters and their gradients stay on the device, where an
+    update wants them.
+    """
+
+    name = "cuda-transfers"
+
+    def _place(self, array: Array) -> Any:
+        return array

@@ -5,6 +5,10 @@ epoch of a process is left out where there are more (it may hold compilation and
 
     python benchmarks/epochs.py mnist --cell lstm --epochs 3 --rounds 2 --data-dir DATA --json out.json
     python benchmarks/epochs.py ptb --preset small --epochs 1 --rounds 2 --data-dir DATA
+    python benchmarks/epochs.py ptb --preset medium --epochs 2 --rounds 1 --device cuda --data-dir DATA
+
+The file has the seconds of the epochs that count (``seconds``), and of every run every epoch (``lines``):
+its mean loss, ten points of its loss (``curve``: step, mean since the last point), evaluations after it.
 """
 
 from __future__ import annotations
@@ -21,26 +25,41 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 
 
+def _options(args: argparse.Namespace) -> list[str]:
+    """What both programs are told."""
+    words = [args.task, "--epochs", str(args.epochs), "--threads", str(args.threads)]
+    words += ["--device", args.device]
+    words += ["--preset", args.preset] if args.task == "ptb" else ["--cell", args.cell]
+    return words + (["--data-dir", args.data_dir] if args.data_dir and args.task != "digits" else [])
+
+
 def ours(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Epoch lines of a run of the command line."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "lstm_numba", "train", args.task, "--epochs", str(args.epochs)]
-        command += ["--out", f"{folder}/run", "--threads", str(args.threads)]
-        command += ["--cell", args.cell] if args.task == "mnist" else ["--preset", args.preset]
-        command += ["--data-dir", args.data_dir] if args.data_dir else []
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        lines = [
-            json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
-        ]
-    return [line for line in lines if line["kind"] == "epoch" and line["split"] == "train"]
+        command = [sys.executable, "-m", "lstm_numba", "train", *_options(args), "--out", f"{folder}/run"]
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+        text = (Path(folder) / "run" / "metrics.jsonl").read_text()
+    return epoch_lines([json.loads(line) for line in text.splitlines()])
+
+
+def epoch_lines(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One object an epoch, with its curve and evaluations, of the lines of ``metrics.jsonl``."""
+    found = []
+    for line in metrics:
+        if line["kind"] != "epoch" or line["split"] != "train":
+            continue
+        of_epoch = [other for other in metrics if other["epoch"] == line["epoch"] and other is not line]
+        curve = [[other["step"], other["loss"]] for other in of_epoch if other["kind"] == "step"]
+        evaluations = [other for other in of_epoch if other["kind"] == "epoch"]
+        found.append({**line, "curve": curve, "evaluations": evaluations})
+    return found
 
 
 def theirs(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Epoch lines of the PyTorch program."""
-    command = [sys.executable, str(HERE / "pytorch_epochs.py"), args.task, "--epochs", str(args.epochs)]
-    command += ["--threads", str(args.threads)]
-    command += ["--cell", args.cell] if args.task == "mnist" else ["--preset", args.preset]
-    command += ["--data-dir", args.data_dir] if args.data_dir else []
+    command = [sys.executable, str(HERE / "pytorch_epochs.py"), *_options(args)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -50,7 +69,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("task", choices=["mnist", "ptb"])
+    parser.add_argument("task", choices=["mnist", "digits", "ptb"])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--cell", default="lstm")
     parser.add_argument("--preset", default="small")
     parser.add_argument("--epochs", type=int, default=2)
@@ -70,7 +90,8 @@ def main() -> None:
         name: [line["seconds"] for run in runs for line in run[1 if args.epochs > 1 else 0 :]]
         for name, runs in lines.items()
     }
-    what = args.cell if args.task == "mnist" else args.preset
+    what = args.preset if args.task == "ptb" else args.cell
+    what += f" on {args.device}"
     for name, values in seconds.items():
         middle = statistics.median(values)
         print(
@@ -83,6 +104,7 @@ def main() -> None:
         words = ["DATA" if word == args.data_dir else word for word in sys.argv[1:]]
         result = {
             "machine": {**machine(), "threads": args.threads},
+            "device": args.device,
             "command": " ".join(["python benchmarks/epochs.py", *words]),
             "seconds": seconds,
             "lines": lines,

@@ -61,6 +61,7 @@ def growth(name: str, cell: str, shape: Shape, dtype: str, threads: int) -> floa
         before = _begin()
         for _ in range(_STEPS):
             contestant.call()
+            contestant.finish()
     peak = _peak()
     return None if before is None or peak is None else max(peak - before, 0) / 2**20
 

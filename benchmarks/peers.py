@@ -1,9 +1,9 @@
-"""The others: PyTorch and ONNX Runtime, as their users call them from Python, on the CPU."""
+"""The others: PyTorch and ONNX Runtime, as their users call them from Python; PyTorch on a GPU too."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class PyTorch(Contestant):
     """``torch.nn.LSTM``, ``GRU`` and ``RNN``; gradients by ``torch.autograd.grad``."""
 
     name = family = "pytorch"
+    device: ClassVar[str] = "cpu"
 
     @classmethod
     def missing(cls) -> str:
@@ -43,10 +44,10 @@ class PyTorch(Contestant):
         shape = problem.shape
         dtype = getattr(torch, problem.dtype)
         self._layer = getattr(torch.nn, kind)(shape.inputs, shape.hidden, dtype=dtype, **options)
-        self._layer.load_state_dict({n: torch.from_numpy(p.copy()) for n, p in problem.params.items()})
-        self._x = torch.from_numpy(problem.x.copy())
-        self._dy = torch.from_numpy(problem.dy.copy())
-        self._initial = [torch.from_numpy(s.copy()) for s in problem.state.values()]
+        self._layer.to(self.device)
+        self._layer.load_state_dict({name: self._tensor(p) for name, p in problem.params.items()})
+        self._x, self._dy = self._tensor(problem.x), self._tensor(problem.dy)
+        self._initial = [self._tensor(state) for state in problem.state.values()]
         self._names = ["dx", *(f"d{name}" for name in (*problem.state, *problem.params))]
         if problem.task == "training":
             for leaf in (self._x, *self._initial):
@@ -56,6 +57,9 @@ class PyTorch(Contestant):
             self._leaves = [self._x, *self._initial, *(weights[name] for name in problem.params)]
         self._state = self._pack(self._initial)
         self.rewind()
+
+    def _tensor(self, array: Array) -> Any:
+        return self._torch.from_numpy(array.copy()).to(self.device)
 
     @staticmethod
     def _pack(state: list[Any]) -> Any:
@@ -94,10 +98,46 @@ class PyTorch(Contestant):
     def arrays(self, result: Any) -> dict[str, Array]:
         """See `Contestant.arrays`."""
         if not isinstance(result, tuple):
-            return {"y": result.numpy()}
+            return {"y": result.cpu().numpy()}
         y, gradients = result
         named = zip(self._names, gradients, strict=True)
-        return {"y": y.detach().numpy(), **{name: gradient.numpy() for name, gradient in named}}
+        return {"y": y.detach().cpu().numpy(), **{name: gradient.cpu().numpy() for name, gradient in named}}
+
+
+class PyTorchCuda(PyTorch):
+    """The same on the graphics processor, where cuDNN computes it; float32 is float32, not TF32."""
+
+    name = "pytorch-cuda"
+    family = "cudnn"  # shares no kernel with PyTorch's layers on the processor
+    device = "cuda"
+
+    @classmethod
+    def missing(cls) -> str:
+        """See `Contestant.missing`."""
+        if not find_spec("torch"):
+            return "not installed"
+        import torch
+
+        if torch.version.cuda is None:
+            return "this PyTorch is built without CUDA"
+        return "" if torch.cuda.is_available() else "PyTorch finds no CUDA device"
+
+    @classmethod
+    def lacks(cls, cell: str, task: str, dtype: str) -> bool:
+        """See `Contestant.lacks`: steps on the device would have nobody to be compared with."""
+        return task == "streaming" or super().lacks(cell, task, dtype)
+
+    def __init__(self, problem: Problem, threads: int) -> None:
+        super().__init__(problem, threads)
+        self._torch.backends.cuda.matmul.allow_tf32 = False
+        self._torch.backends.cudnn.allow_tf32 = False
+
+    def start(self) -> None:
+        """See `Contestant.start`: threads do not matter."""
+
+    def finish(self) -> None:
+        """See `Contestant.finish`."""
+        self._torch.cuda.synchronize()
 
 
 class OnnxRuntime(Contestant):

@@ -8,9 +8,12 @@ from typing import NamedTuple
 
 TASKS = ("inference", "training", "streaming")
 #: This library's contestants, the one that stands for it in ratios first, and the others.
-OURS = ("cpu-parallel", "cpu-serial", "cuda")
-PEERS = ("pytorch", "onnxruntime")
-CONTESTANTS = ("cpu-serial", "cpu-parallel", "cuda", *PEERS)
+OURS = ("cpu-parallel", "cpu-serial", "cuda", "cuda-transfers")
+PEERS = ("pytorch", "onnxruntime", "pytorch-cuda")
+CONTESTANTS = ("cpu-serial", "cpu-parallel", "cuda", "cuda-transfers", *PEERS)
+#: Those on the graphics processor. In ratios they meet each other only, and "cuda" alone stands for this
+#: library: the peer's arrays are on the device too.
+ON_CUDA = ("cuda", "cuda-transfers", "pytorch-cuda")
 #: Cells that are compared unless others are asked for.
 DEFAULT_CELLS = ("lstm", "gru", "peephole")
 
@@ -55,6 +58,8 @@ SWEEPS: dict[str, tuple[int, ...]] = {
     "hidden": (32, 64, 128, 256, 512, 1024),
     "batch": (1, 2, 4, 8, 16, 32, 64, 128, 256),
 }
+#: Axes along which the graphics processor may overtake the processor.
+CROSSOVER_AXES = ("batch", "hidden")
 #: Shape around which a sweep goes unless another is named.
 SWEEP_SHAPE = "mnist"
 

@@ -19,6 +19,9 @@ class _Product(NamedTuple):
     start: Callable[[], Any]
     call: Callable[[], Any]
 
+    def finish(self) -> None:
+        """Nothing is left to wait for."""
+
 
 def big_product(dtype: str, threads: int) -> dict[str, Any]:
     """Time one product of square matrices by this library, by NumPy and by PyTorch.

@@ -6,6 +6,10 @@ programs see the same batches' shapes.
 
     python benchmarks/pytorch_epochs.py mnist --cell lstm --epochs 2 --data-dir DATA
     python benchmarks/pytorch_epochs.py ptb --preset small --epochs 1 --data-dir DATA
+    python benchmarks/pytorch_epochs.py ptb --preset medium --device cuda --data-dir DATA
+
+On a GPU the layers are cuDNN's, in float32 without TF32; the data lie there from the beginning, and losses
+are added up there, so that the program waits for the GPU ten times an epoch and not at every step.
 
 Prints one JSON object a line.
 """
@@ -54,26 +58,66 @@ class LanguageModel(torch.nn.Module):
         return self.output(self.dropout(y)).flatten(0, 1), state
 
 
-def report(**fields: Any) -> None:
+def report(device: str, **fields: Any) -> None:
     """Print one result."""
-    print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads(), **fields}), flush=True)
+    about: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "device": device}
+    if device == "cuda":
+        about.update(gpu=torch.cuda.get_device_name(), cudnn=torch.backends.cudnn.version())
+    print(json.dumps({**about, **fields}), flush=True)
 
 
-def mnist(args: argparse.Namespace) -> None:
+class Losses:
+    """Sum of an epoch's losses where they are computed, and ten points of their curve, as ours has them.
+
+    Parameters
+    ----------
+    device : str
+    before, steps : int
+        Steps of earlier epochs, and of this one.
+    """
+
+    def __init__(self, device: str, before: int, steps: int) -> None:
+        self._total = torch.zeros((), dtype=torch.float64, device=device)
+        self._before, self._step, self._every = before, 0, max(1, steps // 10)
+        self._last = (0.0, 0)
+        self.count = 0
+        self.curve: list[tuple[int, float]] = []
+
+    def add(self, mean: torch.Tensor, count: int) -> None:
+        """A step's mean loss of so many predictions."""
+        self._total += mean.detach() * count
+        self.count += count
+        self._step += 1
+        if self._step % self._every == 0:
+            total, (last, counted) = float(self._total), self._last
+            self.curve.append((self._before + self._step, (total - last) / (self.count - counted)))
+            self._last = total, self.count
+
+    @property
+    def mean(self) -> float:
+        """The epoch's; waits for the device."""
+        return float(self._total) / self.count
+
+
+def images(args: argparse.Namespace) -> None:
     """Adam on cross-entropy, clipped gradients, shuffled batches; test accuracy after every epoch."""
-    from lstm_numba.data import mnist as data
+    from lstm_numba.data import digits, mnist
     from lstm_numba.data.images import image_sequences
 
-    train, test = (data.load(split, args.data_dir) for split in ("train", "test"))
+    train, test = (
+        mnist.load(split, args.data_dir) if args.task == "mnist" else digits.load(split)
+        for split in ("train", "test")
+    )
     x = torch.from_numpy(np.ascontiguousarray(image_sequences(train.images, "rows").transpose(1, 0, 2)))
-    labels = torch.from_numpy(train.labels.astype(np.int64))
-    x_test = torch.from_numpy(image_sequences(test.images, "rows"))
-    model = Classifier(args.cell, args.hidden)
+    x, labels = x.to(args.device), torch.from_numpy(train.labels.astype(np.int64)).to(args.device)
+    x_test = torch.from_numpy(image_sequences(test.images, "rows")).to(args.device)
+    model = Classifier(args.cell, args.hidden).to(args.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=args.lr)
+    steps = math.ceil(len(x) / args.batch_size)
     for epoch in range(args.epochs):
         begin = time.perf_counter()
-        total = 0.0
-        order = torch.randperm(len(x))
+        losses = Losses(args.device, epoch * steps, steps)
+        order = torch.randperm(len(x), device=args.device)
         for first in range(0, len(x), args.batch_size):
             rows = order[first : first + args.batch_size]
             optimizer.zero_grad()
@@ -83,12 +127,14 @@ def mnist(args: argparse.Namespace) -> None:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), args.clip)
             optimizer.step()
-            total += float(loss.detach()) * len(rows)
+            losses.add(loss, len(rows))
+        mean = losses.mean
         seconds = time.perf_counter() - begin
         with torch.no_grad():
-            hits = (model(x_test).argmax(1).numpy() == test.labels).mean()
-        report(task="mnist", cell=args.cell, hidden=args.hidden, epoch=epoch + 1, seconds=round(seconds, 3),
-               loss=total / len(x), test_accuracy=float(hits))  # fmt: skip
+            hits = (model(x_test).argmax(1).cpu().numpy() == test.labels).mean()
+        report(args.device, task=args.task, cell=args.cell, hidden=args.hidden, epoch=epoch + 1,
+               seconds=round(seconds, 3), loss=mean, curve=losses.curve,
+               test_accuracy=float(hits))  # fmt: skip
 
 
 def ptb(args: argparse.Namespace) -> None:
@@ -102,15 +148,16 @@ def ptb(args: argparse.Namespace) -> None:
     model = LanguageModel(len(corpus.vocabulary), int(preset["hidden"]), preset["dropout"])
     for parameter in model.parameters():
         torch.nn.init.uniform_(parameter, -preset["init_range"], preset["init_range"])
+    model.to(args.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     ids = torch.from_numpy(corpus.splits["train"].astype(np.int64))
     length = len(ids) // batch
-    columns = ids[: length * batch].reshape(batch, length).t().contiguous()
+    columns = ids[: length * batch].reshape(batch, length).t().contiguous().to(args.device)
+    windows = (length - 1) // bptt if args.windows is None else args.windows
     for epoch in range(args.epochs):
         optimizer.param_groups[0]["lr"] = schedule["decay"] ** max(epoch + 1 - schedule["hold"], 0)
         begin = time.perf_counter()
-        total, count, state = 0.0, 0, None
-        windows = (length - 1) // bptt if args.windows is None else args.windows
+        losses, state = Losses(args.device, epoch * windows, windows), None
         for window in range(windows):
             x = columns[window * bptt : (window + 1) * bptt]
             y = columns[window * bptt + 1 : (window + 1) * bptt + 1]
@@ -121,11 +168,12 @@ def ptb(args: argparse.Namespace) -> None:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), preset["clip"])
             optimizer.step()
-            total += float(loss.detach()) * batch
-            count += y.numel()
+            losses.add(loss / bptt, y.numel())
+        mean = losses.mean
         seconds = time.perf_counter() - begin
-        report(task="ptb", preset=args.preset, epoch=epoch + 1, windows=windows, seconds=round(seconds, 2),
-               seconds_per_window=seconds / windows, train_perplexity=math.exp(total / count))  # fmt: skip
+        report(args.device, task="ptb", preset=args.preset, epoch=epoch + 1, windows=windows,
+               seconds=round(seconds, 2), seconds_per_window=seconds / windows, loss=mean,
+               curve=losses.curve, train_perplexity=math.exp(mean))  # fmt: skip
 
 
 def main() -> None:
@@ -133,7 +181,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("task", choices=["mnist", "ptb"])
+    parser.add_argument("task", choices=["mnist", "digits", "ptb"])
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--data-dir")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -147,7 +196,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    {"mnist": mnist, "ptb": ptb}[args.task](args)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    (ptb if args.task == "ptb" else images)(args)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from lstm_numba.benchmarks.results import Pair, geometric_mean, summarise
 
 #: Width of a time with its spread at its longest, ``2.72ms ±107%``.
 _TIME = 12
+#: What the row says beside the times: heading -> width; the last two of those on the graphics processor.
+_LAST = {"ratio": 5, "GFLOP/s": 7, "share": 5, "cuda ratio": 10, "cuda GFLOP/s": 12}
 
 
 def short_time(seconds: float) -> str:
@@ -31,10 +33,19 @@ def heading(document: Mapping[str, Any], dtype: str) -> str:
     about, turns = document["machine"], document["protocol"]["turns"]
     lines = [
         f"{about['cpu']}, {about['vector_unit']}, {about['cores']} cores; {dtype}",
+        *([_cuda_line(about["cuda"])] if about.get("cuda") else []),
         f"median of {turns} turns ± half the distance of the quartiles; "
         "ratio: the best peer's time over ours",
     ]
-    return "\n".join(lines + [f"{name}: {why}" for name, why in document["unavailable"].items()])
+    reasons: dict[str, list[str]] = {}
+    for name, why in document["unavailable"].items():
+        reasons.setdefault(why, []).append(name)
+    return "\n".join(lines + [f"{', '.join(names)}: {why}" for why, names in reasons.items()])
+
+
+def _cuda_line(about: Mapping[str, Any]) -> str:
+    versions = [f"{word} {about[word]}" for word in ("driver", "runtime") if word in about]
+    return ", ".join([f"cuda: {about['device']}", *versions, f"products by {about['products']}"])
 
 
 class Table:
@@ -50,20 +61,23 @@ class Table:
 
     def __init__(self, rows: Sequence[Row], contestants: Sequence[str]) -> None:
         self._names = contestants
+        self._last = list(_LAST) if "cuda" in contestants else list(_LAST)[:3]
         self._threads = len({row.threads for row in rows}) > 1
         places = [self._place(row.cell, row.shape.name, row.task, row.threads) for row in rows]
         head = ("cell", "shape", "task")
         self._widths = [max(map(len, column)) for column in zip(head, *places, strict=True)]
         self.header = self._line(
-            head, [f"{name:>{max(_TIME, len(name))}}" for name in contestants], "ratio", "GFLOP/s", "share"
+            head,
+            [f"{name:>{max(_TIME, len(name))}}" for name in contestants],
+            dict(zip(_LAST, _LAST, strict=True)),
         )
 
     def _place(self, cell: str, shape: str, task: str, threads: int) -> tuple[str, str, str]:
         return cell, f"{shape} {threads}t" if self._threads else shape, task
 
-    def _line(self, place: Sequence[str], times: Sequence[str], *last: str) -> str:
+    def _line(self, place: Sequence[str], times: Sequence[str], last: Mapping[str, str]) -> str:
         first = [f"{text:<{width}}" for text, width in zip(place, self._widths, strict=True)]
-        ends = [f"{text:>{width}}" for text, width in zip(last, (5, 7, 5), strict=True)]
+        ends = [f"{last.get(name, '-'):>{_LAST[name]}}" for name in self._last]
         return " ".join([*first, *times, *ends])
 
     def row(self, result: Mapping[str, Any]) -> str:
@@ -74,21 +88,25 @@ class Table:
             text = spread_time(entry) if entry else "wrong" if name in result["refused"] else "-"
             times.append(f"{text:>{max(_TIME, len(name))}}")
         place = self._place(result["cell"], result["shape"]["name"], result["task"], result["threads"])
-        last = ["-", "-", "-"]
+        last: dict[str, str] = {}
         if result["ours"]:
-            ratios = result["ratios"].values()
-            last = [
-                f"{min(ratios):.2f}" if ratios else "-",
-                f"{result['gflops']:.{3 if result['gflops'] >= 0.01 else 1}g}",
-            ]
-            last.append(f"{100 * result['share']:.0f}%")
-        lines = [self._line(place, times, *last)]
+            last |= {**_words(result), "share": f"{100 * result['share']:.0f}%"}
+        if result["cuda"]:
+            last |= {f"cuda {name}": text for name, text in _words(result["cuda"]).items()}
+        lines = [self._line(place, times, last)]
         lines += [f"  {name} is not timed: {why}" for name, why in result["refused"].items()]
         return "\n".join(lines)
 
 
+def _words(result: Mapping[str, Any]) -> dict[str, str]:
+    """The best peer's ratio and our GFLOP/s."""
+    ratios, gflops = result["ratios"].values(), result["gflops"]
+    speed = f"{gflops:.0f}" if gflops >= 999.5 else f"{gflops:.{3 if gflops >= 0.01 else 1}g}"
+    return {"ratio": f"{min(ratios):.2f}" if ratios else "-", "GFLOP/s": speed}
+
+
 def closing(document: Mapping[str, Any]) -> str:
-    """What is below the table: yardsticks, compilation, memory, means."""
+    """What is below the table: yardsticks, compilation, crossovers, memory, means."""
     lines = []
     for threads, product in document["yardsticks"].items():
         parts = ", ".join(f"{name} {value:.0f}" for name, value in product["gflops"].items())
@@ -98,6 +116,7 @@ def closing(document: Mapping[str, Any]) -> str:
             f"{product['best']:.0f} GFLOP/s, the best of {parts}"
         )
     lines.append(f"compiled in {document['compile_seconds']:.1f} s (0 s when cached)")
+    lines += _crossovers(document.get("crossovers", []))
     lines += _memory(document["rows"])
     summaries = summarise(document["rows"])
     if summaries:
@@ -107,6 +126,31 @@ def closing(document: Mapping[str, Any]) -> str:
             right=(3, 4),
         )
     return "\n".join(lines)
+
+
+def _crossovers(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """From where on the graphics processor is faster, in words."""
+    if not found:
+        return []
+    lines = ["", f"{found[0]['axis']} from which on a contestant is faster than cpu-parallel"]
+    return lines + aligned(
+        [(f["cell"], f["task"], f["contestant"], crossover_text(f), _speedups(f)) for f in found]
+    )
+
+
+def crossover_text(found: Mapping[str, Any]) -> str:
+    """``from 64 on``; what else there may be to say in a few words."""
+    if found["from"] is not None:
+        everywhere = found["from"] == found["values"][0]
+        return f"from {found['from']} on" + (", the least of this sweep" if everywhere else "")
+    pairs = zip(found["values"], found["speedups"], strict=True)
+    faster = [str(value) for value, speedup in pairs if speedup > 1]
+    return f"only at {', '.join(faster)}" if faster else "never in this sweep"
+
+
+def _speedups(found: Mapping[str, Any]) -> str:
+    pairs = zip(found["values"], found["speedups"], strict=True)
+    return "times as fast: " + ", ".join(f"{value}: {speedup:.2f}" for value, speedup in pairs)
 
 
 def _memory(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -124,7 +168,11 @@ def _memory(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         table.append(
             (row["cell"], row["shape"]["name"], name, f"{mib:.1f}", f"{mib / ours:.2f}" if ours else "-")
         )
-    return ["", "peak memory of a training step, beyond weights and input", *aligned(table, right=(3, 4))]
+    return [
+        "",
+        "peak memory of a training step on the processor, beyond weights and input",
+        *aligned(table, right=(3, 4)),
+    ]
 
 
 def comparison(pairs: Sequence[Pair], names: tuple[str, str]) -> str:

@@ -1,13 +1,17 @@
 """What a comparison leaves behind: one JSON object, and the comparison of two of them.
 
 ``format``, ``date``, ``command``, ``machine``, ``protocol``, ``unavailable`` (contestant -> why),
-``yardsticks`` (threads -> the big product), ``interrupted``, ``compile_seconds`` and ``rows``. A row has
+``yardsticks`` (threads -> the big product), ``interrupted``, ``compile_seconds``, ``crossovers`` (of a sweep,
+see `crossovers`) and ``rows``. A row has
 ``cell``, ``shape`` (name, batch, steps, inputs, hidden), ``task``, ``dtype``, ``threads``, ``flops`` (see
 `lstm_numba.benchmarks.plan.flop_count`), ``contestants``, ``refused`` (contestant -> why it was not timed)
-and what follows from them: ``ours`` (who stands for this library), ``ratios`` (peers' medians over ours),
-``gflops`` and ``share`` (of the big product). Each contestant has ``seconds`` (a call, one number a turn),
-``calls`` (in a turn), ``median``, ``quartiles``, ``compile_seconds``, ``differences`` (from reference and
-others, by array, relative to its largest number) and, where asked for, ``memory_mib``.
+and what follows from them: ``ours`` (who stands for this library on the processor), ``ratios`` (peers'
+medians over ours), ``gflops``, ``share`` (of the big product) and ``cuda``, the first three of these for
+those on the graphics processor. Each contestant has ``seconds`` (a call, one number a turn), ``calls`` (in a
+turn), ``median``, ``quartiles``, ``compile_seconds`` (of the processor's kernels), ``first_seconds`` (of the
+calls that were checked, with all that only a first call has to do, such as compiling CUDA's kernels),
+``differences`` (from reference and others, by array, relative to its largest number) and, where asked for,
+``memory_mib``.
 """
 
 from __future__ import annotations
@@ -17,12 +21,15 @@ import math
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lstm_numba import __version__
+from lstm_numba.benchmarks.plan import ON_CUDA, OURS
+from lstm_numba.engines import find_cuda
 from lstm_numba.errors import UserError
 from lstm_numba.machine import processor_name, versions
 
@@ -45,7 +52,26 @@ def machine() -> dict[str, Any]:
         **versions(("numpy", "numba", "llvmlite", "torch", "onnxruntime")),
         "lstm_numba": __version__,
         "commit": _commit(),
+        "cuda": _cuda(),
     }
+
+
+def _cuda() -> dict[str, Any] | None:
+    """The CUDA device and what computes on it; None where there is no device."""
+    if not find_cuda().available:
+        return None
+    from lstm_numba.gpu import products
+    from lstm_numba.gpu.driver import device_facts
+
+    found = {
+        **device_facts(),
+        "products": products.backend(),
+        **versions(("numba-cuda", "cupy-cuda12x", "cupy-cuda13x")),
+    }
+    torch = sys.modules.get("torch")  # not for this alone: it takes seconds
+    if torch is not None and torch.cuda.is_available():
+        found.update(torch_cuda=torch.version.cuda, cudnn=torch.backends.cudnn.version())
+    return found
 
 
 def _commit() -> str | None:
@@ -158,6 +184,44 @@ def geometric_mean(values: Iterable[float]) -> float:
     return math.exp(math.fsum(logarithms) / len(logarithms))
 
 
+def crossovers(rows: Sequence[Mapping[str, Any]], axis: str) -> list[dict[str, Any]]:
+    """From where on along a sweep the graphics processor is faster than all threads of the processor.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Of one sweep.
+    axis : {"batch", "hidden"}
+
+    Returns
+    -------
+    list of dict
+        One for each cell, task and contestant of ours on the device: ``cell``, ``task``, ``contestant``,
+        ``axis``, ``values`` at which it and cpu-parallel were timed, in order, ``speedups`` there
+        (cpu-parallel's median over the contestant's) and ``from``, the least value at which, and at all
+        greater ones of the sweep, it was faster; None where it was not faster at the greatest.
+    """
+    speedups: dict[tuple[str, str, str], dict[int, float]] = {}
+    for row in rows:
+        entries = row["contestants"]
+        for name in OURS:
+            if name in ON_CUDA and name in entries and "cpu-parallel" in entries:
+                ratio = entries["cpu-parallel"]["median"] / entries[name]["median"]
+                speedups.setdefault((row["cell"], row["task"], name), {})[row["shape"][axis]] = ratio
+    found = []
+    for (cell, task, name), by_value in speedups.items():
+        start = None
+        for value in sorted(by_value, reverse=True):
+            if by_value[value] <= 1:
+                break
+            start = value
+        values = sorted(by_value)
+        identity = {"cell": cell, "task": task, "contestant": name, "axis": axis}
+        ratios = [by_value[value] for value in values]
+        found.append({**identity, "values": values, "speedups": ratios, "from": start})
+    return found
+
+
 class Summary(NamedTuple):
     """A peer's times over ours, of one cell and task."""
 
@@ -173,7 +237,8 @@ def summarise(rows: Sequence[Mapping[str, Any]]) -> list[Summary]:
     """Geometric mean and worst of the ratios, by cell, task and peer."""
     groups: dict[tuple[str, str, str], list[tuple[float, str]]] = {}
     for row in rows:
-        for peer, ratio in row["ratios"].items():
+        on_cuda = (row.get("cuda") or {}).get("ratios", {})
+        for peer, ratio in {**row["ratios"], **on_cuda}.items():
             groups.setdefault((row["cell"], row["task"], peer), []).append((ratio, row["shape"]["name"]))
     return [
         Summary(*key, geometric_mean(ratio for ratio, _ in found), *min(found))

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lstm_numba.benchmarks import check, memory
-from lstm_numba.benchmarks.contestants import Array, Contestant, CpuParallel, CpuSerial, Cuda, Problem
-from lstm_numba.benchmarks.peers import OnnxRuntime, PyTorch
-from lstm_numba.benchmarks.plan import OURS, PEERS, Row, flop_count
+from lstm_numba.benchmarks.contestants import (
+    Array,
+    Contestant,
+    CpuParallel,
+    CpuSerial,
+    Cuda,
+    CudaTransfers,
+    Problem,
+)
+from lstm_numba.benchmarks.peers import OnnxRuntime, PyTorch, PyTorchCuda
+from lstm_numba.benchmarks.plan import ON_CUDA, OURS, PEERS, Row, flop_count
 from lstm_numba.benchmarks.products import big_product
 from lstm_numba.benchmarks.timing import measure
 from lstm_numba.training.compilation import CompileWatch
@@ -17,7 +26,7 @@ from lstm_numba.training.reporter import Reporter
 
 #: Everybody by name. Another contestant is another class here, and its name in `plan`.
 CLASSES: dict[str, type[Contestant]] = {
-    cls.name: cls for cls in (CpuSerial, CpuParallel, Cuda, PyTorch, OnnxRuntime)
+    cls.name: cls for cls in (CpuSerial, CpuParallel, Cuda, CudaTransfers, PyTorch, OnnxRuntime, PyTorchCuda)
 }
 
 
@@ -31,7 +40,7 @@ class Settings(NamedTuple):
     dtype : str
     turns : int
     memory : bool
-        Whether the memory of training steps is measured too.
+        Whether the memory of training steps is measured too; the host's, of those who compute there.
     """
 
     contestants: Sequence[str]
@@ -103,13 +112,15 @@ class Bench:
                 "median": t.median,
                 "quartiles": list(t.quartiles),
                 "compile_seconds": gate.compile_seconds[name],
+                "first_seconds": gate.first_seconds[name],
                 "differences": gate.differences[name],
             }
             for name, t in times.items()
         }
         if self._settings.memory and row.task == "training":
             for name, entry in entries.items():
-                entry["memory_mib"] = memory.growth_in_child(name, row, dtype)
+                if name not in ON_CUDA:
+                    entry["memory_mib"] = memory.growth_in_child(name, row, dtype)
         flops = flop_count(whole.gates, row.shape, row.task)
         return {
             "cell": row.cell,
@@ -120,22 +131,45 @@ class Bench:
             "flops": flops,
             "contestants": entries,
             "refused": gate.refused,
-            **_comparison(times, flops, self.yardsticks[row.threads]["best"]),
+            **comparison(
+                {name: t.median for name, t in times.items()}, flops, self.yardsticks[row.threads]["best"]
+            ),
         }
 
 
-def _comparison(times: Mapping[str, Any], flops: int, best_gflops: float) -> dict[str, Any]:
-    """What the row says about us: peers' times over ours, GFLOP/s, share of the big product."""
-    ours = next((name for name in OURS if name in times), None)
-    if ours is None:
-        return {"ours": None, "ratios": {}, "gflops": None, "share": None}
-    seconds = times[ours].median
-    gflops = flops / seconds / 1e9
+def comparison(medians: Mapping[str, float], flops: int, best_gflops: float) -> dict[str, Any]:
+    """What a row says about us: peers' times over ours, GFLOP/s, share of the big product.
+
+    Parameters
+    ----------
+    medians : mapping of str to float
+        Seconds by contestant.
+    flops : int
+    best_gflops : float
+        Of the big product, on the processor.
+
+    Returns
+    -------
+    dict
+        ``ours``, ``ratios``, ``gflops``, ``share`` of those who compute on the processor; ``cuda`` with
+        ``ours``, ``ratios`` and ``gflops`` of those on the graphics processor, None without us among them.
+    """
+    host = next((name for name in OURS if name in medians and name not in ON_CUDA), None)
+    found: dict[str, Any] = {"ours": host, "ratios": {}, "gflops": None, "share": None, "cuda": None}
+    if host is not None:
+        found.update(_against(medians, host, [peer for peer in PEERS if peer not in ON_CUDA], flops))
+        found["share"] = found["gflops"] / best_gflops
+    if "cuda" in medians:
+        found["cuda"] = _against(medians, "cuda", [peer for peer in PEERS if peer in ON_CUDA], flops)
+    return found
+
+
+def _against(medians: Mapping[str, float], ours: str, peers: Sequence[str], flops: int) -> dict[str, Any]:
+    seconds = medians[ours]
     return {
         "ours": ours,
-        "ratios": {peer: times[peer].median / seconds for peer in PEERS if peer in times},
-        "gflops": gflops,
-        "share": gflops / best_gflops,
+        "ratios": {peer: medians[peer] / seconds for peer in peers if peer in medians},
+        "gflops": flops / seconds / 1e9,
     }
 
 
@@ -149,6 +183,7 @@ class _Gate:
         self.refused: dict[str, str] = {}
         self.differences: dict[str, dict[str, Any]] = {}
         self.compile_seconds: dict[str, float] = {}
+        self.first_seconds: dict[str, float] = {}
 
     def compare_with_reference(self, names: Sequence[str], whole: Problem) -> None:
         """Everybody's results on a shortened problem."""
@@ -181,7 +216,7 @@ class _Gate:
 
     def _compute(self, name: str, problem: Problem) -> tuple[Contestant, dict[str, Array]] | None:
         """Build a contestant and compute; an error refuses it and ends nothing else."""
-        before = self._watch.seconds
+        before, began = self._watch.seconds, time.perf_counter()
         try:
             contestant = CLASSES[name](problem, self._threads)
             return contestant, check.compute(contestant, problem)
@@ -191,6 +226,8 @@ class _Gate:
         finally:
             spent = self._watch.seconds - before
             self.compile_seconds[name] = self.compile_seconds.get(name, 0.0) + spent
+            spent = time.perf_counter() - began
+            self.first_seconds[name] = self.first_seconds.get(name, 0.0) + spent
 
     def _judge(self, name: str, kind: str, found: Sequence[check.Difference]) -> bool:
         """Note the differences and tell whether all are acceptable."""

@@ -3,6 +3,9 @@
 A turn begins with a pause and a few calls that are not timed; then calls are timed together, as many as take
 `TURN_SECONDS`. Whoever began the last round is the last of the next one. A turn counts as one number, seconds
 a call; quoted are the median and the quartiles over the turns.
+
+Calls on a graphics processor may return before they are computed. The clock is read when all of them are: a
+turn has the throughput of calls in a row, in which the host prepares one while the last is computed.
 """
 
 from __future__ import annotations
@@ -29,6 +32,9 @@ class Timed(Protocol):
 
     def start(self) -> None:
         """Called before every turn."""
+
+    def finish(self) -> None:
+        """Called before the clock is read: waits for what was called."""
 
     @property
     def call(self) -> Any:
@@ -91,24 +97,26 @@ def _turn(contestant: Timed, calls: int) -> float:
     time.sleep(PAUSE_SECONDS)
     contestant.start()
     call = contestant.call
-    _warm(call)
+    _warm(contestant)
     collecting = gc.isenabled()
     gc.disable()  # a collection would hit whoever's turn it is
     try:
         began = time.perf_counter()
         for _ in range(calls):
             call()
+        contestant.finish()
         return (time.perf_counter() - began) / calls
     finally:
         if collecting:
             gc.enable()
 
 
-def _warm(call: Any) -> None:
+def _warm(contestant: Timed) -> None:
     """Call without timing: caches, and threads that have fallen asleep."""
     began = time.perf_counter()
     for _ in range(WARM_CALLS):
-        call()
+        contestant.call()
+        contestant.finish()
         if time.perf_counter() - began > WARM_SECONDS:
             break
 
@@ -118,12 +126,13 @@ def _calls_in_a_turn(contestant: Timed) -> int:
     time.sleep(PAUSE_SECONDS)
     contestant.start()
     call = contestant.call
-    _warm(call)
+    _warm(contestant)
     calls = 1
     while True:
         began = time.perf_counter()
         for _ in range(calls):
             call()
+        contestant.finish()
         spent = time.perf_counter() - began
         if spent > TURN_SECONDS / 8:
             return max(1, round(calls * TURN_SECONDS / spent))

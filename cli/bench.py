@@ -1,4 +1,4 @@
-"""``lstm-numba bench``: recurrent layers beside PyTorch and ONNX Runtime on this computer."""
+"""``lstm-numba bench``: recurrent layers beside PyTorch and ONNX Runtime on this computer, CPU and GPU."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import click
 
 from lstm_numba.benchmarks.plan import (
     CONTESTANTS,
+    CROSSOVER_AXES,
     DEFAULT_CELLS,
     PRESETS,
     SHAPES,
@@ -68,6 +69,7 @@ Examples:
   lstm-numba bench
   lstm-numba bench --cell lstm --shape ptb-small --shape 32x50x64x128 --task training --memory
   lstm-numba bench --sweep hidden=64,128,256 --shape ptb-small --plot pictures --json hidden.json
+  lstm-numba bench --sweep batch --cell lstm --contestant cpu-parallel --contestant cuda
   lstm-numba bench --compare before.json after.json
 """,
 )
@@ -146,6 +148,10 @@ Examples:
 def bench(ctx: click.Context, **values: Any) -> None:
     """Compare this library's layers with PyTorch's and ONNX Runtime's, where they are installed.
 
+    On a computer with a CUDA device there are also "cuda", whose arrays lie on the device, "cuda-transfers",
+    which copies NumPy arrays there and back, and PyTorch with cuDNN; sweeps over batch and hidden then tell
+    from which size on the device is faster than all threads of the processor.
+
     First everybody's results are checked against a slow, independent reference and against each other: who is
     wrong is not timed, and the exit status is 1. Then they take turns. Compilation is timed apart. Operations
     counted are those of the matrix products.
@@ -198,6 +204,10 @@ def _run(values: dict[str, Any]) -> bool:
     finally:
         set_threads(threads)
         if document.get("rows"):
+            if sweep is not None and sweep.axis in CROSSOVER_AXES:
+                from lstm_numba.benchmarks.results import crossovers
+
+                document["crossovers"] = crossovers(document["rows"], sweep.axis)
             _finish(document, output, values["plot"], sweep)
     return any(row["refused"] for row in document["rows"])
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from lstm_numba.benchmarks.plan import ON_CUDA
+
 Row = Mapping[str, Any]
 
 #: Colours that people with colour-blindness tell apart (Okabe and Ito 2008), by contestant.
@@ -14,8 +16,10 @@ _COLOURS = {
     "cpu-serial": "#56b4e9",
     "cpu-parallel": "#0072b2",
     "cuda": "#009e73",
+    "cuda-transfers": "#000000",
     "pytorch": "#d55e00",
     "onnxruntime": "#e69f00",
+    "pytorch-cuda": "#cc79a7",
 }
 _AXES = {"threads": "threads", "hidden": "hidden units", "batch": "sequences in a batch"}
 
@@ -74,7 +78,8 @@ def _panels(
     count = str(threads[0]) if len(threads) == 1 else f"{threads[0]} to {threads[-1]}"
     figure.suptitle(
         f"{task}, {rows[0]['dtype']}: more is faster\n"
-        f"{machine['cpu']}, {machine['vector_unit']}, threads: {count}",
+        f"{machine['cpu']}, {machine['vector_unit']}, threads: {count}"
+        + (f"\n{machine['cuda']['device']}" if machine.get("cuda") else ""),
         fontsize=11,
     )
     return figure
@@ -132,5 +137,8 @@ def _curves(axes: Any, rows: Sequence[Row], axis: str) -> None:
     if axis != "threads":
         axes.set_xscale("log", base=2)
     axes.set_xticks(values, [str(value) for value in values])
+    if any(name in ON_CUDA for name in _contestants(rows)):
+        axes.set_yscale("log")  # the devices lie orders of magnitude apart
+    else:
+        axes.set_ylim(bottom=0)
     axes.minorticks_off()
-    axes.set_ylim(bottom=0)

@@ -28,6 +28,7 @@ from lstm_numba.benchmarks import (
     timing,
 )
 from lstm_numba.benchmarks.plan import OURS, PEERS, SHAPES, Row, Shape, plan_rows
+from lstm_numba.engines import Cuda
 from lstm_numba.layers import CELL_NAMES, make_layer
 from lstm_numba.training.config import CELLS
 
@@ -36,7 +37,9 @@ TINY = "--shape 3x4x5x6 --turns 2"
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turns of a moment, a yardstick of an inch."""
+    """Turns of a moment, a yardstick of an inch, no graphics processor: see ``cuda/test_gpu_bench.py``."""
+    monkeypatch.setattr(contestants, "find_cuda", lambda: Cuda(False, "no CUDA here"))
+    monkeypatch.setattr(peers.PyTorchCuda, "missing", lambda: "no CUDA here")
     monkeypatch.setattr(timing, "TURN_SECONDS", 1e-4)
     monkeypatch.setattr(timing, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(products, "SIZE", 48)
@@ -62,6 +65,7 @@ def bench(words: str, folder: Path) -> tuple[Answer, Any]:
 def test_names_are_those_that_there_are() -> None:
     assert set(rows.CLASSES) == set(plan.CONTESTANTS) == {*OURS, *PEERS}
     assert set(OURS) == {n for n, c in rows.CLASSES.items() if c.family == "lstm_numba"}
+    assert set(plan.ON_CUDA) == {n for n, c in rows.CLASSES.items() if getattr(c, "device", "") == "cuda"}
     assert set(plan.DEFAULT_CELLS) <= set(CELLS)
     assert set(peers.NODES) == set(CELL_NAMES)
     assert all(name in SHAPES for names in plan.PRESETS.values() for name in names)
@@ -266,8 +270,9 @@ def test_results_and_table(tmp_path: Path) -> None:
         document["machine"]
     )
     assert document["protocol"]["turns"] == 2
-    assert document["unavailable"]["cuda"] == "not available in this version"
-    assert "cuda: not available in this version" in answer.out
+    assert document["unavailable"].keys() >= set(plan.ON_CUDA)
+    assert "cuda, cuda-transfers, pytorch-cuda: no CUDA here" in answer.out.splitlines()
+    assert "crossovers" not in document
     assert [(row["cell"], row["task"]) for row in document["rows"]] == [
         (cell, task) for cell in ("lstm", "peephole") for task in plan.TASKS
     ]
@@ -279,6 +284,8 @@ def test_results_and_table(tmp_path: Path) -> None:
             assert entry["median"] == pytest.approx(np.mean(entry["seconds"]))
             assert entry["quartiles"][0] <= entry["median"] <= entry["quartiles"][1]
             assert entry["differences"]["reference"]["y"] < 1e-5
+            assert entry["first_seconds"] >= entry["compile_seconds"]
+        assert row["cuda"] is None
         ours = row["contestants"]["cpu-parallel"]["median"]
         assert row["gflops"] == pytest.approx(row["flops"] / ours / 1e9)
         assert row["share"] == pytest.approx(row["gflops"] / document["yardsticks"]["1"]["best"])
@@ -293,8 +300,8 @@ def test_results_and_table(tmp_path: Path) -> None:
 def test_absent_peers_have_no_column(tmp_path: Path, without_peers: None) -> None:
     answer, document = bench(f"--cell lstm --task inference {TINY}", tmp_path)
     assert answer.status == 0, answer.err
-    assert document["unavailable"].keys() == {"cuda", "pytorch", "onnxruntime"}
-    assert "pytorch: not installed" in answer.out.splitlines()
+    assert document["unavailable"].keys() == {*plan.ON_CUDA, "pytorch", "onnxruntime"}
+    assert "pytorch, onnxruntime: not installed" in answer.out.splitlines()
     (header,) = [line for line in answer.out.splitlines() if line.startswith("cell")]
     assert header.split()[3:5] == ["cpu-serial", "cpu-parallel"]
     assert "pytorch" not in header
@@ -316,25 +323,6 @@ def test_float64_is_float64(tmp_path: Path) -> None:
     assert "onnxruntime" not in row["contestants"]
     assert row["contestants"]["cpu-serial"]["differences"]["reference"]["y"] < 1e-14
     assert document["yardsticks"]["2" if row["threads"] == 2 else str(row["threads"])]["name"] == "dgemm"
-
-
-def test_turns_rotate_and_every_turn_begins_with_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[str] = []
-
-    class Listener:
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def start(self) -> None:
-            heard.append(self.name)
-
-        def call(self) -> None:
-            pass
-
-    monkeypatch.setattr(timing, "TURN_SECONDS", 1e-6)
-    times = timing.measure({name: Listener(name) for name in "abc"}, 4)
-    assert "".join(heard[3:]) == "abcbcacababc"  # the first three were to count calls
-    assert all(len(t.seconds) == 4 and min(t.seconds) > 0 for t in times.values())
 
 
 def test_memory_counts_what_a_step_allocates() -> None:

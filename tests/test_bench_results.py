@@ -12,7 +12,8 @@ import pytest
 from cli_tools import invoke
 
 from lstm_numba.benchmarks import report, results
-from lstm_numba.benchmarks.plan import Shape
+from lstm_numba.benchmarks.plan import Row, Shape
+from lstm_numba.benchmarks.rows import comparison
 
 
 def a_document(**medians: float) -> dict[str, Any]:
@@ -89,6 +90,98 @@ def test_summary_by_hand() -> None:
     assert found[:3] == ("gru", "training", "pytorch")
     assert found.mean == pytest.approx(2.0)
     assert (found.worst, found.worst_shape) == (0.5, "b")
+
+
+def test_processors_meet_processors_and_devices_devices() -> None:
+    medians = {
+        "cpu-serial": 8.0,
+        "cpu-parallel": 4.0,
+        "pytorch": 6.0,
+        "cuda": 0.5,
+        "cuda-transfers": 2.0,
+        "pytorch-cuda": 0.25,
+    }
+    found = comparison(medians, 10**9, 0.5)
+    assert (found["ours"], found["ratios"]) == ("cpu-parallel", {"pytorch": 1.5})
+    assert (found["gflops"], found["share"]) == (0.25, 0.5)
+    assert found["cuda"] == {"ours": "cuda", "ratios": {"pytorch-cuda": 0.5}, "gflops": 2.0}
+    # Whose arrays are on the host does not stand for us beside a peer whose are not.
+    alone = comparison({"cuda-transfers": 2.0, "pytorch-cuda": 0.25, "pytorch": 6.0}, 1, 1)
+    assert alone == {"ours": None, "ratios": {}, "gflops": None, "share": None, "cuda": None}
+    device = comparison({"cuda": 0.5, "pytorch": 6.0}, 1, 1)
+    assert (device["ours"], device["ratios"], device["cuda"]["ratios"]) == (None, {}, {})
+    row = {"cell": "gru", "task": "training", "shape": {"name": "a"}, **found}
+    assert [(s.peer, s.mean) for s in results.summarise([row])] == [
+        ("pytorch", pytest.approx(1.5)),
+        ("pytorch-cuda", pytest.approx(0.5)),
+    ]
+
+
+def test_table_has_columns_of_the_device_beside() -> None:
+    shape = Shape("mine", 1, 2, 3, 4)
+    medians = {"cpu-parallel": 4e-3, "pytorch": 6e-3, "cuda": 5e-4, "pytorch-cuda": 25e-5}
+    row = {
+        **a_document(**medians)["rows"][0],
+        "refused": {},
+        **comparison(medians, 10**9, 1000.0),
+    }
+    planned = [Row("gru", shape, "training", 2)]
+    with_cuda = report.Table(planned, list(medians))
+    assert with_cuda.header.split()[3:] == [
+        *medians, "ratio", "GFLOP/s", "share", "cuda", "ratio", "cuda", "GFLOP/s",
+    ]  # fmt: skip
+    assert with_cuda.row(row).split()[-5:] == ["1.50", "250", "25%", "0.50", "2000"]
+    assert len(with_cuda.row(row)) == len(with_cuda.header)
+    without = report.Table(planned, ["cpu-parallel", "pytorch"])
+    assert without.row(row).split()[-3:] == ["1.50", "250", "25%"]
+    assert without.header.endswith("share")
+
+
+def a_sweep(axis: str, parallel: list[float], **others: list[float]) -> list[dict[str, Any]]:
+    """Rows of a sweep over 1, 2, 4, ...; 0 seconds: not timed."""
+    rows = []
+    for n, seconds in enumerate(parallel):
+        times = {"cpu_parallel": seconds, **{name: values[n] for name, values in others.items()}}
+        (row,) = a_document(**{name: value for name, value in times.items() if value})["rows"]
+        row["shape"][axis] = 2**n
+        rows.append(row)
+    return rows
+
+
+@pytest.mark.parametrize("axis", ["batch", "hidden"])
+def test_crossovers(axis: str) -> None:
+    def found(cuda: list[float]) -> tuple[Any, str]:
+        (one,) = results.crossovers(a_sweep(axis, [1.0, 2.0, 4.0, 8.0], cuda=cuda)[::-1], axis)
+        assert (one["cell"], one["task"], one["contestant"]) == ("gru", "training", "cuda")
+        return one["from"], report.crossover_text(one)
+
+    assert found([3.0, 3.0, 3.0, 3.0]) == (4, "from 4 on")
+    assert found([0.5, 0.5, 0.5, 0.5]) == (1, "from 1 on, the least of this sweep")
+    assert found([3.0, 3.0, 4.0, 8.0]) == (None, "never in this sweep")  # a tie is no win
+    assert found([0.5, 1.0, 5.0, 9.0]) == (None, "only at 1, 2")
+    assert found([0.5, 3.0, 3.0, 3.0]) == (4, "from 4 on")  # not from 1: at 2 it is slower
+    assert found([3.0, 3.0, 0, 3.0]) == (8, "from 8 on")  # refused at 4: nothing is known there
+
+
+def test_crossovers_with_and_without_transfers() -> None:
+    rows = a_sweep("batch", [1.0, 2.0, 4.0], cuda=[1.5, 1.5, 1.5], cuda_transfers=[3.0, 3.0, 3.0])
+    rows += [{**row, "cell": "lstm"} for row in a_sweep("batch", [1.0, 2.0, 4.0], cuda=[9.0, 9.0, 9.0])]
+    rows += [{**row, "cell": "rnn"} for row in a_sweep("batch", [1.0, 2.0], pytorch_cuda=[0.1, 0.1])]
+    found = results.crossovers(rows, "batch")
+    assert [(one["cell"], one["contestant"], one["from"]) for one in found] == [
+        ("gru", "cuda", 2),
+        ("gru", "cuda-transfers", 4),
+        ("lstm", "cuda", None),
+    ]
+    assert found[0]["values"] == [1, 2, 4]
+    assert found[0]["speedups"] == pytest.approx([1 / 1.5, 2 / 1.5, 4 / 1.5])
+    text = report.closing(
+        {"yardsticks": {}, "compile_seconds": 0.0, "rows": [], "crossovers": found}
+    ).splitlines()
+    assert "batch from which on a contestant is faster than cpu-parallel" in text
+    words = [" ".join(line.split()) for line in text]
+    assert "gru training cuda-transfers from 4 on times as fast: 1: 0.33, 2: 0.67, 4: 1.33" in words
+    assert any(line.startswith("lstm training cuda never in this sweep") for line in words)
 
 
 def test_times_have_three_digits() -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numba.cuda import types
 from numba.cuda.cgutils import get_or_insert_function as insert_function
 from numba.cuda.cgutils import unpack_tuple
 from numba.cuda.core import config
-from numba.cuda.cudadrv.driver import CudaAPIError
+from numba.cuda.cudadrv.driver import CudaAPIError, driver
 from numba.cuda.datamodel import PrimitiveModel
 from numba.cuda.extending import (
     intrinsic,
@@ -54,6 +55,24 @@ def describe_device() -> str:
     return f"{name}, compute capability {major}.{minor}, {memory:.1f} GiB"
 
 
+def device_facts() -> dict[str, Any]:
+    """The current device and what drives it, for those who read numbers measured on it.
+
+    Returns
+    -------
+    dict
+        ``device``; on a real one also ``multiprocessors``, ``driver`` (newest CUDA that the driver knows) and
+        ``runtime`` (CUDA that the kernels are compiled with).
+    """
+    facts: dict[str, Any] = {"device": describe_device()}
+    if not SIMULATED:
+        facts["multiprocessors"] = cuda.get_current_device().MULTIPROCESSOR_COUNT
+        for name, version in (("driver", driver.get_version), ("runtime", cuda.runtime.get_version)):
+            with contextlib.suppress(Exception):  # kernels on disk need no runtime
+                facts[name] = ".".join(map(str, version()))
+    return facts
+
+
 __all__ = [
     "SIMULATED",
     "AbstractTemplate",
@@ -62,6 +81,7 @@ __all__ = [
     "PrimitiveModel",
     "cuda",
     "describe_device",
+    "device_facts",
     "device_view",
     "infer_global",
     "insert_function",

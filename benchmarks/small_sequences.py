@@ -1,0 +1,53 @@
+"""Small sequences through every kernel of a recurrent layer on the GPU, compared with the slow reference.
+
+What a tool that watches memory and races needs: few threads, few steps, and both ways in which blocks share
+the work (each has all units of some sequences; or they share the units, and meet at every step).
+
+    compute-sanitizer --tool memcheck python benchmarks/small_sequences.py
+    compute-sanitizer --tool racecheck python benchmarks/small_sequences.py --cell lstm
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from lstm_numba.benchmarks import check
+from lstm_numba.benchmarks.contestants import Cuda, Problem
+from lstm_numba.benchmarks.plan import Shape
+from lstm_numba.layers import CELL_NAMES
+from lstm_numba.training.config import DTYPES
+
+
+def wrong(cell: str, shape: Shape, dtype: str) -> list[str]:
+    """What of a training pass differs from the reference by more than rounding."""
+    problem = Problem(cell, shape, "training", dtype)
+    arrays = check.compute(Cuda(problem, 1), problem)
+    found = check.Reference(problem).differences(arrays)
+    return [str(difference) for difference in found if not difference.acceptable]
+
+
+def main() -> None:
+    """Read the arguments, compute, and exit with 1 if something is wrong."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cell", choices=CELL_NAMES, action="append")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--batch", type=int, action="append", help="[default: 1 and 5]")
+    parser.add_argument("--inputs", type=int, default=7)
+    parser.add_argument("--hidden", type=int, action="append", help="[default: 17, and 261 to share units]")
+    args = parser.parse_args()
+    failed = False
+    for cell in args.cell or ("lstm", "gru", "gru-reset-before", "peephole"):
+        for hidden in args.hidden or (17, 261):
+            for batch in args.batch or (1, 5):
+                shape = Shape("", batch, args.steps, args.inputs, hidden)
+                found = wrong(cell, shape, args.dtype)
+                print(f"{cell} {shape.dimensions} {args.dtype}: {'; '.join(found) or 'right'}", flush=True)
+                failed = failed or bool(found)
+    raise SystemExit(int(failed))
+
+
+if __name__ == "__main__":
+    main()
