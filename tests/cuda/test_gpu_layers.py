@@ -24,12 +24,11 @@ DTYPES = ("float32", "float64")
 CASES = cases(
     [
         Case(1, 1, 1, 1),
-        Case(3, 2, 2, 5),
-        Case(2, 5, 3, 6, 2, True, (2, 0, 1, 2, 1)),
-        Case(2, 9, 2, 3, 1, False, None, False),
+        Case(5, 3, 4, 17),
+        Case(3, 5, 3, 6, 2, True, (3, 0, 1, 3, 2)),
+        Case(2, 18, 2, 5, 1, False, None, False),
     ],
     [
-        Case(5, 3, 4, 17),
         Case(7, 33, 20, 65, 2, True, (*range(8), *([7] * 25))),
         Case(3, 40, 70, 129, 1, True),
         Case(4, 300, 16, 40),
