@@ -1,8 +1,8 @@
 """CUDA's simulator with fibers in the place of threads: the same results, many times sooner.
 
-The simulator gives every CUDA thread a thread of Python's and looks again and again whether all of them wait at
-a barrier. Here the threads of a block are greenlets, of which one runs until its next barrier. Which one comes
-first is drawn anew after every barrier, so that a kernel that lacks one gives wrong numbers here too.
+The simulator gives every CUDA thread a thread of Python's and looks again and again whether all of them wait
+at a barrier. Here the threads of a block are greenlets, of which one runs until its next barrier. Which one
+comes first is drawn anew after every barrier, so that a kernel that lacks one gives wrong numbers here too.
 """
 
 from __future__ import annotations
