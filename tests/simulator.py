@@ -1,8 +1,9 @@
-"""CUDA's simulator with fibers in the place of threads: the same results, many times sooner.
+"""CUDA's simulator with fibers in the place of threads: many times sooner, and with blocks that meet.
 
-The simulator gives every CUDA thread a thread of Python's and looks again and again whether all of them wait
-at a barrier. Here the threads of a block are greenlets, of which one runs until its next barrier. Which one
-comes first is drawn anew after every barrier, so that a kernel that lacks one gives wrong numbers here too.
+The simulator gives every CUDA thread a thread of Python's, looks again and again whether all of them wait at a
+barrier, and runs one block after the other, so that a grid of several blocks cannot meet. Here all threads of a
+grid are greenlets, of which one runs until its next barrier. Which one comes first is drawn anew each time, so
+that a kernel that lacks a barrier gives wrong numbers here too.
 """
 
 from __future__ import annotations
@@ -14,31 +15,74 @@ from typing import Any
 import numpy as np
 from greenlet import getcurrent, greenlet
 
+#: Blocks of a grid that may meet.
+MEETING_BLOCKS = 6
+
 _order = random.Random(0)
+_blocks: list[tuple[Any, Any]] = []  # of the grid that is being launched
 _running: list[Any] = [None]
 
 
-def _run_block(manager: Any, grid_point: Any, *args: Any) -> None:
-    """Stands for the simulator's ``BlockManager.run``."""
-    from numba.cuda.simulator.kernel import BlockThread
+class _Fiber(greenlet):
+    """A thread of a block; `waits` for its block or for the whole grid."""
 
-    scheduler = getcurrent()
+    def __init__(self, block: int, thread: Any, shared: Any, run: Any) -> None:
+        super().__init__(run)
+        self.block, self.thread, self.waits = block, thread, ""
+        thread.shared = shared
+        scheduler = getcurrent()
+
+        def wait(where: str) -> None:
+            self.waits = where
+            scheduler.switch()
+
+        thread.syncthreads = lambda: wait("block")
+        thread.sync_grid = lambda: wait("grid")
+
+
+def _run_block(manager: Any, grid_point: Any, *args: Any) -> None:
+    """Stands for the simulator's ``BlockManager.run``: with the last block all of them start."""
+    _blocks.append((manager, grid_point))
+    if len(_blocks) < np.prod(manager._grid_dim):
+        return
+    blocks, _blocks[:] = list(_blocks), []
+    from numba.cuda.simulator.kernel import BlockThread, _get_kernel_context
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+
     live = []
-    for block_point in np.ndindex(*manager._block_dim):
-        thread = BlockThread(None, manager, grid_point, block_point, manager._debug)  # never started
-        thread.syncthreads = scheduler.switch
-        live.append((greenlet(lambda: manager._f(*args)), thread))
+    for number, (block, point) in enumerate(blocks):
+        shared = FakeCUDAShared(_get_kernel_context()._shared._dynshared_size)
+        for thread_point in np.ndindex(*block._block_dim):
+            thread = BlockThread(None, block, point, thread_point, block._debug)  # never started
+            live.append(_Fiber(number, thread, shared, lambda: manager._f(*args)))
     while live:
         _order.shuffle(live)
-        for fiber, thread in live:
-            _running[0] = thread
-            fiber.switch()
-        live = [pair for pair in live if not pair[0].dead]
+        for fiber in live:
+            if not fiber.waits:
+                _running[0] = fiber.thread
+                fiber.switch()
+        live = [fiber for fiber in live if not fiber.dead]
+        _open_barriers(live)
+
+
+def _open_barriers(live: list[_Fiber]) -> None:
+    """Let those go on for whom nobody is missing: all of the grid, or all of a block."""
+    if all(fiber.waits == "grid" for fiber in live):
+        ready = live
+    else:
+        busy = {fiber.block for fiber in live if fiber.waits != "block"}
+        ready = [fiber for fiber in live if fiber.block not in busy]
+        assert ready or not live, "threads of one block wait at different barriers"
+    for fiber in ready:
+        fiber.waits = ""
 
 
 def install() -> None:
-    """Have the simulator run blocks in fibers from now on."""
+    """Have the simulator run grids in fibers from now on."""
     from numba.cuda.simulator import kernel, kernelapi
 
     kernel.BlockManager.run = _run_block
+    kernel.FakeOverload.max_cooperative_grid_blocks = lambda self, block, shared=0: MEETING_BLOCKS
     kernelapi.threading = SimpleNamespace(current_thread=lambda: _running[0])
+    kernelapi.GridGroup.sync = lambda self: _running[0].sync_grid()
+    kernelapi.FakeCUDAModule.shared = property(lambda self: _running[0].shared)

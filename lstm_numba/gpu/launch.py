@@ -104,8 +104,8 @@ def launch_over(kernel: Any, size: int, *args: Any) -> None:
 
 def cooperative_blocks(kernel: Any, args: tuple[Any, ...], block: tuple[int, int], shared: int) -> int:
     """Blocks of a kernel that fit on the device at the same time, as those who wait for each other must."""
-    if SIMULATED:
-        return 1
+    if SIMULATED:  # its kernels are not compiled
+        return int(kernel.overloads[()].max_cooperative_grid_blocks(block))
     signature = tuple(kernel.typeof_pyval(arg) for arg in args)
     return _cooperative_blocks(kernel, signature, block, shared, cuda.get_current_device().id)
 
