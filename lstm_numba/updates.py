@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 from numba import njit, prange
 
-from lstm_numba.cpu.options import EXACT, EXACT_PARALLEL
+from lstm_numba import rules
+from lstm_numba.cpu.options import EXACT, EXACT_INLINE, EXACT_PARALLEL
 
 Array = npt.NDArray[Any]
 
@@ -22,6 +22,11 @@ _CHUNK = 1 << 14
 
 # A loop from 0 to an array's own length is one that LLVM can vectorise: of any other index Numba has to allow
 # that it is negative and counts from the end. So chunks are slices.
+
+
+_momentum = njit(**EXACT_INLINE)(rules.momentum)
+_adam = njit(**EXACT_INLINE)(rules.adam)
+_rmsprop = njit(**EXACT_INLINE)(rules.rmsprop)
 
 
 @njit(**EXACT)
@@ -40,43 +45,32 @@ def sgd_rows(p, indices, values, rate):  # type: ignore[no-untyped-def]
 
 @njit(**EXACT)
 def with_momentum(p, g, velocity, rate, scale, weight_decay, momentum, nesterov):  # type: ignore[no-untyped-def]
-    """``v = momentum * v + d``; ``p`` goes along v, or, after Nesterov, along ``d + momentum * v``."""
+    """See `lstm_numba.rules.momentum`."""
     for i in range(p.shape[0]):
-        d = scale * g[i] + weight_decay * p[i]
-        v = momentum * velocity[i] + d
-        velocity[i] = v
-        if nesterov:
-            p[i] -= rate * (d + momentum * v)
-        else:
-            p[i] -= rate * v
+        p[i], velocity[i] = _momentum(p[i], g[i], velocity[i], rate, scale, weight_decay, momentum, nesterov)
 
 
 @njit(**EXACT)
 def adam(  # type: ignore[no-untyped-def]
     p, g, mean, square, scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps
 ):
-    """`keep` shrinks p (AdamW), `l2` adds to its gradient (Adam); `rate`, `correction` undo the bias."""
+    """See `lstm_numba.rules.adam`."""
     for i in range(p.shape[0]):
-        d = scale * g[i] + l2 * p[i]
-        m = beta1 * mean[i] + rest1 * d
-        v = beta2 * square[i] + rest2 * (d * d)
-        mean[i] = m
-        square[i] = v
-        p[i] = keep * p[i] - rate * (m / (np.sqrt(v) * correction + eps))
+        p[i], mean[i], square[i] = _adam(
+            p[i], g[i], mean[i], square[i],
+            scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps,
+        )  # fmt: skip
 
 
 @njit(**EXACT)
 def rmsprop(  # type: ignore[no-untyped-def]
     p, g, square, velocity, rate, scale, weight_decay, alpha, rest, eps, momentum
 ):
-    """``d`` over the root of its mean square, through momentum."""
+    """See `lstm_numba.rules.rmsprop`."""
     for i in range(p.shape[0]):
-        d = scale * g[i] + weight_decay * p[i]
-        s = alpha * square[i] + rest * (d * d)
-        square[i] = s
-        v = momentum * velocity[i] + d / (np.sqrt(s) + eps)
-        velocity[i] = v
-        p[i] -= rate * v
+        p[i], square[i], velocity[i] = _rmsprop(
+            p[i], g[i], square[i], velocity[i], rate, scale, weight_decay, alpha, rest, eps, momentum
+        )
 
 
 # The same in parallel, chunk by chunk. Numba keeps no function that is passed another one in its disk cache,

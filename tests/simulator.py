@@ -1,9 +1,9 @@
 """CUDA's simulator with fibers in the place of threads: many times sooner, and with blocks that meet.
 
-The simulator gives every CUDA thread a thread of Python's, looks again and again whether all of them wait at a
-barrier, and runs one block after the other, so that a grid of several blocks cannot meet. Here all threads of a
-grid are greenlets, of which one runs until its next barrier. Which one comes first is drawn anew each time, so
-that a kernel that lacks a barrier gives wrong numbers here too.
+The simulator gives every CUDA thread a thread of Python's, looks again and again whether all of them wait at
+a barrier, and runs one block after the other, so that a grid of several blocks cannot meet. Here all threads
+of a grid are greenlets, of which one runs until its next barrier. Which one comes first is drawn anew each
+time, so that a kernel that lacks a barrier gives wrong numbers here too.
 """
 
 from __future__ import annotations

@@ -33,3 +33,4 @@ VECTOR_FLAGS = ("contract", "nsz")
 #: rounds as written. LLVM still vectorises, but for sums, which then want explicit lanes.
 EXACT: dict[str, Any] = {**SERIAL, "fastmath": False}
 EXACT_PARALLEL: dict[str, Any] = {**PARALLEL, "fastmath": False}
+EXACT_INLINE: dict[str, Any] = {**INLINE, "fastmath": False}

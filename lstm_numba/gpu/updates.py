@@ -12,12 +12,18 @@ from typing import Any
 
 import numpy as np
 
+from lstm_numba import rules
 from lstm_numba.gpu.driver import cuda
 from lstm_numba.gpu.launch import launch_over
 from lstm_numba.gpu.memory import DeviceArray, flat
-from lstm_numba.gpu.options import KERNEL
+from lstm_numba.gpu.options import DEVICE, KERNEL
 
 # The factor is float64 and is cast once a thread; everything else has the precision of the parameters.
+
+
+_momentum = cuda.jit(**DEVICE)(rules.momentum)
+_adam = cuda.jit(**DEVICE)(rules.adam)
+_rmsprop = cuda.jit(**DEVICE)(rules.rmsprop)
 
 
 @cuda.jit(**KERNEL)
@@ -41,45 +47,36 @@ def sgd_rows_kernel(p, indices, values, totals, at, rate):
 
 @cuda.jit(**KERNEL)
 def momentum_kernel(p, g, velocity, totals, at, rate, weight_decay, momentum, nesterov):
-    """``v = momentum * v + d``; ``p`` goes along v, or, after Nesterov, along ``d + momentum * v``."""
+    """See `lstm_numba.rules.momentum`."""
     scale = p.dtype.type(totals[at])
     if not math.isnan(scale):
         for i in range(cuda.grid(1), p.size, cuda.gridsize(1)):
-            d = scale * g[i] + weight_decay * p[i]
-            v = momentum * velocity[i] + d
-            velocity[i] = v
-            if nesterov:
-                p[i] -= rate * (d + momentum * v)
-            else:
-                p[i] -= rate * v
+            p[i], velocity[i] = _momentum(
+                p[i], g[i], velocity[i], rate, scale, weight_decay, momentum, nesterov
+            )
 
 
 @cuda.jit(**KERNEL)
 def adam_kernel(p, g, mean, square, totals, at, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps):
-    """`keep` shrinks p (AdamW), `l2` adds to its gradient (Adam); `rate`, `correction` undo the bias."""
+    """See `lstm_numba.rules.adam`."""
     scale = p.dtype.type(totals[at])
     if not math.isnan(scale):
         for i in range(cuda.grid(1), p.size, cuda.gridsize(1)):
-            d = scale * g[i] + l2 * p[i]
-            m = beta1 * mean[i] + rest1 * d
-            v = beta2 * square[i] + rest2 * (d * d)
-            mean[i] = m
-            square[i] = v
-            p[i] = keep * p[i] - rate * (m / (math.sqrt(v) * correction + eps))
+            p[i], mean[i], square[i] = _adam(
+                p[i], g[i], mean[i], square[i],
+                scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps,
+            )  # fmt: skip
 
 
 @cuda.jit(**KERNEL)
 def rmsprop_kernel(p, g, square, velocity, totals, at, rate, weight_decay, alpha, rest, eps, momentum):
-    """``d`` over the root of its mean square, through momentum."""
+    """See `lstm_numba.rules.rmsprop`."""
     scale = p.dtype.type(totals[at])
     if not math.isnan(scale):
         for i in range(cuda.grid(1), p.size, cuda.gridsize(1)):
-            d = scale * g[i] + weight_decay * p[i]
-            s = alpha * square[i] + rest * (d * d)
-            square[i] = s
-            v = momentum * velocity[i] + d / (math.sqrt(s) + eps)
-            velocity[i] = v
-            p[i] -= rate * v
+            p[i], square[i], velocity[i] = _rmsprop(
+                p[i], g[i], square[i], velocity[i], rate, scale, weight_decay, alpha, rest, eps, momentum
+            )
 
 
 def _run(kernel: Any, arrays: tuple[DeviceArray, ...], totals: DeviceArray, at: int, *numbers: Any) -> None:
