@@ -1,0 +1,367 @@
+"""Runs the CUDA engine's kernels as machine code of the processor, and compares them with the CPU engine.
+
+CUDA's simulator runs the plain bodies of the functions that Numba replaces while it compiles a kernel, never
+the code that they are replaced by. Here Numba compiles that code, with one thread that plays the whole grid:
+all barriers are empty then. A script of its own, because it puts something else in the place of the module
+that imports CUDA:
+
+    python tests/compiled_kernels.py
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import sys
+from collections import namedtuple
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import njit
+from numba.core import types
+from numba.core.cgutils import get_or_insert_function, unpack_tuple
+from numba.core.datamodel import PrimitiveModel
+from numba.core.typeconv import Conversion
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, lower_cast, overload, register_jitable, register_model
+
+_SHARED = 4096  # numbers of shared memory
+_Place = namedtuple("_Place", "x y z")
+
+
+def _shared_array(size: Any, dtype: Any) -> Any:
+    raise NotImplementedError
+
+
+@overload(_shared_array)
+def _(size, dtype):
+    return lambda size, dtype: np.empty(_SHARED, dtype)
+
+
+def fake_driver() -> ModuleType:
+    """A stand-in for `lstm_numba.gpu.driver`: core Numba, and a grid of one thread."""
+    cuda, shared, driver = ModuleType("cuda"), ModuleType("shared"), ModuleType("lstm_numba.gpu.driver")
+    shared.array = _shared_array  # type: ignore[attr-defined]
+    vars(cuda).update(
+        jit=lambda **options: njit(error_model="numpy"),
+        threadIdx=_Place(0, 0, 0), blockIdx=_Place(0, 0, 0),
+        blockDim=_Place(1, 1, 1), gridDim=_Place(1, 1, 1),
+        grid=register_jitable(lambda n: 0),
+        gridsize=register_jitable(lambda n: 1),
+        syncthreads=register_jitable(lambda: None),
+        syncthreads_or=register_jitable(lambda value: value),
+        shared=shared,
+        device_array=np.empty,
+    )  # fmt: skip
+    vars(driver).update(
+        SIMULATED=True, cuda=cuda, types=types, ir=ir, intrinsic=intrinsic, overload=overload,
+        lower_builtin=lower_builtin, lower_cast=lower_cast, register_model=register_model,
+        AbstractTemplate=AbstractTemplate, Conversion=Conversion, PrimitiveModel=PrimitiveModel,
+        infer_global=infer_global, insert_function=get_or_insert_function, make_signature=signature,
+        unpack_tuple=unpack_tuple, CudaAPIError=RuntimeError, device_view=None,
+    )  # fmt: skip
+    return driver
+
+
+@ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
+def _upper_half(a: int, b: int) -> int:
+    return a * b >> 64
+
+
+def lend_libdevice() -> None:
+    """The C library's functions in the place of CUDA's."""
+    binding.add_symbol("__nv_umul64hi", ctypes.cast(_upper_half, ctypes.c_void_p).value)
+    library = ctypes.CDLL(ctypes.util.find_library("m"))
+    for name in ("exp", "expf", "tanh", "tanhf"):
+        address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+        binding.add_symbol(f"__nv_{name}", address)
+
+
+def compare_sequences(name: str, dtype: str, reverse: bool, lengths: tuple[int, ...] | None) -> None:
+    """A sequence forward and back against the CPU engine."""
+    from tolerances import assert_close
+
+    from lstm_numba.cpu import sequence as truth
+    from lstm_numba.gpu import sequence
+    from lstm_numba.layers import make_layer
+
+    steps, batch, inputs, hidden = 4, 7, 3, 5
+    layer = make_layer(name, inputs, hidden, dtype=dtype, seed=1)
+    (params,) = layer.layer_params()
+    rng = np.random.default_rng(0)
+
+    def draw(*shape: int) -> Any:
+        return rng.standard_normal(shape).astype(dtype)
+
+    x, dy = draw(steps, batch, inputs), draw(steps, batch, hidden)
+    states = [draw(1, batch, hidden) for _ in layer.cell.states]
+    dstates = [draw(1, batch, hidden) for _ in states]
+    ends = np.array(lengths or [steps] * batch)
+    first = [s[0] for s in states]
+    y, final, trace = truth.forward_sequence(layer.cell, params, x, first, ends, reverse, True)
+    y = np.where((np.arange(steps)[:, None] < ends)[..., None], y, 0)
+    dx, initial, grads = truth.backward_sequence(trace, dy, [d[0] for d in dstates])
+
+    for keep in (False, True):
+        finals = [np.empty_like(s) for s in states]
+        h, at, kept = sequence.forward_sequence(layer.cell, params, x, states, finals, 0, ends, reverse, keep)
+        result = np.empty_like(dy)
+        sequence.write_output(h, at, ends, result, 0, hidden)
+        assert_close(result, y, "forward", "y")
+        for got, expected in zip(finals, final, strict=True):
+            assert_close(got[0], expected, "forward", "final state")
+    got_dx, got_initial = np.empty_like(x), [np.empty_like(s) for s in states]
+    got = sequence.backward_sequence(kept, dy, 0, dstates, got_initial, 0, got_dx, False)
+    assert_close(got_dx, dx, "backward", "dx")
+    for value, expected in zip(got_initial, initial, strict=True):
+        assert_close(value[0], expected, "backward", "initial state")
+    for key, value in grads.items():
+        assert_close(got[key], value, "backward", key)
+
+
+def compare_patches(patch: Any, dtype: str) -> None:
+    """What a product's thread does, compiled and plain."""
+    from lstm_numba.gpu import patch as patches
+
+    def run(patch, a, b, c, add):  # type: ignore[no-untyped-def]
+        rows = patches.clamped(patch, 1, 2, 9, 3)
+        column = patches.load_lines(patch, a, rows, 1)
+        row = patches.load_groups(patch, b, 4, 8)
+        sums = patches.add_outer_product(patches.patch_zeros(patch, c), column, row)
+        sums = patches.add_outer_product(sums, row, patches.load_lines(patch, b, rows, 0))
+        lines = patches.inside(patch, 1, 8, 11, 16)
+        patches.store_patch(c, 2, lines, patches.inside(patch, 0, 4, 14, 1), sums, add)
+
+    rng = np.random.default_rng(0)
+    a, b, start = (rng.standard_normal(400).astype(dtype) for _ in range(3))
+    b = aligned(b)
+    for add in (0, 1):
+        expected, got = start.copy(), start.copy()
+        run(patch, a, b, expected, add)
+        njit(run)(patch, a, b, got, add)
+        np.testing.assert_allclose(got, expected, rtol=1e-5 if dtype == "float32" else 1e-14, atol=1e-6)
+        assert np.any(got != start)
+
+
+def aligned(array: Any) -> Any:
+    """A copy that begins where a load of 16 bytes may."""
+    memory = np.empty(array.size + 16, array.dtype)
+    skip = -memory.ctypes.data % 64 // array.itemsize
+    memory[skip : skip + array.size] = array
+    return memory[skip : skip + array.size]
+
+
+def compare_row_offsets() -> None:
+    """Beyond the batch a tile's rows are its last again."""
+    from lstm_numba.gpu.dispatch import FourRows, OneRow, row_offsets
+
+    compiled = njit(lambda tile, row, batch, stride: row_offsets(tile, row, batch, stride))
+    for tile in (OneRow(), FourRows()):
+        for row in range(6):
+            assert compiled(tile, row, 6, 10) == row_offsets(tile, row, 6, 10), (tile, row)
+
+
+def compare_activations(dtype: str) -> None:
+    """The nonlinearities over their whole range, infinities and NaN included."""
+    from tolerances import assert_close
+
+    from lstm_numba.cells import activations
+    from lstm_numba.gpu.dispatch import load_one
+    from lstm_numba.gpu.number import store_numbers
+
+    x = np.concatenate([np.linspace(-120, 120, 999), [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-8, -1e-8]])
+    x = x.astype(dtype)
+    for name in ("sigmoid", "tanh", "relu", "positive"):
+        function = getattr(activations, name)
+
+        out = np.empty_like(x)
+
+        @njit
+        def compiled(cell, x, out):  # type: ignore[no-untyped-def]
+            for i in range(x.size):
+                (value,) = load_one(cell, x, i, 0)
+                store_numbers(out, i, 0, (function(value),))  # noqa: B023
+
+        compiled(first_cell(), x, out)
+        expected = np.array([function(v) for v in x.astype(float)])
+        assert np.array_equal(np.isnan(out), np.isnan(x)) or name == "positive", name
+        known = ~np.isnan(x)
+        assert_close(
+            out[known & np.isfinite(expected)], expected[known & np.isfinite(expected)], "activation", name
+        )
+        np.testing.assert_array_equal(out[known & np.isinf(expected)], np.inf, err_msg=name)
+        # Near zero it is the relative error that counts.
+        small = known & (np.abs(x) < 20) & (expected != 0)
+        np.testing.assert_allclose(out[small], expected[small], rtol=4 * np.finfo(dtype).eps, err_msg=name)
+
+
+def compare_masks(dtype: str) -> None:
+    """Dropout masks against NumPy's generator."""
+    from lstm_numba import dropout
+    from lstm_numba.gpu import masks
+
+    ours, theirs = (np.random.Generator(np.random.Philox(5)) for _ in range(2))
+    for shape, p in (((3, 7), 0.3), ((1,), 0.5), ((40, 5), 0.01)):
+        got = masks.draw_mask(ours, shape, p, dtype)
+        np.testing.assert_array_equal(got, dropout.draw_mask(theirs, shape, p, dtype))
+
+
+def compare_losses(dtype: str) -> None:
+    """Cross-entropy, gradient and hits against the CPU's."""
+    from tolerances import assert_close
+
+    from lstm_numba import losses as truth
+    from lstm_numba.gpu import losses
+
+    rng = np.random.default_rng(0)
+    logits, bias = (rng.standard_normal(shape).astype(dtype) for shape in ((9, 33), (33,)))
+    targets, weights = rng.integers(33, size=9), rng.integers(3, size=9) * 0.5
+    loss, gradient, hits = truth.softmax_cross_entropy(
+        logits, targets, scale=0.25, weights=weights, bias=bias
+    )
+    totals = np.zeros(4)
+    losses.softmax_cross_entropy(logits, targets, totals, scale=0.25, weights=weights, bias=bias)
+    assert_close(totals[:2], [loss, hits], "loss", dtype=dtype)
+    assert_close(logits, gradient, "loss")
+
+
+def compare_training(dtype: str) -> None:
+    """Norm, clipping, sparse rows and updates against the CPU's."""
+    from tolerances import assert_close
+
+    from lstm_numba import clipping as truth
+    from lstm_numba import embedding as rows
+    from lstm_numba import optimizers
+    from lstm_numba.gpu import clipping, embedding, updates
+
+    rng = np.random.default_rng(0)
+    ids, dy = np.array([[3, 1], [3, 3]]), rng.standard_normal((2, 2, 5)).astype(dtype)
+    sparse, expected = embedding.row_gradient(ids, dy, (6, 5)), rows.row_gradient(ids, dy, (6, 5))
+    assert_close(sparse.to_dense(), expected.to_dense(), "optimizer")
+    grads = {"a": rng.standard_normal(70).astype(dtype), "b": sparse}
+    totals = np.zeros(4)
+    clipping.global_norm(grads, totals, 2)
+    clipping.clip_factor(totals, 2, 3, 0.5)
+    norm = truth.global_norm(grads)
+    assert_close(totals[2:], [norm, 0.5 / norm], "loss", dtype=dtype)
+    for optimizer in (
+        optimizers.Adam({"p": dy[0].copy()}, 0.1, weight_decay=0.1),
+        optimizers.RMSprop({"p": dy[0].copy()}, 0.1, momentum=0.5),
+        optimizers.SGD({"p": dy[0].copy()}, 0.1, momentum=0.5, nesterov=True, weight_decay=0.1),
+        optimizers.SGD({"p": dy[0].copy()}, 0.1),
+    ):
+        moved = {"p": dy[0].copy()}
+        state = {name: array.copy() for name, array in optimizer.state_arrays().items()}
+        optimizer.step({"p": dy[1]}, scale=totals[3])
+        names = [name.removesuffix(".p") for name in state]
+        arrays = [moved["p"], dy[1], *state.values()]
+        numbers = numbers_of(optimizer)
+        kind = type(optimizer).__name__.lower()
+        kernel = "with_momentum" if names == ["momentum"] else kind
+        getattr(updates, kernel)(*arrays, totals, 3, *numbers)
+        assert_close(moved["p"], optimizer.params["p"], "optimizer", kind)
+        for name, array in state.items():
+            assert_close(array, optimizer.state_arrays()[name], "optimizer", name)
+
+
+def numbers_of(optimizer: Any) -> tuple[Any, ...]:
+    """What an optimiser's first update takes, as its own step computes it."""
+    taken: list[Any] = []
+
+    class Engine:
+        """Writes down what it is asked for."""
+
+        def __getattr__(self, name: str) -> Any:
+            def note(*args: Any, **options: Any) -> None:
+                taken.extend([*(a for a in args if isinstance(a, float)), *options.values()])
+
+            return note
+
+        def factor(self, scale: float, totals: Any) -> Any:
+            return None
+
+    engine, optimizer._engine = optimizer._engine, Engine()
+    steps = optimizer.steps
+    try:
+        optimizer._update("p", optimizer.params["p"], None)
+    finally:
+        optimizer._engine, optimizer.steps = engine, steps
+    return tuple(taken)
+
+
+def first_cell() -> Any:
+    """Any cell: some functions want one only for its class."""
+    from lstm_numba.cells import CELLS
+
+    return CELLS["rnn"]
+
+
+def replace_launches() -> None:
+    """One thread plays the grid; products and sums are NumPy's."""
+    from lstm_numba.gpu import (
+        clipping,
+        embedding,
+        launch,
+        losses,
+        masks,
+        memory,
+        reductions,
+        sequence,
+        updates,
+    )
+
+    def run(kernel: Any, grid: Any, block: Any, *args: Any, shared: int = 0) -> None:
+        kernel(*args)
+
+    def over(kernel: Any, size: int, *args: Any) -> None:
+        if size:
+            kernel(*args)
+
+    def matmul(a: Any, b: Any, out: Any, accumulate: bool = False) -> Any:
+        out[...] = out + a @ b if accumulate else a @ b
+
+    def sums(matrix: Any, out: Any = None) -> Any:
+        result = matrix.sum(axis=0)
+        if out is None:
+            return result
+        out[...] = result
+        return out
+
+    launch.set_limits(launch.Limits(threads=1, blocks=1, lanes=1, parts=1, tile=1))
+    for module in (clipping, embedding, losses, masks, memory, reductions, sequence, updates):
+        for name, stand_in in (("launch", run), ("launch_over", over), ("upload", np.array)):
+            if hasattr(module, name):
+                setattr(module, name, stand_in)
+    sequence.matmul, sequence.column_sums = matmul, sums
+    sequence.transpose = lambda matrix: np.ascontiguousarray(matrix.T)
+    sequence.transposed = lambda matrix: matrix.T
+    sequence.ALONE_BYTES = 1 << 60
+
+
+def main() -> None:
+    """Compare everything; the first difference ends the script."""
+    sys.modules["lstm_numba.gpu.driver"] = fake_driver()
+    lend_libdevice()
+    from lstm_numba.cells import CELLS
+    from lstm_numba.gpu.patch import Large, Small
+
+    replace_launches()
+    compare_row_offsets()
+    for dtype in ("float32", "float64"):
+        compare_activations(dtype)
+        for patch in (Small(), Large()):
+            compare_patches(patch, dtype)
+        compare_masks(dtype)
+        compare_losses(dtype)
+        compare_training(dtype)
+        print(f"{dtype}: activations, products, masks, losses, updates agree", flush=True)
+    for number, name in enumerate(CELLS):
+        for dtype in ("float32", "float64") if name in ("peephole", "gru-reset-before") else ("float32",):
+            compare_sequences(name, dtype, number % 2 == 0, None if number % 3 else (4, 0, 1, 2, 4, 3, 4))
+            print(f"{name}, {dtype}: compiled kernels agree", flush=True)
+
+
+if __name__ == "__main__":
+    main()

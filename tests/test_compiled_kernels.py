@@ -1,0 +1,19 @@
+"""The CUDA engine's kernels as compiled code, without CUDA; see `compiled_kernels.py`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from lstm_numba.cells import CELLS
+
+
+def test_compiled_kernels_agree_with_the_cpu_engine() -> None:
+    script = Path(__file__).with_name("compiled_kernels.py")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for dtype in ("float32", "float64"):
+        assert f"{dtype}: activations, products, masks, losses, updates agree" in done.stdout
+    for name in CELLS:
+        assert f"{name}, float32: compiled kernels agree" in done.stdout
