@@ -48,9 +48,8 @@ def find_cuda() -> Cuda:
 
         return Cuda(True, describe_device())
     except Exception as error:  # a driver fails in more ways than anyone can list
-        return Cuda(
-            False, f"no CUDA device can be used: {' '.join(str(error).split()) or type(error).__name__}"
-        )
+        why = " ".join(str(error).split()).rstrip(" .:") or type(error).__name__
+        return Cuda(False, f"no CUDA device can be used: {why}")
 
 
 def engine(device: str) -> CpuEngine:

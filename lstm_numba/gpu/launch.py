@@ -107,7 +107,12 @@ def cooperative_blocks(kernel: Any, args: tuple[Any, ...], block: tuple[int, int
     if SIMULATED:  # its kernels are not compiled
         return int(kernel.overloads[()].max_cooperative_grid_blocks(block))
     signature = tuple(kernel.typeof_pyval(arg) for arg in args)
-    return _cooperative_blocks(kernel, signature, block, shared, cuda.get_current_device().id)
+    return _cooperative_blocks(kernel, signature, block, shared, device_number())
+
+
+def device_number() -> int:
+    """Number of the current device."""
+    return 0 if SIMULATED else int(cuda.get_current_device().id)
 
 
 @functools.lru_cache(maxsize=1024)

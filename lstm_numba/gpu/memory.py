@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections import defaultdict
+from collections import defaultdict, deque
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,13 +16,15 @@ import numpy.typing as npt
 
 from lstm_numba.errors import DeviceError
 from lstm_numba.gpu.driver import SIMULATED, CudaAPIError, cuda, device_view
-from lstm_numba.gpu.launch import current_stream, launch_over
+from lstm_numba.gpu.launch import current_stream, device_number, launch_over
 from lstm_numba.gpu.options import KERNEL
 
 #: A device array of numba-cuda.
 DeviceArray = Any
 
 _SMALL = 1 << 20
+#: Up to so many bytes a copy to the device goes through page-locked memory.
+_STAGED = 1 << 24
 
 
 class _Pool:
@@ -35,7 +37,7 @@ class _Pool:
         """A block of at least `size` bytes, and the key under which it comes back."""
         step = 512 if size <= _SMALL else 2 * _SMALL
         rounded = -(-size // step) * step
-        key = (cuda.get_current_device().id, current_stream(), rounded)
+        key = (device_number(), current_stream(), rounded)
         if self._free[key]:
             return self._free[key].pop(), key
         try:
@@ -105,8 +107,10 @@ def upload(array: npt.NDArray[Any], out: DeviceArray | None = None) -> DeviceArr
     source = np.ascontiguousarray(array)
     if out is None:
         out = empty(source.shape, source.dtype)
-    if source.size:
+    if SIMULATED or source.nbytes > _STAGED:
         out.copy_to_device(source, stream=current_stream())
+    elif source.size:
+        _staging.copy(source, out)
     return out
 
 
@@ -117,6 +121,35 @@ def download(array: DeviceArray) -> npt.NDArray[Any]:
     result: npt.NDArray[Any] = array.copy_to_host(stream=current_stream())
     synchronize()
     return result
+
+
+class _Staging:
+    """Copies to the device for which the host need not wait.
+
+    The driver reads page-locked memory while the host goes on, so that what is copied goes there first. A
+    piece of it is used again when an event tells that it has been read.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: defaultdict[int, deque[tuple[Any, Any]]] = defaultdict(deque)
+
+    def copy(self, source: npt.NDArray[Any], out: DeviceArray) -> None:
+        """Copy a C-contiguous array that is not empty."""
+        stream = current_stream() or cuda.default_stream()
+        pieces = self._pieces[1 << (source.nbytes - 1).bit_length()]
+        if pieces and pieces[0][1].query():
+            host, event = pieces.popleft()
+        else:
+            host = cuda.pinned_array(1 << (source.nbytes - 1).bit_length(), np.uint8)
+            event = cuda.event(timing=False)
+        piece = host[: source.nbytes].view(source.dtype).reshape(source.shape)
+        piece[...] = source
+        out.copy_to_device(piece, stream=stream)
+        event.record(stream)
+        pieces.append((host, event))
+
+
+_staging = _Staging()
 
 
 class Download:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -13,9 +14,9 @@ from lstm_numba.gpu.dispatch import FourRows, OneRow
 from lstm_numba.gpu.driver import cuda
 from lstm_numba.gpu.elementwise import transpose
 from lstm_numba.gpu.forward import forward_kernel
-from lstm_numba.gpu.launch import cooperative_blocks, launch, launch_over, limits
+from lstm_numba.gpu.launch import cooperative_blocks, device_number, launch, launch_over, limits
 from lstm_numba.gpu.layout import Alone, Arrays, Gradients, Sizes, Together
-from lstm_numba.gpu.memory import DeviceArray, empty, fill, flat, transposed, upload
+from lstm_numba.gpu.memory import DeviceArray, empty, fill, flat, synchronize, transposed, upload
 from lstm_numba.gpu.options import DEVICE, KERNEL
 from lstm_numba.gpu.products import matmul
 from lstm_numba.gpu.reductions import column_sums
@@ -364,4 +365,11 @@ def _parameter_gradients(trace: Trace, slots: DeviceArray, dpeephole: DeviceArra
 
 def full_lengths(steps: int, batch: int) -> DeviceArray:
     """Lengths of sequences that all have every step."""
-    return upload(np.full(batch, steps, np.int64))
+    return _full_lengths(steps, batch, device_number())
+
+
+@functools.lru_cache(maxsize=64)
+def _full_lengths(steps: int, batch: int, device: int) -> DeviceArray:
+    lengths = upload(np.full(batch, steps, np.int64))
+    synchronize()  # the next call may be on another stream
+    return lengths

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pytest
 from cuda_tools import download, normal, upload
 
+from lstm_numba.gpu import memory
 from lstm_numba.gpu.memory import copy, fill, span, transposed
 
 
@@ -35,3 +39,47 @@ def test_copy_of_a_part() -> None:
     source, target = upload(np.arange(9.0)), upload(np.zeros(7))
     copy(target, source, to=2, at=4, count=3)
     np.testing.assert_array_equal(download(target), [0, 0, 4, 5, 6, 0, 0])
+
+
+def test_page_locked_memory_is_used_again_when_it_has_been_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[np.ndarray] = []
+
+    class Event:
+        read = False
+
+        def __init__(self, timing: bool) -> None:
+            events.append(self)
+
+        def query(self) -> bool:
+            return self.read
+
+        def record(self, stream: Any) -> None:
+            self.read = False
+
+    class Target:
+        """A device array that reads what it is to hold only when it is told to."""
+
+        def copy_to_device(self, source: np.ndarray, stream: Any) -> None:
+            self.source = source
+
+    def pin(size: int, dtype: Any) -> np.ndarray:
+        made.append(np.zeros(size, dtype))
+        return made[-1]
+
+    events: list[Event] = []
+    stream = staticmethod(lambda: "stream")
+    names = {"pinned_array": staticmethod(pin), "event": Event, "default_stream": stream}
+    monkeypatch.setattr(memory, "cuda", type("cuda", (), names))
+    staging, targets = memory._Staging(), [Target() for _ in range(4)]
+    values = [np.full((2, 3), n, np.float32) for n in range(4)]
+    for target, value in zip(targets[:2], values, strict=False):
+        staging.copy(value, target)
+    assert len(made) == 2  # the first has not been read yet
+    assert [t.source.tolist() for t in targets[:2]] == [v.tolist() for v in values[:2]]
+    events[0].read = True
+    staging.copy(values[2], targets[2])
+    assert len(made) == 2
+    assert targets[2].source.tolist() == targets[0].source.tolist() == values[2].tolist()
+    assert targets[1].source.tolist() == values[1].tolist()
+    staging.copy(values[3], targets[3])  # the one in front has not been read
+    assert len(made) == 3
