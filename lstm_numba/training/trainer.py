@@ -181,7 +181,6 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         steps = self.task.steps_per_epoch
-        every = self._every()
         self._pace.begin_epoch()
         while self.step < steps:
             compiled = self._compiling.seconds
@@ -189,12 +188,12 @@ class Trainer:
             self._compiling.flush()
             self._pace.note_step(self._under_way[-1].result.count, self._compiling.seconds > compiled)
             while len(self._under_way) > self.task.model.engine.in_flight:
-                self._settle(every)
+                self._settle()
             if self._signals.received is not None:
                 self._interrupt()
             if time.monotonic() - self._saved_at >= self.task.config["checkpoint_every"]:
                 self._save()
-        self._settle_all(every)
+        self._settle_all()
 
     def _take_step(self, rate: float) -> None:
         """Compute a batch's gradients and update the parameters with them, unless they are not finite."""
@@ -213,9 +212,9 @@ class Trainer:
         self.step += 1
         self._under_way.append(_Step(result, self.optimizer.steps, self.epoch, rate, self.step))
 
-    def _settle(self, every: int) -> None:
+    def _settle(self) -> None:
         """Wait for the numbers of the earliest step under way, and count it."""
-        step = self._under_way.popleft()
+        step, steps = self._under_way.popleft(), self.task.steps_per_epoch
         norm = step.result.number(NORM)
         # The update was left out: the parameters are still those of the last step that was sound.
         if not (math.isfinite(step.result.objective) and math.isfinite(norm)):
@@ -223,18 +222,14 @@ class Trainer:
         self._norm = norm
         self.sums = self.sums.plus(step.result)
         self.recent = self.recent.plus(step.result)
-        if step.place % every == 0 and step.place < self.task.steps_per_epoch:
+        if step.place % max(1, steps // _LINES_PER_EPOCH) == 0 and step.place < steps:
             self._write_step_line(step)
         self._report_step(step)
 
-    def _settle_all(self, every: int | None = None) -> None:
+    def _settle_all(self) -> None:
         """Settle every step: what is written from here on holds for all that was computed."""
         while self._under_way:
-            self._settle(self._every() if every is None else every)
-
-    def _every(self) -> int:
-        """Steps from one line of metrics to the next."""
-        return max(1, self.task.steps_per_epoch // _LINES_PER_EPOCH)
+            self._settle()
 
     def _end_epoch(self) -> None:
         """Evaluate, write the epoch's lines and move on to the next epoch.
