@@ -189,33 +189,53 @@ class Model:
         What the model computes with.
     """
 
-    def __init__(
-        self, rnn: Recurrent, params: Mapping[str, dict[str, Array]], streams: Streams, device: str = "cpu"
-    ) -> None:
+    def __init__(self, rnn: Recurrent, params: Mapping[str, dict[str, Array]], streams: Streams) -> None:
         self.rnn = rnn
         self.rng = streams.dropout
         rnn.rng = streams.dropout
         self.dtype = rnn.dtype
         self._parts = params
-        self._take_device(device)
+        self._take_parts()
 
-    def _take_device(self, device: str) -> None:
-        """Move the parameters; arrays that two parts share stay one."""
-        before, self.engine, self.device = self.rnn.engine, engine(device), device
-        self.rnn.to(device)
-        moved: dict[int, Array] = {}
-        if before is not self.engine:
-            for part, arrays in self._parts.items():
-                for name, array in arrays.items():
-                    if part != "rnn":
-                        arrays[name] = moved.setdefault(id(array), self.engine.upload(before.download(array)))
+    def _take_parts(self) -> None:
+        """Name the parameters of all parts; an array that two parts share has its first name only."""
+        self.engine, self.device = self.rnn.engine, self.rnn.device
         self.workspace = Workspace(self.engine)
-        self.params: dict[str, Array] = {}
-        names: dict[int, str] = {}
-        for part, arrays in self._parts.items():
-            for name, array in arrays.items():
-                if names.setdefault(id(array), f"{part}.{name}") == f"{part}.{name}":
-                    self.params[f"{part}.{name}"] = array
+        named = {
+            f"{part}.{name}": array for part, arrays in self._parts.items() for name, array in arrays.items()
+        }
+        first = {id(array): name for name, array in reversed(named.items())}
+        self.params: dict[str, Array] = {n: array for n, array in named.items() if first[id(array)] == n}
+
+    def to(self, device: str) -> Model:
+        """Move the model to a device: its parameters become other arrays, shared ones stay shared.
+
+        Parameters
+        ----------
+        device : {"cpu", "cuda"}
+
+        Returns
+        -------
+        Model
+            The model itself.
+
+        Raises
+        ------
+        DeviceError
+            CUDA cannot be used here.
+        """
+        target, before = engine(device), self.engine
+        if target is not before:
+            self.rnn.to(device)
+            moved: dict[int, Array] = {}
+            for part in self._parts.values():
+                if part is not self.rnn.params:
+                    for name, array in part.items():
+                        if id(array) not in moved:
+                            moved[id(array)] = target.upload(before.download(array))
+                        part[name] = moved[id(array)]
+            self._take_parts()
+        return self
 
     @property
     def parameter_count(self) -> int:

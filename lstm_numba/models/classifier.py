@@ -80,7 +80,7 @@ class SequenceClassifier(Model):
         self.output = Linear(hidden * rnn.directions, classes, dtype=rnn.dtype, rng=streams.weights)
         super().__init__(rnn, {"rnn": rnn.params, "output": self.output.params}, streams)
         self._initialise(init_range, forget_bias, streams.weights)
-        self._take_device(device)
+        self.to(device)
         self._config = {
             "input_size": input_size,
             "hidden": hidden,

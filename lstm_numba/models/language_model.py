@@ -82,7 +82,7 @@ class LanguageModel(Model):
         parts = {"embedding": self.embedding.params, "rnn": rnn.params, "output": output.params}
         super().__init__(rnn, parts, streams)
         self._initialise(init_range, forget_bias, streams.weights)
-        self._take_device(device)
+        self.to(device)
         self._config = {
             "vocabulary": vocabulary,
             "hidden": hidden,
