@@ -126,6 +126,7 @@ class Recurrent:
             name: self.engine.upload(self.rng.uniform(-bound, bound, shape).astype(self.dtype))
             for name, shape in self._parameter_shapes().items()
         }
+        self.engine.synchronize()
 
     def __repr__(self) -> str:
         extra = "".join(
@@ -195,6 +196,7 @@ class Recurrent:
         if target is not self.engine:
             for name, value in self.params.items():
                 self.params[name] = target.upload(self.engine.download(value))
+            target.synchronize()
             self.engine, self.device = target, device
             self._prepared.clear()
         return self
@@ -225,6 +227,7 @@ class Recurrent:
                 raise ValueError(f"{name}: expected shape {self.params[name].shape}, got {value.shape}")
         for name, value in arrays.items():
             self.engine.upload(value.astype(self.dtype, copy=False), out=self.params[name])
+        self.engine.synchronize()
 
     def zero_state(self, batch: int) -> State:
         """Initial state of zeros for `batch` sequences: ``h``, or ``(h, c)``; each (num_layers*D, B, H)."""

@@ -66,6 +66,9 @@ class CpuEngine:
         """Begin to copy an array; the function returned waits for the numbers and gives them."""
         return array.copy
 
+    def synchronize(self) -> None:
+        """Wait for all that was begun, before other streams may need it."""
+
     def accept(self, name: str, value: Any, dtype: np.dtype[Any] | None) -> Array:
         """A user's array as the engine's; a TypeError names the argument."""
         if not isinstance(value, np.ndarray):

@@ -65,6 +65,10 @@ class CudaEngine(CpuEngine):
         """See `CpuEngine.fetch`."""
         return memory.Download(array)
 
+    def synchronize(self) -> None:
+        """See `CpuEngine.synchronize`."""
+        memory.synchronize()
+
     def accept(self, name: str, value: Any, dtype: np.dtype[Any] | None) -> Array:
         """See `CpuEngine.accept`: NumPy arrays are copied, those on the device are not."""
         if isinstance(value, np.ndarray) or getattr(value, "__cuda_ndarray__", False):
