@@ -107,9 +107,11 @@ def upload(array: npt.NDArray[Any], out: DeviceArray | None = None) -> DeviceArr
     source = np.ascontiguousarray(array)
     if out is None:
         out = empty(source.shape, source.dtype)
+    if source.size == 0:
+        return out
     if SIMULATED or source.nbytes > _STAGED:
         out.copy_to_device(source, stream=current_stream())
-    elif source.size:
+    else:
         _staging.copy(source, out)
     return out
 
