@@ -130,14 +130,15 @@ def unlisted(listed: list[tuple[str, Any, Any]]) -> list[str]:
 
     import lstm_numba.gpu
 
-    kernels = {id(kernel) for _, kernel, _ in listed}
+    kernels, kind = {id(kernel) for _, kernel, _ in listed}, type(listed[0][1])
     names = []
     for info in pkgutil.iter_modules(lstm_numba.gpu.__path__):
         module = importlib.import_module(f"lstm_numba.gpu.{info.name}")
         for name, value in vars(module).items():
-            options = getattr(value, "targetoptions", {"device": True})
-            own = getattr(value, "__module__", None) == module.__name__
-            if own and not options.get("device") and id(value) not in kernels:
+            # Nothing else is asked for attributes: without a device CUDA's driver answers with an error.
+            if not isinstance(value, kind) or value.__module__ != module.__name__:
+                continue
+            if not value.targetoptions.get("device") and id(value) not in kernels:
                 names.append(f"{info.name}.{name}")
     return names
 
