@@ -27,6 +27,7 @@ CASES = cases(
         Case(5, 3, 4, 17),
         Case(3, 5, 3, 6, 2, True, (3, 0, 1, 3, 2)),
         Case(2, 18, 2, 5, 1, False, None, False),
+        Case(3, 4, 2, 3, 1, False, (1, 0, 3, 2)),
     ],
     [
         Case(7, 33, 20, 65, 2, True, (*range(8), *([7] * 25))),
