@@ -15,6 +15,10 @@ class CheckpointError(UserError):
     """A checkpoint or run folder is missing, damaged or unfit; the text names the file and the fault."""
 
 
+class WeightsError(UserError, ValueError):
+    """Weights cannot be read, or not be said in a format; the text names file or argument and the fault."""
+
+
 class TrainingDiverged(UserError):
     """Loss or gradient norm is no finite number; the text names step, learning rate and norm."""
 
