@@ -16,6 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -210,7 +211,10 @@ def _array(name: str, content: bytes) -> Array:
     if version not in ((1, 0), (2, 0)):
         raise WeightsError(f"{name}: .npy format {version} is not read")
     read = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
-    shape, column_major, dtype = read(file)
+    try:
+        shape, column_major, dtype = read(file)
+    except (TokenError, MemoryError) as error:  # of Python's parser, which reads the header as a literal
+        raise WeightsError(f"{name}: damaged header ({_short(error)})") from None
     if dtype.hasobject:
         raise WeightsError(f"{name}: holds Python objects, which are not read")
     data = content[file.tell() :]
