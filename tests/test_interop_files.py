@@ -209,6 +209,26 @@ def test_damage_anywhere(ending: str, tmp_path: Path) -> None:
             assert isinstance(rnn, Recurrent)
 
 
+def test_names_that_would_break_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "w.npz"
+    for name in ("a\nb", "\x1b[31mred", "x" * 60000):
+        np.savez(path, **{name: np.zeros(1, F4), "weight_hh_l0": np.zeros((20, 5), F4)})
+        refused(path, "unknown name|xxx")
+        with pytest.raises(ValueError, match=r".") as caught:
+            ln.load_weights(path)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) <= 1000
+
+
+@pytest.mark.parametrize("said", ['["lstm"]', "3", '"os"', "[", "{}"])
+def test_archives_whose_comment_lies(said: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.npz"
+    ln.save_weights(layer("lstm"), path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b'{"lstm_numba.cell": ' + said.encode() + b"}"
+    refused(path, "unknown here|damaged")
+
+
 def test_what_the_user_asks_must_fit(tmp_path: Path) -> None:
     path = tmp_path / "w.npz"
     ln.save_weights(layer("gru-reset-before"), path)
@@ -216,6 +236,8 @@ def test_what_the_user_asks_must_fit(tmp_path: Path) -> None:
         ln.load_weights(path, cell="transformer")
     refused(path, "lstm has 4 gates, weight_hh_l0 has 3", cell="lstm")
     refused(path, "weight_ih_l0 is missing", prefix="rnn.")
+    ln.save_weights(layer("peephole"), path)
+    refused(path, "weight_ph_l0: lstm has no such parameter", cell="lstm")
     two = layer("lstm").state_dict()
     np.savez(path, **{f"{a}.{k}": v for k, v in two.items() for a in ("encoder", "decoder")})
     refused(path, r"prefix: expected one of \['decoder.', 'encoder.'\]")

@@ -143,6 +143,26 @@ def test_models_that_pytorch_writes(name: str, tmp_path: Path) -> None:
         assert back.batch_first == batch_first
 
 
+def separate_states(graph: Any) -> None:
+    """Each layer's initial state is an input of its own, without the nodes that split and join."""
+    kept = [n for n in graph.node if n.op_type not in ("Split", "Concat")]
+    del graph.node[:], graph.input[1:], graph.output[1:]
+    graph.node.extend(kept)
+    for k in range(2):
+        for s in "hc":
+            value = onnx.helper.make_tensor_value_info
+            graph.input.append(value(f"{s}0_{k}", 1, [2, "batch", 5]))
+            graph.output.append(value(f"{s}_{k}", 1, [2, "batch", 5]))
+
+
+def test_states_layer_by_layer(tmp_path: Path) -> None:
+    rnn, path = layer("lstm", 2, True), tmp_path / "m.onnx"
+    ln.save_onnx(rnn, path)
+    change(path, separate_states)
+    onnx.checker.check_model(str(path), full_check=True)
+    assert_same(ln.load_onnx(path), rnn)
+
+
 def rename(graph: Any, operator: str, new: str) -> None:
     """Make other operators of some."""
     for node in graph.node:
@@ -189,6 +209,20 @@ FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "alpha": (lambda g: set_attribute(g, "activation_alpha", [0.5]), "activation_alpha"),
     "reverse": (lambda g: set_attribute(g, "direction", "reverse"), "direction=reverse"),
     "forward": (lambda g: set_attribute(g, "direction", "forward"), "expected shape"),
+    "clip as a word": (lambda g: set_attribute(g, "clip", "three"), "clip: expected float, got three"),
+    "direction as a number": (lambda g: set_attribute(g, "direction", 1), "direction: expected str"),
+    "activations as numbers": (lambda g: set_attribute(g, "activations", [1, 2]), "activations: expected"),
+    "layout as a word": (lambda g: set_attribute(g, "layout", "batch"), "layout: expected int"),
+    "wrong layout": (lambda g: set_attribute(g, "layout", 1), "layer below|initial_h"),
+    "name": (lambda g: setattr(nodes(g, "Split")[0], "op_type", "Sp\nlit"), r"Sp\?lit: only"),
+    "no output axis": (
+        lambda g: nodes(g, "Reshape")[0].input.__setitem__(1, "l0.W"),
+        "Reshape: expected constant whole numbers",
+    ),
+    "lengths": (
+        lambda g: [n.input.__setitem__(4, "joined") for n in nodes(g, "LSTM")],
+        "sequence_lens is no input",
+    ),
     "unknown attribute": (lambda g: set_attribute(g, "zoneout", 1), "unknown attribute zoneout"),
     "hidden_size": (lambda g: set_attribute(g, "hidden_size", 6), "hidden_size is 6"),
     "other operator": (lambda g: rename(g, "Reshape", "Softmax"), "Softmax: only LSTM"),

@@ -152,7 +152,7 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], str | None]:
     # What the readers raise on damaged files is not documented and wide.
     except (ValueError, KeyError, TypeError, AttributeError, SyntaxError, RecursionError) as error:
         raise WeightsError(f"{path}: damaged ({_short(error)})") from None
-    if cell is not None and cell not in CELLS:
+    if cell is not None and not (isinstance(cell, str) and cell in CELLS):
         raise WeightsError(f"{path}: of a cell {_short(cell)!r}, which is unknown here")
     return arrays, cell
 

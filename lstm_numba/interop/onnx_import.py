@@ -24,9 +24,12 @@ from lstm_numba.interop.onnx_glue import MARK, Array, Marks, attributes_of, carr
 from lstm_numba.layers import Recurrent
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+#: Attributes of the operators, and their types.
 _KNOWN = {
-    *("activation_alpha", "activation_beta", "activations", "clip", "direction", "hidden_size"),
-    *("input_forget", "layout", "linear_before_reset"),
+    **dict.fromkeys(("activation_alpha", "activation_beta", "activations"), list),
+    **dict.fromkeys(("hidden_size", "input_forget", "layout", "linear_before_reset"), int),
+    "clip": float,
+    "direction": str,
 }
 #: Where dimensions are free: two sizes that no transposition can confuse.
 _FREE = (3, 2)
@@ -178,6 +181,7 @@ class _Reader:
         what = f"{kind} {node.name or len(self.layers)}"[:80]
         x, w, r, b, lengths, h, *more = [*inputs, *[None] * 8][:8]
         c, p = (more[0], more[1]) if kind == "LSTM" else (None, None)
+        _check_attributes(attributes, what)
         directions = _directions(attributes, what)
         name = _cell(kind, attributes, p is not None, directions, what)
         params = _params(kind, name, (w, r, b, p), directions, what)
@@ -261,6 +265,16 @@ class _Reader:
             raise WeightsError(f"output {name[:80]!r} is not the last layer's output, nor final states")
 
 
+def _check_attributes(attributes: dict[str, Any], what: str) -> None:
+    """Refuse attributes that the operators have not, or not of this type."""
+    for name, value in attributes.items():
+        if name not in _KNOWN:
+            raise WeightsError(f"{what}: unknown attribute {name[:40]}")
+        words = [str(word) for word in value] if name == "activations" and isinstance(value, list) else value
+        if not isinstance(value, _KNOWN[name]) or words != value:
+            raise WeightsError(f"{what}: {name}: expected {_KNOWN[name].__name__}, got {str(value)[:40]}")
+
+
 def _directions(attributes: dict[str, Any], what: str) -> int:
     direction = attributes.get("direction", "forward")
     if direction not in ("forward", "bidirectional"):
@@ -270,9 +284,6 @@ def _directions(attributes: dict[str, Any], what: str) -> int:
 
 def _cell(kind: str, attributes: dict[str, Any], peephole: bool, directions: int, what: str) -> str:
     """The cell that computes a node, or a refusal that names what none computes."""
-    unknown = sorted(attributes.keys() - _KNOWN)
-    if unknown:
-        raise WeightsError(f"{what}: unknown attribute {unknown[0][:40]}")
     for name in ("clip", "input_forget", "activation_alpha", "activation_beta"):
         # A clip of 0 would make all zero; the others' 0 and nothing are their defaults.
         if attributes.get(name) or (name == "clip" and name in attributes):
