@@ -163,6 +163,26 @@ def test_states_layer_by_layer(tmp_path: Path) -> None:
     assert_same(ln.load_onnx(path), rnn)
 
 
+def test_lengths_of_one_layer_only_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    ln.save_onnx(layer("gru", 2), path, lengths=True)
+    change(path, lambda graph: nodes(graph, "GRU")[1].input.__setitem__(4, ""))
+    with pytest.raises(ValueError, match="sequence_lens differ from layer to layer"):
+        ln.load_onnx(path)
+
+
+def test_bias_of_one_layer_only(tmp_path: Path) -> None:
+    rnn, path = layer("gru", 2), tmp_path / "m.onnx"
+    ln.save_onnx(rnn, path)
+    change(path, lambda graph: nodes(graph, "GRU")[1].input.__setitem__(3, ""))
+    for name in ("bias_ih_l1", "bias_hh_l1"):
+        rnn.params[name][:] = 0
+    back = ln.load_onnx(path)
+    assert_same(back, rnn)
+    x, states = random_input(rnn)
+    compare(in_runtime(path, x, states), call(back, x, states))
+
+
 def rename(graph: Any, operator: str, new: str) -> None:
     """Make other operators of some."""
     for node in graph.node:
