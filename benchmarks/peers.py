@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lstm_numba.benchmarks.contestants import Array, Contestant, Problem
-from lstm_numba.benchmarks.onnx_model import NODES, recurrent_model
+from lstm_numba.interop.onnx_export import NODES, recurrent_model
 
 #: Cell -> class in ``torch.nn`` and its options.
 _TORCH = {

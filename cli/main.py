@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("lstm_numba.cli.predict", "Class and probabilities of images."),
     "sample": ("lstm_numba.cli.sample", "Write text with a trained language model."),
     "plot": ("lstm_numba.cli.plot", "Draw a run's learning curves and its confusion matrix or perplexity."),
+    "export": ("lstm_numba.cli.export", "Write a run's weights for ONNX, PyTorch, Keras or NumPy."),
     "bench": ("lstm_numba.cli.bench", "Compare speed and memory with PyTorch and ONNX Runtime."),
     "warmup": ("lstm_numba.cli.warmup", "Compile ahead of time what training needs."),
     "data": ("lstm_numba.cli.data", "List, fetch and verify data sets."),

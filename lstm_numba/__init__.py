@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lstm_numba.interop.arrays import load_weights, save_weights
+    from lstm_numba.interop.keras import from_keras, load_keras, save_keras, to_keras
+    from lstm_numba.interop.onnx_export import save_onnx
+    from lstm_numba.interop.onnx_import import load_onnx
+    from lstm_numba.interop.torch_modules import from_torch, to_torch
     from lstm_numba.layers import GRU, LSTM, RNN, PeepholeLSTM, Recurrent, make_layer
     from lstm_numba.stream import Stream, stream_step
 
@@ -21,6 +26,16 @@ _HOMES = {
     "make_layer": "lstm_numba.layers",
     "Stream": "lstm_numba.stream",
     "stream_step": "lstm_numba.stream",
+    "load_weights": "lstm_numba.interop.arrays",
+    "save_weights": "lstm_numba.interop.arrays",
+    "from_keras": "lstm_numba.interop.keras",
+    "load_keras": "lstm_numba.interop.keras",
+    "save_keras": "lstm_numba.interop.keras",
+    "to_keras": "lstm_numba.interop.keras",
+    "load_onnx": "lstm_numba.interop.onnx_import",
+    "save_onnx": "lstm_numba.interop.onnx_export",
+    "from_torch": "lstm_numba.interop.torch_modules",
+    "to_torch": "lstm_numba.interop.torch_modules",
 }
 
 __all__ = [
@@ -31,8 +46,18 @@ __all__ = [
     "Recurrent",
     "Stream",
     "__version__",
+    "from_keras",
+    "from_torch",
+    "load_keras",
+    "load_onnx",
+    "load_weights",
     "make_layer",
+    "save_keras",
+    "save_onnx",
+    "save_weights",
     "stream_step",
+    "to_keras",
+    "to_torch",
 ]
 
 

@@ -15,6 +15,14 @@ class CheckpointError(UserError):
     """A checkpoint or run folder is missing, damaged or unfit; the text names the file and the fault."""
 
 
+class WeightsError(UserError, ValueError):
+    """Weights cannot be read, or not be said in a format; the text names file or argument and the fault."""
+
+    def __init__(self, text: str) -> None:
+        # Names out of a foreign file may hold line ends, a terminal's commands, or a megabyte.
+        super().__init__("".join(c if c.isprintable() else "?" for c in text[:1000]))
+
+
 class TrainingDiverged(UserError):
     """Loss or gradient norm is no finite number; the text names step, learning rate and norm."""
 

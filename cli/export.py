@@ -1,0 +1,52 @@
+"""``lstm-numba export``: a run's weights in the format of another program."""
+
+from __future__ import annotations
+
+import click
+
+from lstm_numba.cli.base import SectionedCommand
+from lstm_numba.cli.options import json_option
+
+
+@click.command(
+    cls=SectionedCommand,
+    epilog="""\b
+Examples:
+  lstm-numba export runs/digits-1 --format onnx --out digits.onnx
+  lstm-numba export runs/ptb-1 --format torch --out ptb.safetensors
+""",
+)
+@click.argument("run", type=click.Path())
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["onnx", "torch", "keras", "npz"]),
+    required=True,
+    help="Format of the file.",
+)
+@click.option("--out", type=click.Path(), metavar="FILE", required=True, help="File to make.")
+@json_option
+def export(run: str, kind: str, out: str, as_json: bool) -> None:
+    """Write the weights of RUN, a run folder, to a file for another program.
+
+    onnx: the recurrent layers as a model (.onnx). torch: all parameters under PyTorch's names (.safetensors).
+    keras: the recurrent layers' weights in Keras' layout (.npz). npz: as torch, for NumPy (.npz).
+    """
+    from pathlib import Path
+
+    from lstm_numba.cli.reporting import plural, print_json
+    from lstm_numba.errors import UserError
+    from lstm_numba.training.run import Run
+
+    path, opened = Path(out), Run.open(run)
+    if path.exists():
+        raise UserError(f"--out {out}: is there already, name another file")
+    from lstm_numba.interop.models import save_model
+    from lstm_numba.training.tasks import open_task
+
+    model = open_task(opened, load_data=False).model
+    count = save_model(model, kind, path)
+    if as_json:
+        print_json({"file": out, "format": kind, "cell": opened.config["cell"], "parameters": count})
+    else:
+        click.echo(f"{out}: {kind}, {opened.config['cell']}, {plural(count, 'parameter')}")

@@ -1,0 +1,223 @@
+"""Parameters under PyTorch's names in ``.npz`` and ``.safetensors`` files.
+
+Both hold arrays and nothing that could be executed: an ``.npz`` is a zip archive of arrays
+(numpy.lib.format), read without pickle; safetensors: github.com/huggingface/safetensors. The cell's name,
+which shapes do not always tell, goes into the safetensors metadata or the archive's comment, where other
+readers do not meet it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any
+
+import numpy as np
+
+from lstm_numba.cells import CELLS
+from lstm_numba.errors import WeightsError
+from lstm_numba.interop.layers import Array, build, cell_name
+from lstm_numba.layers import Recurrent
+
+_KEY = "lstm_numba.cell"
+#: What an archive may unpack to, in bytes, or as a multiple of its own size: weights hardly compress.
+_UNPACKED, _RATIO = 1 << 28, 100
+
+
+def save_weights(rnn: Recurrent, path: str | os.PathLike[str]) -> None:
+    """Write a layer's parameters under PyTorch's names.
+
+    A PyTorch ``LSTM``, ``GRU`` or ``RNN`` of the same sizes takes them as its ``state_dict``.
+
+    Parameters
+    ----------
+    rnn : Recurrent
+    path : path
+        Ending in ``.npz`` or ``.safetensors``; replaced as a whole.
+
+    Raises
+    ------
+    WeightsError
+        The name has another ending.
+    OSError
+        The file system refuses.
+    """
+    write_arrays(Path(path), rnn.state_dict(), cell_name(rnn))
+
+
+def load_weights(
+    path: str | os.PathLike[str], *, cell: str | None = None, prefix: str | None = None, **options: Any
+) -> Recurrent:
+    """Make a layer of a file's parameters under PyTorch's names.
+
+    Parameters
+    ----------
+    path : path
+        An ``.npz`` or ``.safetensors`` file of `save_weights`, or of PyTorch's ``state_dict``.
+    cell : str, optional
+        Cell, one of `lstm_numba.layers.CELL_NAMES`; by default what the file says, or else what the shapes
+        mean to PyTorch: RNN with tanh, GRU with the reset after the product, LSTM.
+    prefix : str, optional
+        What the names begin with, such as ``"rnn."``; other parameters are then passed over. By default
+        nothing, or the only prefix that recurrent parameters in the file have.
+    **options
+        ``batch_first``, ``dropout``, ``device``, ``seed`` of the layer.
+
+    Returns
+    -------
+    Recurrent
+        `LSTM`, `GRU`, `RNN` or `PeepholeLSTM` with exactly these weights.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, damaged or holds something else; one line that names it.
+    """
+    tensors, said = read_arrays(Path(path))
+    if prefix is None:
+        # Of "rnn.weight_hh_l0" what stands before the name.
+        found = {name[: name.index("weight_hh_l")] for name in tensors if "weight_hh_l" in name}
+        if len(found) > 1:
+            raise WeightsError(f"{path}: prefix: expected one of {sorted(found)}, got none")
+        prefix = found.pop() if found else ""
+    chosen = {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}
+    return build(chosen, str(path), cell or said, **options)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array], cell: str | None = None) -> None:
+    """Write arrays to an ``.npz`` or ``.safetensors`` file, with a cell's name; equal content, equal bytes.
+
+    Raises
+    ------
+    WeightsError
+        The name has another ending.
+    OSError
+        The file system refuses.
+    """
+    from lstm_numba.training.checkpoint import atomic_write
+
+    ending = _ending(path)
+    ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
+    if ending == ".safetensors":
+        from safetensors.numpy import save
+
+        content = save(ordered, metadata=None if cell is None else {_KEY: cell})
+    else:
+        content = _npz(ordered, cell)
+    atomic_write(path, content)
+
+
+def _npz(arrays: Mapping[str, Array], cell: str | None) -> bytes:
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, array, allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(name + ".npy"), member.getvalue())
+        if cell is not None:
+            archive.comment = json.dumps({_KEY: cell}).encode()
+    return memory.getvalue()
+
+
+def read_arrays(path: Path) -> tuple[dict[str, Array], str | None]:
+    """Read the arrays of an ``.npz`` or ``.safetensors`` file.
+
+    Returns
+    -------
+    arrays : dict of ndarray
+    cell : str or None
+        The cell that the file names.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, damaged or something else; one line that names it.
+    """
+    ending = _ending(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror}") from None
+    try:
+        arrays, cell = _read_safetensors(content) if ending == ".safetensors" else _read_npz(content)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    # What the readers raise on damaged files is not documented and wide.
+    except (ValueError, KeyError, TypeError, AttributeError, SyntaxError, RecursionError) as error:
+        raise WeightsError(f"{path}: damaged ({_short(error)})") from None
+    if cell is not None and not (isinstance(cell, str) and cell in CELLS):
+        raise WeightsError(f"{path}: of a cell {_short(cell)!r}, which is unknown here")
+    return arrays, cell
+
+
+def _short(error: Any) -> str:
+    return " ".join(str(error).split())[:120]
+
+
+def _ending(path: Path) -> str:
+    if path.suffix in (".pt", ".pth", ".bin", ".pkl"):
+        raise WeightsError(
+            f"{path}: {path.suffix} files can execute code and are not read; "
+            "write the state_dict with safetensors.torch.save_file"
+        )
+    if path.suffix not in (".npz", ".safetensors"):
+        raise WeightsError(f"{path}: expected a name that ends in .npz or .safetensors")
+    return path.suffix
+
+
+def _read_safetensors(content: bytes) -> tuple[dict[str, Array], str | None]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        arrays: dict[str, Array] = load(content)
+    except SafetensorError as error:
+        raise WeightsError(f"damaged ({_short(error)})") from None
+    size = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + size]).get("__metadata__", {})
+    return arrays, metadata.get(_KEY)
+
+
+def _read_npz(content: bytes) -> tuple[dict[str, Array], str | None]:
+    arrays: dict[str, Array] = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+            if unpacked > max(_UNPACKED, _RATIO * len(content)):
+                raise WeightsError(f"damaged: {len(content)} bytes that say they are {unpacked}")
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                if name == member.filename or name in arrays:
+                    raise WeightsError(f"{_short(name)}: twice, or not an array")
+                arrays[name] = _array(name, archive.read(member))
+            comment = archive.comment
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
+        raise WeightsError(f"damaged, or not an .npz archive ({_short(error)})") from None
+    said = json.loads(comment).get(_KEY) if comment.startswith(b'{"' + _KEY.encode()) else None
+    return arrays, said
+
+
+def _array(name: str, content: bytes) -> Array:
+    """An array out of a ``.npy`` file's bytes; `numpy.load` would allocate what the header claims first."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise WeightsError(f"{name}: .npy format {version} is not read")
+    read = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
+    try:
+        shape, column_major, dtype = read(file)
+    except (TokenError, MemoryError) as error:  # of Python's parser, which reads the header as a literal
+        raise WeightsError(f"{name}: damaged header ({_short(error)})") from None
+    if dtype.hasobject:
+        raise WeightsError(f"{name}: holds Python objects, which are not read")
+    data = content[file.tell() :]
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(data):
+        raise WeightsError(f"{name}: {len(data)} bytes do not make shape {shape} of {dtype}")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if column_major else "C")

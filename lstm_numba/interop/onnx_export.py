@@ -1,0 +1,224 @@
+"""Layers as ONNX models: one LSTM, GRU or RNN node a layer, between nodes that only move numbers.
+
+Operators of operator set 14 (github.com/onnx/onnx, docs/Operators.md); the package ``onnx`` is not needed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstm_numba.errors import WeightsError
+from lstm_numba.interop import protobuf
+
+Array = np.ndarray[Any, Any]
+
+_OPERATOR_SET = 14
+_IR_VERSION = 8
+
+
+class Node(NamedTuple):
+    """A cell as an ONNX operator: which of our gates and peepholes stand where, and attributes."""
+
+    operator: str
+    gates: tuple[int, ...]
+    reset_after: int | None = None
+    activation: str | None = None
+    peepholes: tuple[int, ...] = ()
+
+
+_LSTM = Node("LSTM", (0, 3, 1, 2))  # i f g o -> i o f c
+_GRU = Node("GRU", (1, 0, 2))  # r z n -> z r h
+_RNN = Node("RNN", (0,))
+#: Cell -> operator.
+NODES: Mapping[str, Node] = MappingProxyType(
+    {
+        "lstm": _LSTM,
+        "peephole": _LSTM._replace(peepholes=(0, 2, 1)),  # i f o -> i o f
+        "gru": _GRU._replace(reset_after=1),
+        "gru-reset-before": _GRU._replace(reset_after=0),
+        "rnn": _RNN,
+        "rnn-relu": _RNN._replace(activation="Relu"),
+    }
+)
+
+
+def _reordered(array: Array, order: Sequence[int]) -> Array:
+    parts = np.split(array, len(order))
+    return np.concatenate([parts[number] for number in order])
+
+
+def _layer(
+    node: Node, directions: Sequence[Mapping[str, Array]], names: Mapping[str, str], prefix: str
+) -> tuple[bytes, list[bytes]]:
+    """A layer's node and its constants.
+
+    Parameters
+    ----------
+    node : Node
+    directions : sequence of mapping
+        Parameters of each direction, without suffix.
+    names : mapping
+        Names of the tensors x, h, c, lengths (inputs; empty: left out) and y, h', c' (outputs).
+    prefix : str
+        Of the constants' names.
+    """
+
+    def both(name: str, order: Sequence[int]) -> Array:
+        return np.stack([_reordered(params[name], order) for params in directions])
+
+    constants = {"W": both("weight_ih", node.gates), "R": both("weight_hh", node.gates)}
+    if "bias_ih" in directions[0]:
+        constants["B"] = np.concatenate([both(b, node.gates) for b in ("bias_ih", "bias_hh")], axis=1)
+    if node.peepholes:
+        constants["P"] = both("weight_ph", node.peepholes)
+    own = {key: prefix + key for key in constants}
+    states = [s for s in ("h", "c") if s in names]
+    inputs = [names["x"], own["W"], own["R"], own.get("B", ""), names["lengths"], *(names[s] for s in states)]
+    if "P" in own:
+        inputs.append(own["P"])
+    while not inputs[-1]:
+        inputs.pop()
+    attributes: dict[str, protobuf.Attribute] = {"hidden_size": directions[0]["weight_hh"].shape[1]}
+    if len(directions) == 2:
+        attributes["direction"] = "bidirectional"
+    if node.reset_after is not None:
+        attributes["linear_before_reset"] = node.reset_after
+    if node.activation is not None:
+        attributes["activations"] = [node.activation] * len(directions)
+    outputs = [names["y"], *(names[s + "'"] for s in states)]
+    written = protobuf.node(node.operator, inputs, outputs, attributes)
+    return written, [protobuf.tensor(own[key], array) for key, array in constants.items()]
+
+
+def recurrent_model(cell: str, params: Mapping[str, Array], states: Sequence[str]) -> bytes:
+    """Write one layer and direction as an ONNX model of a single node.
+
+    Parameters
+    ----------
+    cell : str
+        One of `NODES`.
+    params : mapping of str to ndarray
+        Parameters of one layer under PyTorch's names.
+    states : sequence of str
+        Names of the cell's states: h, or h and c.
+
+    Returns
+    -------
+    bytes
+        A model with inputs x (T, B, I) and h0, c0 (1, B, H), outputs y (T, 1, B, H) and h, c (1, B, H).
+    """
+    own = {name.removesuffix("_l0"): array for name, array in params.items()}
+    element, hidden = own["weight_hh"].dtype.name, own["weight_hh"].shape[1]
+    names = {"x": "x", "y": "y", "lengths": ""}
+    for state in states:
+        names |= {state: f"{state}0", state + "'": state}
+    node, constants = _layer(NODES[cell], [own], names, "")
+    state_size: list[int | str] = [1, "batch", hidden]
+    given = [protobuf.value("x", element, ["steps", "batch", own["weight_ih"].shape[1]])]
+    given += [protobuf.value(f"{state}0", element, state_size) for state in states]
+    results = [protobuf.value("y", element, ["steps", 1, "batch", hidden])]
+    results += [protobuf.value(state, element, state_size) for state in states]
+    return protobuf.model(cell, [node], constants, given, results, _OPERATOR_SET, _IR_VERSION)
+
+
+def save_onnx(
+    rnn: Any, path: str | os.PathLike[str], *, initial_state: bool = True, lengths: bool = False
+) -> None:
+    """Write a layer as an ONNX model that computes what a call of the layer does.
+
+    Inputs are ``x`` (T, B, I), or (B, T, I) with `batch_first`; with `initial_state` ``h0`` (and ``c0``)
+    (num_layers*D, B, H); with `lengths` int32 ``lengths`` (B,). Outputs are ``y`` (T, B, D*H), or
+    (B, T, D*H), and the final ``h`` (and ``c``). T and B are free. Dropout is no part of inference and is
+    left out.
+
+    Parameters
+    ----------
+    rnn : Recurrent
+        ONNX Runtime (1.31) computes float32 models only.
+    path : path
+        Ending in ``.onnx``; replaced as a whole.
+    initial_state : bool
+        Whether the model takes an initial state; else it is zero.
+    lengths : bool
+        Whether the model takes the lengths of the sequences.
+
+    Raises
+    ------
+    WeightsError
+        ONNX has no operator for the cell, or the name has another ending.
+    OSError
+        The file system refuses.
+    """
+    from lstm_numba.interop.layers import cell_name
+    from lstm_numba.training.checkpoint import atomic_write
+
+    name, path = cell_name(rnn), Path(path)
+    if name not in NODES:
+        raise WeightsError(f"rnn: ONNX has no operator for the cell {name}")
+    if path.suffix != ".onnx":
+        raise WeightsError(f"{path}: expected a name that ends in .onnx")
+    atomic_write(path, _stack(rnn, name, initial_state, lengths))
+
+
+def _stack(rnn: Any, name: str, initial_state: bool, lengths: bool) -> bytes:
+    """All layers: states are split before and joined after them, directions put side by side between them."""
+    states, count, both = rnn.cell.states, rnn.num_layers, rnn.directions
+    params = rnn.state_dict()
+    nodes: list[bytes] = []
+    constants: list[bytes] = []
+
+    def move(operator: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
+        nodes.append(protobuf.node(operator, inputs, outputs, attributes))
+
+    # Sizes that Reshape copies are 0.
+    constants.append(protobuf.tensor("joined", np.array([0, 0, both * rnn.hidden_size], np.int64)))
+    if initial_state and count > 1:
+        for s in states:
+            move("Split", [f"{s}0"], [f"{s}0_{k}" for k in range(count)], axis=0)
+    x = "x"
+    if rnn.batch_first:
+        x = "x_time_first"
+        move("Transpose", ["x"], [x], perm=[1, 0, 2])
+    for k in range(count):
+        ends = (f"_l{k}", f"_l{k}_reverse")[:both]
+        own = [{n.removesuffix(e): p for n, p in params.items() if n.endswith(e)} for e in ends]
+        names = {"x": x, "y": f"y_{k}", "lengths": "lengths" if lengths else ""}
+        for s in states:
+            names[s] = (f"{s}0_{k}" if count > 1 else f"{s}0") if initial_state else ""
+            names[s + "'"] = f"{s}_{k}" if count > 1 else s
+        node, weights = _layer(NODES[name], own, names, f"l{k}.")
+        nodes.append(node)
+        constants += weights
+        # (T, D, B, H) -> (T, B, D, H) -> (T, B, D*H); the last one to (B, T, D*H) if wanted.
+        last = k == count - 1
+        turned = last and rnn.batch_first
+        move("Transpose", [f"y_{k}"], [f"t_{k}"], perm=[2, 0, 1, 3] if turned else [0, 2, 1, 3])
+        x = "y" if last else f"x_{k + 1}"
+        move("Reshape", [f"t_{k}", "joined"], [x])
+    if count > 1:
+        for s in states:
+            move("Concat", [f"{s}_{k}" for k in range(count)], [s], axis=0)
+    return _finish(rnn, name, nodes, constants, initial_state, lengths)
+
+
+def _finish(
+    rnn: Any, name: str, nodes: list[bytes], constants: list[bytes], initial_state: bool, lengths: bool
+) -> bytes:
+    """The file of a stack: inputs and outputs with their types."""
+    element = rnn.dtype.name
+    time: list[int | str] = ["batch", "steps"] if rnn.batch_first else ["steps", "batch"]
+    size: list[int | str] = [rnn.num_layers * rnn.directions, "batch", rnn.hidden_size]
+    given = [protobuf.value("x", element, [*time, rnn.input_size])]
+    if initial_state:
+        given += [protobuf.value(f"{s}0", element, size) for s in rnn.cell.states]
+    if lengths:
+        given.append(protobuf.value("lengths", "int32", ["batch"]))
+    results = [protobuf.value("y", element, [*time, rnn.directions * rnn.hidden_size])]
+    results += [protobuf.value(s, element, size) for s in rnn.cell.states]
+    return protobuf.model(name, nodes, constants, given, results, _OPERATOR_SET, _IR_VERSION)

@@ -1,0 +1,88 @@
+"""PyTorch's modules, live: ``torch.nn.LSTM``, ``GRU`` and ``RNN``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lstm_numba.errors import WeightsError
+from lstm_numba.interop.layers import build, cell_name
+from lstm_numba.layers import Recurrent
+
+#: PyTorch's ``mode`` -> cell.
+_CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn", "RNN_RELU": "rnn-relu"}
+
+
+def from_torch(module: Any, **options: Any) -> Recurrent:
+    """Make a layer of a PyTorch module, with the same weights.
+
+    Parameters
+    ----------
+    module : torch.nn.LSTM, torch.nn.GRU or torch.nn.RNN
+        On any device; float32, float64, or float16, which becomes float32.
+    **options
+        ``device``, ``seed`` of the layer; ``batch_first`` and ``dropout`` are by default the module's.
+
+    Returns
+    -------
+    Recurrent
+
+    Raises
+    ------
+    WeightsError
+        The module is another one, or has what no cell here computes (``proj_size``).
+    """
+    mode = getattr(module, "mode", None)
+    if mode not in _CELLS or not callable(getattr(module, "state_dict", None)):
+        raise WeightsError(f"module: expected PyTorch's LSTM, GRU or RNN, got {type(module).__name__}")
+    where = f"module {type(module).__name__}"
+    if getattr(module, "proj_size", 0):
+        raise WeightsError(f"{where}: proj_size={module.proj_size}: projections are not computed here")
+    state = {}
+    for name, tensor in module.state_dict().items():
+        try:
+            state[name] = tensor.detach().cpu().numpy()
+        except TypeError:  # bfloat16
+            raise WeightsError(f"{where}: {name}: expected float32 or float64, got {tensor.dtype}") from None
+    chosen = {"batch_first": module.batch_first, "dropout": module.dropout, **options}
+    return build(state, where, _CELLS[mode], **chosen)
+
+
+def to_torch(rnn: Recurrent) -> Any:
+    """Make a PyTorch module of a layer, on the CPU, with the same weights.
+
+    Parameters
+    ----------
+    rnn : Recurrent
+
+    Returns
+    -------
+    torch.nn.LSTM, torch.nn.GRU or torch.nn.RNN
+
+    Raises
+    ------
+    WeightsError
+        PyTorch has no such cell (peepholes, reset before the product), or is not installed.
+    """
+    name = cell_name(rnn)
+    modes = {cell: mode for mode, cell in _CELLS.items()}
+    if name not in modes:
+        raise WeightsError(f"rnn: PyTorch has no module for the cell {name}")
+    try:
+        import torch
+    except ImportError:
+        raise WeightsError("to_torch: PyTorch is not installed: pip install torch") from None
+    kind, _, nonlinearity = modes[name].partition("_")
+    more = {"nonlinearity": nonlinearity.lower()} if nonlinearity else {}
+    module = getattr(torch.nn, kind)(
+        rnn.input_size,
+        rnn.hidden_size,
+        rnn.num_layers,
+        bias=rnn.bias,
+        batch_first=rnn.batch_first,
+        dropout=rnn.dropout,
+        bidirectional=rnn.bidirectional,
+        dtype=getattr(torch, rnn.dtype.name),
+        **more,
+    )
+    module.load_state_dict({key: torch.from_numpy(value) for key, value in rnn.state_dict().items()})
+    return module

@@ -1,0 +1,275 @@
+"""Files that are damaged, cut short or lie: one line names the file and the fault, nothing is executed."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_interop import layer
+
+import lstm_numba as ln
+from lstm_numba.errors import UserError
+from lstm_numba.layers import Recurrent
+
+State = dict[str, Any]
+
+F4 = np.float32
+#: What is done to the parameters of a bidirectional LSTM of two layers -> what the message says.
+LIES: dict[str, tuple[Callable[[State], Any], str]] = {
+    "missing": (lambda s: s.pop("weight_ih_l1"), "weight_ih_l1 is missing"),
+    "missing bias": (lambda s: s.pop("bias_hh_l1_reverse"), "bias_hh_l1_reverse is missing"),
+    "missing first": (lambda s: s.pop("weight_hh_l0"), "weight_hh_l0 is missing|weight_hh_l0: "),
+    "missing layer": (
+        lambda s: [s.update({k.replace("_l1", "_l2"): s.pop(k)}) for k in list(s) if "_l1" in k],
+        "layer 1 is missing, there is a layer 2",
+    ),
+    "far layer": (lambda s: s.update(weight_hh_l99999=s["weight_hh_l0"]), "layer 2 is missing"),
+    "unknown": (lambda s: s.update(weight_xx_l0=s["weight_hh_l0"]), "weight_xx_l0: unknown name"),
+    "projection": (lambda s: s.update(weight_hr_l0=s["weight_hh_l0"]), "proj_size"),
+    "extra gate": (lambda s: s.update(weight_hh_l0=np.zeros((25, 5), F4)), "1, 3 or 4 gates of 5"),
+    "extra gate above": (
+        lambda s: s.update(weight_hh_l1=np.zeros((25, 5), F4)),
+        r"weight_hh_l1: expected shape \(20, 5\)",
+    ),
+    "part of a gate": (lambda s: s.update(weight_hh_l0=np.zeros((21, 5), F4)), "1, 3 or 4 gates"),
+    "transposed": (lambda s: s.update(weight_ih_l0=s["weight_ih_l0"].T), "weight_ih_l0: expected shape"),
+    "flat": (lambda s: s.update(weight_ih_l0=s["weight_ih_l0"].reshape(-1)), "expected a matrix"),
+    "nothing": (lambda s: s.update(weight_hh_l0=np.zeros((20, 0), F4)), "expected a matrix"),
+    "other width": (
+        lambda s: s.update(weight_ih_l1=np.zeros((20, 5), F4)),
+        r"weight_ih_l1: expected shape \(20, 10\)",
+    ),
+    "one peephole": (lambda s: s.update(weight_ph_l0=np.zeros(15, F4)), "weight_ph_l0_reverse is missing"),
+    "integers": (lambda s: s.update(bias_ih_l0=np.zeros(20, np.int32)), "bias_ih_l0: expected float32"),
+    "empty": (lambda s: s.clear(), "weight_ih_l0 is missing"),
+}
+
+
+def refused(path: Path, message: str, **options: Any) -> None:
+    """Loading raises one line that names the file."""
+    with pytest.raises(ValueError, match=message) as caught:
+        ln.load_weights(path, **options)
+    assert isinstance(caught.value, UserError)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+@pytest.mark.parametrize("lie", list(LIES))
+def test_lies_about_the_layer(lie: str, ending: str, tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    how, message = LIES[lie]
+    state = layer("lstm", 2, True).state_dict()
+    how(state)
+    path = tmp_path / f"w.{ending}"
+    if ending == "npz":
+        np.savez(path, **state)
+    else:
+        save_file({k: np.ascontiguousarray(v) for k, v in state.items()}, path)
+    refused(path, message)
+
+
+def npz(path: Path, members: dict[str, bytes], **options: Any) -> Path:
+    """An archive of these members."""
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def npy(header: str, data: bytes = b"") -> bytes:
+    """A ``.npy`` file with any header."""
+    text = header.encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + data
+
+
+class _Trap:
+    """Unpickling this would write a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.write_text, (self.path, "executed")
+
+
+def test_pickles_are_not_executed(tmp_path: Path) -> None:
+    trace, path = tmp_path / "trace", tmp_path / "w.npz"
+    np.savez(path, weight_hh_l0=np.array([_Trap(trace)], object))
+    refused(path, "weight_hh_l0: holds Python objects")
+    refused(npz(path, {"weight_hh_l0.npy": npy("__import__('os').mkdir('x')")}), "damaged")
+    for name in ("w.pt", "w.pth", "w.bin", "w.pkl"):
+        (tmp_path / name).write_bytes(b"")
+        refused(tmp_path / name, "can execute code")
+    assert not trace.exists()
+
+
+HEADER = "{'descr': '<f4', 'fortran_order': False, 'shape': %s}"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (npy(HEADER % "(1000000000000,)", b"1234"), "4 bytes do not make shape"),
+        (npy(HEADER % "(-1, 1)", b"1234"), "4 bytes do not make shape"),
+        (npy(HEADER % "(1 << 60,)"), "damaged"),
+        (npy(HEADER % "()", b""), "0 bytes do not make shape"),
+        (npy("{'shape': (1,)}", b"1234"), "damaged"),
+        (npy("(" * 3000), "damaged"),
+        (npy("1" * 20000), "damaged"),
+        (b"\x93NUMPY\x09\x00", "format"),
+        (b"hello", "damaged"),
+        (b"", "damaged"),
+    ],
+)
+def test_lying_arrays(content: bytes, message: str, tmp_path: Path) -> None:
+    refused(npz(tmp_path / "w.npz", {"weight_hh_l0.npy": content}), message)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_lying_archives(tmp_path: Path) -> None:
+    path = tmp_path / "w.npz"
+    refused(npz(path, {"weight_hh_l0": b""}), "twice, or not an array")
+    with zipfile.ZipFile(path, "w") as archive:
+        for _ in range(2):
+            archive.writestr("weight_hh_l0.npy", npy(HEADER % "(1,)", b"1234"))
+    refused(path, "twice, or not an array")
+    bomb = npy(HEADER % "(100000000,)") + bytes(400_000_000)
+    refused(npz(path, {"a.npy": bomb}, compression=zipfile.ZIP_DEFLATED), "that say they are 4")
+    path.write_bytes(b"")
+    refused(path, "not an .npz archive")
+    refused(tmp_path / "none.npz", "No such file")
+    refused(tmp_path, "ends in .npz")
+    (tmp_path / "folder.npz").mkdir()
+    refused(tmp_path / "folder.npz", "directory|denied")
+    with pytest.raises(ValueError, match=r"ends in \.npz or \.safetensors"):
+        ln.save_weights(layer("lstm"), tmp_path / "w.txt")
+
+
+def tensors(header: Any, data: bytes = b"") -> bytes:
+    """A safetensors file with any header."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"1234",
+        struct.pack("<Q", 1 << 62) + b"{}",
+        tensors(b"[" * 5000),
+        tensors([1, 2]),
+        tensors({"w": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}),
+        tensors({"w": {"dtype": "F32", "shape": [1 << 62, 4], "data_offsets": [0, 4]}}, b"1234"),
+        tensors({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, b"1234"),
+        tensors({"w": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}, b"1234"),
+        tensors({"w": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}, b"1234"),
+        tensors({"w": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, b"12345678"),
+        tensors({"__metadata__": {"lstm_numba.cell": 3}}),
+        tensors({"__metadata__": {"lstm_numba.cell": "os.system"}}),
+        tensors({"__metadata__": {"lstm_numba.cell": "x\ny" * 99}}),
+    ],
+)
+def test_lying_safetensors(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    refused(path, ".")
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_damage_anywhere(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"w.{ending}"
+    ln.save_weights(layer("gru", 2), path)
+    content, rng = path.read_bytes(), np.random.default_rng(0)
+    for n in rng.integers(0, len(content) - 40, 60):
+        path.write_bytes(content[: int(n)])
+        refused(path, ".")
+    for _ in range(200):
+        changed = bytearray(content)
+        changed[int(rng.integers(len(content)))] ^= int(rng.integers(1, 256))
+        path.write_bytes(changed)
+        message = ""
+        try:
+            rnn = ln.load_weights(path)
+        except UserError as error:
+            message = str(error)
+        if message:
+            assert "\n" not in message
+            assert message.startswith(str(path))
+        else:  # a weight, or what nobody reads
+            assert isinstance(rnn, Recurrent)
+
+
+def test_names_that_would_break_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "w.npz"
+    for name in ("a\nb", "\x1b[31mred", "x" * 60000):
+        np.savez(path, **{name: np.zeros(1, F4), "weight_hh_l0": np.zeros((20, 5), F4)})
+        refused(path, "unknown name|xxx")
+        with pytest.raises(ValueError, match=r".") as caught:
+            ln.load_weights(path)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) <= 1000
+
+
+@pytest.mark.parametrize("said", ['["lstm"]', "3", '"os"', "[", "{}"])
+def test_archives_whose_comment_lies(said: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.npz"
+    ln.save_weights(layer("lstm"), path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b'{"lstm_numba.cell": ' + said.encode() + b"}"
+    refused(path, "unknown here|damaged")
+
+
+def test_what_the_user_asks_must_fit(tmp_path: Path) -> None:
+    path = tmp_path / "w.npz"
+    ln.save_weights(layer("gru-reset-before"), path)
+    with pytest.raises(ValueError, match="cell: expected one of"):
+        ln.load_weights(path, cell="transformer")
+    refused(path, "lstm has 4 gates, weight_hh_l0 has 3", cell="lstm")
+    refused(path, "weight_ih_l0 is missing", prefix="rnn.")
+    ln.save_weights(layer("peephole"), path)
+    refused(path, "weight_ph_l0: lstm has no such parameter", cell="lstm")
+    two = layer("lstm").state_dict()
+    np.savez(path, **{f"{a}.{k}": v for k, v in two.items() for a in ("encoder", "decoder")})
+    refused(path, r"prefix: expected one of \['decoder.', 'encoder.'\]")
+    assert ln.load_weights(path, prefix="decoder.").hidden_size == 5
+    buffer = io.BytesIO()
+    np.savez(buffer, **{k: v.astype(np.float16) for k, v in two.items()})
+    path.write_bytes(buffer.getvalue())
+    assert ln.load_weights(path).dtype == np.float32  # exact: float32 holds every float16
+
+
+@pytest.mark.parametrize(
+    ("remove", "message"),
+    [
+        ("l0.kernel", "l0.kernel is missing"),
+        ("l1.backward.recurrent_kernel", "l1.backward.recurrent_kernel is missing"),
+        ("l1.backward.bias", "expected 2, 3, 4 or 6 arrays, got 5"),
+    ],
+)
+def test_keras_files(remove: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "k.npz"
+    ln.save_keras(layer("lstm", 2, True), path)
+    with np.load(path) as found:
+        arrays = dict(found)
+    for wrong, why in (
+        ({k: v for k, v in arrays.items() if k != remove}, message),
+        ({k: v for k, v in arrays.items() if not k.startswith("l0.")}, "is missing before"),
+        ({**arrays, "l0.gamma": arrays["l0.bias"]}, "l0.gamma: unknown name"),
+        ({"l0.bias": arrays["l0.bias"]}, "l0.kernel is missing"),
+        ({}, "holds no layer"),
+    ):
+        np.savez(path, **wrong)
+        with pytest.raises(ValueError, match=why) as caught:
+            ln.load_keras(path)
+        assert str(caught.value).startswith(str(path))
+        assert "\n" not in str(caught.value)
