@@ -83,6 +83,8 @@ class Stream:
         jobs = []
         x = np.zeros((1, self.batch, rnn.input_size), rnn.dtype)
         for params in rnn.layer_params():
+            # Of a layer on a GPU too: what steps is the processor.
+            params = {name: rnn.engine.download(array) for name, array in params.items()}
             weights = forward_weights(rnn.cell, params, x, rnn.hidden_size, 1)
             plan, sizes, arrays = step_arrays(rnn.cell, x, rnn.hidden_size)
             jobs.append(job(sizes, weights, arrays))

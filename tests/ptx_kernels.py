@@ -159,12 +159,10 @@ def kernels(dtype: Any) -> list[Listed]:
         ("add_occurrences", embedding.add_occurrences_kernel, types.void(a, _I, i, i, a)),
         ("mask", masks.mask_kernel, types.void(counter, key, _I, dtype, a)),
         ("multiply", elementwise.multiply_kernel, types.void(a, a, a)),
-        ("add", elementwise.add_kernel, types.void(a, a, a)),
         ("add_row", elementwise.add_row_kernel, types.void(a, a)),
         ("transpose", elementwise.transpose_kernel, types.void(a, _I, _I, a)),
         ("transpose_first", elementwise.transpose_first_kernel, types.void(a, _I, _I, _I, a)),
         ("copy_block", elementwise.copy_block_kernel, types.void(a, _I, _I, a, *[_I] * 4)),
         ("gather_to_contiguous", memory._gather, types.void(a, types.Array(dtype, 3, "A"))),
         ("fill", memory._fill, types.void(a, dtype)),
-        ("copy", memory._copy, types.void(a, _I, a, _I, _I)),
     ]

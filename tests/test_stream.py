@@ -139,3 +139,11 @@ def test_bad_input_is_named() -> None:
         ln.Stream(np.ones(3))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="batch"):
         ln.Stream(rnn, batch=0)
+
+
+def test_a_layer_of_either_device_is_streamed_on_the_processor(backend: str) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 2)).astype(np.float32)
+    expected = ln.Stream(ln.GRU(2, 4, 2, seed=0))
+    stream = ln.Stream(ln.GRU(2, 4, 2, seed=0, device=backend))
+    for sample in x:
+        np.testing.assert_array_equal(stream.step(sample), expected.step(sample))

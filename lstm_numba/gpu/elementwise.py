@@ -1,4 +1,4 @@
-"""Small passes over arrays: sums and products number by number, and transposes."""
+"""Small passes over arrays: products number by number, a row added to all rows, blocks, and transposes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,6 @@ def multiply_kernel(a, b, out):
     """``out = a * b``"""
     for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
         out[i] = a[i] * b[i]
-
-
-@cuda.jit(**KERNEL)
-def add_kernel(a, b, out):
-    """``out = a + b``"""
-    for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
-        out[i] = a[i] + b[i]
 
 
 @cuda.jit(**KERNEL)
@@ -86,12 +79,6 @@ def copy_block(
 def multiply(a: DeviceArray, b: DeviceArray, out: DeviceArray) -> DeviceArray:
     """Put ``a * b`` to `out`; all of one size and dtype, C-contiguous, `out` possibly one of the others."""
     launch_over(multiply_kernel, out.size, flat(a), flat(b), flat(out))
-    return out
-
-
-def add(a: DeviceArray, b: DeviceArray, out: DeviceArray) -> DeviceArray:
-    """Put ``a + b`` to `out`; all of one size and dtype, C-contiguous, `out` possibly one of the others."""
-    launch_over(add_kernel, out.size, flat(a), flat(b), flat(out))
     return out
 
 

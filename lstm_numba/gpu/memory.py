@@ -232,12 +232,6 @@ def _fill(array, value):
 
 
 @cuda.jit(**KERNEL)
-def _copy(target, to, source, at, count):
-    for i in range(cuda.grid(1), count, cuda.gridsize(1)):
-        target[to + i] = source[at + i]
-
-
-@cuda.jit(**KERNEL)
 def _gather(target, source):
     rows, columns = source.shape[1], source.shape[2]
     for i in range(cuda.grid(1), target.size, cuda.gridsize(1)):
@@ -247,14 +241,6 @@ def _gather(target, source):
 def fill(array: DeviceArray, value: float) -> None:
     """Put one number everywhere."""
     launch_over(_fill, array.size, flat(array), array.dtype.type(value))
-
-
-def copy(
-    target: DeviceArray, source: DeviceArray, to: int = 0, at: int = 0, count: int | None = None
-) -> None:
-    """Copy `count` numbers from place `at` of one array to place `to` of another, both C-contiguous."""
-    count = source.size if count is None else count
-    launch_over(_copy, count, flat(target), to, flat(source), at, count)
 
 
 def contiguous(array: DeviceArray) -> DeviceArray:

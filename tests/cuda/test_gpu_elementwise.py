@@ -15,14 +15,14 @@ SHAPES = cases([(1, 1), (3, 5), (7, 2), (0, 3), (6, 6)], [(1000, 1001), (70000, 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_sums_and_products(shape: Any, dtype: Any) -> None:
+def test_products(shape: Any, dtype: Any) -> None:
     a, b = normal(shape, dtype), normal(shape, dtype, 1)
     first, second = upload(a), upload(b)
     out = upload(np.zeros(shape, dtype))
     assert elementwise.multiply(first, second, out) is out
     np.testing.assert_array_equal(download(out), a * b)
-    elementwise.add(first, second, first)
-    np.testing.assert_array_equal(download(first), a + b)
+    elementwise.multiply(first, second, first)
+    np.testing.assert_array_equal(download(first), a * b)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -9,7 +9,7 @@ import pytest
 from cuda_tools import download, normal, upload
 
 from lstm_numba.gpu import memory
-from lstm_numba.gpu.memory import copy, fill, span, transposed
+from lstm_numba.gpu.memory import fill, span, transposed
 
 
 def test_span_reaches_from_the_first_to_the_last_number() -> None:
@@ -33,12 +33,6 @@ def test_transposed_is_no_copy() -> None:
     assert view.shape == (3, 2)
     fill(device, 4)
     np.testing.assert_array_equal(download(span(view)), [4] * 6)
-
-
-def test_copy_of_a_part() -> None:
-    source, target = upload(np.arange(9.0)), upload(np.zeros(7))
-    copy(target, source, to=2, at=4, count=3)
-    np.testing.assert_array_equal(download(target), [0, 0, 4, 5, 6, 0, 0])
 
 
 def test_page_locked_memory_is_used_again_when_it_has_been_read(monkeypatch: pytest.MonkeyPatch) -> None:
