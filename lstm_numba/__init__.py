@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lstm_numba import kernels
     from lstm_numba.interop.arrays import load_weights, save_weights
     from lstm_numba.interop.keras import from_keras, load_keras, save_keras, to_keras
     from lstm_numba.interop.onnx_export import save_onnx
@@ -48,6 +49,7 @@ __all__ = [
     "__version__",
     "from_keras",
     "from_torch",
+    "kernels",
     "load_keras",
     "load_onnx",
     "load_weights",
@@ -62,6 +64,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "kernels":
+        return import_module("lstm_numba.kernels")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'lstm_numba' has no attribute {name!r}")

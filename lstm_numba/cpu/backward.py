@@ -254,7 +254,12 @@ def _input_gradients(cell, weights, arrays, gradients, sizes, share):
 def _sweep_back(cell, job, zero, two_stages, parts, part):
     """All steps of one thread's rows."""
     sizes, weights, arrays = job_sizes(job), job_weights(job, zero), job_arrays(job, zero)
-    gradients = job_gradients(job, zero)
+    sweep_rows_back(cell, weights, arrays, job_gradients(job, zero), sizes, two_stages, parts, part)
+
+
+@njit(**INLINE)
+def sweep_rows_back(cell, weights, arrays, gradients, sizes, two_stages, parts, part):
+    """All steps of one of the parts of the rows."""
     for chunk in range(sizes.chunks):
         share = share_rows(sizes, parts, part, sizes.chunks, chunk)
         for step in range(sizes.steps - 1, -2, -1):

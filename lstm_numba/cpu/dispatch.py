@@ -214,6 +214,72 @@ def _(cell, number):
     return lambda cell, number: width
 
 
+def gate_count(cell: Any) -> Any:
+    """Number of gates: row blocks of the weights."""
+    raise NotImplementedError
+
+
+@overload(gate_count, INLINE)
+def _(cell):
+    count = len(cell.instance_class.gates)
+    return lambda cell: count
+
+
+def state_count(cell: Any) -> Any:
+    """Number of states."""
+    raise NotImplementedError
+
+
+@overload(state_count, INLINE)
+def _(cell):
+    count = len(cell.instance_class.states)
+    return lambda cell: count
+
+
+def peephole_count(cell: Any) -> Any:
+    """Number of gates with a peephole."""
+    raise NotImplementedError
+
+
+@overload(peephole_count, INLINE)
+def _(cell):
+    count = len(cell.instance_class.peepholes)
+    return lambda cell: count
+
+
+def product_count(cell: Any) -> Any:
+    """Number of products whose weights have a gradient: with the input, and of each stage."""
+    raise NotImplementedError
+
+
+@overload(product_count, INLINE)
+def _(cell):
+    count = 1 + len(cell.instance_class.stages)
+    return lambda cell: count
+
+
+def gate_of(cell: Any, product: Any, slot: Any) -> Any:
+    """The gate whose weights feed a slot in a product, or -1; product 0 is the input, 1 and 2 the stages."""
+    raise NotImplementedError
+
+
+def gate_table(cell: Any) -> tuple[int, ...]:
+    """What `gate_of` returns, for every product and slot: product 0 first."""
+    count = len(cell.slots)
+    table = [-1] * count * (1 + len(cell.stages))
+    table[: len(cell.input_gates)] = cell.input_gates
+    for number, stage in enumerate(cell.stages, 1):
+        at = number * count + stage.first
+        table[at : at + len(stage.gates)] = stage.gates
+    return tuple(table)
+
+
+@overload(gate_of, INLINE)
+def _(cell, product, slot):
+    table, count = gate_table(cell.instance_class), len(cell.instance_class.slots)
+    return lambda cell, product, slot: table[product * count + slot]
+
+
 @intrinsic
 def zero_slots(typingctx: Any, cell: Any) -> Any:
     """A zero for every slot."""

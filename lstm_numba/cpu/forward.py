@@ -50,7 +50,7 @@ from lstm_numba.cpu.simd import store_vectors
 
 
 @njit(**INLINE)
-def _cell_equations(cell, weights, arrays, sizes, t, row, unit, at):
+def cell_equations(cell, weights, arrays, sizes, t, row, unit, at):
     """The cell's equations on one vector of units."""
     before, after = neighbours(sizes, t)
     previous = load_states(cell, arrays, sizes, before, row, unit)
@@ -78,16 +78,16 @@ def _message_equations(cell, weights, arrays, sizes, t, row, unit, at):
         store_vectors(arrays.message, target, 0, (0.0,), sizes.hidden - unit)
 
 
-def _equations_after_first(
+def equations_after_first(
     cell: Any, weights: Any, arrays: Any, sizes: Any, t: Any, row: Any, unit: Any, at: Any
 ) -> Any:
     """What follows the first product: the cell's equations, or the message that the second one needs."""
     raise NotImplementedError
 
 
-@overload(_equations_after_first, INLINE)
+@overload(equations_after_first, INLINE)
 def _(cell, weights, arrays, sizes, t, row, unit, at):
-    equations = _cell_equations if len(cell.instance_class.stages) == 1 else _message_equations
+    equations = cell_equations if len(cell.instance_class.stages) == 1 else _message_equations
 
     def run(cell, weights, arrays, sizes, t, row, unit, at):
         equations(cell, weights, arrays, sizes, t, row, unit, at)
@@ -113,7 +113,7 @@ def _input_product(cell, weights, arrays, sizes, t, panel, row, rows):
 
 
 @njit(**SERIAL)
-def _input_products(cell, weights, arrays, sizes, first, last, share):
+def input_products(cell, weights, arrays, sizes, first, last, share):
     """Input products of steps [first, last), one panel of weights at a time, on one thread's share.
 
     To a thread that has all rows of a step they are just the beginning of the next step's: a tile is full
@@ -133,7 +133,7 @@ def _input_products(cell, weights, arrays, sizes, first, last, share):
 
 
 @njit(**SERIAL)
-def _first_stage(cell, weights, arrays, sizes, t, share):
+def first_stage(cell, weights, arrays, sizes, t, share):
     """First (mostly only) stage of one step, on one thread's share."""
     before, _ = neighbours(sizes, t)
     tiles = tile_count(share, tile_height(cell))
@@ -153,7 +153,7 @@ def _first_stage(cell, weights, arrays, sizes, t, share):
             sizes.padded, True,
         )  # fmt: skip
         for r in range(rows):
-            _equations_after_first(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row)
+            equations_after_first(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row)
 
 
 @njit(**SERIAL)
@@ -172,15 +172,15 @@ def _second_stage_tiles(cell, weights, arrays, sizes, t, share):
             sizes.hidden, sizes.lanes, arrays.slots, at, slot_row, sizes.padded, True,
         )  # fmt: skip
         for r in range(rows):
-            _cell_equations(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row)
+            cell_equations(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row)
 
 
-def _second_stage(cell: Any, weights: Any, arrays: Any, sizes: Any, t: Any, share: Any) -> Any:
+def second_stage(cell: Any, weights: Any, arrays: Any, sizes: Any, t: Any, share: Any) -> Any:
     """Second stage of one step; nothing for a cell of one stage."""
     raise NotImplementedError
 
 
-@overload(_second_stage)
+@overload(second_stage)
 def _(cell, weights, arrays, sizes, t, share):
     if len(cell.instance_class.stages) == 1:
         return lambda cell, weights, arrays, sizes, t, share: None
@@ -194,17 +194,22 @@ def _(cell, weights, arrays, sizes, t, share):
 @njit(**SERIAL)
 def _sweep(cell, job, zero, parts, part):
     """All steps of one thread's rows."""
-    sizes, weights, arrays = job_sizes(job), job_weights(job, zero), job_arrays(job, zero)
+    sweep_rows(cell, job_weights(job, zero), job_arrays(job, zero), job_sizes(job), parts, part)
+
+
+@njit(**INLINE)
+def sweep_rows(cell, weights, arrays, sizes, parts, part):
+    """All steps of one of the parts of the rows."""
     for chunk in range(sizes.chunks):
         share = share_rows(sizes, parts, part, sizes.chunks, chunk)
         for begin in range(first_block(sizes), sizes.steps, sizes.block):
             first, last = max(0, begin), min(sizes.steps, begin + sizes.block)
             if sizes.block > 1:
-                _input_products(cell, weights, arrays, sizes, first, last, share)
+                input_products(cell, weights, arrays, sizes, first, last, share)
             for step in range(first, last):
                 t = time_of(sizes, step)
-                _first_stage(cell, weights, arrays, sizes, t, share)
-                _second_stage(cell, weights, arrays, sizes, t, share)
+                first_stage(cell, weights, arrays, sizes, t, share)
+                second_stage(cell, weights, arrays, sizes, t, share)
 
 
 @njit(**SERIAL)
@@ -218,16 +223,16 @@ def _sweep_units(cell, job, zero, parts, part):
     for begin in range(first_block(sizes), sizes.steps, sizes.block):
         first, last = max(0, begin), min(sizes.steps, begin + sizes.block)
         if sizes.block > 1:
-            _input_products(cell, weights, arrays, sizes, first, last, share)
+            input_products(cell, weights, arrays, sizes, first, last, share)
             expected += parts
             meet(arrays.meeting, expected)
         for step in range(first, last):
             t = time_of(sizes, step)
-            _first_stage(cell, weights, arrays, sizes, t, share)
+            first_stage(cell, weights, arrays, sizes, t, share)
             for _ in range(1, stage_count(cell)):
                 expected += parts
                 meet(arrays.meeting, expected)
-                _second_stage(cell, weights, arrays, sizes, t, share)
+                second_stage(cell, weights, arrays, sizes, t, share)
             expected += parts
             meet(arrays.meeting, expected)
 
@@ -246,8 +251,8 @@ def one_step(cell, jobs, zero, x, out):
         sizes, arrays = job_sizes(jobs[layer]), job_arrays(jobs[layer], zero)
         weights = job_weights(jobs[layer], zero)
         share = share_rows(sizes, 1, 0, 1, 0)
-        _first_stage(cell, weights, arrays, sizes, 0, share)
-        _second_stage(cell, weights, arrays, sizes, 0, share)
+        first_stage(cell, weights, arrays, sizes, 0, share)
+        second_stage(cell, weights, arrays, sizes, 0, share)
         numbers = sizes.batch * sizes.hidden
         for n in range(numbers):
             arrays.h[n] = arrays.h[numbers + n]

@@ -38,7 +38,7 @@ _copy_strip_row = run_copier(lambda dtype: ROWS)
 _copy_panel_row = run_copier(lambda dtype: VECTORS * lanes(dtype.name))
 
 
-class _Job(NamedTuple):
+class Job(NamedTuple):
     """What the kernels are to do, as numbers, followed by the operands and the segments.
 
     Strides count numbers, addresses bytes. A segment is its first row, its number of rows, and a target for
@@ -70,7 +70,7 @@ class _Strips(NamedTuple):
     strip: int
 
 
-class _Operand(NamedTuple):
+class Operand(NamedTuple):
     """Where a matrix B and its product C lie, and how many columns they have."""
 
     b: int
@@ -82,8 +82,8 @@ class _Operand(NamedTuple):
     packed: int  # bytes into a thread's workspace
 
 
-_HEAD = len(_Job._fields)
-_OPERAND = len(_Operand._fields)
+HEAD = len(Job._fields)
+OPERAND = len(Operand._fields)
 
 
 @njit(**SERIAL)
@@ -164,7 +164,7 @@ def _block(job, strips, b, height, depth, width, edge, c, c_at, c_row, add):
 
 @njit(**INLINE)
 def _unpack(job):
-    return _Job(
+    return Job(
         job[0], job[1], job[2], job[3], job[4], job[5], job[6], job[7], job[8], job[9], job[10], job[11],
         job[12],
     )  # fmt: skip
@@ -172,14 +172,14 @@ def _unpack(job):
 
 @njit(**INLINE)
 def _operand(job, n):
-    at = _HEAD + n * _OPERAND
-    return _Operand(job[at], job[at + 1], job[at + 2], job[at + 3], job[at + 4], job[at + 5], job[at + 6])
+    at = HEAD + n * OPERAND
+    return Operand(job[at], job[at + 1], job[at + 2], job[at + 3], job[at + 4], job[at + 5], job[at + 6])
 
 
 @njit(**INLINE)
 def _segment(head, n):
     """Where a segment's numbers stand in a job."""
-    return _HEAD + head.operands * _OPERAND + n * (2 + head.operands)
+    return HEAD + head.operands * OPERAND + n * (2 + head.operands)
 
 
 @njit(**INLINE)
@@ -256,8 +256,20 @@ def _part(job, zero, first, last, part, parts, workspace):
                     _multiply_operands(job, zero, strips, segment, m, h, k, d, begin, part, parts, workspace)
 
 
+@njit(**INLINE)
+def workspace_numbers(inner, lane):
+    """Numbers of a thread's workspace before the packed operands: an edge tile and rows of A."""
+    return ROWS * VECTORS * lane + _block_depth(inner) * HEIGHT
+
+
+@njit(**INLINE)
+def operand_numbers(inner, width, lane):
+    """Numbers of a thread's workspace for a packed operand."""
+    return _block_depth(inner) * min(WIDTH, -(-width // lane) * lane)
+
+
 @njit(**SERIAL)
-def _product(job, zero, part, parts):
+def product_part(job, zero, part, parts):
     """One of `parts` parts of the products, which are split along their longer side."""
     head = _unpack(job)
     strips = 0
@@ -277,7 +289,7 @@ def _product(job, zero, part, parts):
 @njit(**PARALLEL)
 def _product_parallel(job, zero, parts):
     for part in prange(parts):
-        _product(job, zero, np.int64(part), parts)
+        product_part(job, zero, np.int64(part), parts)
 
 
 def matmul(a: Any, b: Any, out: Any = None, accumulate: bool = False) -> Any:
@@ -347,20 +359,19 @@ def products(
     size, lane = a.itemsize, LANES[a.dtype]
     a, a_row, a_column = strided(a)
     inner = a.shape[1]
-    depth = -(-inner // -(-inner // DEPTH))
-    packed = (ROWS * VECTORS * lane + depth * HEIGHT) * size
+    packed = workspace_numbers.py_func(inner, lane) * size
     rows, alive = [], []
     for b, out in operands:
         matrix, b_row, b_column = strided(b)
         alive.append(matrix)
         width = b.shape[1]
         rows.append((address(matrix), b_row, b_column, address(out), out.strides[0] // size, width, packed))
-        packed += depth * min(WIDTH, round_up(width, lane)) * size
+        packed += operand_numbers.py_func(inner, width, lane) * size
     work = sum(s[1] * sum(r[5] for r, t in zip(rows, s[2], strict=True) if t >= 0) for s in segments) * inner
     parts = 1 if work < _SERIAL_LIMIT else threads
     workspace = aligned_empty((parts, round_up(packed, ALIGNMENT)), np.uint8)
     tiles = (tile_address(VECTORS, a.dtype), tile_address(1, a.dtype))
-    head = _Job(
+    head = Job(
         address(a), a_row, a_column, inner, lane, size, int(accumulate),
         address(workspace), workspace.shape[1], *tiles, len(operands), len(segments),
     )  # fmt: skip
@@ -368,6 +379,6 @@ def products(
     numbers += [n for first, count, targets in segments for n in (first, count, *targets)]
     job, zero = np.array(numbers, np.int64), a.dtype.type(0)
     if parts == 1:
-        _product(job, zero, 0, 1)
+        product_part(job, zero, 0, 1)
     else:
         _product_parallel(job, zero, parts)

@@ -36,7 +36,7 @@ class _Job(NamedTuple):
     slots: int
 
 
-_GATES = len(_Job._fields)
+GATES = len(_Job._fields)
 
 
 @njit(**INLINE)
@@ -45,7 +45,7 @@ def _unpack(job):
 
 
 @njit(**SERIAL)
-def _pack_gates(job, zero, first, last):
+def gates_kernel(job, zero, first, last):
     """Panel p, row k, slot s, lane l  <-  weight[gates[s] * hidden + p * lane + l, k]; zero past `hidden`."""
     _, _, depth, hidden, lane, slots = _unpack(job)
     weight, packed = pointer_to(job[0], zero), pointer_to(job[1], zero)
@@ -53,7 +53,7 @@ def _pack_gates(job, zero, first, last):
         units = min(lane, hidden - panel * lane)
         whole = depth // lane * lane if units == lane else 0
         for s in range(slots):
-            source = (job[_GATES + s] * hidden + panel * lane) * depth
+            source = (job[GATES + s] * hidden + panel * lane) * depth
             target = (panel * depth * slots + s) * lane
             for k in range(0, whole, lane):
                 transpose_square(weight, source + k, depth, packed, target + k * slots * lane, slots * lane)
@@ -65,7 +65,7 @@ def _pack_gates(job, zero, first, last):
 
 
 @njit(**SERIAL)
-def _pack_transposed(job, zero, first, last):
+def transposed_kernel(job, zero, first, last):
     """Panel p, row (s, unit), column n  <-  weight[gates[s] * hidden + unit, p * width + n]; zero outside.
 
     Units are padded to whole vectors. The width is `BACK_VECTORS` vectors, or what is left of the columns
@@ -82,7 +82,7 @@ def _pack_transposed(job, zero, first, last):
         for s in range(slots):
             for unit in range(padded):
                 target = left * slots * padded + (s * padded + unit) * width
-                source = (job[_GATES + s] * hidden + unit) * columns + left
+                source = (job[GATES + s] * hidden + unit) * columns + left
                 if unit < hidden and inside == whole:
                     _copy_panel_row(weight, source, packed, target)
                 else:
@@ -94,17 +94,17 @@ def _pack_transposed(job, zero, first, last):
 
 
 @njit(**PARALLEL)
-def _pack_gates_parallel(job, zero, panels, parts):
+def _gates_parallel(job, zero, panels, parts):
     for part in prange(parts):
         first, last = split(panels, parts, np.int64(part))
-        _pack_gates(job, zero, first, last)
+        gates_kernel(job, zero, first, last)
 
 
 @njit(**PARALLEL)
-def _pack_transposed_parallel(job, zero, panels, parts):
+def _transposed_parallel(job, zero, panels, parts):
     for part in prange(parts):
         first, last = split(panels, parts, np.int64(part))
-        _pack_transposed(job, zero, first, last)
+        transposed_kernel(job, zero, first, last)
 
 
 def padded_size(hidden: int, dtype: Any) -> int:
@@ -132,7 +132,7 @@ def pack_gates(
     """
     panels = padded_size(hidden, weight.dtype) // lanes(weight.dtype)
     size = padded_size(hidden, weight.dtype) * len(gates) * weight.shape[1]
-    return _pack((_pack_gates, _pack_gates_parallel), weight, gates, hidden, size, panels, parts)
+    return _pack((gates_kernel, _gates_parallel), weight, gates, hidden, size, panels, parts)
 
 
 def pack_transposed(
@@ -145,7 +145,7 @@ def pack_transposed(
     columns = padded_size(weight.shape[1], weight.dtype)
     panels = -(-columns // (BACK_VECTORS * lanes(weight.dtype)))
     size = columns * len(gates) * padded_size(hidden, weight.dtype)
-    return _pack((_pack_transposed, _pack_transposed_parallel), weight, gates, hidden, size, panels, parts)
+    return _pack((transposed_kernel, _transposed_parallel), weight, gates, hidden, size, panels, parts)
 
 
 def _pack(

@@ -210,10 +210,6 @@ def _weights(
     cell: Any, params: dict[str, Array], hidden: int, parts: int, pack: Callable[..., Array], bias: Any
 ) -> Weights:
     dtype = params["weight_hh"].dtype
-    widths = [len(cell.input_gates), *(len(stage.gates) for stage in cell.stages)]
-    if len(cell.stages) == 1:
-        widths.append(1)  # of the second stage that there is not
-    widths += [max(1, len(cell.slots) - len(cell.input_gates)), packing.BACK_VECTORS, 1]
     stages = [pack(params["weight_hh"], stage.gates, hidden, parts) for stage in cell.stages]
     return Weights(
         pack(params["weight_ih"], cell.input_gates, hidden, parts),
@@ -221,8 +217,17 @@ def _weights(
         stages[1] if len(stages) > 1 else aligned_empty((0,), dtype),
         bias(cell, params, hidden, dtype),
         packing.padded_peephole(cell, params, hidden, dtype),
-        *(tile_address(width, dtype) for width in widths),
+        *product_tiles(cell, dtype).tolist(),
     )
+
+
+def product_tiles(cell: Any, dtype: Any) -> Array:
+    """Addresses of the tiles of a cell's products, in the order of the fields of `Weights`, as int64."""
+    widths = [len(cell.input_gates), *(len(stage.gates) for stage in cell.stages)]
+    if len(cell.stages) == 1:
+        widths.append(1)  # of the second stage that there is not
+    widths += [max(1, len(cell.slots) - len(cell.input_gates)), packing.BACK_VECTORS, 1]
+    return np.array([tile_address(width, dtype) for width in widths], np.int64)
 
 
 def step_arrays(cell: Any, x: Array, hidden: int) -> tuple[_Plan, Sizes, Arrays]:

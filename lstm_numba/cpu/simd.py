@@ -229,6 +229,36 @@ def accumulate_vectors(typingctx: Any, pointer: Any, offset: Any, stride: Any, v
     return sig, codegen
 
 
+@intrinsic
+def zero_vector(typingctx: Any, zero: Any) -> Any:
+    """A vector of zeros like `zero`."""
+    vector = Vector(zero)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return splat(builder, context.get_constant(sig.args[0], 0.0), vector_type(vector))
+
+    return vector(zero), codegen
+
+
+@intrinsic
+def lane_sum(typingctx: Any, vector: Any) -> Any:
+    """Sum of a vector's lanes, halves added to halves."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value, count = args[0], sig.args[0].count
+        while count > 1:
+            count //= 2
+            lanes_of = [
+                ir.Constant(ir.VectorType(_I32, count), list(range(first, first + count)))
+                for first in (0, count)
+            ]
+            halves = [builder.shuffle_vector(value, value, half) for half in lanes_of]
+            value = builder.fadd(*halves)
+        return builder.extract_element(value, ir.Constant(_I32, 0))
+
+    return vector.dtype(vector), codegen
+
+
 def prefetch(builder: Any, pointer: Any, write: bool) -> None:
     """Ask for the cache line at an address, which need not be valid, before it is needed."""
     byte = ir.IntType(8).as_pointer()

@@ -1,0 +1,144 @@
+"""A layer's step as a C function, for whoever calls function pointers: ctypes, cffi, SciPy, C code.
+
+The function is ``void step(const void *handle, const T *x, T *state, T *y)`` with T float or double. The
+handle is an array of int64: the number of layers, then for every layer the numbers of
+`lstm_numba.kernels.memory.Layer`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any
+
+import numpy as np
+from numba import cfunc, njit
+from numba.core import types
+from numba.np.numpy_support import from_dtype
+
+from lstm_numba.cpu.arrays import address, aligned_empty
+from lstm_numba.cpu.options import INLINE, SERIAL
+from lstm_numba.cpu.simd import pointer_to
+from lstm_numba.kernels.forward import scratch_size
+from lstm_numba.kernels.memory import Layer, number_bytes, places_apart, pointer_address
+from lstm_numba.kernels.on_addresses import run_step
+from lstm_numba.kernels.weights import pack, plain
+from lstm_numba.layers import Recurrent
+
+Array = np.ndarray[Any, Any]
+
+
+_NUMBERS = len(Layer._fields)
+
+
+@njit(**INLINE)
+def _layer(handle, n):
+    at = 1 + n * _NUMBERS
+    return Layer(handle[at], handle[at + 1], handle[at + 2], handle[at + 3], handle[at + 4], handle[at + 5])
+
+
+@njit(**SERIAL)
+def c_step(cell, zero, handle, x, state, y):
+    """The step of `CStep`, for calls from a ``numba.cfunc`` of one's own.
+
+    Parameters
+    ----------
+    cell, zero
+        `CStep.cell` and `CStep.zero`, as global variables of the calling function.
+    handle : pointer
+        `CStep.handle`.
+    x, state, y : pointer to the layer's dtype
+        As `CStep` describes.
+    """
+    numbers = pointer_to(pointer_address(handle), 0)
+    source, states = pointer_address(x), pointer_address(state)
+    top = _layer(numbers, numbers[0] - 1)
+    size = top.batch * top.hidden * number_bytes(zero)
+    for n in range(numbers[0]):
+        at = states + n * size
+        run_step(cell, _layer(numbers, n), source, places_apart(cell, at, numbers[0] * size), zero)
+        source = at
+    last, target = pointer_to(source, zero), pointer_to(pointer_address(y), zero)
+    for k in range(top.batch * top.hidden):
+        target[k] = last[k]
+
+
+@functools.cache
+def _compiled(kind: Any, dtype: Any) -> Any:
+    """The C function for a cell's class and a dtype."""
+    cell, zero = kind(), dtype.type(0)
+
+    def step(handle, x, state, y):
+        c_step(cell, zero, handle, x, state, y)
+
+    pointer = types.CPointer(from_dtype(dtype))
+    return cfunc(types.void(types.voidptr, pointer, pointer, pointer), cache=True)(step)
+
+
+class CStep:
+    """A step of a layer as a C function: ``void step(const void *handle, const T *x, T *state, T *y)``.
+
+    T is float for float32, double for float64. ``x`` holds (B, I) numbers, ``y`` gets (B, H), the last
+    layer's h; ``state`` holds (S, num_layers, B, H), S being 2 for a cell with h and c, else 1, and is
+    overwritten by the new state: all that the step remembers, so it can be saved, copied and put back. The
+    memory is the caller's, without gaps; x, state and y must not overlap. The function allocates nothing,
+    takes no lock and needs no Python.
+
+    Parameters
+    ----------
+    rnn : Recurrent
+        A layer of one direction on the CPU; its weights are copied now, later changes are not seen.
+    batch : int
+        Sequences that are stepped together (B).
+
+    Attributes
+    ----------
+    address : int
+        Of the C function.
+    handle : ctypes.c_void_p
+        Its first argument. It lives as long as this object, and is for one call at a time: a thread makes one
+        of its own.
+    function : ctypes function
+        The same for calls from Python; takes addresses, as of ``array.ctypes``.
+    state_shape : tuple of int
+        (S, num_layers, B, H).
+    cell, zero
+        What `c_step` wants to know, to be global variables of a ``numba.cfunc`` of one's own.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `rnn` is no recurrent layer, or reads in both directions, or `batch` is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np, lstm_numba as ln
+    >>> step = ln.kernels.CStep(ln.LSTM(3, 4, seed=0))
+    >>> x, state, y = np.ones(3, np.float32), np.zeros(step.state_shape, np.float32), np.empty(4, np.float32)
+    >>> step.function(step.handle, x.ctypes, state.ctypes, y.ctypes)
+    >>> bool((y == state[0, 0, 0]).all())
+    True
+    """
+
+    def __init__(self, rnn: Recurrent, batch: int = 1) -> None:
+        if not isinstance(rnn, Recurrent):
+            raise TypeError(f"rnn: expected a recurrent layer, got {type(rnn).__name__}")
+        if rnn.bidirectional:
+            raise ValueError("rnn: expected one direction; single steps have no end to read from")
+        if batch < 1:
+            raise ValueError(f"batch: expected at least 1, got {batch}")
+        self.cell, self.zero = rnn.cell, rnn.dtype.type(0)
+        self.state_shape = (len(rnn.cell.states), rnn.num_layers, int(batch), rnn.hidden_size)
+        self._alive: list[Array] = []
+        numbers = [rnn.num_layers]
+        for layer in range(rnn.num_layers):
+            weights = pack(plain(rnn, layer=layer))
+            scratch = aligned_empty((scratch_size(weights, 1, batch),), rnn.dtype)
+            self._alive += [weights.data, weights.tiles, scratch]
+            places = (address(weights.data), address(weights.tiles), address(scratch))
+            numbers += Layer(int(batch), weights.inputs, weights.hidden, *places)
+        self._numbers = np.array(numbers, np.int64)
+        self.handle = ctypes.c_void_p(address(self._numbers))
+        compiled = _compiled(type(rnn.cell), rnn.dtype)
+        self.address: int = compiled.address
+        self.function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(self.address)

@@ -1,0 +1,328 @@
+"""Weights of one layer and direction, as compiled code is given them: as they are, or packed."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numba.extending import overload
+
+from lstm_numba.cpu.arrays import aligned_empty
+from lstm_numba.cpu.dispatch import gate_count, peephole_count
+from lstm_numba.cpu.options import INLINE, SERIAL
+from lstm_numba.cpu.sequence import product_tiles
+from lstm_numba.kernels.memory import NOTES, address_of, lane_count
+from lstm_numba.kernels.packed import pack_at, packed_numbers, parts_of
+from lstm_numba.layers import Recurrent
+
+Array = np.ndarray[Any, Any]
+
+
+class Parameters(NamedTuple):
+    """Parameters of one layer and direction, or their gradients, in PyTorch's layout; C-contiguous.
+
+    Attributes
+    ----------
+    weight_ih : ndarray, shape (G*H, I)
+    weight_hh : ndarray, shape (G*H, H)
+    bias_ih, bias_hh : ndarray, shape (G*H,), or (0,) without biases
+    weight_ph : ndarray, shape (P*H,), or (0,) for a cell without peepholes
+    """
+
+    weight_ih: Any
+    weight_hh: Any
+    bias_ih: Any
+    bias_hh: Any
+    weight_ph: Any
+
+
+class Plain(NamedTuple):
+    """A cell and its parameters as they are: what is written to them counts from the next call on.
+
+    Attributes
+    ----------
+    cell : Cell
+        Says by its class what is computed.
+    parameters : Parameters
+    tiles : ndarray of int64
+        Where the compiled matrix products lie, in this process; see `plain`.
+    """
+
+    cell: Any
+    parameters: Parameters
+    tiles: Any
+
+    def __reduce__(self) -> Any:
+        """The addresses in `tiles` mean nothing to another process."""
+        return plain, (self.cell, self.parameters)
+
+
+class Packed(NamedTuple):
+    """A cell and a copy of its parameters in the order in which the vector registers read them.
+
+    Attributes
+    ----------
+    cell : Cell
+        Says by its class what is computed.
+    inputs, hidden : int
+        I and H.
+    data : ndarray, 1-D
+        The copy. Threads may share it as long as nobody calls `repack`.
+    notes : ndarray of int64
+        Memory for `repack`.
+    tiles : ndarray of int64
+        Where the compiled matrix products lie, in this process.
+    """
+
+    cell: Any
+    inputs: int
+    hidden: int
+    data: Any
+    notes: Any
+    tiles: Any
+
+    def __reduce__(self) -> Any:
+        """The addresses in `tiles` mean nothing to another process."""
+        return _packed, (self.cell, self.inputs, self.hidden, self.data)
+
+
+def _packed(cell: Any, inputs: int, hidden: int, data: Array) -> Packed:
+    return Packed(cell, inputs, hidden, data, np.zeros(NOTES, np.int64), product_tiles(cell, data.dtype))
+
+
+def plain(source: Any, parameters: Parameters | None = None, *, layer: int = 0, direction: int = 0) -> Plain:
+    """Weights of a layer and direction as they are, for the functions of this package.
+
+    Parameters
+    ----------
+    source : Recurrent or Cell
+        A layer on the CPU; or a cell, as ``rnn.cell``, with `parameters`.
+    parameters : Parameters, optional
+        Arrays of one's own; they are used as they are, not copied.
+    layer, direction : int
+        Which of a layer's parameters: layer 0, 1, ...; direction 1 is the reverse one.
+
+    Returns
+    -------
+    Plain
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is of the wrong kind, or an array's shape, dtype or order does not fit.
+    """
+    if isinstance(source, Recurrent):
+        if parameters is not None:
+            raise TypeError("parameters: expected none beside a layer, which has its own")
+        if source.device != "cpu":
+            raise ValueError(f"source: expected a layer on the CPU, got one on {source.device!r}")
+        if not 0 <= layer < source.num_layers or not 0 <= direction < source.directions:
+            raise ValueError(
+                f"layer, direction: expected below {source.num_layers} and {source.directions}, "
+                f"got {layer} and {direction}"
+            )
+        own = source.layer_params()[layer * source.directions + direction]
+        none = np.empty(0, source.dtype)
+        parameters = Parameters(*(own.get(name, none) for name in Parameters._fields))
+        return plain(source.cell, parameters)
+    if not isinstance(parameters, Parameters):
+        raise TypeError(f"parameters: expected Parameters beside a cell, got {type(parameters).__name__}")
+    _check_arrays(source, parameters)
+    return Plain(source, parameters, product_tiles(source, parameters.weight_hh.dtype))
+
+
+def _check_arrays(cell: Any, parameters: Parameters) -> None:
+    """Arrays that compiled code can read, of shapes that fit each other."""
+    dtype = getattr(parameters.weight_hh, "dtype", None)
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"weight_hh: expected an array of float32 or float64, got {dtype}")
+    for name, array in parameters._asdict().items():
+        if not isinstance(array, np.ndarray) or array.dtype != dtype or not array.flags.c_contiguous:
+            kind = getattr(array, "dtype", type(array).__name__)
+            raise TypeError(f"{name}: expected a C-contiguous array of {dtype}, got {kind}")
+        if array.ndim != (2 if name in ("weight_ih", "weight_hh") else 1):
+            raise ValueError(f"{name}: got shape {array.shape}; see lstm_numba.kernels.Parameters")
+    check_parameters(cell, parameters)
+
+
+@njit(**SERIAL)
+def check_parameters(cell, parameters):
+    """Raise `ValueError` where shapes do not fit the cell: what follows would read beyond the arrays."""
+    hidden = parameters.weight_hh.shape[1]
+    rows = gate_count(cell) * hidden
+    if hidden < 1 or parameters.weight_hh.shape[0] != rows:
+        raise ValueError("weight_hh: expected shape (G*H, H), G gates of H units")
+    if parameters.weight_ih.shape[1] < 1 or parameters.weight_ih.shape[0] != rows:
+        raise ValueError("weight_ih: expected shape (G*H, I), with the H of weight_hh")
+    if parameters.bias_ih.size != parameters.bias_hh.size or parameters.bias_ih.size not in (0, rows):
+        raise ValueError("bias_ih, bias_hh: expected shape (G*H,), or (0,) both")
+    if parameters.weight_ph.size != peephole_count(cell) * hidden:
+        raise ValueError("weight_ph: expected shape (P*H,), P peepholes of H units")
+
+
+def pack(weights: Plain) -> Packed:
+    """Weights in the order in which the vector registers read them: a copy; see `repack`.
+
+    Parameters
+    ----------
+    weights : Plain
+
+    Returns
+    -------
+    Packed
+
+    Raises
+    ------
+    TypeError
+        `weights` is something else.
+    """
+    if not isinstance(weights, Plain):
+        raise TypeError(f"weights: expected Plain, got {type(weights).__name__}")
+    cell, parameters, _ = weights
+    inputs, hidden = parameters.weight_ih.shape[1], parameters.weight_hh.shape[1]
+    dtype = parameters.weight_hh.dtype
+    numbers = packed_numbers(cell, inputs, hidden, dtype.type(0))
+    packed = _packed(cell, inputs, hidden, aligned_empty((numbers,), dtype))
+    repack(packed, parameters)
+    return packed
+
+
+@njit(**SERIAL)
+def unflatten(like, flat):
+    """A vector's numbers as parameters: views, without allocation.
+
+    Parameters
+    ----------
+    like : Parameters
+        Whose shapes to take, one array after the other.
+    flat : ndarray, 1-D
+        C-contiguous; as many numbers as `parameter_count` says.
+
+    Returns
+    -------
+    Parameters
+
+    Raises
+    ------
+    ValueError
+        There are more or fewer numbers.
+    """
+    if flat.size != parameter_count(like):
+        raise ValueError("flat: expected as many numbers as there are parameters")
+    a = like.weight_ih.size
+    b = a + like.weight_hh.size
+    c = b + like.bias_ih.size
+    d = c + like.bias_hh.size
+    return Parameters(
+        flat[:a].reshape(like.weight_ih.shape), flat[a:b].reshape(like.weight_hh.shape), flat[b:c], flat[c:d],
+        flat[d:],
+    )  # fmt: skip
+
+
+@njit(**SERIAL)
+def parameter_count(like):
+    """How many numbers there are in some `Parameters`."""
+    weights = like.weight_ih.size + like.weight_hh.size + like.weight_ph.size
+    return weights + like.bias_ih.size + like.bias_hh.size
+
+
+@njit(**INLINE)
+def locate(parameters, zero):
+    """Parameters' addresses; 0 for biases that are not there."""
+    biased = parameters.bias_ih.size > 0
+    return Parameters(
+        address_of(parameters.weight_ih, zero),
+        address_of(parameters.weight_hh, zero),
+        address_of(parameters.bias_ih, zero) if biased else 0,
+        address_of(parameters.bias_hh, zero) if biased else 0,
+        address_of(parameters.weight_ph, zero),
+    )
+
+
+@njit(**SERIAL)
+def repack(packed, parameters):
+    """Pack parameters again, after they changed; for calls from compiled code, without allocation.
+
+    Parameters
+    ----------
+    packed : Packed
+        Is overwritten; no other thread may use it meanwhile.
+    parameters : Parameters
+        Of the shapes that it was made from.
+
+    Raises
+    ------
+    ValueError
+        The shapes are others.
+    """
+    cell, zero = packed.cell, packed.data.dtype.type(0)
+    check_parameters(cell, parameters)
+    if parameters.weight_ih.shape[1] != packed.inputs or parameters.weight_hh.shape[1] != packed.hidden:
+        raise ValueError("parameters: expected the sizes that the weights were packed with")
+    address, notes = address_of(packed.data, zero), np.int64(packed.notes.ctypes.data)
+    pack_at(cell, locate(parameters, zero), packed.inputs, packed.hidden, zero, address, notes)
+
+
+# What differs between plain and packed weights. The bodies are put in by the overloads.
+
+
+def zero_like(weights: Any) -> Any:
+    """A zero of the weights' dtype."""
+    raise NotImplementedError
+
+
+@overload(zero_like, INLINE)
+def _(weights):
+    if weights.instance_class is Packed:
+        return lambda weights: weights.data.dtype.type(0)
+    return lambda weights: weights.parameters.weight_hh.dtype.type(0)
+
+
+def layer_sizes(weights: Any) -> Any:
+    """I and H."""
+    raise NotImplementedError
+
+
+@overload(layer_sizes, INLINE)
+def _(weights):
+    if weights.instance_class is Packed:
+        return lambda weights: (weights.inputs, weights.hidden)
+    return lambda weights: (weights.parameters.weight_ih.shape[1], weights.parameters.weight_hh.shape[1])
+
+
+def packing_numbers(weights: Any) -> Any:
+    """Numbers of scratch that the packed weights want: none where they are packed already."""
+    raise NotImplementedError
+
+
+@overload(packing_numbers, INLINE)
+def _(weights):
+    if weights.instance_class is Packed:
+        return lambda weights: 0
+
+    def numbers(weights):
+        inputs, hidden = layer_sizes(weights)
+        return parts_of(weights.cell, inputs, hidden, lane_count(zero_like(weights))).end
+
+    return numbers
+
+
+def packed_address(weights: Any, scratch: Any, notes: Any) -> Any:
+    """Where the packed weights lie; plain ones are packed into scratch first."""
+    raise NotImplementedError
+
+
+@overload(packed_address, INLINE)
+def _(weights, scratch, notes):
+    if weights.instance_class is Packed:
+        return lambda weights, scratch, notes: address_of(weights.data, zero_like(weights))
+
+    def pack_first(weights, scratch, notes):
+        inputs, hidden = layer_sizes(weights)
+        check_parameters(weights.cell, weights.parameters)
+        zero = zero_like(weights)
+        pack_at(weights.cell, locate(weights.parameters, zero), inputs, hidden, zero, scratch, notes)
+        return scratch
+
+    return pack_first
