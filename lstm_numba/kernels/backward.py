@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from lstm_numba.cpu.options import INLINE, SERIAL
+from lstm_numba.kernels.cell_tag import cell_of
 from lstm_numba.kernels.forward import packed_layer
 from lstm_numba.kernels.memory import (
     address_of,
@@ -23,7 +24,7 @@ from lstm_numba.kernels.weights import check_parameters, layer_sizes, locate, ze
 def _retrace(weights, x, steps, tape, dy, dstates, dx, grads, scratch):
     """The way back over a tape; `dy` is an address, or 0 for none."""
     inputs, hidden = layer_sizes(weights)
-    cell, zero, start = weights.cell, zero_like(weights), address_of(tape, zero_like(weights))
+    cell, zero, start = cell_of(weights), zero_like(weights), address_of(tape, zero_like(weights))
     batch = batch_of(x, steps, inputs)
     check_states(cell, dstates, batch, hidden)
     check_parameters(cell, grads)
@@ -67,7 +68,9 @@ def step_backward(weights, x, tape, dstate, dx, grads, scratch):
     ValueError
         A shape does not fit.
     """
-    _retrace(weights, x, np.int64(1), tape, np.int64(0), as_states(weights.cell, dstate), dx, grads, scratch)
+    _retrace(
+        weights, x, np.int64(1), tape, np.int64(0), as_states(cell_of(weights), dstate), dx, grads, scratch
+    )
 
 
 @njit(**SERIAL)
@@ -103,4 +106,4 @@ def sequence_backward(weights, x, tape, dy, dstate, dx, grads, scratch):
     if dy.shape[0] != steps or dy.shape[-1] != hidden or dy.size * x.shape[-1] != x.size * hidden:
         raise ValueError("dy: expected the shape of y")
     dy_address = address_of(dy, zero_like(weights))
-    _retrace(weights, x, steps, tape, dy_address, as_states(weights.cell, dstate), dx, grads, scratch)
+    _retrace(weights, x, steps, tape, dy_address, as_states(cell_of(weights), dstate), dx, grads, scratch)

@@ -9,6 +9,7 @@ from numba import njit
 from numba.extending import overload
 
 from lstm_numba.cpu.options import INLINE, SERIAL
+from lstm_numba.kernels.cell_tag import cell_of
 from lstm_numba.kernels.memory import (
     NOTES,
     Layer,
@@ -66,7 +67,7 @@ def scratch_size(weights, steps=1, batch=1, training=False):
     """
     inputs, hidden = layer_sizes(weights)
     zero = zero_like(weights)
-    size = scratch_bytes(weights.cell, batch, inputs, hidden, steps, zero, training)
+    size = scratch_bytes(cell_of(weights), batch, inputs, hidden, steps, zero, training)
     # An array may begin anywhere: up to a cache line is lost before its first aligned number.
     return (_after_packing(weights, 0) + size) // number_bytes(zero) + lane_count(zero)
 
@@ -88,7 +89,7 @@ def tape_size(weights, steps=1, batch=1):
     """
     inputs, hidden = layer_sizes(weights)
     zero = zero_like(weights)
-    return tape_bytes(weights.cell, batch, inputs, hidden, steps, zero) // number_bytes(zero)
+    return tape_bytes(cell_of(weights), batch, inputs, hidden, steps, zero) // number_bytes(zero)
 
 
 @njit(**INLINE)
@@ -99,7 +100,7 @@ def layer_in(weights, steps, batch, scratch, training):
     notes = aligned(address_of(scratch, zero))
     rest = _after_packing(weights, notes)
     if not reaches(
-        scratch, rest + scratch_bytes(weights.cell, batch, inputs, hidden, steps, zero, training), zero
+        scratch, rest + scratch_bytes(cell_of(weights), batch, inputs, hidden, steps, zero, training), zero
     ):
         raise ValueError(
             "scratch: expected as many numbers as scratch_size says for these weights, T, B and use"
@@ -125,14 +126,14 @@ def _(weights, x, states, batch, scratch):
     def packed(weights, x, states, batch, scratch):
         zero = zero_like(weights)
         layer = packed_layer(weights, np.int64(1), batch, scratch, False)
-        run_step(weights.cell, layer, address_of(x, zero), addresses_of(states, zero), zero)
+        run_step(cell_of(weights), layer, address_of(x, zero), addresses_of(states, zero), zero)
 
     def plain(weights, x, states, batch, scratch):
-        cell, zero = weights.cell, zero_like(weights)
-        check_parameters(cell, weights.parameters)
+        cell, zero = cell_of(weights), zero_like(weights)
+        check_parameters(cell, weights)
         layer, located = (
             layer_in(weights, np.int64(1), batch, scratch, False),
-            locate(weights.parameters, zero),
+            locate(weights, zero),
         )
         run_plain_step(cell, located, layer, address_of(x, zero), addresses_of(states, zero), zero)
 
@@ -160,8 +161,8 @@ def step(weights, x, state, scratch):
         A shape does not fit. Wrong dtypes are a `TypingError` while Numba compiles.
     """
     inputs, hidden = layer_sizes(weights)
-    states, batch = as_states(weights.cell, state), batch_of(x, np.int64(1), inputs)
-    check_states(weights.cell, states, batch, hidden)
+    states, batch = as_states(cell_of(weights), state), batch_of(x, np.int64(1), inputs)
+    check_states(cell_of(weights), states, batch, hidden)
     _advance(weights, x, states, batch, scratch)
 
 
@@ -193,7 +194,7 @@ def sequence(weights, x, state, y, scratch):
         A shape does not fit.
     """
     inputs, hidden = layer_sizes(weights)
-    cell, zero, steps = weights.cell, zero_like(weights), x.shape[0]
+    cell, zero, steps = cell_of(weights), zero_like(weights), x.shape[0]
     states, batch = as_states(cell, state), batch_of(x, steps, inputs)
     check_states(cell, states, batch, hidden)
     _check_output(y, steps, batch, hidden)
@@ -207,7 +208,7 @@ def sequence(weights, x, state, y, scratch):
 def _record(weights, x, steps, batch, states, tape, scratch):
     """Run a sequence and keep everything on a tape."""
     inputs, hidden = layer_sizes(weights)
-    cell, zero, start = weights.cell, zero_like(weights), address_of(tape, zero_like(weights))
+    cell, zero, start = cell_of(weights), zero_like(weights), address_of(tape, zero_like(weights))
     check_states(cell, states, batch, hidden)
     if not reaches(tape, start + tape_bytes(cell, batch, inputs, hidden, steps, zero), zero):
         raise ValueError("tape: expected as many numbers as tape_size says for these weights, T and B")
@@ -232,7 +233,7 @@ def step_forward(weights, x, state, tape, scratch):
         A shape does not fit.
     """
     batch = batch_of(x, np.int64(1), layer_sizes(weights)[0])
-    _record(weights, x, np.int64(1), batch, as_states(weights.cell, state), tape, scratch)
+    _record(weights, x, np.int64(1), batch, as_states(cell_of(weights), state), tape, scratch)
 
 
 @njit(**SERIAL)
@@ -255,7 +256,7 @@ def sequence_forward(weights, x, state, y, tape, scratch):
     steps = x.shape[0]
     batch = batch_of(x, steps, inputs)
     _check_output(y, steps, batch, hidden)
-    _record(weights, x, steps, batch, as_states(weights.cell, state), tape, scratch)
+    _record(weights, x, steps, batch, as_states(cell_of(weights), state), tape, scratch)
     source, target = tape[batch * hidden : (steps + 1) * batch * hidden], y.reshape(-1)
     for k in range(target.size):
         target[k] = source[k]

@@ -30,7 +30,7 @@ def _after_lengths(layer):
     return aligned(layer.scratch + 8 * layer.batch)
 
 
-@njit(**INLINE)
+@njit(**SERIAL)
 def scratch_bytes(cell, batch, inputs, hidden, steps, zero, training):
     """Bytes of scratch that the functions below want, from an aligned address on."""
     sizes = sequence_sizes(cell, steps, batch, inputs, hidden, zero, False)
@@ -41,7 +41,7 @@ def scratch_bytes(cell, batch, inputs, hidden, steps, zero, training):
     return aligned(8 * batch) + size
 
 
-@njit(**INLINE)
+@njit(**SERIAL)
 def tape_bytes(cell, batch, inputs, hidden, steps, zero):
     """Bytes of a tape."""
     sizes = sequence_sizes(cell, steps, batch, inputs, hidden, zero, True)

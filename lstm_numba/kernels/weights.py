@@ -12,6 +12,7 @@ from lstm_numba.cpu.arrays import aligned_empty
 from lstm_numba.cpu.dispatch import gate_count, peephole_count
 from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.sequence import product_tiles
+from lstm_numba.kernels.cell_tag import cell_of, tag_of
 from lstm_numba.kernels.memory import NOTES, address_of, lane_count
 from lstm_numba.kernels.packed import pack_at, packed_numbers, parts_of
 from lstm_numba.layers import Recurrent
@@ -42,20 +43,30 @@ class Plain(NamedTuple):
 
     Attributes
     ----------
-    cell : Cell
-        Says by its class what is computed.
-    parameters : Parameters
+    tag : CellTag
+        Says by its type what is computed.
+    weight_ih, weight_hh, bias_ih, bias_hh, weight_ph : ndarray
+        As in `Parameters`.
     tiles : ndarray of int64
         Where the compiled matrix products lie, in this process; see `plain`.
     """
 
-    cell: Any
-    parameters: Parameters
+    tag: Any
+    weight_ih: Any
+    weight_hh: Any
+    bias_ih: Any
+    bias_hh: Any
+    weight_ph: Any
     tiles: Any
+
+    @property
+    def parameters(self) -> Parameters:
+        """The arrays alone, for calls from Python; compiled code reads them one by one."""
+        return Parameters(*self[1:6])
 
     def __reduce__(self) -> Any:
         """The addresses in `tiles` mean nothing to another process."""
-        return plain, (self.cell, self.parameters)
+        return plain, (self.tag.cell, self.parameters)
 
 
 class Packed(NamedTuple):
@@ -63,8 +74,8 @@ class Packed(NamedTuple):
 
     Attributes
     ----------
-    cell : Cell
-        Says by its class what is computed.
+    tag : CellTag
+        Says by its type what is computed.
     inputs, hidden : int
         I and H.
     data : ndarray, 1-D
@@ -75,7 +86,7 @@ class Packed(NamedTuple):
         Where the compiled matrix products lie, in this process.
     """
 
-    cell: Any
+    tag: Any
     inputs: int
     hidden: int
     data: Any
@@ -84,11 +95,12 @@ class Packed(NamedTuple):
 
     def __reduce__(self) -> Any:
         """The addresses in `tiles` mean nothing to another process."""
-        return _packed, (self.cell, self.inputs, self.hidden, self.data)
+        return _packed, (self.tag.cell, self.inputs, self.hidden, self.data)
 
 
 def _packed(cell: Any, inputs: int, hidden: int, data: Array) -> Packed:
-    return Packed(cell, inputs, hidden, data, np.zeros(NOTES, np.int64), product_tiles(cell, data.dtype))
+    tiles, notes = product_tiles(cell, data.dtype), np.zeros(NOTES, np.int64)
+    return Packed(tag_of(cell), inputs, hidden, data, notes, tiles)
 
 
 def plain(source: Any, parameters: Parameters | None = None, *, layer: int = 0, direction: int = 0) -> Plain:
@@ -129,7 +141,7 @@ def plain(source: Any, parameters: Parameters | None = None, *, layer: int = 0, 
     if not isinstance(parameters, Parameters):
         raise TypeError(f"parameters: expected Parameters beside a cell, got {type(parameters).__name__}")
     _check_arrays(source, parameters)
-    return Plain(source, parameters, product_tiles(source, parameters.weight_hh.dtype))
+    return Plain(tag_of(source), *parameters, product_tiles(source, parameters.weight_hh.dtype))
 
 
 def _check_arrays(cell: Any, parameters: Parameters) -> None:
@@ -179,7 +191,7 @@ def pack(weights: Plain) -> Packed:
     """
     if not isinstance(weights, Plain):
         raise TypeError(f"weights: expected Plain, got {type(weights).__name__}")
-    cell, parameters, _ = weights
+    cell, parameters = weights.tag.cell, weights.parameters
     inputs, hidden = parameters.weight_ih.shape[1], parameters.weight_hh.shape[1]
     dtype = parameters.weight_hh.dtype
     numbers = packed_numbers(cell, inputs, hidden, dtype.type(0))
@@ -194,7 +206,7 @@ def unflatten(like, flat):
 
     Parameters
     ----------
-    like : Parameters
+    like : Parameters or Plain
         Whose shapes to take, one array after the other.
     flat : ndarray, 1-D
         C-contiguous; as many numbers as `parameter_count` says.
@@ -222,7 +234,7 @@ def unflatten(like, flat):
 
 @njit(**SERIAL)
 def parameter_count(like):
-    """How many numbers there are in some `Parameters`."""
+    """How many numbers there are in `Parameters`, or in `Plain` weights."""
     weights = like.weight_ih.size + like.weight_hh.size + like.weight_ph.size
     return weights + like.bias_ih.size + like.bias_hh.size
 
@@ -256,7 +268,7 @@ def repack(packed, parameters):
     ValueError
         The shapes are others.
     """
-    cell, zero = packed.cell, packed.data.dtype.type(0)
+    cell, zero = cell_of(packed), packed.data.dtype.type(0)
     check_parameters(cell, parameters)
     if parameters.weight_ih.shape[1] != packed.inputs or parameters.weight_hh.shape[1] != packed.hidden:
         raise ValueError("parameters: expected the sizes that the weights were packed with")
@@ -276,7 +288,7 @@ def zero_like(weights: Any) -> Any:
 def _(weights):
     if weights.instance_class is Packed:
         return lambda weights: weights.data.dtype.type(0)
-    return lambda weights: weights.parameters.weight_hh.dtype.type(0)
+    return lambda weights: weights.weight_hh.dtype.type(0)
 
 
 def layer_sizes(weights: Any) -> Any:
@@ -288,7 +300,7 @@ def layer_sizes(weights: Any) -> Any:
 def _(weights):
     if weights.instance_class is Packed:
         return lambda weights: (weights.inputs, weights.hidden)
-    return lambda weights: (weights.parameters.weight_ih.shape[1], weights.parameters.weight_hh.shape[1])
+    return lambda weights: (weights.weight_ih.shape[1], weights.weight_hh.shape[1])
 
 
 def packing_numbers(weights: Any) -> Any:
@@ -303,7 +315,7 @@ def _(weights):
 
     def numbers(weights):
         inputs, hidden = layer_sizes(weights)
-        return parts_of(weights.cell, inputs, hidden, lane_count(zero_like(weights))).end
+        return parts_of(cell_of(weights), inputs, hidden, lane_count(zero_like(weights))).end
 
     return numbers
 
@@ -320,9 +332,9 @@ def _(weights, scratch, notes):
 
     def pack_first(weights, scratch, notes):
         inputs, hidden = layer_sizes(weights)
-        check_parameters(weights.cell, weights.parameters)
+        check_parameters(cell_of(weights), weights)
         zero = zero_like(weights)
-        pack_at(weights.cell, locate(weights.parameters, zero), inputs, hidden, zero, scratch, notes)
+        pack_at(cell_of(weights), locate(weights, zero), inputs, hidden, zero, scratch, notes)
         return scratch
 
     return pack_first

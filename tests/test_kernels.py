@@ -1,0 +1,565 @@
+"""Kernels called from compiled code of one's own: what they compute, what they touch, what they refuse."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import ctypes
+import pickle
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+from numba import njit, prange
+from tolerances import assert_close
+
+import lstm_numba as ln
+from lstm_numba import kernels, reference
+from lstm_numba.kernels import Parameters
+from lstm_numba.layers import CELL_NAMES
+
+#: What no kernel writes: stands before and behind the memory that it may use.
+CANARY = 12345.0
+
+#: Steps, batch (None: arrays without that axis), inputs, units.
+SHAPES = [(4, 3, 16, 17), (1, 9, 5, 33), (130, 2, 1, 1)]
+WEIGHTS = ["plain", "packed"]
+#: Every cell in both precisions, and with both forms of weights; all pairs would take minutes to compile.
+EVERY_CELL = pytest.mark.parametrize(
+    ("cell", "dtype", "kind"),
+    [(cell, *how) for cell in CELL_NAMES for how in (("float32", "packed"), ("float64", "plain"))],
+)
+
+
+class Room:
+    """One-dimensional memory of exactly some numbers, misaligned, between canaries."""
+
+    def __init__(self, size: int, dtype: Any) -> None:
+        self.whole = np.full(size + 66, CANARY, dtype)
+        self.numbers = self.whole[33 : 33 + size]
+
+    def check(self) -> None:
+        assert (self.whole[:33] == CANARY).all(), "written before its beginning"
+        assert (self.whole[-33:] == CANARY).all(), "written beyond its end"
+
+
+class Case:
+    """A layer, its weights in one of both forms, and arrays for a sequence."""
+
+    def __init__(self, cell: str, dtype: str, kind: str, shape: tuple[Any, ...], bias: bool = True) -> None:
+        self.cell, (self.steps, batch, inputs, hidden) = cell, shape
+        self.batch = batch or 1
+        rng = np.random.default_rng(7)
+        self.layer = ln.make_layer(cell, inputs, hidden, seed=1, dtype=dtype, bias=bias)
+        self.plain = kernels.plain(self.layer)
+        self.weights = kernels.pack(self.plain) if kind == "packed" else self.plain
+        middle = () if batch is None else (batch,)
+        self.x = rng.standard_normal((self.steps, *middle, inputs)).astype(dtype)
+        self.dy = rng.standard_normal((self.steps, *middle, hidden)).astype(dtype)
+        names = self.layer.cell.states
+        self.first = [rng.standard_normal((*middle, hidden)).astype(dtype) for _ in names]
+        self.dlast = [rng.standard_normal((*middle, hidden)).astype(dtype) for _ in names]
+        self.dtype = self.layer.dtype
+
+    def batched(self, array: np.ndarray, axis: int) -> np.ndarray:
+        """With a batch axis."""
+        return array if array.ndim == (3 if axis else 2) else np.expand_dims(array, axis)
+
+    def layer_state(self, arrays: list[np.ndarray]) -> Any:
+        """As the layer takes it."""
+        states = tuple(self.batched(a, 0)[None] for a in arrays)
+        return states if len(states) > 1 else states[0]
+
+    def room(self, steps: int, training: bool = False) -> Room:
+        return Room(kernels.scratch_size(self.weights, steps, self.batch, training), self.dtype)
+
+    def tape(self, steps: int) -> Room:
+        return Room(kernels.tape_size(self.weights, steps, self.batch), self.dtype)
+
+    def copies(self, arrays: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+        return tuple(a.copy() for a in arrays)
+
+    def zero_grads(self) -> Parameters:
+        return Parameters(*(np.zeros_like(p) for p in self.plain.parameters))
+
+    def expected(self) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """Output and final states by the reference."""
+        name = self.cell
+        first = [self.batched(a, 0)[None] for a in self.first]
+        y, final = reference.run(name, self.layer.params, self.batched(self.x, 1), first)
+        return y.reshape(self.dy.shape), tuple(f.reshape(self.first[0].shape) for f in final)
+
+    def expected_gradients(self) -> tuple[Any, list[Any], dict[str, Any]]:
+        """Those of the layer, which are tested by central differences elsewhere."""
+        _, _, tape = self.layer.forward(self.batched(self.x, 1), self.layer_state(self.first))
+        dx, dfirst, grads = self.layer.backward(tape, self.batched(self.dy, 1), self.layer_state(self.dlast))
+        states = list(dfirst) if isinstance(dfirst, tuple) else [dfirst]
+        return dx.reshape(self.x.shape), [d.reshape(self.first[0].shape) for d in states], grads
+
+    def check_gradients(self, dx: Any, dfirst: Any, grads: Parameters) -> None:
+        expected_dx, expected_dfirst, expected = self.expected_gradients()
+        assert_close(dx, expected_dx, "backward", "dx")
+        for got, want in zip(dfirst, expected_dfirst, strict=True):
+            assert_close(got, want, "backward", "dstate")
+        for name, got in grads._asdict().items():
+            if f"{name}_l0" in expected:
+                assert_close(got, expected[f"{name}_l0"], "backward", name)
+
+
+def _ids(shape: Any) -> str:
+    return "x".join(map(str, shape))
+
+
+# What a user's own functions look like.
+
+
+@njit
+def run_steps(weights, x, state, y, scratch):
+    for t in range(x.shape[0]):
+        kernels.step(weights, x[t], state, scratch)
+        y[t] = state[0]
+
+
+@njit
+def train_by_steps(weights, x, state, dy, dstate, tapes, dx, grads, scratch):
+    for t in range(x.shape[0]):
+        kernels.step_forward(weights, x[t], state, tapes[t], scratch)
+    for t in range(x.shape[0] - 1, -1, -1):
+        dstate[0][:] += dy[t]
+        kernels.step_backward(weights, x[t], tapes[t], dstate, dx[t], grads, scratch)
+
+
+@njit
+def train_by_sequence(weights, x, state, y, dy, dstate, tape, dx, grads, scratch):
+    kernels.sequence_forward(weights, x, state, y, tape, scratch)
+    kernels.sequence_backward(weights, x, tape, dy, dstate, dx, grads, scratch)
+
+
+@EVERY_CELL
+def test_forward_is_the_reference(cell: str, dtype: str, kind: str) -> None:
+    for shape in SHAPES:
+        case = Case(cell, dtype, kind, shape)
+        y, final = case.expected()
+        out, state, room = np.empty_like(case.dy), case.copies(case.first), case.room(1)
+        run_steps(case.weights, case.x, state, out, room.numbers)
+        assert_close(out, y, "forward", f"steps of {shape}")
+        room.check()
+        for got, want in zip(state, final, strict=True):
+            assert_close(got, want, "forward", "state")
+        out[...], state, room = np.nan, case.copies(case.first), case.room(case.steps)
+        kernels.sequence(case.weights, case.x, state, out, room.numbers)
+        assert_close(out, y, "forward", f"sequence of {shape}")
+        room.check()
+        for got, want in zip(state, final, strict=True):
+            assert_close(got, want, "forward", "state")
+
+
+@EVERY_CELL
+def test_backward_is_the_layers(cell: str, dtype: str, kind: str) -> None:
+    for shape in SHAPES:
+        case = Case(cell, dtype, kind, shape)
+        room, tapes = case.room(1, True), np.empty((case.steps, case.tape(1).numbers.size), dtype)
+        dx, dstate, grads = np.empty_like(case.x), case.copies(case.dlast), case.zero_grads()
+        state = case.copies(case.first)
+        train_by_steps(case.weights, case.x, state, case.dy, dstate, tapes, dx, grads, room.numbers)
+        case.check_gradients(dx, dstate, grads)
+        room.check()
+        room, tape, y = case.room(case.steps, True), case.tape(case.steps), np.empty_like(case.dy)
+        dx, dstate, grads = np.empty_like(case.x), case.copies(case.dlast), case.zero_grads()
+        state = case.copies(case.first)
+        train_by_sequence(
+            case.weights, case.x, state, y, case.dy, dstate, tape.numbers, dx, grads, room.numbers
+        )
+        assert_close(y, case.expected()[0], "forward")
+        case.check_gradients(dx, dstate, grads)
+        room.check()
+        tape.check()
+
+
+def test_gradients_are_added() -> None:
+    case = Case("gru", "float32", "packed", (3, 2, 4, 5))
+    once, twice = case.zero_grads(), case.zero_grads()
+    for grads in (once, twice, twice):
+        kernels_room = case.room(3, True).numbers
+        train_by_sequence(
+            case.weights, case.x, case.copies(case.first), np.empty_like(case.dy), case.dy,
+            case.copies(case.dlast), case.tape(3).numbers, np.empty_like(case.x), grads, kernels_room,
+        )  # fmt: skip
+    for a, b in zip(once, twice, strict=True):
+        assert_close(b, 2 * a, "backward")
+
+
+def test_central_differences() -> None:
+    """Through single steps, of plain weights, with respect to weights and input, without the layer's help."""
+    case = Case("lstm", "float64", "plain", (3, 2, 2, 3))
+    grads, dx, dstate = case.zero_grads(), np.empty_like(case.x), case.copies(case.dlast)
+    tapes = np.empty((3, case.tape(1).numbers.size))
+    scratch = case.room(1, True).numbers
+    train_by_steps(case.weights, case.x, case.copies(case.first), case.dy, dstate, tapes, dx, grads, scratch)
+
+    def loss() -> float:
+        state, y = case.copies(case.first), np.empty_like(case.dy)
+        run_steps(case.weights, case.x, state, y, scratch)
+        return float((y * case.dy).sum() + sum((s * d).sum() for s, d in zip(state, case.dlast, strict=True)))
+
+    for array, gradient in ((case.plain.parameters.weight_hh, grads.weight_hh), (case.x, dx)):
+        flat = array.reshape(-1)
+        numeric = np.empty(flat.size)
+        for n in range(flat.size):
+            middle = flat[n]
+            flat[n] = middle + 1e-6
+            above = loss()
+            flat[n] = middle - 1e-6
+            numeric[n] = (above - loss()) / 2e-6
+            flat[n] = middle
+        assert_close(gradient.reshape(-1), numeric, "central differences")
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_without_a_batch(kind: str) -> None:
+    case = Case("lstm", "float32", kind, (6, None, 3, 5))
+    y, state, tape = np.empty_like(case.dy), case.copies(case.first), case.tape(6)
+    run_steps(case.weights, case.x, state, y, case.room(1).numbers)
+    assert_close(y, case.expected()[0], "forward")
+    y[...], state = np.nan, case.copies(case.first)
+    kernels.sequence(case.weights, case.x, state, y, case.room(6).numbers)
+    assert_close(y, case.expected()[0], "forward")
+    dx, dstate, grads = np.empty_like(case.x), case.copies(case.dlast), case.zero_grads()
+    train_by_sequence(
+        case.weights, case.x, case.copies(case.first), y, case.dy, dstate, tape.numbers, dx, grads,
+        case.room(6, True).numbers,
+    )  # fmt: skip
+    case.check_gradients(dx, dstate, grads)
+    tape.check()
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_without_biases(kind: str) -> None:
+    case = Case(
+        "gru-reset-before", "float32" if kind == "packed" else "float64", kind, (4, 3, 16, 17), bias=False
+    )
+    y, state = np.empty_like(case.dy), case.copies(case.first)
+    run_steps(case.weights, case.x, state, y, case.room(1).numbers)
+    assert_close(y, case.expected()[0], "forward")
+    dx, dstate, grads = np.empty_like(case.x), case.copies(case.dlast), case.zero_grads()
+    train_by_sequence(
+        case.weights, case.x, case.copies(case.first), y, case.dy, dstate, case.tape(4).numbers, dx, grads,
+        case.room(4, True).numbers,
+    )  # fmt: skip
+    case.check_gradients(dx, dstate, grads)
+    assert grads.bias_ih.size == 0
+
+
+def test_one_state_may_come_alone() -> None:
+    case = Case("gru", "float32", "packed", (1, None, 3, 5))
+    alone, in_tuple = case.first[0].copy(), (case.first[0].copy(),)
+    kernels.step(case.weights, case.x[0], alone, case.room(1).numbers)
+    kernels.step(case.weights, case.x[0], in_tuple, case.room(1).numbers)
+    assert (alone == in_tuple[0]).all()
+    assert (alone != case.first[0]).any()
+
+
+def test_a_layer_and_direction() -> None:
+    rnn = ln.LSTM(4, 6, 2, bidirectional=True, seed=0)
+    weights = kernels.plain(rnn, layer=1, direction=1)
+    assert weights.parameters.weight_ih is rnn.params["weight_ih_l1_reverse"]
+    x = np.random.default_rng(0).standard_normal((5, 3, 12)).astype(np.float32)
+    other = ln.LSTM(12, 6, seed=0)
+    other.load_state_dict({f"{n}_l0": v for n, v in weights.parameters._asdict().items() if v.size})
+    state, y = tuple(np.zeros((3, 6), np.float32) for _ in "hc"), np.empty((5, 3, 6), np.float32)
+    kernels.sequence(weights, x, state, y, np.empty(kernels.scratch_size(weights, 5, 3), np.float32))
+    assert_close(y, other(x)[0], "forward")
+
+
+def test_packed_weights_follow_when_packed_again() -> None:
+    case = Case("peephole", "float32", "packed", (2, 3, 3, 9))
+    scratch = case.room(1).numbers
+    for p in case.plain.parameters:
+        p += 0.25
+
+    def run(weights: Any) -> np.ndarray:
+        y = np.empty_like(case.dy)
+        run_steps(weights, case.x, case.copies(case.first), y, scratch)
+        return y
+
+    scratch = Room(kernels.scratch_size(case.plain, 1, 3), case.dtype).numbers
+    changed = case.expected()[0]
+    assert_close(run(case.plain), changed, "forward")
+    assert np.abs(run(case.weights) - changed).max() > 1e-3
+    kernels.repack(case.weights, case.plain.parameters)
+    assert_close(run(case.weights), changed, "forward")
+
+
+def test_a_vector_as_parameters() -> None:
+    like = kernels.plain(ln.PeepholeLSTM(3, 5, seed=0)).parameters
+    count = kernels.parameter_count(like)
+    flat = np.concatenate([p.reshape(-1) for p in like])
+    assert flat.size == count == 4 * 5 * 3 + 4 * 5 * 5 + 2 * 20 + 15
+    views = kernels.unflatten(like, flat)
+    for view, array in zip(views, like, strict=True):
+        assert view.shape == array.shape
+        assert (view == array).all()
+        assert np.shares_memory(view, flat)
+    with pytest.raises(ValueError, match="flat"):
+        kernels.unflatten(like, flat[1:])
+
+
+# In a user's loops.
+
+
+@njit(parallel=True)
+def gradients_in_parallel(weights, x, h, c, dy, tapes, dx, grads, scratch):
+    """Independent sequences, each part of them with gradients and scratch of its own."""
+    parts = len(grads)
+    for part in prange(parts):
+        mine = kernels.unflatten(weights, grads[part])
+        y = np.empty((x.shape[1], h.shape[1]), x.dtype)
+        for n in range(part * len(x) // parts, (part + 1) * len(x) // parts):
+            state, dstate = (h[n], c[n]), (np.zeros_like(h[n]), np.zeros_like(c[n]))
+            kernels.sequence_forward(weights, x[n], state, y, tapes[part], scratch[part])
+            kernels.sequence_backward(weights, x[n], tapes[part], dy[n], dstate, dx[n], mine, scratch[part])
+
+
+def test_in_a_parallel_loop_over_sequences() -> None:
+    rnn = ln.LSTM(3, 17, seed=0, dtype="float64")
+    weights, rng = kernels.plain(rnn), np.random.default_rng(0)
+    x, dy = rng.standard_normal((23, 8, 3)), rng.standard_normal((23, 8, 17))
+    h, c, dx = np.zeros((23, 17)), np.zeros((23, 17)), np.empty_like(x)
+    grads = np.zeros((4, kernels.parameter_count(weights.parameters)))
+    tapes = np.empty((4, kernels.tape_size(weights, 8)))
+    scratch = np.empty((4, kernels.scratch_size(weights, 8, 1, True)))
+    gradients_in_parallel(weights, x, h, c, dy, tapes, dx, grads, scratch)
+    _, (last, memory), tape = rnn.forward(x.transpose(1, 0, 2))
+    expected_dx, _, expected = rnn.backward(tape, dy.transpose(1, 0, 2))
+    assert_close(h, last[0], "forward")
+    assert_close(c, memory[0], "forward")
+    assert_close(dx, expected_dx.transpose(1, 0, 2), "backward")
+    total = kernels.unflatten(weights.parameters, grads.sum(axis=0))
+    for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+        assert_close(getattr(total, name), expected[f"{name}_l0"], "backward", name)
+
+
+@njit(nogil=True)
+def run_without_lock(weights, x, h, y, scratch):
+    for t in range(x.shape[0]):
+        kernels.step(weights, x[t], h, scratch)
+        y[t] = h
+
+
+def test_in_threads_without_the_lock() -> None:
+    rnn = ln.GRU(4, 33, seed=0)
+    weights = kernels.pack(kernels.plain(rnn))
+    x = np.random.default_rng(0).standard_normal((40, 12, 4)).astype(np.float32)
+
+    def one(n: int) -> np.ndarray:
+        y, h = np.empty((40, 33), np.float32), np.zeros(33, np.float32)
+        scratch = np.empty(kernels.scratch_size(weights), np.float32)
+        run_without_lock(weights, np.ascontiguousarray(x[:, n]), h, y, scratch)
+        return y
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        outputs = list(pool.map(one, range(12)))
+    assert_close(np.stack(outputs, axis=1), rnn(x)[0], "forward")
+
+
+def test_nothing_is_allocated() -> None:
+    from numba.core.runtime import _nrt_python, rtsys
+
+    case = Case("lstm", "float32", "packed", (5, 2, 16, 17))
+    arguments = (
+        case.weights, case.x, case.copies(case.first), case.dy, case.copies(case.dlast),
+        np.empty((5, case.tape(1).numbers.size), np.float32), np.empty_like(case.x), case.zero_grads(),
+        case.room(1, True).numbers,
+    )  # fmt: skip
+
+    @njit
+    def allocating(n):
+        return np.empty(n).sum() * 0
+
+    train_by_steps(*arguments)
+    allocating(3)
+    enabled = _nrt_python.memsys_stats_enabled()
+    _nrt_python.memsys_enable_stats()
+    try:
+        before = rtsys.get_allocation_stats()
+        train_by_steps(*arguments)
+        after = rtsys.get_allocation_stats()
+        allocating(3)
+        control = rtsys.get_allocation_stats()
+    finally:
+        if not enabled:
+            _nrt_python.memsys_disable_stats()
+    assert control.alloc > after.alloc, "the counter does not count"
+    assert after.alloc == before.alloc
+
+
+USER_MODULE = """
+    import numpy as np
+    from numba import njit
+    import lstm_numba as ln
+    from lstm_numba import kernels
+
+    @njit(cache=True)
+    def mine(weights, x, h, scratch):
+        for t in range(x.shape[0]):
+            kernels.step(weights, x[t], h, scratch)
+
+    if __name__ == "__main__":
+        weights = kernels.pack(kernels.plain(ln.GRU(3, 5, seed=0)))
+        h = np.zeros(5, np.float32)
+        x = np.ones((4, 3), np.float32)
+        mine(weights, x, h, np.empty(kernels.scratch_size(weights), np.float32))
+        print(sum(mine.stats.cache_hits.values()), sum(mine.stats.cache_misses.values()), *h)
+"""
+
+
+def test_kept_on_disk(tmp_path: Path) -> None:
+    """The second process loads the user's kernel, and the addresses that it was given are its own."""
+    program = tmp_path / "mine.py"
+    program.write_text(textwrap.dedent(USER_MODULE))
+    lines = []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True)
+        lines.append(done.stdout.split())
+    assert lines[0][:2] == ["0", "1"]
+    assert lines[1][:2] == ["1", "0"]
+    assert lines[0][2:] == lines[1][2:]
+    rnn = ln.GRU(3, 5, seed=0)
+    expected = rnn(np.ones((4, 1, 3), np.float32))[1][0, 0]
+    assert_close(np.array(lines[0][2:], np.float32), expected, "forward")
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_weights_go_to_another_process(kind: str, tmp_path: Path) -> None:
+    """The addresses in them do not: where the products lie differs from process to process."""
+    case = Case("lstm", "float32", kind, (1, None, 3, 5))
+    y = np.empty_like(case.dy)
+    run_steps(case.weights, case.x, case.copies(case.first), y, case.room(1).numbers)
+    place = tmp_path / "weights"
+    place.write_bytes(pickle.dumps((case.weights, case.x, case.first)))
+    program = """
+        import pickle, sys
+        import numpy as np
+        from lstm_numba import kernels
+        weights, x, first = pickle.load(open(sys.argv[1], "rb"))
+        state = tuple(first)
+        kernels.step(weights, x[0], state, np.empty(kernels.scratch_size(weights), np.float32))
+        print(*state[0])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), place], capture_output=True, text=True, check=True
+    )
+    assert_close(np.array(done.stdout.split(), np.float32), y[0], "forward")
+
+
+# What is refused.
+
+
+def test_refuses_what_does_not_fit() -> None:
+    case = Case("lstm", "float32", "packed", (3, 2, 4, 5))
+    w, x, dy, scratch, tape = case.weights, case.x, case.dy, case.room(3, True).numbers, case.tape(3).numbers
+    state, y, dx, grads = case.copies(case.first), np.empty_like(dy), np.empty_like(x), case.zero_grads()
+    small, other = tuple(s[:, :4].copy() for s in state), kernels.plain(ln.LSTM(3, 5))
+
+    def back(x: Any = x, tape: Any = tape, dy: Any = dy, dx: Any = dx, **changed: Any) -> Any:
+        wrong = grads._replace(**{name: np.zeros(shape, np.float32) for name, shape in changed.items()})
+        return lambda: kernels.sequence_backward(w, x, tape, dy, state, dx, wrong, scratch)
+
+    faults = [
+        ("x: expected", lambda: kernels.step(w, x[0, :, :3].copy(), state, scratch)),
+        ("x: expected", lambda: kernels.sequence(w, x[:0], state, y[:0], scratch)),
+        ("state: expected", lambda: kernels.step(w, x[0], small, scratch)),
+        ("state: expected", lambda: kernels.step(w, x[0, :1], state, scratch)),
+        ("y: expected", lambda: kernels.sequence(w, x, state, y[:2], scratch)),
+        ("y: expected", lambda: kernels.sequence_forward(w, x, state, y[:, :1].copy(), tape, scratch)),
+        ("scratch: expected", lambda: kernels.step(w, x[0], state, scratch[:100])),
+        ("scratch: expected", lambda: kernels.sequence_forward(w, x, state, y, tape, scratch[:100])),
+        ("tape: expected", lambda: kernels.sequence_forward(w, x, state, y, tape[1:], scratch)),
+        ("tape: expected", lambda: kernels.step_forward(w, x[0], state, tape[:9], scratch)),
+        ("tape: expected", back(tape=tape[1:])),
+        ("dy: expected", back(dy=dy[:2])),
+        ("dx: expected", back(dx=dx[:2])),
+        ("x: expected", back(x=x[..., :3].copy())),
+        ("weight_ih: expected", back(weight_ih=(8, 4))),
+        ("grads: expected", back(weight_ih=(20, 3))),
+        ("weight_hh: expected", back(weight_hh=(20, 4))),
+        ("bias_ih, bias_hh: expected", back(bias_ih=19)),
+        ("weight_ph: expected", back(weight_ph=15)),
+        ("parameters: expected", lambda: kernels.repack(w, other.parameters)),
+    ]
+    for message, call in faults:
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_refuses_other_types_while_compiling() -> None:
+    case = Case("lstm", "float32", "packed", (3, 2, 4, 5))
+    w, x, scratch = case.weights, case.x, case.room(3).numbers
+    h, c = case.copies(case.first)
+    array = "C-contiguous array of the weights' dtype, float32"
+    states = r"state: expected a tuple of 2 arrays of one type \(h, c\)"
+    faults: list[tuple[str, tuple[Any, ...]]] = [
+        (array, (w, x[0].astype(np.float64), (h, c), scratch)),
+        (array, (w, x[:, 0], (h, c), scratch)),
+        (array, (w, x[0], (h, c), scratch.astype(np.float64))),
+        (array, (w, x[0], (h.T, c.T), scratch)),
+        (states, (w, x[0], h, scratch)),
+        (states, (w, x[0], (h,), scratch)),
+        (states, (w, x[0], (h, c.astype(np.float64)), scratch)),
+    ]
+    for message, arguments in faults:
+        with pytest.raises(numba.TypingError, match=message):
+            kernels.step(*arguments)
+
+
+def test_refuses_to_make_weights_of_other_things() -> None:
+    rnn = ln.LSTM(3, 5, seed=0)
+    good = kernels.plain(rnn).parameters
+
+    def changed(**arrays: Any) -> Any:
+        return lambda: kernels.plain(rnn.cell, good._replace(**arrays))
+
+    flat, both = np.zeros((3, 20), np.float32), ln.LSTM(3, 5, bidirectional=True)
+    anything: Any = good
+    faults: list[tuple[type[Exception], str, Any]] = [
+        (TypeError, "parameters: expected none", lambda: kernels.plain(rnn, good)),
+        (TypeError, "parameters: expected Parameters", lambda: kernels.plain(rnn.cell)),
+        (ValueError, "layer, direction: expected below 1 and 1", lambda: kernels.plain(rnn, layer=1)),
+        (TypeError, "weight_hh: expected an array of float32", changed(weight_hh=np.zeros((20, 5), int))),
+        (TypeError, "weight_ih: expected a C-contiguous array of float32", changed(weight_ih=flat.T)),
+        (TypeError, "weight_ih: expected a C-contiguous", changed(weight_ih=np.zeros((20, 3)))),
+        (ValueError, "bias_ih", changed(bias_ih=good.bias_ih[None])),
+        (ValueError, "weight_ih", changed(weight_ih=good.weight_ih[:4])),
+        (TypeError, "weights: expected Plain", lambda: kernels.pack(anything)),
+        (TypeError, "rnn: expected a recurrent layer", lambda: kernels.CStep(anything)),
+        (ValueError, "rnn: expected one direction", lambda: kernels.CStep(both)),
+        (ValueError, "batch: expected at least 1", lambda: kernels.CStep(rnn, 0)),
+    ]
+    for error, message, call in faults:
+        with pytest.raises(error, match=message):
+            call()
+
+
+# As C functions.
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cell", ["lstm", "gru-reset-before"])
+def test_a_c_function_steps(cell: str, dtype: str) -> None:
+    rnn = ln.make_layer(cell, 3, 17, 2, seed=1, dtype=dtype)
+    step = kernels.CStep(rnn, 4)
+    x = np.random.default_rng(0).standard_normal((6, 4, 3)).astype(dtype)
+    states = [np.random.default_rng(n).standard_normal((2, 4, 17)) for n in range(len(rnn.cell.states))]
+    expected, final = reference.run(cell, rnn.params, x, states, num_layers=2)
+    state, y = np.array(states, dtype), np.empty((4, 17), dtype)
+    assert state.shape == step.state_shape
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(step.address)  # as anybody would
+    for t in range(6):
+        call(step.handle, x[t].ctypes.data, state.ctypes.data, y.ctypes.data)
+        assert_close(y, expected[t], "forward")
+    for got, want in zip(state, final, strict=True):
+        assert_close(got, want, "forward")
