@@ -71,6 +71,8 @@ def import_(
 
     if os.path.lexists(out):
         raise UserError(f"--out {out}: is there already, name another")
+    if run is None and not out.endswith((".npz", ".safetensors")):
+        raise UserError(f"--out {out}: expected a name that ends in .npz or .safetensors, or --run")
     from lstm_numba.interop.foreign import open_source
 
     source = open_source(file, kind)
@@ -116,9 +118,9 @@ def _new_run(
     settings = Run.open(run)
     task = open_task(settings, load_data=False)
     fitted = fit_model(source, task.model, cell=cell, prefix=prefix)
-    create_successor(settings, task, out)
     facts = _facts(source, task.model.rnn)
     facts["parameters"] = sum(task.model.params[name].size for name in fitted.taken)
+    create_successor(settings, task, out)
     if as_json:
         result = {"run": out, "settings": run, **facts, "taken": fitted.taken, "kept": fitted.kept}
         print_json({**result, "passed_over": fitted.passed_over})
@@ -151,9 +153,8 @@ def _line(facts: dict[str, Any]) -> str:
 
     cell = "bidirectional " * (facts["directions"] == 2) + facts["cell"] + ", no bias" * (not facts["bias"])
     layers = f"{facts['input_size']} inputs, {facts['layers']} x {facts['hidden_size']} units"
-    return (
-        f"{facts['format']}, {cell}, {layers}, {facts['dtype']}, {plural(facts['parameters'], 'parameter')}"
-    )
+    count = plural(facts["parameters"], "parameter")
+    return f"{facts['format']}, {cell}, {layers}, {facts['dtype']}, {count}"
 
 
 def _say_names(what: str, names: list[str]) -> None:

@@ -48,8 +48,8 @@ def open_source(path: str | os.PathLike[str], kind: str | None = None) -> Source
     ----------
     path : path
     kind : {"onnx", "torch", "keras", "npz"}, optional
-        By default what the file's ending and the names in it tell. "torch" and "npz" are both PyTorch's names,
-        in either kind of file.
+        By default what the file's ending and the names in it tell. "torch" and "npz" both mean PyTorch's
+        names, in either kind of file.
 
     Raises
     ------
@@ -133,11 +133,11 @@ def fit_model(source: Source, model: Model, *, cell: str | None = None, prefix: 
         names, tensors = _names_in_file(source, model, prefix), dict(source.tensors)
     if said is not None and said != own:
         raise WeightsError(f"{path}: weights of the cell {said}, expected {own}")
+    passed_over = sorted(tensors.keys() - names.values())
     _untie(names, tensors, model, path)
     found = _checked(names, tensors, model, path)
     kept = {name: model.engine.download(array) for name, array in model.params.items() if name not in found}
     model.load_params({**kept, **found})
-    passed_over = [] if source.kind in ("onnx", "keras") else sorted(tensors.keys() - names.values())
     return Fitted(list(found), list(kept), passed_over)
 
 
@@ -191,7 +191,5 @@ def _checked(
     unknown = sorted(names.keys() - model.params.keys())
     if unknown:
         theirs = names[unknown[0]]
-        raise WeightsError(
-            f"{path}: {theirs}: the model has no such parameter, shape {tensors[theirs].shape}"
-        )
+        raise WeightsError(f"{path}: {theirs} {tensors[theirs].shape}: the model has no such parameter")
     return found

@@ -16,8 +16,8 @@ from lstm_numba.training.trainer import Trainer
 def create_successor(source: Run, task: Task, folder: str | os.PathLike[str]) -> Run:
     """Make a run folder: the configuration of a run, the parameters of a task's model, nothing trained yet.
 
-    Optimiser, schedule, random generators and position are those of a training that has not taken a step; data
-    are not needed. The folder appears as a whole or not at all.
+    Optimiser, schedule, random generators and position are those of a training that has not taken a step. Data
+    are not loaded. The folder appears as a whole or not at all.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def create_successor(source: Run, task: Task, folder: str | os.PathLike[str]) ->
     task : Task
         Of `open_task`, on this run; its model has the parameters.
     folder : path
-        Folder to make, beside which the file system has room.
+        Folder to make; the one around it must be there.
 
     Returns
     -------
