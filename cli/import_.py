@@ -80,13 +80,13 @@ def import_(
         raise click.UsageError("--cell: an ONNX model names its cell itself")
     if source.kind in ("onnx", "keras") and prefix is not None:
         raise click.UsageError(f"--prefix: {source.kind} files have none")
-    make = _weights_file if run is None else _new_run
-    make(source, out, run, cell, prefix, as_json)
+    if run is None:
+        _weights_file(source, out, cell, prefix, as_json)
+    else:
+        _new_run(source, out, run, cell, prefix, as_json)
 
 
-def _weights_file(
-    source: Source, out: str, run: str | None, cell: str | None, prefix: str | None, as_json: bool
-) -> None:
+def _weights_file(source: Source, out: str, cell: str | None, prefix: str | None, as_json: bool) -> None:
     """Write the recurrent layers."""
     from lstm_numba.cli.reporting import print_json
     from lstm_numba.interop.arrays import save_weights
@@ -104,9 +104,7 @@ def _weights_file(
     _say_names("passed over", passed_over)
 
 
-def _new_run(
-    source: Source, out: str, run: str | None, cell: str | None, prefix: str | None, as_json: bool
-) -> None:
+def _new_run(source: Source, out: str, run: str, cell: str | None, prefix: str | None, as_json: bool) -> None:
     """Make a run of another run's settings."""
     from lstm_numba.cli.reporting import print_json
     from lstm_numba.interop.foreign import fit_model
@@ -114,7 +112,6 @@ def _new_run(
     from lstm_numba.training.successor import create_successor
     from lstm_numba.training.tasks import open_task
 
-    assert run is not None
     settings = Run.open(run)
     task = open_task(settings, load_data=False)
     fitted = fit_model(source, task.model, cell=cell, prefix=prefix)

@@ -16,8 +16,8 @@ from lstm_numba.training.trainer import Trainer
 def create_successor(source: Run, task: Task, folder: str | os.PathLike[str]) -> Run:
     """Make a run folder: the configuration of a run, the parameters of a task's model, nothing trained yet.
 
-    Optimiser, schedule, random generators and position are those of a training that has not taken a step. Data
-    are not loaded. The folder appears as a whole or not at all.
+    Optimiser, schedule, random generators and position are those of a training that has not taken a step.
+    Data are not loaded. The folder appears as a whole or not at all.
 
     Parameters
     ----------
