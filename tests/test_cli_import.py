@@ -16,11 +16,14 @@ from test_interop_files import HEADER, LIES, _Trap, npy, npz, tensors
 
 import lstm_numba as ln
 from lstm_numba.data.images import NORMALISATION
+from lstm_numba.errors import CheckpointError
 from lstm_numba.interop.layers import cell_name
 from lstm_numba.interop.models import save_model
 from lstm_numba.layers import CELL_NAMES, Recurrent, make_layer
 from lstm_numba.models.base import Model
 from lstm_numba.training import checkpoint
+from lstm_numba.training.run import Run
+from lstm_numba.training.successor import create_successor
 from lstm_numba.training.tasks import build_task, open_task
 
 FILES = {"onnx": "w.onnx", "torch": "w.safetensors", "keras": "k.npz", "npz": "w.npz"}
@@ -120,6 +123,14 @@ def test_what_names_do_not_tell(tmp_path: Path) -> None:
     assert cell_name(back) == "rnn-relu"
     for key, array in back.params.items():
         assert array.tobytes() == state[f"encoder.{key}"].tobytes()
+    np.savez(path, **state, **{name.replace("en", "de", 1): 2 * array for name, array in state.items()})
+    left = {"w.npz", "a.npz", "b.npz"}
+    out = tmp_path / "c.npz"
+    refused(invoke("import", path, "--out", out), tmp_path, left, "prefix: expected one of ['decoder.'")
+    found = invoke("import", path, "--prefix", "decoder.", "--out", out, "--json").json()
+    assert found["passed_over"] == sorted(state)
+    for key, array in ln.load_weights(out).params.items():
+        assert array.tobytes() == (2 * state[f"encoder.{key}"]).tobytes()
 
 
 def test_onnx_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,6 +192,7 @@ def test_runs_have_the_bits(
         assert set(content(out)) == set(content(run)) - {"metrics.jsonl"}
         for name in content(out).keys() - {"checkpoint.safetensors"}:
             assert content(out)[name] == before[name]
+        assert not list(tmp_path.glob("*.tmp"))
         if kind != "keras":
             assert invoke("evaluate", out).out == invoke("evaluate", run).out
 
@@ -269,6 +281,45 @@ def test_trained_in_pytorch(digits: Path, tmp_path: Path) -> None:
     assert abs(result["loss"] - before["loss"]) > 1e-3
 
 
+def test_language_model_trained_in_pytorch(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    from safetensors.torch import load_file, save_file
+
+    class LanguageModel(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self, vocabulary: int) -> None:
+            super().__init__()
+            self.embedding = torch.nn.Embedding(vocabulary, 24)
+            self.rnn = torch.nn.GRU(24, 24)
+            self.output = torch.nn.Linear(24, vocabulary)
+
+        def loss(self, tokens: Any) -> Any:
+            y, _ = self.rnn(self.embedding(tokens[:-1]))
+            return torch.nn.functional.cross_entropy(self.output(y), tokens[1:])
+
+    run, path, out = tmp_path / "run", tmp_path / "w.safetensors", tmp_path / "out"
+    assert invoke(GRAMMAR, "--epochs", 1, "--cell", "gru", "--out", run).status == 0
+    assert invoke("export", run, "--format", "torch", "--out", path).status == 0
+    task = open_task(run)
+    task.load_data()
+    splits = {name: torch.from_numpy(np.asarray(ids, np.int64)) for name, ids in task.corpus.splits.items()}
+    network = LanguageModel(len(task.corpus.vocabulary))
+    network.load_state_dict(load_file(path))
+    adam = torch.optim.Adam(network.parameters(), 0.01)
+    for part in splits["train"].split(200):
+        adam.zero_grad()
+        network.loss(part).backward()
+        adam.step()
+    path.unlink()
+    save_file(network.state_dict(), path)
+    assert invoke("import", path, "--run", run, "--out", out).status == 0
+    result, before = (invoke("evaluate", folder, "--json").json() for folder in (out, run))
+    with torch.no_grad():
+        expected = float(network.loss(splits["test"]))
+    assert result["loss"] == pytest.approx(expected, rel=1e-5)
+    assert result["perplexity"] == pytest.approx(np.exp(expected), rel=1e-4)
+    assert before["loss"] - result["loss"] > 0.1
+
+
 # -- what is refused ---------------------------------------------------------------------------------
 
 State = dict[str, Any]
@@ -283,6 +334,10 @@ UNFIT: dict[str, tuple[Callable[[State], Any], str]] = {
     "extra gate": (
         lambda s: s.update({"rnn.weight_hh_l0": np.zeros((120, 24), np.float32)}),
         "rnn.weight_hh_l0: expected shape (96, 24), got (120, 24)",
+    ),
+    "transposed": (
+        lambda s: s.update({"rnn.weight_hh_l0": s["rnn.weight_hh_l0"].T}),
+        "rnn.weight_hh_l0: expected shape (96, 24), got (24, 96)",
     ),
     "other classes": (
         lambda s: s.update({"output.weight": np.zeros((11, 48), np.float32)}),
@@ -384,6 +439,22 @@ def test_cells_that_differ(grammar: Path, tmp_path: Path) -> None:
     answer = invoke("import", path, "--run", grammar, "--out", out, "--cell", "gru")
     refused(answer, tmp_path, left, "weights of the cell gru, expected gru-reset-before")
     assert invoke("import", path, "--run", grammar, "--out", out).status == 0
+    run = tmp_path / "relu"
+    assert invoke("train digits --images 40 --hidden 3 --epochs 1 --cell rnn-relu --out", run).status == 0
+    ln.save_keras(model_of(run).rnn, path)
+    with np.load(path) as found:
+        np.savez(path, **found)  # without the cell's name
+    found = invoke("import", path, "--run", run, "--out", tmp_path / "again", "--json").json()
+    assert (found["format"], found["cell"]) == ("keras", "rnn-relu")
+
+
+def test_a_run_that_is_there_is_kept(digits: Path, tmp_path: Path) -> None:
+    task = open_task(digits, load_data=False)
+    for place in (tmp_path, digits):
+        before = content(place)
+        with pytest.raises(CheckpointError, match="is there already"):
+            create_successor(Run.open(digits), task, place)
+        assert content(place) == before
 
 
 def test_names_and_places(digits: Path, tmp_path: Path) -> None:
