@@ -24,7 +24,7 @@ from lstm_numba.errors import UserError
 #: Environment variable that brings tracebacks back.
 DEBUG_VARIABLE = "LSTM_NUMBA_DEBUG"
 
-#: Command -> (module, one line for the list of commands). The module defines a command of the same name.
+#: Command -> (module, one line for the list of commands). The module defines a command of the module's name.
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("lstm_numba.cli.train", "Train a network on a data set, or go on with a run."),
     "evaluate": ("lstm_numba.cli.evaluate", "Loss and accuracy or perplexity of a run on a split."),
@@ -32,6 +32,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sample": ("lstm_numba.cli.sample", "Write text with a trained language model."),
     "plot": ("lstm_numba.cli.plot", "Draw a run's learning curves and its confusion matrix or perplexity."),
     "export": ("lstm_numba.cli.export", "Write a run's weights for ONNX, PyTorch, Keras or NumPy."),
+    "import": (
+        "lstm_numba.cli.import_",
+        "Make a weights file or a run of weights from elsewhere.",
+    ),
     "bench": ("lstm_numba.cli.bench", "Compare speed and memory with PyTorch and ONNX Runtime."),
     "warmup": ("lstm_numba.cli.warmup", "Compile ahead of time what training needs."),
     "data": ("lstm_numba.cli.data", "List, fetch and verify data sets."),
@@ -50,8 +54,8 @@ class LazyGroup(NamingGroup):
         """Import the module of a command and return the command."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(COMMANDS[cmd_name][0])
-        command: click.Command = getattr(module, cmd_name)
+        home = COMMANDS[cmd_name][0]
+        command: click.Command = getattr(importlib.import_module(home), home.rpartition(".")[2])
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

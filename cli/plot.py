@@ -9,8 +9,9 @@ import click
 
 from lstm_numba.cli.base import SectionedCommand
 from lstm_numba.cli.options import data_dir_option, json_option, threads_option
-from lstm_numba.cli.reporting import Terminal, print_json
+from lstm_numba.cli.reporting import Terminal, print_json, warn
 from lstm_numba.errors import UserError
+from lstm_numba.training.config import CLASSIFIERS
 
 if TYPE_CHECKING:
     from lstm_numba.training.run import Run
@@ -44,15 +45,20 @@ def plot(run: str, out: str | None, data_dir: str | None, threads: int | None, a
     opened = Run.open(Path(run))
     lines = opened.metrics()
     epochs = [line for line in lines if line["kind"] == "epoch"]
-    if not epochs:
+    classifier = opened.config["dataset"] in CLASSIFIERS
+    if not epochs and not (classifier and opened.checkpoint_path.exists()):
         raise UserError(f"{run}: no epoch is finished, there is nothing to draw")
     folder = Path(out) if out is not None else opened.folder / "plots"
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = {"learning-curves": figures.learning_curves(lines)}
-    if "perplexity" in epochs[0]:
-        pictures["perplexity"] = figures.perplexity(epochs, _floor(opened))
-    else:
+    pictures = {}
+    if epochs:
+        pictures["learning-curves"] = figures.learning_curves(lines)
+    else:  # a run of imported weights
+        warn(f"{run}: no epoch is finished, there are no learning curves")
+    if classifier:
         pictures["confusion-matrix"] = _confusion(opened, data_dir, threads)
+    else:
+        pictures["perplexity"] = figures.perplexity(epochs, _floor(opened))
     written = [
         str(path) for name, picture in pictures.items() for path in figures.save(picture, folder / name)
     ]

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def printable(text: str, limit: int = 1000) -> str:
+    """Text out of a foreign file for a terminal: it may hold line ends, a terminal's commands, a megabyte."""
+    return "".join(c if c.isprintable() else "?" for c in text[:limit])
+
+
 class UserError(Exception):
     """Base of the errors that the command line prints as one line, without a traceback."""
 
@@ -19,8 +24,7 @@ class WeightsError(UserError, ValueError):
     """Weights cannot be read, or not be said in a format; the text names file or argument and the fault."""
 
     def __init__(self, text: str) -> None:
-        # Names out of a foreign file may hold line ends, a terminal's commands, or a megabyte.
-        super().__init__("".join(c if c.isprintable() else "?" for c in text[:1000]))
+        super().__init__(printable(text))
 
 
 class TrainingDiverged(UserError):

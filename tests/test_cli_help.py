@@ -165,7 +165,7 @@ def test_help_of_a_command_imports_no_numba() -> None:
         "import sys\n"
         "from lstm_numba.cli.main import run\n"
         "commands = 'train mnist', 'evaluate', 'predict', 'sample', 'plot', 'data list', 'info', 'bench'\n"
-        "for words in (*commands, 'warmup', 'export'):\n"
+        "for words in (*commands, 'warmup', 'export', 'import'):\n"
         "    assert run([*words.split(), '-h']) == 0\n"
         "print([m for m in ('numba', 'numpy', 'matplotlib') if m in sys.modules], file=sys.stderr)\n"
     )

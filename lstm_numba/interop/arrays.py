@@ -14,7 +14,7 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -27,6 +27,8 @@ from lstm_numba.interop.layers import Array, build, cell_name
 from lstm_numba.layers import Recurrent
 
 _KEY = "lstm_numba.cell"
+#: Endings of files that hold pickles.
+PICKLES = (".pt", ".pth", ".bin", ".pkl")
 #: What an archive may unpack to, in bytes, or as a multiple of its own size: weights hardly compress.
 _UNPACKED, _RATIO = 1 << 28, 100
 
@@ -81,14 +83,23 @@ def load_weights(
         The file is missing, damaged or holds something else; one line that names it.
     """
     tensors, said = read_arrays(Path(path))
-    if prefix is None:
-        # Of "rnn.weight_hh_l0" what stands before the name.
-        found = {name[: name.index("weight_hh_l")] for name in tensors if "weight_hh_l" in name}
-        if len(found) > 1:
-            raise WeightsError(f"{path}: prefix: expected one of {sorted(found)}, got none")
-        prefix = found.pop() if found else ""
+    prefix = find_prefix(tensors, str(path)) if prefix is None else prefix
     chosen = {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}
     return build(chosen, str(path), cell or said, **options)
+
+
+def find_prefix(names: Iterable[str], where: str) -> str:
+    """What stands before the names of recurrent parameters: ``rnn.`` of ``rnn.weight_hh_l0``.
+
+    Raises
+    ------
+    WeightsError
+        There are several.
+    """
+    found = {name[: name.index("weight_hh_l")] for name in names if "weight_hh_l" in name}
+    if len(found) > 1:
+        raise WeightsError(f"{where}: prefix: expected one of {sorted(found)}, got none")
+    return found.pop() if found else ""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array], cell: str | None = None) -> None:
@@ -162,7 +173,7 @@ def _short(error: Any) -> str:
 
 
 def _ending(path: Path) -> str:
-    if path.suffix in (".pt", ".pth", ".bin", ".pkl"):
+    if path.suffix in PICKLES:
         raise WeightsError(
             f"{path}: {path.suffix} files can execute code and are not read; "
             "write the state_dict with safetensors.torch.save_file"

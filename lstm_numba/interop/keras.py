@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -226,23 +226,33 @@ def load_keras(path: str | os.PathLike[str], *, cell: str | None = None, **optio
         The file is missing, damaged or holds something else; one line that names it.
     """
     tensors, said = read_arrays(Path(path))
+    return layer_of_lists(tensors, str(path), cell or said, **options)
+
+
+def has_keras_names(names: Iterable[str]) -> bool:
+    """Whether the names are those of `save_keras`, at least one of them."""
+    return any(_FILE_NAME.fullmatch(name) for name in names)
+
+
+def layer_of_lists(tensors: Mapping[str, Array], where: str, cell: str | None, **options: Any) -> Recurrent:
+    """Make a layer of what `read_arrays` found in a file of `save_keras`; see `load_keras`."""
     found: dict[tuple[int, bool], dict[str, Array]] = {}
     for name, array in tensors.items():
         match = _FILE_NAME.fullmatch(name)
         if match is None:
-            raise WeightsError(f"{path}: {name[:80]}: unknown name")
+            raise WeightsError(f"{where}: {name[:80]}: unknown name")
         found.setdefault((int(match[1]), match[2] is not None), {})[match[3]] = array
     layers: list[list[Array]] = []
     for (layer, backward), parts in sorted(found.items()):
         own = f"l{layer}.{'backward.' * backward}"
         for part in _PARTS[:2]:
             if part not in parts:
-                raise WeightsError(f"{path}: {own}{part} is missing")
+                raise WeightsError(f"{where}: {own}{part} is missing")
         if layer != len(layers) - backward:
-            raise WeightsError(f"{path}: a layer or its forward direction is missing before {own}kernel")
+            raise WeightsError(f"{where}: a layer or its forward direction is missing before {own}kernel")
         if not backward:
             layers.append([])
         layers[-1] += [parts[part] for part in _PARTS if part in parts]
     if not layers:
-        raise WeightsError(f"{path}: holds no layer")
-    return _from_layers(layers, str(path), cell or said, None, options)
+        raise WeightsError(f"{where}: holds no layer")
+    return _from_layers(layers, where, cell, None, options)

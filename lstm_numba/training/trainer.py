@@ -72,6 +72,8 @@ class Trainer:
     run : Run
     reporter : Reporter, optional
         Hears how it goes.
+    fingerprint : str, optional
+        Checksum of the training data where it is known; by default that of the task's, which loads them.
 
     Raises
     ------
@@ -79,7 +81,9 @@ class Trainer:
         The folder's checkpoint is damaged or does not fit the task.
     """
 
-    def __init__(self, task: Task, run: Run, reporter: Reporter | None = None) -> None:
+    def __init__(
+        self, task: Task, run: Run, reporter: Reporter | None = None, fingerprint: str | None = None
+    ) -> None:
         config = task.config
         self.task = task
         self.run = run
@@ -105,7 +109,7 @@ class Trainer:
         self.train_result: Evaluation | None = None  # of the last epoch
         self.evaluations: dict[str, Evaluation] = {}  # of the parameters as they were at its end
         self.complete = False
-        self.fingerprint = task.fingerprint()
+        self.fingerprint = task.fingerprint() if fingerprint is None else fingerprint
         self.resumed = run.checkpoint_path.exists()
         if self.resumed:
             self._restore(*checkpoint.load(run.checkpoint_path))
@@ -151,7 +155,7 @@ class Trainer:
             return self._outcome(already_complete=True)
         self._announce()
         if not self.resumed:
-            self._save()  # from here on the folder can be resumed, evaluated and sampled from
+            self.save()  # from here on the folder can be resumed, evaluated and sampled from
         try:
             while self.epoch < self.epochs:
                 self._train_epoch()
@@ -192,7 +196,7 @@ class Trainer:
             if self._signals.received is not None:
                 self._interrupt()
             if time.monotonic() - self._saved_at >= self.task.config["checkpoint_every"]:
-                self._save()
+                self.save()
         self._settle_all()
 
     def _take_step(self, rate: float) -> None:
@@ -254,7 +258,7 @@ class Trainer:
         self.recent = Sums()
         self.train_result = train
         self.evaluations = evaluations
-        self._save()
+        self.save()
         self.reporter.on_epoch(EpochInfo(self.epoch, self.epochs, rate, seconds, speed, train, evaluations))
         # A signal that came while the epoch was ended; after the last epoch there is little left to do.
         if self._signals.received is not None and self.epoch < self.epochs:
@@ -265,7 +269,7 @@ class Trainer:
             self.evaluations = {**self.evaluations, "test": self._evaluate("test")}
         self._write_line("final", self.evaluations["test"])
         self.complete = True
-        self._save()
+        self.save()
         self.reporter.on_finish(self._outcome(already_complete=False))
 
     def _evaluate(self, split: str) -> Evaluation:
@@ -287,7 +291,7 @@ class Trainer:
 
     def _interrupt(self, saved: bool = False) -> None:
         if not saved:
-            self._save()
+            self.save()
         assert self._signals.received is not None
         raise Interrupted(self._signals.received, self.run.checkpoint_path, self.optimizer.steps)
 
@@ -355,7 +359,7 @@ class Trainer:
 
     # -- checkpoints -----------------------------------------------------------------------------
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """Write a checkpoint of this very moment; never one whose parameters are not numbers."""
         self._settle_all()
         model, engine = self.task.model, self.task.model.engine
