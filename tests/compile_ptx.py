@@ -156,10 +156,11 @@ def main() -> int:
     if SIMULATED:
         parser.error("CUDA's simulator is on: it has no compiler")
     sys.path.insert(0, str(Path(__file__).parent))
-    from ptx_kernels import kernels, sequence_kernels, step_kernels
+    from ptx_kernels import example_kernels, kernels, sequence_kernels, step_kernels
 
     def every(dtype: Any) -> list[Any]:
-        return [*kernels(dtype), *sequence_kernels(dtype), *step_kernels(dtype)]
+        examples = example_kernels() if dtype == types.float32 else []
+        return [*kernels(dtype), *sequence_kernels(dtype), *step_kernels(dtype), *examples]
 
     listed = every(types.float32)
     offenders = [f"{name}: not listed in ptx_kernels.py" for name in unlisted(listed)]

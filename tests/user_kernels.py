@@ -1,10 +1,10 @@
-"""Kernels as a user of `lstm_numba.gpu.step` writes them: no compile options, arrays in layouts of their own."""
+"""Kernels as a user of `lstm_numba.gpu.step` writes them: without compile options, arrays as they lie."""
 
 from __future__ import annotations
 
 from lstm_numba.gpu import step
 
-# A user writes ``from numba import cuda``; this one is exchanged where kernels are compiled for the processor.
+# A user writes ``from numba import cuda``; this one is exchanged where the processor runs the kernels.
 from lstm_numba.gpu.driver import cuda, overload
 
 

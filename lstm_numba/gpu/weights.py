@@ -1,4 +1,4 @@
-"""What a user's own kernel needs of a layer for `lstm_numba.gpu.step`: its weights, room for gradients, sizes."""
+"""What a user's kernel needs of a layer for `lstm_numba.gpu.step`: weights, room for gradients, sizes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from lstm_numba.gpu.sequence import fill_biases
 class Weights(NamedTuple):
     """One layer and direction, as a kernel reads it; passed to the kernel as it is.
 
-    G gates, S slots (`lstm_numba.cells.base`), P peephole weights a unit. The arrays are flat, on the device, and
-    of the layer's dtype.
+    G gates, S slots (`lstm_numba.cells.base`), P peephole weights a unit. The arrays are flat, on the device,
+    and of the layer's dtype.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Weights(NamedTuple):
 
 
 class ParameterGradients(NamedTuple):
-    """Gradients of one layer's and direction's parameters, in the parameters' shapes; empty where it has none.
+    """Gradients of one layer's and direction's parameters, in their shapes; empty where it has none.
 
     Attributes
     ----------
@@ -151,7 +151,7 @@ def _copy(array: DeviceArray) -> DeviceArray:
     return out
 
 
-# -- rows of H numbers in a tape; the first of them are the scratch memory of a step that keeps nothing ---------
+# -- rows of H numbers in a tape, of which the first are the scratch memory of a step that keeps nothing --
 
 
 def _constant(of: Callable[[Any], int]) -> Any:
