@@ -217,7 +217,7 @@ def test_weights_are_copies(device: str) -> None:
 
 @pytest.mark.parametrize("by", ["thread", "block"])
 def test_training_through_a_user_s_kernel(by: str) -> None:
-    """The gradients' layout is the parameters': what the host updates with them learns as on the processor."""
+    """The gradients lie as the parameters do: updates with them learn as they do on the processor."""
     losses = {}
     for way in (by, "processor"):
         work = Work("gru-reset-before", Case(3, 2, 2, 3), np.float64)
