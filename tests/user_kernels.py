@@ -51,7 +51,8 @@ def block_streams(weights, x, states, y):
         state = rows(states, n)
         for t in range(x.shape[1]):
             step.block_step(weights, x[n, t], state, scratch)
-            for u in range(cuda.threadIdx.x, weights.hidden, cuda.blockDim.x):
+            # Not the units that the step gives this thread: its barriers must hold.
+            for u in range(weights.hidden - 1 - cuda.threadIdx.x, -1, -cuda.blockDim.x):
                 y[n, t, u] = state[0][u]
 
 
@@ -76,9 +77,11 @@ def block_training(weights, gradients, x, states, tape, dy, dstates, dx):
         for t in range(x.shape[1]):
             step.block_forward(weights, x[n, t], state, tape[n, t])
         for t in range(x.shape[1] - 1, -1, -1):
-            for u in range(cuda.threadIdx.x, weights.hidden, cuda.blockDim.x):
+            for u in range(weights.hidden - 1 - cuda.threadIdx.x, -1, -cuda.blockDim.x):
                 dstate[0][u] += dy[n, t, u]
-            step.block_backward(weights, gradients, x[n, t], tape[n, t], dstate, dx[n, t])
+            step.block_backward(weights, gradients, x[n, t], tape[n, t], dstate, dx[n, 0])
+            for i in range(dx.shape[2] - 1 - cuda.threadIdx.x, -1, -cuda.blockDim.x):
+                dx[n, t, i] = dx[n, 0, i]  # which step 0, the last, leaves as it is
 
 
 @cuda.jit
