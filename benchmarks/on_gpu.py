@@ -105,6 +105,10 @@ def _bench(axis: str) -> Callable[[argparse.Namespace], list[Command]]:
     return commands
 
 
+def _streams(args: argparse.Namespace) -> list[Command]:
+    return [_script("streams_on_gpu.py", "--turns", args.turns, "--json", "streams.json")]
+
+
 def _epochs(name: str, *words: str) -> Callable[[argparse.Namespace], list[Command]]:
     def commands(args: argparse.Namespace) -> list[Command]:
         size = ["--epochs", args.epochs, "--rounds", args.rounds, "--threads", args.threads]
@@ -121,6 +125,7 @@ SECTIONS: dict[str, Section] = {
     "same-loss": Section("the same training on cpu and cuda, losses side by side", 240, _same_loss),
     "batch": Section("lstm-numba bench over batch sizes", 480, _bench("batch")),
     "hidden": Section("lstm-numba bench over hidden sizes", 480, _bench("hidden")),
+    "streams": Section("10,000 small LSTMs, stepped in a kernel of one's own", 120, _streams),
     "epochs-mnist": Section("epochs of MNIST beside PyTorch", 240, _epochs("mnist", "mnist")),
     "epochs-small": Section("epochs of PTB small", 300, _epochs("small", "ptb", "--preset", "small")),
     "epochs-medium": Section("epochs of PTB medium", 480, _epochs("medium", "ptb", "--preset", "medium")),

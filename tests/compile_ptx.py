@@ -156,16 +156,20 @@ def main() -> int:
     if SIMULATED:
         parser.error("CUDA's simulator is on: it has no compiler")
     sys.path.insert(0, str(Path(__file__).parent))
-    from ptx_kernels import kernels, sequence_kernels
+    from ptx_kernels import example_kernels, kernels, sequence_kernels, step_kernels
 
-    listed = [*kernels(types.float32), *sequence_kernels(types.float32)]
+    def every(dtype: Any) -> list[Any]:
+        examples = example_kernels() if dtype == types.float32 else []
+        return [*kernels(dtype), *sequence_kernels(dtype), *step_kernels(dtype), *examples]
+
+    listed = every(types.float32)
     offenders = [f"{name}: not listed in ptx_kernels.py" for name in unlisted(listed)]
     ptxas, count = find_ptxas(), 0
     for text in options.cc or CAPABILITIES:
         major, minor = (int(n) for n in text.split("."))
         _pretend((major, minor))
         for dtype in (types.float32, types.float64):
-            for name, kernel, signature in [*kernels(dtype), *sequence_kernels(dtype)]:
+            for name, kernel, signature in every(dtype):
                 if options.only not in name:
                     continue
                 known, faults = check(name, kernel, signature, dtype.name, (major, minor), ptxas)

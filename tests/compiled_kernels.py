@@ -23,6 +23,7 @@ from numba import njit
 from numba.core import types
 from numba.core.cgutils import get_or_insert_function, unpack_tuple
 from numba.core.datamodel import PrimitiveModel
+from numba.core.errors import TypingError
 from numba.core.typeconv import Conversion
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, lower_cast, overload, register_jitable, register_model
@@ -40,12 +41,31 @@ def _(size, dtype):
     return lambda size, dtype: np.empty(_SHARED, dtype)
 
 
+def _atomic_add(array: Any, at: Any, value: Any) -> Any:
+    raise NotImplementedError
+
+
+@overload(_atomic_add)
+def _(array, at, value):
+    def add(array, at, value):  # type: ignore[no-untyped-def]
+        array[at] += value
+
+    return add
+
+
+def _jit(function: Any = None, **options: Any) -> Any:
+    """``cuda.jit``, with or without options."""
+    return njit(error_model="numpy") if function is None else njit(error_model="numpy")(function)
+
+
 def fake_driver() -> ModuleType:
     """A stand-in for `lstm_numba.gpu.driver`: core Numba, and a grid of one thread."""
     cuda, shared, driver = ModuleType("cuda"), ModuleType("shared"), ModuleType("lstm_numba.gpu.driver")
+    atomic = ModuleType("atomic")
     shared.array = _shared_array  # type: ignore[attr-defined]
+    atomic.add = _atomic_add  # type: ignore[attr-defined]
     vars(cuda).update(
-        jit=lambda **options: njit(error_model="numpy"),
+        jit=_jit,
         threadIdx=_Place(0, 0, 0), blockIdx=_Place(0, 0, 0),
         blockDim=_Place(1, 1, 1), gridDim=_Place(1, 1, 1),
         grid=register_jitable(lambda n: 0),
@@ -53,6 +73,7 @@ def fake_driver() -> ModuleType:
         syncthreads=register_jitable(lambda: None),
         syncthreads_or=register_jitable(lambda value: value),
         shared=shared,
+        atomic=atomic,
         device_array=np.empty,
     )  # fmt: skip
     vars(driver).update(
@@ -60,7 +81,7 @@ def fake_driver() -> ModuleType:
         lower_builtin=lower_builtin, lower_cast=lower_cast, register_model=register_model,
         AbstractTemplate=AbstractTemplate, Conversion=Conversion, PrimitiveModel=PrimitiveModel,
         infer_global=infer_global, insert_function=get_or_insert_function, make_signature=signature,
-        unpack_tuple=unpack_tuple, CudaAPIError=RuntimeError, device_view=None,
+        unpack_tuple=unpack_tuple, CudaAPIError=RuntimeError, device_view=None, TypingError=TypingError,
     )  # fmt: skip
     return driver
 
@@ -119,6 +140,77 @@ def compare_sequences(name: str, dtype: str, reverse: bool, lengths: tuple[int, 
         assert_close(value[0], expected, "backward", "initial state")
     for key, value in grads.items():
         assert_close(got[key], value, "backward", key)
+
+
+def compare_steps(name: str, dtype: str) -> None:
+    """Steps in users' kernels, by a thread and by a block, against the CPU engine."""
+    import user_kernels as user
+    from tolerances import assert_close
+
+    from lstm_numba.gpu import step
+    from lstm_numba.layers import make_layer
+
+    steps, batch, inputs, hidden = 3, 2, 3, 5
+    layer = make_layer(name, inputs, hidden, dtype=dtype, seed=1)
+    weights, rng = step.device_weights(layer), np.random.default_rng(0)
+
+    def draw(*shape: int) -> Any:
+        return rng.standard_normal(shape).astype(dtype)
+
+    def pack(states: list[Any]) -> Any:
+        return states[0][None] if len(states) == 1 else tuple(s[None] for s in states)
+
+    x, dy = draw(steps, batch, inputs), draw(steps, batch, hidden)
+    states, dstates = ([draw(batch, hidden) for _ in layer.cell.states] for _ in range(2))
+    y, _, tape = layer.forward(x, pack(states))
+    dx, initial, expected = layer.backward(tape, dy, pack(dstates))
+    initial = [initial] if len(states) == 1 else list(initial)
+
+    # A block that shares scratch memory and keeps nothing, in rows; a thread that keeps a tape, in columns.
+    out = np.zeros((batch, steps, hidden), dtype)
+    x_rows = np.ascontiguousarray(x.transpose(1, 0, 2))
+    user.block_streams(weights, x_rows, tuple(s.copy() for s in states), out)
+    assert_close(out.transpose(1, 0, 2), y, "forward", "y of steps")
+
+    def columns(array: Any) -> Any:
+        return np.ascontiguousarray(array.swapaxes(-1, -2))
+
+    gradients, got_dx = step.device_gradients(layer), np.empty((steps, inputs, batch), dtype)
+    kept, got_dstates = np.empty((steps, step.tape_size(weights), batch), dtype), tuple(map(columns, dstates))
+    moving = tuple(map(columns, states))
+    user.thread_training(weights, gradients, columns(x), moving, kept, columns(dy), got_dstates, got_dx)
+    assert_close(columns(moving[0]), y[-1], "forward", "h of steps")
+    assert_close(columns(got_dx), dx, "backward", "dx of steps")
+    for got, truth in zip(got_dstates, initial, strict=True):
+        assert_close(columns(got), truth[0], "backward", "initial state of steps")
+    for key, truth in expected.items():
+        value = getattr(gradients, key.removesuffix("_l0"))
+        assert_close(value, truth, "backward", f"{key} of steps")
+
+
+def compare_refusals() -> None:
+    """What a kernel hands over is checked while it is compiled."""
+    import user_kernels as user
+
+    from lstm_numba.gpu import step
+    from lstm_numba.layers import make_layer
+
+    weights, sizes = step.device_weights(make_layer("gru", 2, 3)), np.zeros(2, np.int64)
+    x, h = np.zeros(2, np.float32), np.zeros(3, np.float32)
+    user.single_state(weights, x, h, sizes)
+    lstm = step.device_weights(make_layer("lstm", 2, 3))
+    for text, *given in (
+        ("of one dimension of float32, got array(float64, 1d, C)", weights, x.astype(np.float64), h),
+        ("of one dimension of float32, got array(float32, 2d, C)", weights, x, np.zeros((1, 3), np.float32)),
+        ("state: expected 2 arrays (h, c), got 1", lstm, x, h),
+        ("of one dimension of float32, got int64", weights, x, 3),
+    ):
+        said = ""
+        try:
+            user.single_state(*given, sizes)
+        except TypingError as error:
+            said = str(error)
+        assert text in said, (text, said)
 
 
 def compare_patches(patch: Any, dtype: str) -> None:
@@ -302,6 +394,7 @@ def replace_launches() -> None:
     """One thread plays the grid; products and sums are NumPy's."""
     from lstm_numba.gpu import (
         clipping,
+        elementwise,
         embedding,
         launch,
         losses,
@@ -310,6 +403,7 @@ def replace_launches() -> None:
         reductions,
         sequence,
         updates,
+        weights,
     )
 
     def run(kernel: Any, grid: Any, block: Any, *args: Any, shared: int = 0) -> None:
@@ -330,12 +424,13 @@ def replace_launches() -> None:
         return out
 
     launch.set_limits(launch.Limits(threads=1, blocks=1, lanes=1, parts=1, tile=1))
-    for module in (clipping, embedding, losses, masks, memory, reductions, sequence, updates):
+    parts = (clipping, elementwise, embedding, losses, masks, memory, reductions, sequence, updates, weights)
+    for module in parts:
         for name, stand_in in (("launch", run), ("launch_over", over), ("upload", np.array)):
             if hasattr(module, name):
                 setattr(module, name, stand_in)
     sequence.matmul, sequence.column_sums = matmul, sums
-    sequence.transpose = lambda matrix: np.ascontiguousarray(matrix.T)
+    sequence.transpose = weights.transpose = lambda matrix: np.ascontiguousarray(matrix.T)
     sequence.transposed = lambda matrix: matrix.T
     sequence.ALONE_BYTES = 1 << 60
 
@@ -349,6 +444,7 @@ def main() -> None:
 
     replace_launches()
     compare_row_offsets()
+    compare_refusals()
     for dtype in ("float32", "float64"):
         compare_activations(dtype)
         for patch in (Small(), Large()):
@@ -360,6 +456,7 @@ def main() -> None:
     for number, name in enumerate(CELLS):
         for dtype in ("float32", "float64") if name in ("peephole", "gru-reset-before") else ("float32",):
             compare_sequences(name, dtype, number % 2 == 0, None if number % 3 else (4, 0, 1, 2, 4, 3, 4))
+            compare_steps(name, dtype)
             print(f"{name}, {dtype}: compiled kernels agree", flush=True)
 
 

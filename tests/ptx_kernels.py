@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import user_kernels as user
+
 from lstm_numba.cells import CELLS
+from lstm_numba.examples import cuda_pipeline
 from lstm_numba.gpu import (
     backward,
     clipping,
@@ -26,6 +29,7 @@ from lstm_numba.gpu import (
 from lstm_numba.gpu.dispatch import FourRows, OneRow
 from lstm_numba.gpu.driver import types
 from lstm_numba.gpu.layout import Alone, Arrays, Gradients, Sizes, Together
+from lstm_numba.gpu.step import ParameterGradients, Weights
 
 Listed = tuple[str, Any, Any]
 
@@ -92,6 +96,53 @@ def sequence_kernels(dtype: Any) -> list[Listed]:
                     (f"backward ({label})", backward.backward_kernel, types.void(*kinds, gradients))
                 )
     return listed
+
+
+def step_kernels(dtype: Any) -> list[Listed]:
+    """Kernels of users that call a cell's step: every cell, by one thread and by a block.
+
+    Parameters
+    ----------
+    dtype : types.float32 or types.float64
+
+    Returns
+    -------
+    list of (name, kernel, signature)
+    """
+    lines, matrices, cubes = (types.Array(dtype, n, "C") for n in (1, 2, 3))
+    gradients = group(ParameterGradients, *[matrices] * 2, *[lines] * 3)
+    listed: list[Listed] = []
+    for name, cell in CELLS.items():
+        weights = group(Weights, instance(cell), _I, _I, *[lines] * 6)
+        states = types.UniTuple(matrices, len(cell.states))
+        streams = (weights, cubes, states)
+        training = (weights, gradients, cubes, states, cubes, cubes, states, cubes)
+        listed += [
+            (
+                f"step of a thread ({name})",
+                user.thread_streams,
+                types.void(*streams, matrices, cubes),
+            ),
+            (f"step of a block ({name})", user.block_streams, types.void(*streams, cubes)),
+            (f"training by a thread ({name})", user.thread_training, types.void(*training)),
+            (f"training by a block ({name})", user.block_training, types.void(*training)),
+        ]
+        if len(cell.states) == 1:
+            single = types.void(weights, lines, lines, array(_I))
+            listed.append((f"step of one state ({name})", user.single_state, single))
+    return listed
+
+
+def example_kernels() -> list[Listed]:
+    """Kernels of `lstm_numba.examples.cuda_pipeline`, which are float32."""
+    lines, matrices, cubes = (types.Array(types.float32, n, "C") for n in (1, 2, 3))
+    weights = group(Weights, instance(CELLS["lstm"]), _I, _I, *[lines] * 6)
+    stream = (weights, matrices, _I, matrices, matrices, lines)
+    return [
+        ("example, frames", cuda_pipeline.frames, types.void(matrices, cubes)),
+        ("example, blocks", cuda_pipeline.stream_by_blocks, types.void(*stream)),
+        ("example, threads", cuda_pipeline.stream_by_threads, types.void(*stream, matrices)),
+    ]
 
 
 def _product_kernels(f: Any) -> list[Listed]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from lstm_numba.gpu.driver import intrinsic, ir, make_signature, overload, types, unpack_tuple
-from lstm_numba.gpu.number import Number, data_of, load_tuple, multiply_add
-
-_I64 = ir.IntType(64)
+from lstm_numba.cells.base import Stage
+from lstm_numba.gpu.driver import intrinsic, make_signature, overload, types, unpack_tuple
+from lstm_numba.gpu.number import Number, line_of, load_tuple, multiply_add, times
 
 
 class First(NamedTuple):
@@ -26,6 +25,12 @@ class Second(NamedTuple):
     number = 1
 
 
+class Input(NamedTuple):
+    """Names the product with the input weights, as if it were a stage."""
+
+    number = -1
+
+
 class OneRow(NamedTuple):
     """A thread's tile has one row of the batch."""
 
@@ -38,7 +43,7 @@ class FourRows(NamedTuple):
     rows = 4
 
 
-FIRST, SECOND = First(), Second()
+FIRST, SECOND, INPUT = First(), Second(), Input()
 
 load_slots = load_tuple(lambda cell: len(cell.slots))
 load_memory = load_tuple(lambda cell: len(cell.states) - 1)
@@ -123,7 +128,7 @@ def _(cell):
 
 def stage_width(cell: Any, stage: Any) -> Any:
     """Number of slots that a stage feeds."""
-    return len(cell.stages[stage.number].gates)
+    return len(stage_of(cell, stage).gates)
 
 
 @overload(stage_width)
@@ -132,8 +137,35 @@ def _(cell, stage):
     return lambda cell, stage: width
 
 
+def stage_gates(cell: Any, stage: Any) -> Any:
+    """The gates that feed a stage's slots."""
+    return stage_of(cell, stage).gates
+
+
+@overload(stage_gates)
+def _(cell, stage):
+    gates = _stage(cell, stage).gates
+    return lambda cell, stage: gates
+
+
+def stage_first(cell: Any, stage: Any) -> Any:
+    """A stage's first slot."""
+    return stage_of(cell, stage).first
+
+
+@overload(stage_first)
+def _(cell, stage):
+    first = _stage(cell, stage).first
+    return lambda cell, stage: first
+
+
+def stage_of(cell: Any, stage: Any) -> Stage:
+    """Which slots a product feeds, and from which gates; of instances or of classes."""
+    return cell.stages[stage.number] if stage.number >= 0 else Stage(0, cell.input_gates)
+
+
 def _stage(cell: Any, stage: Any) -> Any:
-    return cell.instance_class.stages[stage.instance_class.number]
+    return stage_of(cell.instance_class, stage.instance_class)
 
 
 def row_offsets(tile: Any, row: Any, batch: Any, stride: Any) -> Any:
@@ -181,7 +213,7 @@ _emit_inner_zeros = _floats(lambda stage, tile: tile.rows)
 
 def outer_zeros(cell: Any, stage: Any, tile: Any, array: Any) -> Any:
     """What `add_outer` begins with."""
-    return (array.dtype.type(0),) * (tile.rows * len(cell.stages[stage.number].gates))
+    return (array.dtype.type(0),) * (tile.rows * len(stage_of(cell, stage).gates))
 
 
 def inner_zeros(cell: Any, stage: Any, tile: Any, array: Any) -> Any:
@@ -215,7 +247,7 @@ def add_outer(
 
     The weights lie `hidden` apart from `at` on, gate 0 first; the numbers lie at ``rows[r] + k``.
     """
-    gates = cell.stages[stage.number].gates
+    gates = stage_of(cell, stage).gates
     return tuple(
         sums[r * len(gates) + g] + weights[at + gate * hidden] * operand[rows[r] + k]
         for r in range(tile.rows)
@@ -231,7 +263,7 @@ def add_inner(
 
     The weights lie `block` apart from `at` on, gate 0 first; the gradients `hidden` apart, slot 0 first.
     """
-    first, gates = cell.stages[stage.number]
+    first, gates = stage_of(cell, stage)
     return tuple(
         sums[r]
         + sum(
@@ -242,18 +274,6 @@ def add_inner(
     )
 
 
-def _at(builder: Any, data: Any, *terms: Any) -> Any:
-    """Number at the sum of some places."""
-    where = terms[0]
-    for term in terms[1:]:
-        where = builder.add(where, term)
-    return builder.load(builder.gep(data, [where]))
-
-
-def _times(builder: Any, value: Any, factor: int) -> Any:
-    return builder.mul(value, ir.Constant(_I64, factor))
-
-
 @intrinsic
 def _emit_add_outer(
     typingctx: Any, cell: Any, stage: Any, tile: Any, sums: Any, weights: Any, at: Any, hidden: Any,
@@ -262,13 +282,13 @@ def _emit_add_outer(
     gates = _stage(cell, stage).gates
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        w = data_of(context, builder, sig.args[4], args[4])
-        x = data_of(context, builder, sig.args[7], args[7])
-        factors = [_at(builder, w, args[5], _times(builder, args[6], gate)) for gate in gates]
+        w = line_of(context, builder, sig.args[4], args[4])
+        x = line_of(context, builder, sig.args[7], args[7])
+        factors = [builder.load(w(args[5], times(builder, args[6], gate))) for gate in gates]
         result = []
         totals = unpack_tuple(builder, args[3], len(sums))
         for r, start in enumerate(unpack_tuple(builder, args[8], len(rows))):
-            number = _at(builder, x, start, args[9])
+            number = builder.load(x(start, args[9]))
             for g, factor in enumerate(factors):
                 result.append(multiply_add(builder, factor, number, totals[r * len(gates) + g]))
         return context.make_tuple(builder, sig.return_type, result)
@@ -288,15 +308,15 @@ def _emit_add_inner(
     first, gates = _stage(cell, stage)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        w = data_of(context, builder, sig.args[4], args[4])
-        x = data_of(context, builder, sig.args[7], args[7])
-        factors = [_at(builder, w, args[5], _times(builder, args[6], gate)) for gate in gates]
+        w = line_of(context, builder, sig.args[4], args[4])
+        x = line_of(context, builder, sig.args[7], args[7])
+        factors = [builder.load(w(args[5], times(builder, args[6], gate))) for gate in gates]
         result = []
         totals = unpack_tuple(builder, args[3], len(sums))
         for r, start in enumerate(unpack_tuple(builder, args[8], len(rows))):
             total = totals[r]
             for g, factor in enumerate(factors):
-                number = _at(builder, x, start, args[9], _times(builder, args[10], first + g))
+                number = builder.load(x(start, args[9], times(builder, args[10], first + g)))
                 total = multiply_add(builder, factor, number, total)
             result.append(total)
         return context.make_tuple(builder, sig.return_type, result)
@@ -324,7 +344,7 @@ def _(cell, stage, tile, sums, weights, at, block, operand, rows, k, hidden):
 
 def load_sums(cell: Any, stage: Any, array: Any, at: Any, stride: Any) -> Any:
     """A number for every slot that a stage feeds, as `load_tuple` loads."""
-    return tuple(array[at + n * stride] for n in range(len(cell.stages[stage.number].gates)))
+    return tuple(array[at + n * stride] for n in range(len(stage_of(cell, stage).gates)))
 
 
 @intrinsic
@@ -332,8 +352,8 @@ def _emit_load_sums(typingctx: Any, cell: Any, stage: Any, array: Any, at: Any, 
     count = len(_stage(cell, stage).gates)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        data = data_of(context, builder, sig.args[2], args[2])
-        values = [_at(builder, data, args[3], _times(builder, args[4], n)) for n in range(count)]
+        data = line_of(context, builder, sig.args[2], args[2])
+        values = [builder.load(data(args[3], times(builder, args[4], n))) for n in range(count)]
         return context.make_tuple(builder, sig.return_type, values)
 
     kind = types.UniTuple(Number(array.dtype), count)
@@ -347,7 +367,7 @@ def _(cell, stage, array, at, stride):
 
 def add_to_stage(cell: Any, stage: Any, slots: Any, sums: Any) -> Any:
     """The slots, those that the stage feeds with the sums added."""
-    first, gates = cell.stages[stage.number]
+    first, gates = stage_of(cell, stage)
     return (
         *slots[:first],
         *(slots[first + n] + sums[n] for n in range(len(gates))),

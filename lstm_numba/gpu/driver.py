@@ -15,6 +15,7 @@ from numba.cuda import types
 from numba.cuda.cgutils import get_or_insert_function as insert_function
 from numba.cuda.cgutils import unpack_tuple
 from numba.cuda.core import config
+from numba.cuda.core.errors import TypingError
 from numba.cuda.cudadrv.driver import CudaAPIError, driver
 from numba.cuda.datamodel import PrimitiveModel
 from numba.cuda.extending import (
@@ -79,6 +80,7 @@ __all__ = [
     "Conversion",
     "CudaAPIError",
     "PrimitiveModel",
+    "TypingError",
     "cuda",
     "describe_device",
     "device_facts",

@@ -9,6 +9,7 @@ Each function here has a plain Python body too: that is what it means, and what 
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -135,7 +136,7 @@ def multiply_add(builder: Any, x: Any, y: Any, z: Any) -> Any:
 
 
 def load_tuple(count_of: Callable[..., int]) -> Any:
-    """Make ``load(like, array, at, stride)``: a tuple of ``count_of(like's class)`` numbers of a flat array.
+    """Make ``load(like, array, at, stride)``: a tuple of ``count_of(like's class)`` numbers of an array.
 
     Number n lies at ``at + n * stride``. There is no check of bounds, and negative places do not count from
     the end: hot loops are short of instructions.
@@ -150,8 +151,8 @@ def load_tuple(count_of: Callable[..., int]) -> Any:
         number = Number(array.dtype)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            data = data_of(context, builder, sig.args[1], args[1])
-            values = [builder.load(place(builder, data, args[2], args[3], n)) for n in range(count)]
+            pointer = line_of(context, builder, sig.args[1], args[1])
+            values = [builder.load(pointer(args[2], times(builder, args[3], n))) for n in range(count)]
             return context.make_tuple(builder, sig.return_type, values)
 
         return make_signature(types.UniTuple(number, count), like, array, types.int64, types.int64), codegen
@@ -173,6 +174,30 @@ def place(builder: Any, data: Any, at: Any, stride: Any, n: int) -> Any:
     return builder.gep(data, [builder.add(at, builder.mul(stride, ir.Constant(_I64, n)))])
 
 
+def times(builder: Any, value: Any, factor: int) -> Any:
+    """An index times a constant."""
+    return builder.mul(value, ir.Constant(_I64, factor))
+
+
+def line_of(context: Any, builder: Any, kind: Any, array: Any) -> Callable[..., Any]:
+    """A function from an index, given as terms of a sum, to the pointer to that number.
+
+    The array has one dimension. It may be a view whose numbers lie apart; of one that is contiguous the
+    generated code does not ask.
+    """
+    made = context.make_array(kind)(context, builder, array)
+    step = None
+    if kind.layout != "C":
+        stride = builder.extract_value(made.strides, 0)
+        step = builder.sdiv(stride, ir.Constant(_I64, kind.dtype.bitwidth // 8), flags=("exact",))
+
+    def pointer(*terms: Any) -> Any:
+        where = functools.reduce(builder.add, terms)
+        return builder.gep(made.data, [where if step is None else builder.mul(where, step)])
+
+    return pointer
+
+
 def store_numbers(array: Any, at: Any, stride: Any, values: Any) -> None:
     """Store a tuple of numbers, the inverse of what `load_tuple` makes."""
     for n, value in enumerate(values):
@@ -190,11 +215,11 @@ def _writer(function: Any, add: bool) -> None:
     def emit(typingctx: Any, array: Any, at: Any, stride: Any, values: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             kind, tuple_type = sig.args[0], sig.args[3]
-            data = data_of(context, builder, kind, args[0])
+            pointer = line_of(context, builder, kind, args[0])
             items = unpack_tuple(builder, args[3], len(tuple_type))
             for n, (item, item_type) in enumerate(zip(items, tuple_type, strict=True)):
                 value = context.cast(builder, item, item_type, Number(kind.dtype))
-                target = place(builder, data, args[1], args[2], n)
+                target = pointer(args[1], times(builder, args[2], n))
                 if add:
                     value = builder.fadd(builder.load(target), value)
                 builder.store(value, target)
@@ -228,3 +253,49 @@ def _emit_add_tuples(typingctx: Any, left: Any, right: Any) -> Any:
 @overload(add_tuples)
 def _(left, right):
     return lambda left, right: _emit_add_tuples(left, right)
+
+
+def load_each(arrays: Any, at: Any) -> Any:
+    """Number `at` of each array of a tuple."""
+    return tuple(array[at] for array in arrays)
+
+
+def store_each(arrays: Any, at: Any, values: Any) -> None:
+    """Store a tuple of numbers, one into each array of a tuple."""
+    for array, value in zip(arrays, values, strict=True):
+        array[at] = value
+
+
+@intrinsic
+def _emit_load_each(typingctx: Any, arrays: Any, at: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        items = unpack_tuple(builder, args[0], len(arrays))
+        pointers = [line_of(context, builder, *pair) for pair in zip(arrays, items, strict=True)]
+        values = [builder.load(pointer(args[1])) for pointer in pointers]
+        return context.make_tuple(builder, sig.return_type, values)
+
+    kinds = types.Tuple([Number(array.dtype) for array in arrays])
+    return make_signature(kinds, arrays, types.int64), codegen
+
+
+@intrinsic
+def _emit_store_each(typingctx: Any, arrays: Any, at: Any, values: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        targets = unpack_tuple(builder, args[0], len(arrays))
+        items = unpack_tuple(builder, args[2], len(values))
+        for kind, target, item_type, item in zip(arrays, targets, values, items, strict=True):
+            value = context.cast(builder, item, item_type, Number(kind.dtype))
+            builder.store(value, line_of(context, builder, kind, target)(args[1]))
+        return context.get_dummy_value()
+
+    return make_signature(types.void, arrays, types.int64, values), codegen
+
+
+@overload(load_each)
+def _(arrays, at):
+    return lambda arrays, at: _emit_load_each(arrays, at)
+
+
+@overload(store_each)
+def _(arrays, at, values):
+    return lambda arrays, at, values: _emit_store_each(arrays, at, values)

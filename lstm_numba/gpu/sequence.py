@@ -255,16 +255,21 @@ def _stacks(arrays: list[DeviceArray]) -> tuple[DeviceArray, ...]:
 
 def _start(cell: Any, params: dict[str, DeviceArray], x: DeviceArray, arrays: Arrays, shape: _Shape) -> None:
     """Put biases and products with the input weights into the slots."""
-    none = empty((0,), x.dtype)
-    tables = _gate_tables(cell)
-    biases = params.get("bias_ih", none), params.get("bias_hh", none)
-    hidden, zero = shape.hidden, x.dtype.type(0)
-    launch_over(_fill_biases, arrays.slots.size, arrays.slots, *tables, *biases, hidden, zero)
+    hidden = shape.hidden
+    fill_biases(cell, params, arrays.slots, hidden)
     slots, inputs = _matrix(arrays.slots, cell, hidden), x.reshape(-1, shape.inputs)
     for slot, gate, count in _input_segments(cell):
         weights = params["weight_ih"][gate * hidden : (gate + count) * hidden]
         target = slots[:, slot * hidden : (slot + count) * hidden]
         matmul(inputs, transposed(weights), out=target, accumulate=True)
+
+
+def fill_biases(cell: Any, params: dict[str, DeviceArray], slots: DeviceArray, hidden: int) -> None:
+    """Fill the slots of any number of rows with their biases, zero where there are none."""
+    none = empty((0,), slots.dtype)
+    biases = params.get("bias_ih", none), params.get("bias_hh", none)
+    zero = slots.dtype.type(0)
+    launch_over(_fill_biases, slots.size, slots, *_gate_tables(cell), *biases, hidden, zero)
 
 
 def _matrix(slots: DeviceArray, cell: Any, hidden: int) -> DeviceArray:
