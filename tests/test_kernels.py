@@ -308,6 +308,39 @@ def test_a_vector_as_parameters() -> None:
         kernels.unflatten(like, flat[1:])
 
 
+@njit
+def run_other_parameters(weights, vectors, x, h, scratch):
+    for n in range(len(vectors)):
+        own = kernels.with_parameters(weights, kernels.unflatten(weights, vectors[n]))
+        for t in range(x.shape[0]):
+            kernels.step(own, x[t], h[n], scratch)
+
+
+def test_other_parameters_of_the_same_cell() -> None:
+    """An ensemble: every member with weights of its own, in one compiled loop."""
+    layers = [ln.GRU(3, 17, seed=n) for n in range(4)]
+    weights = kernels.plain(layers[0])
+    vectors = np.stack([np.concatenate([p.reshape(-1) for p in r.params.values()]) for r in layers])
+    vectors = np.ascontiguousarray(vectors)
+    x, h = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32), np.zeros((4, 17), np.float32)
+    run_other_parameters(weights, vectors, x, h, np.empty(kernels.scratch_size(weights), np.float32))
+    for n, layer in enumerate(layers):
+        assert_close(h[n], layer(x[:, None])[1][0, 0], "forward")
+
+
+def test_global_weights_are_refused() -> None:
+    """Numba would freeze them, and keep the addresses in them on disk."""
+    case = Case("lstm", "float32", "packed", (1, 2, 4, 5))
+    weights = case.weights
+
+    @njit
+    def closed_over(x, state, scratch):
+        kernels.step(weights, x, state, scratch)
+
+    with pytest.raises(numba.TypingError, match="weights: expected as an argument"):
+        closed_over(case.x[0], case.copies(case.first), case.room(1).numbers)
+
+
 # In a user's loops.
 
 

@@ -10,6 +10,7 @@ from lstm_numba.kernels.forward import (
     step_forward,
     tape_size,
 )
+from lstm_numba.kernels.types import with_parameters
 from lstm_numba.kernels.weights import (
     Packed,
     Parameters,
@@ -40,4 +41,5 @@ __all__ = [
     "step_forward",
     "tape_size",
     "unflatten",
+    "with_parameters",
 ]

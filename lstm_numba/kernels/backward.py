@@ -6,7 +6,6 @@ import numpy as np
 from numba import njit
 
 from lstm_numba.cpu.options import INLINE, SERIAL
-from lstm_numba.kernels.cell_tag import cell_of
 from lstm_numba.kernels.forward import packed_layer
 from lstm_numba.kernels.memory import (
     address_of,
@@ -17,6 +16,7 @@ from lstm_numba.kernels.memory import (
     reaches,
 )
 from lstm_numba.kernels.on_addresses import run_backward, tape_bytes
+from lstm_numba.kernels.types import cell_of
 from lstm_numba.kernels.weights import check_parameters, layer_sizes, locate, zero_like
 
 

@@ -9,7 +9,6 @@ from numba import njit
 from numba.extending import overload
 
 from lstm_numba.cpu.options import INLINE, SERIAL
-from lstm_numba.kernels.cell_tag import cell_of
 from lstm_numba.kernels.memory import (
     NOTES,
     Layer,
@@ -31,8 +30,8 @@ from lstm_numba.kernels.on_addresses import (
     scratch_bytes,
     tape_bytes,
 )
+from lstm_numba.kernels.types import PackedType, cell_of
 from lstm_numba.kernels.weights import (
-    Packed,
     check_parameters,
     layer_sizes,
     locate,
@@ -137,7 +136,7 @@ def _(weights, x, states, batch, scratch):
         )
         run_plain_step(cell, located, layer, address_of(x, zero), addresses_of(states, zero), zero)
 
-    return packed if weights.instance_class is Packed else plain
+    return packed if isinstance(weights, PackedType) else plain
 
 
 @njit(**SERIAL)

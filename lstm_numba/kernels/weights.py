@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numba.extending import overload
+from numba.np.numpy_support import from_dtype
 
 from lstm_numba.cpu.arrays import aligned_empty
 from lstm_numba.cpu.dispatch import gate_count, peephole_count
 from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.sequence import product_tiles
-from lstm_numba.kernels.cell_tag import cell_of, tag_of
 from lstm_numba.kernels.memory import NOTES, address_of, lane_count
 from lstm_numba.kernels.packed import pack_at, packed_numbers, parts_of
+from lstm_numba.kernels.types import PackedType, PlainType, cell_of
 from lstm_numba.layers import Recurrent
 
 Array = np.ndarray[Any, Any]
@@ -38,44 +40,53 @@ class Parameters(NamedTuple):
     weight_ph: Any
 
 
-class Plain(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Plain:
     """A cell and its parameters as they are: what is written to them counts from the next call on.
+
+    Made by `plain`. In compiled code it has the arrays as attributes.
 
     Attributes
     ----------
-    tag : CellTag
-        Says by its type what is computed.
+    cell : Cell
     weight_ih, weight_hh, bias_ih, bias_hh, weight_ph : ndarray
         As in `Parameters`.
     tiles : ndarray of int64
-        Where the compiled matrix products lie, in this process; see `plain`.
+        Where the compiled matrix products lie, in this process.
     """
 
-    tag: Any
-    weight_ih: Any
-    weight_hh: Any
-    bias_ih: Any
-    bias_hh: Any
-    weight_ph: Any
-    tiles: Any
+    cell: Any
+    weight_ih: Array
+    weight_hh: Array
+    bias_ih: Array
+    bias_hh: Array
+    weight_ph: Array
+    tiles: Array
+
+    def __post_init__(self) -> None:
+        """Where Numba looks for the type of an object first."""
+        kind = PlainType(type(self.cell), from_dtype(self.weight_hh.dtype))
+        object.__setattr__(self, "_numba_type_", kind)
 
     @property
     def parameters(self) -> Parameters:
-        """The arrays alone, for calls from Python; compiled code reads them one by one."""
-        return Parameters(*self[1:6])
+        """The arrays together; from Python only."""
+        return Parameters(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.weight_ph)
 
     def __reduce__(self) -> Any:
         """The addresses in `tiles` mean nothing to another process."""
-        return plain, (self.tag.cell, self.parameters)
+        return plain, (self.cell, self.parameters)
 
 
-class Packed(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Packed:
     """A cell and a copy of its parameters in the order in which the vector registers read them.
+
+    Made by `pack`.
 
     Attributes
     ----------
-    tag : CellTag
-        Says by its type what is computed.
+    cell : Cell
     inputs, hidden : int
         I and H.
     data : ndarray, 1-D
@@ -86,21 +97,25 @@ class Packed(NamedTuple):
         Where the compiled matrix products lie, in this process.
     """
 
-    tag: Any
+    cell: Any
     inputs: int
     hidden: int
-    data: Any
-    notes: Any
-    tiles: Any
+    data: Array
+    notes: Array
+    tiles: Array
+
+    def __post_init__(self) -> None:
+        """Where Numba looks for the type of an object first."""
+        kind = PackedType(type(self.cell), from_dtype(self.data.dtype))
+        object.__setattr__(self, "_numba_type_", kind)
 
     def __reduce__(self) -> Any:
         """The addresses in `tiles` mean nothing to another process."""
-        return _packed, (self.tag.cell, self.inputs, self.hidden, self.data)
+        return _packed, (self.cell, self.inputs, self.hidden, self.data)
 
 
 def _packed(cell: Any, inputs: int, hidden: int, data: Array) -> Packed:
-    tiles, notes = product_tiles(cell, data.dtype), np.zeros(NOTES, np.int64)
-    return Packed(tag_of(cell), inputs, hidden, data, notes, tiles)
+    return Packed(cell, inputs, hidden, data, np.zeros(NOTES, np.int64), product_tiles(cell, data.dtype))
 
 
 def plain(source: Any, parameters: Parameters | None = None, *, layer: int = 0, direction: int = 0) -> Plain:
@@ -141,7 +156,7 @@ def plain(source: Any, parameters: Parameters | None = None, *, layer: int = 0, 
     if not isinstance(parameters, Parameters):
         raise TypeError(f"parameters: expected Parameters beside a cell, got {type(parameters).__name__}")
     _check_arrays(source, parameters)
-    return Plain(tag_of(source), *parameters, product_tiles(source, parameters.weight_hh.dtype))
+    return Plain(source, *parameters, product_tiles(source, parameters.weight_hh.dtype))
 
 
 def _check_arrays(cell: Any, parameters: Parameters) -> None:
@@ -191,7 +206,7 @@ def pack(weights: Plain) -> Packed:
     """
     if not isinstance(weights, Plain):
         raise TypeError(f"weights: expected Plain, got {type(weights).__name__}")
-    cell, parameters = weights.tag.cell, weights.parameters
+    cell, parameters = weights.cell, weights.parameters
     inputs, hidden = parameters.weight_ih.shape[1], parameters.weight_hh.shape[1]
     dtype = parameters.weight_hh.dtype
     numbers = packed_numbers(cell, inputs, hidden, dtype.type(0))
@@ -286,7 +301,7 @@ def zero_like(weights: Any) -> Any:
 
 @overload(zero_like, INLINE)
 def _(weights):
-    if weights.instance_class is Packed:
+    if isinstance(weights, PackedType):
         return lambda weights: weights.data.dtype.type(0)
     return lambda weights: weights.weight_hh.dtype.type(0)
 
@@ -298,7 +313,7 @@ def layer_sizes(weights: Any) -> Any:
 
 @overload(layer_sizes, INLINE)
 def _(weights):
-    if weights.instance_class is Packed:
+    if isinstance(weights, PackedType):
         return lambda weights: (weights.inputs, weights.hidden)
     return lambda weights: (weights.weight_ih.shape[1], weights.weight_hh.shape[1])
 
@@ -310,7 +325,7 @@ def packing_numbers(weights: Any) -> Any:
 
 @overload(packing_numbers, INLINE)
 def _(weights):
-    if weights.instance_class is Packed:
+    if isinstance(weights, PackedType):
         return lambda weights: 0
 
     def numbers(weights):
@@ -327,7 +342,7 @@ def packed_address(weights: Any, scratch: Any, notes: Any) -> Any:
 
 @overload(packed_address, INLINE)
 def _(weights, scratch, notes):
-    if weights.instance_class is Packed:
+    if isinstance(weights, PackedType):
         return lambda weights, scratch, notes: address_of(weights.data, zero_like(weights))
 
     def pack_first(weights, scratch, notes):
