@@ -23,6 +23,14 @@ class WeightsError(UserError, ValueError):
         super().__init__("".join(c if c.isprintable() else "?" for c in text[:1000]))
 
 
+class CellError(UserError, ValueError):
+    """A cell of a user's own cannot be found or is none; the text names module and class, and why."""
+
+
+class GradientError(UserError, AssertionError):
+    """A cell's backward pass is not its forward pass's derivative; the text names gate or state and numbers."""
+
+
 class TrainingDiverged(UserError):
     """Loss or gradient norm is no finite number; the text names step, learning rate and norm."""
 

@@ -170,6 +170,17 @@ def _(cell):
     return lambda cell: count
 
 
+def peephole_count(cell: Any) -> Any:
+    """Number of peephole weights of a unit."""
+    raise NotImplementedError
+
+
+@overload(peephole_count, INLINE)
+def _(cell):
+    count = len(cell.instance_class.peepholes)
+    return lambda cell: count
+
+
 def input_count(cell: Any) -> Any:
     """Number of slots that the input feeds: the first ones."""
     raise NotImplementedError
