@@ -112,11 +112,11 @@ def equations_step(cell: Any) -> Callable[[Array, States, Params], States]:
             for at in places:
                 message[at] = cell.message(numbers(slots, at), numbers(before, at))
             _feed(slots, cell.stages[1], _products(x, message, p, len(cell.gates))[1])
-        peephole = np.reshape(p.get("weight_ph", ()), (len(cell.peepholes), -1))
+        peephole = np.reshape(p.get("weight_ph", ()), (len(cell.peepholes), states[0].shape[1]))
         after = np.empty_like(before)
         for at in places:
-            weights = numbers(peephole, at[1:]) if cell.peepholes else ()
-            after[(slice(None), *at)] = cell.forward(numbers(slots, at), numbers(before, at), weights)[1]
+            given = (numbers(slots, at), numbers(before, at), numbers(peephole, at[1:]))
+            after[(slice(None), *at)] = cell.forward(*given)[1]
         return tuple(after)
 
     return step

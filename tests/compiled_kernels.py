@@ -70,11 +70,16 @@ def _upper_half(a: int, b: int) -> int:
     return a * b >> 64
 
 
+#: What equations may use of libdevice; the C library has the same names.
+MATHEMATICS = ("exp", "tanh", "sqrt", "fabs", "log", "log1p", "log2", "expm1", "sin", "cos", "tan", "atan", "sinh",
+               "cosh", "erf", "pow")  # fmt: skip
+
+
 def lend_libdevice() -> None:
     """The C library's functions in the place of CUDA's."""
     binding.add_symbol("__nv_umul64hi", ctypes.cast(_upper_half, ctypes.c_void_p).value)
     library = ctypes.CDLL(ctypes.util.find_library("m"))
-    for name in ("exp", "expf", "tanh", "tanhf"):
+    for name in [name + end for name in MATHEMATICS for end in ("", "f")]:
         address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
         binding.add_symbol(f"__nv_{name}", address)
 
@@ -173,8 +178,8 @@ def compare_activations(dtype: str) -> None:
 
     x = np.concatenate([np.linspace(-120, 120, 999), [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-8, -1e-8]])
     x = x.astype(dtype)
-    for name in ("sigmoid", "tanh", "relu", "positive"):
-        function = getattr(activations, name)
+    for function in (activations.sigmoid, activations.tanh, activations.relu, activations.positive):
+        name = function.__name__
 
         out = np.empty_like(x)
 
@@ -344,8 +349,10 @@ def main() -> None:
     """Compare everything; the first difference ends the script."""
     sys.modules["lstm_numba.gpu.driver"] = fake_driver()
     lend_libdevice()
-    from lstm_numba.cells import CELLS
+    import own_cells
+
     from lstm_numba.gpu.patch import Large, Small
+    from lstm_numba.layers import CELL_NAMES
 
     replace_launches()
     compare_row_offsets()
@@ -357,7 +364,7 @@ def main() -> None:
         compare_losses(dtype)
         compare_training(dtype)
         print(f"{dtype}: activations, products, masks, losses, updates agree", flush=True)
-    for number, name in enumerate(CELLS):
+    for number, name in enumerate(CELL_NAMES + own_cells.NAMES):
         for dtype in ("float32", "float64") if name in ("peephole", "gru-reset-before") else ("float32",):
             compare_sequences(name, dtype, number % 2 == 0, None if number % 3 else (4, 0, 1, 2, 4, 3, 4))
             print(f"{name}, {dtype}: compiled kernels agree", flush=True)
