@@ -28,7 +28,7 @@ class CellError(UserError, ValueError):
 
 
 class GradientError(UserError, AssertionError):
-    """A cell's backward pass is not its forward pass's derivative; the text names gate or state and numbers."""
+    """A cell's backward pass is not its forward pass's derivative; the text names the gate and numbers."""
 
 
 class TrainingDiverged(UserError):

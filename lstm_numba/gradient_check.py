@@ -1,14 +1,15 @@
 """Whether a cell's backward pass is the derivative of its forward pass.
 
 Two stages. First the equations of one hidden unit as plain Python in float64: a mistake is named in the words
-of the cell, such as "gate f". Then a small network on the production kernels, through time, layers, directions
-and sequences of different lengths: all parameters, the input and the initial state.
+of the cell, such as "gate f". Then a small network on the production kernels, through time, layers,
+directions and sequences of different lengths: all parameters, the input and the initial state.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,9 +83,7 @@ class Report(NamedTuple):
         return "\n".join(lines)
 
 
-def check_gradients(
-    cell: Any, *, device: str = "cpu", seed: int = 0, tolerance: float = 1e-6
-) -> Report:
+def check_gradients(cell: Any, *, device: str = "cpu", seed: int = 0, tolerance: float = 1e-6) -> Report:
     """Compare a cell's backward pass with central differences of its forward pass, in float64.
 
     Points where the forward pass has a kink, as relu has at zero, are left out.
@@ -184,7 +183,7 @@ def _check_unit(cell: Any, rng: np.random.Generator, tolerance: float) -> tuple[
         for trial in _trials(cell, rng):
             analytic = _analytic(cell, point, trial)
             for quantity in quantities:
-                numeric = _slope(lambda moved, q=quantity: _moved_loss(cell, point, trial, q, moved))
+                numeric = _slope(partial(_moved_loss, cell, point, trial, quantity))
                 if numeric is None:
                     continue
                 entry = Entry(quantity.name, analytic[quantity.group][quantity.index], numeric)
@@ -194,7 +193,9 @@ def _check_unit(cell: Any, rng: np.random.Generator, tolerance: float) -> tuple[
                     worst[entry.quantity] = entry
     for quantity in quantities:
         if quantity.name not in worst:
-            raise GradientError(f"{title(cell)}: {quantity.name}: forward has a kink at every point that was tried")
+            raise GradientError(
+                f"{title(cell)}: {quantity.name}: forward has a kink at every point that was tried"
+            )
     return tuple(worst[quantity.name] for quantity in quantities)
 
 
@@ -320,7 +321,11 @@ class _Network:
         dstates = [dstate] if len(self.states) == 1 else dstate
         download = self.layer.engine.download
         return dict(
-            zip(self.variables, [dx, *dstates, *(np.array(download(grads[n])) for n in self.params)], strict=True)
+            zip(
+                self.variables,
+                [dx, *dstates, *(np.array(download(grads[n])) for n in self.params)],
+                strict=True,
+            )
         )
 
 
@@ -342,13 +347,15 @@ def _check_layer(cell: Any, rng: np.random.Generator, tolerance: float, device: 
             if numeric is not None:
                 tried.append(Entry(name, float(np.vdot(gradients[name], direction)), numeric))
         if not tried:
-            raise GradientError(f"{title(cell)} on {device}: {name}: a kink in every direction that was tried")
+            raise GradientError(
+                f"{title(cell)} on {device}: {name}: a kink in every direction that was tried"
+            )
         worst = max(tried, key=lambda entry: math.inf if math.isnan(entry.error) else entry.relative)
         if not worst.relative <= tolerance:
             raise GradientError(
-                f"{title(cell)} on {device}: the gradient of {name} along a direction is {worst.analytic:.9g}, "
-                f"central differences give {worst.numeric:.9g} (error {worst.error:.1e}), although the "
-                "equations of one unit are right"
+                f"{title(cell)} on {device}: the gradient of {name} along a direction is "
+                f"{worst.analytic:.9g}, central differences give {worst.numeric:.9g} (error "
+                f"{worst.error:.1e}), although the equations of one unit are right"
             )
         entries.append(worst)
     return tuple(entries)
@@ -357,5 +364,7 @@ def _check_layer(cell: Any, rng: np.random.Generator, tolerance: float, device: 
 def _reason(error: Exception) -> str:
     """The line of Numba's long answer that says most."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith(("No implementation", "Unknown", "Untyped", "Invalid"))]
+    telling = [
+        line for line in lines if line.startswith(("No implementation", "Unknown", "Untyped", "Invalid"))
+    ]
     return " ".join((telling or lines or [type(error).__name__])[:2])

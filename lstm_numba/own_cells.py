@@ -72,7 +72,12 @@ def register_cell(cls: type) -> type[CellLayer]:
         raise TypeError(f"register_cell: {cls.__name__} is a layer already")
     cell = make_cell(cls)
     CELLS[f"{cls.__module__}:{cls.__qualname__}"] = cell
-    names = {"cell": cell, "__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+    names = {
+        "cell": cell,
+        "__module__": cls.__module__,
+        "__qualname__": cls.__qualname__,
+        "__doc__": cls.__doc__,
+    }
     return type(cls.__name__, (CellLayer,), names)
 
 
@@ -105,7 +110,7 @@ def load_cell(name: str) -> Any:
     if not _is_layer(found):
         if not isinstance(found, type) or not all(hasattr(found, n) for n in ("gates", "states", "forward")):
             raise CellError(
-                f"{name}: is no cell: expected a class with gates, states, forward and backward, got {found!r}"
+                f"{name}: is no cell: expected a class with gates, states, forward, backward, got {found!r}"
             )
         try:
             found = register_cell(found)

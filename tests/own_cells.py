@@ -1,4 +1,4 @@
-"""Cells as users write them, for tests: peepholes, two stages, notes in a slot, three states, functions of math."""
+"""Cells as users write them, for tests: peepholes, two stages, notes in a slot, three states, `math`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class CoupledPeepholes:
 class MinimalGatedUnit:
     """Minimal gated unit (Zhou, Wu, Zhang, Zhou 2016): the candidate sees f * h.
 
-    f is needed once more when the message's gradient is known: it goes through `backward` in a slot of its own.
+    f is needed once more when the message's gradient is known: it goes through `backward` in its own slot.
     """
 
     gates = ("f", "g")

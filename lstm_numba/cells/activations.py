@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import math
 
-
 #: Functions of `math` whose vectors the CPU engine computes number by number, which takes its time.
 LANE_BY_LANE = (
-    math.log, math.log1p, math.log2, math.expm1, math.sin, math.cos, math.tan, math.atan, math.sinh, math.cosh,
-    math.erf,
+    math.log, math.log1p, math.log2, math.expm1, math.sin, math.cos, math.tan, math.atan, math.sinh,
+    math.cosh, math.erf,
 )  # fmt: skip
 #: Functions of `math` that equations may use.
 FUNCTIONS = (math.exp, math.tanh, math.sqrt, math.fabs, *LANE_BY_LANE)

@@ -1,9 +1,9 @@
 """Everything that the meaning of a cell's equations depends on, as one number.
 
-Numba's cache on disk asks for a kernel's own file only, not for those of the functions that it calls. A cell's
-class therefore carries in its name a digest of its equations: their bytecode, constants and names, and the
-values of the globals that they use, through helper functions and modules too. It depends on Python's version,
-as bytecode does, and not on where in a file something stands.
+Numba's cache on disk asks for a kernel's own file only, not for those of the functions that it calls. A
+cell's class therefore carries in its name a digest of its equations: their bytecode, constants and names, and
+the values of the globals that they use, through helper functions and modules too. It depends on Python's
+version, as bytecode does, and not on where in a file something stands.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def frozen(function: FunctionType) -> FunctionType:
 
 def global_names(code: CodeType) -> list[str]:
     """Globals and builtins that a function or one inside it reads, sorted."""
-    found = {i.argval for part in _codes(code) for i in dis.get_instructions(part) if i.opname in _READS_GLOBAL}
+    found = {
+        i.argval for part in _codes(code) for i in dis.get_instructions(part) if i.opname in _READS_GLOBAL
+    }
     return sorted(found)
 
 

@@ -62,7 +62,9 @@ def backward(cell: Any, point: Point, gradient: Sequence[float]) -> Gradients:
     kept, states = forward(cell, point)
     found = cell.backward(kept, point.previous, states, point.peephole, tuple(gradient))
     if not isinstance(found, tuple) or len(found) != 3:
-        raise WrongShape(f"backward: expected the gradients of (slots, previous states, peepholes), got {found!r}")
+        raise WrongShape(
+            f"backward: expected the gradients of (slots, previous states, peepholes), got {found!r}"
+        )
     slots, previous, peephole = found
     return Gradients(
         _numbers("backward", "slots' gradients", slots, cell.slots),

@@ -1,4 +1,4 @@
-"""The classes of cells that users register; Numba's cache on disk refers to them by this module and their names.
+"""The classes of cells that users register; Numba's cache on disk refers to them by this module and name.
 
 The index of every cached kernel names the classes of all cells that it was ever compiled for. Reading it must
 work in a process that has not imported a user's module, or cannot: so the classes live here, and one that is

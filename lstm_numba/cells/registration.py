@@ -112,7 +112,9 @@ def _wiring(plain: type, names: dict[str, tuple[str, ...]]) -> dict[str, Any]:
     inputs = _gate_numbers("input_gates", getattr(plain, "input_gates", every))
     for what, fed in (("input_gates", inputs), ("stages", tuple(g for s in stages for g in s.gates))):
         if tuple(sorted(fed)) != every:
-            raise ValueError(f"{what}: expected each of the {len(every)} gates once, 0 to {every[-1]}, got {fed}")
+            raise ValueError(
+                f"{what}: expected each of the {len(every)} gates once, 0 to {every[-1]}, got {fed}"
+            )
     slots = len(names["slots"])
     if len(inputs) > slots:
         raise ValueError(f"input_gates: {len(inputs)} gates feed {slots} slots")

@@ -1,4 +1,4 @@
-"""The functions of `lstm_numba.cells.activations` on vectors: the frequent ones branch-free, errors of a few ulp.
+"""The functions of cells' equations on vectors: the frequent ones branch-free, with errors of a few ulp.
 
 sigmoid and tanh rest on one splitting of the exponential, ``exp(y) = 2**n * exp(r)`` with
 ``n = round(y / ln 2)`` and ``|r| <= ln(2) / 2`` (W. J. Cody, W. Waite, "Software Manual for the Elementary

@@ -9,7 +9,8 @@ With β = 1 a little less is written than is forgotten. Train it:
 
     lstm-numba train digits --cell lstm_numba.examples.janet:JANET
 
-J. van der Westhuizen, J. Lasenby, "The unreasonable effectiveness of the forget gate", arXiv:1804.04849, 2018.
+J. van der Westhuizen, J. Lasenby, "The unreasonable effectiveness of the forget gate", arXiv:1804.04849,
+2018.
 """
 
 from __future__ import annotations

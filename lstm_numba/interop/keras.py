@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.arrays import read_arrays, write_arrays
+from lstm_numba.interop.arrays import known_cell, read_arrays, write_arrays
 from lstm_numba.interop.layers import Array, as_float, build, cell_name
 from lstm_numba.layers import Recurrent
 
@@ -245,4 +245,4 @@ def load_keras(path: str | os.PathLike[str], *, cell: str | None = None, **optio
         layers[-1] += [parts[part] for part in _PARTS if part in parts]
     if not layers:
         raise WeightsError(f"{path}: holds no layer")
-    return _from_layers(layers, str(path), cell or said, None, options)
+    return _from_layers(layers, str(path), cell or known_cell(path, said), None, options)
