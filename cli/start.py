@@ -131,6 +131,7 @@ def _configure(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> d
     except ConfigError as error:
         _refuse(error.option, str(error).removeprefix(f"{error.option}: "))
     load_own_cells(config["cell"])
+
     equations = equations_of(config["cell"])
     if equations is not None and config["forget_bias"] and "f" not in find_cell(config["cell"]).gates:
         _refuse("forget_bias", f"the cell {config['cell']} has no gate f")

@@ -303,6 +303,8 @@ class _Network:
         y, state = self.layer(self.x, self._pack(self.states), self.lengths)
         finals = [state] if len(self.states) == 1 else state
         pairs = [(y, self.dy), *zip(finals, self.dstates, strict=True)]
+        if not all(np.isfinite(value).all() for value, _ in pairs):
+            raise GradientError(f"{title(self.layer.cell)}: its states become infinite or NaN within 3 steps")
         return float(sum(np.vdot(value, weight) for value, weight in pairs))
 
     def moved_loss(self, array: Array, step: Array) -> float:
@@ -362,9 +364,8 @@ def _check_layer(cell: Any, rng: np.random.Generator, tolerance: float, device: 
 
 
 def _reason(error: Exception) -> str:
-    """The line of Numba's long answer that says most."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [
-        line for line in lines if line.startswith(("No implementation", "Unknown", "Untyped", "Invalid"))
-    ]
-    return " ".join((telling or lines or [type(error).__name__])[:2])
+    """What Numba says last of what it cannot do: the innermost function of a long answer."""
+    lines = [line.strip(" >") for line in str(error).splitlines() if line.strip(" >")]
+    telling = ("No implementation", "Unknown attribute", "Untyped", "Invalid use")
+    found = [n for n, line in enumerate(lines) if line.startswith(telling)]
+    return " ".join(lines[found[-1] : found[-1] + 2] if found else lines[:1])

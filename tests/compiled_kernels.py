@@ -72,8 +72,8 @@ def _upper_half(a: int, b: int) -> int:
 
 #: What equations may use of libdevice; the C library has the same names.
 MATHEMATICS = (
-    "exp", "tanh", "sqrt", "fabs", "log", "log1p", "log2", "expm1", "sin", "cos", "tan", "atan", "sinh", "cosh",
-    "erf", "pow",
+    "exp", "tanh", "sqrt", "fabs", "log", "log1p", "log2", "expm1", "sin", "cos", "tan", "atan", "sinh",
+    "cosh", "erf", "pow",
 )  # fmt: skip
 
 

@@ -81,13 +81,10 @@ class _Describer:
         """Describe a value; `place` says for messages where it was found."""
         if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
             yield f"{type(value).__name__} {value!r}"
-        elif isinstance(value, (tuple, list, set, frozenset)):
-            items = [list(self.lines(item, place)) for item in value]
-            yield f"{type(value).__name__} {len(items)}"
-            for item in sorted(items) if isinstance(value, (set, frozenset)) else items:
-                yield from item
-        elif isinstance(value, dict):
-            yield from self.lines(tuple(sorted(value.items())), place)
+        elif isinstance(value, tuple):
+            yield f"{type(value).__name__} {len(value)}"
+            for item in value:
+                yield from self.lines(item, place)
         elif isinstance(value, (np.ndarray, np.generic)):
             yield f"array {value.dtype.str} {value.shape} {value.tobytes().hex()}"
         elif isinstance(value, CodeType):
@@ -98,14 +95,13 @@ class _Describer:
             yield f"module {value.__name__}"
         elif isinstance(getattr(value, "py_func", None), FunctionType):  # compiled by Numba
             yield "compiled"
-            yield from self.lines({k: v for k, v in value.targetoptions.items() if _plain(v)}, place)
+            yield from _options(value.targetoptions)
             yield from self._function(value.py_func)
         elif isinstance(value, (type, BuiltinFunctionType, np.ufunc)):
             yield f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', value.__name__)}"
         else:
             raise TypeError(
-                f"{place}: equations may use numbers, tuples, arrays, modules and functions that are not of "
-                f"the cell itself, got {value!r}"
+                f"{place}: equations may use numbers, tuples, arrays, modules and functions, got {value!r}"
             )
 
     def _function(self, function: FunctionType) -> Iterator[str]:
@@ -119,7 +115,8 @@ class _Describer:
         self._seen[id(function)] = len(self._seen)
         code, name = function.__code__, function.__name__
         yield f"function {name}"
-        yield from self.lines((function.__defaults__, function.__kwdefaults__), name)
+        yield from self.lines(function.__defaults__, name)
+        yield from _options(function.__kwdefaults__ or {})
         yield from self._code(code, name)
         for free, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             yield from self._named(free, lambda cell=cell: cell.cell_contents, code, name)
@@ -161,5 +158,7 @@ class _Describer:
             yield from self.lines(constant, place)
 
 
-def _plain(value: Any) -> bool:
-    return isinstance(value, (bool, int, float, str, set, dict, tuple, type(None)))
+def _options(options: dict[str, Any]) -> Iterator[str]:
+    """Options by name; Numba's are flags, texts and sets of texts."""
+    for name, value in sorted(options.items()):
+        yield f"option {name} {sorted(map(str, value)) if isinstance(value, (set, frozenset)) else value!r}"

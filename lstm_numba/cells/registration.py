@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import Any
 
+from lstm_numba.cells import activations
 from lstm_numba.cells.base import Stage
-from lstm_numba.cells.digest import equations_digest, frozen
+from lstm_numba.cells.digest import equations_digest, frozen, global_names
 from lstm_numba.cells.registered import cell_class
 
 #: Method -> its parameters. Numba matches them by name.
@@ -160,6 +161,10 @@ def _methods(plain: type, stages: int) -> dict[str, FunctionType]:
 
 def _check_instructions(name: str, method: FunctionType) -> None:
     """Refuse what cannot be compiled, where Numba's answer would be hard to read."""
+    for used in global_names(method.__code__):
+        value = method.__globals__.get(used)
+        if isinstance(value, FunctionType) and value.__module__ != activations.__name__:
+            raise TypeError(f"{name}: {used} is a plain function; equations call those of numba.njit")
     line = method.__code__.co_firstlineno
     for instruction in dis.get_instructions(method):
         line = instruction.starts_line if type(instruction.starts_line) is int else line

@@ -87,7 +87,8 @@ def build(params: Mapping[str, Any], where: str, cell: str | None = None, **opti
         File or argument that they come from, for messages.
     cell : str, optional
         Cell, as `lstm_numba.layers.make_layer` takes it; by default what the number of gates means to
-        PyTorch: 1 RNN with tanh, 3 GRU with the reset after the product, 4 LSTM; with ``weight_ph`` that of peepholes.
+        PyTorch: 1 RNN with tanh, 3 GRU with the reset after the product, 4 LSTM; with ``weight_ph`` that of
+        peepholes.
     **options
         ``batch_first``, ``dropout``, ``device``, ``seed`` of the layer.
 
