@@ -180,7 +180,8 @@ def compare_activations(dtype: str) -> None:
 
     x = np.concatenate([np.linspace(-120, 120, 999), [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-8, -1e-8]])
     x = x.astype(dtype)
-    for function in (activations.sigmoid, activations.tanh, activations.relu, activations.positive):
+    own = (activations.sigmoid, activations.tanh, activations.relu, activations.positive)
+    for function in (*own, *activations.FUNCTIONS):
         name = function.__name__
 
         out = np.empty_like(x)
