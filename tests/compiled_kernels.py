@@ -175,24 +175,12 @@ def compare_activations(dtype: str) -> None:
     from tolerances import assert_close
 
     from lstm_numba.cells import activations
-    from lstm_numba.gpu.dispatch import load_one
-    from lstm_numba.gpu.number import store_numbers
 
     x = np.concatenate([np.linspace(-120, 120, 999), [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-8, -1e-8]])
     x = x.astype(dtype)
     own = (activations.sigmoid, activations.tanh, activations.relu, activations.positive)
-    for function in (*own, *activations.FUNCTIONS):
-        name = function.__name__
-
-        out = np.empty_like(x)
-
-        @njit
-        def compiled(cell, x, out):  # type: ignore[no-untyped-def]
-            for i in range(x.size):
-                (value,) = load_one(cell, x, i, 0)
-                store_numbers(out, i, 0, (function(value),))  # noqa: B023
-
-        compiled(first_cell(), x, out)
+    for function in own:
+        name, out = function.__name__, applied(function, x)
         expected = np.array([function(v) for v in x.astype(float)])
         assert np.array_equal(np.isnan(out), np.isnan(x)) or name == "positive", name
         known = ~np.isnan(x)
@@ -203,6 +191,44 @@ def compare_activations(dtype: str) -> None:
         # Near zero it is the relative error that counts.
         small = known & (np.abs(x) < 20) & (expected != 0)
         np.testing.assert_allclose(out[small], expected[small], rtol=4 * np.finfo(dtype).eps, err_msg=name)
+
+
+def applied(function: Any, x: Any) -> Any:
+    """A function of equations on the numbers of an array, compiled."""
+    from lstm_numba.gpu.dispatch import load_one
+    from lstm_numba.gpu.number import store_numbers
+
+    @njit
+    def compiled(cell, x, out):  # type: ignore[no-untyped-def]
+        for i in range(x.size):
+            (value,) = load_one(cell, x, i, 0)
+            store_numbers(out, i, 0, (function(value),))
+
+    out = np.empty_like(x)
+    compiled(first_cell(), x, out)
+    return out
+
+
+def compare_mathematics(dtype: str) -> None:
+    """Functions of `math`, powers, the larger and the smaller, as they call CUDA's library."""
+    from scipy.special import erf
+
+    from lstm_numba.cells import activations
+
+    x = np.linspace(0.01, 20, 400).astype(dtype)
+    names = {"fabs": "abs", "atan": "arctan"}
+    for function in activations.FUNCTIONS:
+        name = names.get(function.__name__, function.__name__)
+        truth = erf if name == "erf" else getattr(np, name)
+        expected = truth(x.astype(np.float64))
+        np.testing.assert_allclose(applied(function, x), expected, rtol=1e-6 if dtype == "float32" else 1e-14)
+
+    def more(v: Any) -> Any:
+        v += 1
+        return max(v, 3) - min(v, 2.5) + abs(-v) ** 1.5 + +v
+
+    expected = [more(float(value)) for value in x]
+    np.testing.assert_allclose(applied(njit(more), x), expected, rtol=1e-6 if dtype == "float32" else 1e-14)
 
 
 def compare_masks(dtype: str) -> None:
@@ -361,6 +387,7 @@ def main() -> None:
     compare_row_offsets()
     for dtype in ("float32", "float64"):
         compare_activations(dtype)
+        compare_mathematics(dtype)
         for patch in (Small(), Large()):
             compare_patches(patch, dtype)
         compare_masks(dtype)

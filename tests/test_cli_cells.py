@@ -1,4 +1,4 @@
-"""``--cell module:Class``: train, resume, every command that uses such a run; what is refused, in one line."""
+"""``--cell module:Class``: train, resume, commands that use such a run; what is refused, in one line."""
 
 from __future__ import annotations
 
