@@ -1,4 +1,4 @@
-"""The guide to cells of one's own, and what the README shows of it: their code and commands run and say that."""
+"""The guide to cells of one's own, and what the README shows of it: code and commands run and say that."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_guides_cell_is_checked_trained_and_the_same_as_the_example() -> Non
 
 def test_the_guides_mistake_gives_the_guides_error() -> None:
     ((before, after),) = re.findall(r"<!-- error: (.*) -> (.*) -->", GUIDE)
-    (shown,) = blocks("")
+    (shown,) = blocks("text")
     source = blocks("python")[0]
     assert source.count(before) == 1
     names: dict[str, Any] = {"__name__": "wrong_janet"}

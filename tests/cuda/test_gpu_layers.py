@@ -250,3 +250,9 @@ def test_what_the_device_refuses() -> None:
         layer([[[1.0, 2.0]]])
     with pytest.raises(TypeError, match="x: expected dtype float32, got float64"):
         layer(memory.upload(np.zeros((1, 1, 2))))
+
+
+def test_gradients_of_a_registered_cell_are_checked_on_the_device() -> None:
+    report = ln.check_gradients(own_cells.JANET, device="cuda")
+    assert report.device == "cuda"
+    assert max(entry.relative for entry in report.layer) < 1e-9
