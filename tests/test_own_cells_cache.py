@@ -144,7 +144,8 @@ def test_a_process_without_the_module_uses_the_same_cache(place: Workplace) -> N
 
 def test_a_cell_typed_into_an_interpreter_needs_no_file(place: Workplace) -> None:
     source = (
-        "exec('''\n@ln.register_cell\nclass Typed:\n gates, states = ('a',), ('h',)\n"
+        "exec('''\n__name__ = 'a_module_that_is_none'\n"
+        "@ln.register_cell\nclass Typed:\n gates, states = ('a',), ('h',)\n"
         " def forward(self, slots, previous, peephole): return slots, (2 * slots[0],)\n"
         " def backward(self, slots, previous, states, peephole, gradient):\n"
         "  return (2 * gradient[0],), (0.0,), ()\n''')"

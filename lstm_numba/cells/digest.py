@@ -23,6 +23,7 @@ from lstm_numba.cells import activations
 #: Instructions that read a global, in all versions of Python.
 _READS_GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME")
 _BUILTINS = frozenset(dir(builtins))
+_HOME = "lstm_numba.cells.registered"
 
 
 def equations_digest(*parts: Any) -> str:
@@ -48,11 +49,9 @@ def frozen(function: FunctionType) -> FunctionType:
     values = {name: function.__globals__[name] for name in global_names(code) if name in function.__globals__}
     closure = tuple(CellType(cell.cell_contents) for cell in function.__closure__ or ())
     copy = FunctionType(code, values, function.__name__, function.__defaults__, closure)
-    copy.__module__, copy.__qualname__, copy.__doc__ = (
-        function.__module__,
-        function.__qualname__,
-        function.__doc__,
-    )
+    # A kernel on disk names the modules of the functions in it and imports them when it is loaded. What was typed
+    # into an interpreter, or run by exec, is in no module that the next process could import.
+    copy.__module__, copy.__qualname__, copy.__doc__ = _HOME, function.__qualname__, function.__doc__
     return copy
 
 
