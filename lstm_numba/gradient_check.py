@@ -124,7 +124,8 @@ def _cell_of(given: Any) -> Any:
     if isinstance(given, str):
         return find_cell(given)
     if isinstance(given, type) and issubclass(given, Recurrent):
-        given = getattr(given, "cell", None) or given(1, 1)
+        kind: Any = given
+        given = getattr(kind, "cell", None) or kind(1, 1)
     cell = given.cell if isinstance(given, Recurrent) else given
     if isinstance(cell, type) or not all(hasattr(cell, name) for name in ("gates", "stages", "backward")):
         raise TypeError(
@@ -141,7 +142,7 @@ class _Quantity(NamedTuple):
     """A number that the equations depend on: where it stands in a `Point`, and its name."""
 
     group: int
-    index: int
+    place: int
     name: str
 
 
@@ -179,14 +180,14 @@ def _check_unit(cell: Any, rng: np.random.Generator, tolerance: float) -> tuple[
     for n in range(_POINTS):
         # Gates saturate far from zero, and small mistakes show near it.
         width = (0.5, 1.0, 2.0)[n % 3]
-        point = equations.draw(cell, lambda width=width: float(rng.normal(0.0, width)))
+        point = equations.draw(cell, partial(_normal, rng, width))
         for trial in _trials(cell, rng):
             analytic = _analytic(cell, point, trial)
             for quantity in quantities:
                 numeric = _slope(partial(_moved_loss, cell, point, trial, quantity))
                 if numeric is None:
                     continue
-                entry = Entry(quantity.name, analytic[quantity.group][quantity.index], numeric)
+                entry = Entry(quantity.name, analytic[quantity.group][quantity.place], numeric)
                 if not entry.relative <= tolerance:  # NaN is not
                     _refuse(cell, trial, entry)
                 if entry.relative >= worst.get(entry.quantity, Entry("", 0, 0)).relative:
@@ -197,6 +198,10 @@ def _check_unit(cell: Any, rng: np.random.Generator, tolerance: float) -> tuple[
                 f"{title(cell)}: {quantity.name}: forward has a kink at every point that was tried"
             )
     return tuple(worst[quantity.name] for quantity in quantities)
+
+
+def _normal(rng: np.random.Generator, width: float) -> float:
+    return float(rng.normal(0.0, width))
 
 
 def _trials(cell: Any, rng: np.random.Generator) -> Iterator[_Trial]:
@@ -219,7 +224,7 @@ def _loss(cell: Any, point: Point, trial: _Trial) -> float:
 def _moved_loss(cell: Any, point: Point, trial: _Trial, quantity: _Quantity, step: float) -> float:
     """The loss after one number of the point has moved."""
     groups = [list(group) for group in point]
-    groups[quantity.group][quantity.index] += step
+    groups[quantity.group][quantity.place] += step
     try:
         loss = _loss(cell, Point(*map(tuple, groups)), trial)
     except (ArithmeticError, ValueError) as error:
@@ -307,10 +312,10 @@ class _Network:
             raise GradientError(f"{title(self.layer.cell)}: its states become infinite or NaN within 3 steps")
         return float(sum(np.vdot(value, weight) for value, weight in pairs))
 
-    def moved_loss(self, array: Array, step: Array) -> float:
-        """Of one variable elsewhere."""
+    def moved_loss(self, array: Array, direction: Array, step: float) -> float:
+        """With one variable a step further in a direction."""
         kept = array.copy()
-        array += step
+        array += step * direction
         try:
             return self.loss()
         finally:
@@ -345,7 +350,7 @@ def _check_layer(cell: Any, rng: np.random.Generator, tolerance: float, device: 
         for _ in range(_DIRECTIONS):
             direction = rng.standard_normal(array.shape)
             direction /= np.linalg.norm(direction)
-            numeric = _slope(lambda step, a=array, d=direction: network.moved_loss(a, step * d))
+            numeric = _slope(partial(network.moved_loss, array, direction))
             if numeric is not None:
                 tried.append(Entry(name, float(np.vdot(gradients[name], direction)), numeric))
         if not tried:

@@ -101,25 +101,25 @@ def equations_step(cell: Any) -> Callable[[Array, States, Params], States]:
         for slot, gate in enumerate(cell.input_gates):
             slots[slot] += w[gate]
         _feed(slots, cell.stages[0], r)
-        places = list(np.ndindex(*states[0].shape))
         before = np.stack(states)
-
-        def numbers(array: Array, place: tuple[int, ...]) -> tuple[float, ...]:
-            return tuple(array[(slice(None), *place)].tolist())
-
+        units = list(np.ndindex(*states[0].shape))
         if len(cell.stages) > 1:
             message = np.empty_like(states[0])
-            for at in places:
-                message[at] = cell.message(numbers(slots, at), numbers(before, at))
+            for b, unit in units:
+                message[b, unit] = cell.message(_at(slots, b, unit), _at(before, b, unit))
             _feed(slots, cell.stages[1], _products(x, message, p, len(cell.gates))[1])
-        peephole = np.reshape(p.get("weight_ph", ()), (len(cell.peepholes), states[0].shape[1]))
+        peephole = np.reshape(p.get("weight_ph", ()), (len(cell.peepholes), 1, states[0].shape[1]))
         after = np.empty_like(before)
-        for at in places:
-            given = (numbers(slots, at), numbers(before, at), numbers(peephole, at[1:]))
-            after[(slice(None), *at)] = cell.forward(*given)[1]
+        for b, unit in units:
+            weights = _at(peephole, 0, unit)
+            after[:, b, unit] = cell.forward(_at(slots, b, unit), _at(before, b, unit), weights)[1]
         return tuple(after)
 
     return step
+
+
+def _at(arrays: Array, b: int, unit: int) -> tuple[float, ...]:
+    return tuple(arrays[:, b, unit].tolist())
 
 
 def _feed(slots: Array, stage: Any, products: list[Array]) -> None:

@@ -49,8 +49,8 @@ def frozen(function: FunctionType) -> FunctionType:
     values = {name: function.__globals__[name] for name in global_names(code) if name in function.__globals__}
     closure = tuple(CellType(cell.cell_contents) for cell in function.__closure__ or ())
     copy = FunctionType(code, values, function.__name__, function.__defaults__, closure)
-    # A kernel on disk names the modules of the functions in it and imports them when it is loaded. What was typed
-    # into an interpreter, or run by exec, is in no module that the next process could import.
+    # A kernel on disk names the modules of the functions in it and imports them when it is loaded. What was
+    # typed into an interpreter, or run by exec, is in no module that the next process could import.
     copy.__module__, copy.__qualname__, copy.__doc__ = _HOME, function.__qualname__, function.__doc__
     return copy
 

@@ -167,7 +167,9 @@ def _check_instructions(name: str, method: FunctionType) -> None:
             raise TypeError(f"{name}: {used} is a plain function; equations call those of numba.njit")
     line = method.__code__.co_firstlineno
     for instruction in dis.get_instructions(method):
-        line = instruction.starts_line if type(instruction.starts_line) is int else line
+        # Since Python 3.13 starts_line is a flag, and the number is elsewhere.
+        started = getattr(instruction, "line_number", instruction.starts_line)
+        line = started if type(started) is int else line
         value = instruction.argval
         if instruction.opname.startswith(_DECISIONS):
             raise TypeError(
