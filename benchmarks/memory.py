@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from lstm_numba.benchmarks.plan import Row, Shape
+from lstm_numba.training.config import is_own_cell
 
 _STEPS = 3
 _STATUS = Path("/proc/self/status")
@@ -55,6 +56,10 @@ def growth(name: str, cell: str, shape: Shape, dtype: str, threads: int) -> floa
     from lstm_numba.benchmarks.contestants import Problem
     from lstm_numba.benchmarks.rows import CLASSES
 
+    if is_own_cell(cell):
+        from lstm_numba.own_cells import load_cell
+
+        load_cell(cell)
     for size in (shape._replace(steps=2), shape):
         contestant = CLASSES[name](Problem(cell, size, "training", dtype), threads)
         contestant.start()

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from lstm_numba.training.config import CELLS, is_own_cell
+
 #: Larger counts are typing errors, and would overflow somewhere deep inside.
 _LARGEST = 2**31 - 1
 
@@ -73,6 +75,22 @@ class Real(click.ParamType):
         if self.maximum < math.inf:
             parts.append(f"{'below' if self.below else 'at most'} {self.maximum:g}")
         return " ".join(["a finite number", " and ".join(parts)]).strip()
+
+
+class CellName(click.ParamType):
+    """One of the library's cells, or ``module:Class``; its module is imported by whoever uses it."""
+
+    name = "cell"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """What help shows."""
+        return f"[{'|'.join(CELLS)}|MODULE:CLASS]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the form of the name."""
+        if value not in CELLS and not is_own_cell(value):
+            self.fail(f"{value!r} is not one of {', '.join(CELLS)}, nor MODULE:CLASS", param, ctx)
+        return str(value)
 
 
 class SectionedOption(click.Option):

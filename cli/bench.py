@@ -26,10 +26,10 @@ from lstm_numba.benchmarks.plan import (
     parse_sweep,
     plan_rows,
 )
-from lstm_numba.cli.base import SectionedCommand, SectionedOption
+from lstm_numba.cli.base import CellName, SectionedCommand, SectionedOption
 from lstm_numba.cli.options import POSITIVE, threads_option
 from lstm_numba.errors import UserError
-from lstm_numba.training.config import CELLS, DTYPES
+from lstm_numba.training.config import DTYPES
 
 _WORDS = "lstm_numba.bench.words"
 
@@ -76,8 +76,9 @@ Examples:
 @_option(
     "What",
     "--cell",
-    f"Recurrent cell; may be repeated.  [default: {', '.join(DEFAULT_CELLS)}]",
-    type=click.Choice(CELLS),
+    "Recurrent cell; MODULE:CLASS is one of your own; may be repeated.  "
+    f"[default: {', '.join(DEFAULT_CELLS)}]",
+    type=CellName(),
     multiple=True,
 )
 @_option(
@@ -181,6 +182,7 @@ def _run(values: dict[str, Any]) -> bool:
     with contextlib.suppress(ImportError):
         import torch  # noqa: F401
 
+    from lstm_numba.cli.cells import load_own_cells
     from lstm_numba.cli.computer import set_threads
     from lstm_numba.cli.plot import require_matplotlib
 
@@ -194,6 +196,7 @@ def _run(values: dict[str, Any]) -> bool:
     if sweep is not None and sweep.axis == "threads":
         set_threads(max((*sweep.values, threads)))  # refuses more than there are
     names = [name for name in CONTESTANTS if name in (values["contestant"] or CONTESTANTS)]
+    load_own_cells(*values["cell"])
     rows = plan_rows(values["cell"] or DEFAULT_CELLS, shapes, values["task"] or TASKS, threads, sweep)
     document: dict[str, Any] = {}
     try:

@@ -85,7 +85,8 @@ def check_memory(config: Mapping[str, Any]) -> None:
     except (AttributeError, ValueError, OSError):  # not POSIX
         return
     hidden, layers = config["hidden"], config["layers"]
-    gates = {"rnn": 1, "rnn-relu": 1, "gru": 3, "gru-reset-before": 3}.get(config["cell"], 4)
+    known = {"rnn": 1, "rnn-relu": 1, "gru": 3, "gru-reset-before": 3, "lstm": 4, "peephole": 4}
+    gates = known.get(config["cell"], 1)
     directions = 2 if config["bidirectional"] else 1
     units = hidden * gates * layers * directions
     steps = config["bptt"] or 28

@@ -5,7 +5,13 @@ from __future__ import annotations
 import click
 
 from lstm_numba.cli.base import SectionedCommand
-from lstm_numba.cli.options import data_dir_option, device_option, json_option, threads_option
+from lstm_numba.cli.options import (
+    data_dir_option,
+    device_option,
+    json_option,
+    run_cell_option,
+    threads_option,
+)
 
 
 @click.command(
@@ -18,18 +24,26 @@ Examples:
 )
 @click.argument("run", type=click.Path())
 @click.option("--split", default="test", show_default=True, help="Split to evaluate: train, valid or test.")
+@run_cell_option
 @data_dir_option
 @device_option
 @threads_option
 @json_option
 def evaluate(
-    run: str, split: str, data_dir: str | None, device: str, threads: int | None, as_json: bool
+    run: str,
+    split: str,
+    cell: str | None,
+    data_dir: str | None,
+    device: str,
+    threads: int | None,
+    as_json: bool,
 ) -> None:
     """Evaluate RUN, a run folder, on a split of its data.
 
     Classifiers: mean cross-entropy (nats an image) and accuracy. Language models: mean cross-entropy (nats a
     token) and perplexity; for grammar the lowest reachable perplexity stands beside it.
     """
+    from lstm_numba.cli.cells import use_run_cell
     from lstm_numba.cli.computer import choose_device, set_threads
     from lstm_numba.cli.reporting import Terminal, print_json, result_line, result_object
     from lstm_numba.training.run import Run
@@ -37,6 +51,7 @@ def evaluate(
     opened = Run.open(run)
     device = choose_device(device)
     set_threads(threads)
+    use_run_cell(opened.config, cell, run)
     from lstm_numba.training.compilation import CompileWatch
     from lstm_numba.training.tasks import open_task
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lstm_numba.cli.base import SectionedCommand
-from lstm_numba.cli.options import json_option
+from lstm_numba.cli.options import json_option, run_cell_option
 
 
 @click.command(
@@ -25,8 +25,9 @@ Examples:
     help="Format of the file.",
 )
 @click.option("--out", type=click.Path(), metavar="FILE", required=True, help="File to make.")
+@run_cell_option
 @json_option
-def export(run: str, kind: str, out: str, as_json: bool) -> None:
+def export(run: str, kind: str, out: str, cell: str | None, as_json: bool) -> None:
     """Write the weights of RUN, a run folder, to a file for another program.
 
     onnx: the recurrent layers as a model (.onnx). torch: all parameters under PyTorch's names (.safetensors).
@@ -34,6 +35,7 @@ def export(run: str, kind: str, out: str, as_json: bool) -> None:
     """
     from pathlib import Path
 
+    from lstm_numba.cli.cells import use_run_cell
     from lstm_numba.cli.reporting import plural, print_json
     from lstm_numba.errors import UserError
     from lstm_numba.training.run import Run
@@ -41,6 +43,7 @@ def export(run: str, kind: str, out: str, as_json: bool) -> None:
     path, opened = Path(out), Run.open(run)
     if path.exists():
         raise UserError(f"--out {out}: is there already, name another file")
+    use_run_cell(opened.config, cell, run)
     from lstm_numba.interop.models import save_model
     from lstm_numba.training.tasks import open_task
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lstm_numba.cli.base import SectionedCommand
+from lstm_numba.cli.base import CellName, SectionedCommand
+from lstm_numba.cli.cells import load_own_cells, use_run_cell
 from lstm_numba.cli.options import json_option
-from lstm_numba.training.config import CELLS
+from lstm_numba.training.config import is_own_cell
 
 if TYPE_CHECKING:
     from lstm_numba.interop.foreign import Source
@@ -41,8 +42,9 @@ Examples:
 )
 @click.option(
     "--cell",
-    type=click.Choice(CELLS),
-    help="Cell of FILE, where names and shapes do not tell it.  [default: PyTorch's or Keras' meaning]",
+    type=CellName(),
+    help="Cell of FILE, where names and shapes do not tell it; MODULE:CLASS is one of your own, "
+    "whose module is imported.  [default: PyTorch's or Keras' meaning]",
 )
 @click.option("--prefix", help="What the names begin with; others are passed over.  [default: the only one]")
 @json_option
@@ -75,6 +77,8 @@ def import_(
         raise UserError(f"--out {out}: expected a name that ends in .npz or .safetensors, or --run")
     from lstm_numba.interop.foreign import open_source
 
+    if cell is not None:
+        load_own_cells(cell)
     source = open_source(file, kind)
     if source.kind == "onnx" and cell is not None:
         raise click.UsageError("--cell: an ONNX model names its cell itself")
@@ -113,6 +117,7 @@ def _new_run(source: Source, out: str, run: str, cell: str | None, prefix: str |
     from lstm_numba.training.tasks import open_task
 
     settings = Run.open(run)
+    use_run_cell(settings.config, cell if cell is not None and is_own_cell(cell) else None, run)
     task = open_task(settings, load_data=False)
     fitted = fit_model(source, task.model, cell=cell, prefix=prefix)
     facts = _facts(source, task.model.rnn)

@@ -7,9 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from lstm_numba.cli.base import Count, Real, SectionedOption
+from lstm_numba.cli.base import CellName, Count, Real, SectionedOption
 from lstm_numba.training.config import (
-    CELLS,
     CLASSIFIERS,
     DTYPES,
     OPTIMIZERS,
@@ -70,6 +69,18 @@ def _data_dir(help: str, exists: bool) -> Callable[[F], F]:
     )
 
 
+def run_cell_option(function: F) -> F:
+    """``--cell`` of a command that uses a run."""
+    return click.option(
+        "--cell",
+        type=CellName(),
+        metavar="MODULE:CLASS",
+        help="The run's cell, where it is one of your own: its module is imported.",
+        cls=SectionedOption,
+        section="Network",
+    )(function)
+
+
 def threads_option(function: F) -> F:
     """``--threads``."""
     return click.option(
@@ -115,7 +126,7 @@ def network_options(dataset: str) -> Callable[[F], F]:
     """Options that shape the network: ``--cell --hidden --layers ... --dtype``."""
     option = _setting("Network", dataset)
     first = [
-        option("--cell", "Recurrent cell.", type=click.Choice(CELLS)),
+        option("--cell", "Recurrent cell; MODULE:CLASS is one of your own.", type=CellName()),
         option("--hidden", "Hidden units in a layer.", type=POSITIVE),
         option("--layers", "Recurrent layers, one on top of the other.", type=POSITIVE),
     ]
@@ -183,7 +194,8 @@ def run_options(dataset: str) -> Callable[[F], F]:
     option = _setting("Run", dataset)
     seed = "Seed of weights, order and dropout: same seed and threads, same bits."
     resume = (
-        "Go on with this run and its own settings; beside it only --epochs, --threads, --data-dir and --json."
+        "Go on with this run and its own settings; beside it only --epochs, --threads, --device, --data-dir, "
+        "--json, and --cell where the cell is one of your own."
     )
     checkpoint = "Seconds between checkpoints within an epoch; each epoch ends with one anyway."
     return _chain(

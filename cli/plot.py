@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lstm_numba.cli.base import SectionedCommand
-from lstm_numba.cli.options import data_dir_option, json_option, threads_option
+from lstm_numba.cli.cells import use_run_cell
+from lstm_numba.cli.options import data_dir_option, json_option, run_cell_option, threads_option
 from lstm_numba.cli.reporting import Terminal, print_json, warn
 from lstm_numba.errors import UserError
 from lstm_numba.training.config import CLASSIFIERS
@@ -29,10 +30,13 @@ Examples:
 )
 @click.argument("run", type=click.Path())
 @click.option("--out", type=click.Path(), help="Folder for the pictures.  [default: RUN/plots]")
+@run_cell_option
 @data_dir_option
 @threads_option
 @json_option
-def plot(run: str, out: str | None, data_dir: str | None, threads: int | None, as_json: bool) -> None:
+def plot(
+    run: str, out: str | None, cell: str | None, data_dir: str | None, threads: int | None, as_json: bool
+) -> None:
     """Draw the learning curves of RUN, and its confusion matrix (images) or perplexity (text).
 
     Each picture is written as PNG and as SVG; the paths are the result. Needs matplotlib, which comes with
@@ -43,6 +47,7 @@ def plot(run: str, out: str | None, data_dir: str | None, threads: int | None, a
     from lstm_numba.training.run import Run
 
     opened = Run.open(Path(run))
+    use_run_cell(opened.config, cell, run)
     lines = opened.metrics()
     epochs = [line for line in lines if line["kind"] == "epoch"]
     classifier = opened.config["dataset"] in CLASSIFIERS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lstm_numba.cli.base import SectionedCommand
-from lstm_numba.cli.options import NATURAL, json_option, threads_option
+from lstm_numba.cli.options import NATURAL, json_option, run_cell_option, threads_option
 
 
 @click.command(
@@ -29,6 +29,7 @@ Examples:
     default=None,
     help="Swap black and white.  [default: if the border is light: digits are light on dark]",
 )
+@run_cell_option
 @threads_option
 @json_option
 def predict(
@@ -36,6 +37,7 @@ def predict(
     images: tuple[str, ...],
     index: tuple[int, ...],
     invert: bool | None,
+    cell: str | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -44,6 +46,7 @@ def predict(
     An IMAGE is a picture (PNG, JPEG, BMP, PPM), cropped and scaled to 28 x 28 as MNIST's digits are where it
     has another size, or one of an IDX file's images, plain or gzipped: FILE:INDEX, or FILE with --index.
     """
+    from lstm_numba.cli.cells import use_run_cell
     from lstm_numba.cli.computer import set_threads
     from lstm_numba.cli.pictures import named_images
     from lstm_numba.cli.reporting import Terminal, print_json
@@ -52,6 +55,7 @@ def predict(
     opened = open_run(run, "classification", "predict")
     named = [item for image in images for item in named_images(image, index, invert)]
     set_threads(threads)
+    use_run_cell(opened.config, cell, run)
     import numpy as np
 
     from lstm_numba.training.compilation import CompileWatch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lstm_numba.cli.base import Real, SectionedCommand, SectionedOption
-from lstm_numba.cli.options import NATURAL, POSITIVE, json_option, threads_option
+from lstm_numba.cli.options import NATURAL, POSITIVE, json_option, run_cell_option, threads_option
 
 
 @click.command(
@@ -53,6 +53,7 @@ Examples:
     cls=SectionedOption,
     section="Text",
 )
+@run_cell_option
 @threads_option
 @json_option
 def sample(
@@ -62,16 +63,19 @@ def sample(
     temperature: float,
     top_k: int | None,
     seed: int | None,
+    cell: str | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
     """Write text with the language model of RUN, a run folder of ptb, text or grammar."""
+    from lstm_numba.cli.cells import use_run_cell
     from lstm_numba.cli.computer import set_threads
     from lstm_numba.cli.reporting import Terminal, print_json
     from lstm_numba.cli.runs import open_run
 
     opened = open_run(run, "language-model", "sample")
     set_threads(threads)
+    use_run_cell(opened.config, cell, run)
     from lstm_numba.training.compilation import CompileWatch
     from lstm_numba.training.tasks import open_task
     from lstm_numba.training.text_task import TextTask

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from click.core import ParameterSource
 
+from lstm_numba.cells import find_cell
+from lstm_numba.cli.cells import equations_of, load_own_cells, use_run_cell
 from lstm_numba.cli.computer import check_memory, choose_device, set_threads
 from lstm_numba.cli.reporting import Terminal, plural, print_json, result_line, result_object, short_path
 from lstm_numba.errors import UserError
@@ -29,7 +31,7 @@ _DATA = {
     "tokens": "tokens",
 }
 #: What may stand beside --resume.
-_WITH_RESUME = {"resume", "epochs", "threads", "device", "data_dir", "as_json", "file"}
+_WITH_RESUME = {"resume", "epochs", "threads", "device", "data_dir", "as_json", "file", "cell"}
 #: Options that are no fields of the config.
 _NO_FIELDS = {"resume", "out", "as_json", "device", "threads", "preset", *_DATA}
 
@@ -125,9 +127,15 @@ def _configure(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> d
         if name in data:  # the run must find them from any folder
             data[name] = os.path.abspath(data[name])
     try:
-        return make_config(dataset, fields, data=data, preset=given.get("preset"))
+        config = make_config(dataset, fields, data=data, preset=given.get("preset"))
     except ConfigError as error:
         _refuse(error.option, str(error).removeprefix(f"{error.option}: "))
+    load_own_cells(config["cell"])
+
+    equations = equations_of(config["cell"])
+    if equations is not None and config["forget_bias"] and "f" not in find_cell(config["cell"]).gates:
+        _refuse("forget_bias", f"the cell {config['cell']} has no gate f")
+    return config if equations is None else {**config, "equations": equations}
 
 
 def _refuse(option: str, why: str) -> NoReturn:
@@ -150,6 +158,7 @@ def _reopen(dataset: str, given: dict[str, Any]) -> Run:
         raise click.UsageError(
             f"{folder} is a run of {trained}: lstm-numba train {trained} --resume {folder}"
         )
+    use_run_cell(run.config, given.get("cell"), folder)
     if "file" in given and Path(given["file"]).resolve() != Path(run.config["data"]["file"]).resolve():
         raise click.UsageError(
             f"{folder} was trained on {run.config['data']['file']}, not on {given['file']}"

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from lstm_numba.cli.base import SectionedCommand, SectionedOption
+from lstm_numba.cli.base import CellName, SectionedCommand, SectionedOption
 from lstm_numba.cli.options import json_option, threads_option
-from lstm_numba.training.config import CELLS, DATASETS, DTYPES, OPTIMIZERS
+from lstm_numba.training.config import DATASETS, DTYPES, OPTIMIZERS
 
 
 @click.command(
@@ -25,9 +25,9 @@ Examples:
 @click.option(
     "--cell",
     "cells",
-    type=click.Choice(CELLS),
+    type=CellName(),
     multiple=True,
-    help="Recurrent cell; may be repeated.  [default: lstm]",
+    help="Recurrent cell; MODULE:CLASS is one of your own; may be repeated.  [default: lstm]",
     cls=SectionedOption,
     section="Network",
 )
@@ -64,10 +64,12 @@ def warmup(
     Without it, the first training compiles as it goes. The kernels are kept on disk, where `lstm-numba info`
     says. Nothing is downloaded: a few steps are taken on data that the program makes itself.
     """
+    from lstm_numba.cli.cells import load_own_cells
     from lstm_numba.cli.computer import set_threads
     from lstm_numba.cli.reporting import Terminal, plural, print_json
 
     set_threads(threads)
+    load_own_cells(*cells)
     from lstm_numba.training.config import default_config
     from lstm_numba.training.trainer import Interrupted
     from lstm_numba.training.warmup import warm_up

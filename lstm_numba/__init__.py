@@ -9,12 +9,15 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lstm_numba import kernels
+    from lstm_numba.errors import GradientError
+    from lstm_numba.gradient_check import check_gradients
     from lstm_numba.interop.arrays import load_weights, save_weights
     from lstm_numba.interop.keras import from_keras, load_keras, save_keras, to_keras
     from lstm_numba.interop.onnx_export import save_onnx
     from lstm_numba.interop.onnx_import import load_onnx
     from lstm_numba.interop.torch_modules import from_torch, to_torch
     from lstm_numba.layers import GRU, LSTM, RNN, PeepholeLSTM, Recurrent, make_layer
+    from lstm_numba.own_cells import register_cell
     from lstm_numba.stream import Stream, stream_step
 
 # Numba takes a good part of a second to import: it is imported with the first name that needs it.
@@ -25,6 +28,9 @@ _HOMES = {
     "GRU": "lstm_numba.layers",
     "Recurrent": "lstm_numba.layers",
     "make_layer": "lstm_numba.layers",
+    "register_cell": "lstm_numba.own_cells",
+    "check_gradients": "lstm_numba.gradient_check",
+    "GradientError": "lstm_numba.errors",
     "Stream": "lstm_numba.stream",
     "stream_step": "lstm_numba.stream",
     "load_weights": "lstm_numba.interop.arrays",
@@ -43,10 +49,12 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "GradientError",
     "PeepholeLSTM",
     "Recurrent",
     "Stream",
     "__version__",
+    "check_gradients",
     "from_keras",
     "from_torch",
     "kernels",
@@ -54,6 +62,7 @@ __all__ = [
     "load_onnx",
     "load_weights",
     "make_layer",
+    "register_cell",
     "save_keras",
     "save_onnx",
     "save_weights",

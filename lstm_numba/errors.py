@@ -27,6 +27,14 @@ class WeightsError(UserError, ValueError):
         super().__init__(printable(text))
 
 
+class CellError(UserError, ValueError):
+    """A cell of a user's own cannot be found or is none; the text names module and class, and why."""
+
+
+class GradientError(UserError, AssertionError):
+    """A cell's backward pass is not its forward pass's derivative; the text names the gate and numbers."""
+
+
 class TrainingDiverged(UserError):
     """Loss or gradient norm is no finite number; the text names step, learning rate and norm."""
 

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.cells import CELLS
+from lstm_numba.cells import BUILT_IN, CELLS, find_cell, title
 from lstm_numba.engines import engine, host_array
 
 Array = Any  # of NumPy, or on the device
 State = Any  # one array, or a tuple of arrays, each (num_layers * directions, B, H)
 
-#: The cells by name, as the command line knows them.
-CELL_NAMES: tuple[str, ...] = tuple(CELLS)
+#: The library's own cells by name, as the command line knows them.
+CELL_NAMES = BUILT_IN
 
 
 class Tape:
@@ -140,7 +140,7 @@ class Recurrent:
             )
             if value != default
         )
-        cell = f"{type(self.cell).__name__}, " if type(self) is Recurrent else ""
+        cell = f"{title(self.cell)}, " if type(self) is Recurrent else ""
         return (
             f"{type(self).__name__}({cell}{self.input_size}, {self.hidden_size}{extra}, dtype={self.dtype})"
         )
@@ -533,11 +533,12 @@ class GRU(Recurrent):
 def make_layer(
     name: str, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any
 ) -> Recurrent:
-    """Make a layer of the cell called `name`, one of `CELL_NAMES`.
+    """Make a layer of the cell called `name`.
 
     Parameters
     ----------
     name : str
+        One of `CELL_NAMES`, or ``module:Class`` of a registered cell.
     input_size, hidden_size, num_layers, **options
         See `Recurrent`.
 
@@ -546,6 +547,4 @@ def make_layer(
     ValueError
         There is no such cell.
     """
-    if name not in CELLS:
-        raise ValueError(f"name: expected one of {', '.join(CELL_NAMES)}, got {name!r}")
-    return Recurrent(CELLS[name], input_size, hidden_size, num_layers, **options)
+    return Recurrent(find_cell(name), input_size, hidden_size, num_layers, **options)

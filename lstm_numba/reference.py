@@ -1,6 +1,7 @@
 """The cells and layers again, in plain float64 NumPy: slow, obvious, and the truth for every test.
 
-Nothing here shares code with the engines. Each step function takes x (B, I), the previous states, each
+Nothing here shares code with the engines; for a cell that a user registered the equations are the user's, run
+as plain Python, one number at a time. Each step function takes x (B, I), the previous states, each
 (B, H), and the parameters of its layer and direction, and returns the new states.
 
 Sources of the equations: `lstm_numba.cells`.
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from scipy.special import expit
+
+from lstm_numba.cells import find_cell
 
 Array = np.ndarray[Any, Any]
 States = tuple[Array, ...]
@@ -89,6 +92,41 @@ STEPS: dict[str, Callable[[Array, States, Params], States]] = {
 }
 
 
+def equations_step(cell: Any) -> Callable[[Array, States, Params], States]:
+    """Make a step function of a cell's own scalar equations and NumPy's products."""
+
+    def step(x: Array, states: States, p: Params) -> States:
+        w, r = _products(x, states[0], p, len(cell.gates))
+        slots = np.zeros((len(cell.slots), *states[0].shape))
+        for slot, gate in enumerate(cell.input_gates):
+            slots[slot] += w[gate]
+        _feed(slots, cell.stages[0], r)
+        before = np.stack(states)
+        units = list(np.ndindex(*states[0].shape))
+        if len(cell.stages) > 1:
+            message = np.empty_like(states[0])
+            for b, unit in units:
+                message[b, unit] = cell.message(_at(slots, b, unit), _at(before, b, unit))
+            _feed(slots, cell.stages[1], _products(x, message, p, len(cell.gates))[1])
+        peephole = np.reshape(p.get("weight_ph", ()), (len(cell.peepholes), 1, states[0].shape[1]))
+        after = np.empty_like(before)
+        for b, unit in units:
+            weights = _at(peephole, 0, unit)
+            after[:, b, unit] = cell.forward(_at(slots, b, unit), _at(before, b, unit), weights)[1]
+        return tuple(after)
+
+    return step
+
+
+def _at(arrays: Array, b: int, unit: int) -> tuple[float, ...]:
+    return tuple(arrays[:, b, unit].tolist())
+
+
+def _feed(slots: Array, stage: Any, products: list[Array]) -> None:
+    for slot, gate in enumerate(stage.gates, stage.first):
+        slots[slot] += products[gate]
+
+
 def run_direction(
     step: Callable[[Array, States, Params], States],
     x: Array,
@@ -134,7 +172,7 @@ def run(
     Parameters
     ----------
     name : str
-        Cell, a key of `STEPS`.
+        Cell, a key of `STEPS`, or ``module:Class`` of a registered one.
     params : dict
         Parameters under PyTorch's names.
     x : array_like, shape (T, B, I)
@@ -151,6 +189,7 @@ def run(
     y = np.asarray(x, np.float64)
     given = [np.asarray(s, np.float64) for s in states]
     ends = np.full(y.shape[1], len(y)) if lengths is None else np.asarray(lengths)
+    step = STEPS[name] if name in STEPS else equations_step(find_cell(name))
     finals: list[States] = []
     for layer in range(num_layers):
         outputs = []
@@ -162,7 +201,7 @@ def run(
                 if key.endswith(suffix)
             }
             first = tuple(s[len(finals)] for s in given)
-            out, final = run_direction(STEPS[name], y, first, local, ends, bool(direction))
+            out, final = run_direction(step, y, first, local, ends, bool(direction))
             outputs.append(out)
             finals.append(final)
         y = np.concatenate(outputs, axis=2)

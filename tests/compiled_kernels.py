@@ -91,11 +91,18 @@ def _upper_half(a: int, b: int) -> int:
     return a * b >> 64
 
 
+#: What equations may use of libdevice; the C library has the same names.
+MATHEMATICS = (
+    "exp", "tanh", "sqrt", "fabs", "log", "log1p", "log2", "expm1", "sin", "cos", "tan", "atan", "sinh",
+    "cosh", "erf", "pow",
+)  # fmt: skip
+
+
 def lend_libdevice() -> None:
     """The C library's functions in the place of CUDA's."""
     binding.add_symbol("__nv_umul64hi", ctypes.cast(_upper_half, ctypes.c_void_p).value)
     library = ctypes.CDLL(ctypes.util.find_library("m"))
-    for name in ("exp", "expf", "tanh", "tanhf"):
+    for name in [name + end for name in MATHEMATICS for end in ("", "f")]:
         address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
         binding.add_symbol(f"__nv_{name}", address)
 
@@ -260,23 +267,12 @@ def compare_activations(dtype: str) -> None:
     from tolerances import assert_close
 
     from lstm_numba.cells import activations
-    from lstm_numba.gpu.dispatch import load_one
-    from lstm_numba.gpu.number import store_numbers
 
     x = np.concatenate([np.linspace(-120, 120, 999), [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-8, -1e-8]])
     x = x.astype(dtype)
-    for name in ("sigmoid", "tanh", "relu", "positive"):
-        function = getattr(activations, name)
-
-        out = np.empty_like(x)
-
-        @njit
-        def compiled(cell, x, out):  # type: ignore[no-untyped-def]
-            for i in range(x.size):
-                (value,) = load_one(cell, x, i, 0)
-                store_numbers(out, i, 0, (function(value),))  # noqa: B023
-
-        compiled(first_cell(), x, out)
+    own = (activations.sigmoid, activations.tanh, activations.relu, activations.positive)
+    for function in own:
+        name, out = function.__name__, applied(function, x)
         expected = np.array([function(v) for v in x.astype(float)])
         assert np.array_equal(np.isnan(out), np.isnan(x)) or name == "positive", name
         known = ~np.isnan(x)
@@ -287,6 +283,44 @@ def compare_activations(dtype: str) -> None:
         # Near zero it is the relative error that counts.
         small = known & (np.abs(x) < 20) & (expected != 0)
         np.testing.assert_allclose(out[small], expected[small], rtol=4 * np.finfo(dtype).eps, err_msg=name)
+
+
+def applied(function: Any, x: Any) -> Any:
+    """A function of equations on the numbers of an array, compiled."""
+    from lstm_numba.gpu.dispatch import load_one
+    from lstm_numba.gpu.number import store_numbers
+
+    @njit
+    def compiled(cell, x, out):  # type: ignore[no-untyped-def]
+        for i in range(x.size):
+            (value,) = load_one(cell, x, i, 0)
+            store_numbers(out, i, 0, (function(value),))
+
+    out = np.empty_like(x)
+    compiled(first_cell(), x, out)
+    return out
+
+
+def compare_mathematics(dtype: str) -> None:
+    """Functions of `math`, powers, the larger and the smaller, as they call CUDA's library."""
+    from scipy.special import erf
+
+    from lstm_numba.cells import activations
+
+    x = np.linspace(0.01, 20, 400).astype(dtype)
+    names = {"fabs": "abs", "atan": "arctan"}
+    for function in activations.FUNCTIONS:
+        name = names.get(function.__name__, function.__name__)
+        truth = erf if name == "erf" else getattr(np, name)
+        expected = truth(x.astype(np.float64))
+        np.testing.assert_allclose(applied(function, x), expected, rtol=1e-6 if dtype == "float32" else 1e-14)
+
+    def more(v: Any) -> Any:
+        v += 1
+        return max(v, 3) - min(v, 2.5) + abs(-v) ** 1.5 + +v
+
+    expected = [more(float(value)) for value in x]
+    np.testing.assert_allclose(applied(njit(more), x), expected, rtol=1e-6 if dtype == "float32" else 1e-14)
 
 
 def compare_masks(dtype: str) -> None:
@@ -439,21 +473,24 @@ def main() -> None:
     """Compare everything; the first difference ends the script."""
     sys.modules["lstm_numba.gpu.driver"] = fake_driver()
     lend_libdevice()
-    from lstm_numba.cells import CELLS
+    import own_cells
+
     from lstm_numba.gpu.patch import Large, Small
+    from lstm_numba.layers import CELL_NAMES
 
     replace_launches()
     compare_row_offsets()
     compare_refusals()
     for dtype in ("float32", "float64"):
         compare_activations(dtype)
+        compare_mathematics(dtype)
         for patch in (Small(), Large()):
             compare_patches(patch, dtype)
         compare_masks(dtype)
         compare_losses(dtype)
         compare_training(dtype)
         print(f"{dtype}: activations, products, masks, losses, updates agree", flush=True)
-    for number, name in enumerate(CELLS):
+    for number, name in enumerate(CELL_NAMES + own_cells.NAMES):
         for dtype in ("float32", "float64") if name in ("peephole", "gru-reset-before") else ("float32",):
             compare_sequences(name, dtype, number % 2 == 0, None if number % 3 else (4, 0, 1, 2, 4, 3, 4))
             compare_steps(name, dtype)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import own_cells
 import user_kernels as user
 
 from lstm_numba.cells import CELLS
@@ -30,6 +31,7 @@ from lstm_numba.gpu.dispatch import FourRows, OneRow
 from lstm_numba.gpu.driver import types
 from lstm_numba.gpu.layout import Alone, Arrays, Gradients, Sizes, Together
 from lstm_numba.gpu.step import ParameterGradients, Weights
+from lstm_numba.layers import CELL_NAMES
 
 Listed = tuple[str, Any, Any]
 
@@ -85,7 +87,8 @@ def sequence_kernels(dtype: Any) -> list[Listed]:
     gradients = group(Gradients, *[a] * 4)
     output = types.void(a, _I, array(_I), a, _I, _I, _I, _I, dtype)
     listed: list[Listed] = [("write_output", sequence._write_output, output)]
-    for name, cell in CELLS.items():
+    for name in CELL_NAMES + own_cells.NAMES[-1:]:
+        cell = CELLS[name]
         listed += _frame_kernels(name, cell, dtype)
         for team in (Alone(), Together()):
             for tile in (OneRow(), FourRows()):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+import own_cells
 import pytest
 from backends import simulated
 from tolerances import assert_close
@@ -17,6 +18,8 @@ from lstm_numba.cpu import sequence
 from lstm_numba.layers import CELL_NAMES, Recurrent, make_layer
 
 DTYPES = ("float32", "float64")
+#: The library's cells and some that a user registered.
+NAMES = CELL_NAMES + own_cells.VARIED
 
 
 class Case(NamedTuple):
@@ -139,7 +142,7 @@ def central_differences(problem: Problem, array: np.ndarray, step: float = 1e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", CELL_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_forward_against_reference(name: str, dtype: str, plan: str) -> None:
     for case in CASES:
         problem = Problem(name, case, dtype)
@@ -163,7 +166,7 @@ GRADIENT_CASES = [
 ]
 
 
-@pytest.mark.parametrize("name", CELL_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_gradient_against_central_differences(name: str, plan: str) -> None:
     for case in GRADIENT_CASES:
         problem = Problem(name, case, np.float64)
@@ -175,7 +178,7 @@ def test_every_gradient_against_central_differences(name: str, plan: str) -> Non
             assert_close(gradients[key], slopes, "central differences", f"d{key} ({case})")
 
 
-@pytest.mark.parametrize("name", CELL_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_wide_gradients_along_random_directions(name: str, plan: str) -> None:
     """Sizes beyond a tile and a vector, where trying every number would take too long."""
     rng = np.random.default_rng(0)
@@ -204,7 +207,7 @@ def slope_along(problem: Problem, array: np.ndarray, direction: np.ndarray, step
     return (high - low) / (2 * step)
 
 
-@pytest.mark.parametrize("name", CELL_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_single_precision_gradients_against_double(name: str, plan: str) -> None:
     for case in CASES:
         single, double = Problem(name, case, np.float32), Problem(name, case, np.float64)
@@ -290,7 +293,7 @@ def test_batch_first_is_a_transposition(backend: str) -> None:
 
 def test_padding_may_hold_anything(backend: str) -> None:
     """What lies beyond a sequence's end changes neither outputs nor gradients."""
-    for name in CELL_NAMES:
+    for name in CELL_NAMES if simulated() else NAMES:
         case = CASES[2]._replace(hidden=3, layers=1) if simulated() else CASES[2]
         problem = Problem(name, case, np.float64, device=backend)
         y, states = problem.run()

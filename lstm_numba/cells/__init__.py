@@ -1,15 +1,21 @@
-"""Recurrent cells: each file holds one cell's equations, forward and backward, with their source."""
+"""Recurrent cells: each file holds one cell's equations, forward and backward, with their source.
+
+What equations are written with is here too: `sigmoid`, `tanh`, `relu`, `positive`, `Stage`.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from lstm_numba.cells.activations import positive, relu, sigmoid, tanh
+from lstm_numba.cells.base import Stage
 from lstm_numba.cells.gru import GRUCell, GRUResetBeforeCell
 from lstm_numba.cells.lstm import LSTMCell
 from lstm_numba.cells.peephole_lstm import PeepholeLSTMCell
 from lstm_numba.cells.rnn import ReluRNNCell, RNNCell
 
-#: Every cell by the name that the command line and `lstm_numba.layers.make_layer` know it by.
+#: Every cell by the name that the command line and `lstm_numba.layers.make_layer` know it by. Those of
+#: `lstm_numba.register_cell` come to it as ``module:Class``.
 CELLS: dict[str, Any] = {
     "rnn": RNNCell(),
     "rnn-relu": ReluRNNCell(),
@@ -19,7 +25,31 @@ CELLS: dict[str, Any] = {
     "gru-reset-before": GRUResetBeforeCell(),
 }
 
+#: Names of the cells that the library brings.
+BUILT_IN: tuple[str, ...] = tuple(CELLS)
+
+
+def find_cell(name: str) -> Any:
+    """The cell of a name in `CELLS`.
+
+    Raises
+    ------
+    ValueError
+        There is none.
+    """
+    if name in CELLS:
+        return CELLS[name]
+    hint = "; a cell of your own must be registered first: import its module" if ":" in name else ""
+    raise ValueError(f"name: expected one of {', '.join(CELLS)}, got {name!r}{hint}")
+
+
+def title(cell: Any) -> str:
+    """The name of a cell's class, as its author wrote it."""
+    return getattr(cell, "title", type(cell).__name__)
+
+
 __all__ = [
+    "BUILT_IN",
     "CELLS",
     "GRUCell",
     "GRUResetBeforeCell",
@@ -27,4 +57,11 @@ __all__ = [
     "PeepholeLSTMCell",
     "RNNCell",
     "ReluRNNCell",
+    "Stage",
+    "find_cell",
+    "positive",
+    "relu",
+    "sigmoid",
+    "tanh",
+    "title",
 ]

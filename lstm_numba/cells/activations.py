@@ -1,12 +1,21 @@
-"""The nonlinearities that cell equations are written with.
+"""The functions that cell equations are written with.
 
 These are the definitions, on plain numbers. Each engine brings its own implementation: vectors on the
-CPU (`lstm_numba.cpu.activations`).
+CPU (`lstm_numba.cpu.activations`), CUDA's library on a graphics processor (`lstm_numba.gpu.number`). Beside
+the four below these are operators, ``abs``, ``min`` and ``max`` of two, and `FUNCTIONS` of Python's ``math``.
 """
 
 from __future__ import annotations
 
 import math
+
+#: Functions of `math` whose vectors the CPU engine computes number by number, which takes its time.
+LANE_BY_LANE = (
+    math.log, math.log1p, math.log2, math.expm1, math.sin, math.cos, math.tan, math.atan, math.sinh,
+    math.cosh, math.erf,
+)  # fmt: skip
+#: Functions of `math` that equations may use.
+FUNCTIONS = (math.exp, math.tanh, math.sqrt, math.fabs, *LANE_BY_LANE)
 
 
 def sigmoid(x: float) -> float:

@@ -1,4 +1,4 @@
-"""The nonlinearities of `lstm_numba.cells.activations` on vectors: branch-free, errors of a few ulp.
+"""The functions of cells' equations on vectors: the frequent ones branch-free, with errors of a few ulp.
 
 sigmoid and tanh rest on one splitting of the exponential, ``exp(y) = 2**n * exp(r)`` with
 ``n = round(y / ln 2)`` and ``|r| <= ln(2) / 2`` (W. J. Cody, W. Waite, "Software Manual for the Elementary
@@ -13,11 +13,12 @@ import math
 from typing import Any, NamedTuple
 
 from llvmlite import ir
+from numba.core import cgutils
 from numpy.polynomial import Chebyshev, Polynomial
 
 from lstm_numba.cells import activations
 from lstm_numba.cpu.options import VECTOR_FLAGS
-from lstm_numba.cpu.simd import teach
+from lstm_numba.cpu.simd import teach, teach_lane_by_lane
 
 
 class _Precision(NamedTuple):
@@ -34,6 +35,8 @@ class _Precision(NamedTuple):
 
 # In single precision the rest of ln 2 is not worth an operation: where n is large both functions are flat.
 _SINGLE = _Precision(32, 23, 127, (0.6931471805599453,), 87.0, 10.0, 5)
+#: ln 2 for single precision in two parts, the first so short that its product with n is exact.
+_EXACT_LN2 = (0.693359375, math.log(2) - 0.693359375)
 _DOUBLE = _Precision(64, 52, 1023, (0.6931471803691238, 1.9082149292705877e-10), 708.0, 20.0, 11)
 
 
@@ -114,7 +117,9 @@ class _Expression:
         return _Expression(b, b.bitcast(b.add(exponent, constant(p.bias << p.mantissa)), self.value.type))
 
 
-def _split_exponential(y: _Expression) -> tuple[_Expression, _Expression]:
+def _split_exponential(
+    y: _Expression, ln2: tuple[float, ...] | None = None
+) -> tuple[_Expression, _Expression]:
     """Return ``2**n`` and ``exp(r) - 1`` with ``y = n ln 2 + r``."""
     p = y.precision
     # At this size the spacing of floating-point numbers is one: the sum is rounded to an integer.
@@ -122,7 +127,7 @@ def _split_exponential(y: _Expression) -> tuple[_Expression, _Expression]:
     shifted = y * (1 / math.log(2)) + shift
     n = shifted - shift
     r = y
-    for part in p.ln2:
+    for part in ln2 or p.ln2:
         r = r - n * part
     *lower, highest = _coefficients(p.terms)
     series = r * highest + lower.pop()
@@ -144,6 +149,30 @@ def _tanh(builder: Any, x: Any) -> Any:
     return (exp_minus_one / (exp_minus_one + 2.0)).value
 
 
+def _exp(builder: Any, x: Any) -> Any:
+    # The square of exp(x / 2) becomes infinite or zero by itself where exp(x) does. Here a large n counts.
+    y = _Expression(builder, x)
+    half = (y * 0.5).clamp(y.precision.exp_limit)
+    scale, rest = _split_exponential(half, _EXACT_LN2 if y.precision is _SINGLE else None)
+    root = scale * rest + scale
+    return (root * root).value
+
+
+def _absolute(builder: Any, x: Any) -> Any:
+    return builder.call(_vector_function(builder, "fabs", x), [x])
+
+
+def _root(builder: Any, x: Any) -> Any:
+    return builder.call(_vector_function(builder, "sqrt", x), [x])
+
+
+def _vector_function(builder: Any, name: str, x: Any) -> Any:
+    """A function of LLVM that is one instruction on a vector."""
+    element = "f32" if isinstance(x.type.element, ir.FloatType) else "f64"
+    kind = ir.FunctionType(x.type, [x.type])
+    return cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{x.type.count}{element}")
+
+
 def _relu(builder: Any, x: Any) -> Any:
     y = _Expression(builder, x)
     return y.where("<=", 0.0, 0.0, y).value
@@ -157,3 +186,10 @@ teach(activations.sigmoid, 1, _sigmoid)
 teach(activations.tanh, 1, _tanh)
 teach(activations.relu, 1, _relu)
 teach(activations.positive, 1, _positive)
+teach(math.tanh, 1, _tanh)
+teach(math.exp, 1, _exp)
+teach(math.sqrt, 1, _root)
+for _function in (abs, math.fabs):
+    teach(_function, 1, _absolute)
+for _function in activations.LANE_BY_LANE:
+    teach_lane_by_lane(_function, 1)

@@ -21,6 +21,7 @@ from lstm_numba.cpu.dispatch import (
     load_peephole,
     load_slots,
     load_vector,
+    peephole_count,
     slot_count,
     stage_first,
     stage_width,
@@ -55,12 +56,10 @@ PANEL_NUMBERS = 1 << 17
 
 
 @njit(**INLINE)
-def _accumulate(cell, gradients, sizes, part, unit, dslots, dpeephole):
-    """Add a row to this thread's sums for biases and peepholes."""
-    slots = len(dslots)
-    at = part * (slots + len(dpeephole)) * sizes.padded + unit
-    accumulate_vectors(gradients.sums, at, sizes.padded, dslots)
-    accumulate_vectors(gradients.sums, at + slots * sizes.padded, sizes.padded, dpeephole)
+def _accumulate(cell, gradients, sizes, part, unit, first, values):
+    """Add a row to this thread's sums: those for the slots' biases, and after them those for peepholes."""
+    row = part * (slot_count(cell) + peephole_count(cell)) + first
+    accumulate_vectors(gradients.sums, row * sizes.padded + unit, sizes.padded, values)
 
 
 @njit(**INLINE)
@@ -87,7 +86,8 @@ def _cell_gradients(cell, weights, arrays, gradients, sizes, t, part, row, unit,
     store_vectors(gradients.dh, dh_at, 0, dprevious[:1], FULL)
     store_vectors(gradients.dmemory, dh_at, gradients.state, dprevious[1:], FULL)
     if final:
-        _accumulate(cell, gradients, sizes, part, unit, dslots, dpeephole)
+        _accumulate(cell, gradients, sizes, part, unit, 0, dslots)
+    _accumulate(cell, gradients, sizes, part, unit, slot_count(cell), dpeephole)
 
 
 @njit(**INLINE)
@@ -103,8 +103,9 @@ def _message_gradients(cell, arrays, gradients, sizes, t, part, row, unit):
     dmessage = load_vector(cell, gradients.dmessage, dh_at, 0, FULL)[0]
     dslots, dprevious = cell_message_backward(cell, slots, previous, dmessage)
     store_vectors(arrays.slots, at, sizes.padded, dslots, FULL)
-    accumulate_vectors(gradients.dh, dh_at, 0, dprevious)
-    _accumulate(cell, gradients, sizes, part, unit, dslots, ())
+    accumulate_vectors(gradients.dh, dh_at, 0, dprevious[:1])
+    accumulate_vectors(gradients.dmemory, dh_at, gradients.state, dprevious[1:])
+    _accumulate(cell, gradients, sizes, part, unit, 0, dslots)
 
 
 @njit(**INLINE)

@@ -21,6 +21,10 @@ SERIAL: dict[str, Any] = {
 #: that stays one costs more than the equations of a vector of units.
 INLINE: dict[str, Any] = {**SERIAL, "forceinline": True}
 
+#: Options of a cell's equations. On disk are the kernels into which they melt, not they themselves: a cell
+#: may have been typed into an interpreter, and then there is no file whose change Numba could notice.
+EQUATIONS: dict[str, Any] = {**INLINE, "cache": False}
+
 #: Options of a kernel that contains a ``prange``. Its index is unsigned: a function that takes it as it is
 #: gets compiled a second time beside the version for integers of other origin.
 PARALLEL: dict[str, Any] = {**SERIAL, "parallel": True}

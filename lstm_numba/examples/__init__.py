@@ -1,1 +1,1 @@
-"""Programs to read, run and change."""
+"""Small programs to read, to run and to start from."""

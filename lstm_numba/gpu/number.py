@@ -117,11 +117,23 @@ def _positive(builder: Any, x: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">", x, zero), one, zero)
 
 
-_teach(operator.add, 2, lambda b, x, y: b.fadd(x, y))
-_teach(operator.sub, 2, lambda b, x, y: b.fsub(x, y))
-_teach(operator.mul, 2, lambda b, x, y: b.fmul(x, y))
-_teach(operator.truediv, 2, lambda b, x, y: b.fdiv(x, y))
+for _add, _sub, _mul, _div in (
+    (operator.add, operator.sub, operator.mul, operator.truediv),
+    (operator.iadd, operator.isub, operator.imul, operator.itruediv),
+):
+    _teach(_add, 2, lambda b, x, y: b.fadd(x, y))
+    _teach(_sub, 2, lambda b, x, y: b.fsub(x, y))
+    _teach(_mul, 2, lambda b, x, y: b.fmul(x, y))
+    _teach(_div, 2, lambda b, x, y: b.fdiv(x, y))
 _teach(operator.neg, 1, _negative)
+_teach(operator.pos, 1, lambda b, x: x)
+_teach(operator.pow, 2, lambda b, x, y: b.call(_function(b, "pow", x, 2), [x, y]))
+_teach(max, 2, lambda b, x, y: b.select(b.fcmp_ordered(">", y, x), y, x))
+_teach(min, 2, lambda b, x, y: b.select(b.fcmp_ordered("<", y, x), y, x))
+_teach(abs, 1, lambda b, x: b.call(_function(b, "fabs", x), [x]))
+for _math in activations.FUNCTIONS:
+    # The functions of Python's `math` have the same names in libdevice.
+    _teach(_math, 1, lambda b, x, name=_math.__name__: b.call(_function(b, name, x), [x]))
 _teach(activations.sigmoid, 1, _sigmoid)
 _teach(activations.tanh, 1, _tanh)
 _teach(activations.relu, 1, _relu)

@@ -25,6 +25,7 @@ from lstm_numba.cells import CELLS
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.layers import Array, build, cell_name
 from lstm_numba.layers import Recurrent
+from lstm_numba.training.config import is_own_cell
 
 _KEY = "lstm_numba.cell"
 #: Endings of files that hold pickles.
@@ -64,8 +65,8 @@ def load_weights(
     path : path
         An ``.npz`` or ``.safetensors`` file of `save_weights`, or of PyTorch's ``state_dict``.
     cell : str, optional
-        Cell, one of `lstm_numba.layers.CELL_NAMES`; by default what the file says, or else what the shapes
-        mean to PyTorch: RNN with tanh, GRU with the reset after the product, LSTM.
+        Cell, as `lstm_numba.layers.make_layer` takes it; by default what the file says, or else what the
+        shapes mean to PyTorch: RNN with tanh, GRU with the reset after the product, LSTM.
     prefix : str, optional
         What the names begin with, such as ``"rnn."``; other parameters are then passed over. By default
         nothing, or the only prefix that recurrent parameters in the file have.
@@ -85,7 +86,7 @@ def load_weights(
     tensors, said = read_arrays(Path(path))
     prefix = find_prefix(tensors, str(path)) if prefix is None else prefix
     chosen = {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}
-    return build(chosen, str(path), cell or said, **options)
+    return build(chosen, str(path), cell or known_cell(path, said), **options)
 
 
 def find_prefix(names: Iterable[str], where: str) -> str:
@@ -144,7 +145,7 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], str | None]:
     -------
     arrays : dict of ndarray
     cell : str or None
-        The cell that the file names.
+        The cell that the file names, see `known_cell`.
 
     Raises
     ------
@@ -163,9 +164,21 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], str | None]:
     # What the readers raise on damaged files is not documented and wide.
     except (ValueError, KeyError, TypeError, AttributeError, SyntaxError, RecursionError) as error:
         raise WeightsError(f"{path}: damaged ({_short(error)})") from None
-    if cell is not None and not (isinstance(cell, str) and cell in CELLS):
-        raise WeightsError(f"{path}: of a cell {_short(cell)!r}, which is unknown here")
     return arrays, cell
+
+
+def known_cell(path: str | os.PathLike[str], said: Any) -> str | None:
+    """The cell that a file names, if it names one.
+
+    Raises
+    ------
+    WeightsError
+        There is no such cell here.
+    """
+    if said is None or (isinstance(said, str) and said in CELLS):
+        return said
+    hint = "; import its module first" if is_own_cell(said) else ""
+    raise WeightsError(f"{path}: of a cell {_short(said)!r}, which is unknown here{hint}")
 
 
 def _short(error: Any) -> str:

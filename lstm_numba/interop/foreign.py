@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.arrays import PICKLES, find_prefix, read_arrays
+from lstm_numba.interop.arrays import PICKLES, find_prefix, known_cell, read_arrays
 from lstm_numba.interop.keras import has_keras_names, layer_of_lists
 from lstm_numba.interop.layers import Array, as_float, build, cell_name
 from lstm_numba.interop.models import ENDINGS
@@ -91,7 +91,7 @@ def load_layer(
     WeightsError
         The file holds no such layer; one line that names it.
     """
-    cell = cell or source.cell
+    cell = cell or known_cell(source.path, source.cell)
     if source.kind == "onnx":
         return load_onnx(source.path), []
     if source.kind == "keras":

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.arrays import read_arrays, write_arrays
+from lstm_numba.interop.arrays import known_cell, read_arrays, write_arrays
 from lstm_numba.interop.layers import Array, as_float, build, cell_name
 from lstm_numba.layers import Recurrent
 
@@ -226,7 +226,7 @@ def load_keras(path: str | os.PathLike[str], *, cell: str | None = None, **optio
         The file is missing, damaged or holds something else; one line that names it.
     """
     tensors, said = read_arrays(Path(path))
-    return layer_of_lists(tensors, str(path), cell or said, **options)
+    return layer_of_lists(tensors, str(path), cell or known_cell(path, said), **options)
 
 
 def has_keras_names(names: Iterable[str]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.cells import CELLS
+from lstm_numba.cells import CELLS, title
 from lstm_numba.errors import WeightsError
 from lstm_numba.layers import GRU, LSTM, RNN, PeepholeLSTM, Recurrent, make_layer
 
@@ -58,7 +58,7 @@ def cell_name(rnn: Recurrent) -> str:
     for name, cell in CELLS.items():
         if type(cell) is type(rnn.cell):  # cells without fields are all equal
             return name
-    raise WeightsError(f"rnn: {type(rnn.cell).__name__} is not a cell of this library")
+    raise WeightsError(f"rnn: {title(rnn.cell)} is neither a cell of this library nor registered")
 
 
 def as_float(name: str, value: Any, where: str) -> Array:
@@ -86,8 +86,9 @@ def build(params: Mapping[str, Any], where: str, cell: str | None = None, **opti
     where : str
         File or argument that they come from, for messages.
     cell : str, optional
-        Cell, one of `lstm_numba.layers.CELL_NAMES`; by default what the number of gates means to PyTorch:
-        1 RNN with tanh, 3 GRU with the reset after the product, 4 LSTM; with ``weight_ph`` that of peepholes.
+        Cell, as `lstm_numba.layers.make_layer` takes it; by default what the number of gates means to
+        PyTorch: 1 RNN with tanh, 3 GRU with the reset after the product, 4 LSTM; with ``weight_ph`` that of
+        peepholes.
     **options
         ``batch_first``, ``dropout``, ``device``, ``seed`` of the layer.
 
@@ -148,9 +149,10 @@ def _choose(arrays: Mapping[str, Array], sizes: _Sizes, cell: str | None, where:
         raise WeightsError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
     rows, hidden = arrays["weight_hh_l0"].shape
     gates, rest = divmod(rows, hidden)
-    if rest or gates not in _BY_GATES:
+    if rest or (cell is None and gates not in _BY_GATES):
+        wanted = "1, 3 or 4" if cell is None else len(CELLS[cell].gates)
         raise WeightsError(
-            f"{where}: weight_hh_l0: expected 1, 3 or 4 gates of {hidden} rows, got shape {(rows, hidden)}"
+            f"{where}: weight_hh_l0: expected {wanted} gates of {hidden} rows, got shape {(rows, hidden)}"
         )
     name = cell or ("peephole" if gates == 4 and "weight_ph_l0" in arrays else _BY_GATES[gates])
     if len(CELLS[name].gates) != gates:

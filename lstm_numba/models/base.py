@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lstm_numba.cells import title
 from lstm_numba.engines import engine
 from lstm_numba.engines.cpu import CORRECT, LOSS, CpuEngine
 from lstm_numba.layers import Recurrent
@@ -296,7 +297,7 @@ class Model:
         if forget_bias:
             gates = self.rnn.cell.gates
             if "f" not in gates:
-                raise ValueError(f"forget_bias: {type(self.rnn.cell).__name__} has no forget gate")
+                raise ValueError(f"forget_bias: {title(self.rnn.cell)} has no forget gate")
             first = gates.index("f") * self.rnn.hidden_size
             for name, array in self.rnn.params.items():
                 if name.startswith("bias_ih"):

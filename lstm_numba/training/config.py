@@ -7,6 +7,7 @@ says how the run was made. This module imports nothing heavy.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ LANGUAGE_MODELS = ("ptb", "text", "grammar")
 DATASETS = ("mnist", "ptb", "text", "digits", "grammar")
 #: As `lstm_numba.layers.CELL_NAMES`, which cannot be imported without importing Numba.
 CELLS = ("rnn", "rnn-relu", "lstm", "peephole", "gru", "gru-reset-before")
+#: How a cell of a user's own is named, see `lstm_numba.own_cells.load_cell`.
+_OWN_CELL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 DTYPES = ("float32", "float64")
 DEVICES = ("cpu", "cuda")
@@ -204,6 +207,15 @@ def _choice(*allowed: Any) -> Callable[[Any], str]:
     return lambda value: "" if value in allowed else f"one of {', '.join(str(a) for a in allowed)}"
 
 
+def is_own_cell(name: Any) -> bool:
+    """Whether a text names a cell of a user's own: ``module:Class``."""
+    return isinstance(name, str) and _OWN_CELL.fullmatch(name) is not None
+
+
+def _cell(value: Any) -> str:
+    return "" if value in CELLS or is_own_cell(value) else f"one of {', '.join(CELLS)}, or module:Class"
+
+
 def _flag(value: Any) -> str:
     return "" if isinstance(value, bool) else "true or false"
 
@@ -215,7 +227,7 @@ def _optional(check: Callable[[Any], str]) -> Callable[[Any], str]:
 _CHECKS: dict[str, Callable[[Any], str]] = {
     "format": _choice(FORMAT),
     "dataset": _choice(*DATASETS),
-    "cell": _choice(*CELLS),
+    "cell": _cell,
     "hidden": _count(1),
     "layers": _count(1),
     "bidirectional": _flag,
@@ -300,7 +312,8 @@ def _check_together(config: Mapping[str, Any]) -> None:
         for name in ("bptt", "embedding", "tie"):
             if config.get(name):
                 raise ConfigError(name, f"{config['dataset']} trains a classifier, which has none")
-    if config["forget_bias"] and config["cell"] not in ("lstm", "peephole"):
+    own = is_own_cell(config["cell"])  # the model looks for its forget gate
+    if config["forget_bias"] and config["cell"] not in ("lstm", "peephole") and not own:
         raise ConfigError("forget_bias", f"the cell {config['cell']} has no forget gate")
     if config["momentum"] and config["optimizer"] not in ("sgd", "rmsprop"):
         raise ConfigError("momentum", f"{config['optimizer']} has none; sgd and rmsprop do")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import own_cells
 import pytest
 from backends import simulated
 from cuda_tools import cases, download
@@ -19,6 +20,8 @@ from lstm_numba.gpu.driver import SIMULATED, cuda
 from lstm_numba.layers import CELL_NAMES, Recurrent, make_layer
 
 DTYPES = ("float32", "float64")
+#: In the simulator the largest of the registered cells alone: it has everything that the others have.
+NAMES = CELL_NAMES + (own_cells.NAMES[-1:] if SIMULATED else own_cells.NAMES)
 
 #: Blocks, tiles and warps are smaller in the simulator, and so may be the sizes that go beyond them.
 CASES = cases(
@@ -51,7 +54,7 @@ def both(name: str, case: Case, dtype: Any, **options: Any) -> tuple[Problem, Pr
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", CELL_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_forward_against_reference(name: str, dtype: str, team: str) -> None:
     for case in CASES:
         problem, host = both(name, case, dtype)
@@ -70,7 +73,7 @@ def test_forward_against_reference(name: str, dtype: str, team: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", CELL_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_gradient_against_the_processor(name: str, dtype: str, team: str) -> None:
     for case in CASES:
         problem, host = both(name, case, dtype)
@@ -81,7 +84,7 @@ def test_every_gradient_against_the_processor(name: str, dtype: str, team: str) 
             assert_close(value, expected[key], "backward", f"d{key} ({case})")
 
 
-@pytest.mark.parametrize("name", CELL_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_gradient_against_central_differences(name: str, team: str) -> None:
     case = Case(2, 1, 1, 2) if simulated() else Case(4, 3, 2, 3, 2, True, (4, 0, 2))
     problem, host = both(name, case, np.float64)
@@ -247,3 +250,9 @@ def test_what_the_device_refuses() -> None:
         layer([[[1.0, 2.0]]])
     with pytest.raises(TypeError, match="x: expected dtype float32, got float64"):
         layer(memory.upload(np.zeros((1, 1, 2))))
+
+
+def test_gradients_of_a_registered_cell_are_checked_on_the_device() -> None:
+    report = ln.check_gradients(own_cells.JANET, device="cuda")
+    assert report.device == "cuda"
+    assert max(entry.relative for entry in report.layer) < 1e-9

@@ -1,0 +1,46 @@
+"""JANET, "just another network": an LSTM that has nothing but its forget gate.
+
+    s = W_f x + U_f h₋ + b_f
+    c̃ = tanh(W_c x + U_c h₋ + b_c)
+    c = σ(s) ⊙ c₋ + (1 − σ(s − β)) ⊙ c̃
+    h = c
+
+With β = 1 a little less is written than is forgotten. Train it:
+
+    lstm-numba train digits --cell lstm_numba.examples.janet:JANET
+
+J. van der Westhuizen, J. Lasenby, "The unreasonable effectiveness of the forget gate", arXiv:1804.04849,
+2018.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lstm_numba as ln
+from lstm_numba.cells import sigmoid, tanh
+
+BETA = 1.0
+
+
+@ln.register_cell
+class JANET:
+    """Forget gate only (van der Westhuizen & Lasenby 2018)."""
+
+    gates = ("f", "g")
+    states = ("h",)
+
+    def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
+        """The new state; s and the candidate are kept."""
+        s, g = slots[0], tanh(slots[1])
+        h = sigmoid(s) * previous[0] + (1 - sigmoid(s - BETA)) * g
+        return (s, g), (h,)
+
+    def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
+        """The derivative, with σ' = σ (1 − σ) and tanh' = 1 − tanh²."""
+        s, g = slots
+        dh = gradient[0]
+        f, w = sigmoid(s), sigmoid(s - BETA)
+        ds = dh * (previous[0] * f * (1 - f) - g * w * (1 - w))
+        dg = dh * (1 - w) * (1 - g * g)
+        return (ds, dg), (dh * f,), ()
