@@ -19,7 +19,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_library_examples_run_learn_and_stream() -> None:
-    source, streaming = blocks("python")
+    source, streaming, inside = blocks("python")[:3]
     lines = [line for line in source.splitlines() if line and not line.startswith("import")]
     assert len(lines) <= 10
     names: dict[str, object] = {}
@@ -32,6 +32,9 @@ def test_library_examples_run_learn_and_stream() -> None:
     assert found < 0.5 * float(np.mean((target - target.mean()) ** 2))
     exec(compile(streaming, "README.md", "exec"), names)
     expected = names["rnn"](names["x"])[0][-1, 0]  # type: ignore[operator]
+    np.testing.assert_allclose(np.asarray(names["h"]), expected, atol=1e-6)
+    exec(compile(inside, "README.md", "exec"), names)
+    expected = names["rnn"](names["x"])[1][0][0]  # type: ignore[operator]
     np.testing.assert_allclose(np.asarray(names["h"]), expected, atol=1e-6)
 
 
