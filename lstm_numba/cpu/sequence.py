@@ -15,18 +15,13 @@ from lstm_numba.cpu.backward import backward_by_rows, backward_by_units, backwar
 from lstm_numba.cpu.forward import forward_by_rows, forward_by_units, forward_serial
 from lstm_numba.cpu.gemm import products
 from lstm_numba.cpu.layout import Arrays, Gradients, Sizes, Weights, job
+from lstm_numba.cpu.places import CACHE_BYTES, CHUNK_ROWS, MIN_ROWS
 from lstm_numba.cpu.prepared import Prepared
 from lstm_numba.cpu.target import lanes
 from lstm_numba.cpu.tile import tile_address
 
 Array = np.ndarray[Any, Any]
 
-#: Packed weights up to this many bytes stay in a core's level-2 cache while all its rows use them.
-CACHE_BYTES = 1 << 20
-#: A thread gets at least this many rows, or the register tiles are mostly empty.
-MIN_ROWS = 4
-#: Rows that a thread takes through all steps at once, at least.
-CHUNK_ROWS = 32
 #: Meeting after every step pays from about this many multiplications a step.
 MIN_STEP_WORK = 1 << 15
 #: Below this many multiplications in all, one thread is done before a second has started.

@@ -1,5 +1,6 @@
 """Cells for your own compiled code: functions to call from ``@njit`` code, on arrays that you own."""
 
+from lstm_numba.cpu.packed import Parameters
 from lstm_numba.kernels.backward import sequence_backward, step_backward
 from lstm_numba.kernels.c_functions import CStep, c_step
 from lstm_numba.kernels.forward import (
@@ -13,7 +14,6 @@ from lstm_numba.kernels.forward import (
 from lstm_numba.kernels.types import with_parameters
 from lstm_numba.kernels.weights import (
     Packed,
-    Parameters,
     Plain,
     pack,
     parameter_count,

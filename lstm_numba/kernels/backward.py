@@ -6,16 +6,9 @@ import numpy as np
 from numba import njit
 
 from lstm_numba.cpu.options import INLINE, SERIAL
-from lstm_numba.kernels.forward import packed_layer
-from lstm_numba.kernels.memory import (
-    address_of,
-    addresses_of,
-    as_states,
-    batch_of,
-    check_states,
-    reaches,
-)
-from lstm_numba.kernels.on_addresses import run_backward, tape_bytes
+from lstm_numba.cpu.serial import Incoming, Outgoing, run_backward
+from lstm_numba.kernels.forward import packed_layer, sequence_on, tape_bytes
+from lstm_numba.kernels.memory import address_of, addresses_of, as_states, batch_of, check_states, reaches
 from lstm_numba.kernels.types import cell_of
 from lstm_numba.kernels.weights import check_parameters, layer_sizes, locate, zero_like
 
@@ -32,13 +25,13 @@ def _retrace(weights, x, steps, tape, dy, dstates, dx, grads, scratch):
         raise ValueError("grads: expected Parameters of the weights' shapes")
     if dx.size != x.size or dx.shape[-1] != inputs:
         raise ValueError("dx: expected the shape of x")
-    if not reaches(tape, start + tape_bytes(cell, batch, inputs, hidden, steps, zero), zero):
+    if not reaches(tape, start + tape_bytes(weights, steps, batch), zero):
         raise ValueError("tape: expected the tape of the forward pass")
     layer = packed_layer(weights, steps, batch, scratch, True)
-    run_backward(
-        cell, layer, steps, address_of(x, zero), start, dy, addresses_of(dstates, zero), address_of(dx, zero),
-        locate(grads, zero), zero,
-    )  # fmt: skip
+    places, kept = addresses_of(dstates, zero), sequence_on(start, steps, address_of(x, zero))
+    incoming = Incoming(dy, hidden if dy != 0 else 0)
+    outgoing = Outgoing(address_of(dx, zero), inputs, locate(grads, zero), np.int64(1))
+    run_backward(cell, layer, kept, steps + 1, incoming, places, places, outgoing, zero)
 
 
 @njit(**SERIAL)

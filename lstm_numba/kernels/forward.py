@@ -9,27 +9,16 @@ from numba import njit
 from numba.extending import overload
 
 from lstm_numba.cpu.options import INLINE, SERIAL
-from lstm_numba.kernels.memory import (
-    NOTES,
-    Layer,
-    address_of,
-    addresses_of,
-    aligned,
-    as_states,
-    batch_of,
-    check_states,
-    lane_count,
-    number_bytes,
-    reaches,
-)
-from lstm_numba.kernels.on_addresses import (
+from lstm_numba.cpu.places import NOTES, Layer, Sequence, aligned, lane_count, number_bytes
+from lstm_numba.cpu.serial import (
+    kept_bytes,
     run_forward,
     run_plain_step,
     run_sequence,
     run_step,
     scratch_bytes,
-    tape_bytes,
 )
+from lstm_numba.kernels.memory import address_of, addresses_of, as_states, batch_of, check_states, reaches
 from lstm_numba.kernels.types import PackedType, cell_of
 from lstm_numba.kernels.weights import (
     check_parameters,
@@ -71,6 +60,13 @@ def scratch_size(weights, steps=1, batch=1, training=False):
     return (_after_packing(weights, 0) + size) // number_bytes(zero) + lane_count(zero)
 
 
+@njit(**INLINE)
+def tape_bytes(weights, steps, batch):
+    """Bytes of a tape: the history of h, and the rest."""
+    inputs, hidden = layer_sizes(weights)
+    return kept_bytes(cell_of(weights), batch, inputs, hidden, steps, steps + 1, zero_like(weights), True)
+
+
 @njit(**SERIAL)
 def tape_size(weights, steps=1, batch=1):
     """How many numbers a tape of T steps of B sequences holds; a step's has T = 1.
@@ -86,9 +82,8 @@ def tape_size(weights, steps=1, batch=1):
     int
         Size of a one-dimensional array of the weights' dtype.
     """
-    inputs, hidden = layer_sizes(weights)
     zero = zero_like(weights)
-    return tape_bytes(cell_of(weights), batch, inputs, hidden, steps, zero) // number_bytes(zero)
+    return tape_bytes(weights, steps, batch) // number_bytes(zero)
 
 
 @njit(**INLINE)
@@ -204,15 +199,21 @@ def sequence(weights, x, state, y, scratch):
 
 
 @njit(**INLINE)
+def sequence_on(tape, steps, x):
+    """A sequence that is kept on the tape at an address."""
+    return Sequence(steps, np.int64(0), x, np.int64(0), tape, tape)
+
+
+@njit(**INLINE)
 def _record(weights, x, steps, batch, states, tape, scratch):
     """Run a sequence and keep everything on a tape."""
-    inputs, hidden = layer_sizes(weights)
     cell, zero, start = cell_of(weights), zero_like(weights), address_of(tape, zero_like(weights))
-    check_states(cell, states, batch, hidden)
-    if not reaches(tape, start + tape_bytes(cell, batch, inputs, hidden, steps, zero), zero):
+    check_states(cell, states, batch, layer_sizes(weights)[1])
+    if not reaches(tape, start + tape_bytes(weights, steps, batch), zero):
         raise ValueError("tape: expected as many numbers as tape_size says for these weights, T and B")
     layer = packed_layer(weights, steps, batch, scratch, False)
-    run_forward(cell, layer, steps, address_of(x, zero), addresses_of(states, zero), start, zero)
+    places, kept = addresses_of(states, zero), sequence_on(start, steps, address_of(x, zero))
+    run_forward(cell, layer, kept, places, places, steps + 1, True, zero)
 
 
 @njit(**SERIAL)

@@ -20,6 +20,7 @@ from numba.extending import (
     unbox,
 )
 
+from lstm_numba import __version__
 from lstm_numba.cpu.options import INLINE
 
 _INT64S = types.Array(types.int64, 1, "C")
@@ -39,7 +40,9 @@ class WeightsType(types.Type):
 
     def __init__(self, kind: Any, dtype: Any, *members: tuple[str, Any]) -> None:
         self.kind, self.dtype, self.members = kind, dtype, members
-        super().__init__(name=f"{self.form}({kind.__module__}.{kind.__qualname__}, {dtype})")
+        # With the version: a user's function that is kept on disk was compiled for this one's arrangement of
+        # memory.
+        super().__init__(name=f"{self.form}({kind.__module__}.{kind.__qualname__}, {dtype}, {__version__})")
 
 
 class PlainType(WeightsType):

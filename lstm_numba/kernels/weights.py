@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -13,31 +13,14 @@ from numba.np.numpy_support import from_dtype
 from lstm_numba.cpu.arrays import aligned_empty
 from lstm_numba.cpu.dispatch import gate_count, peephole_count
 from lstm_numba.cpu.options import INLINE, SERIAL
+from lstm_numba.cpu.packed import Parameters, pack_at, packed_numbers, parts_of
+from lstm_numba.cpu.places import NOTES, lane_count
 from lstm_numba.cpu.sequence import product_tiles
-from lstm_numba.kernels.memory import NOTES, address_of, lane_count
-from lstm_numba.kernels.packed import pack_at, packed_numbers, parts_of
+from lstm_numba.kernels.memory import address_of
 from lstm_numba.kernels.types import PackedType, PlainType, cell_of
 from lstm_numba.layers import Recurrent
 
 Array = np.ndarray[Any, Any]
-
-
-class Parameters(NamedTuple):
-    """Parameters of one layer and direction, or their gradients, in PyTorch's layout; C-contiguous.
-
-    Attributes
-    ----------
-    weight_ih : ndarray, shape (G*H, I)
-    weight_hh : ndarray, shape (G*H, H)
-    bias_ih, bias_hh : ndarray, shape (G*H,), or (0,) without biases
-    weight_ph : ndarray, shape (P*H,), or (0,) for a cell without peepholes
-    """
-
-    weight_ih: Any
-    weight_hh: Any
-    bias_ih: Any
-    bias_hh: Any
-    weight_ph: Any
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,8 +23,26 @@ from lstm_numba.cpu.dispatch import (
 )
 from lstm_numba.cpu.layout import Weights
 from lstm_numba.cpu.options import INLINE, SERIAL
+from lstm_numba.cpu.places import lane_count, number_bytes, whole_vectors
 from lstm_numba.cpu.simd import pointer_to
-from lstm_numba.kernels.memory import lane_count, number_bytes, whole_vectors
+
+
+class Parameters(NamedTuple):
+    """Parameters of one layer and direction, or their gradients, in PyTorch's layout; C-contiguous.
+
+    Attributes
+    ----------
+    weight_ih : ndarray, shape (G*H, I)
+    weight_hh : ndarray, shape (G*H, H)
+    bias_ih, bias_hh : ndarray, shape (G*H,), or (0,) without biases
+    weight_ph : ndarray, shape (P*H,), or (0,) for a cell without peepholes
+    """
+
+    weight_ih: Any
+    weight_hh: Any
+    bias_ih: Any
+    bias_hh: Any
+    weight_ph: Any
 
 
 class Parts(NamedTuple):
