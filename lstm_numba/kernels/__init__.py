@@ -1,5 +1,6 @@
 """Cells for your own compiled code: functions to call from ``@njit`` code, on arrays that you own."""
 
+from lstm_numba.kernels import native as native  # Registers the weights' types with Numba.
 from lstm_numba.kernels.backward import sequence_backward, step_backward
 from lstm_numba.kernels.c_functions import CStep, c_step
 from lstm_numba.kernels.forward import (

@@ -1,0 +1,1 @@
+"""Kernels inside other people's programs, run by ``python -m``: controller, closure, streams, c_callbacks."""
