@@ -239,7 +239,12 @@ def test_streams_that_all_get_a_sample() -> None:
 def test_scores_tell_who_stumbles() -> None:
     rnn, readout = streams.train(streams.draw_samples(40, 64, 0)[0], updates=100)
     x, odd = streams.draw_samples(100, 600, 1, odd=0.1)
-    scores = streams.score_streams(rnn, readout, x, np.ones(x.shape, bool))
+    arrivals = np.ones(x.shape, bool)
+    scores = streams.score_streams(rnn, readout, x, arrivals)
+    arrivals[:, :70] = False
+    silent = streams.score_streams(rnn, readout, x, arrivals)
+    assert not silent[:70].any()
+    np.testing.assert_array_equal(silent[70:], scores[70:])
     assert streams.area(scores, odd) > 0.9
     y, _ = rnn(x[:-1, :, None])
     expected = np.zeros(600)

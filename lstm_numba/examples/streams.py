@@ -15,6 +15,7 @@ streams have one. Three compiled loops over the streams, all with `kernels.step`
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -150,15 +151,13 @@ def main() -> None:
     # The baseline: without noise a sine follows from its last two samples; here with the mean frequency.
     guess = 2 * np.cos(0.35) * samples[1:-1] - samples[:-2]
     naive = np.mean((samples[2:] - guess)[-20:] ** 2, axis=0)
-    print(
-        f"{np.count_nonzero(odd)} of {streams} streams began to stumble; told from the others by their scores"
-    )
+    print(f"{np.count_nonzero(odd)} of {streams} streams began to stumble; told apart by their scores")
     print(f"(area under the ROC curve): LSTM {area(scores, odd):.4f}, linear {area(naive, odd):.4f}")
     weights = pack(plain(rnn))
     h, c = np.zeros((2, streams, rnn.hidden_size), np.float32)
     scratch, rows, arrived = make_scratch(weights), make_rows(1, rnn.hidden_size, np.float32), arrivals[0]
     here, half = np.ascontiguousarray(samples[0, :, None]), np.count_nonzero(arrived)
-    loops = {
+    loops: dict[str, tuple[int, Callable[[], None]]] = {
         f"all {streams}, blocks": (streams, lambda: tick_all(weights, here, h, c, scratch)),
         f"{half} arrivals, blocks": (half, lambda: tick_arrived(weights, here, arrived, h, c, rows, scratch)),
         f"{half} arrivals, one by one": (half, lambda: tick_each(weights, here, arrived, h, c, scratch)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from numba.core import cgutils, types
+from numba.core.typing.typeof import typeof
 from numba.extending import (
     NativeValue,
     box,
@@ -18,7 +19,7 @@ from numba.extending import (
 from lstm_numba.kernels.weights import Packed, Plain
 
 
-class WeightsType(types.Type):  # type: ignore[misc]
+class WeightsType(types.Type):
     """Of Plain or Packed; `members` are the types of the fields."""
 
     instance_class: ClassVar[Any]
@@ -29,14 +30,18 @@ class WeightsType(types.Type):  # type: ignore[misc]
 
 
 class PlainType(WeightsType):
+    """Of `Plain`."""
+
     instance_class = Plain
 
 
 class PackedType(WeightsType):
+    """Of `Packed`."""
+
     instance_class = Packed
 
 
-class _Struct(models.StructModel):  # type: ignore[misc]
+class _Struct(models.StructModel):
     def __init__(self, manager: Any, kind: WeightsType) -> None:
         members = list(zip(kind.instance_class._fields, kind.members, strict=True))
         super().__init__(manager, kind, members)
@@ -45,7 +50,7 @@ class _Struct(models.StructModel):  # type: ignore[misc]
 def _register(kind: type[WeightsType]) -> None:
     """Tell Numba of a type: when an object has it, how it lies in memory, what its fields are called."""
     typeof_impl.register(kind.instance_class)(
-        lambda weights, context: kind(tuple(typeof_impl(field, context) for field in weights))
+        lambda weights, context: kind(tuple(typeof(field, context.purpose) for field in weights))
     )
     register_model(kind)(_Struct)
     for name in kind.instance_class._fields:
