@@ -156,7 +156,7 @@ def main() -> None:
     weights = pack(plain(rnn))
     h, c = np.zeros((2, streams, rnn.hidden_size), np.float32)
     scratch, rows, arrived = make_scratch(weights), make_rows(1, rnn.hidden_size, np.float32), arrivals[0]
-    here, half = np.ascontiguousarray(samples[0, :, None]), np.count_nonzero(arrived)
+    here, half = np.ascontiguousarray(samples[0, :, None]), int(np.count_nonzero(arrived))
     loops: dict[str, tuple[int, Callable[[], None]]] = {
         f"all {streams}, blocks": (streams, lambda: tick_all(weights, here, h, c, scratch)),
         f"{half} arrivals, blocks": (half, lambda: tick_arrived(weights, here, arrived, h, c, rows, scratch)),
