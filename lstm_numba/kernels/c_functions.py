@@ -20,7 +20,7 @@ from lstm_numba.cpu.arrays import address, aligned_empty
 from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.simd import pointer_to
 from lstm_numba.kernels.forward import scratch_size
-from lstm_numba.kernels.memory import Layer, number_bytes, places_apart, pointer_address
+from lstm_numba.kernels.memory import Layer, number_bytes, place_of, places_apart, pointer_address
 from lstm_numba.kernels.on_addresses import run_step
 from lstm_numba.kernels.weights import pack, plain
 from lstm_numba.layers import Recurrent
@@ -47,18 +47,18 @@ def c_step(cell, zero, handle, x, state, y):
         `CStep.cell` and `CStep.zero`, as global variables of the calling function.
     handle : pointer
         `CStep.handle`.
-    x, state, y : pointer to the layer's dtype
-        As `CStep` describes.
+    x, state, y : pointer to the layer's dtype, or ndarray of it, C-contiguous
+        As `CStep` describes. Sizes are not checked.
     """
     numbers = pointer_to(pointer_address(handle), 0)
-    source, states = pointer_address(x), pointer_address(state)
+    source, states = place_of(x, zero), place_of(state, zero)
     top = _layer(numbers, numbers[0] - 1)
     size = top.batch * top.hidden * number_bytes(zero)
     for n in range(numbers[0]):
         at = states + n * size
         run_step(cell, _layer(numbers, n), source, places_apart(cell, at, numbers[0] * size), zero)
         source = at
-    last, target = pointer_to(source, zero), pointer_to(pointer_address(y), zero)
+    last, target = pointer_to(source, zero), pointer_to(place_of(y, zero), zero)
     for k in range(top.batch * top.hidden):
         target[k] = last[k]
 

@@ -154,6 +154,18 @@ def pointer_address(typingctx: Any, pointer: Any) -> Any:
     return types.int64(pointer), codegen
 
 
+def place_of(memory: Any, zero: Any) -> Any:
+    """Where an array or a C pointer leads to."""
+    raise NotImplementedError
+
+
+@overload(place_of, INLINE)
+def _(memory, zero):
+    if isinstance(memory, types.Array):
+        return lambda memory, zero: address_of(memory, zero)
+    return lambda memory, zero: pointer_address(memory)
+
+
 @njit(**INLINE)
 def whole_vectors(count, lane):
     """A count rounded up to whole vectors."""
