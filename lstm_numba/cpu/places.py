@@ -132,25 +132,40 @@ def _after(place, numbers, zero):
 
 
 @njit(**INLINE)
-def sequence_sizes(cell, steps, batch, inputs, hidden, reverse, zero, keep):
-    """The engine's sizes for a sequence on one thread.
+def blocking(steps, batch, weights, row, parts):
+    """How a thread of some goes through its share: steps of a block, and chunks of the rows.
 
     The products with the input go ahead of the recurrence by a block of steps, unless all weights fit the
-    cache.
+    cache; the rows of a chunk stay in it. `weights` are bytes, `row` the bytes of a row's slots.
     """
+    block = max(2, min(steps, 2 * CACHE_BYTES // (batch * row)))
+    if steps == 1 or (weights <= CACHE_BYTES // 2 and batch >= MIN_ROWS):
+        block = 1
+    return block, max(1, min(-(-batch // parts * 4 * row // CACHE_BYTES), batch // parts // CHUNK_ROWS))
+
+
+class Blocks(NamedTuple):
+    """Steps of a block and chunks of the rows; see `blocking`, which chooses where they are 0."""
+
+    block: int
+    chunks: int
+
+
+@njit(**INLINE)
+def sequence_sizes(cell, steps, batch, inputs, hidden, reverse, zero, keep, blocks):
+    """The engine's sizes for a sequence on one thread."""
     lane, size = lane_count(zero), number_bytes(zero)
     padded = whole_vectors(hidden, lane)
     row = slot_count(cell) * padded
     numbers = batch * hidden
     weights = (recurrent_gates(cell) * hidden + input_count(cell) * inputs) * hidden * size
-    block = max(2, min(steps, 2 * CACHE_BYTES // (batch * row * size)))
-    if steps == 1 or (weights <= CACHE_BYTES // 2 and batch >= MIN_ROWS):
-        block = 1
+    block, chunks = blocks.block, blocks.chunks
+    if block == 0:
+        block, chunks = blocking(steps, batch, weights, row * size, 1)
     return Sizes(
-        steps, batch, inputs, hidden, padded, lane, reverse,
-        max(1, min(4 * batch * row * size // CACHE_BYTES, batch // CHUNK_ROWS)),
-        block, steps if keep else block, batch * row, numbers if stage_count(cell) > 1 else 0,
-        numbers if keep else 0, (steps + 1) * numbers if keep else numbers,
+        steps, batch, inputs, hidden, padded, lane, reverse, chunks, block, steps if keep else block,
+        batch * row, numbers if stage_count(cell) > 1 else 0, numbers if keep else 0,
+        (steps + 1) * numbers if keep else numbers,
     )  # fmt: skip
 
 
@@ -169,6 +184,7 @@ class Sequence(NamedTuple):
         Where the history (T + 1, B, H) begins.
     rest : int
         Where the other things that are kept begin; see `kept_places`.
+    blocks : Blocks
     """
 
     steps: int
@@ -177,6 +193,7 @@ class Sequence(NamedTuple):
     lengths: int
     h: int
     rest: int
+    blocks: Blocks
 
 
 class Kept(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit, prange
 
 from lstm_numba.cpu.arrays import address
-from lstm_numba.cpu.layout import Weights, split
+from lstm_numba.cpu.layout import split
 from lstm_numba.cpu.options import EXACT, EXACT_PARALLEL
 from lstm_numba.cpu.simd import pointer_to
 
@@ -88,29 +88,32 @@ class Prepared:
         self._large = False
         self._plain = True
         self._sums: Any = None
-        self._weights: Weights | None = None
+        self._weights: dict[str, Any] = {}
 
-    def weights(self, params: dict[str, Array], pack: Any) -> Any:
+    def weights(self, form: str, params: dict[str, Array], pack: Any) -> Any:
         """Return what ``pack()`` returned for parameters with these numbers.
 
         Parameters
         ----------
+        form : str
+            Names what this `pack` returns among others.
         params : dict of str to ndarray
         pack : callable
         """
         arrays = list(params.values())
         if len(arrays) != len(self._arrays) or any(map(is_not, arrays, self._arrays)):
-            self._arrays, self._weights = arrays, None
+            self._arrays, self._weights = arrays, {}
             self._job = np.array([n for a in arrays for n in (address(a), a.nbytes)], np.int64)
             self._large = sum(a.nbytes for a in arrays) > _SHARED
             self._plain = all(a.flags.c_contiguous for a in arrays)
         if not self._plain:  # the checksum reads from an array's first number straight on
             return pack()
         sums = self._checksum()
-        if self._weights is None or sums != self._sums:
-            self._weights = pack()
-            self._sums = sums
-        return self._weights
+        if sums != self._sums:
+            self._weights, self._sums = {}, sums
+        if form not in self._weights:
+            self._weights[form] = pack()
+        return self._weights[form]
 
     def _checksum(self) -> Any:
         parts = numba.get_num_threads() if self._large else 1

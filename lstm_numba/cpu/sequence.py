@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from lstm_numba.cpu import meeting, packing
-from lstm_numba.cpu.arrays import aligned_empty, aligned_zeros, strided
+from lstm_numba.cpu import meeting, packing, serial
+from lstm_numba.cpu.arrays import address, aligned_empty, aligned_zeros, strided
 from lstm_numba.cpu.backward import backward_by_rows, backward_by_units, backward_serial
 from lstm_numba.cpu.forward import forward_by_rows, forward_by_units, forward_serial
 from lstm_numba.cpu.gemm import products
 from lstm_numba.cpu.layout import Arrays, Gradients, Sizes, Weights, job
-from lstm_numba.cpu.places import CACHE_BYTES, CHUNK_ROWS, MIN_ROWS
+from lstm_numba.cpu.packed import Parameters, pack_at, packed_numbers
+from lstm_numba.cpu.places import CACHE_BYTES, MIN_ROWS, NOTES, Blocks, Layer, Sequence, blocking
 from lstm_numba.cpu.prepared import Prepared
 from lstm_numba.cpu.target import lanes
 from lstm_numba.cpu.tile import tile_address
@@ -52,6 +53,20 @@ class Trace(NamedTuple):
     sizes: Sizes
 
 
+class Kept(NamedTuple):
+    """What a sequence on one thread keeps, as pieces of memory whose parts compiled code knows."""
+
+    cell: Any
+    params: dict[str, Array]
+    x: Array
+    h: Array
+    rest: Array
+    packed: Array
+    lengths: Array
+    reverse: bool
+    blocks: Blocks
+
+
 class _Plan(NamedTuple):
     """Who does what: one thread all (one part), or each its rows or its units; the rest as in `Sizes`."""
 
@@ -77,16 +92,11 @@ def _choose(cell: Any, shape: tuple[int, int, int, int], dtype: Any, threads: in
     fits = recurrent * size <= CACHE_BYTES
     row = len(cell.slots) * packing.padded_size(hidden, dtype) * size
     both = (recurrent + len(cell.input_gates) * hidden * inputs) * size
-    if both <= CACHE_BYTES // 2 and batch >= MIN_ROWS:
-        block = 1
-    else:
-        block = max(2, min(steps, 2 * CACHE_BYTES // (batch * row)))
     enough = steps * work >= MIN_WORK
     if meeting and enough and work >= MIN_STEP_WORK and not (fits and batch >= MIN_ROWS * threads):
-        return _Plan(True, threads, block, 1)
+        return _Plan(True, threads, blocking.py_func(steps, batch, both, row, 1)[0], 1)
     parts = max(1, min(threads, batch // MIN_ROWS)) if enough else 1
-    chunks = max(1, min(-(-batch // parts * 4 * row // CACHE_BYTES), batch // parts // CHUNK_ROWS))
-    return _Plan(False, parts, block, chunks)
+    return _Plan(False, parts, *blocking.py_func(steps, batch, both, row, parts))
 
 
 def history(arrays: Arrays, sizes: Sizes) -> Array:
@@ -120,7 +130,7 @@ def forward_sequence(
     reverse: bool,
     keep: bool,
     prepared: Prepared | None = None,
-) -> tuple[Array, list[Array], Trace | None]:
+) -> tuple[Array, list[Array], Trace | Kept | None]:
     """Run one layer and direction.
 
     Parameters
@@ -145,12 +155,15 @@ def forward_sequence(
     output : ndarray, shape (T, B, H)
         A view of the kept history; beyond a sequence's end it repeats the last state.
     states : list of ndarray, shape (B, H)
-    trace : Trace or None
+    trace : Trace, Kept or None
     """
     steps, batch, inputs = x.shape
     hidden = states[0].shape[1]
     dtype = x.dtype
     plan = _plan(cell, (steps, batch, inputs, hidden), dtype)
+    if plan.parts == 1:
+        blocks = Blocks(plan.block, plan.chunks)
+        return _forward_alone(cell, params, x, states, lengths, reverse, keep, prepared, blocks)
     sizes, arrays = _allocate(cell, x, hidden, plan, reverse, keep, lengths)
     start = steps if reverse else 0
     history(arrays, sizes)[start] = states[0]
@@ -160,10 +173,95 @@ def forward_sequence(
     if prepared is None:
         weights = forward_weights(cell, params, x, hidden, plan.parts)
     else:
-        weights = prepared.weights(params, lambda: forward_weights(cell, params, x, hidden, plan.parts))
+        weights = prepared.weights(
+            "panels", params, lambda: forward_weights(cell, params, x, hidden, plan.parts)
+        )
     run_forward(cell, job(sizes, weights, arrays), dtype.type(0), plan)
     trace = Trace(cell, params, arrays, sizes) if keep else None
     return output(arrays, sizes), _final_states(cell, arrays, sizes), trace
+
+
+@functools.lru_cache(maxsize=1024)
+def _alone_bytes(
+    kind: Any, shape: tuple[int, int, int, int], dtype: Any, keep: bool, blocks: Blocks
+) -> tuple[int, int]:
+    """Bytes of what a sequence on one thread keeps beside h, and of scratch on its way back."""
+    steps, batch, inputs, hidden = shape
+    cell, zero = kind(), dtype.type(0)
+    kept = serial.kept_bytes(cell, batch, inputs, hidden, steps, 0, zero, keep, blocks)
+    return kept, serial.scratch_bytes(cell, batch, inputs, hidden, steps, zero, True) if keep else 0
+
+
+def _located(params: dict[str, Array]) -> Parameters:
+    """Addresses of parameters or their gradients; 0 for what is not there."""
+    return Parameters(*(address(params[name]) if name in params else 0 for name in Parameters._fields))
+
+
+def _pack_alone(cell: Any, params: dict[str, Array], x: Array, hidden: int) -> Array:
+    """Weights for both ways in one array, packed by this thread."""
+    check_parameters(cell, params, x, hidden)
+    inputs, zero = x.shape[-1], x.dtype.type(0)
+    packed = aligned_empty((packed_numbers(cell, inputs, hidden, zero),), x.dtype)
+    whole = {name: np.ascontiguousarray(array) for name, array in params.items()}
+    notes = np.empty(NOTES, np.int64)
+    pack_at(cell, _located(whole), inputs, hidden, zero, address(packed), address(notes))
+    return packed
+
+
+def _forward_alone(
+    cell: Any,
+    params: dict[str, Array],
+    x: Array,
+    states: list[Array],
+    lengths: Array | None,
+    reverse: bool,
+    keep: bool,
+    prepared: Prepared | None,
+    blocks: Blocks,
+) -> tuple[Array, list[Array], Kept | None]:
+    """`forward_sequence` on the calling thread: the less is left to Python the better for short sequences."""
+    steps, batch, inputs = x.shape
+    hidden, dtype = states[0].shape[1], x.dtype
+    kept, _ = _alone_bytes(type(cell), (steps, batch, inputs, hidden), dtype, keep, blocks)
+    if prepared is None:
+        packed = _pack_alone(cell, params, x, hidden)
+    else:
+        packed = prepared.weights("whole", params, lambda: _pack_alone(cell, params, x, hidden))
+    x, states = np.ascontiguousarray(x), [np.ascontiguousarray(state) for state in states]
+    h, rest = aligned_empty((steps + 1, batch, hidden), dtype), aligned_empty((kept,), np.uint8)
+    ends, finals = (_full(batch, steps) if lengths is None else lengths), [np.empty_like(s) for s in states]
+    layer = Layer(batch, inputs, hidden, address(packed), address(product_tiles(type(cell), dtype)), 0)
+    where = Sequence(steps, int(reverse), address(x), address(ends), address(h), address(rest), blocks)
+    first, last = tuple(map(address, states)), tuple(map(address, finals))
+    serial.run_forward(cell, layer, where, first, last, 0, keep, dtype.type(0))
+    trace = Kept(cell, params, x, h, rest, packed, ends, reverse, blocks) if keep else None
+    return (h[:-1] if reverse else h[1:]), finals, trace
+
+
+def _backward_alone(
+    trace: Kept, dy: Array, dstates: list[Array]
+) -> tuple[Array, list[Array], dict[str, Array]]:
+    """`backward_sequence` on the calling thread."""
+    cell, x, dtype = trace.cell, trace.x, trace.x.dtype
+    (steps, batch, inputs), hidden = x.shape, trace.h.shape[2]
+    _, working = _alone_bytes(type(cell), (steps, batch, inputs, hidden), dtype, True, trace.blocks)
+    scratch, wide = aligned_empty((working,), np.uint8), packing.padded_size(inputs, dtype)
+    dx = aligned_empty((steps, batch, wide), dtype)
+    grads = {name: np.empty(array.shape, dtype) for name, array in trace.params.items()}
+    last = [np.ascontiguousarray(state) for state in dstates]
+    first = [np.empty_like(state) for state in last]
+    rows, dy_row, _ = strided(dy.reshape(steps * batch, hidden) if dy.flags.c_contiguous else _rows(dy))
+    tiles = address(product_tiles(type(cell), dtype))
+    layer = Layer(batch, inputs, hidden, address(trace.packed), tiles, address(scratch))
+    where = Sequence(
+        steps, int(trace.reverse), address(x), address(trace.lengths), address(trace.h), address(trace.rest),
+        trace.blocks,
+    )  # fmt: skip
+    serial.run_backward(
+        cell, layer, where, 0, serial.Incoming(address(rows), dy_row), tuple(map(address, last)),
+        tuple(map(address, first)), serial.Outgoing(address(dx), wide, _located(grads), 0), dtype.type(0),
+    )  # fmt: skip
+    return dx[..., :inputs], first, grads
 
 
 def run_forward(cell: Any, what: Array, zero: Any, plan: _Plan) -> None:
@@ -177,13 +275,13 @@ def run_forward(cell: Any, what: Array, zero: Any, plan: _Plan) -> None:
         forward_by_rows(cell, what, zero, plan.parts)
 
 
-def forward_weights(cell: Any, params: dict[str, Array], x: Array, hidden: int, parts: int) -> Weights:
-    """Pack what the forward pass multiplies with and adds; `x` is an input, (..., I).
+def check_parameters(cell: Any, params: dict[str, Array], x: Array, hidden: int) -> None:
+    """Refuse what the kernels would read beyond.
 
     Raises
     ------
     TypeError, ValueError
-        A parameter has another dtype than the input, or not its shape: the kernels would read beyond it.
+        A parameter has another dtype than the input, or not its shape.
     """
     gates = len(cell.gates) * hidden
     shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates, x.shape[-1]), "weight_hh": (gates, hidden)}
@@ -193,6 +291,11 @@ def forward_weights(cell: Any, params: dict[str, Array], x: Array, hidden: int, 
             raise TypeError(f"{name}: expected {x.dtype}, as the layer, got {array.dtype}")
         if array.shape != shapes.get(name, (gates,)):
             raise ValueError(f"{name}: expected shape {shapes.get(name, (gates,))}, got {array.shape}")
+
+
+def forward_weights(cell: Any, params: dict[str, Array], x: Array, hidden: int, parts: int) -> Weights:
+    """Pack what the forward pass multiplies with and adds; `x` is an input, (..., I)."""
+    check_parameters(cell, params, x, hidden)
     return _weights(cell, params, hidden, parts, packing.pack_gates, packing.slot_bias)
 
 
@@ -212,12 +315,13 @@ def _weights(
         stages[1] if len(stages) > 1 else aligned_empty((0,), dtype),
         bias(cell, params, hidden, dtype),
         packing.padded_peephole(cell, params, hidden, dtype),
-        *product_tiles(cell, dtype).tolist(),
+        *product_tiles(type(cell), dtype).tolist(),
     )
 
 
+@functools.cache
 def product_tiles(cell: Any, dtype: Any) -> Array:
-    """Addresses of the tiles of a cell's products, in the order of the fields of `Weights`, as int64."""
+    """Addresses of the tiles of the products of a class of cells, as the fields of `Weights`, in int64."""
     widths = [len(cell.input_gates), *(len(stage.gates) for stage in cell.stages)]
     if len(cell.stages) == 1:
         widths.append(1)  # of the second stage that there is not
@@ -284,13 +388,13 @@ def _full(count: int, value: int) -> Array:
 
 
 def backward_sequence(
-    trace: Trace, dy: Array, dstates: list[Array]
+    trace: Trace | Kept, dy: Array, dstates: list[Array]
 ) -> tuple[Array, list[Array], dict[str, Array]]:
     """Back-propagate through one layer and direction; uses the trace up.
 
     Parameters
     ----------
-    trace : Trace
+    trace : Trace or Kept
     dy : ndarray, shape (T, B, H)
         Gradient of the output; rows may lie apart. What lies beyond a sequence's end is ignored.
     dstates : list of ndarray, shape (B, H)
@@ -304,6 +408,8 @@ def backward_sequence(
     grads : dict
         Gradients of the parameters, keys as in ``params``.
     """
+    if isinstance(trace, Kept):
+        return _backward_alone(trace, dy, dstates)
     cell, params, arrays, sizes = trace
     dtype, hidden, batch, steps = arrays.x.dtype, sizes.hidden, sizes.batch, sizes.steps
     plan = _plan(cell, (steps, batch, sizes.inputs, hidden), dtype)
@@ -329,8 +435,6 @@ def backward_sequence(
     what, zero = job(sizes, weights, arrays, gradients), dtype.type(0)
     if plan.by_units and not backward_by_units(cell, what, zero, two_stages, plan.parts):
         _apart()
-        backward_serial(cell, what, zero, two_stages)
-    elif not plan.by_units and plan.parts == 1:
         backward_serial(cell, what, zero, two_stages)
     elif not plan.by_units:
         backward_by_rows(cell, what, zero, two_stages, plan.parts)

@@ -14,6 +14,7 @@ from lstm_numba.cpu.layout import Arrays, Gradients, share_rows
 from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.packed import Parameters, backward_view, forward_view, gather_bias
 from lstm_numba.cpu.places import (
+    Blocks,
     Sequence,
     aligned,
     back_places,
@@ -36,18 +37,18 @@ def _after_lengths(layer):
 @njit(**SERIAL)
 def scratch_bytes(cell, batch, inputs, hidden, steps, zero, training):
     """Bytes of scratch that the functions below want, from an aligned address on."""
-    sizes = sequence_sizes(cell, steps, batch, inputs, hidden, 0, zero, False)
+    sizes = sequence_sizes(cell, steps, batch, inputs, hidden, 0, zero, False, Blocks(0, 0))
     size = kept_places(cell, sizes, 2, zero).end
     if training:
-        sizes = sequence_sizes(cell, steps, batch, inputs, hidden, 0, zero, True)
+        sizes = sequence_sizes(cell, steps, batch, inputs, hidden, 0, zero, True, Blocks(0, 0))
         size = max(size, back_places(cell, sizes, zero).end)
     return aligned(8 * batch) + size
 
 
 @njit(**SERIAL)
-def kept_bytes(cell, batch, inputs, hidden, steps, entries, zero, keep):
+def kept_bytes(cell, batch, inputs, hidden, steps, entries, zero, keep, blocks):
     """Bytes of what `run_forward` writes, with so many entries of h among them."""
-    sizes = sequence_sizes(cell, steps, batch, inputs, hidden, 0, zero, keep)
+    sizes = sequence_sizes(cell, steps, batch, inputs, hidden, 0, zero, keep, blocks)
     return kept_places(cell, sizes, entries, zero).end
 
 
@@ -69,7 +70,7 @@ def _arrays(layer, places, sequence, zero):
 def _in_scratch(layer, steps, x):
     """A sequence of which nothing is kept: two entries of h, and the rest, in scratch."""
     start = _after_lengths(layer)
-    return Sequence(steps, 0, x, 0, start, start)
+    return Sequence(steps, 0, x, 0, start, start, Blocks(0, 0))
 
 
 @njit(**INLINE)
@@ -107,7 +108,7 @@ def _take_states(cell, states, arrays, sizes, entry, zero):
 @njit(**SERIAL)
 def run_step(cell, layer, x, states, zero):
     """One step; the states change in place."""
-    sizes = sequence_sizes(cell, 1, layer.batch, layer.inputs, layer.hidden, 0, zero, False)
+    sizes = sequence_sizes(cell, 1, layer.batch, layer.inputs, layer.hidden, 0, zero, False, Blocks(0, 0))
     arrays = _arrays(layer, kept_places(cell, sizes, 2, zero), _in_scratch(layer, 1, x), zero)
     _put_states(cell, states, arrays, sizes, 0, zero)
     weights, share = _forward_weights(cell, layer, zero), share_rows(sizes, 1, 0, 1, 0)
@@ -119,7 +120,7 @@ def run_step(cell, layer, x, states, zero):
 @njit(**SERIAL)
 def run_plain_step(cell, located, layer, x, states, zero):
     """One step with weights as they lie; where packed ones would be there is room for the biases."""
-    sizes = sequence_sizes(cell, 1, layer.batch, layer.inputs, layer.hidden, 0, zero, False)
+    sizes = sequence_sizes(cell, 1, layer.batch, layer.inputs, layer.hidden, 0, zero, False, Blocks(0, 0))
     arrays = _arrays(layer, kept_places(cell, sizes, 2, zero), _in_scratch(layer, 1, x), zero)
     _put_states(cell, states, arrays, sizes, 0, zero)
     weights = _forward_weights(cell, layer, zero)
@@ -135,7 +136,7 @@ def run_sequence(cell, layer, steps, x, states, y, zero):
     From the second step on y is the history: entry t + 1 of h is y[t]. Entry 0, the initial state, lies
     before the caller's memory, so the first step has a history of its own.
     """
-    sizes = sequence_sizes(cell, steps, layer.batch, layer.inputs, layer.hidden, 0, zero, False)
+    sizes = sequence_sizes(cell, steps, layer.batch, layer.inputs, layer.hidden, 0, zero, False, Blocks(0, 0))
     first = _arrays(layer, kept_places(cell, sizes, 2, zero), _in_scratch(layer, steps, x), zero)
     _put_states(cell, states, first, sizes, 0, zero)
     weights, numbers = _forward_weights(cell, layer, zero), layer.batch * layer.hidden
@@ -164,7 +165,15 @@ def run_forward(cell, layer, sequence, first, last, entries, keep, zero):
     Where `keep`, all that the way back needs stays in `sequence.rest`, with room for so many entries of h.
     """
     sizes = sequence_sizes(
-        cell, sequence.steps, layer.batch, layer.inputs, layer.hidden, sequence.reverse, zero, keep
+        cell,
+        sequence.steps,
+        layer.batch,
+        layer.inputs,
+        layer.hidden,
+        sequence.reverse,
+        zero,
+        keep,
+        sequence.blocks,
     )
     arrays = _arrays(layer, kept_places(cell, sizes, entries, zero), sequence, zero)
     begin, end = (sizes.steps, 0) if sizes.reverse else (0, sizes.steps)
@@ -261,7 +270,15 @@ class Outgoing(NamedTuple):
 def run_backward(cell, layer, sequence, entries, incoming, dlast, dfirst, outgoing, zero):
     """The way back over what `run_forward` kept; from the final states' gradients to the initial ones'."""
     sizes = sequence_sizes(
-        cell, sequence.steps, layer.batch, layer.inputs, layer.hidden, sequence.reverse, zero, True
+        cell,
+        sequence.steps,
+        layer.batch,
+        layer.inputs,
+        layer.hidden,
+        sequence.reverse,
+        zero,
+        True,
+        sequence.blocks,
     )
     places, start = back_places(cell, sizes, zero), _after_lengths(layer)
     arrays = _arrays(layer, kept_places(cell, sizes, entries, zero), sequence, zero)

@@ -9,7 +9,7 @@ from numba import njit
 from numba.extending import overload
 
 from lstm_numba.cpu.options import INLINE, SERIAL
-from lstm_numba.cpu.places import NOTES, Layer, Sequence, aligned, lane_count, number_bytes
+from lstm_numba.cpu.places import NOTES, Blocks, Layer, Sequence, aligned, lane_count, number_bytes
 from lstm_numba.cpu.serial import (
     kept_bytes,
     run_forward,
@@ -64,7 +64,9 @@ def scratch_size(weights, steps=1, batch=1, training=False):
 def tape_bytes(weights, steps, batch):
     """Bytes of a tape: the history of h, and the rest."""
     inputs, hidden = layer_sizes(weights)
-    return kept_bytes(cell_of(weights), batch, inputs, hidden, steps, steps + 1, zero_like(weights), True)
+    return kept_bytes(
+        cell_of(weights), batch, inputs, hidden, steps, steps + 1, zero_like(weights), True, Blocks(0, 0)
+    )
 
 
 @njit(**SERIAL)
@@ -201,7 +203,7 @@ def sequence(weights, x, state, y, scratch):
 @njit(**INLINE)
 def sequence_on(tape, steps, x):
     """A sequence that is kept on the tape at an address."""
-    return Sequence(steps, np.int64(0), x, np.int64(0), tape, tape)
+    return Sequence(steps, np.int64(0), x, np.int64(0), tape, tape, Blocks(0, 0))
 
 
 @njit(**INLINE)
