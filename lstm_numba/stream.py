@@ -10,7 +10,7 @@ from numba import njit
 from lstm_numba.cpu.forward import one_step
 from lstm_numba.cpu.layout import Arrays, job
 from lstm_numba.cpu.options import SERIAL
-from lstm_numba.cpu.sequence import forward_weights, run_forward, step_arrays
+from lstm_numba.cpu.sequence import pack, run_forward, step_arrays, weights_of
 from lstm_numba.layers import Recurrent
 
 Array = np.ndarray[Any, Any]
@@ -85,12 +85,13 @@ class Stream:
         for params in rnn.layer_params():
             # Of a layer on a GPU too: what steps is the processor.
             params = {name: rnn.engine.download(array) for name, array in params.items()}
-            weights = forward_weights(rnn.cell, params, x, rnn.hidden_size, 1)
+            packed = pack(rnn.cell, params, x, rnn.hidden_size, False, 1)
+            weights = weights_of(rnn.cell, packed, x.shape[-1], rnn.hidden_size, False)
             plan, sizes, arrays = step_arrays(rnn.cell, x, rnn.hidden_size)
             jobs.append(job(sizes, weights, arrays))
             self._plans.append(plan)
             self._layers.append(arrays)
-            self._weights.append(weights)
+            self._weights.append(packed)
             # The next layer reads what this one writes.
             x = arrays.h.reshape(2, self.batch, rnn.hidden_size)[1:]
         self._alone = all(plan.parts == 1 for plan in self._plans)

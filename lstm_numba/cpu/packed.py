@@ -1,15 +1,16 @@
-"""Packed weights: their parts in one array, how they are made, and how the engine sees them.
+"""Packed weights: one array for the way forward, one for the way back; how they are made and read.
 
-input, first, second        weights of the input product and of the two stages' recurrent products
-bias, peephole              per slot and peephole, units padded to whole vectors
-back_input, back_first, back_second     the same weights, transposed, for the way back
+Each holds the weights of the input product and of one or two stages' recurrent products as
+`lstm_numba.cpu.packing` lays them out, then, for the way forward, the biases per slot, then the peepholes,
+units padded to whole vectors.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from numba import njit
+import numpy as np
+from numba import njit, prange
 from numba.extending import overload
 
 from lstm_numba.cpu import packing
@@ -21,9 +22,9 @@ from lstm_numba.cpu.dispatch import (
     slot_count,
     stage_width,
 )
-from lstm_numba.cpu.layout import Weights
-from lstm_numba.cpu.options import INLINE, SERIAL
-from lstm_numba.cpu.places import lane_count, number_bytes, whole_vectors
+from lstm_numba.cpu.layout import Weights, split
+from lstm_numba.cpu.options import INLINE, PARALLEL, SERIAL
+from lstm_numba.cpu.places import NOTES, lane_count, number_bytes, whole_vectors
 from lstm_numba.cpu.simd import pointer_to
 
 
@@ -53,9 +54,6 @@ class Parts(NamedTuple):
     second: int
     bias: int
     peephole: int
-    back_input: int
-    back_first: int
-    back_second: int
     end: int
 
 
@@ -72,60 +70,48 @@ def _(cell):
 
 
 @njit(**INLINE)
-def parts_of(cell, inputs, hidden, lane):
-    """The parts of packed weights."""
-    padded, wide = whole_vectors(hidden, lane), whole_vectors(inputs, lane)
-    n, n1, n2 = input_count(cell), stage_width(cell, 0), _second_width(cell)
-    first = padded * n * inputs
-    second = first + padded * n1 * hidden
-    bias = second + padded * n2 * hidden
-    peephole = bias + padded * slot_count(cell)
-    back_input = peephole + padded * max(1, peephole_count(cell))
-    back_first = back_input + wide * n * padded
-    back_second = back_first + padded * n1 * padded
-    return Parts(
-        0, first, second, bias, peephole, back_input, back_first, back_second,
-        back_second + padded * n2 * padded,
+def _parts(cell, inputs, hidden, back, zero):
+    """The parts of packed weights, of the way back or forward."""
+    padded, lane = whole_vectors(hidden, lane_count(zero)), lane_count(zero)
+    columns, depth = (whole_vectors(inputs, lane), padded) if back else (inputs, hidden)
+    first = padded * input_count(cell) * columns
+    second = first + padded * stage_width(cell, 0) * depth
+    bias = second + padded * _second_width(cell) * depth
+    peephole = bias if back else bias + padded * slot_count(cell)
+    return Parts(0, first, second, bias, peephole, peephole + padded * max(1, peephole_count(cell)))
+
+
+@njit(**SERIAL)
+def packed_numbers(cell, inputs, hidden, back, zero):
+    """How many numbers packed weights are."""
+    return _parts(cell, inputs, hidden, back, zero).end
+
+
+@njit(**SERIAL)
+def packed_places(cell, inputs, hidden, back, address, zero):
+    """Addresses of the parts of packed weights, as the first fields of `lstm_numba.cpu.layout.Weights`."""
+    p, size = _parts(cell, inputs, hidden, back, zero), number_bytes(zero)
+    return (
+        address, address + p.first * size, address + p.second * size, address + p.bias * size,
+        address + p.peephole * size,
+    )  # fmt: skip
+
+
+@njit(**INLINE)
+def packed_view(cell, inputs, hidden, back, address, tiles, zero):
+    """Packed weights at an address as the engine's kernels want them."""
+    at = packed_places(cell, inputs, hidden, back, address, zero)
+    return Weights(
+        pointer_to(at[0], zero), pointer_to(at[1], zero), pointer_to(at[2], zero), pointer_to(at[3], zero),
+        pointer_to(at[4], zero), tiles[0], tiles[1], tiles[2], tiles[3], tiles[4], tiles[5],
     )  # fmt: skip
 
 
 @njit(**SERIAL)
-def packed_numbers(cell, inputs, hidden, zero):
-    """How many numbers packed weights are."""
-    return parts_of(cell, inputs, hidden, lane_count(zero)).end
-
-
-@njit(**INLINE)
-def forward_view(cell, inputs, hidden, address, tiles, zero):
-    """Packed weights at an address as the engine's forward kernels want them."""
-    lane, size = lane_count(zero), number_bytes(zero)
-    p = parts_of(cell, inputs, hidden, lane)
-    return Weights(
-        pointer_to(address, zero), pointer_to(address + p.first * size, zero),
-        pointer_to(address + p.second * size, zero), pointer_to(address + p.bias * size, zero),
-        pointer_to(address + p.peephole * size, zero), tiles[0], tiles[1], tiles[2], tiles[3], tiles[4],
-        tiles[5],
-    )  # fmt: skip
-
-
-@njit(**INLINE)
-def backward_view(cell, inputs, hidden, address, tiles, zero):
-    """Packed weights at an address as the engine's backward kernels want them."""
-    forward = forward_view(cell, inputs, hidden, address, tiles, zero)
-    size = number_bytes(zero)
-    p = parts_of(cell, inputs, hidden, lane_count(zero))
-    return Weights(
-        pointer_to(address + p.back_input * size, zero), pointer_to(address + p.back_first * size, zero),
-        pointer_to(address + p.back_second * size, zero), forward.bias, forward.peephole, tiles[0], tiles[1],
-        tiles[2], tiles[3], tiles[4], tiles[5],
-    )  # fmt: skip
-
-
-@njit(**INLINE)
-def _pack_product(cell, product, weight, columns, hidden, zero, address, place, back_place, notes):
-    """Pack the weights of one product, for both ways; see `lstm_numba.cpu.packing`."""
-    lane, size = lane_count(zero), number_bytes(zero)
-    notes[0], notes[1], notes[2], notes[3], notes[4] = weight, address + place * size, columns, hidden, lane
+def _pack_product(cell, product, weight, columns, hidden, back, address, notes, part, parts, zero):
+    """One part of the panels of a product's weights."""
+    lane = lane_count(zero)
+    notes[0], notes[1], notes[2], notes[3], notes[4] = weight, address, columns, hidden, lane
     count = 0
     for slot in range(slot_count(cell)):
         gate = gate_of(cell, product, slot)
@@ -133,17 +119,29 @@ def _pack_product(cell, product, weight, columns, hidden, zero, address, place, 
             notes[packing.GATES + count] = gate
             count += 1
     notes[5] = count
-    packing.gates_kernel(notes, zero, 0, whole_vectors(hidden, lane) // lane)
-    notes[1] = address + back_place * size
-    width = packing.BACK_VECTORS * lane
-    packing.transposed_kernel(notes, zero, 0, -(-whole_vectors(columns, lane) // width))
+    if back:
+        panels = -(-whole_vectors(columns, lane) // (packing.BACK_VECTORS * lane))
+        first, last = split(panels, parts, part)
+        packing.transposed_kernel(notes, zero, first, last)
+    else:
+        first, last = split(whole_vectors(hidden, lane) // lane, parts, part)
+        packing.gates_kernel(notes, zero, first, last)
+
+
+@njit(**INLINE)
+def gather_peephole(cell, located, hidden, peephole, zero):
+    """Peephole weights, padded with zeros."""
+    padded, weight_ph = whole_vectors(hidden, lane_count(zero)), pointer_to(located.weight_ph, zero)
+    for n in range(peephole_count(cell)):
+        for unit in range(padded):
+            peephole[n * padded + unit] = zero
+        for unit in range(hidden):
+            peephole[n * padded + unit] = weight_ph[n * hidden + unit]
 
 
 @njit(**SERIAL)
-def gather_bias(cell, located, inputs, hidden, zero, address):
-    """Of packed weights the biases, summed where they meet, and the peepholes; padded with zeros."""
-    p, size = parts_of(cell, inputs, hidden, lane_count(zero)), number_bytes(zero)
-    bias, peephole = pointer_to(address + p.bias * size, zero), pointer_to(address + p.peephole * size, zero)
+def gather_bias(cell, located, hidden, bias, zero):
+    """Biases, summed where they meet, padded with zeros."""
     padded = whole_vectors(hidden, lane_count(zero))
     for slot in range(slot_count(cell)):
         for unit in range(padded):
@@ -155,20 +153,29 @@ def gather_bias(cell, located, inputs, hidden, zero, address):
                 if gate >= 0:
                     for unit in range(hidden):
                         bias[slot * padded + unit] += source[gate * hidden + unit]
-    weight_ph = pointer_to(located.weight_ph, zero)
-    for n in range(peephole_count(cell)):
-        for unit in range(padded):
-            peephole[n * padded + unit] = zero
-        for unit in range(hidden):
-            peephole[n * padded + unit] = weight_ph[n * hidden + unit]
 
 
 @njit(**SERIAL)
-def pack_at(cell, located, inputs, hidden, zero, address, notes):
-    """Pack parameters, known by their addresses, into memory at an address."""
-    p, notes = parts_of(cell, inputs, hidden, lane_count(zero)), pointer_to(notes, inputs)
-    _pack_product(cell, 0, located.weight_ih, inputs, hidden, zero, address, p.input, p.back_input, notes)
+def pack_part(cell, located, inputs, hidden, back, address, notes, part, parts, zero):
+    """One of some parts of packing parameters, known by their addresses, into memory at an address.
+
+    `notes` is the address of `NOTES` numbers of int64 that are this part's own.
+    """
+    at, notes = packed_places(cell, inputs, hidden, back, address, zero), pointer_to(notes, inputs)
+    weight = located.weight_ih
+    _pack_product(cell, 0, weight, inputs, hidden, back, at[0], notes, part, parts, zero)
     for product in range(1, product_count(cell)):
-        place, back = (p.first, p.back_first) if product == 1 else (p.second, p.back_second)
-        _pack_product(cell, product, located.weight_hh, hidden, hidden, zero, address, place, back, notes)
-    gather_bias(cell, located, inputs, hidden, zero, address)
+        place, weight = at[1] if product == 1 else at[2], located.weight_hh
+        _pack_product(cell, product, weight, hidden, hidden, back, place, notes, part, parts, zero)
+    if part == 0:
+        if not back:
+            gather_bias(cell, located, hidden, pointer_to(at[3], zero), zero)
+        gather_peephole(cell, located, hidden, pointer_to(at[4], zero), zero)
+
+
+@njit(**PARALLEL)
+def pack_parallel(cell, located, inputs, hidden, back, address, notes, parts, zero):
+    """Pack on several threads; `notes` has room for all parts."""
+    for part in prange(parts):
+        own = notes + 8 * NOTES * np.int64(part)
+        pack_part(cell, located, inputs, hidden, back, address, own, np.int64(part), parts, zero)

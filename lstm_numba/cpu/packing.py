@@ -7,16 +7,13 @@ those units in registers, and the gate equations follow while they are in the ne
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from lstm_numba.cpu.arrays import address, aligned_empty, aligned_zeros
-from lstm_numba.cpu.layout import split
-from lstm_numba.cpu.options import INLINE, PARALLEL, SERIAL
+from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.simd import pointer_to
-from lstm_numba.cpu.target import lanes, round_up
+from lstm_numba.cpu.target import lanes
 from lstm_numba.cpu.transpose import run_copier, transpose_square
 
 #: Width, in vectors, of the tiles of the product that takes gradients back through the recurrent weights.
@@ -91,106 +88,3 @@ def transposed_kernel(job, zero, first, last):
                         packed[target + n] = weight[source + n]
                     for n in range(count, width):
                         packed[target + n] = zero
-
-
-@njit(**PARALLEL)
-def _gates_parallel(job, zero, panels, parts):
-    for part in prange(parts):
-        first, last = split(panels, parts, np.int64(part))
-        gates_kernel(job, zero, first, last)
-
-
-@njit(**PARALLEL)
-def _transposed_parallel(job, zero, panels, parts):
-    for part in prange(parts):
-        first, last = split(panels, parts, np.int64(part))
-        transposed_kernel(job, zero, first, last)
-
-
-def padded_size(hidden: int, dtype: Any) -> int:
-    """Hidden units rounded up to whole vectors."""
-    return round_up(hidden, lanes(dtype))
-
-
-def pack_gates(
-    weight: np.ndarray[Any, Any], gates: tuple[int, ...], hidden: int, parts: int = 1
-) -> np.ndarray[Any, Any]:
-    """Pack rows of gates for the forward products.
-
-    Parameters
-    ----------
-    weight : ndarray, shape (len(cell.gates) * hidden, K)
-    gates : tuple of int
-        The gates that feed the product's slots, in the slots' order.
-    hidden : int
-    parts : int
-        Threads to share the work.
-
-    Returns
-    -------
-    ndarray, 1-D
-    """
-    panels = padded_size(hidden, weight.dtype) // lanes(weight.dtype)
-    size = padded_size(hidden, weight.dtype) * len(gates) * weight.shape[1]
-    return _pack((gates_kernel, _gates_parallel), weight, gates, hidden, size, panels, parts)
-
-
-def pack_transposed(
-    weight: np.ndarray[Any, Any], gates: tuple[int, ...], hidden: int, parts: int = 1
-) -> np.ndarray[Any, Any]:
-    """Pack rows of gates for the product of slot gradients with them, (slots, units) to columns.
-
-    Parameters and result as for `pack_gates`.
-    """
-    columns = padded_size(weight.shape[1], weight.dtype)
-    panels = -(-columns // (BACK_VECTORS * lanes(weight.dtype)))
-    size = columns * len(gates) * padded_size(hidden, weight.dtype)
-    return _pack((transposed_kernel, _transposed_parallel), weight, gates, hidden, size, panels, parts)
-
-
-def _pack(
-    kernels: tuple[Any, Any],
-    weight: np.ndarray[Any, Any],
-    gates: tuple[int, ...],
-    hidden: int,
-    size: int,
-    panels: int,
-    parts: int,
-) -> np.ndarray[Any, Any]:
-    packed = aligned_empty((size,), weight.dtype)
-    weight = np.ascontiguousarray(weight)
-    head = _Job(address(weight), address(packed), weight.shape[1], hidden, lanes(weight.dtype), len(gates))
-    job = np.array((*head, *gates), np.int64)
-    zero = weight.dtype.type(0)
-    if parts == 1:
-        kernels[0](job, zero, 0, panels)
-    else:
-        kernels[1](job, zero, panels, parts)
-    return packed
-
-
-def slot_bias(
-    cell: Any, params: dict[str, np.ndarray[Any, Any]], hidden: int, dtype: Any
-) -> np.ndarray[Any, Any]:
-    """Both biases summed where they meet, per slot and padded: 1-D, len(cell.slots) * padded."""
-    bias = aligned_zeros((len(cell.slots), padded_size(hidden, dtype)), dtype)
-    if "bias_ih" in params:
-        gates = params["bias_ih"].reshape(-1, hidden)
-        bias[: len(cell.input_gates), :hidden] = gates[list(cell.input_gates)]
-        gates = params["bias_hh"].reshape(-1, hidden)
-        for stage in cell.stages:
-            bias[stage.first : stage.first + len(stage.gates), :hidden] += gates[list(stage.gates)]
-    flat: np.ndarray[Any, Any] = bias.reshape(-1)
-    return flat
-
-
-def padded_peephole(
-    cell: Any, params: dict[str, np.ndarray[Any, Any]], hidden: int, dtype: Any
-) -> np.ndarray[Any, Any]:
-    """Peephole weights padded to whole vectors: 1-D, len(cell.peepholes) * padded (at least one)."""
-    count = len(cell.peepholes)
-    peephole = aligned_zeros((max(1, count), padded_size(hidden, dtype)), dtype)
-    if count:
-        peephole[:, :hidden] = params["weight_ph"].reshape(count, hidden)
-    flat: np.ndarray[Any, Any] = peephole.reshape(-1)
-    return flat

@@ -38,7 +38,7 @@ class Layer(NamedTuple):
     batch, inputs, hidden : int
         B, I and H.
     weights : int
-        Where the packed weights begin.
+        Where the packed weights begin: those of the way to go.
     tiles : int
         Where the addresses of the compiled products stand.
     scratch : int

@@ -88,32 +88,28 @@ class Prepared:
         self._large = False
         self._plain = True
         self._sums: Any = None
-        self._weights: dict[str, Any] = {}
+        self._weights: Any = None
 
-    def weights(self, form: str, params: dict[str, Array], pack: Any) -> Any:
+    def weights(self, params: dict[str, Array], pack: Any) -> Any:
         """Return what ``pack()`` returned for parameters with these numbers.
 
         Parameters
         ----------
-        form : str
-            Names what this `pack` returns among others.
         params : dict of str to ndarray
         pack : callable
         """
         arrays = list(params.values())
         if len(arrays) != len(self._arrays) or any(map(is_not, arrays, self._arrays)):
-            self._arrays, self._weights = arrays, {}
+            self._arrays, self._weights = arrays, None
             self._job = np.array([n for a in arrays for n in (address(a), a.nbytes)], np.int64)
             self._large = sum(a.nbytes for a in arrays) > _SHARED
             self._plain = all(a.flags.c_contiguous for a in arrays)
         if not self._plain:  # the checksum reads from an array's first number straight on
             return pack()
         sums = self._checksum()
-        if sums != self._sums:
-            self._weights, self._sums = {}, sums
-        if form not in self._weights:
-            self._weights[form] = pack()
-        return self._weights[form]
+        if self._weights is None or sums != self._sums:
+            self._weights, self._sums = pack(), sums
+        return self._weights
 
     def _checksum(self) -> Any:
         parts = numba.get_num_threads() if self._large else 1

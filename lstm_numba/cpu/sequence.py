@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
-from lstm_numba.cpu import meeting, packing, serial
+from lstm_numba.cpu import meeting, serial
 from lstm_numba.cpu.arrays import address, aligned_empty, aligned_zeros, strided
 from lstm_numba.cpu.backward import backward_by_rows, backward_by_units, backward_serial
 from lstm_numba.cpu.forward import forward_by_rows, forward_by_units, forward_serial
 from lstm_numba.cpu.gemm import products
 from lstm_numba.cpu.layout import Arrays, Gradients, Sizes, Weights, job
-from lstm_numba.cpu.packed import Parameters, pack_at, packed_numbers
+from lstm_numba.cpu.packed import (
+    Parameters,
+    pack_parallel,
+    pack_part,
+    packed_numbers,
+    packed_places,
+)
+from lstm_numba.cpu.packing import BACK_VECTORS
 from lstm_numba.cpu.places import CACHE_BYTES, MIN_ROWS, NOTES, Blocks, Layer, Sequence, blocking
 from lstm_numba.cpu.prepared import Prepared
-from lstm_numba.cpu.target import lanes
+from lstm_numba.cpu.target import lanes, round_up
 from lstm_numba.cpu.tile import tile_address
 
 Array = np.ndarray[Any, Any]
@@ -61,7 +67,6 @@ class Kept(NamedTuple):
     x: Array
     h: Array
     rest: Array
-    packed: Array
     lengths: Array
     reverse: bool
     blocks: Blocks
@@ -74,6 +79,11 @@ class _Plan(NamedTuple):
     parts: int
     block: int
     chunks: int
+
+
+def _padded(units: int, dtype: Any) -> int:
+    """Units rounded up to whole vectors."""
+    return round_up(units, lanes(dtype))
 
 
 def _plan(cell: Any, shape: tuple[int, int, int, int], dtype: Any) -> _Plan:
@@ -90,7 +100,7 @@ def _choose(cell: Any, shape: tuple[int, int, int, int], dtype: Any, threads: in
     recurrent = sum(len(stage.gates) for stage in cell.stages) * hidden * hidden
     work = batch * recurrent
     fits = recurrent * size <= CACHE_BYTES
-    row = len(cell.slots) * packing.padded_size(hidden, dtype) * size
+    row = len(cell.slots) * _padded(hidden, dtype) * size
     both = (recurrent + len(cell.input_gates) * hidden * inputs) * size
     enough = steps * work >= MIN_WORK
     if meeting and enough and work >= MIN_STEP_WORK and not (fits and batch >= MIN_ROWS * threads):
@@ -170,15 +180,23 @@ def forward_sequence(
     for kept, state in zip(_memory(arrays, sizes), states[1:], strict=True):
         kept[start if sizes.memory_step else 0] = state
 
-    if prepared is None:
-        weights = forward_weights(cell, params, x, hidden, plan.parts)
-    else:
-        weights = prepared.weights(
-            "panels", params, lambda: forward_weights(cell, params, x, hidden, plan.parts)
-        )
+    packed = _prepare(cell, params, x, hidden, plan.parts, prepared)
+    weights = weights_of(cell, packed, inputs, hidden, False)
     run_forward(cell, job(sizes, weights, arrays), dtype.type(0), plan)
     trace = Trace(cell, params, arrays, sizes) if keep else None
     return output(arrays, sizes), _final_states(cell, arrays, sizes), trace
+
+
+def _prepare(
+    cell: Any, params: dict[str, Array], x: Array, hidden: int, parts: int, prepared: Prepared | None
+) -> Array:
+    """Packed weights for the way forward, from an earlier call if the parameters are the same."""
+
+    def make() -> Array:
+        return pack(cell, params, x, hidden, False, parts)
+
+    packed: Array = make() if prepared is None else prepared.weights(params, make)
+    return packed
 
 
 @functools.lru_cache(maxsize=1024)
@@ -197,15 +215,37 @@ def _located(params: dict[str, Array]) -> Parameters:
     return Parameters(*(address(params[name]) if name in params else 0 for name in Parameters._fields))
 
 
-def _pack_alone(cell: Any, params: dict[str, Array], x: Array, hidden: int) -> Array:
-    """Weights for both ways in one array, packed by this thread."""
-    check_parameters(cell, params, x, hidden)
+def pack(cell: Any, params: dict[str, Array], x: Array, hidden: int, back: bool, parts: int) -> Array:
+    """Packed weights for the way forward or back; `x` is an input, (..., I).
+
+    Raises
+    ------
+    TypeError, ValueError
+        A parameter has another dtype than the input, or not its shape.
+    """
+    _check_parameters(cell, params, x, hidden)
     inputs, zero = x.shape[-1], x.dtype.type(0)
-    packed = aligned_empty((packed_numbers(cell, inputs, hidden, zero),), x.dtype)
-    whole = {name: np.ascontiguousarray(array) for name, array in params.items()}
-    notes = np.empty(NOTES, np.int64)
-    pack_at(cell, _located(whole), inputs, hidden, zero, address(packed), address(notes))
+    packed = aligned_empty((_packed_numbers(type(cell), inputs, hidden, back, x.dtype),), x.dtype)
+    located = _located({name: np.ascontiguousarray(array) for name, array in params.items()})
+    notes = np.empty((parts, NOTES), np.int64)
+    where = (cell, located, inputs, hidden, back, address(packed), address(notes))
+    if parts == 1:
+        pack_part(*where, 0, 1, zero)
+    else:
+        pack_parallel(*where, parts, zero)
     return packed
+
+
+@functools.lru_cache(maxsize=1024)
+def _packed_numbers(kind: Any, inputs: int, hidden: int, back: bool, dtype: Any) -> int:
+    numbers: int = packed_numbers(kind(), inputs, hidden, back, dtype.type(0))
+    return numbers
+
+
+def weights_of(cell: Any, packed: Array, inputs: int, hidden: int, back: bool) -> Weights:
+    """Packed weights by their addresses: keep the array alive."""
+    zero, tiles = packed.dtype.type(0), product_tiles(type(cell), packed.dtype)
+    return Weights(*packed_places(cell, inputs, hidden, back, address(packed), zero), *tiles.tolist())
 
 
 def _forward_alone(
@@ -223,10 +263,7 @@ def _forward_alone(
     steps, batch, inputs = x.shape
     hidden, dtype = states[0].shape[1], x.dtype
     kept, _ = _alone_bytes(type(cell), (steps, batch, inputs, hidden), dtype, keep, blocks)
-    if prepared is None:
-        packed = _pack_alone(cell, params, x, hidden)
-    else:
-        packed = prepared.weights("whole", params, lambda: _pack_alone(cell, params, x, hidden))
+    packed = _prepare(cell, params, x, hidden, 1, prepared)
     x, states = np.ascontiguousarray(x), [np.ascontiguousarray(state) for state in states]
     h, rest = aligned_empty((steps + 1, batch, hidden), dtype), aligned_empty((kept,), np.uint8)
     ends, finals = (_full(batch, steps) if lengths is None else lengths), [np.empty_like(s) for s in states]
@@ -234,7 +271,7 @@ def _forward_alone(
     where = Sequence(steps, int(reverse), address(x), address(ends), address(h), address(rest), blocks)
     first, last = tuple(map(address, states)), tuple(map(address, finals))
     serial.run_forward(cell, layer, where, first, last, 0, keep, dtype.type(0))
-    trace = Kept(cell, params, x, h, rest, packed, ends, reverse, blocks) if keep else None
+    trace = Kept(cell, params, x, h, rest, ends, reverse, blocks) if keep else None
     return (h[:-1] if reverse else h[1:]), finals, trace
 
 
@@ -245,14 +282,15 @@ def _backward_alone(
     cell, x, dtype = trace.cell, trace.x, trace.x.dtype
     (steps, batch, inputs), hidden = x.shape, trace.h.shape[2]
     _, working = _alone_bytes(type(cell), (steps, batch, inputs, hidden), dtype, True, trace.blocks)
-    scratch, wide = aligned_empty((working,), np.uint8), packing.padded_size(inputs, dtype)
+    scratch, wide = aligned_empty((working,), np.uint8), _padded(inputs, dtype)
     dx = aligned_empty((steps, batch, wide), dtype)
     grads = {name: np.empty(array.shape, dtype) for name, array in trace.params.items()}
     last = [np.ascontiguousarray(state) for state in dstates]
     first = [np.empty_like(state) for state in last]
     rows, dy_row, _ = strided(dy.reshape(steps * batch, hidden) if dy.flags.c_contiguous else _rows(dy))
     tiles = address(product_tiles(type(cell), dtype))
-    layer = Layer(batch, inputs, hidden, address(trace.packed), tiles, address(scratch))
+    packed = pack(cell, trace.params, x, hidden, True, 1)
+    layer = Layer(batch, inputs, hidden, address(packed), tiles, address(scratch))
     where = Sequence(
         steps, int(trace.reverse), address(x), address(trace.lengths), address(trace.h), address(trace.rest),
         trace.blocks,
@@ -275,7 +313,7 @@ def run_forward(cell: Any, what: Array, zero: Any, plan: _Plan) -> None:
         forward_by_rows(cell, what, zero, plan.parts)
 
 
-def check_parameters(cell: Any, params: dict[str, Array], x: Array, hidden: int) -> None:
+def _check_parameters(cell: Any, params: dict[str, Array], x: Array, hidden: int) -> None:
     """Refuse what the kernels would read beyond.
 
     Raises
@@ -293,39 +331,13 @@ def check_parameters(cell: Any, params: dict[str, Array], x: Array, hidden: int)
             raise ValueError(f"{name}: expected shape {shapes.get(name, (gates,))}, got {array.shape}")
 
 
-def forward_weights(cell: Any, params: dict[str, Array], x: Array, hidden: int, parts: int) -> Weights:
-    """Pack what the forward pass multiplies with and adds; `x` is an input, (..., I)."""
-    check_parameters(cell, params, x, hidden)
-    return _weights(cell, params, hidden, parts, packing.pack_gates, packing.slot_bias)
-
-
-def _backward_weights(cell: Any, params: dict[str, Array], hidden: int, parts: int) -> Weights:
-    """Pack what the backward pass multiplies with."""
-    return _weights(cell, params, hidden, parts, packing.pack_transposed, lambda *_: np.empty(0))
-
-
-def _weights(
-    cell: Any, params: dict[str, Array], hidden: int, parts: int, pack: Callable[..., Array], bias: Any
-) -> Weights:
-    dtype = params["weight_hh"].dtype
-    stages = [pack(params["weight_hh"], stage.gates, hidden, parts) for stage in cell.stages]
-    return Weights(
-        pack(params["weight_ih"], cell.input_gates, hidden, parts),
-        stages[0],
-        stages[1] if len(stages) > 1 else aligned_empty((0,), dtype),
-        bias(cell, params, hidden, dtype),
-        packing.padded_peephole(cell, params, hidden, dtype),
-        *product_tiles(type(cell), dtype).tolist(),
-    )
-
-
 @functools.cache
 def product_tiles(cell: Any, dtype: Any) -> Array:
     """Addresses of the tiles of the products of a class of cells, as the fields of `Weights`, in int64."""
     widths = [len(cell.input_gates), *(len(stage.gates) for stage in cell.stages)]
     if len(cell.stages) == 1:
         widths.append(1)  # of the second stage that there is not
-    widths += [max(1, len(cell.slots) - len(cell.input_gates)), packing.BACK_VECTORS, 1]
+    widths += [max(1, len(cell.slots) - len(cell.input_gates)), BACK_VECTORS, 1]
     return np.array([tile_address(width, dtype) for width in widths], np.int64)
 
 
@@ -347,7 +359,7 @@ def _allocate(
     """Arrays for a sequence, and how to address them; without `keep` no more than inference needs."""
     steps, batch, inputs = x.shape
     dtype = x.dtype
-    padded = packing.padded_size(hidden, dtype)
+    padded = _padded(hidden, dtype)
     step = batch * len(cell.slots) * padded
     depth = steps if keep else plan.block
     memory_depth = steps + 1 if keep else 1
@@ -414,12 +426,13 @@ def backward_sequence(
     dtype, hidden, batch, steps = arrays.x.dtype, sizes.hidden, sizes.batch, sizes.steps
     plan = _plan(cell, (steps, batch, sizes.inputs, hidden), dtype)
     two_stages = len(cell.stages) > 1
-    weights = _backward_weights(cell, params, hidden, plan.parts)
+    packed = pack(cell, params, arrays.x, hidden, True, plan.parts)
+    weights = weights_of(cell, packed, sizes.inputs, hidden, True)
     arrays.meeting.fill(0)
     carried = aligned_zeros((len(cell.states), batch, sizes.padded), dtype)
     for target, source in zip(carried, dstates, strict=True):
         target[:, :hidden] = source
-    dx = aligned_empty((steps, batch, packing.padded_size(sizes.inputs, dtype)), dtype)
+    dx = aligned_empty((steps, batch, _padded(sizes.inputs, dtype)), dtype)
     sums = aligned_zeros((plan.parts, len(cell.slots) + len(cell.peepholes), sizes.padded), dtype)
     rows, dy_row, _ = strided(dy.reshape(steps * batch, hidden) if dy.flags.c_contiguous else _rows(dy))
     gradients = Gradients(

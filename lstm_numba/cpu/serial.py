@@ -12,7 +12,7 @@ from lstm_numba.cpu.forward import first_stage, input_products, second_stage, sw
 from lstm_numba.cpu.gemm import HEAD, OPERAND, operand_numbers, product_part, workspace_numbers
 from lstm_numba.cpu.layout import Arrays, Gradients, share_rows
 from lstm_numba.cpu.options import INLINE, SERIAL
-from lstm_numba.cpu.packed import Parameters, backward_view, forward_view, gather_bias
+from lstm_numba.cpu.packed import Parameters, gather_bias, gather_peephole, packed_view
 from lstm_numba.cpu.places import (
     Blocks,
     Sequence,
@@ -76,7 +76,7 @@ def _in_scratch(layer, steps, x):
 @njit(**INLINE)
 def _forward_weights(cell, layer, zero):
     tiles = pointer_to(layer.tiles, layer.tiles)
-    return forward_view(cell, layer.inputs, layer.hidden, layer.weights, tiles, zero)
+    return packed_view(cell, layer.inputs, layer.hidden, False, layer.weights, tiles, zero)
 
 
 @njit(**INLINE)
@@ -124,7 +124,8 @@ def run_plain_step(cell, located, layer, x, states, zero):
     arrays = _arrays(layer, kept_places(cell, sizes, 2, zero), _in_scratch(layer, 1, x), zero)
     _put_states(cell, states, arrays, sizes, 0, zero)
     weights = _forward_weights(cell, layer, zero)
-    gather_bias(cell, located, layer.inputs, layer.hidden, zero, layer.weights)
+    gather_bias(cell, located, layer.hidden, weights.bias, zero)
+    gather_peephole(cell, located, layer.hidden, weights.peephole, zero)
     plain_stages(cell, located, weights, arrays, sizes, zero)
     _take_states(cell, states, arrays, sizes, 1, zero)
 
@@ -283,7 +284,7 @@ def run_backward(cell, layer, sequence, entries, incoming, dlast, dfirst, outgoi
     places, start = back_places(cell, sizes, zero), _after_lengths(layer)
     arrays = _arrays(layer, kept_places(cell, sizes, entries, zero), sequence, zero)
     tiles = pointer_to(layer.tiles, layer.tiles)
-    weights = backward_view(cell, sizes.inputs, sizes.hidden, layer.weights, tiles, zero)
+    weights = packed_view(cell, sizes.inputs, sizes.hidden, True, layer.weights, tiles, zero)
     hidden, padded, size = sizes.hidden, sizes.padded, number_bytes(zero)
     state, wide = sizes.batch * padded, whole_vectors(sizes.inputs, sizes.lanes)
     carried, sums = pointer_to(start + places.carried, zero), pointer_to(start + places.sums, zero)

@@ -106,9 +106,9 @@ def layer_in(weights, steps, batch, scratch, training):
 
 @njit(**INLINE)
 def packed_layer(weights, steps, batch, scratch, training):
-    """The same with packed weights."""
+    """The same with packed weights: in training those of the way back."""
     layer = layer_in(weights, steps, batch, scratch, training)
-    address = packed_address(weights, layer.weights, layer.weights - 8 * NOTES)
+    address = packed_address(weights, training, layer.weights, layer.weights - 8 * NOTES)
     return Layer(batch, layer.inputs, layer.hidden, address, layer.tiles, layer.scratch)
 
 

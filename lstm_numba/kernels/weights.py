@@ -13,8 +13,8 @@ from numba.np.numpy_support import from_dtype
 from lstm_numba.cpu.arrays import aligned_empty
 from lstm_numba.cpu.dispatch import gate_count, peephole_count
 from lstm_numba.cpu.options import INLINE, SERIAL
-from lstm_numba.cpu.packed import Parameters, pack_at, packed_numbers, parts_of
-from lstm_numba.cpu.places import NOTES, lane_count
+from lstm_numba.cpu.packed import Parameters, pack_part, packed_numbers
+from lstm_numba.cpu.places import NOTES, number_bytes
 from lstm_numba.cpu.sequence import product_tiles
 from lstm_numba.kernels.memory import address_of
 from lstm_numba.kernels.types import PackedType, PlainType, cell_of
@@ -194,7 +194,7 @@ def pack(weights: Plain) -> Packed:
     cell, parameters = weights.cell, weights.parameters
     inputs, hidden = parameters.weight_ih.shape[1], parameters.weight_hh.shape[1]
     dtype = parameters.weight_hh.dtype
-    numbers = packed_numbers(cell, inputs, hidden, dtype.type(0))
+    numbers = both_numbers(cell, inputs, hidden, dtype.type(0))
     packed = _packed(cell, inputs, hidden, aligned_empty((numbers,), dtype))
     repack(packed, parameters)
     return packed
@@ -272,8 +272,27 @@ def repack(packed, parameters):
     check_parameters(cell, parameters)
     if parameters.weight_ih.shape[1] != packed.inputs or parameters.weight_hh.shape[1] != packed.hidden:
         raise ValueError("parameters: expected the sizes that the weights were packed with")
-    address, notes = address_of(packed.data, zero), np.int64(packed.notes.ctypes.data)
-    pack_at(cell, locate(parameters, zero), packed.inputs, packed.hidden, zero, address, notes)
+    located, notes = locate(parameters, zero), np.int64(packed.notes.ctypes.data)
+    for back in (False, True):
+        address = part_address(packed, back)
+        pack_part(cell, located, packed.inputs, packed.hidden, back, address, notes, 0, 1, zero)
+
+
+@njit(**SERIAL)
+def both_numbers(cell, inputs, hidden, zero):
+    """How many numbers packed weights of both ways are."""
+    forward = packed_numbers(cell, inputs, hidden, False, zero)
+    return forward + packed_numbers(cell, inputs, hidden, True, zero)
+
+
+@njit(**INLINE)
+def part_address(packed, back):
+    """Where packed weights hold those of a way: forward, then back."""
+    cell, zero = cell_of(packed), packed.data.dtype.type(0)
+    begin = address_of(packed.data, zero)
+    if back:
+        begin += packed_numbers(cell, packed.inputs, packed.hidden, False, zero) * number_bytes(zero)
+    return begin
 
 
 # What differs between plain and packed weights. The bodies are put in by the overloads.
@@ -315,26 +334,28 @@ def _(weights):
 
     def numbers(weights):
         inputs, hidden = layer_sizes(weights)
-        return parts_of(cell_of(weights), inputs, hidden, lane_count(zero_like(weights))).end
+        cell, zero = cell_of(weights), zero_like(weights)
+        forward = packed_numbers(cell, inputs, hidden, False, zero)
+        return max(forward, packed_numbers(cell, inputs, hidden, True, zero))
 
     return numbers
 
 
-def packed_address(weights: Any, scratch: Any, notes: Any) -> Any:
-    """Where the packed weights lie; plain ones are packed into scratch first."""
+def packed_address(weights: Any, back: Any, scratch: Any, notes: Any) -> Any:
+    """Where the packed weights of a way lie; plain ones are packed into scratch first."""
     raise NotImplementedError
 
 
 @overload(packed_address, INLINE)
-def _(weights, scratch, notes):
+def _(weights, back, scratch, notes):
     if isinstance(weights, PackedType):
-        return lambda weights, scratch, notes: address_of(weights.data, zero_like(weights))
+        return lambda weights, back, scratch, notes: part_address(weights, back)
 
-    def pack_first(weights, scratch, notes):
+    def pack_first(weights, back, scratch, notes):
         inputs, hidden = layer_sizes(weights)
         check_parameters(cell_of(weights), weights)
         zero = zero_like(weights)
-        pack_at(cell_of(weights), locate(weights, zero), inputs, hidden, zero, scratch, notes)
+        pack_part(cell_of(weights), locate(weights, zero), inputs, hidden, back, scratch, notes, 0, 1, zero)
         return scratch
 
     return pack_first
