@@ -9,6 +9,7 @@ of the gate equations alone and of the products alone, both on all threads; one 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import shlex
 import sys
@@ -58,13 +59,13 @@ class Call:
 
 
 @njit(**SERIAL)
-def _steps(weights, x, state, scratch):
+def _steps(weights: Any, x: Any, state: Any, scratch: Any) -> None:
     for t in range(x.shape[0]):
         kernels.step(weights, x[t], state, scratch)
 
 
 @njit(parallel=True, nogil=True, cache=True)
-def _blocks(weights, x, h, c, scratch, block):
+def _blocks(weights: Any, x: Any, h: Any, c: Any, scratch: Any, block: Any) -> None:
     for n in prange(-(-len(x) // block)):
         first, last = n * block, min(len(x), (n + 1) * block)
         mine = scratch[numba.get_thread_id()]
@@ -72,13 +73,15 @@ def _blocks(weights, x, h, c, scratch, block):
 
 
 @njit(parallel=True, nogil=True, cache=True)
-def _one_by_one(weights, x, h, c, scratch):
+def _one_by_one(weights: Any, x: Any, h: Any, c: Any, scratch: Any) -> None:
     for n in prange(len(x)):
         kernels.step(weights, x[n], (h[n], c[n]), scratch[numba.get_thread_id()])
 
 
 @njit(**SERIAL)
-def _equations(cell, slots, h, memory, first, last, units, lane, zero):
+def _equations(
+    cell: Any, slots: Any, h: Any, memory: Any, first: Any, last: Any, units: Any, lane: Any, zero: Any
+) -> None:
     """The gate equations of some rows, from their pre-activations."""
     source, out, kept = pointer_to(slots, zero), pointer_to(h, zero), pointer_to(memory, zero)
     for row in range(first, last):
@@ -92,7 +95,9 @@ def _equations(cell, slots, h, memory, first, last, units, lane, zero):
 
 
 @njit(parallel=True, nogil=True, cache=True)
-def _equations_parallel(cell, slots, h, memory, rows, units, lane, zero):
+def _equations_parallel(
+    cell: Any, slots: Any, h: Any, memory: Any, rows: Any, units: Any, lane: Any, zero: Any
+) -> None:
     for n in prange(-(-rows // BLOCK)):
         first = np.int64(n) * BLOCK
         _equations(cell, slots, h, memory, first, min(rows, first + BLOCK), units, lane, zero)
@@ -120,7 +125,7 @@ def _steps_of(cell: str, threads: int) -> dict[str, Call]:
         own = tuple(now) if len(now) > 1 else now[0]
         _steps(weights, x, own, scratch)
         _check(name, now[0], expected[0][-1, 0])
-        contestants[f"in @njit, {name}"] = Call(lambda w=weights, s=own, m=scratch: _steps(w, x, s, m), STEPS)
+        contestants[f"in @njit, {name}"] = Call(functools.partial(_steps, weights, x, own, scratch), STEPS)
     scratch, sample = np.empty(kernels.scratch_size(packed), np.float32), x[0].copy()
     contestants["from Python, kernels.step"] = Call(lambda: kernels.step(packed, sample, state, scratch))
     stream = ln.Stream(rnn)

@@ -247,12 +247,6 @@ def _(cell):
     return lambda cell: count
 
 
-def peephole_count(cell: Any) -> Any:
-    """Number of gates with a peephole."""
-    raise NotImplementedError
-
-
-@overload(peephole_count, INLINE)
 def _(cell):
     count = len(cell.instance_class.peepholes)
     return lambda cell: count

@@ -81,6 +81,11 @@ class _Plan(NamedTuple):
     chunks: int
 
 
+def _kind(cell: Any) -> Any:
+    """A cell's class, by which results are kept: cells are empty tuples, all of them equal."""
+    return type(cell)
+
+
 def _padded(units: int, dtype: Any) -> int:
     """Units rounded up to whole vectors."""
     return round_up(units, lanes(dtype))
@@ -89,8 +94,7 @@ def _padded(units: int, dtype: Any) -> int:
 def _plan(cell: Any, shape: tuple[int, int, int, int], dtype: Any) -> _Plan:
     """Choose what the threads share, and how much a thread takes on at once."""
     threads = numba.get_num_threads()
-    kind: Any = type(cell)
-    return _choose(kind, shape, dtype, threads, threads > 1 and _apart.count < MAX_APART)
+    return _choose(_kind(cell), shape, dtype, threads, threads > 1 and _apart.count < MAX_APART)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -225,7 +229,7 @@ def pack(cell: Any, params: dict[str, Array], x: Array, hidden: int, back: bool,
     """
     _check_parameters(cell, params, x, hidden)
     inputs, zero = x.shape[-1], x.dtype.type(0)
-    packed = aligned_empty((_packed_numbers(type(cell), inputs, hidden, back, x.dtype),), x.dtype)
+    packed = aligned_empty((_packed_numbers(_kind(cell), inputs, hidden, back, x.dtype),), x.dtype)
     located = _located({name: np.ascontiguousarray(array) for name, array in params.items()})
     notes = np.empty((parts, NOTES), np.int64)
     where = (cell, located, inputs, hidden, back, address(packed), address(notes))
@@ -244,7 +248,7 @@ def _packed_numbers(kind: Any, inputs: int, hidden: int, back: bool, dtype: Any)
 
 def weights_of(cell: Any, packed: Array, inputs: int, hidden: int, back: bool) -> Weights:
     """Packed weights by their addresses: keep the array alive."""
-    zero, tiles = packed.dtype.type(0), product_tiles(type(cell), packed.dtype)
+    zero, tiles = packed.dtype.type(0), product_tiles(cell, packed.dtype)
     return Weights(*packed_places(cell, inputs, hidden, back, address(packed), zero), *tiles.tolist())
 
 
@@ -262,12 +266,12 @@ def _forward_alone(
     """`forward_sequence` on the calling thread: the less is left to Python the better for short sequences."""
     steps, batch, inputs = x.shape
     hidden, dtype = states[0].shape[1], x.dtype
-    kept, _ = _alone_bytes(type(cell), (steps, batch, inputs, hidden), dtype, keep, blocks)
+    kept, _ = _alone_bytes(_kind(cell), (steps, batch, inputs, hidden), dtype, keep, blocks)
     packed = _prepare(cell, params, x, hidden, 1, prepared)
     x, states = np.ascontiguousarray(x), [np.ascontiguousarray(state) for state in states]
     h, rest = aligned_empty((steps + 1, batch, hidden), dtype), aligned_empty((kept,), np.uint8)
     ends, finals = (_full(batch, steps) if lengths is None else lengths), [np.empty_like(s) for s in states]
-    layer = Layer(batch, inputs, hidden, address(packed), address(product_tiles(type(cell), dtype)), 0)
+    layer = Layer(batch, inputs, hidden, address(packed), address(product_tiles(cell, dtype)), 0)
     where = Sequence(steps, int(reverse), address(x), address(ends), address(h), address(rest), blocks)
     first, last = tuple(map(address, states)), tuple(map(address, finals))
     serial.run_forward(cell, layer, where, first, last, 0, keep, dtype.type(0))
@@ -281,14 +285,14 @@ def _backward_alone(
     """`backward_sequence` on the calling thread."""
     cell, x, dtype = trace.cell, trace.x, trace.x.dtype
     (steps, batch, inputs), hidden = x.shape, trace.h.shape[2]
-    _, working = _alone_bytes(type(cell), (steps, batch, inputs, hidden), dtype, True, trace.blocks)
+    _, working = _alone_bytes(_kind(cell), (steps, batch, inputs, hidden), dtype, True, trace.blocks)
     scratch, wide = aligned_empty((working,), np.uint8), _padded(inputs, dtype)
     dx = aligned_empty((steps, batch, wide), dtype)
     grads = {name: np.empty(array.shape, dtype) for name, array in trace.params.items()}
     last = [np.ascontiguousarray(state) for state in dstates]
     first = [np.empty_like(state) for state in last]
     rows, dy_row, _ = strided(dy.reshape(steps * batch, hidden) if dy.flags.c_contiguous else _rows(dy))
-    tiles = address(product_tiles(type(cell), dtype))
+    tiles = address(product_tiles(cell, dtype))
     packed = pack(cell, trace.params, x, hidden, True, 1)
     layer = Layer(batch, inputs, hidden, address(packed), tiles, address(scratch))
     where = Sequence(
@@ -331,9 +335,14 @@ def _check_parameters(cell: Any, params: dict[str, Array], x: Array, hidden: int
             raise ValueError(f"{name}: expected shape {shapes.get(name, (gates,))}, got {array.shape}")
 
 
-@functools.cache
 def product_tiles(cell: Any, dtype: Any) -> Array:
-    """Addresses of the tiles of the products of a class of cells, as the fields of `Weights`, in int64."""
+    """Addresses of the tiles of a cell's products, in the order of the fields of `Weights`, as int64."""
+    tiles: Array = _tiles(_kind(cell), dtype)
+    return tiles
+
+
+@functools.cache
+def _tiles(cell: Any, dtype: Any) -> Array:
     widths = [len(cell.input_gates), *(len(stage.gates) for stage in cell.stages)]
     if len(cell.stages) == 1:
         widths.append(1)  # of the second stage that there is not

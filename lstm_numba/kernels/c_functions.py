@@ -140,6 +140,7 @@ class CStep:
             numbers += Layer(int(batch), weights.inputs, weights.hidden, *places)
         self._numbers = np.array(numbers, np.int64)
         self.handle = ctypes.c_void_p(address(self._numbers))
-        compiled = _compiled(type(rnn.cell), rnn.dtype)
+        kind: Any = type(rnn.cell)
+        compiled = _compiled(kind, rnn.dtype)
         self.address: int = compiled.address
         self.function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(self.address)

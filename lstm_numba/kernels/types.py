@@ -78,8 +78,8 @@ class _WeightsModel(models.StructModel):
 
 
 for _type in (PlainType, PackedType):
-    for _name, _ in _type(type(None), types.float32).members:
-        make_attribute_wrapper(_type, _name, _name)
+    for _member in _type(type(None), types.float32).members:
+        make_attribute_wrapper(_type, _member[0], _member[0])
 
 
 @unbox(WeightsType)

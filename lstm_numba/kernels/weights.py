@@ -98,9 +98,7 @@ class Packed:
 
 
 def _packed(cell: Any, inputs: int, hidden: int, data: Array) -> Packed:
-    return Packed(
-        cell, inputs, hidden, data, np.zeros(NOTES, np.int64), product_tiles(type(cell), data.dtype)
-    )
+    return Packed(cell, inputs, hidden, data, np.zeros(NOTES, np.int64), product_tiles(cell, data.dtype))
 
 
 def plain(source: Any, parameters: Parameters | None = None, *, layer: int = 0, direction: int = 0) -> Plain:
@@ -141,7 +139,7 @@ def plain(source: Any, parameters: Parameters | None = None, *, layer: int = 0, 
     if not isinstance(parameters, Parameters):
         raise TypeError(f"parameters: expected Parameters beside a cell, got {type(parameters).__name__}")
     _check_arrays(source, parameters)
-    return Plain(source, *parameters, product_tiles(type(source), parameters.weight_hh.dtype))
+    return Plain(source, *parameters, product_tiles(source, parameters.weight_hh.dtype))
 
 
 def _check_arrays(cell: Any, parameters: Parameters) -> None:
