@@ -247,11 +247,6 @@ def _(cell):
     return lambda cell: count
 
 
-def _(cell):
-    count = len(cell.instance_class.peepholes)
-    return lambda cell: count
-
-
 def product_count(cell: Any) -> Any:
     """Number of products whose weights have a gradient: with the input, and of each stage."""
     raise NotImplementedError
