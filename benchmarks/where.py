@@ -1,0 +1,129 @@
+"""Where a layer's time goes: packing, recurrence, products of the weights' gradients, Python.
+
+    python benchmarks/where.py --cell lstm --cell gru
+
+Beside every stage with products stands its share of the rate of one big product on the same threads,
+measured in the same run: what is missing to 100 % are the gate equations, tiles that the batch does not fill,
+the way of the weights from memory, and threads that wait. A sequence on one thread has all products inside
+the recurrence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+
+from lstm_numba.benchmarks.contestants import Problem
+from lstm_numba.benchmarks.plan import SHAPES, Shape, flop_count
+from lstm_numba.benchmarks.products import big_product
+from lstm_numba.benchmarks.results import machine
+from lstm_numba.cpu import sequence, serial
+from lstm_numba.layers import make_layer
+
+#: Stage -> where its functions stand, and their names.
+STAGES: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "packing": (sequence, ("pack_part", "pack_parallel")),
+    "forward": (sequence, ("forward_serial", "forward_by_rows", "forward_by_units")),
+    "forward alone": (serial, ("run_forward",)),
+    "backward": (sequence, ("backward_serial", "backward_by_rows", "backward_by_units")),
+    "backward alone": (serial, ("run_backward",)),
+    "weight gradients": (sequence, ("products",)),
+}
+
+
+class Clock:
+    """Adds up the time that is spent in the functions of each stage."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+        for stage, (module, names) in STAGES.items():
+            for name in names:
+                setattr(module, name, self._timed(stage, getattr(module, name)))
+
+    def _timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return function(*args)
+            finally:
+                self.seconds[stage] += time.perf_counter() - began
+
+        return timed
+
+
+def measure(clock: Clock, call: Callable[[], Any], seconds: float = 1.5) -> tuple[float, dict[str, float]]:
+    """Medians over calls: of a whole call, and of each stage in it."""
+    for _ in range(5):
+        call()
+    totals: list[float] = []
+    stages: dict[str, list[float]] = {stage: [] for stage in STAGES}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(totals) < 9:
+        clock.seconds = dict.fromkeys(STAGES, 0.0)
+        began = time.perf_counter()
+        call()
+        totals.append(time.perf_counter() - began)
+        for stage, spent in clock.seconds.items():
+            stages[stage].append(spent)
+    return float(np.median(totals)), {stage: float(np.median(spent)) for stage, spent in stages.items()}
+
+
+def breakdown(clock: Clock, cell: str, shape: Shape, big: float) -> dict[str, Any]:
+    """One row: training at a shape; prints it."""
+    problem = Problem(cell, shape, "training", "float32")
+    layer = make_layer(cell, shape.inputs, shape.hidden)
+    layer.load_state_dict(problem.params)
+    states = tuple(problem.state.values())
+    state = states if len(states) > 1 else states[0]
+
+    def train() -> None:
+        _, _, tape = layer.forward(problem.x, state)
+        layer.backward(tape, problem.dy)
+
+    total, stages = measure(clock, train)
+    flops = flop_count(problem.gates, shape, "training") / 3  # forward, dx and dh, dW: each a third
+    python = total - sum(stages.values())
+    rate = 3 * flops / total
+    print(
+        f"\n{cell} {shape.name}: {total * 1e3:.3f} ms, {rate / 1e9:.0f} GFLOP/s, {rate / big:.0%} of the big product"
+    )
+    work = {"forward": 1, "backward": 1, "weight gradients": 1, "forward alone": 1, "backward alone": 2}
+    for stage, spent in {**stages, "Python": python}.items():
+        if spent > 0:
+            share = f"{work[stage] * flops / spent / big:8.0%} of the big product" if stage in work else ""
+            print(f"  {stage:18}{spent * 1e3:9.3f} ms  {spent / total:5.0%} of the time{share}")
+    return {"cell": cell, "shape": shape._asdict(), "seconds": total, "stages": stages, "python": python}
+
+
+def main() -> None:
+    """Parse, measure, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cell", action="append", help="[default: lstm, gru]")
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    options = parser.parse_args()
+    threads = numba.get_num_threads()
+    product = big_product("float32", threads)
+    print(f"one big product on {threads} threads: {product['best']:.0f} GFLOP/s")
+    clock, rows = Clock(), []
+    for cell in options.cell or ("lstm", "gru"):
+        for shape in SHAPES.values():
+            if shape.steps > 1:
+                rows.append(breakdown(clock, cell, shape, product["best"] * 1e9))
+    if options.json:
+        found = {"command": shlex.join(["python", *sys.argv]), "product": product, "rows": rows}
+        options.json.write_text(json.dumps({**found, "machine": machine()}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
