@@ -316,7 +316,7 @@ def test_weights_name_their_cell(tmp_path: Path) -> None:
     try:
         with pytest.raises(
             WeightsError,
-            match="JANET', which is unknown.*--cell .*JANET in a command",
+            match=r"JANET', which is unknown.*--cell .*JANET in a command",
         ):
             ln.load_weights(path)
     finally:
