@@ -91,7 +91,7 @@ def test_the_guides_commands_run(tmp_path: Path) -> None:
 
 def test_the_readmes_cell_is_the_guides() -> None:
     (source,) = (block for block in blocks("py", README) if "register_cell" in block)
-    names: dict[str, Any] = {"ln": ln, **vars(cells), "__name__": "readme"}
+    names: dict[str, Any] = {"ln": ln, "__name__": "readme"}
     assert "JANET: backward" in run(source, names)
     assert 15 <= len([line for line in source.splitlines() if line.strip()]) <= 25
     for got, expected in zip(outputs(names["JANET"]), outputs(janet.JANET), strict=True):

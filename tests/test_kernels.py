@@ -26,7 +26,9 @@ from lstm_numba.layers import CELL_NAMES
 CANARY = 12345.0
 
 #: Steps, batch (None: arrays without that axis), inputs, units.
-SHAPES = [(4, 3, 16, 17), (1, 9, 5, 33), (130, 2, 1, 1)]
+SHAPES = [(4, 3, 16, 17), (1, 9, 5, 33), (130, 2, 1, 1), (6, 5, 40, 17)]
+#: Products with the input in more than one block of steps, and rows in more than one part.
+LARGE = [(200, 3, 4, 256), (3, 64, 4, 512)]
 WEIGHTS = ["plain", "packed"]
 #: Every cell in both precisions, and with both forms of weights; all pairs would take minutes to compile.
 EVERY_CELL = pytest.mark.parametrize(
@@ -36,11 +38,12 @@ EVERY_CELL = pytest.mark.parametrize(
 
 
 class Room:
-    """One-dimensional memory of exactly some numbers, misaligned, between canaries."""
+    """One-dimensional memory of exactly some numbers, misaligned, between canaries; it begins as NaN."""
 
     def __init__(self, size: int, dtype: Any) -> None:
         self.whole = np.full(size + 66, CANARY, dtype)
         self.numbers = self.whole[33 : 33 + size]
+        self.numbers[:] = np.nan  # who reads what nobody wrote shows it, be it multiplied by zero
 
     def check(self) -> None:
         assert (self.whole[:33] == CANARY).all(), "written before its beginning"
@@ -148,7 +151,7 @@ def train_by_sequence(weights, x, state, y, dy, dstate, tape, dx, grads, scratch
 
 @EVERY_CELL
 def test_forward_is_the_reference(cell: str, dtype: str, kind: str) -> None:
-    for shape in SHAPES:
+    for shape in SHAPES + LARGE * (cell == "lstm"):
         case = Case(cell, dtype, kind, shape)
         y, final = case.expected()
         out, state, room = np.empty_like(case.dy), case.copies(case.first), case.room(1)
@@ -167,9 +170,9 @@ def test_forward_is_the_reference(cell: str, dtype: str, kind: str) -> None:
 
 @EVERY_CELL
 def test_backward_is_the_layers(cell: str, dtype: str, kind: str) -> None:
-    for shape in SHAPES:
+    for shape in SHAPES + LARGE * (cell == "lstm"):
         case = Case(cell, dtype, kind, shape)
-        room, tapes = case.room(1, True), np.empty((case.steps, case.tape(1).numbers.size), dtype)
+        room, tapes = case.room(1, True), np.full((case.steps, case.tape(1).numbers.size), np.nan, dtype)
         dx, dstate, grads = np.empty_like(case.x), case.copies(case.dlast), case.zero_grads()
         state = case.copies(case.first)
         train_by_steps(case.weights, case.x, state, case.dy, dstate, tapes, dx, grads, room.numbers)
@@ -344,8 +347,10 @@ def test_global_weights_are_refused() -> None:
     def closed_over(x, state, scratch):
         kernels.step(weights, x, state, scratch)
 
-    with pytest.raises(numba.TypingError, match="weights: expected as an argument"):
+    with pytest.raises(numba.TypingError, match="weights: expected as an argument") as caught:
         closed_over(case.x[0], case.copies(case.first), case.room(1).numbers)
+    assert "Packed(LSTMCell, 4, 5, float32)" in str(caught.value)
+    assert "array(" not in str(caught.value)
 
 
 # In a user's loops.
@@ -508,16 +513,25 @@ def test_refuses_what_does_not_fit() -> None:
     state, y, dx, grads = case.copies(case.first), np.empty_like(dy), np.empty_like(x), case.zero_grads()
     small, other = tuple(s[:, :4].copy() for s in state), kernels.plain(ln.LSTM(3, 5))
 
-    def back(x: Any = x, tape: Any = tape, dy: Any = dy, dx: Any = dx, **changed: Any) -> Any:
+    wider = kernels.plain(ln.LSTM(4, 6)).parameters
+    turned = tuple(s.reshape(5, 2) for s in state)
+
+    def back(
+        x: Any = x, tape: Any = tape, dy: Any = dy, dstate: Any = state, dx: Any = dx, grads: Any = grads,
+        **changed: Any,
+    ) -> Any:  # fmt: skip
         wrong = grads._replace(**{name: np.zeros(shape, np.float32) for name, shape in changed.items()})
-        return lambda: kernels.sequence_backward(w, x, tape, dy, state, dx, wrong, scratch)
+        return lambda: kernels.sequence_backward(w, x, tape, dy, dstate, dx, wrong, scratch)
 
     faults = [
         ("x: expected", lambda: kernels.step(w, x[0, :, :3].copy(), state, scratch)),
         ("x: expected", lambda: kernels.sequence(w, x[:0], state, y[:0], scratch)),
         ("state: expected", lambda: kernels.step(w, x[0], small, scratch)),
         ("state: expected", lambda: kernels.step(w, x[0, :1], state, scratch)),
+        ("state: expected", lambda: kernels.step(w, x[0], turned, scratch)),
         ("y: expected", lambda: kernels.sequence(w, x, state, y[:2], scratch)),
+        ("y: expected", lambda: kernels.sequence(w, x, state, y.reshape(2, 3, 5), scratch)),
+        ("y: expected", lambda: kernels.sequence(w, x, state, y.reshape(3, 5, 2), scratch)),
         ("y: expected", lambda: kernels.sequence_forward(w, x, state, y[:, :1].copy(), tape, scratch)),
         ("scratch: expected", lambda: kernels.step(w, x[0], state, scratch[:100])),
         ("scratch: expected", lambda: kernels.sequence_forward(w, x, state, y, tape, scratch[:100])),
@@ -525,14 +539,21 @@ def test_refuses_what_does_not_fit() -> None:
         ("tape: expected", lambda: kernels.step_forward(w, x[0], state, tape[:9], scratch)),
         ("tape: expected", back(tape=tape[1:])),
         ("dy: expected", back(dy=dy[:2])),
+        ("dy: expected", back(dy=dy[:, :1].copy())),
+        ("dy: expected", back(dy=dy.reshape(2, 3, 5))),
+        ("dy: expected", back(dy=dy.reshape(3, 5, 2))),
+        ("state: expected", back(dstate=small)),
         ("dx: expected", back(dx=dx[:2])),
+        ("dx: expected", back(dx=dx.reshape(3, 4, 2))),
         ("x: expected", back(x=x[..., :3].copy())),
         ("weight_ih: expected", back(weight_ih=(8, 4))),
         ("grads: expected", back(weight_ih=(20, 3))),
+        ("grads: expected", back(grads=wider)),
         ("weight_hh: expected", back(weight_hh=(20, 4))),
         ("bias_ih, bias_hh: expected", back(bias_ih=19)),
         ("weight_ph: expected", back(weight_ph=15)),
         ("parameters: expected", lambda: kernels.repack(w, other.parameters)),
+        ("parameters: expected", lambda: kernels.repack(w, wider)),
     ]
     for message, call in faults:
         with pytest.raises(ValueError, match=message):
@@ -543,6 +564,8 @@ def test_refuses_other_types_while_compiling() -> None:
     case = Case("lstm", "float32", "packed", (3, 2, 4, 5))
     w, x, scratch = case.weights, case.x, case.room(3).numbers
     h, c = case.copies(case.first)
+    frozen, frozen_scratch = h.copy(), scratch.copy()
+    frozen.flags.writeable = frozen_scratch.flags.writeable = False
     array = "C-contiguous array of the weights' dtype, float32"
     states = r"state: expected a tuple of 2 arrays of one type \(h, c\)"
     faults: list[tuple[str, tuple[Any, ...]]] = [
@@ -550,6 +573,9 @@ def test_refuses_other_types_while_compiling() -> None:
         (array, (w, x[:, 0], (h, c), scratch)),
         (array, (w, x[0], (h, c), scratch.astype(np.float64))),
         (array, (w, x[0], (h.T, c.T), scratch)),
+        ("expected an array that may be written to", (w, x[0], (frozen, frozen), scratch)),
+        ("expected an array that may be written to", (w, x[0], (h, c), frozen_scratch)),
+        ("weights: expected what", (case.plain.parameters, x[0], (h, c), scratch)),
         (states, (w, x[0], h, scratch)),
         (states, (w, x[0], (h,), scratch)),
         (states, (w, x[0], (h, c.astype(np.float64)), scratch)),
@@ -568,9 +594,12 @@ def test_refuses_to_make_weights_of_other_things() -> None:
 
     flat, both = np.zeros((3, 20), np.float32), ln.LSTM(3, 5, bidirectional=True)
     anything: Any = good
+    cstep: Any = kernels.CStep
     faults: list[tuple[type[Exception], str, Any]] = [
         (TypeError, "parameters: expected none", lambda: kernels.plain(rnn, good)),
         (TypeError, "parameters: expected Parameters", lambda: kernels.plain(rnn.cell)),
+        (TypeError, "source: expected a recurrent layer, or a cell", lambda: kernels.plain(flat)),
+        (TypeError, "source: .* got class LSTM", lambda: kernels.plain(ln.LSTM)),
         (ValueError, "layer, direction: expected below 1 and 1", lambda: kernels.plain(rnn, layer=1)),
         (TypeError, "weight_hh: expected an array of float32", changed(weight_hh=np.zeros((20, 5), int))),
         (TypeError, "weight_ih: expected a C-contiguous array of float32", changed(weight_ih=flat.T)),
@@ -581,6 +610,7 @@ def test_refuses_to_make_weights_of_other_things() -> None:
         (TypeError, "rnn: expected a recurrent layer", lambda: kernels.CStep(anything)),
         (ValueError, "rnn: expected one direction", lambda: kernels.CStep(both)),
         (ValueError, "batch: expected at least 1", lambda: kernels.CStep(rnn, 0)),
+        (TypeError, "batch: expected an int, got float", lambda: cstep(rnn, 1.5)),
     ]
     for error, message, call in faults:
         with pytest.raises(error, match=message):

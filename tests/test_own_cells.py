@@ -117,6 +117,10 @@ def _python_helper(self: Any, slots: Any, previous: Any, peephole: Any) -> Any:
     return slots, (doubled(slots[0]),)
 
 
+def _numpys(self: Any, slots: Any, previous: Any, peephole: Any) -> Any:
+    return (np.pi * slots[0], slots[1]), (np.tanh(slots[0]),)
+
+
 def doubled(x: Any) -> Any:
     """A plain function, which Numba does not call."""
     return 2 * x
@@ -157,6 +161,7 @@ def doubled(x: Any) -> Any:
         ({"forward": _undefined}, "not_there is not defined yet"),
         ({"forward": _table}, r"TABLE: equations may use numbers, .* got {}"),
         ({"forward": _python_helper}, "doubled.*numba.njit"),
+        ({"forward": _numpys}, "forward, line .*: tanh is NumPy's"),
         (
             {"backward": lambda self, slots, previous, states, peephole, gradient: 1},
             "backward: expected the grad",
@@ -175,6 +180,8 @@ def test_what_is_no_plain_class_is_refused() -> None:
         ln.register_cell(JANET)
     with pytest.raises(ValueError, match="must be registered first: import its module"):
         find_cell("nowhere:Cell")
+    with pytest.raises(TypeError, match="name: expected a cell's name, got 3"):
+        find_cell(3)  # type: ignore[arg-type]
 
 
 def test_equal_equations_share_a_class_and_others_do_not() -> None:
@@ -307,7 +314,10 @@ def test_weights_name_their_cell(tmp_path: Path) -> None:
             np.testing.assert_array_equal(loaded.params[name], value)
     kept = CELLS.pop("lstm_numba.examples.janet:JANET")
     try:
-        with pytest.raises(WeightsError, match="JANET', which is unknown here; import its module first"):
+        with pytest.raises(
+            WeightsError,
+            match=r"JANET', which is unknown.*--cell .*JANET in a command",
+        ):
             ln.load_weights(path)
     finally:
         CELLS["lstm_numba.examples.janet:JANET"] = kept

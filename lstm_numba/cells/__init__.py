@@ -34,9 +34,11 @@ def find_cell(name: str) -> Any:
 
     Raises
     ------
-    ValueError
-        There is none.
+    TypeError, ValueError
+        It is no text, or there is none.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name: expected a cell's name, got {name!r}")
     if name in CELLS:
         return CELLS[name]
     hint = "; a cell of your own must be registered first: import its module" if ":" in name else ""

@@ -165,12 +165,18 @@ def _check_instructions(name: str, method: FunctionType) -> None:
         value = method.__globals__.get(used)
         if isinstance(value, FunctionType) and value.__module__ != activations.__name__:
             raise TypeError(f"{name}: {used} is a plain function; equations call those of numba.njit")
-    line = method.__code__.co_firstlineno
+    line, owner = method.__code__.co_firstlineno, None
     for instruction in dis.get_instructions(method):
         # Since Python 3.13 starts_line is a flag, and the number is elsewhere.
         started = getattr(instruction, "line_number", instruction.starts_line)
         line = started if type(started) is int else line
         value = instruction.argval
+        owner = _looked_up(instruction, owner, method.__globals__)
+        if type(owner).__name__ == "ufunc":
+            raise TypeError(
+                f"{name}, line {line}: {value} is NumPy's, for arrays; equations call functions of "
+                "lstm_numba.cells and math"
+            )
         if instruction.opname.startswith(_DECISIONS):
             raise TypeError(
                 f"{name}, line {line}: equations compute many units at once, for which a comparison or an if "
@@ -178,6 +184,14 @@ def _check_instructions(name: str, method: FunctionType) -> None:
             )
         if instruction.opname.startswith("LOAD_FAST") and (value == "self" or "self" in _several(value)):
             raise TypeError(f"{name}, line {line}: uses self; constants belong outside of the class")
+
+
+def _looked_up(instruction: dis.Instruction, owner: Any, names: dict[str, Any]) -> Any:
+    """What an instruction finds: a global, or an attribute of what the instruction before it found."""
+    if instruction.opname == "LOAD_GLOBAL":
+        return names.get(instruction.argval)
+    found_there = owner is not None and instruction.opname in ("LOAD_ATTR", "LOAD_METHOD")
+    return getattr(owner, instruction.argval, None) if found_there else None
 
 
 def _several(value: Any) -> tuple[Any, ...]:

@@ -177,7 +177,7 @@ def known_cell(path: str | os.PathLike[str], said: Any) -> str | None:
     """
     if said is None or (isinstance(said, str) and said in CELLS):
         return said
-    hint = "; import its module first" if is_own_cell(said) else ""
+    hint = f"; import its module first (--cell {said} in a command)" if is_own_cell(said) else ""
     raise WeightsError(f"{path}: of a cell {_short(said)!r}, which is unknown here{hint}")
 
 

@@ -8,7 +8,15 @@ from numba import njit
 from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.serial import Incoming, Outgoing, run_backward
 from lstm_numba.kernels.forward import packed_layer, sequence_on, tape_bytes
-from lstm_numba.kernels.memory import address_of, addresses_of, as_states, batch_of, check_states, reaches
+from lstm_numba.kernels.memory import (
+    address_of,
+    addresses_of,
+    as_states,
+    batch_of,
+    check_states,
+    reaches,
+    writable_address,
+)
 from lstm_numba.kernels.types import cell_of
 from lstm_numba.kernels.weights import check_parameters, layer_sizes, locate, zero_like
 
@@ -17,7 +25,7 @@ from lstm_numba.kernels.weights import check_parameters, layer_sizes, locate, ze
 def _retrace(weights, x, steps, tape, dy, dstates, dx, grads, scratch):
     """The way back over a tape; `dy` is an address, or 0 for none."""
     inputs, hidden = layer_sizes(weights)
-    cell, zero, start = cell_of(weights), zero_like(weights), address_of(tape, zero_like(weights))
+    cell, zero, start = cell_of(weights), zero_like(weights), writable_address(tape, zero_like(weights))
     batch = batch_of(x, steps, inputs)
     check_states(cell, dstates, batch, hidden)
     check_parameters(cell, grads)
@@ -30,7 +38,7 @@ def _retrace(weights, x, steps, tape, dy, dstates, dx, grads, scratch):
     layer = packed_layer(weights, steps, batch, scratch, True)
     places, kept = addresses_of(dstates, zero), sequence_on(start, steps, address_of(x, zero))
     incoming = Incoming(dy, hidden if dy != 0 else 0)
-    outgoing = Outgoing(address_of(dx, zero), inputs, locate(grads, zero), np.int64(1))
+    outgoing = Outgoing(writable_address(dx, zero), inputs, locate(grads, zero), np.int64(1))
     run_backward(cell, layer, kept, steps + 1, incoming, places, places, outgoing, zero)
 
 

@@ -126,6 +126,8 @@ class CStep:
             raise TypeError(f"rnn: expected a recurrent layer, got {type(rnn).__name__}")
         if rnn.bidirectional:
             raise ValueError("rnn: expected one direction; single steps have no end to read from")
+        if not isinstance(batch, (int, np.integer)):
+            raise TypeError(f"batch: expected an int, got {type(batch).__name__}")
         if batch < 1:
             raise ValueError(f"batch: expected at least 1, got {batch}")
         self.cell, self.zero = rnn.cell, rnn.dtype.type(0)

@@ -18,7 +18,15 @@ from lstm_numba.cpu.serial import (
     run_step,
     scratch_bytes,
 )
-from lstm_numba.kernels.memory import address_of, addresses_of, as_states, batch_of, check_states, reaches
+from lstm_numba.kernels.memory import (
+    address_of,
+    addresses_of,
+    as_states,
+    batch_of,
+    check_states,
+    reaches,
+    writable_address,
+)
 from lstm_numba.kernels.types import PackedType, cell_of
 from lstm_numba.kernels.weights import (
     check_parameters,
@@ -93,7 +101,7 @@ def layer_in(weights, steps, batch, scratch, training):
     """What the functions on addresses must know; plain weights not yet packed."""
     inputs, hidden = layer_sizes(weights)
     zero = zero_like(weights)
-    notes = aligned(address_of(scratch, zero))
+    notes = aligned(writable_address(scratch, zero))
     rest = _after_packing(weights, notes)
     if not reaches(
         scratch, rest + scratch_bytes(cell_of(weights), batch, inputs, hidden, steps, zero, training), zero
@@ -196,7 +204,7 @@ def sequence(weights, x, state, y, scratch):
     _check_output(y, steps, batch, hidden)
     layer = packed_layer(weights, steps, batch, scratch, False)
     run_sequence(
-        cell, layer, steps, address_of(x, zero), addresses_of(states, zero), address_of(y, zero), zero
+        cell, layer, steps, address_of(x, zero), addresses_of(states, zero), writable_address(y, zero), zero
     )
 
 
@@ -209,7 +217,7 @@ def sequence_on(tape, steps, x):
 @njit(**INLINE)
 def _record(weights, x, steps, batch, states, tape, scratch):
     """Run a sequence and keep everything on a tape."""
-    cell, zero, start = cell_of(weights), zero_like(weights), address_of(tape, zero_like(weights))
+    cell, zero, start = cell_of(weights), zero_like(weights), writable_address(tape, zero_like(weights))
     check_states(cell, states, batch, layer_sizes(weights)[1])
     if not reaches(tape, start + tape_bytes(weights, steps, batch), zero):
         raise ValueError("tape: expected as many numbers as tape_size says for these weights, T and B")

@@ -31,6 +31,18 @@ def _(array, zero):
     return lambda array, zero: np.int64(array.ctypes.data)
 
 
+def writable_address(array: Any, zero: Any) -> Any:
+    """The same of an array that is written to: NumPy's flag does not hold off a kernel."""
+    raise NotImplementedError
+
+
+@overload(writable_address, INLINE)
+def _(array, zero):
+    if isinstance(array, types.Array) and not array.mutable:
+        raise errors.TypingError(f"expected an array that may be written to, got {array}")
+    return lambda array, zero: address_of(array, zero)
+
+
 def place_of(memory: Any, zero: Any) -> Any:
     """Where an array or a C pointer leads to."""
     raise NotImplementedError
@@ -44,15 +56,15 @@ def _(memory, zero):
 
 
 def addresses_of(states: Any, zero: Any) -> Any:
-    """Addresses of some arrays, as a tuple."""
+    """Addresses of some arrays that are written to, as a tuple."""
     raise NotImplementedError
 
 
 @overload(addresses_of, INLINE)
 def _(states, zero):
     if len(states) == 1:
-        return lambda states, zero: (address_of(states[0], zero),)
-    return lambda states, zero: (address_of(states[0], zero), *addresses_of(states[1:], zero))
+        return lambda states, zero: (writable_address(states[0], zero),)
+    return lambda states, zero: (writable_address(states[0], zero), *addresses_of(states[1:], zero))
 
 
 def as_states(cell: Any, state: Any) -> Any:

@@ -23,7 +23,7 @@ from lstm_numba.layers import Recurrent
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Plain:
     """A cell and its parameters as they are: what is written to them counts from the next call on.
 
@@ -51,6 +51,11 @@ class Plain:
         kind = PlainType(type(self.cell), from_dtype(self.weight_hh.dtype))
         object.__setattr__(self, "_numba_type_", kind)
 
+    def __repr__(self) -> str:
+        """Without the numbers: Numba puts it into its messages."""
+        sizes = self.weight_ih.shape[1], self.weight_hh.shape[1]
+        return _text(self, *sizes, self.weight_hh.dtype)
+
     @property
     def parameters(self) -> Parameters:
         """The arrays together; from Python only."""
@@ -61,7 +66,7 @@ class Plain:
         return plain, (self.cell, self.parameters)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Packed:
     """A cell and a copy of its parameters in the order in which the vector registers read them.
 
@@ -92,9 +97,17 @@ class Packed:
         kind = PackedType(type(self.cell), from_dtype(self.data.dtype))
         object.__setattr__(self, "_numba_type_", kind)
 
+    def __repr__(self) -> str:
+        """Without the numbers: Numba puts it into its messages."""
+        return _text(self, self.inputs, self.hidden, self.data.dtype)
+
     def __reduce__(self) -> Any:
         """The addresses in `tiles` mean nothing to another process."""
         return _packed, (self.cell, self.inputs, self.hidden, self.data)
+
+
+def _text(weights: Plain | Packed, inputs: int, hidden: int, dtype: Any) -> str:
+    return f"{type(weights).__name__}({type(weights.cell).__name__}, {inputs}, {hidden}, {dtype})"
 
 
 def _packed(cell: Any, inputs: int, hidden: int, data: Array) -> Packed:
@@ -136,6 +149,9 @@ def plain(source: Any, parameters: Parameters | None = None, *, layer: int = 0, 
         none = np.empty(0, source.dtype)
         parameters = Parameters(*(own.get(name, none) for name in Parameters._fields))
         return plain(source.cell, parameters)
+    if isinstance(source, type) or not hasattr(source, "stages"):
+        got = f"class {source.__name__}" if isinstance(source, type) else type(source).__name__
+        raise TypeError(f"source: expected a recurrent layer, or a cell, as rnn.cell, got {got}")
     if not isinstance(parameters, Parameters):
         raise TypeError(f"parameters: expected Parameters beside a cell, got {type(parameters).__name__}")
     _check_arrays(source, parameters)
