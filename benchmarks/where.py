@@ -93,14 +93,13 @@ def breakdown(clock: Clock, cell: str, shape: Shape, big: float) -> dict[str, An
     flops = flop_count(problem.gates, shape, "training") / 3  # forward, dx and dh, dW: each a third
     python = total - sum(stages.values())
     rate = 3 * flops / total
-    print(
-        f"\n{cell} {shape.name}: {total * 1e3:.3f} ms, {rate / 1e9:.0f} GFLOP/s, {rate / big:.0%} of the big product"
-    )
+    share = f"{rate / 1e9:.0f} GFLOP/s, {rate / big:.0%} of the big product"
+    print(f"\n{cell} {shape.name}: {total * 1e3:.3f} ms, {share}")
     work = {"forward": 1, "backward": 1, "weight gradients": 1, "forward alone": 1, "backward alone": 2}
     for stage, spent in {**stages, "Python": python}.items():
         if spent > 0:
-            share = f"{work[stage] * flops / spent / big:8.0%} of the big product" if stage in work else ""
-            print(f"  {stage:18}{spent * 1e3:9.3f} ms  {spent / total:5.0%} of the time{share}")
+            reached = f"{work[stage] * flops / spent / big:8.0%} of the big product" if stage in work else ""
+            print(f"  {stage:18}{spent * 1e3:9.3f} ms  {spent / total:5.0%} of the time{reached}")
     return {"cell": cell, "shape": shape._asdict(), "seconds": total, "stages": stages, "python": python}
 
 
