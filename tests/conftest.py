@@ -51,7 +51,18 @@ def _threads_as_before() -> Iterator[None]:
 
 
 #: Files that pytest-xdist begins with: a long one at the end would leave other workers idle.
-_LONG = ("test_layers", "test_bench", "test_compiled_kernels", "test_warmup", "test_engine", "test_stream")
+_LONG = (
+    "test_layers",
+    "test_kernels",
+    "test_bench",
+    "test_examples",
+    "test_compiled_kernels",
+    "test_own_cells_cache",
+    "test_cells_guide",
+    "test_warmup",
+    "test_engine",
+    "test_stream",
+)
 #: Workers of `-n auto` at most: the longest file lasts as long anyway, and each worker takes its memory.
 _WORKERS = 8
 

@@ -48,4 +48,5 @@ def test_importing_layers_imports_no_cuda() -> None:
 
 def test_the_program_knows_the_devices_and_cells() -> None:
     assert config.DEVICES == engines.DEVICES
-    assert tuple(CELLS) == config.CELLS
+    built_in = tuple(name for name in CELLS if not config.is_own_cell(name))  # other tests register cells
+    assert built_in == config.CELLS

@@ -9,7 +9,7 @@ from lstm_numba.gpu.driver import cuda, overload
 
 
 def columns(arrays, n):
-    """Column n of each matrix of a tuple, so that one kernel serves cells with one state and with two."""
+    """Column n of each matrix of a tuple, so that one kernel serves cells with one state and with more."""
     return tuple(array[:, n] for array in arrays)
 
 
@@ -22,14 +22,14 @@ def rows(arrays, n):
 def _(arrays, n):
     if len(arrays) == 1:
         return lambda arrays, n: (arrays[0][:, n],)
-    return lambda arrays, n: (arrays[0][:, n], arrays[1][:, n])
+    return lambda arrays, n: (arrays[0][:, n], *columns(arrays[1:], n))
 
 
 @overload(rows)
 def _(arrays, n):
     if len(arrays) == 1:
         return lambda arrays, n: (arrays[0][n],)
-    return lambda arrays, n: (arrays[0][n], arrays[1][n])
+    return lambda arrays, n: (arrays[0][n], *rows(arrays[1:], n))
 
 
 @cuda.jit

@@ -230,9 +230,11 @@ def pack(cell: Any, params: dict[str, Array], x: Array, hidden: int, back: bool,
     _check_parameters(cell, params, x, hidden)
     inputs, zero = x.shape[-1], x.dtype.type(0)
     packed = aligned_empty((_packed_numbers(_kind(cell), inputs, hidden, back, x.dtype),), x.dtype)
-    located = _located({name: np.ascontiguousarray(array) for name, array in params.items()})
+    whole = {
+        name: np.ascontiguousarray(array) for name, array in params.items()
+    }  # alive until they are packed
     notes = np.empty((parts, NOTES), np.int64)
-    where = (cell, located, inputs, hidden, back, address(packed), address(notes))
+    where = (cell, _located(whole), inputs, hidden, back, address(packed), address(notes))
     if parts == 1:
         pack_part(*where, 0, 1, zero)
     else:
