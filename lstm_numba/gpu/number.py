@@ -278,6 +278,12 @@ def store_each(arrays: Any, at: Any, values: Any) -> None:
         array[at] = value
 
 
+def add_each(arrays: Any, at: Any, values: Any) -> None:
+    """Add a tuple of numbers, one to each array of a tuple."""
+    for array, value in zip(arrays, values, strict=True):
+        array[at] += value
+
+
 @intrinsic
 def _emit_load_each(typingctx: Any, arrays: Any, at: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -290,24 +296,31 @@ def _emit_load_each(typingctx: Any, arrays: Any, at: Any) -> Any:
     return make_signature(kinds, arrays, types.int64), codegen
 
 
-@intrinsic
-def _emit_store_each(typingctx: Any, arrays: Any, at: Any, values: Any) -> Any:
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        targets = unpack_tuple(builder, args[0], len(arrays))
-        items = unpack_tuple(builder, args[2], len(values))
-        for kind, target, item_type, item in zip(arrays, targets, values, items, strict=True):
-            value = context.cast(builder, item, item_type, Number(kind.dtype))
-            builder.store(value, line_of(context, builder, kind, target)(args[1]))
-        return context.get_dummy_value()
+def _each_writer(function: Any, add: bool) -> None:
+    @intrinsic
+    def emit(typingctx: Any, arrays: Any, at: Any, values: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            targets = unpack_tuple(builder, args[0], len(arrays))
+            items = unpack_tuple(builder, args[2], len(values))
+            for kind, target, item_type, item in zip(arrays, targets, values, items, strict=True):
+                value = context.cast(builder, item, item_type, Number(kind.dtype))
+                where = line_of(context, builder, kind, target)(args[1])
+                if add:
+                    value = builder.fadd(builder.load(where), value)
+                builder.store(value, where)
+            return context.get_dummy_value()
 
-    return make_signature(types.void, arrays, types.int64, values), codegen
+        return make_signature(types.void, arrays, types.int64, values), codegen
+
+    @overload(function)
+    def _(arrays, at, values):
+        return lambda arrays, at, values: emit(arrays, at, values)
+
+
+_each_writer(store_each, add=False)
+_each_writer(add_each, add=True)
 
 
 @overload(load_each)
 def _(arrays, at):
     return lambda arrays, at: _emit_load_each(arrays, at)
-
-
-@overload(store_each)
-def _(arrays, at, values):
-    return lambda arrays, at, values: _emit_store_each(arrays, at, values)

@@ -22,7 +22,7 @@ from lstm_numba.gpu.dispatch import (
     stage_gates,
 )
 from lstm_numba.gpu.driver import cuda, overload
-from lstm_numba.gpu.number import add_numbers, load_each, store_each, store_numbers
+from lstm_numba.gpu.number import add_each, add_numbers, load_each, store_each, store_numbers
 from lstm_numba.gpu.options import DEVICE
 from lstm_numba.gpu.step_forward import ONE, meet_others
 from lstm_numba.gpu.weights import memory_row, peephole_row, previous_row, slots_row
@@ -78,7 +78,7 @@ def _run_second_back(weights, tape, dstates, rank, size):
             load_one(cell, tape, unit, 0)[0],
         )
         store_numbers(tape, at, hidden, dslots)
-        add_numbers(dstates[0], unit, 0, dprevious)
+        add_each(dstates, unit, dprevious)
 
 
 def _second_back(weights: Any, tape: Any, dstates: Any, rank: Any, size: Any) -> None:
