@@ -35,12 +35,17 @@ EVERY_CELL = pytest.mark.parametrize(
     ("cell", "dtype", "kind"),
     [
         ("lstm", "float32", "packed"),
-        ("lstm", "float64", "plain"),
-        ("peephole", "float32", "plain"),
-        ("gru", "float32", "packed"),
         ("gru-reset-before", "float64", "plain"),
-        ("rnn", "float64", "packed"),
-        ("rnn-relu", "float32", "plain"),
+        ("peephole", "float32", "plain"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("lstm", "float64", "plain"),
+                ("gru", "float32", "packed"),
+                ("rnn", "float64", "packed"),
+                ("rnn-relu", "float32", "plain"),
+            )
+        ),
     ],
 )
 
@@ -237,7 +242,7 @@ def test_central_differences() -> None:
         assert_close(gradient.reshape(-1), numeric, "central differences")
 
 
-@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("kind", ["plain", pytest.param("packed", marks=pytest.mark.slow)])
 def test_without_a_batch(kind: str) -> None:
     case = Case("lstm", "float32", kind, (6, None, 3, 5))
     y, state, tape = np.empty_like(case.dy), case.copies(case.first), case.tape(6)
@@ -255,7 +260,7 @@ def test_without_a_batch(kind: str) -> None:
     tape.check()
 
 
-@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("kind", ["packed", pytest.param("plain", marks=pytest.mark.slow)])
 def test_without_biases(kind: str) -> None:
     case = Case(
         "gru-reset-before", "float32" if kind == "packed" else "float64", kind, (4, 3, 16, 17), bias=False
