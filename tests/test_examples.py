@@ -116,6 +116,7 @@ def motions() -> tuple[Array, Array]:
     return closure.draw_trials(8, 80, 0)
 
 
+@pytest.mark.slow
 def test_the_gradient_through_the_integration(motions: tuple[Array, Array]) -> None:
     waves, truth = motions[0][:4], np.ascontiguousarray(motions[1][:4, :13, :2])
     theta, model = flat_model(ln.GRU(2, 4, seed=0, dtype="float64"))

@@ -36,10 +36,10 @@ EVERY_CELL = pytest.mark.parametrize(
     [
         ("lstm", "float32", "packed"),
         ("gru-reset-before", "float64", "plain"),
-        ("peephole", "float32", "plain"),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
             for case in (
+                ("peephole", "float32", "plain"),
                 ("lstm", "float64", "plain"),
                 ("gru", "float32", "packed"),
                 ("rnn", "float64", "packed"),
@@ -204,7 +204,7 @@ def test_backward_is_the_layers(cell: str, dtype: str, kind: str) -> None:
 
 
 def test_gradients_are_added() -> None:
-    case = Case("gru", "float32", "packed", (3, 2, 4, 5))
+    case = Case("lstm", "float32", "packed", (3, 2, 4, 5))
     once, twice = case.zero_grads(), case.zero_grads()
     for grads in (once, twice, twice):
         kernels_room = case.room(3, True).numbers
@@ -216,6 +216,7 @@ def test_gradients_are_added() -> None:
         assert_close(b, 2 * a, "backward")
 
 
+@pytest.mark.slow
 def test_central_differences() -> None:
     """Through single steps, of plain weights, with respect to weights and input, without the layer's help."""
     case = Case("lstm", "float64", "plain", (3, 2, 2, 3))
@@ -242,7 +243,7 @@ def test_central_differences() -> None:
         assert_close(gradient.reshape(-1), numeric, "central differences")
 
 
-@pytest.mark.parametrize("kind", ["plain", pytest.param("packed", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["packed", pytest.param("plain", marks=pytest.mark.slow)])
 def test_without_a_batch(kind: str) -> None:
     case = Case("lstm", "float32", kind, (6, None, 3, 5))
     y, state, tape = np.empty_like(case.dy), case.copies(case.first), case.tape(6)
@@ -260,7 +261,8 @@ def test_without_a_batch(kind: str) -> None:
     tape.check()
 
 
-@pytest.mark.parametrize("kind", ["packed", pytest.param("plain", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", WEIGHTS)
 def test_without_biases(kind: str) -> None:
     case = Case(
         "gru-reset-before", "float32" if kind == "packed" else "float64", kind, (4, 3, 16, 17), bias=False
