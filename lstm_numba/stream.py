@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from lstm_numba.cpu.forward import one_step
-from lstm_numba.cpu.layout import Arrays, job
+from lstm_numba.cpu import passes
+from lstm_numba.cpu.arrays import address, aligned_zeros
 from lstm_numba.cpu.options import SERIAL
-from lstm_numba.cpu.sequence import pack, run_forward, step_arrays, weights_of
+from lstm_numba.cpu.passes import ALONE, run_stack
+from lstm_numba.cpu.places import Layer
+from lstm_numba.cpu.sequence import choose_plan, pack, product_tiles
+from lstm_numba.cpu.simd import pointer_to
 from lstm_numba.layers import Recurrent
 
 Array = np.ndarray[Any, Any]
@@ -31,7 +34,10 @@ def stream_step(cell: Any, plan: Any, zero: Any, x: Any, out: Any) -> None:
         Where the last layer's h goes; C-contiguous.
     """
     flat, target = x.ravel(), out.reshape(-1)
-    one_step(cell, plan, zero, flat, target)
+    sample, states, layers = pointer_to(plan[0], zero), plan[1], pointer_to(plan.ctypes.data + 16, plan[0])
+    for n in range(flat.size):
+        sample[n] = flat[n]
+    run_stack(cell, layers, plan[0], states, np.int64(target.ctypes.data), zero)
 
 
 class Stream:
@@ -77,29 +83,28 @@ class Stream:
         self.dtype = rnn.dtype
         self._shape = (self.batch, rnn.input_size)
         self._single = (rnn.input_size,)
-        self._layers: list[Arrays] = []
-        self._plans: list[Any] = []
-        self._weights = []
-        jobs = []
-        x = np.zeros((1, self.batch, rnn.input_size), rnn.dtype)
+        shape = (len(rnn.cell.states), rnn.num_layers, self.batch, rnn.hidden_size)
+        self._states = np.zeros(shape, rnn.dtype)
+        self._x = aligned_zeros(self._shape, rnn.dtype)
+        self._out = np.zeros(shape[2:], rnn.dtype)
+        self._first = self._out[0]
+        cell, zero, tiles = rnn.cell, rnn.dtype.type(0), product_tiles(rnn.cell, rnn.dtype)
+        self._memory: list[Array] = []
+        self._layers: list[Layer] = []
         for params in rnn.layer_params():
             # Of a layer on a GPU too: what steps is the processor.
             params = {name: rnn.engine.download(array) for name, array in params.items()}
-            packed = pack(rnn.cell, params, x, rnn.hidden_size, False, 1)
-            weights = weights_of(rnn.cell, packed, x.shape[-1], rnn.hidden_size, False)
-            plan, sizes, arrays = step_arrays(rnn.cell, x, rnn.hidden_size)
-            jobs.append(job(sizes, weights, arrays))
-            self._plans.append(plan)
-            self._layers.append(arrays)
-            self._weights.append(packed)
-            # The next layer reads what this one writes.
-            x = arrays.h.reshape(2, self.batch, rnn.hidden_size)[1:]
-        self._alone = all(plan.parts == 1 for plan in self._plans)
-        self.arguments = (rnn.cell, np.array(jobs), rnn.dtype.type(0))
-        self._out = np.zeros((self.batch, rnn.hidden_size), rnn.dtype)
-        self._first = self._out[0]
-        self._hidden = rnn.hidden_size
-        self._states = len(rnn.cell.states)
+            inputs = params["weight_ih"].shape[1]
+            packed = pack(cell, params, inputs, rnn.hidden_size, rnn.dtype)
+            layer = Layer(self.batch, inputs, rnn.hidden_size, address(packed), address(tiles), 0)
+            scratch = aligned_zeros((passes.scratch_bytes(cell, layer, 1, False, ALONE, zero),), np.uint8)
+            self._memory += [packed, scratch]
+            self._layers.append(layer._replace(scratch=address(scratch)))
+        self._plans = [choose_plan(cell, (1, *layer[:3]), rnn.dtype) for layer in self._layers]
+        self._alone = all(plan.team.parts == 1 for plan in self._plans)
+        numbers = [number for layer in self._layers for number in layer]
+        plan = np.array([address(self._x), address(self._states), rnn.num_layers, *numbers], np.int64)
+        self.arguments = (cell, plan, zero)
         self.reset()
 
     def reset(self, state: Any = None) -> None:
@@ -115,30 +120,23 @@ class Stream:
         ValueError
             A shape does not fit.
         """
-        shape = (len(self._layers), self.batch, self._hidden)
+        shape = self._states.shape[1:]
         if state is None:
-            states = [np.zeros(shape, self.dtype)] * self._states
-        else:
-            states = [np.asarray(s) for s in (state if self._states > 1 else (state,))]
-        if len(states) != self._states or any(s.shape != shape for s in states):
+            self._states.fill(0)
+            return
+        states = [np.asarray(s) for s in (state if len(self._states) > 1 else (state,))]
+        if len(states) != len(self._states) or any(s.shape != shape for s in states):
             raise ValueError(
-                f"state: expected {self._states} of shape {shape}, got {[s.shape for s in states]}"
+                f"state: expected {len(self._states)} of shape {shape}, got {[s.shape for s in states]}"
             )
-        for n, arrays in enumerate(self._layers):
-            for target, source in zip(self._views(arrays), states, strict=True):
-                target[...] = source[n]
-
-    def _views(self, arrays: Arrays) -> list[Array]:
-        """The current states of a layer, each (B, H)."""
-        shape = (-1, self.batch, self._hidden)
-        return [arrays.h.reshape(shape)[0], *(arrays.memory.reshape(shape) if arrays.memory.size else ())]
+        for target, source in zip(self._states, states, strict=True):
+            target[...] = source
 
     @property
     def state(self) -> Any:
         """A copy of the state, as a layer returns it: ``h`` or ``(h, c)``, each (num_layers, B, H)."""
-        layers = [self._views(arrays) for arrays in self._layers]
-        states = tuple(np.stack([layer[n] for layer in layers]) for n in range(self._states))
-        return states if self._states > 1 else states[0]
+        states = tuple(state.copy() for state in self._states)
+        return states if len(states) > 1 else states[0]
 
     def step(self, x: Array) -> Array:
         """Read one sample of each sequence.
@@ -172,11 +170,12 @@ class Stream:
 
     def _step_together(self, x: Array) -> None:
         """A step of much work, on several threads."""
-        cell, jobs, zero = self.arguments
-        self._layers[0].x[...] = x
-        for plan, arrays, job_ in zip(self._plans, self._layers, jobs, strict=True):
-            arrays.meeting.fill(0)
-            run_forward(cell, job_, zero, plan)
-            before, after = arrays.h.reshape(2, self.batch, self._hidden)
-            before[...] = after
-        self._out[...] = after
+        cell, _, zero = self.arguments
+        self._x[...] = x
+        source = address(self._x)
+        for n, (layer, plan) in enumerate(zip(self._layers, self._plans, strict=True)):
+            states = tuple(address(state[n]) for state in self._states)
+            where = passes.one_step(layer, source)
+            passes.run_forward_parallel(cell, layer, where, states, states, plan.team, zero)
+            source = states[0]
+        self._out[...] = self._states[0, -1]

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from numba import njit
@@ -17,6 +18,7 @@ from numba import njit
 import lstm_numba as ln
 from lstm_numba.cpu import backward, layout, meeting, sequence
 from lstm_numba.cpu.arrays import ALIGNMENT, LARGE, _Block, address, aligned_empty
+from lstm_numba.cpu.passes import Team
 from lstm_numba.cpu.prepared import Prepared
 from lstm_numba.cpu.simd import pointer_to
 from lstm_numba.cpu.target import vector_unit
@@ -191,9 +193,9 @@ def test_without_a_meeting_the_caller_does_the_work(cell: str, monkeypatch: pyte
         return (y, dx, *grads.values())
 
     expected = run()
-    monkeypatch.setattr(sequence, "_plan", lambda *_: sequence._Plan(True, 2, 2, 1))
-    monkeypatch.setattr(sequence, "forward_by_units", lambda *_: False)
-    monkeypatch.setattr(sequence, "backward_by_units", lambda *_: False)
+    # Of two parts on one thread the second begins when the first has ended.
+    numba.set_num_threads(1)
+    monkeypatch.setattr(sequence, "choose_plan", lambda *_: sequence.Plan(Team(1, 2, 2), 2, 1))
     monkeypatch.setattr(sequence, "_apart", sequence._Apart())
     for got, wanted in zip(run(), expected, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-13)
@@ -205,10 +207,10 @@ def test_threads_that_do_not_come_are_not_asked_for_ever(monkeypatch: pytest.Mon
     cell = ln.make_layer("lstm", 1, 1).cell
     monkeypatch.setattr(sequence.numba, "get_num_threads", lambda: 2)
     monkeypatch.setattr(sequence, "_apart", sequence._Apart())
-    assert sequence._plan(cell, shape, np.dtype("float32")).by_units
+    assert sequence.choose_plan(cell, shape, np.dtype("float32")).team.by_units
     for _ in range(sequence.MAX_APART):
         sequence._apart()
-    assert not sequence._plan(cell, shape, np.dtype("float32")).by_units
+    assert not sequence.choose_plan(cell, shape, np.dtype("float32")).team.by_units
 
 
 # Shares

@@ -14,7 +14,8 @@ from tolerances import assert_close
 
 import lstm_numba as ln
 from lstm_numba import reference
-from lstm_numba.cpu import sequence
+from lstm_numba.cpu import passes, sequence
+from lstm_numba.cpu.passes import Team
 from lstm_numba.layers import CELL_NAMES, Recurrent, make_layer
 
 DTYPES = ("float32", "float64")
@@ -44,17 +45,17 @@ CASES = [
 ]
 
 PLANS = {
-    "serial, in chunks": sequence._Plan(False, 1, 2, 2),
-    "rows, input product in the step": sequence._Plan(False, 2, 1, 1),
-    "rows, input product before": sequence._Plan(False, 2, 3, 2),
-    "units": sequence._Plan(True, 2, 2, 1),
+    "serial, in chunks": sequence.Plan(Team(0, 1, 1), 2, 2),
+    "rows, input product in the step": sequence.Plan(Team(0, 2, 1), 1, 1),
+    "rows, input product before": sequence.Plan(Team(0, 2, 2), 3, 2),
+    "units": sequence.Plan(Team(1, 2, 2), 2, 1),
 }
 
 
 @pytest.fixture(params=list(PLANS))
 def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Every way to share the work, whatever the sizes would make the engine choose."""
-    monkeypatch.setattr(sequence, "_plan", lambda *args: PLANS[request.param])
+    monkeypatch.setattr(sequence, "choose_plan", lambda *args: PLANS[request.param])
     together: list[bool] = []
 
     def watched(kernel: Callable[..., bool]) -> Callable[..., bool]:
@@ -64,10 +65,10 @@ def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
         return run
 
-    for name in ("forward_by_units", "backward_by_units"):
-        monkeypatch.setattr(sequence, name, watched(getattr(sequence, name)))
+    for name in ("run_forward_parallel", "run_backward_parallel"):
+        monkeypatch.setattr(passes, name, watched(getattr(passes, name)))
     yield str(request.param)
-    assert bool(together) == PLANS[request.param].by_units
+    assert bool(together) == (PLANS[request.param].team.parts > 1)
     # Where threads do not meet one does the work alone, and the kernel under test has computed nothing.
     # A few may miss each other on a busy machine.
     if numba.config.NUMBA_NUM_THREADS > 1:

@@ -30,15 +30,14 @@ class _Block:
     def __init__(self, size: int) -> None:
         # A dictionary's single operations are atomic: threads need no lock, and a block that the garbage
         # collector ends in the midst of this cannot wait for itself.
-        fitting = [(raw.size, key) for key, raw in list(self.idle.items()) if size <= raw.size <= 1.25 * size]
-        raw = self.idle.pop(min(fitting)[1], None) if fitting else None
+        best, limit = None, size + size // 4
+        for key, idle in list(self.idle.items()):
+            if size <= idle.size <= limit:
+                best, limit = key, idle.size - 1
+        raw = None if best is None else self.idle.pop(best, None)
         self.raw = np.empty(size, np.uint8) if raw is None else raw
-        self.__array_interface__ = {
-            "shape": (size,),
-            "typestr": "|u1",
-            "data": (self.raw.ctypes.data, False),
-            "version": 3,
-        }
+        place = (address(self.raw), False)
+        self.__array_interface__ = {"shape": (size,), "typestr": "|u1", "data": place, "version": 3}
 
     def __del__(self) -> None:
         raw = self.__dict__.get("raw")
@@ -54,8 +53,7 @@ def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
     """`numpy.empty` that starts on a cache line; large arrays reuse memory of earlier ones."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8) if size < LARGE else np.asarray(_Block(size + ALIGNMENT))
-    start = -address(raw) % ALIGNMENT
-    return raw[start : start + size].view(dtype).reshape(shape)
+    return np.ndarray(shape, dtype, raw, -address(raw) % ALIGNMENT)
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numba import njit, prange
+from numba import njit
 from numba.extending import overload
 
 from lstm_numba.cpu.dispatch import (
@@ -23,16 +22,13 @@ from lstm_numba.cpu.dispatch import (
     load_vector,
     peephole_count,
     slot_count,
+    stage_count,
     stage_first,
     stage_width,
     zero_slots,
 )
 from lstm_numba.cpu.layout import (
     FULL,
-    job_arrays,
-    job_gradients,
-    job_sizes,
-    job_weights,
     load_states,
     neighbours,
     share_rows,
@@ -43,8 +39,8 @@ from lstm_numba.cpu.layout import (
     tile_range,
     time_of,
 )
-from lstm_numba.cpu.meeting import gather, gathered, meet
-from lstm_numba.cpu.options import INLINE, PARALLEL, SERIAL
+from lstm_numba.cpu.meeting import gather, meet
+from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.packing import BACK_VECTORS
 from lstm_numba.cpu.simd import accumulate_vectors, store_vectors
 from lstm_numba.cpu.target import tile_rows
@@ -251,16 +247,10 @@ def _input_gradients(cell, weights, arrays, gradients, sizes, share):
                     )  # fmt: skip
 
 
-@njit(**SERIAL)
-def _sweep_back(cell, job, zero, two_stages, parts, part):
-    """All steps of one thread's rows."""
-    sizes, weights, arrays = job_sizes(job), job_weights(job, zero), job_arrays(job, zero)
-    sweep_rows_back(cell, weights, arrays, job_gradients(job, zero), sizes, two_stages, parts, part)
-
-
 @njit(**INLINE)
-def sweep_rows_back(cell, weights, arrays, gradients, sizes, two_stages, parts, part):
+def sweep_rows_back(cell, weights, arrays, gradients, sizes, parts, part):
     """All steps of one of the parts of the rows."""
+    two_stages = stage_count(cell) > 1
     for chunk in range(sizes.chunks):
         share = share_rows(sizes, parts, part, sizes.chunks, chunk)
         for step in range(sizes.steps - 1, -2, -1):
@@ -270,13 +260,12 @@ def sweep_rows_back(cell, weights, arrays, gradients, sizes, two_stages, parts, 
         _input_gradients(cell, weights, arrays, gradients, sizes, share)
 
 
-@njit(**SERIAL)
-def _sweep_units_back(cell, job, zero, two_stages, parts, part):
-    """All steps of one thread's units; nothing if the other threads are not there."""
-    sizes, weights, arrays = job_sizes(job), job_weights(job, zero), job_arrays(job, zero)
-    gradients = job_gradients(job, zero)
+@njit(**INLINE)
+def sweep_units_back(cell, weights, arrays, gradients, sizes, parts, part):
+    """All steps of one of the parts of the units; nothing if the other threads are not there."""
     if not gather(arrays.meeting, parts):
         return
+    two_stages = stage_count(cell) > 1
     share = share_units(sizes, parts, part)
     expected = parts
     for step in range(sizes.steps - 1, -2, -1):
@@ -288,33 +277,3 @@ def _sweep_units_back(cell, job, zero, two_stages, parts, part):
             expected += parts
             meet(arrays.meeting, expected)
     _input_gradients(cell, weights, arrays, gradients, sizes, share)
-
-
-# What Python calls, with the arguments of the kernels in `lstm_numba.cpu.forward`.
-
-
-@njit(**SERIAL)
-def backward_serial(cell, job, zero, two_stages):
-    """A sequence backward on the calling thread."""
-    _sweep_back(cell, job, zero, two_stages, 1, 0)
-
-
-@njit(**PARALLEL)
-def backward_by_rows(cell, job, zero, two_stages, parts):
-    """A sequence backward on several threads, each taking its share of the rows through all steps."""
-    for part in prange(parts):
-        _sweep_back(cell, job, zero, two_stages, parts, np.int64(part))
-
-
-@njit(**PARALLEL)
-def backward_by_units(cell, job, zero, two_stages, parts):
-    """A sequence backward on several threads, in each step each taking its share of the hidden units.
-
-    Returns
-    -------
-    bool
-        As for the forward kernel.
-    """
-    for part in prange(parts):
-        _sweep_units_back(cell, job, zero, two_stages, parts, np.int64(part))
-    return gathered(job_arrays(job, zero).meeting)

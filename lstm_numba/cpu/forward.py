@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numba import njit, prange
+from numba import njit
 from numba.extending import overload
 
 from lstm_numba.cpu.dispatch import (
@@ -30,9 +29,6 @@ from lstm_numba.cpu.layout import (
     FULL,
     Share,
     first_block,
-    job_arrays,
-    job_sizes,
-    job_weights,
     load_states,
     neighbours,
     share_rows,
@@ -44,8 +40,8 @@ from lstm_numba.cpu.layout import (
     tile_range,
     time_of,
 )
-from lstm_numba.cpu.meeting import gather, gathered, meet
-from lstm_numba.cpu.options import INLINE, PARALLEL, SERIAL
+from lstm_numba.cpu.meeting import gather, meet
+from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.simd import store_vectors
 
 
@@ -191,12 +187,6 @@ def _(cell, weights, arrays, sizes, t, share):
     return run
 
 
-@njit(**SERIAL)
-def _sweep(cell, job, zero, parts, part):
-    """All steps of one thread's rows."""
-    sweep_rows(cell, job_weights(job, zero), job_arrays(job, zero), job_sizes(job), parts, part)
-
-
 @njit(**INLINE)
 def sweep_rows(cell, weights, arrays, sizes, parts, part):
     """All steps of one of the parts of the rows."""
@@ -212,10 +202,13 @@ def sweep_rows(cell, weights, arrays, sizes, parts, part):
                 second_stage(cell, weights, arrays, sizes, t, share)
 
 
-@njit(**SERIAL)
-def _sweep_units(cell, job, zero, parts, part):
-    """All steps of one thread's units; nothing if the other threads are not there."""
-    sizes, weights, arrays = job_sizes(job), job_weights(job, zero), job_arrays(job, zero)
+@njit(**INLINE)
+def sweep_units(cell, weights, arrays, sizes, parts, part):
+    """All steps of one of the parts of the units; nothing if the other threads are not there.
+
+    Each thread reads only its own part of the recurrent weights, which for large layers would not fit
+    one core's cache, and for a single sequence are most of what there is to do.
+    """
     if not gather(arrays.meeting, parts):
         return
     share = share_units(sizes, parts, part)
@@ -235,59 +228,3 @@ def _sweep_units(cell, job, zero, parts, part):
                 second_stage(cell, weights, arrays, sizes, t, share)
             expected += parts
             meet(arrays.meeting, expected)
-
-
-@njit(**SERIAL)
-def one_step(cell, jobs, zero, x, out):
-    """One step of stacked layers whose states stay where they are.
-
-    `jobs` has a row for each layer: one step long, the states before it at entry 0, h after it at entry 1.
-    `x` and `out` are one-dimensional.
-    """
-    arrays, sizes = job_arrays(jobs[0], zero), job_sizes(jobs[0])
-    for n in range(x.size):
-        arrays.x[n] = x[n]
-    for layer in range(len(jobs)):
-        sizes, arrays = job_sizes(jobs[layer]), job_arrays(jobs[layer], zero)
-        weights = job_weights(jobs[layer], zero)
-        share = share_rows(sizes, 1, 0, 1, 0)
-        first_stage(cell, weights, arrays, sizes, 0, share)
-        second_stage(cell, weights, arrays, sizes, 0, share)
-        numbers = sizes.batch * sizes.hidden
-        for n in range(numbers):
-            arrays.h[n] = arrays.h[numbers + n]
-    for n in range(out.size):
-        out[n] = arrays.h[n]
-
-
-# What Python calls. `job` is `lstm_numba.cpu.layout.job`'s, `zero` a number of the arrays' type.
-
-
-@njit(**SERIAL)
-def forward_serial(cell, job, zero):
-    """A sequence on the calling thread: starting others takes longer than a short sequence."""
-    _sweep(cell, job, zero, 1, 0)
-
-
-@njit(**PARALLEL)
-def forward_by_rows(cell, job, zero, parts):
-    """A sequence on several threads, each taking its share of the rows through all steps."""
-    for part in prange(parts):
-        _sweep(cell, job, zero, parts, np.int64(part))
-
-
-@njit(**PARALLEL)
-def forward_by_units(cell, job, zero, parts):
-    """A sequence on several threads, in each step each taking its share of the hidden units.
-
-    Each thread reads only its own part of the recurrent weights, which for large layers would not fit
-    one core's cache, and for a single sequence are most of what there is to do.
-
-    Returns
-    -------
-    bool
-        Whether it was done: not so if the threads did not run at the same time.
-    """
-    for part in prange(parts):
-        _sweep_units(cell, job, zero, parts, np.int64(part))
-    return gathered(job_arrays(job, zero).meeting)

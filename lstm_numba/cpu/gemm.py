@@ -32,7 +32,7 @@ HEIGHT = 8 * ROWS
 WIDTH = 2048
 
 #: Products smaller than this many multiplications stay on the calling thread.
-_SERIAL_LIMIT = 1 << 21
+SERIAL_LIMIT = 1 << 21
 
 _copy_strip_row = run_copier(lambda dtype: ROWS)
 _copy_panel_row = run_copier(lambda dtype: VECTORS * lanes(dtype.name))
@@ -42,7 +42,7 @@ class Job(NamedTuple):
     """What the kernels are to do, as numbers, followed by the operands and the segments.
 
     Strides count numbers, addresses bytes. A segment is its first row, its number of rows, and a target for
-    every operand; see `products`.
+    every operand, the first row of its C that they are for, or -1 where it is not multiplied with them.
     """
 
     a: int
@@ -332,53 +332,23 @@ def matmul(a: Any, b: Any, out: Any = None, accumulate: bool = False) -> Any:
         return out
     if (shape[1] > 1 and out.strides[1] != out.itemsize) or not out.flags.writeable:
         raise ValueError("out: expected a writable array whose rows are contiguous")
-    products(a, [(b, out)], [(0, shape[0], (0,))], accumulate)
-    return out
-
-
-def products(
-    a: Any,
-    operands: list[tuple[Any, Any]],
-    segments: list[tuple[int, int, tuple[int, ...]]],
-    accumulate: bool,
-) -> None:
-    """Products of row segments of one matrix with several others, each part of it packed only once.
-
-    Parameters
-    ----------
-    a : ndarray, shape (M, K)
-    operands : list of (b, out)
-        Matrices (K, N) and where their products go; what `matmul` says of them holds, but is not checked.
-    segments : list of (first, rows, targets)
-        Rows ``[first, first + rows)`` of `a` and, for every operand, the first row of its `out` that they
-        are for, or -1 where the operand is not multiplied with them.
-    accumulate : bool
-        Add to the outs instead of overwriting them.
-    """
-    threads = numba.get_num_threads()
-    size, lane = a.itemsize, LANES[a.dtype]
+    threads, size, lane = numba.get_num_threads(), a.itemsize, LANES[a.dtype]
     a, a_row, a_column = strided(a)
+    b, b_row, b_column = strided(b)
     inner = a.shape[1]
     packed = workspace_numbers.py_func(inner, lane) * size
-    rows, alive = [], []
-    for b, out in operands:
-        matrix, b_row, b_column = strided(b)
-        alive.append(matrix)
-        width = b.shape[1]
-        rows.append((address(matrix), b_row, b_column, address(out), out.strides[0] // size, width, packed))
-        packed += operand_numbers.py_func(inner, width, lane) * size
-    work = sum(s[1] * sum(r[5] for r, t in zip(rows, s[2], strict=True) if t >= 0) for s in segments) * inner
-    parts = 1 if work < _SERIAL_LIMIT else threads
-    workspace = aligned_empty((parts, round_up(packed, ALIGNMENT)), np.uint8)
+    needed = packed + operand_numbers.py_func(inner, shape[1], lane) * size
+    parts = 1 if shape[0] * inner * shape[1] < SERIAL_LIMIT else threads
+    workspace = aligned_empty((parts, round_up(needed, ALIGNMENT)), np.uint8)
     tiles = (tile_address(VECTORS, a.dtype), tile_address(1, a.dtype))
     head = Job(
-        address(a), a_row, a_column, inner, lane, size, int(accumulate),
-        address(workspace), workspace.shape[1], *tiles, len(operands), len(segments),
+        address(a), a_row, a_column, inner, lane, size, int(accumulate), address(workspace),
+        workspace.shape[1], *tiles, operands=1, segments=1,
     )  # fmt: skip
-    numbers = [*head, *(n for row in rows for n in row)]
-    numbers += [n for first, count, targets in segments for n in (first, count, *targets)]
-    job, zero = np.array(numbers, np.int64), a.dtype.type(0)
+    operand = Operand(address(b), b_row, b_column, address(out), out.strides[0] // size, shape[1], packed)
+    job, zero = np.array([*head, *operand, 0, shape[0], 0], np.int64), a.dtype.type(0)
     if parts == 1:
         product_part(job, zero, 0, 1)
     else:
         _product_parallel(job, zero, parts)
+    return out

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 from numba import njit
 
-from lstm_numba.cpu.arrays import address
 from lstm_numba.cpu.dispatch import load_memory, load_vector
 from lstm_numba.cpu.options import INLINE
-from lstm_numba.cpu.simd import pointer_to, store_vectors
+from lstm_numba.cpu.simd import store_vectors
 
 #: As a number of valid lanes: all of them.
 FULL = 1 << 30
@@ -86,83 +84,6 @@ class Gradients(NamedTuple):
     state: int  # numbers from one state of dmemory to the next
 
 
-_SIZES = len(Sizes._fields)
-_WEIGHTS = len(Weights._fields)
-_ARRAYS = len(Arrays._fields)
-
-
-def job(sizes: Sizes, weights: Weights, arrays: Arrays, gradients: Gradients | None = None) -> Any:
-    """Everything that a kernel needs to know as one array of integers: sizes, and addresses of arrays.
-
-    Returns
-    -------
-    ndarray of int64, 1-D
-    """
-    numbers: list[int] = list(sizes)
-    for group in (weights, arrays, gradients or ()):
-        numbers += [item if isinstance(item, int) else address(item) for item in group]
-    return np.array(numbers, np.int64)
-
-
-@njit(**INLINE)
-def job_sizes(job):
-    """The sizes in a job."""
-    return Sizes(
-        job[0], job[1], job[2], job[3], job[4], job[5], job[6], job[7], job[8], job[9], job[10], job[11],
-        job[12], job[13],
-    )  # fmt: skip
-
-
-@njit(**INLINE)
-def job_weights(job, zero):
-    """The weights in a job, as pointers to numbers like `zero`."""
-    n = _SIZES
-    return Weights(
-        pointer_to(job[n], zero),
-        pointer_to(job[n + 1], zero),
-        pointer_to(job[n + 2], zero),
-        pointer_to(job[n + 3], zero),
-        pointer_to(job[n + 4], zero),
-        job[n + 5],
-        job[n + 6],
-        job[n + 7],
-        job[n + 8],
-        job[n + 9],
-        job[n + 10],
-    )
-
-
-@njit(**INLINE)
-def job_arrays(job, zero):
-    """The arrays in a job, as pointers."""
-    n = _SIZES + _WEIGHTS
-    return Arrays(
-        pointer_to(job[n], zero),
-        pointer_to(job[n + 1], zero),
-        pointer_to(job[n + 2], zero),
-        pointer_to(job[n + 3], zero),
-        pointer_to(job[n + 4], zero),
-        pointer_to(job[n + 5], n),
-        pointer_to(job[n + 6], n),
-    )
-
-
-@njit(**INLINE)
-def job_gradients(job, zero):
-    """The gradients in a job, as pointers."""
-    n = _SIZES + _WEIGHTS + _ARRAYS
-    return Gradients(
-        pointer_to(job[n], zero),
-        pointer_to(job[n + 1], zero),
-        pointer_to(job[n + 2], zero),
-        pointer_to(job[n + 3], zero),
-        pointer_to(job[n + 4], zero),
-        pointer_to(job[n + 5], zero),
-        job[n + 6],
-        job[n + 7],
-    )
-
-
 class Share(NamedTuple):
     """One thread's part of a step: rows [top, bottom), and of their tiles one of `pieces` equal pieces."""
 
@@ -184,6 +105,12 @@ def share_rows(sizes, parts, part, chunks, chunk):
     """One of the chunks of a part's share of the rows, with all units."""
     top, bottom = split(sizes.batch, parts * chunks, part * chunks + chunk)
     return Share(part, top, bottom, 0, 1)
+
+
+@njit(**INLINE)
+def share_all(sizes):
+    """All rows and units, as one thread's part."""
+    return Share(0, 0, sizes.batch, 0, 1)
 
 
 @njit(**INLINE)

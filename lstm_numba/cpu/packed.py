@@ -24,7 +24,7 @@ from lstm_numba.cpu.dispatch import (
 )
 from lstm_numba.cpu.layout import Weights, split
 from lstm_numba.cpu.options import INLINE, PARALLEL, SERIAL
-from lstm_numba.cpu.places import NOTES, lane_count, number_bytes, whole_vectors
+from lstm_numba.cpu.places import NOTES, aligned, lane_count, number_bytes, whole_vectors
 from lstm_numba.cpu.simd import pointer_to
 
 
@@ -98,9 +98,9 @@ def packed_places(cell, inputs, hidden, back, address, zero):
 
 
 @njit(**INLINE)
-def packed_view(cell, inputs, hidden, back, address, tiles, zero):
-    """Packed weights at an address as the engine's kernels want them."""
-    at = packed_places(cell, inputs, hidden, back, address, zero)
+def packed_view(cell, layer, back, tiles, zero):
+    """A layer's packed weights as the engine's kernels want them."""
+    at = packed_places(cell, layer.inputs, layer.hidden, back, layer.weights, zero)
     return Weights(
         pointer_to(at[0], zero), pointer_to(at[1], zero), pointer_to(at[2], zero), pointer_to(at[3], zero),
         pointer_to(at[4], zero), tiles[0], tiles[1], tiles[2], tiles[3], tiles[4], tiles[5],
@@ -162,20 +162,31 @@ def pack_part(cell, located, inputs, hidden, back, address, notes, part, parts, 
     `notes` is the address of `NOTES` numbers of int64 that are this part's own.
     """
     at, notes = packed_places(cell, inputs, hidden, back, address, zero), pointer_to(notes, inputs)
-    weight = located.weight_ih
-    _pack_product(cell, 0, weight, inputs, hidden, back, at[0], notes, part, parts, zero)
-    for product in range(1, product_count(cell)):
-        place, weight = at[1] if product == 1 else at[2], located.weight_hh
-        _pack_product(cell, product, weight, hidden, hidden, back, place, notes, part, parts, zero)
+    for product in range(product_count(cell)):
+        place, weight, columns = at[0], located.weight_ih, inputs
+        if product > 0:
+            place, weight, columns = at[1] if product == 1 else at[2], located.weight_hh, hidden
+        _pack_product(cell, product, weight, columns, hidden, back, place, notes, part, parts, zero)
     if part == 0:
         if not back:
             gather_bias(cell, located, hidden, pointer_to(at[3], zero), zero)
         gather_peephole(cell, located, hidden, pointer_to(at[4], zero), zero)
 
 
+@njit(**SERIAL)
+def pack_ways(cell, located, inputs, hidden, both, address, notes, part, parts, zero):
+    """One of some parts of packing for the way forward and, where `both`, behind it for the way back."""
+    pack_part(cell, located, inputs, hidden, np.bool_(False), address, notes, part, parts, zero)
+    if both:
+        behind = aligned(
+            address + packed_numbers(cell, inputs, hidden, np.bool_(False), zero) * number_bytes(zero)
+        )
+        pack_part(cell, located, inputs, hidden, np.bool_(True), behind, notes, part, parts, zero)
+
+
 @njit(**PARALLEL)
-def pack_parallel(cell, located, inputs, hidden, back, address, notes, parts, zero):
-    """Pack on several threads; `notes` has room for all parts."""
+def pack_parallel(cell, located, inputs, hidden, both, address, notes, parts, zero):
+    """`pack_ways` on several threads; `notes` has room for all parts."""
     for part in prange(parts):
         own = notes + 8 * NOTES * np.int64(part)
-        pack_part(cell, located, inputs, hidden, back, address, own, np.int64(part), parts, zero)
+        pack_ways(cell, located, inputs, hidden, both, address, own, np.int64(part), parts, zero)

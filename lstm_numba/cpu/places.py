@@ -13,6 +13,7 @@ from numba import njit
 from numba.core import types
 from numba.extending import intrinsic, overload
 
+from lstm_numba.cpu import meeting
 from lstm_numba.cpu.arrays import ALIGNMENT
 from lstm_numba.cpu.dispatch import input_count, peephole_count, slot_count, stage_count, state_count
 from lstm_numba.cpu.gemm import operand_numbers, workspace_numbers
@@ -26,6 +27,8 @@ CACHE_BYTES = 1 << 20
 MIN_ROWS = 4
 #: Rows that a thread takes through all steps at once, at least.
 CHUNK_ROWS = 32
+#: Bytes in which threads meet.
+MEETING_BYTES = 8 * meeting.NUMBERS
 #: Numbers of int64 in which packing and products write down what they are to do.
 NOTES = 512
 
@@ -51,6 +54,9 @@ class Layer(NamedTuple):
     weights: int
     tiles: int
     scratch: int
+
+
+LAYER_NUMBERS = len(Layer._fields)
 
 
 # The functions without a body exist for their overloads.
@@ -126,9 +132,9 @@ def aligned(address):
 
 
 @njit(**INLINE)
-def _after(place, numbers, zero):
-    """Where the next region begins after one of so many numbers like `zero`."""
-    return aligned(place + numbers * number_bytes(zero))
+def _after(numbers, zero):
+    """Bytes from a region of so many numbers like `zero` to the next."""
+    return aligned(numbers * number_bytes(zero))
 
 
 @njit(**INLINE)
@@ -144,31 +150,6 @@ def blocking(steps, batch, weights, row, parts):
     return block, max(1, min(-(-batch // parts * 4 * row // CACHE_BYTES), batch // parts // CHUNK_ROWS))
 
 
-class Blocks(NamedTuple):
-    """Steps of a block and chunks of the rows; see `blocking`, which chooses where they are 0."""
-
-    block: int
-    chunks: int
-
-
-@njit(**INLINE)
-def sequence_sizes(cell, steps, batch, inputs, hidden, reverse, zero, keep, blocks):
-    """The engine's sizes for a sequence on one thread."""
-    lane, size = lane_count(zero), number_bytes(zero)
-    padded = whole_vectors(hidden, lane)
-    row = slot_count(cell) * padded
-    numbers = batch * hidden
-    weights = (recurrent_gates(cell) * hidden + input_count(cell) * inputs) * hidden * size
-    block, chunks = blocks.block, blocks.chunks
-    if block == 0:
-        block, chunks = blocking(steps, batch, weights, row * size, 1)
-    return Sizes(
-        steps, batch, inputs, hidden, padded, lane, reverse, chunks, block, steps if keep else block,
-        batch * row, numbers if stage_count(cell) > 1 else 0, numbers if keep else 0,
-        (steps + 1) * numbers if keep else numbers,
-    )  # fmt: skip
-
-
 class Sequence(NamedTuple):
     """What the functions on addresses must know of a sequence and of what is kept of it.
 
@@ -178,41 +159,71 @@ class Sequence(NamedTuple):
         T.
     reverse : int
         1 where it is read from its end.
+    keep : int
+        1 where all that the way back needs is kept.
     x, lengths : int
         Where x (T, B, I) and the steps of each row begin; 0 for `lengths` where all have T.
     h : int
         Where the history (T + 1, B, H) begins.
     rest : int
         Where the other things that are kept begin; see `kept_places`.
-    blocks : Blocks
+    entries : int
+        Entries of h at the beginning of `rest`; 0 where the history lies elsewhere.
+    block, chunks : int
+        Steps of a block and chunks of the rows; where they are 0, as `blocking` chooses for one thread.
     """
 
     steps: int
     reverse: int
+    keep: int
     x: int
     lengths: int
     h: int
     rest: int
-    blocks: Blocks
+    entries: int
+    block: int
+    chunks: int
+
+
+@njit(**INLINE)
+def sequence_sizes(cell, layer, sequence, zero):
+    """The engine's sizes for a layer and a sequence."""
+    lane, size = lane_count(zero), number_bytes(zero)
+    steps, batch, hidden = sequence.steps, layer.batch, layer.hidden
+    padded = whole_vectors(hidden, lane)
+    row = slot_count(cell) * padded
+    numbers = batch * hidden
+    block, chunks = sequence.block, sequence.chunks
+    if block == 0:
+        weights = (recurrent_gates(cell) * hidden + input_count(cell) * layer.inputs) * hidden * size
+        block, chunks = blocking(steps, batch, weights, row * size, 1)
+    depth, memory_step, entries = block, 0, 1
+    if sequence.keep != 0:
+        depth, memory_step, entries = steps, numbers, steps + 1
+    return Sizes(
+        steps, batch, layer.inputs, hidden, padded, lane, sequence.reverse, chunks, block, depth, batch * row,
+        numbers if stage_count(cell) > 1 else 0, memory_step, entries * numbers,
+    )  # fmt: skip
 
 
 class Kept(NamedTuple):
     """Where, in bytes from its beginning, a tape or scratch holds what the forward kernels write."""
 
-    h: int
     memory: int
     slots: int
     message: int
+    meeting: int
     end: int
 
 
 @njit(**INLINE)
-def kept_places(cell, sizes, entries, zero):
-    """Histories of so many entries of h, and slots and messages of `sizes.depth` steps."""
-    memory = _after(0, entries * sizes.batch * sizes.hidden, zero)
-    slots = _after(memory, (state_count(cell) - 1) * sizes.memory_state, zero)
-    message = _after(slots, sizes.depth * sizes.slot_step, zero)
-    return Kept(0, memory, slots, message, _after(message, sizes.depth * sizes.message_step, zero))
+def kept_places(cell, sizes, sequence, zero):
+    """After entries of h: other states' histories, slots and messages of `sizes.depth` steps, a meeting."""
+    memory = _after(sequence.entries * sizes.batch * sizes.hidden, zero)
+    slots = memory + _after((state_count(cell) - 1) * sizes.memory_state, zero)
+    message = slots + _after(sizes.depth * sizes.slot_step, zero)
+    meeting = message + _after(sizes.depth * sizes.message_step, zero)
+    return Kept(memory, slots, message, meeting, meeting + MEETING_BYTES)
 
 
 class Back(NamedTuple):
@@ -225,19 +236,24 @@ class Back(NamedTuple):
     sums: int
     dx: int
     workspace: int
+    share: int  # of the workspace, a thread's
     end: int
 
 
 @njit(**INLINE)
-def back_places(cell, sizes, zero):
-    """Carried gradients, a row of zeros, sums for biases and peepholes, padded dx, and what products need."""
+def back_places(cell, sizes, team, zero):
+    """Carried gradients, a row of zeros, sums for biases and peepholes, padded dx, and what products need.
+
+    Each of a `lstm_numba.cpu.passes.Team` has sums, and each of its workers a workspace, of its own.
+    """
     rows, inner = sizes.batch * sizes.padded, sizes.steps * sizes.batch
     carried = aligned(8 * NOTES)
-    zeros = _after(carried, state_count(cell) * rows, zero)
-    dmessage = _after(zeros, sizes.padded, zero)
-    sums = _after(dmessage, rows, zero)
-    dx = _after(sums, (slot_count(cell) + peephole_count(cell)) * sizes.padded, zero)
-    workspace = _after(dx, inner * whole_vectors(sizes.inputs, sizes.lanes), zero)
+    zeros = carried + _after(state_count(cell) * rows, zero)
+    dmessage = zeros + _after(sizes.padded, zero)
+    sums = dmessage + _after(rows, zero)
+    dx = sums + _after(team.parts * (slot_count(cell) + peephole_count(cell)) * sizes.padded, zero)
+    workspace = dx + _after(inner * whole_vectors(sizes.inputs, sizes.lanes), zero)
     numbers = workspace_numbers(inner, sizes.lanes) + operand_numbers(inner, sizes.inputs, sizes.lanes)
     numbers += stage_count(cell) * operand_numbers(inner, sizes.hidden, sizes.lanes)
-    return Back(0, carried, zeros, dmessage, sums, dx, workspace, _after(workspace, numbers, zero))
+    share = _after(numbers, zero)
+    return Back(0, carried, zeros, dmessage, sums, dx, workspace, share, workspace + team.workers * share)

@@ -142,12 +142,10 @@ class CpuEngine:
         Returns the output, for `join`, and what `backward` needs, or None without `keep`.
         """
         given = [state[place] for state in states]
-        output, final, trace = sequence.forward_sequence(
-            cell, dict(params), x, given, lengths, reverse, keep, prepared
+        results = [final[place] for final in finals]
+        return sequence.forward_sequence(
+            cell, dict(params), x, given, results, lengths, reverse, keep, prepared
         )
-        for target, source in zip(finals, final, strict=True):
-            target[place] = source
-        return output, trace
 
     def join(self, outputs: Sequence[Any], lengths: Array | None, shape: Shape) -> Array:
         """The outputs of all directions side by side, (T, B, D*H), zero past a sequence's end."""
@@ -173,9 +171,8 @@ class CpuEngine:
         """
         hidden = dstates[0].shape[2]
         part = dy[:, :, direction * hidden : (direction + 1) * hidden]
-        d, dinitial, grads = sequence.backward_sequence(trace, part, [s[place] for s in dstates])
-        for target, source in zip(initial, dinitial, strict=True):
-            target[place] = source
+        results = [state[place] for state in initial]
+        d, grads = sequence.backward_sequence(trace, part, [s[place] for s in dstates], results)
         return (d if dx is None else np.add(dx, d, out=dx)), grads
 
     # -- models ----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from lstm_numba.cpu.options import INLINE, SERIAL
-from lstm_numba.cpu.serial import Incoming, Outgoing, run_backward
+from lstm_numba.cpu.passes import Incoming, Outgoing, run_backward
 from lstm_numba.kernels.forward import packed_layer, sequence_on, tape_bytes
 from lstm_numba.kernels.memory import (
     address_of,
@@ -39,7 +39,7 @@ def _retrace(weights, x, steps, tape, dy, dstates, dx, grads, scratch):
     places, kept = addresses_of(dstates, zero), sequence_on(start, steps, address_of(x, zero))
     incoming = Incoming(dy, hidden if dy != 0 else 0)
     outgoing = Outgoing(writable_address(dx, zero), inputs, locate(grads, zero), np.int64(1))
-    run_backward(cell, layer, kept, steps + 1, incoming, places, places, outgoing, zero)
+    run_backward(cell, layer, kept, incoming, places, places, outgoing, zero)
 
 
 @njit(**SERIAL)

@@ -17,9 +17,9 @@ from numba.core import types
 from numba.np.numpy_support import from_dtype
 
 from lstm_numba.cpu.arrays import address, aligned_empty
-from lstm_numba.cpu.options import INLINE, SERIAL
-from lstm_numba.cpu.places import Layer, number_bytes, places_apart, pointer_address
-from lstm_numba.cpu.serial import run_step
+from lstm_numba.cpu.options import SERIAL
+from lstm_numba.cpu.passes import run_stack
+from lstm_numba.cpu.places import Layer, pointer_address
 from lstm_numba.cpu.simd import pointer_to
 from lstm_numba.kernels.forward import scratch_size
 from lstm_numba.kernels.memory import place_of
@@ -27,15 +27,6 @@ from lstm_numba.kernels.weights import pack, plain
 from lstm_numba.layers import Recurrent
 
 Array = np.ndarray[Any, Any]
-
-
-_NUMBERS = len(Layer._fields)
-
-
-@njit(**INLINE)
-def _layer(handle, n):
-    at = 1 + n * _NUMBERS
-    return Layer(handle[at], handle[at + 1], handle[at + 2], handle[at + 3], handle[at + 4], handle[at + 5])
 
 
 @njit(**SERIAL)
@@ -51,17 +42,8 @@ def c_step(cell, zero, handle, x, state, y):
     x, state, y : pointer to the layer's dtype, or ndarray of it, C-contiguous
         As `CStep` describes. Sizes are not checked.
     """
-    numbers = pointer_to(pointer_address(handle), 0)
-    source, states = place_of(x, zero), place_of(state, zero)
-    top = _layer(numbers, numbers[0] - 1)
-    size = top.batch * top.hidden * number_bytes(zero)
-    for n in range(numbers[0]):
-        at = states + n * size
-        run_step(cell, _layer(numbers, n), source, places_apart(cell, at, numbers[0] * size), zero)
-        source = at
-    last, target = pointer_to(source, zero), pointer_to(place_of(y, zero), zero)
-    for k in range(top.batch * top.hidden):
-        target[k] = last[k]
+    layers = pointer_to(pointer_address(handle), 0)
+    run_stack(cell, layers, place_of(x, zero), place_of(state, zero), place_of(y, zero), zero)
 
 
 @functools.cache

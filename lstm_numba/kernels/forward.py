@@ -9,8 +9,8 @@ from numba import njit
 from numba.extending import overload
 
 from lstm_numba.cpu.options import INLINE, SERIAL
-from lstm_numba.cpu.places import NOTES, Blocks, Layer, Sequence, aligned, lane_count, number_bytes
-from lstm_numba.cpu.serial import (
+from lstm_numba.cpu.passes import (
+    ALONE,
     kept_bytes,
     run_forward,
     run_plain_step,
@@ -18,6 +18,7 @@ from lstm_numba.cpu.serial import (
     run_step,
     scratch_bytes,
 )
+from lstm_numba.cpu.places import NOTES, Layer, Sequence, aligned, lane_count, number_bytes
 from lstm_numba.kernels.memory import (
     address_of,
     addresses_of,
@@ -63,7 +64,8 @@ def scratch_size(weights, steps=1, batch=1, training=False):
     """
     inputs, hidden = layer_sizes(weights)
     zero = zero_like(weights)
-    size = scratch_bytes(cell_of(weights), batch, inputs, hidden, steps, zero, training)
+    layer = Layer(batch, inputs, hidden, 0, 0, 0)
+    size = scratch_bytes(cell_of(weights), layer, steps, training, ALONE, zero)
     # An array may begin anywhere: up to a cache line is lost before its first aligned number.
     return (_after_packing(weights, 0) + size) // number_bytes(zero) + lane_count(zero)
 
@@ -72,9 +74,8 @@ def scratch_size(weights, steps=1, batch=1, training=False):
 def tape_bytes(weights, steps, batch):
     """Bytes of a tape: the history of h, and the rest."""
     inputs, hidden = layer_sizes(weights)
-    return kept_bytes(
-        cell_of(weights), batch, inputs, hidden, steps, steps + 1, zero_like(weights), True, Blocks(0, 0)
-    )
+    layer = Layer(batch, inputs, hidden, 0, 0, 0)
+    return kept_bytes(cell_of(weights), layer, sequence_on(0, steps, 0), zero_like(weights))
 
 
 @njit(**SERIAL)
@@ -103,13 +104,13 @@ def layer_in(weights, steps, batch, scratch, training):
     zero = zero_like(weights)
     notes = aligned(writable_address(scratch, zero))
     rest = _after_packing(weights, notes)
-    if not reaches(
-        scratch, rest + scratch_bytes(cell_of(weights), batch, inputs, hidden, steps, zero, training), zero
-    ):
+    layer = Layer(batch, inputs, hidden, notes + 8 * NOTES, np.int64(weights.tiles.ctypes.data), rest)
+    size = scratch_bytes(cell_of(weights), layer, steps, training, ALONE, zero)
+    if not reaches(scratch, rest + size, zero):
         raise ValueError(
             "scratch: expected as many numbers as scratch_size says for these weights, T, B and use"
         )
-    return Layer(batch, inputs, hidden, notes + 8 * NOTES, np.int64(weights.tiles.ctypes.data), rest)
+    return layer
 
 
 @njit(**INLINE)
@@ -211,7 +212,7 @@ def sequence(weights, x, state, y, scratch):
 @njit(**INLINE)
 def sequence_on(tape, steps, x):
     """A sequence that is kept on the tape at an address."""
-    return Sequence(steps, np.int64(0), x, np.int64(0), tape, tape, Blocks(0, 0))
+    return Sequence(steps, 0, 1, x, 0, tape, tape, steps + 1, 0, 0)
 
 
 @njit(**INLINE)
@@ -223,7 +224,7 @@ def _record(weights, x, steps, batch, states, tape, scratch):
         raise ValueError("tape: expected as many numbers as tape_size says for these weights, T and B")
     layer = packed_layer(weights, steps, batch, scratch, False)
     places, kept = addresses_of(states, zero), sequence_on(start, steps, address_of(x, zero))
-    run_forward(cell, layer, kept, places, places, steps + 1, True, zero)
+    run_forward(cell, layer, kept, places, places, zero)
 
 
 @njit(**SERIAL)
