@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from lstm_numba.cpu import passes
+from lstm_numba.cpu import jobs, passes
 from lstm_numba.cpu.arrays import address, aligned_zeros
+from lstm_numba.cpu.functions import compiled_functions
 from lstm_numba.cpu.options import SERIAL
 from lstm_numba.cpu.passes import ALONE, run_stack
-from lstm_numba.cpu.places import Layer
-from lstm_numba.cpu.sequence import choose_plan, pack, product_tiles
+from lstm_numba.cpu.places import MEETING_BYTES, Layer
+from lstm_numba.cpu.sequence import choose_plan, pack
 from lstm_numba.cpu.simd import pointer_to
 from lstm_numba.layers import Recurrent
 
@@ -88,7 +89,7 @@ class Stream:
         self._x = aligned_zeros(self._shape, rnn.dtype)
         self._out = np.zeros(shape[2:], rnn.dtype)
         self._first = self._out[0]
-        cell, zero, tiles = rnn.cell, rnn.dtype.type(0), product_tiles(rnn.cell, rnn.dtype)
+        cell, zero, functions = rnn.cell, rnn.dtype.type(0), compiled_functions(rnn.cell, rnn.dtype, False)
         self._memory: list[Array] = []
         self._layers: list[Layer] = []
         for params in rnn.layer_params():
@@ -96,7 +97,7 @@ class Stream:
             params = {name: rnn.engine.download(array) for name, array in params.items()}
             inputs = params["weight_ih"].shape[1]
             packed = pack(cell, params, inputs, rnn.hidden_size, rnn.dtype)
-            layer = Layer(self.batch, inputs, rnn.hidden_size, address(packed), address(tiles), 0)
+            layer = Layer(self.batch, inputs, rnn.hidden_size, address(packed), address(functions), 0)
             scratch = aligned_zeros((passes.scratch_bytes(cell, layer, 1, False, ALONE, zero),), np.uint8)
             self._memory += [packed, scratch]
             self._layers.append(layer._replace(scratch=address(scratch)))
@@ -170,12 +171,13 @@ class Stream:
 
     def _step_together(self, x: Array) -> None:
         """A step of much work, on several threads."""
-        cell, _, zero = self.arguments
         self._x[...] = x
-        source = address(self._x)
+        source, (cell, _, zero) = address(self._x), self.arguments
         for n, (layer, plan) in enumerate(zip(self._layers, self._plans, strict=True)):
             states = tuple(address(state[n]) for state in self._states)
             where = passes.one_step(layer, source)
-            passes.run_forward_parallel(cell, layer, where, states, states, plan.team, zero)
+            job = jobs.sequence_job(layer, where, plan.team, states, states)
+            meeting = where.rest + passes.kept_bytes(cell, layer, where, zero) - MEETING_BYTES
+            jobs.run_sequence_job(jobs.forward_task(cell, self.dtype), job, plan.team, 0, meeting)
             source = states[0]
         self._out[...] = self._states[0, -1]

@@ -14,7 +14,7 @@ from lstm_numba.cells import CELLS
 from lstm_numba.cells.activations import FUNCTIONS, positive, relu, sigmoid, tanh
 from lstm_numba.cpu.arrays import address
 from lstm_numba.cpu.dispatch import load_vector
-from lstm_numba.cpu.options import EQUATIONS, SERIAL
+from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.simd import pointer_to, store_vectors
 from lstm_numba.cpu.target import lanes
 
@@ -38,7 +38,7 @@ def _run(x: np.ndarray) -> np.ndarray:
 def test_functions_of_math_against_extended_precision(function: Any, dtype: str) -> None:
     """Over the whole range: overflow to infinity, underflow, what is not defined, and a NaN."""
 
-    @njit(**EQUATIONS)
+    @njit(**INLINE)
     def apply(cell, x, out, size, zero, lane):  # type: ignore[no-untyped-def]
         source, target = pointer_to(x, zero), pointer_to(out, zero)
         for at in range(0, size, lane):
@@ -70,9 +70,9 @@ def test_operators_min_max_and_powers_are_pythons(dtype: str) -> None:
         total /= 4
         return (total, max(v, w), min(v, w), max(v, 0.25), min(1, v), abs(-v), abs(v) ** 1.5, v**3 - v**2)
 
-    compiled = njit(**EQUATIONS)(equations)
+    compiled = njit(**INLINE)(equations)
 
-    @njit(**EQUATIONS)
+    @njit(**INLINE)
     def apply(cell, x, y, out, size, zero, lane):  # type: ignore[no-untyped-def]
         source, other, target = pointer_to(x, zero), pointer_to(y, zero), pointer_to(out, zero)
         for at in range(0, size, lane):

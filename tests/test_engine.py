@@ -16,7 +16,7 @@ import pytest
 from numba import njit
 
 import lstm_numba as ln
-from lstm_numba.cpu import backward, layout, meeting, sequence
+from lstm_numba.cpu import backward, layout, meeting, sequence, tasks
 from lstm_numba.cpu.arrays import ALIGNMENT, LARGE, _Block, address, aligned_empty
 from lstm_numba.cpu.passes import Team
 from lstm_numba.cpu.prepared import Prepared
@@ -213,28 +213,56 @@ def test_threads_that_do_not_come_are_not_asked_for_ever(monkeypatch: pytest.Mon
     assert not sequence.choose_plan(cell, shape, np.dtype("float32")).team.by_units
 
 
+# Tasks
+
+
+@njit
+def _meet_others(job: Any, phase: Any, part: Any) -> None:
+    """In the phases that threads share, wait for one another; note who saw all of them."""
+    if phase in (tasks.WORK, tasks.AFTER):
+        where = pointer_to(job[phase], job[0])
+        if meeting.gather(where, job[0]):
+            job[8 + phase * 8 + part] = 1
+    else:
+        job[8 + phase * 8] += 1
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread")
+def test_threads_share_a_tasks_work_and_what_remains() -> None:
+    numba.set_num_threads(2)
+    memory = np.zeros((2, meeting.NUMBERS), np.int64)
+    job = np.zeros(64, np.int64)
+    job[[0, tasks.WORK, tasks.AFTER]] = (2, *map(address, memory))
+    assert tasks.run_task(tasks.compile_task(_meet_others.py_func), job, 2, 2)
+    assert job[8:].reshape(-1, 8)[:4, :2].tolist() == [[1, 0], [1, 1], [1, 0], [1, 1]]
+
+
 # Shares
 
 
-@pytest.mark.parametrize("parts", [1, 2, 3, 7])
-@pytest.mark.parametrize(("hidden", "batch"), [(40, 3), (88, 20), (104, 30), (16, 1)])
-def test_shares_of_units_cover_every_row_and_unit_once(hidden: int, batch: int, parts: int) -> None:
-    sizes = layout.Sizes(1, batch, 1, hidden, hidden, 8, 0, 1, 1, 1, 0, 0, 0, 0)
-    panels = backward._panels(hidden, sizes.lanes)
-    done = np.zeros((batch, hidden), int)
-    products = np.zeros((batch, panels), int)
+@njit
+def _take_shares(sizes: Any, parts: int, done: Any, products: Any) -> None:
+    """Count how often each row and unit, and each row and panel, is in a share."""
     for part in range(parts):
         share = layout.share_units(sizes, parts, part)
         tiles = layout.tile_count(share, backward.BACK_ROWS)
-        first, last = layout.tile_range(share, panels, tiles)
-        order = [layout.there_and_back(first, last, n, 1) for n in range(first, last)]
-        for place in order:
+        first, last = layout.tile_range(share, products.shape[1], tiles)
+        for n in range(first, last):
+            place = layout.there_and_back(first, last, n, 1)
             row, rows = layout.tile_of(share, tiles, place % tiles)
             products[row : row + rows, place // tiles] += 1
         for tile in range(tiles):
             begin, end = backward._units_of(sizes, first, last, tiles, tile)
             row, rows = layout.tile_of(share, tiles, tile)
             done[row : row + rows, begin:end] += 1
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 7])
+@pytest.mark.parametrize(("hidden", "batch"), [(40, 3), (88, 20), (104, 30), (16, 1)])
+def test_shares_of_units_cover_every_row_and_unit_once(hidden: int, batch: int, parts: int) -> None:
+    sizes = layout.Sizes(1, batch, 1, hidden, hidden, 8, 0, 1, 1, 1, 0, 0, 0, 0)
+    done, products = np.zeros((batch, hidden), int), np.zeros((batch, -(-hidden // 16)), int)
+    _take_shares(sizes, parts, done, products)
     assert (products == 1).all()
     assert (done == 1).all()
 

@@ -8,7 +8,10 @@ import pytest
 from tolerances import assert_close
 
 from lstm_numba.cpu import gemm
+from lstm_numba.cpu.arrays import address
 from lstm_numba.cpu.gemm import matmul
+from lstm_numba.cpu.tasks import run_task
+from lstm_numba.cpu.tile import tile_address
 
 # Around the sizes of tiles, blocks and vectors, one less and one more.
 SHAPES = [
@@ -34,7 +37,7 @@ def _layouts(matrix: np.ndarray) -> list[np.ndarray]:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_every_layout(shape: tuple[int, int, int], dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gemm, "_SERIAL_LIMIT", 1 << 16)
+    monkeypatch.setattr(gemm, "SERIAL_LIMIT", 1 << 16)
     rng = np.random.default_rng(0)
     m, k, n = shape
     a = rng.standard_normal((m, k)).astype(dtype)
@@ -107,15 +110,29 @@ def test_bad_arguments(a: np.ndarray, b: np.ndarray, out: np.ndarray | None, err
         matmul(a, b, out=out)
 
 
-@pytest.mark.parametrize("limit", [0, 1 << 40], ids=["shared", "serial"])
-def test_segments_of_one_matrix_times_several(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gemm, "_SERIAL_LIMIT", limit)
+@pytest.mark.parametrize("parts", [1, 3])
+def test_segments_of_one_matrix_times_several(parts: int) -> None:
     rng = np.random.default_rng(4)
-    a = rng.standard_normal((gemm.DEPTH + 9, 70))  # read transposed, as the weights' gradients are
-    b = [rng.standard_normal((len(a), n)) for n in (5, 33)]
+    inner = gemm.DEPTH + 9
+    a = rng.standard_normal((inner, 70))  # read transposed, as the weights' gradients are
+    b = [rng.standard_normal((inner, n)) for n in (5, 33)]
     outs = [np.full((60, 5), 7.0), np.full((44, 33), 7.0)]
     segments = [(2, 20, (30, -1)), (25, 13, (0, 4)), (40, 24, (-1, 20))]
-    gemm.products(a.T, list(zip(b, outs, strict=True)), segments, False)
+
+    lane, packed, operands = (
+        gemm.LANES[a.dtype],
+        8 * gemm.workspace_numbers.py_func(inner, gemm.LANES[a.dtype]),
+        [],
+    )
+    for matrix, out in zip(b, outs, strict=True):
+        width = out.shape[1]
+        operands += gemm.Operand(address(matrix), width, 1, address(out), width, width, packed)
+        packed += 8 * gemm.operand_numbers.py_func(inner, width, lane)
+    workspace = np.empty((parts, packed), np.uint8)
+    tiles = tile_address(gemm.VECTORS, a.dtype), tile_address(1, a.dtype)
+    head = gemm.Job(address(a), 1, 70, inner, lane, 8, 0, address(workspace), packed, *tiles, parts, 2, 3)
+    rest = [number for first, count, targets in segments for number in (first, count, *targets)]
+    run_task(gemm.product_task(a.dtype), np.array([*head, *operands, *rest], np.int64), parts)
     for n, (matrix, out) in enumerate(zip(b, outs, strict=True)):
         expected = np.full_like(out, 7.0)
         for first, count, targets in segments:

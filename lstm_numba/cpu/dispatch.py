@@ -12,7 +12,7 @@ from numba.core import types
 from numba.extending import intrinsic, overload
 
 import lstm_numba.cpu.activations  # noqa: F401  (teaches Numba the nonlinearities on vectors)
-from lstm_numba.cpu.options import EQUATIONS, INLINE
+from lstm_numba.cpu.options import INLINE
 from lstm_numba.cpu.simd import Vector, load_lanes, vector_loader, vector_type
 from lstm_numba.cpu.tile import tile_product
 
@@ -71,22 +71,22 @@ def cell_message_backward(self: Any, slots: Any, previous: Any, gradient: Any) -
     raise NotImplementedError
 
 
-@overload(cell_forward, EQUATIONS, strict=False)
+@overload(cell_forward, INLINE, strict=False)
 def _(self, slots, previous, peephole):
     return self.instance_class.forward
 
 
-@overload(cell_backward, EQUATIONS, strict=False)
+@overload(cell_backward, INLINE, strict=False)
 def _(self, slots, previous, states, peephole, gradient):
     return self.instance_class.backward
 
 
-@overload(cell_message, EQUATIONS, strict=False)
+@overload(cell_message, INLINE, strict=False)
 def _(self, slots, previous):
     return self.instance_class.message
 
 
-@overload(cell_message_backward, EQUATIONS, strict=False)
+@overload(cell_message_backward, INLINE, strict=False)
 def _(self, slots, previous, gradient):
     return self.instance_class.message_backward
 

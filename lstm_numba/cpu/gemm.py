@@ -7,17 +7,19 @@ on the number of threads, and no second library's threads compete with Numba's f
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from lstm_numba.cpu.arrays import ALIGNMENT, address, aligned_empty, strided
 from lstm_numba.cpu.layout import split
-from lstm_numba.cpu.options import INLINE, PARALLEL, SERIAL
+from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.simd import pointer_to
 from lstm_numba.cpu.target import lanes, round_up, tile_rows
+from lstm_numba.cpu.tasks import WORK, compile_task, run_task
 from lstm_numba.cpu.tile import tile_address, tile_product
 from lstm_numba.cpu.transpose import run_copier, transpose_square
 
@@ -56,6 +58,7 @@ class Job(NamedTuple):
     share: int  # bytes of the workspace for each thread
     wide: int  # tile of `VECTORS` vectors
     narrow: int  # tile of one vector
+    parts: int
     operands: int
     segments: int
 
@@ -166,7 +169,7 @@ def _block(job, strips, b, height, depth, width, edge, c, c_at, c_row, add):
 def _unpack(job):
     return Job(
         job[0], job[1], job[2], job[3], job[4], job[5], job[6], job[7], job[8], job[9], job[10], job[11],
-        job[12],
+        job[12], job[13],
     )  # fmt: skip
 
 
@@ -182,7 +185,7 @@ def _segment(head, n):
     return HEAD + head.operands * OPERAND + n * (2 + head.operands)
 
 
-@njit(**INLINE)
+@njit(**SERIAL)
 def _block_depth(inner):
     """Depth of even blocks of the inner dimension."""
     return -(-inner // -(-inner // DEPTH))
@@ -268,10 +271,23 @@ def operand_numbers(inner, width, lane):
     return _block_depth(inner) * min(WIDTH, -(-width // lane) * lane)
 
 
+@functools.cache
+def product_task(dtype: Any) -> int:
+    """Where the task of products of a dtype lies; see `lstm_numba.cpu.tasks`."""
+    zero = dtype.type(0)
+
+    def product(job, phase, part):
+        if phase == WORK:
+            _product_part(job, zero, part)
+
+    return compile_task(product)
+
+
 @njit(**SERIAL)
-def product_part(job, zero, part, parts):
-    """One of `parts` parts of the products, which are split along their longer side."""
+def _product_part(job, zero, part):
+    """One of the parts of the products, which are split along their longer side."""
     head = _unpack(job)
+    parts = head.parts
     strips = 0
     for n in range(head.segments):
         strips += -(-job[_segment(head, n) + 1] // ROWS)
@@ -284,12 +300,6 @@ def product_part(job, zero, part, parts):
         first, last = split(strips, parts, part)
         part, parts = 0, 1
     _part(job, zero, first, last, part, parts, workspace)
-
-
-@njit(**PARALLEL)
-def _product_parallel(job, zero, parts):
-    for part in prange(parts):
-        product_part(job, zero, np.int64(part), parts)
 
 
 def matmul(a: Any, b: Any, out: Any = None, accumulate: bool = False) -> Any:
@@ -343,12 +353,9 @@ def matmul(a: Any, b: Any, out: Any = None, accumulate: bool = False) -> Any:
     tiles = (tile_address(VECTORS, a.dtype), tile_address(1, a.dtype))
     head = Job(
         address(a), a_row, a_column, inner, lane, size, int(accumulate), address(workspace),
-        workspace.shape[1], *tiles, operands=1, segments=1,
+        workspace.shape[1], *tiles, parts, operands=1, segments=1,
     )  # fmt: skip
     operand = Operand(address(b), b_row, b_column, address(out), out.strides[0] // size, shape[1], packed)
-    job, zero = np.array([*head, *operand, 0, shape[0], 0], np.int64), a.dtype.type(0)
-    if parts == 1:
-        product_part(job, zero, 0, 1)
-    else:
-        _product_parallel(job, zero, parts)
+    job = np.array([*head, *operand, 0, shape[0], 0], np.int64)
+    run_task(product_task(a.dtype), job, parts)
     return out

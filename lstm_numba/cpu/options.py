@@ -18,12 +18,16 @@ SERIAL: dict[str, Any] = {
 }
 
 #: Options of a part of a kernel that must melt into its caller: passing a group of arrays to a function
-#: that stays one costs more than the equations of a vector of units.
-INLINE: dict[str, Any] = {**SERIAL, "forceinline": True}
-
-#: Options of a cell's equations. On disk are the kernels into which they melt, not they themselves: a cell
-#: may have been typed into an interpreter, and then there is no file whose change Numba could notice.
-EQUATIONS: dict[str, Any] = {**INLINE, "cache": False}
+#: that stays one costs more than the equations of a vector of units. It has no entry of its own (Python
+#: crashes where it calls one), and is not kept on disk: what it melts into is. A cell's equations may have
+#: been typed into an interpreter, and then there is no file whose change Numba could notice.
+INLINE: dict[str, Any] = {
+    **SERIAL,
+    "forceinline": True,
+    "cache": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 
 #: Options of a kernel that contains a ``prange``. Its index is unsigned: a function that takes it as it is
 #: gets compiled a second time beside the version for integers of other origin.

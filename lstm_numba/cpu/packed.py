@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numba.extending import overload
 
 from lstm_numba.cpu import packing
+from lstm_numba.cpu.apart import call_apart
 from lstm_numba.cpu.dispatch import (
     gate_of,
     input_count,
@@ -22,9 +23,10 @@ from lstm_numba.cpu.dispatch import (
     slot_count,
     stage_width,
 )
+from lstm_numba.cpu.functions import PACK, PACK_BACK
 from lstm_numba.cpu.layout import Weights, split
-from lstm_numba.cpu.options import INLINE, PARALLEL, SERIAL
-from lstm_numba.cpu.places import NOTES, aligned, lane_count, number_bytes, whole_vectors
+from lstm_numba.cpu.options import INLINE, SERIAL
+from lstm_numba.cpu.places import aligned, lane_count, number_bytes, whole_vectors
 from lstm_numba.cpu.simd import pointer_to
 
 
@@ -98,9 +100,10 @@ def packed_places(cell, inputs, hidden, back, address, zero):
 
 
 @njit(**INLINE)
-def packed_view(cell, layer, back, tiles, zero):
+def packed_view(cell, layer, back, zero):
     """A layer's packed weights as the engine's kernels want them."""
     at = packed_places(cell, layer.inputs, layer.hidden, back, layer.weights, zero)
+    tiles = pointer_to(layer.functions, layer.functions)
     return Weights(
         pointer_to(at[0], zero), pointer_to(at[1], zero), pointer_to(at[2], zero), pointer_to(at[3], zero),
         pointer_to(at[4], zero), tiles[0], tiles[1], tiles[2], tiles[3], tiles[4], tiles[5],
@@ -108,7 +111,7 @@ def packed_view(cell, layer, back, tiles, zero):
 
 
 @njit(**SERIAL)
-def _pack_product(cell, product, weight, columns, hidden, back, address, notes, part, parts, zero):
+def _pack_product(cell, functions, product, weight, columns, hidden, back, address, notes, part, parts, zero):
     """One part of the panels of a product's weights."""
     lane = lane_count(zero)
     notes[0], notes[1], notes[2], notes[3], notes[4] = weight, address, columns, hidden, lane
@@ -122,10 +125,10 @@ def _pack_product(cell, product, weight, columns, hidden, back, address, notes, 
     if back:
         panels = -(-whole_vectors(columns, lane) // (packing.BACK_VECTORS * lane))
         first, last = split(panels, parts, part)
-        packing.transposed_kernel(notes, zero, first, last)
+        call_apart(functions[PACK_BACK], (notes, first, last))
     else:
         first, last = split(whole_vectors(hidden, lane) // lane, parts, part)
-        packing.gates_kernel(notes, zero, first, last)
+        call_apart(functions[PACK], (notes, first, last))
 
 
 @njit(**INLINE)
@@ -156,17 +159,19 @@ def gather_bias(cell, located, hidden, bias, zero):
 
 
 @njit(**SERIAL)
-def pack_part(cell, located, inputs, hidden, back, address, notes, part, parts, zero):
+def pack_part(cell, functions, located, inputs, hidden, back, address, notes, part, parts, zero):
     """One of some parts of packing parameters, known by their addresses, into memory at an address.
 
-    `notes` is the address of `NOTES` numbers of int64 that are this part's own.
+    `functions` is the address of `lstm_numba.cpu.functions.compiled_functions`, `notes` that of `NOTES`
+    numbers of int64 that are this part's own.
     """
+    table = pointer_to(functions, functions)
     at, notes = packed_places(cell, inputs, hidden, back, address, zero), pointer_to(notes, inputs)
     for product in range(product_count(cell)):
         place, weight, columns = at[0], located.weight_ih, inputs
         if product > 0:
             place, weight, columns = at[1] if product == 1 else at[2], located.weight_hh, hidden
-        _pack_product(cell, product, weight, columns, hidden, back, place, notes, part, parts, zero)
+        _pack_product(cell, table, product, weight, columns, hidden, back, place, notes, part, parts, zero)
     if part == 0:
         if not back:
             gather_bias(cell, located, hidden, pointer_to(at[3], zero), zero)
@@ -174,19 +179,11 @@ def pack_part(cell, located, inputs, hidden, back, address, notes, part, parts, 
 
 
 @njit(**SERIAL)
-def pack_ways(cell, located, inputs, hidden, both, address, notes, part, parts, zero):
+def pack_ways(cell, functions, located, inputs, hidden, both, address, notes, part, parts, zero):
     """One of some parts of packing for the way forward and, where `both`, behind it for the way back."""
-    pack_part(cell, located, inputs, hidden, np.bool_(False), address, notes, part, parts, zero)
+    pack_part(cell, functions, located, inputs, hidden, np.bool_(False), address, notes, part, parts, zero)
     if both:
         behind = aligned(
             address + packed_numbers(cell, inputs, hidden, np.bool_(False), zero) * number_bytes(zero)
         )
-        pack_part(cell, located, inputs, hidden, np.bool_(True), behind, notes, part, parts, zero)
-
-
-@njit(**PARALLEL)
-def pack_parallel(cell, located, inputs, hidden, both, address, notes, parts, zero):
-    """`pack_ways` on several threads; `notes` has room for all parts."""
-    for part in prange(parts):
-        own = notes + 8 * NOTES * np.int64(part)
-        pack_ways(cell, located, inputs, hidden, both, address, own, np.int64(part), parts, zero)
+        pack_part(cell, functions, located, inputs, hidden, np.bool_(True), behind, notes, part, parts, zero)

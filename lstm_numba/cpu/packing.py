@@ -7,13 +7,15 @@ those units in registers, and the gate equations follow while they are in the ne
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 from numba import njit
 
 from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.simd import pointer_to
 from lstm_numba.cpu.target import lanes
+from lstm_numba.cpu.tasks import compile_task
 from lstm_numba.cpu.transpose import run_copier, transpose_square
 
 #: Width, in vectors, of the tiles of the product that takes gradients back through the recurrent weights.
@@ -88,3 +90,25 @@ def transposed_kernel(job, zero, first, last):
                         packed[target + n] = weight[source + n]
                     for n in range(count, width):
                         packed[target + n] = zero
+
+
+@functools.cache
+def gates_address(dtype: Any) -> int:
+    """Where `gates_kernel` of a dtype lies, for calls with (pointer to the job, first, last)."""
+    zero = dtype.type(0)
+
+    def gates(job, first, last):
+        gates_kernel(job, zero, first, last)
+
+    return compile_task(gates)
+
+
+@functools.cache
+def transposed_address(dtype: Any) -> int:
+    """Where `transposed_kernel` of a dtype lies, likewise."""
+    zero = dtype.type(0)
+
+    def transposed(job, first, last):
+        transposed_kernel(job, zero, first, last)
+
+    return compile_task(transposed)

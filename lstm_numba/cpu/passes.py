@@ -9,15 +9,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from lstm_numba.cpu.backward import sweep_rows_back, sweep_units_back
+from lstm_numba.cpu.apart import call_apart
+from lstm_numba.cpu.backward import sweep_rows_back
 from lstm_numba.cpu.dispatch import gate_of, peephole_count, product_count, slot_count, state_count
-from lstm_numba.cpu.forward import first_stage, input_products, second_stage, sweep_rows, sweep_units
-from lstm_numba.cpu.gemm import HEAD, OPERAND, operand_numbers, product_part, workspace_numbers
+from lstm_numba.cpu.forward import first_stage, input_products, second_stage, sweep_rows
+from lstm_numba.cpu.functions import PRODUCT
+from lstm_numba.cpu.gemm import HEAD, OPERAND, operand_numbers, workspace_numbers
 from lstm_numba.cpu.layout import Arrays, Gradients, share_all, share_rows
-from lstm_numba.cpu.meeting import NUMBERS, gathered
-from lstm_numba.cpu.options import INLINE, PARALLEL, SERIAL
+from lstm_numba.cpu.meeting import NUMBERS
+from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.packed import Parameters, gather_bias, gather_peephole, packed_view
 from lstm_numba.cpu.places import (
     LAYER_NUMBERS,
@@ -34,6 +36,7 @@ from lstm_numba.cpu.places import (
 )
 from lstm_numba.cpu.plain import plain_stages
 from lstm_numba.cpu.simd import pointer_to
+from lstm_numba.cpu.tasks import WORK
 
 
 @njit(**INLINE)
@@ -95,7 +98,7 @@ def _arrays(layer, places, sequence, zero):
 
 
 @njit(**INLINE)
-def _arranged(cell, layer, sequence, zero):
+def arranged(cell, layer, sequence, zero):
     """Sizes and arrays of a sequence."""
     sizes = sequence_sizes(cell, layer, sequence, zero)
     return sizes, _arrays(layer, kept_places(cell, sizes, sequence, zero), sequence, zero)
@@ -115,9 +118,8 @@ def one_step(layer, x):
 
 
 @njit(**INLINE)
-def _forward_weights(cell, layer, zero):
-    tiles = pointer_to(layer.tiles, layer.tiles)
-    return packed_view(cell, layer, np.bool_(False), tiles, zero)
+def forward_weights(cell, layer, zero):
+    return packed_view(cell, layer, np.bool_(False), zero)
 
 
 @njit(**INLINE)
@@ -149,9 +151,9 @@ def _take_states(cell, states, arrays, sizes, entry, zero):
 @njit(**SERIAL)
 def run_step(cell, layer, x, states, zero):
     """One step; the states change in place."""
-    sizes, arrays = _arranged(cell, layer, _in_scratch(layer, 1, x), zero)
+    sizes, arrays = arranged(cell, layer, _in_scratch(layer, 1, x), zero)
     _put_states(cell, states, arrays, sizes, 0, zero)
-    weights, share = _forward_weights(cell, layer, zero), share_all(sizes)
+    weights, share = forward_weights(cell, layer, zero), share_all(sizes)
     first_stage(cell, weights, arrays, sizes, 0, share)
     second_stage(cell, weights, arrays, sizes, 0, share)
     _take_states(cell, states, arrays, sizes, 1, zero)
@@ -160,9 +162,9 @@ def run_step(cell, layer, x, states, zero):
 @njit(**SERIAL)
 def run_plain_step(cell, located, layer, x, states, zero):
     """One step with weights as they lie; where packed ones would be there is room for the biases."""
-    sizes, arrays = _arranged(cell, layer, _in_scratch(layer, 1, x), zero)
+    sizes, arrays = arranged(cell, layer, _in_scratch(layer, 1, x), zero)
     _put_states(cell, states, arrays, sizes, 0, zero)
-    weights = _forward_weights(cell, layer, zero)
+    weights = forward_weights(cell, layer, zero)
     gather_bias(cell, located, layer.hidden, weights.bias, zero)
     gather_peephole(cell, located, layer.hidden, weights.peephole, zero)
     plain_stages(cell, located, weights, arrays, sizes, zero)
@@ -176,9 +178,9 @@ def run_sequence(cell, layer, steps, x, states, y, zero):
     From the second step on y is the history: entry t + 1 of h is y[t]. Entry 0, the initial state, lies
     before the caller's memory, so the first step has a history of its own.
     """
-    sizes, first = _arranged(cell, layer, _in_scratch(layer, steps, x), zero)
+    sizes, first = arranged(cell, layer, _in_scratch(layer, steps, x), zero)
     _put_states(cell, states, first, sizes, 0, zero)
-    weights, numbers = _forward_weights(cell, layer, zero), layer.batch * layer.hidden
+    weights, numbers = forward_weights(cell, layer, zero), layer.batch * layer.hidden
     history = pointer_to(y - numbers * number_bytes(zero), zero)
     later = Arrays(first.x, first.slots, history, first.memory, first.message, first.lengths, first.meeting)
     for chunk in range(sizes.chunks):
@@ -221,71 +223,28 @@ def _layer_at(layers, n):
 
 
 @njit(**SERIAL)
-def _begin(cell, layer, sequence, first, zero):
+def begin(cell, layer, sequence, first, zero):
     """Put the initial states where the first step looks for them, and make ready to meet."""
-    sizes, arrays = _arranged(cell, layer, sequence, zero)
+    sizes, arrays = arranged(cell, layer, sequence, zero)
     _put_states(cell, first, arrays, sizes, sizes.steps if sizes.reverse else 0, zero)
     for n in range(NUMBERS):
         arrays.meeting[n] = 0
 
 
 @njit(**SERIAL)
-def _forward_part(cell, layer, sequence, zero, team, part):
-    """What one of a team does of a sequence."""
-    sizes, arrays = _arranged(cell, layer, sequence, zero)
-    weights = _forward_weights(cell, layer, zero)
-    if team.by_units != 0:
-        sweep_units(cell, weights, arrays, sizes, team.parts, part)
-    else:
-        sweep_rows(cell, weights, arrays, sizes, team.parts, part)
-
-
-@njit(**SERIAL)
-def _end(cell, layer, sequence, last, zero):
+def end(cell, layer, sequence, last, zero):
     """Fetch the final states from where the last step left them."""
-    sizes, arrays = _arranged(cell, layer, sequence, zero)
+    sizes, arrays = arranged(cell, layer, sequence, zero)
     _take_states(cell, last, arrays, sizes, 0 if sizes.reverse else sizes.steps, zero)
-
-
-@njit(**INLINE)
-def _by_rows(team):
-    """The same parts, but of the rows: they can be done one after the other."""
-    return Team(0, team.parts, team.workers)
-
-
-@njit(**INLINE)
-def _came_together(cell, layer, sequence, team, zero):
-    """Whether the threads that had to meet could; if not, nothing has been done yet."""
-    _, arrays = _arranged(cell, layer, sequence, zero)
-    return team.by_units == 0 or gathered(arrays.meeting)
 
 
 @njit(**SERIAL)
 def run_forward(cell, layer, sequence, first, last, zero):
     """A sequence; `first` and `last` are the addresses of the initial and of the final states."""
-    _begin(cell, layer, sequence, first, zero)
-    _forward_part(cell, layer, sequence, zero, ALONE, np.int64(0))
-    _end(cell, layer, sequence, last, zero)
-
-
-@njit(**PARALLEL)
-def run_forward_parallel(cell, layer, sequence, first, last, team, zero):
-    """`run_forward` by a team.
-
-    Returns
-    -------
-    bool
-        False if threads that had to meet did not run at the same time, so that the caller did it all.
-    """
-    _begin(cell, layer, sequence, first, zero)
-    for part in prange(team.parts):
-        _forward_part(cell, layer, sequence, zero, team, np.int64(part))
-    together = _came_together(cell, layer, sequence, team, zero)
-    if not together:
-        for part in range(team.parts):
-            _forward_part(cell, layer, sequence, zero, _by_rows(team), np.int64(part))
-    _end(cell, layer, sequence, last, zero)
-    return together
+    begin(cell, layer, sequence, first, zero)
+    sizes, arrays = arranged(cell, layer, sequence, zero)
+    sweep_rows(cell, forward_weights(cell, layer, zero), arrays, sizes, np.int64(1), np.int64(0))
+    end(cell, layer, sequence, last, zero)
 
 
 @njit(**INLINE)
@@ -336,15 +295,17 @@ def _continues(cell, slot, padded, hidden):
 
 
 @njit(**INLINE)
-def _note_products(cell, arrays, sizes, places, scratch, outgoing, tiles, zero):
+def _note_products(cell, layer, arrays, sizes, places, outgoing, team, zero):
     """Write down for `lstm_numba.cpu.gemm` the products of the slots' gradients with x, h and message."""
+    scratch, tiles = _after_lengths(layer), pointer_to(layer.functions, layer.functions)
     notes, grads = pointer_to(scratch + places.notes, sizes.steps), outgoing.grads
     size, slots, products = number_bytes(zero), slot_count(cell), product_count(cell)
     inner = sizes.steps * sizes.batch
     before = pointer_address(arrays.h) + sizes.reverse * sizes.batch * sizes.hidden * size
     notes[0], notes[1], notes[2], notes[3] = pointer_address(arrays.slots), 1, slots * sizes.padded, inner
     notes[4], notes[5], notes[6], notes[7] = sizes.lanes, size, outgoing.add, scratch + places.workspace
-    notes[8], notes[9], notes[10], notes[11] = places.share, tiles[4], tiles[5], products
+    notes[8], notes[9], notes[10] = places.share, tiles[4], tiles[5]
+    notes[11], notes[12] = team.workers, products
     packed = workspace_numbers(inner, sizes.lanes)
     for product in range(products):
         at = HEAD + product * OPERAND
@@ -367,7 +328,7 @@ def _note_products(cell, arrays, sizes, places, scratch, outgoing, tiles, zero):
                 notes[at + 2 + product] = gate * sizes.hidden if gate >= 0 else -1
             segments += 1
             at += 2 + products
-    notes[12] = segments
+    notes[13] = segments
 
 
 class Incoming(NamedTuple):
@@ -390,13 +351,19 @@ class Outgoing(NamedTuple):
 
 
 @njit(**INLINE)
-def _back(cell, layer, sequence, incoming, dx, dx_row, team, zero):
+def back_weights(cell, layer, zero):
+    """A layer's packed weights, of the way back."""
+    return packed_view(cell, layer, np.bool_(True), zero)
+
+
+@njit(**INLINE)
+def arranged_back(cell, layer, sequence, incoming, outgoing, team, zero):
     """Sizes, places in scratch, arrays and gradients of a sequence on its way back."""
-    sizes, arrays = _arranged(cell, layer, sequence, zero)
+    sizes, arrays = arranged(cell, layer, sequence, zero)
     places, start = back_places(cell, sizes, team, zero), _after_lengths(layer)
     dy = incoming.dy if incoming.dy != 0 else start + places.zeros
-    if dx_row != whole_vectors(sizes.inputs, sizes.lanes):
-        dx = start + places.dx
+    direct = outgoing.row == whole_vectors(sizes.inputs, sizes.lanes)
+    dx = outgoing.dx if direct else start + places.dx
     state = sizes.batch * sizes.padded
     gradients = Gradients(
         pointer_to(start + places.carried, zero),
@@ -408,9 +375,9 @@ def _back(cell, layer, sequence, incoming, dx, dx_row, team, zero):
 
 
 @njit(**SERIAL)
-def _begin_back(cell, layer, sequence, incoming, dlast, outgoing, team, zero):
+def begin_back(cell, layer, sequence, incoming, dlast, outgoing, team, zero):
     """Copy the final states' gradients to where the last step looks for them, and make ready to meet."""
-    sizes, places, arrays, _ = _back(cell, layer, sequence, incoming, outgoing.dx, outgoing.row, team, zero)
+    sizes, places, arrays, _ = arranged_back(cell, layer, sequence, incoming, outgoing, team, zero)
     start, hidden, padded = _after_lengths(layer), sizes.hidden, sizes.padded
     state = sizes.batch * padded
     _clear(start + places.carried, state_count(cell) * state, zero)
@@ -424,23 +391,9 @@ def _begin_back(cell, layer, sequence, incoming, dlast, outgoing, team, zero):
 
 
 @njit(**SERIAL)
-def _backward_part(cell, layer, sequence, incoming, dx, dx_row, zero, team, part):
-    """What one of a team does of the way back."""
-    sizes, _, arrays, gradients = _back(cell, layer, sequence, incoming, dx, dx_row, team, zero)
-    tiles = pointer_to(layer.tiles, layer.tiles)
-    weights = packed_view(cell, layer, np.bool_(True), tiles, zero)
-    if team.by_units != 0:
-        sweep_units_back(cell, weights, arrays, gradients, sizes, team.parts, part)
-    else:
-        sweep_rows_back(cell, weights, arrays, gradients, sizes, team.parts, part)
-
-
-@njit(**SERIAL)
-def _end_back(cell, layer, sequence, incoming, dfirst, outgoing, team, zero):
+def end_back(cell, layer, sequence, incoming, dfirst, outgoing, team, zero):
     """Give away all gradients but those of the weights, and write down the products that give these."""
-    sizes, places, arrays, gradients = _back(
-        cell, layer, sequence, incoming, outgoing.dx, outgoing.row, team, zero
-    )
+    sizes, places, arrays, gradients = arranged_back(cell, layer, sequence, incoming, outgoing, team, zero)
     start, hidden, padded = _after_lengths(layer), sizes.hidden, sizes.padded
     for n in range(state_count(cell)):
         source = pointer_to(start + places.carried + n * sizes.batch * padded * number_bytes(zero), zero)
@@ -454,38 +407,23 @@ def _end_back(cell, layer, sequence, incoming, dfirst, outgoing, team, zero):
         for k in range(numbers):
             gradients.sums[k] += gradients.sums[part * numbers + k]
     _give_sums(cell, gradients.sums, sizes, outgoing.grads, outgoing.add, zero)
-    tiles = pointer_to(layer.tiles, layer.tiles)
-    _note_products(cell, arrays, sizes, places, start, outgoing, tiles, zero)
+    _note_products(cell, layer, arrays, sizes, places, outgoing, team, zero)
 
 
-@njit(**SERIAL)
-def _weights_part(layer, zero, part, parts):
+@njit(**INLINE)
+def weights_part(layer, part):
     """A part of the products that give the weights' gradients."""
-    product_part(pointer_to(_after_lengths(layer), layer.batch), zero, part, parts)
+    functions = pointer_to(layer.functions, layer.functions)
+    notes = pointer_to(_after_lengths(layer), layer.batch)
+    call_apart(functions[PRODUCT], (notes, WORK, part))
 
 
 @njit(**SERIAL)
 def run_backward(cell, layer, sequence, incoming, dlast, dfirst, outgoing, zero):
     """The way back over what `run_forward` kept; from the final states' gradients to the initial ones'."""
-    team = ALONE
-    _begin_back(cell, layer, sequence, incoming, dlast, outgoing, team, zero)
-    _backward_part(cell, layer, sequence, incoming, outgoing.dx, outgoing.row, zero, team, np.int64(0))
-    _end_back(cell, layer, sequence, incoming, dfirst, outgoing, team, zero)
-    _weights_part(layer, zero, np.int64(0), team.workers)
-
-
-@njit(**PARALLEL)
-def run_backward_parallel(cell, layer, sequence, incoming, dlast, dfirst, outgoing, team, zero):
-    """`run_backward` by a team; what `run_forward_parallel` returns."""
-    dx, row = outgoing.dx, outgoing.row
-    _begin_back(cell, layer, sequence, incoming, dlast, outgoing, team, zero)
-    for part in prange(team.parts):
-        _backward_part(cell, layer, sequence, incoming, dx, row, zero, team, np.int64(part))
-    together = _came_together(cell, layer, sequence, team, zero)
-    if not together:
-        for part in range(team.parts):
-            _backward_part(cell, layer, sequence, incoming, dx, row, zero, _by_rows(team), np.int64(part))
-    _end_back(cell, layer, sequence, incoming, dfirst, outgoing, team, zero)
-    for part in prange(team.workers):
-        _weights_part(layer, zero, np.int64(part), team.workers)
-    return together
+    begin_back(cell, layer, sequence, incoming, dlast, outgoing, ALONE, zero)
+    sizes, _, arrays, gradients = arranged_back(cell, layer, sequence, incoming, outgoing, ALONE, zero)
+    weights = back_weights(cell, layer, zero)
+    sweep_rows_back(cell, weights, arrays, gradients, sizes, np.int64(1), np.int64(0))
+    end_back(cell, layer, sequence, incoming, dfirst, outgoing, ALONE, zero)
+    weights_part(layer, np.int64(0))

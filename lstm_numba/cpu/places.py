@@ -42,8 +42,8 @@ class Layer(NamedTuple):
         B, I and H.
     weights : int
         Where the packed weights begin: those of the way to go.
-    tiles : int
-        Where the addresses of the compiled products stand.
+    functions : int
+        Where `lstm_numba.cpu.functions.compiled_functions` stand.
     scratch : int
         Where scratch begins.
     """
@@ -52,7 +52,7 @@ class Layer(NamedTuple):
     inputs: int
     hidden: int
     weights: int
-    tiles: int
+    functions: int
     scratch: int
 
 
@@ -107,6 +107,19 @@ def places_apart(typingctx: Any, cell: Any, address: Any, apart: Any) -> Any:
         return context.make_tuple(builder, sig.return_type, places)
 
     return types.UniTuple(types.int64, count)(cell, types.int64, types.int64), codegen
+
+
+@intrinsic
+def addresses_at(typingctx: Any, cell: Any, numbers: Any, begin: Any) -> Any:
+    """As many numbers as a cell has states, from one of some on, as a tuple."""
+    count = len(cell.instance_class.states)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        places = [builder.add(args[2], ir.Constant(ir.IntType(64), n)) for n in range(count)]
+        values = [builder.load(builder.gep(args[1], [place])) for place in places]
+        return context.make_tuple(builder, sig.return_type, values)
+
+    return types.UniTuple(types.int64, count)(cell, numbers, types.int64), codegen
 
 
 @intrinsic

@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from lstm_numba.cpu import passes
+from lstm_numba.cpu import jobs, passes
 from lstm_numba.cpu.arrays import ALIGNMENT, address, aligned_empty, strided
+from lstm_numba.cpu.functions import compiled_functions
 from lstm_numba.cpu.gemm import SERIAL_LIMIT
-from lstm_numba.cpu.packed import Parameters, pack_parallel, pack_ways, packed_numbers
-from lstm_numba.cpu.packing import BACK_VECTORS
+from lstm_numba.cpu.packed import Parameters, packed_numbers
 from lstm_numba.cpu.passes import Incoming, Outgoing, Team
-from lstm_numba.cpu.places import CACHE_BYTES, MIN_ROWS, NOTES, Layer, Sequence, blocking
+from lstm_numba.cpu.places import CACHE_BYTES, MEETING_BYTES, MIN_ROWS, NOTES, Layer, Sequence, blocking
 from lstm_numba.cpu.prepared import Prepared
 from lstm_numba.cpu.target import lanes, round_up
-from lstm_numba.cpu.tile import tile_address
+from lstm_numba.cpu.tasks import run_task
 
 Array = np.ndarray[Any, Any]
 
@@ -69,6 +69,7 @@ class Trace(NamedTuple):
     sequence: Sequence
     team: Team
     scratch: int
+    meeting: int
 
 
 def _kind(cell: Any) -> Any:
@@ -151,7 +152,8 @@ def forward_sequence(
     """
     steps, batch, inputs = x.shape
     hidden, dtype = states[0].shape[1], x.dtype
-    zero, shape = dtype.type(0), (steps, batch, inputs, hidden)
+    shape = (steps, batch, inputs, hidden)
+    functions = address(compiled_functions(cell, dtype, keep))
     team, block, chunks = plan = choose_plan(cell, shape, dtype)
     needs = _needs(_kind(cell), shape, dtype.char, plan, keep)
     x, states = np.ascontiguousarray(x), [np.ascontiguousarray(state) for state in states]
@@ -168,20 +170,20 @@ def forward_sequence(
     else:
         packed = prepared.weights(params, lambda: pack(cell, params, inputs, hidden, dtype, team.parts))
         weights = address(packed)
-    layer = Layer(batch, inputs, hidden, weights, address(product_tiles(cell, dtype)), 0)
+    layer = Layer(batch, inputs, hidden, weights, functions, 0)
     where = Sequence(
         steps, int(reverse), int(keep), address(x), address(ends), address(h), rest, 0, block, chunks
     )
     first, last = tuple(map(address, states)), tuple(map(address, finals))
-    if team.parts == 1:
-        passes.run_forward(cell, layer, where, first, last, zero)
-    elif not passes.run_forward_parallel(cell, layer, where, first, last, team, zero):
+    job = jobs.sequence_job(layer, where, team, first, last)
+    meeting = rest + needs.rest - MEETING_BYTES
+    if not jobs.run_sequence_job(jobs.forward_task(cell, dtype), job, team, 0, meeting):
         _apart()
     output = h[:-1] if reverse else h[1:]
     if not keep:
         return output, None
-    layer = Layer(batch, inputs, hidden, weights + needs.forward, layer.tiles, 0)
-    return output, Trace(cell, params, (x, h, memory, ends), layer, where, team, needs.scratch)
+    layer = Layer(batch, inputs, hidden, weights + needs.forward, functions, 0)
+    return output, Trace(cell, params, (x, h, memory, ends), layer, where, team, needs.scratch, meeting)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -231,11 +233,9 @@ def _pack_at(
     _check_parameters(cell, params, inputs, hidden, dtype)
     whole = {name: np.ascontiguousarray(array) for name, array in params.items()}
     notes = np.empty((parts, NOTES), np.int64)
-    what = (cell, _places(whole), inputs, hidden, both, where, address(notes))
-    if parts == 1:
-        pack_ways(*what, 0, 1, dtype.type(0))
-    else:
-        pack_parallel(*what, parts, dtype.type(0))
+    functions = address(compiled_functions(cell, dtype, both))
+    job = jobs.packing_job(functions, _places(whole), inputs, hidden, both, where, address(notes), parts)
+    run_task(jobs.packing_task(cell, dtype), job, parts, 0)
 
 
 def _check_parameters(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: Any) -> None:
@@ -254,21 +254,6 @@ def _check_parameters(cell: Any, params: dict[str, Array], inputs: int, hidden: 
             raise TypeError(f"{name}: expected {dtype}, as the layer, got {array.dtype}")
         if array.shape != shapes.get(name, (gates,)):
             raise ValueError(f"{name}: expected shape {shapes.get(name, (gates,))}, got {array.shape}")
-
-
-def product_tiles(cell: Any, dtype: Any) -> Array:
-    """Addresses of the tiles of a cell's products, in the order of the fields of `Weights`, as int64."""
-    tiles: Array = _tiles(_kind(cell), dtype)
-    return tiles
-
-
-@functools.cache
-def _tiles(cell: Any, dtype: Any) -> Array:
-    widths = [len(cell.input_gates), *(len(stage.gates) for stage in cell.stages)]
-    if len(cell.stages) == 1:
-        widths.append(1)  # of the second stage that there is not
-    widths += [max(1, len(cell.slots) - len(cell.input_gates)), BACK_VECTORS, 1]
-    return np.array([tile_address(width, dtype) for width in widths], np.int64)
 
 
 def _full(count: int, value: int) -> Array:
@@ -304,14 +289,14 @@ def backward_sequence(
     grads, places = _gradients(trace.params, dtype)
     dlast = [np.ascontiguousarray(state) for state in dlast]
     rows, dy_row, _ = strided(dy.reshape(steps * batch, hidden) if dy.flags.c_contiguous else _rows(dy))
-    layer = Layer(*trace.layer[:5], address(scratch))
-    what = (
-        trace.cell, layer, trace.sequence, Incoming(address(rows), dy_row), tuple(map(address, dlast)),
-        tuple(map(address, dfirst)), Outgoing(address(dx), wide, places, 0),
+    layer, team = Layer(*trace.layer[:5], address(scratch)), trace.team
+    job = jobs.backward_job(
+        layer, trace.sequence, team, tuple(map(address, dlast)), tuple(map(address, dfirst)),
+        Incoming(address(rows), dy_row), Outgoing(address(dx), wide, places, 0),
     )  # fmt: skip
-    if trace.team.parts == 1:
-        passes.run_backward(*what, dtype.type(0))
-    elif not passes.run_backward_parallel(*what, trace.team, dtype.type(0)):
+    if not jobs.run_sequence_job(
+        jobs.backward_task(trace.cell, dtype), job, team, team.workers, trace.meeting
+    ):
         _apart()
     return dx[..., :inputs], grads
 

@@ -5,8 +5,7 @@ dimension runs: per step one packed row of B is loaded and each row's number of 
 multiplied in. Written as LLVM vectors and ``llvm.fmuladd``, because a loop nest that LLVM has to discover
 the tile in does not get there: small products are where general BLAS libraries lose half their speed.
 
-Compiled once per width and type, apart from the kernels, which call it by its address: the tiles are most
-of the machine code, and Numba would optimise it anew in every function on the way to them.
+Compiled once per width and type, apart from the kernels: the tiles are most of the machine code.
 """
 
 from __future__ import annotations
@@ -15,12 +14,11 @@ import functools
 from typing import Any
 
 from llvmlite import ir
-from numba import cfunc
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
-from lstm_numba.cpu.options import SERIAL
+from lstm_numba.cpu.apart import compile_apart
 from lstm_numba.cpu.simd import prefetch, splat
 from lstm_numba.cpu.target import lanes, tile_rows
 
@@ -47,8 +45,8 @@ def _compiled(vectors: int, dtype: Any) -> Any:
         _tile(vectors, rows, a, a_row, a_column, b, depth, c, c_row, c_vector, add)
 
     pointer, index = types.CPointer(from_dtype(dtype)), types.int64
-    signature = types.void(index, pointer, index, index, pointer, index, pointer, index, index, index)
-    return cfunc(signature, cache=True, nogil=SERIAL["nogil"])(tile)
+    signature = (index, pointer, index, index, pointer, index, pointer, index, index, index)
+    return compile_apart(tile, *signature)
 
 
 @intrinsic

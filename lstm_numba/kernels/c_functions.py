@@ -119,8 +119,8 @@ class CStep:
         for layer in range(rnn.num_layers):
             weights = pack(plain(rnn, layer=layer))
             scratch = aligned_empty((scratch_size(weights, 1, batch),), rnn.dtype)
-            self._alive += [weights.data, weights.tiles, scratch]
-            places = (address(weights.data), address(weights.tiles), address(scratch))
+            self._alive += [weights.data, weights.functions, scratch]
+            places = (address(weights.data), address(weights.functions), address(scratch))
             numbers += Layer(int(batch), weights.inputs, weights.hidden, *places)
         self._numbers = np.array(numbers, np.int64)
         self.handle = ctypes.c_void_p(address(self._numbers))

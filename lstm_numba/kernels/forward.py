@@ -104,7 +104,7 @@ def layer_in(weights, steps, batch, scratch, training):
     zero = zero_like(weights)
     notes = aligned(writable_address(scratch, zero))
     rest = _after_packing(weights, notes)
-    layer = Layer(batch, inputs, hidden, notes + 8 * NOTES, np.int64(weights.tiles.ctypes.data), rest)
+    layer = Layer(batch, inputs, hidden, notes + 8 * NOTES, np.int64(weights.functions.ctypes.data), rest)
     size = scratch_bytes(cell_of(weights), layer, steps, training, ALONE, zero)
     if not reaches(scratch, rest + size, zero):
         raise ValueError(
@@ -118,7 +118,7 @@ def packed_layer(weights, steps, batch, scratch, training):
     """The same with packed weights: in training those of the way back."""
     layer = layer_in(weights, steps, batch, scratch, training)
     address = packed_address(weights, training, layer.weights, layer.weights - 8 * NOTES)
-    return Layer(batch, layer.inputs, layer.hidden, address, layer.tiles, layer.scratch)
+    return Layer(batch, layer.inputs, layer.hidden, address, layer.functions, layer.scratch)
 
 
 def _advance(weights: Any, x: Any, states: Any, batch: Any, scratch: Any) -> Any:

@@ -54,7 +54,7 @@ class PlainType(WeightsType):
         matrix, vector = types.Array(dtype, 2, "C"), types.Array(dtype, 1, "C")
         super().__init__(
             kind, dtype, ("weight_ih", matrix), ("weight_hh", matrix), ("bias_ih", vector),
-            ("bias_hh", vector), ("weight_ph", vector), ("tiles", _INT64S),
+            ("bias_hh", vector), ("weight_ph", vector), ("functions", _INT64S),
         )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ class PackedType(WeightsType):
     def __init__(self, kind: Any, dtype: Any) -> None:
         super().__init__(
             kind, dtype, ("inputs", types.int64), ("hidden", types.int64),
-            ("data", types.Array(dtype, 1, "C")), ("notes", _INT64S), ("tiles", _INT64S),
+            ("data", types.Array(dtype, 1, "C")), ("notes", _INT64S), ("functions", _INT64S),
         )  # fmt: skip
 
 
@@ -116,14 +116,14 @@ def _(weights):
 
 @intrinsic
 def _replace_parameters(typingctx: Any, weights: Any, parameters: Any) -> Any:
-    names = [name for name, _ in weights.members if name != "tiles"]
+    names = [name for name, _ in weights.members if name != "functions"]
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         old = cgutils.create_struct_proxy(sig.args[0])(context, builder, args[0])
         new = cgutils.create_struct_proxy(sig.return_type)(context, builder)
         for n, name in enumerate(names):
             setattr(new, name, builder.extract_value(args[1], n))
-        new.tiles = old.tiles
+        new.functions = old.functions
         context.nrt.incref(builder, sig.return_type, new._getvalue())
         return new._getvalue()
 
@@ -148,7 +148,7 @@ def with_parameters(weights: Any, parameters: Any) -> Any:
 
 @overload(with_parameters, INLINE)
 def _(weights, parameters):
-    expected = tuple(kind for name, kind in weights.members if name != "tiles")
+    expected = tuple(kind for name, kind in weights.members if name != "functions")
     if not isinstance(weights, PlainType) or tuple(parameters) != expected:
         raise errors.TypingError(f"parameters: expected Parameters of C-contiguous {weights.dtype} arrays")
     return lambda weights, parameters: _replace_parameters(weights, parameters)

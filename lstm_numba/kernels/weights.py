@@ -12,10 +12,10 @@ from numba.np.numpy_support import from_dtype
 
 from lstm_numba.cpu.arrays import aligned_empty
 from lstm_numba.cpu.dispatch import gate_count, peephole_count
+from lstm_numba.cpu.functions import compiled_functions
 from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.packed import Parameters, pack_part, packed_numbers
 from lstm_numba.cpu.places import NOTES, number_bytes
-from lstm_numba.cpu.sequence import product_tiles
 from lstm_numba.kernels.memory import address_of
 from lstm_numba.kernels.types import PackedType, PlainType, cell_of
 from lstm_numba.layers import Recurrent
@@ -34,7 +34,7 @@ class Plain:
     cell : Cell
     weight_ih, weight_hh, bias_ih, bias_hh, weight_ph : ndarray
         As in `Parameters`.
-    tiles : ndarray of int64
+    functions : ndarray of int64
         Where the compiled matrix products lie, in this process.
     """
 
@@ -44,7 +44,7 @@ class Plain:
     bias_ih: Array
     bias_hh: Array
     weight_ph: Array
-    tiles: Array
+    functions: Array
 
     def __post_init__(self) -> None:
         """Where Numba looks for the type of an object first."""
@@ -62,7 +62,7 @@ class Plain:
         return Parameters(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.weight_ph)
 
     def __reduce__(self) -> Any:
-        """The addresses in `tiles` mean nothing to another process."""
+        """The addresses in `functions` mean nothing to another process."""
         return plain, (self.cell, self.parameters)
 
 
@@ -81,7 +81,7 @@ class Packed:
         The copy. Threads may share it as long as nobody calls `repack`.
     notes : ndarray of int64
         Memory for `repack`.
-    tiles : ndarray of int64
+    functions : ndarray of int64
         Where the compiled matrix products lie, in this process.
     """
 
@@ -90,7 +90,7 @@ class Packed:
     hidden: int
     data: Array
     notes: Array
-    tiles: Array
+    functions: Array
 
     def __post_init__(self) -> None:
         """Where Numba looks for the type of an object first."""
@@ -102,7 +102,7 @@ class Packed:
         return _text(self, self.inputs, self.hidden, self.data.dtype)
 
     def __reduce__(self) -> Any:
-        """The addresses in `tiles` mean nothing to another process."""
+        """The addresses in `functions` mean nothing to another process."""
         return _packed, (self.cell, self.inputs, self.hidden, self.data)
 
 
@@ -111,7 +111,7 @@ def _text(weights: Plain | Packed, inputs: int, hidden: int, dtype: Any) -> str:
 
 
 def _packed(cell: Any, inputs: int, hidden: int, data: Array) -> Packed:
-    return Packed(cell, inputs, hidden, data, np.zeros(NOTES, np.int64), product_tiles(cell, data.dtype))
+    return Packed(cell, inputs, hidden, data, np.zeros(NOTES, np.int64), compiled_functions(cell, data.dtype))
 
 
 def plain(source: Any, parameters: Parameters | None = None, *, layer: int = 0, direction: int = 0) -> Plain:
@@ -155,7 +155,7 @@ def plain(source: Any, parameters: Parameters | None = None, *, layer: int = 0, 
     if not isinstance(parameters, Parameters):
         raise TypeError(f"parameters: expected Parameters beside a cell, got {type(parameters).__name__}")
     _check_arrays(source, parameters)
-    return Plain(source, *parameters, product_tiles(source, parameters.weight_hh.dtype))
+    return Plain(source, *parameters, compiled_functions(source, parameters.weight_hh.dtype))
 
 
 def _check_arrays(cell: Any, parameters: Parameters) -> None:
@@ -287,9 +287,13 @@ def repack(packed, parameters):
     if parameters.weight_ih.shape[1] != packed.inputs or parameters.weight_hh.shape[1] != packed.hidden:
         raise ValueError("parameters: expected the sizes that the weights were packed with")
     located, notes = locate(parameters, zero), np.int64(packed.notes.ctypes.data)
+    functions = np.int64(packed.functions.ctypes.data)
     for back in (False, True):
         address = part_address(packed, back)
-        pack_part(cell, located, packed.inputs, packed.hidden, back, address, notes, 0, 1, zero)
+        pack_part(
+            cell, functions, located, packed.inputs, packed.hidden, back, address, notes, np.int64(0),
+            np.int64(1), zero,
+        )  # fmt: skip
 
 
 @njit(**SERIAL)
@@ -369,7 +373,11 @@ def _(weights, back, scratch, notes):
         inputs, hidden = layer_sizes(weights)
         check_parameters(cell_of(weights), weights)
         zero = zero_like(weights)
-        pack_part(cell_of(weights), locate(weights, zero), inputs, hidden, back, scratch, notes, 0, 1, zero)
+        functions, located = np.int64(weights.functions.ctypes.data), locate(weights, zero)
+        pack_part(
+            cell_of(weights), functions, located, inputs, hidden, back, scratch, notes, np.int64(0),
+            np.int64(1), zero,
+        )  # fmt: skip
         return scratch
 
     return pack_first

@@ -1,0 +1,47 @@
+"""What a layer's kernels call by addresses: compiled apart, listed in one array that stands for all of it."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from lstm_numba.cpu.gemm import product_task
+from lstm_numba.cpu.packing import BACK_VECTORS, gates_address, transposed_address
+from lstm_numba.cpu.tile import tile_address
+
+Array = np.ndarray[Any, Any]
+
+#: Places in the array, after the tiles in the order of the fields of `lstm_numba.cpu.layout.Weights`.
+PACK, PRODUCT, PACK_BACK = 6, 7, 8
+
+
+def compiled_functions(cell: Any, dtype: Any, training: bool = True) -> Array:
+    """Addresses of the functions that kernels of a cell and dtype call, compiled at the first call.
+
+    Parameters
+    ----------
+    cell : Cell
+    dtype : numpy.dtype
+    training : bool
+        With those that only the way back needs; else zeros stand in their places.
+
+    Returns
+    -------
+    ndarray of int64, 1-D
+        Is kept for as long as the process lives.
+    """
+    functions: Array = _functions(type(cell), dtype, training)  # cells are empty tuples, all of them equal
+    return functions
+
+
+@functools.cache
+def _functions(cell: Any, dtype: Any, training: bool) -> Array:
+    widths = [len(cell.input_gates), *(len(stage.gates) for stage in cell.stages)]
+    if len(cell.stages) == 1:
+        widths.append(1)  # of the second stage that there is not
+    widths += [max(1, len(cell.slots) - len(cell.input_gates)), BACK_VECTORS, 1]
+    addresses = [tile_address(width, dtype) for width in widths]
+    back = (product_task(dtype), transposed_address(dtype)) if training else (0, 0)
+    return np.array([*addresses, gates_address(dtype), *back], np.int64)

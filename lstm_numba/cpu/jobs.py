@@ -1,0 +1,204 @@
+"""What Python has the processor do: packing weights, a sequence forward, a sequence backward.
+
+Each is a task (`lstm_numba.cpu.tasks`) of a cell and dtype, with a job: numbers that say where things lie.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from lstm_numba.cpu.backward import sweep_rows_back, sweep_units_back
+from lstm_numba.cpu.dispatch import state_count
+from lstm_numba.cpu.forward import sweep_rows, sweep_units
+from lstm_numba.cpu.options import INLINE
+from lstm_numba.cpu.packed import Parameters, pack_ways
+from lstm_numba.cpu.passes import (
+    ALONE,
+    Incoming,
+    Outgoing,
+    Team,
+    arranged,
+    arranged_back,
+    back_weights,
+    begin,
+    begin_back,
+    end,
+    end_back,
+    forward_weights,
+    weights_part,
+)
+from lstm_numba.cpu.places import LAYER_NUMBERS, NOTES, Layer, Sequence, addresses_at
+from lstm_numba.cpu.tasks import BEGIN, END, WORK, compile_task, run_task
+
+Array = np.ndarray[Any, Any]
+
+# Where things stand in the job of a sequence.
+_SEQUENCE = LAYER_NUMBERS
+_TEAM = _SEQUENCE + len(Sequence._fields)
+_STATES = _TEAM + len(Team._fields)
+
+
+def sequence_job(
+    layer: Layer, sequence: Sequence, team: Team, first: tuple[int, ...], last: tuple[int, ...]
+) -> Array:
+    """The job of a sequence forward; `first` and `last` are addresses of its initial and final states."""
+    return np.array([*layer, *sequence, *team, *first, *last], np.int64)
+
+
+def backward_job(
+    layer: Layer, sequence: Sequence, team: Team, dlast: tuple[int, ...], dfirst: tuple[int, ...],
+    incoming: Incoming, outgoing: Outgoing,
+) -> Array:  # fmt: skip
+    """The job of the way back: `dlast` and `dfirst` are addresses of the states' gradients."""
+    dx, row, grads, add = outgoing
+    return np.array([*layer, *sequence, *team, *dlast, *dfirst, *incoming, dx, row, *grads, add], np.int64)
+
+
+@njit(**INLINE)
+def _shape(job):
+    """Layer, sequence and team of a job."""
+    s, t = _SEQUENCE, _TEAM
+    layer = Layer(job[0], job[1], job[2], job[3], job[4], job[5])
+    sequence = Sequence(
+        job[s], job[s + 1], job[s + 2], job[s + 3], job[s + 4], job[s + 5], job[s + 6], job[s + 7],
+        job[s + 8], job[s + 9],
+    )  # fmt: skip
+    return layer, sequence, Team(job[t], job[t + 1], job[t + 2])
+
+
+@njit(**INLINE)
+def _passing(cell, job):
+    """What comes in from the output and what goes out."""
+    n = _STATES + 2 * state_count(cell)
+    grads = Parameters(job[n + 4], job[n + 5], job[n + 6], job[n + 7], job[n + 8])
+    return Incoming(job[n], job[n + 1]), Outgoing(job[n + 2], job[n + 3], grads, job[n + 9])
+
+
+@njit(**INLINE)
+def _forward(cell, zero, job, phase, part):
+    layer, sequence, team = _shape(job)
+    if phase == BEGIN:
+        begin(cell, layer, sequence, addresses_at(cell, job, _STATES), zero)
+    elif phase == WORK:
+        sizes, arrays = arranged(cell, layer, sequence, zero)
+        weights = forward_weights(cell, layer, zero)
+        if team.by_units != 0:
+            sweep_units(cell, weights, arrays, sizes, team.parts, part)
+        else:
+            sweep_rows(cell, weights, arrays, sizes, team.parts, part)
+    elif phase == END:
+        end(cell, layer, sequence, addresses_at(cell, job, _STATES + state_count(cell)), zero)
+
+
+@njit(**INLINE)
+def _backward(cell, zero, job, phase, part):
+    layer, sequence, team = _shape(job)
+    incoming, outgoing = _passing(cell, job)
+    if phase == BEGIN:
+        dlast = addresses_at(cell, job, _STATES)
+        begin_back(cell, layer, sequence, incoming, dlast, outgoing, team, zero)
+    elif phase == WORK:
+        sizes, _, arrays, gradients = arranged_back(cell, layer, sequence, incoming, outgoing, team, zero)
+        weights = back_weights(cell, layer, zero)
+        if team.by_units != 0:
+            sweep_units_back(cell, weights, arrays, gradients, sizes, team.parts, part)
+        else:
+            sweep_rows_back(cell, weights, arrays, gradients, sizes, team.parts, part)
+    elif phase == END:
+        dfirst = addresses_at(cell, job, _STATES + state_count(cell))
+        end_back(cell, layer, sequence, incoming, dfirst, outgoing, team, zero)
+    else:
+        weights_part(layer, part)
+
+
+def packing_job(
+    functions: int,
+    params: Parameters,
+    inputs: int,
+    hidden: int,
+    both: bool,
+    where: int,
+    notes: int,
+    parts: int,
+) -> Array:
+    """The job of packing weights to an address; see `lstm_numba.cpu.packed.pack_ways`."""
+    return np.array([functions, *params, inputs, hidden, both, where, notes, parts], np.int64)
+
+
+@njit(**INLINE)
+def _pack(cell, zero, job, phase, part):
+    if phase == WORK:
+        located = Parameters(job[1], job[2], job[3], job[4], job[5])
+        own = job[10] + 8 * NOTES * part
+        pack_ways(cell, job[0], located, job[6], job[7], job[8] != 0, job[9], own, part, job[11], zero)
+
+
+# Where the tasks lie. Numba tells what it has on disk by all that a function encloses: a cell and a zero,
+# which are the same in every process, but not another compiled function.
+
+
+@functools.cache
+def _forward_task(kind: Any, dtype: Any) -> int:
+    cell, zero = kind(), dtype.type(0)
+
+    def forward(job, phase, part):
+        _forward(cell, zero, job, phase, part)
+
+    return compile_task(forward)
+
+
+@functools.cache
+def _backward_task(kind: Any, dtype: Any) -> int:
+    cell, zero = kind(), dtype.type(0)
+
+    def backward(job, phase, part):
+        _backward(cell, zero, job, phase, part)
+
+    return compile_task(backward)
+
+
+@functools.cache
+def _packing_task(kind: Any, dtype: Any) -> int:
+    cell, zero = kind(), dtype.type(0)
+
+    def pack(job, phase, part):
+        _pack(cell, zero, job, phase, part)
+
+    return compile_task(pack)
+
+
+# Cells are empty tuples, all of them equal: what belongs to them is kept by their class.
+
+
+def forward_task(cell: Any, dtype: Any) -> int:
+    """Address of the task of a sequence forward."""
+    return _forward_task(type(cell), dtype)
+
+
+def backward_task(cell: Any, dtype: Any) -> int:
+    """Address of the task of a sequence backward."""
+    return _backward_task(type(cell), dtype)
+
+
+def packing_task(cell: Any, dtype: Any) -> int:
+    """Address of the task of packing weights."""
+    return _packing_task(type(cell), dtype)
+
+
+def run_sequence_job(task: int, job: Array, team: Team, workers: int, meeting: int) -> bool:
+    """Do a sequence's job by a team, or where its threads do not come together, alone.
+
+    Returns
+    -------
+    bool
+        Whether they came together, if they had to.
+    """
+    if run_task(task, job, team.parts, workers, meeting if team.by_units else 0):
+        return True
+    job[_TEAM:_STATES] = ALONE
+    run_task(task, job)
+    return False
