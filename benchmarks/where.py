@@ -4,8 +4,7 @@
 
 Beside every stage with products stands its share of the rate of one big product on the same threads,
 measured in the same run: what is missing to 100 % are the gate equations, tiles that the batch does not fill,
-the way of the weights from memory, and threads that wait. A sequence on one thread has all products inside
-the recurrence.
+the way of the weights from memory, and threads that wait.
 """
 
 from __future__ import annotations
@@ -21,43 +20,61 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba import njit, prange
 
 from lstm_numba.benchmarks.contestants import Problem
 from lstm_numba.benchmarks.plan import SHAPES, Shape, flop_count
 from lstm_numba.benchmarks.products import big_product
 from lstm_numba.benchmarks.results import machine
-from lstm_numba.cpu import sequence, serial
+from lstm_numba.cpu import jobs, sequence, tasks
+from lstm_numba.cpu.apart import call_apart
+from lstm_numba.cpu.simd import pointer_to
 from lstm_numba.layers import make_layer
 
-#: Stage -> where its functions stand, and their names.
-STAGES: dict[str, tuple[Any, tuple[str, ...]]] = {
-    "packing": (sequence, ("pack_part", "pack_parallel")),
-    "forward": (sequence, ("forward_serial", "forward_by_rows", "forward_by_units")),
-    "forward alone": (serial, ("run_forward",)),
-    "backward": (sequence, ("backward_serial", "backward_by_rows", "backward_by_units")),
-    "backward alone": (serial, ("run_backward",)),
-    "weight gradients": (sequence, ("products",)),
-}
+STAGES = ("packing", "forward", "backward", "weight gradients")
+
+
+@njit(nogil=True)
+def _phases(task: int, job: Any, first: int, last: int) -> None:
+    """Some phases of a task on the calling thread."""
+    for phase in range(first, last):
+        call_apart(task, (pointer_to(job.ctypes.data, task), phase, 0))
+
+
+@njit(parallel=True, nogil=True)
+def _remains(task: int, job: Any, workers: int) -> None:
+    """The last phase of a task on several threads."""
+    for part in prange(workers):
+        call_apart(task, (pointer_to(job.ctypes.data, task), tasks.AFTER, np.int64(part)))
 
 
 class Clock:
-    """Adds up the time that is spent in the functions of each stage."""
+    """Adds up the time that is spent in each stage, by doing the engine's tasks in its place."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
-        for stage, (module, names) in STAGES.items():
-            for name in names:
-                setattr(module, name, self._timed(stage, getattr(module, name)))
+        run = sequence.run_task
+        sequence.run_task = lambda *args: self._timed("packing", run, *args)  # type: ignore[assignment]
+        jobs.run_task = self._run  # type: ignore[assignment]
 
-    def _timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*args: Any) -> Any:
-            began = time.perf_counter()
-            try:
-                return function(*args)
-            finally:
-                self.seconds[stage] += time.perf_counter() - began
+    def _run(self, task: int, job: Any, parts: int = 1, workers: int = 1, meeting: int = 0) -> bool:
+        stage, together = "backward" if workers else "forward", True
+        if parts == 1:
+            self._timed(stage, _phases, task, job, tasks.BEGIN, tasks.AFTER)
+        else:
+            together = self._timed(stage, tasks.run_task, task, job, parts, 0, meeting)
+        if workers and together and parts == 1:
+            self._timed("weight gradients", _phases, task, job, tasks.AFTER, tasks.AFTER + 1)
+        elif workers and together:
+            self._timed("weight gradients", _remains, task, job, workers)
+        return together
 
-        return timed
+    def _timed(self, stage: str, function: Callable[..., Any], *args: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return function(*args)
+        finally:
+            self.seconds[stage] += time.perf_counter() - began
 
 
 def measure(clock: Clock, call: Callable[[], Any], seconds: float = 1.5) -> tuple[float, dict[str, float]]:
@@ -95,10 +112,10 @@ def breakdown(clock: Clock, cell: str, shape: Shape, big: float) -> dict[str, An
     rate = 3 * flops / total
     share = f"{rate / 1e9:.0f} GFLOP/s, {rate / big:.0%} of the big product"
     print(f"\n{cell} {shape.name}: {total * 1e3:.3f} ms, {share}")
-    work = {"forward": 1, "backward": 1, "weight gradients": 1, "forward alone": 1, "backward alone": 2}
     for stage, spent in {**stages, "Python": python}.items():
         if spent > 0:
-            reached = f"{work[stage] * flops / spent / big:8.0%} of the big product" if stage in work else ""
+            products = stage not in ("packing", "Python")
+            reached = f"{flops / spent / big:8.0%} of the big product" if products else ""
             print(f"  {stage:18}{spent * 1e3:9.3f} ms  {spent / total:5.0%} of the time{reached}")
     return {"cell": cell, "shape": shape._asdict(), "seconds": total, "stages": stages, "python": python}
 

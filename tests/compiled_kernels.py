@@ -128,9 +128,10 @@ def compare_sequences(name: str, dtype: str, reverse: bool, lengths: tuple[int, 
     dstates = [draw(1, batch, hidden) for _ in states]
     ends = np.array(lengths or [steps] * batch)
     first = [s[0] for s in states]
-    y, final, trace = truth.forward_sequence(layer.cell, params, x, first, ends, reverse, True)
+    final, initial = [np.empty_like(s) for s in first], [np.empty_like(s) for s in first]
+    y, trace = truth.forward_sequence(layer.cell, params, x, first, final, ends, reverse, True)
     y = np.where((np.arange(steps)[:, None] < ends)[..., None], y, 0)
-    dx, initial, grads = truth.backward_sequence(trace, dy, [d[0] for d in dstates])
+    dx, grads = truth.backward_sequence(trace, dy, [d[0] for d in dstates], initial)
 
     for keep in (False, True):
         finals = [np.empty_like(s) for s in states]

@@ -38,7 +38,7 @@ def _run(x: np.ndarray) -> np.ndarray:
 def test_functions_of_math_against_extended_precision(function: Any, dtype: str) -> None:
     """Over the whole range: overflow to infinity, underflow, what is not defined, and a NaN."""
 
-    @njit(**INLINE)
+    @njit(**{**SERIAL, "cache": False})
     def apply(cell, x, out, size, zero, lane):  # type: ignore[no-untyped-def]
         source, target = pointer_to(x, zero), pointer_to(out, zero)
         for at in range(0, size, lane):
@@ -72,7 +72,7 @@ def test_operators_min_max_and_powers_are_pythons(dtype: str) -> None:
 
     compiled = njit(**INLINE)(equations)
 
-    @njit(**INLINE)
+    @njit(**{**SERIAL, "cache": False})
     def apply(cell, x, y, out, size, zero, lane):  # type: ignore[no-untyped-def]
         source, other, target = pointer_to(x, zero), pointer_to(y, zero), pointer_to(out, zero)
         for at in range(0, size, lane):
