@@ -54,8 +54,8 @@ class Clock:
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
         run = sequence.run_task
-        sequence.run_task = lambda *args: self._timed("packing", run, *args)  # type: ignore[assignment]
-        jobs.run_task = self._run  # type: ignore[assignment]
+        sequence.run_task = lambda *args: self._timed("packing", run, *args)
+        jobs.run_task = self._run
 
     def _run(self, task: int, job: Any, parts: int = 1, workers: int = 1, meeting: int = 0) -> bool:
         stage, together = "backward" if workers else "forward", True

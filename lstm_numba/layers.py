@@ -126,6 +126,8 @@ class Recurrent:
             name: self.engine.upload(self.rng.uniform(-bound, bound, shape).astype(self.dtype))
             for name, shape in self._parameter_shapes().items()
         }
+        first = _Names(0, 0).suffix
+        self._names = tuple(name.removesuffix(first) for name in self.params if name.endswith(first))
         self.engine.synchronize()
 
     def __repr__(self) -> str:
@@ -164,8 +166,8 @@ class Recurrent:
 
     def _local(self, place: _Names) -> dict[str, Array]:
         """The parameters of one layer and direction, without the suffix."""
-        end = place.suffix
-        return {n.removesuffix(end): p for n, p in self.params.items() if n.endswith(end)}
+        params, end = self.params, place.suffix
+        return {name: params[name + end] for name in self._names}
 
     def layer_params(self) -> list[dict[str, Array]]:
         """The parameters of every layer and direction, from the first layer on, without their suffix."""

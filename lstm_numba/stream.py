@@ -173,11 +173,12 @@ class Stream:
         """A step of much work, on several threads."""
         self._x[...] = x
         source, (cell, _, zero) = address(self._x), self.arguments
+        kind: Any = type(cell)
         for n, (layer, plan) in enumerate(zip(self._layers, self._plans, strict=True)):
             states = tuple(address(state[n]) for state in self._states)
             where = passes.one_step(layer, source)
             job = jobs.sequence_job(layer, where, plan.team, states, states)
             meeting = where.rest + passes.kept_bytes(cell, layer, where, zero) - MEETING_BYTES
-            jobs.run_sequence_job(jobs.forward_task(cell, self.dtype), job, plan.team, 0, meeting)
+            jobs.run_sequence_job(jobs.forward_task(kind, self.dtype), job, plan.team, 0, meeting)
             source = states[0]
         self._out[...] = self._states[0, -1]

@@ -29,12 +29,6 @@ def _source_hash() -> str:
 if "NUMBA_CACHE_DIR" not in os.environ:
     os.environ["NUMBA_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"lstm-numba-cache-{_source_hash()}")
 
-# Processes that save kernels of one function in one folder at the same moment may give both files the same
-# number: one kernel then answers for the other. So each worker of pytest-xdist has a folder of its own.
-_WORKER = os.environ.get("PYTEST_XDIST_WORKER")
-if _WORKER is not None:
-    os.environ["NUMBA_CACHE_DIR"] = str(Path(os.environ["NUMBA_CACHE_DIR"]) / _WORKER)
-
 # Workers share the cores: a thread of OpenMP that spins while it has nothing to do takes its core from one
 # that has. Child processes inherit this.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -63,6 +57,7 @@ _LONG = (
     "test_engine",
     "test_stream",
 )
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 #: Workers of `-n auto` at most: the longest file lasts as long anyway, and each worker takes its memory.
 _WORKERS = 8
 

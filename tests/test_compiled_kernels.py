@@ -6,9 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import compiled_kernels
 import own_cells
-
-from lstm_numba.layers import CELL_NAMES
 
 
 def test_compiled_kernels_agree_with_the_cpu_engine() -> None:
@@ -17,5 +16,5 @@ def test_compiled_kernels_agree_with_the_cpu_engine() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for dtype in ("float32", "float64"):
         assert f"{dtype}: activations, products, masks, losses, updates agree" in done.stdout
-    for name in CELL_NAMES + own_cells.VARIED[-1:]:
+    for name in compiled_kernels.NAMES + own_cells.VARIED[-1:]:
         assert f"{name}, float32: compiled kernels agree" in done.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from lstm_numba.cpu.passes import Team
 from lstm_numba.cpu.prepared import Prepared
 from lstm_numba.cpu.simd import pointer_to
 from lstm_numba.cpu.target import vector_unit
+from lstm_numba.cpu.tile import _compiled
 
 # Memory
 
@@ -267,8 +269,9 @@ def test_shares_of_units_cover_every_row_and_unit_once(hidden: int, batch: int, 
     assert (done == 1).all()
 
 
-# Other processors' vector units
+# Vector units, this and other processors'
 
+_BOTH = ("float32", "float64")
 _CHILD = """
 import sys
 import numpy as np
@@ -278,7 +281,8 @@ from lstm_numba.cpu.target import vector_unit
 from lstm_numba.cpu.tile import _compiled
 
 assert vector_unit().name == sys.argv[1], vector_unit()
-for dtype, tolerance in (("float32", 3e-6), ("float64", 1e-13)):
+for dtype in sys.argv[2:]:
+    tolerance = {"float32": 3e-6, "float64": 1e-13}[dtype]
     rnn = ln.LSTM(7, 21, seed=0, dtype=dtype)
     x = np.random.default_rng(0).standard_normal((5, 9, 7)).astype(dtype)
     y, state, tape = rnn.forward(x)
@@ -300,20 +304,29 @@ print(_compiled(4, np.dtype("float32"))._library.get_asm_str())
 
 @pytest.mark.skipif(vector_unit().name not in {"AVX-512", "AVX2"}, reason="needs an x86-64 with AVX2")
 @pytest.mark.parametrize(
-    ("name", "cpu", "features", "register", "absent"),
+    ("name", "cpu", "features", "register", "absent", "dtypes"),
     [
-        ("AVX2", "haswell", "+avx,+avx2,+fma,+sse2,+sse4.1,+sse4.2,+popcnt", "ymm", "zmm"),
-        ("baseline", "x86-64", "+sse2", "xmm", "ymm"),
+        ("AVX2", "haswell", "+avx,+avx2,+fma,+sse2,+sse4.1,+sse4.2,+popcnt", "ymm", "zmm", _BOTH),
+        ("baseline", "x86-64", "+sse2", "xmm", "ymm", _BOTH[1:]),
     ],
     ids=["AVX2", "baseline"],
 )
 def test_narrower_vector_units(
-    name: str, cpu: str, features: str, register: str, absent: str, tmp_path: Path
+    name: str, cpu: str, features: str, register: str, absent: str, dtypes: tuple[str, ...], tmp_path: Path
 ) -> None:
     settings = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", _CHILD, name], capture_output=True, text=True, env={**os.environ, **settings}
+        [sys.executable, "-c", _CHILD, name, *dtypes],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **settings},
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert register in done.stdout
     assert absent not in done.stdout
+
+
+def test_this_processors_vector_unit() -> None:
+    tile = _compiled(4, np.dtype("float32"))._library.get_asm_str()
+    registers = {"AVX-512": r"zmm\d+", "AVX2": r"ymm\d+", "NEON": r"fmla\s+v\d+\.4s", "baseline": r"xmm\d+"}
+    assert re.search(registers[vector_unit().name], tile)

@@ -27,7 +27,18 @@ from lstm_numba.gradient_check import Entry, _check_unit, _slope
 from lstm_numba.layers import CELL_NAMES
 
 
-@pytest.mark.parametrize("name", [*CELL_NAMES, *own_cells.NAMES])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *CELL_NAMES,
+        *own_cells.VARIED,
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in own_cells.NAMES
+            if name not in own_cells.VARIED
+        ),
+    ],
+)
 def test_right_cells_pass_with_errors_of_rounding(name: str) -> None:
     report = ln.check_gradients(name)
     assert max(entry.relative for entry in report.unit) < 1e-10

@@ -32,7 +32,8 @@ def compiled_functions(cell: Any, dtype: Any, training: bool = True) -> Array:
     ndarray of int64, 1-D
         Is kept for as long as the process lives.
     """
-    functions: Array = _functions(type(cell), dtype, training)  # cells are empty tuples, all of them equal
+    kind: Any = type(cell)  # cells are empty tuples, all of them equal
+    functions: Array = _functions(kind, dtype, training)
     return functions
 
 

@@ -138,11 +138,12 @@ def _pack(cell, zero, job, phase, part):
 
 
 # Where the tasks lie. Numba tells what it has on disk by all that a function encloses: a cell and a zero,
-# which are the same in every process, but not another compiled function.
+# which are the same in every process, but not another compiled function. `kind` is a cell's class.
 
 
 @functools.cache
-def _forward_task(kind: Any, dtype: Any) -> int:
+def forward_task(kind: Any, dtype: Any) -> int:
+    """Address of the task of a sequence forward."""
     cell, zero = kind(), dtype.type(0)
 
     def forward(job, phase, part):
@@ -152,7 +153,8 @@ def _forward_task(kind: Any, dtype: Any) -> int:
 
 
 @functools.cache
-def _backward_task(kind: Any, dtype: Any) -> int:
+def backward_task(kind: Any, dtype: Any) -> int:
+    """Address of the task of a sequence backward."""
     cell, zero = kind(), dtype.type(0)
 
     def backward(job, phase, part):
@@ -162,31 +164,14 @@ def _backward_task(kind: Any, dtype: Any) -> int:
 
 
 @functools.cache
-def _packing_task(kind: Any, dtype: Any) -> int:
+def packing_task(kind: Any, dtype: Any) -> int:
+    """Address of the task of packing weights."""
     cell, zero = kind(), dtype.type(0)
 
     def pack(job, phase, part):
         _pack(cell, zero, job, phase, part)
 
     return compile_task(pack)
-
-
-# Cells are empty tuples, all of them equal: what belongs to them is kept by their class.
-
-
-def forward_task(cell: Any, dtype: Any) -> int:
-    """Address of the task of a sequence forward."""
-    return _forward_task(type(cell), dtype)
-
-
-def backward_task(cell: Any, dtype: Any) -> int:
-    """Address of the task of a sequence backward."""
-    return _backward_task(type(cell), dtype)
-
-
-def packing_task(cell: Any, dtype: Any) -> int:
-    """Address of the task of packing weights."""
-    return _packing_task(type(cell), dtype)
 
 
 def run_sequence_job(task: int, job: Array, team: Team, workers: int, meeting: int) -> bool:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from lstm_numba.cpu.disk import take_turns
+
+take_turns()
+
 # Without "nnan" and "ninf": a NaN or an infinity must stay visible, so that divergence is noticed.
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 

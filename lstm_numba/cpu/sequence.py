@@ -177,7 +177,7 @@ def forward_sequence(
     first, last = tuple(map(address, states)), tuple(map(address, finals))
     job = jobs.sequence_job(layer, where, team, first, last)
     meeting = rest + needs.rest - MEETING_BYTES
-    if not jobs.run_sequence_job(jobs.forward_task(cell, dtype), job, team, 0, meeting):
+    if not jobs.run_sequence_job(jobs.forward_task(_kind(cell), dtype), job, team, 0, meeting):
         _apart()
     output = h[:-1] if reverse else h[1:]
     if not keep:
@@ -235,7 +235,7 @@ def _pack_at(
     notes = np.empty((parts, NOTES), np.int64)
     functions = address(compiled_functions(cell, dtype, both))
     job = jobs.packing_job(functions, _places(whole), inputs, hidden, both, where, address(notes), parts)
-    run_task(jobs.packing_task(cell, dtype), job, parts, 0)
+    run_task(jobs.packing_task(_kind(cell), dtype), job, parts, 0)
 
 
 def _check_parameters(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: Any) -> None:
@@ -295,7 +295,7 @@ def backward_sequence(
         Incoming(address(rows), dy_row), Outgoing(address(dx), wide, places, 0),
     )  # fmt: skip
     if not jobs.run_sequence_job(
-        jobs.backward_task(trace.cell, dtype), job, team, team.workers, trace.meeting
+        jobs.backward_task(_kind(trace.cell), dtype), job, team, team.workers, trace.meeting
     ):
         _apart()
     return dx[..., :inputs], grads
