@@ -11,7 +11,7 @@ from lstm_numba.cpu import jobs, passes
 from lstm_numba.cpu.arrays import address, aligned_zeros
 from lstm_numba.cpu.functions import compiled_functions
 from lstm_numba.cpu.options import SERIAL
-from lstm_numba.cpu.passes import ALONE, run_stack
+from lstm_numba.cpu.passes import ALONE, Team, run_stack
 from lstm_numba.cpu.places import MEETING_BYTES, Layer
 from lstm_numba.cpu.sequence import choose_plan, pack
 from lstm_numba.cpu.simd import pointer_to
@@ -101,8 +101,9 @@ class Stream:
             scratch = aligned_zeros((passes.scratch_bytes(cell, layer, 1, False, ALONE, zero),), np.uint8)
             self._memory += [packed, scratch]
             self._layers.append(layer._replace(scratch=address(scratch)))
-        self._plans = [choose_plan(cell, (1, *layer[:3]), rnn.dtype) for layer in self._layers]
-        self._alone = all(plan.team.parts == 1 for plan in self._plans)
+        teams = [choose_plan(cell, (1, *layer[:3]), rnn.dtype).team for layer in self._layers]
+        self._alone = all(team.parts == 1 for team in teams)
+        self._jobs = [] if self._alone else [self._job(cell, n, team) for n, team in enumerate(teams)]
         numbers = [number for layer in self._layers for number in layer]
         plan = np.array([address(self._x), address(self._states), rnn.num_layers, *numbers], np.int64)
         self.arguments = (cell, plan, zero)
@@ -172,13 +173,17 @@ class Stream:
     def _step_together(self, x: Array) -> None:
         """A step of much work, on several threads."""
         self._x[...] = x
-        source, (cell, _, zero) = address(self._x), self.arguments
-        kind: Any = type(cell)
-        for n, (layer, plan) in enumerate(zip(self._layers, self._plans, strict=True)):
-            states = tuple(address(state[n]) for state in self._states)
-            where = passes.one_step(layer, source)
-            job = jobs.sequence_job(layer, where, plan.team, states, states)
-            meeting = where.rest + passes.kept_bytes(cell, layer, where, zero) - MEETING_BYTES
-            jobs.run_sequence_job(jobs.forward_task(kind, self.dtype), job, plan.team, 0, meeting)
-            source = states[0]
+        for task, job, team, meeting in self._jobs:
+            jobs.run_sequence_job(task, job.copy(), team, 0, meeting)
         self._out[...] = self._states[0, -1]
+
+    def _job(self, cell: Any, layer: int, team: Team) -> tuple[int, Array, Team, int]:
+        """A layer's step as `lstm_numba.cpu.jobs.run_sequence_job` takes it; each reads the one below."""
+        kind: Any = type(cell)
+        zero = self.dtype.type(0)
+        source = self._x if layer == 0 else self._states[0, layer - 1]
+        states = tuple(address(state[layer]) for state in self._states)
+        where = passes.one_step(self._layers[layer], address(source))
+        end = where.rest + passes.kept_bytes(cell, self._layers[layer], where, zero)
+        job = jobs.sequence_job(self._layers[layer], where, team, states, states)
+        return jobs.forward_task(kind, self.dtype), job, team, end - MEETING_BYTES

@@ -24,7 +24,7 @@ Array = np.ndarray[Any, Any]
 #: Meeting after every step pays from about this many multiplications a step.
 MIN_STEP_WORK = 1 << 15
 #: Below this many multiplications in all, one thread is done before a second has started.
-MIN_WORK = 1 << 17
+MIN_WORK = 1 << 19
 #: After so many sequences for which the threads did not come together they are not asked again.
 MAX_APART = 3
 
