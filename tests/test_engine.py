@@ -114,6 +114,17 @@ def test_every_change_of_a_number_is_noticed(count: int, dtype: str) -> None:
         assert len(packed) == number, (name, place)
 
 
+def test_each_number_counts() -> None:
+    weights = np.random.default_rng(0).standard_normal((11, 19)).astype(np.float32)
+    prepared, packed = Prepared(), []
+    pack: Any = lambda: packed.append(1) or len(packed)  # noqa: E731
+    prepared.weights({"a": weights}, pack)
+    for place in range(weights.size):
+        weights.reshape(-1)[place] *= -1
+        prepared.weights({"a": weights}, pack)
+        assert len(packed) == place + 2, place
+
+
 def test_sign_flips_in_pairs_swaps_and_new_arrays_are_noticed() -> None:
     params = _params(400, "float32")
     prepared, packed = Prepared(), []
