@@ -1,7 +1,7 @@
 """Code that is compiled once, apart from its callers, and called by its address as a C function.
 
 Numba optimises a function anew within every compiled function on the way to it. What is much machine code and
-does not depend on the cell would be most of each kernel's compile time.
+the same for all its callers would be most of their compile time.
 """
 
 from __future__ import annotations

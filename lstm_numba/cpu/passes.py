@@ -119,6 +119,7 @@ def one_step(layer, x):
 
 @njit(**INLINE)
 def forward_weights(cell, layer, zero):
+    """A layer's packed weights, of the way forward."""
     return packed_view(cell, layer, np.bool_(False), zero)
 
 

@@ -24,7 +24,7 @@ BEGIN, WORK, END, AFTER = range(4)
 
 
 def compile_task(function: Any) -> int:
-    """Where a function of (job, phase, part) lies as a C function."""
+    """Where a function of (job, phase, part), or of a job and two other numbers, lies as a C function."""
     address: int = compile_apart(function, types.CPointer(types.int64), types.int64, types.int64).address
     return address
 
