@@ -26,7 +26,7 @@ from lstm_numba.benchmarks.contestants import Problem
 from lstm_numba.benchmarks.plan import SHAPES, Shape, flop_count
 from lstm_numba.benchmarks.products import big_product
 from lstm_numba.benchmarks.results import machine
-from lstm_numba.cpu import jobs, sequence, tasks
+from lstm_numba.cpu import jobs, tasks
 from lstm_numba.cpu.apart import call_apart
 from lstm_numba.cpu.simd import pointer_to
 from lstm_numba.layers import make_layer
@@ -42,10 +42,10 @@ def _phases(task: int, job: Any, first: int, last: int) -> None:
 
 
 @njit(parallel=True, nogil=True)
-def _remains(task: int, job: Any, workers: int) -> None:
-    """The last phase of a task on several threads."""
-    for part in prange(workers):
-        call_apart(task, (pointer_to(job.ctypes.data, task), tasks.AFTER, np.int64(part)))
+def _shared(task: int, job: Any, phase: int, parts: int) -> None:
+    """A phase of a task on several threads."""
+    for part in prange(parts):
+        call_apart(task, (pointer_to(job.ctypes.data, task), phase, np.int64(part)))
 
 
 class Clock:
@@ -53,12 +53,16 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
-        run = sequence.run_task
-        sequence.run_task = lambda *args: self._timed("packing", run, *args)
         jobs.run_task = self._run
 
-    def _run(self, task: int, job: Any, parts: int = 1, workers: int = 1, meeting: int = 0) -> bool:
+    def _run(
+        self, task: int, job: Any, parts: int = 1, workers: int = 1, meeting: int = 0, prepare: int = 0
+    ) -> bool:
         stage, together = "backward" if workers else "forward", True
+        if prepare == 1:
+            self._timed("packing", _phases, task, job, tasks.PREPARE, tasks.BEGIN)
+        elif prepare:
+            self._timed("packing", _shared, task, job, tasks.PREPARE, prepare)
         if parts == 1:
             self._timed(stage, _phases, task, job, tasks.BEGIN, tasks.AFTER)
         else:
@@ -66,7 +70,7 @@ class Clock:
         if workers and together and parts == 1:
             self._timed("weight gradients", _phases, task, job, tasks.AFTER, tasks.AFTER + 1)
         elif workers and together:
-            self._timed("weight gradients", _remains, task, job, workers)
+            self._timed("weight gradients", _shared, task, job, tasks.AFTER, workers)
         return together
 
     def _timed(self, stage: str, function: Callable[..., Any], *args: Any) -> Any:

@@ -34,15 +34,12 @@ class Tape:
         self.like: Any = None  # what the user came with, whose form the results get
 
 
-class _Names(NamedTuple):
-    """A layer and direction, and its parameters' suffix."""
+class _Place(NamedTuple):
+    """A layer and direction, and the names of its parameters: without their suffix, and whole."""
 
     layer: int
     direction: int
-
-    @property
-    def suffix(self) -> str:
-        return f"_l{self.layer}" + ("_reverse" if self.direction else "")
+    names: dict[str, str]
 
 
 class Recurrent:
@@ -120,14 +117,13 @@ class Recurrent:
         self.engine = engine(device)
         self.device = device
         self.rng = np.random.default_rng(seed)
-        self._prepared: dict[int, Any] = {}
+        self._places = self._list_places()
+        self._prepared = [self.engine.prepared() for _ in self._places]
         bound = 1 / math.sqrt(self.hidden_size)
         self.params: dict[str, Array] = {
             name: self.engine.upload(self.rng.uniform(-bound, bound, shape).astype(self.dtype))
             for name, shape in self._parameter_shapes().items()
         }
-        first = _Names(0, 0).suffix
-        self._names = tuple(name.removesuffix(first) for name in self.params if name.endswith(first))
         self.engine.synchronize()
 
     def __repr__(self) -> str:
@@ -147,31 +143,38 @@ class Recurrent:
             f"{type(self).__name__}({cell}{self.input_size}, {self.hidden_size}{extra}, dtype={self.dtype})"
         )
 
+    def _list_places(self) -> list[_Place]:
+        names = ["weight_ih", "weight_hh"]
+        names += ["bias_ih", "bias_hh"] if self.bias else []
+        names += ["weight_ph"] if self.cell.peepholes else []
+        places = []
+        for layer in range(self.num_layers):
+            for direction in range(self.directions):
+                suffix = f"_l{layer}" + ("_reverse" if direction else "")
+                places.append(_Place(layer, direction, {name: name + suffix for name in names}))
+        return places
+
     def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         gates, hidden = len(self.cell.gates) * self.hidden_size, self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {}
-        for place in self._places():
+        for place in self._places:
             inputs = self.input_size if place.layer == 0 else hidden * self.directions
-            shapes["weight_ih" + place.suffix] = (gates, inputs)
-            shapes["weight_hh" + place.suffix] = (gates, hidden)
-            if self.bias:
-                shapes["bias_ih" + place.suffix] = (gates,)
-                shapes["bias_hh" + place.suffix] = (gates,)
-            if self.cell.peepholes:
-                shapes["weight_ph" + place.suffix] = (len(self.cell.peepholes) * hidden,)
+            known = {
+                "weight_ih": (gates, inputs),
+                "weight_hh": (gates, hidden),
+                "weight_ph": (len(self.cell.peepholes) * hidden,),
+            }
+            shapes |= {whole: known.get(name, (gates,)) for name, whole in place.names.items()}
         return shapes
 
-    def _places(self) -> list[_Names]:
-        return [_Names(layer, d) for layer in range(self.num_layers) for d in range(self.directions)]
-
-    def _local(self, place: _Names) -> dict[str, Array]:
+    def _local(self, place: _Place) -> dict[str, Array]:
         """The parameters of one layer and direction, without the suffix."""
-        params, end = self.params, place.suffix
-        return {name: params[name + end] for name in self._names}
+        params = self.params
+        return {name: params[whole] for name, whole in place.names.items()}
 
     def layer_params(self) -> list[dict[str, Array]]:
         """The parameters of every layer and direction, from the first layer on, without their suffix."""
-        return [self._local(place) for place in self._places()]
+        return [self._local(place) for place in self._places]
 
     def state_dict(self) -> dict[str, Array]:
         """Return copies of all parameters under PyTorch's names."""
@@ -200,7 +203,7 @@ class Recurrent:
                 self.params[name] = target.upload(self.engine.download(value))
             target.synchronize()
             self.engine, self.device = target, device
-            self._prepared.clear()
+            self._prepared = [target.prepared() for _ in self._places]
         return self
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -233,8 +236,12 @@ class Recurrent:
 
     def zero_state(self, batch: int) -> State:
         """Initial state of zeros for `batch` sequences: ``h``, or ``(h, c)``; each (num_layers*D, B, H)."""
-        shape = (self.num_layers * self.directions, batch, self.hidden_size)
-        return self._pack_state([self.engine.zeros(shape, self.dtype) for _ in self.cell.states])
+        states, *shape = self._state_shape(batch)
+        return self._pack_state([self.engine.zeros(tuple(shape), self.dtype) for _ in range(states)])
+
+    def _state_shape(self, batch: int) -> tuple[int, int, int, int]:
+        """Shape of all states together."""
+        return (len(self.cell.states), len(self._places), batch, self.hidden_size)
 
     def _pack_state(self, arrays: list[Array]) -> State:
         return arrays[0] if len(arrays) == 1 else tuple(arrays)
@@ -302,7 +309,7 @@ class Recurrent:
         lengths = engine.lengths(_check_lengths(lengths, steps, batch))
         states = self._check_state("state", state, batch)
         tape = Tape(self, x.shape, lengths) if keep else None
-        finals = [engine.empty(s.shape, self.dtype) for s in states]
+        finals = engine.stack(self._state_shape(batch), self.dtype)
         for layer in range(self.num_layers):
             mask = None
             if layer > 0 and training and self.dropout > 0.0:
@@ -311,9 +318,7 @@ class Recurrent:
             outputs, traces = [], []
             for direction in range(self.directions):
                 n = layer * self.directions + direction
-                # While training, the weights change before the next call.
-                prepared = None if keep else self._prepared.setdefault(n, engine.prepared())
-                params = self._local(_Names(layer, direction))
+                params, prepared = self._local(self._places[n]), self._prepared[n]
                 output, trace = engine.forward(
                     self.cell, params, x, states, finals, n, lengths, bool(direction), keep, prepared
                 )
@@ -331,7 +336,7 @@ class Recurrent:
         return self._pack_state([self.engine.give(array, like) for array in arrays])
 
     def backward(
-        self, tape: Tape, dy: Any = None, dstate: State = None
+        self, tape: Tape, dy: Any = None, dstate: State = None, *, input_gradient: bool = True
     ) -> tuple[Array, State, dict[str, Array]]:
         """Back-propagate through the whole sequence.
 
@@ -345,9 +350,12 @@ class Recurrent:
         dstate : ndarray or tuple of ndarray, optional
             Gradient with respect to the final state, in the state's form; zero by default.
 
+        input_gradient : bool
+            Whether dx is wanted; the bottom layer is spared a product where it is not.
+
         Returns
         -------
-        dx : ndarray, same shape as x
+        dx : ndarray, same shape as x, or None where not wanted
         dstate : ndarray or tuple of ndarray
             Gradient with respect to the initial state.
         grads : dict of str to ndarray
@@ -364,30 +372,32 @@ class Recurrent:
             raise ValueError("tape: already used by a backward pass; run forward again")
         like = tape.like if dy is None else dy
         with self.engine.on_stream_of(like):
-            dx, initial, grads = self._run_back(tape, dy, dstate)
-            return self.engine.give(dx, like), self._give_state(initial, like), grads
+            dx, initial, grads = self._run_back(tape, dy, dstate, input_gradient)
+            dx = None if dx is None else self.engine.give(dx, like)
+            return dx, self._give_state(initial, like), grads
 
-    def _run_back(self, tape: Tape, dy: Any, dstate: State) -> tuple[Array, list[Array], dict[str, Array]]:
+    def _run_back(
+        self, tape: Tape, dy: Any, dstate: State, input_gradient: bool
+    ) -> tuple[Array | None, list[Array], dict[str, Array]]:
         engine = self.engine
         steps, batch, _ = tape.shape
         dy = self._check_output_gradient(dy, steps, batch)
         dstates = self._check_state("dstate", dstate, batch)
         traces, tape.traces = tape.traces, []
-        initial = [engine.empty(s.shape, self.dtype) for s in dstates]
-        grads: dict[str, Array] = {}
+        initial = engine.stack(self._state_shape(batch), self.dtype)
+        grads = dict.fromkeys(self.params)
         for layer in reversed(range(self.num_layers)):
             dx: Array | None = None
             for direction in range(self.directions):
-                place = _Names(layer, direction)
                 n = layer * self.directions + direction
                 trace = traces[layer][direction]
-                dx, local = engine.backward(trace, dy, direction, dstates, initial, n, dx)
-                grads.update({name + place.suffix: value for name, value in local.items()})
-            assert dx is not None
+                wanted = layer > 0 or input_gradient
+                dx, local = engine.backward(trace, dy, direction, dstates, initial, n, dx, wanted)
+                for name, whole in self._places[n].names.items():
+                    grads[whole] = local[name]
             mask = tape.masks[layer]
             dy = dx if mask is None else engine.multiply(dx, mask, out=dx)
-        ordered = {name: grads[name] for name in self.params}
-        return (engine.turned(dy) if self.batch_first else dy), initial, ordered
+        return (engine.turned(dy) if self.batch_first and dy is not None else dy), initial, grads
 
     def _check_input(self, x: Any) -> Array:
         axes = "(B, T, {})" if self.batch_first else "(T, B, {})"
@@ -397,29 +407,30 @@ class Recurrent:
             raise ValueError(f"x: expected shape {axes.format(self.input_size)}{hint}, got {x.shape}")
         return self.engine.contiguous(self.engine.turned(x) if self.batch_first else x)
 
-    def _check_output_gradient(self, dy: Any, steps: int, batch: int) -> Array:
+    def _check_output_gradient(self, dy: Any, steps: int, batch: int) -> Array | None:
+        """The output's gradient as the engine takes it, None for zeros."""
         features = self.directions * self.hidden_size
         if dy is None:
-            return self.engine.zeros((steps, batch, features), self.dtype)
+            return None
         dy = self.engine.accept("dy", dy, self.dtype)
         expected = (batch, steps, features) if self.batch_first else (steps, batch, features)
         if dy.shape != expected:
             raise ValueError(f"dy: expected shape {expected}, got {dy.shape}")
         return self.engine.contiguous(self.engine.turned(dy) if self.batch_first else dy)
 
-    def _check_state(self, name: str, state: State, batch: int) -> list[Array]:
-        shape = (self.num_layers * self.directions, batch, self.hidden_size)
-        names = self.cell.states
+    def _check_state(self, name: str, state: State, batch: int) -> list[Array] | None:
+        """States as the engine takes them, None for zeros."""
+        shape, names = self._state_shape(batch), self.cell.states
         if state is None:
-            return [self.engine.zeros(shape, self.dtype) for _ in names]
+            return None
         arrays = [state] if len(names) == 1 else state
         if not isinstance(arrays, (tuple, list)) or len(arrays) != len(names):
             kind = "a tuple of arrays (" + ", ".join(names) + ")" if len(names) > 1 else "an array"
             raise TypeError(f"{name}: expected {kind}, got {type(state).__name__}")
         checked = [self.engine.accept(name, array, self.dtype) for array in arrays]
         for array in checked:
-            if array.shape != shape:
-                raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+            if array.shape != shape[1:]:
+                raise ValueError(f"{name}: expected shape {shape[1:]}, got {array.shape}")
         return [self.engine.contiguous(array) for array in checked]
 
 

@@ -185,5 +185,5 @@ class Stream:
         states = tuple(address(state[layer]) for state in self._states)
         where = passes.one_step(self._layers[layer], address(source))
         end = where.rest + passes.kept_bytes(cell, self._layers[layer], where, zero)
-        job = jobs.sequence_job(self._layers[layer], where, team, states, states)
+        job = jobs.sequence_job(self._layers[layer], where, team, jobs.PACKED, states, states)
         return jobs.forward_task(kind, self.dtype), job, team, end - MEETING_BYTES

@@ -18,7 +18,7 @@ from numba import njit
 
 import lstm_numba as ln
 from lstm_numba.cpu import backward, layout, meeting, sequence, tasks
-from lstm_numba.cpu.arrays import ALIGNMENT, LARGE, _Block, address, aligned_empty
+from lstm_numba.cpu.arrays import ALIGNMENT, LARGE, Memory, address, aligned_empty
 from lstm_numba.cpu.passes import Team
 from lstm_numba.cpu.prepared import Prepared
 from lstm_numba.cpu.simd import pointer_to
@@ -29,7 +29,7 @@ from lstm_numba.cpu.tile import _compiled
 
 
 def test_large_arrays_use_memory_again_when_nobody_does() -> None:
-    _Block.idle.clear()
+    Memory.idle.clear()
     first = aligned_empty((LARGE,), np.uint8)
     view, where = first[10:20], address(first)
     del first
@@ -44,22 +44,37 @@ def test_large_arrays_use_memory_again_when_nobody_does() -> None:
 
 
 def test_idle_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    _Block.idle.clear()
-    monkeypatch.setattr(_Block, "limit", 3 * LARGE)
-    arrays = [aligned_empty((LARGE,), np.uint8) for _ in range(6)]
+    Memory.idle.clear()
+    monkeypatch.setattr(Memory, "limit", 9 * LARGE)
+    arrays = [aligned_empty((size,), np.uint8) for size in (LARGE, 2 * LARGE, 4 * LARGE)]
+    arrays += [aligned_empty((LARGE,), np.uint8) for _ in range(3)]
     del arrays
     gc.collect()
-    assert sum(raw.size for raw in _Block.idle.values()) <= 3 * LARGE
-    assert len(_Block.idle) == 2
+    # Of one size there are too many for the others to stay.
+    assert 0 < sum(size * len(pieces) for size, pieces in Memory.idle.items()) <= 9 * LARGE
 
 
 def test_a_much_larger_block_is_not_wasted_on_a_small_array() -> None:
-    _Block.idle.clear()
+    Memory.idle.clear()
     aligned_empty((4 * LARGE,), np.uint8)
-    assert len(_Block.idle) == 1
+    (large,) = Memory.idle
     array = aligned_empty((LARGE,), np.uint8)
-    assert len(_Block.idle) == 1
+    assert len(Memory.idle[large]) == 1
     del array
+
+
+def test_a_view_of_memory_gives_nothing_back() -> None:
+    Memory.idle.clear()
+    array = aligned_empty((LARGE,), np.uint8)
+    base: Any = array.base
+    assert isinstance(base, Memory)
+    part = base[10:20]
+    del part, base
+    gc.collect()
+    assert not Memory.idle
+    del array
+    gc.collect()
+    assert [len(pieces) for pieces in Memory.idle.values()] == [1]
 
 
 @pytest.mark.parametrize("shape", [(3,), (5, 7), (LARGE // 4, 3)])
@@ -71,7 +86,7 @@ def test_arrays_begin_on_a_cache_line(shape: tuple[int, ...]) -> None:
 
 
 def test_threads_never_share_a_block() -> None:
-    _Block.idle.clear()
+    Memory.idle.clear()
     faults: list[int] = []
 
     def work(mark: int) -> None:
@@ -92,57 +107,71 @@ def test_threads_never_share_a_block() -> None:
 # Packed weights
 
 
-def _params(count: int, dtype: Any) -> dict[str, np.ndarray]:
+_CELL = ln.make_layer("lstm", 1, 1).cell
+
+
+def _params(inputs: int, hidden: int, dtype: Any) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    return {"a": rng.standard_normal((count, 3)).astype(dtype), "b": rng.standard_normal(5).astype(dtype)}
+    shapes = {"weight_ih": (4 * hidden, inputs), "weight_hh": (4 * hidden, hidden), "bias_ih": (4 * hidden,)}
+    return {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
 
 
-@pytest.mark.parametrize("count", [1, 7, 100_000])
+class _Packer:
+    """Counts how often weights had to be packed."""
+
+    def __init__(self, params: dict[str, np.ndarray]) -> None:
+        self.params, self.prepared, self.count = params, Prepared(), 0
+
+    def call(self) -> int:
+        """One use of the weights; how often they were packed until now."""
+        hidden, inputs = self.params["weight_hh"].shape[1], self.params["weight_ih"].shape[1]
+        dtype = self.params["weight_hh"].dtype
+        located = self.prepared.locate(_CELL, self.params, inputs, hidden, dtype)
+        weights, sums = self.prepared.packed(located)
+        if weights is None:
+            self.count += 1
+            self.prepared.keep(located, sums, self.count)
+        else:
+            assert weights == self.count
+        return self.count
+
+
+@pytest.mark.parametrize(("inputs", "hidden"), [(1, 1), (3, 7), (40, 300)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_every_change_of_a_number_is_noticed(count: int, dtype: str) -> None:
-    params = _params(count, dtype)
-    prepared, packed = Prepared(), []
-    pack: Any = lambda: packed.append(1) or len(packed)  # noqa: E731
-    prepared.weights(params, pack)
-    for _ in range(3):
-        prepared.weights(params, pack)
-    assert len(packed) == 1
-    places = [("a", 0), ("a", count * 3 - 1), ("a", count * 3 // 2), ("b", 4)]
+def test_every_change_of_a_number_is_noticed(inputs: int, hidden: int, dtype: str) -> None:
+    packer = _Packer(_params(inputs, hidden, dtype))
+    assert [packer.call() for _ in range(4)] == [1] * 4
+    size = packer.params["weight_ih"].size
+    places = [("weight_ih", 0), ("weight_ih", size - 1), ("weight_ih", size // 2), ("bias_ih", 3)]
     for number, (name, place) in enumerate(places, 2):
-        params[name].reshape(-1)[place] *= -1  # a single bit
-        prepared.weights(params, pack)
-        assert len(packed) == number, (name, place)
+        packer.params[name].reshape(-1)[place] *= -1  # a single bit
+        assert packer.call() == number, (name, place)
 
 
 def test_each_number_counts() -> None:
-    weights = np.random.default_rng(0).standard_normal((11, 19)).astype(np.float32)
-    prepared, packed = Prepared(), []
-    pack: Any = lambda: packed.append(1) or len(packed)  # noqa: E731
-    prepared.weights({"a": weights}, pack)
+    packer = _Packer(_params(19, 3, np.float32))
+    packer.call()
+    weights = packer.params["weight_ih"].reshape(-1)
     for place in range(weights.size):
-        weights.reshape(-1)[place] *= -1
-        prepared.weights({"a": weights}, pack)
-        assert len(packed) == place + 2, place
+        weights[place] *= -1
+        assert packer.call() == place + 2, place
 
 
 def test_sign_flips_in_pairs_swaps_and_new_arrays_are_noticed() -> None:
-    params = _params(400, "float32")
-    prepared, packed = Prepared(), []
-    pack: Any = lambda: packed.append(1) or len(packed)  # noqa: E731
-    prepared.weights(params, pack)
-    a = params["a"].reshape(-1)
+    packer = _Packer(_params(10, 30, np.float32))
+    packer.call()
+    a = packer.params["weight_ih"].reshape(-1)
     for number, distance in enumerate((1, 2, 4, 8, 16, 32, 64), 2):
         a[3] *= -1
         a[3 + distance] *= -1
-        prepared.weights(params, pack)
-        assert len(packed) == number, distance
+        assert packer.call() == number, distance
     a *= -1
-    prepared.weights(params, pack)
+    packer.call()
     a[[10, 18]] = a[[18, 10]]
-    prepared.weights(params, pack)
-    params["b"] = params["b"].copy()  # the same numbers elsewhere may change there
-    prepared.weights(params, pack)
-    assert len(packed) == 11
+    packer.call()
+    packer.params["bias_ih"] = packer.params["bias_ih"].copy()  # the same numbers elsewhere may change there
+    assert packer.call() == 11
+    assert packer.call() == 11
 
 
 def test_a_layer_follows_its_parameters() -> None:
@@ -218,7 +247,7 @@ def test_without_a_meeting_the_caller_does_the_work(cell: str, monkeypatch: pyte
 def test_threads_that_do_not_come_are_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = (50, 1, 300, 300)
     cell = ln.make_layer("lstm", 1, 1).cell
-    monkeypatch.setattr(sequence.numba, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(sequence, "thread_count", lambda: 2)
     monkeypatch.setattr(sequence, "_apart", sequence._Apart())
     assert sequence.choose_plan(cell, shape, np.dtype("float32")).team.by_units
     for _ in range(sequence.MAX_APART):
@@ -232,22 +261,38 @@ def test_threads_that_do_not_come_are_not_asked_for_ever(monkeypatch: pytest.Mon
 @njit
 def _meet_others(job: Any, phase: Any, part: Any) -> None:
     """In the phases that threads share, wait for one another; note who saw all of them."""
-    if phase in (tasks.WORK, tasks.AFTER):
-        where = pointer_to(job[phase], job[0])
+    if phase in (tasks.PREPARE, tasks.WORK, tasks.AFTER):
+        where = pointer_to(job[8 + phase], job[0])
         if meeting.gather(where, job[0]):
-            job[8 + phase * 8 + part] = 1
+            job[16 + phase * 8 + part] = 1
     else:
-        job[8 + phase * 8] += 1
+        job[16 + phase * 8] += 1
+
+
+def _run_meeting(parts: int, workers: int, prepare: int) -> list[list[int]]:
+    """Who was in which phase of a task whose threads meet."""
+    memory = np.zeros((tasks.AFTER + 1, meeting.NUMBERS), np.int64)
+    job = np.zeros(64, np.int64)
+    job[0] = max(parts, prepare)
+    job[8 : 8 + len(memory)] = [address(row) for row in memory]
+    task = tasks.compile_task(_meet_others.py_func)
+    assert tasks.run_task(task, job, parts, workers, prepare=prepare)
+    there: list[list[int]] = job[16:].reshape(-1, 8)[: tasks.AFTER + 1, :2].tolist()
+    return there
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread")
-def test_threads_share_a_tasks_work_and_what_remains() -> None:
+def test_threads_share_a_tasks_phases() -> None:
     numba.set_num_threads(2)
-    memory = np.zeros((2, meeting.NUMBERS), np.int64)
-    job = np.zeros(64, np.int64)
-    job[[0, tasks.WORK, tasks.AFTER]] = (2, *map(address, memory))
-    assert tasks.run_task(tasks.compile_task(_meet_others.py_func), job, 2, 2)
-    assert job[8:].reshape(-1, 8)[:4, :2].tolist() == [[1, 0], [1, 1], [1, 0], [1, 1]]
+    assert _run_meeting(2, 2, 2) == [[1, 1], [1, 0], [1, 1], [1, 0], [1, 1]]
+    assert _run_meeting(2, 2, 0) == [[0, 0], [1, 0], [1, 1], [1, 0], [1, 1]]
+    assert _run_meeting(0, 0, 2) == [[1, 1], [0, 0], [0, 0], [0, 0], [0, 0]]
+
+
+def test_one_thread_does_all_phases_or_only_the_first() -> None:
+    assert _run_meeting(1, 1, 1) == [[1, 0], [1, 0], [1, 0], [1, 0], [1, 0]]
+    assert _run_meeting(1, 1, 0) == [[0, 0], [1, 0], [1, 0], [1, 0], [1, 0]]
+    assert _run_meeting(0, 0, 1) == [[1, 0], [0, 0], [0, 0], [0, 0], [0, 0]]
 
 
 # Shares

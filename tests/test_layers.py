@@ -291,6 +291,49 @@ def test_batch_first_is_a_transposition(backend: str) -> None:
     np.testing.assert_array_equal(host(turned, grads2["weight_hh_l0"]), host(plain, grads["weight_hh_l0"]))
 
 
+@pytest.mark.parametrize("reads", ["output", "state"])
+def test_what_is_not_given_is_zero(reads: str, backend: str) -> None:
+    for name in ("lstm", "gru-reset-before"):
+        layer = make_layer(name, 3, 18, 2, bidirectional=True, seed=1, device=backend)
+        rng = np.random.default_rng(2)
+        x = rng.standard_normal((3, 4, 3)).astype(np.float32)
+        zeros = tuple(np.zeros((4, 4, 18), np.float32) for _ in layer.cell.states)
+        y, state, tape = layer.forward(x)
+        y2, state2, tape2 = layer.forward(x, layer._pack_state(list(zeros)))
+        np.testing.assert_array_equal(y, y2)
+        np.testing.assert_array_equal(unpack(state), unpack(state2))
+        np.testing.assert_array_equal(layer(x)[0], layer(x, layer._pack_state(list(zeros)))[0])
+        if reads == "output":
+            dy, given = rng.standard_normal(y.shape).astype(np.float32), None
+            full = (dy, layer._pack_state(list(zeros)))
+        else:
+            dy = None
+            given = layer._pack_state([rng.standard_normal(z.shape).astype(np.float32) for z in zeros])
+            full = (np.zeros_like(y), given)
+        dx, dstate, grads = layer.backward(tape, dy, given)
+        dx2, dstate2, grads2 = layer.backward(tape2, *full)
+        np.testing.assert_array_equal(dx, dx2)
+        np.testing.assert_array_equal(unpack(dstate), unpack(dstate2))
+        for key, value in grads.items():
+            np.testing.assert_array_equal(host(layer, value), host(layer, grads2[key]), err_msg=key)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_the_inputs_gradient_may_be_left_out(batch_first: bool, backend: str) -> None:
+    layer = ln.PeepholeLSTM(3, 18, 2, bidirectional=True, seed=1, batch_first=batch_first, device=backend)
+    x = np.random.default_rng(2).standard_normal((3, 4, 3)).astype(np.float32)
+    results = []
+    for wanted in (True, False):
+        y, _, tape = layer.forward(x)
+        results.append(layer.backward(tape, np.ones_like(y), input_gradient=wanted))
+    (dx, dstate, grads), (nothing, dstate2, grads2) = results
+    assert dx.shape == x.shape
+    assert nothing is None
+    np.testing.assert_array_equal(unpack(dstate), unpack(dstate2))
+    for key, value in grads.items():
+        np.testing.assert_array_equal(host(layer, value), host(layer, grads2[key]), err_msg=key)
+
+
 def test_padding_may_hold_anything(backend: str) -> None:
     """What lies beyond a sequence's end changes neither outputs nor gradients."""
     for name in CELL_NAMES if simulated() else NAMES:

@@ -11,49 +11,74 @@ import numpy as np
 #: Bytes of a cache line, and of the widest vector register: an aligned load never crosses a line.
 ALIGNMENT = 64
 
-#: Arrays from this many bytes on take their memory from `_Block`; the C library recycles smaller ones well.
+#: From this many bytes on memory is kept for reuse; the C library recycles smaller pieces well.
 LARGE = 1 << 16
 
 
-class _Block:
-    """A large piece of memory that is kept for the next array when its last array is gone.
+class Memory(np.ndarray):  # type: ignore[type-arg]
+    """A large piece of memory, which is kept for the next user when its last array is gone.
 
     Fresh memory costs a page fault for every few kilobytes, which at the sizes of a training step is a
-    tenth of its time. As NumPy sees it, a block is the owner of an array's memory.
+    tenth of its time. To NumPy it is the owner of all arrays that are made in it by
+    ``numpy.ndarray(shape, dtype, memory, offset)``.
     """
 
-    #: Idle memory kept for later arrays, in bytes; beyond it the oldest is let go.
-    limit: ClassVar[int] = 256 << 20
-    #: What no array uses at present, oldest first.
-    idle: ClassVar[dict[int, np.ndarray[Any, Any]]] = {}
+    __slots__ = ("piece",)
 
-    def __init__(self, size: int) -> None:
-        # A dictionary's single operations are atomic: threads need no lock, and a block that the garbage
-        # collector ends in the midst of this cannot wait for itself.
-        best, limit = None, size + size // 4
-        for key, idle in list(self.idle.items()):
-            if size <= idle.size <= limit:
-                best, limit = key, idle.size - 1
-        raw = None if best is None else self.idle.pop(best, None)
-        self.raw = np.empty(size, np.uint8) if raw is None else raw
-        place = (address(self.raw), False)
-        self.__array_interface__ = {"shape": (size,), "typestr": "|u1", "data": place, "version": 3}
+    #: Idle memory kept for later use, in bytes; beyond it, and an eighth, the oldest size is let go.
+    limit: ClassVar[int] = 256 << 20
+    #: What no array uses at present, by size; each piece with its address.
+    idle: ClassVar[dict[int, list[tuple[bytearray, int]]]] = {}
+    #: Bytes that came back since they were last counted; threads may lose some of it.
+    returned: ClassVar[int] = 0
+
+    piece: tuple[bytearray, int]
+
+    @classmethod
+    def of(cls, size: int) -> Memory:
+        """Memory of so many bytes, or a few more, so that similar sizes can take each other's place."""
+        step = 1 << max(0, size.bit_length() - 4)
+        size = -(-size // step) * step
+        try:  # one operation, which threads cannot interrupt
+            piece = cls.idle[size].pop()
+        except (KeyError, IndexError):
+            raw = bytearray(size)
+            piece = raw, ctypes.addressof(ctypes.c_char.from_buffer(raw))
+        memory = cls(size, np.uint8, piece[0])
+        memory.piece = piece
+        return memory
 
     def __del__(self) -> None:
-        raw = self.__dict__.get("raw")
-        if raw is None:
+        piece = getattr(self, "piece", None)
+        if piece is None:  # a view of memory
             return
-        self.idle[id(raw)] = raw
-        while sum(kept.size for kept in list(self.idle.values())) > self.limit:
-            oldest = next(iter(list(self.idle)), None)
-            self.idle.pop(oldest, None)  # type: ignore[arg-type]
+        kind, size = Memory, len(piece[0])
+        kind.idle.setdefault(size, []).append(piece)
+        kind.returned += size
+        if 8 * kind.returned > kind.limit:
+            kind.returned = 0
+            while sum(size * len(pieces) for size, pieces in list(kind.idle.items())) > kind.limit:
+                oldest = next(iter(list(kind.idle)), 0)
+                kind.idle.pop(oldest, None)
+
+
+def reserve(size: int) -> tuple[np.ndarray[Any, Any], int, int]:
+    """Uninitialised memory: what keeps it alive, the offset of its first cache line, the address of that."""
+    owner: np.ndarray[Any, Any]
+    if size < LARGE:
+        owner = np.empty(size + ALIGNMENT, np.uint8)
+        where = address(owner)
+    else:
+        owner = Memory.of(size + ALIGNMENT)
+        where = owner.piece[1]
+    offset = -where % ALIGNMENT
+    return owner, offset, where + offset
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
     """`numpy.empty` that starts on a cache line; large arrays reuse memory of earlier ones."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    raw = np.empty(size + ALIGNMENT, np.uint8) if size < LARGE else np.asarray(_Block(size + ALIGNMENT))
-    return np.ndarray(shape, dtype, raw, -address(raw) % ALIGNMENT)
+    owner, offset, _ = reserve(math.prod(shape) * np.dtype(dtype).itemsize)
+    return np.ndarray(shape, dtype, owner, offset)
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:

@@ -42,6 +42,7 @@ from lstm_numba.cpu.layout import (
 from lstm_numba.cpu.meeting import gather, meet
 from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.packing import BACK_VECTORS
+from lstm_numba.cpu.places import pointer_address
 from lstm_numba.cpu.simd import accumulate_vectors, store_vectors
 from lstm_numba.cpu.target import tile_rows
 from lstm_numba.cpu.tile import tile_product
@@ -228,6 +229,8 @@ def _input_gradients(cell, weights, arrays, gradients, sizes, share):
 
     The inner dimension is cut, between slots, where a panel would outgrow the cache.
     """
+    if pointer_address(gradients.dx) == 0:
+        return
     slot_row = slot_count(cell) * sizes.padded
     whole = input_count(cell) * sizes.padded
     depth = max(1, PANEL_NUMBERS // (BACK_VECTORS * sizes.lanes * sizes.padded)) * sizes.padded

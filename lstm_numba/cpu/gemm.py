@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numba import njit
 
@@ -19,7 +18,7 @@ from lstm_numba.cpu.layout import split
 from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.simd import pointer_to
 from lstm_numba.cpu.target import lanes, round_up, tile_rows
-from lstm_numba.cpu.tasks import WORK, compile_task, run_task
+from lstm_numba.cpu.tasks import WORK, compile_task, run_task, thread_count
 from lstm_numba.cpu.tile import tile_address, tile_product
 from lstm_numba.cpu.transpose import run_copier, transpose_square
 
@@ -342,7 +341,7 @@ def matmul(a: Any, b: Any, out: Any = None, accumulate: bool = False) -> Any:
         return out
     if (shape[1] > 1 and out.strides[1] != out.itemsize) or not out.flags.writeable:
         raise ValueError("out: expected a writable array whose rows are contiguous")
-    threads, size, lane = numba.get_num_threads(), a.itemsize, LANES[a.dtype]
+    threads, size, lane = thread_count(), a.itemsize, LANES[a.dtype]
     a, a_row, a_column = strided(a)
     b, b_row, b_column = strided(b)
     inner = a.shape[1]

@@ -1,4 +1,4 @@
-"""What Python has the processor do: packing weights, a sequence forward, a sequence backward.
+"""What Python has the processor do: a sequence forward, before which weights may be packed, or backward.
 
 Each is a task (`lstm_numba.cpu.tasks`) of a cell and dtype, with a job: numbers that say where things lie.
 """
@@ -6,7 +6,7 @@ Each is a task (`lstm_numba.cpu.tasks`) of a cell and dtype, with a job: numbers
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -32,21 +32,50 @@ from lstm_numba.cpu.passes import (
     weights_part,
 )
 from lstm_numba.cpu.places import LAYER_NUMBERS, NOTES, Layer, Sequence, addresses_at
-from lstm_numba.cpu.tasks import BEGIN, END, WORK, compile_task, run_task
+from lstm_numba.cpu.tasks import AFTER, BEGIN, END, PREPARE, WORK, compile_task, run_task
 
 Array = np.ndarray[Any, Any]
 
-# Where things stand in the job of a sequence.
+
+class Packing(NamedTuple):
+    """What weights are packed from; where they go and for what is the layer's.
+
+    Attributes
+    ----------
+    params : Parameters
+        Addresses, 0 for what there is not.
+    both : int
+        1 where, behind the weights for the way forward, those for the way back are packed too.
+    notes : int
+        Address of `NOTES` numbers of int64 for each of the parts.
+    parts : int
+        Parts that the packing has.
+    """
+
+    params: Parameters
+    both: int
+    notes: int
+    parts: int
+
+
+#: For weights that are packed already.
+PACKED = Packing(Parameters(0, 0, 0, 0, 0), 0, 0, 0)
+
+# Where things stand in the job of a sequence; on the way back its states' gradients follow the team.
 _SEQUENCE = LAYER_NUMBERS
 _TEAM = _SEQUENCE + len(Sequence._fields)
-_STATES = _TEAM + len(Team._fields)
+_PACKING = _TEAM + len(Team._fields)
+_BACK = _PACKING
+_STATES = _PACKING + len(Parameters._fields) + len(Packing._fields) - 1
 
 
 def sequence_job(
-    layer: Layer, sequence: Sequence, team: Team, first: tuple[int, ...], last: tuple[int, ...]
-) -> Array:
+    layer: Layer, sequence: Sequence, team: Team, packing: Packing, first: tuple[int, ...],
+    last: tuple[int, ...],
+) -> Array:  # fmt: skip
     """The job of a sequence forward; `first` and `last` are addresses of its initial and final states."""
-    return np.array([*layer, *sequence, *team, *first, *last], np.int64)
+    params, *rest = packing
+    return np.array([*layer, *sequence, *team, *params, *rest, *first, *last], np.int64)
 
 
 def backward_job(
@@ -71,9 +100,31 @@ def _shape(job):
 
 
 @njit(**INLINE)
+def _pack(cell, zero, job, part):
+    """One of the parts of packing a layer's weights."""
+    p = _PACKING
+    params = Parameters(job[p], job[p + 1], job[p + 2], job[p + 3], job[p + 4])
+    both, notes, parts = job[p + 5] != 0, job[p + 6] + 8 * NOTES * part, job[p + 7]
+    layer, _, _ = _shape(job)
+    pack_ways(
+        cell,
+        layer.functions,
+        params,
+        layer.inputs,
+        layer.hidden,
+        both,
+        layer.weights,
+        notes,
+        part,
+        parts,
+        zero,
+    )
+
+
+@njit(**INLINE)
 def _passing(cell, job):
     """What comes in from the output and what goes out."""
-    n = _STATES + 2 * state_count(cell)
+    n = _BACK + 2 * state_count(cell)
     grads = Parameters(job[n + 4], job[n + 5], job[n + 6], job[n + 7], job[n + 8])
     return Incoming(job[n], job[n + 1]), Outgoing(job[n + 2], job[n + 3], grads, job[n + 9])
 
@@ -81,7 +132,9 @@ def _passing(cell, job):
 @njit(**INLINE)
 def _forward(cell, zero, job, phase, part):
     layer, sequence, team = _shape(job)
-    if phase == BEGIN:
+    if phase == PREPARE:
+        _pack(cell, zero, job, part)
+    elif phase == BEGIN:
         begin(cell, layer, sequence, addresses_at(cell, job, _STATES), zero)
     elif phase == WORK:
         sizes, arrays = arranged(cell, layer, sequence, zero)
@@ -99,7 +152,7 @@ def _backward(cell, zero, job, phase, part):
     layer, sequence, team = _shape(job)
     incoming, outgoing = _passing(cell, job)
     if phase == BEGIN:
-        dlast = addresses_at(cell, job, _STATES)
+        dlast = addresses_at(cell, job, _BACK)
         begin_back(cell, layer, sequence, incoming, dlast, outgoing, team, zero)
     elif phase == WORK:
         sizes, _, arrays, gradients = arranged_back(cell, layer, sequence, incoming, outgoing, team, zero)
@@ -109,32 +162,10 @@ def _backward(cell, zero, job, phase, part):
         else:
             sweep_rows_back(cell, weights, arrays, gradients, sizes, team.parts, part)
     elif phase == END:
-        dfirst = addresses_at(cell, job, _STATES + state_count(cell))
+        dfirst = addresses_at(cell, job, _BACK + state_count(cell))
         end_back(cell, layer, sequence, incoming, dfirst, outgoing, team, zero)
-    else:
+    elif phase == AFTER:
         weights_part(layer, part)
-
-
-def packing_job(
-    functions: int,
-    params: Parameters,
-    inputs: int,
-    hidden: int,
-    both: bool,
-    where: int,
-    notes: int,
-    parts: int,
-) -> Array:
-    """The job of packing weights to an address; see `lstm_numba.cpu.packed.pack_ways`."""
-    return np.array([functions, *params, inputs, hidden, both, where, notes, parts], np.int64)
-
-
-@njit(**INLINE)
-def _pack(cell, zero, job, phase, part):
-    if phase == WORK:
-        located = Parameters(job[1], job[2], job[3], job[4], job[5])
-        own = job[10] + 8 * NOTES * part
-        pack_ways(cell, job[0], located, job[6], job[7], job[8] != 0, job[9], own, part, job[11], zero)
 
 
 # Where the tasks lie. Numba tells what it has on disk by all that a function encloses: a cell and a zero,
@@ -163,18 +194,7 @@ def backward_task(kind: Any, dtype: Any) -> int:
     return compile_task(backward)
 
 
-@functools.cache
-def packing_task(kind: Any, dtype: Any) -> int:
-    """Address of the task of packing weights."""
-    cell, zero = kind(), dtype.type(0)
-
-    def pack(job, phase, part):
-        _pack(cell, zero, job, phase, part)
-
-    return compile_task(pack)
-
-
-def run_sequence_job(task: int, job: Array, team: Team, workers: int, meeting: int) -> bool:
+def run_sequence_job(task: int, job: Array, team: Team, workers: int, meeting: int, prepare: int = 0) -> bool:
     """Do a sequence's job by a team, or where its threads do not come together, alone.
 
     Returns
@@ -182,8 +202,8 @@ def run_sequence_job(task: int, job: Array, team: Team, workers: int, meeting: i
     bool
         Whether they came together, if they had to.
     """
-    if run_task(task, job, team.parts, workers, meeting if team.by_units else 0):
+    if run_task(task, job, team.parts, workers, meeting if team.by_units else 0, prepare):
         return True
-    job[_TEAM:_STATES] = ALONE
+    job[_TEAM:_PACKING] = ALONE
     run_task(task, job)
     return False

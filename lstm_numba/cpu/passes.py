@@ -125,15 +125,16 @@ def forward_weights(cell, layer, zero):
 
 @njit(**INLINE)
 def _put_states(cell, states, arrays, sizes, entry, zero):
-    """Copy the caller's states to an entry of the histories."""
+    """Copy the caller's states, or zeros where an address is 0, to an entry of the histories."""
     numbers = sizes.batch * sizes.hidden
     for n in range(state_count(cell)):
-        source = pointer_to(states[n], zero)
+        source, given = pointer_to(states[n], zero), states[n] != 0
         for k in range(numbers):
+            number = source[k] if given else zero
             if n == 0:
-                arrays.h[entry * numbers + k] = source[k]
+                arrays.h[entry * numbers + k] = number
             else:
-                arrays.memory[(n - 1) * sizes.memory_state + entry * sizes.memory_step + k] = source[k]
+                arrays.memory[(n - 1) * sizes.memory_state + entry * sizes.memory_step + k] = number
 
 
 @njit(**INLINE)
@@ -342,7 +343,7 @@ class Incoming(NamedTuple):
 class Outgoing(NamedTuple):
     """Where gradients go: of x, rows `row` numbers apart, and of the parameters, which are added to or not.
 
-    Rows of x in whole vectors cost no copy.
+    Rows of x in whole vectors cost no copy; with 0 for `dx` and such rows its gradient is left out.
     """
 
     dx: int
@@ -385,8 +386,9 @@ def begin_back(cell, layer, sequence, incoming, dlast, outgoing, team, zero):
     _clear(start + places.zeros, padded, zero)
     _clear(start + places.sums, team.parts * (slot_count(cell) + peephole_count(cell)) * padded, zero)
     for n in range(state_count(cell)):
-        target = pointer_to(start + places.carried + n * state * number_bytes(zero), zero)
-        _copy_rows(pointer_to(dlast[n], zero), hidden, target, padded, sizes.batch, hidden)
+        if dlast[n] != 0:
+            target = pointer_to(start + places.carried + n * state * number_bytes(zero), zero)
+            _copy_rows(pointer_to(dlast[n], zero), hidden, target, padded, sizes.batch, hidden)
     for n in range(NUMBERS):
         arrays.meeting[n] = 0
 

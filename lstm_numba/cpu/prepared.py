@@ -1,4 +1,4 @@
-"""Packed weights that are packed anew only when a parameter has changed.
+"""What calls with the same parameters share: where these lie, and weights that are packed already.
 
 Parameters are plain arrays that anybody may write to, so a change is noticed by a checksum of all their
 numbers: reading them takes a fraction of the time of packing them.
@@ -6,20 +6,23 @@ numbers: reading them takes a fraction of the time of packing them.
 
 from __future__ import annotations
 
+import itertools
 from operator import is_not
-from typing import Any
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import njit, prange
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from lstm_numba.cpu.arrays import address
+from lstm_numba.cpu.arrays import ALIGNMENT, address
 from lstm_numba.cpu.layout import split
 from lstm_numba.cpu.options import EXACT, EXACT_PARALLEL
+from lstm_numba.cpu.packed import Parameters
 from lstm_numba.cpu.simd import pointer_to, splat
+from lstm_numba.cpu.target import round_up
+from lstm_numba.cpu.tasks import thread_count
 
 Array = np.ndarray[Any, Any]
 
@@ -108,42 +111,106 @@ def _checksums_parallel(job, seed, sums, parts):
         sums[part] = _checksums(job, seed, np.int64(part), parts)
 
 
+class Located(NamedTuple):
+    """Parameters that were checked, and where they lie.
+
+    Attributes
+    ----------
+    of : tuple
+        Of what layer.
+    arrays : list of ndarray
+        As they were given.
+    whole : dict of str to ndarray
+        C-contiguous: the same, or copies.
+    ends : dict of str to int
+        Where each would end in memory in which they all lie, in bytes, on whole cache lines.
+    places : Parameters
+        Addresses of these; 0 for what there is not.
+    words : ndarray of int64
+        Address and bytes of each, for the checksum.
+    large : bool
+        Whether it pays to share the checksum.
+    """
+
+    of: tuple[Any, ...]
+    arrays: list[Array]
+    whole: dict[str, Array]
+    ends: dict[str, int]
+    places: Parameters
+    words: Array
+    large: bool
+
+
+def locate(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: Any) -> Located:
+    """Check parameters, as the kernels read as much as they expect, and say where they lie.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A parameter has another dtype, or not its shape.
+    """
+    gates = len(cell.gates) * hidden
+    shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates, inputs), "weight_hh": (gates, hidden)}
+    shapes["weight_ph"] = (len(cell.peepholes) * hidden,)
+    for name, array in params.items():
+        if array.dtype != dtype:
+            raise TypeError(f"{name}: expected {dtype}, as the layer, got {array.dtype}")
+        if array.shape != shapes.get(name, (gates,)):
+            raise ValueError(f"{name}: expected shape {shapes.get(name, (gates,))}, got {array.shape}")
+    whole = {name: np.ascontiguousarray(array) for name, array in params.items()}
+    places = Parameters(*(address(whole[name]) if name in whole else 0 for name in Parameters._fields))
+    words = np.array([n for array in whole.values() for n in (address(array), array.nbytes)], np.int64)
+    sizes = [round_up(array.nbytes, ALIGNMENT) for array in whole.values()]
+    ends = dict(zip(whole, itertools.accumulate(sizes), strict=True))
+    of, large = (type(cell), inputs, hidden, dtype), sum(sizes) > _SHARED
+    return Located(of, list(params.values()), whole, ends, places, words, large)
+
+
 class Prepared:
-    """The packed weights of one layer and direction."""
+    """What is remembered of the parameters of one layer and direction. Threads may share it."""
 
     def __init__(self) -> None:
-        self._arrays: list[Array] = []
-        self._job = np.empty(0, np.int64)
-        self._large = False
-        self._plain = True
-        self._sums: Any = None
-        self._weights: Any = None
+        # Each is replaced as a whole, so that no thread sees half of it.
+        self._located: Located | None = None
+        self._packed: tuple[Located | None, Any, Any] = (None, None, None)
 
-    def weights(self, params: dict[str, Array], pack: Any) -> Any:
-        """Return what ``pack()`` returned for parameters with these numbers.
+    def locate(self, cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: Any) -> Located:
+        """See `locate`, which arrays that were found to be C-contiguous are spared.
 
-        Parameters
-        ----------
-        params : dict of str to ndarray
-        pack : callable
+        Raises
+        ------
+        TypeError, ValueError
+            A parameter has another dtype, or not its shape.
         """
-        arrays = list(params.values())
-        if len(arrays) != len(self._arrays) or any(map(is_not, arrays, self._arrays)):
-            self._arrays, self._weights = arrays, None
-            self._job = np.array([n for a in arrays for n in (address(a), a.nbytes)], np.int64)
-            self._large = sum(a.nbytes for a in arrays) > _SHARED
-            self._plain = all(a.flags.c_contiguous for a in arrays)
-        if not self._plain:  # the checksum reads from an array's first number straight on
-            return pack()
-        sums = self._checksum()
-        if self._weights is None or sums != self._sums:
-            self._weights, self._sums = pack(), sums
-        return self._weights
+        arrays, known = list(params.values()), self._located
+        if (
+            known is not None
+            and known.of == (type(cell), inputs, hidden, dtype)
+            and len(arrays) == len(known.arrays)
+            and not any(map(is_not, arrays, known.arrays))
+        ):
+            return known
+        found = locate(cell, params, inputs, hidden, dtype)
+        if not any(map(is_not, found.arrays, found.whole.values())):
+            self._located = found
+        return found
 
-    def _checksum(self) -> Any:
-        parts = numba.get_num_threads() if self._large else 1
-        if parts == 1:
-            return _checksums(self._job, _FACTOR, 0, 1)
-        sums = np.zeros(parts, np.uint64)
-        _checksums_parallel(self._job, _FACTOR, sums, parts)
-        return sums.tolist()
+    def packed(self, located: Located) -> tuple[Any, Any]:
+        """The weights that were last kept, None where parameters have changed since, and their checksum."""
+        sums = _sums(located)
+        owner, kept, weights = self._packed
+        return (weights if owner is located and kept == sums else None), sums
+
+    def keep(self, located: Located, sums: Any, weights: Any) -> None:
+        """Keep the weights that were packed from parameters with a checksum."""
+        self._packed = located, sums, weights
+
+
+def _sums(located: Located) -> Any:
+    """Checksums of parameters, one of each part that a thread reads."""
+    parts = thread_count() if located.large else 1
+    if parts == 1:
+        return _checksums(located.words, _FACTOR, 0, 1)
+    sums = np.zeros(parts, np.uint64)
+    _checksums_parallel(located.words, _FACTOR, sums, parts)
+    return sums.tolist()

@@ -5,19 +5,19 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from lstm_numba.cpu import jobs, passes
-from lstm_numba.cpu.arrays import ALIGNMENT, address, aligned_empty, strided
+from lstm_numba.cpu.arrays import ALIGNMENT, address, aligned_empty, reserve, strided
 from lstm_numba.cpu.functions import compiled_functions
 from lstm_numba.cpu.gemm import SERIAL_LIMIT
+from lstm_numba.cpu.jobs import PACKED, Packing
 from lstm_numba.cpu.packed import Parameters, packed_numbers
-from lstm_numba.cpu.passes import Incoming, Outgoing, Team
+from lstm_numba.cpu.passes import ALONE, Incoming, Outgoing, Team
 from lstm_numba.cpu.places import CACHE_BYTES, MEETING_BYTES, MIN_ROWS, NOTES, Layer, Sequence, blocking
-from lstm_numba.cpu.prepared import Prepared
+from lstm_numba.cpu.prepared import Located, Prepared, locate
 from lstm_numba.cpu.target import lanes, round_up
-from lstm_numba.cpu.tasks import run_task
+from lstm_numba.cpu.tasks import run_task, thread_count
 
 Array = np.ndarray[Any, Any]
 
@@ -50,25 +50,29 @@ class Plan(NamedTuple):
     chunks: int
 
 
-class Needs(NamedTuple):
-    """Bytes of memory that a sequence needs, as whole cache lines."""
+class Setting(NamedTuple):
+    """What calls of one shape have in common; bytes are whole cache lines."""
 
-    rest: int  # beside h
-    forward: int  # packed weights for the way forward,
-    back: int  # and for the way back
-    scratch: int  # on the way back
+    functions: int  # address of `compiled_functions`,
+    task: int  # and of the task of the way forward
+    ends: Array  # steps of each row where all have as many
+    rest: int  # bytes of what is kept beside h,
+    notes: int  # of those for packing,
+    forward: int  # of packed weights for the way forward,
+    back: int  # of those for the way back,
+    scratch: int  # and of scratch on it
 
 
 class Trace(NamedTuple):
     """What `forward_sequence` keeps for `backward_sequence`."""
 
     cell: Any
-    params: dict[str, Array]
+    located: Located
     alive: tuple[Array, ...]  # what the addresses in `layer` and `sequence` lead to; the input is the first
     layer: Layer
     sequence: Sequence
     team: Team
-    scratch: int
+    setting: Setting
     meeting: int
 
 
@@ -84,7 +88,7 @@ def _padded(units: int, dtype: Any) -> int:
 
 def choose_plan(cell: Any, shape: tuple[int, int, int, int], dtype: Any) -> Plan:
     """Choose what the threads share, and how much a thread takes on at once; `shape` is (T, B, I, H)."""
-    threads = numba.get_num_threads()
+    threads = thread_count()
     return _choose(_kind(cell), shape, dtype.char, threads, threads > 1 and _apart.count < MAX_APART)
 
 
@@ -111,7 +115,7 @@ def forward_sequence(
     cell: Any,
     params: dict[str, Array],
     x: Array,
-    states: list[Array],
+    states: list[Array] | None,
     finals: list[Array],
     lengths: Array | None,
     reverse: bool,
@@ -127,8 +131,8 @@ def forward_sequence(
         ``weight_ih`` (G*H, I), ``weight_hh`` (G*H, H), optionally ``bias_ih``, ``bias_hh`` (G*H,) and
         ``weight_ph`` (P*H,).
     x : ndarray, shape (T, B, I)
-    states : list of ndarray, shape (B, H)
-        Initial states, in the order of ``cell.states``.
+    states : list of ndarray, shape (B, H), or None
+        Initial states, in the order of ``cell.states``; None for zeros.
     finals : list of ndarray, shape (B, H)
         Where the final states go; C-contiguous.
     lengths : ndarray of int64, shape (B,), or None
@@ -137,7 +141,7 @@ def forward_sequence(
     keep : bool
         Keep what the backward pass needs.
     prepared : Prepared, optional
-        Keeps the packed weights for the next call with the same parameters; without `keep` only.
+        Remembers the parameters and, without `keep`, packed weights for the next call with the same.
 
     Returns
     -------
@@ -151,62 +155,69 @@ def forward_sequence(
         A parameter has another dtype than the input, or not its shape.
     """
     steps, batch, inputs = x.shape
-    hidden, dtype = states[0].shape[1], x.dtype
+    hidden, dtype = finals[0].shape[1], x.dtype
     shape = (steps, batch, inputs, hidden)
-    functions = address(compiled_functions(cell, dtype, keep))
     team, block, chunks = plan = choose_plan(cell, shape, dtype)
-    needs = _needs(_kind(cell), shape, dtype.char, plan, keep)
-    x, states = np.ascontiguousarray(x), [np.ascontiguousarray(state) for state in states]
+    setting = _setting(_kind(cell), shape, dtype, plan, keep)
+    prepared = prepared or Prepared()
+    located = prepared.locate(cell, params, inputs, hidden, dtype)
+    x = np.ascontiguousarray(x)
+    first, _states = _addresses(cell, states)
+    ends = setting.ends if lengths is None else lengths
     h = aligned_empty((steps + 1, batch, hidden), dtype)
-    memory = aligned_empty((needs.rest + (needs.forward + needs.back if keep else 0),), np.uint8)
-    ends = _full(batch, steps) if lengths is None else lengths
-    rest = address(memory)
-    if keep:
-        weights = rest + needs.rest
-        _pack_at(weights, cell, params, inputs, hidden, dtype, True, team.parts)
-    elif prepared is None:
-        packed = pack(cell, params, inputs, hidden, dtype, team.parts)
-        weights = address(packed)
-    else:
-        packed = prepared.weights(params, lambda: pack(cell, params, inputs, hidden, dtype, team.parts))
-        weights = address(packed)
-    layer = Layer(batch, inputs, hidden, weights, functions, 0)
+    memory, _, rest = reserve(setting.rest + setting.notes + (setting.forward + setting.back if keep else 0))
+    notes = rest + setting.rest
+    packed, sums = (memory, None) if keep else prepared.packed(located)
+    stale = keep or packed is None
+    if packed is None:
+        packed = aligned_empty((setting.forward,), np.uint8)
+    weights = notes + setting.notes if keep else address(packed)
+    layer = Layer(batch, inputs, hidden, weights, setting.functions, 0)
     where = Sequence(
         steps, int(reverse), int(keep), address(x), address(ends), address(h), rest, 0, block, chunks
     )
-    first, last = tuple(map(address, states)), tuple(map(address, finals))
-    job = jobs.sequence_job(layer, where, team, first, last)
-    meeting = rest + needs.rest - MEETING_BYTES
-    if not jobs.run_sequence_job(jobs.forward_task(_kind(cell), dtype), job, team, 0, meeting):
+    packing = Packing(located.places, int(keep), notes, team.parts) if stale else PACKED
+    job = jobs.sequence_job(layer, where, team, packing, first, tuple(map(address, finals)))
+    meeting = notes - MEETING_BYTES
+    if not jobs.run_sequence_job(setting.task, job, team, 0, meeting, packing.parts):
         _apart()
     output = h[:-1] if reverse else h[1:]
     if not keep:
+        if stale:
+            prepared.keep(located, sums, packed)
         return output, None
-    layer = Layer(batch, inputs, hidden, weights + needs.forward, functions, 0)
-    return output, Trace(cell, params, (x, h, memory, ends), layer, where, team, needs.scratch, meeting)
+    return output, Trace(cell, located, (x, h, memory, ends), layer, where, team, setting, meeting)
+
+
+def _addresses(cell: Any, states: list[Array] | None) -> tuple[tuple[int, ...], list[Array]]:
+    """Addresses of states, 0 where there are none, and what keeps these true."""
+    if states is None:
+        return (0,) * len(cell.states), []
+    whole = [np.ascontiguousarray(state) for state in states]
+    return tuple(map(address, whole)), whole
 
 
 @functools.lru_cache(maxsize=1024)
-def _needs(kind: Any, shape: tuple[int, int, int, int], char: str, plan: Plan, keep: bool) -> Needs:
+def _setting(kind: Any, shape: tuple[int, int, int, int], dtype: Any, plan: Plan, keep: bool) -> Setting:
     steps, batch, inputs, hidden = shape
-    dtype = np.dtype(char)
     cell, layer, zero = kind(), Layer(batch, inputs, hidden, 0, 0, 0), dtype.type(0)
     sequence = Sequence(steps, 0, int(keep), 0, 0, 0, 0, 0, plan.block, plan.chunks)
     numbers = [
         passes.kept_bytes(cell, layer, sequence, zero),
+        plan.team.parts * NOTES * 8,
         packed_numbers(cell, inputs, hidden, False, zero) * dtype.itemsize,
         packed_numbers(cell, inputs, hidden, True, zero) * dtype.itemsize if keep else 0,
         passes.scratch_bytes(cell, layer, steps, True, plan.team, zero) if keep else 0,
     ]
-    return Needs(*(round_up(number, ALIGNMENT) for number in numbers))
+    return Setting(
+        address(compiled_functions(cell, dtype, keep)),
+        jobs.forward_task(kind, dtype),
+        np.full(batch, steps, np.int64),
+        *(round_up(number, ALIGNMENT) for number in numbers),
+    )
 
 
-def _places(params: dict[str, Array]) -> Parameters:
-    """Addresses of parameters; 0 for what is not there."""
-    return Parameters(*(address(params[name]) if name in params else 0 for name in Parameters._fields))
-
-
-def pack(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: Any, parts: int = 1) -> Array:
+def pack(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: Any) -> Array:
     """Packed weights for the way forward.
 
     Raises
@@ -214,110 +225,82 @@ def pack(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: A
     TypeError, ValueError
         A parameter has another dtype, or not its shape.
     """
-    packed = aligned_empty((_packed_bytes(_kind(cell), inputs, hidden, dtype.char),), np.uint8)
-    _pack_at(address(packed), cell, params, inputs, hidden, dtype, False, parts)
+    located = locate(cell, params, inputs, hidden, dtype)
+    setting = _setting(_kind(cell), (1, 1, inputs, hidden), dtype, Plan(ALONE, 1, 1), False)
+    packed, notes = aligned_empty((setting.forward,), np.uint8), np.empty(NOTES, np.int64)
+    layer = Layer(1, inputs, hidden, address(packed), setting.functions, 0)
+    packing = Packing(located.places, 0, address(notes), 1)
+    nothing = Sequence(*(0 for _ in Sequence._fields))
+    run_task(setting.task, jobs.sequence_job(layer, nothing, ALONE, packing, (), ()), parts=0, prepare=1)
     return packed
 
 
-@functools.lru_cache(maxsize=1024)
-def _packed_bytes(kind: Any, inputs: int, hidden: int, char: str) -> int:
-    dtype = np.dtype(char)
-    return int(packed_numbers(kind(), inputs, hidden, False, dtype.type(0)) * dtype.itemsize)
-
-
-def _pack_at(
-    where: int, cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: Any, both: bool,
-    parts: int,
-) -> None:  # fmt: skip
-    """Pack weights for the way forward to an address, and behind them those for the way back where `both`."""
-    _check_parameters(cell, params, inputs, hidden, dtype)
-    whole = {name: np.ascontiguousarray(array) for name, array in params.items()}
-    notes = np.empty((parts, NOTES), np.int64)
-    functions = address(compiled_functions(cell, dtype, both))
-    job = jobs.packing_job(functions, _places(whole), inputs, hidden, both, where, address(notes), parts)
-    run_task(jobs.packing_task(_kind(cell), dtype), job, parts, 0)
-
-
-def _check_parameters(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: Any) -> None:
-    """Refuse what the kernels would read beyond.
-
-    Raises
-    ------
-    TypeError, ValueError
-        A parameter has another dtype, or not its shape.
-    """
-    gates = len(cell.gates) * hidden
-    shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates, inputs), "weight_hh": (gates, hidden)}
-    shapes["weight_ph"] = (len(cell.peepholes) * hidden,)
-    for name, array in params.items():
-        if array.dtype != dtype:
-            raise TypeError(f"{name}: expected {dtype}, as the layer, got {array.dtype}")
-        if array.shape != shapes.get(name, (gates,)):
-            raise ValueError(f"{name}: expected shape {shapes.get(name, (gates,))}, got {array.shape}")
-
-
-def _full(count: int, value: int) -> Array:
-    """`numpy.full` of integers, without its detours."""
-    array = np.empty(count, np.int64)
-    array.fill(value)
-    return array
-
-
 def backward_sequence(
-    trace: Trace, dy: Array, dlast: list[Array], dfirst: list[Array]
-) -> tuple[Array, dict[str, Array]]:
+    trace: Trace,
+    dy: Array | None,
+    dlast: list[Array] | None,
+    dfirst: list[Array],
+    input_gradient: bool = True,
+) -> tuple[Array | None, dict[str, Array]]:
     """Back-propagate through one layer and direction, with the weights of the way forward; uses the trace up.
 
     Parameters
     ----------
     trace : Trace
-    dy : ndarray, shape (T, B, H)
-        Gradient of the output; rows may lie apart. What lies beyond a sequence's end is ignored.
-    dlast, dfirst : list of ndarray, shape (B, H)
-        Gradients of the final states, and where those of the initial states go; the latter C-contiguous.
+    dy : ndarray, shape (T, B, H), or None
+        Gradient of the output; rows may lie apart; None for zeros. What lies beyond a sequence's end is
+        ignored.
+    dlast : list of ndarray, shape (B, H), or None
+        Gradients of the final states; None for zeros.
+    dfirst : list of ndarray, shape (B, H)
+        Where the gradients of the initial states go; C-contiguous.
+    input_gradient : bool
+        Whether the gradient of the input is wanted.
 
     Returns
     -------
-    dx : ndarray, shape (T, B, I)
+    dx : ndarray, shape (T, B, I), or None
     grads : dict
         Gradients of the parameters, keys as in ``params``.
     """
-    x = trace.alive[0]
-    (steps, batch, inputs), hidden, dtype = x.shape, trace.layer.hidden, x.dtype
-    scratch, wide = aligned_empty((trace.scratch,), np.uint8), _padded(inputs, dtype)
-    dx = aligned_empty((steps, batch, wide), dtype)
-    grads, places = _gradients(trace.params, dtype)
-    dlast = [np.ascontiguousarray(state) for state in dlast]
-    rows, dy_row, _ = strided(dy.reshape(steps * batch, hidden) if dy.flags.c_contiguous else _rows(dy))
-    layer, team = Layer(*trace.layer[:5], address(scratch)), trace.team
+    x, setting, team = trace.alive[0], trace.setting, trace.team
+    (steps, batch, inputs), dtype = x.shape, x.dtype
+    wide = _padded(inputs, dtype)
+    _scratch, _, where = reserve(setting.scratch)
+    dx = aligned_empty((steps, batch, wide), dtype) if input_gradient else None
+    grads, places = _gradients(trace.located, dtype)
+    last, _dlast = _addresses(trace.cell, dlast)
+    incoming, _rows = _incoming(dy)
+    weights, functions = trace.layer.weights + setting.forward, setting.functions
+    layer = Layer(batch, inputs, trace.layer.hidden, weights, functions, where)
     job = jobs.backward_job(
-        layer, trace.sequence, team, tuple(map(address, dlast)), tuple(map(address, dfirst)),
-        Incoming(address(rows), dy_row), Outgoing(address(dx), wide, places, 0),
+        layer, trace.sequence, team, last, tuple(map(address, dfirst)), incoming,
+        Outgoing(0 if dx is None else address(dx), wide, places, 0),
     )  # fmt: skip
-    if not jobs.run_sequence_job(
-        jobs.backward_task(_kind(trace.cell), dtype), job, team, team.workers, trace.meeting
-    ):
+    task = jobs.backward_task(_kind(trace.cell), dtype)
+    if not jobs.run_sequence_job(task, job, team, team.workers, trace.meeting):
         _apart()
-    return dx[..., :inputs], grads
+    return None if dx is None else dx[..., :inputs], grads
 
 
-def _gradients(params: dict[str, Array], dtype: Any) -> tuple[dict[str, Array], Parameters]:
+def _gradients(located: Located, dtype: Any) -> tuple[dict[str, Array], Parameters]:
     """Arrays of the parameters' shapes in one piece of memory, and their addresses."""
-    starts, end = {}, 0
-    for name, array in params.items():
-        starts[name], end = end, end + round_up(array.nbytes, ALIGNMENT)
-    memory = aligned_empty((end,), np.uint8)
-    begin = address(memory)
-    places = Parameters(*(begin + starts[name] if name in starts else 0 for name in Parameters._fields))
-    views = {name: np.ndarray(params[name].shape, dtype, memory, start) for name, start in starts.items()}
-    return views, places
+    ends, params = located.ends, located.whole
+    memory, offset, where = reserve(max(ends.values()))
+    starts = dict(zip(ends, (0, *ends.values()), strict=False))
+    views = {n: np.ndarray(params[n].shape, dtype, memory, offset + start) for n, start in starts.items()}
+    return views, Parameters(*(where + starts[n] if n in starts else 0 for n in Parameters._fields))
 
 
-def _rows(dy: Array) -> Array:
-    """(T, B, H) as (T * B, H): a view where time and batch are evenly spaced, else a copy."""
+def _incoming(dy: Array | None) -> tuple[Incoming, Array | None]:
+    """Where the output's gradient (T, B, H) lies as (T * B, H), and what keeps that true."""
+    if dy is None:
+        return Incoming(0, 0), None
     steps, batch, hidden = dy.shape
-    if dy.strides[0] == batch * dy.strides[1] and dy.strides[2] == dy.itemsize:
-        return np.lib.stride_tricks.as_strided(
-            dy, (steps * batch, hidden), (dy.strides[1], dy.strides[2]), writeable=False
-        )
-    return np.ascontiguousarray(dy).reshape(steps * batch, hidden)
+    if dy.flags.c_contiguous:
+        return Incoming(address(dy), hidden), dy
+    if dy.strides[0] != batch * dy.strides[1] or dy.strides[2] != dy.itemsize:
+        dy = np.ascontiguousarray(dy)
+    rows = np.lib.stride_tricks.as_strided(dy, (steps * batch, hidden), dy.strides[1:], writeable=False)
+    rows, row, _ = strided(rows)
+    return Incoming(address(rows), row), rows

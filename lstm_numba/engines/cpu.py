@@ -23,6 +23,8 @@ Shape = tuple[int, ...]
 #: Places in an array of totals: sum of losses, correct predictions, gradient norm, factor of the gradients.
 LOSS, CORRECT, NORM, FACTOR = range(4)
 
+_ANY_ORDER = contextlib.nullcontext()
+
 
 class CpuEngine:
     """Computes on the processor.
@@ -49,6 +51,10 @@ class CpuEngine:
     def zeros(self, shape: Shape, dtype: npt.DTypeLike) -> Array:
         """A new array of zeros."""
         return np.zeros(shape, dtype)
+
+    def stack(self, shape: Shape, dtype: npt.DTypeLike) -> list[Array]:
+        """New arrays of one shape, as many as `shape` says first; they may share a piece of memory."""
+        return list(self.empty(shape, dtype))
 
     def upload(self, array: npt.NDArray[Any], out: Array | None = None) -> Array:
         """A NumPy array in the engine's memory; without `out` it need not be a copy."""
@@ -83,7 +89,7 @@ class CpuEngine:
 
     def on_stream_of(self, value: Any) -> contextlib.AbstractContextManager[Any]:
         """Compute in the order that the user's array belongs to."""
-        return contextlib.nullcontext()
+        return _ANY_ORDER
 
     def protected(self, array: Array) -> Array:
         """A view that cannot be written to, where the engine's arrays have such views."""
@@ -126,9 +132,9 @@ class CpuEngine:
     def forward(
         self,
         cell: Any,
-        params: Mapping[str, Array],
+        params: dict[str, Array],
         x: Array,
-        states: Sequence[Array],
+        states: Sequence[Array] | None,
         finals: Sequence[Array],
         place: int,
         lengths: Array | None,
@@ -138,14 +144,12 @@ class CpuEngine:
     ) -> tuple[Any, Any]:
         """Run one layer and direction over a sequence x (T, B, I).
 
-        `states` and `finals` are stacked, (layers * directions, B, H): of them `place` is read and written.
-        Returns the output, for `join`, and what `backward` needs, or None without `keep`.
+        `states` (None for zeros) and `finals` are stacked, (layers * directions, B, H): of them `place` is
+        read and written. Returns the output, for `join`, and what `backward` needs, or None without `keep`.
         """
-        given = [state[place] for state in states]
+        given = None if states is None else [state[place] for state in states]
         results = [final[place] for final in finals]
-        return sequence.forward_sequence(
-            cell, dict(params), x, given, results, lengths, reverse, keep, prepared
-        )
+        return sequence.forward_sequence(cell, params, x, given, results, lengths, reverse, keep, prepared)
 
     def join(self, outputs: Sequence[Any], lengths: Array | None, shape: Shape) -> Array:
         """The outputs of all directions side by side, (T, B, D*H), zero past a sequence's end."""
@@ -158,22 +162,25 @@ class CpuEngine:
     def backward(
         self,
         trace: Any,
-        dy: Array,
+        dy: Array | None,
         direction: int,
-        dstates: Sequence[Array],
+        dstates: Sequence[Array] | None,
         initial: Sequence[Array],
         place: int,
         dx: Array | None,
-    ) -> tuple[Array, dict[str, Array]]:
+        input_gradient: bool = True,
+    ) -> tuple[Array | None, dict[str, Array]]:
         """Back-propagate through what `forward` ran, as direction number `direction` of dy (T, B, D*H).
 
-        Returns the gradient of x, added to `dx` where that is given, and those of the parameters.
+        `dy` and `dstates` may be None for zeros. Returns the gradient of x, added to `dx` where that is given
+        and None where it is not wanted, and those of the parameters.
         """
-        hidden = dstates[0].shape[2]
-        part = dy[:, :, direction * hidden : (direction + 1) * hidden]
+        hidden = initial[0].shape[2]
+        part = None if dy is None else dy[:, :, direction * hidden : (direction + 1) * hidden]
+        last = None if dstates is None else [state[place] for state in dstates]
         results = [state[place] for state in initial]
-        d, grads = sequence.backward_sequence(trace, part, [s[place] for s in dstates], results)
-        return (d if dx is None else np.add(dx, d, out=dx)), grads
+        d, grads = sequence.backward_sequence(trace, part, last, results, input_gradient)
+        return (d if dx is None or d is None else np.add(dx, d, out=dx)), grads
 
     # -- models ----------------------------------------------------------------------------------
 

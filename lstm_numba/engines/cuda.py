@@ -37,6 +37,13 @@ def _stream(number: int) -> Any:
     return cuda.per_thread_default_stream() if number == 2 else cuda.external_stream(number)
 
 
+def _or_zeros(arrays: Sequence[Array] | None, like: Sequence[Array]) -> list[Array]:
+    """The arrays, or zeros of the others' shapes where there are none."""
+    if arrays is None:
+        return [memory.zeros(array.shape, array.dtype) for array in like]
+    return list(arrays)
+
+
 class CudaEngine(CpuEngine):
     """Computes on the current CUDA device, in device arrays of Numba."""
 
@@ -52,6 +59,10 @@ class CudaEngine(CpuEngine):
     def zeros(self, shape: Shape, dtype: npt.DTypeLike) -> Array:
         """See `CpuEngine.zeros`."""
         return memory.zeros(tuple(shape), dtype)
+
+    def stack(self, shape: Shape, dtype: npt.DTypeLike) -> list[Array]:
+        """See `CpuEngine.stack`: pieces of their own, which are quicker to have here than views."""
+        return [self.empty(shape[1:], dtype) for _ in range(shape[0])]
 
     def upload(self, array: npt.NDArray[Any], out: Array | None = None) -> Array:
         """See `CpuEngine.upload`."""
@@ -156,9 +167,9 @@ class CudaEngine(CpuEngine):
     def forward(
         self,
         cell: Any,
-        params: Mapping[str, Array],
+        params: dict[str, Array],
         x: Array,
-        states: Sequence[Array],
+        states: Sequence[Array] | None,
         finals: Sequence[Array],
         place: int,
         lengths: Array | None,
@@ -169,7 +180,7 @@ class CudaEngine(CpuEngine):
         """See `CpuEngine.forward`."""
         ends = sequence.full_lengths(x.shape[0], x.shape[1]) if lengths is None else lengths
         h, at, trace = sequence.forward_sequence(
-            cell, dict(params), x, list(states), list(finals), place, ends, reverse, keep
+            cell, params, x, _or_zeros(states, finals), list(finals), place, ends, reverse, keep
         )
         return (h, at), trace
 
@@ -188,17 +199,24 @@ class CudaEngine(CpuEngine):
     def backward(
         self,
         trace: Any,
-        dy: Array,
+        dy: Array | None,
         direction: int,
-        dstates: Sequence[Array],
+        dstates: Sequence[Array] | None,
         initial: Sequence[Array],
         place: int,
         dx: Array | None,
-    ) -> tuple[Array, dict[str, Array]]:
+        input_gradient: bool = True,
+    ) -> tuple[Array | None, dict[str, Array]]:
         """See `CpuEngine.backward`."""
-        result = memory.empty(trace.x.shape, trace.x.dtype) if dx is None else dx
+        steps, batch, _ = trace.x.shape
+        result = dx
+        if dx is None and input_gradient:
+            result = memory.empty(trace.x.shape, trace.x.dtype)
+        if dy is None:
+            dy, direction = memory.zeros((steps, batch, initial[0].shape[2]), trace.x.dtype), 0
+        dlast = _or_zeros(dstates, initial)
         grads = sequence.backward_sequence(
-            trace, dy, direction, list(dstates), list(initial), place, result, dx is not None
+            trace, dy, direction, dlast, list(initial), place, result, dx is not None
         )
         return result, grads
 

@@ -296,7 +296,7 @@ def backward_sequence(
     dstates: list[DeviceArray],
     initial: list[DeviceArray],
     place: int,
-    dx: DeviceArray,
+    dx: DeviceArray | None,
     accumulate: bool,
 ) -> dict[str, DeviceArray]:
     """Back-propagate through one layer and direction; uses the trace up.
@@ -312,8 +312,8 @@ def backward_sequence(
         Gradients of the final states, and where those of the initial ones go.
     place : int
         Which of the first axis.
-    dx : device array, shape (T, B, I)
-        Gets the gradient of the input.
+    dx : device array, shape (T, B, I), or None
+        Gets the gradient of the input, where that is wanted.
     accumulate : bool
         Add to it.
 
@@ -337,9 +337,11 @@ def backward_sequence(
     _run(backward_kernel, cell, 1, sizes, arrays, gradients)
     launch_over(_take_gradients, state, gradients.dstates, _stacks(initial), place * state, state)
     slots, hidden = _matrix(arrays.slots, cell, sizes.hidden), sizes.hidden
-    target = dx.reshape(-1, x.shape[2])
-    for slot, gate, count in _input_segments(cell):
-        weights = params["weight_ih"][gate * hidden : (gate + count) * hidden]
+    for slot, gate, count in _input_segments(cell) if dx is not None else ():
+        weights, target = (
+            params["weight_ih"][gate * hidden : (gate + count) * hidden],
+            dx.reshape(-1, x.shape[2]),
+        )
         matmul(slots[:, slot * hidden : (slot + count) * hidden], weights, out=target, accumulate=accumulate)
         accumulate = True
     return _parameter_gradients(trace, slots, gradients.dpeephole)

@@ -128,7 +128,8 @@ class SequenceClassifier(Model):
         dfeatures = engine.matmul(dlogits, weight)
         if mask is not None:
             dfeatures = engine.multiply(dfeatures, mask, out=dfeatures)
-        _, _, rnn_grads = self.rnn.backward(tape, None, self._state_gradient(final, dfeatures))
+        dstate = self._state_gradient(final, dfeatures)
+        _, _, rnn_grads = self.rnn.backward(tape, None, dstate, input_gradient=False)
         grads: dict[str, Any] = {f"rnn.{name}": gradient for name, gradient in rnn_grads.items()}
         grads["output.weight"] = engine.matmul(engine.transposed(dlogits), features)
         grads["output.bias"] = engine.column_sums(dlogits)
