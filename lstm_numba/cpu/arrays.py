@@ -15,6 +15,12 @@ ALIGNMENT = 64
 LARGE = 1 << 16
 
 
+class _Piece(np.ndarray):  # type: ignore[type-arg]
+    """Memory of the operating system. Of a plain array NumPy would take it, not `Memory`, for the owner."""
+
+    __slots__ = ()
+
+
 class Memory(np.ndarray):  # type: ignore[type-arg]
     """A large piece of memory, which is kept for the next user when its last array is gone.
 
@@ -27,12 +33,12 @@ class Memory(np.ndarray):  # type: ignore[type-arg]
 
     #: Idle memory kept for later use, in bytes; beyond it, and an eighth, the oldest size is let go.
     limit: ClassVar[int] = 256 << 20
-    #: What no array uses at present, by size; each piece with its address.
-    idle: ClassVar[dict[int, list[tuple[bytearray, int]]]] = {}
+    #: What no array uses at present, by size.
+    idle: ClassVar[dict[int, list[_Piece]]] = {}
     #: Bytes that came back since they were last counted; threads may lose some of it.
     returned: ClassVar[int] = 0
 
-    piece: tuple[bytearray, int]
+    piece: _Piece
 
     @classmethod
     def of(cls, size: int) -> Memory:
@@ -42,9 +48,8 @@ class Memory(np.ndarray):  # type: ignore[type-arg]
         try:  # one operation, which threads cannot interrupt
             piece = cls.idle[size].pop()
         except (KeyError, IndexError):
-            raw = bytearray(size)
-            piece = raw, ctypes.addressof(ctypes.c_char.from_buffer(raw))
-        memory = cls(size, np.uint8, piece[0])
+            piece = _Piece(size, np.uint8)
+        memory = cls(size, np.uint8, piece)
         memory.piece = piece
         return memory
 
@@ -52,7 +57,7 @@ class Memory(np.ndarray):  # type: ignore[type-arg]
         piece = getattr(self, "piece", None)
         if piece is None:  # a view of memory
             return
-        kind, size = Memory, len(piece[0])
+        kind, size = Memory, self.size
         kind.idle.setdefault(size, []).append(piece)
         kind.returned += size
         if 8 * kind.returned > kind.limit:
@@ -64,13 +69,9 @@ class Memory(np.ndarray):  # type: ignore[type-arg]
 
 def reserve(size: int) -> tuple[np.ndarray[Any, Any], int, int]:
     """Uninitialised memory: what keeps it alive, the offset of its first cache line, the address of that."""
-    owner: np.ndarray[Any, Any]
-    if size < LARGE:
-        owner = np.empty(size + ALIGNMENT, np.uint8)
-        where = address(owner)
-    else:
-        owner = Memory.of(size + ALIGNMENT)
-        where = owner.piece[1]
+    size += ALIGNMENT
+    owner: np.ndarray[Any, Any] = np.empty(size, np.uint8) if size < LARGE else Memory.of(size)
+    where = address(owner)
     offset = -where % ALIGNMENT
     return owner, offset, where + offset
 
