@@ -91,7 +91,7 @@ def aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
 
 def address(array: np.ndarray[Any, Any]) -> int:
     """Where an array's first number lies in memory."""
-    memory: Any = array
+    memory: Any = array if array.flags.c_contiguous else array.T
     try:
         return ctypes.addressof(ctypes.c_char.from_buffer(memory))  # a seventh of the general way's time
     except (TypeError, ValueError):  # read-only, empty, or with gaps
@@ -113,7 +113,9 @@ def strided(array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], int, int
     row, column : int
         Strides, in numbers.
     """
-    size = array.itemsize
-    if min(array.strides) < 0 or any(stride % size for stride in array.strides) or not array.flags.aligned:
+    size, flags = array.itemsize, array.flags
+    if flags.c_contiguous and flags.aligned:
+        return array, array.shape[1], 1
+    if min(array.strides) < 0 or any(stride % size for stride in array.strides) or not flags.aligned:
         array = np.ascontiguousarray(array)
     return array, array.strides[0] // size, array.strides[1] // size

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from lstm_numba.cpu.arrays import ALIGNMENT, address, aligned_empty, strided
+from lstm_numba.cpu.arrays import ALIGNMENT, address, aligned_empty, reserve, strided
 from lstm_numba.cpu.layout import split
 from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.simd import pointer_to
@@ -341,20 +341,36 @@ def matmul(a: Any, b: Any, out: Any = None, accumulate: bool = False) -> Any:
         return out
     if (shape[1] > 1 and out.strides[1] != out.itemsize) or not out.flags.writeable:
         raise ValueError("out: expected a writable array whose rows are contiguous")
-    threads, size, lane = thread_count(), a.itemsize, LANES[a.dtype]
+    setting = _setting(*shape, a.shape[1], a.dtype, thread_count())
     a, a_row, a_column = strided(a)
     b, b_row, b_column = strided(b)
-    inner = a.shape[1]
-    packed = workspace_numbers.py_func(inner, lane) * size
-    needed = packed + operand_numbers.py_func(inner, shape[1], lane) * size
-    parts = 1 if shape[0] * inner * shape[1] < SERIAL_LIMIT else threads
-    workspace = aligned_empty((parts, round_up(needed, ALIGNMENT)), np.uint8)
-    tiles = (tile_address(VECTORS, a.dtype), tile_address(1, a.dtype))
+    _workspace, _, workspace = reserve(setting.parts * setting.share)
     head = Job(
-        address(a), a_row, a_column, inner, lane, size, int(accumulate), address(workspace),
-        workspace.shape[1], *tiles, parts, operands=1, segments=1,
+        address(a), a_row, a_column, a.shape[1], setting.lane, a.itemsize, int(accumulate), workspace,
+        setting.share, *setting.tiles, setting.parts, operands=1, segments=1,
     )  # fmt: skip
-    operand = Operand(address(b), b_row, b_column, address(out), out.strides[0] // size, shape[1], packed)
-    job = np.array([*head, *operand, 0, shape[0], 0], np.int64)
-    run_task(product_task(a.dtype), job, parts)
+    c_row = out.strides[0] // a.itemsize
+    operand = Operand(address(b), b_row, b_column, address(out), c_row, shape[1], setting.packed)
+    run_task(setting.task, np.array([*head, *operand, 0, shape[0], 0], np.int64), setting.parts)
     return out
+
+
+class _Setting(NamedTuple):
+    """What products of one shape have in common."""
+
+    task: int
+    tiles: tuple[int, int]
+    lane: int
+    parts: int
+    packed: int  # bytes of a thread's workspace before B,
+    share: int  # and of the whole
+
+
+@functools.lru_cache(maxsize=1024)
+def _setting(height: int, width: int, inner: int, dtype: Any, threads: int) -> _Setting:
+    lane, size = LANES[dtype], dtype.itemsize
+    packed = workspace_numbers.py_func(inner, lane) * size
+    needed = packed + operand_numbers.py_func(inner, width, lane) * size
+    parts = 1 if height * inner * width < SERIAL_LIMIT else threads
+    tiles = (tile_address(VECTORS, dtype), tile_address(1, dtype))
+    return _Setting(product_task(dtype), tiles, lane, parts, packed, round_up(needed, ALIGNMENT))
