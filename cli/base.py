@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lstm_numba.training.config import CELLS, is_own_cell
+from lstm_numba.training.config import CELLS, refuse_cell
 
 #: Larger counts are typing errors, and would overflow somewhere deep inside.
 _LARGEST = 2**31 - 1
@@ -78,7 +78,10 @@ class Real(click.ParamType):
 
 
 class CellName(click.ParamType):
-    """One of the library's cells, or ``module:Class``; its module is imported by whoever uses it."""
+    """One of the library's cells, with variations or not, or ``module:Class``.
+
+    The module is imported by whoever uses it.
+    """
 
     name = "cell"
 
@@ -88,8 +91,11 @@ class CellName(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check the form of the name."""
-        if value not in CELLS and not is_own_cell(value):
-            self.fail(f"{value!r} is not one of {', '.join(CELLS)}, nor MODULE:CLASS", param, ctx)
+        expected = refuse_cell(value)
+        if expected:
+            varied = isinstance(value, str) and "," in value
+            why = expected if varied else f"one of {', '.join(CELLS)}, nor MODULE:CLASS"
+            self.fail(f"{value!r} is not {why}", param, ctx)
         return str(value)
 
 

@@ -551,7 +551,8 @@ def make_layer(
     Parameters
     ----------
     name : str
-        One of `CELL_NAMES`, or ``module:Class`` of a registered cell.
+        One of `CELL_NAMES`, a variant's (`lstm_numba.cells.variants`), or ``module:Class`` of a registered
+        cell.
     input_size, hidden_size, num_layers, **options
         See `Recurrent`.
 

@@ -220,13 +220,6 @@ def swap_states(graph: Any) -> None:
 
 #: What is done to a bidirectional LSTM of two layers -> what the message says.
 FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
-    "clip": (lambda g: set_attribute(g, "clip", 3.0), "clip=3.0: no cell"),
-    "input_forget": (lambda g: set_attribute(g, "input_forget", 1), "input_forget=1: no cell"),
-    "activations": (
-        lambda g: set_attribute(g, "activations", ["HardSigmoid", "Tanh", "Tanh"] * 2),
-        "activations=HardSigmoid",
-    ),
-    "alpha": (lambda g: set_attribute(g, "activation_alpha", [0.5]), "activation_alpha"),
     "reverse": (lambda g: set_attribute(g, "direction", "reverse"), "direction=reverse"),
     "forward": (lambda g: set_attribute(g, "direction", "forward"), "expected shape"),
     "clip as a word": (lambda g: set_attribute(g, "clip", "three"), "clip: expected float, got three"),

@@ -15,7 +15,7 @@ from lstm_numba.cells.peephole_lstm import PeepholeLSTMCell
 from lstm_numba.cells.rnn import ReluRNNCell, RNNCell
 
 #: Every cell by the name that the command line and `lstm_numba.layers.make_layer` know it by. Those of
-#: `lstm_numba.register_cell` come to it as ``module:Class``.
+#: `lstm_numba.register_cell` come to it as ``module:Class``, variants where they are asked for.
 CELLS: dict[str, Any] = {
     "rnn": RNNCell(),
     "rnn-relu": ReluRNNCell(),
@@ -30,7 +30,7 @@ BUILT_IN: tuple[str, ...] = tuple(CELLS)
 
 
 def find_cell(name: str) -> Any:
-    """The cell of a name in `CELLS`.
+    """The cell of a name in `CELLS`, or of a variant's (`lstm_numba.cells.variants`), which is then there.
 
     Raises
     ------
@@ -39,6 +39,13 @@ def find_cell(name: str) -> Any:
     """
     if not isinstance(name, str):
         raise TypeError(f"name: expected a cell's name, got {name!r}")
+    if "," in name and name not in CELLS:
+        from lstm_numba.cells.variants import variant_cell
+
+        try:
+            CELLS[name] = variant_cell(name)
+        except ValueError as error:
+            raise ValueError(f"name: {name!r}: {error}") from None
     if name in CELLS:
         return CELLS[name]
     hint = "; a cell of your own must be registered first: import its module" if ":" in name else ""

@@ -18,7 +18,7 @@ from numpy.polynomial import Chebyshev, Polynomial
 
 from lstm_numba.cells import activations
 from lstm_numba.cpu.options import VECTOR_FLAGS
-from lstm_numba.cpu.simd import teach, teach_lane_by_lane
+from lstm_numba.cpu.simd import teach, teach_lane_by_lane, teach_numbers
 
 
 class _Precision(NamedTuple):
@@ -191,5 +191,7 @@ teach(math.exp, 1, _exp)
 teach(math.sqrt, 1, _root)
 for _function in (abs, math.fabs):
     teach(_function, 1, _absolute)
+for _definition in (activations.sigmoid, activations.tanh, activations.relu, activations.positive):
+    teach_numbers(_definition)
 for _function in activations.LANE_BY_LANE:
     teach_lane_by_lane(_function, 1)

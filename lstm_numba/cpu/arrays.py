@@ -15,13 +15,13 @@ ALIGNMENT = 64
 LARGE = 1 << 16
 
 
-class _Piece(np.ndarray):  # type: ignore[type-arg]
+class _Piece(np.ndarray):
     """Memory of the operating system. Of a plain array NumPy would take it, not `Memory`, for the owner."""
 
     __slots__ = ()
 
 
-class Memory(np.ndarray):  # type: ignore[type-arg]
+class Memory(np.ndarray):
     """A large piece of memory, which is kept for the next user when its last array is gone.
 
     Fresh memory costs a page fault for every few kilobytes, which at the sizes of a training step is a

@@ -21,6 +21,7 @@ from numba.extending import (
     lower_builtin,
     lower_cast,
     models,
+    overload,
     register_model,
 )
 
@@ -104,6 +105,14 @@ def teach_lane_by_lane(function: Any, arity: int) -> None:
             value = scalar(builder, [builder.extract_element(arg, lane) for arg in args])
             result = builder.insert_element(result, value, lane)
         return result
+
+
+def teach_numbers(function: Any) -> None:
+    """Teach Numba a function of one number by its definition: compiled functions call it on numbers too."""
+
+    @overload(function, strict=False)
+    def _(x: Any) -> Any:
+        return function if isinstance(x, types.Float) else None
 
 
 def _vector_signature(args: Any, arity: int) -> Any:

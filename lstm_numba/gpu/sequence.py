@@ -337,13 +337,13 @@ def backward_sequence(
     _run(backward_kernel, cell, 1, sizes, arrays, gradients)
     launch_over(_take_gradients, state, gradients.dstates, _stacks(initial), place * state, state)
     slots, hidden = _matrix(arrays.slots, cell, sizes.hidden), sizes.hidden
-    for slot, gate, count in _input_segments(cell) if dx is not None else ():
-        weights, target = (
-            params["weight_ih"][gate * hidden : (gate + count) * hidden],
-            dx.reshape(-1, x.shape[2]),
-        )
-        matmul(slots[:, slot * hidden : (slot + count) * hidden], weights, out=target, accumulate=accumulate)
-        accumulate = True
+    if dx is not None:
+        target = dx.reshape(-1, x.shape[2])
+        for slot, gate, count in _input_segments(cell):
+            weights = params["weight_ih"][gate * hidden : (gate + count) * hidden]
+            part = slots[:, slot * hidden : (slot + count) * hidden]
+            matmul(part, weights, out=target, accumulate=accumulate)
+            accumulate = True
     return _parameter_gradients(trace, slots, gradients.dpeephole)
 
 

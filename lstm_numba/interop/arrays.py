@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from lstm_numba.cells import CELLS
+from lstm_numba.cells import find_cell
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.layers import Array, build, cell_name
 from lstm_numba.layers import Recurrent
@@ -175,8 +175,15 @@ def known_cell(path: str | os.PathLike[str], said: Any) -> str | None:
     WeightsError
         There is no such cell here.
     """
-    if said is None or (isinstance(said, str) and said in CELLS):
-        return said
+    if said is None:
+        return None
+    try:
+        find_cell(said)
+    except (TypeError, ValueError) as error:
+        if isinstance(said, str) and "," in said:
+            raise WeightsError(f"{path}: {_short(error)}") from None
+    else:
+        return str(said)
     hint = f"; import its module first (--cell {said} in a command)" if is_own_cell(said) else ""
     raise WeightsError(f"{path}: of a cell {_short(said)!r}, which is unknown here{hint}")
 

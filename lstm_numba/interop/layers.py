@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.cells import CELLS, title
+from lstm_numba.cells import CELLS, find_cell, title
 from lstm_numba.errors import WeightsError
 from lstm_numba.layers import GRU, LSTM, RNN, PeepholeLSTM, Recurrent, make_layer
 
@@ -145,8 +145,11 @@ def _sizes(arrays: Mapping[str, Array], where: str) -> _Sizes:
 
 def _choose(arrays: Mapping[str, Array], sizes: _Sizes, cell: str | None, where: str) -> str:
     """The cell of a number of gates; one that was asked for must have as many."""
-    if cell is not None and cell not in CELLS:
-        raise WeightsError(f"cell: expected one of {', '.join(CELLS)}, got {cell!r}")
+    if cell is not None:
+        try:
+            find_cell(cell)
+        except (TypeError, ValueError) as error:
+            raise WeightsError(f"cell: {str(error).removeprefix('name: ')}") from None
     rows, hidden = arrays["weight_hh_l0"].shape
     gates, rest = divmod(rows, hidden)
     if rest or (cell is None and gates not in _BY_GATES):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstm_numba.cells.variants import VARIED, Activation, read
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop import protobuf
 
@@ -23,13 +24,18 @@ _IR_VERSION = 8
 
 
 class Node(NamedTuple):
-    """A cell as an ONNX operator: which of our gates and peepholes stand where, and attributes."""
+    """A cell as an ONNX operator: which of our gates and peepholes stand where, and attributes.
+
+    `functions` are the activations of a direction, where they are not the operator's own.
+    """
 
     operator: str
     gates: tuple[int, ...]
     reset_after: int | None = None
-    activation: str | None = None
     peepholes: tuple[int, ...] = ()
+    functions: tuple[Activation, ...] = ()
+    clip: float | None = None
+    input_forget: bool = False
 
 
 _LSTM = Node("LSTM", (0, 3, 1, 2))  # i f g o -> i o f c
@@ -43,9 +49,23 @@ NODES: Mapping[str, Node] = MappingProxyType(
         "gru": _GRU._replace(reset_after=1),
         "gru-reset-before": _GRU._replace(reset_after=0),
         "rnn": _RNN,
-        "rnn-relu": _RNN._replace(activation="Relu"),
+        "rnn-relu": _RNN._replace(functions=(Activation("Relu"),)),
     }
 )
+
+
+def node_of(cell: str) -> Node | None:
+    """A cell's operator; None where ONNX has none."""
+    if "," not in cell:
+        return NODES.get(cell)
+    variant = read(cell)
+    usual = VARIED[variant.base]
+    functions = tuple(function for _, function in variant.functions)
+    if all(str(function) == usual[letter] for letter, function in variant.functions):
+        functions = ()
+    return NODES[variant.base]._replace(
+        functions=functions, clip=variant.clip, input_forget=variant.input_forget
+    )
 
 
 def _reordered(array: Array, order: Sequence[int]) -> Array:
@@ -89,8 +109,18 @@ def _layer(
         attributes["direction"] = "bidirectional"
     if node.reset_after is not None:
         attributes["linear_before_reset"] = node.reset_after
-    if node.activation is not None:
-        attributes["activations"] = [node.activation] * len(directions)
+    if node.functions:
+        functions = node.functions * len(directions)
+        attributes["activations"] = [function.name for function in functions]
+        for place, name in enumerate(("activation_alpha", "activation_beta")):
+            # Of each function that takes one, in their order.
+            numbers = [f.numbers[place] for f in functions if len(f.numbers) > place]
+            if numbers:
+                attributes[name] = numbers
+    if node.clip is not None:
+        attributes["clip"] = node.clip
+    if node.input_forget:
+        attributes["input_forget"] = 1
     outputs = [names["y"], *(names[s + "'"] for s in states)]
     written = protobuf.node(node.operator, inputs, outputs, attributes)
     return written, [protobuf.tensor(own[key], array) for key, array in constants.items()]
@@ -118,7 +148,9 @@ def recurrent_model(cell: str, params: Mapping[str, Array], states: Sequence[str
     names = {"x": "x", "y": "y", "lengths": ""}
     for state in states:
         names |= {state: f"{state}0", state + "'": state}
-    node, constants = _layer(NODES[cell], [own], names, "")
+    operator = node_of(cell)
+    assert operator is not None
+    node, constants = _layer(operator, [own], names, "")
     state_size: list[int | str] = [1, "batch", hidden]
     given = [protobuf.value("x", element, ["steps", "batch", own["weight_ih"].shape[1]])]
     given += [protobuf.value(f"{state}0", element, state_size) for state in states]
@@ -159,14 +191,15 @@ def save_onnx(
     from lstm_numba.training.checkpoint import atomic_write
 
     name, path = cell_name(rnn), Path(path)
-    if name not in NODES:
+    node = node_of(name)
+    if node is None:
         raise WeightsError(f"rnn: ONNX has no operator for the cell {name}")
     if path.suffix != ".onnx":
         raise WeightsError(f"{path}: expected a name that ends in .onnx")
-    atomic_write(path, _stack(rnn, name, initial_state, lengths))
+    atomic_write(path, _stack(rnn, name, node, initial_state, lengths))
 
 
-def _stack(rnn: Any, name: str, initial_state: bool, lengths: bool) -> bytes:
+def _stack(rnn: Any, name: str, operator: Node, initial_state: bool, lengths: bool) -> bytes:
     """All layers: states are split before and joined after them, directions put side by side between them."""
     states, count, both = rnn.cell.states, rnn.num_layers, rnn.directions
     params = rnn.state_dict()
@@ -192,7 +225,7 @@ def _stack(rnn: Any, name: str, initial_state: bool, lengths: bool) -> bytes:
         for s in states:
             names[s] = (f"{s}0_{k}" if count > 1 else f"{s}0") if initial_state else ""
             names[s + "'"] = f"{s}_{k}" if count > 1 else s
-        node, weights = _layer(NODES[name], own, names, f"l{k}.")
+        node, weights = _layer(operator, own, names, f"l{k}.")
         nodes.append(node)
         constants += weights
         # (T, D, B, H) -> (T, B, D, H) -> (T, B, D*H); the last one to (B, T, D*H) if wanted.

@@ -1,7 +1,8 @@
 """Layers out of ONNX models made of LSTM, GRU or RNN nodes.
 
-What the operators can say and the cells here cannot compute (clip, input_forget, other activations, a
-backward direction alone) is refused by name, as is everything in a model that a layer would leave out: a
+Other activations than the usual, clipping and coupled gates make the cell a variant
+(`lstm_numba.cells.variants`). What no layer here computes (a backward direction alone, activations that
+differ between the directions) is refused by name, as is everything in a model that a layer would leave out: a
 layer is returned only if it computes what the model does.
 
 Operators: github.com/onnx/onnx, docs/Operators.md. Reading needs the package ``onnx`` (extra ``onnx``), which
@@ -10,13 +11,14 @@ only parses: nothing in the file is executed.
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.cells import CELLS
+from lstm_numba.cells.variants import ACTIVATIONS, VARIED, Activation, Variant
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.layers import build
 from lstm_numba.interop.onnx_export import NODES
@@ -50,9 +52,10 @@ class _Layer(NamedTuple):
 def load_onnx(path: str | os.PathLike[str], **options: Any) -> Recurrent:
     """Make a layer of an ONNX model that is made of LSTM, GRU or RNN nodes.
 
-    Nodes may be stacked, bidirectional, with peepholes, of either `layout`, with initial states and lengths
-    that are inputs of the model; between them may stand what only moves numbers (Transpose, Reshape, Squeeze,
-    Split, Concat, ...). States and lengths are then arguments of the layer's call.
+    Nodes may be stacked, bidirectional, with peepholes, with `clip`, `input_forget` and any of the
+    operators' activations, of either `layout`, with initial states and lengths that are inputs of the
+    model; between them may stand what only moves numbers (Transpose, Reshape, Squeeze, Split, Concat, ...).
+    States and lengths are then arguments of the layer's call.
 
     Parameters
     ----------
@@ -192,7 +195,7 @@ class _Reader:
         steps, batch = self._follow(x, params[0]["weight_ih"].shape[1], layout, what)
         shape = (directions, batch, hidden)
         y = self.marks.draw(steps, batch, directions * hidden)
-        states = CELLS[name].states
+        states = ("h", "c")[: 2 if kind == "LSTM" else 1]
         finals = tuple(self.marks.draw(*shape) for _ in states)
         given = tuple(
             _state(state, shape, layout, f"{what}: initial_{s}")
@@ -283,22 +286,55 @@ def _directions(attributes: dict[str, Any], what: str) -> int:
 
 
 def _cell(kind: str, attributes: dict[str, Any], peephole: bool, directions: int, what: str) -> str:
-    """The cell that computes a node, or a refusal that names what none computes."""
-    for name in ("clip", "input_forget", "activation_alpha", "activation_beta"):
-        # A clip of 0 would make all zero; the others' 0 and nothing are their defaults.
-        if attributes.get(name) or (name == "clip" and name in attributes):
-            raise WeightsError(f"{what}: {name}={attributes[name]}: no cell here computes this")
-    activations = [a.lower() for a in attributes.get("activations", [])]
-    ordinary = {"LSTM": ["sigmoid", "tanh", "tanh"], "GRU": ["sigmoid", "tanh"], "RNN": ["tanh"]}[kind]
-    relu = kind == "RNN" and activations == ["relu"] * directions
-    if activations and not relu and activations != ordinary * directions:
-        shown = ", ".join(attributes["activations"])[:80]
-        raise WeightsError(f"{what}: activations={shown}: no cell here computes this")
-    if kind == "GRU":
-        return "gru" if attributes.get("linear_before_reset") else "gru-reset-before"
-    if kind == "LSTM":
-        return "peephole" if peephole else "lstm"
-    return "rnn-relu" if relu else "rnn"
+    """The name of the cell, or variant, that computes a node."""
+    base = {"LSTM": "peephole" if peephole else "lstm", "RNN": "rnn"}.get(kind, "gru-reset-before")
+    if kind == "GRU" and attributes.get("linear_before_reset"):
+        base = "gru"
+    clip = attributes.get("clip")
+    if clip is not None and not 0 < clip < math.inf:
+        raise WeightsError(f"{what}: clip: expected a number above 0, got {clip}")
+    functions = _functions(attributes, VARIED[base], directions, what)
+    coupled = kind == "LSTM" and bool(attributes.get("input_forget"))
+    return Variant(base, functions, None if clip is None else _short(clip), coupled).name
+
+
+def _functions(
+    attributes: dict[str, Any], usual: dict[str, str], directions: int, what: str
+) -> tuple[tuple[str, Activation], ...]:
+    """The activations f, g and h, with the numbers that belong to them.
+
+    `activation_alpha` and `activation_beta` list numbers for those functions that take one, in their order.
+    """
+    words = attributes.get("activations") or [*usual.values()] * directions
+    if len(words) != len(usual) * directions:
+        raise WeightsError(
+            f"{what}: activations: expected {len(usual) * directions}, got {', '.join(words)[:80]}"
+        )
+    names = {name.lower(): name for name in ACTIVATIONS}
+    given = {key: list(attributes.get(f"activation_{key}", ())) for key in ("alpha", "beta")}
+    found = []
+    for word in words:
+        if word.lower() not in names:
+            raise WeightsError(f"{what}: activations: no function here is {word[:40]}")
+        name, numbers = names[word.lower()], []
+        for key, standard in zip(("alpha", "beta"), ACTIVATIONS[names[word.lower()]], strict=False):
+            number = _short(given[key].pop(0)) if given[key] else standard
+            if number is None:
+                raise WeightsError(f"{what}: activations: {name} needs activation_{key}")
+            numbers.append(number)
+        found.append(Activation(name, tuple(numbers)))
+    for key, rest in given.items():
+        if any(rest):  # zeros stand for functions that take none
+            raise WeightsError(f"{what}: activation_{key}: {len(rest)} more than the activations take")
+    first = found[: len(usual)]
+    if first * directions != found:
+        raise WeightsError(f"{what}: activations differ between the directions: {', '.join(words)[:80]}")
+    return tuple(zip(usual, first, strict=True))
+
+
+def _short(number: float) -> float:
+    """A float32 as the number with the fewest digits that is it: a name is read by people, too."""
+    return float(str(np.float32(number)))
 
 
 def _params(
@@ -324,7 +360,7 @@ def _params(
     for letter, (array, shape) in expected.items():
         if array is not None and array.shape != shape:
             raise WeightsError(f"{what}: {letter}: expected shape {shape}, got {array.shape}")
-    node = NODES[name]
+    node = NODES[name.split(",")[0]]
     found = []
     for d in range(directions):
         own = {"weight_ih": _ours(w[d], node.gates), "weight_hh": _ours(r[d], node.gates)}

@@ -1,22 +1,28 @@
 """ONNX' messages, written without the package ``onnx``.
 
-ONNX files are protocol buffers: fields, each a number, a kind (whole number or bytes) and a value. The field
-numbers are those of ``onnx.proto3`` (github.com/onnx/onnx).
+ONNX files are protocol buffers: fields, each a number, a kind (whole number, float32 or bytes) and a value.
+The field numbers are those of ``onnx.proto3`` (github.com/onnx/onnx).
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
-Attribute = int | str | list[int] | list[str]
+Attribute = int | float | str | list[int] | list[float] | list[str]
 
 #: The number of an element type, as `onnx.TensorProto.DataType` counts.
 ELEMENTS = {"float32": 1, "int32": 6, "int64": 7, "float64": 11}
-_INT, _STRING, _INTS, _STRINGS = 2, 3, 7, 8
+#: Type of an attribute's value -> the field that holds one, that holds several, and how each is declared.
+_ATTRIBUTES: dict[type, tuple[int, int, int, int]] = {
+    float: (2, 7, 1, 6),
+    int: (3, 8, 2, 7),
+    str: (4, 9, 3, 8),
+}
 
 
 def _number(value: int) -> bytes:
@@ -28,10 +34,12 @@ def _number(value: int) -> bytes:
     return bytes([*groups, value])
 
 
-def field(number: int, value: int | str | bytes) -> bytes:
+def field(number: int, value: int | float | str | bytes) -> bytes:
     """One field of a message."""
     if isinstance(value, int):
         return _number(number << 3) + _number(value)
+    if isinstance(value, float):
+        return _number(number << 3 | 5) + struct.pack("<f", value)
     content = value.encode() if isinstance(value, str) else value
     return _number(number << 3 | 2) + _number(len(content)) + content
 
@@ -49,12 +57,10 @@ def tensor(name: str, array: Array) -> bytes:
 
 
 def _attribute(name: str, value: Attribute) -> bytes:
-    if isinstance(value, int):
-        return field(1, name) + field(3, value) + field(20, _INT)
-    if isinstance(value, str):
-        return field(1, name) + field(4, value) + field(20, _STRING)
-    numbers = isinstance(value[0], int)
-    return field(1, name) + fields(8 if numbers else 9, value) + field(20, _INTS if numbers else _STRINGS)
+    several = isinstance(value, list)
+    single, repeated, kind, kinds = _ATTRIBUTES[type(value[0] if several else value)]  # type: ignore[index]
+    held = fields(repeated, value) if isinstance(value, list) else field(single, value)
+    return field(1, name) + held + field(20, kinds if several else kind)
 
 
 def node(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lstm_numba import __version__
+from lstm_numba.cells.variants import read
 from lstm_numba.errors import UserError
 from lstm_numba.training.presets import PRESETS
 
@@ -212,8 +213,17 @@ def is_own_cell(name: Any) -> bool:
     return isinstance(name, str) and _OWN_CELL.fullmatch(name) is not None
 
 
-def _cell(value: Any) -> str:
-    return "" if value in CELLS or is_own_cell(value) else f"one of {', '.join(CELLS)}, or module:Class"
+def refuse_cell(value: Any) -> str:
+    """What is expected of a cell's name, if this is none of the library's, no variant's and not a user's."""
+    if value in CELLS or is_own_cell(value):
+        return ""
+    if isinstance(value, str) and "," in value:
+        try:
+            read(value)
+        except ValueError as error:
+            return f"a cell: {error}"
+        return ""
+    return f"one of {', '.join(CELLS)}, one of them with variations, or module:Class"
 
 
 def _flag(value: Any) -> str:
@@ -227,7 +237,7 @@ def _optional(check: Callable[[Any], str]) -> Callable[[Any], str]:
 _CHECKS: dict[str, Callable[[Any], str]] = {
     "format": _choice(FORMAT),
     "dataset": _choice(*DATASETS),
-    "cell": _cell,
+    "cell": refuse_cell,
     "hidden": _count(1),
     "layers": _count(1),
     "bidirectional": _flag,
@@ -313,7 +323,7 @@ def _check_together(config: Mapping[str, Any]) -> None:
             if config.get(name):
                 raise ConfigError(name, f"{config['dataset']} trains a classifier, which has none")
     own = is_own_cell(config["cell"])  # the model looks for its forget gate
-    if config["forget_bias"] and config["cell"] not in ("lstm", "peephole") and not own:
+    if config["forget_bias"] and config["cell"].split(",")[0] not in ("lstm", "peephole") and not own:
         raise ConfigError("forget_bias", f"the cell {config['cell']} has no forget gate")
     if config["momentum"] and config["optimizer"] not in ("sgd", "rmsprop"):
         raise ConfigError("momentum", f"{config['optimizer']} has none; sgd and rmsprop do")
