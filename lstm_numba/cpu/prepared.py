@@ -116,8 +116,6 @@ class Located(NamedTuple):
 
     Attributes
     ----------
-    of : tuple
-        Of what layer.
     arrays : list of ndarray
         As they were given.
     whole : dict of str to ndarray
@@ -132,7 +130,6 @@ class Located(NamedTuple):
         Whether it pays to share the checksum.
     """
 
-    of: tuple[Any, ...]
     arrays: list[Array]
     whole: dict[str, Array]
     ends: dict[str, int]
@@ -162,8 +159,7 @@ def locate(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype:
     words = np.array([n for array in whole.values() for n in (address(array), array.nbytes)], np.int64)
     sizes = [round_up(array.nbytes, ALIGNMENT) for array in whole.values()]
     ends = dict(zip(whole, itertools.accumulate(sizes), strict=True))
-    of, large = (type(cell), inputs, hidden, dtype), sum(sizes) > _SHARED
-    return Located(of, list(params.values()), whole, ends, places, words, large)
+    return Located(list(params.values()), whole, ends, places, words, sum(sizes) > _SHARED)
 
 
 class Prepared:
@@ -185,7 +181,6 @@ class Prepared:
         arrays, known = list(params.values()), self._located
         if (
             known is not None
-            and known.of == (type(cell), inputs, hidden, dtype)
             and len(arrays) == len(known.arrays)
             and not any(map(is_not, arrays, known.arrays))
         ):
