@@ -73,6 +73,9 @@ def growth(name: str, cell: str, shape: Shape, dtype: str, threads: int) -> floa
 
 def _begin() -> int | None:
     """Bytes held now; makes the system forget earlier peaks and memory that is free, where it can."""
+    arrays = sys.modules.get("lstm_numba.cpu.arrays")
+    if arrays is not None:
+        arrays.Memory.idle.clear()
     with contextlib.suppress(OSError, AttributeError, TypeError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)
     try:

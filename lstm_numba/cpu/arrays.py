@@ -31,7 +31,7 @@ class Memory(np.ndarray):
 
     __slots__ = ("piece",)
 
-    #: Idle memory kept for later use, in bytes; beyond it, and an eighth, the oldest size is let go.
+    #: Idle memory kept for later use, in bytes; beyond it, and an eighth, the size longest unused is let go.
     limit: ClassVar[int] = 256 << 20
     #: What no array uses at present, by size.
     idle: ClassVar[dict[int, list[_Piece]]] = {}
@@ -58,7 +58,9 @@ class Memory(np.ndarray):
         if piece is None:  # a view of memory
             return
         kind, size = Memory, self.size
-        kind.idle.setdefault(size, []).append(piece)
+        pieces = kind.idle.pop(size, [])  # to the end: sizes in use are the last to be let go
+        pieces.append(piece)
+        kind.idle[size] = pieces
         kind.returned += size
         if 8 * kind.returned > kind.limit:
             kind.returned = 0

@@ -15,7 +15,7 @@ from lstm_numba.cpu.backward import sweep_rows_back, sweep_units_back
 from lstm_numba.cpu.dispatch import state_count
 from lstm_numba.cpu.forward import sweep_rows, sweep_units
 from lstm_numba.cpu.options import INLINE
-from lstm_numba.cpu.packed import Parameters, pack_ways
+from lstm_numba.cpu.packed import Parameters, pack_part
 from lstm_numba.cpu.passes import (
     ALONE,
     Incoming,
@@ -44,8 +44,8 @@ class Packing(NamedTuple):
     ----------
     params : Parameters
         Addresses, 0 for what there is not.
-    both : int
-        1 where, behind the weights for the way forward, those for the way back are packed too.
+    back : int
+        Where the weights for the way back go; 0 if they are not wanted.
     notes : int
         Address of `NOTES` numbers of int64 for each of the parts.
     parts : int
@@ -53,7 +53,7 @@ class Packing(NamedTuple):
     """
 
     params: Parameters
-    both: int
+    back: int
     notes: int
     parts: int
 
@@ -104,21 +104,12 @@ def _pack(cell, zero, job, part):
     """One of the parts of packing a layer's weights."""
     p = _PACKING
     params = Parameters(job[p], job[p + 1], job[p + 2], job[p + 3], job[p + 4])
-    both, notes, parts = job[p + 5] != 0, job[p + 6] + 8 * NOTES * part, job[p + 7]
+    back, notes, parts = job[p + 5], job[p + 6] + 8 * NOTES * part, job[p + 7]
     layer, _, _ = _shape(job)
-    pack_ways(
-        cell,
-        layer.functions,
-        params,
-        layer.inputs,
-        layer.hidden,
-        both,
-        layer.weights,
-        notes,
-        part,
-        parts,
-        zero,
-    )
+    sizes, functions = (layer.inputs, layer.hidden), layer.functions
+    pack_part(cell, functions, params, *sizes, np.bool_(False), layer.weights, notes, part, parts, zero)
+    if back != 0:
+        pack_part(cell, functions, params, *sizes, np.bool_(True), back, notes, part, parts, zero)
 
 
 @njit(**INLINE)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 from numba import njit
 from numba.extending import overload
 
@@ -26,7 +25,7 @@ from lstm_numba.cpu.dispatch import (
 from lstm_numba.cpu.functions import PACK, PACK_BACK
 from lstm_numba.cpu.layout import Weights, split
 from lstm_numba.cpu.options import INLINE, SERIAL
-from lstm_numba.cpu.places import aligned, lane_count, number_bytes, whole_vectors
+from lstm_numba.cpu.places import lane_count, number_bytes, whole_vectors
 from lstm_numba.cpu.simd import pointer_to
 
 
@@ -176,14 +175,3 @@ def pack_part(cell, functions, located, inputs, hidden, back, address, notes, pa
         if not back:
             gather_bias(cell, located, hidden, pointer_to(at[3], zero), zero)
         gather_peephole(cell, located, hidden, pointer_to(at[4], zero), zero)
-
-
-@njit(**SERIAL)
-def pack_ways(cell, functions, located, inputs, hidden, both, address, notes, part, parts, zero):
-    """One of some parts of packing for the way forward and, where `both`, behind it for the way back."""
-    pack_part(cell, functions, located, inputs, hidden, np.bool_(False), address, notes, part, parts, zero)
-    if both:
-        behind = aligned(
-            address + packed_numbers(cell, inputs, hidden, np.bool_(False), zero) * number_bytes(zero)
-        )
-        pack_part(cell, functions, located, inputs, hidden, np.bool_(True), behind, notes, part, parts, zero)

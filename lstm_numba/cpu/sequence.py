@@ -72,7 +72,7 @@ class Trace(NamedTuple):
     layer: Layer
     sequence: Sequence
     team: Team
-    setting: Setting
+    scratch: int
     meeting: int
 
 
@@ -165,18 +165,18 @@ def forward_sequence(
     first, _states = _addresses(cell, states)
     ends = setting.ends if lengths is None else lengths
     h = aligned_empty((steps + 1, batch, hidden), dtype)
-    memory, _, rest = reserve(setting.rest + setting.notes + (setting.forward + setting.back if keep else 0))
+    memory, _, rest = reserve(setting.rest + setting.notes + setting.back)
     notes = rest + setting.rest
-    packed, sums = (memory, None) if keep else prepared.packed(located)
-    stale = keep or packed is None
-    if packed is None:
+    back = notes + setting.notes if keep else 0
+    packed, sums = (None, None) if keep else prepared.packed(located)
+    stale = packed is None
+    if packed is None:  # what is packed for a training step alone is let go when the way forward ends
         packed = aligned_empty((setting.forward,), np.uint8)
-    weights = notes + setting.notes if keep else address(packed)
-    layer = Layer(batch, inputs, hidden, weights, setting.functions, 0)
+    layer = Layer(batch, inputs, hidden, address(packed), setting.functions, 0)
     where = Sequence(
         steps, int(reverse), int(keep), address(x), address(ends), address(h), rest, 0, block, chunks
     )
-    packing = Packing(located.places, int(keep), notes, team.parts) if stale else PACKED
+    packing = Packing(located.places, back, notes, team.parts) if stale else PACKED
     job = jobs.sequence_job(layer, where, team, packing, first, tuple(map(address, finals)))
     meeting = notes - MEETING_BYTES
     if not jobs.run_sequence_job(setting.task, job, team, 0, meeting, packing.parts):
@@ -186,7 +186,8 @@ def forward_sequence(
         if stale:
             prepared.keep(located, sums, packed)
         return output, None
-    return output, Trace(cell, located, (x, h, memory, ends), layer, where, team, setting, meeting)
+    layer = Layer(batch, inputs, hidden, back, setting.functions, 0)
+    return output, Trace(cell, located, (x, h, memory, ends), layer, where, team, setting.scratch, meeting)
 
 
 def _addresses(cell: Any, states: list[Array] | None) -> tuple[tuple[int, ...], list[Array]]:
@@ -263,16 +264,15 @@ def backward_sequence(
     grads : dict
         Gradients of the parameters, keys as in ``params``.
     """
-    x, setting, team = trace.alive[0], trace.setting, trace.team
+    x, team = trace.alive[0], trace.team
     (steps, batch, inputs), dtype = x.shape, x.dtype
     wide = _padded(inputs, dtype)
-    _scratch, _, where = reserve(setting.scratch)
+    _scratch, _, where = reserve(trace.scratch)
     dx = aligned_empty((steps, batch, wide), dtype) if input_gradient else None
     grads, places = _gradients(trace.located, dtype)
     last, _dlast = _addresses(trace.cell, dlast)
     incoming, _rows = _incoming(dy)
-    weights, functions = trace.layer.weights + setting.forward, setting.functions
-    layer = Layer(batch, inputs, trace.layer.hidden, weights, functions, where)
+    layer = Layer(*trace.layer[:5], where)
     job = jobs.backward_job(
         layer, trace.sequence, team, last, tuple(map(address, dfirst)), incoming,
         Outgoing(0 if dx is None else address(dx), wide, places, 0),
