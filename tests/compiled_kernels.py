@@ -28,8 +28,8 @@ from numba.core.typeconv import Conversion
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, lower_cast, overload, register_jitable, register_model
 
-#: Built-in cells to compare; what the others have, these have too.
-NAMES = ("lstm", "peephole", "gru", "gru-reset-before")
+#: Built-in cells to compare; what the others have, these have too. Each takes half a minute to compile.
+NAMES = ("peephole", "gru", "gru-reset-before")
 
 _SHARED = 4096  # numbers of shared memory
 _Place = namedtuple("_Place", "x y z")
@@ -494,7 +494,7 @@ def main() -> None:
         compare_training(dtype)
         print(f"{dtype}: activations, products, masks, losses, updates agree", flush=True)
     for number, name in enumerate(NAMES + own_cells.VARIED[-1:]):
-        for dtype in ("float32", "float64") if name in ("peephole", "gru-reset-before") else ("float32",):
+        for dtype in ("float32", "float64") if name == "peephole" else ("float32",):
             compare_sequences(name, dtype, number % 2 == 0, None if number % 3 else (4, 0, 1, 2, 4, 3, 4))
             if name != "gru":  # what it has, others have too
                 compare_steps(name, dtype)
