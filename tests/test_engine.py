@@ -23,7 +23,6 @@ from lstm_numba.cpu.passes import Team
 from lstm_numba.cpu.prepared import Prepared
 from lstm_numba.cpu.simd import pointer_to
 from lstm_numba.cpu.target import vector_unit
-from lstm_numba.cpu.tile import _compiled
 
 # Memory
 
@@ -358,6 +357,18 @@ print(_compiled(4, np.dtype("float32"))._library.get_asm_str())
 """
 
 
+def _assembly_of_a_tile(unit: str, dtypes: tuple[str, ...], cache: Path, **settings: str) -> str:
+    """What a new process compiles: a tile that Numba took from its cache has no assembly."""
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, unit, *dtypes],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **settings, "NUMBA_CACHE_DIR": str(cache)},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
 @pytest.mark.skipif(vector_unit().name not in {"AVX-512", "AVX2"}, reason="needs an x86-64 with AVX2")
 @pytest.mark.parametrize(
     ("name", "cpu", "features", "register", "absent", "dtypes"),
@@ -370,19 +381,12 @@ print(_compiled(4, np.dtype("float32"))._library.get_asm_str())
 def test_narrower_vector_units(
     name: str, cpu: str, features: str, register: str, absent: str, dtypes: tuple[str, ...], tmp_path: Path
 ) -> None:
-    settings = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", _CHILD, name, *dtypes],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **settings},
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert register in done.stdout
-    assert absent not in done.stdout
+    tile = _assembly_of_a_tile(name, dtypes, tmp_path, NUMBA_CPU_NAME=cpu, NUMBA_CPU_FEATURES=features)
+    assert register in tile
+    assert absent not in tile
 
 
-def test_this_processors_vector_unit() -> None:
-    tile = _compiled(4, np.dtype("float32"))._library.get_asm_str()
+def test_this_processors_vector_unit(tmp_path: Path) -> None:
+    tile = _assembly_of_a_tile(vector_unit().name, (), tmp_path)
     registers = {"AVX-512": r"zmm\d+", "AVX2": r"ymm\d+", "NEON": r"fmla\s+v\d+\.4s", "baseline": r"xmm\d+"}
     assert re.search(registers[vector_unit().name], tile)
