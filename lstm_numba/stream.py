@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
 from numba import njit
+from numba.core import types
+from numba.np.numpy_support import from_dtype
 
 from lstm_numba.cpu import jobs, passes
+from lstm_numba.cpu.apart import call_apart
 from lstm_numba.cpu.arrays import address, aligned_zeros
-from lstm_numba.cpu.functions import compiled_functions
-from lstm_numba.cpu.options import SERIAL
-from lstm_numba.cpu.passes import ALONE, Team, run_stack
-from lstm_numba.cpu.places import MEETING_BYTES, Layer
-from lstm_numba.cpu.sequence import choose_plan, pack
+from lstm_numba.cpu.options import INLINE, SERIAL
+from lstm_numba.cpu.passes import Team
+from lstm_numba.cpu.places import MEETING_BYTES
+from lstm_numba.cpu.sequence import choose_plan
 from lstm_numba.cpu.simd import pointer_to
+from lstm_numba.kernels.c_functions import CStep
 from lstm_numba.layers import Recurrent
 
 Array = np.ndarray[Any, Any]
+
+# A stream's plan: the C function of a step, the four that it takes, the numbers of a sample and of an output.
+_STEP, _HANDLE, _X, _STATE, _Y, _SAMPLE, _OUTPUT = range(7)
+
+
+@njit(**INLINE)
+def _advance(plan, numbers, out, zero):
+    """A step, from a flat array to an address."""
+    sample = pointer_to(plan[_X], zero)
+    for n in range(numbers.size):
+        sample[n] = numbers[n]
+    handle, state = pointer_to(plan[_HANDLE], out), pointer_to(plan[_STATE], zero)
+    call_apart(plan[_STEP], (handle, sample, state, pointer_to(out, zero)))
 
 
 @njit(**SERIAL)
@@ -33,12 +50,34 @@ def stream_step(cell: Any, plan: Any, zero: Any, x: Any, out: Any) -> None:
         Input, of the stream's dtype; its numbers in order of memory.
     out : ndarray, shape (B, H) or (H,)
         Where the last layer's h goes; C-contiguous.
+
+    Raises
+    ------
+    ValueError
+        An array has another size.
     """
-    flat, target = x.ravel(), out.reshape(-1)
-    sample, states, layers = pointer_to(plan[0], zero), plan[1], pointer_to(plan.ctypes.data + 16, plan[0])
-    for n in range(flat.size):
-        sample[n] = flat[n]
-    run_stack(cell, layers, plan[0], states, np.int64(target.ctypes.data), zero)
+    if x.size != plan[_SAMPLE] or out.size != plan[_OUTPUT]:
+        raise ValueError("x or out: another size than the stream's")
+    _advance(plan, x.ravel(), np.int64(out.reshape(-1).ctypes.data), zero)
+
+
+def _from_python(plan, x):
+    """A step of one sequence; False if the sample has another size.
+
+    Takes two arguments of plain types, for Python tells Numba of each: of `stream_step`'s five this takes as
+    long as the step.
+    """
+    numbers = pointer_to(plan, plan)
+    if x.size != numbers[_SAMPLE]:
+        return False
+    _advance(numbers, x, numbers[_Y], x.dtype.type(0))
+    return True
+
+
+@functools.cache
+def _python_step(dtype: Any) -> Any:
+    """`_from_python` for a dtype; anything but a contiguous sample that may be written to is a TypeError."""
+    return njit(types.boolean(types.int64, from_dtype(dtype)[::1]), **SERIAL)(_from_python)
 
 
 class Stream:
@@ -74,39 +113,24 @@ class Stream:
     """
 
     def __init__(self, rnn: Recurrent, batch: int = 1) -> None:
-        if not isinstance(rnn, Recurrent):
-            raise TypeError(f"rnn: expected a recurrent layer, got {type(rnn).__name__}")
-        if rnn.bidirectional:
-            raise ValueError("rnn: expected one direction; a stream has no end to read from")
-        if batch < 1:
-            raise ValueError(f"batch: expected at least 1, got {batch}")
+        self._c = CStep(rnn, batch)
         self.batch = int(batch)
         self.dtype = rnn.dtype
         self._shape = (self.batch, rnn.input_size)
         self._single = (rnn.input_size,)
-        shape = (len(rnn.cell.states), rnn.num_layers, self.batch, rnn.hidden_size)
-        self._states = np.zeros(shape, rnn.dtype)
+        self._states = np.zeros(self._c.state_shape, rnn.dtype)
         self._x = aligned_zeros(self._shape, rnn.dtype)
-        self._out = np.zeros(shape[2:], rnn.dtype)
+        self._out = np.zeros((self.batch, rnn.hidden_size), rnn.dtype)
         self._first = self._out[0]
-        cell, zero, functions = rnn.cell, rnn.dtype.type(0), compiled_functions(rnn.cell, rnn.dtype, False)
-        self._memory: list[Array] = []
-        self._layers: list[Layer] = []
-        for params in rnn.layer_params():
-            # Of a layer on a GPU too: what steps is the processor.
-            params = {name: rnn.engine.download(array) for name, array in params.items()}
-            inputs = params["weight_ih"].shape[1]
-            packed = pack(cell, params, inputs, rnn.hidden_size, rnn.dtype)
-            layer = Layer(self.batch, inputs, rnn.hidden_size, address(packed), address(functions), 0)
-            scratch = aligned_zeros((passes.scratch_bytes(cell, layer, 1, False, ALONE, zero),), np.uint8)
-            self._memory += [packed, scratch]
-            self._layers.append(layer._replace(scratch=address(scratch)))
-        teams = [choose_plan(cell, (1, *layer[:3]), rnn.dtype).team for layer in self._layers]
+        places = [address(array) for array in (self._x, self._states, self._out)]
+        numbers = [self._c.address, self._c.handle.value, *places, self._x.size, self._out.size]
+        plan = np.array(numbers, np.int64)
+        self.arguments = (rnn.cell, plan, self._c.zero)
+        teams = [choose_plan(rnn.cell, (1, *layer[:3]), rnn.dtype).team for layer in self._c.layers]
         self._alone = all(team.parts == 1 for team in teams)
-        self._jobs = [] if self._alone else [self._job(cell, n, team) for n, team in enumerate(teams)]
-        numbers = [number for layer in self._layers for number in layer]
-        plan = np.array([address(self._x), address(self._states), rnn.num_layers, *numbers], np.int64)
-        self.arguments = (cell, plan, zero)
+        self._quick = self._alone and self.batch == 1
+        self._jobs = [] if self._alone else [self._job(rnn.cell, n, team) for n, team in enumerate(teams)]
+        self._advance: Any = functools.partial(_python_step(rnn.dtype), address(plan))
         self.reset()
 
     def reset(self, state: Any = None) -> None:
@@ -158,21 +182,27 @@ class Stream:
         ValueError, TypeError
             The shape or dtype does not fit.
         """
+        try:
+            if self._quick and x.ndim == 1 and x.flags.carray and self._advance(x):
+                return self._first
+        except (TypeError, AttributeError):  # another dtype, or no array
+            pass
+        if not isinstance(x, np.ndarray):
+            raise TypeError(f"x: expected an array, got {type(x).__name__}")
         if x.dtype != self.dtype:
             raise TypeError(f"x: expected {self.dtype}, got {x.dtype}")
         single = x.shape == self._single and self.batch == 1
         if not single and x.shape != self._shape:
             raise ValueError(f"x: expected shape {self._shape}, got {x.shape}")
-        out = self._first if single else self._out
-        if self._alone:
-            stream_step(*self.arguments, x, out)
-        else:
-            self._step_together(x)
-        return out
-
-    def _step_together(self, x: Array) -> None:
-        """A step of much work, on several threads."""
         self._x[...] = x
+        if self._alone:
+            self._advance(self._x.reshape(-1))
+        else:
+            self._advance_together()
+        return self._first if single else self._out
+
+    def _advance_together(self) -> None:
+        """A step of much work, on several threads."""
         for task, job, team, meeting in self._jobs:
             jobs.run_sequence_job(task, job.copy(), team, 0, meeting)
         self._out[...] = self._states[0, -1]
@@ -180,10 +210,9 @@ class Stream:
     def _job(self, cell: Any, layer: int, team: Team) -> tuple[int, Array, Team, int]:
         """A layer's step as `lstm_numba.cpu.jobs.run_sequence_job` takes it; each reads the one below."""
         kind: Any = type(cell)
-        zero = self.dtype.type(0)
         source = self._x if layer == 0 else self._states[0, layer - 1]
         states = tuple(address(state[layer]) for state in self._states)
-        where = passes.one_step(self._layers[layer], address(source))
-        end = where.rest + passes.kept_bytes(cell, self._layers[layer], where, zero)
-        job = jobs.sequence_job(self._layers[layer], where, team, jobs.PACKED, states, states)
+        where = passes.one_step(self._c.layers[layer], address(source))
+        end = where.rest + passes.kept_bytes(cell, self._c.layers[layer], where, self._c.zero)
+        job = jobs.sequence_job(self._c.layers[layer], where, team, jobs.PACKED, states, states)
         return jobs.forward_task(kind, self.dtype), job, team, end - MEETING_BYTES

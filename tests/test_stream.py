@@ -97,6 +97,29 @@ def test_from_compiled_code(cell: str, dtype: str) -> None:
     assert_close(out, rnn(x)[0], "forward")
 
 
+def test_another_size_is_refused_in_compiled_code() -> None:
+    stream = ln.Stream(_layer("rnn"), batch=2)
+    for sample, output in ((6, 19), (5, 20), (5, 18)):
+        with pytest.raises(ValueError, match="another size"):
+            _run(*stream.arguments, np.ones((1, 2, sample)), np.ones((1, 2, output)))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_samples_however_they_lie_in_memory(batch: int) -> None:
+    rnn = _layer("gru")
+    stream, plain = ln.Stream(rnn, batch), ln.Stream(rnn, batch)
+    wide = np.random.default_rng(4).standard_normal((batch, 10))
+    read_only = wide[:, :5].copy()
+    read_only.flags.writeable = False
+    shifted = np.frombuffer(b"-" + read_only.tobytes(), np.uint8)[1:].view(np.float64).reshape(batch, 5)
+    assert not shifted.flags.aligned
+    for x in (wide[:, ::2], wide[:, 4::-1], read_only, shifted):
+        expected = plain.step(x.copy())
+        np.testing.assert_array_equal(stream.step(x), expected)
+        if batch == 1:
+            np.testing.assert_array_equal(stream.step(x[0]), plain.step(x[0].copy()))
+
+
 def test_a_stream_a_thread() -> None:
     rnn, x = _layer("lstm"), _input(200, 8)
     expected, _ = rnn(x)
@@ -129,8 +152,16 @@ def test_bad_input_is_named() -> None:
     stream = ln.Stream(rnn, batch=2)
     with pytest.raises(ValueError, match=r"x: expected shape \(2, 5\), got \(5,\)"):
         stream.step(np.ones(5))
+    with pytest.raises(ValueError, match=r"x: expected shape \(2, 5\), got \(10,\)"):
+        stream.step(np.ones(10))
     with pytest.raises(TypeError, match="x: expected float64, got float32"):
         stream.step(np.ones((2, 5), np.float32))
+    with pytest.raises(TypeError, match="x: expected an array, got list"):
+        ln.Stream(rnn).step([0.0] * 5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"x: expected shape \(1, 5\), got \(6,\)"):
+        ln.Stream(rnn).step(np.ones(6))
+    with pytest.raises(TypeError, match="x: expected float64, got float32"):
+        ln.Stream(rnn).step(np.ones(5, np.float32))
     with pytest.raises(ValueError, match=r"state: expected 2 of shape \(1, 2, 19\)"):
         stream.reset(np.zeros((2, 1, 2, 19))[:, :, :1])
     with pytest.raises(ValueError, match="one direction"):

@@ -12,18 +12,19 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import cfunc, njit
+from numba import njit
 from numba.core import types
 from numba.np.numpy_support import from_dtype
 
-from lstm_numba.cpu.arrays import address, aligned_empty
+from lstm_numba.cpu.apart import compile_apart
+from lstm_numba.cpu.arrays import address, aligned_zeros
+from lstm_numba.cpu.functions import compiled_functions
 from lstm_numba.cpu.options import SERIAL
-from lstm_numba.cpu.passes import run_stack
+from lstm_numba.cpu.passes import ALONE, run_stack, scratch_bytes
 from lstm_numba.cpu.places import Layer, pointer_address
+from lstm_numba.cpu.sequence import pack
 from lstm_numba.cpu.simd import pointer_to
-from lstm_numba.kernels.forward import scratch_size
 from lstm_numba.kernels.memory import place_of
-from lstm_numba.kernels.weights import pack, plain
 from lstm_numba.layers import Recurrent
 
 Array = np.ndarray[Any, Any]
@@ -47,15 +48,16 @@ def c_step(cell, zero, handle, x, state, y):
 
 
 @functools.cache
-def _compiled(kind: Any, dtype: Any) -> Any:
-    """The C function for a cell's class and a dtype."""
+def _compiled(kind: Any, dtype: Any) -> int:
+    """Address of the C function for a cell's class and a dtype."""
     cell, zero = kind(), dtype.type(0)
 
     def step(handle, x, state, y):
         c_step(cell, zero, handle, x, state, y)
 
     pointer = types.CPointer(from_dtype(dtype))
-    return cfunc(types.void(types.voidptr, pointer, pointer, pointer), cache=True)(step)
+    address: int = compile_apart(step, types.voidptr, pointer, pointer, pointer).address
+    return address
 
 
 class CStep:
@@ -70,7 +72,8 @@ class CStep:
     Parameters
     ----------
     rnn : Recurrent
-        A layer of one direction on the CPU; its weights are copied now, later changes are not seen.
+        A layer of one direction; its weights are copied now, later changes are not seen. Of one on a GPU too,
+        what steps is the processor.
     batch : int
         Sequences that are stepped together (B).
 
@@ -85,6 +88,8 @@ class CStep:
         The same for calls from Python; takes addresses, as of ``array.ctypes``.
     state_shape : tuple of int
         (S, num_layers, B, H).
+    layers : list of Layer
+        Where each layer's weights and scratch lie.
     cell, zero
         What `c_step` wants to know, to be global variables of a ``numba.cfunc`` of one's own.
 
@@ -112,19 +117,23 @@ class CStep:
             raise TypeError(f"batch: expected an int, got {type(batch).__name__}")
         if batch < 1:
             raise ValueError(f"batch: expected at least 1, got {batch}")
-        self.cell, self.zero = rnn.cell, rnn.dtype.type(0)
-        self.state_shape = (len(rnn.cell.states), rnn.num_layers, int(batch), rnn.hidden_size)
+        cell, dtype, hidden = rnn.cell, rnn.dtype, rnn.hidden_size
+        self.cell, self.zero = cell, dtype.type(0)
+        self.state_shape = (len(cell.states), rnn.num_layers, int(batch), hidden)
+        functions = address(compiled_functions(cell, dtype, False))
         self._alive: list[Array] = []
-        numbers = [rnn.num_layers]
-        for layer in range(rnn.num_layers):
-            weights = pack(plain(rnn, layer=layer))
-            scratch = aligned_empty((scratch_size(weights, 1, batch),), rnn.dtype)
-            self._alive += [weights.data, weights.functions, scratch]
-            places = (address(weights.data), address(weights.functions), address(scratch))
-            numbers += Layer(int(batch), weights.inputs, weights.hidden, *places)
+        self.layers: list[Layer] = []
+        for params in rnn.layer_params():
+            params = {name: rnn.engine.download(array) for name, array in params.items()}
+            inputs = params["weight_ih"].shape[1]
+            packed = pack(cell, params, inputs, hidden, dtype)
+            layer = Layer(int(batch), inputs, hidden, address(packed), functions, 0)
+            scratch = aligned_zeros((scratch_bytes(cell, layer, 1, False, ALONE, self.zero),), np.uint8)
+            self._alive += [packed, scratch]
+            self.layers.append(layer._replace(scratch=address(scratch)))
+        numbers = [rnn.num_layers, *(number for layer in self.layers for number in layer)]
         self._numbers = np.array(numbers, np.int64)
         self.handle = ctypes.c_void_p(address(self._numbers))
-        kind: Any = type(rnn.cell)
-        compiled = _compiled(kind, rnn.dtype)
-        self.address: int = compiled.address
+        kind: Any = type(cell)
+        self.address = _compiled(kind, dtype)
         self.function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(self.address)
