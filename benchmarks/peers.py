@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lstm_numba.benchmarks.contestants import Array, Contestant, Problem
-from lstm_numba.interop.onnx_export import NODES, recurrent_model
+from lstm_numba.interop.onnx_export import node_of, recurrent_model
 
 #: Cell -> class in ``torch.nn`` and its options.
 _TORCH = {
@@ -153,7 +153,7 @@ class OnnxRuntime(Contestant):
     @classmethod
     def lacks(cls, cell: str, task: str, dtype: str) -> bool:
         """See `Contestant.lacks`."""
-        return cell not in NODES or task == "training" or dtype != "float32"
+        return node_of(cell) is None or task == "training" or dtype != "float32"
 
     def __init__(self, problem: Problem, threads: int) -> None:
         super().__init__(problem, threads)

@@ -35,17 +35,17 @@ STAGES = ("packing", "forward", "backward", "weight gradients")
 
 
 @njit(nogil=True)
-def _phases(task: int, job: Any, first: int, last: int) -> None:
+def _phases(task: int, job: int, first: int, last: int) -> None:
     """Some phases of a task on the calling thread."""
     for phase in range(first, last):
-        call_apart(task, (pointer_to(job.ctypes.data, task), phase, 0))
+        call_apart(task, (pointer_to(job, task), phase, 0))
 
 
 @njit(parallel=True, nogil=True)
-def _shared(task: int, job: Any, phase: int, parts: int) -> None:
+def _shared(task: int, job: int, phase: int, parts: int) -> None:
     """A phase of a task on several threads."""
     for part in prange(parts):
-        call_apart(task, (pointer_to(job.ctypes.data, task), phase, np.int64(part)))
+        call_apart(task, (pointer_to(job, task), phase, np.int64(part)))
 
 
 class Clock:
@@ -56,8 +56,12 @@ class Clock:
         jobs.run_task = self._run
 
     def _run(
-        self, task: int, job: Any, parts: int = 1, workers: int = 1, meeting: int = 0, prepare: int = 0
-    ) -> bool:
+        self, task: int, job: int, parts: int = 1, workers: int = 1, meeting: int = 0, prepare: int = 0,
+        check: int = 0, stale: int = 0,
+    ) -> bool:  # fmt: skip
+        """`lstm_numba.cpu.tasks.run_task` of a training step, which packs without a check."""
+        assert not check
+        assert not stale
         stage, together = "backward" if workers else "forward", True
         if prepare == 1:
             self._timed("packing", _phases, task, job, tasks.PREPARE, tasks.BEGIN)

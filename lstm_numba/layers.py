@@ -400,11 +400,11 @@ class Recurrent:
         return (engine.turned(dy) if self.batch_first and dy is not None else dy), initial, grads
 
     def _check_input(self, x: Any) -> Array:
-        axes = "(B, T, {})" if self.batch_first else "(T, B, {})"
         x = self.engine.accept("x", x, self.dtype)
         if x.ndim != 3 or x.shape[2] != self.input_size or 0 in x.shape:
             hint = " with T, B of at least 1" if 0 in x.shape else ""
-            raise ValueError(f"x: expected shape {axes.format(self.input_size)}{hint}, got {x.shape}")
+            axes = "B, T" if self.batch_first else "T, B"
+            raise ValueError(f"x: expected shape ({axes}, {self.input_size}){hint}, got {x.shape}")
         return self.engine.contiguous(self.engine.turned(x) if self.batch_first else x)
 
     def _check_output_gradient(self, dy: Any, steps: int, batch: int) -> Array | None:
@@ -420,9 +420,9 @@ class Recurrent:
 
     def _check_state(self, name: str, state: State, batch: int) -> list[Array] | None:
         """States as the engine takes them, None for zeros."""
-        shape, names = self._state_shape(batch), self.cell.states
         if state is None:
             return None
+        shape, names = self._state_shape(batch), self.cell.states
         arrays = [state] if len(names) == 1 else state
         if not isinstance(arrays, (tuple, list)) or len(arrays) != len(names):
             kind = "a tuple of arrays (" + ", ".join(names) + ")" if len(names) > 1 else "an array"

@@ -204,11 +204,11 @@ class Stream:
     def _advance_together(self) -> None:
         """A step of much work, on several threads."""
         for task, job, team, meeting in self._jobs:
-            jobs.run_sequence_job(task, job.copy(), team, 0, meeting)
+            jobs.run_job(task, job[:], team, 0, meeting)
         self._out[...] = self._states[0, -1]
 
-    def _job(self, cell: Any, layer: int, team: Team) -> tuple[int, Array, Team, int]:
-        """A layer's step as `lstm_numba.cpu.jobs.run_sequence_job` takes it; each reads the one below."""
+    def _job(self, cell: Any, layer: int, team: Team) -> tuple[int, jobs.Numbers, Team, int]:
+        """A layer's step as `lstm_numba.cpu.jobs.run_job` takes it; each reads the one below."""
         kind: Any = type(cell)
         source = self._x if layer == 0 else self._states[0, layer - 1]
         states = tuple(address(state[layer]) for state in self._states)

@@ -115,6 +115,7 @@ def compare_sequences(name: str, dtype: str, reverse: bool, lengths: tuple[int, 
     from tolerances import assert_close
 
     from lstm_numba.cpu import sequence as truth
+    from lstm_numba.cpu.arrays import address
     from lstm_numba.gpu import sequence
     from lstm_numba.layers import make_layer
 
@@ -126,15 +127,20 @@ def compare_sequences(name: str, dtype: str, reverse: bool, lengths: tuple[int, 
     def draw(*shape: int) -> Any:
         return rng.standard_normal(shape).astype(dtype)
 
+    def places(arrays: list[Any]) -> tuple[int, ...]:
+        return tuple(map(address, arrays))
+
     x, dy = draw(steps, batch, inputs), draw(steps, batch, hidden)
     states = [draw(1, batch, hidden) for _ in layer.cell.states]
     dstates = [draw(1, batch, hidden) for _ in states]
     ends = np.array(lengths or [steps] * batch)
     first = [s[0] for s in states]
     final, initial = [np.empty_like(s) for s in first], [np.empty_like(s) for s in first]
-    y, trace = truth.forward_sequence(layer.cell, params, x, first, final, ends, reverse, True)
+    y, trace = truth.forward_sequence(
+        layer.cell, params, x, hidden, places(first), places(final), ends, reverse, True
+    )
     y = np.where((np.arange(steps)[:, None] < ends)[..., None], y, 0)
-    dx, grads = truth.backward_sequence(trace, dy, [d[0] for d in dstates], initial)
+    dx, grads = truth.backward_sequence(trace, dy, places([d[0] for d in dstates]), places(initial))
 
     for keep in (False, True):
         finals = [np.empty_like(s) for s in states]

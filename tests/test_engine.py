@@ -19,6 +19,7 @@ from numba import njit
 import lstm_numba as ln
 from lstm_numba.cpu import backward, layout, meeting, sequence, tasks
 from lstm_numba.cpu.arrays import ALIGNMENT, LARGE, Memory, address, aligned_empty
+from lstm_numba.cpu.checksum import checksum_part
 from lstm_numba.cpu.passes import Team
 from lstm_numba.cpu.prepared import Prepared
 from lstm_numba.cpu.simd import pointer_to
@@ -116,29 +117,32 @@ def _params(inputs: int, hidden: int, dtype: Any) -> dict[str, np.ndarray]:
 
 
 class _Packer:
-    """Counts how often weights had to be packed."""
+    """Counts how often weights have to be packed."""
 
-    def __init__(self, params: dict[str, np.ndarray]) -> None:
-        self.params, self.prepared, self.count = params, Prepared(), 0
+    def __init__(self, params: dict[str, np.ndarray], parts: int = 1) -> None:
+        self.params, self.prepared, self.parts, self.count = params, Prepared(), parts, 0
+        self.sums: list[int] = []
+        self.place = 0
 
     def call(self) -> int:
         """One use of the weights; how often they were packed until now."""
         hidden, inputs = self.params["weight_hh"].shape[1], self.params["weight_ih"].shape[1]
         dtype = self.params["weight_hh"].dtype
         located = self.prepared.locate(_CELL, self.params, inputs, hidden, dtype)
-        weights, sums = self.prepared.packed(located)
-        if weights is None:
+        place = self.prepared.packed(located, 64).weights
+        words = located.words
+        sums = [checksum_part(words, len(located.arrays), part, self.parts) for part in range(self.parts)]
+        if place != self.place or sums != self.sums:
             self.count += 1
-            self.prepared.keep(located, sums, self.count)
-        else:
-            assert weights == self.count
+            self.place, self.sums = place, sums
         return self.count
 
 
 @pytest.mark.parametrize(("inputs", "hidden"), [(1, 1), (3, 7), (40, 300)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_every_change_of_a_number_is_noticed(inputs: int, hidden: int, dtype: str) -> None:
-    packer = _Packer(_params(inputs, hidden, dtype))
+@pytest.mark.parametrize("parts", [1, 3])
+def test_every_change_of_a_number_is_noticed(inputs: int, hidden: int, dtype: str, parts: int) -> None:
+    packer = _Packer(_params(inputs, hidden, dtype), parts)
     assert [packer.call() for _ in range(4)] == [1] * 4
     size = packer.params["weight_ih"].size
     places = [("weight_ih", 0), ("weight_ih", size - 1), ("weight_ih", size // 2), ("bias_ih", 3)]
@@ -182,6 +186,60 @@ def test_a_layer_follows_its_parameters() -> None:
     again.load_state_dict(rnn.params)
     np.testing.assert_array_equal(changed, again(x)[0])
     assert not np.array_equal(first, changed)
+
+
+@pytest.mark.parametrize("team", [Team(0, 1, 1), Team(0, 2, 1), Team(1, 2, 1)], ids=["one", "rows", "units"])
+def test_a_layer_follows_every_parameter(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequence, "choose_plan", lambda *_: sequence.Plan(team, 2, 1))
+    rnn, x = ln.PeepholeLSTM(3, 40, seed=0, dtype=np.float64), np.ones((4, 8, 3))
+    seen = [rnn(x)[0]]
+    for name, parameter in rnn.params.items():
+        for place in (0, parameter.size // 2, parameter.size - 1):
+            parameter.reshape(-1)[place] += 0.5
+            seen.append(rnn(x)[0])
+            kept = rnn(x)[0]
+            expected, _, _ = rnn.forward(x)  # packs anew every time
+            np.testing.assert_array_equal(seen[-1], expected, err_msg=name)
+            np.testing.assert_array_equal(kept, expected, err_msg=name)
+            assert not np.array_equal(seen[-1], seen[-2]), (name, place)
+
+
+def test_other_numbers_of_threads_in_turns() -> None:
+    rnn, x = ln.LSTM(64, 64, seed=0), np.ones((40, 64, 64), np.float32)
+    for threads in (1, numba.config.NUMBA_NUM_THREADS, 1):
+        numba.set_num_threads(threads)
+        for _ in range(2):
+            before, _ = rnn(x)
+            np.testing.assert_array_equal(before, rnn.forward(x)[0])
+            rnn.params["weight_hh_l0"] *= 0.5
+            changed, _ = rnn(x)
+            assert not np.array_equal(changed, before)
+            np.testing.assert_array_equal(changed, rnn.forward(x)[0])
+
+
+def test_threads_that_find_the_weights_changed_at_the_same_time() -> None:
+    rnn, x = ln.PeepholeLSTM(8, 24, seed=0, dtype=np.float64), np.ones((2, 1, 8))
+    rounds, workers, results = 200, 4, {}
+    weights = np.random.default_rng(0).standard_normal((rounds, *rnn.params["weight_hh_l0"].shape))
+    together = threading.Barrier(workers)
+
+    def work(number: int) -> None:
+        for n in range(rounds):
+            if together.wait() == 0:
+                rnn.params["weight_hh_l0"][...] = weights[n]
+            together.wait()
+            results[n, number] = rnn(x)[0]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for n in range(rounds):
+        rnn.params["weight_hh_l0"][...] = weights[n]
+        expected = rnn.forward(x)[0]
+        for number in range(workers):
+            np.testing.assert_array_equal(results[n, number], expected)
 
 
 def test_parameters_may_be_any_arrays_of_their_shape_and_type() -> None:
@@ -260,7 +318,7 @@ def test_threads_that_do_not_come_are_not_asked_for_ever(monkeypatch: pytest.Mon
 @njit
 def _meet_others(job: Any, phase: Any, part: Any) -> None:
     """In the phases that threads share, wait for one another; note who saw all of them."""
-    if phase in (tasks.PREPARE, tasks.WORK, tasks.AFTER):
+    if phase in (tasks.CHECK, tasks.PREPARE, tasks.WORK, tasks.AFTER):
         where = pointer_to(job[8 + phase], job[0])
         if meeting.gather(where, job[0]):
             job[16 + phase * 8 + part] = 1
@@ -268,14 +326,19 @@ def _meet_others(job: Any, phase: Any, part: Any) -> None:
         job[16 + phase * 8] += 1
 
 
-def _run_meeting(parts: int, workers: int, prepare: int) -> list[list[int]]:
-    """Who was in which phase of a task whose threads meet."""
+def _run_meeting(
+    parts: int, workers: int, prepare: int, stale: int | None = None, checks: int = 0
+) -> list[list[int]]:
+    """Who was in which phase of a task whose threads meet; `stale` is what a check would find."""
     memory = np.zeros((tasks.AFTER + 1, meeting.NUMBERS), np.int64)
-    job = np.zeros(64, np.int64)
+    job = np.zeros(72, np.int64)
     job[0] = max(parts, prepare)
+    job[1] = stale or 0
     job[8 : 8 + len(memory)] = [address(row) for row in memory]
     task = tasks.compile_task(_meet_others.py_func)
-    assert tasks.run_task(task, job, parts, workers, prepare=prepare)
+    where = address(job)
+    check = {} if stale is None else {"check": checks or prepare, "stale": where + 8}
+    assert tasks.run_task(task, where, parts, workers, prepare=prepare, **check)
     there: list[list[int]] = job[16:].reshape(-1, 8)[: tasks.AFTER + 1, :2].tolist()
     return there
 
@@ -283,15 +346,20 @@ def _run_meeting(parts: int, workers: int, prepare: int) -> list[list[int]]:
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one thread")
 def test_threads_share_a_tasks_phases() -> None:
     numba.set_num_threads(2)
-    assert _run_meeting(2, 2, 2) == [[1, 1], [1, 0], [1, 1], [1, 0], [1, 1]]
-    assert _run_meeting(2, 2, 0) == [[0, 0], [1, 0], [1, 1], [1, 0], [1, 1]]
-    assert _run_meeting(0, 0, 2) == [[1, 1], [0, 0], [0, 0], [0, 0], [0, 0]]
+    work = [[1, 0], [1, 1], [1, 0], [1, 1]]
+    assert _run_meeting(2, 2, 2) == [[0, 0], [1, 1], *work]
+    assert _run_meeting(2, 2, 2, stale=1) == [[1, 1], [1, 1], *work]
+    assert _run_meeting(2, 2, 2, stale=0) == [[1, 1], [0, 0], *work]
+    assert _run_meeting(2, 2, 0) == [[0, 0], [0, 0], *work]
+    assert _run_meeting(0, 0, 2) == [[0, 0], [1, 1], *4 * [[0, 0]]]
 
 
 def test_one_thread_does_all_phases_or_only_the_first() -> None:
-    assert _run_meeting(1, 1, 1) == [[1, 0], [1, 0], [1, 0], [1, 0], [1, 0]]
-    assert _run_meeting(1, 1, 0) == [[0, 0], [1, 0], [1, 0], [1, 0], [1, 0]]
-    assert _run_meeting(0, 0, 1) == [[1, 0], [0, 0], [0, 0], [0, 0], [0, 0]]
+    assert _run_meeting(1, 1, 1) == [[0, 0], *5 * [[1, 0]]]
+    assert _run_meeting(1, 1, 1, stale=1) == 6 * [[1, 0]]
+    assert _run_meeting(1, 1, 1, stale=0) == [[1, 0], [0, 0], *4 * [[1, 0]]]
+    assert _run_meeting(1, 1, 0) == [[0, 0], [0, 0], *4 * [[1, 0]]]
+    assert _run_meeting(0, 0, 1) == [[0, 0], [1, 0], *4 * [[0, 0]]]
 
 
 # Shares

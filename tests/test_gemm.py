@@ -132,7 +132,8 @@ def test_segments_of_one_matrix_times_several(parts: int) -> None:
     tiles = tile_address(gemm.VECTORS, a.dtype), tile_address(1, a.dtype)
     head = gemm.Job(address(a), 1, 70, inner, lane, 8, 0, address(workspace), packed, *tiles, parts, 2, 3)
     rest = [number for first, count, targets in segments for number in (first, count, *targets)]
-    run_task(gemm.product_task(a.dtype), np.array([*head, *operands, *rest], np.int64), parts)
+    job = np.array([*head, *operands, *rest], np.int64)
+    run_task(gemm.product_task(a.dtype), address(job), parts)
     for n, (matrix, out) in enumerate(zip(b, outs, strict=True)):
         expected = np.full_like(out, 7.0)
         for first, count, targets in segments:

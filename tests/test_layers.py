@@ -65,7 +65,7 @@ def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
         return run
 
-    monkeypatch.setattr(jobs, "run_sequence_job", watched(jobs.run_sequence_job))
+    monkeypatch.setattr(jobs, "run_job", watched(jobs.run_job))
     yield str(request.param)
     assert together
     # Where threads do not meet one does the work alone, and the kernel under test has computed nothing.

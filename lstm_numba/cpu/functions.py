@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lstm_numba.cpu.checksum import checksum_address
 from lstm_numba.cpu.gemm import product_task
 from lstm_numba.cpu.packing import BACK_VECTORS, gates_address, transposed_address
 from lstm_numba.cpu.tile import tile_address
@@ -14,7 +15,7 @@ from lstm_numba.cpu.tile import tile_address
 Array = np.ndarray[Any, Any]
 
 #: Places in the array, after the tiles in the order of the fields of `lstm_numba.cpu.layout.Weights`.
-PACK, PRODUCT, PACK_BACK = 6, 7, 8
+PACK, CHECKSUM, PRODUCT, PACK_BACK = 6, 7, 8, 9
 
 
 def compiled_functions(cell: Any, dtype: Any, training: bool = True) -> Array:
@@ -45,4 +46,4 @@ def _functions(cell: Any, dtype: Any, training: bool) -> Array:
     widths += [max(1, len(cell.slots) - len(cell.input_gates)), BACK_VECTORS, 1]
     addresses = [tile_address(width, dtype) for width in widths]
     back = (product_task(dtype), transposed_address(dtype)) if training else (0, 0)
-    return np.array([*addresses, gates_address(dtype), *back], np.int64)
+    return np.array([*addresses, gates_address(dtype), checksum_address(), *back], np.int64)

@@ -8,6 +8,7 @@ on the number of threads, and no second library's threads compete with Numba's f
 from __future__ import annotations
 
 import functools
+from array import array
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -351,7 +352,8 @@ def matmul(a: Any, b: Any, out: Any = None, accumulate: bool = False) -> Any:
     )  # fmt: skip
     c_row = out.strides[0] // a.itemsize
     operand = Operand(address(b), b_row, b_column, address(out), c_row, shape[1], setting.packed)
-    run_task(setting.task, np.array([*head, *operand, 0, shape[0], 0], np.int64), setting.parts)
+    job = array("q", (*head, *operand, 0, shape[0], 0))
+    run_task(setting.task, job.buffer_info()[0], setting.parts)
     return out
 
 

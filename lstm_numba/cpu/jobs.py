@@ -6,14 +6,18 @@ Each is a task (`lstm_numba.cpu.tasks`) of a cell and dtype, with a job: numbers
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from array import array
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numba import njit
 
+from lstm_numba.cpu.apart import call_apart
 from lstm_numba.cpu.backward import sweep_rows_back, sweep_units_back
 from lstm_numba.cpu.dispatch import state_count
 from lstm_numba.cpu.forward import sweep_rows, sweep_units
+from lstm_numba.cpu.functions import CHECKSUM
+from lstm_numba.cpu.meeting import look, put
 from lstm_numba.cpu.options import INLINE
 from lstm_numba.cpu.packed import Parameters, pack_part
 from lstm_numba.cpu.passes import (
@@ -32,9 +36,11 @@ from lstm_numba.cpu.passes import (
     weights_part,
 )
 from lstm_numba.cpu.places import LAYER_NUMBERS, NOTES, Layer, Sequence, addresses_at
-from lstm_numba.cpu.tasks import AFTER, BEGIN, END, PREPARE, WORK, compile_task, run_task
+from lstm_numba.cpu.simd import pointer_to
+from lstm_numba.cpu.tasks import AFTER, BEGIN, CHECK, END, PREPARE, WORK, compile_task, run_task
 
-Array = np.ndarray[Any, Any]
+#: Numbers of int64, which are made of Python's in a third of NumPy's time.
+Numbers: TypeAlias = "array[int]"
 
 
 class Packing(NamedTuple):
@@ -50,12 +56,28 @@ class Packing(NamedTuple):
         Address of `NOTES` numbers of int64 for each of the parts.
     parts : int
         Parts that the packing has.
+    checks : int
+        Parts of the look whether there is anything to pack; 0 to pack without.
+    words : int
+        Where the checksum's arrays are listed: address and bytes of each.
+    arrays : int
+        How many these are.
+    sums : int
+        Where it stands of which parameters the weights were packed last: the parts of these checksums, 0 if
+        there are none, then the checksums.
+    found : int
+        Where the checksums of now go.
     """
 
     params: Parameters
     back: int
     notes: int
     parts: int
+    checks: int = 0
+    words: int = 0
+    arrays: int = 0
+    sums: int = 0
+    found: int = 0
 
 
 #: For weights that are packed already.
@@ -66,25 +88,28 @@ _SEQUENCE = LAYER_NUMBERS
 _TEAM = _SEQUENCE + len(Sequence._fields)
 _PACKING = _TEAM + len(Team._fields)
 _BACK = _PACKING
-_STATES = _PACKING + len(Parameters._fields) + len(Packing._fields) - 1
+_STALE = (
+    _PACKING + len(Parameters._fields) + len(Packing._fields) - 1
+)  # whether packed weights are out of date
+_STATES = _STALE + 1
 
 
 def sequence_job(
     layer: Layer, sequence: Sequence, team: Team, packing: Packing, first: tuple[int, ...],
     last: tuple[int, ...],
-) -> Array:  # fmt: skip
+) -> Numbers:  # fmt: skip
     """The job of a sequence forward; `first` and `last` are addresses of its initial and final states."""
     params, *rest = packing
-    return np.array([*layer, *sequence, *team, *params, *rest, *first, *last], np.int64)
+    return array("q", (*layer, *sequence, *team, *params, *rest, 0, *first, *last))
 
 
 def backward_job(
     layer: Layer, sequence: Sequence, team: Team, dlast: tuple[int, ...], dfirst: tuple[int, ...],
     incoming: Incoming, outgoing: Outgoing,
-) -> Array:  # fmt: skip
+) -> Numbers:  # fmt: skip
     """The job of the way back: `dlast` and `dfirst` are addresses of the states' gradients."""
     dx, row, grads, add = outgoing
-    return np.array([*layer, *sequence, *team, *dlast, *dfirst, *incoming, dx, row, *grads, add], np.int64)
+    return array("q", (*layer, *sequence, *team, *dlast, *dfirst, *incoming, dx, row, *grads, add))
 
 
 @njit(**INLINE)
@@ -97,6 +122,27 @@ def _shape(job):
         job[s + 8], job[s + 9],
     )  # fmt: skip
     return layer, sequence, Team(job[t], job[t + 1], job[t + 2])
+
+
+@njit(**INLINE)
+def _check(job, part):
+    """One of the parts of finding out whether the packed weights are out of date."""
+    p = _PACKING
+    parts, sums, found = job[p + 8], pointer_to(job[p + 11], part), pointer_to(job[p + 12], part)
+    functions = pointer_to(job[4], part)
+    call_apart(functions[CHECKSUM], (pointer_to(job[p + 9], part), job[p + 10], found, part, parts))
+    if look(sums, 0) != parts or look(sums, 1 + part) != found[part]:
+        job[_STALE] = 1
+
+
+@njit(**INLINE)
+def _remember(job):
+    """Note of which parameters the weights are packed now."""
+    p = _PACKING
+    parts, sums, found = job[p + 8], pointer_to(job[p + 11], job[0]), pointer_to(job[p + 12], job[0])
+    for part in range(parts):
+        put(sums, 1 + part, found[part])
+    put(sums, 0, parts)
 
 
 @njit(**INLINE)
@@ -123,9 +169,13 @@ def _passing(cell, job):
 @njit(**INLINE)
 def _forward(cell, zero, job, phase, part):
     layer, sequence, team = _shape(job)
-    if phase == PREPARE:
+    if phase == CHECK:
+        _check(job, part)
+    elif phase == PREPARE:
         _pack(cell, zero, job, part)
     elif phase == BEGIN:
+        if job[_STALE] != 0:
+            _remember(job)
         begin(cell, layer, sequence, addresses_at(cell, job, _STATES), zero)
     elif phase == WORK:
         sizes, arrays = arranged(cell, layer, sequence, zero)
@@ -185,7 +235,9 @@ def backward_task(kind: Any, dtype: Any) -> int:
     return compile_task(backward)
 
 
-def run_sequence_job(task: int, job: Array, team: Team, workers: int, meeting: int, prepare: int = 0) -> bool:
+def run_job(
+    task: int, job: Numbers, team: Team, workers: int, meeting: int, packing: Packing = PACKED
+) -> bool:
     """Do a sequence's job by a team, or where its threads do not come together, alone.
 
     Returns
@@ -193,8 +245,10 @@ def run_sequence_job(task: int, job: Array, team: Team, workers: int, meeting: i
     bool
         Whether they came together, if they had to.
     """
-    if run_task(task, job, team.parts, workers, meeting if team.by_units else 0, prepare):
+    where = job.buffer_info()[0]
+    meeting, stale = meeting if team.by_units else 0, where + 8 * _STALE if packing.checks else 0
+    if run_task(task, where, team.parts, workers, meeting, packing.parts, packing.checks, stale):
         return True
-    job[_TEAM:_PACKING] = ALONE
-    run_task(task, job)
+    job[_TEAM:_PACKING] = array("q", ALONE)
+    run_task(task, where)
     return False

@@ -37,13 +37,24 @@ def _add(typingctx: Any, pointer: Any, place: Any, value: Any) -> Any:
 
 
 @intrinsic
-def _look(typingctx: Any, pointer: Any, place: Any) -> Any:
+def look(typingctx: Any, pointer: Any, place: Any) -> Any:
     """A number in memory that others may change, and all that they wrote before it."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.load_atomic(builder.gep(args[0], [args[1]]), "acquire", 8)
 
     return types.int64(pointer, types.int64), codegen
+
+
+@intrinsic
+def put(typingctx: Any, pointer: Any, place: Any, value: Any) -> Any:
+    """Store a number for others to `look` at, after all that was written before."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store_atomic(args[2], builder.gep(args[0], [args[1]]), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(pointer, types.int64, types.int64), codegen
 
 
 @intrinsic
@@ -61,7 +72,7 @@ def _replace(typingctx: Any, pointer: Any, place: Any, old: Any, new: Any) -> An
 @njit(**SERIAL)
 def gathered(meeting):
     """What `gather` found."""
-    return _look(meeting, _OUTCOME) == _TOGETHER
+    return look(meeting, _OUTCOME) == _TOGETHER
 
 
 @njit(**SERIAL)
@@ -70,7 +81,7 @@ def gather(meeting, parts):
     if _add(meeting, 0, 1) == parts:
         _replace(meeting, _OUTCOME, _OPEN, _TOGETHER)
     for _ in range(_PATIENCE):
-        if _look(meeting, _OUTCOME) != _OPEN:
+        if look(meeting, _OUTCOME) != _OPEN:
             break
     _replace(meeting, _OUTCOME, _OPEN, _ALONE)
     return gathered(meeting)
@@ -81,4 +92,4 @@ def meet(meeting, expected):
     """Wait until the counter is at `expected`: the threads' number, times the meetings so far and one."""
     count = _add(meeting, 0, 1)
     while count < expected:
-        count = _look(meeting, 0)
+        count = look(meeting, 0)

@@ -132,29 +132,33 @@ def _pack_product(cell, functions, product, weight, columns, hidden, back, addre
 
 @njit(**INLINE)
 def gather_peephole(cell, located, hidden, peephole, zero):
-    """Peephole weights, padded with zeros."""
+    """Peephole weights, padded with zeros; no place gets another number on the way."""
     padded, weight_ph = whole_vectors(hidden, lane_count(zero)), pointer_to(located.weight_ph, zero)
     for n in range(peephole_count(cell)):
-        for unit in range(padded):
-            peephole[n * padded + unit] = zero
         for unit in range(hidden):
             peephole[n * padded + unit] = weight_ph[n * hidden + unit]
+        for unit in range(hidden, padded):
+            peephole[n * padded + unit] = zero
 
 
 @njit(**SERIAL)
 def gather_bias(cell, located, hidden, bias, zero):
-    """Biases, summed where they meet, padded with zeros."""
-    padded = whole_vectors(hidden, lane_count(zero))
+    """Biases, summed where they meet, padded with zeros; no place gets another number on the way."""
+    padded, given = whole_vectors(hidden, lane_count(zero)), located.bias_ih != 0
+    bias_ih, bias_hh = pointer_to(located.bias_ih, zero), pointer_to(located.bias_hh, zero)
     for slot in range(slot_count(cell)):
-        for unit in range(padded):
+        gate_ih, gate_hh = gate_of(cell, 0, slot), -1
+        for product in range(1, product_count(cell)):
+            gate_hh = max(gate_hh, gate_of(cell, product, slot))  # of the stages one at most feeds a slot
+        for unit in range(hidden):
+            total = zero
+            if given and gate_ih >= 0:
+                total += bias_ih[gate_ih * hidden + unit]
+            if given and gate_hh >= 0:
+                total += bias_hh[gate_hh * hidden + unit]
+            bias[slot * padded + unit] = total
+        for unit in range(hidden, padded):
             bias[slot * padded + unit] = zero
-        if located.bias_ih != 0:
-            for product in range(product_count(cell)):
-                gate = gate_of(cell, product, slot)
-                source = pointer_to(located.bias_ih if product == 0 else located.bias_hh, zero)
-                if gate >= 0:
-                    for unit in range(hidden):
-                        bias[slot * padded + unit] += source[gate * hidden + unit]
 
 
 @njit(**SERIAL)

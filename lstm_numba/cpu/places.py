@@ -25,8 +25,8 @@ from lstm_numba.cpu.target import lanes
 CACHE_BYTES = 1 << 20
 #: A thread gets at least this many rows, or the register tiles are mostly empty.
 MIN_ROWS = 4
-#: Rows that a thread takes through all steps at once, at least.
-CHUNK_ROWS = 32
+#: Rows that a thread takes through all steps at once.
+CHUNK_ROWS = 16
 #: Bytes in which threads meet.
 MEETING_BYTES = 8 * meeting.NUMBERS
 #: Numbers of int64 in which packing and products write down what they are to do.
@@ -151,16 +151,22 @@ def _after(numbers, zero):
 
 
 @njit(**INLINE)
-def blocking(steps, batch, weights, row, parts):
+def blocking(steps, batch, weights, row, parts, keep):
     """How a thread of some goes through its share: steps of a block, and chunks of the rows.
 
-    The products with the input go ahead of the recurrence by a block of steps, unless all weights fit the
-    cache; the rows of a chunk stay in it. `weights` are bytes, `row` the bytes of a row's slots.
+    The products with the input go ahead of the recurrence by a block of steps; in blocks of one they are part
+    of the step. A long block reads the input's weights seldom and fills tiles that few rows would not; but
+    its slots, which without `keep` serve the next one too, leave the nearest cache before they are used.
+    A chunk of the rows goes through all steps before the next, so that its slots stay there, for one more
+    reading of the weights a step. `weights` are bytes, `row` the bytes of a row's slots.
     """
-    block = max(2, min(steps, 2 * CACHE_BYTES // (batch * row)))
-    if steps == 1 or (weights <= CACHE_BYTES // 2 and batch >= MIN_ROWS):
-        block = 1
-    return block, max(1, min(-(-batch // parts * 4 * row // CACHE_BYTES), batch // parts // CHUNK_ROWS))
+    long = max(1, min(steps, max(2, 2 * CACHE_BYTES // (batch * row))))
+    rows = batch // parts
+    if weights > 4 * CACHE_BYTES or batch < MIN_ROWS:
+        return long, 1
+    if keep and rows < CHUNK_ROWS and weights > CACHE_BYTES // 2:
+        return long, 1
+    return min(steps, 1 if weights <= CACHE_BYTES else 2), max(1, rows // CHUNK_ROWS)
 
 
 class Sequence(NamedTuple):
@@ -209,7 +215,7 @@ def sequence_sizes(cell, layer, sequence, zero):
     block, chunks = sequence.block, sequence.chunks
     if block == 0:
         weights = (recurrent_gates(cell) * hidden + input_count(cell) * layer.inputs) * hidden * size
-        block, chunks = blocking(steps, batch, weights, row * size, 1)
+        block, chunks = blocking(steps, batch, weights, row * size, 1, sequence.keep != 0)
     depth, memory_step, entries = block, 0, 1
     if sequence.keep != 0:
         depth, memory_step, entries = steps, numbers, steps + 1

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstm_numba.cpu import jobs, passes
-from lstm_numba.cpu.arrays import ALIGNMENT, address, aligned_empty, reserve, strided
+from lstm_numba.cpu.arrays import ALIGNMENT, address, allocate, reserve, strided
 from lstm_numba.cpu.functions import compiled_functions
 from lstm_numba.cpu.gemm import SERIAL_LIMIT
-from lstm_numba.cpu.jobs import PACKED, Packing
+from lstm_numba.cpu.jobs import Packing
 from lstm_numba.cpu.packed import Parameters, packed_numbers
 from lstm_numba.cpu.passes import ALONE, Incoming, Outgoing, Team
 from lstm_numba.cpu.places import CACHE_BYTES, MEETING_BYTES, MIN_ROWS, NOTES, Layer, Sequence, blocking
@@ -56,8 +56,10 @@ class Setting(NamedTuple):
     functions: int  # address of `compiled_functions`,
     task: int  # and of the task of the way forward
     ends: Array  # steps of each row where all have as many
+    ends_at: int
     rest: int  # bytes of what is kept beside h,
     notes: int  # of those for packing,
+    found: int  # of checksums,
     forward: int  # of packed weights for the way forward,
     back: int  # of those for the way back,
     scratch: int  # and of scratch on it
@@ -86,14 +88,16 @@ def _padded(units: int, dtype: Any) -> int:
     return round_up(units, lanes(dtype))
 
 
-def choose_plan(cell: Any, shape: tuple[int, int, int, int], dtype: Any) -> Plan:
+def choose_plan(cell: Any, shape: tuple[int, int, int, int], dtype: Any, keep: bool = False) -> Plan:
     """Choose what the threads share, and how much a thread takes on at once; `shape` is (T, B, I, H)."""
     threads = thread_count()
-    return _choose(_kind(cell), shape, dtype.char, threads, threads > 1 and _apart.count < MAX_APART)
+    return _choose(_kind(cell), shape, dtype.char, keep, threads, threads > 1 and _apart.count < MAX_APART)
 
 
 @functools.lru_cache(maxsize=1024)
-def _choose(cell: Any, shape: tuple[int, int, int, int], char: str, threads: int, meeting: bool) -> Plan:
+def _choose(
+    cell: Any, shape: tuple[int, int, int, int], char: str, keep: bool, threads: int, meeting: bool
+) -> Plan:
     steps, batch, inputs, hidden = shape
     dtype = np.dtype(char)
     size = dtype.itemsize
@@ -107,7 +111,7 @@ def _choose(cell: Any, shape: tuple[int, int, int, int], char: str, threads: int
     rows = max(1, min(threads, batch // MIN_ROWS)) if enough else 1
     parts = threads if by_units else rows
     workers = threads if parts > 1 and steps * batch * both >= SERIAL_LIMIT else 1
-    block, chunks = blocking.py_func(steps, batch, both * size, row, 1 if by_units else parts)
+    block, chunks = blocking.py_func(steps, batch, both * size, row, 1 if by_units else parts, keep)
     return Plan(Team(int(by_units), parts, workers), block, 1 if by_units else chunks)
 
 
@@ -115,8 +119,9 @@ def forward_sequence(
     cell: Any,
     params: dict[str, Array],
     x: Array,
-    states: list[Array] | None,
-    finals: list[Array],
+    hidden: int,
+    first: tuple[int, ...],
+    last: tuple[int, ...],
     lengths: Array | None,
     reverse: bool,
     keep: bool,
@@ -131,10 +136,11 @@ def forward_sequence(
         ``weight_ih`` (G*H, I), ``weight_hh`` (G*H, H), optionally ``bias_ih``, ``bias_hh`` (G*H,) and
         ``weight_ph`` (P*H,).
     x : ndarray, shape (T, B, I)
-    states : list of ndarray, shape (B, H), or None
-        Initial states, in the order of ``cell.states``; None for zeros.
-    finals : list of ndarray, shape (B, H)
-        Where the final states go; C-contiguous.
+    hidden : int
+        H.
+    first, last : tuple of int
+        Addresses of the initial states (B, H), in the order of ``cell.states``, 0 for zeros; and of where the
+        final ones go.
     lengths : ndarray of int64, shape (B,), or None
     reverse : bool
         From the last step to the first.
@@ -154,48 +160,37 @@ def forward_sequence(
     TypeError, ValueError
         A parameter has another dtype than the input, or not its shape.
     """
-    steps, batch, inputs = x.shape
-    hidden, dtype = finals[0].shape[1], x.dtype
+    (steps, batch, inputs), dtype = x.shape, x.dtype
     shape = (steps, batch, inputs, hidden)
-    team, block, chunks = plan = choose_plan(cell, shape, dtype)
+    team, block, chunks = plan = choose_plan(cell, shape, dtype, keep)
     setting = _setting(_kind(cell), shape, dtype, plan, keep)
     prepared = prepared or Prepared()
     located = prepared.locate(cell, params, inputs, hidden, dtype)
     x = np.ascontiguousarray(x)
-    first, _states = _addresses(cell, states)
-    ends = setting.ends if lengths is None else lengths
-    h = aligned_empty((steps + 1, batch, hidden), dtype)
-    memory, _, rest = reserve(setting.rest + setting.notes + setting.back)
+    ends, ends_at = (setting.ends, setting.ends_at) if lengths is None else (lengths, address(lengths))
+    h, h_at = allocate((steps + 1, batch, hidden), dtype)
+    memory, _, rest = reserve(setting.rest + setting.notes + setting.found + setting.back)
     notes = rest + setting.rest
-    back = notes + setting.notes if keep else 0
-    packed, sums = (None, None) if keep else prepared.packed(located)
-    stale = packed is None
-    if packed is None:  # what is packed for a training step alone is let go when the way forward ends
-        packed = aligned_empty((setting.forward,), np.uint8)
-    layer = Layer(batch, inputs, hidden, address(packed), setting.functions, 0)
-    where = Sequence(
-        steps, int(reverse), int(keep), address(x), address(ends), address(h), rest, 0, block, chunks
-    )
-    packing = Packing(located.places, back, notes, team.parts) if stale else PACKED
-    job = jobs.sequence_job(layer, where, team, packing, first, tuple(map(address, finals)))
+    found = notes + setting.notes
+    if keep:  # what is packed for a training step alone is let go when the way forward ends
+        back, (_packed, weights) = found + setting.found, allocate((setting.forward,), np.uint8)
+        packing = Packing(located.places, back, notes, team.parts)
+    else:
+        back, (_, weights, sums, _packed) = 0, prepared.packed(located, setting.forward)
+        checks = team.parts if located.large else 1
+        look = checks, located.words_at, len(located.arrays), sums, found
+        packing = Packing(located.places, 0, notes, team.parts, *look)
+    layer = Layer(batch, inputs, hidden, weights, setting.functions, 0)
+    where = Sequence(steps, int(reverse), int(keep), address(x), ends_at, h_at, rest, 0, block, chunks)
+    job = jobs.sequence_job(layer, where, team, packing, first, last)
     meeting = notes - MEETING_BYTES
-    if not jobs.run_sequence_job(setting.task, job, team, 0, meeting, packing.parts):
+    if not jobs.run_job(setting.task, job, team, 0, meeting, packing):
         _apart()
     output = h[:-1] if reverse else h[1:]
     if not keep:
-        if stale:
-            prepared.keep(located, sums, packed)
         return output, None
     layer = Layer(batch, inputs, hidden, back, setting.functions, 0)
     return output, Trace(cell, located, (x, h, memory, ends), layer, where, team, setting.scratch, meeting)
-
-
-def _addresses(cell: Any, states: list[Array] | None) -> tuple[tuple[int, ...], list[Array]]:
-    """Addresses of states, 0 where there are none, and what keeps these true."""
-    if states is None:
-        return (0,) * len(cell.states), []
-    whole = [np.ascontiguousarray(state) for state in states]
-    return tuple(map(address, whole)), whole
 
 
 @functools.lru_cache(maxsize=1024)
@@ -206,14 +201,17 @@ def _setting(kind: Any, shape: tuple[int, int, int, int], dtype: Any, plan: Plan
     numbers = [
         passes.kept_bytes(cell, layer, sequence, zero),
         plan.team.parts * NOTES * 8,
+        0 if keep else plan.team.parts * 8,
         packed_numbers(cell, inputs, hidden, False, zero) * dtype.itemsize,
         packed_numbers(cell, inputs, hidden, True, zero) * dtype.itemsize if keep else 0,
         passes.scratch_bytes(cell, layer, steps, True, plan.team, zero) if keep else 0,
     ]
+    ends = np.full(batch, steps, np.int64)
     return Setting(
         address(compiled_functions(cell, dtype, keep)),
         jobs.forward_task(kind, dtype),
-        np.full(batch, steps, np.int64),
+        ends,
+        address(ends),
         *(round_up(number, ALIGNMENT) for number in numbers),
     )
 
@@ -228,19 +226,20 @@ def pack(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: A
     """
     located = locate(cell, params, inputs, hidden, dtype)
     setting = _setting(_kind(cell), (1, 1, inputs, hidden), dtype, Plan(ALONE, 1, 1), False)
-    packed, notes = aligned_empty((setting.forward,), np.uint8), np.empty(NOTES, np.int64)
-    layer = Layer(1, inputs, hidden, address(packed), setting.functions, 0)
+    (packed, weights), notes = allocate((setting.forward,), np.uint8), np.empty(NOTES, np.int64)
+    layer = Layer(1, inputs, hidden, weights, setting.functions, 0)
     packing = Packing(located.places, 0, address(notes), 1)
     nothing = Sequence(*(0 for _ in Sequence._fields))
-    run_task(setting.task, jobs.sequence_job(layer, nothing, ALONE, packing, (), ()), parts=0, prepare=1)
+    job = jobs.sequence_job(layer, nothing, ALONE, packing, (), ())
+    run_task(setting.task, job.buffer_info()[0], parts=0, prepare=1)
     return packed
 
 
 def backward_sequence(
     trace: Trace,
     dy: Array | None,
-    dlast: list[Array] | None,
-    dfirst: list[Array],
+    dlast: tuple[int, ...],
+    dfirst: tuple[int, ...],
     input_gradient: bool = True,
 ) -> tuple[Array | None, dict[str, Array]]:
     """Back-propagate through one layer and direction, with the weights of the way forward; uses the trace up.
@@ -251,10 +250,9 @@ def backward_sequence(
     dy : ndarray, shape (T, B, H), or None
         Gradient of the output; rows may lie apart; None for zeros. What lies beyond a sequence's end is
         ignored.
-    dlast : list of ndarray, shape (B, H), or None
-        Gradients of the final states; None for zeros.
-    dfirst : list of ndarray, shape (B, H)
-        Where the gradients of the initial states go; C-contiguous.
+    dlast, dfirst : tuple of int
+        Addresses of the gradients of the final states (B, H), 0 for zeros; and of where those of the initial
+        ones go.
     input_gradient : bool
         Whether the gradient of the input is wanted.
 
@@ -268,17 +266,16 @@ def backward_sequence(
     (steps, batch, inputs), dtype = x.shape, x.dtype
     wide = _padded(inputs, dtype)
     _scratch, _, where = reserve(trace.scratch)
-    dx = aligned_empty((steps, batch, wide), dtype) if input_gradient else None
+    dx, dx_at = allocate((steps, batch, wide), dtype) if input_gradient else (None, 0)
     grads, places = _gradients(trace.located, dtype)
-    last, _dlast = _addresses(trace.cell, dlast)
     incoming, _rows = _incoming(dy)
     layer = Layer(*trace.layer[:5], where)
     job = jobs.backward_job(
-        layer, trace.sequence, team, last, tuple(map(address, dfirst)), incoming,
-        Outgoing(0 if dx is None else address(dx), wide, places, 0),
+        layer, trace.sequence, team, dlast, dfirst, incoming,
+        Outgoing(dx_at, wide, places, 0),
     )  # fmt: skip
     task = jobs.backward_task(_kind(trace.cell), dtype)
-    if not jobs.run_sequence_job(task, job, team, team.workers, trace.meeting):
+    if not jobs.run_job(task, job, team, team.workers, trace.meeting):
         _apart()
     return None if dx is None else dx[..., :inputs], grads
 

@@ -1,8 +1,9 @@
 """Tasks: C functions that threads share, and the one loop in which they do.
 
 A task is a function of a job (a pointer to numbers), a phase and a part. Its phases follow one another: some
-threads prepare, one begins, each of some does its part of the work, one ends, and what remains is shared
-again. There is one loop for all tasks and phases, because a parallel loop takes Numba a second to compile.
+threads check what there is to prepare, and prepare it, one begins, each of some does its part of the work,
+one ends, and what remains is shared again. There is one loop for all tasks and phases, because a parallel
+loop takes Numba a second to compile.
 """
 
 from __future__ import annotations
@@ -17,12 +18,10 @@ from numba.np.ufunc import parallel as threading
 
 from lstm_numba.cpu.apart import call_apart, compile_apart
 from lstm_numba.cpu.meeting import gathered
-from lstm_numba.cpu.options import PARALLEL, SERIAL
+from lstm_numba.cpu.options import INLINE, PARALLEL, SERIAL
 from lstm_numba.cpu.simd import pointer_to
 
-Array = np.ndarray[Any, Any]
-
-PREPARE, BEGIN, WORK, END, AFTER = range(5)
+CHECK, PREPARE, BEGIN, WORK, END, AFTER = range(6)
 
 
 def thread_count() -> int:
@@ -36,40 +35,48 @@ def compile_task(function: Any) -> int:
     return address
 
 
+@njit(**INLINE)
+def _spared(phase, stale):
+    """Whether the check found nothing to prepare; `stale` is where it says so."""
+    return phase == PREPARE and stale != 0 and pointer_to(stale, stale)[0] == 0
+
+
 @njit(**SERIAL)
-def _run_alone(task, job, first, last):
+def _run_alone(task, job, first, last, stale):
     """Phases of a task on the calling thread."""
-    where = pointer_to(job.ctypes.data, task)
     for phase in range(first, last + 1):
-        call_apart(task, (where, phase, 0))
+        if not _spared(phase, stale):
+            call_apart(task, (pointer_to(job, task), phase, 0))
 
 
 @njit(**PARALLEL)
-def _run_together(task, job, prepare, parts, workers, meeting):
+def _run_together(task, job, check, prepare, parts, workers, meeting, stale):
     """A task by several threads."""
-    counts = (prepare, min(parts, 1), parts, min(parts, 1), workers)
+    counts = (check, prepare, min(parts, 1), parts, min(parts, 1), workers)
     for phase in range(AFTER + 1):
-        count = counts[phase]
+        count = 0 if _spared(phase, stale) else counts[phase]
         if count == 1:
-            call_apart(task, (pointer_to(job.ctypes.data, task), phase, 0))
+            call_apart(task, (pointer_to(job, task), phase, 0))
         elif count > 1:
             for part in prange(count):
-                call_apart(task, (pointer_to(job.ctypes.data, task), phase, np.int64(part)))
+                call_apart(task, (pointer_to(job, task), phase, np.int64(part)))
         if phase == WORK and meeting != 0 and not gathered(pointer_to(meeting, task)):
             return False
     return True
 
 
 def run_task(
-    task: int, job: Array, parts: int = 1, workers: int = 1, meeting: int = 0, prepare: int = 0
-) -> bool:
+    task: int, job: int, parts: int = 1, workers: int = 1, meeting: int = 0, prepare: int = 0,
+    check: int = 0, stale: int = 0,
+) -> bool:  # fmt: skip
     """Do a task: its work in so many parts, what remains afterwards by so many workers.
 
     Parameters
     ----------
     task : int
         `compile_task`'s.
-    job : ndarray of int64, 1-D
+    job : int
+        Address of its numbers, of int64.
     parts, workers : int
         With more than one of the former, threads share both. Without parts nothing but the preparation is
         done.
@@ -78,6 +85,10 @@ def run_task(
         not meet.
     prepare : int
         Parts of the preparation; 0 to leave it out.
+    check : int
+        Parts of the check for whether a preparation is needed; 0 to prepare without one.
+    stale : int
+        Address of a number that a check sets where it is.
 
     Returns
     -------
@@ -85,7 +96,8 @@ def run_task(
         False if threads that had to meet did not run at the same time. Then nothing was done beyond the
         preparation.
     """
-    if parts <= 1 and prepare <= 1:
-        _run_alone(task, job, PREPARE if prepare else BEGIN, AFTER if parts else PREPARE)
+    if max(parts, prepare, check) <= 1:
+        first = CHECK if check else PREPARE if prepare else BEGIN
+        _run_alone(task, job, first, AFTER if parts else PREPARE, stale)
         return True
-    return bool(_run_together(task, job, prepare, parts, workers, meeting))
+    return bool(_run_together(task, job, check, prepare, parts, workers, meeting, stale))

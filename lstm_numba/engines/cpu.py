@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lstm_numba import clipping, dropout, embedding, updates
 from lstm_numba.cpu import gemm, sequence
-from lstm_numba.cpu.arrays import aligned_empty
+from lstm_numba.cpu.arrays import address, aligned_empty
 from lstm_numba.cpu.prepared import Prepared
 from lstm_numba.linear import column_sums
 from lstm_numba.losses import softmax_cross_entropy
@@ -147,9 +147,11 @@ class CpuEngine:
         `states` (None for zeros) and `finals` are stacked, (layers * directions, B, H): of them `place` is
         read and written. Returns the output, for `join`, and what `backward` needs, or None without `keep`.
         """
-        given = None if states is None else [state[place] for state in states]
-        results = [final[place] for final in finals]
-        return sequence.forward_sequence(cell, params, x, given, results, lengths, reverse, keep, prepared)
+        first, last = _places(cell, states, place), _places(cell, finals, place)
+        hidden = finals[0].shape[2]
+        return sequence.forward_sequence(
+            cell, params, x, hidden, first, last, lengths, reverse, keep, prepared
+        )
 
     def join(self, outputs: Sequence[Any], lengths: Array | None, shape: Shape) -> Array:
         """The outputs of all directions side by side, (T, B, D*H), zero past a sequence's end."""
@@ -177,9 +179,8 @@ class CpuEngine:
         """
         hidden = initial[0].shape[2]
         part = None if dy is None else dy[:, :, direction * hidden : (direction + 1) * hidden]
-        last = None if dstates is None else [state[place] for state in dstates]
-        results = [state[place] for state in initial]
-        d, grads = sequence.backward_sequence(trace, part, last, results, input_gradient)
+        last, first = _places(trace.cell, dstates, place), _places(trace.cell, initial, place)
+        d, grads = sequence.backward_sequence(trace, part, last, first, input_gradient)
         return (d if dx is None or d is None else np.add(dx, d, out=dx)), grads
 
     # -- models ----------------------------------------------------------------------------------
@@ -314,6 +315,13 @@ class CpuEngine:
         if not np.isnan(factor):
             typed = map(p.dtype.type, (lr, factor, *numbers))
             updates.sweep(updates.rmsprop, updates.rmsprop_parallel, _flat(p, g, square, velocity), *typed)
+
+
+def _places(cell: Any, states: Sequence[Array] | None, place: int) -> tuple[int, ...]:
+    """Addresses of one of stacked states, C-contiguous; 0 where there are none."""
+    if states is None:
+        return (0,) * len(cell.states)
+    return tuple([address(state) + place * state.strides[0] for state in states])
 
 
 def _flat(*arrays: Array) -> tuple[Array, ...]:
