@@ -1,6 +1,6 @@
 """Compile every CUDA kernel for float32 and float64, without a GPU: CUDA's simulator checks no types.
 
-    python tests/compile_ptx.py [-v] [--cc 7.5 ...] [--only PART-OF-NAME]
+    python tests/compile_ptx.py [-v] [--cc 7.5 ...] [--dtype float32 ...] [--only PART-OF-NAME]
 
 Fails on a type error, on float64 instructions in a float32 kernel that are not listed below, and, where
 ``ptxas`` is found (package ``nvidia-cuda-nvcc``, or PATH), on registers spilt to memory and on a stack frame.
@@ -148,6 +148,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-v", "--verbose", action="store_true", help="a line for every kernel")
     parser.add_argument("--cc", action="append", help="compute capability; may be repeated")
+    parser.add_argument("--dtype", action="append", choices=("float32", "float64"), help="may be repeated")
     parser.add_argument("--only", default="", help="kernels whose name contains this")
     options = parser.parse_args()
 
@@ -168,7 +169,7 @@ def main() -> int:
     for text in options.cc or CAPABILITIES:
         major, minor = (int(n) for n in text.split("."))
         _pretend((major, minor))
-        for dtype in (types.float32, types.float64):
+        for dtype in (getattr(types, name) for name in options.dtype or ("float32", "float64")):
             for name, kernel, signature in every(dtype):
                 if options.only not in name:
                     continue
