@@ -17,7 +17,7 @@ import pytest
 from numba import njit
 
 import lstm_numba as ln
-from lstm_numba.cpu import backward, layout, meeting, sequence, tasks
+from lstm_numba.cpu import backward, layout, meeting, prepared, sequence, tasks
 from lstm_numba.cpu.arrays import ALIGNMENT, LARGE, Memory, address, aligned_empty
 from lstm_numba.cpu.checksum import checksum_part
 from lstm_numba.cpu.passes import Team
@@ -188,9 +188,32 @@ def test_a_layer_follows_its_parameters() -> None:
     assert not np.array_equal(first, changed)
 
 
-@pytest.mark.parametrize("team", [Team(0, 1, 1), Team(0, 2, 1), Team(1, 2, 1)], ids=["one", "rows", "units"])
+_TEAMS = pytest.mark.parametrize(
+    "team", [Team(0, 1, 1), Team(0, 2, 1), Team(1, 2, 1)], ids=["one", "rows", "units"]
+)
+
+
+@_TEAMS
+@pytest.mark.parametrize("shared", [False, True], ids=["", "shared"])
+def test_weights_that_did_not_change_are_not_packed_again(
+    team: Team, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequence, "choose_plan", lambda *_: sequence.Plan(team, 2, 1))
+    monkeypatch.setattr(prepared, "_SHARED", 0 if shared else 1 << 21)
+    rnn, x = ln.LSTM(3, 40, seed=0, bias=False, dtype=np.float64), np.ones((4, 8, 3))
+    expected, _ = rnn(x)
+    assert expected.any()
+    weights, _ = rnn._prepared[0]._kept.memory
+    weights.fill(0)
+    assert not rnn(x)[0].any()
+    rnn.params["weight_hh_l0"] *= 0.5
+    np.testing.assert_array_equal(rnn(x)[0], rnn.forward(x)[0])
+
+
+@_TEAMS
 def test_a_layer_follows_every_parameter(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequence, "choose_plan", lambda *_: sequence.Plan(team, 2, 1))
+    monkeypatch.setattr(prepared, "_SHARED", 0)
     rnn, x = ln.PeepholeLSTM(3, 40, seed=0, dtype=np.float64), np.ones((4, 8, 3))
     seen = [rnn(x)[0]]
     for name, parameter in rnn.params.items():

@@ -58,6 +58,11 @@ def test_a_variant_of_nothing_is_the_cell_itself() -> None:
     assert find_cell("rnn,clip=2") is find_cell("rnn,clip=2.0")
 
 
+def test_a_layer_says_which_variant_it_is() -> None:
+    layer = ln.make_layer("gru,g=Softsign,clip=2", 3, 4)
+    assert repr(layer) == "Recurrent(gru,clip=2.0,g=Softsign, 3, 4, dtype=float32)"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

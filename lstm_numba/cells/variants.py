@@ -150,19 +150,26 @@ def variant_cell(name: str) -> Any:
         from lstm_numba.cells import find_cell
 
         return find_cell(variant.name)
+    cell = make_cell(_plain_cell(variant))
+    type(cell).title = name
+    return cell
+
+
+def _plain_cell(variant: Variant) -> type:
+    """The class of a variant, as `make_cell` takes it."""
     functions = {letter: _with_slope(function) for letter, function in variant.functions}
     f, f_slope = _clipped(*functions["f"], variant.clip)
     if variant.base == "rnn":
-        return make_cell(_rnn(f, f_slope))
+        return _rnn(f, f_slope)
     g, g_slope = _clipped(*functions["g"], variant.clip)
     if variant.base == "gru":
-        return make_cell(_gru(f, f_slope, g, g_slope))
+        return _gru(f, f_slope, g, g_slope)
     if variant.base == "gru-reset-before":
-        return make_cell(_gru_reset_before(f, f_slope, g, g_slope))
+        return _gru_reset_before(f, f_slope, g, g_slope)
     h, h_slope = map(_compiled, functions["h"])
     forget, forget_back = _forget(f, f_slope, variant.input_forget)
     make = _peephole if variant.base == "peephole" else _lstm
-    return make_cell(make(f, f_slope, g, g_slope, h, h_slope, forget, forget_back))
+    return make(f, f_slope, g, g_slope, h, h_slope, forget, forget_back)
 
 
 _Function = Callable[[Any], Any]
