@@ -28,7 +28,7 @@ _STEP, _HANDLE, _X, _STATE, _Y, _SAMPLE, _OUTPUT = range(7)
 
 
 @njit(**INLINE)
-def _advance(plan, numbers, out, zero):
+def _advance(plan: Any, numbers: Any, out: Any, zero: Any) -> None:
     """A step, from a flat array to an address."""
     sample = pointer_to(plan[_X], zero)
     for n in range(numbers.size):
@@ -61,7 +61,7 @@ def stream_step(cell: Any, plan: Any, zero: Any, x: Any, out: Any) -> None:
     _advance(plan, x.ravel(), np.int64(out.reshape(-1).ctypes.data), zero)
 
 
-def _from_python(plan, x):
+def _from_python(plan: Any, x: Any) -> bool:
     """A step of one sequence; False if the sample has another size.
 
     Takes two arguments of plain types, for Python tells Numba of each: of `stream_step`'s five this takes as

@@ -176,9 +176,9 @@ def forward_sequence(
         back, (_packed, weights) = found + setting.found, allocate((setting.forward,), np.uint8)
         packing = Packing(located.places, back, notes, team.parts)
     else:
-        back, (_, weights, sums, _packed) = 0, prepared.packed(located, setting.forward)
-        checks = team.parts if located.large else 1
-        look = checks, located.words_at, len(located.arrays), sums, found
+        back, kept = 0, prepared.packed(located, setting.forward)
+        weights, checks = kept.weights, team.parts if located.large else 1
+        look = checks, located.words_at, len(located.arrays), kept.sums, found
         packing = Packing(located.places, 0, notes, team.parts, *look)
     layer = Layer(batch, inputs, hidden, weights, setting.functions, 0)
     where = Sequence(steps, int(reverse), int(keep), address(x), ends_at, h_at, rest, 0, block, chunks)
