@@ -23,8 +23,9 @@ from lstm_numba.layers import Recurrent
 
 Array = np.ndarray[Any, Any]
 
-# A stream's plan: the C function of a step, the four that it takes, the numbers of a sample and of an output.
-_STEP, _HANDLE, _X, _STATE, _Y, _SAMPLE, _OUTPUT = range(7)
+# A stream's plan: the C function of a step, the four that it takes; the numbers of an input, of all that a
+# step reads, and of what it gives.
+_STEP, _HANDLE, _X, _STATE, _Y, _INPUTS, _SAMPLE, _OUTPUT = range(8)
 
 
 @njit(**INLINE)
@@ -62,22 +63,24 @@ def stream_step(cell: Any, plan: Any, zero: Any, x: Any, out: Any) -> None:
 
 
 def _from_python(plan: Any, x: Any) -> bool:
-    """A step of one sequence; False if the sample has another size.
+    """A step; False if the samples have another shape.
 
     Takes two arguments of plain types, for Python tells Numba of each: of `stream_step`'s five this takes as
     long as the step.
     """
     numbers = pointer_to(plan, plan)
-    if x.size != numbers[_SAMPLE]:
+    if x.shape[-1] != numbers[_INPUTS] or x.size != numbers[_SAMPLE]:
         return False
-    _advance(numbers, x, numbers[_Y], x.dtype.type(0))
+    _advance(numbers, x.reshape(-1), numbers[_Y], x.dtype.type(0))
     return True
 
 
 @functools.cache
 def _python_step(dtype: Any) -> Any:
-    """`_from_python` for a dtype; anything but a contiguous sample that may be written to is a TypeError."""
-    return njit(types.boolean(types.int64, from_dtype(dtype)[::1]), **SERIAL)(_from_python)
+    """`_from_python` for a dtype; anything but contiguous samples that may be written to is a TypeError."""
+    number = from_dtype(dtype)
+    kinds = [types.boolean(types.int64, samples) for samples in (number[::1], number[:, ::1])]
+    return njit(kinds, **SERIAL)(_from_python)
 
 
 class Stream:
@@ -123,12 +126,12 @@ class Stream:
         self._out = np.zeros((self.batch, rnn.hidden_size), rnn.dtype)
         self._first = self._out[0]
         places = [address(array) for array in (self._x, self._states, self._out)]
-        numbers = [self._c.address, self._c.handle.value, *places, self._x.size, self._out.size]
+        sizes = rnn.input_size, self._x.size, self._out.size
+        numbers = [self._c.address, self._c.handle.value, *places, *sizes]
         plan = np.array(numbers, np.int64)
         self.arguments = (rnn.cell, plan, self._c.zero)
         teams = [choose_plan(rnn.cell, (1, *layer[:3]), rnn.dtype).team for layer in self._c.layers]
         self._alone = all(team.parts == 1 for team in teams)
-        self._quick = self._alone and self.batch == 1
         self._jobs = [] if self._alone else [self._job(rnn.cell, n, team) for n, team in enumerate(teams)]
         self._advance: Any = functools.partial(_python_step(rnn.dtype), address(plan))
         self.reset()
@@ -183,9 +186,9 @@ class Stream:
             The shape or dtype does not fit.
         """
         try:
-            if self._quick and x.ndim == 1 and x.flags.carray and self._advance(x):
-                return self._first
-        except (TypeError, AttributeError):  # another dtype, or no array
+            if self._alone and x.flags.carray and self._advance(x):
+                return self._first if x.ndim == 1 else self._out
+        except (TypeError, AttributeError):  # another dtype, or three dimensions, or no array
             pass
         if not isinstance(x, np.ndarray):
             raise TypeError(f"x: expected an array, got {type(x).__name__}")
@@ -196,7 +199,7 @@ class Stream:
             raise ValueError(f"x: expected shape {self._shape}, got {x.shape}")
         self._x[...] = x
         if self._alone:
-            self._advance(self._x.reshape(-1))
+            self._advance(self._x)
         else:
             self._advance_together()
         return self._first if single else self._out
