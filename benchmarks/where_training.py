@@ -23,16 +23,16 @@ from typing import Any
 import numba
 import numpy as np
 
+from lstm_numba.benchmarks.plan import Shape, flop_count
 from lstm_numba.benchmarks.products import big_product
 from lstm_numba.benchmarks.results import machine
-from lstm_numba.data.corpus import Corpus
 from lstm_numba.engines.cpu import CpuEngine
 from lstm_numba.layers import Recurrent
 from lstm_numba.models.base import SequenceBatch
 from lstm_numba.models.classifier import SequenceClassifier
 from lstm_numba.optimizers import Optimizer, make_optimizer
 from lstm_numba.training.config import make_config
-from lstm_numba.training.text_task import TextTask
+from lstm_numba.training.warmup import _Noise as RandomText
 
 LAYERS, OUTPUT = "recurrent layers", "output layer"
 #: Methods and the stage that each belongs to.
@@ -49,7 +49,6 @@ STAGES: list[tuple[Any, str, str]] = [
     (CpuEngine, "clip_by_norm", "norm of the gradient"),
     (Optimizer, "step", "update"),
 ]
-WORDS = 10_000
 
 
 class Clock:
@@ -77,30 +76,22 @@ class Clock:
         return run
 
 
-class _Noise(TextTask):
-    """As many words as Penn Treebank has, drawn at random."""
-
-    def _read(self) -> Corpus:
-        rng, size = np.random.default_rng(0), self.config["batch_size"] * self.config["bptt"] * 4 + 1
-        tokens = {split: rng.integers(WORDS, size=size, dtype=np.int32) for split in self.splits}
-        return Corpus("ptb", "word", tuple(map(str, range(WORDS))), tokens)
-
-
-def _model(name: str) -> tuple[dict[str, Any], Any, Any, dict[str, float]]:
+def _model(name: str) -> tuple[dict[str, Any], Any, Any, dict[str, int]]:
     """Configuration, model, a batch, and multiplications and additions of the products of a step."""
     if name == "mnist":
         config = make_config("mnist")
         rng, hidden, batch = np.random.default_rng(0), config["hidden"], config["batch_size"]
         model = SequenceClassifier(28, hidden, 10, cell=config["cell"], layers=config["layers"], seed=0)
         x = rng.random((28, batch, 28), dtype=np.float32)
-        flops = 28 * batch * 4 * hidden * (2 * 28 + 3 * hidden) * 2.0  # no gradient of the images
-        found = {LAYERS: flops, OUTPUT: batch * hidden * 10 * 6.0}
+        flops = flop_count(4, Shape("", batch, 28, 28, hidden), "training")
+        flops -= 28 * batch * 4 * hidden * 28 * 2  # the images have no gradient
+        found = {LAYERS: flops, OUTPUT: batch * hidden * 10 * 6}
         return config, model, SequenceBatch(x, rng.integers(10, size=batch)), found
     config = make_config("ptb", preset=name)
-    task, hidden = _Noise(config), config["hidden"]
-    tokens = config["batch_size"] * config["bptt"]
-    layers = config["layers"] * tokens * 4 * hidden * 2 * hidden * 6.0
-    found = {LAYERS: layers, OUTPUT: tokens * hidden * WORDS * 6.0}
+    task, hidden = RandomText(config), config["hidden"]
+    batch, steps, words = config["batch_size"], config["bptt"], len(task.corpus.vocabulary)
+    layers = config["layers"] * flop_count(4, Shape("", batch, steps, hidden, hidden), "training")
+    found = {LAYERS: layers, OUTPUT: batch * steps * hidden * words * 6}
     return config, task.model, task.batch(0, 0), found
 
 

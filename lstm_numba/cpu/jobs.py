@@ -39,7 +39,7 @@ from lstm_numba.cpu.places import LAYER_NUMBERS, NOTES, Layer, Sequence, address
 from lstm_numba.cpu.simd import pointer_to
 from lstm_numba.cpu.tasks import AFTER, BEGIN, CHECK, END, PREPARE, WORK, compile_task, run_task
 
-#: Numbers of int64, which are made of Python's in a third of NumPy's time.
+#: Numbers of int64.
 Numbers: TypeAlias = "array[int]"
 
 
