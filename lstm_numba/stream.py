@@ -19,6 +19,7 @@ from lstm_numba.cpu.places import MEETING_BYTES
 from lstm_numba.cpu.sequence import choose_plan
 from lstm_numba.cpu.simd import pointer_to
 from lstm_numba.kernels.c_functions import CStep
+from lstm_numba.kernels.status import FITS, STREAM, Checked, spoil
 from lstm_numba.layers import Recurrent
 
 Array = np.ndarray[Any, Any]
@@ -38,8 +39,9 @@ def _advance(plan: Any, numbers: Any, out: Any, zero: Any) -> None:
     call_apart(plan[_STEP], (handle, sample, state, pointer_to(out, zero)))
 
 
+@Checked
 @njit(**SERIAL)
-def stream_step(cell: Any, plan: Any, zero: Any, x: Any, out: Any) -> None:
+def stream_step(cell: Any, plan: Any, zero: Any, x: Any, out: Any) -> int:
     """Advance a stream by one step; for calls from compiled code.
 
     Parameters
@@ -52,14 +54,22 @@ def stream_step(cell: Any, plan: Any, zero: Any, x: Any, out: Any) -> None:
     out : ndarray, shape (B, H) or (H,)
         Where the last layer's h goes; C-contiguous.
 
+    Returns
+    -------
+    int
+        In compiled code: 0, or a status, as `lstm_numba.kernels.step` returns it, where an array has another
+        size; `out` is NaN then.
+
     Raises
     ------
     ValueError
-        An array has another size.
+        From Python: an array has another size.
     """
     if x.size != plan[_SAMPLE] or out.size != plan[_OUTPUT]:
-        raise ValueError("x or out: another size than the stream's")
+        spoil(out, zero)
+        return STREAM
     _advance(plan, x.ravel(), np.int64(out.reshape(-1).ctypes.data), zero)
+    return FITS
 
 
 def _from_python(plan: Any, x: Any) -> bool:

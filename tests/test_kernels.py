@@ -14,7 +14,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
-from kernel_tools import EVERY_CELL, LARGE, SHAPES, WEIGHTS, Case, Room
+from kernel_tools import CANARY, EVERY_CELL, LARGE, SHAPES, WEIGHTS, Case, Room
 from numba import njit, prange
 from tolerances import assert_close
 
@@ -410,7 +410,67 @@ def test_weights_go_to_another_process(kind: str, tmp_path: Path) -> None:
     assert_close(np.array(done.stdout.split(), np.float32), y[0], "forward")
 
 
+def test_scratch_may_begin_anywhere() -> None:
+    """`scratch_size` numbers are enough wherever between two cache lines they begin, and no more are used."""
+    case = Case("lstm", "float32", "packed", (4, 3, 16, 17))
+    size, expected = kernels.scratch_size(case.weights, 1, 3), case.expected()[0]
+    memory = np.full(size + 64, CANARY, np.float32)
+    first = -memory.ctypes.data % 64 // 4
+    for begin in range(first, first + 16):
+        memory[:] = CANARY
+        y = np.full_like(case.dy, np.nan)
+        run_steps(case.weights, case.x, case.copies(case.first), y, memory[begin : begin + size])
+        assert_close(y, expected, "forward", f"{4 * (begin - first)} bytes beyond a cache line")
+        assert (memory[:begin] == CANARY).all()
+        assert (memory[begin + size :] == CANARY).all()
+
+
 # What is refused.
+
+
+@njit(parallel=True)
+def refused_in_parallel(weights, x, states, y, tapes, dstate, dx, grads, scratch, status):
+    """Whatever does not fit: an exception in here would be lost."""
+    for n in prange(len(x)):
+        state = (states[n, 0], states[n, 1])
+        back = (dstate[n, 0], dstate[n, 1])
+        own = kernels.unflatten(weights, grads[n])
+        status[n, 0] = kernels.sequence_forward(weights, x[n], state, y[n], tapes[n], scratch[n])
+        status[n, 1] = kernels.sequence_backward(weights, x[n], tapes[n], y[n], back, dx[n], own, scratch[n])
+
+
+@pytest.mark.parametrize(
+    ("part", "faults"),
+    [("nothing", []), ("scratch", [0, 1]), ("tapes", [0, 1]), ("grads", [1]), ("dx", [1]), ("states", [0])],
+)
+def test_nothing_that_does_not_fit_goes_unnoticed_in_a_parallel_loop(part: str, faults: list[int]) -> None:
+    """Every call of the loop says so by its status, and leaves NaN where results would be."""
+    rnn = ln.LSTM(3, 5, seed=0)
+    weights, count, f = kernels.plain(rnn), 16, np.float32
+    room = {
+        "x": np.ones((count, 4, 3), f), "states": np.zeros((count, 2, 5), f), "y": np.zeros((count, 4, 5), f),
+        "tapes": np.zeros((count, kernels.tape_size(weights, 4)), f), "dstate": np.zeros((count, 2, 5), f),
+        "dx": np.zeros((count, 4, 3), f), "grads": np.zeros((count, kernels.parameter_count(weights)), f),
+        "scratch": np.zeros((count, kernels.scratch_size(weights, 4, 1, True)), f),
+    }  # fmt: skip
+    if part in room:  # one number too few, or half of them
+        shorter = room[part][..., : room[part].shape[-1] // 2 if part == "scratch" else -1]
+        room[part] = np.ascontiguousarray(shorter)
+    status = np.full((count, 2), -1)
+    refused_in_parallel(weights, *room.values(), status)
+    for call in (0, 1):
+        if call in faults:
+            name = {"grads": "weight_hh"}.get(part, part.rstrip("s"))
+            assert {kernels.reason(int(s)).split(":")[0].rstrip("s") for s in status[:, call]} == {name}
+        else:
+            assert (status[:, call] == 0).all()
+    # The backward pass reads what the forward pass left.
+    spoilt = {"states": faults[:1] == [0], "y": faults[:1] == [0], "dstate": bool(faults), "dx": bool(faults)}
+    if part != "grads":
+        spoilt["grads"] = bool(faults)
+    for output, expected in spoilt.items():
+        assert np.isnan(room[output]).all() == expected, output
+        assert np.isnan(room[output]).any() == expected, output
 
 
 def test_refuses_what_does_not_fit() -> None:

@@ -11,6 +11,7 @@ from lstm_numba.kernels.forward import (
     step_forward,
     tape_size,
 )
+from lstm_numba.kernels.status import reason
 from lstm_numba.kernels.types import with_parameters
 from lstm_numba.kernels.weights import (
     Packed,
@@ -31,6 +32,7 @@ __all__ = [
     "pack",
     "parameter_count",
     "plain",
+    "reason",
     "repack",
     "scratch_size",
     "sequence",

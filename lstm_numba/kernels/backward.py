@@ -7,41 +7,49 @@ from numba import njit
 
 from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.passes import Incoming, Outgoing, run_backward
-from lstm_numba.kernels.forward import packed_layer, sequence_on, tape_bytes
-from lstm_numba.kernels.memory import (
-    address_of,
-    addresses_of,
-    as_states,
-    batch_of,
-    check_states,
-    reaches,
-    writable_address,
-)
+from lstm_numba.kernels.forward import call_status, packed_layer, sequence_on, tape_fits
+from lstm_numba.kernels.memory import address_of, addresses_of, as_states, batch_of, writable_address
+from lstm_numba.kernels.status import DX, DY, FITS, GRADS, TAPE, Checked, spoil
 from lstm_numba.kernels.types import cell_of
-from lstm_numba.kernels.weights import check_parameters, layer_sizes, locate, zero_like
+from lstm_numba.kernels.weights import layer_sizes, locate, parameters_status, zero_like
 
 
 @njit(**INLINE)
-def _retrace(weights, x, steps, tape, dy, dstates, dx, grads, scratch):
-    """The way back over a tape; `dy` is an address, or 0 for none."""
+def _back_status(weights, x, steps, tape, dstates, dx, grads, scratch):
+    """Status of the arguments of a backward pass but `dy`."""
     inputs, hidden = layer_sizes(weights)
-    cell, zero, start = cell_of(weights), zero_like(weights), writable_address(tape, zero_like(weights))
-    batch = batch_of(x, steps, inputs)
-    check_states(cell, dstates, batch, hidden)
-    check_parameters(cell, grads)
+    status = call_status(weights, x, steps, dstates, scratch, True)
+    if status == FITS:
+        status = parameters_status(cell_of(weights), grads)
+    if status != FITS:
+        return status
     if grads.weight_ih.shape[1] != inputs or grads.weight_hh.shape[1] != hidden:
-        raise ValueError("grads: expected Parameters of the weights' shapes")
+        return GRADS
     if dx.size != x.size or dx.shape[-1] != inputs:
-        raise ValueError("dx: expected the shape of x")
-    if not reaches(tape, start + tape_bytes(weights, steps, batch), zero):
-        raise ValueError("tape: expected the tape of the forward pass")
-    layer = packed_layer(weights, steps, batch, scratch, True)
-    places, kept = addresses_of(dstates, zero), sequence_on(start, steps, address_of(x, zero))
-    incoming = Incoming(dy, hidden if dy != 0 else 0)
-    outgoing = Outgoing(writable_address(dx, zero), inputs, locate(grads, zero), np.int64(1))
-    run_backward(cell, layer, kept, incoming, places, places, outgoing, zero)
+        return DX
+    return FITS if tape_fits(weights, x, steps, tape) else TAPE
 
 
+@njit(**INLINE)
+def _retrace(weights, x, steps, tape, dy, dstates, dx, grads, scratch, status):
+    """The backward pass over a tape, unless something does not fit: the status; `dy` is an address, or 0."""
+    (inputs, hidden), cell, zero = layer_sizes(weights), cell_of(weights), zero_like(weights)
+    if status == FITS:
+        layer = packed_layer(weights, batch_of(x, steps, inputs), scratch, True)
+        places = addresses_of(dstates, zero)
+        kept = sequence_on(writable_address(tape, zero), steps, address_of(x, zero))
+        incoming = Incoming(dy, hidden if dy != 0 else 0)
+        outgoing = Outgoing(writable_address(dx, zero), inputs, locate(grads, zero), np.int64(1))
+        run_backward(cell, layer, kept, incoming, places, places, outgoing, zero)
+    else:
+        spoil(dstates, zero)
+        spoil(dx, zero)
+        spoil((grads.weight_ih, grads.weight_hh), zero)
+        spoil((grads.bias_ih, grads.bias_hh, grads.weight_ph), zero)
+    return status
+
+
+@Checked
 @njit(**SERIAL)
 def step_backward(weights, x, tape, dstate, dx, grads, scratch):
     """Back-propagate through one step.
@@ -64,16 +72,22 @@ def step_backward(weights, x, tape, dstate, dx, grads, scratch):
     scratch : ndarray, 1-D
         `scratch_size(weights, 1, B, True)` numbers, used by one call at a time.
 
+    Returns
+    -------
+    int
+        In compiled code: 0, or a status, as `step` returns it; dstate, dx and grads are NaN then.
+
     Raises
     ------
     ValueError
-        A shape does not fit.
+        From Python: a shape does not fit.
     """
-    _retrace(
-        weights, x, np.int64(1), tape, np.int64(0), as_states(cell_of(weights), dstate), dx, grads, scratch
-    )
+    steps, dstates = np.int64(1), as_states(cell_of(weights), dstate)
+    status = _back_status(weights, x, steps, tape, dstates, dx, grads, scratch)
+    return _retrace(weights, x, steps, tape, np.int64(0), dstates, dx, grads, scratch, status)
 
 
+@Checked
 @njit(**SERIAL)
 def sequence_backward(weights, x, tape, dy, dstate, dx, grads, scratch):
     """Back-propagate through a whole sequence.
@@ -98,13 +112,19 @@ def sequence_backward(weights, x, tape, dy, dstate, dx, grads, scratch):
     scratch : ndarray, 1-D
         `scratch_size(weights, T, B, True)` numbers, used by one call at a time.
 
+    Returns
+    -------
+    int
+        In compiled code: 0, or a status, as `step` returns it; dstate, dx and grads are NaN then.
+
     Raises
     ------
     ValueError
-        A shape does not fit.
+        From Python: a shape does not fit.
     """
     hidden, steps = layer_sizes(weights)[1], x.shape[0]
+    dstates, dy_address = as_states(cell_of(weights), dstate), address_of(dy, zero_like(weights))
+    status = _back_status(weights, x, steps, tape, dstates, dx, grads, scratch)
     if dy.shape[0] != steps or dy.shape[-1] != hidden or dy.size * x.shape[-1] != x.size * hidden:
-        raise ValueError("dy: expected the shape of y")
-    dy_address = address_of(dy, zero_like(weights))
-    _retrace(weights, x, steps, tape, dy_address, as_states(cell_of(weights), dstate), dx, grads, scratch)
+        status = DY
+    return _retrace(weights, x, steps, tape, dy_address, dstates, dx, grads, scratch, status)

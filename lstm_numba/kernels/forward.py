@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 from numba.extending import overload
 
+from lstm_numba.cpu.arrays import ALIGNMENT
 from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.passes import (
     ALONE,
@@ -18,23 +19,24 @@ from lstm_numba.cpu.passes import (
     run_step,
     scratch_bytes,
 )
-from lstm_numba.cpu.places import NOTES, Layer, Sequence, aligned, lane_count, number_bytes
+from lstm_numba.cpu.places import NOTES, Layer, Sequence, aligned, number_bytes
 from lstm_numba.kernels.memory import (
     address_of,
     addresses_of,
     as_states,
     batch_of,
-    check_states,
     reaches,
+    states_fit,
     writable_address,
 )
+from lstm_numba.kernels.status import FITS, SCRATCH, STATE, TAPE, Checked, X, Y, spoil
 from lstm_numba.kernels.types import PackedType, cell_of
 from lstm_numba.kernels.weights import (
-    check_parameters,
     layer_sizes,
     locate,
     packed_address,
     packing_numbers,
+    weights_status,
     zero_like,
 )
 
@@ -67,7 +69,7 @@ def scratch_size(weights, steps=1, batch=1, training=False):
     layer = Layer(batch, inputs, hidden, 0, 0, 0)
     size = scratch_bytes(cell_of(weights), layer, steps, training, ALONE, zero)
     # An array may begin anywhere: up to a cache line is lost before its first aligned number.
-    return (_after_packing(weights, 0) + size) // number_bytes(zero) + lane_count(zero)
+    return -(-(_after_packing(weights, 0) + size + ALIGNMENT) // number_bytes(zero))
 
 
 @njit(**INLINE)
@@ -98,27 +100,38 @@ def tape_size(weights, steps=1, batch=1):
 
 
 @njit(**INLINE)
-def layer_in(weights, steps, batch, scratch, training):
+def _layer_in(weights, batch, scratch):
     """What the functions on addresses must know; plain weights not yet packed."""
     inputs, hidden = layer_sizes(weights)
-    zero = zero_like(weights)
-    notes = aligned(writable_address(scratch, zero))
-    rest = _after_packing(weights, notes)
-    layer = Layer(batch, inputs, hidden, notes + 8 * NOTES, np.int64(weights.functions.ctypes.data), rest)
-    size = scratch_bytes(cell_of(weights), layer, steps, training, ALONE, zero)
-    if not reaches(scratch, rest + size, zero):
-        raise ValueError(
-            "scratch: expected as many numbers as scratch_size says for these weights, T, B and use"
-        )
-    return layer
+    notes = aligned(writable_address(scratch, zero_like(weights)))
+    functions = np.int64(weights.functions.ctypes.data)
+    return Layer(batch, inputs, hidden, notes + 8 * NOTES, functions, _after_packing(weights, notes))
 
 
 @njit(**INLINE)
-def packed_layer(weights, steps, batch, scratch, training):
-    """The same with packed weights: in training those of the way back."""
-    layer = layer_in(weights, steps, batch, scratch, training)
+def packed_layer(weights, batch, scratch, training):
+    """The same with packed weights: in training those of the backward pass."""
+    layer = _layer_in(weights, batch, scratch)
     address = packed_address(weights, training, layer.weights, layer.weights - 8 * NOTES)
     return Layer(batch, layer.inputs, layer.hidden, address, layer.functions, layer.scratch)
+
+
+@njit(**INLINE)
+def call_status(weights, x, steps, states, scratch, training):
+    """Status of the arguments that all calls have."""
+    inputs, hidden = layer_sizes(weights)
+    cell, zero, status = cell_of(weights), zero_like(weights), weights_status(weights)
+    if status != FITS:
+        return status
+    batch = batch_of(x, steps, inputs)
+    if batch < 1:
+        return X
+    if not states_fit(cell, states, batch, hidden):
+        return STATE
+    layer = _layer_in(weights, batch, scratch)
+    if not reaches(scratch, layer.scratch + scratch_bytes(cell, layer, steps, training, ALONE, zero), zero):
+        return SCRATCH
+    return FITS
 
 
 def _advance(weights: Any, x: Any, states: Any, batch: Any, scratch: Any) -> Any:
@@ -130,21 +143,18 @@ def _advance(weights: Any, x: Any, states: Any, batch: Any, scratch: Any) -> Any
 def _(weights, x, states, batch, scratch):
     def packed(weights, x, states, batch, scratch):
         zero = zero_like(weights)
-        layer = packed_layer(weights, np.int64(1), batch, scratch, False)
+        layer = packed_layer(weights, batch, scratch, False)
         run_step(cell_of(weights), layer, address_of(x, zero), addresses_of(states, zero), zero)
 
     def plain(weights, x, states, batch, scratch):
         cell, zero = cell_of(weights), zero_like(weights)
-        check_parameters(cell, weights)
-        layer, located = (
-            layer_in(weights, np.int64(1), batch, scratch, False),
-            locate(weights, zero),
-        )
+        layer, located = _layer_in(weights, batch, scratch), locate(weights, zero)
         run_plain_step(cell, located, layer, address_of(x, zero), addresses_of(states, zero), zero)
 
     return packed if isinstance(weights, PackedType) else plain
 
 
+@Checked
 @njit(**SERIAL)
 def step(weights, x, state, scratch):
     """Advance one step, in place, without allocating.
@@ -160,26 +170,34 @@ def step(weights, x, state, scratch):
     scratch : ndarray, 1-D
         `scratch_size(weights, 1, B)` numbers, used by one call at a time.
 
+    Returns
+    -------
+    int
+        In compiled code: 0, or a status, of which `reason` tells what does not fit; the state is NaN then.
+
     Raises
     ------
     ValueError
-        A shape does not fit. Wrong dtypes are a `TypingError` while Numba compiles.
+        From Python: a shape does not fit. Wrong dtypes are a `TypingError` while Numba compiles.
     """
-    inputs, hidden = layer_sizes(weights)
-    states, batch = as_states(cell_of(weights), state), batch_of(x, np.int64(1), inputs)
-    check_states(cell_of(weights), states, batch, hidden)
-    _advance(weights, x, states, batch, scratch)
+    states = as_states(cell_of(weights), state)
+    status = call_status(weights, x, np.int64(1), states, scratch, False)
+    if status == FITS:
+        _advance(weights, x, states, batch_of(x, np.int64(1), layer_sizes(weights)[0]), scratch)
+    else:
+        spoil(states, zero_like(weights))
+    return status
 
 
 @njit(**INLINE)
-def _check_output(y, steps, batch, hidden):
-    if y.shape[0] != steps or y.shape[-1] != hidden or y.size != steps * batch * hidden:
-        raise ValueError("y: expected shape (T, B, H), or (T, H) without a batch")
+def _output_fits(y, steps, batch, hidden):
+    return y.shape[0] == steps and y.shape[-1] == hidden and y.size == steps * batch * hidden
 
 
+@Checked
 @njit(**SERIAL)
 def sequence(weights, x, state, y, scratch):
-    """Run a whole sequence, without allocating and without keeping anything for the way back.
+    """Run a whole sequence, without allocating and without keeping anything for the backward pass.
 
     Parameters
     ----------
@@ -193,20 +211,30 @@ def sequence(weights, x, state, y, scratch):
     scratch : ndarray, 1-D
         `scratch_size(weights, T, B)` numbers, used by one call at a time.
 
+    Returns
+    -------
+    int
+        In compiled code: 0, or a status, as `step` returns it; state and y are NaN then.
+
     Raises
     ------
     ValueError
-        A shape does not fit.
+        From Python: a shape does not fit.
     """
     inputs, hidden = layer_sizes(weights)
     cell, zero, steps = cell_of(weights), zero_like(weights), x.shape[0]
-    states, batch = as_states(cell, state), batch_of(x, steps, inputs)
-    check_states(cell, states, batch, hidden)
-    _check_output(y, steps, batch, hidden)
-    layer = packed_layer(weights, steps, batch, scratch, False)
-    run_sequence(
-        cell, layer, steps, address_of(x, zero), addresses_of(states, zero), writable_address(y, zero), zero
-    )
+    states = as_states(cell, state)
+    status = call_status(weights, x, steps, states, scratch, False)
+    if status == FITS and not _output_fits(y, steps, batch_of(x, steps, inputs), hidden):
+        status = Y
+    if status == FITS:
+        layer = packed_layer(weights, batch_of(x, steps, inputs), scratch, False)
+        places = addresses_of(states, zero)
+        run_sequence(cell, layer, steps, address_of(x, zero), places, writable_address(y, zero), zero)
+    else:
+        spoil(states, zero)
+        spoil(y, zero)
+    return status
 
 
 @njit(**INLINE)
@@ -216,17 +244,31 @@ def sequence_on(tape, steps, x):
 
 
 @njit(**INLINE)
-def _record(weights, x, steps, batch, states, tape, scratch):
-    """Run a sequence and keep everything on a tape."""
-    cell, zero, start = cell_of(weights), zero_like(weights), writable_address(tape, zero_like(weights))
-    check_states(cell, states, batch, layer_sizes(weights)[1])
-    if not reaches(tape, start + tape_bytes(weights, steps, batch), zero):
-        raise ValueError("tape: expected as many numbers as tape_size says for these weights, T and B")
-    layer = packed_layer(weights, steps, batch, scratch, False)
-    places, kept = addresses_of(states, zero), sequence_on(start, steps, address_of(x, zero))
-    run_forward(cell, layer, kept, places, places, zero)
+def tape_fits(weights, x, steps, tape):
+    """Whether a tape is long enough for a sequence."""
+    zero = zero_like(weights)
+    batch = batch_of(x, steps, layer_sizes(weights)[0])
+    return reaches(tape, writable_address(tape, zero) + tape_bytes(weights, steps, batch), zero)
 
 
+@njit(**INLINE)
+def _record(weights, x, steps, states, tape, scratch, status):
+    """Run a sequence and keep everything on a tape, unless something does not fit: the status."""
+    cell, zero = cell_of(weights), zero_like(weights)
+    if status == FITS and not tape_fits(weights, x, steps, tape):
+        status = TAPE
+    if status == FITS:
+        layer = packed_layer(weights, batch_of(x, steps, layer_sizes(weights)[0]), scratch, False)
+        kept = sequence_on(writable_address(tape, zero), steps, address_of(x, zero))
+        places = addresses_of(states, zero)
+        run_forward(cell, layer, kept, places, places, zero)
+    else:
+        spoil(states, zero)
+        spoil(tape, zero)
+    return status
+
+
+@Checked
 @njit(**SERIAL)
 def step_forward(weights, x, state, tape, scratch):
     """Advance one step in place, as `step`, and keep on `tape` what `step_backward` needs.
@@ -238,15 +280,22 @@ def step_forward(weights, x, state, tape, scratch):
     tape : ndarray, 1-D
         `tape_size(weights, 1, B)` numbers.
 
+    Returns
+    -------
+    int
+        In compiled code: 0, or a status, as `step` returns it; state and tape are NaN then.
+
     Raises
     ------
     ValueError
-        A shape does not fit.
+        From Python: a shape does not fit.
     """
-    batch = batch_of(x, np.int64(1), layer_sizes(weights)[0])
-    _record(weights, x, np.int64(1), batch, as_states(cell_of(weights), state), tape, scratch)
+    states, steps = as_states(cell_of(weights), state), np.int64(1)
+    status = call_status(weights, x, steps, states, scratch, False)
+    return _record(weights, x, steps, states, tape, scratch, status)
 
 
+@Checked
 @njit(**SERIAL)
 def sequence_forward(weights, x, state, y, tape, scratch):
     """Run a whole sequence, as `sequence`, and keep on `tape` what `sequence_backward` needs.
@@ -258,16 +307,26 @@ def sequence_forward(weights, x, state, y, tape, scratch):
     tape : ndarray, 1-D
         `tape_size(weights, T, B)` numbers.
 
+    Returns
+    -------
+    int
+        In compiled code: 0, or a status, as `step` returns it; state, y and tape are NaN then.
+
     Raises
     ------
     ValueError
-        A shape does not fit.
+        From Python: a shape does not fit.
     """
-    inputs, hidden = layer_sizes(weights)
-    steps = x.shape[0]
-    batch = batch_of(x, steps, inputs)
-    _check_output(y, steps, batch, hidden)
-    _record(weights, x, steps, batch, as_states(cell_of(weights), state), tape, scratch)
-    source, target = tape[batch * hidden : (steps + 1) * batch * hidden], y.reshape(-1)
-    for k in range(target.size):
-        target[k] = source[k]
+    (inputs, hidden), steps = layer_sizes(weights), x.shape[0]
+    states, batch = as_states(cell_of(weights), state), batch_of(x, steps, inputs)
+    status = call_status(weights, x, steps, states, scratch, False)
+    if status == FITS and not _output_fits(y, steps, batch, hidden):
+        status = Y
+    status = _record(weights, x, steps, states, tape, scratch, status)
+    if status == FITS:
+        source, target = tape[batch * hidden : (steps + 1) * batch * hidden], y.reshape(-1)
+        for k in range(target.size):
+            target[k] = source[k]
+    else:
+        spoil(y, zero_like(weights))
+    return status

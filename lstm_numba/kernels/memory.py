@@ -85,26 +85,24 @@ def _(cell, state):
     return lambda cell, state: state
 
 
-# Checks, which the functions that users call share. Messages are constants: compiled code cannot compose
-# text.
+# Checks, which the functions that users call share.
 
 
 @njit(**INLINE)
 def batch_of(x, steps, inputs):
-    """B of an input of (T, B, I), (B, I), (T, I) or (I,)."""
+    """B of an input of (T, B, I), (B, I), (T, I) or (I,); 0 where it is none."""
     if x.shape[-1] != inputs or x.size < 1:
-        raise ValueError(
-            "x: expected shape (T, B, I) or (T, I), of a step (B, I) or (I,), with the weights' I"
-        )
+        return np.int64(0)
     return x.size // (steps * inputs)
 
 
 @njit(**INLINE)
-def check_states(cell, states, batch, hidden):
-    """Raise `ValueError` where a state has not the shape (B, H), or (H,) without a batch."""
+def states_fit(cell, states, batch, hidden):
+    """Whether all states have the shape (B, H), or (H,) without a batch."""
+    fit = True
     for n in range(state_count(cell)):
-        if states[n].shape[-1] != hidden or states[n].size != batch * hidden:
-            raise ValueError("state: expected shape (B, H) each, or (H,) without a batch")
+        fit = fit and states[n].shape[-1] == hidden and states[n].size == batch * hidden
+    return fit
 
 
 @njit(**INLINE)

@@ -17,6 +17,17 @@ from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.packed import Parameters, pack_part, packed_numbers
 from lstm_numba.cpu.places import NOTES, number_bytes
 from lstm_numba.kernels.memory import address_of
+from lstm_numba.kernels.status import (
+    BIASES,
+    FITS,
+    PARAMETERS,
+    WEIGHT_HH,
+    WEIGHT_IH,
+    WEIGHT_PH,
+    Checked,
+    raise_reason,
+    spoil,
+)
 from lstm_numba.kernels.types import PackedType, PlainType, cell_of
 from lstm_numba.layers import Recurrent
 
@@ -169,22 +180,23 @@ def _check_arrays(cell: Any, parameters: Parameters) -> None:
             raise TypeError(f"{name}: expected a C-contiguous array of {dtype}, got {kind}")
         if array.ndim != (2 if name in ("weight_ih", "weight_hh") else 1):
             raise ValueError(f"{name}: got shape {array.shape}; see lstm_numba.kernels.Parameters")
-    check_parameters(cell, parameters)
+    raise_reason(parameters_status(cell, parameters))
 
 
 @njit(**SERIAL)
-def check_parameters(cell, parameters):
-    """Raise `ValueError` where shapes do not fit the cell: what follows would read beyond the arrays."""
+def parameters_status(cell, parameters):
+    """Status of parameters' shapes: of wrong ones what follows would read beyond the arrays."""
     hidden = parameters.weight_hh.shape[1]
     rows = gate_count(cell) * hidden
     if hidden < 1 or parameters.weight_hh.shape[0] != rows:
-        raise ValueError("weight_hh: expected shape (G*H, H), G gates of H units")
+        return WEIGHT_HH
     if parameters.weight_ih.shape[1] < 1 or parameters.weight_ih.shape[0] != rows:
-        raise ValueError("weight_ih: expected shape (G*H, I), with the H of weight_hh")
+        return WEIGHT_IH
     if parameters.bias_ih.size != parameters.bias_hh.size or parameters.bias_ih.size not in (0, rows):
-        raise ValueError("bias_ih, bias_hh: expected shape (G*H,), or (0,) both")
+        return BIASES
     if parameters.weight_ph.size != peephole_count(cell) * hidden:
-        raise ValueError("weight_ph: expected shape (P*H,), P peepholes of H units")
+        return WEIGHT_PH
+    return FITS
 
 
 def pack(weights: Plain) -> Packed:
@@ -214,8 +226,7 @@ def pack(weights: Plain) -> Packed:
     return packed
 
 
-@njit(**SERIAL)
-def unflatten(like, flat):
+def unflatten(like: Any, flat: Any) -> Parameters:
     """A vector's numbers as parameters: views, without allocation.
 
     Parameters
@@ -228,14 +239,29 @@ def unflatten(like, flat):
     Returns
     -------
     Parameters
+        In compiled code: of no numbers at all, which every function refuses, where there are more or fewer.
 
     Raises
     ------
     ValueError
-        There are more or fewer numbers.
+        From Python: there are more or fewer numbers.
     """
     if flat.size != parameter_count(like):
         raise ValueError("flat: expected as many numbers as there are parameters")
+    parameters: Parameters = _unflatten(like, flat)
+    return parameters
+
+
+@overload(unflatten)
+def _(like, flat):
+    return lambda like, flat: _unflatten(like, flat)
+
+
+@njit(**SERIAL)
+def _unflatten(like, flat):
+    if flat.size != parameter_count(like):
+        nothing = flat[:0]
+        return Parameters(nothing.reshape((0, 0)), nothing.reshape((0, 0)), nothing, nothing, nothing)
     a = like.weight_ih.size
     b = a + like.weight_hh.size
     c = b + like.bias_ih.size
@@ -266,6 +292,7 @@ def locate(parameters, zero):
     )
 
 
+@Checked
 @njit(**SERIAL)
 def repack(packed, parameters):
     """Pack parameters again, after they changed; for calls from compiled code, without allocation.
@@ -277,15 +304,25 @@ def repack(packed, parameters):
     parameters : Parameters
         Of the shapes that it was made from.
 
+    Returns
+    -------
+    int
+        In compiled code: 0, or a status, as `step` returns it; the packed weights are NaN then.
+
     Raises
     ------
     ValueError
-        The shapes are others.
+        From Python: the shapes are others.
     """
     cell, zero = cell_of(packed), packed.data.dtype.type(0)
-    check_parameters(cell, parameters)
-    if parameters.weight_ih.shape[1] != packed.inputs or parameters.weight_hh.shape[1] != packed.hidden:
-        raise ValueError("parameters: expected the sizes that the weights were packed with")
+    status = parameters_status(cell, parameters)
+    if status == FITS and (
+        parameters.weight_ih.shape[1] != packed.inputs or parameters.weight_hh.shape[1] != packed.hidden
+    ):
+        status = PARAMETERS
+    if status != FITS:
+        spoil(packed.data, zero)
+        return status
     located, notes = locate(parameters, zero), np.int64(packed.notes.ctypes.data)
     functions = np.int64(packed.functions.ctypes.data)
     for back in (False, True):
@@ -294,6 +331,7 @@ def repack(packed, parameters):
             cell, functions, located, packed.inputs, packed.hidden, back, address, notes, np.int64(0),
             np.int64(1), zero,
         )  # fmt: skip
+    return status
 
 
 @njit(**SERIAL)
@@ -340,6 +378,18 @@ def _(weights):
     return lambda weights: (weights.weight_ih.shape[1], weights.weight_hh.shape[1])
 
 
+def weights_status(weights: Any) -> Any:
+    """Status of the weights' own shapes: plain ones may have been put together anywhere."""
+    raise NotImplementedError
+
+
+@overload(weights_status, INLINE)
+def _(weights):
+    if isinstance(weights, PackedType):
+        return lambda weights: FITS
+    return lambda weights: parameters_status(cell_of(weights), weights)
+
+
 def packing_numbers(weights: Any) -> Any:
     """Numbers of scratch that the packed weights want: none where they are packed already."""
     raise NotImplementedError
@@ -370,9 +420,7 @@ def _(weights, back, scratch, notes):
         return lambda weights, back, scratch, notes: part_address(weights, back)
 
     def pack_first(weights, back, scratch, notes):
-        inputs, hidden = layer_sizes(weights)
-        check_parameters(cell_of(weights), weights)
-        zero = zero_like(weights)
+        (inputs, hidden), zero = layer_sizes(weights), zero_like(weights)
         functions, located = np.int64(weights.functions.ctypes.data), locate(weights, zero)
         pack_part(
             cell_of(weights), functions, located, inputs, hidden, back, scratch, notes, np.int64(0),
