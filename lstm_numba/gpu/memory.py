@@ -209,6 +209,19 @@ def transposed(matrix: DeviceArray) -> DeviceArray:
     return type(matrix)(shape=shape, strides=strides, dtype=matrix.dtype, gpu_data=matrix.gpu_data)
 
 
+def columns(matrix: DeviceArray, begin: int, end: int) -> DeviceArray:
+    """Columns ``[begin, end)`` of a matrix (M, N), without a copy.
+
+    A slice ``matrix[:, begin:end]`` of numba-cuda makes a Python tuple for each of the M rows.
+    """
+    if SIMULATED:
+        return type(matrix)(matrix._ary[:, begin:end])
+    (rows, _), (row, column) = matrix.shape, matrix.strides
+    stop = (rows - 1) * row + end * column if rows and end > begin else begin * column
+    data = matrix.gpu_data.view(begin * column, stop)
+    return type(matrix)(shape=(rows, end - begin), strides=(row, column), dtype=matrix.dtype, gpu_data=data)
+
+
 def span(array: DeviceArray) -> DeviceArray:
     """All memory from an array's first to its last number as a flat array, without a copy.
 

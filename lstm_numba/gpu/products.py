@@ -227,7 +227,7 @@ def matmul(
     ----------
     a, b : device arrays, shapes (M, K) and (K, N)
         float32 or float64, both the same. Rows or columns are contiguous: `lstm_numba.gpu.memory.transposed`
-        and ``a[:, i:j]`` cost no copy.
+        and `columns` cost no copy.
     out : device array (M, N), optional
         Where the product goes; rows may lie apart, the numbers of a row must be neighbours.
     accumulate : bool

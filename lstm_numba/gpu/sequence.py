@@ -16,7 +16,7 @@ from lstm_numba.gpu.elementwise import transpose
 from lstm_numba.gpu.forward import forward_kernel
 from lstm_numba.gpu.launch import cooperative_blocks, device_number, launch, launch_over, limits
 from lstm_numba.gpu.layout import Alone, Arrays, Gradients, Sizes, Together
-from lstm_numba.gpu.memory import DeviceArray, empty, fill, flat, synchronize, transposed, upload
+from lstm_numba.gpu.memory import DeviceArray, columns, empty, fill, flat, synchronize, transposed, upload
 from lstm_numba.gpu.options import DEVICE, KERNEL
 from lstm_numba.gpu.products import matmul
 from lstm_numba.gpu.reductions import column_sums
@@ -260,7 +260,7 @@ def _start(cell: Any, params: dict[str, DeviceArray], x: DeviceArray, arrays: Ar
     slots, inputs = _matrix(arrays.slots, cell, hidden), x.reshape(-1, shape.inputs)
     for slot, gate, count in _input_segments(cell):
         weights = params["weight_ih"][gate * hidden : (gate + count) * hidden]
-        target = slots[:, slot * hidden : (slot + count) * hidden]
+        target = columns(slots, slot * hidden, (slot + count) * hidden)
         matmul(inputs, transposed(weights), out=target, accumulate=True)
 
 
@@ -341,7 +341,7 @@ def backward_sequence(
         target = dx.reshape(-1, x.shape[2])
         for slot, gate, count in _input_segments(cell):
             weights = params["weight_ih"][gate * hidden : (gate + count) * hidden]
-            part = slots[:, slot * hidden : (slot + count) * hidden]
+            part = columns(slots, slot * hidden, (slot + count) * hidden)
             matmul(part, weights, out=target, accumulate=accumulate)
             accumulate = True
     return _parameter_gradients(trace, slots, gradients.dpeephole)
@@ -359,7 +359,7 @@ def _parameter_gradients(trace: Trace, slots: DeviceArray, dpeephole: DeviceArra
     jobs += [(o, "weight_hh", _stage_segments(s)) for o, s in zip(operands, cell.stages, strict=True)]
     for operand, name, segments in jobs:
         for slot, gate, count in segments:
-            part = slots[:, slot * hidden : (slot + count) * hidden]
+            part = columns(slots, slot * hidden, (slot + count) * hidden)
             matmul(transposed(part), operand, out=grads[name][gate * hidden : (gate + count) * hidden])
     if "bias_ih" in params:
         sums = column_sums(slots)

@@ -9,7 +9,7 @@ import pytest
 from cuda_tools import download, normal, upload
 
 from lstm_numba.gpu import memory
-from lstm_numba.gpu.memory import fill, span, transposed
+from lstm_numba.gpu.memory import columns, fill, span, transposed
 
 
 def test_span_reaches_from_the_first_to_the_last_number() -> None:
@@ -33,6 +33,18 @@ def test_transposed_is_no_copy() -> None:
     assert view.shape == (3, 2)
     fill(device, 4)
     np.testing.assert_array_equal(download(span(view)), [4] * 6)
+
+
+def test_columns_are_no_copy() -> None:
+    matrix = normal((4, 6), np.float32)
+    device = upload(matrix)
+    part = columns(device, 2, 5)
+    assert part.shape == (4, 3)
+    np.testing.assert_array_equal(download(span(part)), matrix.reshape(-1)[2:23])
+    fill(span(columns(columns(device, 1, 6), 4, 5)), 7)  # the last column, and what lies between its numbers
+    np.testing.assert_array_equal(download(device).reshape(-1)[5:], 7)
+    np.testing.assert_array_equal(download(device)[0, :5], matrix[0, :5])
+    assert columns(device, 3, 3).size == 0
 
 
 def test_page_locked_memory_is_used_again_when_it_has_been_read(monkeypatch: pytest.MonkeyPatch) -> None:

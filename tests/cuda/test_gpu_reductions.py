@@ -22,8 +22,8 @@ def test_column_sums(shape: Any, dtype: Any) -> None:
     matrix = normal(shape, dtype)
     out = upload(np.full(shape[1], np.nan, dtype))
     assert column_sums(upload(matrix), out) is out
-    # Both add in float64 and round once; only the order differs. Its rounding errors scale with what is added:
-    # a sum of 20,000 normal numbers is a five-hundredth of the sum of their absolute values.
+    # Both add in float64 and round once; only the order differs. Its rounding errors scale with what is
+    # added: a sum of 20,000 normal numbers is a five-hundredth of the sum of their absolute values.
     expected = column_sums_of_cpu(matrix)
     added = np.abs(matrix).sum(axis=0, dtype=np.float64)
     allowed = 1e-15 * added + np.finfo(dtype).eps * np.abs(expected)
