@@ -97,11 +97,19 @@ def test_from_compiled_code(cell: str, dtype: str) -> None:
     assert_close(out, rnn(x)[0], "forward")
 
 
-def test_another_size_is_refused_in_compiled_code() -> None:
+@njit
+def _status(cell: Any, plan: Any, zero: Any, sample: Any, out: Any) -> Any:
+    return ln_step(cell, plan, zero, sample, out)
+
+
+def test_another_size_is_refused() -> None:
     stream = ln.Stream(_layer("rnn"), batch=2)
     for sample, output in ((6, 19), (5, 20), (5, 18)):
+        x, out = np.zeros((2, sample)), np.zeros((2, output))
+        assert ln.kernels.reason(_status(*stream.arguments, x, out)).startswith("x or out: another size")
+        assert np.isnan(out).all()
         with pytest.raises(ValueError, match="another size"):
-            _run(*stream.arguments, np.ones((1, 2, sample)), np.ones((1, 2, output)))
+            ln.stream_step(*stream.arguments, x, out)
 
 
 @pytest.mark.parametrize("batch", [1, 2])

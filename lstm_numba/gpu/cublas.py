@@ -16,6 +16,9 @@ from lstm_numba.gpu.launch import current_stream
 _ZERO = {np.dtype(t): np.zeros(1, t) for t in (np.float32, np.float64)}
 _ONE = {np.dtype(t): np.ones(1, t) for t in (np.float32, np.float64)}
 
+#: cuBLAS calls it ``CUBLAS_TF32_TENSOR_OP_MATH``; CuPy has no name for it.
+_TF32_MATH = 3
+
 _tf32 = False
 
 
@@ -74,7 +77,7 @@ def multiply(a: Any, b: Any, out: Any, accumulate: bool, strides: Callable[[Any]
     stream = current_stream()
     handle = _handle(threading.get_ident(), stream, cuda.get_current_device().id)
     # The default mode is full float32.
-    mode = cublas.CUBLAS_TF32_TENSOR_OP_MATH if _tf32 else cublas.CUBLAS_DEFAULT_MATH
+    mode = _TF32_MATH if _tf32 else cublas.CUBLAS_DEFAULT_MATH
     cublas.setMathMode(handle, mode)
     gemm = cublas.sgemm if a.dtype == np.float32 else cublas.dgemm
     beta = (_ONE if accumulate else _ZERO)[a.dtype].ctypes.data

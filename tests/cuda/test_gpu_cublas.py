@@ -36,7 +36,7 @@ class Library(types.ModuleType):
     """As much of CuPy's wrapper as is used; remembers the modes it was put in."""
 
     CUBLAS_OP_N, CUBLAS_OP_T, CUBLAS_POINTER_MODE_HOST = 0, 1, 0
-    CUBLAS_DEFAULT_MATH, CUBLAS_TF32_TENSOR_OP_MATH = 0, 3
+    CUBLAS_DEFAULT_MATH = 0  # CuPy has no name for the mode of TF32
 
     def __init__(self) -> None:
         super().__init__("cublas")
