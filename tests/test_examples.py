@@ -21,6 +21,8 @@ from lstm_numba import kernels
 from lstm_numba.examples import c_callbacks, closure, controller, streams
 from lstm_numba.examples.flat import flat_model
 
+pytestmark = pytest.mark.processor
+
 Array = np.ndarray[Any, Any]
 
 

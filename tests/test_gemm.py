@@ -13,6 +13,8 @@ from lstm_numba.cpu.gemm import matmul
 from lstm_numba.cpu.tasks import run_task
 from lstm_numba.cpu.tile import tile_address
 
+pytestmark = pytest.mark.processor
+
 # Around the sizes of tiles, blocks and vectors, one less and one more.
 SHAPES = [
     (1, 1, 1),

@@ -21,6 +21,8 @@ from tolerances import assert_close
 import lstm_numba as ln
 from lstm_numba import kernels, reference
 
+pytestmark = pytest.mark.processor
+
 # What a user's own functions look like.
 
 

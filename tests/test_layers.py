@@ -21,6 +21,14 @@ from lstm_numba.layers import CELL_NAMES, Recurrent, make_layer
 DTYPES = ("float32", "float64")
 #: The library's cells and some that a user registered.
 NAMES = CELL_NAMES + own_cells.VARIED[-1:]
+#: The same; some are compiled for other processors too: with one product and with two, with peepholes.
+EVERY_NAME = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.processor] * (name in ("lstm", "gru-reset-before", "peephole")))
+        for name in NAMES
+    ],
+)
 
 
 class Case(NamedTuple):
@@ -142,7 +150,7 @@ def central_differences(problem: Problem, array: np.ndarray, step: float = 1e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", NAMES)
+@EVERY_NAME
 def test_forward_against_reference(name: str, dtype: str, plan: str) -> None:
     for case in CASES:
         problem = Problem(name, case, dtype)
@@ -166,7 +174,7 @@ GRADIENT_CASES = [
 ]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@EVERY_NAME
 def test_every_gradient_against_central_differences(name: str, plan: str) -> None:
     for case in GRADIENT_CASES:
         problem = Problem(name, case, np.float64)
@@ -178,7 +186,7 @@ def test_every_gradient_against_central_differences(name: str, plan: str) -> Non
             assert_close(gradients[key], slopes, "central differences", f"d{key} ({case})")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@EVERY_NAME
 def test_wide_gradients_along_random_directions(name: str, plan: str) -> None:
     """Sizes beyond a tile and a vector, where trying every number would take too long."""
     rng = np.random.default_rng(0)
@@ -207,7 +215,7 @@ def slope_along(problem: Problem, array: np.ndarray, direction: np.ndarray, step
     return (high - low) / (2 * step)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@EVERY_NAME
 def test_single_precision_gradients_against_double(name: str, plan: str) -> None:
     for case in CASES:
         single, double = Problem(name, case, np.float32), Problem(name, case, np.float64)
