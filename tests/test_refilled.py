@@ -8,8 +8,9 @@ import numpy as np
 import own_cells
 import pytest
 from backends import simulated
-from test_layers import Case, Problem, host, unpack
+from test_layers import Case, Problem, unpack
 
+from lstm_numba.engines import engine_of, host_array
 from lstm_numba.layers import CELL_NAMES
 
 _CASE = Case(3, 4, 3, 9, 2)
@@ -17,18 +18,18 @@ _CASE = Case(3, 4, 3, 9, 2)
 
 def _back(problem: Problem, x: Any, states: Any, lengths: Any, change: bool) -> dict[str, np.ndarray]:
     """Gradients; everything that forward was given, and the parameters, overwritten before them or not."""
-    layer, engine = problem.layer, problem.layer.engine
+    layer = problem.layer
     y, _, tape = layer.forward(x, problem.pack(states), lengths)
     if change:
         arrays = [x, *states, *layer.params.values()]
         arrays += [] if isinstance(y, np.ndarray) else [y]  # NumPy's is read-only
         for array in arrays:
-            engine.upload(np.full(array.shape, 7.0, problem.layer.dtype), out=array)
+            engine_of(array).upload(np.full(array.shape, 7.0, problem.layer.dtype), out=array)
         if lengths is not None:
             lengths[...] = 0
     dx, dstate, grads = layer.backward(tape, problem.dy, problem.pack(problem.dstates))
     found = {"dx": dx, **{f"dstate {n}": d for n, d in enumerate(unpack(dstate))}, **grads}
-    return {name: host(layer, array) for name, array in found.items()}
+    return {name: host_array(array) for name, array in found.items()}
 
 
 @pytest.mark.parametrize("name", CELL_NAMES + own_cells.VARIED[-1:])
