@@ -133,7 +133,7 @@ def _restored(numbers: npt.NDArray[Any]) -> DeviceArray:
 
 
 # A copy that Python makes of a device array by itself shares its memory, and does not keep it.
-copyreg.pickle(DEVICE_ARRAY, lambda array: (_restored, (download(array),)))  # type: ignore[arg-type]
+copyreg.pickle(DEVICE_ARRAY, lambda array: (_restored, (download(array),)))
 
 
 class _Staging:
