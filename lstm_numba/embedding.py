@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit, prange
 
+from lstm_numba.arguments import integers
 from lstm_numba.cpu.options import EXACT, EXACT_PARALLEL
 from lstm_numba.engines import engine_of
 from lstm_numba.sparse import SparseRows
@@ -140,13 +141,15 @@ class Embedding:
         """
         self._check(ids)
         weight = self.params["weight"]
+        dy = engine_of(weight).accept("dy", dy, weight.dtype)
         if dy.shape != (*ids.shape, weight.shape[1]):
             raise ValueError(f"dy: expected shape {(*ids.shape, weight.shape[1])}, got {dy.shape}")
         return engine_of(weight).row_gradient(ids, dy, (weight.shape[0], weight.shape[1]))
 
     def _check(self, ids: Array) -> None:
-        if not isinstance(ids, np.ndarray) or ids.dtype.kind not in "iu":
-            raise TypeError(f"ids: expected an integer array, got {getattr(ids, 'dtype', type(ids))}")
+        if not isinstance(ids, np.ndarray):
+            raise TypeError(f"ids: expected an integer array, got {type(ids).__name__}")
+        integers("ids", ids)
         count = len(self.params["weight"])
         if ids.size and not (ids.min() >= 0 and ids.max() < count):
             wrong = ids[(ids < 0) | (ids >= count)][0]

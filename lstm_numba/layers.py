@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstm_numba.arguments import integers
 from lstm_numba.cells import BUILT_IN, CELLS, find_cell, title
 from lstm_numba.engines import engine, host_array
 
@@ -32,6 +33,11 @@ class Tape:
         self.traces: list[list[Any]] = []
         self.masks: list[Array | None] = []
         self.like: Any = None  # what the user came with, whose form the results get
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "tape: cannot be copied or pickled, it holds addresses; run forward again with the copy"
+        )
 
 
 class _Place(NamedTuple):
@@ -174,11 +180,16 @@ class Recurrent:
 
     def layer_params(self) -> list[dict[str, Array]]:
         """The parameters of every layer and direction, from the first layer on, without their suffix."""
-        return [self._local(place) for place in self._places]
+        params = self._accepted()
+        return [{name: params[whole] for name, whole in place.names.items()} for place in self._places]
+
+    def _accepted(self) -> dict[str, Array]:
+        """The parameters, which users may have replaced by anything."""
+        return {name: self.engine.accept(name, value, self.dtype) for name, value in self.params.items()}
 
     def state_dict(self) -> dict[str, Array]:
         """Return copies of all parameters under PyTorch's names."""
-        return {name: np.array(self.engine.download(value)) for name, value in self.params.items()}
+        return {name: np.array(self.engine.download(value)) for name, value in self._accepted().items()}
 
     def to(self, device: str) -> Recurrent:
         """Move the layer to a device: its parameters become other arrays.
@@ -199,7 +210,7 @@ class Recurrent:
         """
         target = engine(device)
         if target is not self.engine:
-            for name, value in self.params.items():
+            for name, value in self._accepted().items():
                 self.params[name] = target.upload(self.engine.download(value))
             target.synchronize()
             self.engine, self.device = target, device
@@ -217,8 +228,9 @@ class Recurrent:
 
         Raises
         ------
-        ValueError
-            A name is missing or unknown, or a shape does not fit; nothing is changed then.
+        ValueError, TypeError
+            A name is missing or unknown, a shape does not fit, or there is something else than real numbers;
+            nothing is changed then.
         """
         missing, unknown = self.params.keys() - state.keys(), state.keys() - self.params.keys()
         if missing or unknown:
@@ -226,7 +238,7 @@ class Recurrent:
                 f"state: expected the parameters {sorted(self.params)}; "
                 f"missing {sorted(missing)}, unknown {sorted(unknown)}"
             )
-        arrays = {name: host_array(state[name]) for name in self.params}
+        arrays = {name: host_array(state[name], name) for name in self.params}
         for name, value in arrays.items():
             if value.shape != self.params[name].shape:
                 raise ValueError(f"{name}: expected shape {self.params[name].shape}, got {value.shape}")
@@ -257,7 +269,8 @@ class Recurrent:
             Initial state, ``h`` or ``(h, c)``; zeros by default.
         lengths : array_like of int, shape (B,), optional
             Steps of each sequence, 0 to T. Output beyond a sequence's end is zero, its final state is
-            that at its end, and the backward direction begins there.
+            that at its end, and the backward direction begins there. What x holds beyond the end, even NaN,
+            does not count.
 
         Returns
         -------
@@ -280,6 +293,9 @@ class Recurrent:
     ) -> tuple[Array, State, Tape]:
         """Run and keep what `backward` needs.
 
+        The tape has copies of what it needs: arrays that this is called with, and the parameters, may be
+        written to before `backward`, which gives the gradients of this call.
+
         Parameters
         ----------
         x, state, lengths
@@ -290,7 +306,7 @@ class Recurrent:
         Returns
         -------
         y : ndarray
-            As for a call; read-only, because the tape needs it unchanged.
+            As for a call; a NumPy array is read-only, because the tape needs it unchanged.
         state : ndarray or tuple of ndarray
         tape : Tape
             For one call of `backward`.
@@ -307,6 +323,7 @@ class Recurrent:
         x = self._check_input(given)
         steps, batch, _ = x.shape
         lengths = engine.lengths(_check_lengths(lengths, steps, batch))
+        x = engine.kept(x, lengths) if keep else engine.contiguous(x)
         states = self._check_state("state", state, batch)
         tape = Tape(self, x.shape, lengths) if keep else None
         finals = engine.stack(self._state_shape(batch), self.dtype)
@@ -338,24 +355,24 @@ class Recurrent:
     def backward(
         self, tape: Tape, dy: Any = None, dstate: State = None, *, input_gradient: bool = True
     ) -> tuple[Array, State, dict[str, Array]]:
-        """Back-propagate through the whole sequence.
+        """Back-propagate through the whole sequence, with the input and the parameters that `forward` saw.
 
         Parameters
         ----------
         tape : Tape
-            From `forward`; is used up.
+            From `forward`; is used up. It cannot be copied or pickled.
         dy : ndarray, same shape as y, optional
             Gradient of the loss with respect to the output; zero by default. What lies beyond a
             sequence's end is ignored.
         dstate : ndarray or tuple of ndarray, optional
             Gradient with respect to the final state, in the state's form; zero by default.
-
         input_gradient : bool
             Whether dx is wanted; the bottom layer is spared a product where it is not.
 
         Returns
         -------
         dx : ndarray, same shape as x, or None where not wanted
+            Zero beyond a sequence's end.
         dstate : ndarray or tuple of ndarray
             Gradient with respect to the initial state.
         grads : dict of str to ndarray
@@ -405,7 +422,7 @@ class Recurrent:
             hint = " with T, B of at least 1" if 0 in x.shape else ""
             axes = "B, T" if self.batch_first else "T, B"
             raise ValueError(f"x: expected shape ({axes}, {self.input_size}){hint}, got {x.shape}")
-        return self.engine.contiguous(self.engine.turned(x) if self.batch_first else x)
+        return self.engine.turned(x) if self.batch_first else x
 
     def _check_output_gradient(self, dy: Any, steps: int, batch: int) -> Array | None:
         """The output's gradient as the engine takes it, None for zeros."""
@@ -445,11 +462,9 @@ def _positive(name: str, value: Any) -> int:
 def _check_lengths(lengths: Any, steps: int, batch: int) -> Array | None:
     if lengths is None:
         return None
-    array = np.asarray(lengths)
+    array = integers("lengths", lengths)
     if array.shape != (batch,):
         raise ValueError(f"lengths: expected shape ({batch},), got {array.shape}")
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"lengths: expected integers, got {array.dtype}")
     if np.any(array < 0) or np.any(array > steps):
         raise ValueError(f"lengths: expected 0 to {steps}, got {int(array.min())} to {int(array.max())}")
     return array.astype(np.int64)

@@ -115,7 +115,7 @@ class Linear:
         -------
         ndarray (N, out)
         """
-        self._check(x, "x", 1)
+        x = self._accept("x", x, 1)
         engine = engine_of(x)
         y: Array = engine.matmul(x, engine.transposed(self.params["weight"]), out=out)
         return engine.add_row(y, self.params["bias"]) if "bias" in self.params else y
@@ -142,8 +142,7 @@ class Linear:
         grads : dict
             By the names of `params`.
         """
-        self._check(x, "x", 1)
-        self._check(dy, "dy", 0)
+        x, dy = self._accept("x", x, 1), self._accept("dy", dy, 0)
         if len(x) != len(dy):
             raise ValueError(f"dy: expected {len(x)} rows, got {len(dy)}")
         out = {} if out is None else out
@@ -153,9 +152,9 @@ class Linear:
             grads["bias"] = engine.column_sums(dy, out.get("bias"))
         return (engine.matmul(dy, self.params["weight"]) if need_dx else None), grads
 
-    def _check(self, array: Array, name: str, axis: int) -> None:
+    def _accept(self, name: str, value: Any, axis: int) -> Array:
         weight = self.params["weight"]
+        array = engine_of(weight).accept(name, value, weight.dtype)
         if array.ndim != 2 or array.shape[1] != weight.shape[axis]:
             raise ValueError(f"{name}: expected shape (N, {weight.shape[axis]}), got {array.shape}")
-        if array.dtype != weight.dtype:
-            raise TypeError(f"{name}: expected {weight.dtype}, got {array.dtype}")
+        return array

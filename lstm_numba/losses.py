@@ -19,6 +19,7 @@ import numpy.typing as npt
 from numba import njit, prange, types
 from numba.extending import overload
 
+from lstm_numba.arguments import float_array, integers, real_numbers
 from lstm_numba.cpu.options import EXACT, EXACT_PARALLEL
 
 Array = npt.NDArray[Any]
@@ -247,8 +248,8 @@ def softmax_cross_entropy(
     targets, row_weights = check_targets(targets, weights, rows, classes)
     if bias is None:
         bias = np.zeros(classes, logits.dtype)
-    elif bias.shape != (classes,) or bias.dtype != logits.dtype:
-        raise ValueError(f"bias: expected {logits.dtype} ({classes},), got {bias.dtype} {bias.shape}")
+    elif float_array("bias", bias, logits.dtype).shape != (classes,):
+        raise ValueError(f"bias: expected shape ({classes},), got {bias.shape}")
     result = logits if overwrite else np.empty_like(logits)
     losses = np.empty(rows)
     hits = np.empty(rows, np.bool_)
@@ -262,11 +263,9 @@ def softmax_cross_entropy(
 
 def check_targets(targets: Array, weights: Array | None, rows: int, classes: int) -> tuple[Array, Array]:
     """Targets as int64 and weights as float64, ones by default; raises as `softmax_cross_entropy` does."""
-    targets = np.asarray(targets)
+    targets = integers("targets", targets)
     if targets.shape != (rows,):
         raise ValueError(f"targets: expected shape ({rows},), got {targets.shape}")
-    if targets.dtype.kind not in "iu":
-        raise TypeError(f"targets: expected integers, got {targets.dtype}")
     row_weights = _row_weights(weights, rows)
     counted = targets if weights is None else targets[row_weights > 0]
     if counted.size and not (counted.min() >= 0 and counted.max() < classes):
@@ -276,10 +275,7 @@ def check_targets(targets: Array, weights: Array | None, rows: int, classes: int
 
 
 def _check_logits(logits: Array) -> None:
-    if not isinstance(logits, np.ndarray) or logits.dtype not in (np.float32, np.float64):
-        raise TypeError(
-            f"logits: expected a float32 or float64 array, got {getattr(logits, 'dtype', type(logits))}"
-        )
+    float_array("logits", logits)
     if logits.ndim != 2 or logits.shape[1] == 0:
         raise ValueError(f"logits: expected shape (N, V) with V > 0, got {logits.shape}")
     if not logits.flags.c_contiguous:
@@ -289,7 +285,7 @@ def _check_logits(logits: Array) -> None:
 def _row_weights(weights: Array | None, rows: int) -> Array:
     if weights is None:
         return np.ones(rows)
-    result = np.asarray(weights, dtype=np.float64)
+    result = real_numbers("weights", weights).astype(np.float64, copy=False)
     if result.shape != (rows,):
         raise ValueError(f"weights: expected shape ({rows},), got {result.shape}")
     if not np.all(result >= 0) or not np.all(np.isfinite(result)):
@@ -308,7 +304,7 @@ def softmax(logits: Array) -> Array:
     -------
     ndarray (..., V), float64
     """
-    shifted = np.asarray(logits, dtype=np.float64)
+    shifted = real_numbers("logits", logits).astype(np.float64, copy=False)
     shifted = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
     result: Array = shifted / shifted.sum(axis=-1, keepdims=True)
     return result
@@ -331,10 +327,8 @@ def mean_squared_error(prediction: Array, target: Array, *, scale: float = 1.0) 
     dprediction : ndarray
         ``scale * 2 * (prediction - target) / size`` in the dtype of `prediction`.
     """
-    prediction = np.asarray(prediction)
-    target = np.asarray(target)
-    if prediction.dtype not in (np.float32, np.float64):
-        raise TypeError(f"prediction: expected a float32 or float64 array, got {prediction.dtype}")
+    prediction = float_array("prediction", real_numbers("prediction", prediction))
+    target = real_numbers("target", target)
     if prediction.shape != target.shape:
         raise ValueError(f"target: expected shape {prediction.shape}, got {target.shape}")
     if prediction.size == 0:

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from lstm_numba.arguments import refuse_mask
 from lstm_numba.engines import engine_of
 from lstm_numba.sparse import SparseRows
 
@@ -45,9 +46,14 @@ class Optimizer:
         self, params: Mapping[str, Array], lr: float, slots: tuple[str, ...] = (), **settings: float
     ) -> None:
         for name, array in params.items():
-            if array.dtype not in (np.float32, np.float64) or not array.flags["C_CONTIGUOUS"]:
+            refuse_mask(name, array)
+            if (
+                getattr(array, "dtype", None) not in (np.float32, np.float64)
+                or not array.flags["C_CONTIGUOUS"]
+            ):
                 raise ValueError(
-                    f"params: expected C-contiguous float32 or float64 arrays, got {array.dtype} for {name}"
+                    "params: expected C-contiguous float32 or float64 arrays, "
+                    f"got {getattr(array, 'dtype', type(array).__name__)} for {name}"
                 )
         for name, value in {"lr": lr, **settings}.items():
             if not (math.isfinite(value) and value >= 0):
@@ -80,8 +86,8 @@ class Optimizer:
 
         Raises
         ------
-        ValueError
-            A gradient is missing, unknown, or has another shape or dtype than its parameter.
+        ValueError, TypeError
+            A gradient is missing, unknown, no array, or has another shape or dtype than its parameter.
         """
         if grads.keys() != self.params.keys():
             odd = sorted(grads.keys() ^ self.params.keys())
@@ -90,6 +96,9 @@ class Optimizer:
             )
         for name, gradient in grads.items():
             values = gradient.values if isinstance(gradient, SparseRows) else gradient
+            refuse_mask(f"grads[{name!r}]", values)
+            if not hasattr(values, "dtype"):
+                raise TypeError(f"grads[{name!r}]: expected an array, got {type(values).__name__}")
             if gradient.shape != self.params[name].shape or values.dtype != self.params[name].dtype:
                 raise ValueError(
                     f"grads[{name!r}]: expected {self.params[name].dtype} {self.params[name].shape}, "
@@ -130,14 +139,17 @@ class Optimizer:
 
         Raises
         ------
-        ValueError
-            An array is missing, unknown or of another shape or dtype.
+        ValueError, TypeError
+            An array is missing, unknown, none, or of another shape or dtype.
         """
         arrays = {name: value for name, value in state.items() if name not in ("steps", "lr")}
         if arrays.keys() != self._state.keys():
             odd = sorted(arrays.keys() ^ self._state.keys())
             raise ValueError(f"state: {odd[0]} has no counterpart in {type(self).__name__}")
         for name, array in self._state.items():
+            if not isinstance(arrays[name], np.ndarray):
+                raise TypeError(f"state: expected an array for {name}, got {type(arrays[name]).__name__}")
+            refuse_mask(f"state: {name}", arrays[name])
             if arrays[name].shape != array.shape or arrays[name].dtype != array.dtype:
                 raise ValueError(
                     f"state: expected {array.dtype} {array.shape} for {name}, "

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numba import njit
 from numba.core import types
+from numba.core.errors import NumbaTypeError
 from numba.np.numpy_support import from_dtype
 
+from lstm_numba.arguments import float_array, real_numbers
 from lstm_numba.cpu import jobs, passes
 from lstm_numba.cpu.apart import call_apart
 from lstm_numba.cpu.arrays import address, aligned_zeros
@@ -146,6 +148,12 @@ class Stream:
         self._advance: Any = functools.partial(_python_step(rnn.dtype), address(plan))
         self.reset()
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "Stream: cannot be copied or pickled, it is made of addresses; make another one of the layer "
+            "and give its reset this one's state"
+        )
+
     def reset(self, state: Any = None) -> None:
         """Begin anew.
 
@@ -156,14 +164,14 @@ class Stream:
 
         Raises
         ------
-        ValueError
-            A shape does not fit.
+        ValueError, TypeError
+            A shape does not fit, or there is something else than real numbers.
         """
         shape = self._states.shape[1:]
         if state is None:
             self._states.fill(0)
             return
-        states = [np.asarray(s) for s in (state if len(self._states) > 1 else (state,))]
+        states = [real_numbers("state", s) for s in (state if len(self._states) > 1 else (state,))]
         if len(states) != len(self._states) or any(s.shape != shape for s in states):
             raise ValueError(
                 f"state: expected {len(self._states)} of shape {shape}, got {[s.shape for s in states]}"
@@ -198,12 +206,9 @@ class Stream:
         try:
             if self._alone and x.flags.carray and self._advance(x):
                 return self._first if x.ndim == 1 else self._out
-        except (TypeError, AttributeError):  # another dtype, or three dimensions, or no array
+        except (TypeError, AttributeError, NumbaTypeError):  # another dtype or form, or no array
             pass
-        if not isinstance(x, np.ndarray):
-            raise TypeError(f"x: expected an array, got {type(x).__name__}")
-        if x.dtype != self.dtype:
-            raise TypeError(f"x: expected {self.dtype}, got {x.dtype}")
+        float_array("x", x, self.dtype)
         single = x.shape == self._single and self.batch == 1
         if not single and x.shape != self._shape:
             raise ValueError(f"x: expected shape {self._shape}, got {x.shape}")

@@ -85,6 +85,7 @@ def fake_driver() -> ModuleType:
         AbstractTemplate=AbstractTemplate, Conversion=Conversion, PrimitiveModel=PrimitiveModel,
         infer_global=infer_global, insert_function=get_or_insert_function, make_signature=signature,
         unpack_tuple=unpack_tuple, CudaAPIError=RuntimeError, device_view=None, TypingError=TypingError,
+        DEVICE_ARRAY=type("DeviceArray", (), {}),
     )  # fmt: skip
     return driver
 
@@ -473,7 +474,7 @@ def replace_launches() -> None:
         for name, stand_in in (("launch", run), ("launch_over", over), ("upload", np.array)):
             if hasattr(module, name):
                 setattr(module, name, stand_in)
-    sequence.matmul, sequence.column_sums = matmul, sums
+    sequence.matmul, sequence.column_sums, sequence.copied = matmul, sums, np.array
     sequence.transpose = weights.transpose = lambda matrix: np.ascontiguousarray(matrix.T)
     sequence.transposed = lambda matrix: matrix.T
     sequence.ALONE_BYTES = 1 << 60

@@ -83,7 +83,9 @@ def _open_barriers(live: list[_Fiber]) -> None:
 def install() -> None:
     """Have the simulator run grids in fibers from now on."""
     from numba.cuda.simulator import kernel, kernelapi
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
+    FakeCUDAArray.__deepcopy__ = None  # it would be NumPy's, and the copy no device array
     kernel.BlockManager.run = _run_block
     kernel.FakeOverload.max_cooperative_grid_blocks = lambda self, block, shared=0: MEETING_BLOCKS
     kernelapi.threading = SimpleNamespace(current_thread=lambda: _running[0])

@@ -279,7 +279,7 @@ def test_parameters_may_be_any_arrays_of_their_shape_and_type() -> None:
         view[70, 19] += 1
         assert not np.array_equal(rnn(x)[0], expected)
     for wrong, error, message in (
-        (weight.astype(np.float64), TypeError, "weight_hh: expected float32, as the layer, got float64"),
+        (weight.astype(np.float64), TypeError, r"weight_hh\w*: expected (dtype )?float32, got float64"),
         (weight[:, :19], ValueError, r"weight_hh: expected shape \(80, 20\), got \(80, 19\)"),
     ):
         rnn.params["weight_hh_l0"] = wrong

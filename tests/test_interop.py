@@ -138,6 +138,31 @@ def test_pytorch_refusals() -> None:
         ln.from_torch(torch.nn.LSTM(3, 5, dtype=torch.bfloat16))
 
 
+def test_quantized_modules_are_refused_in_words() -> None:
+    class Quantized:
+        """As ``torch.ao.nn.quantized.dynamic.LSTM``: its packed weights are no tensors."""
+
+        mode, batch_first, dropout = "LSTM", False, 0.0
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"_all_weight_values.0.param": object()}
+
+    with pytest.raises(ValueError, match="param is no tensor: expected a module that is not quantized"):
+        ln.from_torch(Quantized())
+
+
+@pytest.mark.filterwarnings("ignore:.*quantiz")
+def test_pytorch_quantized() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    for kind in (torch.nn.LSTM, torch.nn.GRU):
+        module = torch.nn.Sequential(kind(3, 5))
+        (module,) = torch.ao.quantization.quantize_dynamic(module, {kind}, dtype=torch.qint8)
+        with pytest.raises(ValueError, match="not quantized"):
+            ln.from_torch(module)
+    with pytest.raises(ValueError, match="float32 on meta"):
+        ln.from_torch(torch.nn.LSTM(3, 5, device="meta"))
+
+
 # -- Keras -------------------------------------------------------------------------------------------
 
 

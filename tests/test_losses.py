@@ -144,12 +144,12 @@ def test_a_tie_goes_to_the_first_as_in_argmax() -> None:
         (np.zeros((2, 3)), [-1, 0], {}, "targets: expected values from 0 to 2, got -1"),
         (np.zeros((2, 3)), [0], {}, r"targets: expected shape \(2,\), got \(1,\)"),
         (np.zeros((2, 3)), [0.0, 1.0], {}, "targets: expected integers, got float64"),
-        (np.zeros((2, 3), np.int64), [0, 1], {}, "logits: expected a float32 or float64 array, got int64"),
+        (np.zeros((2, 3), np.int64), [0, 1], {}, "logits: expected float32 or float64, got int64"),
         (np.zeros(3), [0], {}, r"logits: expected shape \(N, V\)"),
         (np.zeros((3, 2)).T, [0, 1], {}, "logits: expected a C-contiguous array"),
         (np.zeros((2, 3)), [0, 1], {"weights": [1, -1]}, "weights: expected finite numbers"),
         (np.zeros((2, 3)), [0, 1], {"weights": [1]}, r"weights: expected shape \(2,\)"),
-        (np.zeros((2, 3)), [0, 1], {"bias": np.zeros(2)}, r"bias: expected float64 \(3,\)"),
+        (np.zeros((2, 3)), [0, 1], {"bias": np.zeros(2)}, r"bias: expected shape \(3,\), got \(2,\)"),
     ],
 )
 def test_bad_arguments_are_named(logits: Any, targets: Any, options: Any, text: str) -> None:

@@ -49,7 +49,7 @@ def test_linear_names_what_does_not_fit() -> None:
     layer = Linear(3, 2)
     with pytest.raises(ValueError, match=r"x: expected shape \(N, 3\), got \(4, 2\)"):
         layer.forward(np.zeros((4, 2), np.float32))
-    with pytest.raises(TypeError, match="x: expected float32, got float64"):
+    with pytest.raises(TypeError, match="x: expected dtype float32, got float64"):
         layer.forward(np.zeros((4, 3)))
     with pytest.raises(ValueError, match="dy: expected 4 rows, got 5"):
         layer.backward(np.zeros((4, 3), np.float32), np.zeros((5, 2), np.float32))
@@ -81,7 +81,7 @@ def test_embedding_refuses_tokens_outside_the_table() -> None:
     for wrong in (-1, 4):
         with pytest.raises(ValueError, match=f"ids: expected values from 0 to 3, got {wrong}"):
             layer.forward(np.array([[0, wrong]]))
-    with pytest.raises(TypeError, match="ids: expected an integer array, got float64"):
+    with pytest.raises(TypeError, match="ids: expected integers, got float64"):
         layer.forward(np.zeros((2, 2)))
     with pytest.raises(ValueError, match=r"dy: expected shape \(2, 1, 2\), got \(2, 1, 3\)"):
         layer.backward(np.zeros((2, 1), int), np.zeros((2, 1, 3), np.float32))

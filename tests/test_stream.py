@@ -165,7 +165,7 @@ def test_bad_input_is_named() -> None:
             stream.step(np.ones(shape))
     with pytest.raises(TypeError, match="x: expected float64, got float32"):
         stream.step(np.ones((2, 5), np.float32))
-    with pytest.raises(TypeError, match="x: expected an array, got list"):
+    with pytest.raises(TypeError, match="x: expected a NumPy array of float64, got list"):
         ln.Stream(rnn).step([0.0] * 5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"x: expected shape \(1, 5\), got \(6,\)"):
         ln.Stream(rnn).step(np.ones(6))

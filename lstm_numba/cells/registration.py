@@ -40,7 +40,7 @@ def make_cell(plain: type) -> Any:
     -------
     Cell
         Of a class in `lstm_numba.cells.registered`; ``digest`` tells its equations from others, ``title`` is
-        the plain class's name.
+        the plain class's name, ``key`` the one in `lstm_numba.cells.CELLS`.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def make_cell(plain: type) -> Any:
         raise type(error)(f"{plain.__name__}: {error}") from None
     kind = cell_class(f"{plain.__name__}_{digest}")
     facts = {**sizes, **{name: frozen(method) for name, method in methods.items()}}
-    facts.update(digest=digest, title=plain.__name__, __doc__=plain.__doc__)
+    facts.update(digest=digest, key=full_name, title=plain.__name__, __doc__=plain.__doc__)
     _try(plain.__name__, type(plain.__name__, (), facts)())
     for name, value in facts.items():
         setattr(kind, name, value)

@@ -151,7 +151,7 @@ def variant_cell(name: str) -> Any:
 
         return find_cell(variant.name)
     cell = make_cell(_plain_cell(variant))
-    type(cell).title = name
+    type(cell).title = type(cell).key = name
     return cell
 
 

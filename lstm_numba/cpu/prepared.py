@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
+from lstm_numba.arguments import float_array
 from lstm_numba.cpu.arrays import ALIGNMENT, address, allocate
 from lstm_numba.cpu.packed import Parameters
 from lstm_numba.cpu.target import round_up
@@ -57,14 +58,9 @@ def locate(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype:
     TypeError, ValueError
         A parameter has another dtype, or not its shape.
     """
-    gates = len(cell.gates) * hidden
-    shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates, inputs), "weight_hh": (gates, hidden)}
-    shapes["weight_ph"] = (len(cell.peepholes) * hidden,)
     for name, array in params.items():
-        if array.dtype != dtype:
-            raise TypeError(f"{name}: expected {dtype}, as the layer, got {array.dtype}")
-        if array.shape != shapes.get(name, (gates,)):
-            raise ValueError(f"{name}: expected shape {shapes.get(name, (gates,))}, got {array.shape}")
+        float_array(name, array, dtype)
+    check_shapes(cell, params, inputs, hidden)
     whole = {name: np.ascontiguousarray(array) for name, array in params.items()}
     places = Parameters(*(address(whole[name]) if name in whole else 0 for name in Parameters._fields))
     words = np.array([n for array in whole.values() for n in (address(array), array.nbytes)], np.int64)
@@ -72,6 +68,16 @@ def locate(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype:
     ends = dict(zip(whole, itertools.accumulate(sizes), strict=True))
     arrays, large = list(params.values()), sum(sizes) > _SHARED
     return Located(arrays, whole, ends, places, words, address(words), large)
+
+
+def check_shapes(cell: Any, params: dict[str, Any], inputs: int, hidden: int) -> None:
+    """Raise a ValueError where a parameter of one layer and direction has not its shape."""
+    gates = len(cell.gates) * hidden
+    shapes: dict[str, tuple[int, ...]] = {"weight_ih": (gates, inputs), "weight_hh": (gates, hidden)}
+    shapes["weight_ph"] = (len(cell.peepholes) * hidden,)
+    for name, array in params.items():
+        if array.shape != shapes.get(name, (gates,)):
+            raise ValueError(f"{name}: expected shape {shapes.get(name, (gates,))}, got {array.shape}")
 
 
 class Kept(NamedTuple):
@@ -94,12 +100,18 @@ class Kept(NamedTuple):
 
 
 class Prepared:
-    """What is remembered of the parameters of one layer and direction. Threads may share it."""
+    """What is remembered of the parameters of one layer and direction. Threads may share it.
+
+    It knows arrays by their addresses, so a copy, which travels with copies of the arrays, remembers nothing.
+    """
 
     def __init__(self) -> None:
         # Each is replaced as a whole, so that no thread sees half of it.
         self._located: Located | None = None
         self._kept = Kept(None, 0, 0, ())
+
+    def __reduce__(self) -> Any:
+        return Prepared, ()
 
     def locate(self, cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: Any) -> Located:
         """See `locate`, which arrays that were found to be C-contiguous are spared.

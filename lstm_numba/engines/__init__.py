@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from lstm_numba.arguments import real_numbers
 from lstm_numba.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -96,8 +97,14 @@ def engine_of(array: Any) -> CpuEngine:
     return _cpu() if isinstance(array, np.ndarray) else engine("cuda")
 
 
-def host_array(value: Any) -> np.ndarray[Any, Any]:
-    """Anything that NumPy takes, or an array of any library on a CUDA device, as a NumPy array."""
+def host_array(value: Any, name: str = "array") -> np.ndarray[Any, Any]:
+    """Anything that NumPy takes, or any library's array on a CUDA device, as a NumPy array of real numbers.
+
+    Raises
+    ------
+    TypeError
+        It has a mask, or holds something else than real numbers.
+    """
     if hasattr(value, "__cuda_array_interface__") or getattr(value, "__cuda_ndarray__", False):
-        return engine("cuda").download(engine("cuda").accept("array", value, None))
-    return np.asarray(value)
+        value = engine("cuda").download(engine("cuda").accept(name, value, None))
+    return real_numbers(name, value)

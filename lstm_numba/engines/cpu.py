@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_numba import clipping, dropout, embedding, updates
+from lstm_numba.arguments import refuse_mask
 from lstm_numba.cpu import gemm, sequence
 from lstm_numba.cpu.arrays import address, aligned_empty
 from lstm_numba.cpu.prepared import Prepared
+from lstm_numba.engines import engine
 from lstm_numba.linear import column_sums
 from lstm_numba.losses import softmax_cross_entropy
 from lstm_numba.sparse import SparseRows
@@ -41,6 +43,10 @@ class CpuEngine:
 
     name: ClassVar[str] = "cpu"
     in_flight: ClassVar[int] = 0
+
+    def __reduce__(self) -> Any:
+        """There is one of each device in a process: copies of what computes with it share it."""
+        return engine, (self.name,)
 
     # -- arrays ----------------------------------------------------------------------------------
 
@@ -79,6 +85,7 @@ class CpuEngine:
         """A user's array as the engine's; a TypeError names the argument."""
         if not isinstance(value, np.ndarray):
             raise TypeError(f"{name}: expected a NumPy array of {dtype}, got {type(value).__name__}")
+        refuse_mask(name, value)
         if dtype is not None and value.dtype != dtype:
             raise TypeError(f"{name}: expected dtype {dtype}, got {value.dtype}")
         return value
@@ -100,6 +107,17 @@ class CpuEngine:
     def contiguous(self, array: Array) -> Array:
         """The array itself where it is C-contiguous, else a copy."""
         return np.ascontiguousarray(array)
+
+    def kept(self, x: Array, lengths: Array | None) -> Array:
+        """A copy of an input (T, B, I) for the way back: the caller may refill the original before it.
+
+        It is zero past a sequence's end: what lies there is multiplied with zeros, and may be NaN.
+        """
+        copy = self.empty(x.shape, x.dtype)
+        copy[...] = x
+        if lengths is not None:
+            copy[_beyond(len(x), lengths)] = 0
+        return copy
 
     def turned(self, array: Array) -> Array:
         """An array (A, B, C) as (B, A, C)."""
@@ -158,8 +176,7 @@ class CpuEngine:
         y = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)
         if lengths is None:
             return y
-        beyond = np.arange(shape[0])[:, None] >= lengths
-        return np.where(beyond[..., None], y.dtype.type(0), y)
+        return np.where(_beyond(shape[0], lengths)[..., None], y.dtype.type(0), y)
 
     def backward(
         self,
@@ -322,6 +339,11 @@ def _places(cell: Any, states: Sequence[Array] | None, place: int) -> tuple[int,
     if states is None:
         return (0,) * len(cell.states)
     return tuple([address(state) + place * state.strides[0] for state in states])
+
+
+def _beyond(steps: int, lengths: Array) -> Array:
+    """Which of (T, B) lie past a sequence's end."""
+    return np.arange(steps)[:, None] >= lengths
 
 
 def _flat(*arrays: Array) -> tuple[Array, ...]:

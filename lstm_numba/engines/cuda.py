@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from lstm_numba.arguments import refuse_mask
+from lstm_numba.cpu.prepared import check_shapes
 from lstm_numba.dropout import draw_mask
 from lstm_numba.engines.cpu import FACTOR, NORM, Array, CpuEngine, Shape
 from lstm_numba.gpu import (
@@ -82,6 +84,7 @@ class CudaEngine(CpuEngine):
 
     def accept(self, name: str, value: Any, dtype: np.dtype[Any] | None) -> Array:
         """See `CpuEngine.accept`: NumPy arrays are copied, those on the device are not."""
+        refuse_mask(name, value)
         if isinstance(value, np.ndarray) or getattr(value, "__cuda_ndarray__", False):
             array = value
         elif hasattr(value, "__cuda_array_interface__"):
@@ -125,12 +128,19 @@ class CudaEngine(CpuEngine):
         return on_stream(_stream(number))
 
     def protected(self, array: Array) -> Array:
-        """See `CpuEngine.protected`: arrays on the device cannot be protected."""
-        return array
+        """See `CpuEngine.protected`: arrays on the device have no such views, so it is a copy."""
+        return memory.copied(array)
 
     def contiguous(self, array: Array) -> Array:
         """See `CpuEngine.contiguous`."""
         return memory.contiguous(array)
+
+    def kept(self, x: Array, lengths: Array | None) -> Array:
+        """See `CpuEngine.kept`."""
+        copy = memory.copied(x)
+        if lengths is not None:
+            elementwise.clear_beyond(copy, lengths)
+        return copy
 
     def turned(self, array: Array) -> Array:
         """See `CpuEngine.turned`; a copy."""
@@ -178,6 +188,13 @@ class CudaEngine(CpuEngine):
         prepared: Any = None,
     ) -> tuple[Any, Any]:
         """See `CpuEngine.forward`."""
+        for name, array in params.items():
+            if not getattr(array, "__cuda_ndarray__", False) or array.dtype != x.dtype:
+                got = getattr(array, "dtype", "")
+                raise TypeError(
+                    f"{name}: expected a device array of {x.dtype}, got {type(array).__name__} {got}".rstrip()
+                )
+        check_shapes(cell, params, x.shape[2], finals[0].shape[2])
         ends = sequence.full_lengths(x.shape[0], x.shape[1]) if lengths is None else lengths
         h, at, trace = sequence.forward_sequence(
             cell, params, x, _or_zeros(states, finals), list(finals), place, ends, reverse, keep

@@ -16,6 +16,7 @@ from numba.cuda.cgutils import get_or_insert_function as insert_function
 from numba.cuda.cgutils import unpack_tuple
 from numba.cuda.core import config
 from numba.cuda.core.errors import TypingError
+from numba.cuda.cudadrv import devicearray
 from numba.cuda.cudadrv.driver import CudaAPIError, driver
 from numba.cuda.datamodel import PrimitiveModel
 from numba.cuda.extending import (
@@ -31,6 +32,10 @@ from numba.cuda.typing.templates import signature as make_signature
 
 #: Whether kernels run in CUDA's simulator, as Python.
 SIMULATED = bool(config.ENABLE_CUDASIM)
+
+
+#: Class of all device arrays.
+DEVICE_ARRAY = devicearray.FakeCUDAArray if SIMULATED else devicearray.DeviceNDArray
 
 
 def device_view(block: Any, shape: tuple[int, ...], dtype: np.dtype[Any], owner: Any) -> Any:
@@ -75,6 +80,7 @@ def device_facts() -> dict[str, Any]:
 
 
 __all__ = [
+    "DEVICE_ARRAY",
     "SIMULATED",
     "AbstractTemplate",
     "Conversion",

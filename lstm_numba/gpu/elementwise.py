@@ -50,6 +50,15 @@ def transpose_first_kernel(x, a, b, c, out):
 
 
 @cuda.jit(**KERNEL)
+def clear_beyond_kernel(x, lengths, width):
+    """Zero what lies past a sequence's end in (T, B, width)."""
+    for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
+        row = i // width
+        if row // lengths.size >= lengths[row % lengths.size]:
+            x[i] = 0
+
+
+@cuda.jit(**KERNEL)
 def copy_block_kernel(source, source_at, source_row, target, target_at, target_row, rows, columns):
     """Copy a block of a matrix to a place in another, both flat."""
     for i in range(cuda.grid(1), rows * columns, cuda.gridsize(1)):
@@ -86,6 +95,11 @@ def add_row(matrix: DeviceArray, row: DeviceArray) -> DeviceArray:
     """Add `row` (M,) to every row of `matrix` (N, M), C-contiguous, in place."""
     launch_over(add_row_kernel, matrix.size, flat(matrix), row)
     return matrix
+
+
+def clear_beyond(x: DeviceArray, lengths: DeviceArray) -> None:
+    """Zero the steps of `x` (T, B, I), C-contiguous, that lie past a sequence's end; `lengths` are (B,)."""
+    launch_over(clear_beyond_kernel, x.size, flat(x), lengths, x.shape[2])
 
 
 def transpose(matrix: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:

@@ -6,6 +6,7 @@ size, on the stream that it was used on: what is put on a stream later cannot ov
 
 from __future__ import annotations
 
+import copyreg
 import math
 import weakref
 from collections import defaultdict, deque
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_numba.errors import DeviceError
-from lstm_numba.gpu.driver import SIMULATED, CudaAPIError, cuda, device_view
+from lstm_numba.gpu.driver import DEVICE_ARRAY, SIMULATED, CudaAPIError, cuda, device_view
 from lstm_numba.gpu.launch import current_stream, device_number, launch_over
 from lstm_numba.gpu.options import KERNEL
 
@@ -123,6 +124,16 @@ def download(array: DeviceArray) -> npt.NDArray[Any]:
     result: npt.NDArray[Any] = array.copy_to_host(stream=current_stream())
     synchronize()
     return result
+
+
+def _restored(numbers: npt.NDArray[Any]) -> DeviceArray:
+    array = upload(numbers)
+    synchronize()  # the next call may be on another stream
+    return array
+
+
+# A copy that Python makes of a device array by itself shares its memory, and does not keep it.
+copyreg.pickle(DEVICE_ARRAY, lambda array: (_restored, (download(array),)))
 
 
 class _Staging:
@@ -258,8 +269,14 @@ def fill(array: DeviceArray, value: float) -> None:
 
 def contiguous(array: DeviceArray) -> DeviceArray:
     """The array itself where it is C-contiguous, else a copy; three dimensions."""
-    if array.is_c_contiguous():
-        return array
+    return array if array.is_c_contiguous() else copied(array)
+
+
+def copied(array: DeviceArray) -> DeviceArray:
+    """A C-contiguous copy of an array, which has three dimensions or is C-contiguous."""
     result = empty(array.shape, array.dtype)
-    launch_over(_gather, array.size, flat(result), array)
+    if not array.is_c_contiguous():
+        launch_over(_gather, array.size, flat(result), array)
+    elif array.size:
+        result.copy_to_device(array, stream=current_stream())
     return result

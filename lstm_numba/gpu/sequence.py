@@ -16,7 +16,17 @@ from lstm_numba.gpu.elementwise import transpose
 from lstm_numba.gpu.forward import forward_kernel
 from lstm_numba.gpu.launch import cooperative_blocks, device_number, launch, launch_over, limits
 from lstm_numba.gpu.layout import Alone, Arrays, Gradients, Sizes, Together
-from lstm_numba.gpu.memory import DeviceArray, columns, empty, fill, flat, synchronize, transposed, upload
+from lstm_numba.gpu.memory import (
+    DeviceArray,
+    columns,
+    copied,
+    empty,
+    fill,
+    flat,
+    synchronize,
+    transposed,
+    upload,
+)
 from lstm_numba.gpu.options import DEVICE, KERNEL
 from lstm_numba.gpu.products import matmul
 from lstm_numba.gpu.reductions import column_sums
@@ -215,6 +225,8 @@ def forward_sequence(
         Where in it the outputs (T, B, H) begin.
     trace : Trace or None
     """
+    if keep:  # the way back needs the weights of this pass, which may change until then
+        params = {name: copied(p) if name.startswith("weight") else p for name, p in params.items()}
     shape = _Shape(*x.shape, hidden=states[0].shape[2])
     dtype, state = x.dtype, shape.batch * shape.hidden
     rows, width = shape.steps * shape.batch, len(cell.slots) * shape.hidden

@@ -29,7 +29,7 @@ def from_torch(module: Any, **options: Any) -> Recurrent:
     Raises
     ------
     WeightsError
-        The module is another one, or has what no cell here computes (``proj_size``).
+        The module is another one or quantized, or has what no cell here computes (``proj_size``).
     """
     mode = getattr(module, "mode", None)
     if mode not in _CELLS or not callable(getattr(module, "state_dict", None)):
@@ -39,10 +39,13 @@ def from_torch(module: Any, **options: Any) -> Recurrent:
         raise WeightsError(f"{where}: proj_size={module.proj_size}: projections are not computed here")
     state = {}
     for name, tensor in module.state_dict().items():
+        if not hasattr(tensor, "detach"):
+            raise WeightsError(f"{where}: {name} is no tensor: expected a module that is not quantized")
         try:
             state[name] = tensor.detach().cpu().numpy()
-        except TypeError:  # bfloat16
-            raise WeightsError(f"{where}: {name}: expected float32 or float64, got {tensor.dtype}") from None
+        except (TypeError, NotImplementedError):  # bfloat16; on the device "meta", where there are no numbers
+            got = f"{tensor.dtype} on {tensor.device}"
+            raise WeightsError(f"{where}: {name}: expected float32 or float64, got {got}") from None
     chosen = {"batch_first": module.batch_first, "dropout": module.dropout, **options}
     return build(state, where, _CELLS[mode], **chosen)
 

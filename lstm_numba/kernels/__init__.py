@@ -1,4 +1,8 @@
-"""Cells for your own compiled code: functions to call from ``@njit`` code, on arrays that you own."""
+"""Cells for your own compiled code: functions to call from ``@njit`` code, on arrays that you own.
+
+Nothing is copied behind your back, so what a forward pass read must be the same on the way back. There are no
+lengths: all numbers of all T steps count, and a shorter sequence is a call with a smaller T.
+"""
 
 from lstm_numba.cpu.packed import Parameters
 from lstm_numba.kernels.backward import sequence_backward, step_backward

@@ -57,9 +57,9 @@ def step_backward(weights, x, tape, dstate, dx, grads, scratch):
     Parameters
     ----------
     weights : Plain or Packed
-        With the parameters of the forward pass; plain weights are packed into scratch first.
+        With the parameters of the forward pass, unchanged since; plain weights are packed into scratch first.
     x : ndarray, shape (I,) or (B, I)
-        The step's input, as it was.
+        The step's input, unchanged since the forward pass: the tape does not hold it.
     tape : ndarray, 1-D
         From `step_forward`; is used up.
     dstate : tuple of ndarray, shape (H,) or (B, H)
@@ -95,9 +95,9 @@ def sequence_backward(weights, x, tape, dy, dstate, dx, grads, scratch):
     Parameters
     ----------
     weights : Plain or Packed
-        With the parameters of the forward pass; plain weights are packed into scratch first.
+        With the parameters of the forward pass, unchanged since; plain weights are packed into scratch first.
     x : ndarray, shape (T, I) or (T, B, I)
-        The input, as it was.
+        The input, unchanged since the forward pass: the tape does not hold it.
     tape : ndarray, 1-D
         From `sequence_forward`; is used up.
     dy : ndarray, shape (T, H) or (T, B, H)

@@ -137,3 +137,8 @@ class CStep:
         kind: Any = type(cell)
         self.address = _compiled(kind, dtype)
         self.function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(self.address)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "CStep: cannot be copied or pickled, its handle is made of addresses; make another one"
+        )

@@ -10,12 +10,14 @@ from numba import njit
 from numba.extending import overload
 from numba.np.numpy_support import from_dtype
 
+from lstm_numba.arguments import refuse_mask
 from lstm_numba.cpu.arrays import aligned_empty
 from lstm_numba.cpu.dispatch import gate_count, peephole_count
 from lstm_numba.cpu.functions import compiled_functions
 from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.packed import Parameters, pack_part, packed_numbers
 from lstm_numba.cpu.places import NOTES, number_bytes
+from lstm_numba.cpu.target import lanes
 from lstm_numba.kernels.memory import address_of
 from lstm_numba.kernels.status import (
     BIASES,
@@ -114,11 +116,21 @@ class Packed:
 
     def __reduce__(self) -> Any:
         """The addresses in `functions` mean nothing to another process."""
-        return _packed, (self.cell, self.inputs, self.hidden, self.data)
+        return _restored, (self.cell, self.inputs, self.hidden, self.data, lanes(self.data.dtype))
 
 
 def _text(weights: Plain | Packed, inputs: int, hidden: int, dtype: Any) -> str:
     return f"{type(weights).__name__}({type(weights.cell).__name__}, {inputs}, {hidden}, {dtype})"
+
+
+def _restored(cell: Any, inputs: int, hidden: int, data: Array, lane: int) -> Packed:
+    """A copy, where the vector registers are as wide: the order of the numbers depends on it."""
+    if lane != lanes(data.dtype):
+        raise ValueError(
+            f"Packed: expected weights packed for vectors of {lanes(data.dtype)} numbers, got {lane}; "
+            "pickle the Plain weights, and pack them there"
+        )
+    return _packed(cell, inputs, hidden, data)
 
 
 def _packed(cell: Any, inputs: int, hidden: int, data: Array) -> Packed:
@@ -175,6 +187,7 @@ def _check_arrays(cell: Any, parameters: Parameters) -> None:
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"weight_hh: expected an array of float32 or float64, got {dtype}")
     for name, array in parameters._asdict().items():
+        refuse_mask(name, array)
         if not isinstance(array, np.ndarray) or array.dtype != dtype or not array.flags.c_contiguous:
             kind = getattr(array, "dtype", type(array).__name__)
             raise TypeError(f"{name}: expected a C-contiguous array of {dtype}, got {kind}")

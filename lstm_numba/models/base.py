@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lstm_numba.arguments import refuse_mask
 from lstm_numba.cells import title
 from lstm_numba.engines import engine
 from lstm_numba.engines.cpu import CORRECT, LOSS, CpuEngine
@@ -122,11 +123,17 @@ class StepResult:
 
 
 class Workspace:
-    """Arrays that are used again at every step, so that training does not allocate megabytes each time."""
+    """Arrays that are used again at every step, so that training does not allocate megabytes each time.
+
+    A copy of a model has a workspace of its own, which is empty at first.
+    """
 
     def __init__(self, engine: CpuEngine) -> None:
         self._engine = engine
         self._arrays: dict[str, Array] = {}
+
+    def __reduce__(self) -> Any:
+        return Workspace, (self._engine,)
 
     def get(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
         """The array called `name`, with whatever it held; made anew where shape or dtype changed."""
@@ -264,14 +271,18 @@ class Model:
 
         Raises
         ------
-        ValueError
-            A parameter is missing or unknown, or its shape or dtype does not fit; nothing is changed then.
+        ValueError, TypeError
+            A parameter is missing, unknown or no array, or its shape or dtype does not fit; then nothing is
+            changed.
         """
         odd = sorted(params.keys() ^ self.params.keys())
         if odd:
             raise ValueError(f"params: {odd[0]} is {'unknown' if odd[0] in params else 'missing'}")
         for name, array in self.params.items():
             new = params[name]
+            if not isinstance(new, np.ndarray):
+                raise TypeError(f"params: {name}: expected a NumPy array, got {type(new).__name__}")
+            refuse_mask(f"params: {name}", new)
             if new.shape != array.shape or new.dtype != array.dtype:
                 raise ValueError(
                     f"params: expected {array.dtype} {array.shape} for {name}, got {new.dtype} {new.shape}"

@@ -115,7 +115,7 @@ class SequenceClassifier(Model):
             Initial state; zero if not given.
         """
         engine, weight = self.engine, self.output.params["weight"]
-        _, final, tape = self.rnn.forward(engine.upload(batch.x), state, batch.lengths, training=True)
+        _, final, tape = self.rnn.forward(self._input(batch.x), state, batch.lengths, training=True)
         features = self._features(final)
         mask = None
         if self.dropout:
@@ -138,7 +138,7 @@ class SequenceClassifier(Model):
     def evaluate(self, batch: SequenceBatch, state: State = None) -> StepResult:
         """Loss and hits of a batch, without dropout."""
         engine = self.engine
-        _, final = self.rnn(engine.upload(batch.x), state, batch.lengths)
+        _, final = self.rnn(self._input(batch.x), state, batch.lengths)
         totals, size = engine.totals(), len(batch.labels)
         logits, bias = self._logits(self._features(final)), self.output.params["bias"]
         engine.cross_entropy(logits, batch.labels, totals, bias=bias, gradient=False)
@@ -156,13 +156,17 @@ class SequenceClassifier(Model):
         -------
         ndarray (B, C)
         """
-        _, final = self.rnn(self.engine.upload(x), None, lengths)
+        _, final = self.rnn(self._input(x), None, lengths)
         scores = self.engine.add_row(self._logits(self._features(final)), self.output.params["bias"])
         return np.array(self.engine.download(scores))
 
     def probabilities(self, x: Array, lengths: Array | None = None) -> Array:
         """Probabilities of the classes, (B, C) float64; arguments as for `logits`."""
         return softmax(self.logits(x, lengths))
+
+    def _input(self, x: Array) -> Array:
+        """A user's input in the engine's memory."""
+        return self.engine.accept("x", x, self.dtype)
 
     def _logits(self, features: Array) -> Array:
         """Scores without the bias, which the loss adds."""
