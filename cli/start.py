@@ -56,12 +56,12 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
     if run is not None:
         config = run.config
         device = choose_device(given.get("device", config["device"]))
-        _threads_of(config, given)
+        threads = _threads_of(config, given)
     else:
         if "out" in given:
             _check_folder(given["out"])
         config = _configure(dataset, values, given)
-        device = config["device"]
+        device, threads = config["device"], config["threads"]
     check_memory(config)
     from lstm_numba.training.tasks import build_task
     from lstm_numba.training.trainer import Interrupted, Trainer
@@ -71,7 +71,7 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
         out = given.get("out")
         run = Run.create_next(Path("runs", dataset), config) if out is None else Run.create(out, config)
     name = short_path(run.folder)
-    terminal.say(f"{_describe(config, device)}; run folder {name}")
+    terminal.say(f"{_describe(config, device, threads)}; run folder {name}")
     try:
         outcome = Trainer(task, run, reporter=terminal).train()
     except Interrupted as stop:
@@ -84,10 +84,10 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
     _print_result(outcome, task.floor, config, name, values["as_json"])
 
 
-def _describe(config: dict[str, Any], device: str) -> str:
+def _describe(config: dict[str, Any], device: str, threads: int) -> str:
     cell = ("bidirectional " if config["bidirectional"] else "") + config["cell"]
     size = f"{config['layers']} x {config['hidden']} units"
-    where = plural(config["threads"], "thread") if device == "cpu" else device
+    where = plural(threads, "thread") if device == "cpu" else device
     return f"{config['dataset']}: {cell}, {size}, {config['dtype']}, {where}"
 
 
@@ -169,11 +169,11 @@ def _extend(run: Run, epochs: int) -> None:
     check_config(run.config)
 
 
-def _threads_of(config: dict[str, Any], given: dict[str, Any]) -> None:
+def _threads_of(config: dict[str, Any], given: dict[str, Any]) -> int:
     """Compute with the run's own number of threads, on which the last bits depend, or with the one given."""
     wanted = given.get("threads", config["threads"])
     try:
-        set_threads(wanted)
+        return set_threads(wanted)
     except click.BadParameter as error:
         if "threads" in given:
             raise
@@ -210,8 +210,8 @@ def _divergence(outcome: Outcome, folder: str) -> str:
     """Say that the training ended worse than it began, and what is left."""
     train, start, best = outcome.train, outcome.start, outcome.best
     text = f"training diverged: the loss of its last epoch is {train.loss:.4g}, {start:.4g} at its start"
-    if best is None or best.epoch == outcome.epochs:
-        return text
+    if best is None or start is None or best.loss > start:
+        return f"{text}; no epoch was better than that"
     return (
         f"{text}; the best was epoch {best.epoch}, {best.split} loss {best.loss:.4g}: "
         f"lstm-numba evaluate {folder} --checkpoint best"

@@ -209,7 +209,7 @@ def test_interruption_leaves_nothing(digits: Path, tmp_path: Path, monkeypatch: 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lstm_numba.training.checkpoint.save", interrupted)
+    monkeypatch.setattr("lstm_numba.training.checkpoint.encode", interrupted)
     answer = invoke("import", path, "--run", digits, "--out", tmp_path / "new")
     refused(answer, tmp_path, {"w.npz"}, "interrupted", status=130)
     monkeypatch.setattr("os.fsync", interrupted)

@@ -428,7 +428,7 @@ def test_other_data_or_another_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors: does not fit config\.json"):
         train(tmp_path / "run", config)
     path.write_text(json.dumps({**config, "optimizer": "adam", "momentum": 0.0, "nesterov": False}))
-    with pytest.raises(CheckpointError, match=r"does not fit config\.json: it was trained with momentum 0\.5"):
+    with pytest.raises(CheckpointError, match=r"fit config\.json: it was trained with momentum 0\.5"):
         train(tmp_path / "run", config)
 
 

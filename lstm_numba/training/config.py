@@ -23,6 +23,8 @@ LANGUAGE_MODELS = ("ptb", "text", "grammar")
 DATASETS = ("mnist", "ptb", "text", "digits", "grammar")
 #: As `lstm_numba.layers.CELL_NAMES`, which cannot be imported without importing Numba.
 CELLS = ("rnn", "rnn-relu", "lstm", "peephole", "gru", "gru-reset-before")
+#: Far beyond what makes sense, and far from where float32 ends.
+_LARGEST_WEIGHT = 1e30
 _LARGEST_SEED = 2**64 - 1
 #: How a cell of a user's own is named, see `lstm_numba.own_cells.load_cell`.
 _OWN_CELL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -261,8 +263,8 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "embedding": _optional(_count(1)),
     "tie": _flag,
     "dropout": _number(0, 1, below=True),
-    "init_range": _optional(_number(0, above=True)),
-    "forget_bias": _number(-math.inf),
+    "init_range": _optional(_number(0, _LARGEST_WEIGHT, above=True)),
+    "forget_bias": _number(-_LARGEST_WEIGHT, _LARGEST_WEIGHT),
     "epochs": _count(1),
     "batch_size": _count(1),
     "optimizer": _choice(*OPTIMIZERS),
