@@ -67,13 +67,11 @@ def as_float(name: str, value: Any, where: str) -> Array:
     Raises
     ------
     WeightsError
-        It holds something else, or numbers that are not finite.
+        It holds something else.
     """
     array = np.asarray(value)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
         raise WeightsError(f"{where}: {name}: expected float32 or float64, got {array.dtype}")
-    if not np.all(np.isfinite(array)):
-        raise WeightsError(f"{where}: {name}: holds numbers that are not finite")
     return np.asarray(array, np.float64 if array.dtype.itemsize == 8 else np.float32, order="C")
 
 
