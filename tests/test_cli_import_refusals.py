@@ -183,7 +183,7 @@ def test_names_and_places(digits: Path, tmp_path: Path) -> None:
         ((path, "--out", tmp_path / "w.pt"), 1, "ends in .npz or .safetensors"),
         ((path, "--out", here / "x.npz"), 1, "No such file"),
         ((here, "--out", tmp_path / "x.npz"), 1, "ends in .onnx, .safetensors or .npz"),
-        ((tmp_path / "no.npz", "--out", tmp_path / "x.npz"), 1, "No such file"),
+        ((tmp_path / "no.npz", "--out", tmp_path / "x.npz"), 1, "no such file"),
         ((path, "--format", "keras", "--out", tmp_path / "x.npz"), 1, "unknown name"),
         ((path, "--format", "pickle", "--out", tmp_path / "x.npz"), 2, "pickle"),
         ((path, "--cell", "transformer", "--out", tmp_path / "x.npz"), 2, "transformer"),
@@ -196,7 +196,7 @@ def test_names_and_places(digits: Path, tmp_path: Path) -> None:
     assert invoke("export", digits, "--format", "torch", "--out", tmp_path / "d.safetensors").status == 0
     answer = invoke("import", tmp_path / "d.safetensors", "--run", digits, "--out", here / "run")
     left |= {"d.safetensors", "not begun"}
-    refused(answer, tmp_path, left - {"not begun"}, "No such file")
+    refused(answer, tmp_path, left - {"not begun"}, "no such file")
     bare = make_run(tmp_path / "not begun", "digits")
     answer = invoke("import", tmp_path / "d.safetensors", "--run", bare, "--out", tmp_path / "new")
     refused(answer, tmp_path, left, "there is no checkpoint")
