@@ -196,7 +196,7 @@ def test_names_and_places(digits: Path, tmp_path: Path) -> None:
     assert invoke("export", digits, "--format", "torch", "--out", tmp_path / "d.safetensors").status == 0
     answer = invoke("import", tmp_path / "d.safetensors", "--run", digits, "--out", here / "run")
     left |= {"d.safetensors", "not begun"}
-    refused(answer, tmp_path, left - {"not begun"}, "no such file")
+    refused(answer, tmp_path, left - {"not begun"}, "No such file")
     bare = make_run(tmp_path / "not begun", "digits")
     answer = invoke("import", tmp_path / "d.safetensors", "--run", bare, "--out", tmp_path / "new")
     refused(answer, tmp_path, left, "there is no checkpoint")
