@@ -253,7 +253,10 @@ def _read_npz(content: bytes) -> tuple[dict[str, Array], str | None]:
             comment = archive.comment
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
         raise WeightsError(f"damaged, or not an .npz archive ({_short(error)})") from None
-    said = json.loads(comment).get(_KEY) if comment.startswith(b'{"' + _KEY.encode()) else None
+    try:
+        said = json.loads(comment).get(_KEY) if comment.startswith(b'{"' + _KEY.encode()) else None
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"the archive's comment: damaged ({_short(error)})") from None
     return arrays, said
 
 
