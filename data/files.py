@@ -93,7 +93,13 @@ def read_file(
                 return file.read(size)
         except OSError as error:
             raise fault(path, f"cannot be read: {reason(error)}", kind) from None
-    raise fault(path, f"too large: {size} bytes; at most {limit} are read", kind)
+    raise _too_large(path, size, limit, kind)
+
+
+def _too_large(
+    path: str | os.PathLike[str], size: int, limit: int, kind: type[UserError] = DataError
+) -> UserError:
+    return fault(path, f"too large: {size} bytes; at most {limit} are read", kind)
 
 
 class ContentReader:
@@ -121,13 +127,9 @@ class ContentReader:
             raise fault(self.path, f"cannot be read: {reason(error)}") from None
         if not 0 < self.compressed_size <= LARGEST_CONTENT:
             self._file.close()
-            size = self.compressed_size
-            raise fault(
-                self.path,
-                f"too large: {size} bytes; at most {LARGEST_CONTENT} are read"
-                if size
-                else "the file is empty",
-            )
+            if not self.compressed_size:
+                raise fault(self.path, "the file is empty")
+            raise _too_large(self.path, self.compressed_size, LARGEST_CONTENT)
         if self.gzipped:
             self._decompressor = zlib.decompressobj(wbits=31)
 
