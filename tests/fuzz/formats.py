@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import lstm_numba as ln
+from lstm_numba.benchmarks import report, results
 from lstm_numba.data import idx, pictures, ptb, text
 from lstm_numba.training import checkpoint
 from lstm_numba.training.config import make_config
@@ -79,8 +80,8 @@ def _run(name: str) -> Callable[[Path], Path]:
         task = build_task(config)
         run.keep_vocabulary("word", task.corpus.vocabulary)  # type: ignore[attr-defined]
         Trainer(task, run).save()
-        lines = [{"step": n, "epoch": 1, "split": "train", "loss": 2.5 - n} for n in range(4)]
-        run.metrics_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        line = {"kind": "step", "epoch": 1, "split": "train", "loss": 2.5, "lr": 0.1}
+        run.metrics_path.write_text("".join(json.dumps({**line, "step": n}) + "\n" for n in range(4)))
         return run.folder / name
 
     return make
@@ -88,6 +89,21 @@ def _run(name: str) -> Callable[[Path], Path]:
 
 def _open_run(path: Path) -> object:
     return open_task(path.parent, load_data=False)
+
+
+def _compare(path: Path) -> object:
+    document = results.load(path)
+    pairs = results.compare(document, document)
+    return report.comparison(pairs, (str(path), str(path))) if pairs else None
+
+
+def _bench() -> bytes:
+    size = {"name": "mine", "batch": 1, "steps": 2, "inputs": 3, "hidden": 4}
+    row = {"cell": "gru", "shape": size, "task": "training", "dtype": "float32", "threads": 2}
+    entry = {"median": 0.1, "quartiles": [0.09, 0.11]}
+    return json.dumps(
+        {"format": results.FORMAT, "rows": [{**row, "contestants": {"cpu-serial": entry}}]}
+    ).encode()
 
 
 _IDX = struct.pack(">iiii", 0x0803, 2, 28, 28) + bytes(range(196)) * 8
@@ -113,6 +129,7 @@ FORMATS: dict[str, Format] = {
     "keras.npz": Format(_weights("k.npz", ln.save_keras), ln.load_keras, (m.change_archive,)),
     "safetensors": Format(_weights("w.safetensors"), ln.load_weights, (m.change_bytes, m.change_safetensors)),
     "onnx": Format(_weights("m.onnx", ln.save_onnx), ln.load_onnx, (m.change_bytes,)),
+    "bench.json": Format(_file("b.json", _bench()), _compare, (m.change_bytes, m.change_json)),
     "config.json": Format(_run("config.json"), _open_run, (m.change_bytes, m.change_json)),
     "vocabulary.json": Format(_run("vocabulary.json"), _open_run, (m.change_bytes, m.change_json)),
     "metrics.jsonl": Format(

@@ -1,4 +1,4 @@
-"""Notices what reading a file must never do: run something, write elsewhere, reach the network, fill memory."""
+"""Notices what reading a file must never do: run something, write elsewhere, connect, fill memory."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ _PATHS = {
     "os.mkdir": (0,), "os.remove": (0,), "os.rename": (0, 1), "os.rmdir": (0,), "os.symlink": (1,),
     "os.link": (1,), "os.truncate": (0,), "os.chmod": (0,), "shutil.rmtree": (0,),
 }  # fmt: skip
+_IMPORTS = ("exec", "marshal.loads", "ctypes.dlopen")
 _NEVER = (
-    "exec", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty",
-    "os.startfile", "pickle.find_class", "marshal.loads", "ctypes.dlopen", "socket.connect", "socket.bind",
-    "urllib.Request", "webbrowser.open", "os.putenv", "os.chdir",
+    *_IMPORTS, "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork",
+    "os.forkpty", "os.startfile", "pickle.find_class", "socket.connect", "socket.bind", "urllib.Request",
+    "webbrowser.open", "os.putenv", "os.chdir",
 )  # fmt: skip
 
 _folder: Path | None = None
+_importing = False
 _seen: list[str] = []
 _hooked = False
 
@@ -37,7 +39,7 @@ def _is_outside(path: Any) -> bool:
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if _folder is None:
         return
-    wrong = event in _NEVER
+    wrong = event in _NEVER and not (_importing and event in _IMPORTS)
     if event == "open":
         path, _, flags = arguments
         wrong = bool((flags or 0) & _WRITES) and _is_outside(path)
@@ -48,17 +50,18 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 @contextmanager
-def watched(folder: Path) -> Iterator[None]:
+def watched(folder: Path, importing: bool = False) -> Iterator[None]:
     """Fail if anything is executed inside, or written outside a folder.
 
-    What is imported for the first time is executed, too: do before what is to be watched, once.
+    What is imported for the first time is executed, too: do once before what is to be watched, or say that it
+    is `importing`.
     """
-    global _folder, _hooked
+    global _folder, _hooked, _importing
     if not _hooked:
         sys.addaudithook(_hook)  # Python has no way to take one off again
         _hooked = True
     _seen.clear()
-    _folder = folder.resolve()
+    _folder, _importing = folder.resolve(), importing
     try:
         yield
     finally:
