@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -204,30 +203,26 @@ def test_what_a_killed_process_left_is_swept(small: None, tmp_path: Path) -> Non
     assert theirs.exists()
 
 
-def test_two_commands_at_once(tmp_path: Path) -> None:
-    """The issue's case: other sizes and seeds, the same folder."""
-    words = "train digits --images 40 --epochs 1 --batch-size 40 --threads 1"
-    answers: dict[int, Any] = {}
-    command = [sys.executable, "-m", "lstm_numba", *words.split(), "--out", "r"]
-
-    def go(hidden: int) -> None:
-        answers[hidden] = subprocess.run(
-            [*command, "--hidden", str(hidden)], cwd=tmp_path, capture_output=True, text=True
-        )
-
-    threads = [threading.Thread(target=go, args=(hidden,)) for hidden in (3, 5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    codes = {hidden: answer.returncode for hidden, answer in answers.items()}
-    assert sorted(codes.values()) == [0, 1], [answer.stderr for answer in answers.values()]
-    (winner,) = [hidden for hidden, code in codes.items() if code == 0]
+def test_commands_at_once(tmp_path: Path) -> None:
+    """The issue's cases: two that name the same folder for other networks, two that name none."""
+    words = "train digits --images 40 --epochs 1 --batch-size 40 --threads 1 --hidden"
+    command = [sys.executable, "-m", "lstm_numba", *words.split()]
+    named = {hidden: [*command, str(hidden), "--out", "r"] for hidden in (3, 5)}
+    processes = {
+        key: subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for key, words in {**named, "one": [*command, "4"], "other": [*command, "4"]}.items()
+    }
+    told = {key: process.communicate(timeout=120)[1] for key, process in processes.items()}
+    status = {key: process.returncode for key, process in processes.items()}
+    assert (status["one"], status["other"]) == (0, 0), told
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["digits-1", "digits-2"]
+    assert sorted(status[hidden] for hidden in named) == [0, 1], told
+    (winner,) = (hidden for hidden in named if status[hidden] == 0)
+    (loser,) = set(named) - {winner}
+    assert told[loser].splitlines()[-1].startswith("error: ")
     assert json.loads((tmp_path / "r" / "config.json").read_text())["hidden"] == winner
     _, meta = checkpoint.load(tmp_path / "r" / "checkpoint.safetensors")
     assert meta["model"]["hidden"] == winner
-    (loser,) = set(codes) - {winner}
-    assert answers[loser].stderr.splitlines()[-1].startswith("error: ")
 
 
 def test_a_file_is_exported_once(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def check_belongs(run: Run, path: Path, meta: Mapping[str, Any]) -> None:
         _compare(run, path, trained, now)
     vocabulary = run.vocabulary()
     digest = meta.get("vocabulary")
-    if None not in (vocabulary, digest) and vocabulary_digest(**vocabulary) != digest:
+    if vocabulary is not None and digest is not None and vocabulary_digest(**vocabulary) != digest:
         raise CheckpointError(
             f"{path}: does not fit {run.vocabulary_path.name}: it was trained with another vocabulary"
         )

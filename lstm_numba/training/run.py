@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 from lstm_numba.errors import CheckpointError, printable
 from lstm_numba.training.config import ConfigError, check_config, is_number
 
+#: Bytes of a file at most, and of a configuration, which is small.
+_LARGEST, _LARGEST_CONFIG = 1 << 28, 1 << 20
 #: Bytes of a line of metrics at most.
 _LONGEST_LINE = 1 << 20
 
@@ -112,7 +114,7 @@ class Run:
         path = Path(folder) / "config.json"
         if not path.exists():
             raise CheckpointError(f"{folder}: not a run folder: it holds no config.json")
-        config = _parse(path, _read(path))
+        config = _parse(path, _read(path, _LARGEST_CONFIG))
         try:
             check_config(config)
         except ConfigError as error:
@@ -179,7 +181,7 @@ class Run:
         CheckpointError
             Another process changed the file since it was read.
         """
-        if _parse(self.config_path, _read(self.config_path)) != self._kept:
+        if _parse(self.config_path, _read(self.config_path, _LARGEST_CONFIG)) != self._kept:
             raise CheckpointError(f"{self.config_path}: another process has changed it, try again")
         if self.config != self._kept:
             self._write_config()
@@ -232,10 +234,10 @@ class Run:
                     left.unlink()
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, limit: int = _LARGEST) -> bytes:
     from lstm_numba.data.files import read_file
 
-    return read_file(path, kind=CheckpointError)
+    return read_file(path, limit, CheckpointError)
 
 
 def _parse(path: Path, content: bytes, where: str = "") -> dict[str, Any]:

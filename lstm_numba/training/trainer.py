@@ -233,7 +233,7 @@ class Trainer:
         if not (math.isfinite(step.result.objective) and math.isfinite(norm)):
             self._diverge(step.number, f"the loss is {step.result.objective:g}", step.rate, norm)
         self._norm = norm
-        self._loss = step.result.loss_sum / step.result.count
+        self._loss = step.result.loss_sum / max(step.result.count, 1)
         if step.number == 1:
             self.start = max(self._loss, self.task.chance)
         self.sums = self.sums.plus(step.result)
@@ -408,8 +408,10 @@ class Trainer:
 
     def _describe_moment(self) -> str:
         """Step and loss, for who has to choose between checkpoints: finite numbers may be far from good."""
-        loss = "" if self._loss is None or self.start is None else f", loss {self._loss:.4g}"
-        return f", of step {self.optimizer.steps}{loss and f'{loss} ({self.start:.4g} at the start)'}"
+        moment = f", of step {self.optimizer.steps}"
+        if self._loss is None or self.start is None:
+            return moment
+        return f"{moment}, loss {self._loss:.4g} ({self.start:.4g} at the start)"
 
     def _meta(self) -> dict[str, Any]:
         return {
