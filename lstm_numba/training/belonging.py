@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from lstm_numba.training.run import Run
 
 #: Settings that may change while a run goes on: how long, how often it is saved, where, with which version.
-_FREE = ("version", "preset", "epochs", "checkpoint_every", "device", "threads")
+#: That the equations of a user's own cell changed is told, not refused: they are his.
+_FREE = ("version", "preset", "epochs", "checkpoint_every", "device", "threads", "equations")
 #: Entries of `data` that only say where the data lie; what they are, a checksum of the data says.
 _FREE_DATA = ("data_dir", "file")
 
