@@ -2,7 +2,7 @@
 
 Trains ``digits`` once without a stop. Then, a number of times, starts the same run anew in another folder,
 kills it (SIGKILL) at a random moment, start-up included, resumes it, and so on until it ends, and compares
-the final checkpoint with the first one's, byte for byte.
+the final checkpoint, and that of the best epoch, with the first one's, byte for byte.
 
     python benchmarks/kill_and_resume.py --rounds 20
     python benchmarks/kill_and_resume.py --rounds 2 --kills 3 -- --images 500 --hidden 16 --epochs 2
@@ -38,7 +38,7 @@ class Round(NamedTuple):
     unborn : int
         Kills that came before the run folder existed, so that the run was started anew.
     digest : str
-        SHA-256 of the final checkpoint.
+        SHA-256 of the final checkpoints.
     """
 
     moments: list[float]
@@ -47,8 +47,9 @@ class Round(NamedTuple):
 
 
 def digest(folder: Path) -> str:
-    """SHA-256 of a run's checkpoint."""
-    return hashlib.sha256((folder / "checkpoint.safetensors").read_bytes()).hexdigest()
+    """SHA-256 of a run's checkpoints, the last and the best."""
+    names = ("checkpoint.safetensors", "best.safetensors")
+    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in names)).hexdigest()
 
 
 def command(folder: Path, settings: list[str]) -> list[str]:

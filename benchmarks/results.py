@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 from lstm_numba import __version__
 from lstm_numba.benchmarks.plan import ON_CUDA, OURS
+from lstm_numba.data.files import one_line, read_file
 from lstm_numba.engines import find_cuda
 from lstm_numba.errors import UserError
 from lstm_numba.machine import processor_name, versions
@@ -114,17 +115,15 @@ def load(path: Path) -> dict[str, Any]:
         It cannot be read, or is none of ours; the text names the file.
     """
     try:
-        document = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        document = json.loads(read_file(path, kind=UserError))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: no JSON: {error}") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise UserError(f"{path}: not written by lstm-numba bench")
     try:
         _entries(document)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: damaged: {type(error).__name__}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise UserError(f"{path}: damaged: {type(error).__name__}: {one_line(error)}") from None
     return document
 
 
@@ -167,6 +166,9 @@ def _entries(document: Mapping[str, Any]) -> dict[tuple[Any, ...], tuple[str, fl
     swept = len({row["threads"] for row in document["rows"]}) > 1
     for row in document["rows"]:
         shape = row["shape"]
+        for name in ("cell", "task", "dtype"):
+            if not isinstance(row[name], str):
+                raise TypeError(f"{name}: expected a text, got {row[name]!r}")
         size = tuple(int(shape[axis]) for axis in ("batch", "steps", "inputs", "hidden"))
         for contestant, entry in row["contestants"].items():
             key = (row["cell"], row["task"], size, row["dtype"], row["threads"], contestant)

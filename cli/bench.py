@@ -265,7 +265,9 @@ def _finish(document: dict[str, Any], output: Path | None, plot: str | None, swe
 
     click.echo(report.closing(document))
     if output is not None:
-        output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        from lstm_numba.training.checkpoint import atomic_write
+
+        atomic_write(output, (json.dumps(document, indent=1) + "\n").encode())
     if plot is not None:
         from lstm_numba.cli import bench_figures, figures
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 from lstm_numba.cli.base import SectionedCommand
 from lstm_numba.cli.options import (
+    checkpoint_option,
     data_dir_option,
     device_option,
     json_option,
@@ -24,6 +27,7 @@ Examples:
 )
 @click.argument("run", type=click.Path())
 @click.option("--split", default="test", show_default=True, help="Split to evaluate: train, valid or test.")
+@checkpoint_option
 @run_cell_option
 @data_dir_option
 @device_option
@@ -32,6 +36,7 @@ Examples:
 def evaluate(
     run: str,
     split: str,
+    checkpoint: str,
     cell: str | None,
     data_dir: str | None,
     device: str,
@@ -46,6 +51,7 @@ def evaluate(
     from lstm_numba.cli.cells import use_run_cell
     from lstm_numba.cli.computer import choose_device, set_threads
     from lstm_numba.cli.reporting import Terminal, print_json, result_line, result_object
+    from lstm_numba.errors import UserError
     from lstm_numba.training.run import Run
 
     opened = Run.open(run)
@@ -56,10 +62,12 @@ def evaluate(
     from lstm_numba.training.tasks import open_task
 
     terminal = Terminal()
-    task = open_task(opened, data_dir=data_dir, device=device)
+    task = open_task(opened, data_dir=data_dir, device=device, which=checkpoint)
     with CompileWatch(terminal):
         result = task.evaluate(split, progress=lambda done, total: terminal.on_evaluation(split, done, total))
     terminal.clear()
+    if not math.isfinite(result.loss):
+        raise UserError(f"{run}: the loss on {split} is {result.loss:g}: the model's weights are too large")
     if as_json:
         print_json(result_object(result, task.floor))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lstm_numba.cli.base import SectionedCommand
-from lstm_numba.cli.options import json_option, run_cell_option
+from lstm_numba.cli.options import checkpoint_option, json_option, run_cell_option
 
 
 @click.command(
@@ -25,30 +25,33 @@ Examples:
     help="Format of the file.",
 )
 @click.option("--out", type=click.Path(), metavar="FILE", required=True, help="File to make.")
+@checkpoint_option
 @run_cell_option
 @json_option
-def export(run: str, kind: str, out: str, cell: str | None, as_json: bool) -> None:
+def export(run: str, kind: str, out: str, checkpoint: str, cell: str | None, as_json: bool) -> None:
     """Write the weights of RUN, a run folder, to a file for another program.
 
     onnx: the recurrent layers as a model (.onnx). torch: all parameters under PyTorch's names (.safetensors).
     keras: the recurrent layers' weights in Keras' layout (.npz). npz: as torch, for NumPy (.npz).
     """
-    from pathlib import Path
+    import os
 
     from lstm_numba.cli.cells import use_run_cell
     from lstm_numba.cli.reporting import plural, print_json
+    from lstm_numba.cli.runs import claimed
     from lstm_numba.errors import UserError
     from lstm_numba.training.run import Run
 
-    path, opened = Path(out), Run.open(run)
-    if path.exists():
+    opened = Run.open(run)
+    if os.path.lexists(out):
         raise UserError(f"--out {out}: is there already, name another file")
     use_run_cell(opened.config, cell, run)
     from lstm_numba.interop.models import save_model
     from lstm_numba.training.tasks import open_task
 
-    model = open_task(opened, load_data=False).model
-    count = save_model(model, kind, path)
+    model = open_task(opened, load_data=False, which=checkpoint).model
+    with claimed(out) as path:
+        count = save_model(model, kind, path)
     if as_json:
         print_json({"file": out, "format": kind, "cell": opened.config["cell"], "parameters": count})
     else:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from lstm_numba.training.checkpoint import atomic_write
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +28,7 @@ def _curve(axes: Any, lines: Sequence[Line], split: str, value: str, scale: floa
     chosen = [line for line in lines if line["split"] == split and value in line]
     if chosen:
         x = [line["epoch"] for line in chosen]
-        y = [scale * line[value] for line in chosen]
+        y = [math.nan if line[value] is None else scale * line[value] for line in chosen]  # None: too large
         axes.plot(x, y, marker="o", markersize=3.5, color=_COLOURS[split], label=split)
 
 
@@ -115,6 +119,9 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     """Write a picture as PNG and as SVG and return the two paths."""
     paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
     for path in paths:
+        memory = io.BytesIO()
         # Without a date the same run gives the same file.
-        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+        metadata = {"Date": None} if path.suffix == ".svg" else None
+        figure.savefig(memory, format=path.suffix[1:], dpi=150, metadata=metadata)
+        atomic_write(path, memory.getvalue())
     return paths

@@ -93,11 +93,13 @@ def import_(
 def _weights_file(source: Source, out: str, cell: str | None, prefix: str | None, as_json: bool) -> None:
     """Write the recurrent layers."""
     from lstm_numba.cli.reporting import print_json
+    from lstm_numba.cli.runs import claimed
     from lstm_numba.interop.arrays import save_weights
     from lstm_numba.interop.foreign import load_layer
 
     rnn, passed_over = load_layer(source, cell=cell, prefix=prefix)
-    save_weights(rnn, out)
+    with claimed(out) as path:
+        save_weights(rnn, path)
     if as_json:
         result = {"file": out, **_facts(source, rnn), "batch_first": rnn.batch_first}
         print_json({**result, "passed_over": passed_over})

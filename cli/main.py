@@ -95,6 +95,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     arguments : sequence of str, optional
         Command line without the program's name; by default that of the process.
     """
+    if hasattr(sys.stdout, "reconfigure"):  # what its encoding lacks becomes "?", and ends nothing
+        sys.stdout.reconfigure(errors="replace")
     try:
         status = cli.main(
             args=None if arguments is None else list(arguments), prog_name="lstm-numba", standalone_mode=False

@@ -81,6 +81,19 @@ def run_cell_option(function: F) -> F:
     )(function)
 
 
+def checkpoint_option(function: F) -> F:
+    """``--checkpoint`` of a command that uses a run."""
+    return click.option(
+        "--checkpoint",
+        type=click.Choice(["last", "best"]),
+        default="last",
+        show_default=True,
+        help="best: of the epoch with the lowest loss on valid, or on test where there is no valid.",
+        cls=SectionedOption,
+        section="Network",
+    )(function)
+
+
 def threads_option(function: F) -> F:
     """``--threads``."""
     return click.option(

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     Named = tuple[str, npt.NDArray[np.uint8]]
 
-#: First bytes of an IDX file, plain or gzipped; no picture begins so.
-_IDX = (b"\x00\x00", b"\x1f\x8b")
-
 
 def named_images(word: str, indices: Sequence[int], invert: bool | None) -> list[Named]:
     """Read what the user calls an image.
@@ -42,13 +39,13 @@ def named_images(word: str, indices: Sequence[int], invert: bool | None) -> list
     UserError
         If the file is missing, damaged, no image, or holds fewer.
     """
-    from lstm_numba.data.pictures import read_images, read_picture
+    from lstm_numba.data.pictures import is_idx, read_images, read_picture
 
     path = Path(word)
     numbered = re.fullmatch(r"(.+):(\d+)", word)
     if numbered and not path.exists():
         path, indices = Path(numbered[1]), [int(numbered[2])]
-    if not _is_idx(path):
+    if not is_idx(path):
         picture = read_picture(path, invert)
         if str(path) != str(Path(word)):
             raise DataError(f"{path}: a picture, no IDX file, so it has no image number {indices[0]}")
@@ -62,13 +59,3 @@ def named_images(word: str, indices: Sequence[int], invert: bool | None) -> list
         if index >= len(images):
             raise DataError(f"{path}: no image {index}, it holds {len(images)} (0 to {len(images) - 1})")
     return [(f"{path}:{index}", images[index]) for index in indices]
-
-
-def _is_idx(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    try:
-        with path.open("rb") as file:
-            return file.read(2) in _IDX
-    except OSError:
-        return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lstm_numba.cli.base import SectionedCommand
-from lstm_numba.cli.options import NATURAL, json_option, run_cell_option, threads_option
+from lstm_numba.cli.options import NATURAL, checkpoint_option, json_option, run_cell_option, threads_option
 
 
 @click.command(
@@ -29,6 +29,7 @@ Examples:
     default=None,
     help="Swap black and white.  [default: if the border is light: digits are light on dark]",
 )
+@checkpoint_option
 @run_cell_option
 @threads_option
 @json_option
@@ -37,6 +38,7 @@ def predict(
     images: tuple[str, ...],
     index: tuple[int, ...],
     invert: bool | None,
+    checkpoint: str,
     cell: str | None,
     threads: int | None,
     as_json: bool,
@@ -62,7 +64,7 @@ def predict(
     from lstm_numba.training.image_task import ImageTask
     from lstm_numba.training.tasks import open_task
 
-    task = open_task(opened, load_data=False)
+    task = open_task(opened, load_data=False, which=checkpoint)
     assert isinstance(task, ImageTask)
     with CompileWatch(Terminal()):
         probabilities = task.probabilities(np.stack([pixels for _, pixels in named]))

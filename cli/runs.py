@@ -1,7 +1,9 @@
-"""Opening a run folder for a command."""
+"""Opening a run folder for a command; claiming the name of a file."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,3 +40,24 @@ def open_run(folder: str, kind: str, command: str) -> Run:
         wanted = "an image classifier (mnist, digits)" if kind == "classification" else "a language model"
         raise UserError(f"{folder}: {command} needs a run of {wanted}, this is a run of {dataset}")
     return run
+
+
+@contextmanager
+def claimed(out: str) -> Iterator[Path]:
+    """Take a file's name, so that of several processes one writes it; give it back if that fails.
+
+    Raises
+    ------
+    UserError
+        If there is such a file.
+    """
+    path = Path(out)
+    try:
+        path.open("xb").close()
+    except FileExistsError:
+        raise UserError(f"--out {out}: is there already, name another file") from None
+    try:
+        yield path
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

@@ -5,7 +5,14 @@ from __future__ import annotations
 import click
 
 from lstm_numba.cli.base import Real, SectionedCommand, SectionedOption
-from lstm_numba.cli.options import NATURAL, POSITIVE, json_option, run_cell_option, threads_option
+from lstm_numba.cli.options import (
+    NATURAL,
+    POSITIVE,
+    checkpoint_option,
+    json_option,
+    run_cell_option,
+    threads_option,
+)
 
 
 @click.command(
@@ -53,6 +60,7 @@ Examples:
     cls=SectionedOption,
     section="Text",
 )
+@checkpoint_option
 @run_cell_option
 @threads_option
 @json_option
@@ -63,6 +71,7 @@ def sample(
     temperature: float,
     top_k: int | None,
     seed: int | None,
+    checkpoint: str,
     cell: str | None,
     threads: int | None,
     as_json: bool,
@@ -80,7 +89,7 @@ def sample(
     from lstm_numba.training.tasks import open_task
     from lstm_numba.training.text_task import TextTask
 
-    task = open_task(opened, load_data=False)
+    task = open_task(opened, load_data=False, which=checkpoint)
     assert isinstance(task, TextTask)
     terminal = Terminal()
     with CompileWatch(terminal):

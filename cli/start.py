@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -55,24 +54,24 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
     terminal = Terminal()
     run = _reopen(dataset, given) if "resume" in given else None
     if run is not None:
-        folder, config = run.folder, run.config
+        config = run.config
         device = choose_device(given.get("device", config["device"]))
-        _threads_of(config, given)
+        threads = _threads_of(config, given)
     else:
-        folder = _new_folder(dataset, given.get("out"))
+        if "out" in given:
+            _check_folder(given["out"])
         config = _configure(dataset, values, given)
-        device = config["device"]
+        device, threads = config["device"], config["threads"]
     check_memory(config)
     from lstm_numba.training.tasks import build_task
     from lstm_numba.training.trainer import Interrupted, Trainer
 
     task = build_task(config, data_dir=given.get("data_dir"), device=device)
     if run is None:  # only now: data that cannot be read must not leave an empty run behind
-        run = Run.create(folder, config)
-    elif "epochs" in given:
-        _keep_config(run)
-    name = short_path(folder)
-    terminal.say(f"{_describe(config, device)}; run folder {name}")
+        out = given.get("out")
+        run = Run.create_next(Path("runs", dataset), config) if out is None else Run.create(out, config)
+    name = short_path(run.folder)
+    terminal.say(f"{_describe(config, device, threads)}; run folder {name}")
     try:
         outcome = Trainer(task, run, reporter=terminal).train()
     except Interrupted as stop:
@@ -85,23 +84,18 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
     _print_result(outcome, task.floor, config, name, values["as_json"])
 
 
-def _describe(config: dict[str, Any], device: str) -> str:
+def _describe(config: dict[str, Any], device: str, threads: int) -> str:
     cell = ("bidirectional " if config["bidirectional"] else "") + config["cell"]
     size = f"{config['layers']} x {config['hidden']} units"
-    where = plural(config["threads"], "thread") if device == "cpu" else device
+    where = plural(threads, "thread") if device == "cpu" else device
     return f"{config['dataset']}: {cell}, {size}, {config['dtype']}, {where}"
 
 
 # -- a new run ---------------------------------------------------------------------------------------
 
 
-def _new_folder(dataset: str, out: str | None) -> Path:
-    """The folder for a new run: the one named, which must hold nothing yet, or the first free number."""
-    if out is None:
-        number = 1
-        while (Path("runs") / f"{dataset}-{number}").exists():
-            number += 1
-        return Path("runs") / f"{dataset}-{number}"
+def _check_folder(out: str) -> None:
+    """Refuse a folder that holds something, before anything is loaded."""
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {out}: is a file, expected a folder that does not exist yet")
@@ -112,7 +106,6 @@ def _new_folder(dataset: str, out: str | None) -> Path:
     # A ".tmp" is all that a program killed in its first moment may have left.
     if folder.exists() and any(path.suffix != ".tmp" for path in folder.iterdir()):
         raise UserError(f"--out {out}: the folder is not empty")
-    return folder
 
 
 def _configure(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -176,18 +169,11 @@ def _extend(run: Run, epochs: int) -> None:
     check_config(run.config)
 
 
-def _keep_config(run: Run) -> None:
-    """Write the configuration of a run that was extended."""
-    from lstm_numba.training.checkpoint import atomic_write
-
-    atomic_write(run.config_path, (json.dumps(run.config, indent=2) + "\n").encode())
-
-
-def _threads_of(config: dict[str, Any], given: dict[str, Any]) -> None:
+def _threads_of(config: dict[str, Any], given: dict[str, Any]) -> int:
     """Compute with the run's own number of threads, on which the last bits depend, or with the one given."""
     wanted = given.get("threads", config["threads"])
     try:
-        set_threads(wanted)
+        return set_threads(wanted)
     except click.BadParameter as error:
         if "threads" in given:
             raise
@@ -203,6 +189,8 @@ def _print_result(
     test = outcome.evaluations["test"]
     if not as_json:
         click.echo(f"{result_line(test, floor)}  ({plural(outcome.epochs, 'epoch')}, {folder})")
+        if outcome.diverged:
+            click.echo(_divergence(outcome, folder))
         return
     result = {
         "run": folder,
@@ -212,5 +200,19 @@ def _print_result(
         **result_object(test, floor),
         "evaluations": {split: evaluation.as_dict() for split, evaluation in outcome.evaluations.items()},
         "checkpoint": short_path(outcome.checkpoint),
+        "diverged": outcome.diverged,
+        "best": outcome.best and outcome.best._asdict(),
     }
     print_json(result)
+
+
+def _divergence(outcome: Outcome, folder: str) -> str:
+    """Say that the training ended worse than it began, and what is left."""
+    train, start, best = outcome.train, outcome.start, outcome.best
+    text = f"training diverged: the loss of its last epoch is {train.loss:.4g}, {start:.4g} at its start"
+    if best is None or start is None or best.loss > start:
+        return f"{text}; no epoch was better than that"
+    return (
+        f"{text}; the best was epoch {best.epoch}, {best.split} loss {best.loss:.4g}: "
+        f"lstm-numba evaluate {folder} --checkpoint best"
+    )

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import zlib
 from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from lstm_numba.errors import DataError
+from lstm_numba.errors import DataError, UserError
 
 #: Largest content that is read from a file, in bytes. EMNIST's largest file has half of it.
 LARGEST_CONTENT = 1 << 30
 
 _CHUNK = 1 << 20
+#: What is inflated at a time, and the most members of a gzip file: after each the rest of a piece is copied.
+_PIECE, _MEMBERS = 1 << 16, 1 << 16
+_AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -25,14 +29,77 @@ def one_line(text: object, limit: int = 200) -> str:
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
-def fault(path: str | os.PathLike[str], what: str) -> DataError:
+def fault(path: str | os.PathLike[str], what: str, kind: type[UserError] = DataError) -> UserError:
     """Return the error that names `path` and says what is wrong with it, in one line."""
-    return DataError(f"{one_line(os.fspath(path), 400)}: {one_line(what, 1000)}")
+    return kind(f"{one_line(os.fspath(path), 400)}: {one_line(what, 1000)}")
 
 
 def reason(error: OSError) -> str:
     """Return what the system says of a failed file operation."""
     return error.strerror or one_line(error) or type(error).__name__
+
+
+def open_regular(path: str | os.PathLike[str], kind: type[UserError] = DataError) -> BufferedReader:
+    """Open a regular file to read it. A pipe, device or socket may have no end, or never begin.
+
+    Parameters
+    ----------
+    path : path
+    kind : type of UserError, optional
+        What is raised.
+
+    Raises
+    ------
+    UserError
+        Of the class `kind`: it is missing, something else, or cannot be read.
+    """
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISREG(mode):
+            # Without waiting: it may have become a pipe since.
+            return os.fdopen(os.open(path, _AT_ONCE), "rb")
+    except FileNotFoundError:
+        raise fault(path, "no such file", kind) from None
+    except OSError as error:
+        raise fault(path, f"cannot be read: {reason(error)}", kind) from None
+    except ValueError as error:  # a NUL byte in the name
+        raise fault(path, f"not a file name: {error}", kind) from None
+    raise fault(path, "is a folder" if stat.S_ISDIR(mode) else "not a regular file", kind)
+
+
+def read_file(
+    path: str | os.PathLike[str], limit: int = LARGEST_CONTENT, kind: type[UserError] = DataError
+) -> bytes:
+    """Return a file as it lies on disk; `read_content` decompresses.
+
+    Parameters
+    ----------
+    path : path
+        Regular file.
+    limit : int
+        Bytes that it may have at most.
+    kind : type of UserError, optional
+        What is raised.
+
+    Raises
+    ------
+    UserError
+        Of the class `kind`: it is missing, something else, cannot be read, or is longer than `limit`.
+    """
+    with open_regular(path, kind) as file:
+        try:
+            size = os.fstat(file.fileno()).st_size
+            if size <= limit:
+                return file.read(size)
+        except OSError as error:
+            raise fault(path, f"cannot be read: {reason(error)}", kind) from None
+    raise _too_large(path, size, limit, kind)
+
+
+def _too_large(
+    path: str | os.PathLike[str], size: int, limit: int, kind: type[UserError] = DataError
+) -> UserError:
+    return fault(path, f"too large: {size} bytes; at most {limit} are read", kind)
 
 
 class ContentReader:
@@ -51,21 +118,18 @@ class ContentReader:
         self.path = Path(path)
         self._decompressor: Any = None
         self._pending = b""
+        self._members = 1
+        self._file = open_regular(self.path)
         try:
-            if not self.path.exists():
-                raise fault(self.path, "no such file")
-            if not self.path.is_file():
-                raise fault(self.path, "is a folder" if self.path.is_dir() else "not a regular file")
-            self._file: BufferedReader = self.path.open("rb")
             self.compressed_size = os.fstat(self._file.fileno()).st_size
             self.gzipped = self._file.peek(2)[:2] == _GZIP_MAGIC
         except OSError as error:
             raise fault(self.path, f"cannot be read: {reason(error)}") from None
-        except ValueError as error:  # a NUL byte in the name
-            raise fault(self.path, f"not a file name: {error}") from None
-        if self.compressed_size == 0:
+        if not 0 < self.compressed_size <= LARGEST_CONTENT:
             self._file.close()
-            raise fault(self.path, "the file is empty")
+            if not self.compressed_size:
+                raise fault(self.path, "the file is empty")
+            raise _too_large(self.path, self.compressed_size, LARGEST_CONTENT)
         if self.gzipped:
             self._decompressor = zlib.decompressobj(wbits=31)
 
@@ -96,7 +160,7 @@ class ContentReader:
     def _inflate(self, size: int) -> bytes:
         # zlib's own object instead of GzipFile: `max_length` bounds what one step may inflate.
         while True:
-            data = self._pending or self._file.read(_CHUNK)
+            data = self._pending or self._file.read(_PIECE)
             if self._decompressor.eof:
                 data = data.lstrip(b"\0")  # tar and some mirrors pad with zeros
                 if not data:
@@ -106,6 +170,9 @@ class ContentReader:
                     continue
                 if not data.startswith(_GZIP_MAGIC[: len(data)]):
                     raise fault(self.path, "damaged gzip file: something follows its end")
+                self._members += 1
+                if self._members > _MEMBERS:
+                    raise fault(self.path, f"gzip file of more than {_MEMBERS} members")
                 self._decompressor = zlib.decompressobj(wbits=31)
             elif not data:
                 raise fault(self.path, "truncated gzip file: it ends before its content does")

@@ -79,7 +79,7 @@ def test_compare_refuses_files_without_anything_in_common(tmp_path: Path) -> Non
     answer = invoke("bench --compare", *files)
     assert answer.status == 1
     assert "no row and contestant in common" in answer.err
-    assert invoke("bench --compare", files[0], tmp_path / "none").err.endswith("No such file or directory\n")
+    assert invoke("bench --compare", files[0], tmp_path / "none").err.endswith("no such file\n")
 
 
 def test_summary_by_hand() -> None:

@@ -21,6 +21,7 @@ TENSORS = {
     "scalar": np.array(3.0),
     "empty": np.zeros((0, 4), np.float32),
 }
+LINE = {"kind": "step", "split": "train", "epoch": 1}
 META: dict[str, Any] = {"rng": {"state": 2**127 + 1}, "loss": 0.1 + 0.2, "none": None, "name": "naïve"}
 
 
@@ -72,7 +73,7 @@ def test_every_kind_of_damage_is_one_line(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         checkpoint.load(path)
-    with pytest.raises(CheckpointError, match="Is a directory"):
+    with pytest.raises(CheckpointError, match="is a folder"):
         checkpoint.load(tmp_path)
 
 
@@ -164,20 +165,20 @@ def test_metrics_are_cut_to_what_the_checkpoint_knows(tmp_path: Path) -> None:
     assert run.metrics() == []
     with MetricsLog(run.metrics_path, 0) as log:
         for k in range(5):
-            log.append({"k": k, "loss": float("inf") if k == 1 else 0.5})
+            log.append({**LINE, "step": k, "loss": float("inf") if k == 1 else 0.5})
         assert log.lines == 5
-    assert run.metrics()[1] == {"k": 1, "loss": None}
+    assert run.metrics()[1] == {**LINE, "step": 1, "loss": None}
     with run.metrics_path.open("ab") as file:
-        file.write(b'{"k": 5, "lo')  # the process was killed in mid-line
-    assert [line["k"] for line in run.metrics()] == [0, 1, 2, 3, 4]
+        file.write(b'{"step": 5, "lo')  # the process was killed in mid-line
+    assert [line["step"] for line in run.metrics()] == [0, 1, 2, 3, 4]
     with MetricsLog(run.metrics_path, 3) as log:
         assert log.lines == 3
-        log.append({"k": 99})
-    assert [line["k"] for line in run.metrics()] == [0, 1, 2, 99]
+        log.append({**LINE, "step": 99})
+    assert [line["step"] for line in run.metrics()] == [0, 1, 2, 99]
     with MetricsLog(run.metrics_path, 10) as log:  # somebody removed lines: go on with what there is
         assert log.lines == 4
-    run.metrics_path.write_text("{}\nnonsense\n")
-    with pytest.raises(CheckpointError, match=r"metrics\.jsonl: damaged"):
+    run.metrics_path.write_text(json.dumps({**LINE, "step": 1}) + "\nnonsense\n")
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl: damaged: line 2"):
         run.metrics()
 
 

@@ -183,7 +183,7 @@ def test_names_and_places(digits: Path, tmp_path: Path) -> None:
         ((path, "--out", tmp_path / "w.pt"), 1, "ends in .npz or .safetensors"),
         ((path, "--out", here / "x.npz"), 1, "No such file"),
         ((here, "--out", tmp_path / "x.npz"), 1, "ends in .onnx, .safetensors or .npz"),
-        ((tmp_path / "no.npz", "--out", tmp_path / "x.npz"), 1, "No such file"),
+        ((tmp_path / "no.npz", "--out", tmp_path / "x.npz"), 1, "no such file"),
         ((path, "--format", "keras", "--out", tmp_path / "x.npz"), 1, "unknown name"),
         ((path, "--format", "pickle", "--out", tmp_path / "x.npz"), 2, "pickle"),
         ((path, "--cell", "transformer", "--out", tmp_path / "x.npz"), 2, "transformer"),
@@ -209,7 +209,7 @@ def test_interruption_leaves_nothing(digits: Path, tmp_path: Path, monkeypatch: 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lstm_numba.training.checkpoint.save", interrupted)
+    monkeypatch.setattr("lstm_numba.training.checkpoint.encode", interrupted)
     answer = invoke("import", path, "--run", digits, "--out", tmp_path / "new")
     refused(answer, tmp_path, {"w.npz"}, "interrupted", status=130)
     monkeypatch.setattr("os.fsync", interrupted)

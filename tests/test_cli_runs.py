@@ -57,6 +57,7 @@ def test_json_result_and_run_folder(tmp_path: Path) -> None:
         "config.json",
         "metrics.jsonl",
         "checkpoint.safetensors",
+        "best.safetensors",
     }
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     given = {"dataset": "digits", "hidden": 24, "batch_size": 30, "epochs": 2, "seed": 3, "cell": "lstm"}

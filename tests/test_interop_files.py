@@ -146,10 +146,10 @@ def test_lying_archives(tmp_path: Path) -> None:
     refused(npz(path, {"a.npy": bomb}, compression=zipfile.ZIP_DEFLATED), "that say they are 4")
     path.write_bytes(b"")
     refused(path, "not an .npz archive")
-    refused(tmp_path / "none.npz", "No such file")
+    refused(tmp_path / "none.npz", "no such file")
     refused(tmp_path, "ends in .npz")
     (tmp_path / "folder.npz").mkdir()
-    refused(tmp_path / "folder.npz", "directory|denied")
+    refused(tmp_path / "folder.npz", "is a folder")
     with pytest.raises(ValueError, match=r"ends in \.npz or \.safetensors"):
         ln.save_weights(layer("lstm"), tmp_path / "w.txt")
 

@@ -143,6 +143,114 @@ def test_models_that_pytorch_writes(name: str, tmp_path: Path) -> None:
         assert back.batch_first == batch_first
 
 
+def dynamic(graph: Any, tile: bool = False) -> None:
+    """As PyTorch's exporter writes free sizes: each Reshape's shape a product, zero states of the batch."""
+    make, fixed = onnx.helper.make_node, [0, 1, 2, 3, 4, -1, 5]
+    for n in fixed:
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array([n], np.int64), f"int{n}"))
+    graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((), np.float32), "zero"))
+    own = list(graph.node)
+    del graph.node[:], graph.input[1:]
+    axis = int(any(node.op_type == "Transpose" and node.input[0] == "x" for node in own))
+    batch = [
+        make("Shape", ["x"], ["x_shape"]),
+        make("Slice", ["x_shape", f"int{1 - axis}", f"int{2 - axis}"], ["batch"]),
+    ]
+    if tile:  # the older exporter's way to expand
+        batch += [
+            make("Concat", ["int4", "batch", "int5"], ["sizes"], axis=0),
+            make("Shape", ["sizes"], ["rank"]),
+            make("ConstantOfShape", ["rank"], ["ones"], value=onnx.helper.make_tensor("v", 7, [1], [1])),
+            make("Mul", ["ones", "int-1"], ["minus"]),
+            make("Equal", ["sizes", "minus"], ["same"]),
+            make("Where", ["same", "ones", "sizes"], ["wanted"]),
+            make("Cast", ["wanted"], ["cast"], to=7),
+            make("ConstantOfShape", ["cast"], ["states"]),
+        ]
+    else:
+        batch += [
+            make("Concat", ["int4", "batch", "int5"], ["sizes"], axis=0),
+            make("Expand", ["zero", "sizes"], ["states"]),
+        ]
+    graph.node.extend(batch)
+    for number, node in enumerate(own):
+        if node.op_type == "Split":
+            continue
+        if node.op_type in ("LSTM", "GRU", "RNN"):
+            layer_number = sum(n.op_type == node.op_type for n in own[:number])
+            part = f"state{layer_number}"
+            ends = (f"int{2 * layer_number}", f"int{2 * layer_number + 2}")
+            graph.node.append(make("Slice", ["states", *ends, "int0"], [part]))
+            node.input[5:] = [part] * len(node.input[5:7]) + list(node.input[7:])
+        if node.op_type == "Reshape":
+            s = [f"s{k}_{number}" for k in range(4)]
+            graph.node.append(make("Shape", [node.input[0]], [f"shape{number}"]))
+            for k in range(4):
+                graph.node.append(make("Slice", [f"shape{number}", f"int{k}", f"int{k + 1}"], [s[k]]))
+            graph.node.append(make("Mul", s[2:], [f"product{number}"]))
+            graph.node.append(make("Reshape", [f"product{number}", "int-1"], [f"flat{number}"]))
+            graph.node.append(make("Concat", [*s[:2], f"flat{number}"], [f"to{number}"], axis=0))
+            node.input[1] = f"to{number}"
+        graph.node.append(node)
+
+
+@pytest.mark.parametrize("tile", [False, True])
+@pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
+def test_shapes_computed_from_free_sizes(name: str, tile: bool, tmp_path: Path) -> None:
+    for batch_first in (False, True):
+        rnn, path = layer(name, 2, True, batch_first=batch_first), tmp_path / "m.onnx"
+        ln.save_onnx(rnn, path)
+        change(path, lambda graph: dynamic(graph, tile))
+        x, states = random_input(rnn)
+        compare(in_runtime(path, x, []), call(rnn, x, [np.zeros_like(s) for s in states]))
+        back = ln.load_onnx(path)
+        assert_same(back, rnn)
+        assert back.batch_first == batch_first
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_free_sizes_by_pytorch(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    for batch_first in (False, True):
+        rnn, path = layer("lstm", 2, True, batch_first=batch_first), tmp_path / "m.onnx"
+        x, _ = random_input(rnn)
+        free = ({1 - batch_first: "batch"},)
+        module = ln.to_torch(rnn).eval()
+        torch.onnx.export(module, (torch.from_numpy(x),), dynamic_shapes=free, dynamo=True).save(path)
+        assert_same(ln.load_onnx(path), rnn)
+
+
+@pytest.mark.parametrize("lists", [False, True])
+@pytest.mark.parametrize("kind", [10, 16])
+def test_halves_become_float32(kind: int, lists: bool, tmp_path: Path) -> None:
+    """float16 and bfloat16, as raw bytes and as the lists of numbers that hold their bits."""
+    rnn, path = layer("lstm", 2, True), tmp_path / "m.onnx"
+    short = {name: np.asarray(array.view(np.uint32) >> 16, np.uint16) for name, array in rnn.params.items()}
+    if kind == 10:
+        short = {name: array.astype(np.float16).view(np.uint16) for name, array in rnn.params.items()}
+    for name, bits in short.items():
+        exact = bits.view(np.float16) if kind == 10 else (bits.astype(np.uint32) << 16).view(np.float32)
+        rnn.params[name][...] = exact
+    ln.save_onnx(rnn, path)
+
+    def shorten(graph: Any) -> None:
+        for tensor in graph.initializer:
+            if tensor.data_type != 1:
+                continue
+            values = np.frombuffer(tensor.raw_data, np.float32)
+            bits = values.astype(np.float16).view(np.uint16) if kind == 10 else values.view(np.uint32) >> 16
+            tensor.data_type = kind
+            tensor.ClearField("raw_data")
+            if lists:
+                tensor.int32_data.extend(int(n) for n in bits)
+            else:
+                tensor.raw_data = bits.astype("<u2").tobytes()
+
+    change(path, shorten)
+    assert_same(ln.load_onnx(path), rnn)
+
+
 def separate_states(graph: Any) -> None:
     """Each layer's initial state is an input of its own, without the nodes that split and join."""
     kept = [n for n in graph.node if n.op_type not in ("Split", "Concat")]
@@ -218,6 +326,28 @@ def swap_states(graph: Any) -> None:
     first.input[5], second.input[5] = second.input[5], first.input[5]
 
 
+def only_first_steps(graph: Any, end: str) -> None:
+    """Cut y to the first steps; how many is computed so that it is all at one size, or not at all."""
+    make = onnx.helper.make_node
+    for name, value in (("none", [0]), ("two", [2]), ("three", [3])):
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array(value, np.int64), name))
+    graph.node.extend(
+        [
+            make("Shape", ["x"], ["batch"], start=1, end=2),
+            *{
+                "three": [],
+                "sum": [make("Add", ["batch", "two"], ["more"]), make("Sub", ["more", "batch"], ["cut"])],
+                "ratio": [make("Div", ["batch", "none"], ["cut"])],
+                "weights": [make("Add", ["l0.W", "l0.W"], ["cut"])],
+                "input": [make("Add", ["x", "x"], ["cut"])],
+                "cast": [make("Cast", ["l0.W"], ["cut"], to=7)],
+            }[end],
+            make("Slice", ["y", "none", "three" if end == "three" else "cut", "none"], ["cut_y"]),
+        ]
+    )
+    graph.output[0].name = "cut_y"
+
+
 #: What is done to a bidirectional LSTM of two layers -> what the message says.
 FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "reverse": (lambda g: set_attribute(g, "direction", "reverse"), "direction=reverse"),
@@ -248,7 +378,15 @@ FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "no weights": (lambda g: replace(g, "l1.W", np.zeros((2, 20, 0), "f4")), "W: expected shape"),
     "scalar": (lambda g: replace(g, "l1.R", np.zeros((), "f4")), "R: expected shape"),
     "integers": (lambda g: replace(g, "l0.W", np.zeros((2, 20, 3), "i8")), "no constant of float32"),
-    "halves": (lambda g: replace(g, "l0.W", np.zeros((2, 20, 3), "f2")), "element type 10"),
+    "eighths": (lambda g: setattr(named(g, "l0.W"), "data_type", 17), "l0.W: .* FLOAT8E4M3FN are not read"),
+    "no such type": (lambda g: setattr(named(g, "l0.W"), "data_type", 99), "type 99 are not read"),
+    "NaN": (lambda g: replace(g, "l1.R", np.full((2, 20, 5), np.nan, "f4")), "R: .* not finite"),
+    "one size": (lambda g: only_first_steps(g, "three"), "Slice|y|X is not"),
+    "arithmetic right at one size": (lambda g: only_first_steps(g, "sum"), "is not the last|X is not"),
+    "division by zero": (lambda g: only_first_steps(g, "ratio"), "Div: "),
+    "weights in arithmetic": (lambda g: only_first_steps(g, "weights"), "Add: only LSTM, GRU, RNN and"),
+    "input in arithmetic": (lambda g: only_first_steps(g, "input"), "Add: only LSTM, GRU, RNN and"),
+    "cast": (lambda g: only_first_steps(g, "cast"), "Cast: from float32: only whole"),
     "huge": (lambda g: named(g, "l0.W").dims.__setitem__(0, 1 << 60), "does not fit its"),
     "negative": (lambda g: named(g, "l0.W").dims.__setitem__(0, -2), "does not fit its"),
     "short": (lambda g: setattr(named(g, "l0.W"), "raw_data", b"123"), "no whole number"),
@@ -311,7 +449,7 @@ def test_damaged_files(tmp_path: Path) -> None:
             assert "\n" not in message
         else:  # a name, or a weight
             assert isinstance(rnn, Recurrent)
-    with pytest.raises(ValueError, match="No such file"):
+    with pytest.raises(ValueError, match="no such file"):
         ln.load_onnx(tmp_path / "none.onnx")
     with pytest.raises(ValueError, match=r"ends in \.onnx"):
         ln.save_onnx(rnn, tmp_path / "m.txt")

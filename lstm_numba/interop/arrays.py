@@ -22,8 +22,10 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.cells import find_cell
+from lstm_numba.data.files import read_file
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.layers import Array, build, cell_name
+from lstm_numba.interop.layers import Array, build, cell_name, from_bfloat16
+from lstm_numba.interop.layers import check_finite as check_finite
 from lstm_numba.layers import Recurrent
 from lstm_numba.training.config import is_own_cell
 
@@ -32,6 +34,16 @@ _KEY = "lstm_numba.cell"
 PICKLES = (".pt", ".pth", ".bin", ".pkl")
 #: What an archive may unpack to, in bytes, or as a multiple of its own size: weights hardly compress.
 _UNPACKED, _RATIO = 1 << 28, 100
+#: The most that is read of a file of weights, packed or not, in bytes; and of an archive's arrays.
+LARGEST, _MEMBERS = 1 << 32, 10_000
+#: Ways to pack that NumPy uses; others may swell in one step, whatever is asked of them.
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+#: Number types of safetensors files that NumPy has.
+_TYPES = {"BOOL": "?"} | {
+    f"{kind}{8 * size}": f"<{letter}{size}"
+    for kind, letter, sizes in (("F", "f", (2, 4, 8)), ("I", "i", (1, 2, 4, 8)), ("U", "u", (1, 2, 4, 8)))
+    for size in sizes
+}
 
 
 def save_weights(rnn: Recurrent, path: str | os.PathLike[str]) -> None:
@@ -153,10 +165,7 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], str | None]:
         The file is missing, damaged or something else; one line that names it.
     """
     ending = _ending(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{path}: {error.strerror}") from None
+    content = read_file(path, LARGEST, WeightsError)
     try:
         arrays, cell = _read_safetensors(content) if ending == ".safetensors" else _read_npz(content)
     except WeightsError as error:
@@ -204,26 +213,39 @@ def _ending(path: Path) -> str:
 
 
 def _read_safetensors(content: bytes) -> tuple[dict[str, Array], str | None]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+    from safetensors import SafetensorError, deserialize
 
     try:
-        arrays: dict[str, Array] = load(content)
+        found = deserialize(content)
     except SafetensorError as error:
         raise WeightsError(f"damaged ({_short(error)})") from None
     size = int.from_bytes(content[:8], "little")
     metadata = json.loads(content[8 : 8 + size]).get("__metadata__", {})
-    return arrays, metadata.get(_KEY)
+    return {name: _tensor(**tensor) for name, tensor in found}, metadata.get(_KEY)
+
+
+def _tensor(dtype: str, shape: list[int], data: bytes) -> Array:
+    """A tensor of a safetensors file; one of a type that NumPy has not is empty, and says which it is."""
+    if dtype == "BF16":
+        return from_bfloat16(np.frombuffer(data, "<u2")).reshape(shape)
+    if dtype in _TYPES:
+        return np.frombuffer(data, _TYPES[dtype]).reshape(shape)
+    return np.broadcast_to(np.zeros((), [(dtype, "V1")]), shape)
 
 
 def _read_npz(content: bytes) -> tuple[dict[str, Array], str | None]:
     arrays: dict[str, Array] = {}
     try:
+        count = content.count(b"PK\1\2")  # before what lists them is read: each takes memory
+        if count > _MEMBERS:
+            raise WeightsError(f"an archive of {count} files; at most {_MEMBERS} are read")
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
-            if unpacked > max(_UNPACKED, _RATIO * len(content)):
+            if unpacked > min(max(_UNPACKED, _RATIO * len(content)), LARGEST):
                 raise WeightsError(f"damaged: {len(content)} bytes that say they are {unpacked}")
             for member in archive.infolist():
+                if member.compress_type not in _PACKED:
+                    raise WeightsError(f"{_short(member.filename)}: packed in a way that NumPy does not use")
                 name = member.filename.removesuffix(".npy")
                 if name == member.filename or name in arrays:
                     raise WeightsError(f"{_short(name)}: twice, or not an array")
@@ -231,7 +253,10 @@ def _read_npz(content: bytes) -> tuple[dict[str, Array], str | None]:
             comment = archive.comment
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
         raise WeightsError(f"damaged, or not an .npz archive ({_short(error)})") from None
-    said = json.loads(comment).get(_KEY) if comment.startswith(b'{"' + _KEY.encode()) else None
+    try:
+        said = json.loads(comment).get(_KEY) if comment.startswith(b'{"' + _KEY.encode()) else None
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"the archive's comment: damaged ({_short(error)})") from None
     return arrays, said
 
 

@@ -185,8 +185,6 @@ def _checked(
             raise WeightsError(f"{path}: {theirs}: expected shape {array.shape}, got {new.shape}")
         if not np.can_cast(new.dtype, array.dtype):
             raise WeightsError(f"{path}: {theirs}: expected {array.dtype}, got {new.dtype}")
-        if not np.all(np.isfinite(new)):
-            raise WeightsError(f"{path}: {theirs}: holds numbers that are not finite")
         found[name] = new.astype(array.dtype)
     unknown = sorted(names.keys() - model.params.keys())
     if unknown:

@@ -62,17 +62,51 @@ def cell_name(rnn: Recurrent) -> str:
 
 
 def as_float(name: str, value: Any, where: str) -> Array:
-    """An array of float32 or float64, in the machine's byte order; float16 becomes float32, which is exact.
+    """An array of float32 or float64, in the machine's byte order, of finite numbers.
+
+    float16 and bfloat16 become float32, which is exact.
 
     Raises
     ------
     WeightsError
         It holds something else.
     """
+    if np.ma.isMaskedArray(value):
+        raise WeightsError(f"{where}: {name}: expected an array, got a masked one, whose mask would be lost")
     array = np.asarray(value)
+    if array.dtype.name == "bfloat16":  # of the package ml_dtypes
+        array = from_bfloat16(array.view(np.uint16))
     if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
-        raise WeightsError(f"{where}: {name}: expected float32 or float64, got {array.dtype}")
-    return np.asarray(array, np.float64 if array.dtype.itemsize == 8 else np.float32, order="C")
+        got = array.dtype.names[0] if array.dtype.names else array.dtype
+        raise WeightsError(f"{where}: {name}: expected float32 or float64, got {got}")
+    array = np.asarray(array, np.float64 if array.dtype.itemsize == 8 else np.float32, order="C")
+    check_finite(name, array, where)
+    return array
+
+
+def from_bfloat16(bits: Array) -> Array:
+    """The float32 of which 16 bits each are the upper half."""
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def check_finite(name: str, array: Array, where: str) -> None:
+    """Refuse NaN and infinity: a network with such weights computes nothing.
+
+    Parameters
+    ----------
+    name : str
+        Of the tensor.
+    array : ndarray
+    where : str
+        File or argument that it comes from.
+
+    Raises
+    ------
+    WeightsError
+        It names both.
+    """
+    if array.dtype.kind in "fc" and not np.isfinite(array).all():
+        raise WeightsError(f"{where}: {name}: holds numbers that are not finite")
 
 
 def build(params: Mapping[str, Any], where: str, cell: str | None = None, **options: Any) -> Recurrent:

@@ -3,6 +3,7 @@
 Nodes such as Transpose and Reshape only move numbers. So each tensor that the model is given, or that a
 recurrent node gives, is filled with numbers that occur nowhere else, the nodes are carried out in NumPy, and
 what comes out says exactly what went where. Such numbers are ``uint64``; constants have their own types.
+Sizes are computed with, as exporters do where a dimension is free.
 
 Operators: github.com/onnx/onnx, docs/Operators.md.
 """
@@ -17,13 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_numba.errors import WeightsError
+from lstm_numba.interop.layers import from_bfloat16
 
 Array = npt.NDArray[Any]
 
 MARK = np.uint64
 #: Numbers that a model may make us write, all tensors together.
 _BUDGET = 1 << 25
-_TYPES = {1: "<f4", 6: "<i4", 7: "<i8", 9: "?", 11: "<f8"}
+#: Element types that are read; bfloat16 (16) comes as the upper half of a float32.
+_TYPES = {1: "<f4", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8", 16: "<u2"}
 
 
 def constant(tensor: Any, what: str) -> Array:
@@ -43,7 +46,9 @@ def constant(tensor: Any, what: str) -> Array:
     if tensor.data_location or len(tensor.external_data):
         raise WeightsError(f"{what}: lies in another file, which is not read")
     if tensor.data_type not in _TYPES:
-        raise WeightsError(f"{what}: ONNX element type {tensor.data_type} is not read")
+        known = tensor.data_type in tensor.DataType.values()
+        kind = tensor.DataType.Name(tensor.data_type) if known else tensor.data_type
+        raise WeightsError(f"{what}: numbers of ONNX' type {kind} are not read")
     dtype, shape = np.dtype(_TYPES[tensor.data_type]), tuple(tensor.dims)
     if tensor.HasField("raw_data"):
         content = tensor.raw_data
@@ -52,10 +57,13 @@ def constant(tensor: Any, what: str) -> Array:
         flat = np.frombuffer(content, dtype)
     else:
         lists = {1: tensor.float_data, 7: tensor.int64_data, 11: tensor.double_data}
-        flat = np.array(lists.get(tensor.data_type, tensor.int32_data), dtype)
+        bits = np.dtype("<u2") if tensor.data_type == 10 else dtype  # these two stand as bits among integers
+        flat = np.array(lists.get(tensor.data_type, tensor.int32_data)).astype(bits).view(dtype)
     if min(shape, default=0) < 0 or math.prod(shape) != flat.size:
         raise WeightsError(f"{what}: shape {shape} does not fit its {flat.size} numbers")
-    return flat.reshape(shape).astype(dtype.newbyteorder("="))
+    flat = from_bfloat16(flat) if tensor.data_type == 16 else flat
+    # A layer computes in float32 or float64; float32 holds every float16.
+    return flat.reshape(shape).astype(np.float32 if dtype.itemsize == 2 else dtype.newbyteorder("="))
 
 
 class Marks:
@@ -182,6 +190,30 @@ def _expand(marks: Marks, x: Array, a: dict[str, Any], shape: Any) -> list[Array
     return [np.broadcast_to(x, sizes)]
 
 
+def _cast(marks: Marks, x: Array, a: dict[str, Any]) -> list[Array]:
+    wanted = np.dtype(_TYPES.get(a["to"], "V"))
+    if x.dtype.kind not in "ib" or wanted.kind not in "ib":
+        raise WeightsError(f"from {x.dtype}: only whole numbers may change their type")
+    return [x.astype(wanted.newbyteorder("="))]
+
+
+def _sizes(function: Callable[..., Any]) -> Callable[..., list[Array]]:
+    """Arithmetic of sizes: whole numbers that the file or a shape gives, and truth values, but no marks."""
+
+    def carried(marks: Marks, x: Array, a: dict[str, Any], *more: Any) -> list[Array]:
+        if any(value.dtype.kind not in "ib" for value in (x, *more)):
+            raise WeightsError("only LSTM, GRU, RNN and nodes that move numbers are read")
+        marks.spend(np.broadcast_shapes(x.shape, *(value.shape for value in more)))
+        with np.errstate(all="raise"):
+            return [np.asarray(function(x, *more))]
+
+    return carried
+
+
+def _quotient(x: Array, y: Array) -> Array:
+    return (x - np.fmod(x, y)) // y  # towards zero, as in C
+
+
 #: Operator -> what it does to arrays: (marks, first input, attributes, further inputs).
 _OPERATORS: Mapping[str, Callable[..., list[Array]]] = {
     "Identity": lambda marks, x, a: [x],
@@ -197,6 +229,16 @@ _OPERATORS: Mapping[str, Callable[..., list[Array]]] = {
     "Gather": _gather,
     "ConstantOfShape": _fill,
     "Expand": _expand,
+    "Cast": _cast,
+    "Add": _sizes(np.add),
+    "Sub": _sizes(np.subtract),
+    "Mul": _sizes(np.multiply),
+    "Div": _sizes(_quotient),
+    "Neg": _sizes(np.negative),
+    "Min": _sizes(np.minimum),
+    "Max": _sizes(np.maximum),
+    "Equal": _sizes(np.equal),
+    "Where": _sizes(np.where),
 }
 
 

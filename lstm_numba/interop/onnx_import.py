@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lstm_numba.cells.variants import ACTIVATIONS, VARIED, Activation, Variant
+from lstm_numba.data.files import read_file
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.layers import build
+from lstm_numba.interop.arrays import LARGEST
+from lstm_numba.interop.layers import build, check_finite
 from lstm_numba.interop.onnx_export import NODES
 from lstm_numba.interop.onnx_glue import MARK, Array, Marks, attributes_of, carry_out, constant
 from lstm_numba.layers import Recurrent
@@ -33,8 +34,9 @@ _KNOWN = {
     "clip": float,
     "direction": str,
 }
-#: Where dimensions are free: two sizes that no transposition can confuse.
-_FREE = (3, 2)
+#: Where dimensions are free: two sizes that no transposition can confuse; and two others, because what a
+#: model computes of sizes may be right at one of them only.
+_FREE, _OTHERS = (3, 2), (7, 5)
 
 
 class _Layer(NamedTuple):
@@ -81,21 +83,29 @@ def load_onnx(path: str | os.PathLike[str], **options: Any) -> Recurrent:
         raise WeightsError(
             "reading ONNX files needs the package onnx: pip install 'lstm_numba[onnx]'"
         ) from None
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{path}: {error.strerror}") from None
+    content = read_file(path, LARGEST, WeightsError)
     try:
         # From bytes: from a path, onnx would also read files that the model names.
         graph = onnx.load_model_from_string(content).graph
     except (DecodeError, ValueError, RecursionError):
         raise WeightsError(f"{path}: damaged, or not an ONNX model") from None
     try:
-        layers, batch_first = _Reader(graph).read()
+        layers, batch_first = _Reader(graph, _FREE).read()
         params = _collect(layers)
+        others, turned = _Reader(graph, _OTHERS).read()
+        _check_same(params, _collect(others))
+        if turned != batch_first:
+            raise WeightsError("takes its input the other way round at other sizes")
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
     return build(params, str(path), layers[0].cell, batch_first=batch_first, **options)
+
+
+def _check_same(params: dict[str, Array], others: dict[str, Array]) -> None:
+    """Refuse weights that depend on the input's sizes."""
+    for name, array in params.items():
+        if name not in others or not np.array_equal(array, others[name]):
+            raise WeightsError(f"{name}: differs between inputs of different sizes")
 
 
 def _collect(layers: list[_Layer]) -> dict[str, Array]:
@@ -118,8 +128,9 @@ def _collect(layers: list[_Layer]) -> dict[str, Array]:
 class _Reader:
     """Follows a graph from its inputs to its outputs."""
 
-    def __init__(self, graph: Any) -> None:
+    def __init__(self, graph: Any, free: tuple[int, int]) -> None:
         self.graph = graph
+        self.free = free
         self.marks = Marks()
         self.values: dict[str, Array] = {}
         self.inputs: dict[str, Array] = {}
@@ -165,7 +176,7 @@ class _Reader:
                 continue
             sizes = []
             for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
-                free = width if axis == 2 else _FREE[min(axis, 1)] if not self.inputs else _FREE[1]
+                free = width if axis == 2 else self.free[min(axis, 1)] if not self.inputs else self.free[1]
                 if dimension.dim_value:
                     sizes.append(dimension.dim_value)
                     if dimension.dim_value < 0:
@@ -346,6 +357,8 @@ def _params(
             raise WeightsError(f"{what}: {letter} is missing")
         if array is not None and (array.dtype == MARK or array.dtype.kind != "f"):
             raise WeightsError(f"{what}: {letter} is no constant of float32 or float64")
+        if array is not None:
+            check_finite(letter, array, what)
     w, r, b, p = given
     assert w is not None
     assert r is not None

@@ -33,15 +33,15 @@ def draw_token(
     Raises
     ------
     ValueError
-        `temperature` is negative or not finite, `top_k` is less than 1, or a score is NaN.
+        `temperature` is negative or not finite, `top_k` is less than 1, or a score is NaN or infinite.
     """
     if not (np.isfinite(temperature) and temperature >= 0):
         raise ValueError(f"temperature: expected a number from 0, got {temperature}")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k: expected at least 1, got {top_k}")
     scores = np.asarray(logits, dtype=np.float64)
-    if np.any(np.isnan(scores)):
-        raise ValueError("logits: expected numbers, got NaN")
+    if not scores.max() < np.inf:  # -inf is a token that cannot be
+        raise ValueError("logits: expected numbers, got NaN or infinity")
     if temperature == 0:
         return int(np.argmax(scores))
     allowed = np.arange(len(scores))

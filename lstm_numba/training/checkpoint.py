@@ -10,48 +10,73 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.errors import CheckpointError
+from lstm_numba.errors import CheckpointError, printable
 
 Array = npt.NDArray[Any]
 
 _KEY = "lstm_numba"
 FORMAT = 1
+#: Bytes of a header, as safetensors bounds them.
+_LONGEST_HEADER = 100_000_000
 
 
-def atomic_write(path: Path, content: bytes) -> None:
+def unique_name(path: Path) -> Path:
+    """A name beside `path` that nobody else takes, for what is not whole yet. It ends in ``.tmp``."""
+    return path.with_name(f"{path.name[:40]}.{secrets.token_hex(4)}.tmp")
+
+
+def atomic_write(path: Path, content: bytes, *, fresh: bool = False) -> None:
     """Replace a file's content: a reader, or a crash, sees the old content or the new, nothing between.
 
     Parameters
     ----------
     path : Path
     content : bytes
+    fresh : bool
+        Never replace a file: of several processes that write the same name one succeeds.
 
     Raises
     ------
     OSError
-        The file system refuses; the old content stays.
+        The file system refuses, or, `FileExistsError`, `fresh` and the file is there; the old content stays.
+        `filename` is `path`.
     """
-    # One fixed name: what a killed process left is written over by the next.
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = unique_name(path)
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
+        if fresh:
+            _name_once(temporary, path)
+        else:
+            temporary.replace(path)
+    except OSError as error:  # of a full disk it does not say where
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise
     _sync_folder(path.parent)
+
+
+def _name_once(temporary: Path, path: Path) -> None:
+    """Rename, unless there is such a file: a link never replaces one."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links; a crash just here leaves an empty file
+        path.open("xb").close()
+        temporary.replace(path)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -69,11 +94,15 @@ def _sync_folder(folder: Path) -> None:
 
 
 def save(path: Path, tensors: Mapping[str, Array], meta: Mapping[str, Any]) -> None:
-    """Write a checkpoint.
+    """Write a checkpoint, see `encode`."""
+    atomic_write(path, encode(tensors, meta))
+
+
+def encode(tensors: Mapping[str, Array], meta: Mapping[str, Any]) -> bytes:
+    """A checkpoint as bytes.
 
     Parameters
     ----------
-    path : Path
     tensors : dict of ndarray
     meta : dict
         Anything that JSON can hold; no NaN or inf.
@@ -83,7 +112,12 @@ def save(path: Path, tensors: Mapping[str, Array], meta: Mapping[str, Any]) -> N
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     text = json.dumps(meta, sort_keys=True, separators=(",", ":"), allow_nan=False)
     stored = {"format": FORMAT, "checksum": _checksum(text, arrays), "meta": text}
-    atomic_write(path, to_bytes(arrays, metadata={_KEY: json.dumps(stored, sort_keys=True)}))
+    return to_bytes(arrays, metadata={_KEY: json.dumps(stored, sort_keys=True)})
+
+
+def not_finite(tensors: Mapping[str, Array]) -> str | None:
+    """Name of the first tensor that holds NaN or infinity, if one does."""
+    return next((name for name, array in tensors.items() if not np.all(np.isfinite(array))), None)
 
 
 def _checksum(text: str, arrays: Mapping[str, Array]) -> int:
@@ -111,21 +145,23 @@ def load(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     Raises
     ------
     CheckpointError
-        The file is missing, damaged or something else; one line that names it.
+        The file is missing, damaged or something else, or a tensor is not finite; one line that names it.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
 
+    from lstm_numba.data.files import open_regular
+
+    if not path.exists():
+        raise CheckpointError(f"{path}: there is no checkpoint")
     try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: there is no checkpoint") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}") from None
-    try:
-        stored = _stored_text(content)
+        with open_regular(path, CheckpointError) as file:
+            stored, content = _stored_text(file)
         tensors: dict[str, Array] = from_bytes(content)
-    except (SafetensorError, ValueError, KeyError, TypeError, UnicodeDecodeError, RecursionError) as error:
+        meta = json.loads(stored["meta"])
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:120]
         raise CheckpointError(f"{path}: damaged, or not a checkpoint of this program ({reason})") from None
     if stored.get("format") != FORMAT:
@@ -134,17 +170,29 @@ def load(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         )
     if stored.get("checksum") != _checksum(stored["meta"], tensors):
         raise CheckpointError(f"{path}: damaged: its checksum does not match")
-    meta: dict[str, Any] = json.loads(stored["meta"])
+    if not isinstance(meta, dict):
+        raise CheckpointError(f"{path}: damaged: expected an object of metadata")
+    unfit = not_finite(tensors)
+    if unfit is not None:
+        raise CheckpointError(f"{path}: {printable(unfit, 80)}: holds numbers that are not finite")
     return tensors, meta
 
 
-def _stored_text(content: bytes) -> dict[str, Any]:
-    """The JSON of the metadata; safetensors itself reads it only from a file by name."""
-    size = int.from_bytes(content[:8], "little")
-    if len(content) < 8 or size > len(content) - 8:
-        raise ValueError(f"{len(content)} bytes, cut short")
-    header = json.loads(content[8 : 8 + size])
-    stored: dict[str, Any] = json.loads(header["__metadata__"][_KEY])
+def _stored_text(file: BinaryIO) -> tuple[dict[str, Any], bytes]:
+    """The JSON of the metadata, which safetensors itself reads only by name, and the file's content.
+
+    A file is as long as its header says, or nothing of it is read.
+    """
+    length = os.fstat(file.fileno()).st_size
+    size = int.from_bytes(file.read(8), "little")
+    if length < 8 or size > min(length - 8, _LONGEST_HEADER):
+        raise ValueError(f"{length} bytes, cut short")
+    header = json.loads(file.read(size))
+    stored: dict[str, Any] = json.loads(header.pop("__metadata__")[_KEY])
     if not isinstance(stored, dict) or not isinstance(stored.get("meta"), str):
         raise ValueError("no metadata")
-    return stored
+    expected = 8 + size + max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
+    if length != expected:
+        raise ValueError(f"{length} bytes, expected {expected}")
+    file.seek(0)
+    return stored, file.read(length)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from lstm_numba import __version__
 from lstm_numba.cells.variants import read
-from lstm_numba.errors import UserError
+from lstm_numba.errors import UserError, printable
 from lstm_numba.training.presets import PRESETS
 
 FORMAT = 1
@@ -22,6 +23,9 @@ LANGUAGE_MODELS = ("ptb", "text", "grammar")
 DATASETS = ("mnist", "ptb", "text", "digits", "grammar")
 #: As `lstm_numba.layers.CELL_NAMES`, which cannot be imported without importing Numba.
 CELLS = ("rnn", "rnn-relu", "lstm", "peephole", "gru", "gru-reset-before")
+#: Far beyond what makes sense, and far from where float32 ends.
+_LARGEST_WEIGHT = 1e30
+_LARGEST_SEED = 2**64 - 1
 #: How a cell of a user's own is named, see `lstm_numba.own_cells.load_cell`.
 _OWN_CELL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
@@ -180,15 +184,24 @@ def make_config(
     return config
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value out of JSON is a finite number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= sys.float_info.max  # no conversion: of 10**400 it fails
+
+
 def _number(
     low: float, high: float = math.inf, *, above: bool = False, below: bool = False
 ) -> Callable[[Any], str]:
     """A check: an empty text for a number in the range, else what was expected."""
 
     def check(value: Any) -> str:
-        good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         good = (
-            good and low <= value <= high and not (above and value == low) and not (below and value == high)
+            is_number(value)
+            and low <= value <= high
+            and not (above and value == low)
+            and not (below and value == high)
         )
         text = f"a number {'above' if above else 'from'} {low:g}"
         return "" if good else text + (f" {'below' if below else 'to'} {high:g}" if high < math.inf else "")
@@ -196,10 +209,12 @@ def _number(
     return check
 
 
-def _count(low: int) -> Callable[[Any], str]:
+def _count(low: int, high: int = 2**31 - 1) -> Callable[[Any], str]:
     def check(value: Any) -> str:
-        good = isinstance(value, int) and not isinstance(value, bool) and value >= low
-        return "" if good else f"a whole number from {low}"
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if whole and low <= value <= high:
+            return ""
+        return f"a whole number from {low}" + (f" to {high}" if whole and value > high else "")
 
     return check
 
@@ -230,6 +245,10 @@ def _flag(value: Any) -> str:
     return "" if isinstance(value, bool) else "true or false"
 
 
+def _text(value: Any) -> str:
+    return "" if isinstance(value, str) and "\0" not in value else "a text"
+
+
 def _optional(check: Callable[[Any], str]) -> Callable[[Any], str]:
     return lambda value: "" if value is None else check(value)
 
@@ -244,8 +263,8 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "embedding": _optional(_count(1)),
     "tie": _flag,
     "dropout": _number(0, 1, below=True),
-    "init_range": _optional(_number(0, above=True)),
-    "forget_bias": _number(-math.inf),
+    "init_range": _optional(_number(0, _LARGEST_WEIGHT, above=True)),
+    "forget_bias": _number(-_LARGEST_WEIGHT, _LARGEST_WEIGHT),
     "epochs": _count(1),
     "batch_size": _count(1),
     "optimizer": _choice(*OPTIMIZERS),
@@ -261,7 +280,7 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "dtype": _choice(*DTYPES),
     "device": _choice(*DEVICES),
     "threads": _optional(_count(1)),
-    "seed": _count(0),
+    "seed": _count(0, _LARGEST_SEED),
     "decay": _number(0, 1, above=True),
     "factor": _number(0, 1, above=True, below=True),
     "hold": _count(0),
@@ -270,6 +289,17 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "patience": _count(0),
     "threshold": _number(0, 1, below=True),
     "minimum": _number(0),
+}
+
+
+_DATA_CHECKS: dict[str, Callable[[Any], str]] = {
+    "data_dir": _optional(_text),
+    "file": _optional(_text),
+    "view": _choice("rows", "pixels", "permuted"),
+    "level": _choice("char", "word"),
+    "count": _optional(_count(1)),
+    "tokens": _optional(_count(1)),
+    "seed": _count(0, _LARGEST_SEED),
 }
 
 
@@ -283,32 +313,43 @@ def check_config(config: Mapping[str, Any]) -> None:
     """
     for name in ("data", "schedule_options"):
         if not isinstance(config.get(name), Mapping):
-            raise ConfigError(name, f"expected an object, got {config.get(name)!r}")
+            raise ConfigError(name, f"expected an object, got {shown(config.get(name))}")
     for name in ("format", "dataset"):
         if name not in config:
             raise ConfigError(name, "is missing")
     for name, check in _CHECKS.items():
         if name in config:
-            expected = check(config[name])
-            if expected:
-                raise ConfigError(name, f"expected {expected}, got {config[name]!r}")
+            _check_value(name, check, config[name])
         elif name in _COMMON:
             raise ConfigError(name, "is missing")
+    for name, value in config["data"].items():
+        if name in _DATA_CHECKS:
+            _check_value(f"data.{name}", _DATA_CHECKS[name], value)
     for name, value in config["schedule_options"].items():
         if name not in SCHEDULES[config["schedule"]]:
             raise ConfigError(name, f"the {config['schedule']} schedule has no such option")
-        expected = _CHECKS[name](value)
-        if expected:
-            raise ConfigError(name, f"expected {expected}, got {value!r}")
+        _check_value(name, _CHECKS[name], value)
     _check_together(config)
+
+
+def _check_value(name: str, check: Callable[[Any], str], value: Any) -> None:
+    expected = check(value)
+    if expected:
+        raise ConfigError(name, f"expected {expected}, got {shown(value)}")
+
+
+def shown(value: Any) -> str:
+    """A value for a message."""
+    try:
+        return printable(repr(value), 80)
+    except (ValueError, RecursionError):  # an integer of more than 4,300 digits; lists in lists in lists
+        return f"something else ({type(value).__name__})"
 
 
 def _check_together(config: Mapping[str, Any]) -> None:
     language = config["dataset"] in LANGUAGE_MODELS
     if language:
-        expected = _count(1)(config.get("bptt"))
-        if expected:
-            raise ConfigError("bptt", f"expected {expected}, got {config.get('bptt')!r}")
+        _check_value("bptt", _count(1), config.get("bptt"))
         if config["bidirectional"]:
             raise ConfigError("bidirectional", "a language model must not read what it has to predict")
         if config["tie"] and config["embedding"] not in (None, config["hidden"]):

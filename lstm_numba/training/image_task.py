@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping
 from functools import cached_property
@@ -13,7 +14,8 @@ import numpy.typing as npt
 
 from lstm_numba.data import digits, mnist
 from lstm_numba.data.batching import BatchOrder
-from lstm_numba.data.images import VIEWS, Images, image_sequences
+from lstm_numba.data.images import Images, image_sequences
+from lstm_numba.errors import UserError
 from lstm_numba.models.base import SequenceBatch
 from lstm_numba.models.classifier import SequenceClassifier
 from lstm_numba.training.config import ConfigError
@@ -46,8 +48,6 @@ class ImageTask(Task):
     ) -> None:
         super().__init__(config, data_dir, device)
         self._view = config["data"].get("view", "rows")
-        if self._view not in VIEWS:
-            raise ConfigError("view", f"expected one of {', '.join(VIEWS)}, got {self._view!r}")
         self.splits = ("train", "valid", "test") if config["validation"] else ("train", "test")
         self._split_images: dict[str, Images] = {}
         self.model: SequenceClassifier = SequenceClassifier(
@@ -64,6 +64,11 @@ class ImageTask(Task):
             seed=config["seed"],
             device=self.device,
         )
+
+    @property
+    def chance(self) -> float:
+        """See `Task.chance`."""
+        return math.log(len(self.classes))
 
     def load_data(self) -> None:
         """See `Task.load_data`."""
@@ -142,11 +147,18 @@ class ImageTask(Task):
         Returns
         -------
         ndarray (N, 10), float64
+
+        Raises
+        ------
+        UserError
+            The model's numbers overflow.
         """
         parts = [
             self.model.probabilities(self._sequences(images[first : first + _EVALUATION_BATCH]))
             for first in range(0, len(images), _EVALUATION_BATCH)
         ]
+        if not all(np.all(np.isfinite(part)) for part in parts):
+            raise UserError("the model's answers are no numbers: its weights are too large")
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)))
 
     def confusion_matrix(self, split: str, progress: Progress | None = None) -> npt.NDArray[np.int64]:

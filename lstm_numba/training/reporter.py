@@ -80,6 +80,14 @@ class EpochInfo(NamedTuple):
     evaluations: dict[str, Evaluation]
 
 
+class Best(NamedTuple):
+    """The epoch after which `split` was predicted best: ``valid``, or ``test`` where there is none."""
+
+    epoch: int
+    split: str
+    loss: float
+
+
 class Outcome(NamedTuple):
     """A training is complete.
 
@@ -94,6 +102,10 @@ class Outcome(NamedTuple):
     checkpoint : Path
     already_complete : bool
         There was nothing left to do.
+    best : Best, optional
+        What `best.safetensors` holds.
+    start : float, optional
+        Loss before anything was learned: that of the first step, or of guessing where that is higher.
     """
 
     epochs: int
@@ -102,6 +114,20 @@ class Outcome(NamedTuple):
     evaluations: dict[str, Evaluation]
     checkpoint: Path
     already_complete: bool
+    best: Best | None = None
+    start: float | None = None
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the last epoch was worse than the start.
+
+        By a tenth in training: less may be chance. By ten times on data that were not trained on, on which a
+        network that overfits may get worse than it began, but not as far.
+        """
+        if self.start is None:
+            return False
+        others = max(result.loss for result in self.evaluations.values())
+        return self.train.loss > 1.1 * self.start or others > 10 * self.start
 
 
 class Reporter:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from lstm_numba.errors import CheckpointError
-from lstm_numba.training.config import ConfigError, check_config
+from lstm_numba.errors import CheckpointError, printable
+from lstm_numba.training.config import ConfigError, check_config, is_number
+
+#: Bytes of a file at most, and of a configuration, which is small.
+_LARGEST, _LARGEST_CONFIG = 1 << 28, 1 << 20
+#: Bytes of a line of metrics at most.
+_LONGEST_LINE = 1 << 20
 
 
 class Run:
@@ -26,6 +33,7 @@ class Run:
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         self.folder = folder
         self.config = config
+        self._kept = copy.deepcopy(config)  # as config.json has it
 
     @property
     def config_path(self) -> Path:
@@ -36,6 +44,11 @@ class Run:
     def checkpoint_path(self) -> Path:
         """The checkpoint; not there before the first is written."""
         return self.folder / "checkpoint.safetensors"
+
+    @property
+    def best_path(self) -> Path:
+        """The checkpoint of the best epoch; not there before the first epoch's end."""
+        return self.folder / "best.safetensors"
 
     @property
     def metrics_path(self) -> Path:
@@ -58,19 +71,36 @@ class Run:
         ConfigError
             The configuration is not sound.
         """
-        from lstm_numba.training.checkpoint import atomic_write
-
         check_config(config)
         run = cls(Path(folder), json.loads(json.dumps(config)))
-        for path in (run.config_path, run.checkpoint_path, run.metrics_path):
-            if path.exists():
-                raise CheckpointError(f"{run.folder}: holds a run already ({path.name})")
         try:
             run.folder.mkdir(parents=True, exist_ok=True)
-            atomic_write(run.config_path, (json.dumps(run.config, indent=2) + "\n").encode())
+            for path in (run.config_path, run.checkpoint_path, run.best_path, run.metrics_path):
+                if os.path.lexists(path):
+                    raise CheckpointError(f"{run.folder}: holds a run already ({path.name})")
+            run._write_config(fresh=True)  # claims the folder: of several processes one succeeds
         except OSError as error:
+            if isinstance(error, FileExistsError) and os.path.lexists(run.config_path):
+                raise CheckpointError(f"{run.folder}: holds a run already ({run.config_path.name})") from None
             raise CheckpointError(f"{run.folder}: cannot make the run folder: {error.strerror}") from None
         return run
+
+    @classmethod
+    def create_next(cls, stem: str | os.PathLike[str], config: Mapping[str, Any]) -> Run:
+        """Make a run folder under the first free number: ``stem-1``, ``stem-2``, ...; see `create`."""
+        check_config(config)
+        stem = Path(stem)
+        for number in itertools.count(1):
+            folder = stem.with_name(f"{stem.name}-{number}")
+            try:
+                stem.parent.mkdir(parents=True, exist_ok=True)
+                folder.mkdir()  # claims the number
+            except OSError as error:
+                if isinstance(error, FileExistsError) and os.path.lexists(folder):
+                    continue
+                raise CheckpointError(f"{folder}: cannot make the run folder: {error.strerror}") from None
+            return cls.create(folder, config)
+        raise AssertionError
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Run:
@@ -82,7 +112,9 @@ class Run:
             There is none, or its configuration is damaged; one line that names the file.
         """
         path = Path(folder) / "config.json"
-        config = _read_json(path, missing=f"{folder}: not a run folder: it holds no config.json")
+        if not path.exists():
+            raise CheckpointError(f"{folder}: not a run folder: it holds no config.json")
+        config = _parse(path, _read(path, _LARGEST_CONFIG))
         try:
             check_config(config)
         except ConfigError as error:
@@ -97,25 +129,31 @@ class Run:
         CheckpointError
             A line is damaged.
         """
-        try:
-            content = self.metrics_path.read_bytes()
-        except FileNotFoundError:
+        if not self.metrics_path.exists():
             return []
+        content = _read(self.metrics_path)
         lines = content[: content.rfind(b"\n") + 1].splitlines()
-        try:
-            objects: list[dict[str, Any]] = [json.loads(line) for line in lines]
-        except ValueError as error:
-            raise CheckpointError(f"{self.metrics_path}: damaged: {error}") from None
+        objects = [_parse(self.metrics_path, line, f"line {k}: ") for k, line in enumerate(lines, 1)]
+        for number, values in enumerate(objects, 1):
+            fault = _line_fault(values)
+            if fault:
+                raise CheckpointError(f"{self.metrics_path}: damaged: line {number}: {fault}")
         return objects
 
     def vocabulary(self) -> dict[str, Any] | None:
         """What `keep_vocabulary` wrote, None if it was never called."""
         if not self.vocabulary_path.exists():
             return None
-        found = _read_json(self.vocabulary_path, missing=f"{self.vocabulary_path}: missing")
-        if found.get("level") not in ("char", "word") or not isinstance(found.get("tokens"), list):
+        found = _parse(self.vocabulary_path, _read(self.vocabulary_path))
+        level, tokens = found.get("level"), found.get("tokens")
+        if level not in ("char", "word") or not isinstance(tokens, list) or not tokens:
             raise CheckpointError(f"{self.vocabulary_path}: damaged: expected level and tokens")
-        return found
+        odd = [_short(token) for token in tokens if not isinstance(token, str)]
+        if odd:
+            raise CheckpointError(f"{self.vocabulary_path}: damaged: tokens: expected texts, got {odd[0]}")
+        if len(set(tokens)) < len(tokens):
+            raise CheckpointError(f"{self.vocabulary_path}: damaged: tokens: one is there twice")
+        return {"level": level, "tokens": tokens}
 
     def keep_vocabulary(self, level: str, tokens: tuple[str, ...]) -> None:
         """Keep a text's tokens, so that the model can be used without the text.
@@ -135,6 +173,26 @@ class Run:
                 f"{self.vocabulary_path}: the text has other {level}s than those that the run began with"
             )
 
+    def keep_config(self) -> None:
+        """Write `config` to disk if it was changed; the caller has the lock.
+
+        Raises
+        ------
+        CheckpointError
+            Another process changed the file since it was read.
+        """
+        if _parse(self.config_path, _read(self.config_path, _LARGEST_CONFIG)) != self._kept:
+            raise CheckpointError(f"{self.config_path}: another process has changed it, try again")
+        if self.config != self._kept:
+            self._write_config()
+
+    def _write_config(self, fresh: bool = False) -> None:
+        from lstm_numba.training.checkpoint import atomic_write
+
+        content = json.dumps(self.config, indent=2) + "\n"
+        atomic_write(self.config_path, content.encode(), fresh=fresh)
+        self._kept = json.loads(content)
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from training in this folder; the lock goes with the process.
@@ -142,37 +200,76 @@ class Run:
         Raises
         ------
         CheckpointError
-            Another process trains here.
+            Another process trains here, or there is no such folder.
         """
         try:
             import fcntl
         except ImportError:  # no such locks on this system
             yield
             return
-        with self.config_path.open("rb") as file:
+        try:
+            # Not a file in it: those are replaced, and the lock would stay with the one that is gone.
+            folder = os.open(self.folder, os.O_RDONLY)
+        except OSError as error:
+            raise CheckpointError(f"{self.folder}: {error.strerror}") from None
+        try:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise CheckpointError(f"{self.folder}: another process is training in this folder") from None
             except OSError:
                 pass  # the file system has no locks
+            else:
+                self._sweep()
             yield
+        finally:
+            os.close(folder)
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left half-written; nobody else writes here now."""
+        kept = (self.config_path, self.checkpoint_path, self.best_path, self.vocabulary_path)
+        for path in kept:
+            for left in self.folder.glob(f"{path.name}.*.tmp"):
+                with suppress(OSError):
+                    left.unlink()
 
 
-def _read_json(path: Path, missing: str) -> dict[str, Any]:
+def _read(path: Path, limit: int = _LARGEST) -> bytes:
+    from lstm_numba.data.files import read_file
+
+    return read_file(path, limit, CheckpointError)
+
+
+def _parse(path: Path, content: bytes, where: str = "") -> dict[str, Any]:
+    """The JSON object that a file, or a line of it, holds."""
     try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(missing) from None
-    except NotADirectoryError:
-        raise CheckpointError(missing) from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}") from None
+        found = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: damaged: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: damaged: expected an object")
-    return content
+        raise CheckpointError(f"{path}: damaged: {where}{' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: damaged: {where}expected an object, got {_short(found)}")
+    return found
+
+
+def _short(value: Any) -> str:
+    return printable(json.dumps(value), 80)
+
+
+def _line_fault(values: Mapping[str, Any]) -> str:
+    """What is wrong with a line of metrics; an empty text if nothing is."""
+    if values.get("kind") not in ("step", "epoch", "final"):
+        return f"kind: expected step, epoch or final, got {_short(values.get('kind'))}"
+    if values.get("split") not in ("train", "valid", "test"):
+        return f"split: expected train, valid or test, got {_short(values.get('split'))}"
+    for name in ("epoch", "step"):
+        value = values.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+            return f"{name}: expected a whole number from 0, got {_short(value)}"
+    for name in ("loss", "accuracy", "perplexity", "lr"):
+        value = values.get(name)  # None stands for infinity
+        if value is not None and not is_number(value):
+            return f"{name}: expected a number, got {_short(value)}"
+    return ""
 
 
 class MetricsLog:
@@ -191,33 +288,48 @@ class MetricsLog:
     """
 
     def __init__(self, path: Path, lines: int) -> None:
+        self._path = path
+        if os.path.lexists(path) and not path.is_file():
+            raise CheckpointError(f"{path}: is a folder" if path.is_dir() else f"{path}: not a regular file")
         self._file: BinaryIO = path.open("a+b")
         self._file.seek(0)
         end = 0
         self.lines = 0
         while self.lines < lines:
-            line = self._file.readline()
+            line = self._file.readline(_LONGEST_LINE)
             if not line.endswith(b"\n"):
                 break
             end += len(line)
             self.lines += 1
-        self._file.truncate(end)
+        with self._named():
+            self._file.truncate(end)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name the file in an error: that of a full disk does not."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
 
     def append(self, values: Mapping[str, Any]) -> None:
         """Write an object as one line; a number that JSON does not have (inf, NaN) becomes null."""
         clean = {name: _finite(value) for name, value in values.items()}
-        self._file.write((json.dumps(clean) + "\n").encode())
-        self._file.flush()
+        with self._named():
+            self._file.write((json.dumps(clean) + "\n").encode())
+            self._file.flush()
         self.lines += 1
 
     def sync(self) -> None:
         """Make sure that all lines are on disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with self._named():
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with suppress(OSError):  # what a full disk refused was told when it was written
+            self._file.close()
 
     def __enter__(self) -> MetricsLog:
         return self

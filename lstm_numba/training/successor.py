@@ -43,7 +43,7 @@ def create_successor(source: Run, task: Task, folder: str | os.PathLike[str]) ->
     if os.path.lexists(folder):
         raise CheckpointError(f"{folder}: is there already")
     _, meta = checkpoint.load(source.checkpoint_path)
-    hidden = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    hidden = checkpoint.unique_name(folder)
     hidden.mkdir()
     try:
         run = Run.create(hidden, source.config)
@@ -51,7 +51,12 @@ def create_successor(source: Run, task: Task, folder: str | os.PathLike[str]) ->
         if vocabulary is not None:
             run.keep_vocabulary(vocabulary["level"], tuple(vocabulary["tokens"]))
         Trainer(task, run, fingerprint=meta.get("data")).save()
-        hidden.rename(folder)
+        try:
+            hidden.rename(folder)  # never replaces what holds anything
+        except OSError:
+            if os.path.lexists(folder):
+                raise CheckpointError(f"{folder}: is there already") from None
+            raise
     except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)
         raise

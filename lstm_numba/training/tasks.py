@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from lstm_numba.errors import CheckpointError, UserError
 from lstm_numba.models.base import Model, State
 from lstm_numba.training import checkpoint
+from lstm_numba.training.belonging import check_belongs, check_described
 from lstm_numba.training.config import CLASSIFIERS, check_config
 from lstm_numba.training.reporter import Evaluation
 from lstm_numba.training.run import Run
@@ -56,6 +58,11 @@ class Task:
         return None
 
     @property
+    def chance(self) -> float:
+        """Loss of guessing: every answer is as likely as any other."""
+        raise NotImplementedError
+
+    @property
     def watched(self) -> str:
         """The split that is looked at after every epoch."""
         return "valid" if "valid" in self.splits else "test"
@@ -93,6 +100,10 @@ class Task:
     def fingerprint(self) -> str:
         """A checksum of the training data: a run goes on only with the data that it began with."""
         raise NotImplementedError
+
+    def vocabulary_digest(self) -> str | None:
+        """See `lstm_numba.training.belonging`; None for what has no vocabulary."""
+        return None
 
     def keep_with(self, run: Run) -> None:
         """Put into the run folder what using the model needs beside the checkpoint."""
@@ -167,6 +178,7 @@ def open_task(
     data_dir: str | os.PathLike[str] | None = None,
     load_data: bool = True,
     device: str = "cpu",
+    which: str = "last",
 ) -> Task:
     """Make the model of a run, with the weights of its checkpoint.
 
@@ -182,6 +194,8 @@ def open_task(
         If False, make do without data: a text's vocabulary comes from the run folder.
     device : {"cpu", "cuda"}
         Where to compute, wherever the run was trained.
+    which : {"last", "best"}
+        Checkpoint: the last, or that of the best epoch.
 
     Returns
     -------
@@ -190,36 +204,39 @@ def open_task(
     Raises
     ------
     CheckpointError
-        The run folder is damaged, or its checkpoint does not fit its configuration.
+        The run folder is damaged, or its parts do not belong together.
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    tensors, _ = checkpoint.load(run.checkpoint_path)
+    path = run.best_path if which == "best" else run.checkpoint_path
+    tensors, meta = checkpoint.load(path)
+    check_belongs(run, path, meta)
     vocabulary = None
     if run.config["dataset"] not in CLASSIFIERS:
         vocabulary = run.vocabulary()
         if vocabulary is None and not load_data:
             raise CheckpointError(f"{run.vocabulary_path}: missing")
     task = _make(run.config, data_dir, device, vocabulary)
-    load_model(task.model, tensors, run)
+    load_model(task.model, tensors, meta, run, path)
     return task
 
 
-def load_model(model: Model, tensors: Mapping[str, Any], run: Run) -> None:
-    """Take a model's parameters from a checkpoint's tensors.
+def load_model(
+    model: Model, tensors: Mapping[str, Any], meta: Mapping[str, Any], run: Run, path: Path
+) -> None:
+    """Take a model's parameters from what was read from the checkpoint at `path`.
 
     Raises
     ------
     CheckpointError
         They are not this model's.
     """
+    check_described(run, path, meta, model.config())
     prefix = "model."
     params = {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}
     try:
         model.load_params(params)
     except ValueError as error:
-        raise CheckpointError(
-            f"{run.checkpoint_path}: does not fit {run.config_path.name}: {error}"
-        ) from None
+        raise CheckpointError(f"{path}: does not fit {run.config_path.name}: {error}") from None
 
 
 def pack_state(state: State) -> dict[str, Any]:

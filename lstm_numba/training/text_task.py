@@ -14,10 +14,11 @@ import numpy as np
 from lstm_numba.data import grammar, ptb, text
 from lstm_numba.data.batching import ContiguousBatches, EvaluationRows, evaluation_rows
 from lstm_numba.data.corpus import EOS, Corpus
-from lstm_numba.errors import CheckpointError
+from lstm_numba.errors import CheckpointError, UserError
 from lstm_numba.models.base import State, TokenBatch
 from lstm_numba.models.language_model import LanguageModel
 from lstm_numba.models.sampling import generate
+from lstm_numba.training.belonging import vocabulary_digest
 from lstm_numba.training.reporter import Evaluation
 from lstm_numba.training.run import Run
 from lstm_numba.training.tasks import Progress, Task
@@ -102,6 +103,11 @@ class TextTask(Task):
         return grammar.load(**options)
 
     @property
+    def chance(self) -> float:
+        """See `Task.chance`."""
+        return math.log(len(self.corpus.vocabulary))
+
+    @property
     def floor(self) -> float | None:
         """Perplexity of the perfect model on the test split, of a text drawn from a known grammar."""
         if self.config["dataset"] != "grammar":
@@ -176,6 +182,10 @@ class TextTask(Task):
         """See `Task.fingerprint`."""
         return hashlib.sha256(np.ascontiguousarray(self._text().splits["train"]).data).hexdigest()
 
+    def vocabulary_digest(self) -> str:
+        """See `Task.vocabulary_digest`."""
+        return vocabulary_digest(self.corpus.level, self.corpus.vocabulary)
+
     def keep_with(self, run: Run) -> None:
         """See `Task.keep_with`: the vocabulary."""
         corpus = self.corpus
@@ -210,7 +220,7 @@ class TextTask(Task):
         Raises
         ------
         UserError
-            The prompt has a word or character outside the vocabulary.
+            The prompt has a word or character outside the vocabulary, or the model's numbers overflow.
         """
         corpus = self.corpus
         ids = corpus.encode(prompt)
@@ -229,7 +239,7 @@ class TextTask(Task):
     def _pieces(self, tokens: Iterator[int], at_line_start: bool) -> Iterator[str]:
         """Text of the tokens: words get the spaces between them."""
         corpus = self.corpus
-        for number in tokens:
+        for number in self._drawn(tokens):
             token = corpus.vocabulary[number]
             if corpus.level == "char":
                 yield token
@@ -238,3 +248,9 @@ class TextTask(Task):
             else:
                 yield token if at_line_start else f" {token}"
             at_line_start = token == EOS
+
+    def _drawn(self, tokens: Iterator[int]) -> Iterator[int]:
+        try:
+            yield from tokens
+        except ValueError as error:  # a score is no number
+            raise UserError(f"{error}: the model's weights are too large") from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,30 +22,34 @@ from lstm_numba.models.base import State, StepResult
 from lstm_numba.optimizers import make_optimizer
 from lstm_numba.schedules import make_schedule
 from lstm_numba.training import checkpoint
+from lstm_numba.training.belonging import bound_settings, check_belongs
 from lstm_numba.training.compilation import CompileWatch
 from lstm_numba.training.interrupts import Interrupted, SignalWatch
 from lstm_numba.training.pace import Pace
-from lstm_numba.training.reporter import EpochInfo, Evaluation, Outcome, Reporter, StartInfo, StepInfo
+from lstm_numba.training.position import (
+    Sums,
+    check_state,
+    natural,
+    pack_evaluation,
+    unpack_best,
+    unpack_evaluation,
+)
+from lstm_numba.training.reporter import (
+    Best,
+    EpochInfo,
+    Evaluation,
+    Outcome,
+    Reporter,
+    StartInfo,
+    StepInfo,
+)
 from lstm_numba.training.run import MetricsLog, Run
-from lstm_numba.training.tasks import Task, load_model, pack_state, perplexity, unpack_state
+from lstm_numba.training.tasks import Task, load_model, pack_state, unpack_state
 
 __all__ = ["Interrupted", "Outcome", "Trainer"]
 
 #: Lines about single steps in ``metrics.jsonl``, an epoch.
 _LINES_PER_EPOCH = 10
-
-
-@dataclass(frozen=True)
-class Sums:
-    """Running sums of what steps return."""
-
-    loss: float = 0.0
-    correct: int = 0
-    count: int = 0
-
-    def plus(self, result: StepResult) -> Sums:
-        """The sums with one more step."""
-        return Sums(self.loss + result.loss_sum, self.correct + result.correct, self.count + result.count)
 
 
 class _Step(NamedTuple):
@@ -75,10 +79,6 @@ class Trainer:
     fingerprint : str, optional
         Checksum of the training data where it is known; by default that of the task's, which loads them.
 
-    Raises
-    ------
-    CheckpointError
-        The folder's checkpoint is damaged or does not fit the task.
     """
 
     def __init__(
@@ -110,14 +110,18 @@ class Trainer:
         self.evaluations: dict[str, Evaluation] = {}  # of the parameters as they were at its end
         self.complete = False
         self.fingerprint = task.fingerprint() if fingerprint is None else fingerprint
-        self.resumed = run.checkpoint_path.exists()
-        if self.resumed:
-            self._restore(*checkpoint.load(run.checkpoint_path))
+        self.resumed = False
+        self.start: float | None = None  # loss before anything was learned
+        self.best: Best | None = None
+        self._settings = bound_settings(run.config)
+        self._vocabulary = task.vocabulary_digest()
         self._log: MetricsLog | None = None
         self._signals = SignalWatch()
         self._compiling = CompileWatch(self.reporter)
         self._pace = Pace()
         self._norm = math.nan  # of the last step's gradient
+        self._loss: float | None = None  # of the last step
+        self._saved = ""  # what the last checkpoint is of
         self._under_way: deque[_Step] = deque()
         self._saved_at = time.monotonic()
 
@@ -137,11 +141,16 @@ class Trainer:
         TrainingDiverged
             The loss, the gradient's norm or a parameter is NaN or infinite; the last checkpoint stays.
         CheckpointError
-            Another process trains in the folder, or the text is not the run's.
+            Another process trains in the folder; the checkpoint is damaged or does not fit the task; the text
+            is not the run's.
         OSError
             A file cannot be written; the last checkpoint stays.
         """
         with self.run.locked():
+            self.resumed = self.run.checkpoint_path.exists()
+            if self.resumed:
+                self._restore(*checkpoint.load(self.run.checkpoint_path))
+            self.run.keep_config()
             self.task.keep_with(self.run)
             with (
                 SignalWatch(self.reporter.on_message) as self._signals,
@@ -224,6 +233,9 @@ class Trainer:
         if not (math.isfinite(step.result.objective) and math.isfinite(norm)):
             self._diverge(step.number, f"the loss is {step.result.objective:g}", step.rate, norm)
         self._norm = norm
+        self._loss = step.result.loss_sum / max(step.result.count, 1)
+        if step.number == 1:
+            self.start = max(self._loss, self.task.chance)
         self.sums = self.sums.plus(step.result)
         self.recent = self.recent.plus(step.result)
         if step.place % max(1, steps // _LINES_PER_EPOCH) == 0 and step.place < steps:
@@ -258,7 +270,11 @@ class Trainer:
         self.recent = Sums()
         self.train_result = train
         self.evaluations = evaluations
-        self.save()
+        now = Best(self.epoch, self.task.watched, evaluations[self.task.watched].loss)
+        better = self.best is None or now.loss < self.best.loss
+        if better:
+            self.best = now
+        self.save(best=better)
         self.reporter.on_epoch(EpochInfo(self.epoch, self.epochs, rate, seconds, speed, train, evaluations))
         # A signal that came while the epoch was ended; after the last epoch there is little left to do.
         if self._signals.received is not None and self.epoch < self.epochs:
@@ -296,10 +312,11 @@ class Trainer:
         raise Interrupted(self._signals.received, self.run.checkpoint_path, self.optimizer.steps)
 
     def _diverge(self, step: int, what: str, rate: float, norm: float) -> None:
-        path = self.run.checkpoint_path
+        best = "" if self.best is None else f"; the best, of epoch {self.best.epoch}: {self.run.best_path}"
         raise TrainingDiverged(
             f"training diverged at step {step} (epoch {self.epoch + 1}): {what}, "
-            f"learning rate {rate:g}, gradient norm {norm:g}; the last good checkpoint is {path}"
+            f"learning rate {rate:g}, gradient norm {norm:g}; the last checkpoint of finite numbers"
+            f"{self._saved}: {self.run.checkpoint_path}{best}"
         )
 
     def _outcome(self, already_complete: bool) -> Outcome:
@@ -311,6 +328,8 @@ class Trainer:
             dict(self.evaluations),
             self.run.checkpoint_path,
             already_complete,
+            self.best,
+            self.start,
         )
 
     # -- telling ---------------------------------------------------------------------------------
@@ -359,28 +378,49 @@ class Trainer:
 
     # -- checkpoints -----------------------------------------------------------------------------
 
-    def save(self) -> None:
-        """Write a checkpoint of this very moment; never one whose parameters are not numbers."""
+    def save(self, best: bool = False) -> None:
+        """Write a checkpoint of this very moment; never one that holds what is no number.
+
+        Parameters
+        ----------
+        best : bool
+            It is the best so far, and is kept under that name too.
+        """
         self._settle_all()
         model, engine = self.task.model, self.task.model.engine
-        params = {name: engine.download(array) for name, array in model.params.items()}
-        for name, array in params.items():
-            if not np.all(np.isfinite(array)):
-                self._diverge(self.optimizer.steps, f"{name} is not finite", self.optimizer.lr, self._norm)
-        if self._log is not None:
-            self._log.sync()  # the checkpoint counts its lines: they must be there whenever it is
-        tensors = {f"model.{name}": array for name, array in params.items()}
+        tensors = {f"model.{name}": engine.download(array) for name, array in model.params.items()}
         state = self.optimizer.state_arrays().items()
         tensors.update({f"optimizer.{name}": engine.download(array) for name, array in state})
         tensors.update({name: engine.download(array) for name, array in pack_state(self.state).items()})
-        checkpoint.save(self.run.checkpoint_path, tensors, self._meta())
+        unfit = checkpoint.not_finite(tensors)
+        if unfit is not None:
+            name = unfit.removeprefix("model.")
+            self._diverge(self.optimizer.steps, f"{name} is not finite", self.optimizer.lr, self._norm)
+        if self._log is not None:
+            self._log.sync()  # the checkpoint counts its lines: they must be there whenever it is
+        content = checkpoint.encode(tensors, self._meta())
+        if best:  # first: whoever is killed between the two comes by here again, and writes the same
+            checkpoint.atomic_write(self.run.best_path, content)
+        checkpoint.atomic_write(self.run.checkpoint_path, content)
         self._saved_at = time.monotonic()
+        self._saved = self._describe_moment()
         self.reporter.on_checkpoint(self.run.checkpoint_path, self.optimizer.steps)
+
+    def _describe_moment(self) -> str:
+        """Step and loss, for who has to choose between checkpoints: finite numbers may be far from good."""
+        moment = f", of step {self.optimizer.steps}"
+        if self._loss is None or self.start is None:
+            return moment
+        return f"{moment}, loss {self._loss:.4g} ({self.start:.4g} at the start)"
 
     def _meta(self) -> dict[str, Any]:
         return {
             "model": self.task.model.config(),
+            "settings": self._settings,
+            "vocabulary": self._vocabulary,
             "data": self.fingerprint,
+            "start": self.start,
+            "best": self.best,
             "epoch": self.epoch,
             "step": self.step,
             "steps": self.optimizer.steps,
@@ -390,13 +430,14 @@ class Trainer:
             "recent": astuple(self.recent),
             "rng": self.task.model.rng_state(),
             "schedule": self.schedule.state_dict(),
-            "train": None if self.train_result is None else _pack(self.train_result),
-            "evaluations": {split: _pack(result) for split, result in self.evaluations.items()},
+            "train": None if self.train_result is None else pack_evaluation(self.train_result),
+            "evaluations": {split: pack_evaluation(result) for split, result in self.evaluations.items()},
         }
 
     def _restore(self, tensors: dict[str, Any], meta: dict[str, Any]) -> None:
         path: Path = self.run.checkpoint_path
-        load_model(self.task.model, tensors, self.run)
+        check_belongs(self.run, path, meta)
+        load_model(self.task.model, tensors, meta, self.run, path)
         if meta.get("data") != self.fingerprint:
             raise CheckpointError(f"{path}: the training data are not those that the run began with")
         prefix = "optimizer."
@@ -406,25 +447,20 @@ class Trainer:
             self.task.model.set_rng_state(meta["rng"])
             self.schedule.load_state_dict(meta["schedule"])
             self.state = unpack_state(tensors)
-            self.epoch, self.step = int(meta["epoch"]), int(meta["step"])
-            self.sums, self.recent = Sums(*meta["sums"]), Sums(*meta["recent"])
-            self.lines = int(meta["lines"])
+            check_state(self.state, self.task.model.zero_state(self.task.config["batch_size"]))
+            self.epoch, self.step, self.lines = (natural(meta[name]) for name in ("epoch", "step", "lines"))
+            self.sums, self.recent = Sums.unpack(meta["sums"]), Sums.unpack(meta["recent"])
             # A run whose configuration was given more epochs since is complete no longer.
             self.complete = bool(meta["complete"]) and self.epoch >= self.epochs
-            self.train_result = None if meta["train"] is None else self._unpack(meta["train"])
-            self.evaluations = {s: self._unpack(values) for s, values in meta["evaluations"].items()}
-        except (KeyError, TypeError, ValueError) as error:
+            metric, train = self.task.metric, meta["train"]
+            self.train_result = None if train is None else unpack_evaluation(train, metric)
+            self.evaluations = {s: unpack_evaluation(e, metric) for s, e in meta["evaluations"].items()}
+            if self.epoch and (self.train_result is None or not self.evaluations):
+                raise ValueError(f"no result of epoch {self.epoch}")
+            # Checkpoints of the first versions have neither.
+            self.best = unpack_best(meta.get("best"))
+            self.start = None if meta.get("start") is None else float(meta["start"])
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise CheckpointError(
                 f"{path}: does not fit this run's configuration: {' '.join(str(error).split())}"
             ) from None
-
-    def _unpack(self, values: dict[str, Any]) -> Evaluation:
-        exponential = perplexity(values["loss"]) if self.task.metric == "perplexity" else None
-        return Evaluation(perplexity=exponential, **values)
-
-
-def _pack(result: Evaluation) -> dict[str, Any]:
-    """An evaluation without the perplexity, which may be larger than JSON's numbers and follows anyway."""
-    values = asdict(result)
-    del values["perplexity"]
-    return values

@@ -1,0 +1,81 @@
+"""Do the parts of a run folder belong together? A checkpoint remembers what it was trained with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lstm_numba.errors import CheckpointError, printable
+
+if TYPE_CHECKING:
+    from lstm_numba.training.run import Run
+
+#: Settings that may change while a run goes on: how long, how often it is saved, where, with which version.
+#: That the equations of a user's own cell changed is told, not refused: they are his.
+_FREE = ("version", "preset", "epochs", "checkpoint_every", "device", "threads", "equations")
+#: Entries of `data` that only say where the data lie; what they are, a checksum of the data says.
+_FREE_DATA = ("data_dir", "file")
+
+
+def bound_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a checkpoint is bound to; those of the data as ``data.NAME``."""
+    data = {f"data.{name}": value for name, value in config["data"].items() if name not in _FREE_DATA}
+    return {name: value for name, value in config.items() if name not in (*_FREE, "data")} | data
+
+
+def vocabulary_digest(level: str, tokens: Sequence[str]) -> str:
+    """SHA-256 of a vocabulary: what the numbers of a language model's tokens mean."""
+    return hashlib.sha256(json.dumps([level, list(tokens)]).encode()).hexdigest()
+
+
+def check_belongs(run: Run, path: Path, meta: Mapping[str, Any]) -> None:
+    """Compare a run's configuration and vocabulary with those that a checkpoint was trained with.
+
+    Earlier checkpoints hold neither; their model's description is compared by `check_described`.
+
+    Parameters
+    ----------
+    run : Run
+    path : Path
+        The checkpoint, for messages.
+    meta : dict
+        The checkpoint's.
+
+    Raises
+    ------
+    CheckpointError
+        They are other ones; the text names both files and the setting.
+    """
+    trained, now = meta.get("settings"), bound_settings(run.config)
+    if isinstance(trained, Mapping):
+        _compare(run, path, trained, now)
+    vocabulary = run.vocabulary()
+    digest = meta.get("vocabulary")
+    if vocabulary is not None and digest is not None and vocabulary_digest(**vocabulary) != digest:
+        raise CheckpointError(
+            f"{path}: does not fit {run.vocabulary_path.name}: it was trained with another vocabulary"
+        )
+
+
+def check_described(run: Run, path: Path, meta: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+    """Compare a model's description with the one in a checkpoint; raises as `check_belongs` does."""
+    described = meta.get("model")
+    if isinstance(described, Mapping):
+        # A later version may describe more.
+        _compare(run, path, {n: v for n, v in described.items() if n in model}, model)
+
+
+def _compare(run: Run, path: Path, trained: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for name, value in trained.items():
+        if name not in now or now[name] != value:
+            raise CheckpointError(
+                f"{path}: does not fit {run.config_path.name}: it was trained with {name} {_short(value)}, "
+                f"not with {_short(now.get(name))}"
+            )
+
+
+def _short(value: Any) -> str:
+    return printable(json.dumps(value), 80)
