@@ -88,7 +88,7 @@ def checkpoint_option(function: F) -> F:
         type=click.Choice(["last", "best"]),
         default="last",
         show_default=True,
-        help="best: of the epoch with the lowest loss on valid, or on test where there is no valid.",
+        help="best: of the epoch with the lowest loss on valid, or in training where there is no valid.",
         cls=SectionedOption,
         section="Network",
     )(function)

@@ -50,8 +50,8 @@ def test_a_training_that_ends_worse_than_it_began(tmp_path: Path, words: str) ->
     again = invoke("train digits --resume", run, "--json").json()
     assert again["diverged"] is True
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    losses = [line["loss"] for line in lines if (line["kind"], line["split"]) == ("epoch", "test")]
-    assert again["best"] == {"epoch": 1 + losses.index(min(losses)), "split": "test", "loss": min(losses)}
+    losses = [line["loss"] for line in lines if (line["kind"], line["split"]) == ("epoch", "train")]
+    assert again["best"] == {"epoch": 1 + losses.index(min(losses)), "split": "train", "loss": min(losses)}
 
 
 def test_a_training_that_learns_has_not_diverged(tmp_path: Path) -> None:

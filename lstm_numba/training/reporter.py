@@ -81,7 +81,7 @@ class EpochInfo(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The epoch after which `split` was predicted best: ``valid``, or ``test`` where there is none."""
+    """The epoch with the lowest loss on `split`: ``valid``, or ``train`` where there is no such split."""
 
     epoch: int
     split: str

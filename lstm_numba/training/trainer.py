@@ -262,7 +262,8 @@ class Trainer:
         self._write_line("epoch", train, lr=rate, seconds=round(seconds, 3), rate=round(speed, 1))
         for result in evaluations.values():
             self._write_line("epoch", result)
-        watched = evaluations.get("valid", train)
+        # Nothing is chosen by the test split.
+        split, watched = ("valid", evaluations["valid"]) if "valid" in evaluations else ("train", train)
         self.schedule.end_epoch(watched.loss)
         self.step = 0
         self.state = None
@@ -270,7 +271,7 @@ class Trainer:
         self.recent = Sums()
         self.train_result = train
         self.evaluations = evaluations
-        now = Best(self.epoch, self.task.watched, evaluations[self.task.watched].loss)
+        now = Best(self.epoch, split, watched.loss)
         better = self.best is None or now.loss < self.best.loss
         if better:
             self.best = now
