@@ -11,7 +11,7 @@ from numba.core import types
 from numba.np.numpy_support import from_dtype
 
 from lstm_numba.cpu import jobs, passes
-from lstm_numba.cpu.apart import call_apart
+from lstm_numba.cpu.apart import call_apart, once
 from lstm_numba.cpu.arrays import address, aligned_zeros
 from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.passes import Team
@@ -75,7 +75,7 @@ def _from_python(plan: Any, x: Any) -> bool:
     return True
 
 
-@functools.cache
+@once
 def _python_step(dtype: Any) -> Any:
     """`_from_python` for a dtype; anything but contiguous samples that may be written to is a TypeError."""
     number = from_dtype(dtype)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from lstm_numba.cpu.apart import once
 from lstm_numba.cpu.arrays import ALIGNMENT, address, aligned_empty, reserve, strided
 from lstm_numba.cpu.layout import split
 from lstm_numba.cpu.options import INLINE, SERIAL
@@ -271,7 +272,7 @@ def operand_numbers(inner, width, lane):
     return _block_depth(inner) * min(WIDTH, -(-width // lane) * lane)
 
 
-@functools.cache
+@once
 def product_task(dtype: Any) -> int:
     """Where the task of products of a dtype lies; see `lstm_numba.cpu.tasks`."""
     zero = dtype.type(0)
