@@ -20,7 +20,8 @@ from lstm_numba.cpu.layout import split
 from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.simd import pointer_to
 from lstm_numba.cpu.target import lanes, round_up, tile_rows
-from lstm_numba.cpu.tasks import WORK, compile_task, run_task, thread_count
+from lstm_numba.cpu.tasks import WORK, compile_task, run_task
+from lstm_numba.cpu.threads import thread_count
 from lstm_numba.cpu.tile import tile_address, tile_product
 from lstm_numba.cpu.transpose import run_copier, transpose_square
 
