@@ -1,8 +1,8 @@
 """Parallel kernels that Python calls, safe from other threads and after a fork.
 
 Of Numba's threading layers, ``workqueue`` ends the process when two threads begin parallel loops at the same
-time, so they take turns there. ``omp`` ends a process that was forked after it started, so such a child
-computes alone; ``tbb`` and ``workqueue`` begin anew in it.
+time, so they take turns there. ``omp`` ends a process that was forked after it started, and ``tbb`` hangs in
+one that was not forked from the main thread, so such a child computes alone; ``workqueue`` begins anew in it.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _in_child() -> None:
     global _alone
     _after_fork()
     with suppress(ValueError):  # the threads had not started
-        _alone = _alone or numba.threading_layer() == "omp"
+        _alone = _alone or numba.threading_layer() != "workqueue"
 
 
 if hasattr(os, "register_at_fork"):
