@@ -90,6 +90,10 @@ class Stream:
     several threads. Where a step is much work, for a large batch say, `step` shares it among as
     many threads as Numba had when the stream was made; `stream_step` never does.
 
+    Threads may call at the same time on each of Numba's threading layers. On ``workqueue`` they take turns
+    where work is shared, but not with a ``prange`` of a user's own. A process that is forked after such work
+    computes on one thread, unless the layer is ``workqueue``; spawn, forkserver and joblib's loky have all.
+
     Parameters
     ----------
     rnn : Recurrent

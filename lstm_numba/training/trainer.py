@@ -22,7 +22,7 @@ from lstm_numba.models.base import State, StepResult
 from lstm_numba.optimizers import make_optimizer
 from lstm_numba.schedules import make_schedule
 from lstm_numba.training import checkpoint
-from lstm_numba.training.compilation import CompileWatch
+from lstm_numba.training.compilation import CompilationStopped, CompileWatch
 from lstm_numba.training.interrupts import Interrupted, SignalWatch
 from lstm_numba.training.pace import Pace
 from lstm_numba.training.reporter import EpochInfo, Evaluation, Outcome, Reporter, StartInfo, StepInfo
@@ -119,6 +119,8 @@ class Trainer:
         self._pace = Pace()
         self._norm = math.nan  # of the last step's gradient
         self._under_way: deque[_Step] = deque()
+        self._stepping = False  # in the middle of a step, whose parameters are not to be saved
+        self._saved_steps = self.optimizer.steps
         self._saved_at = time.monotonic()
 
     # -- the loop --------------------------------------------------------------------------------
@@ -133,7 +135,8 @@ class Trainer:
         Raises
         ------
         Interrupted
-            SIGINT or SIGTERM came; the step was finished and a checkpoint written.
+            SIGINT or SIGTERM came; the step was finished and a checkpoint written. A step whose kernels were
+            still being compiled was given up, and the last checkpoint stays.
         TrainingDiverged
             The loss, the gradient's norm or a parameter is NaN or infinite; the last checkpoint stays.
         CheckpointError
@@ -145,7 +148,7 @@ class Trainer:
             self.task.keep_with(self.run)
             with (
                 SignalWatch(self.reporter.on_message) as self._signals,
-                CompileWatch(self.reporter) as self._compiling,
+                CompileWatch(self.reporter, lambda: self._signals.received is not None) as self._compiling,
                 MetricsLog(self.run.metrics_path, self.lines) as self._log,
             ):
                 return self._train()
@@ -163,6 +166,8 @@ class Trainer:
             self._finish()
         except _Stop:
             self._interrupt()
+        except CompilationStopped:
+            self._interrupt(saved=self._stepping)
         return self._outcome(already_complete=False)
 
     def _announce(self) -> None:
@@ -203,6 +208,7 @@ class Trainer:
         """Compute a batch's gradients and update the parameters with them, unless they are not finite."""
         config, engine = self.task.config, self.task.model.engine
         batch = self.task.batch(self.epoch, self.step)
+        self._stepping = True
         self.optimizer.lr = rate
         with np.errstate(all="ignore"):  # NaN and inf are looked for when the step is settled
             result = self.task.model.loss_and_gradients(batch, self.state)
@@ -210,6 +216,7 @@ class Trainer:
                 engine.clip_by_value(result.grads, config["clip_value"])
             engine.clip_by_norm(result.grads, result.totals, config["clip"])
             self.optimizer.step(result.grads, totals=result.totals)
+        self._stepping = False
         result.fetch()
         result.grads = {}
         self.state = result.state if self.task.carries_state else None
@@ -293,7 +300,7 @@ class Trainer:
         if not saved:
             self.save()
         assert self._signals.received is not None
-        raise Interrupted(self._signals.received, self.run.checkpoint_path, self.optimizer.steps)
+        raise Interrupted(self._signals.received, self.run.checkpoint_path, self._saved_steps)
 
     def _diverge(self, step: int, what: str, rate: float, norm: float) -> None:
         path = self.run.checkpoint_path
@@ -375,6 +382,7 @@ class Trainer:
         tensors.update({name: engine.download(array) for name, array in pack_state(self.state).items()})
         checkpoint.save(self.run.checkpoint_path, tensors, self._meta())
         self._saved_at = time.monotonic()
+        self._saved_steps = self.optimizer.steps
         self.reporter.on_checkpoint(self.run.checkpoint_path, self.optimizer.steps)
 
     def _meta(self) -> dict[str, Any]:
