@@ -124,13 +124,18 @@ def _cuda() -> dict[str, Any]:
 
 
 def _caches() -> dict[str, str]:
-    import numba
-
     import lstm_numba
+    from lstm_numba.cpu.disk import REMEDY, kept_in
     from lstm_numba.data import registry
 
-    kernels = numba.config.CACHE_DIR or f"__pycache__ folders of {Path(lstm_numba.__file__).parent}"
-    return {"kernels": str(kernels), "data": str(registry.roots(None)[-1])}
+    folder = kept_in()
+    if folder is None:
+        kernels = f"not kept: {REMEDY}"
+    elif folder.name == "__pycache__":
+        kernels = f"__pycache__ folders of {Path(lstm_numba.__file__).parent}"
+    else:
+        kernels = str(folder.parent)
+    return {"kernels": kernels, "data": str(registry.roots(None)[-1])}
 
 
 def _data(data_dir: str | None) -> dict[str, str]:

@@ -12,6 +12,7 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -19,7 +20,7 @@ import click
 
 from lstm_numba import __version__
 from lstm_numba.cli.base import NamingGroup
-from lstm_numba.errors import UserError
+from lstm_numba.errors import CacheWarning, UserError
 
 #: Environment variable that brings tracebacks back.
 DEBUG_VARIABLE = "LSTM_NUMBA_DEBUG"
@@ -43,8 +44,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+class _EndOfFile(Exception):
+    """An EOFError, which Click would take for an interrupt."""
+
+
 class LazyGroup(NamingGroup):
     """A group whose commands are imported only when they are called."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except EOFError as error:
+            raise _EndOfFile from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of the commands, in the order in which a newcomer needs them."""
@@ -98,9 +110,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):  # what its encoding lacks becomes "?", and ends nothing
         sys.stdout.reconfigure(errors="replace")
     try:
-        status = cli.main(
-            args=None if arguments is None else list(arguments), prog_name="lstm-numba", standalone_mode=False
-        )
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            status = cli.main(
+                args=None if arguments is None else list(arguments),
+                prog_name="lstm-numba",
+                standalone_mode=False,
+            )
         if sys.stdout is not None:
             sys.stdout.flush()
         return status if isinstance(status, int) else 0
@@ -116,6 +132,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _report(error: BaseException) -> int:
     """Say in one line what went wrong and return the exit status."""
+    if isinstance(error, _EndOfFile) and error.__cause__ is not None:
+        error = error.__cause__
     if isinstance(error, BrokenPipeError):  # the reader has gone (`... | head`): nobody to tell
         _discard(sys.stdout)
         return 1
@@ -147,6 +165,17 @@ def _report(error: BaseException) -> int:
         return 1
     _say(f"error: {type(error).__name__}: {_one_line(error)} ({DEBUG_VARIABLE}=1 shows where)")
     return 1
+
+
+def _warn(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Say in one line what a user can mend; what else libraries warn of, as Python does."""
+    if issubclass(category, CacheWarning):
+        _say(f"warning: {_one_line(message)}")
+    else:
+        _show(message, category, *where, **more)
+
+
+_show = warnings.showwarning
 
 
 def _one_line(text: Any) -> str:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from numba import njit, prange
 
 from lstm_numba.cpu.options import EXACT, EXACT_PARALLEL
+from lstm_numba.cpu.threads import threaded
 from lstm_numba.sparse import SparseRows
 
 Array = npt.NDArray[Any]
@@ -44,7 +45,7 @@ def _chunk_squares(flat):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(**EXACT_PARALLEL)
+@threaded(**EXACT_PARALLEL)
 def _chunks_squares(flat, parts):  # type: ignore[no-untyped-def]
     for chunk in prange(parts.shape[0]):
         parts[chunk] = _chunk_squares(flat[chunk * _CHUNK : (chunk + 1) * _CHUNK])

@@ -10,6 +10,7 @@ from numba import njit, prange
 
 from lstm_numba.arguments import integers
 from lstm_numba.cpu.options import EXACT, EXACT_PARALLEL
+from lstm_numba.cpu.threads import threaded
 from lstm_numba.engines import engine_of
 from lstm_numba.sparse import SparseRows
 
@@ -34,7 +35,7 @@ def _add_rows(rows, slots, out, first, last):  # type: ignore[no-untyped-def]
             target[j] += source[j]
 
 
-@njit(**EXACT_PARALLEL)
+@threaded(**EXACT_PARALLEL)
 def _add_rows_parallel(rows, slots, out):  # type: ignore[no-untyped-def]
     columns = rows.shape[1]
     for block in prange((columns + _COLUMNS - 1) // _COLUMNS):

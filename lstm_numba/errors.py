@@ -41,3 +41,7 @@ class TrainingDiverged(UserError):
 
 class DeviceError(UserError, RuntimeError):
     """CUDA cannot be used, or the device has not the memory; the text says why and what would help."""
+
+
+class CacheWarning(UserWarning):
+    """Compiled kernels cannot be kept on disk; the text says where and why, and what would help."""

@@ -89,6 +89,10 @@ class Recurrent:
     ------
     ValueError, TypeError
         An argument is out of its range, or of the wrong kind; the message names it.
+
+    Notes
+    -----
+    What holds of threads and forked processes `Stream` says; it is the same for layers.
     """
 
     def __init__(

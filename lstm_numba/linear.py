@@ -10,6 +10,7 @@ import numpy.typing as npt
 from numba import njit, prange
 
 from lstm_numba.cpu.options import EXACT, EXACT_PARALLEL
+from lstm_numba.cpu.threads import threaded
 from lstm_numba.engines import engine_of
 
 Array = npt.NDArray[Any]
@@ -36,7 +37,7 @@ def _block_sums(matrix, out, first, last):  # type: ignore[no-untyped-def]
         part[j] = sums[j]
 
 
-@njit(**EXACT_PARALLEL)
+@threaded(**EXACT_PARALLEL)
 def _column_sums(matrix, out):  # type: ignore[no-untyped-def]
     columns = matrix.shape[1]
     for block in prange((columns + _COLUMNS - 1) // _COLUMNS):

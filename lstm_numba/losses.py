@@ -21,6 +21,7 @@ from numba.extending import overload
 
 from lstm_numba.arguments import float_array, integers, real_numbers
 from lstm_numba.cpu.options import EXACT, EXACT_PARALLEL
+from lstm_numba.cpu.threads import threaded
 
 Array = npt.NDArray[Any]
 
@@ -188,7 +189,7 @@ def _cross_entropy_rows(  # type: ignore[no-untyped-def]
                 gradient[i] = 0
 
 
-@njit(**EXACT_PARALLEL)
+@threaded(**EXACT_PARALLEL)
 def _cross_entropy_parallel(  # type: ignore[no-untyped-def]
     logits, bias, targets, weights, scale, gradient, want_gradient, losses, hits
 ):

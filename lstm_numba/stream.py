@@ -13,7 +13,7 @@ from numba.np.numpy_support import from_dtype
 
 from lstm_numba.arguments import float_array, real_numbers
 from lstm_numba.cpu import jobs, passes
-from lstm_numba.cpu.apart import call_apart
+from lstm_numba.cpu.apart import call_apart, once
 from lstm_numba.cpu.arrays import address, aligned_zeros
 from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.passes import Team
@@ -87,7 +87,7 @@ def _from_python(plan: Any, x: Any) -> bool:
     return True
 
 
-@functools.cache
+@once
 def _python_step(dtype: Any) -> Any:
     """`_from_python` for a dtype; anything but contiguous samples that may be written to is a TypeError."""
     number = from_dtype(dtype)
@@ -101,6 +101,10 @@ class Stream:
     No step allocates memory. A stream is for one thread at a time; several streams of one layer may run in
     several threads. Where a step is much work, for a large batch say, `step` shares it among as
     many threads as Numba had when the stream was made; `stream_step` never does.
+
+    Threads may call at the same time on each of Numba's threading layers. On ``workqueue`` they take turns
+    where work is shared, but not with a ``prange`` of a user's own. A process that is forked after such work
+    computes on one thread, unless the layer is ``workqueue``; spawn, forkserver and joblib's loky have all.
 
     Parameters
     ----------

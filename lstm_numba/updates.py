@@ -12,6 +12,7 @@ from numba import njit, prange
 
 from lstm_numba import rules
 from lstm_numba.cpu.options import EXACT, EXACT_INLINE, EXACT_PARALLEL
+from lstm_numba.cpu.threads import threaded
 
 Array = npt.NDArray[Any]
 
@@ -77,7 +78,7 @@ def rmsprop(  # type: ignore[no-untyped-def]
 # so the loop over chunks is written out for each.
 
 
-@njit(**EXACT_PARALLEL)
+@threaded(**EXACT_PARALLEL)
 def sgd_parallel(p, g, rate):  # type: ignore[no-untyped-def]
     """See `sgd`."""
     for chunk in prange((p.shape[0] + _CHUNK - 1) // _CHUNK):
@@ -85,14 +86,14 @@ def sgd_parallel(p, g, rate):  # type: ignore[no-untyped-def]
         sgd(p[part], g[part], rate)
 
 
-@njit(**EXACT_PARALLEL)
+@threaded(**EXACT_PARALLEL)
 def sgd_rows_parallel(p, indices, values, rate):  # type: ignore[no-untyped-def]
     """See `sgd_rows`."""
     for k in prange(indices.shape[0]):
         sgd(p[indices[k]], values[k], rate)
 
 
-@njit(**EXACT_PARALLEL)
+@threaded(**EXACT_PARALLEL)
 def with_momentum_parallel(  # type: ignore[no-untyped-def]
     p, g, velocity, rate, scale, weight_decay, momentum, nesterov
 ):
@@ -102,7 +103,7 @@ def with_momentum_parallel(  # type: ignore[no-untyped-def]
         with_momentum(p[part], g[part], velocity[part], rate, scale, weight_decay, momentum, nesterov)
 
 
-@njit(**EXACT_PARALLEL)
+@threaded(**EXACT_PARALLEL)
 def adam_parallel(  # type: ignore[no-untyped-def]
     p, g, mean, square, scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps
 ):
@@ -115,7 +116,7 @@ def adam_parallel(  # type: ignore[no-untyped-def]
         )  # fmt: skip
 
 
-@njit(**EXACT_PARALLEL)
+@threaded(**EXACT_PARALLEL)
 def rmsprop_parallel(  # type: ignore[no-untyped-def]
     p, g, square, velocity, rate, scale, weight_decay, alpha, rest, eps, momentum
 ):

@@ -79,6 +79,23 @@ def test_signal_saves_says_where_and_resumes_to_the_same_bits(
 
 
 @posix
+def test_interrupt_ends_a_compilation(tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "empty")}
+    words = [*SETTINGS.split(), "--out", "run"]
+    process = subprocess.Popen(
+        [*PROGRAM, *words], cwd=tmp_path, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    read_until(process, "compiling kernels")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert "stopped after step 0, saved in run/checkpoint.safetensors" in err.splitlines()[-1]
+    assert not list((tmp_path / "empty").rglob("jobs.backward_task*"))  # the step's last: it was not reached
+
+
+@posix
 def test_kill_resumes_to_the_same_bits(whole: bytes, tmp_path: Path) -> None:
     process = start(tmp_path, *SETTINGS.split(), "--checkpoint-every", "0.05", "--out", "run")
     read_until(process, "epoch 2/5")

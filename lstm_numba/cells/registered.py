@@ -37,7 +37,8 @@ def _restored(kind: Any, key: str) -> Any:
 def cell_class(name: str) -> Any:
     """The class of a name, always the same; `registration` gives it its equations."""
     if name not in globals():
-        globals()[name] = type(name, (_Equations,), {"__module__": __name__, "__slots__": ()})
+        kind = type(name, (_Equations,), {"__module__": __name__, "__slots__": ()})
+        globals().setdefault(name, kind)  # of several threads the first one's
     return globals()[name]
 
 

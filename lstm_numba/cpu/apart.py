@@ -6,17 +6,29 @@ the same for all its callers would be most of their compile time.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from llvmlite import ir
 from numba import cfunc
 from numba.core import event, types
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
 from lstm_numba.cpu.options import SERIAL
 
 #: Kind of the event around it; its data say the `name` and, in the end, whether it was `compiled`.
 COMPILE_EVENT = "lstm_numba:compile_apart"
+
+
+def once(function: Any) -> Any:
+    """`functools.cache` for what compiles: threads that ask at the same time get the first one's result.
+
+    The cache alone lets each of them compute, and keeps the last result: what lay at the address that another
+    got is gone. The lock is Numba's own, so that no two threads wait for each other; behind it the inner
+    cache knows what was compiled meanwhile, and what is known waits for no lock.
+    """
+    return functools.cache(global_compiler_lock(functools.cache(function)))
 
 
 def compile_apart(function: Any, *arguments: Any) -> Any:

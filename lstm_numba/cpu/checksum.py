@@ -5,7 +5,6 @@ Reading all numbers takes a fraction of the time of packing them.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from lstm_numba.cpu.apart import compile_apart
+from lstm_numba.cpu.apart import compile_apart, once
 from lstm_numba.cpu.layout import split
 from lstm_numba.cpu.options import EXACT
 from lstm_numba.cpu.simd import pointer_to, splat
@@ -96,7 +95,7 @@ def checksum_part(words, arrays, part, parts):
     return np.int64(total)
 
 
-@functools.cache
+@once
 def checksum_address() -> int:
     """Where `checksum_part` lies, for calls with (words, arrays, where the sums go, part, parts)."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 
+from lstm_numba.cpu.apart import once
 from lstm_numba.cpu.checksum import checksum_address
 from lstm_numba.cpu.gemm import product_task
 from lstm_numba.cpu.packing import BACK_VECTORS, gates_address, transposed_address
@@ -38,7 +38,7 @@ def compiled_functions(cell: Any, dtype: Any, training: bool = True) -> Array:
     return functions
 
 
-@functools.cache
+@once
 def _functions(cell: Any, dtype: Any, training: bool) -> Array:
     widths = [len(cell.input_gates), *(len(stage.gates) for stage in cell.stages)]
     if len(cell.stages) == 1:

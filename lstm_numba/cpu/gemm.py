@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
+from lstm_numba.cpu.apart import once
 from lstm_numba.cpu.arrays import ALIGNMENT, address, aligned_empty, reserve, strided
 from lstm_numba.cpu.layout import split
 from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.simd import pointer_to
 from lstm_numba.cpu.target import lanes, round_up, tile_rows
-from lstm_numba.cpu.tasks import WORK, compile_task, run_task, thread_count
+from lstm_numba.cpu.tasks import WORK, compile_task, run_task
+from lstm_numba.cpu.threads import thread_count
 from lstm_numba.cpu.tile import tile_address, tile_product
 from lstm_numba.cpu.transpose import run_copier, transpose_square
 
@@ -271,7 +273,7 @@ def operand_numbers(inner, width, lane):
     return _block_depth(inner) * min(WIDTH, -(-width // lane) * lane)
 
 
-@functools.cache
+@once
 def product_task(dtype: Any) -> int:
     """Where the task of products of a dtype lies; see `lstm_numba.cpu.tasks`."""
     zero = dtype.type(0)

@@ -5,14 +5,13 @@ Each is a task (`lstm_numba.cpu.tasks`) of a cell and dtype, with a job: numbers
 
 from __future__ import annotations
 
-import functools
 from array import array
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numba import njit
 
-from lstm_numba.cpu.apart import call_apart
+from lstm_numba.cpu.apart import call_apart, once
 from lstm_numba.cpu.backward import sweep_rows_back, sweep_units_back
 from lstm_numba.cpu.dispatch import state_count
 from lstm_numba.cpu.forward import sweep_rows, sweep_units
@@ -213,7 +212,7 @@ def _backward(cell, zero, job, phase, part):
 # which are the same in every process, but not another compiled function. `kind` is a cell's class.
 
 
-@functools.cache
+@once
 def forward_task(kind: Any, dtype: Any) -> int:
     """Address of the task of a sequence forward."""
     cell, zero = kind(), dtype.type(0)
@@ -224,7 +223,7 @@ def forward_task(kind: Any, dtype: Any) -> int:
     return compile_task(forward)
 
 
-@functools.cache
+@once
 def backward_task(kind: Any, dtype: Any) -> int:
     """Address of the task of a sequence backward."""
     cell, zero = kind(), dtype.type(0)

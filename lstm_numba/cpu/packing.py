@@ -7,11 +7,11 @@ those units in registers, and the gate equations follow while they are in the ne
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 from numba import njit
 
+from lstm_numba.cpu.apart import once
 from lstm_numba.cpu.options import INLINE, SERIAL
 from lstm_numba.cpu.simd import pointer_to
 from lstm_numba.cpu.target import lanes
@@ -92,7 +92,7 @@ def transposed_kernel(job, zero, first, last):
                         packed[target + n] = zero
 
 
-@functools.cache
+@once
 def gates_address(dtype: Any) -> int:
     """Where `gates_kernel` of a dtype lies, for calls with (pointer to the job, first, last)."""
     zero = dtype.type(0)
@@ -103,7 +103,7 @@ def gates_address(dtype: Any) -> int:
     return compile_task(gates)
 
 
-@functools.cache
+@once
 def transposed_address(dtype: Any) -> int:
     """Where `transposed_kernel` of a dtype lies, likewise."""
     zero = dtype.type(0)

@@ -17,7 +17,8 @@ from lstm_numba.cpu.passes import ALONE, Incoming, Outgoing, Team
 from lstm_numba.cpu.places import CACHE_BYTES, MEETING_BYTES, MIN_ROWS, NOTES, Layer, Sequence, blocking
 from lstm_numba.cpu.prepared import Located, Prepared, locate
 from lstm_numba.cpu.target import lanes, round_up
-from lstm_numba.cpu.tasks import run_task, thread_count
+from lstm_numba.cpu.tasks import run_task
+from lstm_numba.cpu.threads import thread_count
 
 Array = np.ndarray[Any, Any]
 

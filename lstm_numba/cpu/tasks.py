@@ -10,23 +10,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numba import njit, prange
 from numba.core import types
-from numba.np.ufunc import parallel as threading
 
 from lstm_numba.cpu.apart import call_apart, compile_apart
 from lstm_numba.cpu.meeting import gathered
 from lstm_numba.cpu.options import INLINE, PARALLEL, SERIAL
 from lstm_numba.cpu.simd import pointer_to
+from lstm_numba.cpu.threads import alone, threaded
 
 CHECK, PREPARE, BEGIN, WORK, END, AFTER = range(6)
-
-
-def thread_count() -> int:
-    """`numba.get_num_threads`, but for two locks, which cost 30 microseconds when caches are cold."""
-    return int(getattr(threading, "_get_num_threads", numba.get_num_threads)())
 
 
 def compile_task(function: Any) -> int:
@@ -49,7 +43,7 @@ def _run_alone(task, job, first, last, stale):
             call_apart(task, (pointer_to(job, task), phase, 0))
 
 
-@njit(**PARALLEL)
+@threaded(**PARALLEL)
 def _run_together(task, job, check, prepare, parts, workers, meeting, stale):
     """A task by several threads."""
     counts = (check, prepare, min(parts, 1), parts, min(parts, 1), workers)
@@ -96,8 +90,11 @@ def run_task(
         False if threads that had to meet did not run at the same time. Then nothing was done beyond the
         preparation.
     """
+    apart = bool(meeting) and alone()
+    if apart:
+        parts = meeting = 0
     if max(parts, prepare, check) <= 1:
         first = CHECK if check else PREPARE if prepare else BEGIN
         _run_alone(task, job, first, AFTER if parts else PREPARE, stale)
-        return True
-    return bool(_run_together(task, job, check, prepare, parts, workers, meeting, stale))
+        return not apart
+    return bool(_run_together(task, job, check, prepare, parts, workers, meeting, stale)) and not apart

@@ -10,7 +10,6 @@ Compiled once per width and type, apart from the kernels: the tiles are most of 
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from llvmlite import ir
@@ -18,14 +17,14 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
-from lstm_numba.cpu.apart import compile_apart
+from lstm_numba.cpu.apart import compile_apart, once
 from lstm_numba.cpu.simd import prefetch, splat
 from lstm_numba.cpu.target import lanes, tile_rows
 
 _I64 = ir.IntType(64)
 
 
-@functools.cache
+@once
 def tile_address(vectors: int, dtype: Any) -> int:
     """Where the tile product of a width in vector registers lies, compiled at the first call.
 
@@ -39,7 +38,7 @@ def tile_address(vectors: int, dtype: Any) -> int:
     return address
 
 
-@functools.cache
+@once
 def _compiled(vectors: int, dtype: Any) -> Any:
     def tile(rows, a, a_row, a_column, b, depth, c, c_row, c_vector, add):
         _tile(vectors, rows, a, a_row, a_column, b, depth, c, c_row, c_vector, add)

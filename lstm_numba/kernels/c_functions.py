@@ -8,7 +8,6 @@ handle is an array of int64: the number of layers, then for every layer the numb
 from __future__ import annotations
 
 import ctypes
-import functools
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from numba import njit
 from numba.core import types
 from numba.np.numpy_support import from_dtype
 
-from lstm_numba.cpu.apart import compile_apart
+from lstm_numba.cpu.apart import compile_apart, once
 from lstm_numba.cpu.arrays import address, aligned_zeros
 from lstm_numba.cpu.functions import compiled_functions
 from lstm_numba.cpu.options import SERIAL
@@ -47,7 +46,7 @@ def c_step(cell, zero, handle, x, state, y):
     run_stack(cell, layers, place_of(x, zero), place_of(state, zero), place_of(y, zero), zero)
 
 
-@functools.cache
+@once
 def _compiled(kind: Any, dtype: Any) -> int:
     """Address of the C function for a cell's class and a dtype."""
     cell, zero = kind(), dtype.type(0)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
 from lstm_numba.training.reporter import Reporter
+
+
+class CompilationStopped(BaseException):
+    """Raised out of a compilation that nobody waits for any more; no Exception, for Numba catches those."""
 
 
 class CompileWatch:
@@ -20,6 +25,8 @@ class CompileWatch:
     ----------
     reporter : Reporter
         Hears `on_compile_begin` and `on_compile_end`.
+    unwanted : callable, optional
+        Whether to give up; asked several times a second.
 
     Attributes
     ----------
@@ -29,10 +36,11 @@ class CompileWatch:
         Names of what was compiled so far.
     """
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, unwanted: Callable[[], bool] = lambda: False) -> None:
         self.seconds = 0.0
         self.kernels: list[str] = []
         self._reporter = reporter
+        self._unwanted = unwanted
         self._depth = 0
         self._began = 0.0
         self._unreported: float | None = None
@@ -60,6 +68,15 @@ class CompileWatch:
                 if event.data["compiled"]:
                     watch._count_apart(event.data["name"], *self.state)
 
+        class PassListener(event.Listener):
+            def on_start(self, event: Any) -> None:
+                if watch._unwanted():
+                    raise CompilationStopped
+
+            def on_end(self, event: Any) -> None:
+                pass
+
+        self._stack.enter_context(event.install_listener("numba:run_pass", PassListener()))
         self._stack.enter_context(event.install_listener("numba:compile", Listener()))
         self._stack.enter_context(event.install_listener(COMPILE_EVENT, ListenerApart()))
         return self

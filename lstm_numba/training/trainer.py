@@ -23,7 +23,7 @@ from lstm_numba.optimizers import make_optimizer
 from lstm_numba.schedules import make_schedule
 from lstm_numba.training import checkpoint
 from lstm_numba.training.belonging import bound_settings, check_belongs
-from lstm_numba.training.compilation import CompileWatch
+from lstm_numba.training.compilation import CompilationStopped, CompileWatch
 from lstm_numba.training.interrupts import Interrupted, SignalWatch
 from lstm_numba.training.pace import Pace
 from lstm_numba.training.position import (
@@ -123,6 +123,8 @@ class Trainer:
         self._loss: float | None = None  # of the last step
         self._saved = ""  # what the last checkpoint is of
         self._under_way: deque[_Step] = deque()
+        self._stepping = False  # in the middle of a step, whose parameters are not to be saved
+        self._saved_steps = self.optimizer.steps
         self._saved_at = time.monotonic()
 
     # -- the loop --------------------------------------------------------------------------------
@@ -137,7 +139,8 @@ class Trainer:
         Raises
         ------
         Interrupted
-            SIGINT or SIGTERM came; the step was finished and a checkpoint written.
+            SIGINT or SIGTERM came; the step was finished and a checkpoint written. A step whose kernels were
+            still being compiled was given up, and the last checkpoint stays.
         TrainingDiverged
             The loss, the gradient's norm or a parameter is NaN or infinite; the last checkpoint stays.
         CheckpointError
@@ -150,11 +153,12 @@ class Trainer:
             self.resumed = self.run.checkpoint_path.exists()
             if self.resumed:
                 self._restore(*checkpoint.load(self.run.checkpoint_path))
+                self._saved_steps = self.optimizer.steps
             self.run.keep_config()
             self.task.keep_with(self.run)
             with (
                 SignalWatch(self.reporter.on_message) as self._signals,
-                CompileWatch(self.reporter) as self._compiling,
+                CompileWatch(self.reporter, lambda: self._signals.received is not None) as self._compiling,
                 MetricsLog(self.run.metrics_path, self.lines) as self._log,
             ):
                 return self._train()
@@ -172,6 +176,8 @@ class Trainer:
             self._finish()
         except _Stop:
             self._interrupt()
+        except CompilationStopped:
+            self._interrupt(saved=self._stepping)
         return self._outcome(already_complete=False)
 
     def _announce(self) -> None:
@@ -212,6 +218,7 @@ class Trainer:
         """Compute a batch's gradients and update the parameters with them, unless they are not finite."""
         config, engine = self.task.config, self.task.model.engine
         batch = self.task.batch(self.epoch, self.step)
+        self._stepping = True
         self.optimizer.lr = rate
         with np.errstate(all="ignore"):  # NaN and inf are looked for when the step is settled
             result = self.task.model.loss_and_gradients(batch, self.state)
@@ -219,6 +226,7 @@ class Trainer:
                 engine.clip_by_value(result.grads, config["clip_value"])
             engine.clip_by_norm(result.grads, result.totals, config["clip"])
             self.optimizer.step(result.grads, totals=result.totals)
+        self._stepping = False
         result.fetch()
         result.grads = {}
         self.state = result.state if self.task.carries_state else None
@@ -310,7 +318,7 @@ class Trainer:
         if not saved:
             self.save()
         assert self._signals.received is not None
-        raise Interrupted(self._signals.received, self.run.checkpoint_path, self.optimizer.steps)
+        raise Interrupted(self._signals.received, self.run.checkpoint_path, self._saved_steps)
 
     def _diverge(self, step: int, what: str, rate: float, norm: float) -> None:
         best = "" if self.best is None else f"; the best, of epoch {self.best.epoch}: {self.run.best_path}"
@@ -404,7 +412,7 @@ class Trainer:
             checkpoint.atomic_write(self.run.best_path, content)
         checkpoint.atomic_write(self.run.checkpoint_path, content)
         self._saved_at = time.monotonic()
-        self._saved = self._describe_moment()
+        self._saved, self._saved_steps = self._describe_moment(), self.optimizer.steps
         self.reporter.on_checkpoint(self.run.checkpoint_path, self.optimizer.steps)
 
     def _describe_moment(self) -> str:
