@@ -378,6 +378,14 @@ FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "no weights": (lambda g: replace(g, "l1.W", np.zeros((2, 20, 0), "f4")), "W: expected shape"),
     "scalar": (lambda g: replace(g, "l1.R", np.zeros((), "f4")), "R: expected shape"),
     "integers": (lambda g: replace(g, "l0.W", np.zeros((2, 20, 3), "i8")), "no constant of float32"),
+    "no state of the first layer": (
+        lambda g: nodes(g, "LSTM")[0].input.__setitem__(5, ""),
+        "initial_h: some layers have one",
+    ),
+    "one state for two": (
+        lambda g: nodes(g, "Split")[1].input.__setitem__(0, "h0"),
+        "initial_c of layer 0 is not just an input",
+    ),
     "eighths": (lambda g: setattr(named(g, "l0.W"), "data_type", 17), "l0.W: .* FLOAT8E4M3FN are not read"),
     "no such type": (lambda g: setattr(named(g, "l0.W"), "data_type", 99), "type 99 are not read"),
     "NaN": (lambda g: replace(g, "l1.R", np.full((2, 20, 5), np.nan, "f4")), "R: .* not finite"),
