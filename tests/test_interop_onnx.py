@@ -329,14 +329,14 @@ def swap_states(graph: Any) -> None:
 def only_first_steps(graph: Any, end: str) -> None:
     """Cut y to the first steps; how many is computed so that it is all at one size, or not at all."""
     make = onnx.helper.make_node
-    for name, value in (("none", [0]), ("two", [2]), ("three", [3])):
+    for name, value in (("none", [0]), ("one", [1]), ("three", [3])):
         graph.initializer.append(onnx.numpy_helper.from_array(np.array(value, np.int64), name))
     graph.node.extend(
         [
             make("Shape", ["x"], ["batch"], start=1, end=2),
             *{
                 "three": [],
-                "sum": [make("Add", ["batch", "two"], ["more"]), make("Sub", ["more", "batch"], ["cut"])],
+                "sum": [make("Add", ["batch", "one"], ["cut"])],
                 "ratio": [make("Div", ["batch", "none"], ["cut"])],
                 "weights": [make("Add", ["l0.W", "l0.W"], ["cut"])],
                 "input": [make("Add", ["x", "x"], ["cut"])],
