@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -24,6 +25,10 @@ def try_changes(name: str, count: int, seed: int, folder: Path) -> None:
     """Change a file so often; every outcome but success or a refusal fails, with the file kept beside."""
     if name.endswith("onnx"):
         pytest.importorskip("onnx", reason="onnx is not installed")
+    with contextlib.suppress(ImportError):  # what may be a picture has Pillow import all its formats
+        from PIL import Image
+
+        Image.init()
     how = FORMATS[name]
     path = how.make(folder)
     sound = path.read_bytes()
