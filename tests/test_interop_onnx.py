@@ -457,6 +457,9 @@ def test_damaged_files(tmp_path: Path) -> None:
             assert "\n" not in message
         else:  # a name, or a weight
             assert isinstance(rnn, Recurrent)
+    path.write_bytes(content.replace(b"l0.W", b"l\xff.W"))
+    with pytest.raises(ValueError, match=r"m\.onnx: damaged: a name in it is no text"):
+        ln.load_onnx(path)
     with pytest.raises(ValueError, match="no such file"):
         ln.load_onnx(tmp_path / "none.onnx")
     with pytest.raises(ValueError, match=r"ends in \.onnx"):

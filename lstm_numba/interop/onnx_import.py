@@ -98,6 +98,8 @@ def load_onnx(path: str | os.PathLike[str], **options: Any) -> Recurrent:
             raise WeightsError("takes its input the other way round at other sizes")
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
+    except (TypeError, AttributeError):  # a name that is no UTF-8 comes as bytes
+        raise WeightsError(f"{path}: damaged: a name in it is no text") from None
     return build(params, str(path), layers[0].cell, batch_first=batch_first, **options)
 
 
