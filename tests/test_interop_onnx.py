@@ -329,14 +329,14 @@ def swap_states(graph: Any) -> None:
 def only_first_steps(graph: Any, end: str) -> None:
     """Cut y to the first steps; how many is computed so that it is all at one size, or not at all."""
     make = onnx.helper.make_node
-    for name, value in (("none", [0]), ("two", [2]), ("three", [3])):
+    for name, value in (("none", [0]), ("one", [1]), ("three", [3])):
         graph.initializer.append(onnx.numpy_helper.from_array(np.array(value, np.int64), name))
     graph.node.extend(
         [
             make("Shape", ["x"], ["batch"], start=1, end=2),
             *{
                 "three": [],
-                "sum": [make("Add", ["batch", "two"], ["more"]), make("Sub", ["more", "batch"], ["cut"])],
+                "sum": [make("Add", ["batch", "one"], ["cut"])],
                 "ratio": [make("Div", ["batch", "none"], ["cut"])],
                 "weights": [make("Add", ["l0.W", "l0.W"], ["cut"])],
                 "input": [make("Add", ["x", "x"], ["cut"])],
@@ -378,6 +378,14 @@ FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "no weights": (lambda g: replace(g, "l1.W", np.zeros((2, 20, 0), "f4")), "W: expected shape"),
     "scalar": (lambda g: replace(g, "l1.R", np.zeros((), "f4")), "R: expected shape"),
     "integers": (lambda g: replace(g, "l0.W", np.zeros((2, 20, 3), "i8")), "no constant of float32"),
+    "no state of the first layer": (
+        lambda g: nodes(g, "LSTM")[0].input.__setitem__(5, ""),
+        "initial_h: some layers have one",
+    ),
+    "one state for two": (
+        lambda g: nodes(g, "Split")[1].input.__setitem__(0, "h0"),
+        "initial_c of layer 0 is not just an input",
+    ),
     "eighths": (lambda g: setattr(named(g, "l0.W"), "data_type", 17), "l0.W: .* FLOAT8E4M3FN are not read"),
     "no such type": (lambda g: setattr(named(g, "l0.W"), "data_type", 99), "type 99 are not read"),
     "NaN": (lambda g: replace(g, "l1.R", np.full((2, 20, 5), np.nan, "f4")), "R: .* not finite"),
@@ -449,6 +457,9 @@ def test_damaged_files(tmp_path: Path) -> None:
             assert "\n" not in message
         else:  # a name, or a weight
             assert isinstance(rnn, Recurrent)
+    path.write_bytes(content.replace(b"l0.W", b"l\xff.W"))
+    with pytest.raises(ValueError, match=r"m\.onnx: damaged: a name in it is no text"):
+        ln.load_onnx(path)
     with pytest.raises(ValueError, match="no such file"):
         ln.load_onnx(tmp_path / "none.onnx")
     with pytest.raises(ValueError, match=r"ends in \.onnx"):

@@ -12,6 +12,7 @@ import io
 import json
 import math
 import os
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -268,7 +269,11 @@ def _array(name: str, content: bytes) -> Array:
         raise WeightsError(f"{name}: .npy format {version} is not read")
     read = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
     try:
-        shape, column_major, dtype = read(file)
+        with (
+            warnings.catch_warnings()
+        ):  # of Python 2, of odd escapes: a line of words is all that anyone reads
+            warnings.simplefilter("ignore")
+            shape, column_major, dtype = read(file)
     except (TokenError, MemoryError) as error:  # of Python's parser, which reads the header as a literal
         raise WeightsError(f"{name}: damaged header ({_short(error)})") from None
     if dtype.hasobject:

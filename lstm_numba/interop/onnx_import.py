@@ -98,6 +98,8 @@ def load_onnx(path: str | os.PathLike[str], **options: Any) -> Recurrent:
             raise WeightsError("takes its input the other way round at other sizes")
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
+    except (TypeError, AttributeError):  # a name that is no UTF-8 comes as bytes
+        raise WeightsError(f"{path}: damaged: a name in it is no text") from None
     return build(params, str(path), layers[0].cell, batch_first=batch_first, **options)
 
 
@@ -239,26 +241,32 @@ class _Reader:
         return time_first.shape[0], time_first.shape[1]
 
     def _check_states(self) -> None:
-        """Initial states must be whole inputs, layer by layer in order; lengths the same everywhere."""
-        first = self.layers[0]
-        for number, layer in enumerate(self.layers):
-            if layer.lengths is not first.lengths:
-                raise WeightsError("sequence_lens differ from layer to layer")
-            for name, state in zip("hc", layer.states, strict=False):
-                if state is not None and not self._is_part(state, list(self.inputs.values()), number):
+        """Initial states are of all layers or none, each an input of its own or this layer's part of one."""
+        if any(layer.lengths is not self.layers[0].lengths for layer in self.layers):
+            raise WeightsError("sequence_lens differ from layer to layer")
+        taken: set[tuple[str, int]] = set()
+        for name, states in zip(
+            "hc", zip(*(layer.states for layer in self.layers), strict=True), strict=False
+        ):
+            for number, state in enumerate(states):
+                if (state is None) != (states[0] is None):
+                    raise WeightsError(f"initial_{name}: some layers have one, others have none")
+                if state is None:
+                    continue
+                place = self._place(state, number)
+                if place is None or place in taken:
                     raise WeightsError(f"initial_{name} of layer {number} is not just an input of the model")
+                taken.add(place)
 
-    def _is_part(self, state: Array, wholes: list[Array], number: int) -> bool:
-        """Whether a state (D, B, H) is one of the arrays, or this layer's part of a (L*D, B, H)."""
+    def _place(self, state: Array, number: int) -> tuple[str, int] | None:
+        """Which input a state (D, B, H) is, or this layer's part of a (L*D, B, H), and where it begins."""
         size, count = len(state), len(self.layers)
-        for whole in wholes:
-            if whole.ndim != 3:
-                continue
-            for form in (whole, whole.swapaxes(0, 1)):
-                part = form[number * size : (number + 1) * size] if len(form) == count * size else form
-                if np.array_equal(state, part):
-                    return True
-        return False
+        for name, whole in self.inputs.items():
+            for form in (whole, whole.swapaxes(0, 1)) if whole.ndim == 3 else ():
+                start = number * size if len(form) == count * size else 0
+                if np.array_equal(state, form[start : start + size]):
+                    return name, start
+        return None
 
     def _check_output(self, name: str) -> None:
         """An output must be all that the last layer gives, or final states in our order."""

@@ -91,6 +91,16 @@ def _open_run(path: Path) -> object:
     return open_task(path.parent, load_data=False)
 
 
+def _sizes(folder: Path) -> Path:
+    """A model that computes with its input's sizes."""
+    import test_interop_onnx as models
+
+    path = folder / "m.onnx"
+    ln.save_onnx(ln.LSTM(3, 5, 2, bidirectional=True, seed=0), path)
+    models.change(path, lambda graph: models.dynamic(graph, tile=True))
+    return path
+
+
 def _compare(path: Path) -> object:
     document = results.load(path)
     pairs = results.compare(document, document)
@@ -128,7 +138,8 @@ FORMATS: dict[str, Format] = {
     "npz": Format(_weights("w.npz"), ln.load_weights, (m.change_bytes, m.change_archive)),
     "keras.npz": Format(_weights("k.npz", ln.save_keras), ln.load_keras, (m.change_archive,)),
     "safetensors": Format(_weights("w.safetensors"), ln.load_weights, (m.change_bytes, m.change_safetensors)),
-    "onnx": Format(_weights("m.onnx", ln.save_onnx), ln.load_onnx, (m.change_bytes,)),
+    "onnx": Format(_weights("m.onnx", ln.save_onnx), ln.load_onnx, (m.change_bytes, m.change_onnx)),
+    "sizes.onnx": Format(_sizes, ln.load_onnx, (m.change_onnx,)),
     "bench.json": Format(_file("b.json", _bench()), _compare, (m.change_bytes, m.change_json)),
     "config.json": Format(_run("config.json"), _open_run, (m.change_bytes, m.change_json)),
     "vocabulary.json": Format(_run("vocabulary.json"), _open_run, (m.change_bytes, m.change_json)),

@@ -215,6 +215,59 @@ def change_archive(content: bytes, rng: Rng) -> bytes:
     return memory.getvalue()
 
 
+def change_onnx(content: bytes, rng: Rng) -> bytes:
+    """Change what a model says: a node's operator, order, names or attributes, a tensor's shape or type."""
+    import onnx
+
+    model = onnx.load_model_from_string(content)
+    graph = model.graph
+    names = [name for node in graph.node for name in (*node.input, *node.output)] + ["", "no such name"]
+    operators = [node.op_type for node in graph.node] + [
+        "Add",
+        "Div",
+        "Where",
+        "Cast",
+        "Gather",
+        "Loop",
+        "If",
+    ]
+    for _ in range(int(rng.integers(1, 4))):
+        node = pick(rng, graph.node)
+        tensor = pick(rng, graph.initializer)
+        what = int(rng.integers(8))
+        if what == 0:
+            node.op_type = pick(rng, operators)
+        elif what == 1 and node.input:
+            node.input[int(rng.integers(len(node.input)))] = pick(rng, names)
+        elif what == 2 and node.output:
+            node.output[int(rng.integers(len(node.output)))] = pick(rng, names)
+        elif what == 3 and node.attribute:
+            _change_attribute(pick(rng, node.attribute), rng)
+        elif what == 4 and tensor.dims:
+            tensor.dims[int(rng.integers(len(tensor.dims)))] = pick(rng, EDGES)
+        elif what == 5:
+            tensor.data_type = int(rng.integers(24))
+        elif what == 6 and tensor.data_type in (6, 7):
+            numbers = [pick(rng, EDGES) for _ in range(int(rng.integers(4)))]
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.array(numbers, np.int64), tensor.name))
+        elif what == 7:
+            dimensions = pick(rng, graph.input).type.tensor_type.shape.dim
+            if dimensions:
+                dimensions[int(rng.integers(len(dimensions)))].dim_value = pick(rng, EDGES)
+    return bytes(model.SerializeToString())
+
+
+def _change_attribute(attribute: Any, rng: Rng) -> None:
+    attribute.i = pick(rng, EDGES)
+    attribute.f = pick(rng, (float("nan"), float("inf"), -1.0, 0.0, 1e38))
+    attribute.s = pick(rng, (b"", b"x", b"reverse", b"\xff", b"y" * 999))
+    attribute.ints.extend([pick(rng, EDGES)])
+    attribute.floats.extend([float("nan")])
+    attribute.strings.extend([pick(rng, (b"Tanh", b"", b"HardSigmoid"))])
+    attribute.type = int(rng.integers(9))
+    attribute.name = pick(rng, (attribute.name, attribute.name, "axis", "clip", "activations", "x"))
+
+
 def change_gzip(content: bytes, rng: Rng) -> bytes:
     """Change what a gzip file holds."""
     return gzip.compress(change_bytes(gzip.decompress(content), rng), 1)

@@ -66,7 +66,7 @@ def watched(folder: Path, importing: bool = False) -> Iterator[None]:
         yield
     finally:
         _folder = None
-    assert _seen == [], _seen[:5]
+        assert _seen == [], _seen[:5]  # whether it was refused or not
 
 
 @contextmanager
