@@ -158,7 +158,8 @@ def test_terminal_has_a_moving_line(tmp_path: Path) -> None:
     termios, fcntl = pytest.importorskip("termios"), pytest.importorskip("fcntl")
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
-    words = "train digits --images 3000 --hidden 24 --batch-size 20 --epochs 1 --threads 1 --out run"
+    # Steps enough for more than one refresh, however fast the processor.
+    words = "train digits --images 3000 --hidden 24 --batch-size 1 --epochs 1 --threads 1 --out run"
     process = subprocess.Popen([*PROGRAM, *words.split()], cwd=tmp_path, stdout=subprocess.PIPE, stderr=slave)
     os.close(slave)
     seen = b""
