@@ -152,6 +152,16 @@ def load(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
 
     from lstm_numba.data.files import open_regular
 
+    damage = (
+        SafetensorError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    )
+
     if not path.exists():
         raise CheckpointError(f"{path}: there is no checkpoint")
     try:
@@ -161,7 +171,7 @@ def load(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         meta = json.loads(stored["meta"])
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
-    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except damage as error:
         reason = " ".join(str(error).split())[:120]
         raise CheckpointError(f"{path}: damaged, or not a checkpoint of this program ({reason})") from None
     if stored.get("format") != FORMAT:

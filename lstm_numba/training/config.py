@@ -53,7 +53,7 @@ class ConfigError(UserError):
     """
 
     def __init__(self, option: str, text: str) -> None:
-        super().__init__(f"{option}: {text}")
+        super().__init__(f"{printable(option, 80)}: {text}")
         self.option = option
 
 

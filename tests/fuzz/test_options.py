@@ -67,6 +67,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LSTM_NUMBA_DATA", str(tmp_path / "data"))
     # These ask other programs, once in a process.
     platform.platform()
+    invoke("info")
     with contextlib.suppress(ImportError):
         import matplotlib.pyplot  # noqa: F401
 

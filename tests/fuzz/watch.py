@@ -33,7 +33,8 @@ def _is_outside(path: Any) -> bool:
     if isinstance(path, int):  # a descriptor, of what was opened before
         return False
     assert _folder is not None
-    return not Path(os.path.abspath(os.fsdecode(path))).is_relative_to(_folder)
+    found = Path(os.path.abspath(os.fsdecode(path)))
+    return not (found.is_relative_to(_folder) or found.is_relative_to(os.environ["NUMBA_CACHE_DIR"]))
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -51,7 +52,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 @contextmanager
 def watched(folder: Path, importing: bool = False) -> Iterator[None]:
-    """Fail if anything is executed inside, or written outside a folder.
+    """Fail if anything is executed inside, or written outside a folder and the one for compiled kernels.
 
     What is imported for the first time is executed, too: do once before what is to be watched, or say that it
     is `importing`.
