@@ -208,7 +208,8 @@ class Stream:
             The shape or dtype does not fit.
         """
         try:
-            if self._alone and x.flags.carray and self._advance(x):
+            # Of a subclass, as a masked array is, Numba may see the numbers alone.
+            if self._alone and type(x) is np.ndarray and x.flags.carray and self._advance(x):
                 return self._first if x.ndim == 1 else self._out
         except (TypeError, AttributeError, NumbaTypeError):  # another dtype or form, or no array
             pass
