@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import lstm_numba as ln
-
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -55,23 +53,6 @@ def test_library_examples_run_learn_and_stream() -> None:
         assert again == printed
         np.testing.assert_array_equal(states[0], streamed)
         np.testing.assert_array_equal(states[1], stepped)
-
-
-def test_the_cell_of_ones_own_is_one() -> None:
-    """The block that registers JANET: its gradients are right, and its layer computes its equations."""
-    (block,) = [block for block in blocks("py") if "register_cell" in block]
-    names: dict[str, Any] = {"ln": ln, "np": np}
-    assert _run(block, names).startswith("JANET: backward is the derivative of forward")
-    x = np.random.default_rng(0).standard_normal((3, 2, 28)).astype(np.float32)
-    rnn = names["JANET"](28, 4, seed=0)
-    w, r, b = (rnn.params[f"{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih"))
-    outputs = [rnn(x)[0] for _ in range(10)]
-    h = np.zeros((2, 4))
-    for t in range(3):
-        s, g = np.split(x[t] @ w.T + h @ r.T + b + rnn.params["bias_hh_l0"], 2, axis=1)
-        h = h / (1 + np.exp(-s)) + (1 - 1 / (1 + np.exp(1 - s))) * np.tanh(g)
-        for y in outputs:
-            np.testing.assert_allclose(y[t], h, atol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "end"), [("start", "lstm-numba train digits"), ("test", "--dist loadfile")])

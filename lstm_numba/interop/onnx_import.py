@@ -76,6 +76,7 @@ def load_onnx(path: str | os.PathLike[str], **options: Any) -> Recurrent:
         The file is missing or damaged, or does what no layer here computes; one line that names both. Or
         the package ``onnx`` is not installed.
     """
+    content = read_file(path, LARGEST, WeightsError)
     try:
         import onnx
         from google.protobuf.message import DecodeError
@@ -83,7 +84,6 @@ def load_onnx(path: str | os.PathLike[str], **options: Any) -> Recurrent:
         raise WeightsError(
             "reading ONNX files needs the package onnx: pip install 'lstm_numba[onnx]'"
         ) from None
-    content = read_file(path, LARGEST, WeightsError)
     try:
         # From bytes: from a path, onnx would also read files that the model names.
         graph = onnx.load_model_from_string(content).graph
