@@ -39,6 +39,7 @@ def _run_library_examples() -> tuple[str, dict[str, Any], list[np.ndarray]]:
     return printed, names, states
 
 
+@pytest.mark.processor
 def test_library_examples_run_learn_and_stream() -> None:
     printed, names, (streamed, stepped) = _run_library_examples()
     target = names["target"]
