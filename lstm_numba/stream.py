@@ -25,6 +25,7 @@ from lstm_numba.kernels.status import FITS, STREAM, Checked, spoil
 from lstm_numba.layers import Recurrent
 
 Array = np.ndarray[Any, Any]
+_ARRAY = np.ndarray  # a name that is looked up once: it counts in a step
 
 # A stream's plan: the C function of a step, the four that it takes; the numbers of an input, of all that a
 # step reads, and of what it gives.
@@ -209,7 +210,7 @@ class Stream:
         """
         try:
             # Of a subclass, as a masked array is, Numba may see the numbers alone.
-            if self._alone and type(x) is np.ndarray and x.flags.carray and self._advance(x):
+            if self._alone and type(x) is _ARRAY and x.flags.carray and self._advance(x):
                 return self._first if x.ndim == 1 else self._out
         except (TypeError, AttributeError, NumbaTypeError):  # another dtype or form, or no array
             pass
