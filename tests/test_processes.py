@@ -138,7 +138,8 @@ def _run(program: str, layer: str) -> None:
         [sys.executable, "-c", _WORK + program], env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{layer}\n"
+    # Before it, Numba says at some forks that TBB's threads could not be joined; the child computes alone.
+    assert done.stdout.splitlines()[-1] == layer
 
 
 @EVERY_LAYER
