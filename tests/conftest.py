@@ -48,6 +48,7 @@ def _threads_as_before() -> Iterator[None]:
 _LONG = (
     "test_layers",
     "test_kernels",
+    "test_kernels_refusals",
     "test_bench",
     "test_examples",
     "test_compiled_kernels",

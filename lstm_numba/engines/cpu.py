@@ -109,7 +109,7 @@ class CpuEngine:
         return np.ascontiguousarray(array)
 
     def kept(self, x: Array, lengths: Array | None) -> Array:
-        """A copy of an input (T, B, I) for the way back: the caller may refill the original before it.
+        """A copy of an input (T, B, I) for the backward pass: the caller may refill the original before it.
 
         It is zero past a sequence's end: what lies there is multiplied with zeros, and may be NaN.
         """

@@ -225,7 +225,7 @@ def forward_sequence(
         Where in it the outputs (T, B, H) begin.
     trace : Trace or None
     """
-    if keep:  # the way back needs the weights of this pass, which may change until then
+    if keep:  # the backward pass needs the weights of this one, which may change until then
         params = {name: copied(p) if name.startswith("weight") else p for name, p in params.items()}
     shape = _Shape(*x.shape, hidden=states[0].shape[2])
     dtype, state = x.dtype, shape.batch * shape.hidden

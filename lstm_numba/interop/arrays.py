@@ -269,10 +269,8 @@ def _array(name: str, content: bytes) -> Array:
         raise WeightsError(f"{name}: .npy format {version} is not read")
     read = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
     try:
-        with (
-            warnings.catch_warnings()
-        ):  # of Python 2, of odd escapes: a line of words is all that anyone reads
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python 2, of odd escapes: nobody reads more than one line
             shape, column_major, dtype = read(file)
     except (TokenError, MemoryError) as error:  # of Python's parser, which reads the header as a literal
         raise WeightsError(f"{name}: damaged header ({_short(error)})") from None

@@ -1,5 +1,5 @@
 # ruff: noqa
-"""The persistent prototype of design/cuda, launchable: its kernel as it was, a whole LSTM around it, and barriers.
+"""A prototype of persistent kernels, launchable: a product alone, a whole LSTM around it, and barriers.
 
 The first kernel multiplies only (h is an input); the second is an LSTM's forward pass: slots hold W x + b, each
 step adds the recurrent product, makes h, and hands it on through global memory. A bounded wait in place of an
