@@ -289,11 +289,11 @@ class Recurrent:
             A shape or dtype does not fit; the message names the argument.
         """
         with self.engine.on_stream_of(x):
-            y, final, _ = self._run(x, state, lengths, keep=False, training=False)
+            y, final, _ = self._run(x, state, lengths, keep=False, training=False, copy=False)
             return self.engine.give(y, x), self._give_state(final, x)
 
     def forward(
-        self, x: Any, state: State = None, lengths: Any = None, *, training: bool = True
+        self, x: Any, state: State = None, lengths: Any = None, *, training: bool = True, copy: bool = True
     ) -> tuple[Array, State, Tape]:
         """Run and keep what `backward` needs.
 
@@ -306,6 +306,8 @@ class Recurrent:
             As for a call.
         training : bool
             Whether dropout between layers is on.
+        copy : bool
+            False spares the copies: until `backward` nobody may write to x, y or the parameters then.
 
         Returns
         -------
@@ -316,18 +318,20 @@ class Recurrent:
             For one call of `backward`.
         """
         with self.engine.on_stream_of(x):
-            y, final, tape = self._run(x, state, lengths, keep=True, training=training)
+            y, final, tape = self._run(x, state, lengths, keep=True, training=training, copy=copy)
             assert tape is not None
-            return self.engine.give(self.engine.protected(y), x), self._give_state(final, x), tape
+            y = self.engine.protected(y, copy)
+            return self.engine.give(y, x), self._give_state(final, x), tape
 
     def _run(
-        self, given: Any, state: State, lengths: Any, keep: bool, training: bool
+        self, given: Any, state: State, lengths: Any, keep: bool, training: bool, copy: bool
     ) -> tuple[Array, list[Array], Tape | None]:
         engine = self.engine
         x = self._check_input(given)
         steps, batch, _ = x.shape
         lengths = engine.lengths(_check_lengths(lengths, steps, batch))
-        x = engine.kept(x, lengths) if keep else engine.contiguous(x)
+        # What lies past a sequence's end is zeroed, in a copy.
+        x = engine.kept(x, lengths) if keep and (copy or lengths is not None) else engine.contiguous(x)
         states = self._check_state("state", state, batch)
         tape = Tape(self, x.shape, lengths) if keep else None
         finals = engine.stack(self._state_shape(batch), self.dtype)
@@ -341,8 +345,9 @@ class Recurrent:
                 n = layer * self.directions + direction
                 params, prepared = self._local(self._places[n]), self._prepared[n]
                 output, trace = engine.forward(
-                    self.cell, params, x, states, finals, n, lengths, bool(direction), keep, prepared
-                )
+                    self.cell, params, x, states, finals, n, lengths, bool(direction), keep, prepared,
+                    borrow=not copy,
+                )  # fmt: skip
                 outputs.append(output)
                 traces.append(trace)
             if tape is not None:

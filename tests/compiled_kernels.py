@@ -31,6 +31,12 @@ from numba.extending import intrinsic, lower_builtin, lower_cast, overload, regi
 #: Built-in cells to compare; what the others have, these have too. Each takes half a minute to compile.
 NAMES = ("peephole", "gru", "gru-reset-before")
 
+#: What arrays and launches take from the driver, neither of which is used here.
+DRIVER_ONLY = (
+    "Event", "allow_shared_memory", "core_launch", "core_stream", "describe_memory", "driver",
+    "launch_configuration",
+)  # fmt: skip
+
 _SHARED = 4096  # numbers of shared memory
 _Place = namedtuple("_Place", "x y z")
 
@@ -84,8 +90,9 @@ def fake_driver() -> ModuleType:
         lower_builtin=lower_builtin, lower_cast=lower_cast, register_model=register_model,
         AbstractTemplate=AbstractTemplate, Conversion=Conversion, PrimitiveModel=PrimitiveModel,
         infer_global=infer_global, insert_function=get_or_insert_function, make_signature=signature,
-        unpack_tuple=unpack_tuple, CudaAPIError=RuntimeError, device_view=None, TypingError=TypingError,
-        DEVICE_ARRAY=type("DeviceArray", (), {}),
+        unpack_tuple=unpack_tuple, CudaAPIError=RuntimeError, TypingError=TypingError,
+        DEVICE_ARRAY=type("DeviceArray", (), {}), current_device=lambda: 0,
+        **dict.fromkeys(DRIVER_ONLY),
     )  # fmt: skip
     return driver
 

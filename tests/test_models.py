@@ -170,9 +170,9 @@ def test_dropout_stands_where_zaremba_put_it() -> None:
     seen: dict[str, Any] = {}
     forward, score = model.rnn.forward, model._score
 
-    def spy_forward(x: Any, state: Any = None, lengths: Any = None, *, training: bool = True) -> Any:
-        seen["x"], seen["training"] = x.copy(), training
-        seen["y"], final, tape = forward(x, state, lengths, training=training)
+    def spy_forward(x: Any, state: Any = None, lengths: Any = None, **options: Any) -> Any:
+        seen["x"], seen["training"] = x.copy(), options["training"]
+        seen["y"], final, tape = forward(x, state, lengths, **options)
         return seen["y"], final, tape
 
     def spy_score(rows: Any, *arguments: Any, **options: Any) -> Any:

@@ -98,8 +98,8 @@ class CpuEngine:
         """Compute in the order that the user's array belongs to."""
         return _ANY_ORDER
 
-    def protected(self, array: Array) -> Array:
-        """A view that cannot be written to, where the engine's arrays have such views."""
+    def protected(self, array: Array, copy: bool) -> Array:
+        """A view that cannot be written to, or where there are no such views, a copy if asked for."""
         view = array[:]
         view.flags.writeable = False
         return view
@@ -159,11 +159,13 @@ class CpuEngine:
         reverse: bool,
         keep: bool,
         prepared: Any = None,
+        borrow: bool = False,
     ) -> tuple[Any, Any]:
         """Run one layer and direction over a sequence x (T, B, I).
 
         `states` (None for zeros) and `finals` are stacked, (layers * directions, B, H): of them `place` is
         read and written. Returns the output, for `join`, and what `backward` needs, or None without `keep`.
+        With `borrow` nobody writes to the parameters until then, so that it need not copy them.
         """
         first, last = _places(cell, states, place), _places(cell, finals, place)
         hidden = finals[0].shape[2]

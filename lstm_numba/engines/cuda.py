@@ -27,6 +27,7 @@ from lstm_numba.gpu import (
     sequence,
     updates,
 )
+from lstm_numba.gpu.array import light
 from lstm_numba.gpu.driver import cuda
 from lstm_numba.gpu.launch import on_stream
 from lstm_numba.losses import check_targets
@@ -85,10 +86,10 @@ class CudaEngine(CpuEngine):
     def accept(self, name: str, value: Any, dtype: np.dtype[Any] | None) -> Array:
         """See `CpuEngine.accept`: NumPy arrays are copied, those on the device are not."""
         refuse_mask(name, value)
-        if isinstance(value, np.ndarray) or getattr(value, "__cuda_ndarray__", False):
+        if isinstance(value, np.ndarray):
             array = value
-        elif hasattr(value, "__cuda_array_interface__"):
-            array = cuda.as_cuda_array(value, sync=False)
+        elif hasattr(value, "__cuda_array_interface__") or getattr(value, "__cuda_ndarray__", False):
+            array = light(value)
         else:
             raise TypeError(
                 f"{name}: expected a NumPy array or an array on the device, of {dtype}, "
@@ -127,9 +128,9 @@ class CudaEngine(CpuEngine):
             return contextlib.nullcontext()
         return on_stream(_stream(number))
 
-    def protected(self, array: Array) -> Array:
-        """See `CpuEngine.protected`: arrays on the device have no such views, so it is a copy."""
-        return memory.copied(array)
+    def protected(self, array: Array, copy: bool) -> Array:
+        """See `CpuEngine.protected`."""
+        return memory.copied(array) if copy else array
 
     def contiguous(self, array: Array) -> Array:
         """See `CpuEngine.contiguous`."""
@@ -186,6 +187,7 @@ class CudaEngine(CpuEngine):
         reverse: bool,
         keep: bool,
         prepared: Any = None,
+        borrow: bool = False,
     ) -> tuple[Any, Any]:
         """See `CpuEngine.forward`."""
         for name, array in params.items():

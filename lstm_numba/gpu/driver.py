@@ -33,21 +33,74 @@ from numba.cuda.typing.templates import signature as make_signature
 #: Whether kernels run in CUDA's simulator, as Python.
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
+if SIMULATED:  # it has no driver
+    core_launch: Any = None
+else:
+    from cuda.bindings import driver as binding
+    from cuda.core import LaunchConfig, Stream
+    from cuda.core import launch as core_launch
+    from numba.cuda.cudadrv import dummyarray
+    from numba.cuda.cudadrv.driver import MemoryPointer, memory_size_from_info
 
 #: Class of all device arrays.
 DEVICE_ARRAY = devicearray.FakeCUDAArray if SIMULATED else devicearray.DeviceNDArray
 
 
-def device_view(block: Any, shape: tuple[int, ...], dtype: np.dtype[Any], owner: Any) -> Any:
-    """An array in the first bytes of a block; it and its views keep `owner` alive, and not the block."""
-    description = {
-        "shape": shape,
-        "strides": None,
-        "typestr": dtype.str,
-        "data": (block.__cuda_array_interface__["data"][0], False),
-        "version": 3,
-    }
-    return cuda.from_cuda_array_interface(description, owner=owner, sync=False)
+def describe_memory(
+    address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any], owner: Any
+) -> tuple[Any, Any, int]:
+    """What numba-cuda's arrays know of their memory: its layout, its place, and its bytes.
+
+    The place keeps `owner` alive.
+    """
+    layout = dummyarray.Array.from_desc(0, shape, strides, dtype.itemsize)
+    size = memory_size_from_info(shape, strides, dtype.itemsize) if layout.size else 0
+    pointer = MemoryPointer(cuda.current_context(), binding.CUdeviceptr(address if size else 0), size, owner)
+    return layout, pointer, size
+
+
+def current_device() -> int:
+    """Number of the current device; makes a context where this thread has none."""
+    if SIMULATED:
+        return 0
+    error, device = binding.cuCtxGetDevice()
+    return int(device) if not error else int(cuda.current_context().device.id)
+
+
+def core_stream(handle: int) -> Any:
+    """A stream as ``cuda.core`` wants it."""
+    return Stream.from_handle(handle)
+
+
+def launch_configuration(grid: Any, block: Any, shared: int, cooperative: bool) -> Any:
+    """Blocks, threads and bytes of dynamic shared memory of a launch."""
+    return LaunchConfig(grid=grid, block=block, shmem_size=shared, is_cooperative=cooperative)
+
+
+def allow_shared_memory(kernel: Any, size: int) -> None:
+    """Let a compiled kernel have more dynamic shared memory than 48 KiB, on the current device."""
+    attribute = binding.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    driver.cuKernelSetAttribute(attribute, size, kernel.handle, current_device())
+
+
+class Event:
+    """A place in the work of a stream."""
+
+    def __init__(self) -> None:
+        self._handle = driver.cuEventCreate(binding.CUevent_flags.CU_EVENT_DISABLE_TIMING)
+
+    def record(self, stream: int) -> None:
+        """Put it behind what is on a stream."""
+        driver.cuEventRecord(self._handle, stream)
+
+    def passed(self) -> bool:
+        """Whether all work before it is done."""
+        (error,) = binding.cuEventQuery(self._handle)
+        return bool(error == binding.CUresult.CUDA_SUCCESS)
+
+    def wait(self) -> None:
+        """Wait until all work before it is done."""
+        driver.cuEventSynchronize(self._handle)
 
 
 def describe_device() -> str:
@@ -85,16 +138,23 @@ __all__ = [
     "AbstractTemplate",
     "Conversion",
     "CudaAPIError",
+    "Event",
     "PrimitiveModel",
     "TypingError",
+    "allow_shared_memory",
+    "core_launch",
+    "core_stream",
     "cuda",
+    "current_device",
     "describe_device",
+    "describe_memory",
     "device_facts",
-    "device_view",
+    "driver",
     "infer_global",
     "insert_function",
     "intrinsic",
     "ir",
+    "launch_configuration",
     "lower_builtin",
     "lower_cast",
     "make_signature",

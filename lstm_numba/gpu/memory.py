@@ -1,4 +1,4 @@
-"""Arrays on the device: memory that is used again, copies to and from it, and arrays of other libraries.
+"""Memory of the device: arrays in memory that is used again, and copies to and from it.
 
 CUDA's own allocation waits for the device. So memory that is given back is kept for the next array of its
 size, on the stream that it was used on: what is put on a stream later cannot overtake what is there already.
@@ -7,8 +7,9 @@ size, on the stream that it was used on: what is put on a stream later cannot ov
 from __future__ import annotations
 
 import copyreg
+import ctypes
+import functools
 import math
-import weakref
 from collections import defaultdict, deque
 from typing import Any, ClassVar
 
@@ -16,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_numba.errors import DeviceError
-from lstm_numba.gpu.driver import DEVICE_ARRAY, SIMULATED, CudaAPIError, cuda, device_view
-from lstm_numba.gpu.launch import current_stream, device_number, launch_over
+from lstm_numba.gpu.array import LightArray, light
+from lstm_numba.gpu.driver import DEVICE_ARRAY, SIMULATED, CudaAPIError, Event, cuda, current_device, driver
+from lstm_numba.gpu.launch import current_stream, launch_over, stream_handle
 from lstm_numba.gpu.options import KERNEL
 
-#: A device array of numba-cuda.
+#: An array on the device: one of ours, or in the simulator one of its.
 DeviceArray = Any
 
 _SMALL = 1 << 20
@@ -28,39 +30,53 @@ _SMALL = 1 << 20
 _STAGED = 1 << 24
 
 
+class _Lease:
+    """Held by an array and all views of it; when the last is gone, the block goes back."""
+
+    __slots__ = ("block", "idle")
+
+    def __init__(self, block: Any, idle: list[Any]) -> None:
+        self.block, self.idle = block, idle
+
+    def __del__(self) -> None:
+        self.idle.append(self.block)
+
+
 class _Pool:
     """Blocks of device memory that nobody uses, by device, stream and size."""
 
     def __init__(self) -> None:
-        self._free: defaultdict[Any, list[Any]] = defaultdict(list)
+        self._idle: defaultdict[Any, list[Any]] = defaultdict(list)
 
-    def take(self, size: int) -> tuple[Any, Any]:
-        """A block of at least `size` bytes, and the key under which it comes back."""
+    def take(self, size: int) -> tuple[int, _Lease]:
+        """Address of at least `size` bytes, and who gives them back when it is forgotten."""
         step = 512 if size <= _SMALL else 2 * _SMALL
         rounded = -(-size // step) * step
-        key = (device_number(), current_stream(), rounded)
-        if self._free[key]:
-            return self._free[key].pop(), key
+        idle = self._idle[current_device(), stream_handle(), rounded]
         try:
-            return cuda.device_array(rounded, np.uint8), key
-        except CudaAPIError as error:
-            if "OUT_OF_MEMORY" not in str(error):
-                raise
-        self.clear()
-        return _allocate(rounded), key
+            block = idle.pop()
+        except IndexError:
+            block = self._allocate(rounded)
+        return block[1], _Lease(block, idle)
 
-    def give(self, block: Any, key: Any) -> None:
-        self._free[key].append(block)
+    def _allocate(self, size: int) -> tuple[Any, int]:
+        """A new block, and its address."""
+        try:
+            return _allocate(size)
+        except DeviceError:
+            self.clear()
+        return _allocate(size)
 
     def clear(self) -> None:
         """Give all unused memory back to CUDA."""
-        self._free.clear()
+        for idle in self._idle.values():
+            idle.clear()
         cuda.current_context().memory_manager.deallocations.clear()
 
 
-def _allocate(size: int) -> Any:
+def _allocate(size: int) -> tuple[Any, int]:
     try:
-        return cuda.device_array(size, np.uint8)
+        block = cuda.device_array(size, np.uint8)
     except CudaAPIError as error:
         if "OUT_OF_MEMORY" not in str(error):
             raise
@@ -69,10 +85,7 @@ def _allocate(size: int) -> Any:
             f"out of device memory: asked for {size / 2**20:,.1f} MiB, "
             f"{free / 2**20:,.1f} of {total / 2**20:,.1f} MiB are free"
         ) from None
-
-
-class _Lease:
-    """Held by an array and all views of it; when the last is gone, the block goes back."""
+    return block, block.__cuda_array_interface__["data"][0]
 
 
 _pool = _Pool()
@@ -87,13 +100,11 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
         There is not so much memory; the text says what was asked for and what was free.
     """
     kind = np.dtype(dtype)
-    size = math.prod(shape) * kind.itemsize
-    if SIMULATED or size == 0:
+    if SIMULATED:
         return cuda.device_array(shape, kind)
-    block, key = _pool.take(size)
-    lease = _Lease()
-    weakref.finalize(lease, _pool.give, block, key).atexit = False
-    return device_view(block, shape, kind, lease)
+    size = math.prod(shape) * kind.itemsize
+    address, lease = _pool.take(size) if size else (0, None)
+    return LightArray.at(address, shape, kind, lease)
 
 
 def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
@@ -110,11 +121,23 @@ def upload(array: npt.NDArray[Any], out: DeviceArray | None = None) -> DeviceArr
         out = empty(source.shape, source.dtype)
     if source.size == 0:
         return out
-    if SIMULATED or source.nbytes > _STAGED:
+    if SIMULATED or source.nbytes > _STAGED or not _plain(out):
         out.copy_to_device(source, stream=current_stream())
     else:
-        _staging.copy(source, out)
+        _staging.copy(source, address(out))
     return out
+
+
+def _plain(array: DeviceArray) -> bool:
+    """Whether an array is one piece of memory in C's order."""
+    return bool(array.is_c_contiguous())
+
+
+def address(array: DeviceArray) -> int:
+    """Where an array's first number lies; in the simulator in the host's memory."""
+    if SIMULATED:
+        return int(array._ary.ctypes.data)
+    return int(light(array).address)
 
 
 def download(array: DeviceArray) -> npt.NDArray[Any]:
@@ -133,7 +156,8 @@ def _restored(numbers: npt.NDArray[Any]) -> DeviceArray:
 
 
 # A copy that Python makes of a device array by itself shares its memory, and does not keep it.
-copyreg.pickle(DEVICE_ARRAY, lambda array: (_restored, (download(array),)))
+for _kind in (DEVICE_ARRAY, LightArray):
+    copyreg.pickle(_kind, lambda array: (_restored, (download(array),)))
 
 
 class _Staging:
@@ -146,20 +170,32 @@ class _Staging:
     def __init__(self) -> None:
         self._pieces: defaultdict[int, deque[tuple[Any, Any]]] = defaultdict(deque)
 
-    def copy(self, source: npt.NDArray[Any], out: DeviceArray) -> None:
-        """Copy a C-contiguous array that is not empty."""
-        stream = current_stream() or cuda.default_stream()
-        pieces = self._pieces[1 << (source.nbytes - 1).bit_length()]
-        if pieces and pieces[0][1].query():
+    def copy(self, source: npt.NDArray[Any], target: int) -> None:
+        """Copy a C-contiguous array that is not empty to an address."""
+        size, stream = source.nbytes, stream_handle()
+        pieces = self._pieces[1 << (size - 1).bit_length()]
+        if pieces and pieces[0][1].passed():
             host, event = pieces.popleft()
         else:
-            host = cuda.pinned_array(1 << (source.nbytes - 1).bit_length(), np.uint8)
-            event = cuda.event(timing=False)
-        piece = host[: source.nbytes].view(source.dtype).reshape(source.shape)
-        piece[...] = source
-        out.copy_to_device(piece, stream=stream)
+            host, event = _PageLocked(1 << (size - 1).bit_length()), Event()
+        ctypes.memmove(host.address, source.__array_interface__["data"][0], size)
+        driver.cuMemcpyHtoDAsync(target, host.address, size, stream)
         event.record(stream)
         pieces.append((host, event))
+
+
+class _PageLocked:
+    """Memory of the host that the device reads and writes while the host goes on.
+
+    Attributes
+    ----------
+    bytes : ndarray of uint8
+    address : int
+    """
+
+    def __init__(self, size: int) -> None:
+        self.bytes = cuda.pinned_array(size, np.uint8)
+        self.address = self.bytes.__array_interface__["data"][0]
 
 
 _staging = _Staging()
@@ -171,27 +207,26 @@ class Download:
     Only page-locked memory is written to while the host goes on; it is dear to make, and used again.
     """
 
-    _free: ClassVar[defaultdict[Any, list[Any]]] = defaultdict(list)
+    _idle: ClassVar[defaultdict[int, list[tuple[_PageLocked, Any]]]] = defaultdict(list)
 
     def __init__(self, array: DeviceArray) -> None:
-        stream = current_stream() or cuda.default_stream()
-        self._key = (array.shape, array.dtype)
-        free = self._free[self._key]
-        self._host = free.pop() if free else cuda.pinned_array(array.shape, array.dtype)
-        array.copy_to_host(self._host, stream=stream)
-        self._event = None
-        if not SIMULATED:
-            self._event = cuda.event(timing=False)
-            self._event.record(stream)
         self._result: npt.NDArray[Any] | None = None
+        if SIMULATED or array.size == 0 or not _plain(array):
+            self._result = download(array)
+            return
+        self._array = array  # its memory must not go to somebody else before it has been read
+        idle, stream = self._idle[array.nbytes], stream_handle()
+        self._host, self._event = idle.pop() if idle else (_PageLocked(array.nbytes), Event())
+        driver.cuMemcpyDtoHAsync(self._host.address, address(array), array.nbytes, stream)
+        self._event.record(stream)
 
     def __call__(self) -> npt.NDArray[Any]:
         """The numbers."""
         if self._result is None:
-            if self._event is not None:
-                self._event.synchronize()
-            self._result = np.array(self._host)
-            self._free[self._key].append(self._host)
+            self._event.wait()
+            numbers = self._host.bytes.view(self._array.dtype).reshape(self._array.shape)
+            self._result = np.array(numbers)
+            self._idle[self._array.nbytes].append((self._host, self._event))
         return self._result
 
 
@@ -216,8 +251,7 @@ def transposed(matrix: DeviceArray) -> DeviceArray:
     """
     if SIMULATED:
         return type(matrix)(matrix._ary.T)
-    shape, strides = matrix.shape[::-1], matrix.strides[::-1]
-    return type(matrix)(shape=shape, strides=strides, dtype=matrix.dtype, gpu_data=matrix.gpu_data)
+    return _view(matrix, 0, matrix.shape[::-1], matrix.strides[::-1])
 
 
 def columns(matrix: DeviceArray, begin: int, end: int) -> DeviceArray:
@@ -227,10 +261,13 @@ def columns(matrix: DeviceArray, begin: int, end: int) -> DeviceArray:
     """
     if SIMULATED:
         return type(matrix)(matrix._ary[:, begin:end])
-    (rows, _), (row, column) = matrix.shape, matrix.strides
-    stop = (rows - 1) * row + end * column if rows and end > begin else begin * column
-    data = matrix.gpu_data.view(begin * column, stop)
-    return type(matrix)(shape=(rows, end - begin), strides=(row, column), dtype=matrix.dtype, gpu_data=data)
+    return _view(matrix, begin * matrix.strides[1], (matrix.shape[0], end - begin), matrix.strides)
+
+
+def _view(array: DeviceArray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> LightArray:
+    """Numbers of an array in another shape, from `offset` bytes on."""
+    array = light(array)
+    return LightArray.at(array.address + offset, shape, array.dtype, array.owner, strides)
 
 
 def span(array: DeviceArray) -> DeviceArray:
@@ -238,7 +275,7 @@ def span(array: DeviceArray) -> DeviceArray:
 
     Kernels that take a matrix of any strides take this and the strides: one type for all matrices.
     """
-    if array.flags["C_CONTIGUOUS"]:
+    if array.is_c_contiguous():
         return flat(array)
     last = sum((n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True))
     count = 0 if array.size == 0 else last // array.dtype.itemsize + 1
@@ -246,7 +283,7 @@ def span(array: DeviceArray) -> DeviceArray:
     if SIMULATED:
         view = np.lib.stride_tricks.as_strided(array._ary, (count,), strides)
         return type(array)(view)
-    return type(array)(shape=(count,), strides=strides, dtype=array.dtype, gpu_data=array.gpu_data)
+    return _view(array, 0, (count,), strides)
 
 
 @cuda.jit(**KERNEL)
@@ -263,7 +300,10 @@ def _gather(target, source):
 
 
 def fill(array: DeviceArray, value: float) -> None:
-    """Put one number everywhere."""
+    """Put one number everywhere in a C-contiguous array."""
+    if value == 0 and array.size and not SIMULATED:
+        driver.cuMemsetD8Async(address(array), 0, array.nbytes, stream_handle())
+        return
     launch_over(_fill, array.size, flat(array), array.dtype.type(value))
 
 
@@ -277,6 +317,22 @@ def copied(array: DeviceArray) -> DeviceArray:
     result = empty(array.shape, array.dtype)
     if not array.is_c_contiguous():
         launch_over(_gather, array.size, flat(result), array)
+    elif SIMULATED:
+        result.copy_to_device(array)
     elif array.size:
-        result.copy_to_device(array, stream=current_stream())
+        driver.cuMemcpyDtoDAsync(address(result), address(array), array.nbytes, stream_handle())
     return result
+
+
+def counters(count: int) -> DeviceArray:
+    """Zeros, of which kernels count blocks and which they leave at zero: (n,) int32, n at least `count`.
+
+    Those of one stream belong to one kernel after the other.
+    """
+    size = 1 << max(10, (count - 1).bit_length())
+    return _counters(size, current_device(), stream_handle())
+
+
+@functools.lru_cache(maxsize=64)
+def _counters(size: int, device: int, stream: int) -> DeviceArray:
+    return zeros((size,), np.int32)

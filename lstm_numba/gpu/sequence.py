@@ -11,10 +11,10 @@ import numpy as np
 from lstm_numba.cells.base import Stage
 from lstm_numba.gpu.backward import backward_kernel
 from lstm_numba.gpu.dispatch import FourRows, OneRow
-from lstm_numba.gpu.driver import cuda
+from lstm_numba.gpu.driver import cuda, current_device
 from lstm_numba.gpu.elementwise import transpose
 from lstm_numba.gpu.forward import forward_kernel
-from lstm_numba.gpu.launch import cooperative_blocks, device_number, launch, launch_over, limits
+from lstm_numba.gpu.launch import cooperative_blocks, launch, launch_over, limits
 from lstm_numba.gpu.layout import Alone, Arrays, Gradients, Sizes, Together
 from lstm_numba.gpu.memory import (
     DeviceArray,
@@ -384,7 +384,7 @@ def _parameter_gradients(trace: Trace, slots: DeviceArray, dpeephole: DeviceArra
 
 def full_lengths(steps: int, batch: int) -> DeviceArray:
     """Lengths of sequences that all have every step."""
-    return _full_lengths(steps, batch, device_number())
+    return _full_lengths(steps, batch, current_device())
 
 
 @functools.lru_cache(maxsize=64)

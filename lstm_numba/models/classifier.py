@@ -115,7 +115,8 @@ class SequenceClassifier(Model):
             Initial state; zero if not given.
         """
         engine, weight = self.engine, self.output.params["weight"]
-        _, final, tape = self.rnn.forward(self._input(batch.x), state, batch.lengths, training=True)
+        x = self._input(batch.x)
+        _, final, tape = self.rnn.forward(x, state, batch.lengths, training=True, copy=False)
         features = self._features(final)
         mask = None
         if self.dropout:

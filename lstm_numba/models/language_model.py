@@ -126,7 +126,7 @@ class LanguageModel(Model):
         mask_in = self._mask("mask_in", x.shape)
         if mask_in is not None:
             x = engine.multiply(x, mask_in, out=x)
-        y, final, tape = self.rnn.forward(x, state, training=True)
+        y, final, tape = self.rnn.forward(x, state, training=True, copy=False)
         mask_out = self._mask("mask_out", y.shape)
         if mask_out is not None:
             y = engine.multiply(y, mask_out, out=self.workspace.get("y", y.shape, self.dtype))

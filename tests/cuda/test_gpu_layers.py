@@ -209,34 +209,6 @@ def test_more_memory_than_there_is_is_told_in_one_line(monkeypatch: pytest.Monke
         memory.empty((1 << 40,), np.float32)
 
 
-def test_memory_that_nobody_holds_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[int] = []
-
-    def make(size: int, dtype: Any) -> Any:
-        made.append(size)
-        return object()
-
-    fake = type("cuda", (), {"device_array": staticmethod(make)})
-    monkeypatch.setattr(memory, "cuda", fake)
-    pool = memory._Pool()
-    block, key = pool.take(1000)
-    other, _ = pool.take(1000)
-    assert made == [1024, 1024]
-    assert other is not block
-    pool.give(block, key)
-    assert pool.take(1024)[0] is block
-    assert pool.take(1025)[0] not in (block, other)
-    pool.give(block, key)
-    with memory_on_another_stream():
-        assert pool.take(1000)[0] is not block
-
-
-def memory_on_another_stream() -> Any:
-    from lstm_numba.gpu.launch import on_stream
-
-    return on_stream("another")
-
-
 def test_a_repeated_run_gives_the_same_bits() -> None:
     problem = Problem("peephole", Case(3, 6, 3, 7, 1, True), np.float32, device="cuda")
     first, again = problem.gradients(), problem.gradients()
