@@ -338,8 +338,7 @@ class Recurrent:
         for layer in range(self.num_layers):
             mask = None
             if layer > 0 and training and self.dropout > 0.0:
-                mask = engine.draw_mask(self.rng, x.shape, self.dropout, self.dtype)
-                x = engine.multiply(x, mask)
+                x, mask = engine.dropout(self.rng, x, self.dropout)
             outputs, traces = [], []
             for direction in range(self.directions):
                 n = layer * self.directions + direction

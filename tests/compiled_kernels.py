@@ -348,8 +348,10 @@ def compare_masks(dtype: str) -> None:
 
     ours, theirs = (np.random.Generator(np.random.Philox(5)) for _ in range(2))
     for shape, p in (((3, 7), 0.3), ((1,), 0.5), ((40, 5), 0.01)):
-        got = masks.draw_mask(ours, shape, p, dtype)
-        np.testing.assert_array_equal(got, dropout.draw_mask(theirs, shape, p, dtype))
+        x = np.arange(1, 1 + np.prod(shape)).reshape(shape).astype(dtype)
+        out, mask = masks.dropout(ours, x, p)
+        np.testing.assert_array_equal(mask, dropout.draw_mask(theirs, shape, p, dtype))
+        np.testing.assert_array_equal(out, x * mask)
 
 
 def compare_losses(dtype: str) -> None:

@@ -213,7 +213,7 @@ def kernels(dtype: Any) -> list[Listed]:
         ("set_rows", embedding.set_rows_kernel, types.void(a, i, a, _I)),
         ("clear_rows", embedding.clear_rows_kernel, types.void(a, i, _I, dtype)),
         ("add_occurrences", embedding.add_occurrences_kernel, types.void(a, _I, i, i, a)),
-        ("mask", masks.mask_kernel, types.void(counter, key, _I, dtype, a)),
+        ("dropout", masks.dropout_kernel, types.void(counter, key, array(_I), _I, dtype, a, a, a)),
         ("multiply", elementwise.multiply_kernel, types.void(a, a, a)),
         ("add_row", elementwise.add_row_kernel, types.void(a, a)),
         ("transpose", elementwise.transpose_kernel, types.void(a, _I, _I, a)),

@@ -137,11 +137,17 @@ class CpuEngine:
         """Product of two arrays of one shape, number by number."""
         return np.multiply(a, b, out=out)
 
-    def draw_mask(
-        self, rng: np.random.Generator, shape: Shape, p: float, dtype: Any, out: Array | None = None
-    ) -> Array:
-        """A dropout mask; see `lstm_numba.dropout.draw_mask`."""
-        return dropout.draw_mask(rng, shape, p, dtype, out)
+    def dropout(
+        self,
+        rng: np.random.Generator,
+        x: Array,
+        p: float,
+        out: Array | None = None,
+        mask: Array | None = None,
+    ) -> tuple[Array, Array]:
+        """An array times a mask, and the mask; see `lstm_numba.dropout.draw_mask`. `out` may be `x`."""
+        mask = dropout.draw_mask(rng, x.shape, p, x.dtype, mask)
+        return np.multiply(x, mask, out=out), mask
 
     def prepared(self) -> Any:
         """Memory for what repeated calls with the same parameters can share."""

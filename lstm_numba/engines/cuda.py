@@ -163,13 +163,19 @@ class CudaEngine(CpuEngine):
         elementwise.multiply(a, b, out)
         return out
 
-    def draw_mask(
-        self, rng: np.random.Generator, shape: Shape, p: float, dtype: Any, out: Array | None = None
-    ) -> Array:
-        """See `CpuEngine.draw_mask`: the same numbers, on the device where the generator is a Philox."""
+    def dropout(
+        self,
+        rng: np.random.Generator,
+        x: Array,
+        p: float,
+        out: Array | None = None,
+        mask: Array | None = None,
+    ) -> tuple[Array, Array]:
+        """See `CpuEngine.dropout`: the same numbers, drawn on the device where the generator is a Philox."""
         if isinstance(rng.bit_generator, np.random.Philox):
-            return masks.draw_mask(rng, shape, p, dtype, out)
-        return memory.upload(draw_mask(rng, shape, p, dtype), out)
+            return masks.dropout(rng, x, p, out, mask)
+        mask = memory.upload(draw_mask(rng, x.shape, p, x.dtype), mask)
+        return self.multiply(x, mask, out), mask
 
     def prepared(self) -> Any:
         """See `CpuEngine.prepared`: nothing is kept between calls."""

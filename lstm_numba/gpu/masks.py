@@ -10,12 +10,11 @@ import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from lstm_numba.dropout import check_probability
 from lstm_numba.gpu.driver import cuda, insert_function, intrinsic, ir, make_signature, overload, types
 from lstm_numba.gpu.launch import launch_over
-from lstm_numba.gpu.memory import DeviceArray, empty, flat
+from lstm_numba.gpu.memory import DeviceArray, empty, flat, zero
 from lstm_numba.gpu.options import DEVICE, KERNEL
 
 _I64 = ir.IntType(64)
@@ -129,54 +128,60 @@ def _philox(counter, key, block):
 
 
 @cuda.jit(**KERNEL)
-def mask_kernel(counter, key, threshold, kept, mask):
-    """Draw a mask; a thread draws the numbers of one value of the counter at a time.
+def dropout_kernel(counter, key, drawn, threshold, kept, x, mask, out):
+    """Draw a mask and multiply with it; a thread draws the numbers of one value of the counter at a time.
 
     Parameters
     ----------
     counter : tuple of four uint64
-        The last that was used.
+        The last that was used, but for those that `drawn` counts.
     key : tuple of two uint64
+    drawn : (1,), int64, on the device
+        Values of the counter that were used since.
     threshold : int
         Numbers of 24 bits below it are dropped.
     kept : number
-        What the others become.
-    mask : flat device array
+        What the others are multiplied with.
+    x, mask, out : flat device arrays
+        `out` may be `x`.
     """
     for block in range(cuda.grid(1), (mask.size + 7) // 8, cuda.gridsize(1)):
-        numbers = _philox(counter, key, np.uint64(block + 1))
+        numbers = _philox(counter, key, np.uint64(drawn[0] + block + 1))
         for n in range(min(8, mask.size - block * 8)):
             # A tuple with a place that is not known ahead would lie in slow memory.
             number = numbers[0] if n < 2 else numbers[1] if n < 4 else numbers[2] if n < 6 else numbers[3]
-            drop = part(number, n % 2, 24) < threshold
-            mask[block * 8 + n] = mask.dtype.type(0) if drop else kept
+            factor = mask.dtype.type(0) if part(number, n % 2, 24) < threshold else kept
+            mask[block * 8 + n] = factor
+            out[block * 8 + n] = x[block * 8 + n] * factor
 
 
-def draw_mask(
+def dropout(
     rng: np.random.Generator,
-    shape: tuple[int, ...],
+    x: DeviceArray,
     p: float,
-    dtype: npt.DTypeLike = np.float32,
     out: DeviceArray | None = None,
-) -> DeviceArray:
-    """Draw a dropout mask to multiply with; the device's `lstm_numba.dropout.draw_mask`.
+    mask: DeviceArray | None = None,
+    drawn: DeviceArray | None = None,
+) -> tuple[DeviceArray, DeviceArray]:
+    """Multiply with a mask that is drawn on the device, equal to that of `lstm_numba.dropout.draw_mask`.
 
     Parameters
     ----------
     rng : numpy.random.Generator
         Of `numpy.random.Philox`. It goes on as if it had drawn the mask, and its next draw begins with a new
         value of the counter.
-    shape : tuple of int
+    x : device array, float32 or float64, C-contiguous
     p : float
         Probability of dropping, in [0, 1).
-    dtype : float32 or float64
-    out : device array, optional
-        C-contiguous, of that shape and dtype.
+    out, mask : device arrays of its shape and dtype, optional
+        Where product and mask go; `out` may be `x`.
+    drawn : device array (1,), int64, optional
+        Values of the counter that were used and of which `rng` does not know.
 
     Returns
     -------
-    device array
-        0 with probability `p`, else ``1 / (1 - p)``.
+    out, mask : device arrays
+        The mask is 0 with probability `p`, else ``1 / (1 - p)``.
 
     Raises
     ------
@@ -187,13 +192,15 @@ def draw_mask(
     bits = rng.bit_generator
     if not isinstance(bits, np.random.Philox):
         raise TypeError(f"rng: expected a generator of numpy.random.Philox, got {type(bits).__name__}")
-    mask = empty(shape, dtype) if out is None else out
+    out = empty(x.shape, x.dtype) if out is None else out
+    mask = empty(x.shape, x.dtype) if mask is None else mask
+    drawn = zero() if drawn is None else drawn
     state = bits.state["state"]
     counter, key = (tuple(np.uint64(n) for n in state[name]) for name in ("counter", "key"))
-    blocks = -(-mask.size // _NUMBERS)
+    blocks = -(-x.size // _NUMBERS)
     # NumPy compares m / 2**24 with p in float32, which is exact: so is m with the threshold.
     threshold = math.ceil(float(np.float32(p)) * 2**24)
-    kept = mask.dtype.type(1.0 / (1.0 - p))
-    launch_over(mask_kernel, blocks, counter, key, threshold, kept, flat(mask))
+    kept = x.dtype.type(1.0 / (1.0 - p))
+    launch_over(dropout_kernel, blocks, counter, key, drawn, threshold, kept, flat(x), flat(mask), flat(out))
     bits.advance(blocks)  # which also forgets what NumPy has drawn ahead
-    return mask
+    return out, mask

@@ -333,6 +333,18 @@ def counters(count: int) -> DeviceArray:
     return _counters(size, current_device(), stream_handle())
 
 
+def zero() -> DeviceArray:
+    """A zero that kernels read and none writes to: (1,) int64."""
+    return _zero(current_device())
+
+
+@functools.lru_cache(maxsize=64)
+def _zero(device: int) -> DeviceArray:
+    array = zeros((1,), np.int64)
+    synchronize()  # the next call may be on another stream
+    return array
+
+
 @functools.lru_cache(maxsize=64)
 def _counters(size: int, device: int, stream: int) -> DeviceArray:
     return zeros((size,), np.int32)

@@ -120,8 +120,7 @@ class SequenceClassifier(Model):
         features = self._features(final)
         mask = None
         if self.dropout:
-            mask = engine.draw_mask(self.rng, features.shape, self.dropout, self.dtype)
-            features = engine.multiply(features, mask)
+            features, mask = engine.dropout(self.rng, features, self.dropout)
         size = len(batch.labels)
         dlogits, totals = self._logits(features), engine.totals()
         bias = self.output.params["bias"]

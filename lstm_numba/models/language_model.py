@@ -123,13 +123,9 @@ class LanguageModel(Model):
         engine = self.engine
         steps, size = batch.inputs.shape
         x = self._embed(batch.inputs)
-        mask_in = self._mask("mask_in", x.shape)
-        if mask_in is not None:
-            x = engine.multiply(x, mask_in, out=x)
+        x, mask_in = self._drop("mask_in", x, x)
         y, final, tape = self.rnn.forward(x, state, training=True, copy=False)
-        mask_out = self._mask("mask_out", y.shape)
-        if mask_out is not None:
-            y = engine.multiply(y, mask_out, out=self.workspace.get("y", y.shape, self.dtype))
+        y, mask_out = self._drop("mask_out", y)
         rows = y.reshape(steps * size, -1)
         dlogits, totals = self._score(rows, batch, gradient=True, scale=1.0 / size)
         grads = self._output_gradients(rows, dlogits)
@@ -183,11 +179,12 @@ class LanguageModel(Model):
         shape = (*ids.shape, self._config["embedding"])
         return self.embedding.forward(ids, out=self.workspace.get("x", shape, self.dtype))
 
-    def _mask(self, name: str, shape: tuple[int, ...]) -> Array | None:
+    def _drop(self, name: str, x: Array, out: Array | None = None) -> tuple[Array, Array | None]:
+        """Apply dropout, and give the mask; its memory has a name."""
         if not self.dropout:
-            return None
-        out = self.workspace.get(name, shape, self.dtype)
-        return self.engine.draw_mask(self.rng, shape, self.dropout, self.dtype, out)
+            return x, None
+        mask = self.workspace.get(name, x.shape, self.dtype)
+        return self.engine.dropout(self.rng, x, self.dropout, out, mask)
 
     def _score(
         self, rows: Array, batch: TokenBatch, *, gradient: bool, scale: float = 1.0

@@ -9,13 +9,23 @@ import pytest
 from cuda_tools import DTYPES, cases, download, upload
 
 from lstm_numba.dropout import draw_mask as draw_mask_of_cpu
-from lstm_numba.gpu.masks import draw_mask
+from lstm_numba.gpu.masks import dropout
 
 SHAPES = cases([(1,), (3, 5), (8,), (0,), (2, 3, 7), (16,)], [(1000, 651)])
 
 
 def generator(seed: int = 1) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(seed))
+
+
+def draw_mask(
+    rng: np.random.Generator, shape: tuple[int, ...], p: float, dtype: Any = np.float32, out: Any = None
+) -> Any:
+    """The mask of an array of that shape, which it is multiplied with."""
+    x = np.arange(1, 1 + np.prod(shape)).reshape(shape).astype(dtype)
+    product, mask = dropout(rng, upload(x), p, mask=out)
+    np.testing.assert_array_equal(download(product), x * download(mask))
+    return mask
 
 
 def same_state(a: np.random.Generator, b: np.random.Generator) -> bool:
@@ -77,3 +87,17 @@ def test_bad_arguments() -> None:
         draw_mask(np.random.default_rng(0), (3,), 0.5)
     with pytest.raises(ValueError, match="probability"):
         draw_mask(generator(), (3,), 1.0)
+
+
+def test_values_of_the_counter_that_were_used_since() -> None:
+    ours, cpu = generator(), generator()
+    draw_mask_of_cpu(cpu, (20,), 0.5)  # of which there are eight in a value
+    _, mask = dropout(ours, upload(np.ones(9)), 0.5, drawn=upload(np.array([3])))
+    np.testing.assert_array_equal(download(mask), draw_mask_of_cpu(cpu, (9,), 0.5))
+
+
+def test_in_place() -> None:
+    x = upload(np.arange(20.0))
+    out, mask = dropout(generator(), x, 0.5, out=x)
+    assert out is x
+    np.testing.assert_array_equal(download(x), np.arange(20.0) * download(mask))
