@@ -122,6 +122,8 @@ def check_foreign() -> None:
     assert ours.owner is theirs
     same(ours, theirs.copy_to_host())
     same(light(theirs[:, 1:3]), theirs.copy_to_host()[:, 1:3])
+    for array in (ours, theirs[:, 1:3], theirs[0]):
+        assert light(array).__cuda_array_interface__ == array.__cuda_array_interface__
     np.testing.assert_array_equal(cuda.as_cuda_array(ours).copy_to_host(), theirs.copy_to_host())
 
 

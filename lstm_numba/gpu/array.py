@@ -91,6 +91,18 @@ class LightArray(DEVICE_ARRAY):
         numbers = (0, 0, self.size, self.dtype.itemsize, self.address, *self.shape, *self.strides)
         return (self.dtype.char, self.ndim, layout), numbers
 
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """The array as other libraries see it."""
+        return {
+            "shape": self.shape,
+            "strides": None if self._ordered else self.strides,
+            "data": (self.address, False),
+            "typestr": self.dtype.str,
+            "stream": int(self.stream) or None,
+            "version": 3,
+        }
+
     def is_c_contiguous(self) -> bool:
         """Whether numbers lie in C's order without gaps."""
         return bool(self._ordered)

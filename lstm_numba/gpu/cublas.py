@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lstm_numba.gpu.driver import SIMULATED, cuda
+from lstm_numba.gpu.driver import SIMULATED, current_device
 from lstm_numba.gpu.launch import current_stream
 
 #: cuBLAS takes its factors by address.
@@ -75,7 +75,7 @@ def multiply(a: Any, b: Any, out: Any, accumulate: bool, strides: Callable[[Any]
     (rows, depth), columns = a.shape, b.shape[1]
     (a_kind, a_at, a_step), (b_kind, b_at, b_step) = operand(a), operand(b)
     stream = current_stream()
-    handle = _handle(threading.get_ident(), stream, cuda.get_current_device().id)
+    handle = _handle(threading.get_ident(), stream, current_device())
     # The default mode is full float32.
     mode = _TF32_MATH if _tf32 else cublas.CUBLAS_DEFAULT_MATH
     cublas.setMathMode(handle, mode)

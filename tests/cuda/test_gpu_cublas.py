@@ -76,8 +76,6 @@ def library(monkeypatch: Any) -> Library:
         "cupy_backends.cuda.libs.cublas": fake,
     }.items():
         monkeypatch.setitem(sys.modules, name, module)
-    device = types.SimpleNamespace(get_current_device=lambda: types.SimpleNamespace(id=0))
-    monkeypatch.setattr(cublas, "cuda", device)
     monkeypatch.setattr(cublas, "_handle", lambda *key: 7)
     monkeypatch.setattr(cublas, "_stream", lambda stream: contextlib.nullcontext())
     monkeypatch.setattr(products, "_chosen", "cublas")
