@@ -119,6 +119,8 @@ def upload(array: npt.NDArray[Any], out: DeviceArray | None = None) -> DeviceArr
     source = np.ascontiguousarray(array)
     if out is None:
         out = empty(source.shape, source.dtype)
+    elif out.shape != source.shape or out.dtype != source.dtype:
+        raise ValueError(f"out: expected {source.dtype} {source.shape}, got {out.dtype} {out.shape}")
     if source.size == 0:
         return out
     if SIMULATED or source.nbytes > _STAGED or not _plain(out):
@@ -168,20 +170,30 @@ class _Staging:
     """
 
     def __init__(self) -> None:
-        self._pieces: defaultdict[int, deque[tuple[Any, Any]]] = defaultdict(deque)
+        self._pieces: defaultdict[Any, deque[tuple[_PageLocked, Event]]] = defaultdict(deque)
 
     def copy(self, source: npt.NDArray[Any], target: int) -> None:
         """Copy a C-contiguous array that is not empty to an address."""
         size, stream = source.nbytes, stream_handle()
-        pieces = self._pieces[1 << (size - 1).bit_length()]
-        if pieces and pieces[0][1].passed():
-            host, event = pieces.popleft()
-        else:
-            host, event = _PageLocked(1 << (size - 1).bit_length()), Event()
+        rounded = 1 << (size - 1).bit_length()
+        pieces = self._pieces[current_device(), rounded]
+        host, event = self._take(pieces) or (_PageLocked(rounded), Event())
         ctypes.memmove(host.address, source.__array_interface__["data"][0], size)
         driver.cuMemcpyHtoDAsync(target, host.address, size, stream)
         event.record(stream)
         pieces.append((host, event))
+
+    @staticmethod
+    def _take(pieces: deque[tuple[_PageLocked, Event]]) -> tuple[_PageLocked, Event] | None:
+        """The piece that was filled first, if it has been read."""
+        try:  # one operation, which threads cannot interrupt
+            piece = pieces.popleft()
+        except IndexError:
+            return None
+        if piece[1].passed():
+            return piece
+        pieces.appendleft(piece)
+        return None
 
 
 class _PageLocked:
@@ -207,16 +219,20 @@ class Download:
     Only page-locked memory is written to while the host goes on; it is dear to make, and used again.
     """
 
-    _idle: ClassVar[defaultdict[int, list[tuple[_PageLocked, Any]]]] = defaultdict(list)
+    _idle: ClassVar[defaultdict[Any, list[tuple[_PageLocked, Event]]]] = defaultdict(list)
 
     def __init__(self, array: DeviceArray) -> None:
         self._result: npt.NDArray[Any] | None = None
         if SIMULATED or array.size == 0 or not _plain(array):
             self._result = download(array)
             return
+        stream = stream_handle()
         self._array = array  # its memory must not go to somebody else before it has been read
-        idle, stream = self._idle[array.nbytes], stream_handle()
-        self._host, self._event = idle.pop() if idle else (_PageLocked(array.nbytes), Event())
+        self._pieces = self._idle[current_device(), array.nbytes]
+        try:
+            self._host, self._event = self._pieces.pop()
+        except IndexError:
+            self._host, self._event = _PageLocked(array.nbytes), Event()
         driver.cuMemcpyDtoHAsync(self._host.address, address(array), array.nbytes, stream)
         self._event.record(stream)
 
@@ -226,7 +242,7 @@ class Download:
             self._event.wait()
             numbers = self._host.bytes.view(self._array.dtype).reshape(self._array.shape)
             self._result = np.array(numbers)
-            self._idle[self._array.nbytes].append((self._host, self._event))
+            self._pieces.append((self._host, self._event))
         return self._result
 
 
