@@ -45,6 +45,8 @@ class LightArray(DEVICE_ARRAY):
         Kept alive.
     arguments : tuple
         Type and numbers of the array as a kernel's argument.
+    line : LightArray
+        The same numbers in one dimension; of C-contiguous arrays only.
     """
 
     stream = 0
@@ -79,6 +81,8 @@ class LightArray(DEVICE_ARRAY):
             self._ordered = self.size == 0 or _same_order(self.shape, self.strides, natural)
         elif name == "arguments":
             self.arguments = self._as_arguments()
+        elif name == "line":
+            self.line = self.at(self.address, (self.size,), self.dtype, self.owner)
         else:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return self.__dict__[name]

@@ -257,7 +257,9 @@ def synchronize() -> None:
 
 def flat(array: DeviceArray) -> DeviceArray:
     """A C-contiguous array as one of one dimension, without a copy."""
-    return array if array.ndim == 1 else array.reshape(array.size)
+    if array.ndim == 1:
+        return array
+    return array.line if type(array) is LightArray and array.is_c_contiguous() else array.reshape(array.size)
 
 
 def transposed(matrix: DeviceArray) -> DeviceArray:
