@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 
@@ -44,6 +45,25 @@ def test_importing_layers_imports_no_cuda() -> None:
     code = "import sys, lstm_numba.layers, lstm_numba.training.trainer; print('numba.cuda' in sys.modules)"
     environment_of = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert environment_of.stdout.strip() == "False"
+
+
+def test_kernels_compile_with_a_numpy_that_has_no_row_stack() -> None:
+    """As NumPy 2.5, to which numba-cuda is not fitted."""
+    pytest.importorskip("numba_cuda", reason="needs numba-cuda")
+    code = """
+import numpy as np
+import numba.np.arrayobj, scipy.linalg  # they ask an older NumPy for the name
+
+vars(np).pop("row_stack", None)
+from lstm_numba.gpu.driver import cuda, types
+
+assert not hasattr(np, "row_stack"), "the name was only lent"
+ptx, _ = cuda.compile_ptx(lambda x: None, (types.float32[::1],), cc=(9, 0))
+print(".entry" in ptx)
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "NUMBA_ENABLE_CUDASIM"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert result.stdout.strip() == "True", result.stderr
 
 
 def test_the_program_knows_the_devices_and_cells() -> None:

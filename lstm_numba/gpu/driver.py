@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,24 @@ from numba.cuda.extending import (
 from numba.cuda.typeconv import Conversion
 from numba.cuda.typing.templates import AbstractTemplate, infer_global
 from numba.cuda.typing.templates import signature as make_signature
+
+
+def _import_array_functions() -> None:
+    """Import what numba-cuda makes of NumPy's functions, and lend NumPy a name while that takes place.
+
+    NumPy 2.5 has removed ``row_stack``. numba-cuda 0.30 asks for it when it compiles its first kernel, and
+    will not be changed: https://github.com/NVIDIA/numba-cuda/issues/907.
+    """
+    names = vars(np)
+    names["row_stack"] = lambda arrays: np.vstack(arrays)
+    try:
+        importlib.import_module("numba.cuda.np.arrayobj")
+    finally:
+        del names["row_stack"]
+
+
+if "row_stack" not in vars(np):
+    _import_array_functions()
 
 #: Whether kernels run in CUDA's simulator, as Python.
 SIMULATED = bool(config.ENABLE_CUDASIM)
