@@ -35,13 +35,13 @@ _SHARED = 4096  # numbers of shared memory
 _Place = namedtuple("_Place", "x y z")
 
 
-def _shared_array(size: Any, dtype: Any) -> Any:
+def _shared_array(size: Any, dtype: Any, alignment: Any = None) -> Any:
     raise NotImplementedError
 
 
 @overload(_shared_array)
-def _(size, dtype):
-    return lambda size, dtype: np.empty(_SHARED, dtype)
+def _(size, dtype, alignment=None):
+    return lambda size, dtype, alignment=None: np.empty(_SHARED, dtype)
 
 
 def _atomic_add(array: Any, at: Any, value: Any) -> Any:
@@ -85,7 +85,7 @@ def fake_driver() -> ModuleType:
         AbstractTemplate=AbstractTemplate, Conversion=Conversion, PrimitiveModel=PrimitiveModel,
         infer_global=infer_global, insert_function=get_or_insert_function, make_signature=signature,
         unpack_tuple=unpack_tuple, CudaAPIError=RuntimeError, device_view=None, TypingError=TypingError,
-        DEVICE_ARRAY=type("DeviceArray", (), {}),
+        DEVICE_ARRAY=type("DeviceArray", (), {}), SHARED_ALIGNMENT=16,
     )  # fmt: skip
     return driver
 

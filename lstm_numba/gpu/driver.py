@@ -53,6 +53,10 @@ if "row_stack" not in vars(np):
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
 
+#: For ``cuda.shared.array`` where 16 bytes are loaded at once: without it memory is aligned for one number.
+#: The simulator takes none.
+SHARED_ALIGNMENT = None if SIMULATED else 16
+
 #: Class of all device arrays.
 DEVICE_ARRAY = devicearray.FakeCUDAArray if SIMULATED else devicearray.DeviceNDArray
 
@@ -100,6 +104,7 @@ def device_facts() -> dict[str, Any]:
 
 __all__ = [
     "DEVICE_ARRAY",
+    "SHARED_ALIGNMENT",
     "SIMULATED",
     "AbstractTemplate",
     "Conversion",
