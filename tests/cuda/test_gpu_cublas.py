@@ -102,7 +102,6 @@ def library(monkeypatch: Any) -> Library:
         module = types.ModuleType(name)
         vars(module).update(contents)
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setitem(sys.modules, "cupy_backends.cuda.libs.cublas", fake)
     device = types.SimpleNamespace(get_current_device=lambda: types.SimpleNamespace(id=0))
     monkeypatch.setattr(cublas, "cuda", device)
     for name in ("_handle", "_stream"):  # without what they keep
@@ -120,6 +119,12 @@ def laid_out(values: Any, layout: str) -> Any:
         wide[:, 2:-1] = values
         return wide.view(HostArray)[:, 2:-1]
     return values.copy().view(HostArray)
+
+
+def test_is_asked_for_through_its_folder(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only so CuPy 14 looks for NVIDIA's library where pip has put it."""
+    monkeypatch.setattr(cublas, "SIMULATED", False)
+    assert cublas.available.__wrapped__()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
