@@ -2,8 +2,9 @@
 
     python tests/compile_ptx.py [-v] [--cc 7.5 ...] [--dtype float32 ...] [--only PART-OF-NAME]
 
-Fails on a type error, on float64 instructions in a float32 kernel that are not listed below, and, where
-``ptxas`` is found (package ``nvidia-cuda-nvcc``, or PATH), on registers spilt to memory and on a stack frame.
+Fails on a type error, on float64 instructions in a float32 kernel that are not listed below, on static or
+badly aligned shared memory, and, where ``ptxas`` is found (package ``nvidia-cuda-nvcc``, or PATH), on
+registers spilt to memory and on a stack frame.
 """
 
 from __future__ import annotations
@@ -80,6 +81,16 @@ def float64_instructions(ptx: str) -> list[str]:
     return [line for line in lines if ".f64" in line and not line.startswith((".reg", ".param", "//"))]
 
 
+def shared_memory_faults(ptx: str) -> list[str]:
+    """Static shared memory, of which no launch knows, and memory not aligned for 16 bytes at once."""
+    declared = re.findall(r"\.shared \.align (\d+) \.\w+ \w+(\[\d*\])?", ptx)
+    faults = ["static shared memory"] if any(size != "[]" for _, size in declared) else []
+    wide = re.search(r"\b(ld|st)\.\S*shared\S*\.(v4\.\w32|v2\.\w64)|\bcp\.async\.cg\b", ptx)
+    if wide and any(int(alignment) < 16 for alignment, _ in declared):
+        faults.append(f"{wide[0]}, and shared memory with an alignment of less than 16 bytes")
+    return faults
+
+
 def spills(ptxas: str, ptx: str, capability: tuple[int, int]) -> tuple[str, str]:
     """What ptxas reports of registers, and what is wrong with them; empty if nothing is."""
     with tempfile.TemporaryDirectory() as folder:
@@ -117,6 +128,7 @@ def check(
     wide, faults, known = float64_instructions(ptx), [], ""
     if kind == "float32" and wide and name not in FLOAT64:
         faults.append(f"{len(wide)} float64 instructions, the first: {wide[0]}")
+    faults += shared_memory_faults(ptx)
     if ptxas:
         known, wrong = spills(ptxas, ptx, capability)
         faults += [wrong] if wrong else []

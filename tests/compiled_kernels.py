@@ -41,13 +41,13 @@ _SHARED = 4096  # numbers of shared memory
 _Place = namedtuple("_Place", "x y z")
 
 
-def _shared_array(size: Any, dtype: Any) -> Any:
+def _shared_array(size: Any, dtype: Any, alignment: Any = None) -> Any:
     raise NotImplementedError
 
 
 @overload(_shared_array)
-def _(size, dtype):
-    return lambda size, dtype: np.empty(_SHARED, dtype)
+def _(size, dtype, alignment=None):
+    return lambda size, dtype, alignment=None: np.empty(_SHARED, dtype)
 
 
 def _atomic_add(array: Any, at: Any, value: Any) -> Any:
@@ -91,7 +91,7 @@ def fake_driver() -> ModuleType:
         AbstractTemplate=AbstractTemplate, Conversion=Conversion, PrimitiveModel=PrimitiveModel,
         infer_global=infer_global, insert_function=get_or_insert_function, make_signature=signature,
         unpack_tuple=unpack_tuple, CudaAPIError=RuntimeError, TypingError=TypingError,
-        DEVICE_ARRAY=type("DeviceArray", (), {}), current_device=lambda: 0,
+        DEVICE_ARRAY=type("DeviceArray", (), {}), SHARED_ALIGNMENT=16, current_device=lambda: 0,
         **dict.fromkeys(DRIVER_ONLY),
     )  # fmt: skip
     return driver

@@ -50,7 +50,11 @@ def find_cuda() -> Cuda:
         return Cuda(True, describe_device())
     except Exception as error:  # a driver fails in more ways than anyone can list
         why = " ".join(str(error).split()).rstrip(" .:") or type(error).__name__
-        return Cuda(False, f"no CUDA device can be used: {why}")
+        lacking = type(error).__name__ == "DynamicLibNotFoundError"
+        if lacking:  # the rest is where it was looked for
+            why = why.split(":")[0]
+        remedy = f"; {_EXTRAS}" if lacking or isinstance(error, DeviceError) else ""
+        return Cuda(False, f"no CUDA device can be used: {why}{remedy}")
 
 
 def engine(device: str) -> CpuEngine:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,26 @@ from numba.cuda.typeconv import Conversion
 from numba.cuda.typing.templates import AbstractTemplate, infer_global
 from numba.cuda.typing.templates import signature as make_signature
 
+from lstm_numba.errors import DeviceError
+
+
+def _import_array_functions() -> None:
+    """Import what numba-cuda makes of NumPy's functions, and lend NumPy a name while that takes place.
+
+    NumPy 2.5 has removed ``row_stack``. numba-cuda 0.30 asks for it when it compiles its first kernel, and
+    will not be changed: https://github.com/NVIDIA/numba-cuda/issues/907.
+    """
+    names = vars(np)
+    names["row_stack"] = lambda arrays: np.vstack(arrays)
+    try:
+        importlib.import_module("numba.cuda.np.arrayobj")
+    finally:
+        del names["row_stack"]
+
+
+if "row_stack" not in vars(np):
+    _import_array_functions()
+
 #: Whether kernels run in CUDA's simulator, as Python.
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
@@ -41,6 +62,10 @@ else:
     from cuda.core import launch as core_launch
     from numba.cuda.cudadrv import dummyarray
     from numba.cuda.cudadrv.driver import MemoryPointer, memory_size_from_info
+
+#: For ``cuda.shared.array`` where 16 bytes are loaded at once: without it memory is aligned for one number.
+#: The simulator takes none.
+SHARED_ALIGNMENT = None if SIMULATED else 16
 
 #: Class of all device arrays.
 DEVICE_ARRAY = devicearray.FakeCUDAArray if SIMULATED else devicearray.DeviceNDArray
@@ -103,10 +128,38 @@ class Event:
         driver.cuEventSynchronize(self._handle)
 
 
+def check_installation() -> None:
+    """Look for what would stop the first kernel.
+
+    Raises
+    ------
+    DeviceError
+        The installed packages are too new for the driver or for the device.
+    Exception
+        Whatever is raised where there is no device, or where a library is missing.
+    """
+    from cuda.bindings import __version__ as bindings
+    from numba.cuda.cudadrv import nvrtc, nvvm
+
+    (known, minor), built = driver.get_version(), int(bindings.split(".")[0])
+    if known < built:
+        raise DeviceError(f"the driver is for CUDA {known}.{minor}, the installed packages for CUDA {built}")
+    if not driver.get_device_count():
+        raise RuntimeError("the driver finds none")
+    nvvm.NVVM()
+    oldest, capability = nvrtc.get_lowest_supported_cc(), cuda.get_current_device().compute_capability
+    if capability < oldest:
+        had, needed = (".".join(map(str, version)) for version in (capability, oldest))
+        raise DeviceError(
+            f"the device has compute capability {had}, CUDA {built} compiles for {needed} or newer"
+        )
+
+
 def describe_device() -> str:
     """Name and memory of the current device; raises whatever the driver does where there is none."""
     if SIMULATED:
         return "the simulator (NUMBA_ENABLE_CUDASIM)"
+    check_installation()
     device = cuda.get_current_device()
     major, minor = device.compute_capability
     name = device.name.decode() if isinstance(device.name, bytes) else device.name
@@ -134,6 +187,7 @@ def device_facts() -> dict[str, Any]:
 
 __all__ = [
     "DEVICE_ARRAY",
+    "SHARED_ALIGNMENT",
     "SIMULATED",
     "AbstractTemplate",
     "Conversion",

@@ -161,7 +161,7 @@ def _(patch, array, places, at):
 def load_groups(patch: Any, shared: Any, at: Any, step: Any) -> Any:
     """One side's numbers: groups of four neighbours, `step` apart.
 
-    `at` and `step` are multiples of four, and so aligned: dynamic shared memory begins where a block's does.
+    `at` and `step` are multiples of four, and the memory is declared with `SHARED_ALIGNMENT`.
     """
     return tuple(shared[at + n // _GROUP * step + n % _GROUP] for n in range(patch.side))
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstm_numba.gpu import cublas
-from lstm_numba.gpu.driver import cuda
+from lstm_numba.gpu.driver import SHARED_ALIGNMENT, cuda
 from lstm_numba.gpu.launch import launch, launch_over, limits
 from lstm_numba.gpu.memory import DeviceArray, empty, span
 from lstm_numba.gpu.number import store_numbers
@@ -89,7 +89,7 @@ def product_kernel(patch, a, b, c, size):
     side, x, y = cuda.blockDim.x, cuda.threadIdx.x, cuda.threadIdx.y
     height = patch_side(patch) * side
     width = height + _PAD
-    shared = cuda.shared.array(0, c.dtype)
+    shared = cuda.shared.array(0, c.dtype, SHARED_ALIGNMENT)
     b_at = side * width
     top, left = cuda.blockIdx.x * height, cuda.blockIdx.y * height
     first = cuda.blockIdx.z * size.share

@@ -32,15 +32,38 @@ def matrix(address: int, rows: int, columns: int, step: int, dtype: Any) -> Any:
     return np.ndarray((rows, columns), dtype, memory, strides=(size, size * step))
 
 
+_GEMM = (
+    "gemm(intptr_t handle, int transa, int transb, int m, int n, int k, "
+    "size_t alpha, size_t A, int lda, size_t B, int ldb, size_t beta, size_t C, int ldc)"
+)
+
+#: What is used of ``cupy_backends.cuda.libs.cublas``, values and parameters, as CuPy 14.2.0 has it.
+WRAPPER = {
+    "CUBLAS_DEFAULT_MATH": 0,
+    "CUBLAS_OP_N": 0,
+    "CUBLAS_OP_T": 1,
+    "CUBLAS_POINTER_MODE_HOST": 0,
+    "create": "create() -> intptr_t",
+    "dgemm": f"d{_GEMM}",
+    "setMathMode": "setMathMode(intptr_t handle, int mode)",
+    "setPointerMode": "setPointerMode(intptr_t handle, int mode)",
+    "sgemm": f"s{_GEMM}",
+}
+
+
 class Library(types.ModuleType):
     """As much of CuPy's wrapper as is used; remembers the modes it was put in."""
-
-    CUBLAS_OP_N, CUBLAS_OP_T, CUBLAS_POINTER_MODE_HOST = 0, 1, 0
-    CUBLAS_DEFAULT_MATH = 0  # CuPy has no name for the mode of TF32
 
     def __init__(self) -> None:
         super().__init__("cublas")
         self.modes: list[int] = []
+        vars(self).update({name: value for name, value in WRAPPER.items() if isinstance(value, int)})
+
+    def create(self) -> int:
+        return 7
+
+    def setPointerMode(self, handle: int, mode: int) -> None:
+        assert (handle, mode) == (7, self.CUBLAS_POINTER_MODE_HOST)
 
     def setMathMode(self, handle: int, mode: int) -> None:
         assert handle == 7
@@ -66,18 +89,21 @@ class Library(types.ModuleType):
 
 @pytest.fixture
 def library(monkeypatch: Any) -> Library:
-    fake = Library()
-    package = types.ModuleType("cupy_backends.cuda.libs")
-    package.cublas = fake  # type: ignore[attr-defined]
-    for name, module in {
-        "cupy_backends": types.ModuleType("cupy_backends"),
-        "cupy_backends.cuda": types.ModuleType("cupy_backends.cuda"),
-        "cupy_backends.cuda.libs": package,
-        "cupy_backends.cuda.libs.cublas": fake,
+    fake, null = Library(), contextlib.nullcontext()
+    streams = types.SimpleNamespace(
+        Stream=types.SimpleNamespace(null=null), ExternalStream=lambda number: null
+    )
+    for name, contents in {
+        "cupy": {"cuda": streams},
+        "cupy_backends": {},
+        "cupy_backends.cuda": {},
+        "cupy_backends.cuda.libs": {"cublas": fake},
     }.items():
+        module = types.ModuleType(name)
+        vars(module).update(contents)
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(cublas, "_handle", lambda *key: 7)
-    monkeypatch.setattr(cublas, "_stream", lambda stream: contextlib.nullcontext())
+    for name in ("_handle", "_stream"):  # without what they keep
+        monkeypatch.setattr(cublas, name, getattr(cublas, name).__wrapped__)
     monkeypatch.setattr(products, "_chosen", "cublas")
     return fake
 
@@ -91,6 +117,12 @@ def laid_out(values: Any, layout: str) -> Any:
         wide[:, 2:-1] = values
         return wide.view(HostArray)[:, 2:-1]
     return values.copy().view(HostArray)
+
+
+def test_is_asked_for_through_its_folder(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only so CuPy 14 looks for NVIDIA's library where pip has put it."""
+    monkeypatch.setattr(cublas, "SIMULATED", False)
+    assert cublas.available.__wrapped__()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -118,3 +150,21 @@ def test_tf32_only_where_asked_for(library: Library) -> None:
         products.allow_tf32(False)
     products.matmul(a, a, out)
     assert library.modes == [0, 3, 0]
+
+
+def test_the_stand_in_has_no_names_of_its_own() -> None:
+    own = {name for name in vars(Library) if not name.startswith("_")}
+    assert own <= WRAPPER.keys()
+
+
+def test_cupy_has_these_names() -> None:
+    try:
+        import cupy
+        from cupy_backends.cuda.libs import cublas as real
+    except ImportError as error:
+        pytest.skip(f"needs CuPy with its cuBLAS: {error}".splitlines()[0])
+    found = {name: getattr(real, name, None) for name in WRAPPER}
+    assert {n: v if isinstance(v, int) else v.__doc__ for n, v in found.items()} == WRAPPER
+    assert callable(cupy.cuda.ExternalStream)
+    assert cupy.cuda.Stream.null.ptr == 0
+    assert callable(cupy.asarray)
