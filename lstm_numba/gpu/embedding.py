@@ -2,32 +2,60 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from lstm_numba.gpu.driver import cuda
-from lstm_numba.gpu.launch import launch_over
+from lstm_numba.gpu.launch import launch_over_box
 from lstm_numba.gpu.memory import DeviceArray, empty, flat, upload
 from lstm_numba.gpu.options import KERNEL
+from lstm_numba.gpu.strides import strides
 from lstm_numba.sparse import SparseRows
+
+# All arrays are flat, of rows of `width` numbers, and a row has an index. Threads that lie side by side have
+# neighbouring numbers of a row.
 
 
 @cuda.jit(**KERNEL)
 def gather_kernel(weight, ids, width, out):
-    """``out[n] = weight[ids[n]]``, all flat, rows of `width` numbers."""
-    for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
-        out[i] = weight[ids[i // width] * width + i % width]
+    """``out[n] = weight[ids[n]]``"""
+    (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
+    for n in strides(y, ids.size, down):
+        for k in strides(x, width, across):
+            out[n * width + k] = weight[ids[n] * width + k]
 
 
 @cuda.jit(**KERNEL)
 def add_rows_kernel(dense, indices, values, width):
-    """``dense[indices[n]] += values[n]``, all flat, rows of `width` numbers."""
-    for i in range(cuda.grid(1), values.size, cuda.gridsize(1)):
-        dense[indices[i // width] * width + i % width] += values[i]
+    """``dense[indices[n]] += values[n]``"""
+    (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
+    for n in strides(y, indices.size, down):
+        for k in strides(x, width, across):
+            dense[indices[n] * width + k] += values[n * width + k]
 
 
 @cuda.jit(**KERNEL)
-def add_occurrences_kernel(dy, width, offsets, order, values):
+def set_rows_kernel(dense, indices, values, width):
+    """``dense[indices[n]] = values[n]``"""
+    (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
+    for n in strides(y, indices.size, down):
+        for k in strides(x, width, across):
+            dense[indices[n] * width + k] = values[n * width + k]
+
+
+@cuda.jit(**KERNEL)
+def clear_rows_kernel(dense, indices, width):
+    """``dense[indices[n]] = 0``"""
+    (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
+    for n in strides(y, indices.size, down):
+        for k in strides(x, width, across):
+            dense[indices[n] * width + k] = 0
+
+
+@cuda.jit(**KERNEL)
+def add_occurrences_kernel(dy, width, numbers, count, values):
     """Add up the rows of each token, in the order of its occurrence.
 
     Parameters
@@ -35,51 +63,40 @@ def add_occurrences_kernel(dy, width, offsets, order, values):
     dy : (n * E,)
     width : int
         E.
-    offsets : (m + 1,), int64
-        Where each token's occurrences begin in `order`.
-    order : (n,), int64
+    numbers : (m + m + 1 + n,), int64
+        The tokens; where the occurrences of each begin, and where the last one's end; the occurrences.
+    count : int
+        m.
     values : (m * E,)
     """
-    for i in range(cuda.grid(1), values.size, cuda.gridsize(1)):
-        token, column = i // width, i % width
-        first = offsets[token]
-        total = dy[order[first] * width + column]
-        for k in range(first + 1, offsets[token + 1]):
-            total += dy[order[k] * width + column]
-        values[i] = total
-
-
-@cuda.jit(**KERNEL)
-def set_rows_kernel(dense, indices, values, width):
-    """``dense[indices[n]] = values[n]``, all flat, rows of `width` numbers."""
-    for i in range(cuda.grid(1), values.size, cuda.gridsize(1)):
-        dense[indices[i // width] * width + i % width] = values[i]
-
-
-@cuda.jit(**KERNEL)
-def clear_rows_kernel(dense, indices, width, zero):
-    """``dense[indices[n]] = 0``, flat, rows of `width` numbers."""
-    for i in range(cuda.grid(1), indices.size * width, cuda.gridsize(1)):
-        dense[indices[i // width] * width + i % width] = zero
+    (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
+    occurrences = 2 * count + 1
+    for n in strides(y, count, down):
+        first, end = occurrences + numbers[count + n], occurrences + numbers[count + n + 1]
+        for k in strides(x, width, across):
+            total = dy[numbers[first] * width + k]
+            for i in range(first + 1, end):
+                total += dy[numbers[i] * width + k]
+            values[n * width + k] = total
 
 
 def add_rows(rows: SparseRows, dense: DeviceArray) -> None:
     """Add sparse rows to a whole matrix, C-contiguous."""
-    values = flat(rows.values)
-    launch_over(add_rows_kernel, values.size, flat(dense), rows.indices, values, rows.shape[1])
+    launch_over_box(add_rows_kernel, rows.values.shape, *_operands(rows, dense))
 
 
 def set_rows(rows: SparseRows, dense: DeviceArray) -> None:
     """Put sparse rows into a whole matrix, C-contiguous."""
-    values = flat(rows.values)
-    launch_over(set_rows_kernel, values.size, flat(dense), rows.indices, values, rows.shape[1])
+    launch_over_box(set_rows_kernel, rows.values.shape, *_operands(rows, dense))
+
+
+def _operands(rows: SparseRows, dense: DeviceArray) -> tuple[Any, ...]:
+    return flat(dense), rows.indices, flat(rows.values), rows.shape[1]
 
 
 def clear_rows(rows: SparseRows, dense: DeviceArray) -> None:
     """Zero the rows of a whole matrix, C-contiguous, that sparse rows have."""
-    width = rows.shape[1]
-    size = rows.indices.size * width
-    launch_over(clear_rows_kernel, size, flat(dense), rows.indices, width, dense.dtype.type(0))
+    launch_over_box(clear_rows_kernel, rows.values.shape, flat(dense), rows.indices, rows.shape[1])
 
 
 def gather(weight: DeviceArray, ids: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
@@ -98,7 +115,8 @@ def gather(weight: DeviceArray, ids: DeviceArray, out: DeviceArray | None = None
     """
     if out is None:
         out = empty((*ids.shape, weight.shape[1]), weight.dtype)
-    launch_over(gather_kernel, out.size, flat(weight), flat(ids), weight.shape[1], flat(out))
+    width = weight.shape[1]
+    launch_over_box(gather_kernel, (ids.size, width), flat(weight), flat(ids), width, flat(out))
     return out
 
 
@@ -126,6 +144,5 @@ def row_gradient(ids: npt.NDArray[np.integer], dy: DeviceArray, shape: tuple[int
     # One copy to the device instead of three.
     numbers = upload(np.concatenate([indices, first, [len(tokens)], order]).astype(np.int64))
     values = empty((count, shape[1]), dy.dtype)
-    offsets, places = numbers[count : 2 * count + 1], numbers[2 * count + 1 :]
-    launch_over(add_occurrences_kernel, values.size, flat(dy), shape[1], offsets, places, flat(values))
+    launch_over_box(add_occurrences_kernel, values.shape, flat(dy), shape[1], numbers, count, flat(values))
     return SparseRows(numbers[:count], values, (shape[0], shape[1]))
