@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -105,25 +105,30 @@ class Optimizer:
                     f"got {values.dtype} {gradient.shape}"
                 )
         self.steps += 1
-        for name, gradient in grads.items():
-            self._update(name, gradient, self._engine.factor(scale, totals))
+        factor = self._engine.factor(scale, totals)
+        self._update(list(self.params.values()), [grads[name] for name in self.params], factor)
 
-    def _update(self, name: str, gradient: Array | SparseRows, factor: Any) -> None:
+    def _update(self, params: list[Array], grads: list[Any], factor: Any) -> None:
+        """Update all parameters; the gradients are in their order."""
         raise NotImplementedError
 
-    def _slot(self, slot: str, name: str) -> Array:
-        return self._state[f"{slot}.{name}"]
+    def _slot(self, slot: str) -> list[Array]:
+        """A state array of each parameter."""
+        return [self._state[f"{slot}.{name}"] for name in self.params]
 
     @contextlib.contextmanager
-    def _dense_gradient(self, name: str, gradient: Array | SparseRows) -> Iterator[Array]:
-        """The gradient as a whole array; a sparse one in a buffer that is zero elsewhere."""
-        if not isinstance(gradient, SparseRows):
-            yield gradient
-            return
-        if name not in self._dense:
-            self._dense[name] = self._engine.zeros(gradient.shape, gradient.values.dtype)
-        yield self._engine.scatter(gradient, self._dense[name])
-        self._engine.clear_rows(gradient, self._dense[name])
+    def _dense_gradients(self, grads: Sequence[Array | SparseRows]) -> Iterator[list[Array]]:
+        """The gradients as whole arrays; sparse ones in buffers that are zero elsewhere."""
+        whole: list[Any] = list(grads)
+        sparse = [n for n, gradient in enumerate(grads) if isinstance(gradient, SparseRows)]
+        names = list(self.params)
+        for n in sparse:
+            if names[n] not in self._dense:
+                self._dense[names[n]] = self._engine.zeros(whole[n].shape, whole[n].values.dtype)
+            whole[n] = self._engine.scatter(whole[n], self._dense[names[n]])
+        yield whole
+        for n in sparse:
+            self._engine.clear_rows(grads[n], whole[n])
 
     def state_arrays(self) -> dict[str, Array]:
         """The live state arrays, named ``slot.parameter``."""
@@ -194,15 +199,14 @@ class SGD(Optimizer):
         self.nesterov = bool(nesterov)
         self.weight_decay = float(weight_decay)
 
-    def _update(self, name: str, gradient: Array | SparseRows, factor: Any) -> None:
-        p = self.params[name]
+    def _update(self, params: list[Array], grads: list[Any], factor: Any) -> None:
         if self.momentum == 0 and self.weight_decay == 0:
-            self._engine.sgd(p, gradient, factor, self.lr)
+            self._engine.sgd(params, grads, factor, self.lr)
             return
-        velocity = self._slot("momentum", name) if self.momentum else None
+        velocities = self._slot("momentum") if self.momentum else None
         numbers = (self.lr, self.weight_decay, self.momentum)
-        with self._dense_gradient(name, gradient) as dense:
-            self._engine.momentum(p, dense, velocity, factor, *numbers, nesterov=self.nesterov)
+        with self._dense_gradients(grads) as dense:
+            self._engine.momentum(params, dense, velocities, factor, *numbers, nesterov=self.nesterov)
 
 
 class Adam(Optimizer):
@@ -236,7 +240,7 @@ class Adam(Optimizer):
         self.eps = float(eps)
         self.weight_decay = float(weight_decay)
 
-    def _update(self, name: str, gradient: Array | SparseRows, factor: Any) -> None:
+    def _update(self, params: list[Array], grads: list[Any], factor: Any) -> None:
         beta1, beta2 = self.betas
         numbers = (
             0.0 if self._decoupled else self.weight_decay,
@@ -249,9 +253,9 @@ class Adam(Optimizer):
             1.0 / math.sqrt(1.0 - beta2**self.steps),
             self.eps,
         )
-        state = self._slot("mean", name), self._slot("square", name)
-        with self._dense_gradient(name, gradient) as dense:
-            self._engine.adam(self.params[name], dense, *state, factor, *numbers)
+        state = self._slot("mean"), self._slot("square")
+        with self._dense_gradients(grads) as dense:
+            self._engine.adam(params, dense, *state, factor, *numbers)
 
 
 class AdamW(Adam):
@@ -311,11 +315,11 @@ class RMSprop(Optimizer):
         self.momentum = float(momentum)
         self.weight_decay = float(weight_decay)
 
-    def _update(self, name: str, gradient: Array | SparseRows, factor: Any) -> None:
+    def _update(self, params: list[Array], grads: list[Any], factor: Any) -> None:
         numbers = (self.lr, self.weight_decay, self.alpha, 1.0 - self.alpha, self.eps, self.momentum)
-        state = self._slot("square", name), self._slot("momentum", name)
-        with self._dense_gradient(name, gradient) as dense:
-            self._engine.rmsprop(self.params[name], dense, *state, factor, *numbers)
+        state = self._slot("square"), self._slot("momentum")
+        with self._dense_gradients(grads) as dense:
+            self._engine.rmsprop(params, dense, *state, factor, *numbers)
 
 
 def make_optimizer(

@@ -21,12 +21,9 @@ from typing import Any
 #: Float32 kernels with float64 instructions, and why.
 FLOAT64 = {
     "cross_entropy": "a row's sum and its loss are float64, as on the CPU",
-    "add_rows_of_losses": "losses are float64",
-    "column_parts": "columns are added up in float64",
-    "add_column_parts": "columns are added up in float64",
-    "square_parts": "squares are added up in float64",
-    "add_square_parts": "squares are added up in float64",
-    "clip_factor": "norm and factor are float64",
+    "column_sums": "columns are added up in float64",
+    "bias_gradients": "columns are added up in float64",
+    "norm": "squares are added up in float64, and so are norm and factor",
     "sgd": "the factor is float64, and cast once a thread",
     "sgd_rows": "the factor is float64, and cast once a thread",
     "momentum": "the factor is float64, and cast once a thread",

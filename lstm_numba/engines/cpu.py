@@ -20,6 +20,7 @@ from lstm_numba.losses import softmax_cross_entropy
 from lstm_numba.sparse import SparseRows
 
 Array = Any
+Arrays = Sequence[Array]
 Shape = tuple[int, ...]
 
 #: Places in an array of totals: sum of losses, correct predictions, gradient norm, factor of the gradients.
@@ -306,40 +307,60 @@ class CpuEngine:
         """
         return float(scale if totals is None else totals[FACTOR])
 
-    def sgd(self, p: Array, g: Any, factor: Any, lr: float) -> None:
-        """Update a parameter by `lstm_numba.updates.sgd`; a sparse gradient touches its own rows only."""
-        rate = p.dtype.type(lr * factor)
-        if np.isnan(rate):
-            return
-        if isinstance(g, SparseRows):
-            arrays = (p, g.indices, g.values)
-            updates.sweep(updates.sgd_rows, updates.sgd_rows_parallel, arrays, rate)
-        else:
-            updates.sweep(updates.sgd, updates.sgd_parallel, _flat(p, g), rate)
+    def sgd(self, params: Arrays, grads: Sequence[Any], factor: Any, lr: float) -> None:
+        """Update parameters by `lstm_numba.updates.sgd`; sparse gradients touch their own rows only."""
+        for p, g in zip(params, grads, strict=True):
+            rate = p.dtype.type(lr * factor)
+            if np.isnan(rate):
+                continue
+            if isinstance(g, SparseRows):
+                arrays = (p, g.indices, g.values)
+                updates.sweep(updates.sgd_rows, updates.sgd_rows_parallel, arrays, rate)
+            else:
+                updates.sweep(updates.sgd, updates.sgd_parallel, _flat(p, g), rate)
 
     def momentum(
-        self, p: Array, g: Array, velocity: Array | None, factor: Any, *numbers: float, nesterov: bool
+        self,
+        params: Arrays,
+        grads: Arrays,
+        velocities: Arrays | None,
+        factor: Any,
+        *numbers: float,
+        nesterov: bool,
     ) -> None:
-        """Update a parameter by `lstm_numba.updates.with_momentum`; without `velocity` it begins at rest."""
-        if not np.isnan(factor):
+        """Update parameters by `lstm_numba.updates.with_momentum`, from rest without `velocities`."""
+        if np.isnan(factor):
+            return
+        serial, parallel = updates.with_momentum, updates.with_momentum_parallel
+        for p, g, velocity in zip(params, grads, velocities or [None] * len(params), strict=True):
             lr, *rest = map(p.dtype.type, numbers)
             arrays = _flat(p, g, np.zeros_like(p) if velocity is None else velocity)
-            serial, parallel = updates.with_momentum, updates.with_momentum_parallel
             updates.sweep(serial, parallel, arrays, lr, p.dtype.type(factor), *rest, nesterov)
 
-    def adam(self, p: Array, g: Array, mean: Array, square: Array, factor: Any, *numbers: float) -> None:
-        """Update a parameter by `lstm_numba.updates.adam`."""
+    def adam(
+        self, params: Arrays, grads: Arrays, means: Arrays, squares: Arrays, factor: Any, *numbers: float
+    ) -> None:
+        """Update parameters by `lstm_numba.updates.adam`."""
         if not np.isnan(factor):
-            typed = map(p.dtype.type, (factor, *numbers))
-            updates.sweep(updates.adam, updates.adam_parallel, _flat(p, g, mean, square), *typed)
+            for p, *others in zip(params, grads, means, squares, strict=True):
+                typed = map(p.dtype.type, (factor, *numbers))
+                updates.sweep(updates.adam, updates.adam_parallel, _flat(p, *others), *typed)
 
     def rmsprop(
-        self, p: Array, g: Array, square: Array, velocity: Array, factor: Any, lr: float, *numbers: float
+        self,
+        params: Arrays,
+        grads: Arrays,
+        squares: Arrays,
+        velocities: Arrays,
+        factor: Any,
+        lr: float,
+        *numbers: float,
     ) -> None:
-        """Update a parameter by `lstm_numba.updates.rmsprop`."""
+        """Update parameters by `lstm_numba.updates.rmsprop`."""
         if not np.isnan(factor):
-            typed = map(p.dtype.type, (lr, factor, *numbers))
-            updates.sweep(updates.rmsprop, updates.rmsprop_parallel, _flat(p, g, square, velocity), *typed)
+            for p, *others in zip(params, grads, squares, velocities, strict=True):
+                typed = map(p.dtype.type, (lr, factor, *numbers))
+                updates.sweep(updates.rmsprop, updates.rmsprop_parallel, _flat(p, *others), *typed)
 
 
 def _places(cell: Any, states: Sequence[Array] | None, place: int) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from lstm_numba.arguments import refuse_mask
 from lstm_numba.cpu.prepared import check_shapes
 from lstm_numba.dropout import draw_mask
-from lstm_numba.engines.cpu import FACTOR, NORM, Array, CpuEngine, Shape
+from lstm_numba.engines.cpu import FACTOR, NORM, Array, Arrays, CpuEngine, Shape
 from lstm_numba.gpu import (
     clipping,
     elementwise,
@@ -330,8 +330,7 @@ class CudaEngine(CpuEngine):
 
     def clip_by_norm(self, grads: Mapping[str, Any], totals: Array, max_norm: float | None) -> None:
         """See `CpuEngine.clip_by_norm`."""
-        clipping.global_norm(grads, totals, NORM)
-        clipping.clip_factor(totals, NORM, FACTOR, max_norm)
+        clipping.clip_by_norm(grads, totals, NORM, FACTOR, max_norm)
 
     def scatter(self, rows: SparseRows, out: Array) -> Array:
         """See `CpuEngine.scatter`."""
@@ -350,27 +349,38 @@ class CudaEngine(CpuEngine):
         given[FACTOR] = scale
         return memory.upload(given)
 
-    def sgd(self, p: Array, g: Any, factor: Any, lr: float) -> None:
+    def sgd(self, params: Arrays, grads: Sequence[Any], factor: Any, lr: float) -> None:
         """See `CpuEngine.sgd`."""
-        if isinstance(g, SparseRows):
-            updates.sgd_rows(p, g.indices, g.values, factor, FACTOR, lr)
-        else:
-            updates.sgd(p, g, factor, FACTOR, lr)
+        updates.sgd(params, grads, factor, FACTOR, lr)
 
     def momentum(
-        self, p: Array, g: Array, velocity: Array | None, factor: Any, *numbers: float, nesterov: bool
+        self,
+        params: Arrays,
+        grads: Arrays,
+        velocities: Arrays | None,
+        factor: Any,
+        *numbers: float,
+        nesterov: bool,
     ) -> None:
         """See `CpuEngine.momentum`."""
-        velocity = memory.zeros(p.shape, p.dtype) if velocity is None else velocity
         lr, weight_decay, momentum = numbers
-        updates.with_momentum(p, g, velocity, factor, FACTOR, lr, weight_decay, momentum, nesterov)
+        updates.with_momentum(params, grads, velocities, factor, FACTOR, lr, weight_decay, momentum, nesterov)
 
-    def adam(self, p: Array, g: Array, mean: Array, square: Array, factor: Any, *numbers: float) -> None:
+    def adam(
+        self, params: Arrays, grads: Arrays, means: Arrays, squares: Arrays, factor: Any, *numbers: float
+    ) -> None:
         """See `CpuEngine.adam`."""
-        updates.adam(p, g, mean, square, factor, FACTOR, *numbers)
+        updates.adam(params, grads, means, squares, factor, FACTOR, *numbers)
 
     def rmsprop(
-        self, p: Array, g: Array, square: Array, velocity: Array, factor: Any, lr: float, *numbers: float
+        self,
+        params: Arrays,
+        grads: Arrays,
+        squares: Arrays,
+        velocities: Arrays,
+        factor: Any,
+        lr: float,
+        *numbers: float,
     ) -> None:
         """See `CpuEngine.rmsprop`."""
-        updates.rmsprop(p, g, square, velocity, factor, FACTOR, lr, *numbers)
+        updates.rmsprop(params, grads, squares, velocities, factor, FACTOR, lr, *numbers)
