@@ -104,12 +104,27 @@ class Optimizer:
                     f"grads[{name!r}]: expected {self.params[name].dtype} {self.params[name].shape}, "
                     f"got {values.dtype} {gradient.shape}"
                 )
-        self.steps += 1
-        factor = self._engine.factor(scale, totals)
-        self._update(list(self.params.values()), [grads[name] for name in self.params], factor)
+        self.update(grads, self._engine.factor(scale, totals), self.begin_step())
 
-    def _update(self, params: list[Array], grads: list[Any], factor: Any) -> None:
-        """Update all parameters; the gradients are in their order."""
+    def begin_step(self, out: Any = None) -> Any:
+        """Count a step, and give its numbers; into those of an earlier one where these are given."""
+        self.steps += 1
+        return self._engine.numbers(self._numbers(), out)
+
+    @property
+    def number_count(self) -> int:
+        """How many numbers a step has."""
+        return len(self._numbers())
+
+    def update(self, grads: Mapping[str, Any], factor: Any, numbers: Any) -> None:
+        """Update all parameters; the gradients are known to fit."""
+        self._update(list(self.params.values()), [grads[name] for name in self.params], factor, numbers)
+
+    def _numbers(self) -> tuple[float, ...]:
+        """What the rule needs at this step."""
+        raise NotImplementedError
+
+    def _update(self, params: list[Array], grads: list[Any], factor: Any, numbers: Any) -> None:
         raise NotImplementedError
 
     def _slot(self, slot: str) -> list[Array]:
@@ -199,14 +214,20 @@ class SGD(Optimizer):
         self.nesterov = bool(nesterov)
         self.weight_decay = float(weight_decay)
 
-    def _update(self, params: list[Array], grads: list[Any], factor: Any) -> None:
-        if self.momentum == 0 and self.weight_decay == 0:
-            self._engine.sgd(params, grads, factor, self.lr)
+    @property
+    def _plain(self) -> bool:
+        return self.momentum == 0 and self.weight_decay == 0
+
+    def _numbers(self) -> tuple[float, ...]:
+        return (self.lr,) if self._plain else (self.lr, self.weight_decay, self.momentum)
+
+    def _update(self, params: list[Array], grads: list[Any], factor: Any, numbers: Any) -> None:
+        if self._plain:
+            self._engine.sgd(params, grads, factor, numbers)
             return
         velocities = self._slot("momentum") if self.momentum else None
-        numbers = (self.lr, self.weight_decay, self.momentum)
         with self._dense_gradients(grads) as dense:
-            self._engine.momentum(params, dense, velocities, factor, *numbers, nesterov=self.nesterov)
+            self._engine.momentum(params, dense, velocities, factor, numbers, self.nesterov)
 
 
 class Adam(Optimizer):
@@ -240,9 +261,9 @@ class Adam(Optimizer):
         self.eps = float(eps)
         self.weight_decay = float(weight_decay)
 
-    def _update(self, params: list[Array], grads: list[Any], factor: Any) -> None:
+    def _numbers(self) -> tuple[float, ...]:
         beta1, beta2 = self.betas
-        numbers = (
+        return (
             0.0 if self._decoupled else self.weight_decay,
             1.0 - self.lr * self.weight_decay if self._decoupled else 1.0,
             beta1,
@@ -253,9 +274,11 @@ class Adam(Optimizer):
             1.0 / math.sqrt(1.0 - beta2**self.steps),
             self.eps,
         )
+
+    def _update(self, params: list[Array], grads: list[Any], factor: Any, numbers: Any) -> None:
         state = self._slot("mean"), self._slot("square")
         with self._dense_gradients(grads) as dense:
-            self._engine.adam(params, dense, *state, factor, *numbers)
+            self._engine.adam(params, dense, *state, factor, numbers)
 
 
 class AdamW(Adam):
@@ -315,11 +338,13 @@ class RMSprop(Optimizer):
         self.momentum = float(momentum)
         self.weight_decay = float(weight_decay)
 
-    def _update(self, params: list[Array], grads: list[Any], factor: Any) -> None:
-        numbers = (self.lr, self.weight_decay, self.alpha, 1.0 - self.alpha, self.eps, self.momentum)
+    def _numbers(self) -> tuple[float, ...]:
+        return (self.lr, self.weight_decay, self.alpha, 1.0 - self.alpha, self.eps, self.momentum)
+
+    def _update(self, params: list[Array], grads: list[Any], factor: Any, numbers: Any) -> None:
         state = self._slot("square"), self._slot("momentum")
         with self._dense_gradients(grads) as dense:
-            self._engine.rmsprop(params, dense, *state, factor, *numbers)
+            self._engine.rmsprop(params, dense, *state, factor, numbers)
 
 
 def make_optimizer(

@@ -34,7 +34,7 @@ NAMES = ("peephole", "gru", "gru-reset-before")
 
 #: What arrays and launches take from the driver, neither of which is used here.
 DRIVER_ONLY = (
-    "Event", "allow_shared_memory", "core_launch", "core_stream", "describe_memory", "driver",
+    "Event", "allow_shared_memory", "binding", "core_launch", "core_stream", "describe_memory", "driver",
     "launch_configuration",
 )  # fmt: skip
 
@@ -405,7 +405,8 @@ def compare_training(dtype: str) -> None:
 
     rng = np.random.default_rng(0)
     ids, dy = np.array([[3, 1], [3, 3]]), rng.standard_normal((2, 2, 5)).astype(dtype)
-    sparse, expected = embedding.row_gradient(ids, dy, (6, 5)), rows.row_gradient(ids, dy, (6, 5))
+    sparse = embedding.row_gradient(embedding.place(ids), dy, (6, 5))
+    expected = rows.row_gradient(ids, dy, (6, 5))
     assert_close(sparse.to_dense(), expected.to_dense(), "optimizer")
     grads = {"a": rng.standard_normal(70).astype(dtype), "b": sparse, "c": rng.standard_normal(3)}
     totals = np.zeros(4)
@@ -423,9 +424,9 @@ def compare_training(dtype: str) -> None:
         params = [{"p": dy[0].copy(), "q": np.ones(3, dtype), "table": np.ones((6, 5), dtype)} for _ in "ab"]
         ours, theirs = (kind(each, 0.1, **options) for each in params)
         ours._engine = CudaEngine()
-        for _ in range(2):
-            gradients = {"p": dy[1], "q": dy[1, 0, :3], "table": sparse}
-            ours.step(gradients, totals=totals)
+        gradients = {"p": dy[1], "q": dy[1, 0, :3], "table": sparse}
+        for given in (tuple, np.array):  # numbers as a launch and as a graph has them
+            ours.update(gradients, totals, given(ours.begin_step()))
             theirs.step(gradients, scale=totals[3])
         for name in params[0]:
             assert_close(params[0][name], params[1][name], "optimizer", f"{kind.__name__} {name}")
@@ -495,7 +496,8 @@ def replace_launches() -> None:
         clipping, elementwise, embedding, losses, masks, memory, reductions, sequence, table, updates,
         weights,
     ]  # fmt: skip
-    stand_ins = {"launch": run, "launch_over": over, "launch_over_box": over_box, "upload": np.array}
+    stand_ins = {"launch": run, "launch_over": over, "launch_over_box": over_box}
+    stand_ins |= dict.fromkeys(("upload", "constant"), np.array)
     for module in parts:
         for name, stand_in in stand_ins.items():
             if hasattr(module, name):

@@ -170,14 +170,18 @@ def _product_kernels(f: Any) -> list[Listed]:
 
 
 def _update_kernels(f: Any) -> list[Listed]:
-    a, arrays, factor = array(f), table_of(f), (array(_D), _I)
-    return [
-        ("sgd", updates.sgd_kernel, types.void(arrays, *factor, _D)),
-        ("sgd_rows", updates.sgd_rows_kernel, types.void(a, array(_I), a, _I, *factor, _D)),
-        ("momentum", updates.momentum_kernel, types.void(arrays, *factor, f, f, f, _I, _I)),
-        ("adam", updates.adam_kernel, types.void(arrays, *factor, *[f] * 9)),
-        ("rmsprop", updates.rmsprop_kernel, types.void(arrays, *factor, *[f] * 6)),
-    ]
+    a, arrays, factor, d = array(f), table_of(f), (array(_D), _I), array(_D)
+    rows = (a, array(_I), a, _I)
+    listed: list[Listed] = []
+    for where, numbers in (("", lambda count: types.UniTuple(_D, count)), (" (of a graph)", lambda count: d)):
+        listed += [
+            ("sgd" + where, updates.sgd_kernel, types.void(arrays, *factor, numbers(1))),
+            ("sgd_rows" + where, updates.sgd_rows_kernel, types.void(*rows, *factor, numbers(1))),
+            ("momentum" + where, updates.momentum_kernel, types.void(arrays, *factor, numbers(3), _I, _I)),
+            ("adam" + where, updates.adam_kernel, types.void(arrays, *factor, numbers(9))),
+            ("rmsprop" + where, updates.rmsprop_kernel, types.void(arrays, *factor, numbers(6))),
+        ]
+    return listed
 
 
 def _loss_kernels(f: Any) -> list[Listed]:

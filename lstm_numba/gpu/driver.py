@@ -56,6 +56,7 @@ if "row_stack" not in vars(np):
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
 if SIMULATED:  # it has no driver
+    binding: Any = None
     core_launch: Any = None
 else:
     from cuda.bindings import driver as binding
@@ -200,6 +201,7 @@ __all__ = [
     "TypingError",
     "alloca_once",
     "allow_shared_memory",
+    "binding",
     "core_launch",
     "core_stream",
     "cuda",

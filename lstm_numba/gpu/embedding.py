@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from lstm_numba.gpu.strides import strides
 from lstm_numba.sparse import SparseRows
 
 # All arrays are flat, of rows of `width` numbers, and a row has an index. Threads that lie side by side have
-# neighbouring numbers of a row.
+# neighbouring numbers of a row. Rows with an index of -1 fill up a number of rows that is fixed.
 
 
 @cuda.jit(**KERNEL)
@@ -32,8 +33,9 @@ def add_rows_kernel(dense, indices, values, width):
     """``dense[indices[n]] += values[n]``"""
     (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
     for n in strides(y, indices.size, down):
-        for k in strides(x, width, across):
-            dense[indices[n] * width + k] += values[n * width + k]
+        if indices[n] >= 0:
+            for k in strides(x, width, across):
+                dense[indices[n] * width + k] += values[n * width + k]
 
 
 @cuda.jit(**KERNEL)
@@ -41,8 +43,9 @@ def set_rows_kernel(dense, indices, values, width):
     """``dense[indices[n]] = values[n]``"""
     (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
     for n in strides(y, indices.size, down):
-        for k in strides(x, width, across):
-            dense[indices[n] * width + k] = values[n * width + k]
+        if indices[n] >= 0:
+            for k in strides(x, width, across):
+                dense[indices[n] * width + k] = values[n * width + k]
 
 
 @cuda.jit(**KERNEL)
@@ -50,8 +53,9 @@ def clear_rows_kernel(dense, indices, width):
     """``dense[indices[n]] = 0``"""
     (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
     for n in strides(y, indices.size, down):
-        for k in strides(x, width, across):
-            dense[indices[n] * width + k] = 0
+        if indices[n] >= 0:
+            for k in strides(x, width, across):
+                dense[indices[n] * width + k] = 0
 
 
 @cuda.jit(**KERNEL)
@@ -74,8 +78,8 @@ def add_occurrences_kernel(dy, width, numbers, count, values):
     for n in strides(y, count, down):
         first, end = occurrences + numbers[count + n], occurrences + numbers[count + n + 1]
         for k in strides(x, width, across):
-            total = dy[numbers[first] * width + k]
-            for i in range(first + 1, end):
+            total = dy.dtype.type(0)
+            for i in range(first, end):
                 total += dy[numbers[i] * width + k]
             values[n * width + k] = total
 
@@ -99,35 +103,52 @@ def clear_rows(rows: SparseRows, dense: DeviceArray) -> None:
     launch_over_box(clear_rows_kernel, rows.values.shape, flat(dense), rows.indices, rows.shape[1])
 
 
-def gather(weight: DeviceArray, ids: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
-    """Rows of a table.
+class Tokens(NamedTuple):
+    """Tokens on the device, and which of them are the same: the host has them and sorts them.
 
-    Parameters
+    Attributes
     ----------
-    weight : device array (V, E), C-contiguous
-    ids : device array of int64, C-contiguous
-        0 to V - 1; the device does not check it.
-    out : device array (*ids.shape, E), C-contiguous, optional
-
-    Returns
-    -------
-    device array (*ids.shape, E)
+    shape : tuple of int
+    numbers : device array of int64
+        The n tokens; the m different ones, filled up with -1; where the occurrences of each begin, and where
+        the last one's end; the occurrences.
+    count : int
+        m, or n where a number of rows is to be fixed.
     """
-    if out is None:
-        out = empty((*ids.shape, weight.shape[1]), weight.dtype)
-    width = weight.shape[1]
-    launch_over_box(gather_kernel, (ids.size, width), flat(weight), flat(ids), width, flat(out))
-    return out
+
+    shape: tuple[int, ...]
+    numbers: DeviceArray
+    count: int
 
 
-def row_gradient(ids: npt.NDArray[np.integer], dy: DeviceArray, shape: tuple[int, int]) -> SparseRows:
-    """Gradient of a table.
+def place(ids: npt.NDArray[np.integer], fixed: bool = False, out: Tokens | None = None) -> Tokens:
+    """Bring tokens to the device, in one copy.
 
     Parameters
     ----------
     ids : ndarray of int
-        The tokens that were looked up. The host has them and sorts them.
-    dy : device array (*ids.shape, E), C-contiguous
+    fixed : bool
+        Have as many rows as there are tokens, though some may be the same.
+    out : Tokens, optional
+        Fixed ones of the same shape, whose place they take.
+    """
+    tokens = np.asarray(ids).reshape(-1).astype(np.int64)
+    size, order = len(tokens), np.argsort(tokens, kind="stable")
+    indices, first = np.unique(tokens[order], return_index=True)
+    spare = size - len(indices) if fixed or out is not None else 0
+    rest = (np.full(spare, -1), first, np.full(spare, size), [size], order)
+    numbers = np.concatenate([tokens, indices, *rest]).astype(np.int64)
+    return Tokens(ids.shape, upload(numbers, None if out is None else out.numbers), len(indices) + spare)
+
+
+def row_gradient(tokens: Tokens, dy: DeviceArray, shape: tuple[int, int]) -> SparseRows:
+    """Gradient of a table.
+
+    Parameters
+    ----------
+    tokens : Tokens
+        Those that were looked up.
+    dy : device array (*tokens.shape, E), C-contiguous
         Gradient of their rows.
     shape : tuple of int
         (V, E).
@@ -137,12 +158,29 @@ def row_gradient(ids: npt.NDArray[np.integer], dy: DeviceArray, shape: tuple[int
     SparseRows
         A token that occurs more than once has one row: the sum in the order of its occurrence.
     """
-    tokens = np.asarray(ids).reshape(-1).astype(np.int64)
-    order = np.argsort(tokens, kind="stable")
-    indices, first = np.unique(tokens[order], return_index=True)
-    count = len(indices)
-    # One copy to the device instead of three.
-    numbers = upload(np.concatenate([indices, first, [len(tokens)], order]).astype(np.int64))
-    values = empty((count, shape[1]), dy.dtype)
-    launch_over_box(add_occurrences_kernel, values.shape, flat(dy), shape[1], numbers, count, flat(values))
-    return SparseRows(numbers[:count], values, (shape[0], shape[1]))
+    numbers, count, width = tokens.numbers[math.prod(tokens.shape) :], tokens.count, shape[1]
+    values = empty((count, width), dy.dtype)
+    launch_over_box(add_occurrences_kernel, values.shape, flat(dy), width, numbers, count, flat(values))
+    return SparseRows(numbers[:count], values, (shape[0], width))
+
+
+def gather(weight: DeviceArray, tokens: Tokens, out: DeviceArray | None = None) -> DeviceArray:
+    """Rows of a table.
+
+    Parameters
+    ----------
+    weight : device array (V, E), C-contiguous
+    tokens : Tokens
+        0 to V - 1; the device does not check it.
+    out : device array (*tokens.shape, E), C-contiguous, optional
+
+    Returns
+    -------
+    device array (*tokens.shape, E)
+    """
+    size, width = math.prod(tokens.shape), weight.shape[1]
+    if out is None:
+        out = empty((*tokens.shape, width), weight.dtype)
+    ids = tokens.numbers[:size]
+    launch_over_box(gather_kernel, (size, width), flat(weight), ids, width, flat(out))
+    return out

@@ -22,7 +22,7 @@ from lstm_numba.gpu.driver import (
     unpack_tuple,
 )
 from lstm_numba.gpu.launch import stream_handle
-from lstm_numba.gpu.memory import DeviceArray, address, empty, upload
+from lstm_numba.gpu.memory import DeviceArray, address, constant, empty
 from lstm_numba.gpu.number import line_of
 
 
@@ -136,4 +136,4 @@ def _uploaded(numbers: tuple[int, ...], device: int, stream: int) -> DeviceArray
 
     Nobody writes to them again, and what has to wait for the copy is on the same stream.
     """
-    return upload(np.array(numbers, np.int64))
+    return constant(np.array(numbers, np.int64))

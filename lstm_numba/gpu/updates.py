@@ -22,8 +22,9 @@ from lstm_numba.gpu.strides import strides
 from lstm_numba.gpu.table import array_of, tables
 from lstm_numba.sparse import SparseRows
 
-# A table has the parameters in its first column, their gradients in the second, then their state. The factor
-# is float64 and is cast once a thread; everything else has the precision of the parameters.
+# A table has the parameters in its first column, their gradients in the second, then their state. Factor and
+# numbers are cast once a thread to the precision of the parameters. The numbers are a tuple, or an array on
+# the device into which the next step's can be put: a graph repeats its launches as they are.
 
 
 _momentum = cuda.jit(**DEVICE)(rules.momentum)
@@ -32,9 +33,9 @@ _rmsprop = cuda.jit(**DEVICE)(rules.rmsprop)
 
 
 @cuda.jit(**KERNEL)
-def sgd_kernel(table, totals, at, rate):
-    """``p -= rate * factor * g``; `rate` is float64, as on the CPU, where the product is rounded once."""
-    step = table.like.dtype.type(rate * totals[at])
+def sgd_kernel(table, totals, at, numbers):
+    """``p -= rate * factor * g``; the rate is float64, as on the CPU, where the product is rounded once."""
+    step = table.like.dtype.type(numbers[0] * totals[at])
     if not math.isnan(step):
         for n in range(table.count):
             p, g = array_of(table, 0, n), array_of(table, 1, n)
@@ -43,20 +44,23 @@ def sgd_kernel(table, totals, at, rate):
 
 
 @cuda.jit(**KERNEL)
-def sgd_rows_kernel(p, indices, values, width, totals, at, rate):
+def sgd_rows_kernel(p, indices, values, width, totals, at, numbers):
     """The same for some rows of a table of tokens; `p` and `values` are flat, of rows of `width` numbers."""
-    step = p.dtype.type(rate * totals[at])
+    step = p.dtype.type(numbers[0] * totals[at])
     if not math.isnan(step):
         (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
         for n in strides(y, indices.size, down):
-            for k in strides(x, width, across):
-                p[indices[n] * width + k] -= step * values[n * width + k]
+            if indices[n] >= 0:
+                for k in strides(x, width, across):
+                    p[indices[n] * width + k] -= step * values[n * width + k]
 
 
 @cuda.jit(**KERNEL)
-def momentum_kernel(table, totals, at, rate, weight_decay, momentum, nesterov, moving):
+def momentum_kernel(table, totals, at, numbers, nesterov, moving):
     """See `lstm_numba.rules.momentum`; where nothing is `moving`, there is no velocity to keep."""
-    scale, rest = table.like.dtype.type(totals[at]), table.like.dtype.type(0)
+    number = table.like.dtype.type
+    scale, rest = number(totals[at]), number(0)
+    rate, weight_decay, momentum = number(numbers[0]), number(numbers[1]), number(numbers[2])
     if not math.isnan(scale):
         for n in range(table.count):
             p, g, velocity = array_of(table, 0, n), array_of(table, 1, n), array_of(table, 2, n)
@@ -68,9 +72,17 @@ def momentum_kernel(table, totals, at, rate, weight_decay, momentum, nesterov, m
 
 
 @cuda.jit(**KERNEL)
-def adam_kernel(table, totals, at, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps):
+def adam_kernel(table, totals, at, numbers):
     """See `lstm_numba.rules.adam`."""
-    scale = table.like.dtype.type(totals[at])
+    number = table.like.dtype.type
+    scale, l2, keep = number(totals[at]), number(numbers[0]), number(numbers[1])
+    beta1, rest1, beta2, rest2 = (
+        number(numbers[2]),
+        number(numbers[3]),
+        number(numbers[4]),
+        number(numbers[5]),
+    )
+    rate, correction, eps = number(numbers[6]), number(numbers[7]), number(numbers[8])
     if not math.isnan(scale):
         for n in range(table.count):
             p, g = array_of(table, 0, n), array_of(table, 1, n)
@@ -83,9 +95,16 @@ def adam_kernel(table, totals, at, l2, keep, beta1, rest1, beta2, rest2, rate, c
 
 
 @cuda.jit(**KERNEL)
-def rmsprop_kernel(table, totals, at, rate, weight_decay, alpha, rest, eps, momentum):
+def rmsprop_kernel(table, totals, at, numbers):
     """See `lstm_numba.rules.rmsprop`."""
-    scale = table.like.dtype.type(totals[at])
+    number = table.like.dtype.type
+    scale, rate, weight_decay = number(totals[at]), number(numbers[0]), number(numbers[1])
+    alpha, rest, eps, momentum = (
+        number(numbers[2]),
+        number(numbers[3]),
+        number(numbers[4]),
+        number(numbers[5]),
+    )
     if not math.isnan(scale):
         for n in range(table.count):
             p, g = array_of(table, 0, n), array_of(table, 1, n)
@@ -97,17 +116,24 @@ def rmsprop_kernel(table, totals, at, rate, weight_decay, alpha, rest, eps, mome
 
 
 Arrays = Sequence[DeviceArray]
+#: A tuple of floats, or a device array (n,) of float64.
+Numbers = Any
 
 
-def _run(kernel: Any, columns: Sequence[Arrays], totals: DeviceArray, at: int, *numbers: Any) -> None:
-    """Launch over tables of arrays; numbers get the precision of the parameters."""
+def _given(numbers: Numbers) -> Any:
+    """Numbers as a kernel's argument."""
+    return tuple(map(np.float64, numbers)) if isinstance(numbers, tuple) else numbers
+
+
+def _run(
+    kernel: Any, columns: Sequence[Arrays], totals: DeviceArray, at: int, numbers: Numbers, *flags: bool
+) -> None:
+    """Launch over tables of arrays."""
     for table, size in tables(*columns):
-        number = table.like.dtype.type
-        typed = (n if isinstance(n, int) else number(n) for n in numbers)
-        launch_over(kernel, size, table, totals, at, *typed)
+        launch_over(kernel, size, table, totals, at, _given(numbers), *map(int, flags))
 
 
-def sgd(params: Arrays, grads: Sequence[Any], totals: DeviceArray, at: int, rate: float) -> None:
+def sgd(params: Arrays, grads: Sequence[Any], totals: DeviceArray, at: int, numbers: Numbers) -> None:
     """``p -= rate * factor * g``
 
     Parameters
@@ -119,16 +145,16 @@ def sgd(params: Arrays, grads: Sequence[Any], totals: DeviceArray, at: int, rate
     totals : device array (n,), float64
         ``totals[at]`` is the gradients' factor; NaN leaves everything as it is.
     at : int
-    rate : float
+    numbers : tuple of float, or device array of float64
+        The rate.
     """
-    factor = (totals, at, np.float64(rate))
     dense = [pair for pair in zip(params, grads, strict=True) if not isinstance(pair[1], SparseRows)]
-    for table, size in tables(*zip(*dense, strict=True)):
-        launch_over(sgd_kernel, size, table, *factor)
+    if dense:
+        _run(sgd_kernel, list(zip(*dense, strict=True)), totals, at, numbers)
     for p, g in zip(params, grads, strict=True):
         if isinstance(g, SparseRows):
             operands = (flat(p), g.indices, flat(g.values), g.shape[1])
-            launch_over_box(sgd_rows_kernel, g.values.shape, *operands, *factor)
+            launch_over_box(sgd_rows_kernel, g.values.shape, *operands, totals, at, _given(numbers))
 
 
 def with_momentum(
@@ -137,15 +163,15 @@ def with_momentum(
     velocities: Arrays | None,
     totals: DeviceArray,
     at: int,
-    rate: float,
-    weight_decay: float,
-    momentum: float,
+    numbers: Numbers,
     nesterov: bool,
 ) -> None:
-    """SGD with momentum, weight decay or both: see `sgd` and `lstm_numba.optimizers.SGD`."""
-    numbers = (float(rate), float(weight_decay), float(momentum), int(nesterov), int(velocities is not None))
+    """SGD with momentum, weight decay or both: see `sgd` and `lstm_numba.optimizers.SGD`.
+
+    The numbers are rate, weight decay and momentum.
+    """
     columns = (params, grads, grads if velocities is None else velocities)
-    _run(momentum_kernel, columns, totals, at, *numbers)
+    _run(momentum_kernel, columns, totals, at, numbers, nesterov, velocities is not None)
 
 
 def adam(
@@ -155,19 +181,10 @@ def adam(
     squares: Arrays,
     totals: DeviceArray,
     at: int,
-    l2: float,
-    keep: float,
-    beta1: float,
-    rest1: float,
-    beta2: float,
-    rest2: float,
-    rate: float,
-    correction: float,
-    eps: float,
+    numbers: Numbers,
 ) -> None:
     """Adam and AdamW; the numbers are those of `lstm_numba.updates.adam`, the rest as in `sgd`."""
-    numbers = (l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps)
-    _run(adam_kernel, (params, grads, means, squares), totals, at, *(float(n) for n in numbers))
+    _run(adam_kernel, (params, grads, means, squares), totals, at, numbers)
 
 
 def rmsprop(
@@ -177,13 +194,7 @@ def rmsprop(
     velocities: Arrays,
     totals: DeviceArray,
     at: int,
-    rate: float,
-    weight_decay: float,
-    alpha: float,
-    rest: float,
-    eps: float,
-    momentum: float,
+    numbers: Numbers,
 ) -> None:
     """RMSprop; the numbers are those of `lstm_numba.updates.rmsprop`, the rest as in `sgd`."""
-    numbers = (rate, weight_decay, alpha, rest, eps, momentum)
-    _run(rmsprop_kernel, (params, grads, squares, velocities), totals, at, *(float(n) for n in numbers))
+    _run(rmsprop_kernel, (params, grads, squares, velocities), totals, at, numbers)

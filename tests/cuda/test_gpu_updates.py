@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -36,10 +37,10 @@ def compare(
     for _ in range(3):
         for row in zip(*host, strict=True):
             kernel(*row, *of_cpu)
-        update(*device, sums, 1, *numbers)
+        update(*device, sums, 1, numbers)
     assert_same(device, host, assert_close)
     before = [[download(array) for array in column] for column in device]
-    update(*device, sums, 0, *numbers)
+    update(*device, sums, 0, numbers)
     assert_same(device, before, lambda a, b, _: np.testing.assert_array_equal(a, b))
 
 
@@ -65,7 +66,8 @@ def test_sgd(sizes: list[int], dtype: Any) -> None:
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_momentum(sizes: list[int], nesterov: bool, dtype: Any) -> None:
     of_cpu = typed(dtype, 0.1, FACTOR, 0.01, 0.9, nesterov)
-    compare(updates.with_momentum, cpu.with_momentum, 3, sizes, dtype, (0.1, 0.01, 0.9, nesterov), of_cpu)
+    update = functools.partial(updates.with_momentum, nesterov=nesterov)
+    compare(update, cpu.with_momentum, 3, sizes, dtype, (0.1, 0.01, 0.9), of_cpu)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -89,7 +91,7 @@ def test_weight_decay_without_momentum_keeps_no_velocity(dtype: Any) -> None:
     for array, gradient in ((p, g), (q, f)):
         rest = np.zeros_like(array)
         cpu.with_momentum(array, gradient, rest, *typed(dtype, 0.1, FACTOR, 0.01, 0.0, False))
-    updates.with_momentum(device, grads, None, totals(FACTOR), 0, 0.1, 0.01, 0.0, False)
+    updates.with_momentum(device, grads, None, totals(FACTOR), 0, (0.1, 0.01, 0.0), False)
     np.testing.assert_array_equal(download(grads[0]), g)
     for actual, expected in zip(device, (p, q), strict=True):
         assert_close(download(actual)[1:], expected[1:], "optimizer")
@@ -105,17 +107,32 @@ def test_sparse_rows_beside_whole_gradients(dtype: Any) -> None:
     cpu.sgd(p.reshape(-1), g.reshape(-1), dtype(0.7 * FACTOR))
     for at in (0, 1):  # the second changes nothing
         rows = SparseRows(upload(indices), upload(values), table.shape)
-        updates.sgd(device, [rows, upload(g)], sums, at, 0.7)
+        updates.sgd(device, [rows, upload(g)], sums, at, (0.7,))
         assert_close(download(device[0]), table, "optimizer")
         assert_close(download(device[1]), p, "optimizer")
     none = SparseRows(upload(indices[:0]), upload(values[:0]), table.shape)
-    updates.sgd(device[:1], [none], sums, 0, 0.7)
+    updates.sgd(device[:1], [none], sums, 0, (0.7,))
     assert_close(download(device[0]), table, "optimizer")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_numbers_on_the_device(dtype: Any) -> None:
+    """As a graph has them: the same launch with other numbers in their place."""
+    host = arrays(4, [7, 3], dtype)
+    ours, theirs = ([[upload(array) for array in column] for column in host] for _ in range(2))
+    numbers, sums = upload(np.zeros(9)), totals(FACTOR)
+    for rate in (0.02, 0.3):
+        given = (*ADAM[:6], rate, *ADAM[7:])
+        upload(np.array(given), numbers)
+        updates.adam(*ours, sums, 0, numbers)
+        updates.adam(*theirs, sums, 0, given)
+    expected = [[download(array) for array in column] for column in theirs]
+    assert_same(ours, expected, lambda a, b, _: np.testing.assert_array_equal(a, b))
 
 
 def test_both_dtypes_together() -> None:
     host = [normal(5, np.float32), normal(3, np.float64, 1), normal((2, 2), np.float32, 2)]
     device = [upload(array) for array in host]
-    updates.sgd(device, [upload(array) for array in host], totals(1), 0, 0.25)
+    updates.sgd(device, [upload(array) for array in host], totals(1), 0, (0.25,))
     for actual, expected in zip(device, host, strict=True):
         np.testing.assert_array_equal(download(actual), expected - expected.dtype.type(0.25) * expected)
