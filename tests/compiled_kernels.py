@@ -513,7 +513,9 @@ def replace_launches() -> None:
     sequence.transpose = weights.transpose = lambda matrix: np.ascontiguousarray(matrix.T)
     sequence.transposed = lambda matrix: matrix.T
     sequence.columns = lambda matrix, begin, end: matrix[:, begin:end]
-    sequence.ALONE_BYTES = 1 << 60
+    sequence.FORCED = "alone"
+    sequence.cooperative_blocks = lambda *args: 1
+    sequence.counters = lambda count: np.zeros(count, np.int32)
 
 
 def main() -> None:

@@ -24,20 +24,20 @@ _running: list[Any] = [None]
 
 
 class _Fiber(greenlet):
-    """A thread of a block; `waits` for its block or for the whole grid. Some fall behind, by their `pace`."""
+    """A thread of a block, for which it may wait. Some fall behind, by their `pace`."""
 
     def __init__(self, block: int, thread: Any, shared: Any, run: Any) -> None:
         super().__init__(run)
-        self.block, self.thread, self.waits, self.pace = block, thread, "", _order.uniform(0.1, 1)
+        self.block, self.thread, self.waits, self.pace = block, thread, False, _order.uniform(0.1, 1)
         thread.shared = shared
         scheduler = getcurrent()
 
-        def wait(where: str) -> None:
-            self.waits = where
+        def wait() -> None:
+            self.waits = True
             scheduler.switch()
 
-        thread.syncthreads = lambda: wait("block")
-        thread.sync_grid = lambda: wait("grid")
+        thread.syncthreads = wait
+        thread.yield_turn = scheduler.switch
 
 
 def _run_block(manager: Any, grid_point: Any, *args: Any) -> None:
@@ -66,19 +66,14 @@ def _run_block(manager: Any, grid_point: Any, *args: Any) -> None:
 
 
 def _open_barriers(live: list[_Fiber]) -> None:
-    """Let those go on for whom nobody is missing: all of the grid, or all of some blocks."""
-    if all(fiber.waits == "grid" for fiber in live):
-        going = {fiber.block for fiber in live}
-    else:
-        busy = {fiber.block for fiber in live if fiber.waits != "block"}
-        ready = sorted({fiber.block for fiber in live} - busy)
-        stuck = not ready and all(fiber.waits for fiber in live)
-        assert not stuck, "threads of one block wait at different barriers"
-        # Not all of them: blocks that do not meet must not keep step with each other either.
-        going = set(_order.sample(ready, _order.randint(bool(ready), len(ready))))
+    """Let some blocks go on whose threads all wait."""
+    busy = {fiber.block for fiber in live if not fiber.waits}
+    ready = sorted({fiber.block for fiber in live} - busy)
+    # Not all of them: blocks that do not meet must not keep step with each other either.
+    going = set(_order.sample(ready, _order.randint(bool(ready), len(ready))))
     for fiber in live:
         if fiber.block in going:
-            fiber.waits = ""
+            fiber.waits = False
 
 
 def install() -> None:
@@ -90,5 +85,5 @@ def install() -> None:
     kernel.BlockManager.run = _run_block
     kernel.FakeOverload.max_cooperative_grid_blocks = lambda self, block, shared=0: MEETING_BLOCKS
     kernelapi.threading = SimpleNamespace(current_thread=lambda: _running[0])
-    kernelapi.GridGroup.sync = lambda self: _running[0].sync_grid()
+    kernelapi.FakeCUDAModule.nanosleep = lambda self, duration: _running[0].yield_turn()
     kernelapi.FakeCUDAModule.shared = property(lambda self: _running[0].shared)

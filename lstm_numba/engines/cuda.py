@@ -41,13 +41,6 @@ def _stream(number: int) -> Any:
     return cuda.per_thread_default_stream() if number == 2 else cuda.external_stream(number)
 
 
-def _or_zeros(arrays: Sequence[Array] | None, like: Sequence[Array]) -> list[Array]:
-    """The arrays, or zeros of the others' shapes where there are none."""
-    if arrays is None:
-        return [memory.zeros(array.shape, array.dtype) for array in like]
-    return list(arrays)
-
-
 class CudaEngine(CpuEngine):
     """Computes on the current CUDA device, in device arrays of Numba."""
 
@@ -206,7 +199,7 @@ class CudaEngine(CpuEngine):
         check_shapes(cell, params, x.shape[2], finals[0].shape[2])
         ends = sequence.full_lengths(x.shape[0], x.shape[1]) if lengths is None else lengths
         h, at, trace = sequence.forward_sequence(
-            cell, params, x, _or_zeros(states, finals), list(finals), place, ends, reverse, keep
+            cell, params, x, states, finals, place, ends, reverse, keep, borrow
         )
         return (h, at), trace
 
@@ -234,15 +227,11 @@ class CudaEngine(CpuEngine):
         input_gradient: bool = True,
     ) -> tuple[Array | None, dict[str, Array]]:
         """See `CpuEngine.backward`."""
-        steps, batch, _ = trace.x.shape
         result = dx
         if dx is None and input_gradient:
             result = memory.empty(trace.x.shape, trace.x.dtype)
-        if dy is None:
-            dy, direction = memory.zeros((steps, batch, initial[0].shape[2]), trace.x.dtype), 0
-        dlast = _or_zeros(dstates, initial)
         grads = sequence.backward_sequence(
-            trace, dy, direction, dlast, list(initial), place, result, dx is not None
+            trace, dy, direction, dstates, initial, place, result, dx is not None
         )
         return result, grads
 

@@ -20,16 +20,21 @@ from lstm_numba.gpu.dispatch import (
     load_one,
     load_peephole,
     load_slots,
+    load_states,
     peephole_count,
     row_offsets,
     slot_count,
+    stage_count,
     tile_rows,
+    zero_peephole,
     zero_slots,
+    zero_states,
 )
 from lstm_numba.gpu.driver import cuda, overload
-from lstm_numba.gpu.layout import meet, neighbours, previous_states, slots_at, tiles, time_of
-from lstm_numba.gpu.number import add_numbers, add_tuples, store_numbers
-from lstm_numba.gpu.options import DEVICE, KERNEL
+from lstm_numba.gpu.layout import leave, meet, neighbours, previous_states, slots_at, time_of
+from lstm_numba.gpu.number import add_numbers, add_tuples, load_each, store_each, store_numbers
+from lstm_numba.gpu.options import DEVICE, SEQUENCE
+from lstm_numba.gpu.strides import strides
 
 
 @cuda.jit(**DEVICE)
@@ -44,7 +49,9 @@ def _cell_equations(cell, sizes, arrays, gradients, step, row, unit, total):
     t = time_of(sizes, sizes.steps - 1 - step)
     place = slots_at(cell, sizes, t, row, unit)
     if t < arrays.lengths[row]:
-        dy = load_one(cell, gradients.dy, (t * sizes.batch + row) * sizes.dy_row + sizes.dy_at + unit, 0)
+        if gradients.dy.size > 0:
+            dy = (t * sizes.batch + row) * sizes.dy_row + sizes.dy_at + unit
+            dh = add_tuples(dh, load_one(cell, gradients.dy, dy, 0))
         dmemory = load_memory(cell, gradients.dstates, states + at, states)
         _, after = neighbours(sizes, t)
         h = load_one(cell, arrays.h, after * states + at, 0)
@@ -55,7 +62,7 @@ def _cell_equations(cell, sizes, arrays, gradients, step, row, unit, total):
             previous_states(cell, sizes, arrays, t, at),
             h + memory,
             load_peephole(cell, arrays.peephole, unit, sizes.hidden),
-            add_tuples(dh, dy) + dmemory,
+            dh + dmemory,
         )
         store_numbers(arrays.slots, place, sizes.hidden, dslots)
         store_numbers(gradients.dstates, at, states, dprevious)
@@ -103,16 +110,14 @@ def _(cell, stage, sizes, arrays, gradients, step, row, unit, total):
 @cuda.jit(**DEVICE)
 def _product(cell, stage, tile, sizes, arrays, gradients, t, row, unit, shared):
     """This thread's part of a tile's product of the slots' gradients at time t, left in shared memory."""
-    lanes, parts = cuda.blockDim.x, cuda.blockDim.y
-    part = cuda.threadIdx.y
-    depth = tiles(sizes.hidden, parts)
+    lanes, part = cuda.blockDim.x, cuda.threadIdx.y
     column = min(unit, sizes.hidden - 1)
     slots = slot_count(cell) * sizes.hidden
     rows = row_offsets(tile, row, sizes.batch, slots)
     start = t * sizes.batch * slots
     block = sizes.hidden * sizes.hidden
     sums = inner_zeros(cell, stage, tile, shared)
-    for k in range(part * depth, min((part + 1) * depth, sizes.hidden)):
+    for k in range(part * sizes.depth, min((part + 1) * sizes.depth, sizes.hidden)):
         sums = add_inner(
             cell, stage, tile, sums, gradients.weights, k * sizes.hidden + column, block, arrays.slots, rows,
             start + k, sizes.hidden,
@@ -128,9 +133,9 @@ def _run_stage(cell, stage, tile, sizes, arrays, gradients, step, t, shared):
     """
     height = tile_rows(tile)
     lanes, parts = cuda.blockDim.x, cuda.blockDim.y
-    for unit_tile in range(cuda.blockIdx.x, tiles(sizes.hidden, lanes), cuda.gridDim.x):
+    for unit_tile in strides(cuda.blockIdx.x, sizes.across, cuda.gridDim.x):
         unit = unit_tile * lanes + cuda.threadIdx.x
-        for row_tile in range(cuda.blockIdx.y, tiles(sizes.batch, height), cuda.gridDim.y):
+        for row_tile in strides(cuda.blockIdx.y, sizes.down, cuda.gridDim.y):
             first = row_tile * height
             if t >= 0:
                 _product(cell, stage, tile, sizes, arrays, gradients, t, first, unit, shared)
@@ -138,7 +143,7 @@ def _run_stage(cell, stage, tile, sizes, arrays, gradients, step, t, shared):
                 at = cuda.threadIdx.y * height * lanes + cuda.threadIdx.x
                 store_numbers(shared, at, lanes, inner_zeros(cell, stage, tile, shared))
             cuda.syncthreads()
-            for r in range(cuda.threadIdx.y, height, parts):
+            for r in strides(cuda.threadIdx.y, height, parts):
                 if unit < sizes.hidden and first + r < sizes.batch:
                     total = load_one(cell, shared, r * lanes + cuda.threadIdx.x, 0)
                     for part in range(1, parts):
@@ -151,7 +156,7 @@ def _run_stage(cell, stage, tile, sizes, arrays, gradients, step, t, shared):
 @cuda.jit(**DEVICE)
 def _run_second_stage(cell, team, tile, sizes, arrays, gradients, step, shared):
     if step < sizes.steps:
-        meet(team)
+        meet(team, arrays.counters, 1 + 2 * step)
         t = time_of(sizes, sizes.steps - 1 - step)
         _run_stage(cell, SECOND, tile, sizes, arrays, gradients, step, t, shared)
 
@@ -173,7 +178,42 @@ def _(cell, team, tile, sizes, arrays, gradients, step, shared):
     )
 
 
-@cuda.jit(**KERNEL)
+@cuda.jit(**DEVICE)
+def _first_gradients(cell, sizes, gradients, row, unit):
+    """The final states' gradients, with which the pass begins; those of peepholes begin at zero."""
+    at, states = row * sizes.hidden + unit, sizes.batch * sizes.hidden
+    if gradients.final[0].size > 0:
+        store_numbers(gradients.dstates, at, states, load_each(gradients.final, sizes.place + at))
+    else:
+        store_numbers(gradients.dstates, at, states, zero_states(cell, gradients.dstates))
+    peephole = row * peephole_count(cell) * sizes.hidden + unit
+    store_numbers(gradients.dpeephole, peephole, sizes.hidden, zero_peephole(cell, gradients.dstates))
+
+
+@cuda.jit(**DEVICE)
+def _last_gradients(cell, sizes, gradients, row, unit):
+    """The initial states' gradients, with which it ends."""
+    at, states = row * sizes.hidden + unit, sizes.batch * sizes.hidden
+    store_each(gradients.initial, sizes.place + at, load_states(cell, gradients.dstates, at, states))
+
+
+@cuda.jit(**DEVICE)
+def _pass_on(cell, tile, sizes, gradients, first):
+    """Take the final states' gradients, or give the initial ones'; each thread those that are its own."""
+    height = tile_rows(tile)
+    for unit_tile in strides(cuda.blockIdx.x, sizes.across, cuda.gridDim.x):
+        unit = unit_tile * cuda.blockDim.x + cuda.threadIdx.x
+        for row_tile in strides(cuda.blockIdx.y, sizes.down, cuda.gridDim.y):
+            for r in strides(cuda.threadIdx.y, height, cuda.blockDim.y):
+                row = row_tile * height + r
+                if unit < sizes.hidden and row < sizes.batch:
+                    if first:
+                        _first_gradients(cell, sizes, gradients, row, unit)
+                    else:
+                        _last_gradients(cell, sizes, gradients, row, unit)
+
+
+@cuda.jit(**SEQUENCE)
 def backward_kernel(cell, team, tile, sizes, arrays, gradients):
     """Back-propagate through a whole sequence.
 
@@ -187,9 +227,13 @@ def backward_kernel(cell, team, tile, sizes, arrays, gradients):
     gradients : Gradients
     """
     shared = cuda.shared.array(0, arrays.h.dtype)
+    _pass_on(cell, tile, sizes, gradients, 1)
     # One turn more than there are steps: the last leaves the gradient of the initial state.
     for step in range(sizes.steps + 1):
+        if step > 0:
+            meet(team, arrays.counters, step * stage_count(cell))
         t = time_of(sizes, sizes.steps - step) if step > 0 else -1
         _run_stage(cell, FIRST, tile, sizes, arrays, gradients, step, t, shared)
         _second_stage(cell, team, tile, sizes, arrays, gradients, step, shared)
-        meet(team)
+    leave(team, arrays.counters)
+    _pass_on(cell, tile, sizes, gradients, 0)

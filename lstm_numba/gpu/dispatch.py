@@ -6,6 +6,8 @@ one for the class of the cell that a kernel is called with, while it compiles th
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lstm_numba.cells.base import Stage
@@ -104,26 +106,24 @@ def _(tile):
     return lambda tile: rows
 
 
-def slot_count(cell: Any) -> Any:
-    """Number of slots."""
-    return len(cell.slots)
+def _count(count_of: Callable[[Any], int]) -> Any:
+    """Make ``count(cell)``, which is known when a kernel is compiled."""
+
+    def count(cell: Any) -> Any:
+        return count_of(cell)
+
+    @overload(count)
+    def _(cell):
+        known = count_of(cell.instance_class)
+        return lambda cell: known
+
+    return count
 
 
-@overload(slot_count)
-def _(cell):
-    count = len(cell.instance_class.slots)
-    return lambda cell: count
-
-
-def peephole_count(cell: Any) -> Any:
-    """Number of peephole weights of a unit."""
-    return len(cell.peepholes)
-
-
-@overload(peephole_count)
-def _(cell):
-    count = len(cell.instance_class.peepholes)
-    return lambda cell: count
+slot_count = _count(lambda cell: len(cell.slots))
+gate_count = _count(lambda cell: len(cell.gates))
+peephole_count = _count(lambda cell: len(cell.peepholes))
+stage_count = _count(lambda cell: len(cell.stages))
 
 
 def stage_width(cell: Any, stage: Any) -> Any:
@@ -393,22 +393,105 @@ def _(cell, stage, slots, sums):
     return lambda cell, stage, slots, sums: _emit_add_to_stage(cell, stage, slots, sums)
 
 
-def zero_slots(cell: Any, array: Any) -> Any:
-    """A zero for every slot."""
-    return (array.dtype.type(0),) * len(cell.slots)
+def _zeros(count_of: Callable[[Any], int]) -> Any:
+    """Make ``zeros(cell, array)``: so many zeros, in the array's precision."""
+
+    def zeros(cell: Any, array: Any) -> Any:
+        return (array.dtype.type(0),) * count_of(cell)
+
+    @intrinsic
+    def emit(typingctx: Any, cell: Any, array: Any) -> Any:
+        count = count_of(cell.instance_class)
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            zero = context.get_constant(array.dtype, 0.0)
+            return context.make_tuple(builder, sig.return_type, [zero] * count)
+
+        return make_signature(types.UniTuple(Number(array.dtype), count), cell, array), codegen
+
+    @overload(zeros)
+    def _(cell, array):
+        return lambda cell, array: emit(cell, array)
+
+    return zeros
+
+
+zero_slots = _zeros(lambda cell: len(cell.slots))
+zero_states = _zeros(lambda cell: len(cell.states))
+zero_peephole = _zeros(lambda cell: len(cell.peepholes))
+
+
+def gate_tables(cell: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """For each slot the gate whose input bias it gets, and whose recurrent bias; -1 for none."""
+    count = len(cell.slots)
+    inputs = cell.input_gates + (-1,) * (count - len(cell.input_gates))
+    recurrent = [-1] * count
+    for stage in cell.stages:
+        recurrent[stage.first : stage.first + len(stage.gates)] = stage.gates
+    return inputs, tuple(recurrent)
+
+
+def load_inputs(cell: Any, slots: Any, at: Any, stride: Any) -> Any:
+    """The slots' products with the input weights, zero where a slot has none; they lie as in `load_slots`."""
+    zero = slots.dtype.type(0)
+    return tuple(zero if gate < 0 else slots[at + n * stride] for n, gate in enumerate(gate_tables(cell)[0]))
+
+
+def load_biases(cell: Any, bias_ih: Any, bias_hh: Any, unit: Any, hidden: Any) -> Any:
+    """The slots' biases of a unit, both together."""
+    zero = bias_ih.dtype.type(0)
+
+    def one(bias: Any, gate: int) -> Any:
+        return zero if gate < 0 else bias[gate * hidden + unit]
+
+    return tuple(one(bias_ih, i) + one(bias_hh, r) for i, r in zip(*gate_tables(cell), strict=True))
 
 
 @intrinsic
-def _emit_zero_slots(typingctx, cell, array):
-    count = len(cell.instance_class.slots)
+def _emit_load_inputs(typingctx: Any, cell: Any, slots: Any, at: Any, stride: Any) -> Any:
+    gates, _ = gate_tables(cell.instance_class)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        zero = context.get_constant(array.dtype, 0.0)
-        return context.make_tuple(builder, sig.return_type, [zero] * count)
+        line = line_of(context, builder, sig.args[1], args[1])
+        zero = context.get_constant(slots.dtype, 0.0)
+        values = [
+            zero if gate < 0 else builder.load(line(args[2], times(builder, args[3], n)))
+            for n, gate in enumerate(gates)
+        ]
+        return context.make_tuple(builder, sig.return_type, values)
 
-    return make_signature(types.UniTuple(Number(array.dtype), count), cell, array), codegen
+    kind = types.UniTuple(Number(slots.dtype), len(gates))
+    return make_signature(kind, cell, slots, types.int64, types.int64), codegen
 
 
-@overload(zero_slots)
-def _(cell, array):
-    return lambda cell, array: _emit_zero_slots(cell, array)
+@intrinsic
+def _emit_load_biases(typingctx: Any, cell: Any, bias_ih: Any, bias_hh: Any, unit: Any, hidden: Any) -> Any:
+    tables = gate_tables(cell.instance_class)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        lines = [line_of(context, builder, sig.args[n], args[n]) for n in (1, 2)]
+        values = []
+        for gates in zip(*tables, strict=True):
+            known = [
+                builder.load(line(args[3], times(builder, args[4], gate)))
+                for line, gate in zip(lines, gates, strict=True)
+                if gate >= 0
+            ]
+            none = context.get_constant(bias_ih.dtype, 0.0)
+            values.append(functools.reduce(builder.fadd, known) if known else none)
+        return context.make_tuple(builder, sig.return_type, values)
+
+    kind = types.UniTuple(Number(bias_ih.dtype), len(tables[0]))
+    return make_signature(kind, cell, bias_ih, bias_hh, types.int64, types.int64), codegen
+
+
+@overload(load_inputs)
+def _(cell, slots, at, stride):
+    return lambda cell, slots, at, stride: _emit_load_inputs(cell, slots, at, stride)
+
+
+@overload(load_biases)
+def _(cell, bias_ih, bias_hh, unit, hidden):
+    return lambda cell, bias_ih, bias_hh, unit, hidden: _emit_load_biases(
+        cell, bias_ih, bias_hh, unit, hidden
+    )

@@ -110,6 +110,14 @@ def allow_shared_memory(kernel: Any, size: int) -> None:
     driver.cuKernelSetAttribute(attribute, size, kernel.handle, current_device())
 
 
+def shared_memory_limit() -> int:
+    """Bytes of shared memory that a block can have on the current device."""
+    if SIMULATED:
+        return 1 << 30
+    attribute = binding.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+    return int(driver.cuDeviceGetAttribute(attribute, current_device()))
+
+
 class Event:
     """A place in the work of a stream."""
 
@@ -221,6 +229,7 @@ __all__ = [
     "make_signature",
     "overload",
     "register_model",
+    "shared_memory_limit",
     "types",
     "unpack_tuple",
 ]

@@ -8,32 +8,34 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstm_numba.cells import title
 from lstm_numba.cells.base import Stage
+from lstm_numba.errors import DeviceError
 from lstm_numba.gpu.backward import backward_kernel
-from lstm_numba.gpu.dispatch import FourRows, OneRow
-from lstm_numba.gpu.driver import cuda, current_device
+from lstm_numba.gpu.dispatch import FourRows, OneRow, gate_tables
+from lstm_numba.gpu.driver import cuda, current_device, shared_memory_limit
 from lstm_numba.gpu.elementwise import transpose
 from lstm_numba.gpu.forward import forward_kernel
-from lstm_numba.gpu.launch import cooperative_blocks, launch, launch_over, limits
-from lstm_numba.gpu.layout import Alone, Arrays, Gradients, Sizes, Together
+from lstm_numba.gpu.launch import cooperative_blocks, launch, launch_over_box, limits
+from lstm_numba.gpu.layout import TEAM, Alone, Arrays, Gradients, Sizes, Together
 from lstm_numba.gpu.memory import (
     DeviceArray,
     columns,
     copied,
+    counters,
     empty,
-    fill,
     flat,
     synchronize,
     transposed,
     upload,
 )
-from lstm_numba.gpu.options import DEVICE, KERNEL
+from lstm_numba.gpu.options import KERNEL
 from lstm_numba.gpu.products import matmul
-from lstm_numba.gpu.reductions import column_sums
+from lstm_numba.gpu.reductions import bias_gradients, column_sums
+from lstm_numba.gpu.strides import strides
 
-#: Up to so many bytes of recurrent weights a block reads all of them in about the time in which the blocks of
-#: a grid come together.
-ALONE_BYTES = 1 << 18
+#: For tests and comparisons: "alone" or "together", whatever is quicker.
+FORCED: str | None = None
 
 
 class Trace(NamedTuple):
@@ -58,30 +60,58 @@ class _Shape(NamedTuple):
 # -- who does what -----------------------------------------------------------------------------------
 
 
-def _tile(batch: int) -> Any:
-    return OneRow() if batch < FourRows.rows else FourRows()
+class _Plan(NamedTuple):
+    """How a sequence's kernel is launched."""
+
+    team: Any
+    tile: Any
+    grid: tuple[int, int]
+    shared: int
 
 
-def _together(cell: Any, hidden: int, dtype: Any) -> bool:
-    """Whether the blocks share the units, and so have to meet at every step."""
-    gates = sum(len(stage.gates) for stage in cell.stages)
-    return gates * hidden * hidden * np.dtype(dtype).itemsize > ALONE_BYTES
+_plans: dict[Any, _Plan] = {}
 
 
 def _run(kernel: Any, cell: Any, numbers: int, sizes: Sizes, *groups: Any) -> None:
     """Launch a sequence's kernel; `numbers` are the sums that a thread has for a row."""
-    lanes, parts, tile = limits().lanes, limits().parts, _tile(sizes.batch)
-    block = (lanes, parts)
-    dtype = groups[0].h.dtype
-    shared = parts * lanes * tile.rows * numbers * dtype.itemsize
-    columns, rows = -(-sizes.hidden // lanes), -(-sizes.batch // tile.rows)
-    if not _together(cell, sizes.hidden, dtype):
-        launch(kernel, (1, rows), block, cell, Alone(), tile, sizes, *groups, shared=shared)
-        return
-    args = (cell, Together(), tile, sizes, *groups)
-    most = max(1, cooperative_blocks(kernel, args, block, shared))
-    across = min(columns, most)
-    launch(kernel, (across, min(rows, max(1, most // across))), block, *args, shared=shared)
+    dtype, used = groups[0].h.dtype, limits()
+    key = (kernel, type(cell), dtype, sizes.batch, sizes.hidden, used, FORCED, current_device())
+    if key not in _plans:
+        _plans[key] = _plan(kernel, cell, numbers * dtype.itemsize, sizes, groups)
+    team, tile, grid, shared = _plans[key]
+    sizes = sizes._replace(down=-(-sizes.batch // tile.rows))
+    together, block = isinstance(team, Together), (used.lanes, used.parts)
+    launch(kernel, grid, block, cell, team, tile, sizes, *groups, shared=shared, cooperative=together)
+
+
+def _plan(kernel: Any, cell: Any, size: int, sizes: Sizes, groups: Any) -> _Plan:
+    """Choose tile and team; a row of a tile takes `size` bytes of shared memory for each thread.
+
+    Blocks that share the units have to come together at every step, which takes as long as a small tile; a
+    block that has them all works on its tiles one after the other. (LSTM, 128 units, 128 rows, on an H100:
+    203 µs together, 494 alone.) So they share them where a block's tiles are fewer then.
+    """
+    lanes, parts = limits().lanes, limits().parts
+    allowed, across = shared_memory_limit(), -(-sizes.hidden // lanes)
+    tiles: list[Any] = [OneRow()] if sizes.batch < FourRows.rows else [FourRows(), OneRow()]
+    for tile in tiles:
+        shared, down = lanes * parts * tile.rows * size, -(-sizes.batch // tile.rows)
+        if shared > allowed:
+            continue
+        args = (cell, Together(), tile, sizes, *groups)
+        most = cooperative_blocks(kernel, args, (lanes, parts), shared)
+        if most == 0:
+            continue
+        side = min(across, most)
+        share = (side, min(down, most // side))
+        alone, together = across * -(-down // most), -(-across // side) * -(-down // share[1])
+        if FORCED == "together" or (FORCED is None and together < alone):
+            return _Plan(Together(), tile, share, shared)
+        return _Plan(Alone(), tile, (1, down), shared)
+    raise DeviceError(
+        f"{title(cell)}: a block of {lanes * parts} threads needs {shared / 1024:.0f} KiB of shared memory, "
+        f"the device has {allowed / 1024:.0f}"
+    )
 
 
 def _segments(first: int, gates: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
@@ -101,87 +131,19 @@ def _stage_segments(stage: Stage) -> Iterator[tuple[int, int, int]]:
     return _segments(stage.first, stage.gates)
 
 
-def _gate_tables(cell: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """For each slot the gate whose input bias it gets, and whose recurrent bias; -1 for none."""
-    count = len(cell.slots)
-    inputs = cell.input_gates + (-1,) * (count - len(cell.input_gates))
-    recurrent = [-1] * count
-    for stage in cell.stages:
-        recurrent[stage.first : stage.first + len(stage.gates)] = stage.gates
-    return inputs, tuple(recurrent)
-
-
-# -- small kernels around the sequence's --------------------------------------------------------------
-
-
-@cuda.jit(**DEVICE)
-def _gate_bias(gates, slot, bias, unit, hidden, zero):
-    gate = gates[slot]
-    return bias[gate * hidden + unit] if gate >= 0 and bias.size > 0 else zero
+# -- outputs -------------------------------------------------------------------------------------------
 
 
 @cuda.jit(**KERNEL)
-def _fill_biases(slots, input_gates, recurrent_gates, bias_ih, bias_hh, hidden, zero):
-    """Put every slot's bias where its pre-activation comes to lie."""
-    width = len(input_gates) * hidden
-    for i in range(cuda.grid(1), slots.size, cuda.gridsize(1)):
-        column = i % width
-        slot, unit = column // hidden, column % hidden
-        slots[i] = _gate_bias(input_gates, slot, bias_ih, unit, hidden, zero) + _gate_bias(
-            recurrent_gates, slot, bias_hh, unit, hidden, zero
-        )
-
-
-@cuda.jit(**KERNEL)
-def _spread_sums(sums, input_gates, recurrent_gates, bias_ih, bias_hh, hidden):
-    """The biases' gradients from the slots' sums."""
-    for i in range(cuda.grid(1), sums.size, cuda.gridsize(1)):
-        slot, unit = i // hidden, i % hidden
-        if input_gates[slot] >= 0:
-            bias_ih[input_gates[slot] * hidden + unit] = sums[i]
-        if recurrent_gates[slot] >= 0:
-            bias_hh[recurrent_gates[slot] * hidden + unit] = sums[i]
-
-
-@cuda.jit(**KERNEL)
-def _put_states(h, h_at, memory, memory_at, memory_state, sources, source_at, size):
-    """Copy initial states, a tuple of stacked arrays, into the history."""
-    for i in range(cuda.grid(1), size, cuda.gridsize(1)):
-        h[h_at + i] = sources[0][source_at + i]
-        for n in range(1, len(sources)):
-            memory[(n - 1) * memory_state + memory_at + i] = sources[n][source_at + i]
-
-
-@cuda.jit(**KERNEL)
-def _take_states(h, h_at, memory, memory_at, memory_state, targets, target_at, size):
-    """Copy final states out of the history."""
-    for i in range(cuda.grid(1), size, cuda.gridsize(1)):
-        targets[0][target_at + i] = h[h_at + i]
-        for n in range(1, len(targets)):
-            targets[n][target_at + i] = memory[(n - 1) * memory_state + memory_at + i]
-
-
-@cuda.jit(**KERNEL)
-def _put_gradients(dstates, sources, source_at, size):
-    for i in range(cuda.grid(1), size, cuda.gridsize(1)):
-        for n in range(len(sources)):
-            dstates[n * size + i] = sources[n][source_at + i]
-
-
-@cuda.jit(**KERNEL)
-def _take_gradients(dstates, targets, target_at, size):
-    for i in range(cuda.grid(1), size, cuda.gridsize(1)):
-        for n in range(len(targets)):
-            targets[n][target_at + i] = dstates[n * size + i]
-
-
-@cuda.jit(**KERNEL)
-def _write_output(h, h_at, lengths, y, column, batch, hidden, width, zero):
+def _write_output(h, h_at, lengths, y, column, steps, hidden, width, zero):
     """Copy h of all steps to its columns of the output, zero past a sequence's end."""
-    for i in range(cuda.grid(1), y.size // width * hidden, cuda.gridsize(1)):
-        row, unit = i // hidden, i % hidden
-        inside = row // batch < lengths[row % batch]
-        y[row * width + column + unit] = h[h_at + i] if inside else zero
+    (i, j, k), (across, down, deep) = cuda.grid(3), cuda.gridsize(3)
+    for t in strides(k, steps, deep):
+        for n in strides(j, lengths.size, down):
+            row = t * lengths.size + n
+            for unit in strides(i, hidden, across):
+                value = h[h_at + row * hidden + unit] if t < lengths[n] else zero
+                y[row * width + column + unit] = value
 
 
 # -- a sequence ----------------------------------------------------------------------------------------
@@ -191,12 +153,13 @@ def forward_sequence(
     cell: Any,
     params: dict[str, DeviceArray],
     x: DeviceArray,
-    states: list[DeviceArray],
+    states: list[DeviceArray] | None,
     finals: list[DeviceArray],
     place: int,
     lengths: DeviceArray,
     reverse: bool,
     keep: bool,
+    borrow: bool = False,
 ) -> tuple[DeviceArray, int, Trace | None]:
     """Run one layer and direction.
 
@@ -208,7 +171,7 @@ def forward_sequence(
         ``weight_ph`` (P*H,).
     x : device array, shape (T, B, I)
     states, finals : list of device array, shape (layers * directions, B, H)
-        Initial states, and where the final ones go.
+        Initial states, None for zeros, and where the final ones go.
     place : int
         Which of the first axis.
     lengths : device array of int64, shape (B,)
@@ -216,6 +179,8 @@ def forward_sequence(
         From the last step to the first.
     keep : bool
         Keep what the backward pass needs.
+    borrow : bool
+        Nobody writes to the parameters before it, so that it needs no copies of them.
 
     Returns
     -------
@@ -225,9 +190,9 @@ def forward_sequence(
         Where in it the outputs (T, B, H) begin.
     trace : Trace or None
     """
-    if keep:  # the backward pass needs the weights of this one, which may change until then
+    if keep and not borrow:
         params = {name: copied(p) if name.startswith("weight") else p for name, p in params.items()}
-    shape = _Shape(*x.shape, hidden=states[0].shape[2])
+    shape = _Shape(*x.shape, hidden=finals[0].shape[2])
     dtype, state = x.dtype, shape.batch * shape.hidden
     rows, width = shape.steps * shape.batch, len(cell.slots) * shape.hidden
     depth = shape.steps + 1 if keep else 1
@@ -238,50 +203,39 @@ def forward_sequence(
         reverse=int(reverse),
         memory_step=state if keep else 0,
         memory_state=depth * state,
+        across=-(-shape.hidden // limits().lanes),
+        down=0,  # depends on the tile
+        depth=-(-shape.hidden // limits().parts),
+        place=place * state,
     )
+    none = empty((0,), dtype)
     arrays = Arrays(
         slots=empty((rows * width,), dtype),
         h=empty(((shape.steps + 1) * state,), dtype),
         memory=empty(((len(cell.states) - 1) * depth * state,), dtype),
         message=empty((rows * shape.hidden if len(cell.stages) > 1 else 0,), dtype),
         weights=flat(transpose(params["weight_hh"])),
-        peephole=params.get("weight_ph", empty((0,), dtype)),
+        peephole=params.get("weight_ph", none),
         lengths=lengths,
+        bias_ih=params.get("bias_ih", none),
+        bias_hh=params.get("bias_hh", none),
+        initial=_stacks(states, cell, none),
+        final=_stacks(finals, cell, none),
+        counters=counters(shape.batch * TEAM),
     )
-    _start(cell, params, x, arrays, shape)
-    first, last = (shape.steps, 0) if reverse else (0, shape.steps)
-
-    def history(entry: int) -> tuple[Any, ...]:
-        return arrays.h, entry * state, arrays.memory, entry * sizes.memory_step, sizes.memory_state
-
-    launch_over(_put_states, state, *history(first), _stacks(states), place * state, state)
+    slots, inputs = _matrix(arrays.slots, cell, shape.hidden), x.reshape(-1, shape.inputs)
+    for slot, gate, count in _input_segments(cell):
+        weights = params["weight_ih"][gate * shape.hidden : (gate + count) * shape.hidden]
+        target = columns(slots, slot * shape.hidden, (slot + count) * shape.hidden)
+        matmul(inputs, transposed(weights), out=target)
     _run(forward_kernel, cell, max(len(stage.gates) for stage in cell.stages), sizes, arrays)
-    launch_over(_take_states, state, *history(last), _stacks(finals), place * state, state)
     trace = Trace(cell, params, x, arrays, sizes) if keep else None
     return arrays.h, 0 if reverse else state, trace
 
 
-def _stacks(arrays: list[DeviceArray]) -> tuple[DeviceArray, ...]:
-    return tuple(flat(array) for array in arrays)
-
-
-def _start(cell: Any, params: dict[str, DeviceArray], x: DeviceArray, arrays: Arrays, shape: _Shape) -> None:
-    """Put biases and products with the input weights into the slots."""
-    hidden = shape.hidden
-    fill_biases(cell, params, arrays.slots, hidden)
-    slots, inputs = _matrix(arrays.slots, cell, hidden), x.reshape(-1, shape.inputs)
-    for slot, gate, count in _input_segments(cell):
-        weights = params["weight_ih"][gate * hidden : (gate + count) * hidden]
-        target = columns(slots, slot * hidden, (slot + count) * hidden)
-        matmul(inputs, transposed(weights), out=target, accumulate=True)
-
-
-def fill_biases(cell: Any, params: dict[str, DeviceArray], slots: DeviceArray, hidden: int) -> None:
-    """Fill the slots of any number of rows with their biases, zero where there are none."""
-    none = empty((0,), slots.dtype)
-    biases = params.get("bias_ih", none), params.get("bias_hh", none)
-    zero = slots.dtype.type(0)
-    launch_over(_fill_biases, slots.size, slots, *_gate_tables(cell), *biases, hidden, zero)
+def _stacks(states: list[DeviceArray] | None, cell: Any, none: DeviceArray) -> tuple[DeviceArray, ...]:
+    """Stacked arrays, one for each of the cell's states; empty ones for zeros."""
+    return (none,) * len(cell.states) if states is None else tuple(map(flat, states))
 
 
 def _matrix(slots: DeviceArray, cell: Any, hidden: int) -> DeviceArray:
@@ -293,19 +247,16 @@ def write_output(
     h: DeviceArray, at: int, lengths: DeviceArray, y: DeviceArray, direction: int, hidden: int
 ) -> None:
     """Copy the outputs of one direction to their columns of y (T, B, D*H), zero past a sequence's end."""
-    _, batch, width = y.shape
-    zero = y.dtype.type(0)
-    launch_over(
-        _write_output, y.size // width * hidden, h, at, lengths, flat(y), direction * hidden, batch, hidden,
-        width, zero,
-    )  # fmt: skip
+    steps, batch, width = y.shape
+    operands = (h, at, lengths, flat(y), direction * hidden, steps, hidden, width, y.dtype.type(0))
+    launch_over_box(_write_output, (steps, batch, hidden), *operands)
 
 
 def backward_sequence(
     trace: Trace,
-    dy: DeviceArray,
+    dy: DeviceArray | None,
     direction: int,
-    dstates: list[DeviceArray],
+    dstates: list[DeviceArray] | None,
     initial: list[DeviceArray],
     place: int,
     dx: DeviceArray | None,
@@ -316,12 +267,12 @@ def backward_sequence(
     Parameters
     ----------
     trace : Trace
-    dy : device array, shape (T, B, D*H)
-        Gradient of the output. What lies beyond a sequence's end is ignored.
+    dy : device array, shape (T, B, D*H), or None
+        Gradient of the output, None for zeros. What lies beyond a sequence's end is ignored.
     direction : int
         Which columns of it are this direction's.
     dstates, initial : list of device array, shape (layers * directions, B, H)
-        Gradients of the final states, and where those of the initial ones go.
+        Gradients of the final states, None for zeros, and where those of the initial ones go.
     place : int
         Which of the first axis.
     dx : device array, shape (T, B, I), or None
@@ -336,18 +287,18 @@ def backward_sequence(
     """
     cell, params, x, arrays, sizes = trace
     dtype, state = x.dtype, sizes.batch * sizes.hidden
+    none = empty((0,), dtype)
     gradients = Gradients(
-        dy=flat(dy),
+        dy=none if dy is None else flat(dy),
         dstates=empty((len(cell.states) * state,), dtype),
         dpeephole=empty((len(cell.peepholes) * state,), dtype),
         weights=flat(params["weight_hh"]),
+        final=_stacks(dstates, cell, none),
+        initial=_stacks(initial, cell, none),
     )
-    if cell.peepholes:
-        fill(gradients.dpeephole, 0)
-    launch_over(_put_gradients, state, gradients.dstates, _stacks(dstates), place * state, state)
-    sizes = sizes._replace(dy_row=dy.shape[2], dy_at=direction * sizes.hidden)
+    row = 0 if dy is None else dy.shape[2]
+    sizes = sizes._replace(dy_row=row, dy_at=direction * sizes.hidden, place=place * state)
     _run(backward_kernel, cell, 1, sizes, arrays, gradients)
-    launch_over(_take_gradients, state, gradients.dstates, _stacks(initial), place * state, state)
     slots, hidden = _matrix(arrays.slots, cell, sizes.hidden), sizes.hidden
     if dx is not None:
         target = dx.reshape(-1, x.shape[2])
@@ -374,9 +325,7 @@ def _parameter_gradients(trace: Trace, slots: DeviceArray, dpeephole: DeviceArra
             part = columns(slots, slot * hidden, (slot + count) * hidden)
             matmul(transposed(part), operand, out=grads[name][gate * hidden : (gate + count) * hidden])
     if "bias_ih" in params:
-        sums = column_sums(slots)
-        targets = (grads["bias_ih"], grads["bias_hh"])
-        launch_over(_spread_sums, sums.size, sums, *_gate_tables(cell), *targets, hidden)
+        bias_gradients(slots, *gate_tables(cell), grads["bias_ih"], grads["bias_hh"])
     if cell.peepholes:
         column_sums(dpeephole.reshape(sizes.batch, -1), grads["weight_ph"])
     return grads

@@ -7,10 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.gpu.driver import overload
+from lstm_numba.gpu.dispatch import load_biases, zero_slots
+from lstm_numba.gpu.driver import cuda, overload
 from lstm_numba.gpu.elementwise import copy_block, transpose
+from lstm_numba.gpu.launch import launch_over
 from lstm_numba.gpu.memory import DeviceArray, empty, flat, upload, zeros
-from lstm_numba.gpu.sequence import fill_biases
+from lstm_numba.gpu.number import store_numbers
+from lstm_numba.gpu.options import KERNEL
+from lstm_numba.gpu.strides import strides
 
 
 class Weights(NamedTuple):
@@ -66,6 +70,16 @@ class ParameterGradients(NamedTuple):
     weight_ph: Any
 
 
+@cuda.jit(**KERNEL)
+def _fill_biases(cell, bias_ih, bias_hh, slots, hidden):
+    """Put the biases of every slot, zero where there are none, to where it comes to lie."""
+    for unit in strides(cuda.grid(1), hidden, cuda.gridsize(1)):
+        if bias_ih.size > 0:
+            store_numbers(slots, unit, hidden, load_biases(cell, bias_ih, bias_hh, unit, hidden))
+        else:
+            store_numbers(slots, unit, hidden, zero_slots(cell, slots))
+
+
 def device_weights(rnn: Any, layer: int = 0, direction: int = 0) -> Weights:
     """Copy a layer's weights into the form in which a kernel reads them.
 
@@ -92,7 +106,8 @@ def device_weights(rnn: Any, layer: int = 0, direction: int = 0) -> Weights:
     params = {name: _on_device(array) for name, array in _parameters(rnn, layer, direction).items()}
     cell, hidden, none = rnn.cell, rnn.hidden_size, empty((0,), rnn.dtype)
     bias = empty((len(cell.slots) * hidden,), rnn.dtype)
-    fill_biases(cell, params, bias, hidden)
+    biases = (params.get(name, none) for name in ("bias_ih", "bias_hh"))
+    launch_over(_fill_biases, hidden, cell, *biases, bias, hidden)
     return Weights(
         cell=cell,
         inputs=params["weight_ih"].shape[1],

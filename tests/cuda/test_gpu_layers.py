@@ -44,7 +44,7 @@ CASES = cases(
 @pytest.fixture(params=["alone", "together"])
 def team(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to share the work, whatever the sizes would make the engine choose."""
-    monkeypatch.setattr(sequence, "ALONE_BYTES", 1 << 60 if request.param == "alone" else -1)
+    monkeypatch.setattr(sequence, "FORCED", request.param)
     return str(request.param)
 
 
