@@ -1,12 +1,12 @@
-"""What the host has to do for a GPU: its time, launches, copies and allocations of a training step and an inference.
+"""What the host does for a GPU in a training step and in an inference: time, launches, copies, allocations.
 
     python benchmarks/launch_overhead.py --json out.json
     python benchmarks/launch_overhead.py --source ANOTHER_CHECKOUT --json before.json
 
-Where there is a GPU it is used; elsewhere, or with --stand-in, a stand-in for its driver, with which nothing is
-computed. Steps are those of `lstm_numba.training.trainer`, at the sizes of MNIST and PTB, on random data. The
-time is that of the one thread that does it, without the making of the batch; launches are counted by the stand-in
-only. --source takes the library from another checkout, so that two versions are measured by one program.
+Where there is a GPU it is used; elsewhere, or with --stand-in, a stand-in for its driver, with which nothing
+is computed. Steps are those of `lstm_numba.training.trainer`, at the sizes of MNIST and PTB, on random data.
+The time is that of the one thread that does it, without the making of the batch; launches are counted by the
+stand-in only. --source takes the library from another checkout, so that one program measures two versions.
 """
 
 from __future__ import annotations
@@ -249,6 +249,8 @@ def main() -> None:
 
     if args.stand_in or not find_cuda().available:
         stand_in.enter()
+    if stand_in.active():
+        stand_in.still()
     measured = commit(Path(args.source or __file__).resolve())
     result: dict[str, Any] = {
         "stand_in": stand_in.active(),

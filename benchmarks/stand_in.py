@@ -1,7 +1,7 @@
 """A machine without a GPU measures what the host does: Python with a stand-in for NVIDIA's driver.
 
-The driver is `stand_in_driver.c`, which stands beside this file in a checkout and is not installed. Kernels are
-compiled as for a device, and launches counted; nothing is computed.
+The driver is `stand_in_driver.c`, which stands beside this file in a checkout and is not installed. Kernels
+are compiled as for a device, and launches counted; nothing is computed.
 """
 
 from __future__ import annotations
@@ -76,6 +76,11 @@ def enter() -> None:
     """Begin this program anew with the stand-in driver, unless it has it already."""
     if not active():
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **environment()})
+
+
+def still() -> None:
+    """From here on fill and copy nothing within the device: the host does not wait for that."""
+    _driver().stand_in_still()
 
 
 def reset() -> None:

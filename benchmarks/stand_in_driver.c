@@ -1,8 +1,8 @@
 /* A stand-in for NVIDIA's driver, libcuda.so.1: memory is the host's, copies copy, launches only count.
  *
- * Nothing is computed: what kernels would write stays what it was, and so does what is filled or copied within the
- * device, which would cost the host no time either. What the host does is the real thing, so that its time, its
- * launches and its copies can be measured on a machine without a GPU. The functions have the
+ * Nothing is computed: what kernels would write stays what it was. What the host does is the real thing, so that
+ * its time, its launches and its copies can be measured on a machine without a GPU. After `stand_in_still` nothing is
+ * filled or copied within the device either, which would cost the host no time. The functions have the
  * signatures that CUDA 12 and 13 ask for by cuGetProcAddress; one that is not here answers "not supported", and
  * says so if STAND_IN_VERBOSE is set. `stand_in.py` builds and loads it:
  *
@@ -83,7 +83,10 @@ static Result launched(Kernel *kernel, unsigned shared, Handle s, int together) 
     return SUCCESS;
 }
 
-/* For Python: forget all counts; tell them as JSON, until the next call. */
+/* For Python: fill and copy nothing within the device; forget all counts; tell them as JSON, until the next call. */
+static int still = 0;
+void stand_in_still(void) { still = 1; }
+
 void stand_in_reset(void) {
 #define FORGET(name) name = 0;
     COUNTERS(FORGET)
@@ -195,18 +198,22 @@ Result cuMemGetAddressRange(Pointer *base, size_t *size, Pointer p) { return *ba
 
 static Result copied(void *to, const void *from, size_t size, Handle s, atomic_long *counter) {
     if (recorded(s, NULL)) return SUCCESS;
-    if (size) memcpy(to, from, size);
+    if (counter != &on_device || !still) memcpy(to, from, size);
     return ++*counter, SUCCESS;
 }
 
 Result cuMemcpyHtoDAsync(Pointer d, const void *h, size_t n, Handle s) { return copied((void *)d, h, n, s, &to_device); }
 Result cuMemcpyDtoHAsync(void *h, Pointer d, size_t n, Handle s) { return copied(h, (void *)d, n, s, &to_host); }
-Result cuMemcpyDtoDAsync(Pointer d, Pointer e, size_t n, Handle s) { return copied(NULL, NULL, 0, s, &on_device); }
+Result cuMemcpyDtoDAsync(Pointer d, Pointer e, size_t n, Handle s) {
+    return copied((void *)d, (void *)e, n, s, &on_device);
+}
 Result cuMemcpyHtoD(Pointer d, const void *h, size_t n) { return cuMemcpyHtoDAsync(d, h, n, 0); }
 Result cuMemcpyDtoH(void *h, Pointer d, size_t n) { return synchronizations++, cuMemcpyDtoHAsync(h, d, n, 0); }
 Result cuMemcpyDtoD(Pointer d, Pointer e, size_t n) { return cuMemcpyDtoDAsync(d, e, n, 0); }
 Result cuMemsetD8Async(Pointer d, unsigned char value, size_t n, Handle s) {
-    return copied(NULL, NULL, 0, s, &fills);
+    if (recorded(s, NULL)) return SUCCESS;
+    if (!still) memset((void *)d, value, n);
+    return fills++, SUCCESS;
 }
 Result cuMemsetD8(Pointer d, unsigned char value, size_t n) { return cuMemsetD8Async(d, value, n, 0); }
 
