@@ -1,0 +1,70 @@
+"""How the engine shares a sequence's work, chosen by hand: the one place that knows how it chooses itself."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+#: Who computes a row of the batch: a block by itself, or blocks that share the units and meet at every step.
+TEAMS = ("alone", "together")
+#: Registers of a thread that the sequences' kernels are compiled for.
+REGISTERS = (96, 128, 168)
+
+
+class NotSelectable(Exception):
+    """The engine has no such choice."""
+
+
+@contextlib.contextmanager
+def _instead(module: Any, **values: Any) -> Iterator[None]:
+    """Attributes of a module in a ``with`` block."""
+    try:
+        before = {name: getattr(module, name) for name in values}
+    except AttributeError as error:
+        raise NotSelectable(str(error)) from None
+    for name, value in values.items():
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(module, name, value)
+
+
+def team(name: str) -> contextlib.AbstractContextManager[None]:
+    """Have the work shared in one of the `TEAMS`."""
+    from lstm_numba.gpu import sequence
+
+    return _instead(sequence, ALONE_BYTES={"alone": 1 << 62, "together": -1}[name])
+
+
+def tile(name: str) -> contextlib.AbstractContextManager[None]:
+    """Have a thread compute one row, or four."""
+    from lstm_numba.gpu import dispatch, sequence
+
+    chosen = {"one row": dispatch.OneRow, "four rows": dispatch.FourRows}[name]()
+    return _instead(sequence, _tile=lambda batch: chosen)
+
+
+def registers(most: int) -> contextlib.AbstractContextManager[None]:
+    """Have the sequences' kernels compiled for at most so many registers."""
+    from lstm_numba.gpu import backward, forward, sequence
+    from lstm_numba.gpu.driver import cuda
+
+    limited = {
+        name: cuda.jit(max_registers=most)(getattr(module, name).py_func)
+        for module, name in ((forward, "forward_kernel"), (backward, "backward_kernel"))
+        if hasattr(module, name)
+    }
+    return _instead(sequence, **limited)
+
+
+def candidates() -> dict[str, Callable[[], contextlib.AbstractContextManager[None]]]:
+    """Every choice by its name."""
+    return {
+        **{f"team {name}": partial(team, name) for name in TEAMS},
+        **{f"tile of {name}": partial(tile, name) for name in ("one row", "four rows")},
+        **{f"{most} registers": partial(registers, most) for most in REGISTERS},
+    }
