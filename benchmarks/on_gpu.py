@@ -80,7 +80,12 @@ class Session:
 
     def run(self) -> None:
         """Run the sections that there is time for."""
-        self._keep("begin", command=shlex.join(sys.argv[1:]), budget=self._args.budget)
+        self._keep(
+            "begin",
+            command=shlex.join(sys.argv[1:]),
+            budget=self._args.budget,
+            computes=not self._args.dry_run,
+        )
         for name in self._args.sections or SECTIONS:
             section = SECTIONS[name]
             cap = self._args.limit or section.seconds

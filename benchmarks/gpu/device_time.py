@@ -34,20 +34,27 @@ def _nothing(a, b, c):  # type: ignore[no-untyped-def]
 @functools.cache
 def _naps_per_us() -> float:
     """Rounds of `_nap` that take a microsecond: a nap may be shorter than asked for."""
-    _nap[1, 1](1)
+    launch.launch(_nap, 1, 1, 1)
     begin, end = cuda.event(), cuda.event()
     cuda.synchronize()
     begin.record()
-    _nap[1, 1](500)
+    launch.launch(_nap, 1, 1, 500)
     end.record()
     cuda.synchronize()
     return 500 / max(1.0, cuda.event_elapsed_time(begin, end) * 1e3)
 
 
+def _hold_us(function: Callable[[], Any], times: int) -> float:
+    """How long the stream has to be busy for all calls to be launched meanwhile."""
+    began = time.perf_counter()
+    function()
+    return min(_LONGEST_HOLD, 2e6 * times * (time.perf_counter() - began) + 1000)
+
+
 def _held(function: Callable[[], Any], hold_us: float, times: int) -> tuple[float, bool]:
     begin, end = cuda.event(), cuda.event()
     cuda.synchronize()
-    _nap[1, 1](max(1, int(hold_us * _naps_per_us())))
+    launch.launch(_nap, 1, 1, max(1, int(hold_us * _naps_per_us())))
     begin.record()
     for _ in range(times):
         function()
@@ -58,7 +65,7 @@ def _held(function: Callable[[], Any], hold_us: float, times: int) -> tuple[floa
 
 
 def device_us(function: Callable[[], Any], times: int = 1, repeats: int = 3) -> dict[str, Any]:
-    """The device's µs for what `function` launches, which waits behind a busy stream and then runs without gaps.
+    """The device's µs for what `function` launches: it waits behind a busy stream, then runs without gaps.
 
     Returns
     -------
@@ -66,9 +73,7 @@ def device_us(function: Callable[[], Any], times: int = 1, repeats: int = 3) -> 
         ``device_us``, the median; ``spread``, the longest over the shortest; ``waited``, whether all was
         launched before the stream went on: else the time has some of the host's in it.
     """
-    began = time.perf_counter()
-    function()
-    hold = min(_LONGEST_HOLD, 1.5e6 * times * (time.perf_counter() - began) + 1000)
+    hold = _hold_us(function, times)
     found = [_held(function, hold, times) for _ in range(repeats)]
     us = [one[0] for one in found]
     return {
@@ -119,13 +124,16 @@ def _marked(marks: list[Any]) -> Iterator[None]:
 
 def by_kernel(function: Callable[[], Any]) -> dict[str, tuple[int, float]]:
     """Launches and µs of each of the engine's kernels in one call, by its name; cuBLAS's are not seen."""
-    names = {id(found.kernel): key[0].py_func.__name__ for key, found in launch._compiled.items()}
     marks: list[Any] = []
+    hold = 3 * _hold_us(function, 1)  # the marks take time, too
     with _marked(marks):
-        _held(function, _LONGEST_HOLD, 1)
+        _held(function, hold, 1)
+    names = {id(found.kernel): key[0].py_func.__name__ for key, found in launch._compiled.items()}
     result: dict[str, tuple[int, float]] = {}
     for kernel, begin, end in marks:
         name = names.get(id(kernel), "other")
+        if name == _nap.py_func.__name__:
+            continue
         count, us = result.get(name, (0, 0.0))
         result[name] = count + 1, round(us + cuda.event_elapsed_time(begin, end) * 1e3, 2)
     return dict(sorted(result.items(), key=lambda item: -item[1][1]))

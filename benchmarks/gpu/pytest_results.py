@@ -1,4 +1,4 @@
-"""A plugin of pytest that keeps each failure as soon as it is there, and now and then how far the tests are."""
+"""A plugin of pytest that keeps each failure as soon as it is there, and how far the tests are."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import sys
 import time
 import traceback
@@ -36,7 +37,7 @@ def append(path: str | os.PathLike[str], text: str) -> None:
 def named(text: str, environment: Mapping[str, str]) -> str:
     """Text in which folders of this machine have the names that the environment gives them."""
     for folder, name in json.loads(environment.get(NAMES, "{}")).items():
-        text = text.replace(folder, name)
+        text = re.sub(re.escape(folder) + r"(?![\w-])", lambda found, name=name: name, text)
     return text
 
 

@@ -36,15 +36,12 @@ class Job(NamedTuple):
         Threads of the processor that it may use, by default its share of all.
     file : str, optional
         JSON file in its folder that is kept among the results when it ends.
-    after : bool
-        Wait for those before it to end.
     """
 
     command: list[str]
     name: str
     threads: int | None = None
     file: str | None = None
-    after: bool = False
 
 
 def processors() -> int:
@@ -76,19 +73,18 @@ class Programs:
         self.problems: list[str] = []
 
     def run(self, jobs: Sequence[Job], end: float, ended: Callable[[Job], None]) -> None:
-        """Run jobs until all are through or `end` comes, as `time.monotonic` tells it.
+        """Run jobs at the same time until all are through or `end` comes, as `time.monotonic` tells it.
 
         `ended` is told each job that ended or was stopped. What went wrong is added to `problems`.
         """
-        waiting, share = list(jobs), max(1, processors() // max(1, sum(not job.after for job in jobs)))
+        share = max(1, processors() // max(1, len(jobs)))
         grace = min(_GRACE, _GRACE_SHARE * max(0.0, end - time.monotonic()))
         try:
-            while (waiting or self._running) and time.monotonic() < end - grace:
-                while waiting and not (waiting[0].after and self._running):
-                    self._start(waiting.pop(0), share)
+            for job in jobs:
+                self._start(job, share)
+            while self._running and time.monotonic() < end - grace:
                 self._reap(ended)
                 time.sleep(0.02)
-            self.problems += [f"{job.name}: no time left" for job in waiting]
         finally:
             self._stop(grace, ended)
 

@@ -27,7 +27,7 @@ class Section(NamedTuple):
     seconds : float
         Time limit, all programs together.
     jobs : callable
-        The options -> programs; they run at the same time, but for those that wait.
+        The options -> programs, which run at the same time.
     needed : bool
         Whether nothing else is worth running when it fails.
     """
