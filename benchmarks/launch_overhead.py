@@ -255,6 +255,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "stand_in": stand_in.active(),
         "commit": measured,
+        "graph": os.environ.get("LSTM_NUMBA_CUDA_GRAPH", "0"),
         "machine": {**machine(), "commit": None},  # that of this program says nothing of the library
         "rows": [],
     }

@@ -121,9 +121,8 @@ class Embedding:
         ValueError
             A token is outside the table.
         """
-        self._check(ids)
         weight = self.params["weight"]
-        return engine_of(weight).gather(weight, ids, out)
+        return engine_of(weight).gather(weight, self.tokens(ids), out)
 
     def backward(self, ids: Array, dy: Array) -> Any:
         """Gradient of the table.
@@ -140,14 +139,14 @@ class Embedding:
         SparseRows
             A token that occurs more than once has one row: the sum in the order of its occurrence.
         """
-        self._check(ids)
-        weight = self.params["weight"]
+        tokens, weight = self.tokens(ids), self.params["weight"]
         dy = engine_of(weight).accept("dy", dy, weight.dtype)
         if dy.shape != (*ids.shape, weight.shape[1]):
             raise ValueError(f"dy: expected shape {(*ids.shape, weight.shape[1])}, got {dy.shape}")
-        return engine_of(weight).row_gradient(ids, dy, (weight.shape[0], weight.shape[1]))
+        return engine_of(weight).row_gradient(tokens, dy, weight.shape)
 
-    def _check(self, ids: Array) -> None:
+    def tokens(self, ids: Array, fixed: bool = False, out: Any = None) -> Any:
+        """Checked tokens as the table's engine wants them; see ``tokens`` there."""
         if not isinstance(ids, np.ndarray):
             raise TypeError(f"ids: expected an integer array, got {type(ids).__name__}")
         integers("ids", ids)
@@ -155,3 +154,4 @@ class Embedding:
         if ids.size and not (ids.min() >= 0 and ids.max() < count):
             wrong = ids[(ids < 0) | (ids >= count)][0]
             raise ValueError(f"ids: expected values from 0 to {count - 1}, got {wrong}")
+        return engine_of(self.params["weight"]).tokens(ids, fixed, out)

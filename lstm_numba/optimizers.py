@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -104,26 +104,46 @@ class Optimizer:
                     f"grads[{name!r}]: expected {self.params[name].dtype} {self.params[name].shape}, "
                     f"got {values.dtype} {gradient.shape}"
                 )
-        self.steps += 1
-        for name, gradient in grads.items():
-            self._update(name, gradient, self._engine.factor(scale, totals))
+        self.update(grads, self._engine.factor(scale, totals), self.begin_step())
 
-    def _update(self, name: str, gradient: Array | SparseRows, factor: Any) -> None:
+    def begin_step(self, out: Any = None) -> Any:
+        """Count a step, and give its numbers; into those of an earlier one where these are given."""
+        self.steps += 1
+        return self._engine.numbers(self._numbers(), out)
+
+    @property
+    def number_count(self) -> int:
+        """How many numbers a step has."""
+        return len(self._numbers())
+
+    def update(self, grads: Mapping[str, Any], factor: Any, numbers: Any) -> None:
+        """Update all parameters; the gradients are known to fit."""
+        self._update(list(self.params.values()), [grads[name] for name in self.params], factor, numbers)
+
+    def _numbers(self) -> tuple[float, ...]:
+        """What the rule needs at this step."""
         raise NotImplementedError
 
-    def _slot(self, slot: str, name: str) -> Array:
-        return self._state[f"{slot}.{name}"]
+    def _update(self, params: list[Array], grads: list[Any], factor: Any, numbers: Any) -> None:
+        raise NotImplementedError
+
+    def _slot(self, slot: str) -> list[Array]:
+        """A state array of each parameter."""
+        return [self._state[f"{slot}.{name}"] for name in self.params]
 
     @contextlib.contextmanager
-    def _dense_gradient(self, name: str, gradient: Array | SparseRows) -> Iterator[Array]:
-        """The gradient as a whole array; a sparse one in a buffer that is zero elsewhere."""
-        if not isinstance(gradient, SparseRows):
-            yield gradient
-            return
-        if name not in self._dense:
-            self._dense[name] = self._engine.zeros(gradient.shape, gradient.values.dtype)
-        yield self._engine.scatter(gradient, self._dense[name])
-        self._engine.clear_rows(gradient, self._dense[name])
+    def _dense_gradients(self, grads: Sequence[Array | SparseRows]) -> Iterator[list[Array]]:
+        """The gradients as whole arrays; sparse ones in buffers that are zero elsewhere."""
+        whole: list[Any] = list(grads)
+        sparse = [n for n, gradient in enumerate(grads) if isinstance(gradient, SparseRows)]
+        names = list(self.params)
+        for n in sparse:
+            if names[n] not in self._dense:
+                self._dense[names[n]] = self._engine.zeros(whole[n].shape, whole[n].values.dtype)
+            whole[n] = self._engine.scatter(whole[n], self._dense[names[n]])
+        yield whole
+        for n in sparse:
+            self._engine.clear_rows(grads[n], whole[n])
 
     def state_arrays(self) -> dict[str, Array]:
         """The live state arrays, named ``slot.parameter``."""
@@ -194,15 +214,20 @@ class SGD(Optimizer):
         self.nesterov = bool(nesterov)
         self.weight_decay = float(weight_decay)
 
-    def _update(self, name: str, gradient: Array | SparseRows, factor: Any) -> None:
-        p = self.params[name]
-        if self.momentum == 0 and self.weight_decay == 0:
-            self._engine.sgd(p, gradient, factor, self.lr)
+    @property
+    def _plain(self) -> bool:
+        return self.momentum == 0 and self.weight_decay == 0
+
+    def _numbers(self) -> tuple[float, ...]:
+        return (self.lr,) if self._plain else (self.lr, self.weight_decay, self.momentum)
+
+    def _update(self, params: list[Array], grads: list[Any], factor: Any, numbers: Any) -> None:
+        if self._plain:
+            self._engine.sgd(params, grads, factor, numbers)
             return
-        velocity = self._slot("momentum", name) if self.momentum else None
-        numbers = (self.lr, self.weight_decay, self.momentum)
-        with self._dense_gradient(name, gradient) as dense:
-            self._engine.momentum(p, dense, velocity, factor, *numbers, nesterov=self.nesterov)
+        velocities = self._slot("momentum") if self.momentum else None
+        with self._dense_gradients(grads) as dense:
+            self._engine.momentum(params, dense, velocities, factor, numbers, self.nesterov)
 
 
 class Adam(Optimizer):
@@ -236,9 +261,9 @@ class Adam(Optimizer):
         self.eps = float(eps)
         self.weight_decay = float(weight_decay)
 
-    def _update(self, name: str, gradient: Array | SparseRows, factor: Any) -> None:
+    def _numbers(self) -> tuple[float, ...]:
         beta1, beta2 = self.betas
-        numbers = (
+        return (
             0.0 if self._decoupled else self.weight_decay,
             1.0 - self.lr * self.weight_decay if self._decoupled else 1.0,
             beta1,
@@ -249,9 +274,11 @@ class Adam(Optimizer):
             1.0 / math.sqrt(1.0 - beta2**self.steps),
             self.eps,
         )
-        state = self._slot("mean", name), self._slot("square", name)
-        with self._dense_gradient(name, gradient) as dense:
-            self._engine.adam(self.params[name], dense, *state, factor, *numbers)
+
+    def _update(self, params: list[Array], grads: list[Any], factor: Any, numbers: Any) -> None:
+        state = self._slot("mean"), self._slot("square")
+        with self._dense_gradients(grads) as dense:
+            self._engine.adam(params, dense, *state, factor, numbers)
 
 
 class AdamW(Adam):
@@ -311,11 +338,13 @@ class RMSprop(Optimizer):
         self.momentum = float(momentum)
         self.weight_decay = float(weight_decay)
 
-    def _update(self, name: str, gradient: Array | SparseRows, factor: Any) -> None:
-        numbers = (self.lr, self.weight_decay, self.alpha, 1.0 - self.alpha, self.eps, self.momentum)
-        state = self._slot("square", name), self._slot("momentum", name)
-        with self._dense_gradient(name, gradient) as dense:
-            self._engine.rmsprop(self.params[name], dense, *state, factor, *numbers)
+    def _numbers(self) -> tuple[float, ...]:
+        return (self.lr, self.weight_decay, self.alpha, 1.0 - self.alpha, self.eps, self.momentum)
+
+    def _update(self, params: list[Array], grads: list[Any], factor: Any, numbers: Any) -> None:
+        state = self._slot("square"), self._slot("momentum")
+        with self._dense_gradients(grads) as dense:
+            self._engine.rmsprop(params, dense, *state, factor, numbers)
 
 
 def make_optimizer(

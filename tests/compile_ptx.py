@@ -21,17 +21,14 @@ from typing import Any
 #: Float32 kernels with float64 instructions, and why.
 FLOAT64 = {
     "cross_entropy": "a row's sum and its loss are float64, as on the CPU",
-    "add_rows_of_losses": "losses are float64",
-    "column_parts": "columns are added up in float64",
-    "add_column_parts": "columns are added up in float64",
-    "square_parts": "squares are added up in float64",
-    "add_square_parts": "squares are added up in float64",
-    "clip_factor": "norm and factor are float64",
-    "sgd": "the factor is float64, and cast once a thread",
-    "sgd_rows": "the factor is float64, and cast once a thread",
-    "momentum": "the factor is float64, and cast once a thread",
-    "adam": "the factor is float64, and cast once a thread",
-    "rmsprop": "the factor is float64, and cast once a thread",
+    "column_sums": "columns are added up in float64",
+    "bias_gradients": "columns are added up in float64",
+    "norm": "squares are added up in float64, and so are norm and factor",
+    "sgd": "factor and numbers are float64, and cast once a thread",
+    "sgd_rows": "factor and numbers are float64, and cast once a thread",
+    "momentum": "factor and numbers are float64, and cast once a thread",
+    "adam": "factor and numbers are float64, and cast once a thread",
+    "rmsprop": "factor and numbers are float64, and cast once a thread",
 }
 
 #: The oldest that CUDA 13 knows, and two that are common.
@@ -126,7 +123,7 @@ def check(
     except Exception as error:  # whatever the compiler raises is what is looked for
         return "", [f"{type(error).__name__}: {str(error).strip()}"]
     wide, faults, known = float64_instructions(ptx), [], ""
-    if kind == "float32" and wide and name not in FLOAT64:
+    if kind == "float32" and wide and name.partition(" (")[0] not in FLOAT64:
         faults.append(f"{len(wide)} float64 instructions, the first: {wide[0]}")
     faults += shared_memory_faults(ptx)
     if ptxas:

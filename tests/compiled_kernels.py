@@ -21,9 +21,10 @@ import numpy as np
 from llvmlite import binding, ir
 from numba import njit
 from numba.core import types
-from numba.core.cgutils import get_or_insert_function, unpack_tuple
-from numba.core.datamodel import PrimitiveModel
+from numba.core.cgutils import alloca_once, get_or_insert_function, unpack_tuple
+from numba.core.datamodel import PrimitiveModel, StructModel
 from numba.core.errors import TypingError
+from numba.core.imputils import RefType, iternext_impl
 from numba.core.typeconv import Conversion
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, lower_cast, overload, register_jitable, register_model
@@ -33,7 +34,7 @@ NAMES = ("peephole", "gru", "gru-reset-before")
 
 #: What arrays and launches take from the driver, neither of which is used here.
 DRIVER_ONLY = (
-    "Event", "allow_shared_memory", "core_launch", "core_stream", "describe_memory", "driver",
+    "Event", "allow_shared_memory", "binding", "core_launch", "core_stream", "describe_memory", "driver",
     "launch_configuration",
 )  # fmt: skip
 
@@ -57,9 +58,26 @@ def _atomic_add(array: Any, at: Any, value: Any) -> Any:
 @overload(_atomic_add)
 def _(array, at, value):
     def add(array, at, value):  # type: ignore[no-untyped-def]
+        before = array[at]
         array[at] += value
+        return before
 
     return add
+
+
+def _everywhere(number: int) -> Any:
+    """``cuda.grid`` or ``cuda.gridsize`` of one thread: the number in each dimension."""
+
+    def function(dimensions: Any) -> Any:
+        raise NotImplementedError
+
+    @overload(function, prefer_literal=True)
+    def _(dimensions):
+        count = dimensions.literal_value
+        result = number if count == 1 else (number,) * count
+        return lambda dimensions: result
+
+    return function
 
 
 def _jit(function: Any = None, **options: Any) -> Any:
@@ -77,8 +95,9 @@ def fake_driver() -> ModuleType:
         jit=_jit,
         threadIdx=_Place(0, 0, 0), blockIdx=_Place(0, 0, 0),
         blockDim=_Place(1, 1, 1), gridDim=_Place(1, 1, 1),
-        grid=register_jitable(lambda n: 0),
-        gridsize=register_jitable(lambda n: 1),
+        grid=_everywhere(0),
+        gridsize=_everywhere(1),
+        threadfence=register_jitable(lambda: None),
         syncthreads=register_jitable(lambda: None),
         syncthreads_or=register_jitable(lambda value: value),
         shared=shared,
@@ -89,6 +108,7 @@ def fake_driver() -> ModuleType:
         SIMULATED=True, cuda=cuda, types=types, ir=ir, intrinsic=intrinsic, overload=overload,
         lower_builtin=lower_builtin, lower_cast=lower_cast, register_model=register_model,
         AbstractTemplate=AbstractTemplate, Conversion=Conversion, PrimitiveModel=PrimitiveModel,
+        StructModel=StructModel, RefType=RefType, iternext_impl=iternext_impl, alloca_once=alloca_once,
         infer_global=infer_global, insert_function=get_or_insert_function, make_signature=signature,
         unpack_tuple=unpack_tuple, CudaAPIError=RuntimeError, TypingError=TypingError,
         DEVICE_ARRAY=type("DeviceArray", (), {}), SHARED_ALIGNMENT=16, current_device=lambda: 0,
@@ -380,61 +400,51 @@ def compare_training(dtype: str) -> None:
     from lstm_numba import clipping as truth
     from lstm_numba import embedding as rows
     from lstm_numba import optimizers
-    from lstm_numba.gpu import clipping, embedding, updates
+    from lstm_numba.engines.cuda import CudaEngine
+    from lstm_numba.gpu import clipping, embedding
 
     rng = np.random.default_rng(0)
     ids, dy = np.array([[3, 1], [3, 3]]), rng.standard_normal((2, 2, 5)).astype(dtype)
-    sparse, expected = embedding.row_gradient(ids, dy, (6, 5)), rows.row_gradient(ids, dy, (6, 5))
+    sparse = embedding.row_gradient(embedding.place(ids), dy, (6, 5))
+    expected = rows.row_gradient(ids, dy, (6, 5))
     assert_close(sparse.to_dense(), expected.to_dense(), "optimizer")
-    grads = {"a": rng.standard_normal(70).astype(dtype), "b": sparse}
+    grads = {"a": rng.standard_normal(70).astype(dtype), "b": sparse, "c": rng.standard_normal(3)}
     totals = np.zeros(4)
-    clipping.global_norm(grads, totals, 2)
-    clipping.clip_factor(totals, 2, 3, 0.5)
+    clipping.clip_by_norm(grads, totals, 2, 3, 0.5)
     norm = truth.global_norm(grads)
     assert_close(totals[2:], [norm, 0.5 / norm], "loss", dtype=dtype)
-    for optimizer in (
-        optimizers.Adam({"p": dy[0].copy()}, 0.1, weight_decay=0.1),
-        optimizers.RMSprop({"p": dy[0].copy()}, 0.1, momentum=0.5),
-        optimizers.SGD({"p": dy[0].copy()}, 0.1, momentum=0.5, nesterov=True, weight_decay=0.1),
-        optimizers.SGD({"p": dy[0].copy()}, 0.1),
+    for kind, options in (
+        (optimizers.Adam, {"weight_decay": 0.1}),
+        (optimizers.RMSprop, {"momentum": 0.5}),
+        (optimizers.SGD, {"momentum": 0.5, "nesterov": True, "weight_decay": 0.1}),
+        (optimizers.SGD, {"weight_decay": 0.1}),
+        (optimizers.SGD, {}),
     ):
-        moved = {"p": dy[0].copy()}
-        state = {name: array.copy() for name, array in optimizer.state_arrays().items()}
-        optimizer.step({"p": dy[1]}, scale=totals[3])
-        names = [name.removesuffix(".p") for name in state]
-        arrays = [moved["p"], dy[1], *state.values()]
-        numbers = numbers_of(optimizer)
-        kind = type(optimizer).__name__.lower()
-        kernel = "with_momentum" if names == ["momentum"] else kind
-        getattr(updates, kernel)(*arrays, totals, 3, *numbers)
-        assert_close(moved["p"], optimizer.params["p"], "optimizer", kind)
-        for name, array in state.items():
-            assert_close(array, optimizer.state_arrays()[name], "optimizer", name)
+        # Two of them, of which one computes with the device's kernels.
+        params = [{"p": dy[0].copy(), "q": np.ones(3, dtype), "table": np.ones((6, 5), dtype)} for _ in "ab"]
+        ours, theirs = (kind(each, 0.1, **options) for each in params)
+        ours._engine = CudaEngine()
+        gradients = {"p": dy[1], "q": dy[1, 0, :3], "table": sparse}
+        for given in (tuple, np.array):  # numbers as a launch and as a graph has them
+            ours.update(gradients, totals, given(ours.begin_step()))
+            theirs.step(gradients, scale=totals[3])
+        for name in params[0]:
+            assert_close(params[0][name], params[1][name], "optimizer", f"{kind.__name__} {name}")
+        for name, array in ours.state_arrays().items():
+            assert_close(array, theirs.state_arrays()[name], "optimizer", f"{kind.__name__} {name}")
 
 
-def numbers_of(optimizer: Any) -> tuple[Any, ...]:
-    """What an optimiser's first update takes, as its own step computes it."""
-    taken: list[Any] = []
+def compare_sums(dtype: str) -> None:
+    """Sums of columns, and those that go to the biases of gates."""
+    from lstm_numba.gpu import reductions
 
-    class Engine:
-        """Writes down what it is asked for."""
-
-        def __getattr__(self, name: str) -> Any:
-            def note(*args: Any, **options: Any) -> None:
-                taken.extend([*(a for a in args if isinstance(a, float)), *options.values()])
-
-            return note
-
-        def factor(self, scale: float, totals: Any) -> Any:
-            return None
-
-    engine, optimizer._engine = optimizer._engine, Engine()
-    steps = optimizer.steps
-    try:
-        optimizer._update("p", optimizer.params["p"], None)
-    finally:
-        optimizer._engine, optimizer.steps = engine, steps
-    return tuple(taken)
+    matrix = np.random.default_rng(0).standard_normal((30, 1)).astype(dtype)
+    expected = matrix.sum(axis=0, dtype=np.float64).astype(dtype)
+    np.testing.assert_allclose(reductions.column_sums(matrix), expected, rtol=1e-6)
+    biases = np.full((2, 3), np.nan, dtype)
+    reductions.bias_gradients(matrix, (1,), (2,), *biases)
+    np.testing.assert_array_equal(biases[[0, 1], [1, 2]], reductions.column_sums(matrix)[[0, 0]])
+    assert np.isnan(biases).sum() == 4
 
 
 def first_cell() -> Any:
@@ -456,6 +466,7 @@ def replace_launches() -> None:
         memory,
         reductions,
         sequence,
+        table,
         updates,
         weights,
     )
@@ -466,6 +477,9 @@ def replace_launches() -> None:
     def over(kernel: Any, size: int, *args: Any) -> None:
         if size:
             kernel(*args)
+
+    def over_box(kernel: Any, shape: tuple[int, ...], *args: Any) -> None:
+        over(kernel, int(np.prod(shape)), *args)
 
     def matmul(a: Any, b: Any, out: Any, accumulate: bool = False) -> Any:
         out[...] = out + a @ b if accumulate else a @ b
@@ -478,11 +492,22 @@ def replace_launches() -> None:
         return out
 
     launch.set_limits(launch.Limits(threads=1, blocks=1, lanes=1, parts=1, tile=1))
-    parts = (clipping, elementwise, embedding, losses, masks, memory, reductions, sequence, updates, weights)
+    parts = [
+        clipping, elementwise, embedding, losses, masks, memory, reductions, sequence, table, updates,
+        weights,
+    ]  # fmt: skip
+    stand_ins = {"launch": run, "launch_over": over, "launch_over_box": over_box}
+    stand_ins |= dict.fromkeys(("upload", "constant"), np.array)
     for module in parts:
-        for name, stand_in in (("launch", run), ("launch_over", over), ("upload", np.array)):
+        for name, stand_in in stand_ins.items():
             if hasattr(module, name):
                 setattr(module, name, stand_in)
+
+    def place(array: Any) -> int:
+        assert array.flags["C_CONTIGUOUS"]
+        return int(array.ctypes.data)
+
+    table.place, reductions.span = place, np.ravel
     sequence.matmul, sequence.column_sums, sequence.copied = matmul, sums, np.array
     masks.zero = lambda: np.zeros(1, np.int64)
     sequence.transpose = weights.transpose = lambda matrix: np.ascontiguousarray(matrix.T)
@@ -510,7 +535,8 @@ def main() -> None:
         compare_masks(dtype)
         compare_losses(dtype)
         compare_training(dtype)
-        print(f"{dtype}: activations, products, masks, losses, updates agree", flush=True)
+        compare_sums(dtype)
+        print(f"{dtype}: activations, products, masks, losses, updates, sums agree", flush=True)
     for number, name in enumerate(NAMES + own_cells.VARIED[-1:]):
         for dtype in ("float32", "float64") if name == "peephole" else ("float32",):
             compare_sequences(name, dtype, number % 2 == 0, None if number % 3 else (4, 0, 1, 2, 4, 3, 4))

@@ -115,8 +115,8 @@ def check_ownership() -> None:
             assert memory.address(memory.empty((100,), np.float32)) != place
 
 
-def check_cycles() -> None:
-    """Memory of arrays that Python's collector finds is used again, and never freed."""
+def check_lifetimes() -> None:
+    """Memory of arrays that Python's collector finds is used again; that of a pool lasts as long as its arrays."""
     cycle: list[Any] = [memory.empty((100,), np.float32)]
     cycle.append(cycle)
     place = memory.address(cycle[0])
@@ -126,6 +126,14 @@ def check_cycles() -> None:
     cuda.current_context().memory_manager.deallocations.clear()
     assert stand_in.counts()["frees"] == 0
     assert memory.address(memory.empty((100,), np.float32)) == place
+    with memory.taken_from(memory.Pool()):  # which nobody else holds
+        array = memory.empty((100,), np.float32)
+    gc.collect()
+    cuda.current_context().memory_manager.deallocations.clear()
+    assert stand_in.counts()["frees"] == 0
+    del array
+    cuda.current_context().memory_manager.deallocations.clear()
+    assert stand_in.counts()["frees"] == 1
 
 
 def check_foreign() -> None:
@@ -178,7 +186,7 @@ def main() -> None:
     check_views()
     check_copies()
     check_ownership()
-    check_cycles()
+    check_lifetimes()
     check_foreign()
     check_arguments()
     print("arrays, copies and launches are as numba-cuda's")

@@ -25,6 +25,7 @@ from lstm_numba.gpu import (
     products,
     reductions,
     sequence,
+    table,
     updates,
 )
 from lstm_numba.gpu.dispatch import FourRows, OneRow
@@ -52,6 +53,15 @@ def group(cls: Any, *kinds: Any) -> Any:
     """Type of a tuple with names."""
     same = len(set(kinds)) == 1
     return types.NamedUniTuple(kinds[0], len(kinds), cls) if same else types.NamedTuple(kinds, cls)
+
+
+def table_of(number: Any) -> Any:
+    """Type of a table of arrays."""
+    return group(table.Table, array(_I), _I, array(number))
+
+
+#: Type of what blocks are counted with.
+_COUNTERS = array(types.int32)
 
 
 def _frame_kernels(name: str, cell: Any, f: Any) -> list[Listed]:
@@ -152,41 +162,45 @@ def example_kernels() -> list[Listed]:
 
 def _product_kernels(f: Any) -> list[Listed]:
     a, extents = array(f), group(products.Extents, *[_I] * len(products.Extents._fields))
+    operands = (a, a, a, extents, a, _COUNTERS)
     return [
-        (f"product ({size})", products.product_kernel, types.void(instance(kind), a, a, a, extents))
+        (f"product ({size})", products.product_kernel, types.void(instance(kind), *operands))
         for size, kind in (("small", patch.Small()), ("large", patch.Large()))
-    ] + [("add_parts", products.add_parts, types.void(a, _I, _I, a, _I, _I))]
+    ]
 
 
 def _update_kernels(f: Any) -> list[Listed]:
-    a, factor = array(f), (array(_D), _I)
-    return [
-        ("sgd", updates.sgd_kernel, types.void(a, a, *factor, _D)),
-        ("sgd_rows", updates.sgd_rows_kernel, types.void(a, array(_I), a, *factor, _D)),
-        ("momentum", updates.momentum_kernel, types.void(a, a, a, *factor, f, f, f, _I)),
-        ("adam", updates.adam_kernel, types.void(a, a, a, a, *factor, *[f] * 9)),
-        ("rmsprop", updates.rmsprop_kernel, types.void(a, a, a, a, *factor, *[f] * 6)),
-    ]
+    a, arrays, factor, d = array(f), table_of(f), (array(_D), _I), array(_D)
+    rows = (a, array(_I), a, _I)
+    listed: list[Listed] = []
+    for where, numbers in (("", lambda count: types.UniTuple(_D, count)), (" (of a graph)", lambda count: d)):
+        listed += [
+            ("sgd" + where, updates.sgd_kernel, types.void(arrays, *factor, numbers(1))),
+            ("sgd_rows" + where, updates.sgd_rows_kernel, types.void(*rows, *factor, numbers(1))),
+            ("momentum" + where, updates.momentum_kernel, types.void(arrays, *factor, numbers(3), _I, _I)),
+            ("adam" + where, updates.adam_kernel, types.void(arrays, *factor, numbers(9))),
+            ("rmsprop" + where, updates.rmsprop_kernel, types.void(arrays, *factor, numbers(6))),
+        ]
+    return listed
 
 
 def _loss_kernels(f: Any) -> list[Listed]:
     a, d = array(f), array(_D)
-    task = group(losses.Task, _I, _D, _I, _I, _I)
-    return [
-        ("cross_entropy", losses.cross_entropy_kernel, types.void(a, a, array(_I), d, task, d, d)),
-        ("add_rows_of_losses", losses.add_rows_kernel, types.void(d, d, d)),
-    ]
+    task = group(losses.Task, _I, _D, _I, _I, _I, _I)
+    operands = (a, a, array(_I), d, task, d, d, _COUNTERS, d)
+    return [("cross_entropy", losses.cross_entropy_kernel, types.void(*operands))]
 
 
 def _reduction_kernels(f: Any) -> list[Listed]:
     a, d = array(f), array(_D)
+    gates, places = [types.UniTuple(_I, 4)] * 2, group(clipping.Places, _I, _I, _I)
+    sums = (a, group(reductions.Columns, *[_I] * 4), d, _COUNTERS)
+    norm = (table_of(types.float32), table_of(_D), a, d, _COUNTERS, d, places, _D)
     return [
-        ("column_parts", reductions.column_parts, types.void(a, _I, _I, _I, _I, d)),
-        ("add_column_parts", reductions.add_column_parts, types.void(d, a)),
-        ("square_parts", reductions.square_parts, types.void(a, d, _I)),
-        ("add_square_parts", reductions.add_square_parts, types.void(d, _I, d, _I, _I)),
-        ("clip_factor", clipping.factor_kernel, types.void(d, _I, _I, _I, _D)),
-        ("clip_by_value", clipping.clip_kernel, types.void(a, f)),
+        ("column_sums", reductions.column_sums_kernel, types.void(*sums, a)),
+        ("bias_gradients", reductions.bias_gradients_kernel, types.void(*sums, *gates, a, a)),
+        ("norm", clipping.norm_kernel, types.void(*norm)),
+        ("clip_by_value", clipping.clip_kernel, types.void(table_of(f), f)),
     ]
 
 
@@ -211,14 +225,14 @@ def kernels(dtype: Any) -> list[Listed]:
         ("gather", embedding.gather_kernel, types.void(a, i, _I, a)),
         ("add_rows", embedding.add_rows_kernel, types.void(a, i, a, _I)),
         ("set_rows", embedding.set_rows_kernel, types.void(a, i, a, _I)),
-        ("clear_rows", embedding.clear_rows_kernel, types.void(a, i, _I, dtype)),
-        ("add_occurrences", embedding.add_occurrences_kernel, types.void(a, _I, i, i, a)),
+        ("clear_rows", embedding.clear_rows_kernel, types.void(a, i, _I)),
+        ("add_occurrences", embedding.add_occurrences_kernel, types.void(a, _I, i, _I, a)),
         ("dropout", masks.dropout_kernel, types.void(counter, key, array(_I), _I, dtype, a, a, a)),
         ("multiply", elementwise.multiply_kernel, types.void(a, a, a)),
-        ("add_row", elementwise.add_row_kernel, types.void(a, a)),
+        ("add_row", elementwise.add_row_kernel, types.void(a, _I, a)),
         ("transpose", elementwise.transpose_kernel, types.void(a, _I, _I, a)),
         ("transpose_first", elementwise.transpose_first_kernel, types.void(a, _I, _I, _I, a)),
-        ("clear_beyond", elementwise.clear_beyond_kernel, types.void(a, i, _I)),
+        ("clear_beyond", elementwise.clear_beyond_kernel, types.void(a, _I, i, _I)),
         ("copy_block", elementwise.copy_block_kernel, types.void(a, _I, _I, a, *[_I] * 4)),
         ("gather_to_contiguous", memory._gather, types.void(a, types.Array(dtype, 3, "A"))),
         ("fill", memory._fill, types.void(a, dtype)),

@@ -24,11 +24,11 @@ _running: list[Any] = [None]
 
 
 class _Fiber(greenlet):
-    """A thread of a block; `waits` for its block or for the whole grid."""
+    """A thread of a block; `waits` for its block or for the whole grid. Some fall behind, by their `pace`."""
 
     def __init__(self, block: int, thread: Any, shared: Any, run: Any) -> None:
         super().__init__(run)
-        self.block, self.thread, self.waits = block, thread, ""
+        self.block, self.thread, self.waits, self.pace = block, thread, "", _order.uniform(0.1, 1)
         thread.shared = shared
         scheduler = getcurrent()
 
@@ -58,7 +58,7 @@ def _run_block(manager: Any, grid_point: Any, *args: Any) -> None:
     while live:
         _order.shuffle(live)
         for fiber in live:
-            if not fiber.waits:
+            if not fiber.waits and _order.random() < fiber.pace:
                 _running[0] = fiber.thread
                 fiber.switch()
         live = [fiber for fiber in live if not fiber.dead]
@@ -72,9 +72,10 @@ def _open_barriers(live: list[_Fiber]) -> None:
     else:
         busy = {fiber.block for fiber in live if fiber.waits != "block"}
         ready = sorted({fiber.block for fiber in live} - busy)
-        assert ready, "threads of one block wait at different barriers"
+        stuck = not ready and all(fiber.waits for fiber in live)
+        assert not stuck, "threads of one block wait at different barriers"
         # Not all of them: blocks that do not meet must not keep step with each other either.
-        going = set(_order.sample(ready, _order.randint(1, len(ready))))
+        going = set(_order.sample(ready, _order.randint(bool(ready), len(ready))))
     for fiber in live:
         if fiber.block in going:
             fiber.waits = ""

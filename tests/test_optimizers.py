@@ -17,6 +17,7 @@ from lstm_numba.clipping import (
     sum_of_squares,
 )
 from lstm_numba.embedding import SparseRows
+from lstm_numba.engines import engine
 from lstm_numba.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop, make_optimizer
 from lstm_numba.schedules import Cosine, HoldThenDecay, Plateau, make_schedule
 
@@ -145,6 +146,36 @@ def test_sparse_gradients_equal_dense_ones(setting: str, dtype: Any) -> None:
         one.step({"p": rows}, scale=0.5)
         other.step({"p": rows.to_dense()}, scale=0.5)
         np.testing.assert_array_equal(sparse_params["p"], dense_params["p"])
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_parameters_of_all_kinds_together(setting: str, backend: str) -> None:
+    """In one step the same comes out as for each parameter alone, in whatever order the gradients are."""
+    kind, options, _, _ = SETTINGS[setting]
+    rng = np.random.default_rng(2)
+    host: dict[str, Any] = {
+        "a": rng.standard_normal((3, 5)).astype(np.float32),
+        "table": rng.standard_normal((6, 2)).astype(np.float32),
+        "none": np.zeros((0, 4), np.float32),
+        "double": rng.standard_normal(7),
+        "one": np.ones(1, np.float32),
+    }
+    device = engine(backend)
+    params = {name: device.upload(array.copy()) for name, array in host.items()}
+    optimizer = kind(params, **options)
+    alone = {name: kind({name: array}, **options) for name, array in host.items()}
+    for indices in ([1, 4], [0, 4, 5]):
+        rows = SparseRows(np.array(indices), rng.standard_normal((len(indices), 2), np.float32), (6, 2))
+        grads = {name: rng.standard_normal(array.shape).astype(array.dtype) for name, array in host.items()}
+        for name, gradient in grads.items():
+            alone[name].step({name: rows if name == "table" else gradient}, scale=0.5)
+        moved = {name: device.upload(gradient) for name, gradient in reversed(grads.items())}
+        moved["table"] = SparseRows(device.upload(rows.indices), device.upload(rows.values), rows.shape)
+        optimizer.step(moved, scale=0.5)
+    for name, expected in host.items():
+        assert_close(device.download(params[name]), expected, "optimizer", name)
+        for slot, state in alone[name].state_arrays().items():
+            assert_close(device.download(optimizer.state_arrays()[slot]), state, "optimizer", slot)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

@@ -102,8 +102,12 @@ def _training(args: argparse.Namespace) -> list[Job]:
 
 
 def _overhead(args: argparse.Namespace) -> list[Job]:
-    file = "launch_overhead.json"
-    return [Job(_module("launch_overhead", "--steps", 30, "--json", file), "overhead", file=file)]
+    def job(name: str, graph: int) -> Job:
+        file = f"{name}.json"
+        command = _module("launch_overhead", "--steps", 30, "--json", file)
+        return Job(["env", f"LSTM_NUMBA_CUDA_GRAPH={graph}", *command], name, file=file)
+
+    return [job("overhead", 0), job("overhead-graph", 1)]
 
 
 def _crossover(args: argparse.Namespace) -> list[Job]:

@@ -20,6 +20,7 @@ from lstm_numba.losses import softmax_cross_entropy
 from lstm_numba.sparse import SparseRows
 
 Array = Any
+Arrays = Sequence[Array]
 Shape = tuple[int, ...]
 
 #: Places in an array of totals: sum of losses, correct predictions, gradient norm, factor of the gradients.
@@ -223,16 +224,24 @@ class CpuEngine:
         matrix += row
         return matrix
 
-    def gather(self, table: Array, ids: npt.NDArray[Any], out: Array | None = None) -> Array:
-        """Rows of a table; `ids` are a NumPy array and known to be valid."""
-        if out is None:
-            out = self.empty((*ids.shape, table.shape[1]), table.dtype)
-        # "clip" lets NumPy write straight to `out`.
-        return np.take(table, ids, axis=0, out=out, mode="clip")
+    def tokens(self, ids: npt.NDArray[Any], fixed: bool = False, out: Any = None) -> Any:
+        """A NumPy array of valid tokens as the engine wants them.
 
-    def row_gradient(self, ids: npt.NDArray[Any], dy: Array, shape: tuple[int, int]) -> Any:
+        `fixed` has arrays of the same sizes come of all tokens of one shape; `out` are earlier ones of that
+        kind, whose place they take.
+        """
+        return ids
+
+    def gather(self, table: Array, tokens: Any, out: Array | None = None) -> Array:
+        """Rows of a table."""
+        if out is None:
+            out = self.empty((*tokens.shape, table.shape[1]), table.dtype)
+        # "clip" lets NumPy write straight to `out`.
+        return np.take(table, tokens, axis=0, out=out, mode="clip")
+
+    def row_gradient(self, tokens: Any, dy: Array, shape: tuple[int, int]) -> Any:
         """Gradient of a table of that shape from those of the rows that `gather` took."""
-        return embedding.row_gradient(ids, dy, shape)
+        return embedding.row_gradient(tokens, dy, shape)
 
     def add_rows(self, rows: Any, out: Array) -> None:
         """Add a sparse gradient to a whole one."""
@@ -253,21 +262,30 @@ class CpuEngine:
         """Zeros, in float64, for the numbers of a step: see `LOSS` and the other places."""
         return np.zeros(4)
 
+    def targets(
+        self, targets: npt.NDArray[Any], weights: npt.NDArray[Any] | None, classes: int, out: Any = None
+    ) -> Any:
+        """NumPy arrays of targets and their weights, each (N,), as `cross_entropy` wants them.
+
+        `out` are earlier ones of that shape, whose place they take.
+        """
+        return targets, weights
+
     def cross_entropy(
         self,
         logits: Array,
-        targets: npt.NDArray[Any],
+        targets: Any,
         totals: Array,
         *,
         scale: float = 1.0,
-        weights: npt.NDArray[Any] | None = None,
         bias: Array,
         gradient: bool = True,
     ) -> None:
         """Add up loss and correct predictions in the totals; the gradient takes the place of the logits.
 
-        `targets` and `weights` are NumPy arrays. See `lstm_numba.losses.softmax_cross_entropy`.
+        See `lstm_numba.losses.softmax_cross_entropy`.
         """
+        targets, weights = targets
         loss, _, correct = softmax_cross_entropy(
             logits, targets, scale=scale, weights=weights, bias=bias, overwrite=True, gradient=gradient
         )
@@ -306,40 +324,67 @@ class CpuEngine:
         """
         return float(scale if totals is None else totals[FACTOR])
 
-    def sgd(self, p: Array, g: Any, factor: Any, lr: float) -> None:
-        """Update a parameter by `lstm_numba.updates.sgd`; a sparse gradient touches its own rows only."""
-        rate = p.dtype.type(lr * factor)
-        if np.isnan(rate):
-            return
-        if isinstance(g, SparseRows):
-            arrays = (p, g.indices, g.values)
-            updates.sweep(updates.sgd_rows, updates.sgd_rows_parallel, arrays, rate)
-        else:
-            updates.sweep(updates.sgd, updates.sgd_parallel, _flat(p, g), rate)
+    def numbers(self, values: tuple[float, ...], out: Any = None) -> Any:
+        """Numbers of a step as the updates take them; into those of an earlier step where these are given."""
+        return values
+
+    def sgd(self, params: Arrays, grads: Sequence[Any], factor: Any, numbers: Any) -> None:
+        """Update parameters by `lstm_numba.updates.sgd`; sparse gradients touch their own rows only."""
+        (lr,) = numbers
+        for p, g in zip(params, grads, strict=True):
+            rate = p.dtype.type(lr * factor)
+            if np.isnan(rate):
+                continue
+            if isinstance(g, SparseRows):
+                arrays = (p, g.indices, g.values)
+                updates.sweep(updates.sgd_rows, updates.sgd_rows_parallel, arrays, rate)
+            else:
+                updates.sweep(updates.sgd, updates.sgd_parallel, _flat(p, g), rate)
 
     def momentum(
-        self, p: Array, g: Array, velocity: Array | None, factor: Any, *numbers: float, nesterov: bool
+        self,
+        params: Arrays,
+        grads: Arrays,
+        velocities: Arrays | None,
+        factor: Any,
+        numbers: Any,
+        nesterov: bool,
     ) -> None:
-        """Update a parameter by `lstm_numba.updates.with_momentum`; without `velocity` it begins at rest."""
-        if not np.isnan(factor):
+        """Update parameters by `lstm_numba.updates.with_momentum`, from rest without `velocities`."""
+        if np.isnan(factor):
+            return
+        serial, parallel = updates.with_momentum, updates.with_momentum_parallel
+        for p, g, velocity in zip(params, grads, velocities or [None] * len(params), strict=True):
             lr, *rest = map(p.dtype.type, numbers)
             arrays = _flat(p, g, np.zeros_like(p) if velocity is None else velocity)
-            serial, parallel = updates.with_momentum, updates.with_momentum_parallel
             updates.sweep(serial, parallel, arrays, lr, p.dtype.type(factor), *rest, nesterov)
 
-    def adam(self, p: Array, g: Array, mean: Array, square: Array, factor: Any, *numbers: float) -> None:
-        """Update a parameter by `lstm_numba.updates.adam`."""
+    def adam(
+        self, params: Arrays, grads: Arrays, means: Arrays, squares: Arrays, factor: Any, numbers: Any
+    ) -> None:
+        """Update parameters by `lstm_numba.updates.adam`."""
         if not np.isnan(factor):
-            typed = map(p.dtype.type, (factor, *numbers))
-            updates.sweep(updates.adam, updates.adam_parallel, _flat(p, g, mean, square), *typed)
+            for p, *others in zip(params, grads, means, squares, strict=True):
+                typed = map(p.dtype.type, (factor, *numbers))
+                updates.sweep(updates.adam, updates.adam_parallel, _flat(p, *others), *typed)
 
     def rmsprop(
-        self, p: Array, g: Array, square: Array, velocity: Array, factor: Any, lr: float, *numbers: float
+        self, params: Arrays, grads: Arrays, squares: Arrays, velocities: Arrays, factor: Any, numbers: Any
     ) -> None:
-        """Update a parameter by `lstm_numba.updates.rmsprop`."""
+        """Update parameters by `lstm_numba.updates.rmsprop`."""
         if not np.isnan(factor):
-            typed = map(p.dtype.type, (lr, factor, *numbers))
-            updates.sweep(updates.rmsprop, updates.rmsprop_parallel, _flat(p, g, square, velocity), *typed)
+            lr, *rest = numbers
+            for p, *others in zip(params, grads, squares, velocities, strict=True):
+                typed = map(p.dtype.type, (lr, factor, *rest))
+                updates.sweep(updates.rmsprop, updates.rmsprop_parallel, _flat(p, *others), *typed)
+
+    def assign(self, target: Array, source: Array | None) -> None:
+        """Copy an array to another one of its shape; None stands for zeros."""
+        target[...] = 0 if source is None else source
+
+    def recorder(self) -> Any:
+        """What records a training step, to repeat it without the host; None where nothing does."""
+        return None
 
 
 def _places(cell: Any, states: Sequence[Array] | None, place: int) -> tuple[int, ...]:

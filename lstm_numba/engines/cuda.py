@@ -14,11 +14,12 @@ import numpy.typing as npt
 from lstm_numba.arguments import refuse_mask
 from lstm_numba.cpu.prepared import check_shapes
 from lstm_numba.dropout import draw_mask
-from lstm_numba.engines.cpu import FACTOR, NORM, Array, CpuEngine, Shape
+from lstm_numba.engines.cpu import FACTOR, NORM, Array, Arrays, CpuEngine, Shape
 from lstm_numba.gpu import (
     clipping,
     elementwise,
     embedding,
+    graph,
     losses,
     masks,
     memory,
@@ -260,16 +261,17 @@ class CudaEngine(CpuEngine):
         elementwise.add_row(matrix, row)
         return matrix
 
-    def gather(self, table: Array, ids: npt.NDArray[Any], out: Array | None = None) -> Array:
-        """See `CpuEngine.gather`."""
-        if out is None:
-            out = memory.empty((*ids.shape, table.shape[1]), table.dtype)
-        embedding.gather(table, memory.upload(ids.astype(np.int64)), out)
-        return out
+    def tokens(self, ids: npt.NDArray[Any], fixed: bool = False, out: Any = None) -> Any:
+        """See `CpuEngine.tokens`."""
+        return embedding.place(ids, fixed, out)
 
-    def row_gradient(self, ids: npt.NDArray[Any], dy: Array, shape: tuple[int, int]) -> SparseRows:
+    def gather(self, table: Array, tokens: Any, out: Array | None = None) -> Array:
+        """See `CpuEngine.gather`."""
+        return embedding.gather(table, tokens, out)
+
+    def row_gradient(self, tokens: Any, dy: Array, shape: tuple[int, int]) -> SparseRows:
         """See `CpuEngine.row_gradient`."""
-        return embedding.row_gradient(ids, dy, shape)
+        return embedding.row_gradient(tokens, dy, shape)
 
     def add_rows(self, rows: SparseRows, out: Array) -> None:
         """See `CpuEngine.add_rows`."""
@@ -299,27 +301,27 @@ class CudaEngine(CpuEngine):
         """See `CpuEngine.totals`."""
         return memory.zeros((4,), np.float64)
 
+    def targets(
+        self, targets: npt.NDArray[Any], weights: npt.NDArray[Any] | None, classes: int, out: Any = None
+    ) -> Any:
+        """See `CpuEngine.targets`."""
+        checked = check_targets(targets, weights, len(targets), classes)
+        return tuple(map(memory.upload, checked, out or (None, None)))
+
     def cross_entropy(
         self,
         logits: Array,
-        targets: npt.NDArray[Any],
+        targets: Any,
         totals: Array,
         *,
         scale: float = 1.0,
-        weights: npt.NDArray[Any] | None = None,
         bias: Array,
         gradient: bool = True,
     ) -> None:
         """See `CpuEngine.cross_entropy`."""
-        targets, weights = check_targets(targets, weights, *logits.shape)
+        targets, weights = targets
         losses.softmax_cross_entropy(
-            logits,
-            memory.upload(targets),
-            totals,
-            scale=scale,
-            weights=memory.upload(weights),
-            bias=bias,
-            gradient=gradient,
+            logits, targets, totals, scale=scale, weights=weights, bias=bias, gradient=gradient
         )
 
     # -- training --------------------------------------------------------------------------------
@@ -330,8 +332,7 @@ class CudaEngine(CpuEngine):
 
     def clip_by_norm(self, grads: Mapping[str, Any], totals: Array, max_norm: float | None) -> None:
         """See `CpuEngine.clip_by_norm`."""
-        clipping.global_norm(grads, totals, NORM)
-        clipping.clip_factor(totals, NORM, FACTOR, max_norm)
+        clipping.clip_by_norm(grads, totals, NORM, FACTOR, max_norm)
 
     def scatter(self, rows: SparseRows, out: Array) -> Array:
         """See `CpuEngine.scatter`."""
@@ -350,27 +351,42 @@ class CudaEngine(CpuEngine):
         given[FACTOR] = scale
         return memory.upload(given)
 
-    def sgd(self, p: Array, g: Any, factor: Any, lr: float) -> None:
+    def numbers(self, values: tuple[float, ...], out: Any = None) -> Any:
+        """See `CpuEngine.numbers`: a tuple that launches take along, or an array on the device."""
+        return values if out is None else memory.upload(np.array(values), out)
+
+    def sgd(self, params: Arrays, grads: Sequence[Any], factor: Any, numbers: Any) -> None:
         """See `CpuEngine.sgd`."""
-        if isinstance(g, SparseRows):
-            updates.sgd_rows(p, g.indices, g.values, factor, FACTOR, lr)
-        else:
-            updates.sgd(p, g, factor, FACTOR, lr)
+        updates.sgd(params, grads, factor, FACTOR, numbers)
 
     def momentum(
-        self, p: Array, g: Array, velocity: Array | None, factor: Any, *numbers: float, nesterov: bool
+        self,
+        params: Arrays,
+        grads: Arrays,
+        velocities: Arrays | None,
+        factor: Any,
+        numbers: Any,
+        nesterov: bool,
     ) -> None:
         """See `CpuEngine.momentum`."""
-        velocity = memory.zeros(p.shape, p.dtype) if velocity is None else velocity
-        lr, weight_decay, momentum = numbers
-        updates.with_momentum(p, g, velocity, factor, FACTOR, lr, weight_decay, momentum, nesterov)
+        updates.with_momentum(params, grads, velocities, factor, FACTOR, numbers, nesterov)
 
-    def adam(self, p: Array, g: Array, mean: Array, square: Array, factor: Any, *numbers: float) -> None:
+    def adam(
+        self, params: Arrays, grads: Arrays, means: Arrays, squares: Arrays, factor: Any, numbers: Any
+    ) -> None:
         """See `CpuEngine.adam`."""
-        updates.adam(p, g, mean, square, factor, FACTOR, *numbers)
+        updates.adam(params, grads, means, squares, factor, FACTOR, numbers)
 
     def rmsprop(
-        self, p: Array, g: Array, square: Array, velocity: Array, factor: Any, lr: float, *numbers: float
+        self, params: Arrays, grads: Arrays, squares: Arrays, velocities: Arrays, factor: Any, numbers: Any
     ) -> None:
         """See `CpuEngine.rmsprop`."""
-        updates.rmsprop(p, g, square, velocity, factor, FACTOR, lr, *numbers)
+        updates.rmsprop(params, grads, squares, velocities, factor, FACTOR, numbers)
+
+    def assign(self, target: Array, source: Array | None) -> None:
+        """See `CpuEngine.assign`."""
+        memory.assign(target, source)
+
+    def recorder(self) -> Any:
+        """See `CpuEngine.recorder`: a graph of CUDA, where it is asked for and can be had."""
+        return graph.Recorder() if graph.wanted() else None

@@ -13,13 +13,14 @@ import numpy as np
 from llvmlite import ir
 from numba import cuda
 from numba.cuda import types
+from numba.cuda.cgutils import alloca_once, unpack_tuple
 from numba.cuda.cgutils import get_or_insert_function as insert_function
-from numba.cuda.cgutils import unpack_tuple
 from numba.cuda.core import config
 from numba.cuda.core.errors import TypingError
+from numba.cuda.core.imputils import RefType, iternext_impl
 from numba.cuda.cudadrv import devicearray
 from numba.cuda.cudadrv.driver import CudaAPIError, driver
-from numba.cuda.datamodel import PrimitiveModel
+from numba.cuda.datamodel import PrimitiveModel, StructModel
 from numba.cuda.extending import (
     intrinsic,
     lower_builtin,
@@ -55,6 +56,7 @@ if "row_stack" not in vars(np):
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
 if SIMULATED:  # it has no driver
+    binding: Any = None
     core_launch: Any = None
 else:
     from cuda.bindings import driver as binding
@@ -194,8 +196,12 @@ __all__ = [
     "CudaAPIError",
     "Event",
     "PrimitiveModel",
+    "RefType",
+    "StructModel",
     "TypingError",
+    "alloca_once",
     "allow_shared_memory",
+    "binding",
     "core_launch",
     "core_stream",
     "cuda",
@@ -208,6 +214,7 @@ __all__ = [
     "insert_function",
     "intrinsic",
     "ir",
+    "iternext_impl",
     "launch_configuration",
     "lower_builtin",
     "lower_cast",

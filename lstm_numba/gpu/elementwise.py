@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from lstm_numba.gpu.driver import cuda
-from lstm_numba.gpu.launch import launch, launch_over, limits
+from lstm_numba.gpu.launch import launch, launch_over, launch_over_box, limits
 from lstm_numba.gpu.memory import DeviceArray, empty, flat
 from lstm_numba.gpu.options import KERNEL
+from lstm_numba.gpu.strides import strides
 
 #: Blocks along the second dimension of a grid, at most.
 _GRID = 65535
@@ -14,15 +15,17 @@ _GRID = 65535
 @cuda.jit(**KERNEL)
 def multiply_kernel(a, b, out):
     """``out = a * b``"""
-    for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
+    for i in strides(cuda.grid(1), out.size, cuda.gridsize(1)):
         out[i] = a[i] * b[i]
 
 
 @cuda.jit(**KERNEL)
-def add_row_kernel(matrix, row):
+def add_row_kernel(matrix, rows, row):
     """Add a row to all rows of a matrix."""
-    for i in range(cuda.grid(1), matrix.size, cuda.gridsize(1)):
-        matrix[i] += row[i % row.size]
+    (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
+    for n in strides(y, rows, down):
+        for k in strides(x, row.size, across):
+            matrix[n * row.size + k] += row[k]
 
 
 @cuda.jit(**KERNEL)
@@ -32,7 +35,7 @@ def transpose_kernel(matrix, rows, columns, out):
     side, x, y = cuda.blockDim.x, cuda.threadIdx.x, cuda.threadIdx.y
     width = side + 1  # or a column of the square would lie in a single bank
     left = cuda.blockIdx.x * side
-    for top in range(cuda.blockIdx.y * side, rows, cuda.gridDim.y * side):
+    for top in strides(cuda.blockIdx.y * side, rows, cuda.gridDim.y * side):
         if top + y < rows and left + x < columns:
             shared[y * width + x] = matrix[(top + y) * columns + left + x]
         cuda.syncthreads()
@@ -44,26 +47,30 @@ def transpose_kernel(matrix, rows, columns, out):
 @cuda.jit(**KERNEL)
 def transpose_first_kernel(x, a, b, c, out):
     """Exchange the first two dimensions of (a, b, c)."""
-    for i in range(cuda.grid(1), out.size, cuda.gridsize(1)):
-        line = i // c
-        out[i] = x[(line % a * b + line // a) * c + i % c]
+    (first, second, third), (across, down, deep) = cuda.grid(3), cuda.gridsize(3)
+    for i in strides(third, a, deep):
+        for j in strides(second, b, down):
+            for k in strides(first, c, across):
+                out[(j * a + i) * c + k] = x[(i * b + j) * c + k]
 
 
 @cuda.jit(**KERNEL)
-def clear_beyond_kernel(x, lengths, width):
+def clear_beyond_kernel(x, steps, lengths, width):
     """Zero what lies past a sequence's end in (T, B, width)."""
-    for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
-        row = i // width
-        if row // lengths.size >= lengths[row % lengths.size]:
-            x[i] = 0
+    (first, second, third), (across, down, deep) = cuda.grid(3), cuda.gridsize(3)
+    for b in strides(second, lengths.size, down):
+        for t in strides(lengths[b] + third, steps, deep):
+            for k in strides(first, width, across):
+                x[(t * lengths.size + b) * width + k] = 0
 
 
 @cuda.jit(**KERNEL)
 def copy_block_kernel(source, source_at, source_row, target, target_at, target_row, rows, columns):
     """Copy a block of a matrix to a place in another, both flat."""
-    for i in range(cuda.grid(1), rows * columns, cuda.gridsize(1)):
-        row, column = i // columns, i % columns
-        target[target_at + row * target_row + column] = source[source_at + row * source_row + column]
+    (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
+    for n in strides(y, rows, down):
+        for k in strides(x, columns, across):
+            target[target_at + n * target_row + k] = source[source_at + n * source_row + k]
 
 
 def copy_block(
@@ -80,9 +87,7 @@ def copy_block(
     shape : tuple of int
         Rows and columns of the block.
     """
-    launch_over(
-        copy_block_kernel, shape[0] * shape[1], flat(source), *source_at, flat(target), *target_at, *shape
-    )
+    launch_over_box(copy_block_kernel, shape, flat(source), *source_at, flat(target), *target_at, *shape)
 
 
 def multiply(a: DeviceArray, b: DeviceArray, out: DeviceArray) -> DeviceArray:
@@ -93,13 +98,13 @@ def multiply(a: DeviceArray, b: DeviceArray, out: DeviceArray) -> DeviceArray:
 
 def add_row(matrix: DeviceArray, row: DeviceArray) -> DeviceArray:
     """Add `row` (M,) to every row of `matrix` (N, M), C-contiguous, in place."""
-    launch_over(add_row_kernel, matrix.size, flat(matrix), row)
+    launch_over_box(add_row_kernel, matrix.shape, flat(matrix), matrix.shape[0], row)
     return matrix
 
 
 def clear_beyond(x: DeviceArray, lengths: DeviceArray) -> None:
     """Zero the steps of `x` (T, B, I), C-contiguous, that lie past a sequence's end; `lengths` are (B,)."""
-    launch_over(clear_beyond_kernel, x.size, flat(x), lengths, x.shape[2])
+    launch_over_box(clear_beyond_kernel, x.shape, flat(x), x.shape[0], lengths, x.shape[2])
 
 
 def transpose(matrix: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
@@ -118,5 +123,5 @@ def transpose_first(x: DeviceArray, out: DeviceArray | None = None) -> DeviceArr
     """Copy of a C-contiguous array (A, B, C) as (B, A, C), C-contiguous."""
     a, b, c = x.shape
     out = empty((b, a, c), x.dtype) if out is None else out
-    launch_over(transpose_first_kernel, out.size, flat(x), a, b, c, flat(out))
+    launch_over_box(transpose_first_kernel, x.shape, flat(x), a, b, c, flat(out))
     return out

@@ -218,6 +218,21 @@ def launch_over(kernel: Any, size: int, *args: Any) -> None:
         launch(kernel, blocks, threads, *args)
 
 
+def launch_over_box(kernel: Any, shape: tuple[int, ...], *args: Any) -> None:
+    """Launch a kernel whose threads go over numbers of up to three dimensions, in strides of the grid's size.
+
+    The last dimension is x of the grid, so that a thread finds its place without a division.
+    """
+    if 0 in shape:
+        return
+    depth, rows, columns = (1,) * (3 - len(shape)) + shape
+    lanes = min(_limits.lanes, 1 << (columns - 1).bit_length())
+    block = (lanes, _limits.threads // lanes)
+    across = min(_limits.blocks, -(-columns // lanes))
+    down = min(max(1, _limits.blocks // across), -(-rows // block[1]))
+    launch(kernel, (across, down, min(max(1, _limits.blocks // (across * down)), depth)), block, *args)
+
+
 def cooperative_blocks(kernel: Any, args: tuple[Any, ...], block: tuple[int, int], shared: int) -> int:
     """Blocks of a kernel that fit on the device at the same time, as those who wait for each other must."""
     if SIMULATED:  # its kernels are not compiled

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstm_numba.gpu.driver import cuda
+from lstm_numba.gpu.last_block import last_of
 from lstm_numba.gpu.launch import launch, limits
-from lstm_numba.gpu.memory import DeviceArray, empty, flat
+from lstm_numba.gpu.memory import DeviceArray, counters, empty, fill, flat
 from lstm_numba.gpu.options import DEVICE, KERNEL
 from lstm_numba.gpu.reductions import block_sum
+from lstm_numba.gpu.strides import strides
 
 
 class Task(NamedTuple):
@@ -28,6 +30,8 @@ class Task(NamedTuple):
     scale : float64
     weighted, biased, gradient : int
         1 where there are weights, where there is a bias, where the gradient is wanted.
+    start : int
+        1 where the totals begin with these rows.
     """
 
     classes: Any
@@ -35,6 +39,7 @@ class Task(NamedTuple):
     weighted: Any
     biased: Any
     gradient: Any
+    start: Any
 
 
 @cuda.jit(**DEVICE)
@@ -55,7 +60,7 @@ def _row_largest(logits, bias, task, start, shared):
     thread = cuda.threadIdx.x
     # The first number stands in for those that a thread beyond the row's end does not have.
     largest = _value(logits, bias, task, start, 0)
-    for j in range(thread, task.classes, cuda.blockDim.x):
+    for j in range(thread, np.int32(task.classes), cuda.blockDim.x):
         largest = _larger(largest, _value(logits, bias, task, start, j))
     shared[thread] = largest
     cuda.syncthreads()
@@ -74,7 +79,7 @@ def _row_loss(logits, bias, target, task, weight, start, largest, sums, losses, 
     thread = cuda.threadIdx.x
     total = np.float64(0)
     before = 0
-    for j in range(thread, task.classes, cuda.blockDim.x):
+    for j in range(thread, np.int32(task.classes), cuda.blockDim.x):
         value = _value(logits, bias, task, start, j)
         total += math.exp(value - largest)
         if j < target and value >= largest:
@@ -93,14 +98,31 @@ def _row_gradient(logits, bias, target, task, factor, start, largest, total):
     """Put the gradient in the place of the logits."""
     share = logits.dtype.type(factor / total)
     one = logits.dtype.type(factor)
-    for j in range(cuda.threadIdx.x, task.classes, cuda.blockDim.x):
+    for j in range(cuda.threadIdx.x, np.int32(task.classes), cuda.blockDim.x):
         value = math.exp(_value(logits, bias, task, start, j) - largest) * share
         logits[start + j] = value - one if j == target else value
 
 
+@cuda.jit(**DEVICE)
+def _add_rows(losses, hits, shared, task, totals):
+    """Add all rows' losses to ``totals[0]`` and their hits to ``totals[1]``, by one block."""
+    loss, count = np.float64(0), np.float64(0)
+    for row in strides(cuda.threadIdx.x, losses.size, cuda.blockDim.x):
+        loss += losses[row]
+        count += hits[row]
+    loss = block_sum(shared, loss)
+    count = block_sum(shared, count)
+    if cuda.threadIdx.x == 0:
+        if task.start:
+            for n in range(totals.size):
+                totals[n] = 0
+        totals[0] += loss
+        totals[1] += count
+
+
 @cuda.jit(**KERNEL)
-def cross_entropy_kernel(logits, bias, targets, weights, task, losses, hits):
-    """Losses, hits and gradients of all rows, a block a row.
+def cross_entropy_kernel(logits, bias, targets, weights, task, losses, hits, counters, totals):
+    """Losses, hits and gradients of all rows, a block a row; the last block adds up losses and hits.
 
     Parameters
     ----------
@@ -112,10 +134,12 @@ def cross_entropy_kernel(logits, bias, targets, weights, task, losses, hits):
     task : Task
     losses : (N,), float64
     hits : (N,), float64
+    counters : int32 device array
+    totals : (n,), float64
     """
     shared = cuda.shared.array(0, logits.dtype)
     sums = cuda.shared.array(0, losses.dtype)  # the same memory: the largest is read before sums are written
-    for row in range(cuda.blockIdx.x, targets.size, cuda.gridDim.x):
+    for row in strides(cuda.blockIdx.x, targets.size, cuda.gridDim.x):
         start = row * task.classes
         weight = weights[row] if task.weighted else np.float64(1)
         if weight > 0:
@@ -133,23 +157,10 @@ def cross_entropy_kernel(logits, bias, targets, weights, task, losses, hits):
                 losses[row] = 0
                 hits[row] = 0
             if task.gradient:
-                for j in range(cuda.threadIdx.x, task.classes, cuda.blockDim.x):
+                for j in range(cuda.threadIdx.x, np.int32(task.classes), cuda.blockDim.x):
                     logits[start + j] = 0
-
-
-@cuda.jit(**KERNEL)
-def add_rows_kernel(losses, hits, totals):
-    """Add all rows' losses to ``totals[0]`` and their hits to ``totals[1]``; one block."""
-    shared = cuda.shared.array(0, losses.dtype)
-    loss, count = np.float64(0), np.float64(0)
-    for row in range(cuda.threadIdx.x, losses.size, cuda.blockDim.x):
-        loss += losses[row]
-        count += hits[row]
-    loss = block_sum(shared, loss)
-    count = block_sum(shared, count)
-    if cuda.threadIdx.x == 0:
-        totals[0] += loss
-        totals[1] += count
+    if last_of(counters, 0, cuda.gridDim.x):
+        _add_rows(losses, hits, sums, task, totals)
 
 
 def softmax_cross_entropy(
@@ -161,6 +172,7 @@ def softmax_cross_entropy(
     weights: DeviceArray | None = None,
     bias: DeviceArray | None = None,
     gradient: bool = True,
+    start: bool = False,
 ) -> None:
     """Negative log-likelihood of the targets under a softmax, with its gradient in the place of the logits.
 
@@ -181,17 +193,29 @@ def softmax_cross_entropy(
     bias : device array (V,), optional
         Added to every row of `logits`.
     gradient : bool
+    start : bool
+        Whether all totals are zeroed before, whatever they hold.
+
+    Raises
+    ------
+    ValueError
+        There are 2**31 classes or more.
     """
     rows, classes = logits.shape
+    if classes >= 1 << 31:  # a thread counts them in 32 bits
+        raise ValueError(f"logits: expected less than 2**31 classes, got {classes}")
     if rows == 0:
+        if start:
+            fill(totals, 0)
         return
     losses, hits = empty((rows,), np.float64), empty((rows,), np.float64)
-    task = Task(classes, np.float64(scale), int(weights is not None), int(bias is not None), int(gradient))
+    task = Task(
+        classes, np.float64(scale), int(weights is not None), int(bias is not None), int(gradient), int(start)
+    )
     threads = limits().threads
     memory = flat(logits)
     launch(
         cross_entropy_kernel, min(rows, limits().blocks), threads,
         memory, memory if bias is None else bias, targets, losses if weights is None else weights, task,
-        losses, hits, shared=threads * 8,
+        losses, hits, counters(1), totals, shared=threads * 8,
     )  # fmt: skip
-    launch(add_rows_kernel, 1, threads, losses, hits, totals, shared=threads * 8)

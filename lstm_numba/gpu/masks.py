@@ -6,7 +6,10 @@ its sequence: J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", S
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,7 @@ import numpy as np
 from lstm_numba.dropout import check_probability
 from lstm_numba.gpu.driver import cuda, insert_function, intrinsic, ir, make_signature, overload, types
 from lstm_numba.gpu.launch import launch_over
-from lstm_numba.gpu.memory import DeviceArray, empty, flat, zero
+from lstm_numba.gpu.memory import DeviceArray, empty, flat, upload, zero, zeros
 from lstm_numba.gpu.options import DEVICE, KERNEL
 
 _I64 = ir.IntType(64)
@@ -155,13 +158,50 @@ def dropout_kernel(counter, key, drawn, threshold, kept, x, mask, out):
             out[block * 8 + n] = x[block * 8 + n] * factor
 
 
+_drawn: contextvars.ContextVar[DeviceArray] = contextvars.ContextVar("drawn", default=None)
+
+
+class Draws:
+    """Draws of a generator that are recorded, and repeated with other numbers.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Of `numpy.random.Philox`.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._bits: Any = rng.bit_generator
+        self._drawn = zeros((1,), np.int64)
+        self._start = self._counter()
+        self._used = 0
+
+    def _counter(self) -> int:
+        return sum(int(n) << 64 * place for place, n in enumerate(self._bits.state["state"]["counter"]))
+
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Draw what is recorded in a ``with`` block."""
+        token = _drawn.set(self._drawn)
+        try:
+            yield
+        finally:
+            _drawn.reset(token)
+        self._used = self._counter() - self._start
+
+    def repeat(self) -> None:
+        """Have the next repetition draw as if the generator drew now; it goes on as if it had."""
+        if self._used:
+            upload(np.array([self._counter() - self._start]), self._drawn)
+            self._bits.advance(self._used)
+
+
 def dropout(
     rng: np.random.Generator,
     x: DeviceArray,
     p: float,
     out: DeviceArray | None = None,
     mask: DeviceArray | None = None,
-    drawn: DeviceArray | None = None,
 ) -> tuple[DeviceArray, DeviceArray]:
     """Multiply with a mask that is drawn on the device, equal to that of `lstm_numba.dropout.draw_mask`.
 
@@ -175,8 +215,6 @@ def dropout(
         Probability of dropping, in [0, 1).
     out, mask : device arrays of its shape and dtype, optional
         Where product and mask go; `out` may be `x`.
-    drawn : device array (1,), int64, optional
-        Values of the counter that were used and of which `rng` does not know.
 
     Returns
     -------
@@ -194,7 +232,7 @@ def dropout(
         raise TypeError(f"rng: expected a generator of numpy.random.Philox, got {type(bits).__name__}")
     out = empty(x.shape, x.dtype) if out is None else out
     mask = empty(x.shape, x.dtype) if mask is None else mask
-    drawn = zero() if drawn is None else drawn
+    drawn = _drawn.get() or zero()
     state = bits.state["state"]
     counter, key = (tuple(np.uint64(n) for n in state[name]) for name in ("counter", "key"))
     blocks = -(-x.size // _NUMBERS)

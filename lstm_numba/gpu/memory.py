@@ -6,11 +6,14 @@ size, on the stream that it was used on: what is put on a stream later cannot ov
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import copyreg
 import ctypes
 import functools
 import math
 from collections import defaultdict, deque
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,20 +36,20 @@ _STAGED = 1 << 24
 class _Lease:
     """Held by an array and all views of it; when the last is gone, the block goes back.
 
-    It does not hold the block: where arrays are part of a cycle, Python's collector would have numba-cuda
-    free the block before it comes to `__del__`.
+    The block itself is the pool's: where arrays are part of a cycle, Python's collector would have numba-cuda
+    free what they hold before it comes to `__del__`.
     """
 
-    __slots__ = ("address", "idle")
+    __slots__ = ("address", "idle", "pool")
 
-    def __init__(self, address: int, idle: list[int]) -> None:
-        self.address, self.idle = address, idle
+    def __init__(self, pool: Pool, address: int, idle: list[int]) -> None:
+        self.pool, self.address, self.idle = pool, address, idle
 
     def __del__(self) -> None:
         self.idle.append(self.address)
 
 
-class _Pool:
+class Pool:
     """Blocks of device memory by address, and those that nobody uses by device, stream and size."""
 
     def __init__(self) -> None:
@@ -62,7 +65,7 @@ class _Pool:
             address = idle.pop()
         except IndexError:
             address = self._allocate(rounded)
-        return address, _Lease(address, idle)
+        return address, _Lease(self, address, idle)
 
     def _allocate(self, size: int) -> int:
         """Address of a new block."""
@@ -96,7 +99,29 @@ def _allocate(size: int) -> tuple[Any, int]:
     return block, block.__cuda_array_interface__["data"][0]
 
 
-_pool = _Pool()
+_everybodys = Pool()
+_pool: contextvars.ContextVar[Pool | None] = contextvars.ContextVar("pool", default=None)
+_recording: contextvars.ContextVar[bool] = contextvars.ContextVar("recording", default=False)
+
+
+@contextlib.contextmanager
+def taken_from(pool: Pool) -> Iterator[None]:
+    """Take the memory of a ``with`` block's arrays from a pool, which it goes back to."""
+    token = _pool.set(pool)
+    try:
+        yield
+    finally:
+        _pool.reset(token)
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[None]:
+    """Refuse copies from the host in a ``with`` block, in which work is noted and not done."""
+    token = _recording.set(True)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
 
 
 def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
@@ -111,7 +136,7 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
     if SIMULATED:
         return cuda.device_array(shape, kind)
     size = math.prod(shape) * kind.itemsize
-    address, lease = _pool.take(size) if size else (0, None)
+    address, lease = (_pool.get() or _everybodys).take(size) if size else (0, None)
     return LightArray.at(address, shape, kind, lease)
 
 
@@ -123,7 +148,19 @@ def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
 
 
 def upload(array: npt.NDArray[Any], out: DeviceArray | None = None) -> DeviceArray:
-    """Copy a NumPy array to the device, into `out` if given."""
+    """Copy a NumPy array to the device, into `out` if given.
+
+    Raises
+    ------
+    RuntimeError
+        Work is being recorded: it would copy these numbers each time.
+    """
+    if _recording.get():
+        raise RuntimeError("no copy from the host can be part of a graph")
+    return _upload(array, out)
+
+
+def _upload(array: npt.NDArray[Any], out: DeviceArray | None = None) -> DeviceArray:
     source = np.ascontiguousarray(array)
     if out is None:
         out = empty(source.shape, source.dtype)
@@ -343,10 +380,8 @@ def copied(array: DeviceArray) -> DeviceArray:
     result = empty(array.shape, array.dtype)
     if not array.is_c_contiguous():
         launch_over(_gather, array.size, flat(result), array)
-    elif SIMULATED:
-        result.copy_to_device(array)
-    elif array.size:
-        driver.cuMemcpyDtoDAsync(address(result), address(array), array.nbytes, stream_handle())
+    else:
+        assign(result, array)
     return result
 
 
@@ -357,6 +392,25 @@ def counters(count: int) -> DeviceArray:
     """
     size = 1 << max(10, (count - 1).bit_length())
     return _counters(size, current_device(), stream_handle())
+
+
+def constant(numbers: npt.NDArray[Any]) -> DeviceArray:
+    """An array that nobody will write to; it may be made while work is recorded, and is no part of it."""
+    if SIMULATED or not _recording.get():
+        return _upload(numbers)
+    array, source = empty(numbers.shape, numbers.dtype), np.ascontiguousarray(numbers)
+    driver.cuMemcpyHtoD(address(array), source.__array_interface__["data"][0], source.nbytes)
+    return array
+
+
+def assign(target: DeviceArray, source: DeviceArray | None) -> None:
+    """Copy an array to another one of its shape and dtype, both C-contiguous; None stands for zeros."""
+    if source is None:
+        fill(target, 0)
+    elif SIMULATED:
+        target.copy_to_device(source)
+    elif target.size:
+        driver.cuMemcpyDtoDAsync(address(target), address(source), target.nbytes, stream_handle())
 
 
 def zero() -> DeviceArray:

@@ -30,6 +30,8 @@ class Large(NamedTuple):
 
 #: ``load(patch, array, at, stride)``: one side's numbers.
 load_side = load_tuple(lambda patch: patch.side)
+#: The same for all its numbers.
+load_patch = load_tuple(lambda patch: patch.side**2)
 
 
 def patch_side(patch: Any) -> Any:

@@ -14,9 +14,10 @@ import numpy as np
 
 from lstm_numba.gpu import cublas
 from lstm_numba.gpu.driver import SHARED_ALIGNMENT, cuda
-from lstm_numba.gpu.launch import launch, launch_over, limits
-from lstm_numba.gpu.memory import DeviceArray, empty, span
-from lstm_numba.gpu.number import store_numbers
+from lstm_numba.gpu.last_block import last_of
+from lstm_numba.gpu.launch import launch, limits
+from lstm_numba.gpu.memory import DeviceArray, counters, empty, span
+from lstm_numba.gpu.number import add_tuples, store_numbers
 from lstm_numba.gpu.options import DEVICE, KERNEL
 from lstm_numba.gpu.patch import (
     Large,
@@ -26,11 +27,13 @@ from lstm_numba.gpu.patch import (
     inside,
     load_groups,
     load_lines,
+    load_patch,
     patch_side,
     patch_zeros,
     side_zeros,
     store_patch,
 )
+from lstm_numba.gpu.strides import strides
 
 #: With fewer blocks than this a device has idle processors, and the depth is split among more blocks.
 _BLOCKS = 256
@@ -51,8 +54,6 @@ class Extents(NamedTuple):
         Depth that a block multiplies.
     a_row, a_column, b_row, b_column, c_row : int
         Strides.
-    c_part : int
-        From one block's result to that of the next part of the depth.
     accumulate : int
         1 to add to the result.
     """
@@ -66,7 +67,6 @@ class Extents(NamedTuple):
     b_row: Any
     b_column: Any
     c_row: Any
-    c_part: Any
     accumulate: Any
 
 
@@ -77,14 +77,21 @@ def _load(patch, array, lines, stride, k, last, zeros):
 
 
 @cuda.jit(**KERNEL)
-def product_kernel(patch, a, b, c, size):
+def product_kernel(patch, a, b, c, size, parts, counters):
     """Multiply matrices; see `matmul`. The blocks are laid out as (rows, columns, parts of the depth).
+
+    Where the depth has parts, blocks leave theirs, and the last of each place adds them in their order.
 
     Parameters
     ----------
     patch : Small or Large
     a, b, c : flat device arrays
     size : Extents
+    parts : flat device array
+        A square of the result for each block; of a thread's patch the numbers lie apart, so that those of
+        neighbouring threads are neighbours.
+    counters : int32 device array
+        One for each place.
     """
     side, x, y = cuda.blockDim.x, cuda.threadIdx.x, cuda.threadIdx.y
     height = patch_side(patch) * side
@@ -102,7 +109,7 @@ def product_kernel(patch, a, b, c, size):
     zeros, sums = side_zeros(patch, c), patch_zeros(patch, c)
     a_next = _load(patch, a, a_lines, size.a_column, first + a_k, last, zeros)
     b_next = _load(patch, b, b_lines, size.b_row, first + b_k, last, zeros)
-    for start in range(first, last, side):
+    for start in strides(first, last, side):
         store_numbers(shared, a_k * width + a_line, side, a_next)
         store_numbers(shared, b_at + b_k * width + b_line, side, b_next)
         cuda.syncthreads()
@@ -113,31 +120,19 @@ def product_kernel(patch, a, b, c, size):
             row = load_groups(patch, shared, b_at + k * width + 4 * x, 4 * side)
             sums = add_outer_product(sums, column, row)
         cuda.syncthreads()
+    if cuda.gridDim.z > 1:
+        place = cuda.blockIdx.x * cuda.gridDim.y + cuda.blockIdx.y
+        numbers, threads = height * height, side * side
+        at = place * cuda.gridDim.z * numbers + y * side + x
+        store_numbers(parts, at + cuda.blockIdx.z * numbers, threads, sums)
+        if not last_of(counters, place, cuda.gridDim.z):
+            return
+        sums = load_patch(patch, parts, at, threads)
+        for part in range(1, cuda.gridDim.z):
+            sums = add_tuples(sums, load_patch(patch, parts, at + part * numbers, threads))
     rows = inside(patch, top + 4 * y, 4 * side, size.rows, size.c_row)
     columns = inside(patch, left + 4 * x, 4 * side, size.columns, 1)
-    store_patch(c, cuda.blockIdx.z * size.c_part, rows, columns, sums, size.accumulate)
-
-
-@cuda.jit(**KERNEL)
-def add_parts(parts, count, columns, out, out_row, accumulate):
-    """Add the results of the depth's parts in their order.
-
-    Parameters
-    ----------
-    parts : (count, M, N), flat
-    count, columns : int
-    out : (M, N), rows `out_row` apart
-    accumulate : int
-    """
-    numbers = parts.size // count
-    for i in range(cuda.grid(1), numbers, cuda.gridsize(1)):
-        total = parts[i]
-        for part in range(1, count):
-            total += parts[part * numbers + i]
-        at = i // columns * out_row + i % columns
-        if accumulate:
-            total += out[at]
-        out[at] = total
+    store_patch(c, 0, rows, columns, sums, size.accumulate)
 
 
 def _split(count: int, size: int) -> int:
@@ -160,20 +155,20 @@ def _plan(rows: int, columns: int, depth: int) -> tuple[Any, tuple[int, int], in
 def _multiply(a: DeviceArray, b: DeviceArray, out: DeviceArray, accumulate: bool) -> None:
     (rows, depth), columns, side = a.shape, b.shape[1], limits().tile
     patch, grid, parts = _plan(rows, columns, depth)
-    strides = (*element_strides(a), *element_strides(b))
-    shared = 2 * side * (patch.side * side + _PAD) * a.dtype.itemsize
-    out_row = element_strides(out)[0]
-    block = (side, side)
-    if parts == 1:
-        size = Extents(rows, columns, depth, depth, *strides, out_row, 0, int(accumulate))
-        launch(product_kernel, (*grid, 1), block, patch, span(a), span(b), span(out), size, shared=shared)
-        return
-    share = _split(_split(depth, parts), side) * side
-    parts = _split(depth, share)
-    results = empty((parts * rows * columns,), a.dtype)
-    size = Extents(rows, columns, depth, share, *strides, columns, rows * columns, 0)
-    launch(product_kernel, (*grid, parts), block, patch, span(a), span(b), results, size, shared=shared)
-    launch_over(add_parts, rows * columns, results, parts, columns, span(out), out_row, int(accumulate))
+    share = depth if parts == 1 else _split(_split(depth, parts), side) * side
+    parts = max(1, _split(depth, share)) if share else 1
+    height = patch.side * side
+    size = Extents(
+        rows, columns, depth, share, *element_strides(a), *element_strides(b), element_strides(out)[0],
+        int(accumulate),
+    )  # fmt: skip
+    places = grid[0] * grid[1]
+    results = empty((places * parts * height**2 if parts > 1 else 0,), a.dtype)
+    launch(
+        product_kernel, (*grid, parts), (side, side),
+        patch, span(a), span(b), span(out), size, results, counters(places if parts > 1 else 0),
+        shared=2 * side * (height + _PAD) * a.dtype.itemsize,
+    )  # fmt: skip
 
 
 def element_strides(matrix: DeviceArray) -> tuple[int, int]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lstm_numba.gpu.driver import cuda
-from lstm_numba.gpu.launch import launch, launch_over, limits
-from lstm_numba.gpu.memory import DeviceArray, empty, flat, span
+from lstm_numba.gpu.last_block import last_of
+from lstm_numba.gpu.launch import launch, limits
+from lstm_numba.gpu.memory import DeviceArray, counters, empty, span
 from lstm_numba.gpu.options import DEVICE, KERNEL
 
 #: Rows that one thread adds up at least.
 _ROWS = 32
+#: Threads of a block, side by side, at most: few, so that there are blocks for all processors.
+_THREADS = 64
 
 
 @cuda.jit(**DEVICE)
@@ -39,35 +42,90 @@ def block_sum(shared, value):
     return total
 
 
-@cuda.jit(**KERNEL)
-def column_parts(matrix, rows, columns, stride, height, parts):
-    """Sums of each column over `height` rows at a time.
+class Columns(NamedTuple):
+    """A matrix whose columns are added up.
+
+    Attributes
+    ----------
+    rows, width : int
+        Rows, and the columns of one slot.
+    stride : int
+        Numbers from one row to the next.
+    height : int
+        Rows that a block adds up.
+    """
+
+    rows: Any
+    width: Any
+    stride: Any
+    height: Any
+
+
+@cuda.jit(**DEVICE)
+def _add_column(matrix, size, parts, counters):
+    """Add up a column; its place in its slot and its sum for the thread that has it, -1 for the others.
+
+    The blocks are laid out as (columns of a slot, parts of the rows, slots).
 
     Parameters
     ----------
     matrix : flat device array
-    rows, columns, stride : int
-        N, M, and the numbers from one row to the next.
-    height : int
+    size : Columns
     parts : (P * M,), float64
+        Gets the sums of the parts of all columns.
+    counters : int32 device array
     """
-    for i in range(cuda.grid(1), parts.size, cuda.gridsize(1)):
-        first = i // columns * height
-        total = np.float64(0)
-        for row in range(first, min(first + height, rows)):
-            total += matrix[row * stride + i % columns]
-        parts[i] = total
+    place, part, slot = cuda.grid(1), cuda.blockIdx.y, cuda.blockIdx.z
+    columns, column = cuda.gridDim.z * size.width, slot * size.width + place
+    total = np.float64(0)
+    if place < size.width:
+        first = part * size.height
+        for row in range(first, min(first + size.height, size.rows)):
+            total += matrix[row * size.stride + column]
+        parts[part * columns + column] = total
+    last = last_of(counters, slot * cuda.gridDim.x + cuda.blockIdx.x, cuda.gridDim.y)
+    total = np.float64(0)
+    if not last or place >= size.width:
+        return -1, total
+    for n in range(cuda.gridDim.y):
+        total += parts[n * columns + column]
+    return place, total
 
 
 @cuda.jit(**KERNEL)
-def add_column_parts(parts, out):
-    """Add the parts of each column in their order; `parts` is (P * M,), `out` (M,)."""
-    columns = out.size
-    for i in range(cuda.grid(1), columns, cuda.gridsize(1)):
-        total = np.float64(0)
-        for at in range(i, parts.size, columns):
-            total += parts[at]
-        out[i] = total
+def column_sums_kernel(matrix, size, parts, counters, out):
+    """Put the sum of each column to `out`."""
+    place, total = _add_column(matrix, size, parts, counters)
+    if place >= 0:
+        out[place] = total
+
+
+@cuda.jit(**KERNEL)
+def bias_gradients_kernel(
+    slots, size, parts, counters, input_gates, recurrent_gates, bias_ih, bias_hh
+):  # fmt: skip
+    """Put the sum of each slot's columns to where the gates' biases are; see `bias_gradients`."""
+    place, total = _add_column(slots, size, parts, counters)
+    if place >= 0:
+        gate = input_gates[cuda.blockIdx.z]
+        if gate >= 0:
+            bias_ih[gate * size.width + place] = total
+        gate = recurrent_gates[cuda.blockIdx.z]
+        if gate >= 0:
+            bias_hh[gate * size.width + place] = total
+
+
+def _launch(kernel: Any, matrix: DeviceArray, slots: int, *args: Any) -> None:
+    rows, columns = matrix.shape
+    if columns == 0:
+        return
+    # As many parts as each has rows: to add the parts takes no longer than to add the rows.
+    height = max(_ROWS, math.isqrt(rows))
+    size = Columns(rows, columns // slots, matrix.strides[0] // matrix.dtype.itemsize, height)
+    threads = min(limits().threads, _THREADS)
+    grid = (-(-size.width // threads), max(1, -(-rows // height)), slots)
+    parts = empty((grid[1] * columns,), np.float64)
+    launch(kernel, grid, threads, span(matrix), size, parts, counters(grid[0] * slots), *args)
 
 
 def column_sums(matrix: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
@@ -84,66 +142,28 @@ def column_sums(matrix: DeviceArray, out: DeviceArray | None = None) -> DeviceAr
     device array (M,), dtype of `matrix`
         Added up in float64.
     """
-    rows, columns = matrix.shape
     if out is None:
-        out = empty((columns,), matrix.dtype)
-    # As many parts as each has rows: the second pass takes no longer than the first.
-    height = max(_ROWS, math.isqrt(rows))
-    count = max(1, -(-rows // height)) * columns
-    parts = empty((count,), np.float64)
-    stride = matrix.strides[0] // matrix.dtype.itemsize
-    launch_over(column_parts, count, span(matrix), rows, columns, stride, height, parts)
-    launch_over(add_column_parts, columns, parts, out)
+        out = empty((matrix.shape[1],), matrix.dtype)
+    _launch(column_sums_kernel, matrix, 1, out)
     return out
 
 
-@cuda.jit(**KERNEL)
-def square_parts(array, parts, at):
-    """Put each block's sum of squares to ``parts[at + block]``; the blocks go over the array together."""
-    shared = cuda.shared.array(0, parts.dtype)
-    total = np.float64(0)
-    for i in range(cuda.grid(1), array.size, cuda.gridsize(1)):
-        value = np.float64(array[i])
-        total += value * value
-    total = block_sum(shared, total)
-    if cuda.threadIdx.x == 0:
-        parts[at + cuda.blockIdx.x] = total
-
-
-@cuda.jit(**KERNEL)
-def add_square_parts(parts, count, totals, index, root):
-    """Put the sum of `count` parts, or its root, to ``totals[index]``; one block."""
-    shared = cuda.shared.array(0, parts.dtype)
-    total = np.float64(0)
-    for i in range(cuda.threadIdx.x, count, cuda.blockDim.x):
-        total += parts[i]
-    total = block_sum(shared, total)
-    if cuda.threadIdx.x == 0:
-        totals[index] = math.sqrt(total) if root else total
-
-
-def squares(arrays: Sequence[DeviceArray], totals: DeviceArray, index: int, root: bool) -> None:
-    """Put the sum of the squares of all numbers of C-contiguous arrays, or its root, to ``totals[index]``."""
-    threads = limits().threads
-    shared = threads * 8
-    blocks = [min(limits().blocks, -(-array.size // threads)) for array in arrays]
-    parts = empty((max(1, sum(blocks)),), np.float64)
-    at = 0
-    for array, count in zip(arrays, blocks, strict=True):
-        if count:
-            launch(square_parts, count, threads, flat(array), parts, at, shared=shared)
-            at += count
-    launch(add_square_parts, 1, threads, parts, at, totals, index, int(root), shared=shared)
-
-
-def sum_of_squares(array: DeviceArray, totals: DeviceArray, index: int) -> None:
-    """Put the sum of the squares of all numbers to ``totals[index]``, on the device.
+def bias_gradients(
+    slots: DeviceArray,
+    input_gates: tuple[int, ...],
+    recurrent_gates: tuple[int, ...],
+    bias_ih: DeviceArray,
+    bias_hh: DeviceArray,
+) -> None:
+    """Sum the gradients of a cell's slots over all steps and sequences: those of its biases.
 
     Parameters
     ----------
-    array : device array, float32 or float64, C-contiguous
-    totals : device array (n,), float64
-        Gets NaN or inf if the array holds one.
-    index : int
+    slots : device array (N, S * H), C-contiguous
+        H columns for each slot.
+    input_gates, recurrent_gates : tuple of S ints
+        For each slot the gate whose bias gets its sums, -1 for none.
+    bias_ih, bias_hh : device arrays (G * H,)
+        Get the sums, added up in float64.
     """
-    squares([array], totals, index, root=False)
+    _launch(bias_gradients_kernel, slots, len(input_gates), input_gates, recurrent_gates, bias_ih, bias_hh)

@@ -51,6 +51,26 @@ class TokenBatch(NamedTuple):
     weights: Array | None = None
 
 
+class Placed(NamedTuple):
+    """A batch in the engine's memory.
+
+    Attributes
+    ----------
+    inputs : object
+        A sequence (T, B, I), or what the engine made of tokens (T, B).
+    targets : object
+        What the engine made of targets and their weights.
+    count : int
+        Predictions that are asked for.
+    lengths : ndarray (B,), int, optional
+    """
+
+    inputs: Any
+    targets: Any
+    count: int
+    lengths: Array | None = None
+
+
 class StepResult:
     """What came of a batch; the numbers are waited for when they are first asked for.
 
@@ -94,6 +114,10 @@ class StepResult:
         self._engine = engine
         self._scale = scale
         self._fetched: Callable[[], npt.NDArray[np.float64]] | None = None
+
+    def again(self, count: int) -> StepResult:
+        """The result of the next batch, where what computed this one is repeated in the same memory."""
+        return StepResult(self._engine, self.totals, count, self._scale, None, self.state)
 
     def fetch(self) -> None:
         """Begin to bring the numbers to the host, as they are now."""
@@ -142,6 +166,10 @@ class Workspace:
             array = self._engine.empty(shape, dtype)
             self._arrays[name] = array
         return array
+
+    def arrays(self) -> list[Array]:
+        """The arrays as they are now."""
+        return list(self._arrays.values())
 
 
 class Streams(NamedTuple):
@@ -258,8 +286,25 @@ class Model:
         """State that a sequence starts from."""
         return self.rnn.zero_state(batch)
 
+    def place(self, batch: Any, fixed: bool = False, out: Placed | None = None) -> Placed:
+        """Bring a batch to the engine's memory.
+
+        Parameters
+        ----------
+        batch : SequenceBatch or TokenBatch
+        fixed : bool
+            All arrays of a step have then the same sizes for all batches of one shape.
+        out : Placed, optional
+            What this gave for an earlier batch of that shape, with `fixed`; the new one takes its place.
+        """
+        raise NotImplementedError
+
     def loss_and_gradients(self, batch: Any, state: State = None) -> StepResult:
         """Train on a batch: dropout is on, gradients are computed."""
+        return self.learn(self.place(batch), state)
+
+    def learn(self, placed: Placed, state: State = None) -> StepResult:
+        """What `loss_and_gradients` does with a batch that `place` gave."""
         raise NotImplementedError
 
     def evaluate(self, batch: Any, state: State = None) -> StepResult:

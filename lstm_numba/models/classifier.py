@@ -12,7 +12,7 @@ from lstm_numba.dropout import check_probability
 from lstm_numba.layers import make_layer
 from lstm_numba.linear import Linear
 from lstm_numba.losses import softmax
-from lstm_numba.models.base import Array, Model, SequenceBatch, State, StepResult, random_streams
+from lstm_numba.models.base import Array, Model, Placed, SequenceBatch, State, StepResult, random_streams
 
 
 class SequenceClassifier(Model):
@@ -105,26 +105,33 @@ class SequenceClassifier(Model):
         """Make a classifier of what `config` gave."""
         return cls(**config, seed=seed, device=device)
 
-    def loss_and_gradients(self, batch: SequenceBatch, state: State = None) -> StepResult:
+    def place(self, batch: SequenceBatch, fixed: bool = False, out: Placed | None = None) -> Placed:
+        """See `Model.place`."""
+        x, targets = (None, None) if out is None else (out.inputs, out.targets)
+        x = self._input(batch.x) if x is None else self.engine.upload(batch.x, x)
+        labels = self.engine.targets(batch.labels, None, self._config["classes"], targets)
+        return Placed(x, labels, len(batch.labels), batch.lengths)
+
+    def learn(self, placed: Placed, state: State = None) -> StepResult:
         """Objective (mean over the batch), gradients and hits of a batch, with dropout.
 
         Parameters
         ----------
-        batch : SequenceBatch
+        placed : Placed
+            From `place`.
         state : ndarray or tuple of ndarray, optional
             Initial state; zero if not given.
         """
         engine, weight = self.engine, self.output.params["weight"]
-        x = self._input(batch.x)
-        _, final, tape = self.rnn.forward(x, state, batch.lengths, training=True, copy=False)
+        _, final, tape = self.rnn.forward(placed.inputs, state, placed.lengths, training=True, copy=False)
         features = self._features(final)
         mask = None
         if self.dropout:
             features, mask = engine.dropout(self.rng, features, self.dropout)
-        size = len(batch.labels)
+        size = placed.count
         dlogits, totals = self._logits(features), engine.totals()
         bias = self.output.params["bias"]
-        engine.cross_entropy(dlogits, batch.labels, totals, scale=1.0 / size, bias=bias)
+        engine.cross_entropy(dlogits, placed.targets, totals, scale=1.0 / size, bias=bias)
         dfeatures = engine.matmul(dlogits, weight)
         if mask is not None:
             dfeatures = engine.multiply(dfeatures, mask, out=dfeatures)
@@ -137,11 +144,11 @@ class SequenceClassifier(Model):
 
     def evaluate(self, batch: SequenceBatch, state: State = None) -> StepResult:
         """Loss and hits of a batch, without dropout."""
-        engine = self.engine
-        _, final = self.rnn(self._input(batch.x), state, batch.lengths)
-        totals, size = engine.totals(), len(batch.labels)
+        engine, placed = self.engine, self.place(batch)
+        _, final = self.rnn(placed.inputs, state, placed.lengths)
+        totals, size = engine.totals(), placed.count
         logits, bias = self._logits(self._features(final)), self.output.params["bias"]
-        engine.cross_entropy(logits, batch.labels, totals, bias=bias, gradient=False)
+        engine.cross_entropy(logits, placed.targets, totals, bias=bias, gradient=False)
         return StepResult(engine, totals, size, 1.0 / size, None, final)
 
     def logits(self, x: Array, lengths: Array | None = None) -> Array:

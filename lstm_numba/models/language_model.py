@@ -17,7 +17,7 @@ from lstm_numba.dropout import check_probability
 from lstm_numba.embedding import Embedding
 from lstm_numba.layers import make_layer
 from lstm_numba.linear import Linear
-from lstm_numba.models.base import Array, Model, State, StepResult, TokenBatch, random_streams
+from lstm_numba.models.base import Array, Model, Placed, State, StepResult, TokenBatch, random_streams
 
 
 class LanguageModel(Model):
@@ -107,7 +107,18 @@ class LanguageModel(Model):
         """Make a language model of what `config` gave."""
         return cls(**config, seed=seed, device=device)
 
-    def loss_and_gradients(self, batch: TokenBatch, state: State = None) -> StepResult:
+    def place(self, batch: TokenBatch, fixed: bool = False, out: Placed | None = None) -> Placed:
+        """See `Model.place`."""
+        tokens, targets = (None, None) if out is None else (out.inputs, out.targets)
+        weights = None if batch.weights is None else batch.weights.reshape(-1)
+        classes = len(self.output.params["weight"])
+        return Placed(
+            self.embedding.tokens(batch.inputs, fixed, tokens),
+            self.engine.targets(batch.targets.reshape(-1), weights, classes, targets),
+            int(batch.targets.size if weights is None else np.count_nonzero(weights)),
+        )
+
+    def learn(self, placed: Placed, state: State = None) -> StepResult:
         """Objective, gradients and final state of a window of text, with dropout.
 
         The gradient ends where the window begins: `state` counts as a constant (truncated back-propagation
@@ -115,19 +126,19 @@ class LanguageModel(Model):
 
         Parameters
         ----------
-        batch : TokenBatch
-            (T, B) tokens.
+        placed : Placed
+            (T, B) tokens, from `place`.
         state : ndarray or tuple of ndarray, optional
             State at the beginning of the window; zero if not given.
         """
         engine = self.engine
-        steps, size = batch.inputs.shape
-        x = self._embed(batch.inputs)
+        steps, size = placed.inputs.shape
+        x = self._embed(placed.inputs)
         x, mask_in = self._drop("mask_in", x, x)
         y, final, tape = self.rnn.forward(x, state, training=True, copy=False)
         y, mask_out = self._drop("mask_out", y)
         rows = y.reshape(steps * size, -1)
-        dlogits, totals = self._score(rows, batch, gradient=True, scale=1.0 / size)
+        dlogits, totals = self._score(rows, placed, gradient=True, scale=1.0 / size)
         grads = self._output_gradients(rows, dlogits)
         weight = self.output.params["weight"]
         dy = engine.matmul(dlogits, weight, out=self.workspace.get("dy", rows.shape, self.dtype))
@@ -137,7 +148,7 @@ class LanguageModel(Model):
         dx, _, rnn_grads = self.rnn.backward(tape, dy)
         if mask_in is not None:
             dx = engine.multiply(dx, mask_in, out=dx)
-        table = self.embedding.backward(batch.inputs, dx)
+        table = engine.row_gradient(placed.inputs, dx, self.embedding.params["weight"].shape)
         if self.tie:
             tied = grads.pop("output.weight")
             engine.add_rows(table, tied)
@@ -145,14 +156,15 @@ class LanguageModel(Model):
         else:
             grads["embedding.weight"] = table
         grads.update({f"rnn.{name}": gradient for name, gradient in rnn_grads.items()})
-        return StepResult(engine, totals, _count(batch), 1.0 / size, grads, final)
+        return StepResult(engine, totals, placed.count, 1.0 / size, grads, final)
 
     def evaluate(self, batch: TokenBatch, state: State = None) -> StepResult:
         """Loss, hits and final state of a window of text, without dropout."""
+        placed = self.place(batch)
         steps, size = batch.inputs.shape
-        y, final = self.rnn(self._embed(batch.inputs), state)
-        _, totals = self._score(y.reshape(steps * size, -1), batch, gradient=False)
-        return StepResult(self.engine, totals, _count(batch), 1.0 / size, None, final)
+        y, final = self.rnn(self._embed(placed.inputs), state)
+        _, totals = self._score(y.reshape(steps * size, -1), placed, gradient=False)
+        return StepResult(self.engine, totals, placed.count, 1.0 / size, None, final)
 
     def next_logits(self, ids: Array, state: State = None) -> tuple[Array, State]:
         """Scores of the token that follows.
@@ -175,9 +187,9 @@ class LanguageModel(Model):
         scores = self.output.forward(self.engine.contiguous(y[len(y) - 1]))
         return np.array(self.engine.download(scores)), final
 
-    def _embed(self, ids: Array) -> Array:
-        shape = (*ids.shape, self._config["embedding"])
-        return self.embedding.forward(ids, out=self.workspace.get("x", shape, self.dtype))
+    def _embed(self, tokens: Any) -> Array:
+        out = self.workspace.get("x", (*tokens.shape, self._config["embedding"]), self.dtype)
+        return self.engine.gather(self.embedding.params["weight"], tokens, out)
 
     def _drop(self, name: str, x: Array, out: Array | None = None) -> tuple[Array, Array | None]:
         """Apply dropout, and give the mask; its memory has a name."""
@@ -187,22 +199,15 @@ class LanguageModel(Model):
         return self.engine.dropout(self.rng, x, self.dropout, out, mask)
 
     def _score(
-        self, rows: Array, batch: TokenBatch, *, gradient: bool, scale: float = 1.0
+        self, rows: Array, placed: Placed, *, gradient: bool, scale: float = 1.0
     ) -> tuple[Array, Array]:
         """Totals of the rows; the gradient lies where the logits were, in the one copy there is."""
         weight = self.output.params["weight"]
         logits = self.workspace.get("logits", (rows.shape[0], weight.shape[0]), self.dtype)
         self.engine.matmul(rows, self.engine.transposed(weight), out=logits)
         totals = self.engine.totals()
-        self.engine.cross_entropy(
-            logits,
-            batch.targets.reshape(-1),
-            totals,
-            scale=scale,
-            weights=None if batch.weights is None else batch.weights.reshape(-1),
-            bias=self.output.params["bias"],
-            gradient=gradient,
-        )
+        bias = self.output.params["bias"]
+        self.engine.cross_entropy(logits, placed.targets, totals, scale=scale, bias=bias, gradient=gradient)
         return logits, totals
 
     def _output_gradients(self, rows: Array, dlogits: Array) -> dict[str, Any]:
@@ -213,8 +218,3 @@ class LanguageModel(Model):
             "output.weight": self.engine.matmul(self.engine.transposed(dlogits), rows, out=out),
             "output.bias": self.engine.column_sums(dlogits, sums),
         }
-
-
-def _count(batch: TokenBatch) -> int:
-    """Number of predictions in a batch."""
-    return int(batch.targets.size if batch.weights is None else np.count_nonzero(batch.weights))

@@ -14,8 +14,6 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from lstm_numba.engines.cpu import NORM
 from lstm_numba.errors import CheckpointError, TrainingDiverged
 from lstm_numba.models.base import State, StepResult
@@ -44,6 +42,7 @@ from lstm_numba.training.reporter import (
     StepInfo,
 )
 from lstm_numba.training.run import MetricsLog, Run
+from lstm_numba.training.step import TrainingStep
 from lstm_numba.training.tasks import Task, load_model, pack_state, unpack_state
 
 __all__ = ["Interrupted", "Outcome", "Trainer"]
@@ -99,6 +98,9 @@ class Trainer:
         )
         self.schedule = make_schedule(
             config["schedule"], config["lr"], self.epochs, config["schedule_options"]
+        )
+        self._compute_step = TrainingStep(
+            task.model, self.optimizer, config["clip_value"], config["clip"], task.carries_state
         )
         self.epoch = 0  # epochs done
         self.step = 0  # steps done in this epoch
@@ -216,19 +218,10 @@ class Trainer:
 
     def _take_step(self, rate: float) -> None:
         """Compute a batch's gradients and update the parameters with them, unless they are not finite."""
-        config, engine = self.task.config, self.task.model.engine
         batch = self.task.batch(self.epoch, self.step)
         self._stepping = True
-        self.optimizer.lr = rate
-        with np.errstate(all="ignore"):  # NaN and inf are looked for when the step is settled
-            result = self.task.model.loss_and_gradients(batch, self.state)
-            if config["clip_value"] is not None:
-                engine.clip_by_value(result.grads, config["clip_value"])
-            engine.clip_by_norm(result.grads, result.totals, config["clip"])
-            self.optimizer.step(result.grads, totals=result.totals)
+        result = self._compute_step(batch, self.state, rate)
         self._stepping = False
-        result.fetch()
-        result.grads = {}
         self.state = result.state if self.task.carries_state else None
         self.step += 1
         self._under_way.append(_Step(result, self.optimizer.steps, self.epoch, rate, self.step))

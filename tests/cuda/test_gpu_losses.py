@@ -95,8 +95,26 @@ def test_extreme_logits() -> None:
 
 def test_no_rows() -> None:
     sums = totals(1, 2)
-    softmax_cross_entropy(upload(np.zeros((0, 5), np.float32)), upload(np.zeros(0, np.int64)), sums)
+    none = upload(np.zeros((0, 5), np.float32)), upload(np.zeros(0, np.int64))
+    softmax_cross_entropy(*none, sums)
     np.testing.assert_array_equal(download(sums), [1, 2])
+    softmax_cross_entropy(*none, sums, start=True)
+    np.testing.assert_array_equal(download(sums), [0, 0])
+
+
+def test_too_many_classes() -> None:
+    none = upload(np.zeros((0, 2**31), np.float32)), upload(np.zeros(0, np.int64))
+    with pytest.raises(ValueError, match=r"logits: expected less than 2\*\*31 classes, got 2147483648"):
+        softmax_cross_entropy(*none, totals(0, 0))
+
+
+def test_totals_that_start_forget_what_they_held() -> None:
+    logits, targets = normal((7, 6), np.float32), upload(np.arange(7) % 6)
+    sums, expected = totals(np.nan, 3, np.inf, -1), totals(0, 0, 0, 0)
+    softmax_cross_entropy(upload(logits), targets, sums, start=True)
+    softmax_cross_entropy(upload(logits), targets, expected)
+    np.testing.assert_array_equal(download(sums), download(expected))
+    assert download(sums)[0] > 0
 
 
 def test_same_bits_again() -> None:

@@ -9,7 +9,9 @@ import pytest
 from cuda_tools import DTYPES, cases, download, upload
 
 from lstm_numba.dropout import draw_mask as draw_mask_of_cpu
-from lstm_numba.gpu.masks import dropout
+from lstm_numba.gpu import masks
+from lstm_numba.gpu.launch import launch_over
+from lstm_numba.gpu.masks import Draws, dropout
 
 SHAPES = cases([(1,), (3, 5), (8,), (0,), (2, 3, 7), (16,)], [(1000, 651)])
 
@@ -89,11 +91,32 @@ def test_bad_arguments() -> None:
         draw_mask(generator(), (3,), 1.0)
 
 
-def test_values_of_the_counter_that_were_used_since() -> None:
+def test_draws_that_are_repeated() -> None:
+    """A launch as it was noted draws what the generator would draw by then."""
     ours, cpu = generator(), generator()
-    draw_mask_of_cpu(cpu, (20,), 0.5)  # of which there are eight in a value
-    _, mask = dropout(ours, upload(np.ones(9)), 0.5, drawn=upload(np.array([3])))
-    np.testing.assert_array_equal(download(mask), draw_mask_of_cpu(cpu, (9,), 0.5))
+    draws = Draws(ours)
+    with draws.recorded():
+        x, launched = upload(np.ones(20)), dropout_launch(ours)
+    draw_mask_of_cpu(cpu, (20,), 0.5)
+    for _ in range(2):
+        draws.repeat()
+        np.testing.assert_array_equal(download(launched(x)), draw_mask_of_cpu(cpu, (20,), 0.5))
+        assert same_state(ours, cpu)
+
+
+def dropout_launch(rng: np.random.Generator) -> Any:
+    """What repeats the launch of a mask of 20 numbers."""
+    noted: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(masks, "launch_over", lambda *args: noted.append(args))
+        dropout(rng, upload(np.ones(20)), 0.5)
+    kernel, size, *args, _, mask, out = noted[0]
+
+    def repeat(x: Any) -> Any:
+        launch_over(kernel, size, *args, x, mask, out)
+        return mask
+
+    return repeat
 
 
 def test_in_place() -> None:

@@ -12,7 +12,7 @@ from tolerances import assert_close
 
 from lstm_numba.gpu import cublas, products
 from lstm_numba.gpu.launch import limits, set_limits
-from lstm_numba.gpu.memory import transposed
+from lstm_numba.gpu.memory import columns, counters, transposed
 from lstm_numba.gpu.patch import Large, Small
 
 SIZES = cases(
@@ -108,6 +108,23 @@ def test_any_block(monkeypatch: Any, side: int) -> None:
     finally:
         set_limits(before)
     assert_close(actual, a.astype(np.float64) @ b, "product")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_parts_of_the_depth_are_added_by_the_last_block(
+    monkeypatch: Any, accumulate: bool, dtype: Any
+) -> None:
+    monkeypatch.setattr(products, "_chosen", "numba")
+    side = limits().tile
+    m, k, n = 4 * side + 3, 60 * side + 1, 2
+    a, b, before = normal((m, k), dtype), normal((k, n), dtype, 1), normal((m, n + 1), dtype, 2)
+    assert products._plan(m, n, k)[1:] == ((2, 1), 7)
+    whole = upload(before)
+    products.matmul(on_device(a, "slice"), upload(b), columns(whole, 1, n + 1), accumulate)
+    before[:, 1:] = a.astype(np.float64) @ b + (before[:, 1:] if accumulate else 0)
+    assert_close(download(whole), before, "product")
+    np.testing.assert_array_equal(download(counters(1)), 0)
 
 
 def test_no_depth_and_no_rows(backend: str) -> None:

@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_tools import DTYPES, cases, download, normal, totals, upload
+from cuda_tools import DTYPES, cases, download, normal, upload
 from tolerances import assert_close
 
-from lstm_numba.clipping import sum_of_squares as sum_of_squares_of_cpu
-from lstm_numba.gpu.reductions import column_sums, sum_of_squares
+from lstm_numba.gpu.memory import counters
+from lstm_numba.gpu.reductions import bias_gradients, column_sums
 from lstm_numba.linear import column_sums as column_sums_of_cpu
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    "shape", cases([(1, 1), (7, 3), (65, 5), (33, 1)], [(8000, 2600), (20000, 3)]), ids=str
+    "shape", cases([(1, 1), (7, 3), (65, 5), (33, 1)], [(8000, 2600), (20000, 3), (33, 10**5)]), ids=str
 )
 def test_column_sums(shape: Any, dtype: Any) -> None:
     matrix = normal(shape, dtype)
@@ -46,22 +46,23 @@ def test_no_rows() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("size", cases([0, 1, 3, 8, 61], [255, 257, 10**7 + 1]))
-def test_sum_of_squares(size: int, dtype: Any) -> None:
-    array = normal(size, dtype)
-    sums = totals(7, 7, 7)
-    sum_of_squares(upload(array), sums, 1)
-    expected = sum_of_squares_of_cpu(array)
-    actual = download(sums)
-    np.testing.assert_allclose(actual[1], expected, rtol=1e-13)
-    np.testing.assert_array_equal(actual[[0, 2]], 7)
-    sum_of_squares(upload(array), sums, 1)
-    assert download(sums)[1] == actual[1]
+@pytest.mark.parametrize(("rows", "hidden"), cases([(1, 1), (70, 3), (33, 5)], [(700, 650)]))
+def test_bias_gradients(rows: int, hidden: int, dtype: Any) -> None:
+    slots = normal((rows, 4 * hidden), dtype)
+    biases = [upload(np.full(3 * hidden, np.nan, dtype)) for _ in range(2)]
+    bias_gradients(upload(slots), (1, 0, 2, -1), (1, -1, 0, 2), *biases)
+    sums = download(column_sums(upload(slots))).reshape(4, hidden)
+    np.testing.assert_array_equal(download(biases[0]).reshape(3, hidden), sums[[1, 0, 2]])
+    np.testing.assert_array_equal(download(biases[1]).reshape(3, hidden), sums[[2, 0, 3]])
 
 
-def test_nan_and_infinity_are_visible() -> None:
-    for value in (np.nan, np.inf):
-        array, sums = normal(9, np.float32), totals(0)
-        array[8] = value
-        sum_of_squares(upload(array), sums, 0)
-        np.testing.assert_array_equal(download(sums), [value])
+def test_a_gate_without_a_slot_stays() -> None:
+    biases = [upload(np.full(4, 7, np.float32)) for _ in range(2)]
+    bias_gradients(upload(np.ones((3, 2), np.float32)), (1,), (-1,), *biases)
+    np.testing.assert_array_equal(download(biases[0]), [7, 7, 3, 3])
+    np.testing.assert_array_equal(download(biases[1]), 7)
+
+
+def test_counters_are_zero_again() -> None:
+    column_sums(upload(normal((130, 9), np.float32)))
+    np.testing.assert_array_equal(download(counters(1)), 0)

@@ -1,0 +1,151 @@
+"""A training step: gradients of a batch, clipping, and an update of the parameters.
+
+On a device whose engine can record it, a step is repeated without the host: see `lstm_numba.gpu.graph`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lstm_numba.models.base import Model, State, StepResult
+from lstm_numba.optimizers import Optimizer
+
+
+class TrainingStep:
+    """Computes gradients and updates the parameters with them, unless they are not finite.
+
+    Parameters
+    ----------
+    model : Model
+    optimizer : Optimizer
+    clip_value : float or None
+        Limit of each number of the gradients.
+    clip : float or None
+        Limit of their norm.
+    carries_state : bool
+        Whether a step begins in the state in which the last one ended.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        optimizer: Optimizer,
+        clip_value: float | None = None,
+        clip: float | None = None,
+        carries_state: bool = False,
+    ) -> None:
+        self.model, self.optimizer = model, optimizer
+        self._clip_value, self._clip, self._carries_state = clip_value, clip, carries_state
+        self._records: dict[Any, _Record] | None = None if model.engine.recorder() is None else {}
+
+    def __call__(self, batch: Any, state: State, rate: float) -> StepResult:
+        """Take a step.
+
+        Parameters
+        ----------
+        batch : SequenceBatch or TokenBatch
+        state : ndarray or tuple of ndarray or None
+            State that it begins in, of zeros where it is None.
+        rate : float
+            Learning rate.
+
+        Returns
+        -------
+        StepResult
+            Without the gradients; its numbers are on their way. Its state holds until the next step.
+        """
+        self.optimizer.lr = rate
+        record = self._record(batch)
+        if record is not None:
+            return record.step(batch, state)
+        result = self.compute(self.model.place(batch, fixed=self._records is not None), state)
+        result.fetch()
+        return result
+
+    def compute(self, placed: Any, state: State, numbers: Any = None) -> StepResult:
+        """The step of a batch that lies where it is to be computed.
+
+        Parameters
+        ----------
+        placed : object
+            From the model's ``place``.
+        state : ndarray or tuple of ndarray or None
+        numbers : optional
+            The optimiser's of this step, where it has begun.
+        """
+        engine = self.model.engine
+        with np.errstate(all="ignore"):  # NaN and inf are looked for when the step is settled
+            result = self.model.learn(placed, state)
+            if self._clip_value is not None:
+                engine.clip_by_value(result.grads, self._clip_value)
+            engine.clip_by_norm(result.grads, result.totals, self._clip)
+            numbers = self.optimizer.begin_step() if numbers is None else numbers
+            self.optimizer.update(result.grads, engine.factor(1.0, result.totals), numbers)
+        result.grads = {}
+        return result
+
+    def _record(self, batch: Any) -> _Record | None:
+        """What repeats the step for batches of this shape; None for the first one, which compiles."""
+        if self._records is None or getattr(batch, "lengths", None) is not None:
+            return None
+        shape = tuple(array.shape for array in batch if array is not None)
+        if shape not in self._records:
+            self._records[shape] = _Record(self, self._carries_state)
+            return None
+        return self._records[shape]
+
+
+class _Record:
+    """A step for batches of one shape, done once in memory of its own, then recorded, then repeated."""
+
+    def __init__(self, step: TrainingStep, carries_state: bool) -> None:
+        self._step, self._carries_state = step, carries_state
+        self._model, self._optimizer, self._engine = step.model, step.optimizer, step.model.engine
+        self._recorder = self._engine.recorder()
+        self._placed: Any = None
+        self._state: State = None
+        self._result: StepResult | None = None
+
+    def step(self, batch: Any, state: State) -> StepResult:
+        """See `TrainingStep`."""
+        with self._recorder.apart():
+            first = self._placed is None
+            self._placed = self._model.place(batch, True, self._placed)
+            if first:
+                self._numbers = self._engine.empty((self._optimizer.number_count,), np.float64)
+                self._state = self._model.zero_state(batch.inputs.shape[1]) if self._carries_state else None
+            if self._carries_state and state is not self._state:
+                self._assign(state)
+            self._optimizer.begin_step(self._numbers)
+            result = self._compute() if first else self._repeat()
+            result.fetch()
+        return result
+
+    def _repeat(self) -> StepResult:
+        if self._result is None:
+            self._draws = self._recorder.draws(self._model.rng)
+            with self._draws.recorded():
+                self._result = self._recorder.record(self._compute)
+            self._kept = self._model.workspace.arrays()  # the graph writes to them
+        else:
+            self._draws.repeat()
+        self._recorder.repeat()
+        return self._result.again(self._placed.count)
+
+    def _compute(self) -> StepResult:
+        result = self._step.compute(self._placed, self._state, self._numbers)
+        if self._carries_state:
+            self._assign(result.state)
+            result.state = self._state
+        return result
+
+    def _assign(self, state: State) -> None:
+        targets = _arrays(self._state)
+        for target, source in zip(targets, _arrays(state) or [None] * len(targets), strict=True):
+            self._engine.assign(target, source)
+
+
+def _arrays(state: State) -> list[Any]:
+    return [] if state is None else list(state) if isinstance(state, tuple) else [state]
