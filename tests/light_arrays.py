@@ -116,7 +116,7 @@ def check_ownership() -> None:
 
 
 def check_lifetimes() -> None:
-    """Memory of arrays that Python's collector finds is used again; that of a pool lasts as long as its arrays."""
+    """Memory of arrays in a cycle is used again; that of a pool lasts as long as its arrays."""
     cycle: list[Any] = [memory.empty((100,), np.float32)]
     cycle.append(cycle)
     place = memory.address(cycle[0])
