@@ -9,6 +9,8 @@ from typing import Any
 
 #: Who computes a row of the batch: a block by itself, or blocks that share the units and meet at every step.
 TEAMS = ("alone", "together")
+#: Rows of the batch that a thread computes: classes of `lstm_numba.gpu.dispatch`.
+TILES = ("OneRow", "FourRows")
 #: Registers of a thread that the sequences' kernels are compiled for.
 REGISTERS = (96, 128, 168)
 
@@ -17,13 +19,17 @@ class NotSelectable(Exception):
     """The engine has no such choice."""
 
 
+def _part(module: Any, name: str) -> Any:
+    try:
+        return getattr(module, name)
+    except AttributeError as error:
+        raise NotSelectable(str(error)) from None
+
+
 @contextlib.contextmanager
 def _instead(module: Any, **values: Any) -> Iterator[None]:
     """Attributes of a module in a ``with`` block."""
-    try:
-        before = {name: getattr(module, name) for name in values}
-    except AttributeError as error:
-        raise NotSelectable(str(error)) from None
+    before = {name: _part(module, name) for name in values}
     for name, value in values.items():
         setattr(module, name, value)
     try:
@@ -41,23 +47,20 @@ def team(name: str) -> contextlib.AbstractContextManager[None]:
 
 
 def tile(name: str) -> contextlib.AbstractContextManager[None]:
-    """Have a thread compute one row, or four."""
+    """Have a thread compute one of the `TILES`."""
     from lstm_numba.gpu import dispatch, sequence
 
-    chosen = {"one row": dispatch.OneRow, "four rows": dispatch.FourRows}[name]()
+    chosen = _part(dispatch, name)()
     return _instead(sequence, _tile=lambda batch: chosen)
 
 
 def registers(most: int) -> contextlib.AbstractContextManager[None]:
     """Have the sequences' kernels compiled for at most so many registers."""
-    from lstm_numba.gpu import backward, forward, sequence
+    from lstm_numba.gpu import sequence
     from lstm_numba.gpu.driver import cuda
 
-    limited = {
-        name: cuda.jit(max_registers=most)(getattr(module, name).py_func)
-        for module, name in ((forward, "forward_kernel"), (backward, "backward_kernel"))
-        if hasattr(module, name)
-    }
+    kernels = {name: _part(sequence, name).py_func for name in ("forward_kernel", "backward_kernel")}
+    limited = {name: cuda.jit(max_registers=most)(function) for name, function in kernels.items()}
     return _instead(sequence, **limited)
 
 
@@ -65,6 +68,6 @@ def candidates() -> dict[str, Callable[[], contextlib.AbstractContextManager[Non
     """Every choice by its name."""
     return {
         **{f"team {name}": partial(team, name) for name in TEAMS},
-        **{f"tile of {name}": partial(tile, name) for name in ("one row", "four rows")},
+        **{f"tile {name}": partial(tile, name) for name in TILES},
         **{f"{most} registers": partial(registers, most) for most in REGISTERS},
     }

@@ -37,7 +37,7 @@ def append(path: str | os.PathLike[str], text: str) -> None:
 def named(text: str, environment: Mapping[str, str]) -> str:
     """Text in which folders of this machine have the names that the environment gives them."""
     for folder, name in json.loads(environment.get(NAMES, "{}")).items():
-        text = re.sub(re.escape(folder) + r"(?![\w-])", lambda found, name=name: name, text)
+        text = re.sub(re.escape(folder) + r"(?![\w-])", name, text)
     return text
 
 
