@@ -71,6 +71,7 @@ class Session:
         self._environment = {
             "NUMBA_CACHE_DIR": _cache_folder(),
             **os.environ,
+            **_absolute("PYTHONPATH", "NUMBA_CACHE_DIR"),
             **(stand_in.environment() if args.dry_run else {}),
             record.RESULTS: str(self._results),
             record.BEGAN: repr(time.time()),
@@ -140,6 +141,12 @@ class Session:
             shown = "; ".join(problems[:4]) + (f"; and {len(problems) - 4} more" if problems[4:] else "")
             rows.append(f"{name:14} {seconds:8.1f} {results:8}  {shown or 'nothing'}")
         return "\n".join(rows)
+
+
+def _absolute(*variables: str) -> dict[str, str]:
+    """Environment variables that name folders, for programs that run elsewhere."""
+    given = {name: os.environ[name].split(os.pathsep) for name in variables if os.environ.get(name)}
+    return {name: os.pathsep.join(map(os.path.abspath, folders)) for name, folders in given.items()}
 
 
 def _cache_folder() -> str:

@@ -194,6 +194,16 @@ def test_files_and_names_of_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert (file["name"], file["content"], file["computed"]) == ("out.json", {"where": "TEMPORARY"}, True)
 
 
+def test_programs_find_what_this_one_finds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "found_nearby.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "here")
+    job = program("import found_nearby")
+    monkeypatch.setattr(on_gpu, "SECTIONS", {"path": Section("", 60, lambda args: [job])})
+    assert on_gpu.main(["out"]) == 0
+
+
 def test_programs_of_a_section_run_at_the_same_time(tmp_path: Path) -> None:
     (tmp_path / "one").touch()
     code = (
