@@ -127,8 +127,12 @@ class Session:
         """How many results there are since the last call, and which of them are failures."""
         with self._results.open("rb") as file:
             file.seek(self._place)
-            lines = [json.loads(line) for line in file.read().splitlines()]
+            texts = file.read().splitlines()
             self._place = file.tell()
+        lines = []
+        for text in texts:
+            with contextlib.suppress(ValueError):  # whoever wrote it was killed
+                lines.append(json.loads(text))
         results = [line for line in lines if not line["kind"].startswith(("begin", "section "))]
         failures = [line for line in results if record.is_failure(line)]
         short = [f"{line['kind']}: {line.get('failed', 'wrong')}"[:90] for line in failures]
