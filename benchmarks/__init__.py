@@ -4,6 +4,7 @@
 `check` refuses wrong results before anything is timed, `timing` holds the protocol, `rows` drives it all;
 `results` keeps, reads and compares what came out, and `report` writes it for people.
 
-`epochs`, `pytorch_epochs`, `kill_and_resume`, `same_loss`, `small_sequences` and `streams_on_gpu` are scripts
-that stand alone; `on_gpu` runs all that wants a GPU.
+`epochs`, `pytorch_epochs`, `kill_and_resume`, `launch_overhead`, `same_loss`, `small_sequences` and
+`streams_on_gpu` are scripts that stand alone; `on_gpu` runs all that wants a GPU, with the programs in `gpu`.
+`stand_in` is for machines without one: a driver that computes nothing, and counts.
 """

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lstm_numba.benchmarks import stand_in
 from lstm_numba.training.config import make_config
 from lstm_numba.training.presets import PRESETS
 
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda", help="compared with the cpu")
+    parser.add_argument("--allowed", type=float, help="fail if a relative difference is larger")
     parser.add_argument("--data-dir")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -108,6 +110,10 @@ def main() -> None:
 
         result = {"machine": machine(), "config": config, "device": args.device, "losses": found}
         args.json.write_text(json.dumps({**result, "relative": relative}, indent=1) + "\n")
+    if stand_in.active():
+        print("not compared: the stand-in driver computes nothing")
+    elif args.allowed is not None and not relative[worst] <= args.allowed:
+        raise SystemExit(f"more than {args.allowed:.1e}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python benchmarks/streams_on_gpu.py --json streams.json
 
-Results are compared with the layer's before anything is timed. Has not been run on a GPU yet.
+Results are compared with the layer's before anything is timed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from numba import cuda
 
 import lstm_numba as ln
+from lstm_numba.benchmarks import stand_in
 from lstm_numba.gpu import step
 from lstm_numba.gpu.driver import SIMULATED, device_facts
 
@@ -102,7 +103,9 @@ def main() -> None:
         h = read()
         expected = h if expected is None else expected
         error = float(np.max(np.abs(h - expected)))
-        if not error < 1e-4:
+        if stand_in.active():
+            print(f"{name}: not compared, the stand-in driver computes nothing")
+        elif not error < 1e-4:
             raise SystemExit(f"{name}: differs from the layer by {error:.1e}")
         if SIMULATED:  # has no clock
             print(f"{name}: agrees")

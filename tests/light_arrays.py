@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from lstm_numba.benchmarks import stand_in
 from lstm_numba.gpu import launch, memory
 from lstm_numba.gpu.array import LightArray, light
 from lstm_numba.gpu.layout import Sizes
@@ -114,6 +115,27 @@ def check_ownership() -> None:
             assert memory.address(memory.empty((100,), np.float32)) != place
 
 
+def check_lifetimes() -> None:
+    """Memory of arrays in a cycle is used again; that of a pool lasts as long as its arrays."""
+    cycle: list[Any] = [memory.empty((100,), np.float32)]
+    cycle.append(cycle)
+    place = memory.address(cycle[0])
+    stand_in.reset()
+    del cycle
+    gc.collect()
+    cuda.current_context().memory_manager.deallocations.clear()
+    assert stand_in.counts()["frees"] == 0
+    assert memory.address(memory.empty((100,), np.float32)) == place
+    with memory.taken_from(memory.Pool()):  # which nobody else holds
+        array = memory.empty((100,), np.float32)
+    gc.collect()
+    cuda.current_context().memory_manager.deallocations.clear()
+    assert stand_in.counts()["frees"] == 0
+    del array
+    cuda.current_context().memory_manager.deallocations.clear()
+    assert stand_in.counts()["frees"] == 1
+
+
 def check_foreign() -> None:
     """Arrays of others are seen as they are, and kept."""
     theirs = cuda.to_device(np.arange(12, dtype=np.float32).reshape(3, 4))
@@ -164,6 +186,7 @@ def main() -> None:
     check_views()
     check_copies()
     check_ownership()
+    check_lifetimes()
     check_foreign()
     check_arguments()
     print("arrays, copies and launches are as numba-cuda's")

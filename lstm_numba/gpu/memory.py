@@ -34,22 +34,27 @@ _STAGED = 1 << 24
 
 
 class _Lease:
-    """Held by an array and all views of it; when the last is gone, the block goes back."""
+    """Held by an array and all views of it; when the last is gone, the block goes back.
 
-    __slots__ = ("block", "idle")
+    The block itself is the pool's: where arrays are part of a cycle, Python's collector would have numba-cuda
+    free what they hold before it comes to `__del__`.
+    """
 
-    def __init__(self, block: Any, idle: list[Any]) -> None:
-        self.block, self.idle = block, idle
+    __slots__ = ("address", "idle", "pool")
+
+    def __init__(self, pool: Pool, address: int, idle: list[int]) -> None:
+        self.pool, self.address, self.idle = pool, address, idle
 
     def __del__(self) -> None:
-        self.idle.append(self.block)
+        self.idle.append(self.address)
 
 
 class Pool:
-    """Blocks of device memory that nobody uses, by device, stream and size."""
+    """Blocks of device memory by address, and those that nobody uses by device, stream and size."""
 
     def __init__(self) -> None:
-        self._idle: defaultdict[Any, list[Any]] = defaultdict(list)
+        self._blocks: dict[int, Any] = {}
+        self._idle: defaultdict[Any, list[int]] = defaultdict(list)
 
     def take(self, size: int) -> tuple[int, _Lease]:
         """Address of at least `size` bytes, and who gives them back when it is forgotten."""
@@ -57,23 +62,26 @@ class Pool:
         rounded = -(-size // step) * step
         idle = self._idle[current_device(), stream_handle(), rounded]
         try:
-            block = idle.pop()
+            address = idle.pop()
         except IndexError:
-            block = self._allocate(rounded)
-        return block[1], _Lease(block, idle)
+            address = self._allocate(rounded)
+        return address, _Lease(self, address, idle)
 
-    def _allocate(self, size: int) -> tuple[Any, int]:
-        """A new block, and its address."""
+    def _allocate(self, size: int) -> int:
+        """Address of a new block."""
         try:
-            return _allocate(size)
+            block, address = _allocate(size)
         except DeviceError:
             self.clear()
-        return _allocate(size)
+            block, address = _allocate(size)
+        self._blocks[address] = block
+        return address
 
     def clear(self) -> None:
         """Give all unused memory back to CUDA."""
         for idle in self._idle.values():
-            idle.clear()
+            while idle:
+                del self._blocks[idle.pop()]
         cuda.current_context().memory_manager.deallocations.clear()
 
 

@@ -1,0 +1,73 @@
+"""How the engine shares a sequence's work, chosen by hand: the one place that knows how it chooses itself."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+#: Who computes a row of the batch: a block by itself, or blocks that share the units and meet at every step.
+TEAMS = ("alone", "together")
+#: Rows of the batch that a thread computes: classes of `lstm_numba.gpu.dispatch`.
+TILES = ("OneRow", "FourRows")
+#: Registers of a thread that the sequences' kernels are compiled for.
+REGISTERS = (96, 128, 168)
+
+
+class NotSelectable(Exception):
+    """The engine has no such choice."""
+
+
+def _part(module: Any, name: str) -> Any:
+    try:
+        return getattr(module, name)
+    except AttributeError as error:
+        raise NotSelectable(str(error)) from None
+
+
+@contextlib.contextmanager
+def _instead(module: Any, **values: Any) -> Iterator[None]:
+    """Attributes of a module in a ``with`` block."""
+    before = {name: _part(module, name) for name in values}
+    for name, value in values.items():
+        setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(module, name, value)
+
+
+def team(name: str) -> contextlib.AbstractContextManager[None]:
+    """Have the work shared in one of the `TEAMS`."""
+    from lstm_numba.gpu import sequence
+
+    return _instead(sequence, ALONE_BYTES={"alone": 1 << 62, "together": -1}[name])
+
+
+def tile(name: str) -> contextlib.AbstractContextManager[None]:
+    """Have a thread compute one of the `TILES`."""
+    from lstm_numba.gpu import dispatch, sequence
+
+    chosen = _part(dispatch, name)()
+    return _instead(sequence, _tile=lambda batch: chosen)
+
+
+def registers(most: int) -> contextlib.AbstractContextManager[None]:
+    """Have the sequences' kernels compiled for at most so many registers."""
+    from lstm_numba.gpu import sequence
+    from lstm_numba.gpu.driver import cuda
+
+    kernels = {name: _part(sequence, name).py_func for name in ("forward_kernel", "backward_kernel")}
+    limited = {name: cuda.jit(max_registers=most)(function) for name, function in kernels.items()}
+    return _instead(sequence, **limited)
+
+
+def candidates() -> dict[str, Callable[[], contextlib.AbstractContextManager[None]]]:
+    """Every choice by its name."""
+    return {
+        **{f"team {name}": partial(team, name) for name in TEAMS},
+        **{f"tile {name}": partial(tile, name) for name in TILES},
+        **{f"{most} registers": partial(registers, most) for most in REGISTERS},
+    }

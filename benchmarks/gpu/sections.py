@@ -1,0 +1,151 @@
+"""The sections of `lstm_numba.benchmarks.on_gpu` in order of their worth, and the programs of each."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from lstm_numba.benchmarks.gpu.schedule import Job
+
+#: The five cells, each with kernels of its own, and what lies around them.
+SMOKE = ("lstm", "gru", "rnn", "peephole", "gru-reset-before", "around")
+BENCHMARKS = Path(__file__).resolve().parent.parent
+ROOT = BENCHMARKS.parent
+
+
+class Section(NamedTuple):
+    """A part that can be run alone.
+
+    Attributes
+    ----------
+    about : str
+    seconds : float
+        Time limit, all programs together.
+    jobs : callable
+        The options -> programs, which run at the same time.
+    needed : bool
+        Whether nothing else is worth running when it fails.
+    """
+
+    about: str
+    seconds: float
+    jobs: Callable[[argparse.Namespace], list[Job]]
+    needed: bool = False
+
+
+def _module(name: str, *words: object) -> list[str]:
+    return [sys.executable, "-m", f"lstm_numba.benchmarks.{name}", *map(str, words)]
+
+
+def _cells(args: argparse.Namespace) -> list[str]:
+    return [word for cell in args.cell for word in ("--cell", cell)]
+
+
+def _data(args: argparse.Namespace) -> list[str]:
+    return ["--data-dir", args.data_dir] if args.data_dir else []
+
+
+def _versions(args: argparse.Namespace) -> list[Job]:
+    return [Job(_module("gpu.versions"), "versions")]
+
+
+def _smoke(args: argparse.Namespace) -> list[Job]:
+    return [Job(_module("gpu.smoke", part), part) for part in SMOKE]
+
+
+def _kernels(args: argparse.Namespace) -> list[Job]:
+    return [Job(_module("gpu.kernels", *_cells(args)), "kernels")]
+
+
+def _bench(args: argparse.Namespace) -> list[Job]:
+    words = ("six", "--turns", args.turns, *_cells(args))
+    return [Job(_module("gpu.rows", *words), "bench", args.threads)]
+
+
+def _tests(args: argparse.Namespace) -> list[Job]:
+    options = ["-m", "gpu", "-q", "-p", "no:cacheprovider", "-p", "lstm_numba.benchmarks.gpu.pytest_results"]
+    if args.workers and importlib.util.find_spec("xdist"):  # compilation takes most of the time
+        options += ["-n", str(args.workers), "--dist", "worksteal"]
+    if args.dry_run:
+        options += ["--collect-only"]
+    tests = [sys.executable, "-m", "pytest", str(ROOT / "tests"), *options, *args.pytest]
+    return [Job(tests, "tests", args.threads), *_sanitizer(args)]
+
+
+def _sanitizer(args: argparse.Namespace) -> list[Job]:
+    tool = shutil.which("compute-sanitizer")
+    sequences = _module("small_sequences", *_cells(args)[:2])
+    if tool is None or args.dry_run:
+        words = "compute-sanitizer is not on PATH" if tool is None else "a dry run"
+        return [Job([sys.executable, "-c", f"print('left out: {words}')"], "sanitizer")]
+    watch = [tool, "--error-exitcode", "9"]
+    return [Job([*watch, "--tool", name, *sequences], name) for name in args.tool]
+
+
+def _training(args: argparse.Namespace) -> list[Job]:
+    def job(name: str, *task: str) -> Job:
+        steps = 2 if args.dry_run else args.steps
+        file = f"{name}.json"
+        words = (*task, "--steps", steps, "--allowed", args.allowed, "--json", file)
+        return Job(_module("same_loss", *words), name, file=file)
+
+    return [
+        job("digits", "digits"),
+        job("grammar-small", "grammar", "--preset", "small"),
+        job("grammar-medium", "grammar", "--preset", "medium"),
+    ]
+
+
+def _overhead(args: argparse.Namespace) -> list[Job]:
+    def job(name: str, graph: int) -> Job:
+        file = f"{name}.json"
+        command = _module("launch_overhead", "--steps", 30, "--json", file)
+        return Job(["env", f"LSTM_NUMBA_CUDA_GRAPH={graph}", *command], name, file=file)
+
+    return [job("overhead", 0), job("overhead-graph", 1)]
+
+
+def _crossover(args: argparse.Namespace) -> list[Job]:
+    sizes = ("--shape", args.shape, "--batches", args.batches, "--hiddens", args.hiddens)
+    words = ("crossover", "--turns", args.turns, *sizes, *_cells(args)[:2])
+    return [Job(_module("gpu.rows", *words), "crossover", args.threads)]
+
+
+def _streams(args: argparse.Namespace) -> list[Job]:
+    file = "streams.json"
+    return [Job(_module("streams_on_gpu", "--turns", args.turns, "--json", file), "streams", file=file)]
+
+
+def _epochs(name: str, *words: str) -> Callable[[argparse.Namespace], list[Job]]:
+    def jobs(args: argparse.Namespace) -> list[Job]:
+        if not args.data_dir:
+            return [Job([sys.executable, "-c", "print('left out: it needs --data-dir')"], name)]
+        size = ("--epochs", args.epochs, "--rounds", args.rounds, "--threads", args.threads)
+        file = f"{name}.json"
+        command = _module("epochs", *words, "--device", "cuda", *size, *_data(args), "--json", file)
+        return [Job(command, name, args.threads, file)]
+
+    return jobs
+
+
+SECTIONS: dict[str, Section] = {
+    "versions": Section("device, driver, packages", 15, _versions, needed=True),
+    "smoke": Section("every cell against the reference, the same bits again; products, masks", 45, _smoke),
+    "kernels": Section(
+        "device time at the six shapes, all choices, barrier, enqueueing, cuDNN", 80, _kernels
+    ),
+    "bench": Section("calls at the six shapes: cuda, cuDNN, the processor", 80, _bench),
+    "tests": Section("pytest -m gpu beside compute-sanitizer on one cell", 110, _tests),
+    "training": Section("the same training on cpu and cuda, losses side by side", 40, _training),
+    "overhead": Section("the host's time of training steps and calls", 30, _overhead),
+    "crossover": Section("batch and hidden sizes where cuda overtakes the processor", 120, _crossover),
+    "streams": Section("10,000 small LSTMs, stepped in a kernel of one's own", 30, _streams),
+    "epochs-mnist": Section("epochs of MNIST beside PyTorch", 90, _epochs("mnist", "mnist")),
+    "epochs-small": Section("epochs of PTB small", 200, _epochs("small", "ptb", "--preset", "small")),
+    "epochs-medium": Section("epochs of PTB medium", 300, _epochs("medium", "ptb", "--preset", "medium")),
+}

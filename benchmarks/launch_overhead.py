@@ -1,0 +1,276 @@
+"""What the host does for a GPU in a training step and in an inference: time, launches, copies, allocations.
+
+    python benchmarks/launch_overhead.py --json out.json
+    python benchmarks/launch_overhead.py --source ANOTHER_CHECKOUT --json before.json
+
+Where there is a GPU it is used; elsewhere, or with --stand-in, a stand-in for its driver, with which nothing
+is computed. Steps are those of `lstm_numba.training.trainer`, at the sizes of MNIST and PTB, on random data.
+The time is that of the one thread that does it, without the making of the batch; launches are counted by the
+stand-in only. --source takes the library from another checkout, so that one program measures two versions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+#: Task -> configuration fields that are not those of the published settings.
+TASKS: dict[str, dict[str, Any]] = {
+    "mnist": {"hidden": 128, "batch_size": 128, "optimizer": "adam"},
+    "ptb-small": {},
+    "ptb-medium": {},
+}
+_WORDS = 10_000
+_WARM_STEPS = 5
+
+
+def make_task(name: str, steps: int) -> Any:
+    """A task with as many random data as the steps need."""
+    import numpy as np
+
+    from lstm_numba.data.corpus import Corpus
+    from lstm_numba.data.images import Images
+    from lstm_numba.training.config import make_config
+    from lstm_numba.training.image_task import ImageTask
+    from lstm_numba.training.text_task import TextTask
+
+    rng = np.random.default_rng(0)
+
+    class RandomImages(ImageTask):
+        def _read(self, split: str) -> Images:
+            count = self.config["batch_size"] * steps
+            images = rng.integers(0, 256, (count, 28, 28), np.uint8)
+            return Images("mnist", split, images, rng.integers(0, 10, count, np.uint8))
+
+    class RandomText(TextTask):
+        def _read(self) -> Corpus:
+            count = self.config["batch_size"] * (self.config["bptt"] * steps + 1)
+            splits = {s: rng.integers(0, _WORDS, count, np.int32) for s in ("train", "valid", "test")}
+            return Corpus("ptb", "word", tuple(map(str, range(_WORDS))), splits)
+
+    dataset, _, preset = name.partition("-")
+    config = make_config(dataset, {**TASKS[name], "dtype": "float32"}, preset=preset or None)
+    task = (RandomText if preset else RandomImages)(config, device="cuda")
+    task.load_data()
+    return task
+
+
+@contextlib.contextmanager
+def stepping(task: Any) -> Iterator[tuple[Callable[[], None], Callable[[], float]]]:
+    """What takes a step as the trainer's loop does, and what tells how long the making of batches took."""
+    from lstm_numba.training.run import MetricsLog, Run
+    from lstm_numba.training.trainer import Trainer
+
+    make_batch, spent = task.batch, [0.0]
+
+    def timed_batch(epoch: int, step: int) -> Any:
+        began = time.thread_time()
+        batch = make_batch(epoch, step)
+        spent[0] += time.thread_time() - began
+        return batch
+
+    task.batch = timed_batch
+
+    class Lenient(Trainer):
+        def _diverge(self, *args: Any) -> None:
+            """Nothing is computed by the stand-in, so that a loss may be anything."""
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Lenient(task, Run.create(Path(folder) / "run", task.config))
+
+        def step() -> None:
+            trainer._take_step(task.config["lr"])
+            while len(trainer._under_way) > task.model.engine.in_flight:
+                trainer._settle()
+
+        with MetricsLog(trainer.run.metrics_path, 0) as trainer._log:
+            yield step, lambda: spent[0]
+
+
+def spread(seconds: list[float]) -> dict[str, float]:
+    """Median, least and quartiles, in µs."""
+    first, middle, third = statistics.quantiles(seconds, n=4)
+    numbers = {"median": middle, "least": min(seconds), "first quartile": first, "third quartile": third}
+    return {name: round(value * 1e6, 1) for name, value in numbers.items()}
+
+
+def training_step(name: str, steps: int) -> dict[str, Any]:
+    """Host time of the steps of a training, and what the driver is asked for in one of them."""
+    with stepping(make_task(name, steps + _WARM_STEPS + 1)) as (step, batch_seconds):
+        began = time.perf_counter()
+        for _ in range(_WARM_STEPS):
+            step()
+        warm, host, wall, batches = time.perf_counter() - began, [], [], []
+        for _ in range(steps):
+            before, thread, clock = batch_seconds(), time.thread_time(), time.perf_counter()
+            step()
+            batches.append(batch_seconds() - before)
+            host.append(time.thread_time() - thread - batches[-1])
+            wall.append(time.perf_counter() - clock)
+        asked = counted(step)
+    return {
+        "host_us": spread(host),
+        "batch_us": spread(batches),
+        "wall_us": spread(wall),
+        "first_steps_s": round(warm, 2),
+        **asked,
+    }
+
+
+def counted(function: Callable[[], Any]) -> dict[str, Any]:
+    """What the stand-in driver is asked for in one call; nothing on a device."""
+    from lstm_numba.benchmarks import stand_in
+
+    if not stand_in.active():
+        return {}
+    stand_in.reset()
+    function()
+    return {"driver": stand_in.counts()}
+
+
+def timed(function: Callable[[], Any], seconds: float = 0.3) -> dict[str, float]:
+    """Host time of a call, of rounds that wait for the device in between."""
+    from lstm_numba.gpu.memory import synchronize
+
+    for _ in range(3):
+        function()
+    synchronize()
+    began = time.perf_counter()
+    function()
+    calls = max(1, min(200, int(seconds / 20 / (time.perf_counter() - began + 1e-7))))
+    rounds = []
+    for _ in range(20):
+        synchronize()
+        began = time.thread_time()
+        for _ in range(calls):
+            function()
+        rounds.append((time.thread_time() - began) / calls)
+    return spread(rounds)
+
+
+def inference(name: str) -> dict[str, Any]:
+    """Host time of an LSTM's call on arrays that lie on the device, and what the driver is asked for."""
+    import numpy as np
+
+    import lstm_numba as ln
+    from lstm_numba.benchmarks.gpu.shapes import SIX
+    from lstm_numba.gpu.memory import upload
+
+    shape = SIX[name]
+    layer = ln.LSTM(shape.inputs, shape.hidden, device="cuda", seed=0)
+    x = upload(np.zeros((shape.steps, shape.batch, shape.inputs), np.float32))
+    return {"host_us": timed(lambda: layer(x)), **counted(lambda: layer(x))}
+
+
+def operations() -> dict[str, Any]:
+    """Host time of single operations."""
+    import numpy as np
+
+    from lstm_numba.gpu import memory, products
+    from lstm_numba.gpu.driver import cuda
+    from lstm_numba.gpu.launch import launch_over
+
+    @cuda.jit
+    def nothing(a: Any, b: Any, c: Any) -> None:
+        pass
+
+    block = np.zeros(4096, np.float32)
+    vectors = [memory.empty((4096,), np.float32) for _ in range(3)]
+    a, b, c = (memory.empty((64, 64), np.float32) for _ in range(3))
+    calls: dict[str, Callable[[], Any]] = {
+        "empty": lambda: memory.empty((64, 64), np.float32),
+        "launch of three arrays": lambda: launch_over(nothing, 4096, *vectors),
+        "slice": lambda: a[16:32],
+        "reshape": lambda: a.reshape(-1, 16),
+        "upload of 16 KiB": lambda: memory.upload(block),
+        "matmul": lambda: products.matmul(a, b, out=c),
+    }
+    return {name: {"host_us": timed(call)} for name, call in calls.items()}
+
+
+def rows(args: argparse.Namespace) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Everything that is measured: kind, name, and what was found."""
+    from lstm_numba.benchmarks.gpu.shapes import SIX
+
+    for name in args.task or TASKS:
+        yield "training step", name, training_step(name, args.steps)
+    if not args.task:
+        for name in SIX:
+            yield "inference", name, inference(name)
+        for name, found in operations().items():
+            yield "operation", name, found
+
+
+def line(kind: str, name: str, found: dict[str, Any]) -> str:
+    """What is printed of a row."""
+    host, asked = found["host_us"], found.get("driver")
+    text = f"{kind:13} {name:22} {host['median']:8.1f} us (least {host['least']:.1f})"
+    if asked:
+        copies = asked["to_device"] + asked["to_host"] + asked["on_device"]
+        text += (
+            f"  {asked['launches']} launches, {asked['cooperative']} of them cooperative, "
+            f"{asked['graph_launches']} graphs of {asked['graph_nodes']} nodes, {copies} copies, "
+            f"{asked['fills']} fills, {asked['allocations']} allocations"
+        )
+    return text
+
+
+def commit(source: Path) -> str:
+    """The commit of a checkout, with ``+`` if files were changed since."""
+    folder = source if source.is_dir() else source.parent
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout.strip()
+
+
+def main() -> None:
+    """Read the arguments, measure, print and write what was found."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--task", action="append", choices=list(TASKS), help="these trainings only")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--stand-in", action="store_true", help="measure without the device that is there")
+    parser.add_argument("--source", help="checkout whose library is measured  [default: this one]")
+    parser.add_argument("--kernels", action="store_true", help="print the launches of each kernel")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    if args.source:  # of its package `lstm_numba`; benchmarks/, cli/ and data/ stay those of this checkout
+        sys.path.insert(0, os.path.abspath(args.source))
+    from lstm_numba.benchmarks import stand_in
+    from lstm_numba.benchmarks.results import machine
+    from lstm_numba.engines import find_cuda
+
+    if args.stand_in or not find_cuda().available:
+        stand_in.enter()
+    if stand_in.active():
+        stand_in.still()
+    measured = commit(Path(args.source or __file__).resolve())
+    result: dict[str, Any] = {
+        "stand_in": stand_in.active(),
+        "commit": measured,
+        "graph": os.environ.get("LSTM_NUMBA_CUDA_GRAPH", "0"),
+        "machine": {**machine(), "commit": None},  # that of this program says nothing of the library
+        "rows": [],
+    }
+    for kind, name, found in rows(args):
+        print(line(kind, name, found), flush=True)
+        if args.kernels and "driver" in found:
+            for kernel, count in found["driver"]["kernels"].items():
+                print(f"{count:20} {kernel}")
+        result["rows"].append({"kind": kind, "name": name, **found})
+        if args.json:  # whole at any time
+            args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
