@@ -2,9 +2,9 @@
 
     python tests/compile_ptx.py [-v] [--cc 7.5 ...] [--dtype float32 ...] [--only PART-OF-NAME]
 
-Fails on a type error, on float64 instructions in a float32 kernel that are not listed below, on static or
-badly aligned shared memory, and, where ``ptxas`` is found (package ``nvidia-cuda-nvcc``, or PATH), on
-registers spilt to memory and on a stack frame.
+Fails on a type error, on float64 instructions in a float32 kernel that are not listed below, on divisions in
+64 bits, on static or badly aligned shared memory, and, where ``ptxas`` is found (package
+``nvidia-cuda-nvcc``, or PATH), on registers spilt to memory and on a stack frame.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ FLOAT64 = {
     "adam": "factor and numbers are float64, and cast once a thread",
     "rmsprop": "factor and numbers are float64, and cast once a thread",
 }
+
+#: Kernels as users write them, who stride with Numba's `range`: it divides for the number of turns.
+USERS = ("step of ", "training by ", "example, ")
 
 #: The oldest that CUDA 13 knows, and two that are common.
 CAPABILITIES = ["7.5", "8.0", "9.0"]
@@ -68,7 +71,8 @@ def compile_kernel(kernel: Any, signature: Any, capability: tuple[int, int]) -> 
     """PTX of a kernel."""
     from lstm_numba.gpu.driver import cuda
 
-    ptx, _ = cuda.compile_ptx(kernel.py_func, signature, cc=capability)
+    bounds = kernel.targetoptions.get("launch_bounds")
+    ptx, _ = cuda.compile_ptx(kernel.py_func, signature, cc=capability, launch_bounds=bounds)
     return str(ptx)
 
 
@@ -86,6 +90,11 @@ def shared_memory_faults(ptx: str) -> list[str]:
     if wide and any(int(alignment) < 16 for alignment, _ in declared):
         faults.append(f"{wide[0]}, and shared memory with an alignment of less than 16 bytes")
     return faults
+
+
+def divisions(ptx: str) -> list[str]:
+    """Divisions in 64 bits, each of which is a routine of some tens of instructions."""
+    return re.findall(r"\b(?:div|rem)\.[su]64\b.*", ptx)
 
 
 def spills(ptxas: str, ptx: str, capability: tuple[int, int]) -> tuple[str, str]:
@@ -126,6 +135,8 @@ def check(
     if kind == "float32" and wide and name.partition(" (")[0] not in FLOAT64:
         faults.append(f"{len(wide)} float64 instructions, the first: {wide[0]}")
     faults += shared_memory_faults(ptx)
+    if divisions(ptx) and not name.startswith(USERS):
+        faults.append(f"{len(divisions(ptx))} divisions in 64 bits, the first: {divisions(ptx)[0]}")
     if ptxas:
         known, wrong = spills(ptxas, ptx, capability)
         faults += [wrong] if wrong else []

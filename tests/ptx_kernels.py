@@ -27,6 +27,7 @@ from lstm_numba.gpu import (
     sequence,
     table,
     updates,
+    weights,
 )
 from lstm_numba.gpu.dispatch import FourRows, OneRow
 from lstm_numba.gpu.driver import types
@@ -64,22 +65,6 @@ def table_of(number: Any) -> Any:
 _COUNTERS = array(types.int32)
 
 
-def _frame_kernels(name: str, cell: Any, f: Any) -> list[Listed]:
-    """The small kernels around a cell's sequence."""
-    a = array(f)
-    tables = [types.UniTuple(_I, len(cell.slots))] * 2
-    stacks = types.UniTuple(a, len(cell.states))
-    history = (a, _I, a, _I, _I)
-    return [
-        (f"fill_biases ({name})", sequence._fill_biases, types.void(a, *tables, a, a, _I, f)),
-        (f"spread_sums ({name})", sequence._spread_sums, types.void(a, *tables, a, a, _I)),
-        (f"put_states ({name})", sequence._put_states, types.void(*history, stacks, _I, _I)),
-        (f"take_states ({name})", sequence._take_states, types.void(*history, stacks, _I, _I)),
-        (f"put_gradients ({name})", sequence._put_gradients, types.void(a, stacks, _I, _I)),
-        (f"take_gradients ({name})", sequence._take_gradients, types.void(a, stacks, _I, _I)),
-    ]
-
-
 def sequence_kernels(dtype: Any) -> list[Listed]:
     """Kernels of sequences: every cell, alone and together, with tiles of one row and of four.
 
@@ -93,20 +78,22 @@ def sequence_kernels(dtype: Any) -> list[Listed]:
     """
     a = array(dtype)
     sizes = group(Sizes, *[_I] * len(Sizes._fields))
-    arrays = group(Arrays, *[a] * 6, array(_I))
-    gradients = group(Gradients, *[a] * 4)
     output = types.void(a, _I, array(_I), a, _I, _I, _I, _I, dtype)
     listed: list[Listed] = [("write_output", sequence._write_output, output)]
     for name in CELL_NAMES + own_cells.NAMES[-1:]:
         cell = CELLS[name]
-        listed += _frame_kernels(name, cell, dtype)
+        stacks = types.UniTuple(a, len(cell.states))
+        arrays = group(Arrays, *[a] * 6, array(_I), a, a, stacks, stacks, _COUNTERS)
+        gradients = group(Gradients, *[a] * 4, stacks, stacks)
+        biases = types.void(instance(cell), a, a, a, _I)
+        listed.append((f"fill_biases ({name})", weights._fill_biases, biases))
         for team in (Alone(), Together()):
             for tile in (OneRow(), FourRows()):
                 kinds = (instance(cell), instance(team), instance(tile), sizes, arrays)
                 label = f"{name}, {type(team).__name__}, {type(tile).__name__}"
-                listed.append((f"forward ({label})", forward.forward_kernel, types.void(*kinds)))
+                listed.append((f"forward ({label})", forward.FORWARD[type(team)], types.void(*kinds)))
                 listed.append(
-                    (f"backward ({label})", backward.backward_kernel, types.void(*kinds, gradients))
+                    (f"backward ({label})", backward.BACKWARD[type(team)], types.void(*kinds, gradients))
                 )
     return listed
 

@@ -43,7 +43,7 @@ def team(name: str) -> contextlib.AbstractContextManager[None]:
     """Have the work shared in one of the `TEAMS`."""
     from lstm_numba.gpu import sequence
 
-    return _instead(sequence, ALONE_BYTES={"alone": 1 << 62, "together": -1}[name])
+    return _instead(sequence, FORCED=name)
 
 
 def tile(name: str) -> contextlib.AbstractContextManager[None]:
@@ -51,7 +51,7 @@ def tile(name: str) -> contextlib.AbstractContextManager[None]:
     from lstm_numba.gpu import dispatch, sequence
 
     chosen = _part(dispatch, name)()
-    return _instead(sequence, _tile=lambda batch: chosen)
+    return _instead(sequence, tiles=lambda batch: [chosen], _plans={})
 
 
 def registers(most: int) -> contextlib.AbstractContextManager[None]:
@@ -59,9 +59,12 @@ def registers(most: int) -> contextlib.AbstractContextManager[None]:
     from lstm_numba.gpu import sequence
     from lstm_numba.gpu.driver import cuda
 
-    kernels = {name: _part(sequence, name).py_func for name in ("forward_kernel", "backward_kernel")}
-    limited = {name: cuda.jit(max_registers=most)(function) for name, function in kernels.items()}
-    return _instead(sequence, **limited)
+    limited = {
+        name: {team: cuda.jit(max_registers=most)(kernel.py_func) for team, kernel in kernels.items()}
+        for name in ("FORWARD", "BACKWARD")
+        for kernels in (_part(sequence, name),)
+    }
+    return _instead(sequence, _plans={}, **limited)
 
 
 def candidates() -> dict[str, Callable[[], contextlib.AbstractContextManager[None]]]:

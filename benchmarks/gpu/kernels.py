@@ -16,8 +16,8 @@ from lstm_numba.benchmarks.gpu.shapes import SIX
 from lstm_numba.benchmarks.plan import Shape
 from lstm_numba.gpu.driver import cuda
 from lstm_numba.gpu.launch import cooperative_blocks, launch
-from lstm_numba.gpu.layout import Together, meet
-from lstm_numba.gpu.memory import download, upload
+from lstm_numba.gpu.layout import Together, leave, meet
+from lstm_numba.gpu.memory import counters, download, upload
 from lstm_numba.layers import make_layer
 
 Calls = dict[str, Callable[[], Any]]
@@ -109,14 +109,15 @@ def _sequence_kernels(call: Callable[[], Any]) -> dict[str, float]:
 
 
 @cuda.jit
-def _meetings(team, count):  # type: ignore[no-untyped-def]
-    for _ in range(count):
-        meet(team)
+def _meetings(team, counters, count):  # type: ignore[no-untyped-def]
+    for turn in range(1, count + 1):
+        meet(team, counters, turn)
+    leave(team, counters)
 
 
 def barrier() -> None:
     """Time of a barrier alone, by the number of blocks."""
-    args = (Together(), _MEETINGS)
+    args = (Together(), counters(1), _MEETINGS)
     most = cooperative_blocks(_meetings, args, (256, 1), 0)
     for blocks in (1, 4, 16, 32, 66, 132, 264):
         if blocks <= most:

@@ -259,7 +259,7 @@ class CpuEngine:
         return result
 
     def totals(self) -> Array:
-        """Zeros, in float64, for the numbers of a step: see `LOSS` and the other places."""
+        """For the numbers of a step, in float64: see `LOSS` and the other places."""
         return np.zeros(4)
 
     def targets(
@@ -281,7 +281,7 @@ class CpuEngine:
         bias: Array,
         gradient: bool = True,
     ) -> None:
-        """Add up loss and correct predictions in the totals; the gradient takes the place of the logits.
+        """Put loss and correct predictions into new totals; the gradient takes the place of the logits.
 
         See `lstm_numba.losses.softmax_cross_entropy`.
         """
@@ -289,8 +289,8 @@ class CpuEngine:
         loss, _, correct = softmax_cross_entropy(
             logits, targets, scale=scale, weights=weights, bias=bias, overwrite=True, gradient=gradient
         )
-        totals[LOSS] += loss
-        totals[CORRECT] += correct
+        totals[LOSS] = loss
+        totals[CORRECT] = correct
 
     # -- training --------------------------------------------------------------------------------
 

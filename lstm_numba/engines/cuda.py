@@ -287,8 +287,8 @@ class CudaEngine(CpuEngine):
         return result
 
     def totals(self) -> Array:
-        """See `CpuEngine.totals`."""
-        return memory.zeros((4,), np.float64)
+        """See `CpuEngine.totals`; whatever the memory holds, since `cross_entropy` begins anew."""
+        return memory.empty((4,), np.float64)
 
     def targets(
         self, targets: npt.NDArray[Any], weights: npt.NDArray[Any] | None, classes: int, out: Any = None
@@ -310,7 +310,7 @@ class CudaEngine(CpuEngine):
         """See `CpuEngine.cross_entropy`."""
         targets, weights = targets
         losses.softmax_cross_entropy(
-            logits, targets, totals, scale=scale, weights=weights, bias=bias, gradient=gradient
+            logits, targets, totals, scale=scale, weights=weights, bias=bias, gradient=gradient, start=True
         )
 
     # -- training --------------------------------------------------------------------------------

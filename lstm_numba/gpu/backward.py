@@ -31,9 +31,9 @@ from lstm_numba.gpu.dispatch import (
     zero_states,
 )
 from lstm_numba.gpu.driver import cuda, overload
-from lstm_numba.gpu.layout import leave, meet, neighbours, previous_states, slots_at, time_of
+from lstm_numba.gpu.layout import Alone, Together, leave, meet, neighbours, previous_states, slots_at, time_of
 from lstm_numba.gpu.number import add_numbers, add_tuples, load_each, store_each, store_numbers
-from lstm_numba.gpu.options import DEVICE, SEQUENCE
+from lstm_numba.gpu.options import DEVICE, KERNEL
 from lstm_numba.gpu.strides import strides
 
 
@@ -213,7 +213,6 @@ def _pass_on(cell, tile, sizes, gradients, first):
                         _last_gradients(cell, sizes, gradients, row, unit)
 
 
-@cuda.jit(**SEQUENCE)
 def backward_kernel(cell, team, tile, sizes, arrays, gradients):
     """Back-propagate through a whole sequence.
 
@@ -237,3 +236,8 @@ def backward_kernel(cell, team, tile, sizes, arrays, gradients):
         _second_stage(cell, team, tile, sizes, arrays, gradients, step, shared)
     leave(team, arrays.counters)
     _pass_on(cell, tile, sizes, gradients, 0)
+
+
+#: The kernel for each team. With one product a step it has 102 registers at most, and two blocks fit on a
+#: multiprocessor; with two products up to 142, and one fits.
+BACKWARD: dict[type, Any] = dict.fromkeys((Alone, Together), cuda.jit(**KERNEL)(backward_kernel))

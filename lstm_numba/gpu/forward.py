@@ -31,9 +31,9 @@ from lstm_numba.gpu.dispatch import (
     zero_states,
 )
 from lstm_numba.gpu.driver import cuda, overload
-from lstm_numba.gpu.layout import leave, meet, neighbours, previous_states, slots_at, time_of
+from lstm_numba.gpu.layout import Alone, Together, leave, meet, neighbours, previous_states, slots_at, time_of
 from lstm_numba.gpu.number import add_tuples, load_each, store_each, store_numbers
-from lstm_numba.gpu.options import DEVICE, SEQUENCE
+from lstm_numba.gpu.options import DEVICE, KERNEL, TEAM_KERNEL
 from lstm_numba.gpu.strides import strides
 
 
@@ -228,7 +228,6 @@ def _(cell, team, tile, sizes, arrays, step, t, shared):
     )
 
 
-@cuda.jit(**SEQUENCE)
 def forward_kernel(cell, team, tile, sizes, arrays):
     """Run a whole sequence.
 
@@ -250,3 +249,10 @@ def forward_kernel(cell, team, tile, sizes, arrays):
         _second_stage(cell, team, tile, sizes, arrays, step, t, shared)
     leave(team, arrays.counters)
     _pass_on(cell, tile, sizes, arrays, 0)
+
+
+#: The kernel for each team.
+FORWARD: dict[type, Any] = {
+    Alone: cuda.jit(**KERNEL)(forward_kernel),
+    Together: cuda.jit(**TEAM_KERNEL)(forward_kernel),
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -59,6 +60,10 @@ def set_limits(new: Limits) -> None:
     _limits = new
 
 
+#: CUDA's name for a thread's default stream.
+_PER_THREAD = 2
+
+
 class _Current(NamedTuple):
     """A stream by all its names."""
 
@@ -92,6 +97,12 @@ def current_stream() -> Any:
 def stream_handle() -> int:
     """The driver's number of the current stream."""
     return _current().handle
+
+
+def stream_key() -> Any:
+    """The stream, by which work waits for each other; a thread's own is another one in each thread."""
+    handle = _current().handle
+    return (handle, threading.get_ident()) if handle == _PER_THREAD else handle
 
 
 @contextlib.contextmanager

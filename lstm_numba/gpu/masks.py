@@ -19,6 +19,7 @@ from lstm_numba.gpu.driver import cuda, insert_function, intrinsic, ir, make_sig
 from lstm_numba.gpu.launch import launch_over
 from lstm_numba.gpu.memory import DeviceArray, empty, flat, upload, zero, zeros
 from lstm_numba.gpu.options import DEVICE, KERNEL
+from lstm_numba.gpu.strides import strides
 
 _I64 = ir.IntType(64)
 _MASK = 2**64 - 1
@@ -148,7 +149,7 @@ def dropout_kernel(counter, key, drawn, threshold, kept, x, mask, out):
     x, mask, out : flat device arrays
         `out` may be `x`.
     """
-    for block in range(cuda.grid(1), (mask.size + 7) // 8, cuda.gridsize(1)):
+    for block in strides(cuda.grid(1), (mask.size + 7) // 8, cuda.gridsize(1)):
         numbers = _philox(counter, key, np.uint64(drawn[0] + block + 1))
         for n in range(min(8, mask.size - block * 8)):
             # A tuple with a place that is not known ahead would lie in slow memory.

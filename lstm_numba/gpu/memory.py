@@ -22,8 +22,9 @@ import numpy.typing as npt
 from lstm_numba.errors import DeviceError
 from lstm_numba.gpu.array import LightArray, light
 from lstm_numba.gpu.driver import DEVICE_ARRAY, SIMULATED, CudaAPIError, Event, cuda, current_device, driver
-from lstm_numba.gpu.launch import current_stream, launch_over, stream_handle
+from lstm_numba.gpu.launch import current_stream, launch_over, launch_over_box, stream_handle, stream_key
 from lstm_numba.gpu.options import KERNEL
+from lstm_numba.gpu.strides import strides
 
 #: An array on the device: one of ours, or in the simulator one of its.
 DeviceArray = Any
@@ -60,7 +61,7 @@ class Pool:
         """Address of at least `size` bytes, and who gives them back when it is forgotten."""
         step = 512 if size <= _SMALL else 2 * _SMALL
         rounded = -(-size // step) * step
-        idle = self._idle[current_device(), stream_handle(), rounded]
+        idle = self._idle[current_device(), stream_key(), rounded]
         try:
             address = idle.pop()
         except IndexError:
@@ -351,15 +352,18 @@ def span(array: DeviceArray) -> DeviceArray:
 
 @cuda.jit(**KERNEL)
 def _fill(array, value):
-    for i in range(cuda.grid(1), array.size, cuda.gridsize(1)):
+    for i in strides(cuda.grid(1), array.size, cuda.gridsize(1)):
         array[i] = value
 
 
 @cuda.jit(**KERNEL)
 def _gather(target, source):
-    rows, columns = source.shape[1], source.shape[2]
-    for i in range(cuda.grid(1), target.size, cuda.gridsize(1)):
-        target[i] = source[i // (rows * columns), i // columns % rows, i % columns]
+    (x, y, z), (across, down, deep) = cuda.grid(3), cuda.gridsize(3)
+    depth, rows, columns = source.shape
+    for i in strides(z, depth, deep):
+        for j in strides(y, rows, down):
+            for k in strides(x, columns, across):
+                target[(i * rows + j) * columns + k] = source[i, j, k]
 
 
 def fill(array: DeviceArray, value: float) -> None:
@@ -379,7 +383,7 @@ def copied(array: DeviceArray) -> DeviceArray:
     """A C-contiguous copy of an array, which has three dimensions or is C-contiguous."""
     result = empty(array.shape, array.dtype)
     if not array.is_c_contiguous():
-        launch_over(_gather, array.size, flat(result), array)
+        launch_over_box(_gather, array.shape, flat(result), array)
     else:
         assign(result, array)
     return result
@@ -391,7 +395,7 @@ def counters(count: int) -> DeviceArray:
     Those of one stream belong to one kernel after the other.
     """
     size = 1 << max(10, (count - 1).bit_length())
-    return _counters(size, current_device(), stream_handle())
+    return _counters(size, current_device(), stream_key())
 
 
 def constant(numbers: npt.NDArray[Any]) -> DeviceArray:
@@ -426,5 +430,5 @@ def _zero(device: int) -> DeviceArray:
 
 
 @functools.lru_cache(maxsize=64)
-def _counters(size: int, device: int, stream: int) -> DeviceArray:
+def _counters(size: int, device: int, stream: Any) -> DeviceArray:
     return zeros((size,), np.int32)

@@ -11,11 +11,11 @@ import numpy as np
 from lstm_numba.cells import title
 from lstm_numba.cells.base import Stage
 from lstm_numba.errors import DeviceError
-from lstm_numba.gpu.backward import backward_kernel
+from lstm_numba.gpu.backward import BACKWARD
 from lstm_numba.gpu.dispatch import FourRows, OneRow, gate_tables
 from lstm_numba.gpu.driver import cuda, current_device, shared_memory_limit
 from lstm_numba.gpu.elementwise import transpose
-from lstm_numba.gpu.forward import forward_kernel
+from lstm_numba.gpu.forward import FORWARD
 from lstm_numba.gpu.launch import cooperative_blocks, launch, launch_over_box, limits
 from lstm_numba.gpu.layout import TEAM, Alone, Arrays, Gradients, Sizes, Together
 from lstm_numba.gpu.memory import (
@@ -72,16 +72,22 @@ class _Plan(NamedTuple):
 _plans: dict[Any, _Plan] = {}
 
 
-def _run(kernel: Any, cell: Any, numbers: int, sizes: Sizes, *groups: Any) -> None:
-    """Launch a sequence's kernel; `numbers` are the sums that a thread has for a row."""
+def _run(kernels: dict[type, Any], cell: Any, numbers: int, sizes: Sizes, *groups: Any) -> None:
+    """Launch one of a sequence's kernels; `numbers` are the sums that a thread has for a row."""
     dtype, used = groups[0].h.dtype, limits()
-    key = (kernel, type(cell), dtype, sizes.batch, sizes.hidden, used, FORCED, current_device())
+    key = (kernels is FORWARD, type(cell), dtype, sizes.batch, sizes.hidden, used, FORCED, current_device())
     if key not in _plans:
-        _plans[key] = _plan(kernel, cell, numbers * dtype.itemsize, sizes, groups)
+        _plans[key] = _plan(kernels[Together], cell, numbers * dtype.itemsize, sizes, groups)
     team, tile, grid, shared = _plans[key]
     sizes = sizes._replace(down=-(-sizes.batch // tile.rows))
-    together, block = isinstance(team, Together), (used.lanes, used.parts)
-    launch(kernel, grid, block, cell, team, tile, sizes, *groups, shared=shared, cooperative=together)
+    block, together = (used.lanes, used.parts), isinstance(team, Together)
+    args = (cell, team, tile, sizes, *groups)
+    launch(kernels[type(team)], grid, block, *args, shared=shared, cooperative=together)
+
+
+def tiles(batch: int) -> list[Any]:
+    """Tiles that suit a batch, the best first."""
+    return [OneRow()] if batch < FourRows.rows else [FourRows(), OneRow()]
 
 
 def _plan(kernel: Any, cell: Any, size: int, sizes: Sizes, groups: Any) -> _Plan:
@@ -93,8 +99,7 @@ def _plan(kernel: Any, cell: Any, size: int, sizes: Sizes, groups: Any) -> _Plan
     """
     lanes, parts = limits().lanes, limits().parts
     allowed, across = shared_memory_limit(), -(-sizes.hidden // lanes)
-    tiles: list[Any] = [OneRow()] if sizes.batch < FourRows.rows else [FourRows(), OneRow()]
-    for tile in tiles:
+    for tile in tiles(sizes.batch):
         shared, down = lanes * parts * tile.rows * size, -(-sizes.batch // tile.rows)
         if shared > allowed:
             continue
@@ -228,7 +233,7 @@ def forward_sequence(
         weights = params["weight_ih"][gate * shape.hidden : (gate + count) * shape.hidden]
         target = columns(slots, slot * shape.hidden, (slot + count) * shape.hidden)
         matmul(inputs, transposed(weights), out=target)
-    _run(forward_kernel, cell, max(len(stage.gates) for stage in cell.stages), sizes, arrays)
+    _run(FORWARD, cell, max(len(stage.gates) for stage in cell.stages), sizes, arrays)
     trace = Trace(cell, params, x, arrays, sizes) if keep else None
     return arrays.h, 0 if reverse else state, trace
 
@@ -298,7 +303,7 @@ def backward_sequence(
     )
     row = 0 if dy is None else dy.shape[2]
     sizes = sizes._replace(dy_row=row, dy_at=direction * sizes.hidden, place=place * state)
-    _run(backward_kernel, cell, 1, sizes, arrays, gradients)
+    _run(BACKWARD, cell, 1, sizes, arrays, gradients)
     slots, hidden = _matrix(arrays.slots, cell, sizes.hidden), sizes.hidden
     if dx is not None:
         target = dx.reshape(-1, x.shape[2])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from lstm_numba.gpu.dispatch import (
     FIRST,
     INPUT,
@@ -25,6 +27,7 @@ from lstm_numba.gpu.driver import cuda, overload
 from lstm_numba.gpu.number import add_each, add_numbers, load_each, store_each, store_numbers
 from lstm_numba.gpu.options import DEVICE
 from lstm_numba.gpu.step_forward import ONE, meet_others
+from lstm_numba.gpu.strides import strides
 from lstm_numba.gpu.weights import memory_row, peephole_row, previous_row, slots_row
 
 
@@ -64,12 +67,12 @@ def _run_second_back(weights, tape, dstates, rank, size):
     """What the message's gradient adds to those of the slots and of the previous states."""
     cell, hidden = weights.cell, weights.hidden
     meet_others(size)
-    for unit in range(rank, hidden, size):
+    for unit in strides(rank, hidden, size):
         # The new h is not needed any more. The slots still are, by all threads.
         total = _inner_product(weights, SECOND, weights.recurrent_rows, hidden, tape, unit)
         store_numbers(tape, unit, 0, total)
     meet_others(size)
-    for unit in range(rank, hidden, size):
+    for unit in strides(rank, hidden, size):
         at = slots_row(cell) * hidden + unit
         dslots, dprevious = cell_message_backward(
             cell,
@@ -102,11 +105,12 @@ def _add_weights(weights, stage, matrix, bias, tape, operand, at, rank, size):
     for n in range(len(gates)):
         first = gates[n] * hidden
         slots = (slots_row(cell) + stage_first(cell, stage) + n) * hidden
-        for i in range(rank, hidden * depth, size):
-            unit, k = i // depth, i % depth
+        for i in strides(rank, hidden * depth, size):
+            # A processor divides numbers of 32 bits without a routine.
+            unit, k = np.int64(np.uint32(i) // np.uint32(depth)), np.int64(np.uint32(i) % np.uint32(depth))
             cuda.atomic.add(matrix, (first + unit, k), tape[slots + unit] * operand[at + k])
         if bias.size > 0:
-            for unit in range(rank, hidden, size):
+            for unit in strides(rank, hidden, size):
                 cuda.atomic.add(bias, first + unit, tape[slots + unit])
 
 
@@ -137,7 +141,7 @@ def _add_parameters(weights, gradients, x, tape, rank, size):
     before = previous_row(cell) * hidden
     _add_weights(weights, FIRST, gradients.weight_hh, gradients.bias_hh, tape, tape, before, rank, size)
     _second_weights(weights, gradients.weight_hh, gradients.bias_hh, tape, rank, size)
-    for i in range(rank, peephole_count(cell) * hidden, size):
+    for i in strides(rank, peephole_count(cell) * hidden, size):
         cuda.atomic.add(gradients.weight_ph, i, tape[peephole_row(cell) * hidden + i])
 
 
@@ -146,14 +150,14 @@ def step_backward(weights, gradients, x, tape, dstates, dx, rank, size):
     """The way back through a step; uses the tape up."""
     meet_others(size)
     hidden = weights.hidden
-    for unit in range(rank, hidden, size):
+    for unit in strides(rank, hidden, size):
         _cell_gradients(weights, tape, dstates, unit)
     _second_back(weights, tape, dstates, rank, size)
     meet_others(size)
-    for unit in range(rank, hidden, size):
+    for unit in strides(rank, hidden, size):
         total = _inner_product(weights, FIRST, weights.recurrent_rows, hidden, tape, unit)
         add_numbers(dstates[0], unit, 0, total)
-    for feature in range(rank, dx.size, size):
+    for feature in strides(rank, dx.size, size):
         total = _inner_product(weights, INPUT, weights.input_rows, weights.inputs, tape, feature)
         store_numbers(dx, feature, 0, total)
     _add_parameters(weights, gradients, x, tape, rank, size)

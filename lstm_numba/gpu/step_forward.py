@@ -13,6 +13,7 @@ from lstm_numba.gpu.dispatch import (
     add_to_stage,
     cell_forward,
     cell_message,
+    gate_count,
     load_one,
     load_peephole,
     load_slots,
@@ -21,6 +22,7 @@ from lstm_numba.gpu.dispatch import (
 from lstm_numba.gpu.driver import cuda, overload
 from lstm_numba.gpu.number import load_each, store_each, store_numbers
 from lstm_numba.gpu.options import DEVICE
+from lstm_numba.gpu.strides import strides
 from lstm_numba.gpu.weights import memory_row, previous_row, slots_row
 
 ONE = OneRow()
@@ -37,7 +39,7 @@ def meet_others(size):
 def _add_product(weights, stage, slots, matrix, operand, at, depth, unit):
     """The slots of a unit, with those that a stage feeds; `at` is where the operand begins in its array."""
     cell, hidden = weights.cell, weights.hidden
-    width = weights.recurrent.size // hidden
+    width = gate_count(cell) * hidden
     sums, rows = outer_zeros(cell, stage, ONE, weights.bias), (at,)
     for k in range(depth):
         sums = add_outer(cell, stage, ONE, sums, matrix, k * width + unit, hidden, operand, rows, k)
@@ -82,7 +84,7 @@ def _(weights, slots, states, work, keep, unit):
 def _run_second_stage(weights, states, work, keep, rank, size):
     meet_others(size)
     cell, hidden = weights.cell, weights.hidden
-    for unit in range(rank, hidden, size):
+    for unit in strides(rank, hidden, size):
         slots = load_slots(cell, work, slots_row(cell) * hidden + unit, hidden)
         slots = _add_product(weights, SECOND, slots, weights.recurrent, work, hidden, hidden, unit)
         _cell_equations(weights, slots, states, work, keep, unit)
@@ -108,13 +110,13 @@ def step_forward(weights, x, states, work, keep, rank, size):
     """A step; the work space is scratch memory, or a tape where it is kept."""
     meet_others(size)
     cell, hidden = weights.cell, weights.hidden
-    for unit in range(rank, hidden, size):
+    for unit in strides(rank, hidden, size):
         slots = load_slots(cell, weights.bias, unit, hidden)
         slots = _add_product(weights, INPUT, slots, weights.input, x, 0, weights.inputs, unit)
         slots = _add_product(weights, FIRST, slots, weights.recurrent, states[0], 0, hidden, unit)
         _equations(weights, slots, states, work, keep, unit)
     _second_stage(weights, states, work, keep, rank, size)
     meet_others(size)
-    for unit in range(rank, hidden, size):
+    for unit in strides(rank, hidden, size):
         store_numbers(states[0], unit, 0, load_one(cell, work, unit, 0))
     meet_others(size)

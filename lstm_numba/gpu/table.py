@@ -21,7 +21,7 @@ from lstm_numba.gpu.driver import (
     types,
     unpack_tuple,
 )
-from lstm_numba.gpu.launch import stream_handle
+from lstm_numba.gpu.launch import stream_key
 from lstm_numba.gpu.memory import DeviceArray, address, constant, empty
 from lstm_numba.gpu.number import line_of
 
@@ -121,7 +121,7 @@ def tables(*columns: Sequence[DeviceArray]) -> list[tuple[Table, int]]:
 def _table(dtype: np.dtype[Any], rows: list[Any]) -> tuple[Table, int]:
     sizes = [row[0].size for row in rows]
     numbers = (*sizes, *(place(array) for column in zip(*rows, strict=True) for array in column))
-    uploaded = _uploaded(numbers, current_device(), stream_handle())
+    uploaded = _uploaded(numbers, current_device(), stream_key())
     return Table(uploaded, len(rows), empty((0,), dtype)), max(sizes, default=0)
 
 
@@ -131,7 +131,7 @@ def no_table(dtype: Any) -> tuple[Table, int]:
 
 
 @functools.lru_cache(maxsize=64)
-def _uploaded(numbers: tuple[int, ...], device: int, stream: int) -> DeviceArray:
+def _uploaded(numbers: tuple[int, ...], device: int, stream: Any) -> DeviceArray:
     """Numbers on the device. Step after step they are the same, as memory is used again.
 
     Nobody writes to them again, and what has to wait for the copy is on the same stream.
