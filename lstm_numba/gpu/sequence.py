@@ -114,8 +114,8 @@ def _plan(kernel: Any, cell: Any, size: int, sizes: Sizes, groups: Any) -> _Plan
             return _Plan(Together(), tile, share, shared)
         return _Plan(Alone(), tile, (1, down), shared)
     raise DeviceError(
-        f"{title(cell)}: no block of {lanes * parts} threads fits on a multiprocessor; it takes {shared:,} bytes "
-        f"of shared memory of {allowed:,}"
+        f"{title(cell)}: no block of {lanes * parts} threads fits on a multiprocessor; it takes {shared:,} "
+        f"bytes of shared memory of {allowed:,}"
     )
 
 
