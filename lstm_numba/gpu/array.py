@@ -50,6 +50,9 @@ class LightArray(DEVICE_ARRAY):
     """
 
     stream = 0
+    address: int
+    owner: Any
+    _ordered: bool
 
     @classmethod
     def at(

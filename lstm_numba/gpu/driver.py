@@ -55,15 +55,16 @@ if "row_stack" not in vars(np):
 #: Whether kernels run in CUDA's simulator, as Python.
 SIMULATED = bool(config.ENABLE_CUDASIM)
 
-if SIMULATED:  # it has no driver
-    binding: Any = None
-    core_launch: Any = None
-else:
-    from cuda.bindings import driver as binding
+binding: Any = None
+core_launch: Any = None
+if not SIMULATED:  # which has no driver
+    from cuda.bindings import driver as _binding
     from cuda.core import LaunchConfig, Stream
-    from cuda.core import launch as core_launch
+    from cuda.core import launch as _launch
     from numba.cuda.cudadrv import dummyarray
     from numba.cuda.cudadrv.driver import MemoryPointer, memory_size_from_info
+
+    binding, core_launch = _binding, _launch
 
 #: For ``cuda.shared.array`` where 16 bytes are loaded at once: without it memory is aligned for one number.
 #: The simulator takes none.

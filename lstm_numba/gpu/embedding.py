@@ -112,13 +112,13 @@ class Tokens(NamedTuple):
     numbers : device array of int64
         The n tokens; the m different ones, filled up with -1; where the occurrences of each begin, and where
         the last one's end; the occurrences.
-    count : int
+    rows : int
         m, or n where a number of rows is to be fixed.
     """
 
     shape: tuple[int, ...]
     numbers: DeviceArray
-    count: int
+    rows: int
 
 
 def place(ids: npt.NDArray[np.integer], fixed: bool = False, out: Tokens | None = None) -> Tokens:
@@ -158,7 +158,7 @@ def row_gradient(tokens: Tokens, dy: DeviceArray, shape: tuple[int, int]) -> Spa
     SparseRows
         A token that occurs more than once has one row: the sum in the order of its occurrence.
     """
-    numbers, count, width = tokens.numbers[math.prod(tokens.shape) :], tokens.count, shape[1]
+    numbers, count, width = tokens.numbers[math.prod(tokens.shape) :], tokens.rows, shape[1]
     values = empty((count, width), dy.dtype)
     launch_over_box(add_occurrences_kernel, values.shape, flat(dy), width, numbers, count, flat(values))
     return SparseRows(numbers[:count], values, (shape[0], width))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -158,8 +158,8 @@ def forward_sequence(
     cell: Any,
     params: dict[str, DeviceArray],
     x: DeviceArray,
-    states: list[DeviceArray] | None,
-    finals: list[DeviceArray],
+    states: Sequence[DeviceArray] | None,
+    finals: Sequence[DeviceArray],
     place: int,
     lengths: DeviceArray,
     reverse: bool,
@@ -238,7 +238,7 @@ def forward_sequence(
     return arrays.h, 0 if reverse else state, trace
 
 
-def _stacks(states: list[DeviceArray] | None, cell: Any, none: DeviceArray) -> tuple[DeviceArray, ...]:
+def _stacks(states: Sequence[DeviceArray] | None, cell: Any, none: DeviceArray) -> tuple[DeviceArray, ...]:
     """Stacked arrays, one for each of the cell's states; empty ones for zeros."""
     return (none,) * len(cell.states) if states is None else tuple(map(flat, states))
 
@@ -261,8 +261,8 @@ def backward_sequence(
     trace: Trace,
     dy: DeviceArray | None,
     direction: int,
-    dstates: list[DeviceArray] | None,
-    initial: list[DeviceArray],
+    dstates: Sequence[DeviceArray] | None,
+    initial: Sequence[DeviceArray],
     place: int,
     dx: DeviceArray | None,
     accumulate: bool,

@@ -60,14 +60,14 @@ class Placed(NamedTuple):
         A sequence (T, B, I), or what the engine made of tokens (T, B).
     targets : object
         What the engine made of targets and their weights.
-    count : int
-        Predictions that are asked for.
+    predictions : int
+        How many are asked for.
     lengths : ndarray (B,), int, optional
     """
 
     inputs: Any
     targets: Any
-    count: int
+    predictions: int
     lengths: Array | None = None
 
 

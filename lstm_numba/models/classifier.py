@@ -128,7 +128,7 @@ class SequenceClassifier(Model):
         mask = None
         if self.dropout:
             features, mask = engine.dropout(self.rng, features, self.dropout)
-        size = placed.count
+        size = placed.predictions
         dlogits, totals = self._logits(features), engine.totals()
         bias = self.output.params["bias"]
         engine.cross_entropy(dlogits, placed.targets, totals, scale=1.0 / size, bias=bias)
@@ -146,7 +146,7 @@ class SequenceClassifier(Model):
         """Loss and hits of a batch, without dropout."""
         engine, placed = self.engine, self.place(batch)
         _, final = self.rnn(placed.inputs, state, placed.lengths)
-        totals, size = engine.totals(), placed.count
+        totals, size = engine.totals(), placed.predictions
         logits, bias = self._logits(self._features(final)), self.output.params["bias"]
         engine.cross_entropy(logits, placed.targets, totals, bias=bias, gradient=False)
         return StepResult(engine, totals, size, 1.0 / size, None, final)

@@ -156,7 +156,7 @@ class LanguageModel(Model):
         else:
             grads["embedding.weight"] = table
         grads.update({f"rnn.{name}": gradient for name, gradient in rnn_grads.items()})
-        return StepResult(engine, totals, placed.count, 1.0 / size, grads, final)
+        return StepResult(engine, totals, placed.predictions, 1.0 / size, grads, final)
 
     def evaluate(self, batch: TokenBatch, state: State = None) -> StepResult:
         """Loss, hits and final state of a window of text, without dropout."""
@@ -164,7 +164,7 @@ class LanguageModel(Model):
         steps, size = batch.inputs.shape
         y, final = self.rnn(self._embed(placed.inputs), state)
         _, totals = self._score(y.reshape(steps * size, -1), placed, gradient=False)
-        return StepResult(self.engine, totals, placed.count, 1.0 / size, None, final)
+        return StepResult(self.engine, totals, placed.predictions, 1.0 / size, None, final)
 
     def next_logits(self, ids: Array, state: State = None) -> tuple[Array, State]:
         """Scores of the token that follows.

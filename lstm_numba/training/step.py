@@ -132,7 +132,7 @@ class _Record:
         else:
             self._draws.repeat()
         self._recorder.repeat()
-        return self._result.again(self._placed.count)
+        return self._result.again(self._placed.predictions)
 
     def _compute(self) -> StepResult:
         result = self._step.compute(self._placed, self._state, self._numbers)
