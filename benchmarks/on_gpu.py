@@ -49,7 +49,7 @@ class Done(NamedTuple):
     problems: list[str]
 
 
-class Session:
+class Run:
     """One run of sections.
 
     Parameters
@@ -79,7 +79,7 @@ class Session:
         }
         self.done: list[Done] = []
 
-    def run(self) -> None:
+    def everything(self) -> None:
         """Run the sections that there is time for."""
         self._keep(
             "begin",
@@ -227,15 +227,15 @@ def main(words: Sequence[str] | None = None) -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     interrupted = False
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        session = Session(args, Path(folder))
+        run = Run(args, Path(folder))
         with _terminated_as_interrupted():
             try:
-                session.run()
+                run.everything()
             except KeyboardInterrupt:
                 interrupted = True
-        record.append(args.output / "log.txt", session.table() + "\n")
-        print(f"\n{session.table()}", flush=True)
-    return 130 if interrupted else int(any(done.problems for done in session.done))
+        record.append(args.output / "log.txt", run.table() + "\n")
+        print(f"\n{run.table()}", flush=True)
+    return 130 if interrupted else int(any(done.problems for done in run.done))
 
 
 if __name__ == "__main__":

@@ -277,7 +277,7 @@ def test_limits_fit_the_budget_that_there_is() -> None:
 @pytest.mark.skipif(
     not sys.platform.startswith("linux") or shutil.which("cc") is None, reason="the stand-in driver needs cc"
 )
-@pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is not installed")
+@pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="could not import numba_cuda")
 @pytest.mark.skipif(simulated(), reason="the simulator has no driver")
 def test_dry_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = program(

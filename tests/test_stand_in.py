@@ -22,7 +22,7 @@ pytestmark = [
     ),
     pytest.mark.skipif(
         importlib.util.find_spec("numba_cuda") is None or importlib.util.find_spec("cuda.core") is None,
-        reason="numba-cuda is not installed",
+        reason="could not import numba_cuda",
     ),
     pytest.mark.skipif(simulated(), reason="the simulator has no driver"),
 ]

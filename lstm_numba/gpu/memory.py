@@ -422,13 +422,13 @@ def zero() -> DeviceArray:
     return _zero(current_device())
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache
 def _zero(device: int) -> DeviceArray:
     array = zeros((1,), np.int64)
     synchronize()  # the next call may be on another stream
     return array
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache
 def _counters(size: int, device: int, stream: Any) -> DeviceArray:
     return zeros((size,), np.int32)

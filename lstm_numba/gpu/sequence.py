@@ -341,7 +341,7 @@ def full_lengths(steps: int, batch: int) -> DeviceArray:
     return _full_lengths(steps, batch, current_device())
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache  # a graph may read it later on
 def _full_lengths(steps: int, batch: int, device: int) -> DeviceArray:
     lengths = upload(np.full(batch, steps, np.int64))
     synchronize()  # the next call may be on another stream
