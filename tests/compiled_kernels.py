@@ -112,6 +112,7 @@ def fake_driver() -> ModuleType:
         infer_global=infer_global, insert_function=get_or_insert_function, make_signature=signature,
         unpack_tuple=unpack_tuple, CudaAPIError=RuntimeError, TypingError=TypingError,
         DEVICE_ARRAY=type("DeviceArray", (), {}), SHARED_ALIGNMENT=16, current_device=lambda: 0,
+        shared_memory_limit=lambda: 1 << 30,
         **dict.fromkeys(DRIVER_ONLY),
     )  # fmt: skip
     return driver
@@ -471,7 +472,7 @@ def replace_launches() -> None:
         weights,
     )
 
-    def run(kernel: Any, grid: Any, block: Any, *args: Any, shared: int = 0) -> None:
+    def run(kernel: Any, grid: Any, block: Any, *args: Any, **options: Any) -> None:
         kernel(*args)
 
     def over(kernel: Any, size: int, *args: Any) -> None:
@@ -491,6 +492,13 @@ def replace_launches() -> None:
         out[...] = result
         return out
 
+    def biases(slots: Any, input_gates: Any, recurrent_gates: Any, bias_ih: Any, bias_hh: Any) -> None:
+        parts = slots.sum(axis=0).reshape(len(input_gates), -1)
+        for gates, bias in ((input_gates, bias_ih), (recurrent_gates, bias_hh)):
+            for gate, part in zip(gates, parts, strict=True):
+                if gate >= 0:
+                    bias.reshape(-1, part.size)[gate] = part
+
     launch.set_limits(launch.Limits(threads=1, blocks=1, lanes=1, parts=1, tile=1))
     parts = [
         clipping, elementwise, embedding, losses, masks, memory, reductions, sequence, table, updates,
@@ -509,6 +517,7 @@ def replace_launches() -> None:
 
     table.place, reductions.span = place, np.ravel
     sequence.matmul, sequence.column_sums, sequence.copied = matmul, sums, np.array
+    sequence.bias_gradients = biases
     masks.zero = lambda: np.zeros(1, np.int64)
     sequence.transpose = weights.transpose = lambda matrix: np.ascontiguousarray(matrix.T)
     sequence.transposed = lambda matrix: matrix.T
