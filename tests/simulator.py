@@ -18,6 +18,9 @@ from greenlet import getcurrent, greenlet
 #: Blocks of a grid that may meet.
 MEETING_BLOCKS = 6
 
+#: Turns in a row in which threads only look whether others have come; nobody comes any more then.
+PATIENCE = 10_000
+
 _order = random.Random(0)
 _blocks: list[tuple[Any, Any]] = []  # of the grid that is being launched
 _running: list[Any] = [None]
@@ -28,7 +31,8 @@ class _Fiber(greenlet):
 
     def __init__(self, block: int, thread: Any, shared: Any, run: Any) -> None:
         super().__init__(run)
-        self.block, self.thread, self.waits, self.pace = block, thread, False, _order.uniform(0.1, 1)
+        self.block, self.thread, self.pace = block, thread, _order.uniform(0.1, 1)
+        self.waits = self.looks = False
         thread.shared = shared
         scheduler = getcurrent()
 
@@ -36,8 +40,12 @@ class _Fiber(greenlet):
             self.waits = True
             scheduler.switch()
 
+        def look_again() -> None:
+            self.looks = True
+            scheduler.switch()
+
         thread.syncthreads = wait
-        thread.yield_turn = scheduler.switch
+        thread.yield_turn = look_again
 
 
 def _run_block(manager: Any, grid_point: Any, *args: Any) -> None:
@@ -55,12 +63,16 @@ def _run_block(manager: Any, grid_point: Any, *args: Any) -> None:
         for thread_point in np.ndindex(*block._block_dim):
             thread = BlockThread(None, block, point, thread_point, block._debug)  # never started
             live.append(_Fiber(number, thread, shared, lambda: manager._f(*args)))
+    idle = 0
     while live:
         _order.shuffle(live)
         for fiber in live:
             if not fiber.waits and _order.random() < fiber.pace:
-                _running[0] = fiber.thread
+                _running[0], fiber.looks = fiber.thread, False
                 fiber.switch()
+                idle = idle + 1 if fiber.looks else 0
+        if idle > PATIENCE:
+            raise RuntimeError("blocks wait for others that do not come: they meet at different barriers")
         live = [fiber for fiber in live if not fiber.dead]
         _open_barriers(live)
 

@@ -34,6 +34,9 @@ from lstm_numba.gpu.products import matmul
 from lstm_numba.gpu.reductions import bias_gradients, column_sums
 from lstm_numba.gpu.strides import strides
 
+#: Blocks one below the other in a grid, at most, on every device.
+MOST_DOWN = 65_535
+
 #: For tests and comparisons: "alone" or "together", whatever is quicker.
 FORCED: str | None = None
 
@@ -112,7 +115,7 @@ def _plan(kernel: Any, cell: Any, size: int, sizes: Sizes, groups: Any) -> _Plan
         alone, together = across * -(-down // most), -(-across // side) * -(-down // share[1])
         if FORCED == "together" or (FORCED is None and together < alone):
             return _Plan(Together(), tile, share, shared)
-        return _Plan(Alone(), tile, (1, down), shared)
+        return _Plan(Alone(), tile, (1, min(down, MOST_DOWN)), shared)
     raise DeviceError(
         f"{title(cell)}: no block of {lanes * parts} threads fits on a multiprocessor; it takes {shared:,} "
         f"bytes of shared memory of {allowed:,}"

@@ -50,6 +50,7 @@ def test_who_shares_the_units(
 def test_more_blocks_than_fit_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan(monkeypatch, 20, 1500, fit=132).grid == (47, 2)
     assert plan(monkeypatch, 20, 1500, fit=40).grid == (40, 1)
+    assert plan(monkeypatch, 300_000, 32).grid == (1, 65_535)
 
 
 def test_shared_memory_decides_the_tile(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,8 +66,9 @@ def test_shared_memory_decides_the_tile(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("name", ["lstm", "gru-reset-before"])
 def test_teams_of_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks wait for those with the same rows only, are launched so that they can, and leave no trace."""
-    launched = []
+    """Blocks that wait for those with the same rows only compute what blocks alone do, and leave no trace."""
+    launched: list[Any] = []
+    results: list[Any] = []
     real = sequence.launch
 
     def spy(kernel: Any, grid: Any, block: Any, *args: Any, **options: Any) -> None:
@@ -78,9 +80,12 @@ def test_teams_of_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for forced, expected in (("together", ((2, 3), True)), ("alone", ((1, 3), False))):
         monkeypatch.setattr(sequence, "FORCED", forced)
         layer = make_layer(name, 3, lanes + 1, device="cuda", seed=1)
-        _, _, tape = layer.forward(normal((4, 12, 3), np.float32))
-        layer.backward(tape, normal((4, 12, lanes + 1), np.float32))
+        y, _, tape = layer.forward(normal((4, 12, 3), np.float32))
+        dx, _, grads = layer.backward(tape, normal((4, 12, lanes + 1), np.float32))
         assert launched[-2:] == [expected] * 2
+        results.append([y, dx, *map(download, grads.values())])
+    for together, alone in zip(*results, strict=True):
+        np.testing.assert_array_equal(together, alone)
     assert not np.any(download(memory.counters(12 * TEAM)))
 
 
