@@ -15,6 +15,6 @@ def test_compiled_kernels_agree_with_the_cpu_engine() -> None:
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     for dtype in ("float32", "float64"):
-        assert f"{dtype}: activations, products, masks, losses, updates agree" in done.stdout
+        assert f"{dtype}: activations, products, masks, losses, updates, sums agree" in done.stdout
     for name in compiled_kernels.NAMES + own_cells.VARIED[-1:]:
         assert f"{name}, float32: compiled kernels agree" in done.stdout
