@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import cuda
@@ -20,7 +20,6 @@ from numba import cuda
 from lstm_numba.benchmarks import stand_in
 from lstm_numba.gpu import launch, memory
 from lstm_numba.gpu.array import LightArray, light
-from lstm_numba.gpu.layout import Sizes
 
 
 def same(array: Any, expected: Any) -> None:
@@ -149,6 +148,13 @@ def check_foreign() -> None:
     np.testing.assert_array_equal(cuda.as_cuda_array(ours).copy_to_host(), theirs.copy_to_host())
 
 
+class Numbers(NamedTuple):
+    """A tuple with names, as kernels take them."""
+
+    small: int
+    large: int
+
+
 @cuda.jit
 def _kernel(cell, sizes, arrays, flag, number, single, count, more):  # type: ignore[no-untyped-def]
     pass
@@ -158,10 +164,10 @@ def check_arguments() -> None:
     """A launch passes what numba-cuda itself would pass: types, numbers, shapes, strides."""
     matrix = memory.upload(np.zeros((3, 4), np.float32))
     cases = (
-        (Sizes(1, 2, 3, 4, 5, 6), (matrix, memory.transposed(matrix)), True, 2.5),
-        (Sizes(1, 2, 3, 4, 5, 6), (matrix[1:], memory.columns(matrix, 1, 3)), False, 0.5),
+        (Numbers(1, 6), (matrix, memory.transposed(matrix)), True, 2.5),
+        (Numbers(1, 6), (matrix[1:], memory.columns(matrix, 1, 3)), False, 0.5),
         (
-            Sizes(1, 2, 3, 4, 5, 2**40),
+            Numbers(1, 2**40),
             (memory.empty((0,), np.float64), cuda.to_device(np.zeros(3))),
             True,
             1.0,
