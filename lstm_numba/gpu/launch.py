@@ -131,7 +131,7 @@ class _Compiled:
     def __init__(self, compiled: Any) -> None:
         compiled.bind()
         self._compiled = compiled
-        self.kernel = compiled.library.get_cufunc().kernel
+        self.kernel = compiled._codelibrary.get_cufunc().kernel
         self.cooperative = bool(compiled.cooperative)
         self._allowed = self.ALWAYS
 
