@@ -122,7 +122,7 @@ class Embedding:
             A token is outside the table.
         """
         weight = self.params["weight"]
-        return engine_of(weight).gather(weight, self.tokens(ids), out)
+        return engine_of(weight).gather(weight, self.tokens(ids, gradient=False), out)
 
     def backward(self, ids: Array, dy: Array) -> Any:
         """Gradient of the table.
@@ -145,7 +145,7 @@ class Embedding:
             raise ValueError(f"dy: expected shape {(*ids.shape, weight.shape[1])}, got {dy.shape}")
         return engine_of(weight).row_gradient(tokens, dy, weight.shape)
 
-    def tokens(self, ids: Array, fixed: bool = False, out: Any = None) -> Any:
+    def tokens(self, ids: Array, **options: Any) -> Any:
         """Checked tokens as the table's engine wants them; see ``tokens`` there."""
         if not isinstance(ids, np.ndarray):
             raise TypeError(f"ids: expected an integer array, got {type(ids).__name__}")
@@ -154,4 +154,4 @@ class Embedding:
         if ids.size and not (ids.min() >= 0 and ids.max() < count):
             wrong = ids[(ids < 0) | (ids >= count)][0]
             raise ValueError(f"ids: expected values from 0 to {count - 1}, got {wrong}")
-        return engine_of(self.params["weight"]).tokens(ids, fixed, out)
+        return engine_of(self.params["weight"]).tokens(ids, **options)

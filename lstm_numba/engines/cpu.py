@@ -224,11 +224,13 @@ class CpuEngine:
         matrix += row
         return matrix
 
-    def tokens(self, ids: npt.NDArray[Any], fixed: bool = False, out: Any = None) -> Any:
+    def tokens(
+        self, ids: npt.NDArray[Any], gradient: bool = True, fixed: bool = False, out: Any = None
+    ) -> Any:
         """A NumPy array of valid tokens as the engine wants them.
 
-        `fixed` has arrays of the same sizes come of all tokens of one shape; `out` are earlier ones of that
-        kind, whose place they take.
+        Without `gradient` they will only be looked up. `fixed` has arrays of the same sizes come of all tokens
+        of one shape; `out` are earlier ones of that kind, whose place they take.
         """
         return ids
 

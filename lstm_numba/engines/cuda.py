@@ -250,9 +250,11 @@ class CudaEngine(CpuEngine):
         elementwise.add_row(matrix, row)
         return matrix
 
-    def tokens(self, ids: npt.NDArray[Any], fixed: bool = False, out: Any = None) -> Any:
+    def tokens(
+        self, ids: npt.NDArray[Any], gradient: bool = True, fixed: bool = False, out: Any = None
+    ) -> Any:
         """See `CpuEngine.tokens`."""
-        return embedding.place(ids, fixed, out)
+        return embedding.place(ids, gradient, fixed, out)
 
     def gather(self, table: Array, tokens: Any, out: Array | None = None) -> Array:
         """See `CpuEngine.gather`."""

@@ -106,24 +106,24 @@ def _(tile):
     return lambda tile: rows
 
 
-def _count(count_of: Callable[[Any], int]) -> Any:
-    """Make ``count(cell)``, which is known when a kernel is compiled."""
+def constant(of: Callable[[Any], int]) -> Any:
+    """Make a function of a cell, whose value Numba knows while it compiles."""
 
-    def count(cell: Any) -> Any:
-        return count_of(cell)
+    def number(cell: Any) -> Any:
+        return of(cell)
 
-    @overload(count)
+    @overload(number)
     def _(cell):
-        known = count_of(cell.instance_class)
-        return lambda cell: known
+        value = of(cell.instance_class)
+        return lambda cell: value
 
-    return count
+    return number
 
 
-slot_count = _count(lambda cell: len(cell.slots))
-gate_count = _count(lambda cell: len(cell.gates))
-peephole_count = _count(lambda cell: len(cell.peepholes))
-stage_count = _count(lambda cell: len(cell.stages))
+slot_count = constant(lambda cell: len(cell.slots))
+gate_count = constant(lambda cell: len(cell.gates))
+peephole_count = constant(lambda cell: len(cell.peepholes))
+stage_count = constant(lambda cell: len(cell.stages))
 
 
 def stage_width(cell: Any, stage: Any) -> Any:

@@ -113,7 +113,8 @@ class Tokens(NamedTuple):
         The n tokens; the m different ones, filled up with -1; where the occurrences of each begin, and where
         the last one's end; the occurrences.
     rows : int
-        m, or n where a number of rows is to be fixed.
+        m, n where a number of rows is to be fixed, or 0 where no gradient is wanted and nothing follows the
+        tokens.
     """
 
     shape: tuple[int, ...]
@@ -121,18 +122,24 @@ class Tokens(NamedTuple):
     rows: int
 
 
-def place(ids: npt.NDArray[np.integer], fixed: bool = False, out: Tokens | None = None) -> Tokens:
+def place(
+    ids: npt.NDArray[np.integer], gradient: bool = True, fixed: bool = False, out: Tokens | None = None
+) -> Tokens:
     """Bring tokens to the device, in one copy.
 
     Parameters
     ----------
     ids : ndarray of int
+    gradient : bool
+        Whether the table's gradient is wanted: only for that need they be sorted.
     fixed : bool
         Have as many rows as there are tokens, though some may be the same.
     out : Tokens, optional
         Fixed ones of the same shape, whose place they take.
     """
     tokens = np.asarray(ids).reshape(-1).astype(np.int64)
+    if not gradient:
+        return Tokens(ids.shape, upload(tokens), 0)
     size, order = len(tokens), np.argsort(tokens, kind="stable")
     indices, first = np.unique(tokens[order], return_index=True)
     spare = size - len(indices) if fixed or out is not None else 0

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.gpu.dispatch import load_biases, zero_slots
+from lstm_numba.gpu.dispatch import constant, load_biases, zero_slots
 from lstm_numba.gpu.driver import cuda, overload
 from lstm_numba.gpu.elementwise import copy_block, transpose
 from lstm_numba.gpu.launch import launch_over
@@ -169,33 +168,19 @@ def _copy(array: DeviceArray) -> DeviceArray:
 # -- rows of H numbers in a tape, of which the first are the scratch memory of a step that keeps nothing --
 
 
-def _constant(of: Callable[[Any], int]) -> Any:
-    """A function of a cell, whose value Numba knows while it compiles."""
-
-    def number(cell: Any) -> Any:
-        return of(cell)
-
-    @overload(number)
-    def _(cell):
-        value = of(cell.instance_class)
-        return lambda cell: value
-
-    return number
-
-
 #: Row 0 is the new h, row 1 the message of a cell with two stages; then the slots,
-slots_row = _constant(lambda cell: len(cell.stages))
+slots_row = constant(lambda cell: len(cell.stages))
 #: the previous states,
-previous_row = _constant(lambda cell: len(cell.stages) + len(cell.slots))
+previous_row = constant(lambda cell: len(cell.stages) + len(cell.slots))
 #: the new states but h,
-memory_row = _constant(lambda cell: len(cell.stages) + len(cell.slots) + len(cell.states))
+memory_row = constant(lambda cell: len(cell.stages) + len(cell.slots) + len(cell.states))
 #: and, on the way back, the gradients of the peephole weights.
-peephole_row = _constant(lambda cell: len(cell.stages) + len(cell.slots) + 2 * len(cell.states) - 1)
+peephole_row = constant(lambda cell: len(cell.stages) + len(cell.slots) + 2 * len(cell.states) - 1)
 
-_tape_rows = _constant(
+_tape_rows = constant(
     lambda cell: len(cell.stages) + len(cell.slots) + 2 * len(cell.states) - 1 + len(cell.peepholes)
 )
-_scratch_rows = _constant(lambda cell: 1 if len(cell.stages) == 1 else 2 + len(cell.slots))
+_scratch_rows = constant(lambda cell: 1 if len(cell.stages) == 1 else 2 + len(cell.slots))
 
 
 def scratch_size(weights: Any) -> Any:

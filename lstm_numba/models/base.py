@@ -286,12 +286,16 @@ class Model:
         """State that a sequence starts from."""
         return self.rnn.zero_state(batch)
 
-    def place(self, batch: Any, fixed: bool = False, out: Placed | None = None) -> Placed:
+    def place(
+        self, batch: Any, gradient: bool = True, fixed: bool = False, out: Placed | None = None
+    ) -> Placed:
         """Bring a batch to the engine's memory.
 
         Parameters
         ----------
         batch : SequenceBatch or TokenBatch
+        gradient : bool
+            Whether it is for `learn`.
         fixed : bool
             All arrays of a step have then the same sizes for all batches of one shape.
         out : Placed, optional

@@ -105,7 +105,9 @@ class SequenceClassifier(Model):
         """Make a classifier of what `config` gave."""
         return cls(**config, seed=seed, device=device)
 
-    def place(self, batch: SequenceBatch, fixed: bool = False, out: Placed | None = None) -> Placed:
+    def place(
+        self, batch: SequenceBatch, gradient: bool = True, fixed: bool = False, out: Placed | None = None
+    ) -> Placed:
         """See `Model.place`."""
         x, targets = (None, None) if out is None else (out.inputs, out.targets)
         x = self._input(batch.x) if x is None else self.engine.upload(batch.x, x)
@@ -144,7 +146,7 @@ class SequenceClassifier(Model):
 
     def evaluate(self, batch: SequenceBatch, state: State = None) -> StepResult:
         """Loss and hits of a batch, without dropout."""
-        engine, placed = self.engine, self.place(batch)
+        engine, placed = self.engine, self.place(batch, gradient=False)
         _, final = self.rnn(placed.inputs, state, placed.lengths)
         totals, size = engine.totals(), placed.predictions
         logits, bias = self._logits(self._features(final)), self.output.params["bias"]

@@ -107,13 +107,15 @@ class LanguageModel(Model):
         """Make a language model of what `config` gave."""
         return cls(**config, seed=seed, device=device)
 
-    def place(self, batch: TokenBatch, fixed: bool = False, out: Placed | None = None) -> Placed:
+    def place(
+        self, batch: TokenBatch, gradient: bool = True, fixed: bool = False, out: Placed | None = None
+    ) -> Placed:
         """See `Model.place`."""
         tokens, targets = (None, None) if out is None else (out.inputs, out.targets)
         weights = None if batch.weights is None else batch.weights.reshape(-1)
         classes = len(self.output.params["weight"])
         return Placed(
-            self.embedding.tokens(batch.inputs, fixed, tokens),
+            self.embedding.tokens(batch.inputs, gradient=gradient, fixed=fixed, out=tokens),
             self.engine.targets(batch.targets.reshape(-1), weights, classes, targets),
             int(batch.targets.size if weights is None else np.count_nonzero(weights)),
         )
@@ -160,7 +162,7 @@ class LanguageModel(Model):
 
     def evaluate(self, batch: TokenBatch, state: State = None) -> StepResult:
         """Loss, hits and final state of a window of text, without dropout."""
-        placed = self.place(batch)
+        placed = self.place(batch, gradient=False)
         steps, size = batch.inputs.shape
         y, final = self.rnn(self._embed(placed.inputs), state)
         _, totals = self._score(y.reshape(steps * size, -1), placed, gradient=False)

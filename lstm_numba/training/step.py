@@ -112,7 +112,7 @@ class _Record:
         """See `TrainingStep`."""
         with self._recorder.apart():
             first = self._placed is None
-            self._placed = self._model.place(batch, True, self._placed)
+            self._placed = self._model.place(batch, fixed=True, out=self._placed)
             if first:
                 self._numbers = self._engine.empty((self._optimizer.number_count,), np.float64)
                 self._state = self._model.zero_state(batch.inputs.shape[1]) if self._carries_state else None
