@@ -229,8 +229,8 @@ class CpuEngine:
     ) -> Any:
         """A NumPy array of valid tokens as the engine wants them.
 
-        Without `gradient` they will only be looked up. `fixed` has arrays of the same sizes come of all tokens
-        of one shape; `out` are earlier ones of that kind, whose place they take.
+        Without `gradient` they will only be looked up. `fixed` has arrays of the same sizes come of all
+        tokens of one shape; `out` are earlier ones of that kind, whose place they take.
         """
         return ids
 
