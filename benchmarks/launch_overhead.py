@@ -40,9 +40,9 @@ def make_task(name: str, steps: int) -> Any:
 
     from lstm_numba.data.corpus import Corpus
     from lstm_numba.data.images import Images
+    from lstm_numba.training.classification import ImageTask
     from lstm_numba.training.config import make_config
-    from lstm_numba.training.image_task import ImageTask
-    from lstm_numba.training.text_task import TextTask
+    from lstm_numba.training.language_modeling import TextTask
 
     rng = np.random.default_rng(0)
 
@@ -140,7 +140,7 @@ def counted(function: Callable[[], Any]) -> dict[str, Any]:
 
 def timed(function: Callable[[], Any], seconds: float = 0.3) -> dict[str, float]:
     """Host time of a call, of rounds that wait for the device in between."""
-    from lstm_numba.gpu.memory import synchronize
+    from lstm_numba.engines.cuda.memory import synchronize
 
     for _ in range(3):
         function()
@@ -164,7 +164,7 @@ def inference(name: str) -> dict[str, Any]:
 
     import lstm_numba as ln
     from lstm_numba.benchmarks.gpu.shapes import SIX
-    from lstm_numba.gpu.memory import upload
+    from lstm_numba.engines.cuda.memory import upload
 
     shape = SIX[name]
     layer = ln.LSTM(shape.inputs, shape.hidden, device="cuda", seed=0)
@@ -176,9 +176,10 @@ def operations() -> dict[str, Any]:
     """Host time of single operations."""
     import numpy as np
 
-    from lstm_numba.gpu import memory, products
-    from lstm_numba.gpu.driver import cuda
-    from lstm_numba.gpu.launch import launch_over
+    from lstm_numba.engines.cuda import gemm as products
+    from lstm_numba.engines.cuda import memory
+    from lstm_numba.engines.cuda.driver import cuda
+    from lstm_numba.engines.cuda.launch import launch_over
 
     @cuda.jit
     def nothing(a: Any, b: Any, c: Any) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lstm_numba.benchmarks.plan import Row, Shape
+from lstm_numba.benchmarks.cases import Row, Shape
 from lstm_numba.training.config import is_own_cell
 
 _STEPS = 3
@@ -53,11 +53,11 @@ def growth_in_child(name: str, row: Row, dtype: str) -> float | None:
 
 def growth(name: str, cell: str, shape: Shape, dtype: str, threads: int) -> float | None:
     """Measure in this process: MiB by which the peak of three steps exceeds what was held before."""
-    from lstm_numba.benchmarks.contestants import Problem
-    from lstm_numba.benchmarks.rows import CLASSES
+    from lstm_numba.benchmarks.implementations import Problem
+    from lstm_numba.benchmarks.runner import CLASSES
 
     if is_own_cell(cell):
-        from lstm_numba.own_cells import load_cell
+        from lstm_numba.nn.register_cell import load_cell
 
         load_cell(cell)
     for size in (shape._replace(steps=2), shape):
@@ -73,7 +73,7 @@ def growth(name: str, cell: str, shape: Shape, dtype: str, threads: int) -> floa
 
 def _begin() -> int | None:
     """Bytes held now; makes the system forget earlier peaks and memory that is free, where it can."""
-    arrays = sys.modules.get("lstm_numba.cpu.arrays")
+    arrays = sys.modules.get("lstm_numba.engines.cpu.memory")
     if arrays is not None:
         arrays.Memory.idle.clear()
     with contextlib.suppress(OSError, AttributeError, TypeError):  # only glibc has it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lstm_numba.benchmarks.plan import Row
+from lstm_numba.benchmarks.cases import Row
 from lstm_numba.benchmarks.results import Pair, geometric_mean, summarise
 
 #: Width of a time with its spread at its longest, ``2.72ms ±107%``.

@@ -4,7 +4,7 @@
 ``yardsticks`` (threads -> the big product), ``interrupted``, ``compile_seconds``, ``crossovers`` (of a sweep,
 see `crossovers`) and ``rows``. A row has
 ``cell``, ``shape`` (name, batch, steps, inputs, hidden), ``task``, ``dtype``, ``threads``, ``flops`` (see
-`lstm_numba.benchmarks.plan.flop_count`), ``contestants``, ``refused`` (contestant -> why it was not timed)
+`lstm_numba.benchmarks.cases.flop_count`), ``contestants``, ``refused`` (contestant -> why it was not timed)
 and what follows from them: ``ours`` (who stands for this library on the processor), ``ratios`` (peers'
 medians over ours), ``gflops``, ``share`` (of the big product) and ``cuda``, the first three of these for
 those on the graphics processor. Each contestant has ``seconds`` (a call, one number a turn), ``calls`` (in a
@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lstm_numba import __version__
-from lstm_numba.benchmarks.plan import ON_CUDA, OURS
-from lstm_numba.data.files import one_line, read_file
+from lstm_numba.benchmarks.cases import ON_CUDA, OURS
+from lstm_numba.data.io import one_line, read_file
 from lstm_numba.engines import find_cuda
+from lstm_numba.environment import processor_name, versions
 from lstm_numba.errors import UserError
-from lstm_numba.machine import processor_name, versions
 
 FORMAT = "lstm-numba bench 1"
 
@@ -41,7 +41,7 @@ def machine() -> dict[str, Any]:
     """Tell what numbers are measured on and with."""
     import numba
 
-    from lstm_numba.cpu.target import vector_unit
+    from lstm_numba.engines.cpu.cpu_features import vector_unit
 
     return {
         "cpu": processor_name(),
@@ -61,8 +61,8 @@ def _cuda() -> dict[str, Any] | None:
     """The CUDA device and what computes on it; None where there is no device."""
     if not find_cuda().available:
         return None
-    from lstm_numba.gpu import products
-    from lstm_numba.gpu.driver import device_facts
+    from lstm_numba.engines.cuda import gemm as products
+    from lstm_numba.engines.cuda.driver import device_facts
 
     found = {
         **device_facts(),

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import argparse
 
-from lstm_numba.benchmarks import check
-from lstm_numba.benchmarks.contestants import Cuda, Problem
-from lstm_numba.benchmarks.plan import Shape
-from lstm_numba.layers import CELL_NAMES
+from lstm_numba.benchmarks import correctness as check
+from lstm_numba.benchmarks.cases import Shape
+from lstm_numba.benchmarks.implementations import Cuda, Problem
+from lstm_numba.nn.recurrent import CELL_NAMES
 from lstm_numba.training.config import DTYPES
 
 

@@ -19,8 +19,8 @@ from numba import cuda
 
 import lstm_numba as ln
 from lstm_numba.benchmarks import stand_in
-from lstm_numba.gpu import step
-from lstm_numba.gpu.driver import SIMULATED, device_facts
+from lstm_numba.engines.cuda.driver import SIMULATED, device_facts
+from lstm_numba.kernels.cuda import step
 
 
 @cuda.jit

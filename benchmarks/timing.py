@@ -28,7 +28,7 @@ WARM_SECONDS = 0.03
 
 
 class Timed(Protocol):
-    """What can be timed: a `lstm_numba.benchmarks.contestants.Contestant`, for instance."""
+    """What can be timed: a `lstm_numba.benchmarks.implementations.Contestant`, for instance."""
 
     def start(self) -> None:
         """Called before every turn."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from lstm_numba.benchmarks.plan import (
+from lstm_numba.benchmarks.cases import (
     CONTESTANTS,
     CROSSOVER_AXES,
     DEFAULT_CELLS,
@@ -26,8 +26,8 @@ from lstm_numba.benchmarks.plan import (
     parse_sweep,
     plan_rows,
 )
-from lstm_numba.cli.base import CellName, SectionedCommand, SectionedOption
 from lstm_numba.cli.options import POSITIVE, threads_option
+from lstm_numba.cli.types import CellName, SectionedCommand, SectionedOption
 from lstm_numba.errors import UserError
 from lstm_numba.training.config import DTYPES
 
@@ -182,9 +182,9 @@ def _run(values: dict[str, Any]) -> bool:
     with contextlib.suppress(ImportError):
         import torch  # noqa: F401
 
-    from lstm_numba.cli.cells import load_own_cells
-    from lstm_numba.cli.computer import set_threads
+    from lstm_numba.cli.custom_cells import load_own_cells
     from lstm_numba.cli.plot import require_matplotlib
+    from lstm_numba.cli.resources import set_threads
 
     shapes, sweep = _shapes(values["shape"], values["preset"], values["sweep"])
     if values["plot"]:
@@ -230,9 +230,9 @@ def _shapes(
 def _fill(document: dict[str, Any], rows: Sequence[Any], names: list[str], values: dict[str, Any]) -> None:
     """Run the rows, print them as they come and put them into the document."""
     from lstm_numba.benchmarks import report, results
-    from lstm_numba.benchmarks.rows import Bench, Settings, unavailable
+    from lstm_numba.benchmarks.runner import Bench, Settings, unavailable
     from lstm_numba.benchmarks.timing import protocol
-    from lstm_numba.cli.reporting import Terminal
+    from lstm_numba.cli.console import Terminal
 
     class Progress(Terminal):
         """Row after row on the line that moves: what stays is the table."""
@@ -269,7 +269,8 @@ def _finish(document: dict[str, Any], output: Path | None, plot: str | None, swe
 
         atomic_write(output, (json.dumps(document, indent=1) + "\n").encode())
     if plot is not None:
-        from lstm_numba.cli import bench_figures, figures
+        from lstm_numba.cli import bench_plots as bench_figures
+        from lstm_numba.cli import run_plots as figures
 
         folder = Path(plot)
         folder.mkdir(parents=True, exist_ok=True)

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lstm_numba.cli.base import NamingGroup, SectionedCommand
+from lstm_numba.cli.console import Terminal, print_json
 from lstm_numba.cli.options import data_dir_option, download_dir_option, json_option
-from lstm_numba.cli.reporting import Terminal, print_json
+from lstm_numba.cli.types import NamingGroup, SectionedCommand
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lstm_numba.data.download import Progress
-    from lstm_numba.data.registry import FileCheck
+    from lstm_numba.data.store import FileCheck
 
-#: Data sets with files to download, as in `lstm_numba.data.sources` (too heavy to import for help).
+#: Data sets with files to download, as in `lstm_numba.data.catalog` (too heavy to import for help).
 _PUBLISHED = ("mnist", "ptb")
 
 
@@ -49,7 +49,7 @@ Examples:
 @json_option
 def list_(data_dir: str | None, as_json: bool) -> None:
     """List the data sets and say where their files were found."""
-    from lstm_numba.data import registry
+    from lstm_numba.data import store as registry
 
     found = []
     for name, dataset in registry.DATASETS.items():
@@ -106,7 +106,7 @@ def fetch(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
     Several mirrors are tried; a file counts only if its content has the published SHA-256. An interrupted
     download goes on where it stopped.
     """
-    from lstm_numba.data import registry
+    from lstm_numba.data import store as registry
 
     terminal = Terminal()
 
@@ -143,7 +143,7 @@ def verify(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
 
     The exit status is 1 if a file is missing or damaged.
     """
-    from lstm_numba.data import registry
+    from lstm_numba.data import store as registry
 
     checks = [check for name in names for check in registry.verify(name, data_dir)]
     if as_json:

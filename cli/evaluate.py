@@ -6,7 +6,6 @@ import math
 
 import click
 
-from lstm_numba.cli.base import SectionedCommand
 from lstm_numba.cli.options import (
     checkpoint_option,
     data_dir_option,
@@ -15,6 +14,7 @@ from lstm_numba.cli.options import (
     run_cell_option,
     threads_option,
 )
+from lstm_numba.cli.types import SectionedCommand
 
 
 @click.command(
@@ -48,9 +48,9 @@ def evaluate(
     Classifiers: mean cross-entropy (nats an image) and accuracy. Language models: mean cross-entropy (nats a
     token) and perplexity; for grammar the lowest reachable perplexity stands beside it.
     """
-    from lstm_numba.cli.cells import use_run_cell
-    from lstm_numba.cli.computer import choose_device, set_threads
-    from lstm_numba.cli.reporting import Terminal, print_json, result_line, result_object
+    from lstm_numba.cli.console import Terminal, print_json, result_line, result_object
+    from lstm_numba.cli.custom_cells import use_run_cell
+    from lstm_numba.cli.resources import choose_device, set_threads
     from lstm_numba.errors import UserError
     from lstm_numba.training.run import Run
 
@@ -58,7 +58,7 @@ def evaluate(
     device = choose_device(device)
     set_threads(threads)
     use_run_cell(opened.config, cell, run)
-    from lstm_numba.training.compilation import CompileWatch
+    from lstm_numba.training.compile_watch import CompileWatch
     from lstm_numba.training.tasks import open_task
 
     terminal = Terminal()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from lstm_numba.cli.base import SectionedCommand
 from lstm_numba.cli.options import checkpoint_option, json_option, run_cell_option
+from lstm_numba.cli.types import SectionedCommand
 
 
 @click.command(
@@ -36,9 +36,9 @@ def export(run: str, kind: str, out: str, checkpoint: str, cell: str | None, as_
     """
     import os
 
-    from lstm_numba.cli.cells import use_run_cell
-    from lstm_numba.cli.reporting import plural, print_json
-    from lstm_numba.cli.runs import claimed
+    from lstm_numba.cli.console import plural, print_json
+    from lstm_numba.cli.custom_cells import use_run_cell
+    from lstm_numba.cli.run_folder import claimed
     from lstm_numba.errors import UserError
     from lstm_numba.training.run import Run
 
@@ -46,7 +46,7 @@ def export(run: str, kind: str, out: str, checkpoint: str, cell: str | None, as_
     if os.path.lexists(out):
         raise UserError(f"--out {out}: is there already, name another file")
     use_run_cell(opened.config, cell, run)
-    from lstm_numba.interop.models import save_model
+    from lstm_numba.interop.export import save_model
     from lstm_numba.training.tasks import open_task
 
     model = open_task(opened, load_data=False, which=checkpoint).model

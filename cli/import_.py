@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lstm_numba.cli.base import CellName, SectionedCommand
-from lstm_numba.cli.cells import load_own_cells, use_run_cell
+from lstm_numba.cli.custom_cells import load_own_cells, use_run_cell
 from lstm_numba.cli.options import json_option
+from lstm_numba.cli.types import CellName, SectionedCommand
 from lstm_numba.training.config import is_own_cell
 
 if TYPE_CHECKING:
-    from lstm_numba.interop.foreign import Source
-    from lstm_numba.layers import Recurrent
+    from lstm_numba.interop.any_format import Source
+    from lstm_numba.nn.recurrent import Recurrent
 
 #: Names that a line shows.
 _SHOWN = 8
@@ -75,7 +75,7 @@ def import_(
         raise UserError(f"--out {out}: is there already, name another")
     if run is None and not out.endswith((".npz", ".safetensors")):
         raise UserError(f"--out {out}: expected a name that ends in .npz or .safetensors, or --run")
-    from lstm_numba.interop.foreign import open_source
+    from lstm_numba.interop.any_format import open_source
 
     if cell is not None:
         load_own_cells(cell)
@@ -92,10 +92,10 @@ def import_(
 
 def _weights_file(source: Source, out: str, cell: str | None, prefix: str | None, as_json: bool) -> None:
     """Write the recurrent layers."""
-    from lstm_numba.cli.reporting import print_json
-    from lstm_numba.cli.runs import claimed
-    from lstm_numba.interop.arrays import save_weights
-    from lstm_numba.interop.foreign import load_layer
+    from lstm_numba.cli.console import print_json
+    from lstm_numba.cli.run_folder import claimed
+    from lstm_numba.interop.any_format import load_layer
+    from lstm_numba.interop.weights_file import save_weights
 
     rnn, passed_over = load_layer(source, cell=cell, prefix=prefix)
     with claimed(out) as path:
@@ -112,11 +112,11 @@ def _weights_file(source: Source, out: str, cell: str | None, prefix: str | None
 
 def _new_run(source: Source, out: str, run: str, cell: str | None, prefix: str | None, as_json: bool) -> None:
     """Make a run of another run's settings."""
-    from lstm_numba.cli.reporting import print_json
-    from lstm_numba.interop.foreign import fit_model
+    from lstm_numba.cli.console import print_json
+    from lstm_numba.interop.any_format import fit_model
     from lstm_numba.training.run import Run
-    from lstm_numba.training.successor import create_successor
     from lstm_numba.training.tasks import open_task
+    from lstm_numba.training.warm_start import create_successor
 
     settings = Run.open(run)
     use_run_cell(settings.config, cell if cell is not None and is_own_cell(cell) else None, run)
@@ -136,7 +136,7 @@ def _new_run(source: Source, out: str, run: str, cell: str | None, prefix: str |
 
 def _facts(source: Source, rnn: Recurrent) -> dict[str, Any]:
     """What was read."""
-    from lstm_numba.interop.layers import cell_name
+    from lstm_numba.interop.state_dict import cell_name
 
     return {
         "from": source.path,
@@ -153,7 +153,7 @@ def _facts(source: Source, rnn: Recurrent) -> dict[str, Any]:
 
 
 def _line(facts: dict[str, Any]) -> str:
-    from lstm_numba.cli.reporting import plural
+    from lstm_numba.cli.console import plural
 
     cell = "bidirectional " * (facts["directions"] == 2) + facts["cell"] + ", no bias" * (not facts["bias"])
     layers = f"{facts['input_size']} inputs, {facts['layers']} x {facts['hidden_size']} units"

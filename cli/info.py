@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from lstm_numba import __version__
-from lstm_numba.cli.base import SectionedCommand
+from lstm_numba.cli.console import print_json
 from lstm_numba.cli.options import data_dir_option, json_option
-from lstm_numba.cli.reporting import print_json
-from lstm_numba.machine import processor_name, versions
+from lstm_numba.cli.types import SectionedCommand
+from lstm_numba.environment import processor_name, versions
 
 _PACKAGES = (
     "numba",
@@ -81,7 +81,7 @@ def _versions() -> dict[str, str | None]:
 def _cpu() -> dict[str, Any]:
     from llvmlite import binding
 
-    from lstm_numba.cpu.target import vector_unit
+    from lstm_numba.engines.cpu.cpu_features import vector_unit
 
     unit = vector_unit()
     try:
@@ -118,15 +118,15 @@ def _cuda() -> dict[str, Any]:
     found = find_cuda()
     if not found.available:
         return {"available": False, "why": found.text}
-    from lstm_numba.gpu import products
+    from lstm_numba.engines.cuda import gemm as products
 
     return {"available": True, "device": found.text, "products": products.backend()}
 
 
 def _caches() -> dict[str, str]:
     import lstm_numba
-    from lstm_numba.cpu.disk import REMEDY, kept_in
-    from lstm_numba.data import registry
+    from lstm_numba.data import store as registry
+    from lstm_numba.engines.numba_cache import REMEDY, kept_in
 
     folder = kept_in()
     if folder is None:
@@ -140,7 +140,7 @@ def _caches() -> dict[str, str]:
 
 def _data(data_dir: str | None) -> dict[str, str]:
     from lstm_numba.cli.data import state
-    from lstm_numba.data import registry
+    from lstm_numba.data import store as registry
 
     found = {}
     for name in registry.DATASETS:

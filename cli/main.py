@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import click
 
 from lstm_numba import __version__
-from lstm_numba.cli.base import NamingGroup
+from lstm_numba.cli.types import NamingGroup
 from lstm_numba.errors import CacheWarning, UserError
 
 #: Environment variable that brings tracebacks back.

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from lstm_numba.cli.base import CellName, Count, Real, SectionedOption
+from lstm_numba.cli.types import CellName, Count, Real, SectionedOption
 from lstm_numba.training.config import (
     CLASSIFIERS,
     DTYPES,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lstm_numba.cli.base import SectionedCommand
-from lstm_numba.cli.cells import use_run_cell
+from lstm_numba.cli.console import Terminal, print_json, warn
+from lstm_numba.cli.custom_cells import use_run_cell
 from lstm_numba.cli.options import data_dir_option, json_option, run_cell_option, threads_option
-from lstm_numba.cli.reporting import Terminal, print_json, warn
+from lstm_numba.cli.types import SectionedCommand
 from lstm_numba.errors import UserError
 from lstm_numba.training.config import CLASSIFIERS
 
@@ -43,7 +43,7 @@ def plot(
     the extra "plot": pip install 'lstm_numba[plot]'.
     """
     require_matplotlib("plot")
-    from lstm_numba.cli import figures
+    from lstm_numba.cli import run_plots as figures
     from lstm_numba.training.run import Run
 
     opened = Run.open(Path(run))
@@ -98,12 +98,12 @@ def _floor(run: Run) -> float | None:
 
 def _confusion(run: Run, data_dir: str | None, threads: int | None) -> Any:
     """Evaluate the test images and draw which class is taken for which."""
-    from lstm_numba.cli import figures
-    from lstm_numba.cli.computer import set_threads
+    from lstm_numba.cli import run_plots as figures
+    from lstm_numba.cli.resources import set_threads
 
     set_threads(threads)
-    from lstm_numba.training.compilation import CompileWatch
-    from lstm_numba.training.image_task import ImageTask
+    from lstm_numba.training.classification import ImageTask
+    from lstm_numba.training.compile_watch import CompileWatch
     from lstm_numba.training.tasks import open_task
 
     terminal = Terminal()

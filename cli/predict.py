@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from lstm_numba.cli.base import SectionedCommand
 from lstm_numba.cli.options import NATURAL, checkpoint_option, json_option, run_cell_option, threads_option
+from lstm_numba.cli.types import SectionedCommand
 
 
 @click.command(
@@ -48,11 +48,11 @@ def predict(
     An IMAGE is a picture (PNG, JPEG, BMP, PPM), cropped and scaled to 28 x 28 as MNIST's digits are where it
     has another size, or one of an IDX file's images, plain or gzipped: FILE:INDEX, or FILE with --index.
     """
-    from lstm_numba.cli.cells import use_run_cell
-    from lstm_numba.cli.computer import set_threads
-    from lstm_numba.cli.pictures import named_images
-    from lstm_numba.cli.reporting import Terminal, print_json
-    from lstm_numba.cli.runs import open_run
+    from lstm_numba.cli.console import Terminal, print_json
+    from lstm_numba.cli.custom_cells import use_run_cell
+    from lstm_numba.cli.image_argument import named_images
+    from lstm_numba.cli.resources import set_threads
+    from lstm_numba.cli.run_folder import open_run
 
     opened = open_run(run, "classification", "predict")
     named = [item for image in images for item in named_images(image, index, invert)]
@@ -60,8 +60,8 @@ def predict(
     use_run_cell(opened.config, cell, run)
     import numpy as np
 
-    from lstm_numba.training.compilation import CompileWatch
-    from lstm_numba.training.image_task import ImageTask
+    from lstm_numba.training.classification import ImageTask
+    from lstm_numba.training.compile_watch import CompileWatch
     from lstm_numba.training.tasks import open_task
 
     task = open_task(opened, load_data=False, which=checkpoint)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from lstm_numba.cli.base import Real, SectionedCommand, SectionedOption
 from lstm_numba.cli.options import (
     NATURAL,
     POSITIVE,
@@ -13,6 +12,7 @@ from lstm_numba.cli.options import (
     run_cell_option,
     threads_option,
 )
+from lstm_numba.cli.types import Real, SectionedCommand, SectionedOption
 
 
 @click.command(
@@ -77,17 +77,17 @@ def sample(
     as_json: bool,
 ) -> None:
     """Write text with the language model of RUN, a run folder of ptb, text or grammar."""
-    from lstm_numba.cli.cells import use_run_cell
-    from lstm_numba.cli.computer import set_threads
-    from lstm_numba.cli.reporting import Terminal, print_json
-    from lstm_numba.cli.runs import open_run
+    from lstm_numba.cli.console import Terminal, print_json
+    from lstm_numba.cli.custom_cells import use_run_cell
+    from lstm_numba.cli.resources import set_threads
+    from lstm_numba.cli.run_folder import open_run
 
     opened = open_run(run, "language-model", "sample")
     set_threads(threads)
     use_run_cell(opened.config, cell, run)
-    from lstm_numba.training.compilation import CompileWatch
+    from lstm_numba.training.compile_watch import CompileWatch
+    from lstm_numba.training.language_modeling import TextTask
     from lstm_numba.training.tasks import open_task
-    from lstm_numba.training.text_task import TextTask
 
     task = open_task(opened, load_data=False, which=checkpoint)
     assert isinstance(task, TextTask)

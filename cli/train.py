@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from lstm_numba.cli import options as shared
-from lstm_numba.cli.base import NamingGroup, Real, SectionedCommand, SectionedOption
 from lstm_numba.cli.options import POSITIVE
+from lstm_numba.cli.types import NamingGroup, Real, SectionedCommand, SectionedOption
 
 
 class TrainCommand(SectionedCommand):
@@ -71,7 +71,7 @@ def _command(dataset: str, examples: str, *own: Callable[[Any], Any]) -> Callabl
 
     def register(documented: Callable[..., None]) -> click.Command:
         def command(**values: Any) -> None:
-            from lstm_numba.cli.start import train_command
+            from lstm_numba.cli.training import train_command
 
             train_command(dataset, values)
 

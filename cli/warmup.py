@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from lstm_numba.cli.base import CellName, SectionedCommand, SectionedOption
 from lstm_numba.cli.options import json_option, threads_option
+from lstm_numba.cli.types import CellName, SectionedCommand, SectionedOption
 from lstm_numba.training.config import DATASETS, DTYPES, OPTIMIZERS
 
 
@@ -64,9 +64,9 @@ def warmup(
     Without it, the first training compiles as it goes. The kernels are kept on disk, where `lstm-numba info`
     says. Nothing is downloaded: a few steps are taken on data that the program makes itself.
     """
-    from lstm_numba.cli.cells import load_own_cells
-    from lstm_numba.cli.computer import set_threads
-    from lstm_numba.cli.reporting import Terminal, plural, print_json
+    from lstm_numba.cli.console import Terminal, plural, print_json
+    from lstm_numba.cli.custom_cells import load_own_cells
+    from lstm_numba.cli.resources import set_threads
 
     set_threads(threads)
     load_own_cells(*cells)

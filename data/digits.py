@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_numba.data._glyphs import Glyph, glyphs
-from lstm_numba.data._streams import CounterStream, checked_seed
+from lstm_numba.data._random import CounterStream, checked_seed
 from lstm_numba.data.images import SIDE, Images
 
 #: Images of a split unless told otherwise.

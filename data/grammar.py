@@ -21,7 +21,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from lstm_numba.data._streams import checked_seed, uniforms
+from lstm_numba.data._random import checked_seed, uniforms
 from lstm_numba.data.corpus import EOS, Corpus, Ids, frozen
 from lstm_numba.data.pcfg import Grammar
 

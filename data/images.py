@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.data._streams import checked_seed, permutation
+from lstm_numba.data._random import checked_seed, permutation
 
 #: Pixels along each side of an image.
 SIDE = 28

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.data import registry
+from lstm_numba.data import store as registry
 from lstm_numba.data.download import ProgressCallback
 from lstm_numba.data.idx import read_idx
 from lstm_numba.data.images import Images

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lstm_numba.data import registry
+from lstm_numba.data import store as registry
 from lstm_numba.data.corpus import Corpus, by_frequency, decode_text, numbered, unknown_word, words_of
 from lstm_numba.data.download import ProgressCallback
-from lstm_numba.data.files import fault, read_content
+from lstm_numba.data.io import fault, read_content
 
 SPLITS = ("train", "valid", "test")
 

@@ -5,36 +5,36 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from lstm_numba._version import __version__
 
 if TYPE_CHECKING:
     from lstm_numba import kernels
     from lstm_numba.errors import GradientError
-    from lstm_numba.gradient_check import check_gradients
-    from lstm_numba.interop.arrays import load_weights, save_weights
     from lstm_numba.interop.keras import from_keras, load_keras, save_keras, to_keras
     from lstm_numba.interop.onnx_export import save_onnx
     from lstm_numba.interop.onnx_import import load_onnx
     from lstm_numba.interop.torch_modules import from_torch, to_torch
-    from lstm_numba.layers import GRU, LSTM, RNN, PeepholeLSTM, Recurrent, make_layer
-    from lstm_numba.own_cells import register_cell
-    from lstm_numba.stream import Stream, stream_step
+    from lstm_numba.interop.weights_file import load_weights, save_weights
+    from lstm_numba.kernels.stream import Stream, stream_step
+    from lstm_numba.nn.gradient_check import check_gradients
+    from lstm_numba.nn.recurrent import GRU, LSTM, RNN, PeepholeLSTM, Recurrent, make_layer
+    from lstm_numba.nn.register_cell import register_cell
 
 # Numba takes a good part of a second to import: it is imported with the first name that needs it.
 _HOMES = {
-    "RNN": "lstm_numba.layers",
-    "LSTM": "lstm_numba.layers",
-    "PeepholeLSTM": "lstm_numba.layers",
-    "GRU": "lstm_numba.layers",
-    "Recurrent": "lstm_numba.layers",
-    "make_layer": "lstm_numba.layers",
-    "register_cell": "lstm_numba.own_cells",
-    "check_gradients": "lstm_numba.gradient_check",
+    "RNN": "lstm_numba.nn.recurrent",
+    "LSTM": "lstm_numba.nn.recurrent",
+    "PeepholeLSTM": "lstm_numba.nn.recurrent",
+    "GRU": "lstm_numba.nn.recurrent",
+    "Recurrent": "lstm_numba.nn.recurrent",
+    "make_layer": "lstm_numba.nn.recurrent",
+    "register_cell": "lstm_numba.nn.register_cell",
+    "check_gradients": "lstm_numba.nn.gradient_check",
     "GradientError": "lstm_numba.errors",
-    "Stream": "lstm_numba.stream",
-    "stream_step": "lstm_numba.stream",
-    "load_weights": "lstm_numba.interop.arrays",
-    "save_weights": "lstm_numba.interop.arrays",
+    "Stream": "lstm_numba.kernels.stream",
+    "stream_step": "lstm_numba.kernels.stream",
+    "load_weights": "lstm_numba.interop.weights_file",
+    "save_weights": "lstm_numba.interop.weights_file",
     "from_keras": "lstm_numba.interop.keras",
     "load_keras": "lstm_numba.interop.keras",
     "save_keras": "lstm_numba.interop.keras",

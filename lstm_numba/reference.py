@@ -167,7 +167,7 @@ def run(
     bidirectional: bool = False,
     lengths: Any = None,
 ) -> tuple[Array, States]:
-    """Run stacked layers, as `lstm_numba.layers.Recurrent` does.
+    """Run stacked layers, as `lstm_numba.nn.recurrent.Recurrent` does.
 
     Parameters
     ----------

@@ -7,18 +7,18 @@ import os
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from backends import reason_without_cuda, simulated
-
-_ROOT = Path(__file__).resolve().parent.parent
+from repository import ROOT
 
 
 def _source_hash() -> str:
     digest = hashlib.sha256()
     for folder in ("lstm_numba", "data", "cli"):
-        for path in sorted((_ROOT / folder).rglob("*.py")):
-            digest.update(path.relative_to(_ROOT).as_posix().encode())
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            digest.update(path.relative_to(ROOT).as_posix().encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -46,17 +46,16 @@ def _threads_as_before() -> Iterator[None]:
 
 #: Files that pytest-xdist begins with: a long one at the end would leave other workers idle.
 _LONG = (
-    "test_layers",
-    "test_kernels",
-    "test_kernels_refusals",
-    "test_bench",
-    "test_examples",
-    "test_compiled_kernels",
-    "test_own_cells_cache",
-    "test_cells_guide",
-    "test_warmup",
-    "test_engine",
-    "test_stream",
+    "nn/test_recurrent",
+    "kernels/test_kernels",
+    "kernels/test_refusals",
+    "benchmarks/test_bench",
+    "examples/test_examples",
+    "engines/cuda/test_compiled_kernels",
+    "nn/test_register_cell_cache",
+    "docs/test_cells_guide",
+    "training/test_warmup",
+    "kernels/test_stream",
 )
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 #: Workers of `-n auto` at most: the longest file lasts as long anyway, and each worker takes its memory.
@@ -76,10 +75,36 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first, where files are distributed."""
+    """Mark what folders named `cuda` hold as `gpu`; long files first, where files are distributed."""
+    for item in items:
+        if _of_cuda(item.path):
+            item.add_marker(pytest.mark.gpu)
     if _WORKER is not None:
-        rank = {stem: place for place, stem in enumerate(_LONG)}
-        items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+        rank = {name: place for place, name in enumerate(_LONG)}
+        items.sort(key=lambda item: rank.get(_short(item.path), len(rank)))
+
+
+def _short(path: Path) -> str:
+    return path.relative_to(ROOT / "tests").with_suffix("").as_posix()
+
+
+def _of_cuda(path: Path) -> bool:
+    """Whether a file tests the CUDA engine alone: on a GPU, or in the simulator (NUMBA_ENABLE_CUDASIM=1)."""
+    return "cuda" in path.relative_to(ROOT).parts and path.stem != "test_compiled_kernels"
+
+
+class _SkippedModule(pytest.Module):
+    """A file that is not even imported: without numba-cuda it could not be."""
+
+    def collect(self) -> Any:
+        pytest.skip(reason_without_cuda(), allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: Any) -> Any:
+    """Skip all files for CUDA for one reason."""
+    if _of_cuda(module_path) and reason_without_cuda():
+        return _SkippedModule.from_parent(parent, path=module_path)
+    return None
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -98,7 +123,7 @@ def _few_threads() -> Iterator[None]:
         return
     import simulator
 
-    from lstm_numba.gpu.launch import Limits, limits, set_limits
+    from lstm_numba.engines.cuda.launch import Limits, limits, set_limits
 
     simulator.install()
     before = limits()

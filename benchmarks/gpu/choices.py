@@ -9,7 +9,7 @@ from typing import Any
 
 #: Who computes a row of the batch: a block by itself, or blocks that share the units and meet at every step.
 TEAMS = ("alone", "together")
-#: Rows of the batch that a thread computes: classes of `lstm_numba.gpu.dispatch`.
+#: Rows of the batch that a thread computes: classes of `lstm_numba.engines.cuda.specialize`.
 TILES = ("OneRow", "FourRows")
 #: Registers of a thread that the sequences' kernels are compiled for.
 REGISTERS = (96, 128, 168)
@@ -41,14 +41,15 @@ def _instead(module: Any, **values: Any) -> Iterator[None]:
 
 def team(name: str) -> contextlib.AbstractContextManager[None]:
     """Have the work shared in one of the `TEAMS`."""
-    from lstm_numba.gpu import sequence
+    from lstm_numba.engines.cuda import sequence
 
     return _instead(sequence, FORCED=name)
 
 
 def tile(name: str) -> contextlib.AbstractContextManager[None]:
     """Have a thread compute one of the `TILES`."""
-    from lstm_numba.gpu import dispatch, sequence
+    from lstm_numba.engines.cuda import sequence
+    from lstm_numba.engines.cuda import specialize as dispatch
 
     chosen = _part(dispatch, name)()
     return _instead(sequence, tiles=lambda batch: [chosen], _plans={})
@@ -56,8 +57,8 @@ def tile(name: str) -> contextlib.AbstractContextManager[None]:
 
 def registers(most: int) -> contextlib.AbstractContextManager[None]:
     """Have the sequences' kernels compiled for at most so many registers."""
-    from lstm_numba.gpu import sequence
-    from lstm_numba.gpu.driver import cuda
+    from lstm_numba.engines.cuda import sequence
+    from lstm_numba.engines.cuda.driver import cuda
 
     limited = {
         name: {team: cuda.jit(max_registers=most)(kernel.py_func) for team, kernel in kernels.items()}

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from lstm_numba.gpu import launch
-from lstm_numba.gpu.driver import cuda
+from lstm_numba.engines.cuda import launch
+from lstm_numba.engines.cuda.driver import cuda
 
 #: Nanoseconds of a round of the kernel that keeps the stream busy.
 _NAP = 20_000
@@ -141,7 +141,7 @@ def by_kernel(function: Callable[[], Any]) -> dict[str, tuple[int, float]]:
 
 def enqueue_us(blocks: int = 1) -> dict[str, float]:
     """The host's µs for a launch of a kernel with three arrays that does nothing."""
-    from lstm_numba.gpu.memory import empty
+    from lstm_numba.engines.cuda.memory import empty
 
     arrays = [empty((1024,), np.float32) for _ in range(3)]
     return wall_us(lambda: launch.launch(_nothing, blocks, 32, *arrays))

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from lstm_numba.benchmarks.cases import Shape
 from lstm_numba.benchmarks.gpu.choices import NotSelectable, candidates
 from lstm_numba.benchmarks.gpu.device_time import by_kernel, device_us, enqueue_us, wall_us
 from lstm_numba.benchmarks.gpu.record import finish, guarded, left, say
 from lstm_numba.benchmarks.gpu.shapes import SIX
-from lstm_numba.benchmarks.plan import Shape
-from lstm_numba.gpu.driver import cuda
-from lstm_numba.gpu.launch import cooperative_blocks, launch
-from lstm_numba.gpu.layout import Together, leave, meet
-from lstm_numba.gpu.memory import counters, download, upload
-from lstm_numba.layers import make_layer
+from lstm_numba.engines.cuda.driver import cuda
+from lstm_numba.engines.cuda.launch import cooperative_blocks, launch
+from lstm_numba.engines.cuda.layout import Together, leave, meet
+from lstm_numba.engines.cuda.memory import counters, download, upload
+from lstm_numba.nn.recurrent import make_layer
 
 Calls = dict[str, Callable[[], Any]]
 

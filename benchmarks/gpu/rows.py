@@ -11,12 +11,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lstm_numba.benchmarks import check
+from lstm_numba.benchmarks import correctness as check
+from lstm_numba.benchmarks.cases import Row, parse_shape
 from lstm_numba.benchmarks.gpu.record import computing, finish, guarded, left, say, verdict
 from lstm_numba.benchmarks.gpu.schedule import processors
 from lstm_numba.benchmarks.gpu.shapes import SIX
-from lstm_numba.benchmarks.plan import Row, parse_shape
-from lstm_numba.benchmarks.rows import Bench, Settings, unavailable
+from lstm_numba.benchmarks.runner import Bench, Settings, unavailable
 
 _TASKS = ("inference", "training")
 #: Who takes part: at the six shapes, and where the devices overtake each other.

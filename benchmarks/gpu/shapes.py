@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lstm_numba.benchmarks.plan import SHAPES, Shape
+from lstm_numba.benchmarks.cases import SHAPES, Shape
 
 SIX = {
     shape.name: shape

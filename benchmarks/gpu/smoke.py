@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from lstm_numba.benchmarks import check
-from lstm_numba.benchmarks.contestants import Cuda, Problem
+from lstm_numba.benchmarks import correctness as check
+from lstm_numba.benchmarks.cases import Shape
 from lstm_numba.benchmarks.gpu.choices import TEAMS, NotSelectable, team
 from lstm_numba.benchmarks.gpu.record import computing, finish, guarded, left, say, verdict
 from lstm_numba.benchmarks.gpu.sections import SMOKE
-from lstm_numba.benchmarks.plan import Shape
+from lstm_numba.benchmarks.implementations import Cuda, Problem
 
 HIDDENS, BATCHES = (17, 261, 650), (1, 5, 20)
 _REPEATS = 20
@@ -78,8 +78,8 @@ def _compare_teams(problem: Problem, facts: dict[str, Any]) -> None:
 
 def products() -> None:
     """Our product and cuBLAS's, and TF32."""
-    from lstm_numba.gpu import cublas, memory
-    from lstm_numba.gpu import products as engine
+    from lstm_numba.engines.cuda import cublas, memory
+    from lstm_numba.engines.cuda import gemm as engine
 
     rng = np.random.default_rng(7)
     kinds = [("numba", False)]
@@ -109,8 +109,8 @@ def products() -> None:
 
 def masks() -> None:
     """Dropout masks drawn on the device are NumPy's, and so is what is drawn after them."""
-    from lstm_numba.dropout import draw_mask
     from lstm_numba.engines import engine
+    from lstm_numba.engines.dropout_masks import draw_mask
 
     cuda = engine("cuda")
     for size in (1, 17, 700 * 650):
@@ -124,8 +124,8 @@ def masks() -> None:
 
 def side_stream() -> None:
     """Work on a stream of its own has the bits of work on the default stream."""
-    from lstm_numba.gpu.driver import cuda
-    from lstm_numba.gpu.launch import on_stream
+    from lstm_numba.engines.cuda.driver import cuda
+    from lstm_numba.engines.cuda.launch import on_stream
 
     problem = Problem("lstm", Shape("", 20, 20, 64, 200), "training", "float32")
     expected = check.compute(Cuda(problem, 1), problem)

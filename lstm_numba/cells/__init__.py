@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from lstm_numba.cells.activations import positive, relu, sigmoid, tanh
-from lstm_numba.cells.base import Stage
 from lstm_numba.cells.gru import GRUCell, GRUResetBeforeCell
 from lstm_numba.cells.lstm import LSTMCell
 from lstm_numba.cells.peephole_lstm import PeepholeLSTMCell
+from lstm_numba.cells.protocol import Stage
 from lstm_numba.cells.rnn import ReluRNNCell, RNNCell
 
-#: Every cell by the name that the command line and `lstm_numba.layers.make_layer` know it by. Those of
+#: Every cell by the name that the command line and `lstm_numba.nn.recurrent.make_layer` know it by. Those of
 #: `lstm_numba.register_cell` come to it as ``module:Class``, variants where they are asked for.
 CELLS: dict[str, Any] = {
     "rnn": RNNCell(),
@@ -30,7 +30,8 @@ BUILT_IN: tuple[str, ...] = tuple(CELLS)
 
 
 def find_cell(name: str) -> Any:
-    """The cell of a name in `CELLS`, or of a variant's (`lstm_numba.cells.variants`), which is then there.
+    """The cell of a name in `CELLS`, or of a variant's (`lstm_numba.cells.onnx_variants`), which is then
+    there.
 
     Raises
     ------
@@ -40,7 +41,7 @@ def find_cell(name: str) -> Any:
     if not isinstance(name, str):
         raise TypeError(f"name: expected a cell's name, got {name!r}")
     if "," in name and name not in CELLS:
-        from lstm_numba.cells.variants import variant_cell
+        from lstm_numba.cells.onnx_variants import variant_cell
 
         try:
             CELLS[name] = variant_cell(name)

@@ -1,7 +1,8 @@
 """The functions that cell equations are written with.
 
 These are the definitions, on plain numbers. Each engine brings its own implementation: vectors on the
-CPU (`lstm_numba.cpu.activations`), CUDA's library on a graphics processor (`lstm_numba.gpu.number`). Beside
+CPU (`lstm_numba.engines.cpu.activations`), CUDA's library on a graphics processor
+(`lstm_numba.engines.cuda.scalar`). Beside
 the four below these are operators, ``abs``, ``min`` and ``max`` of two, and `FUNCTIONS` of Python's ``math``.
 """
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from lstm_numba.cells.activations import sigmoid, tanh
-from lstm_numba.cells.base import Stage
+from lstm_numba.cells.protocol import Stage
 
 
 class GRUCell(NamedTuple):
@@ -36,7 +36,7 @@ class GRUCell(NamedTuple):
     peepholes = ()
 
     def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
-        """See `lstm_numba.cells.base.Cell.forward`."""
+        """See `lstm_numba.cells.protocol.Cell.forward`."""
         h_prev = previous[0]
         r = sigmoid(slots[1])
         z = sigmoid(slots[2])
@@ -46,7 +46,7 @@ class GRUCell(NamedTuple):
         return (n, r, z, q), (h,)
 
     def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-        """See `lstm_numba.cells.base.Cell.backward`."""
+        """See `lstm_numba.cells.protocol.Cell.backward`."""
         n, r, z, q = slots
         h_prev, dh = previous[0], gradient[0]
         dn = dh * (1 - z) * (1 - n * n)
@@ -66,11 +66,11 @@ class GRUResetBeforeCell(NamedTuple):
     peepholes = ()
 
     def message(self, slots: Any, previous: Any) -> Any:
-        """See `lstm_numba.cells.base.TwoStageCell.message`."""
+        """See `lstm_numba.cells.protocol.TwoStageCell.message`."""
         return sigmoid(slots[0]) * previous[0]
 
     def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
-        """See `lstm_numba.cells.base.Cell.forward`."""
+        """See `lstm_numba.cells.protocol.Cell.forward`."""
         r = sigmoid(slots[0])
         z = sigmoid(slots[1])
         n = tanh(slots[2])
@@ -78,7 +78,7 @@ class GRUResetBeforeCell(NamedTuple):
         return (r, z, n), (h,)
 
     def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-        """See `lstm_numba.cells.base.Cell.backward`; slot r keeps r until the message's gradient is known."""
+        """See `Cell.backward`; slot r keeps r until the message's gradient is known."""
         r, z, n = slots
         h_prev, dh = previous[0], gradient[0]
         dn = dh * (1 - z) * (1 - n * n)
@@ -86,7 +86,7 @@ class GRUResetBeforeCell(NamedTuple):
         return (r, dz, dn), (dh * z,), ()
 
     def message_backward(self, slots: Any, previous: Any, gradient: Any) -> Any:
-        """See `lstm_numba.cells.base.TwoStageCell.message_backward`."""
+        """See `lstm_numba.cells.protocol.TwoStageCell.message_backward`."""
         r, dz, dn = slots
         dr = gradient * previous[0] * r * (1 - r)
         return (dr, dz, dn), (gradient * r,)

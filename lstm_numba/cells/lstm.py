@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from lstm_numba.cells.activations import sigmoid, tanh
-from lstm_numba.cells.base import Stage
+from lstm_numba.cells.protocol import Stage
 
 
 class LSTMCell(NamedTuple):
@@ -30,7 +30,7 @@ class LSTMCell(NamedTuple):
     peepholes = ()
 
     def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
-        """See `lstm_numba.cells.base.Cell.forward`."""
+        """See `lstm_numba.cells.protocol.Cell.forward`."""
         c_prev = previous[1]
         i = sigmoid(slots[0])
         f = sigmoid(slots[1])
@@ -41,7 +41,7 @@ class LSTMCell(NamedTuple):
         return (i, f, g, o), (h, c)
 
     def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-        """See `lstm_numba.cells.base.Cell.backward`."""
+        """See `lstm_numba.cells.protocol.Cell.backward`."""
         i, f, g, o = slots
         c_prev = previous[1]
         dh, dc = gradient

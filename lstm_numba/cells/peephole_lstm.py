@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from lstm_numba.cells.activations import sigmoid, tanh
-from lstm_numba.cells.base import Stage
+from lstm_numba.cells.protocol import Stage
 
 
 class PeepholeLSTMCell(NamedTuple):
@@ -31,7 +31,7 @@ class PeepholeLSTMCell(NamedTuple):
     peepholes = ("i", "f", "o")
 
     def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
-        """See `lstm_numba.cells.base.Cell.forward`."""
+        """See `lstm_numba.cells.protocol.Cell.forward`."""
         c_prev = previous[1]
         p_i, p_f, p_o = peephole
         i = sigmoid(slots[0] + p_i * c_prev)
@@ -43,7 +43,7 @@ class PeepholeLSTMCell(NamedTuple):
         return (i, f, g, o), (h, c)
 
     def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-        """See `lstm_numba.cells.base.Cell.backward`."""
+        """See `lstm_numba.cells.protocol.Cell.backward`."""
         i, f, g, o = slots
         c_prev, c = previous[1], states[1]
         p_i, p_f, p_o = peephole

@@ -9,9 +9,9 @@ from types import FunctionType
 from typing import Any
 
 from lstm_numba.cells import activations
-from lstm_numba.cells.base import Stage
-from lstm_numba.cells.digest import equations_digest, frozen, global_names
-from lstm_numba.cells.registered import cell_class
+from lstm_numba.cells.fingerprint import equations_digest, frozen, global_names
+from lstm_numba.cells.numba_classes import cell_class
+from lstm_numba.cells.protocol import Stage
 
 #: Method -> its parameters. Numba matches them by name.
 METHODS: dict[str, tuple[str, ...]] = {
@@ -32,15 +32,15 @@ def make_cell(plain: type) -> Any:
     Parameters
     ----------
     plain : type
-        With the attributes and methods of `lstm_numba.cells.base.Cell`. Needed are ``gates``, ``states``,
+        With the attributes and methods of `lstm_numba.cells.protocol.Cell`. Needed are ``gates``, ``states``,
         ``forward`` and ``backward``; by default the slots are the gates, the input feeds all gates in their
         order, there is one stage with all gates, and there are no peepholes.
 
     Returns
     -------
     Cell
-        Of a class in `lstm_numba.cells.registered`; ``digest`` tells its equations from others, ``title`` is
-        the plain class's name, ``key`` the one in `lstm_numba.cells.CELLS`.
+        Of a class in `lstm_numba.cells.numba_classes`; ``digest`` tells its equations from others, ``title``
+        is the plain class's name, ``key`` the one in `lstm_numba.cells.CELLS`.
 
     Raises
     ------
@@ -200,7 +200,7 @@ def _several(value: Any) -> tuple[Any, ...]:
 
 def _try(title: str, cell: Any) -> None:
     """Run the equations on numbers and see whether they give as many as there are slots and states."""
-    from lstm_numba.cells import equations
+    from lstm_numba.cells import evaluate as equations
 
     rng, problem = random.Random(0), ""
     for _ in range(8):

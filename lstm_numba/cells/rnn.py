@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from lstm_numba.cells.activations import positive, relu, tanh
-from lstm_numba.cells.base import Stage
+from lstm_numba.cells.protocol import Stage
 
 
 class RNNCell(NamedTuple):
@@ -28,12 +28,12 @@ class RNNCell(NamedTuple):
     peepholes = ()
 
     def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
-        """See `lstm_numba.cells.base.Cell.forward`."""
+        """See `lstm_numba.cells.protocol.Cell.forward`."""
         h = tanh(slots[0])
         return (h,), (h,)
 
     def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-        """See `lstm_numba.cells.base.Cell.backward`."""
+        """See `lstm_numba.cells.protocol.Cell.backward`."""
         h, dh = slots[0], gradient[0]
         return (dh * (1 - h * h),), (0.0,), ()
 
@@ -49,11 +49,11 @@ class ReluRNNCell(NamedTuple):
     peepholes = ()
 
     def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
-        """See `lstm_numba.cells.base.Cell.forward`."""
+        """See `lstm_numba.cells.protocol.Cell.forward`."""
         h = relu(slots[0])
         return (h,), (h,)
 
     def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-        """See `lstm_numba.cells.base.Cell.backward`."""
+        """See `lstm_numba.cells.protocol.Cell.backward`."""
         h, dh = slots[0], gradient[0]
         return (dh * positive(h),), (0.0,), ()

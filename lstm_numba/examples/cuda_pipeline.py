@@ -30,7 +30,7 @@ if __name__ == "__main__" and not find_cuda().available:
 
 from numba import config, cuda
 
-from lstm_numba.gpu import step
+from lstm_numba.kernels.cuda import step
 
 WINDOW = 8  # samples of a frame
 FEATURES = 2

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from lstm_numba.clipping import clip_factor, global_norm
+from lstm_numba.engines.cpu.clipping import clip_factor, global_norm
 from lstm_numba.kernels import Packed, Parameters, Plain, pack, parameter_count, plain, unflatten
-from lstm_numba.layers import Recurrent
-from lstm_numba.optimizers import Adam
-from lstm_numba.schedules import Cosine
+from lstm_numba.nn.recurrent import Recurrent
+from lstm_numba.optim.optimizers import Adam
+from lstm_numba.optim.schedules import Cosine
 
 Array = np.ndarray[Any, Any]
 

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.arrays import known_cell, read_arrays, write_arrays
-from lstm_numba.interop.layers import Array, as_float, build, cell_name
-from lstm_numba.layers import Recurrent
+from lstm_numba.interop.state_dict import Array, as_float, build, cell_name
+from lstm_numba.interop.weights_file import known_cell, read_arrays, write_arrays
+from lstm_numba.nn.recurrent import Recurrent
 
 #: Cell -> for each of Keras' gates the place of ours: z r h of r z n; i f c o are i f g o.
 _ORDER: dict[str, tuple[int, ...]] = {

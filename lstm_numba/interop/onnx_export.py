@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.cells.variants import VARIED, Activation, read
+from lstm_numba.cells.onnx_variants import VARIED, Activation, read
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop import protobuf
+from lstm_numba.interop import onnx_writer as protobuf
 
 Array = np.ndarray[Any, Any]
 
@@ -187,7 +187,7 @@ def save_onnx(
     OSError
         The file system refuses.
     """
-    from lstm_numba.interop.layers import cell_name
+    from lstm_numba.interop.state_dict import cell_name
     from lstm_numba.training.checkpoint import atomic_write
 
     name, path = cell_name(rnn), Path(path)

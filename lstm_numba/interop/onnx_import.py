@@ -1,7 +1,7 @@
 """Layers out of ONNX models made of LSTM, GRU or RNN nodes.
 
 Other activations than the usual, clipping and coupled gates make the cell a variant
-(`lstm_numba.cells.variants`). What no layer here computes (a backward direction alone, activations that
+(`lstm_numba.cells.onnx_variants`). What no layer here computes (a backward direction alone, activations that
 differ between the directions) is refused by name, as is everything in a model that a layer would leave out: a
 layer is returned only if it computes what the model does.
 
@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.cells.variants import ACTIVATIONS, VARIED, Activation, Variant
-from lstm_numba.data.files import read_file
+from lstm_numba.cells.onnx_variants import ACTIVATIONS, VARIED, Activation, Variant
+from lstm_numba.data.io import read_file
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.arrays import LARGEST
-from lstm_numba.interop.layers import build, check_finite
 from lstm_numba.interop.onnx_export import NODES
-from lstm_numba.interop.onnx_glue import MARK, Array, Marks, attributes_of, carry_out, constant
-from lstm_numba.layers import Recurrent
+from lstm_numba.interop.onnx_ops import MARK, Array, Marks, attributes_of, carry_out, constant
+from lstm_numba.interop.state_dict import build, check_finite
+from lstm_numba.interop.weights_file import LARGEST
+from lstm_numba.nn.recurrent import Recurrent
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 #: Attributes of the operators, and their types.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.layers import build, cell_name
-from lstm_numba.layers import Recurrent
+from lstm_numba.interop.state_dict import build, cell_name
+from lstm_numba.nn.recurrent import Recurrent
 
 #: PyTorch's ``mode`` -> cell.
 _CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn", "RNN_RELU": "rnn-relu"}

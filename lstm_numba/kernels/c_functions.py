@@ -2,7 +2,7 @@
 
 The function is ``void step(const void *handle, const T *x, T *state, T *y)`` with T float or double. The
 handle is an array of int64: the number of layers, then for every layer the numbers of
-`lstm_numba.cpu.places.Layer`.
+`lstm_numba.engines.cpu.offsets.Layer`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from numba import njit
 from numba.core import types
 from numba.np.numpy_support import from_dtype
 
-from lstm_numba.cpu.apart import compile_apart, once
-from lstm_numba.cpu.arrays import address, aligned_zeros
-from lstm_numba.cpu.functions import compiled_functions
-from lstm_numba.cpu.options import SERIAL
-from lstm_numba.cpu.passes import ALONE, run_stack, scratch_bytes
-from lstm_numba.cpu.places import Layer, pointer_address
-from lstm_numba.cpu.sequence import pack
-from lstm_numba.cpu.simd import pointer_to
+from lstm_numba.engines.cpu.function_pointers import compile_apart, once
+from lstm_numba.engines.cpu.function_table import compiled_functions
+from lstm_numba.engines.cpu.memory import address, aligned_zeros
+from lstm_numba.engines.cpu.offsets import Layer, pointer_address
+from lstm_numba.engines.cpu.options import SERIAL
+from lstm_numba.engines.cpu.passes import ALONE, run_stack, scratch_bytes
+from lstm_numba.engines.cpu.sequence import pack
+from lstm_numba.engines.cpu.vector import pointer_to
 from lstm_numba.kernels.memory import place_of
-from lstm_numba.layers import Recurrent
+from lstm_numba.nn.recurrent import Recurrent
 
 Array = np.ndarray[Any, Any]
 

@@ -8,9 +8,10 @@ import numpy as np
 from numba import njit
 from numba.extending import overload
 
-from lstm_numba.cpu.arrays import ALIGNMENT
-from lstm_numba.cpu.options import INLINE, SERIAL
-from lstm_numba.cpu.passes import (
+from lstm_numba.engines.cpu.memory import ALIGNMENT
+from lstm_numba.engines.cpu.offsets import NOTES, Layer, Sequence, aligned, number_bytes
+from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.passes import (
     ALONE,
     kept_bytes,
     run_forward,
@@ -19,7 +20,6 @@ from lstm_numba.cpu.passes import (
     run_step,
     scratch_bytes,
 )
-from lstm_numba.cpu.places import NOTES, Layer, Sequence, aligned, number_bytes
 from lstm_numba.kernels.memory import (
     address_of,
     addresses_of,

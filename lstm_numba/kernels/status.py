@@ -13,8 +13,8 @@ import numpy as np
 from numba.core import types
 from numba.extending import overload
 
-from lstm_numba.cpu.options import INLINE
-from lstm_numba.cpu.simd import pointer_to
+from lstm_numba.engines.cpu.options import INLINE
+from lstm_numba.engines.cpu.vector import pointer_to
 from lstm_numba.kernels.memory import writable_address
 
 #: Statuses. Everything fits; or what does not.

@@ -20,8 +20,8 @@ from numba.extending import (
     unbox,
 )
 
-from lstm_numba import __version__
-from lstm_numba.cpu.options import INLINE
+from lstm_numba._version import __version__
+from lstm_numba.engines.cpu.options import INLINE
 
 _INT64S = types.Array(types.int64, 1, "C")
 

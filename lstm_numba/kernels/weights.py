@@ -11,13 +11,13 @@ from numba.extending import overload
 from numba.np.numpy_support import from_dtype
 
 from lstm_numba.arguments import refuse_mask
-from lstm_numba.cpu.arrays import aligned_empty
-from lstm_numba.cpu.dispatch import gate_count, peephole_count
-from lstm_numba.cpu.functions import compiled_functions
-from lstm_numba.cpu.options import INLINE, SERIAL
-from lstm_numba.cpu.packed import Parameters, pack_part, packed_numbers
-from lstm_numba.cpu.places import NOTES, number_bytes
-from lstm_numba.cpu.target import lanes
+from lstm_numba.engines.cpu.cpu_features import lanes
+from lstm_numba.engines.cpu.function_table import compiled_functions
+from lstm_numba.engines.cpu.memory import aligned_empty
+from lstm_numba.engines.cpu.offsets import NOTES, number_bytes
+from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.specialize import gate_count, peephole_count
+from lstm_numba.engines.cpu.weights import Parameters, pack_part, packed_numbers
 from lstm_numba.kernels.memory import address_of
 from lstm_numba.kernels.status import (
     BIASES,
@@ -31,7 +31,7 @@ from lstm_numba.kernels.status import (
     spoil,
 )
 from lstm_numba.kernels.types import PackedType, PlainType, cell_of
-from lstm_numba.layers import Recurrent
+from lstm_numba.nn.recurrent import Recurrent
 
 Array = np.ndarray[Any, Any]
 

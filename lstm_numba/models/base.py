@@ -12,8 +12,8 @@ import numpy.typing as npt
 from lstm_numba.arguments import refuse_mask
 from lstm_numba.cells import title
 from lstm_numba.engines import engine
-from lstm_numba.engines.cpu import CORRECT, LOSS, CpuEngine
-from lstm_numba.layers import Recurrent
+from lstm_numba.engines.base import CORRECT, LOSS, Engine
+from lstm_numba.nn.recurrent import Recurrent
 
 Array = npt.NDArray[Any]
 #: State of the recurrent layers: one array or a tuple of arrays.
@@ -76,7 +76,7 @@ class StepResult:
 
     Parameters
     ----------
-    engine : CpuEngine
+    engine : Engine
         Engine of the totals.
     totals : ndarray
         Sums that the engine's `cross_entropy` filled.
@@ -90,7 +90,7 @@ class StepResult:
     Attributes
     ----------
     totals : ndarray
-        In the engine's memory; see `lstm_numba.engines.cpu.LOSS` and the other places.
+        In the engine's memory; see `lstm_numba.engines.cpu.engine.LOSS` and the other places.
     count : int
     grads : dict of ndarray or SparseRows
         By the names of the model's `params`; empty where none were asked for. Valid until the next call.
@@ -100,7 +100,7 @@ class StepResult:
 
     def __init__(
         self,
-        engine: CpuEngine,
+        engine: Engine,
         totals: Any,
         count: int,
         scale: float,
@@ -152,7 +152,7 @@ class Workspace:
     A copy of a model has a workspace of its own, which is empty at first.
     """
 
-    def __init__(self, engine: CpuEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._arrays: dict[str, Array] = {}
 
@@ -221,7 +221,7 @@ class Model:
         Draws the dropout masks.
     dtype : dtype
     device : {"cpu", "cuda"}
-    engine : CpuEngine
+    engine : Engine
         What the model computes with.
     """
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.dropout import check_probability
-from lstm_numba.layers import make_layer
-from lstm_numba.linear import Linear
-from lstm_numba.losses import softmax
+from lstm_numba.engines.dropout_masks import check_probability
 from lstm_numba.models.base import Array, Model, Placed, SequenceBatch, State, StepResult, random_streams
+from lstm_numba.nn.linear import Linear
+from lstm_numba.nn.losses import softmax
+from lstm_numba.nn.recurrent import make_layer
 
 
 class SequenceClassifier(Model):
@@ -31,7 +31,7 @@ class SequenceClassifier(Model):
     classes : int
         Number of classes, C.
     cell : str
-        One of `lstm_numba.layers.CELL_NAMES`.
+        One of `lstm_numba.nn.recurrent.CELL_NAMES`.
     layers : int
         Recurrent layers.
     bidirectional : bool

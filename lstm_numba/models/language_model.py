@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.dropout import check_probability
-from lstm_numba.embedding import Embedding
-from lstm_numba.layers import make_layer
-from lstm_numba.linear import Linear
+from lstm_numba.engines.dropout_masks import check_probability
 from lstm_numba.models.base import Array, Model, Placed, State, StepResult, TokenBatch, random_streams
+from lstm_numba.nn.embedding import Embedding
+from lstm_numba.nn.linear import Linear
+from lstm_numba.nn.recurrent import make_layer
 
 
 class LanguageModel(Model):
@@ -32,7 +32,7 @@ class LanguageModel(Model):
     hidden : int
         Hidden units, H.
     cell : str
-        One of `lstm_numba.layers.CELL_NAMES`.
+        One of `lstm_numba.nn.recurrent.CELL_NAMES`.
     layers : int
         Recurrent layers.
     embedding : int, optional

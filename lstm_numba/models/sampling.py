@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from lstm_numba.losses import softmax
 from lstm_numba.models.base import Array, State
 from lstm_numba.models.language_model import LanguageModel
+from lstm_numba.nn.losses import softmax
 
 
 def draw_token(

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lstm_numba import __version__
-from lstm_numba.cells.variants import read
+from lstm_numba._version import __version__
+from lstm_numba.cells.onnx_variants import read
 from lstm_numba.errors import UserError, printable
 from lstm_numba.training.presets import PRESETS
 
@@ -21,12 +21,12 @@ FORMAT = 1
 CLASSIFIERS = ("mnist", "digits")
 LANGUAGE_MODELS = ("ptb", "text", "grammar")
 DATASETS = ("mnist", "ptb", "text", "digits", "grammar")
-#: As `lstm_numba.layers.CELL_NAMES`, which cannot be imported without importing Numba.
+#: As `lstm_numba.nn.recurrent.CELL_NAMES`, which cannot be imported without importing Numba.
 CELLS = ("rnn", "rnn-relu", "lstm", "peephole", "gru", "gru-reset-before")
 #: Far beyond what makes sense, and far from where float32 ends.
 _LARGEST_WEIGHT = 1e30
 _LARGEST_SEED = 2**64 - 1
-#: How a cell of a user's own is named, see `lstm_numba.own_cells.load_cell`.
+#: How a cell of a user's own is named, see `lstm_numba.nn.register_cell.load_cell`.
 _OWN_CELL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 DTYPES = ("float32", "float64")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.models.base import State, StepResult
-from lstm_numba.training.reporter import Best, Evaluation
-from lstm_numba.training.tasks import perplexity
+from lstm_numba.training.callbacks import Best, Evaluation
+from lstm_numba.training.task import perplexity
 
 
 @dataclass(frozen=True)

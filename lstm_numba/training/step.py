@@ -1,6 +1,7 @@
 """A training step: gradients of a batch, clipping, and an update of the parameters.
 
-On a device whose engine can record it, a step is repeated without the host: see `lstm_numba.gpu.graph`.
+On a device whose engine can record it, a step is repeated without the host: see
+`lstm_numba.engines.cuda.graph`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.models.base import Model, State, StepResult
-from lstm_numba.optimizers import Optimizer
+from lstm_numba.optim.optimizers import Optimizer
 
 
 class TrainingStep:

@@ -14,25 +14,13 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lstm_numba.engines.cpu import NORM
+from lstm_numba.engines.base import NORM
 from lstm_numba.errors import CheckpointError, TrainingDiverged
 from lstm_numba.models.base import State, StepResult
-from lstm_numba.optimizers import make_optimizer
-from lstm_numba.schedules import make_schedule
+from lstm_numba.optim.optimizers import make_optimizer
+from lstm_numba.optim.schedules import make_schedule
 from lstm_numba.training import checkpoint
-from lstm_numba.training.belonging import bound_settings, check_belongs
-from lstm_numba.training.compilation import CompilationStopped, CompileWatch
-from lstm_numba.training.interrupts import Interrupted, SignalWatch
-from lstm_numba.training.pace import Pace
-from lstm_numba.training.position import (
-    Sums,
-    check_state,
-    natural,
-    pack_evaluation,
-    unpack_best,
-    unpack_evaluation,
-)
-from lstm_numba.training.reporter import (
+from lstm_numba.training.callbacks import (
     Best,
     EpochInfo,
     Evaluation,
@@ -41,9 +29,22 @@ from lstm_numba.training.reporter import (
     StartInfo,
     StepInfo,
 )
+from lstm_numba.training.compile_watch import CompilationStopped, CompileWatch
+from lstm_numba.training.position import (
+    Sums,
+    check_state,
+    natural,
+    pack_evaluation,
+    unpack_best,
+    unpack_evaluation,
+)
 from lstm_numba.training.run import MetricsLog, Run
+from lstm_numba.training.run_consistency import bound_settings, check_belongs
+from lstm_numba.training.signals import Interrupted, SignalWatch
 from lstm_numba.training.step import TrainingStep
-from lstm_numba.training.tasks import Task, load_model, pack_state, unpack_state
+from lstm_numba.training.task import Task
+from lstm_numba.training.tasks import load_model, pack_state, unpack_state
+from lstm_numba.training.throughput import Pace
 
 __all__ = ["Interrupted", "Outcome", "Trainer"]
 

@@ -17,13 +17,14 @@ import numpy as np
 from lstm_numba.data import digits
 from lstm_numba.data.corpus import EOS, Corpus
 from lstm_numba.data.images import Images
-from lstm_numba.training.compilation import CompileWatch
+from lstm_numba.training.callbacks import Reporter
+from lstm_numba.training.classification import ImageTask
+from lstm_numba.training.compile_watch import CompileWatch
 from lstm_numba.training.config import CLASSIFIERS, make_config
-from lstm_numba.training.image_task import ImageTask
-from lstm_numba.training.reporter import Reporter
+from lstm_numba.training.language_modeling import TextTask
 from lstm_numba.training.run import Run
-from lstm_numba.training.tasks import Task, open_task
-from lstm_numba.training.text_task import TextTask
+from lstm_numba.training.task import Task
+from lstm_numba.training.tasks import open_task
 from lstm_numba.training.trainer import Trainer
 
 #: As many words as Penn Treebank has, and about as many characters as a text has.

@@ -78,7 +78,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "lstm_numba.training.tasks.build_task",
         "lstm_numba.training.tasks.open_task",
         "lstm_numba.training.warmup.warm_up",
-        "lstm_numba.data.registry.download",
+        "lstm_numba.data.store.download",
         "lstm_numba.cli.bench.plan_rows",
     ):
         monkeypatch.setattr(target, enough)

@@ -1,0 +1,259 @@
+"""What a contestant is, the problem that all of them get, and this library's own contestants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lstm_numba.benchmarks.cases import Shape
+from lstm_numba.engines import find_cuda, host_array
+from lstm_numba.kernels.stream import Stream
+from lstm_numba.nn.recurrent import make_layer
+
+Array = np.ndarray[Any, Any]
+
+
+class Problem:
+    """Weights, input and gradient that every contestant gets, the same for the same arguments.
+
+    Parameters
+    ----------
+    cell : str
+        One of `lstm_numba.nn.recurrent.CELL_NAMES`.
+    shape : Shape
+    task : {"inference", "training", "streaming"}
+    dtype : str
+        "float32" or "float64".
+
+    Attributes
+    ----------
+    params : dict of ndarray
+        Parameters under PyTorch's names.
+    x, dy : ndarray, shapes (T, B, I) and (T, B, H)
+        Input, and gradient of the loss with respect to the output.
+    state : dict of ndarray, shape (1, B, H)
+        Initial state by name: h, or h and c.
+    """
+
+    def __init__(self, cell: str, shape: Shape, task: str, dtype: str) -> None:
+        self.cell, self.shape, self.task, self.dtype = cell, shape, task, dtype
+        layer = make_layer(cell, shape.inputs, shape.hidden, dtype=dtype, seed=0)
+        rng = np.random.default_rng(1)
+
+        def draw(*size: int) -> Array:
+            return rng.standard_normal(size).astype(dtype)
+
+        self.params = layer.params
+        self.gates = len(layer.cell.gates)
+        self.x = draw(shape.steps, shape.batch, shape.inputs)
+        self.dy = draw(shape.steps, shape.batch, shape.hidden)
+        self.state = {name: 0.5 * draw(1, shape.batch, shape.hidden) for name in layer.cell.states}
+
+
+class Contestant:
+    """Computes a problem's task; a subclass names itself and says how.
+
+    A call is a whole sequence (inference), a whole sequence forth and back (training), or one step that
+    leaves its state for the next one (streaming).
+
+    Parameters
+    ----------
+    problem : Problem
+    threads : int
+        Threads that it may compute with.
+    """
+
+    name: ClassVar[str]
+    #: Contestants of one family share code, so that their agreement proves less.
+    family: ClassVar[str]
+
+    @classmethod
+    def missing(cls) -> str:
+        """Why it cannot take part on this computer; empty if it can."""
+        return ""
+
+    @classmethod
+    def lacks(cls, cell: str, task: str, dtype: str) -> bool:
+        """Whether it has no such cell, task or precision."""
+        return False
+
+    def __init__(self, problem: Problem, threads: int) -> None:
+        self.threads = threads
+        self.call: Callable[[], Any] = {
+            "inference": self.infer,
+            "training": self.train,
+            "streaming": self.step,
+        }[problem.task]
+
+    def start(self) -> None:
+        """Take the number of threads; called before every turn."""
+
+    def finish(self) -> None:
+        """Wait until everything that was called is computed; called before the clock is read."""
+
+    def infer(self) -> Any:
+        """Read the whole sequence."""
+        raise NotImplementedError
+
+    def train(self) -> Any:
+        """Read the whole sequence; gradients of input, initial state and parameters."""
+        raise NotImplementedError
+
+    def rewind(self) -> None:
+        """Go back to the initial state and to the first step's input."""
+        raise NotImplementedError
+
+    def feed(self, step: int) -> None:
+        """Make the input of that step the one that `step` reads."""
+        raise NotImplementedError
+
+    def step(self) -> Any:
+        """Read one step's input from the state that the last call left."""
+        raise NotImplementedError
+
+    def arrays(self, result: Any) -> dict[str, Array]:
+        """Name what a call returned.
+
+        Returns
+        -------
+        dict of ndarray
+            "y"; for training also the gradients: "dx", "dh", "dc", and "d" with each parameter's name.
+        """
+        raise NotImplementedError
+
+
+class Ours(Contestant):
+    """This library's layers; a subclass says on which device."""
+
+    family = "lstm_numba"
+    device: ClassVar[str]
+
+    def __init__(self, problem: Problem, threads: int) -> None:
+        super().__init__(problem, threads)
+        shape, dtype = problem.shape, problem.dtype
+        self._layer = make_layer(problem.cell, shape.inputs, shape.hidden, dtype=dtype, device=self.device)
+        self._layer.load_state_dict(problem.params)
+        self._x, self._dy = self._place(problem.x), self._place(problem.dy)
+        values = tuple(self._place(value) for value in problem.state.values())
+        self._state = values if len(values) > 1 else values[0]
+        self._gradients = [f"d{name}" for name in problem.state]
+
+    def _place(self, array: Array) -> Any:
+        """An array where the contestant wants it."""
+        return array
+
+    def infer(self) -> Any:
+        """See `Contestant.infer`."""
+        return self._layer(self._x, self._state)[0]
+
+    def train(self) -> Any:
+        """See `Contestant.train`."""
+        y, _, tape = self._layer.forward(self._x, self._state)
+        return y, *self._layer.backward(tape, self._dy)
+
+    def arrays(self, result: Any) -> dict[str, Array]:
+        """See `Contestant.arrays`."""
+        if not isinstance(result, tuple):
+            # A step's output has no axis of time, and is overwritten by the next.
+            return {"y": host_array(result) if result.ndim == 3 else result[None].copy()}
+        y, dx, dstate, grads = result
+        initial = dstate if isinstance(dstate, tuple) else (dstate,)
+        named = dict(zip(self._gradients, initial, strict=True))
+        found = {"y": y, "dx": dx, **named, **{f"d{name}": grad for name, grad in grads.items()}}
+        return {name: host_array(array) for name, array in found.items()}
+
+
+class Cpu(Ours):
+    """On the processor."""
+
+    device = "cpu"
+
+    def __init__(self, problem: Problem, threads: int) -> None:
+        super().__init__(problem, threads)
+        self.rewind()
+
+    def start(self) -> None:
+        """See `Contestant.start`."""
+        import numba
+
+        numba.set_num_threads(self.threads)
+
+    def rewind(self) -> None:
+        """See `Contestant.rewind`."""
+        self._stream = Stream(self._layer, batch=self._x.shape[1])
+        self._stream.reset(self._state)
+        self.feed(0)
+
+    def feed(self, step: int) -> None:
+        """See `Contestant.feed`."""
+        self._now = self._x[step]
+
+    def step(self) -> Any:
+        """See `Contestant.step`."""
+        return self._stream.step(self._now)
+
+
+class CpuSerial(Cpu):
+    """On one thread."""
+
+    name = "cpu-serial"
+
+    def __init__(self, problem: Problem, threads: int) -> None:
+        super().__init__(problem, 1)
+
+
+class CpuParallel(Cpu):
+    """On all the threads that the row has."""
+
+    name = "cpu-parallel"
+
+
+class Cuda(Ours):
+    """On the graphics processor; all arrays are there and stay there.
+
+    A call returns when its kernels are under way, as calls in a training do: `finish` waits for them.
+    """
+
+    name = "cuda"
+    device = "cuda"
+    #: Whether CUDA's simulator counts as a device; its times mean nothing, so only tests say so.
+    in_simulator: ClassVar[bool] = False
+
+    @classmethod
+    def missing(cls) -> str:
+        """See `Contestant.missing`."""
+        found = find_cuda()
+        if not found.available:
+            return found.text
+        from lstm_numba.engines.cuda.driver import SIMULATED
+
+        return "CUDA's simulator is not timed" if SIMULATED and not cls.in_simulator else ""
+
+    @classmethod
+    def lacks(cls, cell: str, task: str, dtype: str) -> bool:
+        """See `Contestant.lacks`."""
+        return task == "streaming"  # `Stream` is the processor's
+
+    def _place(self, array: Array) -> Any:
+        return self._layer.engine.upload(array)
+
+    def finish(self) -> None:
+        """See `Contestant.finish`."""
+        from lstm_numba.engines.cuda.memory import synchronize
+
+        synchronize()
+
+
+class CudaTransfers(Cuda):
+    """The same with NumPy arrays: input, states and gradients are copied to the device, results back.
+
+    What a user sees whose data lie on the host. Parameters and their gradients stay on the device, where an
+    update wants them.
+    """
+
+    name = "cuda-transfers"
+
+    def _place(self, array: Array) -> Any:
+        return array

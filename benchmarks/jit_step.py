@@ -1,0 +1,233 @@
+"""A step inside one's own compiled code, and 10,000 streams at once, beside PyTorch and ONNX Runtime.
+
+    python benchmarks/jit_step.py --json OUTPUT.json
+
+Results are compared with the layer's before anything is timed. Two bounds stand beside the streams: the time
+of the gate equations alone and of the products alone, both on all threads; one must do both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numba import njit, prange
+
+import lstm_numba as ln
+from lstm_numba import kernels
+from lstm_numba.benchmarks.cases import Shape
+from lstm_numba.benchmarks.implementations import Problem
+from lstm_numba.benchmarks.peers import OnnxRuntime, PyTorch
+from lstm_numba.benchmarks.results import machine
+from lstm_numba.benchmarks.timing import Times, measure, protocol
+from lstm_numba.engines.cpu.cpu_features import lanes
+from lstm_numba.engines.cpu.gemm import matmul
+from lstm_numba.engines.cpu.options import SERIAL
+from lstm_numba.engines.cpu.specialize import cell_forward, load_memory, load_slots, load_vector
+from lstm_numba.engines.cpu.vector import pointer_to, store_vectors
+
+Array = np.ndarray[Any, Any]
+#: Steps in one call of a compiled function.
+STEPS = 500
+#: Streams that one call steps together.
+BLOCK = 125
+
+
+class Call:
+    """Something to time: ``call()`` does `count` steps."""
+
+    def __init__(
+        self, call: Callable[[], Any], count: int = 1, start: Callable[[], None] | None = None
+    ) -> None:
+        self.call, self.count, self._start = call, count, start
+
+    def start(self) -> None:
+        """Called before every turn."""
+        if self._start is not None:
+            self._start()
+
+    def finish(self) -> None:
+        """Nothing to wait for."""
+
+
+@njit(**SERIAL)
+def _steps(weights: Any, x: Any, state: Any, scratch: Any) -> None:
+    for t in range(x.shape[0]):
+        kernels.step(weights, x[t], state, scratch)
+
+
+@njit(parallel=True, nogil=True, cache=True)
+def _blocks(weights: Any, x: Any, h: Any, c: Any, scratch: Any, block: Any) -> None:
+    for n in prange(-(-len(x) // block)):
+        first, last = n * block, min(len(x), (n + 1) * block)
+        mine = scratch[numba.get_thread_id()]
+        kernels.step(weights, x[first:last], (h[first:last], c[first:last]), mine)
+
+
+@njit(parallel=True, nogil=True, cache=True)
+def _one_by_one(weights: Any, x: Any, h: Any, c: Any, scratch: Any) -> None:
+    for n in prange(len(x)):
+        kernels.step(weights, x[n], (h[n], c[n]), scratch[numba.get_thread_id()])
+
+
+@njit(**SERIAL)
+def _equations(
+    cell: Any, slots: Any, h: Any, memory: Any, first: Any, last: Any, units: Any, lane: Any, zero: Any
+) -> None:
+    """The gate equations of some rows, from their pre-activations."""
+    source, out, kept = pointer_to(slots, zero), pointer_to(h, zero), pointer_to(memory, zero)
+    for row in range(first, last):
+        for unit in range(0, units, lane):
+            gates = load_slots(cell, source, row * 4 * units + unit, units, units)
+            at = row * units + unit
+            previous = load_vector(cell, out, at, 0, units) + load_memory(cell, kept, at, 0, units)
+            _, states = cell_forward(cell, gates, previous, ())
+            store_vectors(out, at, 0, states[:1], units)
+            store_vectors(kept, at, 0, states[1:], units)
+
+
+@njit(parallel=True, nogil=True, cache=True)
+def _equations_parallel(
+    cell: Any, slots: Any, h: Any, memory: Any, rows: Any, units: Any, lane: Any, zero: Any
+) -> None:
+    for n in prange(-(-rows // BLOCK)):
+        first = np.int64(n) * BLOCK
+        _equations(cell, slots, h, memory, first, min(rows, first + BLOCK), units, lane, zero)
+
+
+def _check(name: str, got: Array, expected: Array) -> None:
+    error = float(np.abs(got - expected).max())
+    if not error < 1e-5:
+        raise SystemExit(f"{name}: differs from the layer by {error}")
+
+
+def _steps_of(cell: str, threads: int) -> dict[str, Call]:
+    """One sequence, one step a call."""
+    problem = Problem(cell, Shape("step", 1, STEPS, 16, 64), "streaming", "float32")
+    rnn = ln.make_layer(cell, 16, 64)
+    rnn.load_state_dict(problem.params)
+    x, initial = np.ascontiguousarray(problem.x[:, 0]), [s[0, 0] for s in problem.state.values()]
+    state = tuple(initial) if len(initial) > 1 else initial[0]
+    given = tuple(problem.state.values())
+    expected = rnn(problem.x, given if len(given) > 1 else given[0])
+    plain = kernels.plain(rnn)
+    packed, contestants = kernels.pack(plain), {}
+    for name, weights in (("packed", packed), ("plain", plain)):
+        scratch, now = np.empty(kernels.scratch_size(weights), np.float32), [s.copy() for s in initial]
+        own = tuple(now) if len(now) > 1 else now[0]
+        _steps(weights, x, own, scratch)
+        _check(name, now[0], expected[0][-1, 0])
+        contestants[f"in @njit, {name}"] = Call(functools.partial(_steps, weights, x, own, scratch), STEPS)
+    scratch, sample = np.empty(kernels.scratch_size(packed), np.float32), x[0].copy()
+    contestants["from Python, kernels.step"] = Call(lambda: kernels.step(packed, sample, state, scratch))
+    stream = ln.Stream(rnn)
+    contestants["from Python, Stream.step"] = Call(lambda: stream.step(sample))
+    step = kernels.CStep(rnn)
+    memory, y = np.zeros(step.state_shape, np.float32), np.empty(64, np.float32)
+    places = (step.handle, x.ctypes.data, memory.ctypes.data, y.ctypes.data)
+    contestants["from Python, C function by ctypes"] = Call(lambda: step.function(*places))
+    for peer in (PyTorch, OnnxRuntime):
+        if not peer.missing():
+            other = peer(problem, threads)
+            contestants[peer.name] = Call(other.step, start=other.start)
+    return contestants
+
+
+def _streams(threads: int, count: int = 10_000, inputs: int = 16, units: int = 16) -> dict[str, Call]:
+    """Many sequences, all of them one step a call."""
+    problem = Problem("lstm", Shape("streams", count, 1, inputs, units), "inference", "float32")
+    rnn = ln.LSTM(inputs, units)
+    rnn.load_state_dict(problem.params)
+    x, (h, c) = problem.x[0].copy(), (s[0] for s in problem.state.values())
+    expected = rnn(problem.x, tuple(problem.state.values()))[0][0]
+    weights = kernels.pack(kernels.plain(rnn))
+    scratch = np.empty((threads, kernels.scratch_size(weights, 1, BLOCK)), np.float32)
+    for name, run in (
+        ("blocks", lambda h, c: _blocks(weights, x, h, c, scratch, BLOCK)),
+        ("one by one", lambda h, c: _one_by_one(weights, x, h, c, scratch)),
+    ):
+        mine = h.copy()
+        run(mine, c.copy())
+        _check(name, mine, expected)
+    h, c, state = h.copy(), c.copy(), tuple(problem.state.values())
+    slots = np.random.default_rng(0).standard_normal((count, 4 * units)).astype(np.float32)
+    places = (slots.ctypes.data, h.ctypes.data, c.ctypes.data)
+    both, stacked = np.concatenate([x, h], axis=1), np.zeros((inputs + units, 4 * units), np.float32)
+    lane, zero = lanes(np.float32), np.float32(0)
+    contestants = {
+        f"in prange, blocks of {BLOCK}": Call(lambda: _blocks(weights, x, h, c, scratch, BLOCK)),
+        "in prange, one stream a call": Call(lambda: _one_by_one(weights, x, h, c, scratch)),
+        "layer": Call(lambda: rnn(problem.x, state)),
+        "bound: gate equations alone": Call(
+            lambda: _equations_parallel(rnn.cell, *places, count, units, lane, zero)
+        ),
+        "bound: products alone": Call(lambda: matmul(both, stacked, out=slots)),
+    }
+    for peer in (PyTorch, OnnxRuntime):
+        if not peer.missing():
+            other = peer(problem, threads)
+            contestants[peer.name] = Call(other.infer, start=other.start)
+    return contestants
+
+
+def _report(
+    title: str, calls: dict[str, Call], times: dict[str, Times], unit: float, flops: float
+) -> list[Any]:
+    print(f"\n{title}")
+    rows = []
+    for name, call in calls.items():
+        seconds = sorted(s / call.count for s in times[name].seconds)
+        median, (low, high) = times[name].median / call.count, times[name].quartiles
+        spread = f"({low / call.count * unit:.2f} to {high / call.count * unit:.2f})"
+        rate = (
+            f"  {flops / median / 1e9:.1f} GFLOP/s of products" if flops and "equations" not in name else ""
+        )
+        print(f"  {name:36}{median * unit:9.2f}  {spread}{rate}")
+        rows.append({"name": name, "median": median, "seconds": seconds})
+    return rows
+
+
+def main() -> None:
+    """Parse, measure, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--turns", type=int, default=11, help="turns of everybody (default: 11)")
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    options = parser.parse_args()
+    threads = numba.get_num_threads()
+    found: dict[str, Any] = {
+        "command": shlex.join(["python", *sys.argv]),
+        "protocol": protocol(options.turns),
+    }
+    for cell in ("lstm", "gru"):
+        calls = _steps_of(cell, threads)
+        rows = _report(
+            f"{cell}, 16 inputs, 64 units: microseconds a step (quartiles)",
+            calls,
+            measure(calls, options.turns),
+            1e6,
+            0,
+        )
+        found[f"{cell} step"] = rows
+    calls = _streams(threads)
+    flops = 2.0 * 10_000 * 4 * 16 * (16 + 16)
+    title = (
+        f"10,000 streams of an LSTM, 16 inputs, 16 units, {threads} threads: milliseconds a step (quartiles)"
+    )
+    found["streams"] = _report(title, calls, measure(calls, options.turns), 1e3, flops)
+    found["machine"] = machine()
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

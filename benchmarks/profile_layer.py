@@ -1,0 +1,154 @@
+"""Where a layer's time goes: packing, recurrence, products of the weights' gradients, Python.
+
+    python benchmarks/profile_layer.py --cell lstm --cell gru
+
+Beside every stage with products stands its share of the rate of one big product on the same threads,
+measured in the same run: what is missing to 100 % are the gate equations, tiles that the batch does not fill,
+the way of the weights from memory, and threads that wait.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numba import njit, prange
+
+from lstm_numba.benchmarks.cases import SHAPES, Shape, flop_count
+from lstm_numba.benchmarks.gemm_peak import big_product
+from lstm_numba.benchmarks.implementations import Problem
+from lstm_numba.benchmarks.results import machine
+from lstm_numba.engines.cpu import task as jobs
+from lstm_numba.engines.cpu import thread_team as tasks
+from lstm_numba.engines.cpu.function_pointers import call_apart
+from lstm_numba.engines.cpu.vector import pointer_to
+from lstm_numba.nn.recurrent import make_layer
+
+STAGES = ("packing", "forward", "backward", "weight gradients")
+
+
+@njit(nogil=True)
+def _phases(task: int, job: int, first: int, last: int) -> None:
+    """Some phases of a task on the calling thread."""
+    for phase in range(first, last):
+        call_apart(task, (pointer_to(job, task), phase, 0))
+
+
+@njit(parallel=True, nogil=True)
+def _shared(task: int, job: int, phase: int, parts: int) -> None:
+    """A phase of a task on several threads."""
+    for part in prange(parts):
+        call_apart(task, (pointer_to(job, task), phase, np.int64(part)))
+
+
+class Clock:
+    """Adds up the time that is spent in each stage, by doing the engine's tasks in its place."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+        jobs.run_task = self._run
+
+    def _run(
+        self, task: int, job: int, parts: int = 1, workers: int = 1, meeting: int = 0, prepare: int = 0,
+        check: int = 0, stale: int = 0,
+    ) -> bool:  # fmt: skip
+        """`lstm_numba.engines.cpu.thread_team.run_task` of a training step, which packs without a check."""
+        assert not check
+        assert not stale
+        stage, together = "backward" if workers else "forward", True
+        if prepare == 1:
+            self._timed("packing", _phases, task, job, tasks.PREPARE, tasks.BEGIN)
+        elif prepare:
+            self._timed("packing", _shared, task, job, tasks.PREPARE, prepare)
+        if parts == 1:
+            self._timed(stage, _phases, task, job, tasks.BEGIN, tasks.AFTER)
+        else:
+            together = self._timed(stage, tasks.run_task, task, job, parts, 0, meeting)
+        if workers and together and parts == 1:
+            self._timed("weight gradients", _phases, task, job, tasks.AFTER, tasks.AFTER + 1)
+        elif workers and together:
+            self._timed("weight gradients", _shared, task, job, tasks.AFTER, workers)
+        return together
+
+    def _timed(self, stage: str, function: Callable[..., Any], *args: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return function(*args)
+        finally:
+            self.seconds[stage] += time.perf_counter() - began
+
+
+def measure(clock: Clock, call: Callable[[], Any], seconds: float = 1.5) -> tuple[float, dict[str, float]]:
+    """Medians over calls: of a whole call, and of each stage in it."""
+    for _ in range(5):
+        call()
+    totals: list[float] = []
+    stages: dict[str, list[float]] = {stage: [] for stage in STAGES}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(totals) < 9:
+        clock.seconds = dict.fromkeys(STAGES, 0.0)
+        began = time.perf_counter()
+        call()
+        totals.append(time.perf_counter() - began)
+        for stage, spent in clock.seconds.items():
+            stages[stage].append(spent)
+    return float(np.median(totals)), {stage: float(np.median(spent)) for stage, spent in stages.items()}
+
+
+def breakdown(clock: Clock, cell: str, shape: Shape, big: float) -> dict[str, Any]:
+    """One row: training at a shape; prints it."""
+    problem = Problem(cell, shape, "training", "float32")
+    layer = make_layer(cell, shape.inputs, shape.hidden)
+    layer.load_state_dict(problem.params)
+    states = tuple(problem.state.values())
+    state = states if len(states) > 1 else states[0]
+
+    def train() -> None:
+        _, _, tape = layer.forward(problem.x, state)
+        layer.backward(tape, problem.dy)
+
+    total, stages = measure(clock, train)
+    flops = flop_count(problem.gates, shape, "training") / 3  # forward, dx and dh, dW: each a third
+    python = total - sum(stages.values())
+    rate = 3 * flops / total
+    share = f"{rate / 1e9:.0f} GFLOP/s, {rate / big:.0%} of the big product"
+    print(f"\n{cell} {shape.name}: {total * 1e3:.3f} ms, {share}")
+    for stage, spent in {**stages, "Python": python}.items():
+        if spent > 0:
+            products = stage not in ("packing", "Python")
+            reached = f"{flops / spent / big:8.0%} of the big product" if products else ""
+            print(f"  {stage:18}{spent * 1e3:9.3f} ms  {spent / total:5.0%} of the time{reached}")
+    return {"cell": cell, "shape": shape._asdict(), "seconds": total, "stages": stages, "python": python}
+
+
+def main() -> None:
+    """Parse, measure, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cell", action="append", help="[default: lstm, gru]")
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    options = parser.parse_args()
+    threads = numba.get_num_threads()
+    product = big_product("float32", threads)
+    print(f"one big product on {threads} threads: {product['best']:.0f} GFLOP/s")
+    clock, rows = Clock(), []
+    for cell in options.cell or ("lstm", "gru"):
+        for shape in SHAPES.values():
+            if shape.steps > 1:
+                rows.append(breakdown(clock, cell, shape, product["best"] * 1e9))
+    if options.json:
+        found = {"command": shlex.join(["python", *sys.argv]), "product": product, "rows": rows}
+        options.json.write_text(json.dumps({**found, "machine": machine()}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

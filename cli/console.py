@@ -1,0 +1,199 @@
+"""What a user sees while the program works: one moving line on a terminal, plain lines elsewhere.
+
+All of it goes to standard error; a broken standard error (its reader has gone) silences it for good and
+does not stop a training that may have run for hours.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lstm_numba.training.callbacks import Reporter
+
+if TYPE_CHECKING:
+    from lstm_numba.training.callbacks import EpochInfo, StartInfo, StepInfo
+
+#: Seconds between refreshes of the moving line, and between plain lines within an epoch.
+_REFRESH = 0.1
+_PLAIN = 15.0
+#: Characters of the bar.
+_BAR = 20
+_SHORTEST_BAR = 6
+
+
+def figures(result: Any) -> str:
+    """Loss and metric of an evaluation in words: ``loss 0.0512, accuracy 98.40 %``."""
+    values = result if isinstance(result, dict) else result.as_dict()
+    if values.get("accuracy") is not None:
+        return f"loss {values['loss']:.4f}, accuracy {100 * values['accuracy']:.2f} %"
+    return f"loss {values['loss']:.4f}, perplexity {values['perplexity']:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """A time in words as short as can be: ``0:07``, ``12:30``, ``3:05:00``."""
+    whole = max(round(seconds), 0)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def plural(number: int, noun: str) -> str:
+    """A number and its noun: ``1 step``, ``2,323 steps``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _columns() -> int:
+    """Width of the terminal that standard error is."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError, AttributeError):
+        return 80
+
+
+class Terminal(Reporter):
+    """Tells a person on standard error how a training or an evaluation goes."""
+
+    def __init__(self) -> None:
+        self._moving = sys.stderr is not None and sys.stderr.isatty()
+        self._silent = sys.stderr is None
+        self._line = ""
+        self._last = time.monotonic()
+        self._metric = ""
+        self._unit = ""
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def say(self, text: str) -> None:
+        """Write a line that stays."""
+        self._write(f"{self._erasure()}{text}\n")
+        self._line = ""
+        self._last = time.monotonic()
+
+    def clear(self) -> None:
+        """Take the moving line away."""
+        self._write(self._erasure())
+        self._line = ""
+
+    def move(self, text: str) -> None:
+        """Replace the moving line; where nothing can move, write a line now and then."""
+        now = time.monotonic()
+        if now - self._last < (_REFRESH if self._moving else _PLAIN):
+            return
+        self._last = now
+        if self._moving:
+            text = text[: _columns() - 1]
+            self._write(f"{self._erasure()}{text}")
+            self._line = text
+        else:
+            self._write(f"{text}\n")
+
+    def _erasure(self) -> str:
+        return f"\r{' ' * len(self._line)}\r" if self._line else ""
+
+    def _write(self, text: str) -> None:
+        if self._silent or not text:
+            return
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            self._silent = True
+
+    def _share(self, head: str, done: int, total: int, tail: str = "") -> str:
+        """A line with the share that is done; where there is room, with a bar."""
+        share = done / total if total else 1.0
+        percent = f"{100 * share:3.0f} %"
+        length = min(_BAR, _columns() - 6 - len(head) - len(percent) - len(tail)) if self._moving else 0
+        if length < _SHORTEST_BAR:
+            return f"{head} {percent}  {tail}"
+        filled = round(length * share)
+        return f"{head} [{'#' * filled}{'.' * (length - filled)}] {percent}  {tail}"
+
+    # -- the trainer's reports -------------------------------------------------------------------
+
+    def on_start(self, info: StartInfo) -> None:
+        """Say what is trained."""
+        self._metric, self._unit = info.metric, info.unit
+        steps = plural(info.steps_per_epoch, "step")
+        self.say(f"{info.parameters:,} parameters, {plural(info.epochs, 'epoch')} of {steps}")
+        if info.floor is not None:
+            self.say(f"lowest reachable perplexity {info.floor:.2f}")
+
+    def on_compile_begin(self) -> None:
+        """Say why nothing moves."""
+        self.say("compiling kernels for this processor (kept on disk for later runs) ...")
+
+    def on_compile_end(self, seconds: float) -> None:
+        """Say how long it took."""
+        self.say(f"compiled in {seconds:.1f} s")
+
+    def on_step(self, info: StepInfo) -> None:
+        """Refresh the moving line."""
+        metric = f"{100 * info.metric:.2f} %" if self._metric == "accuracy" else f"{info.metric:.2f}"
+        tail = f"loss {info.loss:.4f}  {self._metric} {metric}  {info.rate:,.0f} {self._unit}/s"
+        head = f"epoch {info.epoch}/{info.epochs}"
+        self.move(
+            self._share(head, info.step, info.steps_per_epoch, f"{tail}  {duration(info.remaining)} left")
+        )
+
+    def on_evaluation(self, split: str, done: int, total: int) -> None:
+        """Refresh the moving line."""
+        self.move(self._share(f"evaluating {split}", done, total).rstrip())
+
+    def on_epoch(self, info: EpochInfo) -> None:
+        """Write the epoch's line."""
+        parts = [f"epoch {info.epoch}/{info.epochs}", f"train: {figures(info.train)}"]
+        parts += [f"{split}: {figures(result)}" for split, result in info.evaluations.items()]
+        parts += [f"lr {info.lr:.4g}", f"{info.seconds:.1f} s", f"{info.rate:,.0f} {self._unit}/s"]
+        self.say("  ".join(parts))
+
+    def on_message(self, text: str) -> None:
+        """Write a line that the trainer has for the user."""
+        self.say(text)
+
+
+def print_json(values: Any) -> None:
+    """Print a result as one line of JSON; a number that JSON does not have (inf, NaN) becomes null."""
+    click.echo(json.dumps(_finite(values)))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def result_object(result: Any, floor: float | None = None) -> dict[str, Any]:
+    """An evaluation as ``--json`` gives it; `floor` is the lowest reachable perplexity, where known."""
+    values: dict[str, Any] = dict(result.as_dict())
+    if floor is not None:
+        values["lowest_perplexity"] = floor
+    return values
+
+
+def result_line(result: Any, floor: float | None = None) -> str:
+    """An evaluation as one line for people."""
+    lowest = f" (lowest reachable {floor:.2f})" if floor is not None else ""
+    return f"{result.split}: {figures(result)}{lowest}"
+
+
+def warn(text: str) -> None:
+    """Say a line on standard error."""
+    click.echo(text, err=True)
+
+
+def short_path(path: Path) -> str:
+    """A path as a user would type it from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,100 @@
+"""The computer: threads and device as the options ask for them, and whether the memory will do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from lstm_numba.cli.console import warn
+from lstm_numba.errors import UserError
+
+
+def set_threads(wanted: int | None) -> int:
+    """Set the number of threads that Numba computes with.
+
+    Parameters
+    ----------
+    wanted : int or None
+        None: as many as Numba found.
+
+    Returns
+    -------
+    int
+        Threads in use.
+
+    Raises
+    ------
+    click.BadParameter
+        If there are fewer.
+    """
+    import numba
+
+    available = int(numba.config.NUMBA_NUM_THREADS)
+    if wanted is None:
+        return int(numba.get_num_threads())
+    if wanted > available:
+        raise click.BadParameter(
+            f"{wanted} is more than the {available} threads of this machine", param_hint="--threads"
+        )
+    numba.set_num_threads(wanted)
+    return wanted
+
+
+def choose_device(wanted: str) -> str:
+    """Turn ``--device`` into a device that is there.
+
+    Parameters
+    ----------
+    wanted : {"cpu", "cuda", "auto"}
+        "auto": CUDA where there is a device; which one was taken is said on stderr.
+
+    Raises
+    ------
+    UserError
+        If the device is not available.
+    """
+    if wanted == "cpu":
+        return "cpu"
+    from lstm_numba.engines import find_cuda
+
+    found = find_cuda()
+    if wanted == "auto":
+        warn(f"device: cuda, {found.text}" if found.available else f"device: cpu ({found.text})")
+        return "cuda" if found.available else "cpu"
+    if not found.available:
+        raise UserError(f"--device cuda: {found.text}; --device cpu computes without")
+    return "cuda"
+
+
+def check_memory(config: Mapping[str, Any]) -> None:
+    """Refuse a network that cannot fit, before the system kills the program for it.
+
+    A lower bound is compared with all the memory there is: recurrent weights, their gradients and the
+    optimiser's two moments, and one window's gates.
+
+    Raises
+    ------
+    UserError
+        If the bound exceeds the memory of this machine.
+    """
+    try:
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not POSIX
+        return
+    hidden, layers = config["hidden"], config["layers"]
+    known = {"rnn": 1, "rnn-relu": 1, "gru": 3, "gru-reset-before": 3, "lstm": 4, "peephole": 4}
+    gates = known.get(config["cell"], 1)
+    directions = 2 if config["bidirectional"] else 1
+    units = hidden * gates * layers * directions
+    steps = config["bptt"] or 28
+    # No batch is larger than the data set, whose size is not known yet.
+    numbers = 4 * units * hidden + steps * min(config["batch_size"], 1000) * units
+    needed = numbers * (8 if config["dtype"] == "float64" else 4)
+    if needed > available:
+        raise UserError(
+            f"needs at least {needed / 2**30:,.0f} GiB of memory, this machine has "
+            f"{available / 2**30:,.0f} GiB; make --hidden, --layers or --batch-size smaller"
+        )

@@ -1,0 +1,310 @@
+"""The engine of the CPU."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_numba.arguments import refuse_mask
+from lstm_numba.engines.base import CORRECT, FACTOR, LOSS, NORM, Array, Arrays, Engine, Shape
+from lstm_numba.engines.cpu import clipping, embedding, gemm, reductions, sequence, updates
+from lstm_numba.engines.cpu.losses import softmax_cross_entropy
+from lstm_numba.engines.cpu.memory import address, aligned_empty
+from lstm_numba.engines.cpu.weight_cache import Prepared
+from lstm_numba.engines.dropout_masks import draw_mask
+from lstm_numba.engines.sparse import SparseRows
+
+_ANY_ORDER = contextlib.nullcontext()
+
+
+class CpuEngine(Engine):
+    """Computes on the processor, with NumPy arrays."""
+
+    name: ClassVar[str] = "cpu"
+    in_flight: ClassVar[int] = 0
+
+    # -- arrays ----------------------------------------------------------------------------------
+
+    def empty(self, shape: Shape, dtype: npt.DTypeLike) -> Array:
+        return aligned_empty(shape, np.dtype(dtype))
+
+    def zeros(self, shape: Shape, dtype: npt.DTypeLike) -> Array:
+        return np.zeros(shape, dtype)
+
+    def stack(self, shape: Shape, dtype: npt.DTypeLike) -> list[Array]:
+        return list(self.empty(shape, dtype))
+
+    def upload(self, array: npt.NDArray[Any], out: Array | None = None) -> Array:
+        if out is None:
+            return array
+        out[...] = array
+        return out
+
+    def download(self, array: Array) -> npt.NDArray[Any]:
+        result: npt.NDArray[Any] = array
+        return result
+
+    def fetch(self, array: Array) -> Callable[[], npt.NDArray[Any]]:
+        return array.copy
+
+    def synchronize(self) -> None:
+        pass
+
+    def accept(self, name: str, value: Any, dtype: np.dtype[Any] | None) -> Array:
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"{name}: expected a NumPy array of {dtype}, got {type(value).__name__}")
+        refuse_mask(name, value)
+        if dtype is not None and value.dtype != dtype:
+            raise TypeError(f"{name}: expected dtype {dtype}, got {value.dtype}")
+        return value
+
+    def give(self, array: Array, like: Any) -> Any:
+        return array
+
+    def on_stream_of(self, value: Any) -> contextlib.AbstractContextManager[Any]:
+        return _ANY_ORDER
+
+    def protected(self, array: Array, copy: bool) -> Array:
+        view = array[:]
+        view.flags.writeable = False
+        return view
+
+    def contiguous(self, array: Array) -> Array:
+        return np.ascontiguousarray(array)
+
+    def kept(self, x: Array, lengths: Array | None) -> Array:
+        copy = self.empty(x.shape, x.dtype)
+        copy[...] = x
+        if lengths is not None:
+            copy[_beyond(len(x), lengths)] = 0
+        return copy
+
+    def turned(self, array: Array) -> Array:
+        return array.transpose(1, 0, 2)
+
+    def transposed(self, matrix: Array) -> Array:
+        return matrix.T
+
+    def lengths(self, lengths: npt.NDArray[np.int64] | None) -> Array | None:
+        return lengths
+
+    # -- layers ----------------------------------------------------------------------------------
+
+    def multiply(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        return np.multiply(a, b, out=out)
+
+    def dropout(
+        self,
+        rng: np.random.Generator,
+        x: Array,
+        p: float,
+        out: Array | None = None,
+        mask: Array | None = None,
+    ) -> tuple[Array, Array]:
+        mask = draw_mask(rng, x.shape, p, x.dtype, mask)
+        return np.multiply(x, mask, out=out), mask
+
+    def prepared(self) -> Any:
+        return Prepared()
+
+    def forward(
+        self,
+        cell: Any,
+        params: dict[str, Array],
+        x: Array,
+        states: Sequence[Array] | None,
+        finals: Sequence[Array],
+        place: int,
+        lengths: Array | None,
+        reverse: bool,
+        keep: bool,
+        prepared: Any = None,
+        borrow: bool = False,
+    ) -> tuple[Any, Any]:
+        first, last = _places(cell, states, place), _places(cell, finals, place)
+        hidden = finals[0].shape[2]
+        return sequence.forward_sequence(
+            cell, params, x, hidden, first, last, lengths, reverse, keep, prepared
+        )
+
+    def join(self, outputs: Sequence[Any], lengths: Array | None, shape: Shape) -> Array:
+        y = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)
+        if lengths is None:
+            return y
+        return np.where(_beyond(shape[0], lengths)[..., None], y.dtype.type(0), y)
+
+    def backward(
+        self,
+        trace: Any,
+        dy: Array | None,
+        direction: int,
+        dstates: Sequence[Array] | None,
+        initial: Sequence[Array],
+        place: int,
+        dx: Array | None,
+        input_gradient: bool = True,
+    ) -> tuple[Array | None, dict[str, Array]]:
+        hidden = initial[0].shape[2]
+        part = None if dy is None else dy[:, :, direction * hidden : (direction + 1) * hidden]
+        last, first = _places(trace.cell, dstates, place), _places(trace.cell, initial, place)
+        d, grads = sequence.backward_sequence(trace, part, last, first, input_gradient)
+        return (d if dx is None or d is None else np.add(dx, d, out=dx)), grads
+
+    # -- models ----------------------------------------------------------------------------------
+
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        return gemm.matmul(a, b, out=out)
+
+    def column_sums(self, matrix: Array, out: Array | None = None) -> Array:
+        return reductions.column_sums(matrix, out)
+
+    def add_row(self, matrix: Array, row: Array) -> Array:
+        matrix += row
+        return matrix
+
+    def tokens(
+        self, ids: npt.NDArray[Any], gradient: bool = True, fixed: bool = False, out: Any = None
+    ) -> Any:
+        return ids
+
+    def gather(self, table: Array, tokens: Any, out: Array | None = None) -> Array:
+        if out is None:
+            out = self.empty((*tokens.shape, table.shape[1]), table.dtype)
+        # "clip" lets NumPy write straight to `out`.
+        return np.take(table, tokens, axis=0, out=out, mode="clip")
+
+    def row_gradient(self, tokens: Any, dy: Array, shape: tuple[int, int]) -> Any:
+        return embedding.row_gradient(tokens, dy, shape)
+
+    def add_rows(self, rows: Any, out: Array) -> None:
+        out[rows.indices] += rows.values
+
+    def last_outputs(self, h: Array, directions: int) -> Array:
+        return np.concatenate(list(h[-directions:]), axis=1)
+
+    def last_outputs_gradient(self, h: Array, directions: int, gradient: Array) -> Array:
+        result, hidden = np.zeros_like(h), h.shape[2]
+        for direction in range(directions):
+            result[direction - directions] = gradient[:, direction * hidden : (direction + 1) * hidden]
+        return result
+
+    def totals(self) -> Array:
+        return np.zeros(4)
+
+    def targets(
+        self, targets: npt.NDArray[Any], weights: npt.NDArray[Any] | None, classes: int, out: Any = None
+    ) -> Any:
+        return targets, weights
+
+    def cross_entropy(
+        self,
+        logits: Array,
+        targets: Any,
+        totals: Array,
+        *,
+        scale: float = 1.0,
+        bias: Array,
+        gradient: bool = True,
+    ) -> None:
+        targets, weights = targets
+        loss, _, correct = softmax_cross_entropy(
+            logits, targets, scale=scale, weights=weights, bias=bias, overwrite=True, gradient=gradient
+        )
+        totals[LOSS] = loss
+        totals[CORRECT] = correct
+
+    # -- training --------------------------------------------------------------------------------
+
+    def clip_by_value(self, grads: Mapping[str, Any], limit: float) -> None:
+        clipping.clip_by_value(grads, limit)
+
+    def clip_by_norm(self, grads: Mapping[str, Any], totals: Array, max_norm: float | None) -> None:
+        norm = clipping.global_norm(grads)
+        sound = np.isfinite(norm) and np.isfinite(totals[LOSS])
+        totals[NORM] = norm
+        totals[FACTOR] = clipping.clip_factor(norm, max_norm) if sound else np.nan
+
+    def scatter(self, rows: Any, out: Array) -> Array:
+        out[rows.indices] = rows.values
+        return out
+
+    def clear_rows(self, rows: Any, out: Array) -> None:
+        out[rows.indices] = 0
+
+    def factor(self, scale: float, totals: Array | None) -> Any:
+        return float(scale if totals is None else totals[FACTOR])
+
+    def numbers(self, values: tuple[float, ...], out: Any = None) -> Any:
+        return values
+
+    def sgd(self, params: Arrays, grads: Sequence[Any], factor: Any, numbers: Any) -> None:
+        (lr,) = numbers
+        for p, g in zip(params, grads, strict=True):
+            rate = p.dtype.type(lr * factor)
+            if np.isnan(rate):
+                continue
+            if isinstance(g, SparseRows):
+                arrays = (p, g.indices, g.values)
+                updates.sweep(updates.sgd_rows, updates.sgd_rows_parallel, arrays, rate)
+            else:
+                updates.sweep(updates.sgd, updates.sgd_parallel, _flat(p, g), rate)
+
+    def momentum(
+        self,
+        params: Arrays,
+        grads: Arrays,
+        velocities: Arrays | None,
+        factor: Any,
+        numbers: Any,
+        nesterov: bool,
+    ) -> None:
+        if np.isnan(factor):
+            return
+        serial, parallel = updates.with_momentum, updates.with_momentum_parallel
+        for p, g, velocity in zip(params, grads, velocities or [None] * len(params), strict=True):
+            lr, *rest = map(p.dtype.type, numbers)
+            arrays = _flat(p, g, np.zeros_like(p) if velocity is None else velocity)
+            updates.sweep(serial, parallel, arrays, lr, p.dtype.type(factor), *rest, nesterov)
+
+    def adam(
+        self, params: Arrays, grads: Arrays, means: Arrays, squares: Arrays, factor: Any, numbers: Any
+    ) -> None:
+        if not np.isnan(factor):
+            for p, *others in zip(params, grads, means, squares, strict=True):
+                typed = map(p.dtype.type, (factor, *numbers))
+                updates.sweep(updates.adam, updates.adam_parallel, _flat(p, *others), *typed)
+
+    def rmsprop(
+        self, params: Arrays, grads: Arrays, squares: Arrays, velocities: Arrays, factor: Any, numbers: Any
+    ) -> None:
+        if not np.isnan(factor):
+            lr, *rest = numbers
+            for p, *others in zip(params, grads, squares, velocities, strict=True):
+                typed = map(p.dtype.type, (lr, factor, *rest))
+                updates.sweep(updates.rmsprop, updates.rmsprop_parallel, _flat(p, *others), *typed)
+
+    def assign(self, target: Array, source: Array | None) -> None:
+        target[...] = 0 if source is None else source
+
+    def recorder(self) -> Any:
+        return None
+
+
+def _places(cell: Any, states: Sequence[Array] | None, place: int) -> tuple[int, ...]:
+    """Addresses of one of stacked states, C-contiguous; 0 where there are none."""
+    if states is None:
+        return (0,) * len(cell.states)
+    return tuple([address(state) + place * state.strides[0] for state in states])
+
+
+def _beyond(steps: int, lengths: Array) -> Array:
+    """Which of (T, B) lie past a sequence's end."""
+    return np.arange(steps)[:, None] >= lengths
+
+
+def _flat(*arrays: Array) -> tuple[Array, ...]:
+    return tuple(np.ascontiguousarray(array).reshape(-1) for array in arrays)

@@ -1,0 +1,230 @@
+"""A sequence forward, for any cell.
+
+Work is cut into tiles: a few rows of the batch times one vector of hidden units. A step computes a
+tile's products and at once its gate equations, while its numbers are in the nearest cache. The products
+with the input are part of the step where all weights fit the cache, else they go ahead of it by a block
+of steps, so that weights that come from far are used often. Threads share either the rows, each running
+all steps on its own, or the units, meeting after every product.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit
+from numba.extending import overload
+
+from lstm_numba.engines.cpu.barrier import gather, meet
+from lstm_numba.engines.cpu.layout import (
+    FULL,
+    Share,
+    first_block,
+    load_states,
+    neighbours,
+    share_rows,
+    share_units,
+    store_states,
+    there_and_back,
+    tile_count,
+    tile_of,
+    tile_range,
+    time_of,
+)
+from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.specialize import (
+    cell_forward,
+    cell_message,
+    clear_hidden_slots,
+    gate_product,
+    load_biased_slots,
+    load_peephole,
+    slot_count,
+    stage_count,
+    tile_height,
+)
+from lstm_numba.engines.cpu.vector import store_vectors
+
+
+@njit(**INLINE)
+def cell_equations(cell, weights, arrays, sizes, t, row, unit, at):
+    """The cell's equations on one vector of units."""
+    before, after = neighbours(sizes, t)
+    previous = load_states(cell, arrays, sizes, before, row, unit)
+    if t < arrays.lengths[row]:
+        slots = load_biased_slots(cell, arrays.slots, at, weights.bias, unit, sizes.padded)
+        peephole = load_peephole(cell, weights.peephole, unit, sizes.padded, FULL)
+        kept, states = cell_forward(cell, slots, previous, peephole)
+        store_vectors(arrays.slots, at, sizes.padded, kept, FULL)
+        store_states(arrays, sizes, after, row, unit, states)
+    else:
+        store_states(arrays, sizes, after, row, unit, previous)
+
+
+@njit(**INLINE)
+def _message_equations(cell, weights, arrays, sizes, t, row, unit, at):
+    """The operand of the second product on one vector of units; zero past a sequence's end."""
+    before, _ = neighbours(sizes, t)
+    target = t % sizes.depth * sizes.message_step + row * sizes.hidden + unit
+    if t < arrays.lengths[row]:
+        previous = load_states(cell, arrays, sizes, before, row, unit)
+        slots = load_biased_slots(cell, arrays.slots, at, weights.bias, unit, sizes.padded)
+        message = cell_message(cell, slots, previous)
+        store_vectors(arrays.message, target, 0, (message,), sizes.hidden - unit)
+    else:
+        store_vectors(arrays.message, target, 0, (0.0,), sizes.hidden - unit)
+
+
+def equations_after_first(
+    cell: Any, weights: Any, arrays: Any, sizes: Any, t: Any, row: Any, unit: Any, at: Any
+) -> Any:
+    """What follows the first product: the cell's equations, or the message that the second one needs."""
+    raise NotImplementedError
+
+
+@overload(equations_after_first, INLINE)
+def _(cell, weights, arrays, sizes, t, row, unit, at):
+    equations = cell_equations if len(cell.instance_class.stages) == 1 else _message_equations
+
+    def run(cell, weights, arrays, sizes, t, row, unit, at):
+        equations(cell, weights, arrays, sizes, t, row, unit, at)
+
+    return run
+
+
+@njit(**INLINE)
+def _place(cell, sizes, t, row, unit):
+    """Where the slots of a row and unit begin, and numbers from one row to the next."""
+    slot_row = slot_count(cell) * sizes.padded
+    return t % sizes.depth * sizes.slot_step + row * slot_row + unit, slot_row
+
+
+@njit(**INLINE)
+def _input_product(cell, weights, arrays, sizes, t, panel, row, rows):
+    """Input product of one tile; its rows may go on into the steps after time t."""
+    at, slot_row = _place(cell, sizes, t, row, panel * sizes.lanes)
+    gate_product(
+        cell, -1, weights.input_tile, rows, arrays.x, (t * sizes.batch + row) * sizes.inputs, sizes.inputs,
+        weights.input, panel, sizes.inputs, sizes.lanes, arrays.slots, at, slot_row, sizes.padded, False,
+    )  # fmt: skip
+
+
+@njit(**SERIAL)
+def input_products(cell, weights, arrays, sizes, first, last, share):
+    """Input products of steps [first, last), one panel of weights at a time, on one thread's share.
+
+    To a thread that has all rows of a step they are just the beginning of the next step's: a tile is full
+    however small the batch.
+    """
+    start = min(time_of(sizes, first), time_of(sizes, last - 1))
+    if share.pieces > 1 or share.bottom - share.top == sizes.batch:
+        share = Share(share.part, 0, sizes.batch * (last - first), share.piece, share.pieces)
+        last = first + 1
+    tiles = tile_count(share, tile_height(cell))
+    begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
+    for panel in range(begin // tiles, -(-end // tiles)):
+        for t in range(start, start + last - first):
+            for tile in range(max(0, begin - panel * tiles), min(tiles, end - panel * tiles)):
+                row, rows = tile_of(share, tiles, tile)
+                _input_product(cell, weights, arrays, sizes, t, panel, row, rows)
+
+
+@njit(**SERIAL)
+def first_stage(cell, weights, arrays, sizes, t, share):
+    """First (mostly only) stage of one step, on one thread's share."""
+    before, _ = neighbours(sizes, t)
+    tiles = tile_count(share, tile_height(cell))
+    begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
+    for n in range(begin, end):
+        place = there_and_back(begin, end, n, t)
+        panel = place // tiles
+        unit = panel * sizes.lanes
+        row, rows = tile_of(share, tiles, place % tiles)
+        at, slot_row = _place(cell, sizes, t, row, unit)
+        if sizes.block == 1:
+            _input_product(cell, weights, arrays, sizes, t, panel, row, rows)
+        clear_hidden_slots(cell, weights.clear_tile, rows, arrays.slots, at, slot_row, sizes.padded)
+        gate_product(
+            cell, 0, weights.first_tile, rows, arrays.h, (before * sizes.batch + row) * sizes.hidden,
+            sizes.hidden, weights.first, panel, sizes.hidden, sizes.lanes, arrays.slots, at, slot_row,
+            sizes.padded, True,
+        )  # fmt: skip
+        for r in range(rows):
+            equations_after_first(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row)
+
+
+@njit(**SERIAL)
+def _second_stage_tiles(cell, weights, arrays, sizes, t, share):
+    tiles = tile_count(share, tile_height(cell))
+    begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
+    for n in range(begin, end):
+        place = there_and_back(begin, end, n, t)
+        panel = place // tiles
+        unit = panel * sizes.lanes
+        row, rows = tile_of(share, tiles, place % tiles)
+        at, slot_row = _place(cell, sizes, t, row, unit)
+        source = t % sizes.depth * sizes.message_step + row * sizes.hidden
+        gate_product(
+            cell, 1, weights.second_tile, rows, arrays.message, source, sizes.hidden, weights.second, panel,
+            sizes.hidden, sizes.lanes, arrays.slots, at, slot_row, sizes.padded, True,
+        )  # fmt: skip
+        for r in range(rows):
+            cell_equations(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row)
+
+
+def second_stage(cell: Any, weights: Any, arrays: Any, sizes: Any, t: Any, share: Any) -> Any:
+    """Second stage of one step; nothing for a cell of one stage."""
+    raise NotImplementedError
+
+
+@overload(second_stage)
+def _(cell, weights, arrays, sizes, t, share):
+    if len(cell.instance_class.stages) == 1:
+        return lambda cell, weights, arrays, sizes, t, share: None
+
+    def run(cell, weights, arrays, sizes, t, share):
+        _second_stage_tiles(cell, weights, arrays, sizes, t, share)
+
+    return run
+
+
+@njit(**INLINE)
+def sweep_rows(cell, weights, arrays, sizes, parts, part):
+    """All steps of one of the parts of the rows."""
+    for chunk in range(sizes.chunks):
+        share = share_rows(sizes, parts, part, sizes.chunks, chunk)
+        for begin in range(first_block(sizes), sizes.steps, sizes.block):
+            first, last = max(0, begin), min(sizes.steps, begin + sizes.block)
+            if sizes.block > 1:
+                input_products(cell, weights, arrays, sizes, first, last, share)
+            for step in range(first, last):
+                t = time_of(sizes, step)
+                first_stage(cell, weights, arrays, sizes, t, share)
+                second_stage(cell, weights, arrays, sizes, t, share)
+
+
+@njit(**INLINE)
+def sweep_units(cell, weights, arrays, sizes, parts, part):
+    """All steps of one of the parts of the units; nothing if the other threads are not there.
+
+    Each thread reads only its own part of the recurrent weights, which for large layers would not fit
+    one core's cache, and for a single sequence are most of what there is to do.
+    """
+    if not gather(arrays.meeting, parts):
+        return
+    share = share_units(sizes, parts, part)
+    expected = parts
+    for begin in range(first_block(sizes), sizes.steps, sizes.block):
+        first, last = max(0, begin), min(sizes.steps, begin + sizes.block)
+        if sizes.block > 1:
+            input_products(cell, weights, arrays, sizes, first, last, share)
+            expected += parts
+            meet(arrays.meeting, expected)
+        for step in range(first, last):
+            t = time_of(sizes, step)
+            first_stage(cell, weights, arrays, sizes, t, share)
+            for _ in range(1, stage_count(cell)):
+                expected += parts
+                meet(arrays.meeting, expected)
+                second_stage(cell, weights, arrays, sizes, t, share)
+            expected += parts
+            meet(arrays.meeting, expected)

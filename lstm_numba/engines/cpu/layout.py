@@ -1,0 +1,190 @@
+"""The arrays of one sequence through one layer, and how kernels address them.
+
+``slots`` is (time, batch, slot, padded unit), ``h`` is (time + 1, batch, unit), ``memory`` (the other
+states) is (state, depth, batch, unit), ``message`` is (time, batch, unit); the kernels
+know them by address. The history of a state has one entry more than there are steps. A reversed sequence
+fills it from the end, so the output is ``history[1:]``, in reverse ``history[:-1]``. Rows whose sequence
+has ended, or in reverse has not begun, carry their state along unchanged.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from numba import njit
+
+from lstm_numba.engines.cpu.options import INLINE
+from lstm_numba.engines.cpu.specialize import load_memory, load_vector
+from lstm_numba.engines.cpu.vector import store_vectors
+
+#: As a number of valid lanes: all of them.
+FULL = 1 << 30
+
+
+class Sizes(NamedTuple):
+    """Sizes of one sequence and layer, and strides between the steps of its arrays."""
+
+    steps: int
+    batch: int
+    inputs: int
+    hidden: int
+    padded: int
+    lanes: int
+    reverse: int
+    chunks: int  # into which a thread that has rows to itself cuts them, to keep a step's in its cache
+    block: int  # steps whose input products are computed at once; one: within the step
+    depth: int  # times that `slots` and `message` hold; time t is entry t modulo this
+    slot_step: int  # numbers from one time of `slots` to the next
+    message_step: int
+    memory_step: int
+    memory_state: int  # numbers from one state of `memory` to the next
+
+
+class Weights(NamedTuple):
+    """Packed weights, and the tiles (`lstm_numba.engines.cpu.microkernel.tile_address`) of the products with
+    them.
+
+    See `lstm_numba.engines.cpu.panel_packing`. An array that a kernel does not use is empty.
+    """
+
+    input: Any
+    first: Any
+    second: Any
+    bias: Any
+    peephole: Any
+    input_tile: int
+    first_tile: int
+    second_tile: int
+    clear_tile: int  # for the slots that the input does not feed
+    wide_tile: int  # of `BACK_VECTORS` vectors
+    narrow_tile: int  # of one vector
+
+
+class Arrays(NamedTuple):
+    """What a sequence reads and leaves behind."""
+
+    x: Any
+    slots: Any
+    h: Any
+    memory: Any
+    message: Any
+    lengths: Any
+    meeting: Any  # where threads wait for each other; see `lstm_numba.engines.cpu.barrier`
+
+
+class Gradients(NamedTuple):
+    """What the way back works on; rows of the gradients of states and inputs are padded to whole vectors."""
+
+    dh: Any
+    dmemory: Any
+    dmessage: Any
+    sums: Any  # (part, slots + peepholes, padded)
+    dy: Any
+    dx: Any
+    dy_row: int
+    state: int  # numbers from one state of dmemory to the next
+
+
+class Share(NamedTuple):
+    """One thread's part of a step: rows [top, bottom), and of their tiles one of `pieces` equal pieces."""
+
+    part: int
+    top: int
+    bottom: int
+    piece: int
+    pieces: int
+
+
+@njit(**INLINE)
+def split(count, parts, part):
+    """First and one past the last of `count` things in `part` of `parts` nearly equal parts."""
+    return part * count // parts, (part + 1) * count // parts
+
+
+@njit(**INLINE)
+def share_rows(sizes, parts, part, chunks, chunk):
+    """One of the chunks of a part's share of the rows, with all units."""
+    top, bottom = split(sizes.batch, parts * chunks, part * chunks + chunk)
+    return Share(part, top, bottom, 0, 1)
+
+
+@njit(**INLINE)
+def share_all(sizes):
+    """All rows and units, as one thread's part."""
+    return Share(0, 0, sizes.batch, 0, 1)
+
+
+@njit(**INLINE)
+def share_units(sizes, parts, part):
+    """A share of the units, with all rows."""
+    return Share(part, 0, sizes.batch, part, parts)
+
+
+@njit(**INLINE)
+def tile_count(share, height):
+    """Number of tiles that a share's rows are cut into, none higher than `height`."""
+    return -(-(share.bottom - share.top) // height)
+
+
+@njit(**INLINE)
+def tile_range(share, panels, tiles):
+    """First and one past the last of a share's tiles, counted panel by panel, `tiles` in each."""
+    return split(panels * tiles, share.pieces, share.piece)
+
+
+@njit(**INLINE)
+def there_and_back(first, last, n, step):
+    """The n-th of tiles [first, last), in every other step counted from the end.
+
+    What a step read last is still in the cache when the next one reads it first: of weights a little too
+    large for a cache a part is found there, where going round and round would find nothing.
+    """
+    return n if step % 2 == 0 else first + last - 1 - n
+
+
+@njit(**INLINE)
+def tile_of(share, tiles, tile):
+    """First row and number of rows of a tile."""
+    begin, end = split(share.bottom - share.top, tiles, tile)
+    return share.top + begin, end - begin
+
+
+@njit(**INLINE)
+def time_of(sizes, step):
+    """The time that a step is at."""
+    return sizes.steps - 1 - step if sizes.reverse else step
+
+
+@njit(**INLINE)
+def first_block(sizes):
+    """First step of the first block, or the step at which it would begin if it were whole.
+
+    The times of a block lie side by side in `slots`: blocks end at multiples of their length in time.
+    """
+    return -(-sizes.steps % sizes.block) if sizes.reverse else 0
+
+
+@njit(**INLINE)
+def neighbours(sizes, t):
+    """History entries before and after the step at time t."""
+    if sizes.reverse:
+        return t + 1, t
+    return t, t + 1
+
+
+@njit(**INLINE)
+def load_states(cell, arrays, sizes, entry, row, unit):
+    """One vector of every state, as a tuple."""
+    valid = sizes.hidden - unit
+    h = load_vector(cell, arrays.h, (entry * sizes.batch + row) * sizes.hidden + unit, 0, valid)
+    at = entry * sizes.memory_step + row * sizes.hidden + unit
+    return h + load_memory(cell, arrays.memory, at, sizes.memory_state, valid)
+
+
+@njit(**INLINE)
+def store_states(arrays, sizes, entry, row, unit, states):
+    """The inverse of `load_states`."""
+    valid = sizes.hidden - unit
+    store_vectors(arrays.h, (entry * sizes.batch + row) * sizes.hidden + unit, 0, states[:1], valid)
+    at = entry * sizes.memory_step + row * sizes.hidden + unit
+    store_vectors(arrays.memory, at, sizes.memory_state, states[1:], valid)

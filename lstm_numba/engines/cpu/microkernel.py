@@ -1,0 +1,215 @@
+"""The register-tiled product that every matrix product on the CPU is made of.
+
+A tile of C, a few rows high and a few vector registers wide, stays in registers while the inner
+dimension runs: per step one packed row of B is loaded and each row's number of A is broadcast and
+multiplied in. Written as LLVM vectors and ``llvm.fmuladd``, because a loop nest that LLVM has to discover
+the tile in does not get there: small products are where general BLAS libraries lose half their speed.
+
+Compiled once per width and type, apart from the kernels: the tiles are most of the machine code.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+from numba.np.numpy_support import from_dtype
+
+from lstm_numba.engines.cpu.cpu_features import lanes, tile_rows
+from lstm_numba.engines.cpu.function_pointers import compile_apart, once
+from lstm_numba.engines.cpu.vector import prefetch, splat
+
+_I64 = ir.IntType(64)
+
+
+@once
+def tile_address(vectors: int, dtype: Any) -> int:
+    """Where the tile product of a width in vector registers lies, compiled at the first call.
+
+    Parameters
+    ----------
+    vectors : int
+    dtype : numpy.dtype
+        float32 or float64.
+    """
+    address: int = _compiled(vectors, dtype).address
+    return address
+
+
+@once
+def _compiled(vectors: int, dtype: Any) -> Any:
+    def tile(rows, a, a_row, a_column, b, depth, c, c_row, c_vector, add):
+        _tile(vectors, rows, a, a_row, a_column, b, depth, c, c_row, c_vector, add)
+
+    pointer, index = types.CPointer(from_dtype(dtype)), types.int64
+    signature = (index, pointer, index, index, pointer, index, pointer, index, index, index)
+    return compile_apart(tile, *signature)
+
+
+@intrinsic
+def tile_product(
+    typingctx: Any,
+    tile: Any,
+    rows: Any,
+    a: Any,
+    a_offset: Any,
+    a_row: Any,
+    a_column: Any,
+    b: Any,
+    b_offset: Any,
+    depth: Any,
+    c: Any,
+    c_offset: Any,
+    c_row: Any,
+    c_vector: Any,
+    add: Any,
+) -> Any:
+    """``C (+)= A @ B`` for one tile of C; all offsets and strides count numbers, not bytes.
+
+    Parameters
+    ----------
+    tile : int
+        `tile_address` of a width.
+    rows : int
+        Height of the tile, 1 to ``tile_rows(vectors)``.
+    a : pointer
+        Number (m, k) is at ``a_offset + m * a_row + k * a_column``.
+    b : pointer
+        Packed: row k holds the tile's vector registers, rows follow one another from `b_offset`.
+    depth : int
+        Inner dimension.
+    c : pointer
+        Register v of row m is at ``c_offset + m * c_row + v * c_vector``.
+    add : bool
+        Add to C, else overwrite it.
+    """
+    index = types.int64
+    signature = types.void(
+        index, index, a, index, index, index, b, index, index, c, index, index, index, types.boolean
+    )
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        places = [builder.gep(args[n], [args[n + 1]]) for n in (2, 6, 9)]
+        numbers = [
+            args[1], places[0], args[4], args[5], places[1], args[8], places[2], args[11], args[12],
+            builder.zext(args[13], _I64),
+        ]  # fmt: skip
+        kind = ir.FunctionType(ir.VoidType(), [number.type for number in numbers])
+        # What Numba calls a C function returns nothing and raises nothing here.
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), numbers)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic(prefer_literal=True)
+def _tile(
+    typingctx: Any,
+    vectors: Any,
+    rows: Any,
+    a: Any,
+    a_row: Any,
+    a_column: Any,
+    b: Any,
+    depth: Any,
+    c: Any,
+    c_row: Any,
+    c_vector: Any,
+    add: Any,
+) -> Any:
+    """The tile of a width that is known when it is compiled."""
+    if not isinstance(vectors, types.IntegerLiteral):
+        return None
+    width = vectors.literal_value
+    index = types.int64
+    signature = types.void(vectors, index, a, index, index, b, index, c, index, index, index)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        element = context.get_data_type(sig.args[2].dtype)
+        function = _tile_function(builder.module, element, width, lanes(sig.args[2].dtype.name))
+        add = builder.icmp_signed("!=", args[10], ir.Constant(_I64, 0))
+        builder.call(function, [*args[1:10], add])
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _tile_function(module: Any, element: Any, width: int, count: int) -> Any:
+    """The LLVM function that switches over the tile's height; one a module, shared by its callers."""
+    name = f"lstm_numba_tile_{element}_{count}x{width}"
+    if name in module.globals:
+        return module.globals[name]
+    pointer = element.as_pointer()
+    arguments = [_I64, pointer, _I64, _I64, pointer, _I64, pointer, _I64, _I64, ir.IntType(1)]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
+    function.linkage = "linkonce_odr"
+    function.attributes.add("noinline")
+    function.attributes.add("nounwind")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    rows = function.args[0]
+    done = function.append_basic_block("done")
+    switch = builder.switch(rows, done)
+    for height in range(1, tile_rows(width) + 1):
+        block = function.append_basic_block(f"rows{height}")
+        switch.add_case(ir.Constant(_I64, height), block)
+        builder.position_at_end(block)
+        _emit_tile(builder, function, element, width, count, height)
+        builder.branch(done)
+    builder.position_at_end(done)
+    builder.ret_void()
+    return function
+
+
+def _emit_tile(builder: Any, function: Any, element: Any, width: int, count: int, height: int) -> None:
+    _, a, a_row, a_column, b, depth, c, c_row, c_vector, add = function.args
+    vector = ir.VectorType(element, count)
+    align = 4 if isinstance(element, ir.FloatType) else 8
+    zero = ir.Constant(vector, [ir.Constant(element, 0.0)] * count)
+    multiply_add = cgutils.get_or_insert_function(
+        function.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{count}{_suffix(element)}"
+    )
+
+    def c_pointer(m: int, v: int) -> Any:
+        offset = builder.add(
+            builder.mul(c_row, ir.Constant(_I64, m)), builder.mul(c_vector, ir.Constant(_I64, v))
+        )
+        return builder.bitcast(builder.gep(c, [offset]), vector.as_pointer())
+
+    accumulators = [cgutils.alloca_once(builder, vector) for _ in range(height * width)]
+    for n, accumulator in enumerate(accumulators):
+        builder.store(zero, accumulator)
+        prefetch(builder, c_pointer(*divmod(n, width)), write=True)  # worth 3 % of large products
+    with cgutils.for_range(builder, depth, intp=_I64) as loop:
+        k = loop.index
+        b_row = builder.gep(b, [builder.mul(k, ir.Constant(_I64, width * count))])
+        loaded = [
+            builder.load(
+                builder.bitcast(builder.gep(b_row, [ir.Constant(_I64, v * count)]), vector.as_pointer()),
+                align=align,
+            )
+            for v in range(width)
+        ]
+        a_k = builder.gep(a, [builder.mul(k, a_column)])
+        for m in range(height):
+            number = builder.load(builder.gep(a_k, [builder.mul(a_row, ir.Constant(_I64, m))]))
+            spread = splat(builder, number, vector)
+            for v in range(width):
+                accumulator = accumulators[m * width + v]
+                builder.store(
+                    builder.call(multiply_add, [spread, loaded[v], builder.load(accumulator)]), accumulator
+                )
+    with builder.if_else(add) as (then, otherwise):
+        with then:
+            for n, accumulator in enumerate(accumulators):
+                pointer = c_pointer(*divmod(n, width))
+                total = builder.fadd(builder.load(pointer, align=align), builder.load(accumulator))
+                builder.store(total, pointer, align=align)
+        with otherwise:
+            for n, accumulator in enumerate(accumulators):
+                builder.store(builder.load(accumulator), c_pointer(*divmod(n, width)), align=align)
+
+
+def _suffix(element: Any) -> str:
+    return "f32" if isinstance(element, ir.FloatType) else "f64"

@@ -1,0 +1,284 @@
+"""Where everything of a sequence lies in memory that is given as one piece.
+
+Compiled code is told addresses. What a forward pass keeps for the way back, and what the kernels work on
+meanwhile, each have their place in bytes from the beginning of such a piece.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+from numba import njit
+from numba.core import types
+from numba.extending import intrinsic, overload
+
+from lstm_numba.engines.cpu import barrier as meeting
+from lstm_numba.engines.cpu.cpu_features import lanes
+from lstm_numba.engines.cpu.gemm import operand_numbers, workspace_numbers
+from lstm_numba.engines.cpu.layout import Sizes
+from lstm_numba.engines.cpu.memory import ALIGNMENT
+from lstm_numba.engines.cpu.options import INLINE
+from lstm_numba.engines.cpu.specialize import (
+    input_count,
+    peephole_count,
+    slot_count,
+    stage_count,
+    state_count,
+)
+
+#: Packed weights up to this many bytes stay in a core's level-2 cache while all its rows use them.
+CACHE_BYTES = 1 << 20
+#: A thread gets at least this many rows, or the register tiles are mostly empty.
+MIN_ROWS = 4
+#: Rows that a thread takes through all steps at once.
+CHUNK_ROWS = 16
+#: Bytes in which threads meet.
+MEETING_BYTES = 8 * meeting.NUMBERS
+#: Numbers of int64 in which packing and products write down what they are to do.
+NOTES = 512
+
+
+class Layer(NamedTuple):
+    """What the functions on addresses must know of a layer.
+
+    Attributes
+    ----------
+    batch, inputs, hidden : int
+        B, I and H.
+    weights : int
+        Where the packed weights begin: those of the way to go.
+    functions : int
+        Where `lstm_numba.engines.cpu.function_table.compiled_functions` stand.
+    scratch : int
+        Where scratch begins.
+    """
+
+    batch: int
+    inputs: int
+    hidden: int
+    weights: int
+    functions: int
+    scratch: int
+
+
+LAYER_NUMBERS = len(Layer._fields)
+
+
+# The functions without a body exist for their overloads.
+
+
+def lane_count(zero: Any) -> Any:
+    """Numbers like `zero` in a vector register."""
+    raise NotImplementedError
+
+
+@overload(lane_count, INLINE)
+def _(zero):
+    count = lanes(zero.name)
+    return lambda zero: count
+
+
+def number_bytes(zero: Any) -> Any:
+    """Bytes of a number like `zero`."""
+    raise NotImplementedError
+
+
+@overload(number_bytes, INLINE)
+def _(zero):
+    size = zero.bitwidth // 8
+    return lambda zero: size
+
+
+def recurrent_gates(cell: Any) -> Any:
+    """Slots that recurrent products feed."""
+    raise NotImplementedError
+
+
+@overload(recurrent_gates, INLINE)
+def _(cell):
+    count = sum(len(stage.gates) for stage in cell.instance_class.stages)
+    return lambda cell: count
+
+
+@intrinsic
+def places_apart(typingctx: Any, cell: Any, address: Any, apart: Any) -> Any:
+    """Addresses of a cell's states, `apart` bytes from one to the next, as a tuple."""
+    count = len(cell.instance_class.states)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        places = [
+            builder.add(args[1], builder.mul(args[2], ir.Constant(ir.IntType(64), n))) for n in range(count)
+        ]
+        return context.make_tuple(builder, sig.return_type, places)
+
+    return types.UniTuple(types.int64, count)(cell, types.int64, types.int64), codegen
+
+
+@intrinsic
+def addresses_at(typingctx: Any, cell: Any, numbers: Any, begin: Any) -> Any:
+    """As many numbers as a cell has states, from one of some on, as a tuple."""
+    count = len(cell.instance_class.states)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        places = [builder.add(args[2], ir.Constant(ir.IntType(64), n)) for n in range(count)]
+        values = [builder.load(builder.gep(args[1], [place])) for place in places]
+        return context.make_tuple(builder, sig.return_type, values)
+
+    return types.UniTuple(types.int64, count)(cell, numbers, types.int64), codegen
+
+
+@intrinsic
+def pointer_address(typingctx: Any, pointer: Any) -> Any:
+    """A C pointer as an integer."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.ptrtoint(args[0], ir.IntType(64))
+
+    return types.int64(pointer), codegen
+
+
+@njit(**INLINE)
+def whole_vectors(count, lane):
+    """A count rounded up to whole vectors."""
+    return -(-count // lane) * lane
+
+
+@njit(**INLINE)
+def aligned(address):
+    """The first cache line from an address on."""
+    return -(-address // ALIGNMENT) * ALIGNMENT
+
+
+@njit(**INLINE)
+def _after(numbers, zero):
+    """Bytes from a region of so many numbers like `zero` to the next."""
+    return aligned(numbers * number_bytes(zero))
+
+
+@njit(**INLINE)
+def blocking(steps, batch, weights, row, parts, keep):
+    """How a thread of some goes through its share: steps of a block, and chunks of the rows.
+
+    The products with the input go ahead of the recurrence by a block of steps; in blocks of one they are part
+    of the step. A long block reads the input's weights seldom and fills tiles that few rows would not; but
+    its slots, which without `keep` serve the next one too, leave the nearest cache before they are used.
+    A chunk of the rows goes through all steps before the next, so that its slots stay there, for one more
+    reading of the weights a step. `weights` are bytes, `row` the bytes of a row's slots.
+    """
+    long = max(1, min(steps, max(2, 2 * CACHE_BYTES // (batch * row))))
+    rows = batch // parts
+    if weights > 4 * CACHE_BYTES or batch < MIN_ROWS:
+        return long, 1
+    if keep and rows < CHUNK_ROWS and weights > CACHE_BYTES // 2:
+        return long, 1
+    return min(steps, 1 if weights <= CACHE_BYTES else 2), max(1, rows // CHUNK_ROWS)
+
+
+class Sequence(NamedTuple):
+    """What the functions on addresses must know of a sequence and of what is kept of it.
+
+    Attributes
+    ----------
+    steps : int
+        T.
+    reverse : int
+        1 where it is read from its end.
+    keep : int
+        1 where all that the way back needs is kept.
+    x, lengths : int
+        Where x (T, B, I) and the steps of each row begin; 0 for `lengths` where all have T.
+    h : int
+        Where the history (T + 1, B, H) begins.
+    rest : int
+        Where the other things that are kept begin; see `kept_places`.
+    entries : int
+        Entries of h at the beginning of `rest`; 0 where the history lies elsewhere.
+    block, chunks : int
+        Steps of a block and chunks of the rows; where they are 0, as `blocking` chooses for one thread.
+    """
+
+    steps: int
+    reverse: int
+    keep: int
+    x: int
+    lengths: int
+    h: int
+    rest: int
+    entries: int
+    block: int
+    chunks: int
+
+
+@njit(**INLINE)
+def sequence_sizes(cell, layer, sequence, zero):
+    """The engine's sizes for a layer and a sequence."""
+    lane, size = lane_count(zero), number_bytes(zero)
+    steps, batch, hidden = sequence.steps, layer.batch, layer.hidden
+    padded = whole_vectors(hidden, lane)
+    row = slot_count(cell) * padded
+    numbers = batch * hidden
+    block, chunks = sequence.block, sequence.chunks
+    if block == 0:
+        weights = (recurrent_gates(cell) * hidden + input_count(cell) * layer.inputs) * hidden * size
+        block, chunks = blocking(steps, batch, weights, row * size, 1, sequence.keep != 0)
+    depth, memory_step, entries = block, 0, 1
+    if sequence.keep != 0:
+        depth, memory_step, entries = steps, numbers, steps + 1
+    return Sizes(
+        steps, batch, layer.inputs, hidden, padded, lane, sequence.reverse, chunks, block, depth, batch * row,
+        numbers if stage_count(cell) > 1 else 0, memory_step, entries * numbers,
+    )  # fmt: skip
+
+
+class Kept(NamedTuple):
+    """Where, in bytes from its beginning, a tape or scratch holds what the forward kernels write."""
+
+    memory: int
+    slots: int
+    message: int
+    meeting: int
+    end: int
+
+
+@njit(**INLINE)
+def kept_places(cell, sizes, sequence, zero):
+    """After entries of h: other states' histories, slots and messages of `sizes.depth` steps, a meeting."""
+    memory = _after(sequence.entries * sizes.batch * sizes.hidden, zero)
+    slots = memory + _after((state_count(cell) - 1) * sizes.memory_state, zero)
+    message = slots + _after(sizes.depth * sizes.slot_step, zero)
+    meeting = message + _after(sizes.depth * sizes.message_step, zero)
+    return Kept(memory, slots, message, meeting, meeting + MEETING_BYTES)
+
+
+class Back(NamedTuple):
+    """Where, in bytes from its beginning, scratch holds what the way back works on."""
+
+    notes: int
+    carried: int
+    zeros: int
+    dmessage: int
+    sums: int
+    dx: int
+    workspace: int
+    share: int  # of the workspace, a thread's
+    end: int
+
+
+@njit(**INLINE)
+def back_places(cell, sizes, team, zero):
+    """Carried gradients, a row of zeros, sums for biases and peepholes, padded dx, and what products need.
+
+    Each of a `lstm_numba.engines.cpu.passes.Team` has sums, and each of its workers a workspace, of its own.
+    """
+    rows, inner = sizes.batch * sizes.padded, sizes.steps * sizes.batch
+    carried = aligned(8 * NOTES)
+    zeros = carried + _after(state_count(cell) * rows, zero)
+    dmessage = zeros + _after(sizes.padded, zero)
+    sums = dmessage + _after(rows, zero)
+    dx = sums + _after(team.parts * (slot_count(cell) + peephole_count(cell)) * sizes.padded, zero)
+    workspace = dx + _after(inner * whole_vectors(sizes.inputs, sizes.lanes), zero)
+    numbers = workspace_numbers(inner, sizes.lanes) + operand_numbers(inner, sizes.inputs, sizes.lanes)
+    numbers += stage_count(cell) * operand_numbers(inner, sizes.hidden, sizes.lanes)
+    share = _after(numbers, zero)
+    return Back(0, carried, zeros, dmessage, sums, dx, workspace, share, workspace + team.workers * share)

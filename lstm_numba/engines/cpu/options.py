@@ -1,0 +1,48 @@
+"""The one place that spells Numba's compile options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lstm_numba.engines.numba_cache import take_turns
+
+take_turns()
+
+# Without "nnan" and "ninf": a NaN or an infinity must stay visible, so that divergence is noticed.
+FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
+
+#: Options of a kernel that runs on the calling thread.
+SERIAL: dict[str, Any] = {
+    "cache": True,
+    "nogil": True,
+    "fastmath": FASTMATH,
+    # Division by zero gives inf or NaN as in NumPy; the check that Python semantics ask for
+    # would keep LLVM from vectorising every loop with a division in it.
+    "error_model": "numpy",
+}
+
+#: Options of a part of a kernel that must melt into its caller: passing a group of arrays to a function
+#: that stays one costs more than the equations of a vector of units. It has no entry of its own (Python
+#: crashes where it calls one), and is not kept on disk: what it melts into is. A cell's equations may have
+#: been typed into an interpreter, and then there is no file whose change Numba could notice.
+INLINE: dict[str, Any] = {
+    **SERIAL,
+    "forceinline": True,
+    "cache": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
+
+#: Options of a kernel that contains a ``prange``. Its index is unsigned: a function that takes it as it is
+#: gets compiled a second time beside the version for integers of other origin.
+PARALLEL: dict[str, Any] = {**SERIAL, "parallel": True}
+
+#: Flags of the single instructions that a vector equation becomes. Fewer than `FASTMATH`: the
+#: exponential rounds by adding and subtracting a large number, which reassociation would undo.
+VECTOR_FLAGS = ("contract", "nsz")
+
+#: Options of kernels whose results must be the same bits whatever code LLVM makes of them: every operation
+#: rounds as written. LLVM still vectorises, but for sums, which then want explicit lanes.
+EXACT: dict[str, Any] = {**SERIAL, "fastmath": False}
+EXACT_PARALLEL: dict[str, Any] = {**PARALLEL, "fastmath": False}
+EXACT_INLINE: dict[str, Any] = {**INLINE, "fastmath": False}

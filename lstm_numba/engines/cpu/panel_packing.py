@@ -1,0 +1,114 @@
+"""Weights laid out as the register tiles read them.
+
+A panel holds the weights of one vector of hidden units, for all slots that a product feeds: row k is
+the slots' registers side by side. So one pass over the rows of a panel leaves every pre-activation of
+those units in registers, and the gate equations follow while they are in the nearest cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from numba import njit
+
+from lstm_numba.engines.cpu.cpu_features import lanes
+from lstm_numba.engines.cpu.function_pointers import once
+from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.thread_team import compile_task
+from lstm_numba.engines.cpu.transpose import run_copier, transpose_square
+from lstm_numba.engines.cpu.vector import pointer_to
+
+#: Width, in vectors, of the tiles of the product that takes gradients back through the recurrent weights.
+BACK_VECTORS = 2
+
+_copy_panel_row = run_copier(lambda dtype: BACK_VECTORS * lanes(dtype.name))
+
+
+class _Job(NamedTuple):
+    """What a packing kernel is to do, as numbers; followed by the gates."""
+
+    weight: int
+    packed: int
+    columns: int
+    hidden: int
+    lane: int
+    slots: int
+
+
+GATES = len(_Job._fields)
+
+
+@njit(**INLINE)
+def _unpack(job):
+    return _Job(job[0], job[1], job[2], job[3], job[4], job[5])
+
+
+@njit(**SERIAL)
+def gates_kernel(job, zero, first, last):
+    """Panel p, row k, slot s, lane l  <-  weight[gates[s] * hidden + p * lane + l, k]; zero past `hidden`."""
+    _, _, depth, hidden, lane, slots = _unpack(job)
+    weight, packed = pointer_to(job[0], zero), pointer_to(job[1], zero)
+    for panel in range(first, last):
+        units = min(lane, hidden - panel * lane)
+        whole = depth // lane * lane if units == lane else 0
+        for s in range(slots):
+            source = (job[GATES + s] * hidden + panel * lane) * depth
+            target = (panel * depth * slots + s) * lane
+            for k in range(0, whole, lane):
+                transpose_square(weight, source + k, depth, packed, target + k * slots * lane, slots * lane)
+            for k in range(whole, depth):
+                for unit in range(units):
+                    packed[target + k * slots * lane + unit] = weight[source + unit * depth + k]
+                for unit in range(units, lane):
+                    packed[target + k * slots * lane + unit] = zero
+
+
+@njit(**SERIAL)
+def transposed_kernel(job, zero, first, last):
+    """Panel p, row (s, unit), column n  <-  weight[gates[s] * hidden + unit, p * width + n]; zero outside.
+
+    Units are padded to whole vectors. The width is `BACK_VECTORS` vectors, or what is left of the columns
+    in whole vectors.
+    """
+    _, _, columns, hidden, lane, slots = _unpack(job)
+    weight, packed = pointer_to(job[0], zero), pointer_to(job[1], zero)
+    padded = -(-hidden // lane) * lane
+    whole = BACK_VECTORS * lane
+    for panel in range(first, last):
+        left = panel * whole
+        width = min(whole, -(-(columns - left) // lane) * lane)
+        inside = min(width, columns - left)
+        for s in range(slots):
+            for unit in range(padded):
+                target = left * slots * padded + (s * padded + unit) * width
+                source = (job[GATES + s] * hidden + unit) * columns + left
+                if unit < hidden and inside == whole:
+                    _copy_panel_row(weight, source, packed, target)
+                else:
+                    count = inside if unit < hidden else 0
+                    for n in range(count):
+                        packed[target + n] = weight[source + n]
+                    for n in range(count, width):
+                        packed[target + n] = zero
+
+
+@once
+def gates_address(dtype: Any) -> int:
+    """Where `gates_kernel` of a dtype lies, for calls with (pointer to the job, first, last)."""
+    zero = dtype.type(0)
+
+    def gates(job, first, last):
+        gates_kernel(job, zero, first, last)
+
+    return compile_task(gates)
+
+
+@once
+def transposed_address(dtype: Any) -> int:
+    """Where `transposed_kernel` of a dtype lies, likewise."""
+    zero = dtype.type(0)
+
+    def transposed(job, first, last):
+        transposed_kernel(job, zero, first, last)
+
+    return compile_task(transposed)

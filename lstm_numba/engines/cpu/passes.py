@@ -1,0 +1,432 @@
+"""The work itself, on addresses: compiled once for a cell and dtype, whatever arrays it is called with.
+
+A step, a sequence forward and a sequence backward, on the calling thread or on several. What one thread does
+alone it does as a team of one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from lstm_numba.engines.cpu.backward import sweep_rows_back
+from lstm_numba.engines.cpu.barrier import NUMBERS
+from lstm_numba.engines.cpu.forward import first_stage, input_products, second_stage, sweep_rows
+from lstm_numba.engines.cpu.function_pointers import call_apart
+from lstm_numba.engines.cpu.function_table import PRODUCT
+from lstm_numba.engines.cpu.gemm import HEAD, OPERAND, operand_numbers, workspace_numbers
+from lstm_numba.engines.cpu.layout import Arrays, Gradients, share_all, share_rows
+from lstm_numba.engines.cpu.offsets import (
+    LAYER_NUMBERS,
+    Layer,
+    Sequence,
+    aligned,
+    back_places,
+    kept_places,
+    number_bytes,
+    places_apart,
+    pointer_address,
+    sequence_sizes,
+    whole_vectors,
+)
+from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.specialize import gate_of, peephole_count, product_count, slot_count, state_count
+from lstm_numba.engines.cpu.thread_team import WORK
+from lstm_numba.engines.cpu.unpacked_step import plain_stages
+from lstm_numba.engines.cpu.vector import pointer_to
+from lstm_numba.engines.cpu.weights import Parameters, gather_bias, gather_peephole, packed_view
+
+
+@njit(**INLINE)
+def _after_lengths(layer):
+    """Where scratch goes on after the sequences' lengths."""
+    return aligned(layer.scratch + 8 * layer.batch)
+
+
+class Team(NamedTuple):
+    """Threads that share a sequence.
+
+    Attributes
+    ----------
+    by_units : int
+        1 where each has its units and they meet at every step, 0 where each has its rows.
+    parts : int
+        How many.
+    workers : int
+        Threads that share the products of all steps.
+    """
+
+    by_units: int
+    parts: int
+    workers: int
+
+
+ALONE = Team(0, 1, 1)
+
+
+@njit(**SERIAL)
+def kept_bytes(cell, layer, sequence, zero):
+    """Bytes of what a forward pass writes from `sequence.rest` on; its addresses do not matter."""
+    return kept_places(cell, sequence_sizes(cell, layer, sequence, zero), sequence, zero).end
+
+
+@njit(**SERIAL)
+def scratch_bytes(cell, layer, steps, training, team, zero):
+    """Bytes of scratch that the functions below want, from an aligned address on."""
+    size = kept_bytes(cell, layer, _in_scratch(layer, steps, 0), zero)
+    if training:
+        sizes = sequence_sizes(cell, layer, Sequence(steps, 0, 1, 0, 0, 0, 0, 0, 0, 0), zero)
+        size = max(size, back_places(cell, sizes, team, zero).end)
+    return _after_lengths(layer) - layer.scratch + size
+
+
+@njit(**INLINE)
+def _arrays(layer, places, sequence, zero):
+    """The engine's arrays; lengths are made up where there are none."""
+    ends = pointer_to(sequence.lengths if sequence.lengths != 0 else layer.scratch, sequence.steps)
+    if sequence.lengths == 0:
+        for row in range(layer.batch):
+            ends[row] = sequence.steps
+    rest = sequence.rest
+    return Arrays(
+        pointer_to(sequence.x, zero), pointer_to(rest + places.slots, zero), pointer_to(sequence.h, zero),
+        pointer_to(rest + places.memory, zero), pointer_to(rest + places.message, zero), ends,
+        pointer_to(rest + places.meeting, sequence.steps),
+    )  # fmt: skip
+
+
+@njit(**INLINE)
+def arranged(cell, layer, sequence, zero):
+    """Sizes and arrays of a sequence."""
+    sizes = sequence_sizes(cell, layer, sequence, zero)
+    return sizes, _arrays(layer, kept_places(cell, sizes, sequence, zero), sequence, zero)
+
+
+@njit(**INLINE)
+def _in_scratch(layer, steps, x):
+    """A sequence of which nothing is kept: two entries of h, and the rest, in scratch."""
+    start = _after_lengths(layer)
+    return Sequence(steps, 0, 0, x, 0, start, start, 2, 0, 0)
+
+
+@njit(**SERIAL)
+def one_step(layer, x):
+    """A step of which nothing is kept but the states."""
+    return _in_scratch(layer, np.int64(1), x)
+
+
+@njit(**INLINE)
+def forward_weights(cell, layer, zero):
+    """A layer's packed weights, of the way forward."""
+    return packed_view(cell, layer, np.bool_(False), zero)
+
+
+@njit(**INLINE)
+def _put_states(cell, states, arrays, sizes, entry, zero):
+    """Copy the caller's states, or zeros where an address is 0, to an entry of the histories."""
+    numbers = sizes.batch * sizes.hidden
+    for n in range(state_count(cell)):
+        source, given = pointer_to(states[n], zero), states[n] != 0
+        for k in range(numbers):
+            number = source[k] if given else zero
+            if n == 0:
+                arrays.h[entry * numbers + k] = number
+            else:
+                arrays.memory[(n - 1) * sizes.memory_state + entry * sizes.memory_step + k] = number
+
+
+@njit(**INLINE)
+def _take_states(cell, states, arrays, sizes, entry, zero):
+    """Copy an entry of the histories to the caller's states."""
+    numbers = sizes.batch * sizes.hidden
+    for n in range(state_count(cell)):
+        target = pointer_to(states[n], zero)
+        for k in range(numbers):
+            if n == 0:
+                target[k] = arrays.h[entry * numbers + k]
+            else:
+                target[k] = arrays.memory[(n - 1) * sizes.memory_state + entry * sizes.memory_step + k]
+
+
+@njit(**SERIAL)
+def run_step(cell, layer, x, states, zero):
+    """One step; the states change in place."""
+    sizes, arrays = arranged(cell, layer, _in_scratch(layer, 1, x), zero)
+    _put_states(cell, states, arrays, sizes, 0, zero)
+    weights, share = forward_weights(cell, layer, zero), share_all(sizes)
+    first_stage(cell, weights, arrays, sizes, 0, share)
+    second_stage(cell, weights, arrays, sizes, 0, share)
+    _take_states(cell, states, arrays, sizes, 1, zero)
+
+
+@njit(**SERIAL)
+def run_plain_step(cell, located, layer, x, states, zero):
+    """One step with weights as they lie; where packed ones would be there is room for the biases."""
+    sizes, arrays = arranged(cell, layer, _in_scratch(layer, 1, x), zero)
+    _put_states(cell, states, arrays, sizes, 0, zero)
+    weights = forward_weights(cell, layer, zero)
+    gather_bias(cell, located, layer.hidden, weights.bias, zero)
+    gather_peephole(cell, located, layer.hidden, weights.peephole, zero)
+    plain_stages(cell, located, weights, arrays, sizes, zero)
+    _take_states(cell, states, arrays, sizes, 1, zero)
+
+
+@njit(**SERIAL)
+def run_sequence(cell, layer, steps, x, states, y, zero):
+    """A sequence of which only the output is kept.
+
+    From the second step on y is the history: entry t + 1 of h is y[t]. Entry 0, the initial state, lies
+    before the caller's memory, so the first step has a history of its own.
+    """
+    sizes, first = arranged(cell, layer, _in_scratch(layer, steps, x), zero)
+    _put_states(cell, states, first, sizes, 0, zero)
+    weights, numbers = forward_weights(cell, layer, zero), layer.batch * layer.hidden
+    history = pointer_to(y - numbers * number_bytes(zero), zero)
+    later = Arrays(first.x, first.slots, history, first.memory, first.message, first.lengths, first.meeting)
+    for chunk in range(sizes.chunks):
+        share = share_rows(sizes, 1, 0, sizes.chunks, chunk)
+        for begin in range(0, steps, sizes.block):
+            last = min(steps, begin + sizes.block)
+            if sizes.block > 1:
+                input_products(cell, weights, later, sizes, begin, last, share)
+            for t in range(begin, last):
+                arrays = first if t == 0 else later
+                first_stage(cell, weights, arrays, sizes, t, share)
+                second_stage(cell, weights, arrays, sizes, t, share)
+                if t == 0:
+                    for k in range(share.top * layer.hidden, share.bottom * layer.hidden):
+                        later.h[numbers + k] = first.h[numbers + k]
+    _take_states(cell, states, later, sizes, steps, zero)
+
+
+@njit(**SERIAL)
+def run_stack(cell, layers, x, states, y, zero):
+    """One step of stacked layers, whose states (states, layers, B, H) change in place.
+
+    `layers` points at their number and at the numbers of each, as `Layer` lists them.
+    """
+    source, top = x, _layer_at(layers, layers[0] - 1)
+    size = top.batch * top.hidden * number_bytes(zero)
+    for n in range(layers[0]):
+        at = states + n * size
+        run_step(cell, _layer_at(layers, n), source, places_apart(cell, at, layers[0] * size), zero)
+        source = at
+    last, target = pointer_to(source, zero), pointer_to(y, zero)
+    for k in range(top.batch * top.hidden):
+        target[k] = last[k]
+
+
+@njit(**INLINE)
+def _layer_at(layers, n):
+    at = 1 + n * LAYER_NUMBERS
+    return Layer(layers[at], layers[at + 1], layers[at + 2], layers[at + 3], layers[at + 4], layers[at + 5])
+
+
+@njit(**SERIAL)
+def begin(cell, layer, sequence, first, zero):
+    """Put the initial states where the first step looks for them, and make ready to meet."""
+    sizes, arrays = arranged(cell, layer, sequence, zero)
+    _put_states(cell, first, arrays, sizes, sizes.steps if sizes.reverse else 0, zero)
+    for n in range(NUMBERS):
+        arrays.meeting[n] = 0
+
+
+@njit(**SERIAL)
+def end(cell, layer, sequence, last, zero):
+    """Fetch the final states from where the last step left them."""
+    sizes, arrays = arranged(cell, layer, sequence, zero)
+    _take_states(cell, last, arrays, sizes, 0 if sizes.reverse else sizes.steps, zero)
+
+
+@njit(**SERIAL)
+def run_forward(cell, layer, sequence, first, last, zero):
+    """A sequence; `first` and `last` are the addresses of the initial and of the final states."""
+    begin(cell, layer, sequence, first, zero)
+    sizes, arrays = arranged(cell, layer, sequence, zero)
+    sweep_rows(cell, forward_weights(cell, layer, zero), arrays, sizes, np.int64(1), np.int64(0))
+    end(cell, layer, sequence, last, zero)
+
+
+@njit(**INLINE)
+def _copy_rows(source, source_row, target, target_row, rows, width):
+    """Copy rows of `width` numbers that lie apart in source or target."""
+    for row in range(rows):
+        for k in range(width):
+            target[row * target_row + k] = source[row * source_row + k]
+
+
+@njit(**INLINE)
+def _clear(start, numbers, zero):
+    """Zeros from an address on."""
+    target = pointer_to(start, zero)
+    for k in range(numbers):
+        target[k] = zero
+
+
+@njit(**INLINE)
+def _give_sums(cell, sums, sizes, grads, add, zero):
+    """Sums of the slots' gradients over time and rows to biases and peepholes, added where `add`."""
+    hidden = sizes.hidden
+    for slot in range(slot_count(cell)):
+        if grads.bias_ih != 0:
+            for product in range(product_count(cell)):
+                gate = gate_of(cell, product, slot)
+                target = pointer_to(grads.bias_ih if product == 0 else grads.bias_hh, zero)
+                if gate >= 0:
+                    for unit in range(hidden):
+                        old = target[gate * hidden + unit] if add else zero
+                        target[gate * hidden + unit] = old + sums[slot * sizes.padded + unit]
+    weight_ph = pointer_to(grads.weight_ph, zero)
+    for n in range(peephole_count(cell)):
+        at = (slot_count(cell) + n) * sizes.padded
+        for unit in range(hidden):
+            old = weight_ph[n * hidden + unit] if add else zero
+            weight_ph[n * hidden + unit] = old + sums[at + unit]
+
+
+@njit(**INLINE)
+def _continues(cell, slot, padded, hidden):
+    """Whether in all products a slot's gate is the next after that of the slot before it, without a gap."""
+    same = slot > 0 and padded == hidden
+    for product in range(product_count(cell)):
+        gate, before = gate_of(cell, product, slot), gate_of(cell, product, max(0, slot - 1))
+        same = same and ((gate >= 0 and gate == before + 1) or (gate < 0 and before < 0))
+    return same
+
+
+@njit(**INLINE)
+def _note_products(cell, layer, arrays, sizes, places, outgoing, team, zero):
+    """Describe for `gemm` the products of the slots' gradients with x, h and message."""
+    scratch, tiles = _after_lengths(layer), pointer_to(layer.functions, layer.functions)
+    notes, grads = pointer_to(scratch + places.notes, sizes.steps), outgoing.grads
+    size, slots, products = number_bytes(zero), slot_count(cell), product_count(cell)
+    inner = sizes.steps * sizes.batch
+    before = pointer_address(arrays.h) + sizes.reverse * sizes.batch * sizes.hidden * size
+    notes[0], notes[1], notes[2], notes[3] = pointer_address(arrays.slots), 1, slots * sizes.padded, inner
+    notes[4], notes[5], notes[6], notes[7] = sizes.lanes, size, outgoing.add, scratch + places.workspace
+    notes[8], notes[9], notes[10] = places.share, tiles[4], tiles[5]
+    notes[11], notes[12] = team.workers, products
+    packed = workspace_numbers(inner, sizes.lanes)
+    for product in range(products):
+        at = HEAD + product * OPERAND
+        b, target, width = pointer_address(arrays.x), grads.weight_ih, sizes.inputs
+        if product > 0:
+            b, target, width = before, grads.weight_hh, sizes.hidden
+        if product > 1:
+            b = pointer_address(arrays.message)
+        notes[at], notes[at + 1], notes[at + 2], notes[at + 3] = b, width, 1, target
+        notes[at + 4], notes[at + 5], notes[at + 6] = width, width, packed * size
+        packed += operand_numbers(inner, width, sizes.lanes)
+    segments, at = 0, HEAD + products * OPERAND
+    for slot in range(slots):
+        if _continues(cell, slot, sizes.padded, sizes.hidden):  # one longer segment fills more tiles
+            notes[at - 1 - products] += sizes.hidden
+        else:
+            notes[at], notes[at + 1] = slot * sizes.padded, sizes.hidden
+            for product in range(products):
+                gate = gate_of(cell, product, slot)
+                notes[at + 2 + product] = gate * sizes.hidden if gate >= 0 else -1
+            segments += 1
+            at += 2 + products
+    notes[13] = segments
+
+
+class Incoming(NamedTuple):
+    """Gradient of the loss with respect to the output: where it begins, 0 for none, and from row to row."""
+
+    dy: int
+    row: int
+
+
+class Outgoing(NamedTuple):
+    """Where gradients go: of x, rows `row` numbers apart, and of the parameters, which are added to or not.
+
+    Rows of x in whole vectors cost no copy; with 0 for `dx` and such rows its gradient is left out.
+    """
+
+    dx: int
+    row: int
+    grads: Parameters
+    add: int
+
+
+@njit(**INLINE)
+def back_weights(cell, layer, zero):
+    """A layer's packed weights, of the way back."""
+    return packed_view(cell, layer, np.bool_(True), zero)
+
+
+@njit(**INLINE)
+def arranged_back(cell, layer, sequence, incoming, outgoing, team, zero):
+    """Sizes, places in scratch, arrays and gradients of a sequence on its way back."""
+    sizes, arrays = arranged(cell, layer, sequence, zero)
+    places, start = back_places(cell, sizes, team, zero), _after_lengths(layer)
+    dy = incoming.dy if incoming.dy != 0 else start + places.zeros
+    direct = outgoing.row == whole_vectors(sizes.inputs, sizes.lanes)
+    dx = outgoing.dx if direct else start + places.dx
+    state = sizes.batch * sizes.padded
+    gradients = Gradients(
+        pointer_to(start + places.carried, zero),
+        pointer_to(start + places.carried + state * number_bytes(zero), zero),
+        pointer_to(start + places.dmessage, zero), pointer_to(start + places.sums, zero),
+        pointer_to(dy, zero), pointer_to(dx, zero), incoming.row, state,
+    )  # fmt: skip
+    return sizes, places, arrays, gradients
+
+
+@njit(**SERIAL)
+def begin_back(cell, layer, sequence, incoming, dlast, outgoing, team, zero):
+    """Copy the final states' gradients to where the last step looks for them, and make ready to meet."""
+    sizes, places, arrays, _ = arranged_back(cell, layer, sequence, incoming, outgoing, team, zero)
+    start, hidden, padded = _after_lengths(layer), sizes.hidden, sizes.padded
+    state = sizes.batch * padded
+    _clear(start + places.carried, state_count(cell) * state, zero)
+    _clear(start + places.zeros, padded, zero)
+    _clear(start + places.sums, team.parts * (slot_count(cell) + peephole_count(cell)) * padded, zero)
+    for n in range(state_count(cell)):
+        if dlast[n] != 0:
+            target = pointer_to(start + places.carried + n * state * number_bytes(zero), zero)
+            _copy_rows(pointer_to(dlast[n], zero), hidden, target, padded, sizes.batch, hidden)
+    for n in range(NUMBERS):
+        arrays.meeting[n] = 0
+
+
+@njit(**SERIAL)
+def end_back(cell, layer, sequence, incoming, dfirst, outgoing, team, zero):
+    """Give away all gradients but those of the weights, and write down the products that give these."""
+    sizes, places, arrays, gradients = arranged_back(cell, layer, sequence, incoming, outgoing, team, zero)
+    start, hidden, padded = _after_lengths(layer), sizes.hidden, sizes.padded
+    for n in range(state_count(cell)):
+        source = pointer_to(start + places.carried + n * sizes.batch * padded * number_bytes(zero), zero)
+        _copy_rows(source, padded, pointer_to(dfirst[n], zero), hidden, sizes.batch, hidden)
+    wide = whole_vectors(sizes.inputs, sizes.lanes)
+    if outgoing.row != wide:
+        rows, target = sizes.steps * sizes.batch, pointer_to(outgoing.dx, zero)
+        _copy_rows(gradients.dx, wide, target, outgoing.row, rows, sizes.inputs)
+    numbers = (slot_count(cell) + peephole_count(cell)) * padded
+    for part in range(1, team.parts):
+        for k in range(numbers):
+            gradients.sums[k] += gradients.sums[part * numbers + k]
+    _give_sums(cell, gradients.sums, sizes, outgoing.grads, outgoing.add, zero)
+    _note_products(cell, layer, arrays, sizes, places, outgoing, team, zero)
+
+
+@njit(**INLINE)
+def weights_part(layer, part):
+    """A part of the products that give the weights' gradients."""
+    functions = pointer_to(layer.functions, layer.functions)
+    notes = pointer_to(_after_lengths(layer), layer.batch)
+    call_apart(functions[PRODUCT], (notes, WORK, part))
+
+
+@njit(**SERIAL)
+def run_backward(cell, layer, sequence, incoming, dlast, dfirst, outgoing, zero):
+    """The way back over what `run_forward` kept; from the final states' gradients to the initial ones'."""
+    begin_back(cell, layer, sequence, incoming, dlast, outgoing, ALONE, zero)
+    sizes, _, arrays, gradients = arranged_back(cell, layer, sequence, incoming, outgoing, ALONE, zero)
+    weights = back_weights(cell, layer, zero)
+    sweep_rows_back(cell, weights, arrays, gradients, sizes, np.int64(1), np.int64(0))
+    end_back(cell, layer, sequence, incoming, dfirst, outgoing, ALONE, zero)
+    weights_part(layer, np.int64(0))

@@ -1,0 +1,292 @@
+"""From a cell to compiled code: its equations, and loads and products of the sizes that it names.
+
+Numba chooses these by the class of the cell that a kernel is called with, while it compiles the kernel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic, overload
+
+import lstm_numba.engines.cpu.activations  # noqa: F401  (teaches Numba the nonlinearities on vectors)
+from lstm_numba.engines.cpu.microkernel import tile_product
+from lstm_numba.engines.cpu.options import INLINE
+from lstm_numba.engines.cpu.vector import Vector, load_lanes, vector_loader, vector_type
+
+load_vector = vector_loader(lambda cell: 1)
+load_slots = vector_loader(lambda cell: len(cell.slots))
+load_memory = vector_loader(lambda cell: len(cell.states) - 1)
+load_peephole = vector_loader(lambda cell: len(cell.peepholes))
+
+
+@intrinsic
+def load_biased_slots(
+    typingctx: Any, cell: Any, slots: Any, offset: Any, bias: Any, unit: Any, stride: Any
+) -> Any:
+    """Load one vector of every slot and add the slot's bias."""
+    count = len(cell.instance_class.slots)
+    vector = Vector(slots.dtype)
+    index = types.int64
+    signature = types.UniTuple(vector, count)(cell, slots, index, bias, index, index)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        slot_data = args[1]
+        bias_data = args[3]
+        values = []
+        for n in range(count):
+            step = builder.mul(args[5], ir.Constant(ir.IntType(64), n))
+            value, shift = (
+                load_lanes(builder, builder.gep(data, [builder.add(start, step)]), vector_type(vector), None)
+                for data, start in ((slot_data, args[2]), (bias_data, args[4]))
+            )
+            values.append(builder.fadd(value, shift))
+        return context.make_tuple(builder, sig.return_type, values)
+
+    return signature, codegen
+
+
+# The functions below exist for their overloads: what a kernel calls, and Numba replaces by class.
+
+
+def cell_forward(self: Any, slots: Any, previous: Any, peephole: Any) -> Any:
+    """The cell's forward equations."""
+    raise NotImplementedError
+
+
+def cell_backward(self: Any, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
+    """The cell's backward equations."""
+    raise NotImplementedError
+
+
+def cell_message(self: Any, slots: Any, previous: Any) -> Any:
+    """The cell's message."""
+    raise NotImplementedError
+
+
+def cell_message_backward(self: Any, slots: Any, previous: Any, gradient: Any) -> Any:
+    """The backward equations of the cell's message."""
+    raise NotImplementedError
+
+
+@overload(cell_forward, INLINE, strict=False)
+def _(self, slots, previous, peephole):
+    return self.instance_class.forward
+
+
+@overload(cell_backward, INLINE, strict=False)
+def _(self, slots, previous, states, peephole, gradient):
+    return self.instance_class.backward
+
+
+@overload(cell_message, INLINE, strict=False)
+def _(self, slots, previous):
+    return self.instance_class.message
+
+
+@overload(cell_message_backward, INLINE, strict=False)
+def _(self, slots, previous, gradient):
+    return self.instance_class.message_backward
+
+
+def gate_product(
+    cell: Any, kind: Any, tile: Any, rows: Any, a: Any, a_at: Any, a_row: Any, b: Any, panel: Any, depth: Any,
+    lanes: Any, slots: Any, slot_at: Any, slot_row: Any, padded: Any, add: Any,
+) -> Any:  # fmt: skip
+    """Product of a few rows with one packed panel, into the slots that product `kind` feeds.
+
+    `kind` is -1 for the input weights, else the number of the stage.
+    """
+    raise NotImplementedError
+
+
+@overload(gate_product, INLINE, prefer_literal=True)
+def _(cell, kind, tile, rows, a, a_at, a_row, b, panel, depth, lanes, slots, slot_at, slot_row, padded, add):
+    number = kind.literal_value
+    if number < 0:
+        first, width = 0, len(cell.instance_class.input_gates)
+    else:
+        stage = cell.instance_class.stages[number]
+        first, width = stage.first, len(stage.gates)
+
+    def run(
+        cell, kind, tile, rows, a, a_at, a_row, b, panel, depth, lanes, slots, slot_at, slot_row, padded, add
+    ):
+        tile_product(
+            tile, rows, a, a_at, a_row, 1, b, panel * depth * width * lanes, depth,
+            slots, slot_at + first * padded, slot_row, padded, add,
+        )  # fmt: skip
+
+    return run
+
+
+def clear_hidden_slots(
+    cell: Any, tile: Any, rows: Any, slots: Any, slot_at: Any, slot_row: Any, padded: Any
+) -> Any:
+    """Zero the slots that the input does not feed, so that the recurrent product can add to all."""
+    raise NotImplementedError
+
+
+@overload(clear_hidden_slots, INLINE)
+def _(cell, tile, rows, slots, slot_at, slot_row, padded):
+    first = len(cell.instance_class.input_gates)
+    width = len(cell.instance_class.slots) - first
+    if width == 0:
+        return lambda cell, tile, rows, slots, slot_at, slot_row, padded: None
+
+    def clear(cell, tile, rows, slots, slot_at, slot_row, padded):
+        # A product of depth zero: what remains is the store.
+        tile_product(
+            tile, rows, slots, 0, 0, 0, slots, 0, 0, slots, slot_at + first * padded, slot_row, padded, False
+        )
+
+    return clear
+
+
+def tile_height(cell: Any) -> Any:
+    """Rows of the tallest register tile that serves all of the cell's products."""
+    raise NotImplementedError
+
+
+@overload(tile_height, INLINE)
+def _(cell):
+    from lstm_numba.engines.cpu.cpu_features import tile_rows
+
+    spec = cell.instance_class
+    height = min(tile_rows(n) for n in (len(spec.input_gates), *(len(s.gates) for s in spec.stages)))
+    return lambda cell: height
+
+
+def slot_count(cell: Any) -> Any:
+    """Number of slots."""
+    raise NotImplementedError
+
+
+@overload(slot_count, INLINE)
+def _(cell):
+    count = len(cell.instance_class.slots)
+    return lambda cell: count
+
+
+def peephole_count(cell: Any) -> Any:
+    """Number of peephole weights of a unit."""
+    raise NotImplementedError
+
+
+@overload(peephole_count, INLINE)
+def _(cell):
+    count = len(cell.instance_class.peepholes)
+    return lambda cell: count
+
+
+def input_count(cell: Any) -> Any:
+    """Number of slots that the input feeds: the first ones."""
+    raise NotImplementedError
+
+
+@overload(input_count, INLINE)
+def _(cell):
+    count = len(cell.instance_class.input_gates)
+    return lambda cell: count
+
+
+def stage_count(cell: Any) -> Any:
+    """Number of stages."""
+    raise NotImplementedError
+
+
+@overload(stage_count, INLINE)
+def _(cell):
+    count = len(cell.instance_class.stages)
+    return lambda cell: count
+
+
+def stage_first(cell: Any, number: Any) -> Any:
+    """First slot of a stage."""
+    raise NotImplementedError
+
+
+@overload(stage_first, INLINE, prefer_literal=True)
+def _(cell, number):
+    first = cell.instance_class.stages[number.literal_value].first
+    return lambda cell, number: first
+
+
+def stage_width(cell: Any, number: Any) -> Any:
+    """Number of slots that a stage feeds."""
+    raise NotImplementedError
+
+
+@overload(stage_width, INLINE, prefer_literal=True)
+def _(cell, number):
+    width = len(cell.instance_class.stages[number.literal_value].gates)
+    return lambda cell, number: width
+
+
+def gate_count(cell: Any) -> Any:
+    """Number of gates: row blocks of the weights."""
+    raise NotImplementedError
+
+
+@overload(gate_count, INLINE)
+def _(cell):
+    count = len(cell.instance_class.gates)
+    return lambda cell: count
+
+
+def state_count(cell: Any) -> Any:
+    """Number of states."""
+    raise NotImplementedError
+
+
+@overload(state_count, INLINE)
+def _(cell):
+    count = len(cell.instance_class.states)
+    return lambda cell: count
+
+
+def product_count(cell: Any) -> Any:
+    """Number of products whose weights have a gradient: with the input, and of each stage."""
+    raise NotImplementedError
+
+
+@overload(product_count, INLINE)
+def _(cell):
+    count = 1 + len(cell.instance_class.stages)
+    return lambda cell: count
+
+
+def gate_of(cell: Any, product: Any, slot: Any) -> Any:
+    """The gate whose weights feed a slot in a product, or -1; product 0 is the input, 1 and 2 the stages."""
+    raise NotImplementedError
+
+
+def gate_table(cell: Any) -> tuple[int, ...]:
+    """What `gate_of` returns, for every product and slot: product 0 first."""
+    count = len(cell.slots)
+    table = [-1] * count * (1 + len(cell.stages))
+    table[: len(cell.input_gates)] = cell.input_gates
+    for number, stage in enumerate(cell.stages, 1):
+        at = number * count + stage.first
+        table[at : at + len(stage.gates)] = stage.gates
+    return tuple(table)
+
+
+@overload(gate_of, INLINE)
+def _(cell, product, slot):
+    table, count = gate_table(cell.instance_class), len(cell.instance_class.slots)
+    return lambda cell, product, slot: table[product * count + slot]
+
+
+@intrinsic
+def zero_slots(typingctx: Any, cell: Any) -> Any:
+    """A zero for every slot."""
+    count = len(cell.instance_class.slots)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        zero = context.get_constant(types.int64, 0)
+        return context.make_tuple(builder, sig.return_type, [zero] * count)
+
+    return types.UniTuple(types.int64, count)(cell), codegen

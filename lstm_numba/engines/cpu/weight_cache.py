@@ -1,0 +1,137 @@
+"""What calls with the same parameters share: where these lie, and weights that are packed already."""
+
+from __future__ import annotations
+
+import itertools
+from operator import is_not
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+from lstm_numba.arguments import float_array
+from lstm_numba.cells.parameters import check_shapes
+from lstm_numba.engines.cpu.cpu_features import round_up
+from lstm_numba.engines.cpu.memory import ALIGNMENT, address, allocate
+from lstm_numba.engines.cpu.weights import Parameters
+
+Array = np.ndarray[Any, Any]
+
+#: Bytes from which the threads share the reading.
+_SHARED = 1 << 21
+
+
+class Located(NamedTuple):
+    """Parameters that were checked, and where they lie.
+
+    Attributes
+    ----------
+    arrays : list of ndarray
+        As they were given.
+    whole : dict of str to ndarray
+        C-contiguous: the same, or copies.
+    ends : dict of str to int
+        Where each would end in memory in which they all lie, in bytes, on whole cache lines.
+    places : Parameters
+        Addresses of these; 0 for what there is not.
+    words : ndarray of int64
+        Address and bytes of each, for the checksum.
+    words_at : int
+        Address of these.
+    large : bool
+        Whether it pays to share the checksum.
+    """
+
+    arrays: list[Array]
+    whole: dict[str, Array]
+    ends: dict[str, int]
+    places: Parameters
+    words: Array
+    words_at: int
+    large: bool
+
+
+def locate(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: Any) -> Located:
+    """Check parameters, as the kernels read as much as they expect, and say where they lie.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A parameter has another dtype, or not its shape.
+    """
+    for name, array in params.items():
+        float_array(name, array, dtype)
+    check_shapes(cell, params, inputs, hidden)
+    whole = {name: np.ascontiguousarray(array) for name, array in params.items()}
+    places = Parameters(*(address(whole[name]) if name in whole else 0 for name in Parameters._fields))
+    words = np.array([n for array in whole.values() for n in (address(array), array.nbytes)], np.int64)
+    sizes = [round_up(array.nbytes, ALIGNMENT) for array in whole.values()]
+    ends = dict(zip(whole, itertools.accumulate(sizes), strict=True))
+    arrays, large = list(params.values()), sum(sizes) > _SHARED
+    return Located(arrays, whole, ends, places, words, address(words), large)
+
+
+class Kept(NamedTuple):
+    """Memory for packed weights.
+
+    Attributes
+    ----------
+    located : Located or None
+        Whose they are.
+    weights, sums : int
+        Where they go, and the parts of which there are checksums of what was packed (0 at first), then these.
+    memory : tuple of ndarray
+        What is there.
+    """
+
+    located: Located | None
+    weights: int
+    sums: int
+    memory: tuple[Array, ...]
+
+
+class Prepared:
+    """What is remembered of the parameters of one layer and direction. Threads may share it.
+
+    It knows arrays by their addresses, so a copy, which travels with copies of the arrays, remembers nothing.
+    """
+
+    def __init__(self) -> None:
+        # Each is replaced as a whole, so that no thread sees half of it.
+        self._located: Located | None = None
+        self._kept = Kept(None, 0, 0, ())
+
+    def __reduce__(self) -> Any:
+        return Prepared, ()
+
+    def locate(self, cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: Any) -> Located:
+        """See `locate`, which arrays that were found to be C-contiguous are spared.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A parameter has another dtype, or not its shape.
+        """
+        arrays, known = list(params.values()), self._located
+        if (
+            known is not None
+            and len(arrays) == len(known.arrays)
+            and not any(map(is_not, arrays, known.arrays))
+        ):
+            return known
+        found = locate(cell, params, inputs, hidden, dtype)
+        if not any(map(is_not, found.arrays, found.whole.values())):
+            self._located = found
+        return found
+
+    def packed(self, located: Located, size: int) -> Kept:
+        """Memory of so many bytes for the packed weights, the same as long as the parameters lie there.
+
+        Threads that find it out of date at the same time write the same numbers to it.
+        """
+        kept = self._kept
+        if kept.located is not located:
+            weights, where = allocate((size,), np.uint8)
+            sums = np.zeros(1 + numba.config.NUMBA_NUM_THREADS, np.int64)
+            self._kept = kept = Kept(located, where, address(sums), (weights, sums))
+        return kept

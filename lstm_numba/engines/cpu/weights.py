@@ -1,0 +1,181 @@
+"""Packed weights: one array for the way forward, one for the way back; how they are made and read.
+
+Each holds the weights of the input product and of one or two stages' recurrent products as
+`lstm_numba.engines.cpu.panel_packing` lays them out, then, for the way forward, the biases per slot, then the
+peepholes, units padded to whole vectors.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from numba import njit
+from numba.extending import overload
+
+from lstm_numba.engines.cpu import panel_packing as packing
+from lstm_numba.engines.cpu.function_pointers import call_apart
+from lstm_numba.engines.cpu.function_table import PACK, PACK_BACK
+from lstm_numba.engines.cpu.layout import Weights, split
+from lstm_numba.engines.cpu.offsets import lane_count, number_bytes, whole_vectors
+from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.specialize import (
+    gate_of,
+    input_count,
+    peephole_count,
+    product_count,
+    slot_count,
+    stage_width,
+)
+from lstm_numba.engines.cpu.vector import pointer_to
+
+
+class Parameters(NamedTuple):
+    """Parameters of one layer and direction, or their gradients, in PyTorch's layout; C-contiguous.
+
+    Attributes
+    ----------
+    weight_ih : ndarray, shape (G*H, I)
+    weight_hh : ndarray, shape (G*H, H)
+    bias_ih, bias_hh : ndarray, shape (G*H,), or (0,) without biases
+    weight_ph : ndarray, shape (P*H,), or (0,) for a cell without peepholes
+    """
+
+    weight_ih: Any
+    weight_hh: Any
+    bias_ih: Any
+    bias_hh: Any
+    weight_ph: Any
+
+
+class Parts(NamedTuple):
+    """Where in packed weights each part begins, and the size of the whole, in numbers."""
+
+    input: int
+    first: int
+    second: int
+    bias: int
+    peephole: int
+    end: int
+
+
+def _second_width(cell: Any) -> Any:
+    """Slots that a second stage feeds; none where there is none."""
+    raise NotImplementedError
+
+
+@overload(_second_width, INLINE)
+def _(cell):
+    stages = cell.instance_class.stages
+    width = len(stages[1].gates) if len(stages) > 1 else 0
+    return lambda cell: width
+
+
+@njit(**INLINE)
+def _parts(cell, inputs, hidden, back, zero):
+    """The parts of packed weights, of the way back or forward."""
+    padded, lane = whole_vectors(hidden, lane_count(zero)), lane_count(zero)
+    columns, depth = (whole_vectors(inputs, lane), padded) if back else (inputs, hidden)
+    first = padded * input_count(cell) * columns
+    second = first + padded * stage_width(cell, 0) * depth
+    bias = second + padded * _second_width(cell) * depth
+    peephole = bias if back else bias + padded * slot_count(cell)
+    return Parts(0, first, second, bias, peephole, peephole + padded * max(1, peephole_count(cell)))
+
+
+@njit(**SERIAL)
+def packed_numbers(cell, inputs, hidden, back, zero):
+    """How many numbers packed weights are."""
+    return _parts(cell, inputs, hidden, back, zero).end
+
+
+@njit(**SERIAL)
+def packed_places(cell, inputs, hidden, back, address, zero):
+    """Addresses of the parts of packed weights, as the first fields of `layout.Weights`."""
+    p, size = _parts(cell, inputs, hidden, back, zero), number_bytes(zero)
+    return (
+        address, address + p.first * size, address + p.second * size, address + p.bias * size,
+        address + p.peephole * size,
+    )  # fmt: skip
+
+
+@njit(**INLINE)
+def packed_view(cell, layer, back, zero):
+    """A layer's packed weights as the engine's kernels want them."""
+    at = packed_places(cell, layer.inputs, layer.hidden, back, layer.weights, zero)
+    tiles = pointer_to(layer.functions, layer.functions)
+    return Weights(
+        pointer_to(at[0], zero), pointer_to(at[1], zero), pointer_to(at[2], zero), pointer_to(at[3], zero),
+        pointer_to(at[4], zero), tiles[0], tiles[1], tiles[2], tiles[3], tiles[4], tiles[5],
+    )  # fmt: skip
+
+
+@njit(**SERIAL)
+def _pack_product(cell, functions, product, weight, columns, hidden, back, address, notes, part, parts, zero):
+    """One part of the panels of a product's weights."""
+    lane = lane_count(zero)
+    notes[0], notes[1], notes[2], notes[3], notes[4] = weight, address, columns, hidden, lane
+    count = 0
+    for slot in range(slot_count(cell)):
+        gate = gate_of(cell, product, slot)
+        if gate >= 0:
+            notes[packing.GATES + count] = gate
+            count += 1
+    notes[5] = count
+    if back:
+        panels = -(-whole_vectors(columns, lane) // (packing.BACK_VECTORS * lane))
+        first, last = split(panels, parts, part)
+        call_apart(functions[PACK_BACK], (notes, first, last))
+    else:
+        first, last = split(whole_vectors(hidden, lane) // lane, parts, part)
+        call_apart(functions[PACK], (notes, first, last))
+
+
+@njit(**INLINE)
+def gather_peephole(cell, located, hidden, peephole, zero):
+    """Peephole weights, padded with zeros; no place gets another number on the way."""
+    padded, weight_ph = whole_vectors(hidden, lane_count(zero)), pointer_to(located.weight_ph, zero)
+    for n in range(peephole_count(cell)):
+        for unit in range(hidden):
+            peephole[n * padded + unit] = weight_ph[n * hidden + unit]
+        for unit in range(hidden, padded):
+            peephole[n * padded + unit] = zero
+
+
+@njit(**SERIAL)
+def gather_bias(cell, located, hidden, bias, zero):
+    """Biases, summed where they meet, padded with zeros; no place gets another number on the way."""
+    padded, given = whole_vectors(hidden, lane_count(zero)), located.bias_ih != 0
+    bias_ih, bias_hh = pointer_to(located.bias_ih, zero), pointer_to(located.bias_hh, zero)
+    for slot in range(slot_count(cell)):
+        gate_ih, gate_hh = gate_of(cell, 0, slot), -1
+        for product in range(1, product_count(cell)):
+            gate_hh = max(gate_hh, gate_of(cell, product, slot))  # of the stages one at most feeds a slot
+        for unit in range(hidden):
+            total = zero
+            if given and gate_ih >= 0:
+                total += bias_ih[gate_ih * hidden + unit]
+            if given and gate_hh >= 0:
+                total += bias_hh[gate_hh * hidden + unit]
+            bias[slot * padded + unit] = total
+        for unit in range(hidden, padded):
+            bias[slot * padded + unit] = zero
+
+
+@njit(**SERIAL)
+def pack_part(cell, functions, located, inputs, hidden, back, address, notes, part, parts, zero):
+    """One of some parts of packing parameters, known by their addresses, into memory at an address.
+
+    `functions` is the address of `lstm_numba.engines.cpu.function_table.compiled_functions`, `notes` that of
+    `NOTES` numbers of int64 that are this part's own.
+    """
+    table = pointer_to(functions, functions)
+    at, notes = packed_places(cell, inputs, hidden, back, address, zero), pointer_to(notes, inputs)
+    for product in range(product_count(cell)):
+        place, weight, columns = at[0], located.weight_ih, inputs
+        if product > 0:
+            place, weight, columns = at[1] if product == 1 else at[2], located.weight_hh, hidden
+        _pack_product(cell, table, product, weight, columns, hidden, back, place, notes, part, parts, zero)
+    if part == 0:
+        if not back:
+            gather_bias(cell, located, hidden, pointer_to(at[3], zero), zero)
+        gather_peephole(cell, located, hidden, pointer_to(at[4], zero), zero)

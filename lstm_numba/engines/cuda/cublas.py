@@ -1,0 +1,93 @@
+"""NVIDIA's cuBLAS, as CuPy brings it: products of matrices where they lie, on the current stream."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lstm_numba.engines.cuda.driver import SIMULATED, current_device
+from lstm_numba.engines.cuda.launch import current_stream
+
+#: cuBLAS takes its factors by address.
+_ZERO = {np.dtype(t): np.zeros(1, t) for t in (np.float32, np.float64)}
+_ONE = {np.dtype(t): np.ones(1, t) for t in (np.float32, np.float64)}
+
+#: cuBLAS calls it ``CUBLAS_TF32_TENSOR_OP_MATH``; CuPy has no name for it.
+_TF32_MATH = 3
+
+_tf32 = False
+
+
+@functools.lru_cache(maxsize=1)
+def available() -> bool:
+    """Whether there is a CuPy that finds its cuBLAS."""
+    if SIMULATED:
+        return False
+    try:
+        import cupy  # noqa: F401
+        from cupy_backends.cuda.libs import cublas  # noqa: F401  # so the folder finds NVIDIA's library first
+    except Exception:  # a CuPy without its libraries raises all kinds
+        return False
+    return True
+
+
+def allow_tf32(on: bool) -> None:
+    """Let float32 products round their operands to TF32."""
+    global _tf32
+    _tf32 = bool(on)
+
+
+@functools.lru_cache(maxsize=64)
+def _handle(thread: int, stream: Any, device: int) -> int:
+    """cuBLAS gives the same bits every time only if a handle stays with one stream."""
+    from cupy_backends.cuda.libs import cublas
+
+    handle: int = cublas.create()
+    cublas.setPointerMode(handle, cublas.CUBLAS_POINTER_MODE_HOST)
+    return handle
+
+
+@functools.lru_cache(maxsize=64)
+def _stream(stream: Any) -> Any:
+    """CuPy's name of a stream: its wrapper puts every call on the stream that is current to CuPy."""
+    import cupy
+
+    return cupy.cuda.ExternalStream(int(stream)) if stream else cupy.cuda.Stream.null
+
+
+def multiply(a: Any, b: Any, out: Any, accumulate: bool, strides: Callable[[Any], tuple[int, int]]) -> None:
+    """``out = a b``, or ``out += a b``; shapes and strides have been checked.
+
+    cuBLAS has matrices column by column: to it our arrays are transposed, and it computes ``out' = b' a'``.
+    """
+    from cupy_backends.cuda.libs import cublas
+
+    def operand(matrix: Any) -> tuple[int, int, int]:
+        row, column = strides(matrix)
+        transposed = column != 1
+        kind = cublas.CUBLAS_OP_T if transposed else cublas.CUBLAS_OP_N
+        return kind, _address(matrix), column if transposed else row
+
+    (rows, depth), columns = a.shape, b.shape[1]
+    (a_kind, a_at, a_step), (b_kind, b_at, b_step) = operand(a), operand(b)
+    stream = current_stream()
+    handle = _handle(threading.get_ident(), stream, current_device())
+    # The default mode is full float32.
+    mode = _TF32_MATH if _tf32 else cublas.CUBLAS_DEFAULT_MATH
+    cublas.setMathMode(handle, mode)
+    gemm = cublas.sgemm if a.dtype == np.float32 else cublas.dgemm
+    beta = (_ONE if accumulate else _ZERO)[a.dtype].ctypes.data
+    with _stream(stream):
+        gemm(
+            handle, b_kind, a_kind, columns, rows, depth, _ONE[a.dtype].ctypes.data,
+            b_at, b_step, a_at, a_step, beta, _address(out), strides(out)[0],
+        )  # fmt: skip
+
+
+def _address(array: Any) -> int:
+    address: int = array.__cuda_array_interface__["data"][0]
+    return address

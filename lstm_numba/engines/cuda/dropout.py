@@ -1,0 +1,254 @@
+"""Dropout masks drawn on the device, equal to NumPy's number by number.
+
+NumPy's `numpy.random.Philox` is a function of a counter and a key, so that any thread computes any part of
+its sequence: J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Philox4x64-10).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from lstm_numba.engines.cuda.driver import (
+    cuda,
+    insert_function,
+    intrinsic,
+    ir,
+    make_signature,
+    overload,
+    types,
+)
+from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.launch import launch_over
+from lstm_numba.engines.cuda.memory import DeviceArray, empty, flat, upload, zero, zeros
+from lstm_numba.engines.cuda.options import DEVICE, KERNEL
+from lstm_numba.engines.dropout_masks import check_probability
+
+_I64 = ir.IntType(64)
+_MASK = 2**64 - 1
+
+#: Numbers from one value of the counter: four of 64 bits, each of which makes two float32.
+_NUMBERS = 8
+
+_FACTOR_0, _FACTOR_1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
+_KEY_STEP_0, _KEY_STEP_1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
+
+
+def low(a: Any, b: Any) -> Any:
+    """Lower half of the product of two numbers of 64 bits."""
+    return np.uint64(int(a) * int(b) & _MASK)
+
+
+def high(a: Any, b: Any) -> Any:
+    """Upper half of the product of two numbers of 64 bits."""
+    return np.uint64(int(a) * int(b) >> 64)
+
+
+def plus(a: Any, b: Any) -> Any:
+    """Sum of two numbers of 64 bits, without the carry."""
+    return np.uint64(int(a) + int(b) & _MASK)
+
+
+def part(number: Any, n: Any, count: Any) -> Any:
+    """The upper `count` bits of the lower (n = 0) or upper (n = 1) half of a number, as an int64."""
+    return np.int64((int(number) >> 32 * n & 0xFFFFFFFF) >> 32 - count)
+
+
+def _unsigned(emit: Any) -> Any:
+    """An intrinsic of two numbers of 64 bits without signs."""
+
+    @intrinsic
+    def function(typingctx: Any, a: Any, b: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return emit(builder, *args)
+
+        return make_signature(types.uint64, types.uint64, types.uint64), codegen
+
+    return function
+
+
+def _high(builder: Any, a: Any, b: Any) -> Any:
+    function = insert_function(builder.module, ir.FunctionType(_I64, [_I64, _I64]), "__nv_umul64hi")
+    return builder.call(function, [a, b])
+
+
+_emit_low = _unsigned(lambda builder, a, b: builder.mul(a, b))
+_emit_high = _unsigned(_high)
+_emit_plus = _unsigned(lambda builder, a, b: builder.add(a, b))
+
+
+@overload(low)
+def _(a, b):
+    return lambda a, b: _emit_low(a, b)
+
+
+@overload(high)
+def _(a, b):
+    return lambda a, b: _emit_high(a, b)
+
+
+@overload(plus)
+def _(a, b):
+    return lambda a, b: _emit_plus(a, b)
+
+
+@intrinsic
+def _emit_part(typingctx: Any, number: Any, n: Any, count: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        width = ir.Constant(_I64, 32)
+        half = builder.lshr(args[0], builder.mul(args[1], width))
+        half = builder.and_(half, ir.Constant(_I64, 0xFFFFFFFF))
+        return builder.lshr(half, builder.sub(width, args[2]))
+
+    return make_signature(types.int64, types.uint64, types.int64, types.int64), codegen
+
+
+@overload(part)
+def _(number, n, count):
+    return lambda number, n, count: _emit_part(number, n, count)
+
+
+@cuda.jit(**DEVICE)
+def _carry(a, b):
+    """Sum of two numbers, and what is carried."""
+    total = plus(a, b)
+    return total, np.uint64(1) if total < b else np.uint64(0)
+
+
+@cuda.jit(**DEVICE)
+def _philox(counter, key, block):
+    """The four numbers at the counter plus `block`."""
+    x0, carry = _carry(counter[0], block)
+    x1, carry = _carry(counter[1], carry)
+    x2, carry = _carry(counter[2], carry)
+    x3 = plus(counter[3], carry)
+    k0, k1 = key
+    for _ in range(10):
+        x0, x1, x2, x3 = (
+            high(_FACTOR_1, x2) ^ x1 ^ k0,
+            low(_FACTOR_1, x2),
+            high(_FACTOR_0, x0) ^ x3 ^ k1,
+            low(_FACTOR_0, x0),
+        )
+        k0, k1 = plus(k0, _KEY_STEP_0), plus(k1, _KEY_STEP_1)
+    return x0, x1, x2, x3
+
+
+@cuda.jit(**KERNEL)
+def dropout_kernel(counter, key, drawn, threshold, kept, x, mask, out):
+    """Draw a mask and multiply with it; a thread draws the numbers of one value of the counter at a time.
+
+    Parameters
+    ----------
+    counter : tuple of four uint64
+        The last that was used, but for those that `drawn` counts.
+    key : tuple of two uint64
+    drawn : (1,), int64, on the device
+        Values of the counter that were used since.
+    threshold : int
+        Numbers of 24 bits below it are dropped.
+    kept : number
+        What the others are multiplied with.
+    x, mask, out : flat device arrays
+        `out` may be `x`.
+    """
+    for block in strides(cuda.grid(1), (mask.size + 7) // 8, cuda.gridsize(1)):
+        numbers = _philox(counter, key, np.uint64(drawn[0] + block + 1))
+        for n in range(min(8, mask.size - block * 8)):
+            # A tuple with a place that is not known ahead would lie in slow memory.
+            number = numbers[0] if n < 2 else numbers[1] if n < 4 else numbers[2] if n < 6 else numbers[3]
+            factor = mask.dtype.type(0) if part(number, n % 2, 24) < threshold else kept
+            mask[block * 8 + n] = factor
+            out[block * 8 + n] = x[block * 8 + n] * factor
+
+
+_drawn: contextvars.ContextVar[DeviceArray] = contextvars.ContextVar("drawn", default=None)
+
+
+class Draws:
+    """Draws of a generator that are recorded, and repeated with other numbers.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Of `numpy.random.Philox`.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._bits: Any = rng.bit_generator
+        self._drawn = zeros((1,), np.int64)
+        self._start = self._counter()
+        self._used = 0
+
+    def _counter(self) -> int:
+        return sum(int(n) << 64 * place for place, n in enumerate(self._bits.state["state"]["counter"]))
+
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Draw what is recorded in a ``with`` block."""
+        token = _drawn.set(self._drawn)
+        try:
+            yield
+        finally:
+            _drawn.reset(token)
+        self._used = self._counter() - self._start
+
+    def repeat(self) -> None:
+        """Have the next repetition draw as if the generator drew now; it goes on as if it had."""
+        if self._used:
+            upload(np.array([self._counter() - self._start]), self._drawn)
+            self._bits.advance(self._used)
+
+
+def dropout(
+    rng: np.random.Generator,
+    x: DeviceArray,
+    p: float,
+    out: DeviceArray | None = None,
+    mask: DeviceArray | None = None,
+) -> tuple[DeviceArray, DeviceArray]:
+    """Multiply with a mask that is drawn on the device, equal to that of
+    `lstm_numba.engines.dropout_masks.draw_mask`.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Of `numpy.random.Philox`. It goes on as if it had drawn the mask, and its next draw begins with a new
+        value of the counter.
+    x : device array, float32 or float64, C-contiguous
+    p : float
+        Probability of dropping, in [0, 1).
+    out, mask : device arrays of its shape and dtype, optional
+        Where product and mask go; `out` may be `x`.
+
+    Returns
+    -------
+    out, mask : device arrays
+        The mask is 0 with probability `p`, else ``1 / (1 - p)``.
+
+    Raises
+    ------
+    TypeError
+        The generator is another one.
+    """
+    check_probability(p)
+    bits = rng.bit_generator
+    if not isinstance(bits, np.random.Philox):
+        raise TypeError(f"rng: expected a generator of numpy.random.Philox, got {type(bits).__name__}")
+    out = empty(x.shape, x.dtype) if out is None else out
+    mask = empty(x.shape, x.dtype) if mask is None else mask
+    drawn = _drawn.get() or zero()
+    state = bits.state["state"]
+    counter, key = (tuple(np.uint64(n) for n in state[name]) for name in ("counter", "key"))
+    blocks = -(-x.size // _NUMBERS)
+    # NumPy compares m / 2**24 with p in float32, which is exact: so is m with the threshold.
+    threshold = math.ceil(float(np.float32(p)) * 2**24)
+    kept = x.dtype.type(1.0 / (1.0 - p))
+    launch_over(dropout_kernel, blocks, counter, key, drawn, threshold, kept, flat(x), flat(mask), flat(out))
+    bits.advance(blocks)  # which also forgets what NumPy has drawn ahead
+    return out, mask

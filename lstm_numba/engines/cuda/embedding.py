@@ -1,0 +1,193 @@
+"""Rows of a table for tokens, and the gradient of the rows that were touched."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_numba.engines.cuda.driver import cuda
+from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.launch import launch_over_box
+from lstm_numba.engines.cuda.memory import DeviceArray, empty, flat, upload
+from lstm_numba.engines.cuda.options import KERNEL
+from lstm_numba.engines.sparse import SparseRows
+
+# All arrays are flat, of rows of `width` numbers, and a row has an index. Threads that lie side by side have
+# neighbouring numbers of a row. Rows with an index of -1 fill up a number of rows that is fixed.
+
+
+@cuda.jit(**KERNEL)
+def gather_kernel(weight, ids, width, out):
+    """``out[n] = weight[ids[n]]``"""
+    (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
+    for n in strides(y, ids.size, down):
+        for k in strides(x, width, across):
+            out[n * width + k] = weight[ids[n] * width + k]
+
+
+@cuda.jit(**KERNEL)
+def add_rows_kernel(dense, indices, values, width):
+    """``dense[indices[n]] += values[n]``"""
+    (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
+    for n in strides(y, indices.size, down):
+        if indices[n] >= 0:
+            for k in strides(x, width, across):
+                dense[indices[n] * width + k] += values[n * width + k]
+
+
+@cuda.jit(**KERNEL)
+def set_rows_kernel(dense, indices, values, width):
+    """``dense[indices[n]] = values[n]``"""
+    (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
+    for n in strides(y, indices.size, down):
+        if indices[n] >= 0:
+            for k in strides(x, width, across):
+                dense[indices[n] * width + k] = values[n * width + k]
+
+
+@cuda.jit(**KERNEL)
+def clear_rows_kernel(dense, indices, width):
+    """``dense[indices[n]] = 0``"""
+    (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
+    for n in strides(y, indices.size, down):
+        if indices[n] >= 0:
+            for k in strides(x, width, across):
+                dense[indices[n] * width + k] = 0
+
+
+@cuda.jit(**KERNEL)
+def add_occurrences_kernel(dy, width, numbers, count, values):
+    """Add up the rows of each token, in the order of its occurrence.
+
+    Parameters
+    ----------
+    dy : (n * E,)
+    width : int
+        E.
+    numbers : (m + m + 1 + n,), int64
+        The tokens; where the occurrences of each begin, and where the last one's end; the occurrences.
+    count : int
+        m.
+    values : (m * E,)
+    """
+    (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
+    occurrences = 2 * count + 1
+    for n in strides(y, count, down):
+        first, end = occurrences + numbers[count + n], occurrences + numbers[count + n + 1]
+        for k in strides(x, width, across):
+            total = dy.dtype.type(0)
+            for i in range(first, end):
+                total += dy[numbers[i] * width + k]
+            values[n * width + k] = total
+
+
+def add_rows(rows: SparseRows, dense: DeviceArray) -> None:
+    """Add sparse rows to a whole matrix, C-contiguous."""
+    launch_over_box(add_rows_kernel, rows.values.shape, *_operands(rows, dense))
+
+
+def set_rows(rows: SparseRows, dense: DeviceArray) -> None:
+    """Put sparse rows into a whole matrix, C-contiguous."""
+    launch_over_box(set_rows_kernel, rows.values.shape, *_operands(rows, dense))
+
+
+def _operands(rows: SparseRows, dense: DeviceArray) -> tuple[Any, ...]:
+    return flat(dense), rows.indices, flat(rows.values), rows.shape[1]
+
+
+def clear_rows(rows: SparseRows, dense: DeviceArray) -> None:
+    """Zero the rows of a whole matrix, C-contiguous, that sparse rows have."""
+    launch_over_box(clear_rows_kernel, rows.values.shape, flat(dense), rows.indices, rows.shape[1])
+
+
+class Tokens(NamedTuple):
+    """Tokens on the device, and which of them are the same: the host has them and sorts them.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    numbers : device array of int64
+        The n tokens; the m different ones, filled up with -1; where the occurrences of each begin, and where
+        the last one's end; the occurrences.
+    rows : int
+        m, n where a number of rows is to be fixed, or 0 where no gradient is wanted and nothing follows the
+        tokens.
+    """
+
+    shape: tuple[int, ...]
+    numbers: DeviceArray
+    rows: int
+
+
+def place(
+    ids: npt.NDArray[np.integer], gradient: bool = True, fixed: bool = False, out: Tokens | None = None
+) -> Tokens:
+    """Bring tokens to the device, in one copy.
+
+    Parameters
+    ----------
+    ids : ndarray of int
+    gradient : bool
+        Whether the table's gradient is wanted: only for that need they be sorted.
+    fixed : bool
+        Have as many rows as there are tokens, though some may be the same.
+    out : Tokens, optional
+        Fixed ones of the same shape, whose place they take.
+    """
+    tokens = np.asarray(ids).reshape(-1).astype(np.int64)
+    if not gradient:
+        return Tokens(ids.shape, upload(tokens), 0)
+    size, order = len(tokens), np.argsort(tokens, kind="stable")
+    indices, first = np.unique(tokens[order], return_index=True)
+    spare = size - len(indices) if fixed or out is not None else 0
+    rest = (np.full(spare, -1), first, np.full(spare, size), [size], order)
+    numbers = np.concatenate([tokens, indices, *rest]).astype(np.int64)
+    return Tokens(ids.shape, upload(numbers, None if out is None else out.numbers), len(indices) + spare)
+
+
+def row_gradient(tokens: Tokens, dy: DeviceArray, shape: tuple[int, int]) -> SparseRows:
+    """Gradient of a table.
+
+    Parameters
+    ----------
+    tokens : Tokens
+        Those that were looked up.
+    dy : device array (*tokens.shape, E), C-contiguous
+        Gradient of their rows.
+    shape : tuple of int
+        (V, E).
+
+    Returns
+    -------
+    SparseRows
+        A token that occurs more than once has one row: the sum in the order of its occurrence.
+    """
+    numbers, count, width = tokens.numbers[math.prod(tokens.shape) :], tokens.rows, shape[1]
+    values = empty((count, width), dy.dtype)
+    launch_over_box(add_occurrences_kernel, values.shape, flat(dy), width, numbers, count, flat(values))
+    return SparseRows(numbers[:count], values, (shape[0], width))
+
+
+def gather(weight: DeviceArray, tokens: Tokens, out: DeviceArray | None = None) -> DeviceArray:
+    """Rows of a table.
+
+    Parameters
+    ----------
+    weight : device array (V, E), C-contiguous
+    tokens : Tokens
+        0 to V - 1; the device does not check it.
+    out : device array (*tokens.shape, E), C-contiguous, optional
+
+    Returns
+    -------
+    device array (*tokens.shape, E)
+    """
+    size, width = math.prod(tokens.shape), weight.shape[1]
+    if out is None:
+        out = empty((*tokens.shape, width), weight.dtype)
+    ids = tokens.numbers[:size]
+    launch_over_box(gather_kernel, (size, width), flat(weight), ids, width, flat(out))
+    return out

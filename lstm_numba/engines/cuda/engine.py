@@ -1,0 +1,349 @@
+"""The engine of CUDA devices."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_numba.arguments import refuse_mask
+from lstm_numba.cells.parameters import check_shapes
+from lstm_numba.engines.base import FACTOR, NORM, Array, Arrays, Engine, Shape
+from lstm_numba.engines.cuda import (
+    clipping,
+    dropout,
+    elementwise,
+    embedding,
+    gemm,
+    graph,
+    losses,
+    memory,
+    reductions,
+    sequence,
+    updates,
+)
+from lstm_numba.engines.cuda.device_array import light
+from lstm_numba.engines.cuda.driver import cuda
+from lstm_numba.engines.cuda.launch import on_stream
+from lstm_numba.engines.dropout_masks import draw_mask
+from lstm_numba.engines.sparse import SparseRows
+from lstm_numba.engines.targets import check_targets
+
+
+@functools.cache
+def _stream(number: int) -> Any:
+    """The stream with that handle; 2 is CUDA's name for a thread's default stream."""
+    return cuda.per_thread_default_stream() if number == 2 else cuda.external_stream(number)
+
+
+class CudaEngine(Engine):
+    """Computes on the current CUDA device, in device arrays of Numba."""
+
+    name: ClassVar[str] = "cuda"
+    in_flight: ClassVar[int] = 1
+
+    # -- arrays ----------------------------------------------------------------------------------
+
+    def empty(self, shape: Shape, dtype: npt.DTypeLike) -> Array:
+        # A DeviceError where the memory does not suffice.
+        return memory.empty(tuple(shape), dtype)
+
+    def zeros(self, shape: Shape, dtype: npt.DTypeLike) -> Array:
+        return memory.zeros(tuple(shape), dtype)
+
+    def stack(self, shape: Shape, dtype: npt.DTypeLike) -> list[Array]:
+        # Pieces of their own, which are quicker to have here than views.
+        return [self.empty(shape[1:], dtype) for _ in range(shape[0])]
+
+    def upload(self, array: npt.NDArray[Any], out: Array | None = None) -> Array:
+        return memory.upload(array, out)
+
+    def download(self, array: Array) -> npt.NDArray[Any]:
+        return memory.download(array)
+
+    def fetch(self, array: Array) -> Callable[[], npt.NDArray[Any]]:
+        return memory.Download(array)
+
+    def synchronize(self) -> None:
+        memory.synchronize()
+
+    def accept(self, name: str, value: Any, dtype: np.dtype[Any] | None) -> Array:
+        # NumPy arrays are copied, those on the device are not.
+        refuse_mask(name, value)
+        if isinstance(value, np.ndarray):
+            array = value
+        elif hasattr(value, "__cuda_array_interface__") or getattr(value, "__cuda_ndarray__", False):
+            array = light(value)
+        else:
+            raise TypeError(
+                f"{name}: expected a NumPy array or an array on the device, of {dtype}, "
+                f"got {type(value).__name__}"
+            )
+        if dtype is not None and array.dtype != dtype:
+            raise TypeError(f"{name}: expected dtype {dtype}, got {array.dtype}")
+        return memory.upload(array) if isinstance(array, np.ndarray) else array
+
+    def give(self, array: Array, like: Any) -> Any:
+        # NumPy's, CuPy's or PyTorch's array, else one of Numba's.
+        library = type(like).__module__.partition(".")[0]
+        if isinstance(like, np.ndarray):
+            return memory.download(array)
+        if library == "cupy":
+            import cupy
+
+            return cupy.asarray(array)
+        if library == "torch":
+            import torch
+
+            return torch.as_tensor(array, device=like.device)
+        return array
+
+    def on_stream_of(self, value: Any) -> contextlib.AbstractContextManager[Any]:
+        # The stream that the array's library names, else the current one.
+        interface = (
+            None if isinstance(value, np.ndarray) else getattr(value, "__cuda_array_interface__", None)
+        )
+        number = None if interface is None else interface.get("stream")
+        if number is None and type(value).__module__.partition(".")[0] == "torch":
+            import torch
+
+            number = torch.cuda.current_stream(value.device).cuda_stream
+        if not number or number == 1:  # 1 is CUDA's name for the default stream
+            return contextlib.nullcontext()
+        return on_stream(_stream(number))
+
+    def protected(self, array: Array, copy: bool) -> Array:
+        return memory.copied(array) if copy else array
+
+    def contiguous(self, array: Array) -> Array:
+        return memory.contiguous(array)
+
+    def kept(self, x: Array, lengths: Array | None) -> Array:
+        copy = memory.copied(x)
+        if lengths is not None:
+            elementwise.clear_beyond(copy, lengths)
+        return copy
+
+    def turned(self, array: Array) -> Array:
+        # A copy.
+        return elementwise.transpose_first(memory.contiguous(array))
+
+    def transposed(self, matrix: Array) -> Array:
+        return memory.transposed(matrix)
+
+    def lengths(self, lengths: npt.NDArray[np.int64] | None) -> Array | None:
+        return None if lengths is None else memory.upload(lengths)
+
+    # -- layers ----------------------------------------------------------------------------------
+
+    def multiply(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        out = memory.empty(a.shape, a.dtype) if out is None else out
+        elementwise.multiply(a, b, out)
+        return out
+
+    def dropout(
+        self,
+        rng: np.random.Generator,
+        x: Array,
+        p: float,
+        out: Array | None = None,
+        mask: Array | None = None,
+    ) -> tuple[Array, Array]:
+        # The same numbers, drawn on the device where the generator is a Philox.
+        if isinstance(rng.bit_generator, np.random.Philox):
+            return dropout.dropout(rng, x, p, out, mask)
+        mask = memory.upload(draw_mask(rng, x.shape, p, x.dtype), mask)
+        return self.multiply(x, mask, out), mask
+
+    def prepared(self) -> Any:
+        # Nothing is kept between calls.
+        return None
+
+    def forward(
+        self,
+        cell: Any,
+        params: dict[str, Array],
+        x: Array,
+        states: Sequence[Array] | None,
+        finals: Sequence[Array],
+        place: int,
+        lengths: Array | None,
+        reverse: bool,
+        keep: bool,
+        prepared: Any = None,
+        borrow: bool = False,
+    ) -> tuple[Any, Any]:
+        for name, array in params.items():
+            if not getattr(array, "__cuda_ndarray__", False) or array.dtype != x.dtype:
+                got = getattr(array, "dtype", "")
+                raise TypeError(
+                    f"{name}: expected a device array of {x.dtype}, got {type(array).__name__} {got}".rstrip()
+                )
+        check_shapes(cell, params, x.shape[2], finals[0].shape[2])
+        ends = sequence.full_lengths(x.shape[0], x.shape[1]) if lengths is None else lengths
+        h, at, trace = sequence.forward_sequence(
+            cell, params, x, states, finals, place, ends, reverse, keep, borrow
+        )
+        return (h, at), trace
+
+    def join(self, outputs: Sequence[Any], lengths: Array | None, shape: Shape) -> Array:
+        steps, batch, width = shape
+        if len(outputs) == 1 and lengths is None:
+            h, at = outputs[0]
+            return h[at : at + math.prod(shape)].reshape(shape)
+        y = memory.empty(shape, outputs[0][0].dtype)
+        ends = sequence.full_lengths(steps, batch) if lengths is None else lengths
+        for direction, (h, at) in enumerate(outputs):
+            sequence.write_output(h, at, ends, y, direction, width // len(outputs))
+        return y
+
+    def backward(
+        self,
+        trace: Any,
+        dy: Array | None,
+        direction: int,
+        dstates: Sequence[Array] | None,
+        initial: Sequence[Array],
+        place: int,
+        dx: Array | None,
+        input_gradient: bool = True,
+    ) -> tuple[Array | None, dict[str, Array]]:
+        result = dx
+        if dx is None and input_gradient:
+            result = memory.empty(trace.x.shape, trace.x.dtype)
+        grads = sequence.backward_sequence(
+            trace, dy, direction, dstates, initial, place, result, dx is not None
+        )
+        return result, grads
+
+    # -- models ----------------------------------------------------------------------------------
+
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        return gemm.matmul(a, b, out)
+
+    def column_sums(self, matrix: Array, out: Array | None = None) -> Array:
+        return reductions.column_sums(matrix, out)
+
+    def add_row(self, matrix: Array, row: Array) -> Array:
+        elementwise.add_row(matrix, row)
+        return matrix
+
+    def tokens(
+        self, ids: npt.NDArray[Any], gradient: bool = True, fixed: bool = False, out: Any = None
+    ) -> Any:
+        return embedding.place(ids, gradient, fixed, out)
+
+    def gather(self, table: Array, tokens: Any, out: Array | None = None) -> Array:
+        return embedding.gather(table, tokens, out)
+
+    def row_gradient(self, tokens: Any, dy: Array, shape: tuple[int, int]) -> SparseRows:
+        return embedding.row_gradient(tokens, dy, shape)
+
+    def add_rows(self, rows: SparseRows, out: Array) -> None:
+        embedding.add_rows(rows, out)
+
+    def last_outputs(self, h: Array, directions: int) -> Array:
+        _, batch, hidden = h.shape
+        result = memory.empty((batch, directions * hidden), h.dtype)
+        for direction in range(directions):
+            first = (h.shape[0] - directions + direction) * batch * hidden
+            place = (direction * hidden, directions * hidden)
+            elementwise.copy_block(h, (first, hidden), result, place, (batch, hidden))
+        return result
+
+    def last_outputs_gradient(self, h: Array, directions: int, gradient: Array) -> Array:
+        _, batch, hidden = h.shape
+        result = memory.zeros(h.shape, h.dtype)
+        for direction in range(directions):
+            first = (h.shape[0] - directions + direction) * batch * hidden
+            place = (direction * hidden, directions * hidden)
+            elementwise.copy_block(gradient, place, result, (first, hidden), (batch, hidden))
+        return result
+
+    def totals(self) -> Array:
+        # Whatever the memory holds, since `cross_entropy` begins anew.
+        return memory.empty((4,), np.float64)
+
+    def targets(
+        self, targets: npt.NDArray[Any], weights: npt.NDArray[Any] | None, classes: int, out: Any = None
+    ) -> Any:
+        checked = check_targets(targets, weights, len(targets), classes)
+        return tuple(map(memory.upload, checked, out or (None, None)))
+
+    def cross_entropy(
+        self,
+        logits: Array,
+        targets: Any,
+        totals: Array,
+        *,
+        scale: float = 1.0,
+        bias: Array,
+        gradient: bool = True,
+    ) -> None:
+        targets, weights = targets
+        losses.softmax_cross_entropy(
+            logits, targets, totals, scale=scale, weights=weights, bias=bias, gradient=gradient, start=True
+        )
+
+    # -- training --------------------------------------------------------------------------------
+
+    def clip_by_value(self, grads: Mapping[str, Any], limit: float) -> None:
+        clipping.clip_by_value(grads, limit)
+
+    def clip_by_norm(self, grads: Mapping[str, Any], totals: Array, max_norm: float | None) -> None:
+        clipping.clip_by_norm(grads, totals, NORM, FACTOR, max_norm)
+
+    def scatter(self, rows: SparseRows, out: Array) -> Array:
+        embedding.set_rows(rows, out)
+        return out
+
+    def clear_rows(self, rows: SparseRows, out: Array) -> None:
+        embedding.clear_rows(rows, out)
+
+    def factor(self, scale: float, totals: Array | None) -> Any:
+        # Totals on the device.
+        if totals is not None:
+            return totals
+        given = np.zeros(FACTOR + 1)
+        given[FACTOR] = scale
+        return memory.upload(given)
+
+    def numbers(self, values: tuple[float, ...], out: Any = None) -> Any:
+        # A tuple that launches take along, or an array on the device.
+        return values if out is None else memory.upload(np.array(values), out)
+
+    def sgd(self, params: Arrays, grads: Sequence[Any], factor: Any, numbers: Any) -> None:
+        updates.sgd(params, grads, factor, FACTOR, numbers)
+
+    def momentum(
+        self,
+        params: Arrays,
+        grads: Arrays,
+        velocities: Arrays | None,
+        factor: Any,
+        numbers: Any,
+        nesterov: bool,
+    ) -> None:
+        updates.with_momentum(params, grads, velocities, factor, FACTOR, numbers, nesterov)
+
+    def adam(
+        self, params: Arrays, grads: Arrays, means: Arrays, squares: Arrays, factor: Any, numbers: Any
+    ) -> None:
+        updates.adam(params, grads, means, squares, factor, FACTOR, numbers)
+
+    def rmsprop(
+        self, params: Arrays, grads: Arrays, squares: Arrays, velocities: Arrays, factor: Any, numbers: Any
+    ) -> None:
+        updates.rmsprop(params, grads, squares, velocities, factor, FACTOR, numbers)
+
+    def assign(self, target: Array, source: Array | None) -> None:
+        memory.assign(target, source)
+
+    def recorder(self) -> Any:
+        # A graph of CUDA, where it is asked for and can be had.
+        return graph.Recorder() if graph.wanted() else None

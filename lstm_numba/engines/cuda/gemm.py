@@ -1,0 +1,263 @@
+"""Matrix products: a tiled kernel of our own, or NVIDIA's cuBLAS where CuPy is installed.
+
+The kernel: a block of threads multiplies a strip of rows with a strip of columns, a chunk of the depth at a
+time through shared memory; each thread holds a patch of the result in registers. While a chunk is multiplied,
+the next is on its way. V. Volkov, J. Demmel, "Benchmarking GPUs to tune dense linear algebra", SC 2008.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstm_numba.engines.cuda import cublas
+from lstm_numba.engines.cuda.driver import SHARED_ALIGNMENT, cuda
+from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.last_block import last_of
+from lstm_numba.engines.cuda.launch import launch, limits
+from lstm_numba.engines.cuda.memory import DeviceArray, counters, empty, span
+from lstm_numba.engines.cuda.microkernel import (
+    Large,
+    Small,
+    add_outer_product,
+    clamped,
+    inside,
+    load_groups,
+    load_lines,
+    load_patch,
+    patch_side,
+    patch_zeros,
+    side_zeros,
+    store_patch,
+)
+from lstm_numba.engines.cuda.options import DEVICE, KERNEL
+from lstm_numba.engines.cuda.scalar import add_tuples, store_numbers
+
+#: With fewer blocks than this a device has idle processors, and the depth is split among more blocks.
+_BLOCKS = 256
+#: Chunks of the depth that a block gets at least, and blocks among which a depth is split at most.
+_CHUNKS = 8
+_SPLITS = 64
+#: Numbers that keep rows of shared memory off the same banks; a multiple of four keeps groups aligned.
+_PAD = 4
+
+
+class Extents(NamedTuple):
+    """Numbers that the kernel needs; strides count numbers.
+
+    Attributes
+    ----------
+    rows, columns, depth : int
+    share : int
+        Depth that a block multiplies.
+    a_row, a_column, b_row, b_column, c_row : int
+        Strides.
+    accumulate : int
+        1 to add to the result.
+    """
+
+    rows: Any
+    columns: Any
+    depth: Any
+    share: Any
+    a_row: Any
+    a_column: Any
+    b_row: Any
+    b_column: Any
+    c_row: Any
+    accumulate: Any
+
+
+@cuda.jit(**DEVICE)
+def _load(patch, array, lines, stride, k, last, zeros):
+    """This thread's numbers of a chunk; zeros beyond the block's share of the depth."""
+    return load_lines(patch, array, lines, k * stride) if k < last else zeros
+
+
+@cuda.jit(**KERNEL)
+def product_kernel(patch, a, b, c, size, parts, counters):
+    """Multiply matrices; see `matmul`. The blocks are laid out as (rows, columns, parts of the depth).
+
+    Where the depth has parts, blocks leave theirs, and the last of each place adds them in their order.
+
+    Parameters
+    ----------
+    patch : Small or Large
+    a, b, c : flat device arrays
+    size : Extents
+    parts : flat device array
+        A square of the result for each block; of a thread's patch the numbers lie apart, so that those of
+        neighbouring threads are neighbours.
+    counters : int32 device array
+        One for each place.
+    """
+    side, x, y = cuda.blockDim.x, cuda.threadIdx.x, cuda.threadIdx.y
+    height = patch_side(patch) * side
+    width = height + _PAD
+    shared = cuda.shared.array(0, c.dtype, SHARED_ALIGNMENT)
+    b_at = side * width
+    top, left = cuda.blockIdx.x * height, cuda.blockIdx.y * height
+    first = cuda.blockIdx.z * size.share
+    last = min(first + size.share, size.depth)
+    # Neighbouring threads load neighbouring numbers, along the depth or across.
+    a_k, a_line = (x, y) if size.a_column == 1 else (y, x)
+    b_k, b_line = (y, x) if size.b_column == 1 else (x, y)
+    a_lines = clamped(patch, top + a_line, side, size.rows, size.a_row)
+    b_lines = clamped(patch, left + b_line, side, size.columns, size.b_column)
+    zeros, sums = side_zeros(patch, c), patch_zeros(patch, c)
+    a_next = _load(patch, a, a_lines, size.a_column, first + a_k, last, zeros)
+    b_next = _load(patch, b, b_lines, size.b_row, first + b_k, last, zeros)
+    for start in strides(first, last, side):
+        store_numbers(shared, a_k * width + a_line, side, a_next)
+        store_numbers(shared, b_at + b_k * width + b_line, side, b_next)
+        cuda.syncthreads()
+        a_next = _load(patch, a, a_lines, size.a_column, start + side + a_k, last, zeros)
+        b_next = _load(patch, b, b_lines, size.b_row, start + side + b_k, last, zeros)
+        for k in range(side):
+            column = load_groups(patch, shared, k * width + 4 * y, 4 * side)
+            row = load_groups(patch, shared, b_at + k * width + 4 * x, 4 * side)
+            sums = add_outer_product(sums, column, row)
+        cuda.syncthreads()
+    if cuda.gridDim.z > 1:
+        place = cuda.blockIdx.x * cuda.gridDim.y + cuda.blockIdx.y
+        numbers, threads = height * height, side * side
+        at = place * cuda.gridDim.z * numbers + y * side + x
+        store_numbers(parts, at + cuda.blockIdx.z * numbers, threads, sums)
+        if not last_of(counters, place, cuda.gridDim.z):
+            return
+        sums = load_patch(patch, parts, at, threads)
+        for part in range(1, cuda.gridDim.z):
+            sums = add_tuples(sums, load_patch(patch, parts, at + part * numbers, threads))
+    rows = inside(patch, top + 4 * y, 4 * side, size.rows, size.c_row)
+    columns = inside(patch, left + 4 * x, 4 * side, size.columns, 1)
+    store_patch(c, 0, rows, columns, sums, size.accumulate)
+
+
+def _split(count: int, size: int) -> int:
+    return -(-count // size)
+
+
+def _plan(rows: int, columns: int, depth: int) -> tuple[Any, tuple[int, int], int]:
+    """Patch, blocks over the result, and parts of the depth."""
+    side = limits().tile
+    for patch in (Large(), Small()):
+        height = patch.side * side
+        grid = (_split(rows, height), _split(columns, height))
+        if grid[0] * grid[1] >= _BLOCKS // 2:
+            break
+    wanted = _split(_BLOCKS, grid[0] * grid[1])
+    parts = max(1, min(wanted, depth // (_CHUNKS * side), _SPLITS)) if wanted > 1 else 1
+    return patch, grid, parts
+
+
+def _multiply(a: DeviceArray, b: DeviceArray, out: DeviceArray, accumulate: bool) -> None:
+    (rows, depth), columns, side = a.shape, b.shape[1], limits().tile
+    patch, grid, parts = _plan(rows, columns, depth)
+    share = depth if parts == 1 else _split(_split(depth, parts), side) * side
+    parts = max(1, _split(depth, share)) if share else 1
+    height = patch.side * side
+    size = Extents(
+        rows, columns, depth, share, *element_strides(a), *element_strides(b), element_strides(out)[0],
+        int(accumulate),
+    )  # fmt: skip
+    places = grid[0] * grid[1]
+    results = empty((places * parts * height**2 if parts > 1 else 0,), a.dtype)
+    launch(
+        product_kernel, (*grid, parts), (side, side),
+        patch, span(a), span(b), span(out), size, results, counters(places if parts > 1 else 0),
+        shared=2 * side * (height + _PAD) * a.dtype.itemsize,
+    )  # fmt: skip
+
+
+def element_strides(matrix: DeviceArray) -> tuple[int, int]:
+    """Strides of a matrix in numbers. That of a single row or column says nothing, and is made to fit."""
+    row, column = (stride // matrix.dtype.itemsize for stride in matrix.strides)
+    if matrix.shape[1] == 1:
+        column = 1
+    if matrix.shape[0] == 1:
+        row = matrix.shape[1] if column == 1 else 1
+    return row, column
+
+
+@functools.lru_cache(maxsize=1)
+def _default() -> str:
+    return "cublas" if cublas.available() else "numba"
+
+
+_chosen: str | None = None
+
+
+def backend() -> str:
+    """Who multiplies: "cublas", or "numba" for the kernel of our own."""
+    return _default() if _chosen is None else _chosen
+
+
+def use(name: str | None) -> None:
+    """Have "cublas" or "numba" multiply; None for cuBLAS where there is one.
+
+    Raises
+    ------
+    ValueError
+        There is no such backend here.
+    """
+    global _chosen
+    if name not in (None, "cublas", "numba") or (name == "cublas" and not cublas.available()):
+        raise ValueError(f"backend: expected numba, or cublas with CuPy installed, got {name!r}")
+    _chosen = name
+
+
+def allow_tf32(on: bool) -> None:
+    """Let cuBLAS round float32 operands to TF32's ten bits, which is faster; off unless asked for."""
+    cublas.allow_tf32(on)
+
+
+def matmul(
+    a: DeviceArray, b: DeviceArray, out: DeviceArray | None = None, accumulate: bool = False
+) -> DeviceArray:
+    """Matrix product.
+
+    Parameters
+    ----------
+    a, b : device arrays, shapes (M, K) and (K, N)
+        float32 or float64, both the same. Rows or columns are contiguous:
+        `lstm_numba.engines.cuda.memory.transposed` and `columns` cost no copy.
+    out : device array (M, N), optional
+        Where the product goes; rows may lie apart, the numbers of a row must be neighbours.
+    accumulate : bool
+        Add to `out` instead of overwriting it.
+
+    Returns
+    -------
+    device array (M, N)
+
+    Raises
+    ------
+    TypeError
+        The dtypes differ or are not float32 or float64.
+    ValueError
+        The shapes or strides do not fit.
+    """
+    if a.dtype != b.dtype or a.dtype not in (np.float32, np.float64):
+        raise TypeError(f"a, b: expected float32 or float64, both the same, got {a.dtype} and {b.dtype}")
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
+        raise ValueError(f"a, b: expected shapes (M, K) and (K, N), got {a.shape} and {b.shape}")
+    shape = (a.shape[0], b.shape[1])
+    if out is None:
+        if accumulate:
+            raise ValueError("accumulate: expected an out to add to")
+        out = empty(shape, a.dtype)
+    elif out.shape != shape or out.dtype != a.dtype:
+        raise ValueError(f"out: expected {a.dtype} {shape}, got {out.dtype} {out.shape}")
+    if out.size == 0 or (a.shape[1] == 0 and accumulate):
+        return out
+    if element_strides(out)[1] != 1:
+        raise ValueError("out: expected an array whose rows are contiguous")
+    if a.shape[1] and (1 not in element_strides(a) or 1 not in element_strides(b)):
+        raise ValueError("a, b: expected matrices whose rows or columns are contiguous")
+    if a.shape[1] and backend() == "cublas":
+        cublas.multiply(a, b, out, accumulate, element_strides)
+    else:
+        _multiply(a, b, out, accumulate)
+    return out

@@ -1,0 +1,256 @@
+"""Launching kernels: on the current stream, in blocks of a size that one table holds."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstm_numba.engines.cuda.device_array import LightArray, light
+from lstm_numba.engines.cuda.driver import (
+    SIMULATED,
+    allow_shared_memory,
+    core_launch,
+    core_stream,
+    current_device,
+    launch_configuration,
+)
+
+
+class Limits(NamedTuple):
+    """How many threads do what; powers of two.
+
+    Attributes
+    ----------
+    threads : int
+        Threads of a block that goes over an array.
+    blocks : int
+        Blocks that go over an array, at most.
+    lanes : int
+        Units side by side in a block of a sequence's kernel.
+    parts : int
+        Parts of a product's depth in such a block.
+    tile : int
+        Rows and columns of threads in a block of a product's kernel.
+    """
+
+    threads: int = 256
+    blocks: int = 1024
+    lanes: int = 32
+    parts: int = 8
+    tile: int = 16
+
+
+_limits = Limits()
+
+
+def limits() -> Limits:
+    """The limits in use."""
+    return _limits
+
+
+def set_limits(new: Limits) -> None:
+    """Use other limits: the simulator's threads are Python's, of which a test wants few."""
+    global _limits
+    _limits = new
+
+
+#: CUDA's name for a thread's default stream.
+_PER_THREAD = 2
+
+
+class _Current(NamedTuple):
+    """A stream by all its names."""
+
+    stream: Any  # numba-cuda's, or 0
+    handle: int
+    core: Any  # of cuda.core, which launches
+
+
+def _named(stream: Any) -> _Current:
+    handle = int(stream)
+    return _Current(stream, handle, None if SIMULATED else core_stream(handle))
+
+
+@functools.lru_cache(maxsize=1)
+def _default_stream() -> _Current:
+    return _named(0)
+
+
+_stream: contextvars.ContextVar[_Current | None] = contextvars.ContextVar("stream", default=None)
+
+
+def _current() -> _Current:
+    return _stream.get() or _default_stream()
+
+
+def current_stream() -> Any:
+    """The stream that work is put on; 0 is CUDA's default stream."""
+    return _current().stream
+
+
+def stream_handle() -> int:
+    """The driver's number of the current stream."""
+    return _current().handle
+
+
+def stream_key() -> Any:
+    """The stream, by which work waits for each other; a thread's own is another one in each thread."""
+    handle = _current().handle
+    return (handle, threading.get_ident()) if handle == _PER_THREAD else handle
+
+
+@contextlib.contextmanager
+def on_stream(stream: Any) -> Iterator[None]:
+    """Put the work of a ``with`` block on a stream: one of ``numba.cuda``, or 0."""
+    token = _stream.set(_named(stream))
+    try:
+        yield
+    finally:
+        _stream.reset(token)
+
+
+class _Compiled:
+    """A kernel compiled for one device and one set of types.
+
+    Attributes
+    ----------
+    kernel : cuda.core.Kernel
+    cooperative : bool
+        Whether its code holds a barrier of numba-cuda for the whole grid.
+    """
+
+    #: Bytes of dynamic shared memory that every kernel may ask for.
+    ALWAYS = 48 << 10
+
+    def __init__(self, compiled: Any) -> None:
+        compiled.bind()
+        self._compiled = compiled
+        self.kernel = compiled._codelibrary.get_cufunc().kernel
+        self.cooperative = bool(compiled.cooperative)
+        self._allowed = self.ALWAYS
+
+    def allow(self, shared: int) -> None:
+        """Have the driver let it use so many bytes of dynamic shared memory."""
+        if shared > self._allowed:
+            allow_shared_memory(self.kernel, shared)
+            self._allowed = shared
+
+    def blocks_at_once(self, block: Any, shared: int) -> int:
+        """Blocks that fit on the device at the same time."""
+        self.allow(shared)
+        return int(self._compiled.max_cooperative_grid_blocks(block, shared))
+
+
+_compiled: dict[Any, _Compiled] = {}
+
+
+def _flatten(args: Iterable[Any], key: list[Any], numbers: list[Any]) -> None:
+    """Append the arguments' types to `key`, and what a kernel takes for them to `numbers`."""
+    for arg in args:
+        kind = type(arg)
+        if kind is LightArray:
+            name, values = arg.arguments
+            key.append(name)
+            numbers.extend(values)
+        elif isinstance(arg, tuple):
+            key.append(kind)
+            key.append(len(arg))
+            _flatten(arg, key, numbers)
+        elif kind in _SCALARS:
+            key.append(kind)
+            numbers.append(arg)
+        else:
+            _flatten((light(arg),), key, numbers)
+
+
+_SCALARS = frozenset({bool, int, float, np.float32, np.float64, np.int64, np.uint64})
+
+
+def _find(kernel: Any, args: tuple[Any, ...]) -> tuple[_Compiled, list[Any]]:
+    """The kernel compiled for the arguments and the current device, and what it takes for them."""
+    key: list[Any] = [kernel, current_device()]
+    numbers: list[Any] = []
+    _flatten(args, key, numbers)
+    names = tuple(key)
+    found = _compiled.get(names)
+    if found is None:
+        found = _Compiled(kernel.compile(tuple(map(kernel.typeof_pyval, args))))
+        _compiled[names] = found
+    return found, numbers
+
+
+@functools.lru_cache(maxsize=4096)
+def _configuration(grid: Any, block: Any, shared: int, cooperative: bool) -> Any:
+    return launch_configuration(grid, block, shared, cooperative)
+
+
+def launch(
+    kernel: Any, grid: Any, block: Any, *args: Any, shared: int = 0, cooperative: bool = False
+) -> None:
+    """Launch a kernel on the current stream.
+
+    Parameters
+    ----------
+    kernel : kernel
+    grid, block : int or tuple of int
+        Blocks, and threads of a block.
+    *args
+        The kernel's arguments: arrays on the device, numbers, and tuples of them.
+    shared : int
+        Bytes of dynamic shared memory.
+    cooperative : bool
+        Whether its blocks wait for each other, and so must all be on the device at the same time.
+
+    Notes
+    -----
+    numba-cuda finds out the types of all arguments anew and takes each array apart at every call, which takes
+    several times as long as the launch.
+    """
+    if SIMULATED:  # its kernels remember the last configuration only
+        kernel[grid, block, 0, shared](*args)
+        return
+    compiled, numbers = _find(kernel, args)
+    compiled.allow(shared)
+    configuration = _configuration(grid, block, shared, cooperative or compiled.cooperative)
+    core_launch(_current().core, configuration, compiled.kernel, *numbers)
+
+
+def launch_over(kernel: Any, size: int, *args: Any) -> None:
+    """Launch a kernel whose threads go over `size` numbers, each in strides of the grid's size."""
+    if size:
+        threads = _limits.threads
+        blocks = min(_limits.blocks, -(-size // threads))
+        launch(kernel, blocks, threads, *args)
+
+
+def launch_over_box(kernel: Any, shape: tuple[int, ...], *args: Any) -> None:
+    """Launch a kernel whose threads go over numbers of up to three dimensions, in strides of the grid's size.
+
+    The last dimension is x of the grid, so that a thread finds its place without a division.
+    """
+    if 0 in shape:
+        return
+    depth, rows, columns = (1,) * (3 - len(shape)) + shape
+    lanes = min(_limits.lanes, 1 << (columns - 1).bit_length())
+    block = (lanes, _limits.threads // lanes)
+    across = min(_limits.blocks, -(-columns // lanes))
+    down = min(max(1, _limits.blocks // across), -(-rows // block[1]))
+    launch(kernel, (across, down, min(max(1, _limits.blocks // (across * down)), depth)), block, *args)
+
+
+def cooperative_blocks(kernel: Any, args: tuple[Any, ...], block: tuple[int, int], shared: int) -> int:
+    """Blocks of a kernel that fit on the device at the same time, as those who wait for each other must."""
+    if SIMULATED:  # its kernels are not compiled
+        return int(kernel.overloads[()].max_cooperative_grid_blocks(block))
+    return _blocks_at_once(_find(kernel, args)[0], block, shared)
+
+
+@functools.lru_cache(maxsize=1024)
+def _blocks_at_once(compiled: _Compiled, block: tuple[int, int], shared: int) -> int:
+    return compiled.blocks_at_once(block, shared)

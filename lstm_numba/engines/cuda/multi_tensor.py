@@ -1,0 +1,139 @@
+"""Many arrays for one kernel: a table on the device of their addresses and sizes."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstm_numba.engines.cuda.device_array import light
+from lstm_numba.engines.cuda.driver import (
+    AbstractTemplate,
+    current_device,
+    infer_global,
+    ir,
+    lower_builtin,
+    make_signature,
+    types,
+    unpack_tuple,
+)
+from lstm_numba.engines.cuda.launch import stream_key
+from lstm_numba.engines.cuda.memory import DeviceArray, address, constant, empty
+from lstm_numba.engines.cuda.scalar import line_of
+
+
+class Table(NamedTuple):
+    """Rows of flat arrays: those of a row are of one size, and all of one dtype.
+
+    Attributes
+    ----------
+    numbers : device array of int64
+        The sizes of all rows, then the addresses of each column's arrays.
+    count : int
+        Rows.
+    like : device array (0,)
+        Of the arrays' dtype.
+    """
+
+    numbers: Any
+    count: Any
+    like: Any
+
+
+def array_of(table: Any, column: Any, row: Any) -> Any:
+    """The array at a place in a table."""
+    size, at = (int(table.numbers[n]) for n in (row, (column + 1) * table.count + row))
+    memory = (ctypes.c_char * (size * table.like.dtype.itemsize)).from_address(at)
+    return np.frombuffer(memory, table.like.dtype)
+
+
+@infer_global(array_of)
+class _Template(AbstractTemplate):
+    key = array_of
+
+    def generic(self, args: Any, kws: Any) -> Any:
+        table, *place = args
+        array = types.Array(table[Table._fields.index("like")].dtype, 1, "C")
+        return make_signature(array, table, *[types.int64 for _ in place])
+
+
+# Not a device function or an overload: Numba lets those return no array that they were not given.
+@lower_builtin(array_of, types.BaseNamedTuple, types.int64, types.int64)
+def _array_of(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    (table, column, row), kinds = args, Table(*sig.args[0])
+    parts = Table(*unpack_tuple(builder, table, len(kinds)))
+    number = line_of(context, builder, kinds.numbers, parts.numbers)
+    after = builder.add(column, ir.Constant(column.type, 1))
+    size, at = builder.load(number(row)), builder.load(number(builder.mul(after, parts.count), row))
+    made = context.make_array(sig.return_type)(context, builder)
+
+    def of_one(value: Any) -> Any:
+        return builder.insert_value(ir.Constant(made.shape.type, ir.Undefined), value, 0)
+
+    # By way of the address space of global memory, for which there are quicker instructions.
+    kind = context.get_data_type(sig.return_type.dtype)
+    made.data = builder.addrspacecast(builder.inttoptr(at, ir.PointerType(kind, 1)), ir.PointerType(kind))
+    made.nitems, made.itemsize = size, ir.Constant(size.type, sig.return_type.dtype.bitwidth // 8)
+    made.shape, made.strides = of_one(made.nitems), of_one(made.itemsize)
+    made.meminfo, made.parent = (ir.Constant(none.type, None) for none in (made.meminfo, made.parent))
+    return made._getvalue()
+
+
+def place(array: DeviceArray) -> int:
+    """Address of an array whose numbers lie one after the other.
+
+    Raises
+    ------
+    ValueError
+        They do not.
+    """
+    array = light(array)
+    if not array.is_c_contiguous():
+        raise ValueError(f"expected a C-contiguous array, got one of shape {array.shape} with gaps")
+    return address(array)
+
+
+def tables(*columns: Sequence[DeviceArray]) -> list[tuple[Table, int]]:
+    """Tables of arrays, one for each dtype; they do not keep the arrays alive.
+
+    Parameters
+    ----------
+    *columns : lists of device arrays
+        As long as each other; C-contiguous arrays of any shape, of which those of a row have one size and
+        dtype. Empty ones are left out.
+
+    Returns
+    -------
+    list of (Table, int)
+        And the size of its largest array.
+    """
+    rows: defaultdict[np.dtype[Any], list[Any]] = defaultdict(list)
+    for row in zip(*columns, strict=True):
+        if row[0].size:
+            rows[row[0].dtype].append(row)
+    return [_table(dtype, found) for dtype, found in rows.items()]
+
+
+def _table(dtype: np.dtype[Any], rows: list[Any]) -> tuple[Table, int]:
+    sizes = [row[0].size for row in rows]
+    numbers = (*sizes, *(place(array) for column in zip(*rows, strict=True) for array in column))
+    uploaded = _uploaded(numbers, current_device(), stream_key())
+    return Table(uploaded, len(rows), empty((0,), dtype)), max(sizes, default=0)
+
+
+def no_table(dtype: Any) -> tuple[Table, int]:
+    """A table of no arrays."""
+    return _table(np.dtype(dtype), [])
+
+
+@functools.lru_cache(maxsize=64)
+def _uploaded(numbers: tuple[int, ...], device: int, stream: Any) -> DeviceArray:
+    """Numbers on the device. Step after step they are the same, as memory is used again.
+
+    Nobody writes to them again, and what has to wait for the copy is on the same stream.
+    """
+    return constant(np.array(numbers, np.int64))

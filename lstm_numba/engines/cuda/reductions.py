@@ -1,0 +1,169 @@
+"""Sums over many numbers: in float64, in an order that does not depend on timing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstm_numba.engines.cuda.driver import cuda
+from lstm_numba.engines.cuda.last_block import last_of
+from lstm_numba.engines.cuda.launch import launch, limits
+from lstm_numba.engines.cuda.memory import DeviceArray, counters, empty, span
+from lstm_numba.engines.cuda.options import DEVICE, KERNEL
+
+#: Rows that one thread adds up at least.
+_ROWS = 32
+#: Threads of a block, side by side, at most: few, so that there are blocks for all processors.
+_THREADS = 64
+
+
+@cuda.jit(**DEVICE)
+def block_sum(shared, value):
+    """Sum of a value over all threads of a block of one dimension, for each of them.
+
+    Parameters
+    ----------
+    shared : float64 array in shared memory, a number a thread
+    value : float64
+    """
+    thread = cuda.threadIdx.x
+    shared[thread] = value
+    cuda.syncthreads()
+    half = cuda.blockDim.x // 2
+    while half > 0:
+        if thread < half:
+            shared[thread] += shared[thread + half]
+        cuda.syncthreads()
+        half //= 2
+    total = shared[0]
+    cuda.syncthreads()  # the memory may be used again from here on
+    return total
+
+
+class Columns(NamedTuple):
+    """A matrix whose columns are added up.
+
+    Attributes
+    ----------
+    rows, width : int
+        Rows, and the columns of one slot.
+    stride : int
+        Numbers from one row to the next.
+    height : int
+        Rows that a block adds up.
+    """
+
+    rows: Any
+    width: Any
+    stride: Any
+    height: Any
+
+
+@cuda.jit(**DEVICE)
+def _add_column(matrix, size, parts, counters):
+    """Add up a column; its place in its slot and its sum for the thread that has it, -1 for the others.
+
+    The blocks are laid out as (columns of a slot, parts of the rows, slots).
+
+    Parameters
+    ----------
+    matrix : flat device array
+    size : Columns
+    parts : (P * M,), float64
+        Gets the sums of the parts of all columns.
+    counters : int32 device array
+    """
+    place, part, slot = cuda.grid(1), cuda.blockIdx.y, cuda.blockIdx.z
+    columns, column = cuda.gridDim.z * size.width, slot * size.width + place
+    total = np.float64(0)
+    if place < size.width:
+        first = part * size.height
+        for row in range(first, min(first + size.height, size.rows)):
+            total += matrix[row * size.stride + column]
+        parts[part * columns + column] = total
+    last = last_of(counters, slot * cuda.gridDim.x + cuda.blockIdx.x, cuda.gridDim.y)
+    total = np.float64(0)
+    if not last or place >= size.width:
+        return -1, total
+    for n in range(cuda.gridDim.y):
+        total += parts[n * columns + column]
+    return place, total
+
+
+@cuda.jit(**KERNEL)
+def column_sums_kernel(matrix, size, parts, counters, out):
+    """Put the sum of each column to `out`."""
+    place, total = _add_column(matrix, size, parts, counters)
+    if place >= 0:
+        out[place] = total
+
+
+@cuda.jit(**KERNEL)
+def bias_gradients_kernel(
+    slots, size, parts, counters, input_gates, recurrent_gates, bias_ih, bias_hh
+):  # fmt: skip
+    """Put the sum of each slot's columns to where the gates' biases are; see `bias_gradients`."""
+    place, total = _add_column(slots, size, parts, counters)
+    if place >= 0:
+        gate = input_gates[cuda.blockIdx.z]
+        if gate >= 0:
+            bias_ih[gate * size.width + place] = total
+        gate = recurrent_gates[cuda.blockIdx.z]
+        if gate >= 0:
+            bias_hh[gate * size.width + place] = total
+
+
+def _launch(kernel: Any, matrix: DeviceArray, slots: int, *args: Any) -> None:
+    rows, columns = matrix.shape
+    if columns == 0:
+        return
+    # As many parts as each has rows: to add the parts takes no longer than to add the rows.
+    height = max(_ROWS, math.isqrt(rows))
+    size = Columns(rows, columns // slots, matrix.strides[0] // matrix.dtype.itemsize, height)
+    threads = min(limits().threads, _THREADS)
+    grid = (-(-size.width // threads), max(1, -(-rows // height)), slots)
+    parts = empty((grid[1] * columns,), np.float64)
+    launch(kernel, grid, threads, span(matrix), size, parts, counters(grid[0] * slots), *args)
+
+
+def column_sums(matrix: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
+    """Sum the rows of a matrix.
+
+    Parameters
+    ----------
+    matrix : device array (N, M)
+        Rows may lie apart, the numbers of a row are neighbours.
+    out : device array (M,), optional
+
+    Returns
+    -------
+    device array (M,), dtype of `matrix`
+        Added up in float64.
+    """
+    if out is None:
+        out = empty((matrix.shape[1],), matrix.dtype)
+    _launch(column_sums_kernel, matrix, 1, out)
+    return out
+
+
+def bias_gradients(
+    slots: DeviceArray,
+    input_gates: tuple[int, ...],
+    recurrent_gates: tuple[int, ...],
+    bias_ih: DeviceArray,
+    bias_hh: DeviceArray,
+) -> None:
+    """Sum the gradients of a cell's slots over all steps and sequences: those of its biases.
+
+    Parameters
+    ----------
+    slots : device array (N, S * H), C-contiguous
+        H columns for each slot.
+    input_gates, recurrent_gates : tuple of S ints
+        For each slot the gate whose bias gets its sums, -1 for none.
+    bias_ih, bias_hh : device arrays (G * H,)
+        Get the sums, added up in float64.
+    """
+    _launch(bias_gradients_kernel, slots, len(input_gates), input_gates, recurrent_gates, bias_ih, bias_hh)

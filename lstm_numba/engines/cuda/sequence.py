@@ -1,0 +1,351 @@
+"""One layer and direction over a whole sequence on the device: plans, prepares, launches the kernels."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstm_numba.cells import title
+from lstm_numba.cells.protocol import Stage
+from lstm_numba.engines.cuda.backward import BACKWARD
+from lstm_numba.engines.cuda.driver import cuda, current_device, shared_memory_limit
+from lstm_numba.engines.cuda.elementwise import transpose
+from lstm_numba.engines.cuda.forward import FORWARD
+from lstm_numba.engines.cuda.gemm import matmul
+from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.launch import cooperative_blocks, launch, launch_over_box, limits
+from lstm_numba.engines.cuda.layout import TEAM, Alone, Arrays, Gradients, Sizes, Together
+from lstm_numba.engines.cuda.memory import (
+    DeviceArray,
+    columns,
+    copied,
+    counters,
+    empty,
+    flat,
+    synchronize,
+    transposed,
+    upload,
+)
+from lstm_numba.engines.cuda.options import KERNEL
+from lstm_numba.engines.cuda.reductions import bias_gradients, column_sums
+from lstm_numba.engines.cuda.specialize import FourRows, OneRow, gate_tables
+from lstm_numba.errors import DeviceError
+
+#: Blocks one below the other in a grid, at most, on every device.
+MOST_DOWN = 65_535
+
+#: For tests and comparisons: "alone" or "together", whatever is quicker.
+FORCED: str | None = None
+
+
+class Trace(NamedTuple):
+    """What `forward_sequence` keeps for `backward_sequence`."""
+
+    cell: Any
+    params: dict[str, DeviceArray]
+    x: DeviceArray
+    arrays: Arrays
+    sizes: Sizes
+
+
+class _Shape(NamedTuple):
+    """Sizes of a layer's sequence."""
+
+    steps: int
+    batch: int
+    inputs: int
+    hidden: int
+
+
+# -- who does what -----------------------------------------------------------------------------------
+
+
+class _Plan(NamedTuple):
+    """How a sequence's kernel is launched."""
+
+    team: Any
+    tile: Any
+    grid: tuple[int, int]
+    shared: int
+
+
+_plans: dict[Any, _Plan] = {}
+
+
+def _run(kernels: dict[type, Any], cell: Any, numbers: int, sizes: Sizes, *groups: Any) -> None:
+    """Launch one of a sequence's kernels; `numbers` are the sums that a thread has for a row."""
+    dtype, used = groups[0].h.dtype, limits()
+    key = (kernels is FORWARD, type(cell), dtype, sizes.batch, sizes.hidden, used, FORCED, current_device())
+    if key not in _plans:
+        _plans[key] = _plan(kernels[Together], cell, numbers * dtype.itemsize, sizes, groups)
+    team, tile, grid, shared = _plans[key]
+    sizes = sizes._replace(down=-(-sizes.batch // tile.rows))
+    block, together = (used.lanes, used.parts), isinstance(team, Together)
+    args = (cell, team, tile, sizes, *groups)
+    launch(kernels[type(team)], grid, block, *args, shared=shared, cooperative=together)
+
+
+def tiles(batch: int) -> list[Any]:
+    """Tiles that suit a batch, the best first."""
+    return [OneRow()] if batch < FourRows.rows else [FourRows(), OneRow()]
+
+
+def _plan(kernel: Any, cell: Any, size: int, sizes: Sizes, groups: Any) -> _Plan:
+    """Choose tile and team; a row of a tile takes `size` bytes of shared memory for each thread.
+
+    Blocks that share the units have to come together at every step, which takes as long as a small tile; a
+    block that has them all works on its tiles one after the other. (LSTM, 128 units, 128 rows, on an H100:
+    203 µs together, 494 alone.) So they share them where a block's tiles are fewer then.
+    """
+    lanes, parts = limits().lanes, limits().parts
+    allowed, across = shared_memory_limit(), -(-sizes.hidden // lanes)
+    for tile in tiles(sizes.batch):
+        shared, down = lanes * parts * tile.rows * size, -(-sizes.batch // tile.rows)
+        if shared > allowed:
+            continue
+        args = (cell, Together(), tile, sizes, *groups)
+        most = cooperative_blocks(kernel, args, (lanes, parts), shared)
+        if most == 0:
+            continue
+        side = min(across, most)
+        share = (side, min(down, most // side))
+        alone, together = across * -(-down // most), -(-across // side) * -(-down // share[1])
+        if FORCED == "together" or (FORCED is None and together < alone):
+            return _Plan(Together(), tile, share, shared)
+        return _Plan(Alone(), tile, (1, min(down, MOST_DOWN)), shared)
+    raise DeviceError(
+        f"{title(cell)}: no block of {lanes * parts} threads fits on a multiprocessor; it takes {shared:,} "
+        f"bytes of shared memory of {allowed:,}"
+    )
+
+
+def _segments(first: int, gates: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
+    """Cut slots from `first` on into runs whose gates are neighbours too: (slot, gate, how many)."""
+    start = 0
+    for n in range(1, len(gates) + 1):
+        if n == len(gates) or gates[n] != gates[n - 1] + 1:
+            yield first + start, gates[start], n - start
+            start = n
+
+
+def _input_segments(cell: Any) -> Iterator[tuple[int, int, int]]:
+    return _segments(0, cell.input_gates)
+
+
+def _stage_segments(stage: Stage) -> Iterator[tuple[int, int, int]]:
+    return _segments(stage.first, stage.gates)
+
+
+# -- outputs -------------------------------------------------------------------------------------------
+
+
+@cuda.jit(**KERNEL)
+def _write_output(h, h_at, lengths, y, column, steps, hidden, width, zero):
+    """Copy h of all steps to its columns of the output, zero past a sequence's end."""
+    (i, j, k), (across, down, deep) = cuda.grid(3), cuda.gridsize(3)
+    for t in strides(k, steps, deep):
+        for n in strides(j, lengths.size, down):
+            row = t * lengths.size + n
+            for unit in strides(i, hidden, across):
+                value = h[h_at + row * hidden + unit] if t < lengths[n] else zero
+                y[row * width + column + unit] = value
+
+
+# -- a sequence ----------------------------------------------------------------------------------------
+
+
+def forward_sequence(
+    cell: Any,
+    params: dict[str, DeviceArray],
+    x: DeviceArray,
+    states: Sequence[DeviceArray] | None,
+    finals: Sequence[DeviceArray],
+    place: int,
+    lengths: DeviceArray,
+    reverse: bool,
+    keep: bool,
+    borrow: bool = False,
+) -> tuple[DeviceArray, int, Trace | None]:
+    """Run one layer and direction.
+
+    Parameters
+    ----------
+    cell : Cell
+    params : dict
+        ``weight_ih`` (G*H, I), ``weight_hh`` (G*H, H), optionally ``bias_ih``, ``bias_hh`` (G*H,) and
+        ``weight_ph`` (P*H,).
+    x : device array, shape (T, B, I)
+    states, finals : list of device array, shape (layers * directions, B, H)
+        Initial states, None for zeros, and where the final ones go.
+    place : int
+        Which of the first axis.
+    lengths : device array of int64, shape (B,)
+    reverse : bool
+        From the last step to the first.
+    keep : bool
+        Keep what the backward pass needs.
+    borrow : bool
+        Nobody writes to the parameters before it, so that it needs no copies of them.
+
+    Returns
+    -------
+    h : device array, flat
+        All values of h; beyond a sequence's end it repeats the last state.
+    at : int
+        Where in it the outputs (T, B, H) begin.
+    trace : Trace or None
+    """
+    if keep and not borrow:
+        params = {name: copied(p) if name.startswith("weight") else p for name, p in params.items()}
+    shape = _Shape(*x.shape, hidden=finals[0].shape[2])
+    dtype, state = x.dtype, shape.batch * shape.hidden
+    rows, width = shape.steps * shape.batch, len(cell.slots) * shape.hidden
+    depth = shape.steps + 1 if keep else 1
+    sizes = Sizes(
+        steps=shape.steps,
+        batch=shape.batch,
+        hidden=shape.hidden,
+        reverse=int(reverse),
+        memory_step=state if keep else 0,
+        memory_state=depth * state,
+        across=-(-shape.hidden // limits().lanes),
+        down=0,  # depends on the tile
+        depth=-(-shape.hidden // limits().parts),
+        place=place * state,
+    )
+    none = empty((0,), dtype)
+    arrays = Arrays(
+        slots=empty((rows * width,), dtype),
+        h=empty(((shape.steps + 1) * state,), dtype),
+        memory=empty(((len(cell.states) - 1) * depth * state,), dtype),
+        message=empty((rows * shape.hidden if len(cell.stages) > 1 else 0,), dtype),
+        weights=flat(transpose(params["weight_hh"])),
+        peephole=params.get("weight_ph", none),
+        lengths=lengths,
+        bias_ih=params.get("bias_ih", none),
+        bias_hh=params.get("bias_hh", none),
+        initial=_stacks(states, cell, none),
+        final=_stacks(finals, cell, none),
+        counters=counters(shape.batch * TEAM),
+    )
+    slots, inputs = _matrix(arrays.slots, cell, shape.hidden), x.reshape(-1, shape.inputs)
+    for slot, gate, count in _input_segments(cell):
+        weights = params["weight_ih"][gate * shape.hidden : (gate + count) * shape.hidden]
+        target = columns(slots, slot * shape.hidden, (slot + count) * shape.hidden)
+        matmul(inputs, transposed(weights), out=target)
+    _run(FORWARD, cell, max(len(stage.gates) for stage in cell.stages), sizes, arrays)
+    trace = Trace(cell, params, x, arrays, sizes) if keep else None
+    return arrays.h, 0 if reverse else state, trace
+
+
+def _stacks(states: Sequence[DeviceArray] | None, cell: Any, none: DeviceArray) -> tuple[DeviceArray, ...]:
+    """Stacked arrays, one for each of the cell's states; empty ones for zeros."""
+    return (none,) * len(cell.states) if states is None else tuple(map(flat, states))
+
+
+def _matrix(slots: DeviceArray, cell: Any, hidden: int) -> DeviceArray:
+    """The slots as rows, one a step and sequence."""
+    return slots.reshape(-1, len(cell.slots) * hidden)
+
+
+def write_output(
+    h: DeviceArray, at: int, lengths: DeviceArray, y: DeviceArray, direction: int, hidden: int
+) -> None:
+    """Copy the outputs of one direction to their columns of y (T, B, D*H), zero past a sequence's end."""
+    steps, batch, width = y.shape
+    operands = (h, at, lengths, flat(y), direction * hidden, steps, hidden, width, y.dtype.type(0))
+    launch_over_box(_write_output, (steps, batch, hidden), *operands)
+
+
+def backward_sequence(
+    trace: Trace,
+    dy: DeviceArray | None,
+    direction: int,
+    dstates: Sequence[DeviceArray] | None,
+    initial: Sequence[DeviceArray],
+    place: int,
+    dx: DeviceArray | None,
+    accumulate: bool,
+) -> dict[str, DeviceArray]:
+    """Back-propagate through one layer and direction; uses the trace up.
+
+    Parameters
+    ----------
+    trace : Trace
+    dy : device array, shape (T, B, D*H), or None
+        Gradient of the output, None for zeros. What lies beyond a sequence's end is ignored.
+    direction : int
+        Which columns of it are this direction's.
+    dstates, initial : list of device array, shape (layers * directions, B, H)
+        Gradients of the final states, None for zeros, and where those of the initial ones go.
+    place : int
+        Which of the first axis.
+    dx : device array, shape (T, B, I), or None
+        Gets the gradient of the input, where that is wanted.
+    accumulate : bool
+        Add to it.
+
+    Returns
+    -------
+    dict
+        Gradients of the parameters, keys as in ``params``.
+    """
+    cell, params, x, arrays, sizes = trace
+    dtype, state = x.dtype, sizes.batch * sizes.hidden
+    none = empty((0,), dtype)
+    gradients = Gradients(
+        dy=none if dy is None else flat(dy),
+        dstates=empty((len(cell.states) * state,), dtype),
+        dpeephole=empty((len(cell.peepholes) * state,), dtype),
+        weights=flat(params["weight_hh"]),
+        final=_stacks(dstates, cell, none),
+        initial=_stacks(initial, cell, none),
+    )
+    row = 0 if dy is None else dy.shape[2]
+    sizes = sizes._replace(dy_row=row, dy_at=direction * sizes.hidden, place=place * state)
+    _run(BACKWARD, cell, 1, sizes, arrays, gradients)
+    slots, hidden = _matrix(arrays.slots, cell, sizes.hidden), sizes.hidden
+    if dx is not None:
+        target = dx.reshape(-1, x.shape[2])
+        for slot, gate, count in _input_segments(cell):
+            weights = params["weight_ih"][gate * hidden : (gate + count) * hidden]
+            part = columns(slots, slot * hidden, (slot + count) * hidden)
+            matmul(part, weights, out=target, accumulate=accumulate)
+            accumulate = True
+    return _parameter_gradients(trace, slots, gradients.dpeephole)
+
+
+def _parameter_gradients(trace: Trace, slots: DeviceArray, dpeephole: DeviceArray) -> dict[str, DeviceArray]:
+    """Gradients of the parameters from the slots' of all steps."""
+    cell, params, x, arrays, sizes = trace
+    hidden, state, rows = sizes.hidden, sizes.batch * sizes.hidden, sizes.steps * sizes.batch
+    grads = {name: empty(array.shape, array.dtype) for name, array in params.items()}
+    start = state if sizes.reverse else 0
+    before = arrays.h[start : start + rows * hidden].reshape(rows, hidden)
+    operands = [before] if len(cell.stages) == 1 else [before, arrays.message.reshape(rows, hidden)]
+    jobs = [(x.reshape(rows, -1), "weight_ih", _input_segments(cell))]
+    jobs += [(o, "weight_hh", _stage_segments(s)) for o, s in zip(operands, cell.stages, strict=True)]
+    for operand, name, segments in jobs:
+        for slot, gate, count in segments:
+            part = columns(slots, slot * hidden, (slot + count) * hidden)
+            matmul(transposed(part), operand, out=grads[name][gate * hidden : (gate + count) * hidden])
+    if "bias_ih" in params:
+        bias_gradients(slots, *gate_tables(cell), grads["bias_ih"], grads["bias_hh"])
+    if cell.peepholes:
+        column_sums(dpeephole.reshape(sizes.batch, -1), grads["weight_ph"])
+    return grads
+
+
+def full_lengths(steps: int, batch: int) -> DeviceArray:
+    """Lengths of sequences that all have every step."""
+    return _full_lengths(steps, batch, current_device())
+
+
+@functools.cache  # a graph may read it later on
+def _full_lengths(steps: int, batch: int, device: int) -> DeviceArray:
+    lengths = upload(np.full(batch, steps, np.int64))
+    synchronize()  # the next call may be on another stream
+    return lengths

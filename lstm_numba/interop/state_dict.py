@@ -1,0 +1,220 @@
+"""What all formats share: a layer out of parameters under PyTorch's names, and the name of a layer's cell.
+
+Names and shapes are those of ``torch.nn.LSTM``, ``GRU`` and ``RNN``; ``weight_ph`` (peepholes) is ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_numba.cells import CELLS, find_cell, title
+from lstm_numba.errors import WeightsError
+from lstm_numba.nn.recurrent import GRU, LSTM, RNN, PeepholeLSTM, Recurrent, make_layer
+
+Array = npt.NDArray[Any]
+
+_NAME = re.compile(r"(weight_ih|weight_hh|weight_ph|bias_ih|bias_hh)_l(0|[1-9]\d{0,4})(_reverse)?")
+#: Gates -> the cell that they mean where nothing else is said: what PyTorch's modules compute by default.
+_BY_GATES = {1: "rnn", 3: "gru", 4: "lstm"}
+_CLASSES: dict[str, Any] = {
+    "rnn": RNN,
+    "rnn-relu": partial(RNN, nonlinearity="relu"),
+    "lstm": LSTM,
+    "peephole": PeepholeLSTM,
+    "gru": GRU,
+    "gru-reset-before": partial(GRU, reset_after=False),
+}
+
+
+class _Sizes(NamedTuple):
+    """Of a stack of layers."""
+
+    inputs: int
+    hidden: int
+    layers: int
+    directions: int
+
+
+def cell_name(rnn: Recurrent) -> str:
+    """The name in `lstm_numba.cells.CELLS` of a layer's cell.
+
+    Parameters
+    ----------
+    rnn : Recurrent
+
+    Raises
+    ------
+    WeightsError
+        The cell is not one of the library's.
+    """
+    if not isinstance(rnn, Recurrent):
+        raise TypeError(f"rnn: expected a recurrent layer, got {type(rnn).__name__}")
+    for name, cell in CELLS.items():
+        if type(cell) is type(rnn.cell):  # cells without fields are all equal
+            return name
+    raise WeightsError(f"rnn: {title(rnn.cell)} is neither a cell of this library nor registered")
+
+
+def as_float(name: str, value: Any, where: str) -> Array:
+    """An array of float32 or float64, in the machine's byte order, of finite numbers.
+
+    float16 and bfloat16 become float32, which is exact.
+
+    Raises
+    ------
+    WeightsError
+        It holds something else.
+    """
+    if np.ma.isMaskedArray(value):
+        raise WeightsError(f"{where}: {name}: expected an array, got a masked one, whose mask would be lost")
+    array = np.asarray(value)
+    if array.dtype.name == "bfloat16":  # of the package ml_dtypes
+        array = from_bfloat16(array.view(np.uint16))
+    if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
+        got = array.dtype.names[0] if array.dtype.names else array.dtype
+        raise WeightsError(f"{where}: {name}: expected float32 or float64, got {got}")
+    array = np.asarray(array, np.float64 if array.dtype.itemsize == 8 else np.float32, order="C")
+    check_finite(name, array, where)
+    return array
+
+
+def from_bfloat16(bits: Array) -> Array:
+    """The float32 of which 16 bits each are the upper half."""
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def check_finite(name: str, array: Array, where: str) -> None:
+    """Refuse NaN and infinity: a network with such weights computes nothing.
+
+    Parameters
+    ----------
+    name : str
+        Of the tensor.
+    array : ndarray
+    where : str
+        File or argument that it comes from.
+
+    Raises
+    ------
+    WeightsError
+        It names both.
+    """
+    if array.dtype.kind in "fc" and not np.isfinite(array).all():
+        raise WeightsError(f"{where}: {name}: holds numbers that are not finite")
+
+
+def build(params: Mapping[str, Any], where: str, cell: str | None = None, **options: Any) -> Recurrent:
+    """Make a layer of parameters, whose names and shapes tell the cell, sizes, layers and directions.
+
+    Parameters
+    ----------
+    params : mapping of str to array_like
+        PyTorch's names -> arrays: ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, H), ``bias_ih_l0``,
+        ``bias_hh_l0`` (G*H,), ``weight_ph_l0`` (3*H,); suffix ``_reverse`` for the second direction.
+    where : str
+        File or argument that they come from, for messages.
+    cell : str, optional
+        Cell, as `lstm_numba.nn.recurrent.make_layer` takes it; by default what the number of gates means to
+        PyTorch: 1 RNN with tanh, 3 GRU with the reset after the product, 4 LSTM; with ``weight_ph`` that of
+        peepholes.
+    **options
+        ``batch_first``, ``dropout``, ``device``, ``seed`` of the layer.
+
+    Returns
+    -------
+    Recurrent
+        With exactly these weights; float64 if any array is.
+
+    Raises
+    ------
+    WeightsError
+        Names or shapes are not those of a layer, or not of this cell.
+    """
+    arrays = {name: as_float(name, value, where) for name, value in params.items()}
+    sizes = _sizes(arrays, where)
+    name = _choose(arrays, sizes, cell, where)
+    bias = any(key.startswith("bias_") for key in arrays)
+    _check(arrays, name, sizes, bias, where)
+    rnn: Recurrent = _CLASSES.get(name, partial(make_layer, name))(
+        sizes.inputs,
+        sizes.hidden,
+        sizes.layers,
+        bias=bias,
+        bidirectional=sizes.directions == 2,
+        dtype=np.result_type(*arrays.values()),
+        **options,
+    )
+    rnn.load_state_dict(arrays)
+    return rnn
+
+
+def _sizes(arrays: Mapping[str, Array], where: str) -> _Sizes:
+    """Read sizes off the names and the first layer."""
+    layers, reverse = set(), False
+    for name in arrays:
+        found = _NAME.fullmatch(name)
+        if found is None:
+            why = "projections (proj_size) are not computed here" if "weight_hr" in name else "unknown name"
+            raise WeightsError(f"{where}: {name}: {why}")
+        layers.add(int(found[2]))
+        reverse |= found[3] is not None
+    for name in ("weight_ih_l0", "weight_hh_l0"):
+        if name not in arrays:
+            raise WeightsError(f"{where}: {name} is missing")
+        if arrays[name].ndim != 2 or 0 in arrays[name].shape:
+            raise WeightsError(f"{where}: {name}: expected a matrix, got shape {arrays[name].shape}")
+    if len(layers) != max(layers) + 1:
+        gap = min(set(range(max(layers))) - layers)
+        raise WeightsError(f"{where}: layer {gap} is missing, there is a layer {max(layers)}")
+    return _Sizes(
+        arrays["weight_ih_l0"].shape[1], arrays["weight_hh_l0"].shape[1], len(layers), 2 if reverse else 1
+    )
+
+
+def _choose(arrays: Mapping[str, Array], sizes: _Sizes, cell: str | None, where: str) -> str:
+    """The cell of a number of gates; one that was asked for must have as many."""
+    if cell is not None:
+        try:
+            find_cell(cell)
+        except (TypeError, ValueError) as error:
+            raise WeightsError(f"cell: {str(error).removeprefix('name: ')}") from None
+    rows, hidden = arrays["weight_hh_l0"].shape
+    gates, rest = divmod(rows, hidden)
+    if rest or (cell is None and gates not in _BY_GATES):
+        wanted = "1, 3 or 4" if cell is None else len(CELLS[cell].gates)
+        raise WeightsError(
+            f"{where}: weight_hh_l0: expected {wanted} gates of {hidden} rows, got shape {(rows, hidden)}"
+        )
+    name = cell or ("peephole" if gates == 4 and "weight_ph_l0" in arrays else _BY_GATES[gates])
+    if len(CELLS[name].gates) != gates:
+        raise WeightsError(f"{where}: {name} has {len(CELLS[name].gates)} gates, weight_hh_l0 has {gates}")
+    return name
+
+
+def _check(arrays: Mapping[str, Array], name: str, sizes: _Sizes, bias: bool, where: str) -> None:
+    """Compare every name and shape before anything is allocated."""
+    cell, hidden = CELLS[name], sizes.hidden
+    rows = len(cell.gates) * hidden
+    expected: dict[str, tuple[int, ...]] = {}
+    for layer in range(sizes.layers):
+        for end in (f"_l{layer}", f"_l{layer}_reverse")[: sizes.directions]:
+            expected["weight_ih" + end] = (rows, hidden * sizes.directions if layer else sizes.inputs)
+            expected["weight_hh" + end] = (rows, hidden)
+            if bias:
+                expected["bias_ih" + end] = expected["bias_hh" + end] = (rows,)
+            if cell.peepholes:
+                expected["weight_ph" + end] = (len(cell.peepholes) * hidden,)
+    for key, shape in expected.items():
+        if key not in arrays:
+            raise WeightsError(f"{where}: {key} is missing")
+        if arrays[key].shape != shape:
+            raise WeightsError(f"{where}: {key}: expected shape {shape}, got {arrays[key].shape}")
+    unknown = sorted(arrays.keys() - expected.keys())
+    if unknown:
+        raise WeightsError(f"{where}: {unknown[0]}: {name} has no such parameter")

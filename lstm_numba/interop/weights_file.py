@@ -1,0 +1,282 @@
+"""Parameters under PyTorch's names in ``.npz`` and ``.safetensors`` files.
+
+Both hold arrays and nothing that could be executed: an ``.npz`` is a zip archive of arrays
+(numpy.lib.format), read without pickle; safetensors: github.com/huggingface/safetensors. The cell's name,
+which shapes do not always tell, goes into the safetensors metadata or the archive's comment, where other
+readers do not meet it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any
+
+import numpy as np
+
+from lstm_numba.cells import find_cell
+from lstm_numba.data.io import read_file
+from lstm_numba.errors import WeightsError
+from lstm_numba.interop.state_dict import Array, build, cell_name, from_bfloat16
+from lstm_numba.interop.state_dict import check_finite as check_finite
+from lstm_numba.nn.recurrent import Recurrent
+from lstm_numba.training.config import is_own_cell
+
+_KEY = "lstm_numba.cell"
+#: Endings of files that hold pickles.
+PICKLES = (".pt", ".pth", ".bin", ".pkl")
+#: What an archive may unpack to, in bytes, or as a multiple of its own size: weights hardly compress.
+_UNPACKED, _RATIO = 1 << 28, 100
+#: The most that is read of a file of weights, packed or not, in bytes; and of an archive's arrays.
+LARGEST, _MEMBERS = 1 << 32, 10_000
+#: Ways to pack that NumPy uses; others may swell in one step, whatever is asked of them.
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+#: Number types of safetensors files that NumPy has.
+_TYPES = {"BOOL": "?"} | {
+    f"{kind}{8 * size}": f"<{letter}{size}"
+    for kind, letter, sizes in (("F", "f", (2, 4, 8)), ("I", "i", (1, 2, 4, 8)), ("U", "u", (1, 2, 4, 8)))
+    for size in sizes
+}
+
+
+def save_weights(rnn: Recurrent, path: str | os.PathLike[str]) -> None:
+    """Write a layer's parameters under PyTorch's names.
+
+    A PyTorch ``LSTM``, ``GRU`` or ``RNN`` of the same sizes takes them as its ``state_dict``.
+
+    Parameters
+    ----------
+    rnn : Recurrent
+    path : path
+        Ending in ``.npz`` or ``.safetensors``; replaced as a whole.
+
+    Raises
+    ------
+    WeightsError
+        The name has another ending.
+    OSError
+        The file system refuses.
+    """
+    write_arrays(Path(path), rnn.state_dict(), cell_name(rnn))
+
+
+def load_weights(
+    path: str | os.PathLike[str], *, cell: str | None = None, prefix: str | None = None, **options: Any
+) -> Recurrent:
+    """Make a layer of a file's parameters under PyTorch's names.
+
+    Parameters
+    ----------
+    path : path
+        An ``.npz`` or ``.safetensors`` file of `save_weights`, or of PyTorch's ``state_dict``.
+    cell : str, optional
+        Cell, as `lstm_numba.nn.recurrent.make_layer` takes it; by default what the file says, or else what
+        the shapes mean to PyTorch: RNN with tanh, GRU with the reset after the product, LSTM.
+    prefix : str, optional
+        What the names begin with, such as ``"rnn."``; other parameters are then passed over. By default
+        nothing, or the only prefix that recurrent parameters in the file have.
+    **options
+        ``batch_first``, ``dropout``, ``device``, ``seed`` of the layer.
+
+    Returns
+    -------
+    Recurrent
+        `LSTM`, `GRU`, `RNN` or `PeepholeLSTM` with exactly these weights.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, damaged or holds something else; one line that names it.
+    """
+    tensors, said = read_arrays(Path(path))
+    prefix = find_prefix(tensors, str(path)) if prefix is None else prefix
+    chosen = {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}
+    return build(chosen, str(path), cell or known_cell(path, said), **options)
+
+
+def find_prefix(names: Iterable[str], where: str) -> str:
+    """What stands before the names of recurrent parameters: ``rnn.`` of ``rnn.weight_hh_l0``.
+
+    Raises
+    ------
+    WeightsError
+        There are several.
+    """
+    found = {name[: name.index("weight_hh_l")] for name in names if "weight_hh_l" in name}
+    if len(found) > 1:
+        raise WeightsError(f"{where}: prefix: expected one of {sorted(found)}, got none")
+    return found.pop() if found else ""
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array], cell: str | None = None) -> None:
+    """Write arrays to an ``.npz`` or ``.safetensors`` file, with a cell's name; equal content, equal bytes.
+
+    Raises
+    ------
+    WeightsError
+        The name has another ending.
+    OSError
+        The file system refuses.
+    """
+    from lstm_numba.training.checkpoint import atomic_write
+
+    ending = _ending(path)
+    ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
+    if ending == ".safetensors":
+        from safetensors.numpy import save
+
+        content = save(ordered, metadata=None if cell is None else {_KEY: cell})
+    else:
+        content = _npz(ordered, cell)
+    atomic_write(path, content)
+
+
+def _npz(arrays: Mapping[str, Array], cell: str | None) -> bytes:
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, array, allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(name + ".npy"), member.getvalue())
+        if cell is not None:
+            archive.comment = json.dumps({_KEY: cell}).encode()
+    return memory.getvalue()
+
+
+def read_arrays(path: Path) -> tuple[dict[str, Array], str | None]:
+    """Read the arrays of an ``.npz`` or ``.safetensors`` file.
+
+    Returns
+    -------
+    arrays : dict of ndarray
+    cell : str or None
+        The cell that the file names, see `known_cell`.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, damaged or something else; one line that names it.
+    """
+    ending = _ending(path)
+    content = read_file(path, LARGEST, WeightsError)
+    try:
+        arrays, cell = _read_safetensors(content) if ending == ".safetensors" else _read_npz(content)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    # What the readers raise on damaged files is not documented and wide.
+    except (ValueError, KeyError, TypeError, AttributeError, SyntaxError, RecursionError) as error:
+        raise WeightsError(f"{path}: damaged ({_short(error)})") from None
+    return arrays, cell
+
+
+def known_cell(path: str | os.PathLike[str], said: Any) -> str | None:
+    """The cell that a file names, if it names one.
+
+    Raises
+    ------
+    WeightsError
+        There is no such cell here.
+    """
+    if said is None:
+        return None
+    try:
+        find_cell(said)
+    except (TypeError, ValueError) as error:
+        if isinstance(said, str) and "," in said:
+            raise WeightsError(f"{path}: {_short(error)}") from None
+    else:
+        return str(said)
+    hint = f"; import its module first (--cell {said} in a command)" if is_own_cell(said) else ""
+    raise WeightsError(f"{path}: of a cell {_short(said)!r}, which is unknown here{hint}")
+
+
+def _short(error: Any) -> str:
+    return " ".join(str(error).split())[:120]
+
+
+def _ending(path: Path) -> str:
+    if path.suffix in PICKLES:
+        raise WeightsError(
+            f"{path}: {path.suffix} files can execute code and are not read; "
+            "write the state_dict with safetensors.torch.save_file"
+        )
+    if path.suffix not in (".npz", ".safetensors"):
+        raise WeightsError(f"{path}: expected a name that ends in .npz or .safetensors")
+    return path.suffix
+
+
+def _read_safetensors(content: bytes) -> tuple[dict[str, Array], str | None]:
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        found = deserialize(content)
+    except SafetensorError as error:
+        raise WeightsError(f"damaged ({_short(error)})") from None
+    size = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + size]).get("__metadata__", {})
+    return {name: _tensor(**tensor) for name, tensor in found}, metadata.get(_KEY)
+
+
+def _tensor(dtype: str, shape: list[int], data: bytes) -> Array:
+    """A tensor of a safetensors file; one of a type that NumPy has not is empty, and says which it is."""
+    if dtype == "BF16":
+        return from_bfloat16(np.frombuffer(data, "<u2")).reshape(shape)
+    if dtype in _TYPES:
+        return np.frombuffer(data, _TYPES[dtype]).reshape(shape)
+    return np.broadcast_to(np.zeros((), [(dtype, "V1")]), shape)
+
+
+def _read_npz(content: bytes) -> tuple[dict[str, Array], str | None]:
+    arrays: dict[str, Array] = {}
+    try:
+        count = content.count(b"PK\1\2")  # before what lists them is read: each takes memory
+        if count > _MEMBERS:
+            raise WeightsError(f"an archive of {count} files; at most {_MEMBERS} are read")
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+            if unpacked > min(max(_UNPACKED, _RATIO * len(content)), LARGEST):
+                raise WeightsError(f"damaged: {len(content)} bytes that say they are {unpacked}")
+            for member in archive.infolist():
+                if member.compress_type not in _PACKED:
+                    raise WeightsError(f"{_short(member.filename)}: packed in a way that NumPy does not use")
+                name = member.filename.removesuffix(".npy")
+                if name == member.filename or name in arrays:
+                    raise WeightsError(f"{_short(name)}: twice, or not an array")
+                arrays[name] = _array(name, archive.read(member))
+            comment = archive.comment
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
+        raise WeightsError(f"damaged, or not an .npz archive ({_short(error)})") from None
+    try:
+        said = json.loads(comment).get(_KEY) if comment.startswith(b'{"' + _KEY.encode()) else None
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"the archive's comment: damaged ({_short(error)})") from None
+    return arrays, said
+
+
+def _array(name: str, content: bytes) -> Array:
+    """An array out of a ``.npy`` file's bytes; `numpy.load` would allocate what the header claims first."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise WeightsError(f"{name}: .npy format {version} is not read")
+    read = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python 2, of odd escapes: nobody reads more than one line
+            shape, column_major, dtype = read(file)
+    except (TokenError, MemoryError) as error:  # of Python's parser, which reads the header as a literal
+        raise WeightsError(f"{name}: damaged header ({_short(error)})") from None
+    if dtype.hasobject:
+        raise WeightsError(f"{name}: holds Python objects, which are not read")
+    data = content[file.tell() :]
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(data):
+        raise WeightsError(f"{name}: {len(data)} bytes do not make shape {shape} of {dtype}")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if column_major else "C")

@@ -1,0 +1,1 @@
+"""The cells as device functions, for CUDA kernels of users."""

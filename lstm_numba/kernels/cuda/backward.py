@@ -1,0 +1,164 @@
+"""A step backward for `step`, shared by threads of which each is number `rank` of `size`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lstm_numba.engines.cuda.driver import cuda, overload
+from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.options import DEVICE
+from lstm_numba.engines.cuda.scalar import add_each, add_numbers, load_each, store_each, store_numbers
+from lstm_numba.engines.cuda.specialize import (
+    FIRST,
+    INPUT,
+    SECOND,
+    add_inner,
+    cell_backward,
+    cell_message_backward,
+    inner_zeros,
+    load_memory,
+    load_one,
+    load_peephole,
+    load_slots,
+    load_states,
+    peephole_count,
+    stage_first,
+    stage_gates,
+)
+from lstm_numba.kernels.cuda.forward import ONE, meet_others
+from lstm_numba.kernels.cuda.weights import memory_row, peephole_row, previous_row, slots_row
+
+
+@cuda.jit(**DEVICE)
+def _inner_product(weights, stage, matrix, depth, tape, column):
+    """The slots' gradients times one column of the weights through which a stage fed them."""
+    cell, hidden = weights.cell, weights.hidden
+    total, rows = inner_zeros(cell, stage, ONE, weights.bias), (slots_row(cell) * hidden,)
+    for k in range(hidden):
+        total = add_inner(
+            cell, stage, ONE, total, matrix, k * depth + column, hidden * depth, tape, rows, k, hidden
+        )
+    return total
+
+
+@cuda.jit(**DEVICE)
+def _cell_gradients(weights, tape, dstates, unit):
+    """Gradients of one unit's slots and previous states, but for what flows through the products."""
+    cell, hidden = weights.cell, weights.hidden
+    at = slots_row(cell) * hidden + unit
+    new = load_one(cell, tape, unit, 0) + load_memory(cell, tape, memory_row(cell) * hidden + unit, hidden)
+    dslots, dprevious, dpeephole = cell_backward(
+        cell,
+        load_slots(cell, tape, at, hidden),
+        load_states(cell, tape, previous_row(cell) * hidden + unit, hidden),
+        new,
+        load_peephole(cell, weights.peephole, unit, hidden),
+        load_each(dstates, unit),
+    )
+    store_numbers(tape, at, hidden, dslots)
+    store_each(dstates, unit, dprevious)
+    store_numbers(tape, peephole_row(cell) * hidden + unit, hidden, dpeephole)
+
+
+@cuda.jit(**DEVICE)
+def _run_second_back(weights, tape, dstates, rank, size):
+    """What the message's gradient adds to those of the slots and of the previous states."""
+    cell, hidden = weights.cell, weights.hidden
+    meet_others(size)
+    for unit in strides(rank, hidden, size):
+        # The new h is not needed any more. The slots still are, by all threads.
+        total = _inner_product(weights, SECOND, weights.recurrent_rows, hidden, tape, unit)
+        store_numbers(tape, unit, 0, total)
+    meet_others(size)
+    for unit in strides(rank, hidden, size):
+        at = slots_row(cell) * hidden + unit
+        dslots, dprevious = cell_message_backward(
+            cell,
+            load_slots(cell, tape, at, hidden),
+            load_states(cell, tape, previous_row(cell) * hidden + unit, hidden),
+            load_one(cell, tape, unit, 0)[0],
+        )
+        store_numbers(tape, at, hidden, dslots)
+        add_each(dstates, unit, dprevious)
+
+
+def _second_back(weights: Any, tape: Any, dstates: Any, rank: Any, size: Any) -> None:
+    """The way back through the second stage of a cell that has one."""
+    if len(weights.cell.stages) > 1:
+        _run_second_back(weights, tape, dstates, rank, size)
+
+
+@overload(_second_back)
+def _(weights, tape, dstates, rank, size):
+    if len(weights[0].instance_class.stages) == 1:
+        return lambda weights, tape, dstates, rank, size: None
+    return lambda weights, tape, dstates, rank, size: _run_second_back(weights, tape, dstates, rank, size)
+
+
+@cuda.jit(**DEVICE)
+def _add_weights(weights, stage, matrix, bias, tape, operand, at, rank, size):
+    """Add to the gradients of a stage's weights and biases; other sequences may do so at the same time."""
+    cell, hidden = weights.cell, weights.hidden
+    gates, depth = stage_gates(cell, stage), matrix.shape[1]
+    for n in range(len(gates)):
+        first = gates[n] * hidden
+        slots = (slots_row(cell) + stage_first(cell, stage) + n) * hidden
+        for i in strides(rank, hidden * depth, size):
+            # A processor divides numbers of 32 bits without a routine.
+            unit, k = np.int64(np.uint32(i) // np.uint32(depth)), np.int64(np.uint32(i) % np.uint32(depth))
+            cuda.atomic.add(matrix, (first + unit, k), tape[slots + unit] * operand[at + k])
+        if bias.size > 0:
+            for unit in strides(rank, hidden, size):
+                cuda.atomic.add(bias, first + unit, tape[slots + unit])
+
+
+@cuda.jit(**DEVICE)
+def _add_second_weights(weights, matrix, bias, tape, rank, size):
+    _add_weights(weights, SECOND, matrix, bias, tape, tape, weights.hidden, rank, size)
+
+
+def _second_weights(weights: Any, matrix: Any, bias: Any, tape: Any, rank: Any, size: Any) -> None:
+    """Gradients of the weights of a second stage, where there is one."""
+    if len(weights.cell.stages) > 1:
+        _add_second_weights(weights, matrix, bias, tape, rank, size)
+
+
+@overload(_second_weights)
+def _(weights, matrix, bias, tape, rank, size):
+    if len(weights[0].instance_class.stages) == 1:
+        return lambda weights, matrix, bias, tape, rank, size: None
+    return lambda weights, matrix, bias, tape, rank, size: _add_second_weights(
+        weights, matrix, bias, tape, rank, size
+    )
+
+
+@cuda.jit(**DEVICE)
+def _add_parameters(weights, gradients, x, tape, rank, size):
+    cell, hidden = weights.cell, weights.hidden
+    _add_weights(weights, INPUT, gradients.weight_ih, gradients.bias_ih, tape, x, 0, rank, size)
+    before = previous_row(cell) * hidden
+    _add_weights(weights, FIRST, gradients.weight_hh, gradients.bias_hh, tape, tape, before, rank, size)
+    _second_weights(weights, gradients.weight_hh, gradients.bias_hh, tape, rank, size)
+    for i in strides(rank, peephole_count(cell) * hidden, size):
+        cuda.atomic.add(gradients.weight_ph, i, tape[peephole_row(cell) * hidden + i])
+
+
+@cuda.jit(**DEVICE)
+def step_backward(weights, gradients, x, tape, dstates, dx, rank, size):
+    """The way back through a step; uses the tape up."""
+    meet_others(size)
+    hidden = weights.hidden
+    for unit in strides(rank, hidden, size):
+        _cell_gradients(weights, tape, dstates, unit)
+    _second_back(weights, tape, dstates, rank, size)
+    meet_others(size)
+    for unit in strides(rank, hidden, size):
+        total = _inner_product(weights, FIRST, weights.recurrent_rows, hidden, tape, unit)
+        add_numbers(dstates[0], unit, 0, total)
+    for feature in strides(rank, dx.size, size):
+        total = _inner_product(weights, INPUT, weights.input_rows, weights.inputs, tape, feature)
+        store_numbers(dx, feature, 0, total)
+    _add_parameters(weights, gradients, x, tape, rank, size)
+    meet_others(size)

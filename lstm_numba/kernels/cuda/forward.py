@@ -1,0 +1,122 @@
+"""A step forward for `step`, shared by threads of which each is number `rank` of `size`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lstm_numba.engines.cuda.driver import cuda, overload
+from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.options import DEVICE
+from lstm_numba.engines.cuda.scalar import load_each, store_each, store_numbers
+from lstm_numba.engines.cuda.specialize import (
+    FIRST,
+    INPUT,
+    SECOND,
+    OneRow,
+    add_outer,
+    add_to_stage,
+    cell_forward,
+    cell_message,
+    gate_count,
+    load_one,
+    load_peephole,
+    load_slots,
+    outer_zeros,
+)
+from lstm_numba.kernels.cuda.weights import memory_row, previous_row, slots_row
+
+ONE = OneRow()
+
+
+@cuda.jit(**DEVICE)
+def meet_others(size):
+    """Wait for the others; who is alone has nobody to wait for."""
+    if size > 1:
+        cuda.syncthreads()
+
+
+@cuda.jit(**DEVICE)
+def _add_product(weights, stage, slots, matrix, operand, at, depth, unit):
+    """The slots of a unit, with those that a stage feeds; `at` is where the operand begins in its array."""
+    cell, hidden = weights.cell, weights.hidden
+    width = gate_count(cell) * hidden
+    sums, rows = outer_zeros(cell, stage, ONE, weights.bias), (at,)
+    for k in range(depth):
+        sums = add_outer(cell, stage, ONE, sums, matrix, k * width + unit, hidden, operand, rows, k)
+    return add_to_stage(cell, stage, slots, sums)
+
+
+@cuda.jit(**DEVICE)
+def _cell_equations(weights, slots, states, work, keep, unit):
+    """New states of one unit; h waits in the work space until nobody needs the old one."""
+    cell, hidden = weights.cell, weights.hidden
+    previous = load_each(states, unit)
+    kept, new = cell_forward(cell, slots, previous, load_peephole(cell, weights.peephole, unit, hidden))
+    store_numbers(work, unit, 0, new[:1])
+    store_each(states[1:], unit, new[1:])
+    if keep:
+        store_numbers(work, slots_row(cell) * hidden + unit, hidden, kept)
+        store_numbers(work, previous_row(cell) * hidden + unit, hidden, previous)
+        store_numbers(work, memory_row(cell) * hidden + unit, hidden, new[1:])
+
+
+@cuda.jit(**DEVICE)
+def _message_equations(weights, slots, states, work, keep, unit):
+    """The operand of the second product of one unit."""
+    cell, hidden = weights.cell, weights.hidden
+    store_numbers(work, slots_row(cell) * hidden + unit, hidden, slots)
+    store_numbers(work, hidden + unit, 0, (cell_message(cell, slots, load_each(states, unit)),))
+
+
+def _equations(weights: Any, slots: Any, states: Any, work: Any, keep: Any, unit: Any) -> None:
+    """What follows the first recurrent product."""
+    run = _cell_equations if len(weights.cell.stages) == 1 else _message_equations
+    run(weights, slots, states, work, keep, unit)
+
+
+@overload(_equations)
+def _(weights, slots, states, work, keep, unit):
+    run = _cell_equations if len(weights[0].instance_class.stages) == 1 else _message_equations
+    return lambda weights, slots, states, work, keep, unit: run(weights, slots, states, work, keep, unit)
+
+
+@cuda.jit(**DEVICE)
+def _run_second_stage(weights, states, work, keep, rank, size):
+    meet_others(size)
+    cell, hidden = weights.cell, weights.hidden
+    for unit in strides(rank, hidden, size):
+        slots = load_slots(cell, work, slots_row(cell) * hidden + unit, hidden)
+        slots = _add_product(weights, SECOND, slots, weights.recurrent, work, hidden, hidden, unit)
+        _cell_equations(weights, slots, states, work, keep, unit)
+
+
+def _second_stage(weights: Any, states: Any, work: Any, keep: Any, rank: Any, size: Any) -> None:
+    """The second stage of a cell that has one."""
+    if len(weights.cell.stages) > 1:
+        _run_second_stage(weights, states, work, keep, rank, size)
+
+
+@overload(_second_stage)
+def _(weights, states, work, keep, rank, size):
+    if len(weights[0].instance_class.stages) == 1:
+        return lambda weights, states, work, keep, rank, size: None
+    return lambda weights, states, work, keep, rank, size: _run_second_stage(
+        weights, states, work, keep, rank, size
+    )
+
+
+@cuda.jit(**DEVICE)
+def step_forward(weights, x, states, work, keep, rank, size):
+    """A step; the work space is scratch memory, or a tape where it is kept."""
+    meet_others(size)
+    cell, hidden = weights.cell, weights.hidden
+    for unit in strides(rank, hidden, size):
+        slots = load_slots(cell, weights.bias, unit, hidden)
+        slots = _add_product(weights, INPUT, slots, weights.input, x, 0, weights.inputs, unit)
+        slots = _add_product(weights, FIRST, slots, weights.recurrent, states[0], 0, hidden, unit)
+        _equations(weights, slots, states, work, keep, unit)
+    _second_stage(weights, states, work, keep, rank, size)
+    meet_others(size)
+    for unit in strides(rank, hidden, size):
+        store_numbers(states[0], unit, 0, load_one(cell, work, unit, 0))
+    meet_others(size)

@@ -1,0 +1,217 @@
+"""What a user's kernel needs of a layer for `step`: weights, room for gradients, sizes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstm_numba.engines.cuda.driver import cuda, overload
+from lstm_numba.engines.cuda.elementwise import copy_block, transpose
+from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.launch import launch_over
+from lstm_numba.engines.cuda.memory import DeviceArray, empty, flat, upload, zeros
+from lstm_numba.engines.cuda.options import KERNEL
+from lstm_numba.engines.cuda.scalar import store_numbers
+from lstm_numba.engines.cuda.specialize import constant, load_biases, zero_slots
+
+
+class Weights(NamedTuple):
+    """One layer and direction, as a kernel reads it; passed to the kernel as it is.
+
+    G gates, S slots (`lstm_numba.cells.protocol`), P peephole weights a unit. The arrays are flat, on the
+    device, and of the layer's dtype.
+
+    Attributes
+    ----------
+    cell : Cell
+    inputs, hidden : int
+        Features of the input (I) and hidden units (H).
+    input : (I * G * H,)
+        ``weight_ih`` transposed, so that threads of neighbouring units read neighbours.
+    recurrent : (H * G * H,)
+        ``weight_hh`` transposed.
+    bias : (S * H,)
+        Of every slot; zero where there is none.
+    peephole : (P * H,)
+    input_rows : (G * H * I,)
+        ``weight_ih``, for the way back.
+    recurrent_rows : (G * H * H,)
+        ``weight_hh``.
+    """
+
+    cell: Any
+    inputs: Any
+    hidden: Any
+    input: Any
+    recurrent: Any
+    bias: Any
+    peephole: Any
+    input_rows: Any
+    recurrent_rows: Any
+
+
+class ParameterGradients(NamedTuple):
+    """Gradients of one layer's and direction's parameters, in their shapes; empty where it has none.
+
+    Attributes
+    ----------
+    weight_ih : (G * H, I)
+    weight_hh : (G * H, H)
+    bias_ih, bias_hh : (G * H,)
+    weight_ph : (P * H,)
+    """
+
+    weight_ih: Any
+    weight_hh: Any
+    bias_ih: Any
+    bias_hh: Any
+    weight_ph: Any
+
+
+@cuda.jit(**KERNEL)
+def _fill_biases(cell, bias_ih, bias_hh, slots, hidden):
+    """Put the biases of every slot, zero where there are none, to where it comes to lie."""
+    for unit in strides(cuda.grid(1), hidden, cuda.gridsize(1)):
+        if bias_ih.size > 0:
+            store_numbers(slots, unit, hidden, load_biases(cell, bias_ih, bias_hh, unit, hidden))
+        else:
+            store_numbers(slots, unit, hidden, zero_slots(cell, slots))
+
+
+def device_weights(rnn: Any, layer: int = 0, direction: int = 0) -> Weights:
+    """Copy a layer's weights into the form in which a kernel reads them.
+
+    Parameters
+    ----------
+    rnn : Recurrent
+        On "cuda" or "cpu". Later changes of its parameters are not seen.
+    layer : int
+        Which of its layers.
+    direction : int
+        1 for the second direction of a bidirectional one.
+
+    Returns
+    -------
+    Weights
+
+    Raises
+    ------
+    TypeError, ValueError
+        `rnn` is no recurrent layer, or has not so many layers or directions.
+    DeviceError
+        There is not so much memory.
+    """
+    params = {name: _on_device(array) for name, array in _parameters(rnn, layer, direction).items()}
+    cell, hidden, none = rnn.cell, rnn.hidden_size, empty((0,), rnn.dtype)
+    bias = empty((len(cell.slots) * hidden,), rnn.dtype)
+    biases = (params.get(name, none) for name in ("bias_ih", "bias_hh"))
+    launch_over(_fill_biases, hidden, cell, *biases, bias, hidden)
+    return Weights(
+        cell=cell,
+        inputs=params["weight_ih"].shape[1],
+        hidden=hidden,
+        input=flat(transpose(params["weight_ih"])),
+        recurrent=flat(transpose(params["weight_hh"])),
+        bias=bias,
+        peephole=_copy(params.get("weight_ph", none)),
+        input_rows=_copy(params["weight_ih"]),
+        recurrent_rows=_copy(params["weight_hh"]),
+    )
+
+
+def device_gradients(rnn: Any, layer: int = 0, direction: int = 0) -> ParameterGradients:
+    """Zeros on the device, to which a kernel adds the gradients of a layer's parameters.
+
+    ``gradients._asdict()`` has the parameters' names without their suffix.
+
+    Parameters
+    ----------
+    rnn, layer, direction
+        As for `device_weights`.
+
+    Returns
+    -------
+    ParameterGradients
+
+    Raises
+    ------
+    TypeError, ValueError, DeviceError
+        As for `device_weights`.
+    """
+    params = _parameters(rnn, layer, direction)
+    shapes = {name: params[name].shape if name in params else (0,) for name in ParameterGradients._fields}
+    return ParameterGradients(**{name: zeros(shape, rnn.dtype) for name, shape in shapes.items()})
+
+
+def _parameters(rnn: Any, layer: int, direction: int) -> dict[str, Any]:
+    if not hasattr(rnn, "layer_params"):
+        raise TypeError(f"rnn: expected a recurrent layer, got {type(rnn).__name__}")
+    for name, value, count in (("layer", layer, rnn.num_layers), ("direction", direction, rnn.directions)):
+        if value not in range(count):
+            raise ValueError(f"{name}: expected 0 to {count - 1}, got {value!r}")
+    params: dict[str, Any] = rnn.layer_params()[layer * rnn.directions + direction]
+    return params
+
+
+def _on_device(array: Any) -> DeviceArray:
+    return upload(array) if isinstance(array, np.ndarray) else array
+
+
+def _copy(array: DeviceArray) -> DeviceArray:
+    """A flat copy of an array on the device."""
+    out = empty((array.size,), array.dtype)
+    copy_block(array, (0, 0), out, (0, 0), (1, array.size))
+    return out
+
+
+# -- rows of H numbers in a tape, of which the first are the scratch memory of a step that keeps nothing --
+
+
+#: Row 0 is the new h, row 1 the message of a cell with two stages; then the slots,
+slots_row = constant(lambda cell: len(cell.stages))
+#: the previous states,
+previous_row = constant(lambda cell: len(cell.stages) + len(cell.slots))
+#: the new states but h,
+memory_row = constant(lambda cell: len(cell.stages) + len(cell.slots) + len(cell.states))
+#: and, on the way back, the gradients of the peephole weights.
+peephole_row = constant(lambda cell: len(cell.stages) + len(cell.slots) + 2 * len(cell.states) - 1)
+
+_tape_rows = constant(
+    lambda cell: len(cell.stages) + len(cell.slots) + 2 * len(cell.states) - 1 + len(cell.peepholes)
+)
+_scratch_rows = constant(lambda cell: 1 if len(cell.stages) == 1 else 2 + len(cell.slots))
+
+
+def scratch_size(weights: Any) -> Any:
+    """How many numbers of scratch memory a step needs: H, or 5 H where it has two stages (GRU, reset before).
+
+    To be called from the host or from a kernel.
+
+    Parameters
+    ----------
+    weights : Weights
+    """
+    return _scratch_rows(weights.cell) * weights.hidden
+
+
+def tape_size(weights: Any) -> Any:
+    """How many numbers a step keeps for the way back: 3 H to 11 H, a multiple of H that depends on the cell.
+
+    To be called from the host or from a kernel.
+
+    Parameters
+    ----------
+    weights : Weights
+    """
+    return _tape_rows(weights.cell) * weights.hidden
+
+
+@overload(scratch_size)
+def _(weights):
+    return lambda weights: _scratch_rows(weights.cell) * weights.hidden
+
+
+@overload(tape_size)
+def _(weights):
+    return lambda weights: _tape_rows(weights.cell) * weights.hidden

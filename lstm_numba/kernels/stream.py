@@ -1,0 +1,243 @@
+"""One step at a time: a recurrent layer that is fed sample by sample, from Python or from compiled code."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numba.core import types
+from numba.core.errors import NumbaTypeError
+from numba.np.numpy_support import from_dtype
+
+from lstm_numba.arguments import float_array, real_numbers
+from lstm_numba.engines.cpu import passes
+from lstm_numba.engines.cpu import task as jobs
+from lstm_numba.engines.cpu.function_pointers import call_apart, once
+from lstm_numba.engines.cpu.memory import address, aligned_zeros
+from lstm_numba.engines.cpu.offsets import MEETING_BYTES
+from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.passes import Team
+from lstm_numba.engines.cpu.sequence import choose_plan
+from lstm_numba.engines.cpu.vector import pointer_to
+from lstm_numba.kernels.c_functions import CStep
+from lstm_numba.kernels.status import FITS, STREAM, Checked, spoil
+from lstm_numba.nn.recurrent import Recurrent
+
+Array = np.ndarray[Any, Any]
+_ARRAY = np.ndarray  # a name that is looked up once: it counts in a step
+
+# A stream's plan: the C function of a step, the four that it takes; the numbers of an input, of all that a
+# step reads, and of what it gives.
+_STEP, _HANDLE, _X, _STATE, _Y, _INPUTS, _SAMPLE, _OUTPUT = range(8)
+
+
+@njit(**INLINE)
+def _advance(plan: Any, numbers: Any, out: Any, zero: Any) -> None:
+    """A step, from a flat array to an address."""
+    sample = pointer_to(plan[_X], zero)
+    for n in range(numbers.size):
+        sample[n] = numbers[n]
+    handle, state = pointer_to(plan[_HANDLE], out), pointer_to(plan[_STATE], zero)
+    call_apart(plan[_STEP], (handle, sample, state, pointer_to(out, zero)))
+
+
+@Checked
+@njit(**SERIAL)
+def stream_step(cell: Any, plan: Any, zero: Any, x: Any, out: Any) -> int:
+    """Advance a stream by one step; for calls from compiled code.
+
+    Parameters
+    ----------
+    cell, plan, zero
+        The stream's `Stream.arguments`. The stream must outlive the call, and two threads must not step the
+        same stream at the same time.
+    x : ndarray, shape (B, I) or (I,)
+        Input, of the stream's dtype; its numbers in order of memory.
+    out : ndarray, shape (B, H) or (H,)
+        Where the last layer's h goes; C-contiguous.
+
+    Returns
+    -------
+    int
+        In compiled code: 0, or a status, as `lstm_numba.kernels.step` returns it, where an array has another
+        size; `out` is NaN then.
+
+    Raises
+    ------
+    ValueError
+        From Python: an array has another size.
+    """
+    if x.size != plan[_SAMPLE] or out.size != plan[_OUTPUT]:
+        spoil(out, zero)
+        return STREAM
+    _advance(plan, x.ravel(), np.int64(out.reshape(-1).ctypes.data), zero)
+    return FITS
+
+
+def _from_python(plan: Any, x: Any) -> bool:
+    """A step; False if the samples have another shape.
+
+    Takes two arguments of plain types, for Python tells Numba of each: of `stream_step`'s five this takes as
+    long as the step.
+    """
+    numbers = pointer_to(plan, plan)
+    if x.shape[-1] != numbers[_INPUTS] or x.size != numbers[_SAMPLE]:
+        return False
+    _advance(numbers, x.reshape(-1), numbers[_Y], x.dtype.type(0))
+    return True
+
+
+@once
+def _python_step(dtype: Any) -> Any:
+    """`_from_python` for a dtype; anything but contiguous samples that may be written to is a TypeError."""
+    number = from_dtype(dtype)
+    kinds = [types.boolean(types.int64, samples) for samples in (number[::1], number[:, ::1])]
+    return njit(kinds, **SERIAL)(_from_python)
+
+
+class Stream:
+    """A layer's weights, packed, and a state; each step reads one sample and moves the state on.
+
+    No step allocates memory. A stream is for one thread at a time; several streams of one layer may run in
+    several threads. Where a step is much work, for a large batch say, `step` shares it among as
+    many threads as Numba had when the stream was made; `stream_step` never does.
+
+    Threads may call at the same time on each of Numba's threading layers. On ``workqueue`` they take turns
+    where work is shared, but not with a ``prange`` of a user's own. A process that is forked after such work
+    computes on one thread, unless the layer is ``workqueue``; spawn, forkserver and joblib's loky have all.
+
+    Parameters
+    ----------
+    rnn : Recurrent
+        A layer of one direction; its weights are copied now, later changes are not seen.
+    batch : int
+        Sequences that are stepped together (B).
+
+    Attributes
+    ----------
+    arguments : tuple
+        What `stream_step` needs to step this stream from compiled code.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `rnn` is no recurrent layer, or reads in both directions, or `batch` is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np, lstm_numba as ln
+    >>> stream = ln.Stream(ln.LSTM(16, 64, seed=0))
+    >>> stream.step(np.ones(16, np.float32)).shape
+    (64,)
+    """
+
+    def __init__(self, rnn: Recurrent, batch: int = 1) -> None:
+        self._c = CStep(rnn, batch)
+        self.batch = int(batch)
+        self.dtype = rnn.dtype
+        self._shape = (self.batch, rnn.input_size)
+        self._single = (rnn.input_size,)
+        self._states = np.zeros(self._c.state_shape, rnn.dtype)
+        self._x = aligned_zeros(self._shape, rnn.dtype)
+        self._out = np.zeros((self.batch, rnn.hidden_size), rnn.dtype)
+        self._first = self._out[0]
+        places = [address(array) for array in (self._x, self._states, self._out)]
+        sizes = rnn.input_size, self._x.size, self._out.size
+        numbers = [self._c.address, self._c.handle.value, *places, *sizes]
+        plan = np.array(numbers, np.int64)
+        self.arguments = (rnn.cell, plan, self._c.zero)
+        teams = [choose_plan(rnn.cell, (1, *layer[:3]), rnn.dtype).team for layer in self._c.layers]
+        self._alone = all(team.parts == 1 for team in teams)
+        self._jobs = [] if self._alone else [self._job(rnn.cell, n, team) for n, team in enumerate(teams)]
+        self._advance: Any = functools.partial(_python_step(rnn.dtype), address(plan))
+        self.reset()
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "Stream: cannot be copied or pickled, it is made of addresses; make another one of the layer "
+            "and give its reset this one's state"
+        )
+
+    def reset(self, state: Any = None) -> None:
+        """Begin anew.
+
+        Parameters
+        ----------
+        state : ndarray or tuple of ndarray, shape (num_layers, B, H), optional
+            As a layer takes it; zeros by default.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A shape does not fit, or there is something else than real numbers.
+        """
+        shape = self._states.shape[1:]
+        if state is None:
+            self._states.fill(0)
+            return
+        states = [real_numbers("state", s) for s in (state if len(self._states) > 1 else (state,))]
+        if len(states) != len(self._states) or any(s.shape != shape for s in states):
+            raise ValueError(
+                f"state: expected {len(self._states)} of shape {shape}, got {[s.shape for s in states]}"
+            )
+        for target, source in zip(self._states, states, strict=True):
+            target[...] = source
+
+    @property
+    def state(self) -> Any:
+        """A copy of the state, as a layer returns it: ``h`` or ``(h, c)``, each (num_layers, B, H)."""
+        states = tuple(state.copy() for state in self._states)
+        return states if len(states) > 1 else states[0]
+
+    def step(self, x: Array) -> Array:
+        """Read one sample of each sequence.
+
+        Parameters
+        ----------
+        x : ndarray, shape (B, I), or (I,) for a batch of one
+            Of the stream's dtype.
+
+        Returns
+        -------
+        ndarray, shape (B, H), or (H,)
+            The last layer's h. The next step overwrites it: copy what is to stay.
+
+        Raises
+        ------
+        ValueError, TypeError
+            The shape or dtype does not fit.
+        """
+        try:
+            # Of a subclass, as a masked array is, Numba may see the numbers alone.
+            if self._alone and type(x) is _ARRAY and x.flags.carray and self._advance(x):
+                return self._first if x.ndim == 1 else self._out
+        except (TypeError, AttributeError, NumbaTypeError):  # another dtype or form, or no array
+            pass
+        float_array("x", x, self.dtype)
+        single = x.shape == self._single and self.batch == 1
+        if not single and x.shape != self._shape:
+            raise ValueError(f"x: expected shape {self._shape}, got {x.shape}")
+        self._x[...] = x
+        if self._alone:
+            self._advance(self._x)
+        else:
+            self._advance_together()
+        return self._first if single else self._out
+
+    def _advance_together(self) -> None:
+        """A step of much work, on several threads."""
+        for task, job, team, meeting in self._jobs:
+            jobs.run_job(task, job[:], team, 0, meeting)
+        self._out[...] = self._states[0, -1]
+
+    def _job(self, cell: Any, layer: int, team: Team) -> tuple[int, jobs.Numbers, Team, int]:
+        """A layer's step as `lstm_numba.engines.cpu.task.run_job` takes it; each reads the one below."""
+        kind: Any = type(cell)
+        source = self._x if layer == 0 else self._states[0, layer - 1]
+        states = tuple(address(state[layer]) for state in self._states)
+        where = passes.one_step(self._c.layers[layer], address(source))
+        end = where.rest + passes.kept_bytes(cell, self._c.layers[layer], where, self._c.zero)
+        job = jobs.sequence_job(self._c.layers[layer], where, team, jobs.PACKED, states, states)
+        return jobs.forward_task(kind, self.dtype), job, team, end - MEETING_BYTES

@@ -1,0 +1,104 @@
+"""Embedding: a row of a table for each token, with a gradient of the touched rows only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_numba.arguments import integers
+from lstm_numba.engines import engine_of
+
+Array = npt.NDArray[Any]
+
+
+#: Half-width of the initial weights: small, so that weights tied to the output start with mild logits.
+_INITIAL = 0.1
+
+
+class Embedding:
+    """A table with a row of numbers for each token.
+
+    Parameters
+    ----------
+    num_embeddings : int
+        Number of tokens V.
+    dim : int
+        Numbers a token, E.
+    dtype : float32 or float64
+    rng : numpy.random.Generator, optional
+        Draws the initial weights U(-0.1, 0.1).
+
+    Attributes
+    ----------
+    params : dict
+        ``weight`` (V, E), a live array.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        dim: int,
+        *,
+        dtype: npt.DTypeLike = np.float32,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        if num_embeddings < 1 or dim < 1:
+            raise ValueError(f"Embedding: expected positive sizes, got {num_embeddings} and {dim}")
+        rng = np.random.default_rng() if rng is None else rng
+        weight = rng.uniform(-_INITIAL, _INITIAL, (num_embeddings, dim)).astype(dtype)
+        self.params: dict[str, Array] = {"weight": weight}
+
+    def forward(self, ids: Array, *, out: Array | None = None) -> Array:
+        """Look the tokens up.
+
+        Parameters
+        ----------
+        ids : ndarray of int, e.g. (T, B)
+        out : ndarray, optional
+            Shape of `ids` and E.
+
+        Returns
+        -------
+        ndarray (*ids.shape, E)
+
+        Raises
+        ------
+        ValueError
+            A token is outside the table.
+        """
+        weight = self.params["weight"]
+        return engine_of(weight).gather(weight, self.tokens(ids, gradient=False), out)
+
+    def backward(self, ids: Array, dy: Array) -> Any:
+        """Gradient of the table.
+
+        Parameters
+        ----------
+        ids : ndarray of int
+            What `forward` saw.
+        dy : ndarray (*ids.shape, E)
+            Gradient of its result.
+
+        Returns
+        -------
+        SparseRows
+            A token that occurs more than once has one row: the sum in the order of its occurrence.
+        """
+        tokens, weight = self.tokens(ids), self.params["weight"]
+        dy = engine_of(weight).accept("dy", dy, weight.dtype)
+        if dy.shape != (*ids.shape, weight.shape[1]):
+            raise ValueError(f"dy: expected shape {(*ids.shape, weight.shape[1])}, got {dy.shape}")
+        return engine_of(weight).row_gradient(tokens, dy, weight.shape)
+
+    def tokens(self, ids: Array, **options: Any) -> Any:
+        """Checked tokens as the table's engine wants them; see ``tokens`` there."""
+        if not isinstance(ids, np.ndarray):
+            raise TypeError(f"ids: expected an integer array, got {type(ids).__name__}")
+        integers("ids", ids)
+        count = len(self.params["weight"])
+        if ids.size and not (ids.min() >= 0 and ids.max() < count):
+            wrong = ids[(ids < 0) | (ids >= count)][0]
+            raise ValueError(f"ids: expected values from 0 to {count - 1}, got {wrong}")
+        return engine_of(self.params["weight"]).tokens(ids, **options)

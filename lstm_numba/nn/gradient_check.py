@@ -1,0 +1,377 @@
+"""Whether a cell's backward pass is the derivative of its forward pass.
+
+Two stages. First the equations of one hidden unit as plain Python in float64: a mistake is named in the words
+of the cell, such as "gate f". Then a small network on the production kernels, through time, layers,
+directions and sequences of different lengths: all parameters, the input and the initial state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_numba.cells import evaluate as equations
+from lstm_numba.cells import find_cell, title
+from lstm_numba.cells.evaluate import Gradients, Point
+from lstm_numba.errors import CellError, GradientError
+from lstm_numba.nn.recurrent import Recurrent
+
+Array = npt.NDArray[Any]
+
+#: Step of the differences, for numbers of about one. Extrapolated, their error is near 1e-12.
+_STEP = 1e-4
+#: Two estimates of a slope that differ by more have a kink between them; so have slopes of the two sides.
+_AGREE, _SIDES = 1e-6, 1e-2
+#: Points at which the equations are tried, and directions in which each variable of the network is moved.
+_POINTS, _DIRECTIONS = 24, 3
+
+
+class Entry(NamedTuple):
+    """The worst of one quantity.
+
+    Attributes
+    ----------
+    quantity : str
+        Such as "gate f" or "weight_hh_l0".
+    analytic, numeric : float
+        What the cell says, and the central difference.
+    """
+
+    quantity: str
+    analytic: float
+    numeric: float
+
+    @property
+    def error(self) -> float:
+        """Absolute difference."""
+        return abs(self.analytic - self.numeric)
+
+    @property
+    def relative(self) -> float:
+        """The error as a part of the larger of the two, or of one."""
+        return self.error / max(1.0, abs(self.analytic), abs(self.numeric))
+
+
+class Report(NamedTuple):
+    """What `check_gradients` saw, each quantity at its worst; prints as a table.
+
+    Attributes
+    ----------
+    cell : str
+    unit : tuple of Entry
+        The equations of one unit.
+    layer : tuple of Entry
+        The whole network, on the kernels of `device`.
+    device : str
+    """
+
+    cell: str
+    unit: tuple[Entry, ...]
+    layer: tuple[Entry, ...]
+    device: str
+
+    def __str__(self) -> str:
+        lines = [f"{self.cell}: backward is the derivative of forward"]
+        for heading, entries in (("one unit", self.unit), (f"network on {self.device}", self.layer)):
+            width = max(len(entry.quantity) for entry in entries)
+            lines.append(f"{heading}, largest relative errors:")
+            lines += [f"  {entry.quantity:<{width}}  {entry.relative:.1e}" for entry in entries]
+        return "\n".join(lines)
+
+
+def check_gradients(cell: Any, *, device: str = "cpu", seed: int = 0, tolerance: float = 1e-6) -> Report:
+    """Compare a cell's backward pass with central differences of its forward pass, in float64.
+
+    Points where the forward pass has a kink, as relu has at zero, are left out.
+
+    Parameters
+    ----------
+    cell : layer class, layer, Cell or str
+        What `register_cell` returned, or one of the library's; or a name, as
+        `lstm_numba.nn.recurrent.make_layer` takes it.
+    device : {"cpu", "cuda"}
+        Whose kernels compute the network.
+    seed : int
+        Of the points.
+    tolerance : float
+        Largest error, relative to the larger of the two numbers or to one.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    GradientError
+        A gradient is wrong; the text names cell, method, quantity, both numbers and the error.
+    TypeError, ValueError
+        `cell` is none of these.
+    """
+    found = _cell_of(cell)
+    if not 0 < tolerance < 1:
+        raise ValueError(f"tolerance: expected a number between 0 and 1, got {tolerance}")
+    rng = np.random.default_rng(seed)
+    unit = _check_unit(found, rng, tolerance)
+    return Report(title(found), unit, _check_layer(found, rng, tolerance, device), device)
+
+
+def _cell_of(given: Any) -> Any:
+    """The cell that somebody means."""
+    if isinstance(given, str):
+        return find_cell(given)
+    if isinstance(given, type) and issubclass(given, Recurrent):
+        kind: Any = given
+        given = getattr(kind, "cell", None) or kind(1, 1)
+    cell = given.cell if isinstance(given, Recurrent) else given
+    if isinstance(cell, type) or not all(hasattr(cell, name) for name in ("gates", "stages", "backward")):
+        raise TypeError(
+            f"cell: expected a layer class, a layer, a cell or its name, got {given!r}"
+            + ("; register it with ln.register_cell" if isinstance(given, type) else "")
+        )
+    return cell
+
+
+# -- one unit ----------------------------------------------------------------------------------------
+
+
+class _Quantity(NamedTuple):
+    """A number that the equations depend on: where it stands in a `Point`, and its name."""
+
+    group: int
+    place: int
+    name: str
+
+
+def _quantities(cell: Any) -> list[_Quantity]:
+    """All but slots that no product feeds: those are a cell's own notes."""
+    fed: dict[int, list[tuple[str, int]]] = {}
+    for slot, gate in enumerate(cell.input_gates):
+        fed.setdefault(slot, []).append(("input", gate))
+    for stage in cell.stages:
+        for slot, gate in enumerate(stage.gates, stage.first):
+            fed.setdefault(slot, []).append(("recurrent", gate))
+    slots = []
+    for slot, feeds in sorted(fed.items()):
+        gates = {gate for _, gate in feeds}
+        names = " and ".join(f"gate {cell.gates[gate]}" for gate in sorted(gates))
+        if len(feeds) == 1:
+            names += f" ({feeds[0][0]} part, slot {cell.slots[slot]})"
+        slots.append(_Quantity(0, slot, names))
+    previous = [_Quantity(1, n, f"previous state {name}") for n, name in enumerate(cell.states)]
+    peepholes = [_Quantity(2, n, f"peephole p_{name}") for n, name in enumerate(cell.peepholes)]
+    return slots + previous + peepholes
+
+
+class _Trial(NamedTuple):
+    """A loss: the states times `states`, plus the message times `message`; and who is to blame."""
+
+    method: str
+    states: tuple[float, ...]
+    message: float
+
+
+def _check_unit(cell: Any, rng: np.random.Generator, tolerance: float) -> tuple[Entry, ...]:
+    quantities = _quantities(cell)
+    worst: dict[str, Entry] = {}
+    for n in range(_POINTS):
+        # Gates saturate far from zero, and small mistakes show near it.
+        width = (0.5, 1.0, 2.0)[n % 3]
+        point = equations.draw(cell, partial(_normal, rng, width))
+        for trial in _trials(cell, rng):
+            analytic = _analytic(cell, point, trial)
+            for quantity in quantities:
+                numeric = _slope(partial(_moved_loss, cell, point, trial, quantity))
+                if numeric is None:
+                    continue
+                entry = Entry(quantity.name, analytic[quantity.group][quantity.place], numeric)
+                if not entry.relative <= tolerance:  # NaN is not
+                    _refuse(cell, trial, entry)
+                if entry.relative >= worst.get(entry.quantity, Entry("", 0, 0)).relative:
+                    worst[entry.quantity] = entry
+    for quantity in quantities:
+        if quantity.name not in worst:
+            raise GradientError(
+                f"{title(cell)}: {quantity.name}: forward has a kink at every point that was tried"
+            )
+    return tuple(worst[quantity.name] for quantity in quantities)
+
+
+def _normal(rng: np.random.Generator, width: float) -> float:
+    return float(rng.normal(0.0, width))
+
+
+def _trials(cell: Any, rng: np.random.Generator) -> Iterator[_Trial]:
+    """Every state alone, so that a mistake is not covered by another; then all together."""
+    for n in range(len(cell.states)):
+        yield _Trial("backward", tuple(float(k == n) for k in range(len(cell.states))), 0.0)
+    weights = tuple(float(w) for w in rng.standard_normal(len(cell.states)))
+    yield _Trial("backward", weights, 0.0)
+    if len(cell.stages) > 1:
+        yield _Trial("message_backward", (0.0,) * len(cell.states), 1.0)
+        yield _Trial("message_backward", weights, float(rng.standard_normal()))
+
+
+def _loss(cell: Any, point: Point, trial: _Trial) -> float:
+    _, states = equations.forward(cell, point)
+    total = sum(w * s for w, s in zip(trial.states, states, strict=True))
+    return total + (trial.message * equations.message(cell, point) if trial.message else 0.0)
+
+
+def _moved_loss(cell: Any, point: Point, trial: _Trial, quantity: _Quantity, step: float) -> float:
+    """The loss after one number of the point has moved."""
+    groups = [list(group) for group in point]
+    groups[quantity.group][quantity.place] += step
+    try:
+        loss = _loss(cell, Point(*map(tuple, groups)), trial)
+    except (ArithmeticError, ValueError) as error:
+        raise GradientError(f"{title(cell)}: forward fails at {point}: {error}") from None
+    if not math.isfinite(loss):
+        raise GradientError(f"{title(cell)}: forward gives {loss} at {point}")
+    return loss
+
+
+def _analytic(cell: Any, point: Point, trial: _Trial) -> Gradients:
+    try:
+        found = equations.backward(cell, point, trial.states)
+        if len(cell.stages) == 1:
+            return found
+        after = equations.message_backward(cell, point, found, trial.message)
+    except (ArithmeticError, ValueError) as error:
+        raise GradientError(f"{title(cell)}: {trial.method} fails at {point}: {error}") from None
+    # The engine needs those of the second stage before the message's gradient is known: they must be final.
+    second = cell.stages[1]
+    for slot in range(second.first, second.first + len(second.gates)):
+        if not math.isclose(found.slots[slot], after.slots[slot], rel_tol=1e-12, abs_tol=1e-300):
+            raise GradientError(
+                f"{title(cell)}.message_backward: changes the gradient of slot {cell.slots[slot]}, which the "
+                f"second product feeds, from {found.slots[slot]!r} to {after.slots[slot]!r}"
+            )
+    return after
+
+
+def _slope(loss: Callable[[float], float]) -> float | None:
+    """Derivative at zero by differences of two steps, extrapolated; None at a kink."""
+    here, ahead, behind = loss(0.0), loss(_STEP), loss(-_STEP)
+    coarse = (ahead - behind) / (2 * _STEP)
+    fine = (loss(_STEP / 2) - loss(-_STEP / 2)) / _STEP
+    scale = max(1.0, abs(fine))
+    sides = abs(ahead - 2 * here + behind) / _STEP
+    if abs(fine - coarse) > _AGREE * scale or sides > _SIDES * scale:
+        return None
+    return (4 * fine - coarse) / 3
+
+
+def _refuse(cell: Any, trial: _Trial, entry: Entry) -> None:
+    """Say what is wrong, and with respect to which state's gradient it shows."""
+    alone = [name for name, weight in zip(cell.states, trial.states, strict=True) if weight]
+    of = [f"state {name}" for name in alone] + (["the message"] if trial.message else [])
+    raise GradientError(
+        f"{title(cell)}.{trial.method}: {entry.quantity}: the gradient of {' and '.join(of)} is "
+        f"{entry.analytic:.9g}, central differences give {entry.numeric:.9g} "
+        f"(error {entry.error:.1e}, relative {entry.relative:.1e})"
+    )
+
+
+# -- a network ---------------------------------------------------------------------------------------
+
+
+class _Network:
+    """A small layer of two directions over two layers, with all that its loss depends on."""
+
+    def __init__(self, cell: Any, rng: np.random.Generator, device: str) -> None:
+        steps, batch, inputs, hidden = 3, 3, 2, 2
+        self.layer = Recurrent(
+            cell, inputs, hidden, 2, bidirectional=True, dtype=np.float64, device=device, seed=rng
+        )
+        self.lengths = (3, 0, 2)
+        shape = (4, batch, hidden)
+        self.x: Array = rng.standard_normal((steps, batch, inputs))
+        self.states: list[Array] = [rng.standard_normal(shape) for _ in cell.states]
+        self.dy: Array = rng.standard_normal((steps, batch, 2 * hidden))
+        self.dstates: list[Array] = [rng.standard_normal(shape) for _ in cell.states]
+        self.params = self.layer.state_dict()
+        states = {f"initial state {n}": s for n, s in zip(cell.states, self.states, strict=True)}
+        self.variables = {"input x": self.x, **states, **self.params}
+
+    def _pack(self, arrays: Sequence[Array]) -> Any:
+        return arrays[0] if len(arrays) == 1 else tuple(arrays)
+
+    def loss(self) -> float:
+        """Of the variables as they are now."""
+        engine = self.layer.engine
+        for name, value in self.params.items():
+            engine.upload(value, out=self.layer.params[name])
+        y, state = self.layer(self.x, self._pack(self.states), self.lengths)
+        finals = [state] if len(self.states) == 1 else state
+        pairs = [(y, self.dy), *zip(finals, self.dstates, strict=True)]
+        if not all(np.isfinite(value).all() for value, _ in pairs):
+            raise GradientError(f"{title(self.layer.cell)}: its states become infinite or NaN within 3 steps")
+        return float(sum(np.vdot(value, weight) for value, weight in pairs))
+
+    def moved_loss(self, array: Array, direction: Array, step: float) -> float:
+        """With one variable a step further in a direction."""
+        kept = array.copy()
+        array += step * direction
+        try:
+            return self.loss()
+        finally:
+            array[...] = kept
+
+    def gradients(self) -> dict[str, Array]:
+        """As the layer computes them, under the names of `variables`."""
+        _, _, tape = self.layer.forward(self.x, self._pack(self.states), self.lengths)
+        dx, dstate, grads = self.layer.backward(tape, self.dy, self._pack(self.dstates))
+        dstates = [dstate] if len(self.states) == 1 else dstate
+        download = self.layer.engine.download
+        return dict(
+            zip(
+                self.variables,
+                [dx, *dstates, *(np.array(download(grads[n])) for n in self.params)],
+                strict=True,
+            )
+        )
+
+
+def _check_layer(cell: Any, rng: np.random.Generator, tolerance: float, device: str) -> tuple[Entry, ...]:
+    network = _Network(cell, rng, device)
+    try:
+        gradients = network.gradients()
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "numba":
+            raise
+        raise CellError(f"{title(cell)}: Numba cannot compile the equations: {_reason(error)}") from None
+    entries = []
+    for name, array in network.variables.items():
+        tried = []
+        for _ in range(_DIRECTIONS):
+            direction = rng.standard_normal(array.shape)
+            direction /= np.linalg.norm(direction)
+            numeric = _slope(partial(network.moved_loss, array, direction))
+            if numeric is not None:
+                tried.append(Entry(name, float(np.vdot(gradients[name], direction)), numeric))
+        if not tried:
+            raise GradientError(
+                f"{title(cell)} on {device}: {name}: a kink in every direction that was tried"
+            )
+        worst = max(tried, key=lambda entry: math.inf if math.isnan(entry.error) else entry.relative)
+        if not worst.relative <= tolerance:
+            raise GradientError(
+                f"{title(cell)} on {device}: the gradient of {name} along a direction is "
+                f"{worst.analytic:.9g}, central differences give {worst.numeric:.9g} (error "
+                f"{worst.error:.1e}), although the equations of one unit are right"
+            )
+        entries.append(worst)
+    return tuple(entries)
+
+
+def _reason(error: Exception) -> str:
+    """What Numba says last of what it cannot do: the innermost function of a long answer."""
+    lines = [line.strip(" >") for line in str(error).splitlines() if line.strip(" >")]
+    telling = ("No implementation", "Unknown attribute", "Untyped", "Invalid use")
+    found = [n for n, line in enumerate(lines) if line.startswith(telling)]
+    return " ".join(lines[found[-1] : found[-1] + 2] if found else lines[:1])

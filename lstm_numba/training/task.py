@@ -1,0 +1,121 @@
+"""What a trainer asks of a task: a model with its data."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from lstm_numba.errors import UserError
+from lstm_numba.models.base import Model
+from lstm_numba.training.callbacks import Evaluation
+from lstm_numba.training.run import Run
+
+#: Called with what is done and what there is to do.
+Progress = Callable[[int, int], None]
+
+
+class Task:
+    """What a trainer needs to know; see `ImageTask` and `TextTask`.
+
+    Attributes
+    ----------
+    config : dict
+    model : Model
+    kind : {"classification", "language-model"}
+    unit : {"images", "tokens"}
+        What is predicted.
+    metric : {"accuracy", "perplexity"}
+    device : {"cpu", "cuda"}
+        Where the model computes; not always where the run began.
+    splits : tuple of str
+    carries_state : bool
+        The state at the end of a batch is where the next one begins.
+    """
+
+    kind: ClassVar[str]
+    unit: ClassVar[str]
+    metric: ClassVar[str]
+    carries_state: ClassVar[bool]
+    model: Model
+    splits: tuple[str, ...]
+
+    def __init__(
+        self, config: Mapping[str, Any], data_dir: str | os.PathLike[str] | None, device: str | None = None
+    ) -> None:
+        self.config = dict(config)
+        self.device = config["device"] if device is None else device
+        self.data_dir = config["data"].get("data_dir") if data_dir is None else os.fspath(data_dir)
+
+    @property
+    def floor(self) -> float | None:
+        """Lowest reachable perplexity, where it is known."""
+        return None
+
+    @property
+    def chance(self) -> float:
+        """Loss of guessing: every answer is as likely as any other."""
+        raise NotImplementedError
+
+    @property
+    def watched(self) -> str:
+        """The split that is looked at after every epoch."""
+        return "valid" if "valid" in self.splits else "test"
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of training batches."""
+        raise NotImplementedError
+
+    def load_data(self) -> None:
+        """Load all data now, so that a missing file is told before anything is written."""
+        raise NotImplementedError
+
+    def batch(self, epoch: int, step: int) -> Any:
+        """Training batch `step` of `epoch`, both from 0; the same for the same configuration always."""
+        raise NotImplementedError
+
+    def evaluate(self, split: str, progress: Progress | None = None) -> Evaluation:
+        """Predict a split without dropout.
+
+        Parameters
+        ----------
+        split : str
+            One of `splits`.
+        progress : callable, optional
+            Called as ``progress(done, total)`` after every batch.
+
+        Raises
+        ------
+        UserError
+            There is no such split.
+        """
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """A checksum of the training data: a run goes on only with the data that it began with."""
+        raise NotImplementedError
+
+    def vocabulary_digest(self) -> str | None:
+        """See `lstm_numba.training.run_consistency`; None for what has no vocabulary."""
+        return None
+
+    def keep_with(self, run: Run) -> None:
+        """Put into the run folder what using the model needs beside the checkpoint."""
+
+    def summary(self, split: str, loss_sum: float, correct: int, count: int) -> Evaluation:
+        """Turn sums into means."""
+        loss = loss_sum / max(count, 1)
+        if self.metric == "accuracy":
+            return Evaluation(split, loss, correct / max(count, 1), None, count)
+        return Evaluation(split, loss, None, perplexity(loss), count)
+
+    def _check_split(self, split: str) -> None:
+        if split not in self.splits:
+            raise UserError(f"split: expected one of {', '.join(self.splits)}, got {split!r}")
+
+
+def perplexity(loss: float) -> float:
+    """``exp(loss)``, inf where that is too large a number."""
+    return math.exp(loss) if loss < 709 else math.inf

@@ -1,0 +1,173 @@
+"""Every command has help, an example that parses, and an entry in the README; and help comes fast."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import click
+import pytest
+from repository import ROOT
+
+from lstm_numba.cli.main import COMMANDS, cli
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def walk(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """A command and all below it."""
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command, info_name=path[-1])
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from walk(child, (*path, name))
+
+
+EVERY = list(walk(cli, ("lstm-numba",)))
+LEAVES = [(path, command) for path, command in EVERY if not isinstance(command, click.Group)]
+NAMES = [" ".join(path) for path, _ in EVERY]
+LEAF_NAMES = [" ".join(path) for path, _ in LEAVES]
+
+
+def examples(command: click.Command) -> list[list[str]]:
+    """Command lines of a command's examples, without the program's name."""
+    lines = re.findall(r"^  (lstm-numba .+)$", command.epilog or "", re.MULTILINE)
+    return [shlex.split(line)[1:] for line in lines]
+
+
+def test_walk_finds_the_commands_of_the_issue() -> None:
+    found = {path[1:] for path, _ in EVERY}
+    trainings = {("train", dataset) for dataset in ("mnist", "ptb", "text", "digits", "grammar")}
+    assert trainings | {("data", verb) for verb in ("list", "fetch", "verify")} <= found
+    assert {(one,) for one in ("evaluate", "predict", "sample", "plot", "bench", "warmup", "info")} <= found
+
+
+@pytest.mark.parametrize(("path", "command"), EVERY, ids=NAMES)
+def test_help(path: tuple[str, ...], command: click.Command, capsys: pytest.CaptureFixture[str]) -> None:
+    from lstm_numba.cli.main import run
+
+    for flag in ("-h", "--help"):
+        assert run([*path[1:], flag]) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        assert (command.help or "").split("\n")[0].strip()[:40] in " ".join(out.split())
+        assert "Example" in out
+        assert max(map(len, out.splitlines())) <= 110
+
+
+@pytest.mark.parametrize(("path", "command"), LEAVES, ids=LEAF_NAMES)
+def test_every_option_says_what_it_does(path: tuple[str, ...], command: click.Command) -> None:
+    context = click.Context(command, info_name=path[-1])
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{parameter.opts}: no help"
+            default = parameter.get_default(context)
+            if isinstance(default, (int, float, str)) and default is not False:
+                shown = (parameter.get_help_record(context) or ("", ""))[1]
+                assert "default: " in shown, f"{parameter.opts}: hides its default"
+
+
+@pytest.mark.parametrize(("path", "command"), EVERY, ids=NAMES)
+def test_examples_parse_as_this_command(path: tuple[str, ...], command: click.Command) -> None:
+    lines = examples(command)
+    assert lines, "no example"
+    if isinstance(command, click.Group):
+        for line in lines:
+            assert tuple(line[: len(path) - 1]) == path[1:], "an example of another command"
+            assert line[len(path) - 1] in command.list_commands(click.Context(command))
+        return
+    for line in lines:
+        assert tuple(line[: len(path) - 1]) == path[1:], "an example of another command"
+        rest = [re.sub(r"^~.*", "/tmp", word) for word in line[len(path) - 1 :]]
+        command.make_context(path[-1], rest)  # raises a usage error if it does not parse
+
+
+@pytest.mark.parametrize(("path", "command"), LEAVES, ids=LEAF_NAMES)
+def test_readme_has_an_entry(path: tuple[str, ...], command: click.Command) -> None:
+    reference = README.split("## Command line", 1)[1].split("\n## ", 1)[0]
+    assert " ".join(path[1:3]) in reference, "not in the README"
+    if path[1] == "train":
+        missing = [
+            option.opts[-1]
+            for option in command.params
+            if isinstance(option, click.Option) and f"`{option.opts[-1]}" not in reference
+        ]
+        assert missing == []
+
+
+def test_readme_examples_parse() -> None:
+    lines = re.findall(r"^lstm-numba (.+?)(?:\s+#.*)?$", README, re.MULTILINE)
+    assert len(lines) > 10
+    for line in lines:
+        words = [re.sub(r"^~.*", "/tmp", word) for word in shlex.split(line)]
+        command: click.Command = cli
+        while isinstance(command, click.Group):
+            child = command.get_command(click.Context(command), words.pop(0))
+            assert child is not None, line
+            command = child
+        command.make_context("", words)
+
+
+def test_list_of_commands_says_what_the_commands_say() -> None:
+    for command, (_, text) in COMMANDS.items():
+        found = cli.get_command(click.Context(cli), command)
+        assert found is not None
+        assert text.endswith(".")
+        assert found.name == command
+
+
+def test_names_that_help_shows_are_those_that_there_are() -> None:
+    from lstm_numba.cli.data import _PUBLISHED
+    from lstm_numba.data.catalog import DATASETS
+    from lstm_numba.data.images import VIEWS
+    from lstm_numba.nn.recurrent import CELL_NAMES
+    from lstm_numba.training.config import CELLS
+    from lstm_numba.training.config import DATASETS as TRAINED
+
+    assert set(CELLS) == set(CELL_NAMES)
+    assert set(TRAINED) == set(DATASETS)
+    assert set(_PUBLISHED) == {name for name, dataset in DATASETS.items() if dataset.files}
+    train = cli.get_command(click.Context(cli), "train")
+    assert isinstance(train, click.Group)
+    assert set(train.commands) == set(TRAINED)
+    for name in ("mnist", "digits"):
+        (view,) = [p for p in train.commands[name].params if p.name == "view"]
+        assert isinstance(view.type, click.Choice)
+        assert tuple(view.type.choices) == VIEWS
+
+
+def test_help_is_fast_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from lstm_numba.cli.main import run\n"
+        "assert run(['--help']) == 0\n"
+        "heavy = ('numba', 'numpy', 'scipy', 'pooch', 'matplotlib', 'safetensors', 'lstm_numba.cli.train')\n"
+        "print([m for m in heavy if m in sys.modules], file=sys.stderr)\n"
+    )
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - started)
+        assert done.stderr.strip() == "[]"
+    # The bound is 0.3 s; the best of three tries keeps a busy machine from failing it.
+    assert min(seconds) < 0.3
+
+
+def test_help_of_a_command_imports_no_numba() -> None:
+    code = (
+        "import sys\n"
+        "from lstm_numba.cli.main import run\n"
+        "commands = 'train mnist', 'evaluate', 'predict', 'sample', 'plot', 'data list', 'info', 'bench'\n"
+        "for words in (*commands, 'warmup', 'export', 'import'):\n"
+        "    assert run([*words.split(), '-h']) == 0\n"
+        "print([m for m in ('numba', 'numpy', 'matplotlib') if m in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"

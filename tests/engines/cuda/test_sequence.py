@@ -1,0 +1,123 @@
+"""How a sequence's kernels are launched: who computes what, and what stands for zeros."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from cuda_tools import download, normal
+
+from lstm_numba.cells import CELLS
+from lstm_numba.engines.cuda import launch, memory, sequence
+from lstm_numba.engines.cuda.layout import TEAM, Alone, Together
+from lstm_numba.engines.cuda.specialize import FourRows, OneRow
+from lstm_numba.errors import DeviceError
+from lstm_numba.nn.recurrent import make_layer
+
+
+def plan(
+    monkeypatch: pytest.MonkeyPatch, batch: int, hidden: int, fit: int = 264, shared: int = 1 << 20
+) -> Any:
+    """The choice for an LSTM in float32 where `fit` blocks are on the device at the same time."""
+    monkeypatch.setattr(sequence, "limits", lambda: launch.Limits())
+    monkeypatch.setattr(sequence, "cooperative_blocks", lambda *args: fit)
+    monkeypatch.setattr(sequence, "shared_memory_limit", lambda: shared)
+    sizes = SimpleNamespace(batch=batch, hidden=hidden)
+    return sequence._plan(None, CELLS["lstm"], 4 * 4, sizes, ())
+
+
+@pytest.mark.parametrize(
+    ("batch", "hidden", "team", "grid"),
+    [
+        (128, 128, Together, (4, 32)),  # 494 µs alone on an H100, 203 together
+        (20, 650, Together, (21, 5)),
+        (20, 1500, Together, (47, 5)),
+        (1, 256, Together, (8, 1)),
+        (20, 32, Alone, (1, 5)),  # nothing to share
+        (4000, 64, Alone, (1, 1000)),  # no block is idle, and none need wait
+    ],
+)
+def test_who_shares_the_units(
+    batch: int, hidden: int, team: type, grid: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = plan(monkeypatch, batch, hidden)
+    assert (type(found.team), found.grid) == (team, grid)
+    assert type(found.tile) is (FourRows if batch > 1 else OneRow)
+
+
+def test_more_blocks_than_fit_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert plan(monkeypatch, 20, 1500, fit=132).grid == (47, 2)
+    assert plan(monkeypatch, 20, 1500, fit=40).grid == (40, 1)
+    assert plan(monkeypatch, 300_000, 32).grid == (1, 65_535)
+
+
+def test_shared_memory_decides_the_tile(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = 32 * 8 * 4 * 4
+    assert type(plan(monkeypatch, 20, 650, shared=4 * row).tile) is FourRows
+    found = plan(monkeypatch, 20, 650, shared=4 * row - 1)
+    assert (type(found.tile), found.shared, found.grid) == (OneRow, row, (21, 12))
+    with pytest.raises(DeviceError, match=r"LSTM.*: no block .* takes 4,096 bytes of shared memory of 4,095"):
+        plan(monkeypatch, 20, 650, shared=row - 1)
+    with pytest.raises(DeviceError, match="no block"):
+        plan(monkeypatch, 20, 650, fit=0)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru-reset-before"])
+def test_teams_of_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that wait for those with the same rows only compute what blocks alone do, and leave no trace."""
+    launched: list[Any] = []
+    results: list[Any] = []
+    real = sequence.launch
+
+    def spy(kernel: Any, grid: Any, block: Any, *args: Any, **options: Any) -> None:
+        launched.append((grid, options["cooperative"]))
+        real(kernel, grid, block, *args, **options)
+
+    monkeypatch.setattr(sequence, "launch", spy)
+    lanes = launch.limits().lanes
+    for forced, expected in (("together", ((2, 3), True)), ("alone", ((1, 3), False))):
+        monkeypatch.setattr(sequence, "FORCED", forced)
+        layer = make_layer(name, 3, lanes + 1, device="cuda", seed=1)
+        y, _, tape = layer.forward(normal((4, 12, 3), np.float32))
+        dx, _, grads = layer.backward(tape, normal((4, 12, lanes + 1), np.float32))
+        assert launched[-2:] == [expected] * 2
+        results.append([y, dx, *map(download, grads.values())])
+    for together, alone in zip(*results, strict=True):
+        np.testing.assert_array_equal(together, alone)
+    assert not np.any(download(memory.counters(12 * TEAM)))
+
+
+@pytest.mark.parametrize("name", ["lstm", "peephole", "gru", "gru-reset-before"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_nothing_stands_for_zeros(name: str, bias: bool) -> None:
+    layer = make_layer(name, 3, 5, 2, bias=bias, bidirectional=True, device="cuda", seed=1)
+    x, dy = normal((4, 3, 3), np.float32), normal((4, 3, 10), np.float32, 1)
+    zeros = np.zeros((4, 3, 5), np.float32)
+    count = len(layer.cell.states)
+    state = zeros if count == 1 else (zeros,) * count
+
+    def everything(start: Any, dout: Any, dend: Any) -> list[Any]:
+        y, final, tape = layer.forward(x, start)
+        dx, dfirst, grads = layer.backward(tape, dout, dend)
+        finals = [*final, *dfirst] if count > 1 else [final, dfirst]
+        return [y, dx, *finals, *map(download, grads.values())]
+
+    given = [everything(state, dy, state), everything(state, np.zeros_like(dy), state)]
+    none = [everything(None, dy, None), everything(None, None, None)]
+    for expected, actual in zip(given, none, strict=True):
+        for a, b in zip(expected, actual, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_borrowed_parameters_give_the_same_gradients() -> None:
+    layer = make_layer("lstm", 3, 5, 2, device="cuda", seed=1)
+    x, dy = memory.upload(normal((4, 3, 3), np.float32)), memory.upload(normal((4, 3, 5), np.float32, 1))
+    results = []
+    for copy in (False, True):
+        y, _, tape = layer.forward(x, copy=copy)
+        dx, _, grads = layer.backward(tape, dy)
+        results.append([download(array) for array in (y, dx, *grads.values())])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)

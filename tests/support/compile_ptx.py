@@ -1,0 +1,216 @@
+"""Compile every CUDA kernel for float32 and float64, without a GPU: CUDA's simulator checks no types.
+
+    python tests/support/compile_ptx.py [-v] [--cc 7.5 ...] [--dtype float32 ...] [--only PART-OF-NAME]
+
+Fails on a type error, on float64 instructions in a float32 kernel that are not listed below, on divisions in
+64 bits, on static or badly aligned shared memory, and, where ``ptxas`` is found (package
+``nvidia-cuda-nvcc``, or PATH), on registers spilt to memory and on a stack frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+#: Float32 kernels with float64 instructions, and why.
+FLOAT64 = {
+    "cross_entropy": "a row's sum and its loss are float64, as on the CPU",
+    "column_sums": "columns are added up in float64",
+    "bias_gradients": "columns are added up in float64",
+    "norm": "squares are added up in float64, and so are norm and factor",
+    "sgd": "factor and numbers are float64, and cast once a thread",
+    "sgd_rows": "factor and numbers are float64, and cast once a thread",
+    "momentum": "factor and numbers are float64, and cast once a thread",
+    "adam": "factor and numbers are float64, and cast once a thread",
+    "rmsprop": "factor and numbers are float64, and cast once a thread",
+}
+
+#: Kernels as users write them, who stride with Numba's `range`: it divides for the number of turns.
+USERS = ("step of ", "training by ", "example, ")
+
+#: The oldest that CUDA 13 knows, and two that are common.
+CAPABILITIES = ["7.5", "8.0", "9.0"]
+
+
+class _Device:
+    """Stands in for a GPU, of which the compiler asks nothing else."""
+
+    def __init__(self, capability: tuple[int, int]) -> None:
+        self.compute_capability = capability
+
+
+def _pretend(capability: tuple[int, int]) -> None:
+    """Make numba-cuda believe that there is such a device."""
+    from numba.cuda import api, dispatcher
+    from numba.cuda.cudadrv import devices
+
+    for module in (api, dispatcher, devices):
+        if hasattr(module, "get_current_device"):
+            module.get_current_device = lambda: _Device(capability)
+
+
+def find_ptxas() -> str | None:
+    """The assembler, from the package of its wheel or from PATH."""
+    try:
+        import nvidia
+    except ImportError:
+        return shutil.which("ptxas")
+    for root in nvidia.__path__:
+        for path in sorted(Path(root).glob("*/bin/ptxas*")):
+            return str(path)
+    return shutil.which("ptxas")
+
+
+def compile_kernel(kernel: Any, signature: Any, capability: tuple[int, int]) -> str:
+    """PTX of a kernel."""
+    from lstm_numba.engines.cuda.driver import cuda
+
+    bounds = kernel.targetoptions.get("launch_bounds")
+    ptx, _ = cuda.compile_ptx(kernel.py_func, signature, cc=capability, launch_bounds=bounds)
+    return str(ptx)
+
+
+def float64_instructions(ptx: str) -> list[str]:
+    """Instructions on float64 numbers; the declarations of registers are none."""
+    lines = (line.strip() for line in ptx.splitlines())
+    return [line for line in lines if ".f64" in line and not line.startswith((".reg", ".param", "//"))]
+
+
+def shared_memory_faults(ptx: str) -> list[str]:
+    """Static shared memory, of which no launch knows, and memory not aligned for 16 bytes at once."""
+    declared = re.findall(r"\.shared \.align (\d+) \.\w+ \w+(\[\d*\])?", ptx)
+    faults = ["static shared memory"] if any(size != "[]" for _, size in declared) else []
+    wide = re.search(r"\b(ld|st)\.\S*shared\S*\.(v4\.\w32|v2\.\w64)|\bcp\.async\.cg\b", ptx)
+    if wide and any(int(alignment) < 16 for alignment, _ in declared):
+        faults.append(f"{wide[0]}, and shared memory with an alignment of less than 16 bytes")
+    return faults
+
+
+def divisions(ptx: str) -> list[str]:
+    """Divisions in 64 bits, each of which is a routine of some tens of instructions."""
+    return re.findall(r"\b(?:div|rem)\.[su]64\b.*", ptx)
+
+
+def spills(ptxas: str, ptx: str, capability: tuple[int, int]) -> tuple[str, str]:
+    """What ptxas reports of registers, and what is wrong with them; empty if nothing is."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(ptx)
+        major, minor = capability
+        command = [
+            ptxas,
+            "-v",
+            f"-arch=sm_{major}{minor}",
+            str(source),
+            "-o",
+            str(Path(folder) / "kernel.cubin"),
+        ]
+        if ".extern .func" in ptx:  # of CUDA's device runtime, which numba-cuda links later
+            command.append("--compile-only")
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    text = result.stdout + result.stderr
+    if result.returncode:
+        return "", f"ptxas: {text.strip()}"
+    registers = re.findall(r"Used (\d+) registers", text)
+    numbers = re.findall(r"(\d+) bytes (stack frame|spill stores|spill loads)", text)
+    wrong = [f"{count} bytes {what}" for count, what in numbers if int(count)]
+    return f"{max(map(int, registers), default=0)} registers", ", ".join(wrong)
+
+
+def check(
+    name: str, kernel: Any, signature: Any, kind: str, capability: tuple[int, int], ptxas: str | None
+) -> tuple[str, list[str]]:
+    """What is known of a kernel, and what is wrong with it."""
+    try:
+        ptx = compile_kernel(kernel, signature, capability)
+    except Exception as error:  # whatever the compiler raises is what is looked for
+        return "", [f"{type(error).__name__}: {str(error).strip()}"]
+    wide, faults, known = float64_instructions(ptx), [], ""
+    if kind == "float32" and wide and name.partition(" (")[0] not in FLOAT64:
+        faults.append(f"{len(wide)} float64 instructions, the first: {wide[0]}")
+    faults += shared_memory_faults(ptx)
+    if divisions(ptx) and not name.startswith(USERS):
+        faults.append(f"{len(divisions(ptx))} divisions in 64 bits, the first: {divisions(ptx)[0]}")
+    if ptxas:
+        known, wrong = spills(ptxas, ptx, capability)
+        faults += [wrong] if wrong else []
+    return f"{known}, {len(wide)} float64 instructions", faults
+
+
+def unlisted(listed: list[tuple[str, Any, Any]]) -> list[str]:
+    """Names of kernels of the CUDA engine, and of those for users' kernels, that are not listed."""
+    import importlib
+    import pkgutil
+
+    import lstm_numba.engines.cuda
+    import lstm_numba.kernels.cuda
+
+    kernels, kind = {id(kernel) for _, kernel, _ in listed}, type(listed[0][1])
+    names = []
+    packages = lstm_numba.engines.cuda, lstm_numba.kernels.cuda
+    for info in (
+        info
+        for package in packages
+        for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+    ):
+        module = importlib.import_module(info.name)
+        for name, value in vars(module).items():
+            # Nothing else is asked for attributes: without a device CUDA's driver answers with an error.
+            if not isinstance(value, kind) or value.__module__ != module.__name__:
+                continue
+            if not value.targetoptions.get("device") and id(value) not in kernels:
+                names.append(f"{info.name}.{name}")
+    return names
+
+
+def main() -> int:
+    """Compile, report, and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("-v", "--verbose", action="store_true", help="a line for every kernel")
+    parser.add_argument("--cc", action="append", help="compute capability; may be repeated")
+    parser.add_argument("--dtype", action="append", choices=("float32", "float64"), help="may be repeated")
+    parser.add_argument("--only", default="", help="kernels whose name contains this")
+    options = parser.parse_args()
+
+    from lstm_numba.engines.cuda.driver import SIMULATED, types
+
+    if SIMULATED:
+        parser.error("CUDA's simulator is on: it has no compiler")
+    sys.path.insert(0, str(Path(__file__).parent))
+    from ptx_kernels import example_kernels, kernels, sequence_kernels, step_kernels
+
+    def every(dtype: Any) -> list[Any]:
+        examples = example_kernels() if dtype == types.float32 else []
+        return [*kernels(dtype), *sequence_kernels(dtype), *step_kernels(dtype), *examples]
+
+    listed = every(types.float32)
+    offenders = [f"{name}: not listed in ptx_kernels.py" for name in unlisted(listed)]
+    ptxas, count = find_ptxas(), 0
+    for text in options.cc or CAPABILITIES:
+        major, minor = (int(n) for n in text.split("."))
+        _pretend((major, minor))
+        for dtype in (getattr(types, name) for name in options.dtype or ("float32", "float64")):
+            for name, kernel, signature in every(dtype):
+                if options.only not in name:
+                    continue
+                known, faults = check(name, kernel, signature, dtype.name, (major, minor), ptxas)
+                count += 1
+                title = f"{name}, {dtype.name}, {text}"
+                offenders += [f"{title}: {fault}" for fault in faults]
+                if options.verbose:
+                    print(f"{title}: {'; '.join(faults) or known}", flush=True)
+    for offender in offenders:
+        print(offender)
+    checked = "registers checked" if ptxas else "no ptxas, registers not checked"
+    print(f"{count} kernels compiled ({checked}), {len(offenders)} faults")
+    return 1 if offenders else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,564 @@
+"""Runs the CUDA engine's kernels as machine code of the processor, and compares them with the CPU engine.
+
+CUDA's simulator runs the plain bodies of the functions that Numba replaces while it compiles a kernel, never
+the code that they are replaced by. Here Numba compiles that code, with one thread that plays the whole grid:
+all barriers are empty then. A script of its own, because it puts something else in the place of the module
+that imports CUDA:
+
+    python tests/support/compiled_kernels.py
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import sys
+from collections import namedtuple
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import njit
+from numba.core import types
+from numba.core.cgutils import alloca_once, get_or_insert_function, unpack_tuple
+from numba.core.datamodel import PrimitiveModel, StructModel
+from numba.core.errors import TypingError
+from numba.core.imputils import RefType, iternext_impl
+from numba.core.typeconv import Conversion
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, lower_cast, overload, register_jitable, register_model
+
+#: Built-in cells to compare; what the others have, these have too. Each takes half a minute to compile.
+NAMES = ("peephole", "gru", "gru-reset-before")
+
+#: What arrays and launches take from the driver, neither of which is used here.
+DRIVER_ONLY = (
+    "Event", "allow_shared_memory", "binding", "core_launch", "core_stream", "describe_memory", "driver",
+    "launch_configuration",
+)  # fmt: skip
+
+_SHARED = 4096  # numbers of shared memory
+_Place = namedtuple("_Place", "x y z")
+
+
+def _shared_array(size: Any, dtype: Any, alignment: Any = None) -> Any:
+    raise NotImplementedError
+
+
+@overload(_shared_array)
+def _(size, dtype, alignment=None):
+    return lambda size, dtype, alignment=None: np.empty(_SHARED, dtype)
+
+
+def _atomic_add(array: Any, at: Any, value: Any) -> Any:
+    raise NotImplementedError
+
+
+@overload(_atomic_add)
+def _(array, at, value):
+    def add(array, at, value):  # type: ignore[no-untyped-def]
+        before = array[at]
+        array[at] += value
+        return before
+
+    return add
+
+
+def _everywhere(number: int) -> Any:
+    """``cuda.grid`` or ``cuda.gridsize`` of one thread: the number in each dimension."""
+
+    def function(dimensions: Any) -> Any:
+        raise NotImplementedError
+
+    @overload(function, prefer_literal=True)
+    def _(dimensions):
+        count = dimensions.literal_value
+        result = number if count == 1 else (number,) * count
+        return lambda dimensions: result
+
+    return function
+
+
+def _jit(function: Any = None, **options: Any) -> Any:
+    """``cuda.jit``, with or without options."""
+    return njit(error_model="numpy") if function is None else njit(error_model="numpy")(function)
+
+
+def fake_driver() -> ModuleType:
+    """A stand-in for `lstm_numba.engines.cuda.driver`: core Numba, and a grid of one thread."""
+    cuda, shared, driver = (
+        ModuleType("cuda"),
+        ModuleType("shared"),
+        ModuleType("lstm_numba.engines.cuda.driver"),
+    )
+    atomic = ModuleType("atomic")
+    shared.array = _shared_array  # type: ignore[attr-defined]
+    atomic.add = _atomic_add  # type: ignore[attr-defined]
+    vars(cuda).update(
+        jit=_jit,
+        threadIdx=_Place(0, 0, 0), blockIdx=_Place(0, 0, 0),
+        blockDim=_Place(1, 1, 1), gridDim=_Place(1, 1, 1),
+        grid=_everywhere(0),
+        gridsize=_everywhere(1),
+        threadfence=register_jitable(lambda: None),
+        syncthreads=register_jitable(lambda: None),
+        syncthreads_or=register_jitable(lambda value: value),
+        shared=shared,
+        atomic=atomic,
+        device_array=np.empty,
+    )  # fmt: skip
+    vars(driver).update(
+        SIMULATED=True, cuda=cuda, types=types, ir=ir, intrinsic=intrinsic, overload=overload,
+        lower_builtin=lower_builtin, lower_cast=lower_cast, register_model=register_model,
+        AbstractTemplate=AbstractTemplate, Conversion=Conversion, PrimitiveModel=PrimitiveModel,
+        StructModel=StructModel, RefType=RefType, iternext_impl=iternext_impl, alloca_once=alloca_once,
+        infer_global=infer_global, insert_function=get_or_insert_function, make_signature=signature,
+        unpack_tuple=unpack_tuple, CudaAPIError=RuntimeError, TypingError=TypingError,
+        DEVICE_ARRAY=type("DeviceArray", (), {}), SHARED_ALIGNMENT=16, current_device=lambda: 0,
+        shared_memory_limit=lambda: 1 << 30,
+        **dict.fromkeys(DRIVER_ONLY),
+    )  # fmt: skip
+    return driver
+
+
+@ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
+def _upper_half(a: int, b: int) -> int:
+    return a * b >> 64
+
+
+#: What equations may use of libdevice; the C library has the same names.
+MATHEMATICS = (
+    "exp", "tanh", "sqrt", "fabs", "log", "log1p", "log2", "expm1", "sin", "cos", "tan", "atan", "sinh",
+    "cosh", "erf", "pow",
+)  # fmt: skip
+
+
+def lend_libdevice() -> None:
+    """The C library's functions in the place of CUDA's."""
+    binding.add_symbol("__nv_umul64hi", ctypes.cast(_upper_half, ctypes.c_void_p).value)
+    library = ctypes.CDLL(ctypes.util.find_library("m"))
+    for name in [name + end for name in MATHEMATICS for end in ("", "f")]:
+        address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+        binding.add_symbol(f"__nv_{name}", address)
+
+
+def compare_sequences(name: str, dtype: str, reverse: bool, lengths: tuple[int, ...] | None) -> None:
+    """A sequence forward and back against the CPU engine."""
+    from tolerances import assert_close
+
+    from lstm_numba.engines.cpu import sequence as truth
+    from lstm_numba.engines.cpu.memory import address
+    from lstm_numba.engines.cuda import sequence
+    from lstm_numba.nn.recurrent import make_layer
+
+    steps, batch, inputs, hidden = 4, 7, 3, 5
+    layer = make_layer(name, inputs, hidden, dtype=dtype, seed=1)
+    (params,) = layer.layer_params()
+    rng = np.random.default_rng(0)
+
+    def draw(*shape: int) -> Any:
+        return rng.standard_normal(shape).astype(dtype)
+
+    def places(arrays: list[Any]) -> tuple[int, ...]:
+        return tuple(map(address, arrays))
+
+    x, dy = draw(steps, batch, inputs), draw(steps, batch, hidden)
+    states = [draw(1, batch, hidden) for _ in layer.cell.states]
+    dstates = [draw(1, batch, hidden) for _ in states]
+    ends = np.array(lengths or [steps] * batch)
+    first = [s[0] for s in states]
+    final, initial = [np.empty_like(s) for s in first], [np.empty_like(s) for s in first]
+    y, trace = truth.forward_sequence(
+        layer.cell, params, x, hidden, places(first), places(final), ends, reverse, True
+    )
+    y = np.where((np.arange(steps)[:, None] < ends)[..., None], y, 0)
+    dx, grads = truth.backward_sequence(trace, dy, places([d[0] for d in dstates]), places(initial))
+
+    for keep in (False, True):
+        finals = [np.empty_like(s) for s in states]
+        h, at, kept = sequence.forward_sequence(layer.cell, params, x, states, finals, 0, ends, reverse, keep)
+        result = np.empty_like(dy)
+        sequence.write_output(h, at, ends, result, 0, hidden)
+        assert_close(result, y, "forward", "y")
+        for got, expected in zip(finals, final, strict=True):
+            assert_close(got[0], expected, "forward", "final state")
+    got_dx, got_initial = np.empty_like(x), [np.empty_like(s) for s in states]
+    got = sequence.backward_sequence(kept, dy, 0, dstates, got_initial, 0, got_dx, False)
+    assert_close(got_dx, dx, "backward", "dx")
+    for value, expected in zip(got_initial, initial, strict=True):
+        assert_close(value[0], expected, "backward", "initial state")
+    for key, value in grads.items():
+        assert_close(got[key], value, "backward", key)
+
+
+def compare_steps(name: str, dtype: str) -> None:
+    """Steps in users' kernels, by a thread and by a block, against the CPU engine."""
+    import user_kernels as user
+    from tolerances import assert_close
+
+    from lstm_numba.kernels.cuda import step
+    from lstm_numba.nn.recurrent import make_layer
+
+    steps, batch, inputs, hidden = 3, 2, 3, 5
+    layer = make_layer(name, inputs, hidden, dtype=dtype, seed=1)
+    weights, rng = step.device_weights(layer), np.random.default_rng(0)
+
+    def draw(*shape: int) -> Any:
+        return rng.standard_normal(shape).astype(dtype)
+
+    def pack(states: list[Any]) -> Any:
+        return states[0][None] if len(states) == 1 else tuple(s[None] for s in states)
+
+    x, dy = draw(steps, batch, inputs), draw(steps, batch, hidden)
+    states, dstates = ([draw(batch, hidden) for _ in layer.cell.states] for _ in range(2))
+    y, _, tape = layer.forward(x, pack(states))
+    dx, initial, expected = layer.backward(tape, dy, pack(dstates))
+    initial = [initial] if len(states) == 1 else list(initial)
+
+    # A block that shares scratch memory and keeps nothing, in rows; a thread that keeps a tape, in columns.
+    out = np.zeros((batch, steps, hidden), dtype)
+    x_rows = np.ascontiguousarray(x.transpose(1, 0, 2))
+    user.block_streams(weights, x_rows, tuple(s.copy() for s in states), out)
+    assert_close(out.transpose(1, 0, 2), y, "forward", "y of steps")
+
+    def columns(array: Any) -> Any:
+        return np.ascontiguousarray(array.swapaxes(-1, -2))
+
+    gradients, got_dx = step.device_gradients(layer), np.empty((steps, inputs, batch), dtype)
+    kept, got_dstates = np.empty((steps, step.tape_size(weights), batch), dtype), tuple(map(columns, dstates))
+    moving = tuple(map(columns, states))
+    user.thread_training(weights, gradients, columns(x), moving, kept, columns(dy), got_dstates, got_dx)
+    assert_close(columns(moving[0]), y[-1], "forward", "h of steps")
+    assert_close(columns(got_dx), dx, "backward", "dx of steps")
+    for got, truth in zip(got_dstates, initial, strict=True):
+        assert_close(columns(got), truth[0], "backward", "initial state of steps")
+    for key, truth in expected.items():
+        value = getattr(gradients, key.removesuffix("_l0"))
+        assert_close(value, truth, "backward", f"{key} of steps")
+
+
+def compare_refusals() -> None:
+    """What a kernel hands over is checked while it is compiled."""
+    import user_kernels as user
+
+    from lstm_numba.kernels.cuda import step
+    from lstm_numba.nn.recurrent import make_layer
+
+    weights, sizes = step.device_weights(make_layer("gru", 2, 3)), np.zeros(2, np.int64)
+    x, h = np.zeros(2, np.float32), np.zeros(3, np.float32)
+    user.single_state(weights, x, h, sizes)
+    lstm = step.device_weights(make_layer("lstm", 2, 3))
+    for text, *given in (
+        ("of one dimension of float32, got array(float64, 1d, C)", weights, x.astype(np.float64), h),
+        ("of one dimension of float32, got array(float32, 2d, C)", weights, x, np.zeros((1, 3), np.float32)),
+        ("state: expected 2 arrays (h, c), got 1", lstm, x, h),
+        ("of one dimension of float32, got int64", weights, x, 3),
+    ):
+        said = ""
+        try:
+            user.single_state(*given, sizes)
+        except TypingError as error:
+            said = str(error)
+        assert text in said, (text, said)
+
+
+def compare_patches(patch: Any, dtype: str) -> None:
+    """What a product's thread does, compiled and plain."""
+    from lstm_numba.engines.cuda import microkernel as patches
+
+    def run(patch, a, b, c, add):  # type: ignore[no-untyped-def]
+        rows = patches.clamped(patch, 1, 2, 9, 3)
+        column = patches.load_lines(patch, a, rows, 1)
+        row = patches.load_groups(patch, b, 4, 8)
+        sums = patches.add_outer_product(patches.patch_zeros(patch, c), column, row)
+        sums = patches.add_outer_product(sums, row, patches.load_lines(patch, b, rows, 0))
+        lines = patches.inside(patch, 1, 8, 11, 16)
+        patches.store_patch(c, 2, lines, patches.inside(patch, 0, 4, 14, 1), sums, add)
+
+    rng = np.random.default_rng(0)
+    a, b, start = (rng.standard_normal(400).astype(dtype) for _ in range(3))
+    b = aligned(b)
+    for add in (0, 1):
+        expected, got = start.copy(), start.copy()
+        run(patch, a, b, expected, add)
+        njit(run)(patch, a, b, got, add)
+        np.testing.assert_allclose(got, expected, rtol=1e-5 if dtype == "float32" else 1e-14, atol=1e-6)
+        assert np.any(got != start)
+
+
+def aligned(array: Any) -> Any:
+    """A copy that begins where a load of 16 bytes may."""
+    memory = np.empty(array.size + 16, array.dtype)
+    skip = -memory.ctypes.data % 64 // array.itemsize
+    memory[skip : skip + array.size] = array
+    return memory[skip : skip + array.size]
+
+
+def compare_row_offsets() -> None:
+    """Beyond the batch a tile's rows are its last again."""
+    from lstm_numba.engines.cuda.specialize import FourRows, OneRow, row_offsets
+
+    compiled = njit(lambda tile, row, batch, stride: row_offsets(tile, row, batch, stride))
+    for tile in (OneRow(), FourRows()):
+        for row in range(6):
+            assert compiled(tile, row, 6, 10) == row_offsets(tile, row, 6, 10), (tile, row)
+
+
+def compare_activations(dtype: str) -> None:
+    """The nonlinearities over their whole range, infinities and NaN included."""
+    from tolerances import assert_close
+
+    from lstm_numba.cells import activations
+
+    x = np.concatenate([np.linspace(-120, 120, 999), [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-8, -1e-8]])
+    x = x.astype(dtype)
+    own = (activations.sigmoid, activations.tanh, activations.relu, activations.positive)
+    for function in own:
+        name, out = function.__name__, applied(function, x)
+        expected = np.array([function(v) for v in x.astype(float)])
+        assert np.array_equal(np.isnan(out), np.isnan(x)) or name == "positive", name
+        known = ~np.isnan(x)
+        assert_close(
+            out[known & np.isfinite(expected)], expected[known & np.isfinite(expected)], "activation", name
+        )
+        np.testing.assert_array_equal(out[known & np.isinf(expected)], np.inf, err_msg=name)
+        # Near zero it is the relative error that counts.
+        small = known & (np.abs(x) < 20) & (expected != 0)
+        np.testing.assert_allclose(out[small], expected[small], rtol=4 * np.finfo(dtype).eps, err_msg=name)
+
+
+def applied(function: Any, x: Any) -> Any:
+    """A function of equations on the numbers of an array, compiled."""
+    from lstm_numba.engines.cuda.scalar import store_numbers
+    from lstm_numba.engines.cuda.specialize import load_one
+
+    @njit
+    def compiled(cell, x, out):  # type: ignore[no-untyped-def]
+        for i in range(x.size):
+            (value,) = load_one(cell, x, i, 0)
+            store_numbers(out, i, 0, (function(value),))
+
+    out = np.empty_like(x)
+    compiled(first_cell(), x, out)
+    return out
+
+
+def compare_mathematics(dtype: str) -> None:
+    """Functions of `math`, powers, the larger and the smaller, as they call CUDA's library."""
+    from scipy.special import erf
+
+    from lstm_numba.cells import activations
+
+    x = np.linspace(0.01, 20, 400).astype(dtype)
+    names = {"fabs": "abs", "atan": "arctan"}
+    for function in activations.FUNCTIONS:
+        name = names.get(function.__name__, function.__name__)
+        truth = erf if name == "erf" else getattr(np, name)
+        expected = truth(x.astype(np.float64))
+        np.testing.assert_allclose(applied(function, x), expected, rtol=1e-6 if dtype == "float32" else 1e-14)
+
+    def more(v: Any) -> Any:
+        v += 1
+        return max(v, 3) - min(v, 2.5) + abs(-v) ** 1.5 + +v
+
+    expected = [more(float(value)) for value in x]
+    np.testing.assert_allclose(applied(njit(more), x), expected, rtol=1e-6 if dtype == "float32" else 1e-14)
+
+
+def compare_masks(dtype: str) -> None:
+    """Dropout masks against NumPy's generator."""
+    from lstm_numba.engines import dropout_masks as dropout
+    from lstm_numba.engines.cuda import dropout as masks
+
+    ours, theirs = (np.random.Generator(np.random.Philox(5)) for _ in range(2))
+    for shape, p in (((3, 7), 0.3), ((1,), 0.5), ((40, 5), 0.01)):
+        x = np.arange(1, 1 + np.prod(shape)).reshape(shape).astype(dtype)
+        out, mask = masks.dropout(ours, x, p)
+        np.testing.assert_array_equal(mask, dropout.draw_mask(theirs, shape, p, dtype))
+        np.testing.assert_array_equal(out, x * mask)
+
+
+def compare_losses(dtype: str) -> None:
+    """Cross-entropy, gradient and hits against the CPU's."""
+    from tolerances import assert_close
+
+    from lstm_numba.engines.cpu import losses as truth
+    from lstm_numba.engines.cuda import losses
+
+    rng = np.random.default_rng(0)
+    logits, bias = (rng.standard_normal(shape).astype(dtype) for shape in ((9, 33), (33,)))
+    targets, weights = rng.integers(33, size=9), rng.integers(3, size=9) * 0.5
+    loss, gradient, hits = truth.softmax_cross_entropy(
+        logits, targets, scale=0.25, weights=weights, bias=bias
+    )
+    totals = np.zeros(4)
+    losses.softmax_cross_entropy(logits, targets, totals, scale=0.25, weights=weights, bias=bias)
+    assert_close(totals[:2], [loss, hits], "loss", dtype=dtype)
+    assert_close(logits, gradient, "loss")
+
+
+def compare_training(dtype: str) -> None:
+    """Norm, clipping, sparse rows and updates against the CPU's."""
+    from tolerances import assert_close
+
+    from lstm_numba.engines.cpu import clipping as truth
+    from lstm_numba.engines.cuda import clipping, embedding
+    from lstm_numba.engines.cuda.engine import CudaEngine
+    from lstm_numba.nn import embedding as rows
+    from lstm_numba.optim import optimizers
+
+    rng = np.random.default_rng(0)
+    ids, dy = np.array([[3, 1], [3, 3]]), rng.standard_normal((2, 2, 5)).astype(dtype)
+    sparse = embedding.row_gradient(embedding.place(ids), dy, (6, 5))
+    expected = rows.row_gradient(ids, dy, (6, 5))
+    assert_close(sparse.to_dense(), expected.to_dense(), "optimizer")
+    grads = {"a": rng.standard_normal(70).astype(dtype), "b": sparse, "c": rng.standard_normal(3)}
+    totals = np.zeros(4)
+    clipping.clip_by_norm(grads, totals, 2, 3, 0.5)
+    norm = truth.global_norm(grads)
+    assert_close(totals[2:], [norm, 0.5 / norm], "loss", dtype=dtype)
+    for kind, options in (
+        (optimizers.Adam, {"weight_decay": 0.1}),
+        (optimizers.RMSprop, {"momentum": 0.5}),
+        (optimizers.SGD, {"momentum": 0.5, "nesterov": True, "weight_decay": 0.1}),
+        (optimizers.SGD, {"weight_decay": 0.1}),
+        (optimizers.SGD, {}),
+    ):
+        # Two of them, of which one computes with the device's kernels.
+        params = [{"p": dy[0].copy(), "q": np.ones(3, dtype), "table": np.ones((6, 5), dtype)} for _ in "ab"]
+        ours, theirs = (kind(each, 0.1, **options) for each in params)
+        ours._engine = CudaEngine()
+        gradients = {"p": dy[1], "q": dy[1, 0, :3], "table": sparse}
+        for given in (tuple, np.array):  # numbers as a launch and as a graph has them
+            ours.update(gradients, totals, given(ours.begin_step()))
+            theirs.step(gradients, scale=totals[3])
+        for name in params[0]:
+            assert_close(params[0][name], params[1][name], "optimizer", f"{kind.__name__} {name}")
+        for name, array in ours.state_arrays().items():
+            assert_close(array, theirs.state_arrays()[name], "optimizer", f"{kind.__name__} {name}")
+
+
+def compare_sums(dtype: str) -> None:
+    """Sums of columns, and those that go to the biases of gates."""
+    from lstm_numba.engines.cuda import reductions
+
+    matrix = np.random.default_rng(0).standard_normal((30, 1)).astype(dtype)
+    expected = matrix.sum(axis=0, dtype=np.float64).astype(dtype)
+    np.testing.assert_allclose(reductions.column_sums(matrix), expected, rtol=1e-6)
+    biases = np.full((2, 3), np.nan, dtype)
+    reductions.bias_gradients(matrix, (1,), (2,), *biases)
+    np.testing.assert_array_equal(biases[[0, 1], [1, 2]], reductions.column_sums(matrix)[[0, 0]])
+    assert np.isnan(biases).sum() == 4
+
+
+def first_cell() -> Any:
+    """Any cell: some functions want one only for its class."""
+    from lstm_numba.cells import CELLS
+
+    return CELLS["rnn"]
+
+
+def replace_launches() -> None:
+    """One thread plays the grid; products and sums are NumPy's."""
+    from lstm_numba.engines.cuda import (
+        clipping,
+        elementwise,
+        embedding,
+        launch,
+        losses,
+        memory,
+        reductions,
+        sequence,
+        updates,
+    )
+    from lstm_numba.engines.cuda import dropout as masks
+    from lstm_numba.engines.cuda import multi_tensor as table
+    from lstm_numba.kernels.cuda import weights
+
+    def run(kernel: Any, grid: Any, block: Any, *args: Any, **options: Any) -> None:
+        kernel(*args)
+
+    def over(kernel: Any, size: int, *args: Any) -> None:
+        if size:
+            kernel(*args)
+
+    def over_box(kernel: Any, shape: tuple[int, ...], *args: Any) -> None:
+        over(kernel, int(np.prod(shape)), *args)
+
+    def matmul(a: Any, b: Any, out: Any, accumulate: bool = False) -> Any:
+        out[...] = out + a @ b if accumulate else a @ b
+
+    def sums(matrix: Any, out: Any = None) -> Any:
+        result = matrix.sum(axis=0)
+        if out is None:
+            return result
+        out[...] = result
+        return out
+
+    def biases(slots: Any, input_gates: Any, recurrent_gates: Any, bias_ih: Any, bias_hh: Any) -> None:
+        parts = slots.sum(axis=0).reshape(len(input_gates), -1)
+        for gates, bias in ((input_gates, bias_ih), (recurrent_gates, bias_hh)):
+            for gate, part in zip(gates, parts, strict=True):
+                if gate >= 0:
+                    bias.reshape(-1, part.size)[gate] = part
+
+    launch.set_limits(launch.Limits(threads=1, blocks=1, lanes=1, parts=1, tile=1))
+    parts = [
+        clipping, elementwise, embedding, losses, masks, memory, reductions, sequence, table, updates,
+        weights,
+    ]  # fmt: skip
+    stand_ins = {"launch": run, "launch_over": over, "launch_over_box": over_box}
+    stand_ins |= dict.fromkeys(("upload", "constant"), np.array)
+    for module in parts:
+        for name, stand_in in stand_ins.items():
+            if hasattr(module, name):
+                setattr(module, name, stand_in)
+
+    def place(array: Any) -> int:
+        assert array.flags["C_CONTIGUOUS"]
+        return int(array.ctypes.data)
+
+    table.place, reductions.span = place, np.ravel
+    sequence.matmul, sequence.column_sums, sequence.copied = matmul, sums, np.array
+    sequence.bias_gradients = biases
+    masks.zero = lambda: np.zeros(1, np.int64)
+    sequence.transpose = weights.transpose = lambda matrix: np.ascontiguousarray(matrix.T)
+    sequence.transposed = lambda matrix: matrix.T
+    sequence.columns = lambda matrix, begin, end: matrix[:, begin:end]
+    sequence.FORCED = "alone"
+    sequence.cooperative_blocks = lambda *args: 1
+    sequence.counters = lambda count: np.zeros(count, np.int32)
+
+
+def main() -> None:
+    """Compare everything; the first difference ends the script."""
+    sys.modules["lstm_numba.engines.cuda.driver"] = fake_driver()
+    lend_libdevice()
+    import own_cells
+
+    from lstm_numba.engines.cuda.microkernel import Large, Small
+
+    replace_launches()
+    compare_row_offsets()
+    compare_refusals()
+    for dtype in ("float32", "float64"):
+        compare_activations(dtype)
+        compare_mathematics(dtype)
+        for patch in (Small(), Large()):
+            compare_patches(patch, dtype)
+        compare_masks(dtype)
+        compare_losses(dtype)
+        compare_training(dtype)
+        compare_sums(dtype)
+        print(f"{dtype}: activations, products, masks, losses, updates, sums agree", flush=True)
+    for number, name in enumerate(NAMES + own_cells.VARIED[-1:]):
+        for dtype in ("float32", "float64") if name == "peephole" else ("float32",):
+            compare_sequences(name, dtype, number % 2 == 0, None if number % 3 else (4, 0, 1, 2, 4, 3, 4))
+            if name != "gru":  # what it has, others have too
+                compare_steps(name, dtype)
+            print(f"{name}, {dtype}: compiled kernels agree", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Every kind of file that is read: a small sound one, what reads it, and how it is changed."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mutations as m
+import numpy as np
+import pytest
+
+import lstm_numba as ln
+from lstm_numba.benchmarks import report, results
+from lstm_numba.data import idx, ptb, text
+from lstm_numba.data import image_files as pictures
+from lstm_numba.training import checkpoint
+from lstm_numba.training.config import make_config
+from lstm_numba.training.run import Run
+from lstm_numba.training.tasks import build_task, open_task
+from lstm_numba.training.trainer import Trainer
+
+
+class Format(NamedTuple):
+    """A kind of file."""
+
+    make: Callable[[Path], Path]  # a sound file in a folder
+    read: Callable[[Path], object]
+    changes: tuple[m.Mutator, ...]
+
+
+def _layer(**more: Any) -> Any:
+    return ln.LSTM(2, 3, 2, bidirectional=True, seed=0, **more)
+
+
+def _weights(name: str, save: Callable[[Any, Path], None] = ln.save_weights) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        save(_layer(), folder / name)
+        return folder / name
+
+    return make
+
+
+def _file(name: str, content: bytes) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        (folder / name).write_bytes(content)
+        return folder / name
+
+    return make
+
+
+def _picture(kind: str, **options: Any) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+        pixels = np.full((40, 32, 3), 250, np.uint8)
+        pixels[8:30, 12:18] = 20
+        exif = image.Exif()
+        exif[0x0112] = 6
+        picture = image.fromarray(pixels)
+        if kind == "palette.png":
+            picture = picture.quantize(4)
+            options["transparency"] = b"\0\xff"
+        memory = io.BytesIO()
+        picture.save(memory, {"jpg": "JPEG"}.get(kind, kind.rpartition(".")[2]), exif=exif, **options)
+        (folder / f"a.{kind}").write_bytes(memory.getvalue())
+        return folder / f"a.{kind}"
+
+    return make
+
+
+def _run(name: str) -> Callable[[Path], Path]:
+    """A run of a language model that has taken no step; the file of it that is changed."""
+
+    def make(folder: Path) -> Path:
+        config = make_config("grammar", {"threads": 1, "hidden": 3, "embedding": 2}, data={"tokens": 2000})
+        run = Run.create(folder / "run", config)
+        task = build_task(config)
+        run.keep_vocabulary("word", task.corpus.vocabulary)  # type: ignore[attr-defined]
+        Trainer(task, run).save()
+        line = {"kind": "step", "epoch": 1, "split": "train", "loss": 2.5, "lr": 0.1}
+        run.metrics_path.write_text("".join(json.dumps({**line, "step": n}) + "\n" for n in range(4)))
+        return run.folder / name
+
+    return make
+
+
+def _open_run(path: Path) -> object:
+    return open_task(path.parent, load_data=False)
+
+
+def _sizes(folder: Path) -> Path:
+    """A model that computes with its input's sizes."""
+    import onnx_models as models
+
+    path = folder / "m.onnx"
+    ln.save_onnx(ln.LSTM(3, 5, 2, bidirectional=True, seed=0), path)
+    models.change(path, lambda graph: models.dynamic(graph, tile=True))
+    return path
+
+
+def _compare(path: Path) -> object:
+    document = results.load(path)
+    pairs = results.compare(document, document)
+    return report.comparison(pairs, (str(path), str(path))) if pairs else None
+
+
+def _bench() -> bytes:
+    size = {"name": "mine", "batch": 1, "steps": 2, "inputs": 3, "hidden": 4}
+    row = {"cell": "gru", "shape": size, "task": "training", "dtype": "float32", "threads": 2}
+    entry = {"median": 0.1, "quartiles": [0.09, 0.11]}
+    return json.dumps(
+        {"format": results.FORMAT, "rows": [{**row, "contestants": {"cpu-serial": entry}}]}
+    ).encode()
+
+
+_IDX = struct.pack(">iiii", 0x0803, 2, 28, 28) + bytes(range(196)) * 8
+_TEXT = "so it goes, and so on: grüße 你好\n".encode() * 40
+
+FORMATS: dict[str, Format] = {
+    "idx": Format(_file("a", _IDX), idx.read_idx, (m.change_bytes,)),
+    "idx.gz": Format(
+        _file("a.gz", gzip.compress(_IDX)), pictures.read_images, (m.change_bytes, m.change_gzip)
+    ),
+    "text": Format(_file("a.txt", _TEXT), text.load, (m.change_bytes,)),
+    "words.gz": Format(
+        _file("a.txt", gzip.compress(_TEXT)),
+        lambda path: ptb.read_splits(path, path, path),
+        (m.change_bytes, m.change_gzip),
+    ),
+    "png": Format(_picture("png"), pictures.read_picture, (m.change_bytes, m.change_png)),
+    "palette.png": Format(_picture("palette.png"), pictures.read_picture, (m.change_png,)),
+    "jpg": Format(_picture("jpg"), pictures.read_picture, (m.change_bytes,)),
+    "bmp": Format(_picture("bmp"), pictures.read_picture, (m.change_bytes,)),
+    "ppm": Format(_picture("ppm"), pictures.read_images, (m.change_bytes,)),
+    "npz": Format(_weights("w.npz"), ln.load_weights, (m.change_bytes, m.change_archive)),
+    "keras.npz": Format(_weights("k.npz", ln.save_keras), ln.load_keras, (m.change_archive,)),
+    "safetensors": Format(_weights("w.safetensors"), ln.load_weights, (m.change_bytes, m.change_safetensors)),
+    "onnx": Format(_weights("m.onnx", ln.save_onnx), ln.load_onnx, (m.change_bytes, m.change_onnx)),
+    "sizes.onnx": Format(_sizes, ln.load_onnx, (m.change_onnx,)),
+    "bench.json": Format(_file("b.json", _bench()), _compare, (m.change_bytes, m.change_json)),
+    "config.json": Format(_run("config.json"), _open_run, (m.change_bytes, m.change_json)),
+    "vocabulary.json": Format(_run("vocabulary.json"), _open_run, (m.change_bytes, m.change_json)),
+    "metrics.jsonl": Format(
+        _run("metrics.jsonl"),
+        lambda path: Run.open(path.parent).metrics(),
+        (m.change_bytes, m.change_json_lines),
+    ),
+    "checkpoint": Format(
+        _run("checkpoint.safetensors"),
+        _open_run,
+        (m.change_bytes, m.change_safetensors, m.change_checkpoint),
+    ),
+    "checkpoint alone": Format(
+        _run("checkpoint.safetensors"), checkpoint.load, (m.change_safetensors, m.change_checkpoint)
+    ),
+}

@@ -1,0 +1,229 @@
+"""The CUDA engine's kernels with the types that they are called with, for `compile_ptx.py`.
+
+One line a kernel: what is not listed here is not compiled before it meets a device.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import own_cells
+import user_kernels as user
+
+from lstm_numba.cells import CELLS, find_cell
+from lstm_numba.engines.cuda import (
+    backward,
+    clipping,
+    elementwise,
+    embedding,
+    forward,
+    losses,
+    memory,
+    reductions,
+    sequence,
+    updates,
+)
+from lstm_numba.engines.cuda import dropout as masks
+from lstm_numba.engines.cuda import gemm as products
+from lstm_numba.engines.cuda import microkernel as patch
+from lstm_numba.engines.cuda import multi_tensor as table
+from lstm_numba.engines.cuda.driver import types
+from lstm_numba.engines.cuda.layout import Alone, Arrays, Gradients, Sizes, Together
+from lstm_numba.engines.cuda.specialize import FourRows, OneRow
+from lstm_numba.examples import cuda_pipeline
+from lstm_numba.kernels.cuda import weights
+from lstm_numba.kernels.cuda.step import ParameterGradients, Weights
+from lstm_numba.nn.recurrent import CELL_NAMES
+
+Listed = tuple[str, Any, Any]
+
+#: A cell whose equations call functions that another function made.
+VARIANT = "lstm,clip=3.0,f=HardSigmoid_0.2_0.5,h=Softsign"
+
+_I, _D, _U = types.int64, types.float64, types.uint64
+
+
+def array(number: Any) -> Any:
+    """Type of a flat array."""
+    return types.Array(number, 1, "C")
+
+
+def instance(value: Any) -> Any:
+    """Type of a tuple that says something by its class alone."""
+    return types.NamedTuple((), type(value))
+
+
+def group(cls: Any, *kinds: Any) -> Any:
+    """Type of a tuple with names."""
+    same = len(set(kinds)) == 1
+    return types.NamedUniTuple(kinds[0], len(kinds), cls) if same else types.NamedTuple(kinds, cls)
+
+
+def table_of(number: Any) -> Any:
+    """Type of a table of arrays."""
+    return group(table.Table, array(_I), _I, array(number))
+
+
+#: Type of what blocks are counted with.
+_COUNTERS = array(types.int32)
+
+
+def sequence_kernels(dtype: Any) -> list[Listed]:
+    """Kernels of sequences: every cell, alone and together, with tiles of one row and of four.
+
+    Parameters
+    ----------
+    dtype : types.float32 or types.float64
+
+    Returns
+    -------
+    list of (name, kernel, signature)
+    """
+    a = array(dtype)
+    sizes = group(Sizes, *[_I] * len(Sizes._fields))
+    output = types.void(a, _I, array(_I), a, _I, _I, _I, _I, dtype)
+    listed: list[Listed] = [("write_output", sequence._write_output, output)]
+    for name in (*CELL_NAMES, own_cells.NAMES[-1], VARIANT):
+        cell = find_cell(name)
+        stacks = types.UniTuple(a, len(cell.states))
+        arrays = group(Arrays, *[a] * 6, array(_I), a, a, stacks, stacks, _COUNTERS)
+        gradients = group(Gradients, *[a] * 4, stacks, stacks)
+        biases = types.void(instance(cell), a, a, a, _I)
+        listed.append((f"fill_biases ({name})", weights._fill_biases, biases))
+        for team in (Alone(), Together()):
+            for tile in (OneRow(), FourRows()):
+                kinds = (instance(cell), instance(team), instance(tile), sizes, arrays)
+                label = f"{name}, {type(team).__name__}, {type(tile).__name__}"
+                listed.append((f"forward ({label})", forward.FORWARD[type(team)], types.void(*kinds)))
+                listed.append(
+                    (f"backward ({label})", backward.BACKWARD[type(team)], types.void(*kinds, gradients))
+                )
+    return listed
+
+
+def step_kernels(dtype: Any) -> list[Listed]:
+    """Kernels of users that call a cell's step, by one thread and by a block.
+
+    Parameters
+    ----------
+    dtype : types.float32 or types.float64
+
+    Returns
+    -------
+    list of (name, kernel, signature)
+    """
+    lines, matrices, cubes = (types.Array(dtype, n, "C") for n in (1, 2, 3))
+    gradients = group(ParameterGradients, *[matrices] * 2, *[lines] * 3)
+    listed: list[Listed] = []
+    # The others have nothing that these have not.
+    for name in ("lstm", "peephole", "gru-reset-before", own_cells.NAMES[-1]):
+        cell = CELLS[name]
+        weights = group(Weights, instance(cell), _I, _I, *[lines] * 6)
+        states = types.UniTuple(matrices, len(cell.states))
+        streams = (weights, cubes, states)
+        training = (weights, gradients, cubes, states, cubes, cubes, states, cubes)
+        listed += [
+            (
+                f"step of a thread ({name})",
+                user.thread_streams,
+                types.void(*streams, matrices, cubes),
+            ),
+            (f"step of a block ({name})", user.block_streams, types.void(*streams, cubes)),
+            (f"training by a thread ({name})", user.thread_training, types.void(*training)),
+            (f"training by a block ({name})", user.block_training, types.void(*training)),
+        ]
+        if len(cell.states) == 1:
+            single = types.void(weights, lines, lines, array(_I))
+            listed.append((f"step of one state ({name})", user.single_state, single))
+    return listed
+
+
+def example_kernels() -> list[Listed]:
+    """Kernels of `lstm_numba.examples.cuda_pipeline`, which are float32."""
+    lines, matrices, cubes = (types.Array(types.float32, n, "C") for n in (1, 2, 3))
+    weights = group(Weights, instance(CELLS["lstm"]), _I, _I, *[lines] * 6)
+    stream = (weights, matrices, _I, matrices, matrices, lines)
+    return [
+        ("example, frames", cuda_pipeline.frames, types.void(matrices, cubes)),
+        ("example, blocks", cuda_pipeline.stream_by_blocks, types.void(*stream)),
+        ("example, threads", cuda_pipeline.stream_by_threads, types.void(*stream, matrices)),
+    ]
+
+
+def _product_kernels(f: Any) -> list[Listed]:
+    a, extents = array(f), group(products.Extents, *[_I] * len(products.Extents._fields))
+    operands = (a, a, a, extents, a, _COUNTERS)
+    return [
+        (f"product ({size})", products.product_kernel, types.void(instance(kind), *operands))
+        for size, kind in (("small", patch.Small()), ("large", patch.Large()))
+    ]
+
+
+def _update_kernels(f: Any) -> list[Listed]:
+    a, arrays, factor, d = array(f), table_of(f), (array(_D), _I), array(_D)
+    rows = (a, array(_I), a, _I)
+    listed: list[Listed] = []
+    for where, numbers in (("", lambda count: types.UniTuple(_D, count)), (" (of a graph)", lambda count: d)):
+        listed += [
+            ("sgd" + where, updates.sgd_kernel, types.void(arrays, *factor, numbers(1))),
+            ("sgd_rows" + where, updates.sgd_rows_kernel, types.void(*rows, *factor, numbers(1))),
+            ("momentum" + where, updates.momentum_kernel, types.void(arrays, *factor, numbers(3), _I, _I)),
+            ("adam" + where, updates.adam_kernel, types.void(arrays, *factor, numbers(9))),
+            ("rmsprop" + where, updates.rmsprop_kernel, types.void(arrays, *factor, numbers(6))),
+        ]
+    return listed
+
+
+def _loss_kernels(f: Any) -> list[Listed]:
+    a, d = array(f), array(_D)
+    task = group(losses.Task, _I, _D, _I, _I, _I, _I)
+    operands = (a, a, array(_I), d, task, d, d, _COUNTERS, d)
+    return [("cross_entropy", losses.cross_entropy_kernel, types.void(*operands))]
+
+
+def _reduction_kernels(f: Any) -> list[Listed]:
+    a, d = array(f), array(_D)
+    gates, places = [types.UniTuple(_I, 4)] * 2, group(clipping.Places, _I, _I, _I)
+    sums = (a, group(reductions.Columns, *[_I] * 4), d, _COUNTERS)
+    norm = (table_of(types.float32), table_of(_D), a, d, _COUNTERS, d, places, _D)
+    return [
+        ("column_sums", reductions.column_sums_kernel, types.void(*sums, a)),
+        ("bias_gradients", reductions.bias_gradients_kernel, types.void(*sums, *gates, a, a)),
+        ("norm", clipping.norm_kernel, types.void(*norm)),
+        ("clip_by_value", clipping.clip_kernel, types.void(table_of(f), f)),
+    ]
+
+
+def kernels(dtype: Any) -> list[Listed]:
+    """All kernels but those of sequences.
+
+    Parameters
+    ----------
+    dtype : types.float32 or types.float64
+
+    Returns
+    -------
+    list of (name, kernel, signature)
+    """
+    a, i = array(dtype), array(_I)
+    counter, key = types.UniTuple(_U, 4), types.UniTuple(_U, 2)
+    return [
+        *_product_kernels(dtype),
+        *_update_kernels(dtype),
+        *_loss_kernels(dtype),
+        *_reduction_kernels(dtype),
+        ("gather", embedding.gather_kernel, types.void(a, i, _I, a)),
+        ("add_rows", embedding.add_rows_kernel, types.void(a, i, a, _I)),
+        ("set_rows", embedding.set_rows_kernel, types.void(a, i, a, _I)),
+        ("clear_rows", embedding.clear_rows_kernel, types.void(a, i, _I)),
+        ("add_occurrences", embedding.add_occurrences_kernel, types.void(a, _I, i, _I, a)),
+        ("dropout", masks.dropout_kernel, types.void(counter, key, array(_I), _I, dtype, a, a, a)),
+        ("multiply", elementwise.multiply_kernel, types.void(a, a, a)),
+        ("add_row", elementwise.add_row_kernel, types.void(a, _I, a)),
+        ("transpose", elementwise.transpose_kernel, types.void(a, _I, _I, a)),
+        ("transpose_first", elementwise.transpose_first_kernel, types.void(a, _I, _I, _I, a)),
+        ("clear_beyond", elementwise.clear_beyond_kernel, types.void(a, _I, i, _I)),
+        ("copy_block", elementwise.copy_block_kernel, types.void(a, _I, _I, a, *[_I] * 4)),
+        ("gather_to_contiguous", memory._gather, types.void(a, types.Array(dtype, 3, "A"))),
+        ("fill", memory._fill, types.void(a, dtype)),
+    ]
