@@ -28,9 +28,9 @@ _INSTEAD = {"mnist": "digits", "ptb": "grammar"}
 
 def configuration(task: str, preset: str, data_dir: str | None, dtype: str) -> dict[str, Any]:
     """The configuration of a training; with drawn data where the published ones are not found."""
-    from lstm_numba.data import store as registry
+    from lstm_numba.data import store
 
-    if task in registry.DATASETS and any(check.state != "ok" for check in registry.verify(task, data_dir)):
+    if task in store.DATASETS and any(check.state != "ok" for check in store.verify(task, data_dir)):
         print(f"{task}: no files here, {_INSTEAD[task]} instead", file=sys.stderr)
         task = _INSTEAD[task]
     options: dict[str, Any] = {"dtype": dtype}

@@ -31,7 +31,7 @@ from lstm_numba.benchmarks.timing import Times, measure, protocol
 from lstm_numba.engines.cpu.cpu_features import lanes
 from lstm_numba.engines.cpu.gemm import matmul
 from lstm_numba.engines.cpu.options import SERIAL
-from lstm_numba.engines.cpu.specialize import cell_forward, load_memory, load_slots, load_vector
+from lstm_numba.engines.cpu.specialize import cell_forward, load_cell_states, load_slots, load_vector
 from lstm_numba.engines.cpu.vector import pointer_to, store_vectors
 
 Array = np.ndarray[Any, Any]
@@ -88,7 +88,7 @@ def _equations(
         for unit in range(0, units, lane):
             gates = load_slots(cell, source, row * 4 * units + unit, units, units)
             at = row * units + unit
-            previous = load_vector(cell, out, at, 0, units) + load_memory(cell, kept, at, 0, units)
+            previous = load_vector(cell, out, at, 0, units) + load_cell_states(cell, kept, at, 0, units)
             _, states = cell_forward(cell, gates, previous, ())
             store_vectors(out, at, 0, states[:1], units)
             store_vectors(kept, at, 0, states[1:], units)

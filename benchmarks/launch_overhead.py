@@ -176,8 +176,7 @@ def operations() -> dict[str, Any]:
     """Host time of single operations."""
     import numpy as np
 
-    from lstm_numba.engines.cuda import gemm as products
-    from lstm_numba.engines.cuda import memory
+    from lstm_numba.engines.cuda import gemm, memory
     from lstm_numba.engines.cuda.driver import cuda
     from lstm_numba.engines.cuda.launch import launch_over
 
@@ -194,7 +193,7 @@ def operations() -> dict[str, Any]:
         "slice": lambda: a[16:32],
         "reshape": lambda: a.reshape(-1, 16),
         "upload of 16 KiB": lambda: memory.upload(block),
-        "matmul": lambda: products.matmul(a, b, out=c),
+        "matmul": lambda: gemm.matmul(a, b, out=c),
     }
     return {name: {"host_us": timed(call)} for name, call in calls.items()}
 

@@ -57,7 +57,7 @@ def growth(name: str, cell: str, shape: Shape, dtype: str, threads: int) -> floa
     from lstm_numba.benchmarks.runner import CLASSES
 
     if is_own_cell(cell):
-        from lstm_numba.nn.register_cell import load_cell
+        from lstm_numba.cells import load_cell
 
         load_cell(cell)
     for size in (shape._replace(steps=2), shape):

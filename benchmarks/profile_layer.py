@@ -27,8 +27,8 @@ from lstm_numba.benchmarks.gemm_peak import big_product
 from lstm_numba.benchmarks.implementations import Problem
 from lstm_numba.benchmarks.results import machine
 from lstm_numba.engines.cpu import task as jobs
-from lstm_numba.engines.cpu import thread_team as tasks
-from lstm_numba.engines.cpu.function_pointers import call_apart
+from lstm_numba.engines.cpu import thread_team
+from lstm_numba.engines.cpu.function_pointers import call_pointer
 from lstm_numba.engines.cpu.vector import pointer_to
 from lstm_numba.nn.recurrent import make_layer
 
@@ -39,14 +39,14 @@ STAGES = ("packing", "forward", "backward", "weight gradients")
 def _phases(task: int, job: int, first: int, last: int) -> None:
     """Some phases of a task on the calling thread."""
     for phase in range(first, last):
-        call_apart(task, (pointer_to(job, task), phase, 0))
+        call_pointer(task, (pointer_to(job, task), phase, 0))
 
 
 @njit(parallel=True, nogil=True)
 def _shared(task: int, job: int, phase: int, parts: int) -> None:
     """A phase of a task on several threads."""
     for part in prange(parts):
-        call_apart(task, (pointer_to(job, task), phase, np.int64(part)))
+        call_pointer(task, (pointer_to(job, task), phase, np.int64(part)))
 
 
 class Clock:
@@ -57,7 +57,7 @@ class Clock:
         jobs.run_task = self._run
 
     def _run(
-        self, task: int, job: int, parts: int = 1, workers: int = 1, meeting: int = 0, prepare: int = 0,
+        self, task: int, job: int, parts: int = 1, workers: int = 1, barrier: int = 0, prepare: int = 0,
         check: int = 0, stale: int = 0,
     ) -> bool:  # fmt: skip
         """`lstm_numba.engines.cpu.thread_team.run_task` of a training step, which packs without a check."""
@@ -65,17 +65,17 @@ class Clock:
         assert not stale
         stage, together = "backward" if workers else "forward", True
         if prepare == 1:
-            self._timed("packing", _phases, task, job, tasks.PREPARE, tasks.BEGIN)
+            self._timed("packing", _phases, task, job, thread_team.PREPARE, thread_team.BEGIN)
         elif prepare:
-            self._timed("packing", _shared, task, job, tasks.PREPARE, prepare)
+            self._timed("packing", _shared, task, job, thread_team.PREPARE, prepare)
         if parts == 1:
-            self._timed(stage, _phases, task, job, tasks.BEGIN, tasks.AFTER)
+            self._timed(stage, _phases, task, job, thread_team.BEGIN, thread_team.AFTER)
         else:
-            together = self._timed(stage, tasks.run_task, task, job, parts, 0, meeting)
+            together = self._timed(stage, thread_team.run_task, task, job, parts, 0, barrier)
         if workers and together and parts == 1:
-            self._timed("weight gradients", _phases, task, job, tasks.AFTER, tasks.AFTER + 1)
+            self._timed("weight gradients", _phases, task, job, thread_team.AFTER, thread_team.AFTER + 1)
         elif workers and together:
-            self._timed("weight gradients", _shared, task, job, tasks.AFTER, workers)
+            self._timed("weight gradients", _shared, task, job, thread_team.AFTER, workers)
         return together
 
     def _timed(self, stage: str, function: Callable[..., Any], *args: Any) -> Any:

@@ -44,7 +44,7 @@ STAGES: list[tuple[Any, str, str]] = [
     (CpuEngine, "cross_entropy", "softmax and loss"),
     (CpuEngine, "draw_mask", "dropout"),
     (CpuEngine, "multiply", "dropout"),
-    (CpuEngine, "gather", "embedding"),
+    (CpuEngine, "take_rows", "embedding"),
     (CpuEngine, "row_gradient", "embedding"),
     (CpuEngine, "clip_by_norm", "norm of the gradient"),
     (Optimizer, "step", "update"),

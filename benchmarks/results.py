@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 from lstm_numba import __version__
 from lstm_numba.benchmarks.cases import ON_CUDA, OURS
-from lstm_numba.data.io import one_line, read_file
+from lstm_numba.data.file_io import one_line, read_file
 from lstm_numba.engines import find_cuda
 from lstm_numba.environment import processor_name, versions
 from lstm_numba.errors import UserError
@@ -61,12 +61,12 @@ def _cuda() -> dict[str, Any] | None:
     """The CUDA device and what computes on it; None where there is no device."""
     if not find_cuda().available:
         return None
-    from lstm_numba.engines.cuda import gemm as products
+    from lstm_numba.engines.cuda import gemm
     from lstm_numba.engines.cuda.driver import device_facts
 
     found = {
         **device_facts(),
-        "products": products.backend(),
+        "products": gemm.backend(),
         **versions(("numba-cuda", "cupy-cuda12x", "cupy-cuda13x")),
     }
     torch = sys.modules.get("torch")  # not for this alone: it takes seconds

@@ -7,8 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lstm_numba.benchmarks import correctness as check
-from lstm_numba.benchmarks import memory
+from lstm_numba.benchmarks import correctness, memory
 from lstm_numba.benchmarks.cases import ON_CUDA, OURS, PEERS, Row, flop_count
 from lstm_numba.benchmarks.gemm_peak import big_product
 from lstm_numba.benchmarks.implementations import (
@@ -99,7 +98,7 @@ class Bench:
         names = [n for n in self._names if not CLASSES[n].lacks(row.cell, row.task, dtype)]
         shape = row.shape
         if row.task == "streaming":
-            shape = shape._replace(steps=check.STREAMED_STEPS)
+            shape = shape._replace(steps=correctness.STREAMED_STEPS)
         whole = Problem(row.cell, shape, row.task, dtype)
         gate = _Gate(row.threads, self._watch)
         gate.compare_with_reference(names, whole)
@@ -191,9 +190,9 @@ class _Gate:
         leaves = 1 + len(whole.state) + len(whole.params)
         runs = 1 + (2 * leaves if whole.task == "training" else 0)
         problem = Problem(
-            whole.cell, check.shortened(whole.shape, whole.gates, runs), whole.task, whole.dtype
+            whole.cell, correctness.shortened(whole.shape, whole.gates, runs), whole.task, whole.dtype
         )
-        truth = check.Reference(problem)
+        truth = correctness.Reference(problem)
         for name in names:
             self.differences[name] = {}
             computed = self._compute(name, problem)
@@ -210,7 +209,7 @@ class _Gate:
                 built[name], results[name] = computed
         families = {name: CLASSES[name].family for name in built}
         for name in list(built):
-            found = check.with_others(name, results, families, whole.dtype)
+            found = correctness.with_others(name, results, families, whole.dtype)
             if found and not self._judge(name, "others", found):
                 del built[name]
         return built
@@ -220,7 +219,7 @@ class _Gate:
         before, began = self._watch.seconds, time.perf_counter()
         try:
             contestant = CLASSES[name](problem, self._threads)
-            return contestant, check.compute(contestant, problem)
+            return contestant, correctness.compute(contestant, problem)
         except Exception as error:
             self.refused[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
             return None
@@ -230,12 +229,12 @@ class _Gate:
             spent = time.perf_counter() - began
             self.first_seconds[name] = self.first_seconds.get(name, 0.0) + spent
 
-    def _judge(self, name: str, kind: str, found: Sequence[check.Difference]) -> bool:
+    def _judge(self, name: str, kind: str, found: Sequence[correctness.Difference]) -> bool:
         """Note the differences and tell whether all are acceptable."""
         self.differences[name][kind] = {
             d.array: d.relative if math.isfinite(d.relative) else None for d in found
         }
-        worst = check.worst(found)
+        worst = correctness.worst(found)
         if not worst.acceptable:
             self.refused[name] = str(worst)
         return worst.acceptable

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from lstm_numba.benchmarks import correctness as check
+from lstm_numba.benchmarks import correctness
 from lstm_numba.benchmarks.cases import Shape
 from lstm_numba.benchmarks.implementations import Cuda, Problem
 from lstm_numba.nn.recurrent import CELL_NAMES
@@ -21,8 +21,8 @@ from lstm_numba.training.config import DTYPES
 def wrong(cell: str, shape: Shape, dtype: str) -> list[str]:
     """What of a training pass differs from the reference by more than rounding."""
     problem = Problem(cell, shape, "training", dtype)
-    arrays = check.compute(Cuda(problem, 1), problem)
-    found = check.Reference(problem).differences(arrays)
+    arrays = correctness.compute(Cuda(problem, 1), problem)
+    found = correctness.Reference(problem).differences(arrays)
     return [str(difference) for difference in found if not difference.acceptable]
 
 

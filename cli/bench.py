@@ -269,11 +269,10 @@ def _finish(document: dict[str, Any], output: Path | None, plot: str | None, swe
 
         atomic_write(output, (json.dumps(document, indent=1) + "\n").encode())
     if plot is not None:
-        from lstm_numba.cli import bench_plots as bench_figures
-        from lstm_numba.cli import run_plots as figures
+        from lstm_numba.cli import bench_plots, run_plots
 
         folder = Path(plot)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, picture in bench_figures.draw(document, sweep.axis if sweep else None).items():
-            for path in figures.save(picture, folder / name):
+        for name, picture in bench_plots.draw(document, sweep.axis if sweep else None).items():
+            for path in run_plots.save(picture, folder / name):
                 click.echo(f"drawn: {path}", err=True)

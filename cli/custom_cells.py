@@ -25,7 +25,7 @@ def load_own_cells(*names: str) -> None:
     """
     for name in names:
         if is_own_cell(name):
-            from lstm_numba.nn.register_cell import load_cell
+            from lstm_numba.cells import load_cell
 
             load_cell(name)
 

@@ -49,11 +49,11 @@ Examples:
 @json_option
 def list_(data_dir: str | None, as_json: bool) -> None:
     """List the data sets and say where their files were found."""
-    from lstm_numba.data import store as registry
+    from lstm_numba.data import store
 
     found = []
-    for name, dataset in registry.DATASETS.items():
-        checks = registry.verify(name, data_dir)
+    for name, dataset in store.DATASETS.items():
+        checks = store.verify(name, data_dir)
         folders = sorted({str(check.path.parent) for check in checks if check.path is not None})
         found.append(
             {
@@ -106,7 +106,7 @@ def fetch(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
     Several mirrors are tried; a file counts only if its content has the published SHA-256. An interrupted
     download goes on where it stopped.
     """
-    from lstm_numba.data import store as registry
+    from lstm_numba.data import store
 
     terminal = Terminal()
 
@@ -119,7 +119,7 @@ def fetch(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
         else:
             terminal.say(f"{progress.file}: {'already there' if progress.state == 'present' else 'fetched'}")
 
-    paths = [path for name in names for path in registry.fetch(name, data_dir, progress=show)]
+    paths = [path for name in names for path in store.fetch(name, data_dir, progress=show)]
     terminal.clear()
     if as_json:
         print_json({"files": [str(path) for path in paths]})
@@ -143,9 +143,9 @@ def verify(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
 
     The exit status is 1 if a file is missing or damaged.
     """
-    from lstm_numba.data import store as registry
+    from lstm_numba.data import store
 
-    checks = [check for name in names for check in registry.verify(name, data_dir)]
+    checks = [check for name in names for check in store.verify(name, data_dir)]
     if as_json:
         print_json({"files": [{**vars(check), "path": _text(check.path)} for check in checks]})
     else:

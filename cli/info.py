@@ -118,14 +118,14 @@ def _cuda() -> dict[str, Any]:
     found = find_cuda()
     if not found.available:
         return {"available": False, "why": found.text}
-    from lstm_numba.engines.cuda import gemm as products
+    from lstm_numba.engines.cuda import gemm
 
-    return {"available": True, "device": found.text, "products": products.backend()}
+    return {"available": True, "device": found.text, "products": gemm.backend()}
 
 
 def _caches() -> dict[str, str]:
     import lstm_numba
-    from lstm_numba.data import store as registry
+    from lstm_numba.data import store
     from lstm_numba.engines.numba_cache import REMEDY, kept_in
 
     folder = kept_in()
@@ -135,16 +135,16 @@ def _caches() -> dict[str, str]:
         kernels = f"__pycache__ folders of {Path(lstm_numba.__file__).parent}"
     else:
         kernels = str(folder.parent)
-    return {"kernels": kernels, "data": str(registry.roots(None)[-1])}
+    return {"kernels": kernels, "data": str(store.roots(None)[-1])}
 
 
 def _data(data_dir: str | None) -> dict[str, str]:
     from lstm_numba.cli.data import state
-    from lstm_numba.data import store as registry
+    from lstm_numba.data import store
 
     found = {}
-    for name in registry.DATASETS:
-        checks = registry.verify(name, data_dir)
+    for name in store.DATASETS:
+        checks = store.verify(name, data_dir)
         folders = sorted({str(check.path.parent) for check in checks if check.path is not None})
         found[name] = ", ".join([state(name, checks), *folders])
     return found

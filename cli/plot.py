@@ -43,7 +43,7 @@ def plot(
     the extra "plot": pip install 'lstm_numba[plot]'.
     """
     require_matplotlib("plot")
-    from lstm_numba.cli import run_plots as figures
+    from lstm_numba.cli import run_plots
     from lstm_numba.training.run import Run
 
     opened = Run.open(Path(run))
@@ -57,15 +57,15 @@ def plot(
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {}
     if epochs:
-        pictures["learning-curves"] = figures.learning_curves(lines)
+        pictures["learning-curves"] = run_plots.learning_curves(lines)
     else:  # a run of imported weights
         warn(f"{run}: no epoch is finished, there are no learning curves")
     if classifier:
         pictures["confusion-matrix"] = _confusion(opened, data_dir, threads)
     else:
-        pictures["perplexity"] = figures.perplexity(epochs, _floor(opened))
+        pictures["perplexity"] = run_plots.perplexity(epochs, _floor(opened))
     written = [
-        str(path) for name, picture in pictures.items() for path in figures.save(picture, folder / name)
+        str(path) for name, picture in pictures.items() for path in run_plots.save(picture, folder / name)
     ]
     if as_json:
         print_json({"files": written})
@@ -98,7 +98,7 @@ def _floor(run: Run) -> float | None:
 
 def _confusion(run: Run, data_dir: str | None, threads: int | None) -> Any:
     """Evaluate the test images and draw which class is taken for which."""
-    from lstm_numba.cli import run_plots as figures
+    from lstm_numba.cli import run_plots
     from lstm_numba.cli.resources import set_threads
 
     set_threads(threads)
@@ -114,4 +114,4 @@ def _confusion(run: Run, data_dir: str | None, threads: int | None) -> Any:
             "test", progress=lambda done, total: terminal.on_evaluation("test", done, total)
         )
     terminal.clear()
-    return figures.confusion_matrix(matrix, task.classes)
+    return run_plots.confusion_matrix(matrix, task.classes)

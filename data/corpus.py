@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.data.io import fault, one_line
+from lstm_numba.data.file_io import fault, one_line
 from lstm_numba.errors import UserError
 
 #: The token that ends a line of words.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from lstm_numba.data.io import fault, one_line, reason
+from lstm_numba.data.file_io import fault, one_line, reason
 from lstm_numba.errors import DataError
 
 #: Seconds to wait for a connection, and for the next bytes of an answer.

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.data.io import LARGEST_CONTENT, ContentReader, fault, write_atomically
+from lstm_numba.data.file_io import LARGEST_CONTENT, ContentReader, fault, write_atomically
 
 _TYPES = {
     0x08: "unsigned bytes",

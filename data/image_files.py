@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lstm_numba.data.file_io import fault, open_regular, read_file, reason
 from lstm_numba.data.idx import read_idx
 from lstm_numba.data.images import SIDE
-from lstm_numba.data.io import fault, open_regular, read_file, reason
 from lstm_numba.errors import UserError
 
 #: Formats that are read.

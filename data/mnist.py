@@ -7,7 +7,7 @@ import os
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.data import store as registry
+from lstm_numba.data import store
 from lstm_numba.data.download import ProgressCallback
 from lstm_numba.data.idx import read_idx
 from lstm_numba.data.images import Images
@@ -56,8 +56,8 @@ def load(
     arrays: list[npt.NDArray[np.uint8]] = []
     for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
         name = f"{_PREFIXES[split]}-{kind}.gz"
-        shape = next(file.shape for file in registry.dataset("mnist").files if file.name == name)
-        content = registry.content("mnist", name, data_dir, progress=progress)
+        shape = next(file.shape for file in store.dataset("mnist").files if file.name == name)
+        content = store.content("mnist", name, data_dir, progress=progress)
         # The checksum has vouched for the header.
         arrays.append(np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape))
     return Images("mnist", split, arrays[0], arrays[1])

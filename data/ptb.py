@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lstm_numba.data import store as registry
+from lstm_numba.data import store
 from lstm_numba.data.corpus import Corpus, by_frequency, decode_text, numbered, unknown_word, words_of
 from lstm_numba.data.download import ProgressCallback
-from lstm_numba.data.io import fault, read_content
+from lstm_numba.data.file_io import fault, read_content
 
 SPLITS = ("train", "valid", "test")
 
@@ -54,7 +54,7 @@ def load(
 
     names = {split: f"ptb.{split}.txt" for split in SPLITS}
     for split, name in names.items():
-        texts[split] = decode_text(name, registry.content("ptb", name, data_dir, diagnose, progress))
+        texts[split] = decode_text(name, store.content("ptb", name, data_dir, diagnose, progress))
     return _corpus("ptb", names, texts, "Penn Treebank (Mikolov et al. 2010)")
 
 

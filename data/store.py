@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lstm_numba.data.catalog import DATASETS, DataFile, Dataset
 from lstm_numba.data.download import MirrorsFailed, Progress, ProgressCallback, download
-from lstm_numba.data.io import fault, one_line, read_content, reason, sha256
+from lstm_numba.data.file_io import fault, one_line, read_content, reason, sha256
 from lstm_numba.errors import DataError
 
 #: Environment variable that names the folder with the data sets.

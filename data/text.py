@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lstm_numba.data.corpus import EOS, UNK, Corpus, by_frequency, decode_text, frozen
-from lstm_numba.data.io import fault, read_content
+from lstm_numba.data.file_io import fault, read_content
 
 LEVELS = ("char", "word")
 

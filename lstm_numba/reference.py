@@ -104,10 +104,10 @@ def equations_step(cell: Any) -> Callable[[Array, States, Params], States]:
         before = np.stack(states)
         units = list(np.ndindex(*states[0].shape))
         if len(cell.stages) > 1:
-            message = np.empty_like(states[0])
+            operand = np.empty_like(states[0])
             for b, unit in units:
-                message[b, unit] = cell.message(_at(slots, b, unit), _at(before, b, unit))
-            _feed(slots, cell.stages[1], _products(x, message, p, len(cell.gates))[1])
+                operand[b, unit] = cell.operand(_at(slots, b, unit), _at(before, b, unit))
+            _feed(slots, cell.stages[1], _products(x, operand, p, len(cell.gates))[1])
         peephole = np.reshape(p.get("weight_ph", ()), (len(cell.peepholes), 1, states[0].shape[1]))
         after = np.empty_like(before)
         for b, unit in units:

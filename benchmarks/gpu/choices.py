@@ -48,10 +48,9 @@ def team(name: str) -> contextlib.AbstractContextManager[None]:
 
 def tile(name: str) -> contextlib.AbstractContextManager[None]:
     """Have a thread compute one of the `TILES`."""
-    from lstm_numba.engines.cuda import sequence
-    from lstm_numba.engines.cuda import specialize as dispatch
+    from lstm_numba.engines.cuda import sequence, specialize
 
-    chosen = _part(dispatch, name)()
+    chosen = _part(specialize, name)()
     return _instead(sequence, tiles=lambda batch: [chosen], _plans={})
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lstm_numba.benchmarks import correctness as check
+from lstm_numba.benchmarks import correctness
 from lstm_numba.benchmarks.cases import Row, parse_shape
 from lstm_numba.benchmarks.gpu.record import computing, finish, guarded, left, say, verdict
 from lstm_numba.benchmarks.gpu.schedule import processors
@@ -52,8 +52,8 @@ def planned(args: argparse.Namespace) -> Iterator[Row]:
 
 def accept_everything() -> None:
     """Let contestants be timed that compute nothing, as all do with the stand-in driver."""
-    for dtype, tolerances in check.TOLERANCES.items():
-        check.TOLERANCES[dtype] = dict.fromkeys(tolerances, np.inf)
+    for dtype, tolerances in correctness.TOLERANCES.items():
+        correctness.TOLERANCES[dtype] = dict.fromkeys(tolerances, np.inf)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lstm_numba.benchmarks import correctness as check
+from lstm_numba.benchmarks import correctness
 from lstm_numba.benchmarks.cases import Shape
 from lstm_numba.benchmarks.gpu.choices import TEAMS, NotSelectable, team
 from lstm_numba.benchmarks.gpu.record import computing, finish, guarded, left, say, verdict
@@ -38,7 +38,7 @@ def run_cell(cell: str) -> None:
                 continue
             with guarded("reference", **facts):
                 problem = Problem(cell, shape, "training", "float32")
-                arrays = check.compute(Cuda(problem, 1), problem)
+                arrays = correctness.compute(Cuda(problem, 1), problem)
                 _say_differences(problem, arrays, facts)
             with guarded("same bits", **facts):
                 _compare_teams(problem, facts)
@@ -48,8 +48,8 @@ def _say_differences(problem: Problem, arrays: dict[str, Any], facts: dict[str, 
     if not computing():
         say("reference", **facts, right=verdict(False), arrays=sorted(arrays))
         return
-    found = check.Reference(problem).differences(arrays)
-    worst = check.worst(found)
+    found = correctness.Reference(problem).differences(arrays)
+    worst = correctness.worst(found)
     right = all(difference.acceptable for difference in found)
     say("reference", **facts, right=right, worst=str(worst), relative=worst.relative)
 
@@ -69,7 +69,7 @@ def _compare_teams(problem: Problem, facts: dict[str, Any]) -> None:
     for _ in range(repeats):
         for name, way in ways.items():
             with way():
-                arrays = check.compute(contestant, problem)
+                arrays = correctness.compute(contestant, problem)
             expected = expected or arrays
             others[name] += any(array.tobytes() != expected[n].tobytes() for n, array in arrays.items())
     right = verdict(not any(others.values()))
@@ -128,10 +128,10 @@ def side_stream() -> None:
     from lstm_numba.engines.cuda.launch import on_stream
 
     problem = Problem("lstm", Shape("", 20, 20, 64, 200), "training", "float32")
-    expected = check.compute(Cuda(problem, 1), problem)
+    expected = correctness.compute(Cuda(problem, 1), problem)
     for _ in range(3):
         with on_stream(cuda.stream()):
-            arrays = check.compute(Cuda(problem, 1), problem)
+            arrays = correctness.compute(Cuda(problem, 1), problem)
         right = all(np.array_equal(arrays[name], expected[name]) for name in expected)
         say("side stream", right=verdict(right))
 

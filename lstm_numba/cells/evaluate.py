@@ -51,9 +51,9 @@ def forward(cell: Any, point: Point) -> tuple[tuple[float, ...], tuple[float, ..
     )
 
 
-def message(cell: Any, point: Point) -> float:
+def operand(cell: Any, point: Point) -> float:
     """The operand of a second product."""
-    (value,) = _numbers("message", "message", (cell.message(point.slots, point.previous),), ("message",))
+    (value,) = _numbers("operand", "operand", (cell.operand(point.slots, point.previous),), ("operand",))
     return value
 
 
@@ -73,15 +73,15 @@ def backward(cell: Any, point: Point, gradient: Sequence[float]) -> Gradients:
     )
 
 
-def message_backward(cell: Any, point: Point, after: Gradients, gradient: float) -> Gradients:
-    """What `TwoStageCell.message_backward` makes of the gradients that `backward` found."""
+def operand_backward(cell: Any, point: Point, after: Gradients, gradient: float) -> Gradients:
+    """What `TwoStageCell.operand_backward` makes of the gradients that `backward` found."""
     found = _pair(
-        "message_backward",
-        cell.message_backward(after.slots, point.previous, gradient),
+        "operand_backward",
+        cell.operand_backward(after.slots, point.previous, gradient),
         "slots' gradients, addition to the previous states' gradients",
     )
-    slots = _numbers("message_backward", "slots' gradients", found[0], cell.slots)
-    added = _numbers("message_backward", "addition to the previous states' gradients", found[1], cell.states)
+    slots = _numbers("operand_backward", "slots' gradients", found[0], cell.slots)
+    added = _numbers("operand_backward", "addition to the previous states' gradients", found[1], cell.states)
     return Gradients(slots, tuple(a + b for a, b in zip(after.previous, added, strict=True)), after.peephole)
 
 
@@ -96,8 +96,8 @@ def run_once(cell: Any, number: Callable[[], float]) -> None:
     point = draw(cell, number)
     found = backward(cell, point, tuple(number() for _ in cell.states))
     if len(cell.stages) > 1:
-        message(cell, point)
-        message_backward(cell, point, found, number())
+        operand(cell, point)
+        operand_backward(cell, point, found, number())
 
 
 def _pair(method: str, found: Any, expected: str) -> tuple[Any, Any]:

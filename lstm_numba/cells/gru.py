@@ -56,7 +56,7 @@ class GRUCell(NamedTuple):
 
 
 class GRUResetBeforeCell(NamedTuple):
-    """GRU with the reset gate before the recurrent product, whose operand is the message r ⊙ h₋."""
+    """GRU with the reset gate before the recurrent product, whose operand is the operand r ⊙ h₋."""
 
     gates = ("r", "z", "n")
     states = ("h",)
@@ -65,8 +65,8 @@ class GRUResetBeforeCell(NamedTuple):
     stages = (Stage(0, (0, 1)), Stage(2, (2,)))
     peepholes = ()
 
-    def message(self, slots: Any, previous: Any) -> Any:
-        """See `lstm_numba.cells.protocol.TwoStageCell.message`."""
+    def operand(self, slots: Any, previous: Any) -> Any:
+        """See `lstm_numba.cells.protocol.TwoStageCell.operand`."""
         return sigmoid(slots[0]) * previous[0]
 
     def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
@@ -78,15 +78,15 @@ class GRUResetBeforeCell(NamedTuple):
         return (r, z, n), (h,)
 
     def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-        """See `Cell.backward`; slot r keeps r until the message's gradient is known."""
+        """See `Cell.backward`; slot r keeps r until the operand's gradient is known."""
         r, z, n = slots
         h_prev, dh = previous[0], gradient[0]
         dn = dh * (1 - z) * (1 - n * n)
         dz = dh * (h_prev - n) * z * (1 - z)
         return (r, dz, dn), (dh * z,), ()
 
-    def message_backward(self, slots: Any, previous: Any, gradient: Any) -> Any:
-        """See `lstm_numba.cells.protocol.TwoStageCell.message_backward`."""
+    def operand_backward(self, slots: Any, previous: Any, gradient: Any) -> Any:
+        """See `lstm_numba.cells.protocol.TwoStageCell.operand_backward`."""
         r, dz, dn = slots
         dr = gradient * previous[0] * r * (1 - r)
         return (dr, dz, dn), (gradient * r,)

@@ -14,30 +14,14 @@ from typing import Any, NamedTuple
 _NAME = re.compile(r"\w+_[0-9a-f]{16}")
 
 
-class _Equations(NamedTuple):
+class Equations(NamedTuple):
     """What every registered cell is to Numba: a tuple without fields, whose class says all."""
-
-    def __reduce__(self) -> Any:
-        """With the name by which a process that knows no equations of the class yet finds them."""
-        return _restored, (type(self), self.key)  # type: ignore[attr-defined]
-
-
-def _restored(kind: Any, key: str) -> Any:
-    """The cell of a class, which gets its equations where it has none; a ValueError where they are others."""
-    if not hasattr(kind, "gates"):
-        from lstm_numba.cells import find_cell
-        from lstm_numba.nn.register_cell import load_cell
-
-        load_cell(key) if ":" in key else find_cell(key)
-    if not hasattr(kind, "gates"):
-        raise ValueError(f"cell {key}: other equations than those of the cell that was pickled")
-    return kind()
 
 
 def cell_class(name: str) -> Any:
     """The class of a name, always the same; `registration` gives it its equations."""
     if name not in globals():
-        kind = type(name, (_Equations,), {"__module__": __name__, "__slots__": ()})
+        kind = type(name, (Equations,), {"__module__": __name__, "__slots__": ()})
         globals().setdefault(name, kind)  # of several threads the first one's
     return globals()[name]
 

@@ -14,13 +14,13 @@ Operators and activations: github.com/onnx/onnx, docs/Operators.md.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lstm_numba.cells.activations import positive, relu, sigmoid, tanh
 from lstm_numba.cells.protocol import Stage
+from lstm_numba.cells.registration import make_cell
 
 #: Cells that have variants, and what their f, g and h are. An RNN's only function is f.
 VARIED: dict[str, dict[str, str]] = {
@@ -134,24 +134,10 @@ def _number(text: str) -> float:
     return number
 
 
-@functools.cache
-def variant_cell(name: str) -> Any:
-    """The cell of a variant's name.
-
-    Raises
-    ------
-    ValueError
-        It is no variant's.
-    """
-    from lstm_numba.cells.registration import make_cell
-
-    variant = read(name)
-    if variant.name != name:
-        from lstm_numba.cells import find_cell
-
-        return find_cell(variant.name)
+def variant_cell(variant: Variant) -> Any:
+    """The cell of a variant."""
     cell = make_cell(_plain_cell(variant))
-    type(cell).title = type(cell).key = name
+    type(cell).display_name = type(cell).key = variant.name
     return cell
 
 
@@ -347,7 +333,7 @@ def _gru_reset_before(f: _Function, f_slope: _Function, g: _Function, g_slope: _
         states = ("h",)
         stages = (Stage(0, (0, 1)), Stage(2, (2,)))
 
-        def message(self, slots: Any, previous: Any) -> Any:
+        def operand(self, slots: Any, previous: Any) -> Any:
             return f(slots[0]) * previous[0]
 
         def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
@@ -360,7 +346,7 @@ def _gru_reset_before(f: _Function, f_slope: _Function, g: _Function, g_slope: _
             dz = dh * (previous[0] - g(slots[2])) * f_slope(slots[1])
             return (slots[0], dz, dn), (dh * z,), ()
 
-        def message_backward(self, slots: Any, previous: Any, gradient: Any) -> Any:
+        def operand_backward(self, slots: Any, previous: Any, gradient: Any) -> Any:
             dr = gradient * previous[0] * f_slope(slots[0])
             return (dr, slots[1], slots[2]), (gradient * f(slots[0]),)
 

@@ -12,7 +12,7 @@ Slots
 Stages
     Most cells need one product with the recurrent weights, ``R h``. A cell whose product operand
     depends on gates of the same step (a GRU with ``R_n (r * h)``) needs a second: it computes the
-    operand, its *message*, from the gates of the first stage.
+    operand from the gates of the first stage.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ class Stage(NamedTuple):
 
     first: int
     gates: tuple[int, ...]
+
+
+def display_name(cell: Any) -> str:
+    """The name of a cell's class, as its author wrote it."""
+    return getattr(cell, "display_name", type(cell).__name__)
 
 
 class Cell(Protocol):
@@ -76,14 +81,14 @@ class Cell(Protocol):
 
 
 class TwoStageCell(Cell, Protocol):
-    """A cell with a second recurrent product, whose operand is the message."""
+    """A cell with a second recurrent product, whose operand is the operand."""
 
-    def message(self, slots: Any, previous: Any) -> Any:
+    def operand(self, slots: Any, previous: Any) -> Any:
         """Pre-activations of the first stage to the operand of the second product."""
 
-    def message_backward(self, slots: Any, previous: Any, gradient: Any) -> tuple[Any, Any]:
-        """The message's gradient to (all slots' gradients, addition to the previous states' gradients).
+    def operand_backward(self, slots: Any, previous: Any, gradient: Any) -> tuple[Any, Any]:
+        """The operand's gradient to (all slots' gradients, addition to the previous states' gradients).
 
         ``slots`` is what `backward` returned for them: gradients, but for first-stage slots whose
-        gradient needs the message's, where `backward` passed on what is needed here.
+        gradient needs the operand's, where `backward` passed on what is needed here.
         """

@@ -17,11 +17,11 @@ from lstm_numba.cells.protocol import Stage
 METHODS: dict[str, tuple[str, ...]] = {
     "forward": ("self", "slots", "previous", "peephole"),
     "backward": ("self", "slots", "previous", "states", "peephole", "gradient"),
-    "message": ("self", "slots", "previous"),
-    "message_backward": ("self", "slots", "previous", "gradient"),
+    "operand": ("self", "slots", "previous"),
+    "operand_backward": ("self", "slots", "previous", "gradient"),
 }
 ATTRIBUTES = ("gates", "states", "slots", "input_gates", "stages", "peepholes")
-_MESSAGES = ("message", "message_backward")
+_OPERAND_METHODS = ("operand", "operand_backward")
 #: Beginnings of the names of instructions that need one truth value.
 _DECISIONS = ("COMPARE_OP", "POP_JUMP", "JUMP_IF", "IS_OP", "CONTAINS_OP", "UNARY_NOT", "TO_BOOL")
 
@@ -39,8 +39,8 @@ def make_cell(plain: type) -> Any:
     Returns
     -------
     Cell
-        Of a class in `lstm_numba.cells.numba_classes`; ``digest`` tells its equations from others, ``title``
-        is the plain class's name, ``key`` the one in `lstm_numba.cells.CELLS`.
+        Of a class in `lstm_numba.cells.numba_classes`; ``digest`` tells its equations from others,
+        ``display_name`` is the plain class's name, ``key`` the one in `lstm_numba.cells.CELLS`.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def make_cell(plain: type) -> Any:
         raise type(error)(f"{plain.__name__}: {error}") from None
     kind = cell_class(f"{plain.__name__}_{digest}")
     facts = {**sizes, **{name: frozen(method) for name, method in methods.items()}}
-    facts.update(digest=digest, key=full_name, title=plain.__name__, __doc__=plain.__doc__)
+    facts.update(digest=digest, key=full_name, display_name=plain.__name__, __doc__=plain.__doc__)
     _try(plain.__name__, type(plain.__name__, (), facts)())
     for name, value in facts.items():
         setattr(kind, name, value)
@@ -137,11 +137,11 @@ def _gate_numbers(name: str, value: Any) -> tuple[int, ...]:
 
 
 def _methods(plain: type, stages: int) -> dict[str, FunctionType]:
-    """The equations; a message where there are two stages."""
+    """The equations; operands where there are two stages."""
     found: dict[str, FunctionType] = {}
     for name, parameters in METHODS.items():
         method = getattr(plain, name, None)
-        if name in _MESSAGES and stages == 1:
+        if name in _OPERAND_METHODS and stages == 1:
             if method is not None:
                 raise ValueError(f"{name}: only a cell of two stages has one")
             continue
@@ -200,14 +200,14 @@ def _several(value: Any) -> tuple[Any, ...]:
 
 def _try(title: str, cell: Any) -> None:
     """Run the equations on numbers and see whether they give as many as there are slots and states."""
-    from lstm_numba.cells import evaluate as equations
+    from lstm_numba.cells import evaluate
 
     rng, problem = random.Random(0), ""
     for _ in range(8):
         try:
-            equations.run_once(cell, lambda: rng.uniform(0.1, 0.9))
+            evaluate.run_once(cell, lambda: rng.uniform(0.1, 0.9))
             return
-        except equations.WrongShape as error:
+        except evaluate.WrongShape as error:
             raise ValueError(f"{title}: {error}") from None
         except Exception as error:  # a number out of a function's domain is the numbers' fault
             problem = f"{type(error).__name__}: {error}"

@@ -67,11 +67,11 @@ class Engine(ABC):
         """Wait for all that was begun, before other streams may need it."""
 
     @abstractmethod
-    def accept(self, name: str, value: Any, dtype: np.dtype[Any] | None) -> Array:
+    def from_user(self, name: str, value: Any, dtype: np.dtype[Any] | None) -> Array:
         """A user's array as the engine's; a TypeError names the argument."""
 
     @abstractmethod
-    def give(self, array: Array, like: Any) -> Any:
+    def to_user(self, array: Array, like: Any) -> Any:
         """An array in the form of what the user came with."""
 
     @abstractmethod
@@ -79,7 +79,7 @@ class Engine(ABC):
         """Compute in the order that the user's array belongs to."""
 
     @abstractmethod
-    def protected(self, array: Array, copy: bool) -> Array:
+    def read_only(self, array: Array, copy: bool) -> Array:
         """A view that cannot be written to, or where there are no such views, a copy if asked for."""
 
     @abstractmethod
@@ -87,14 +87,14 @@ class Engine(ABC):
         """The array itself where it is C-contiguous, else a copy."""
 
     @abstractmethod
-    def kept(self, x: Array, lengths: Array | None) -> Array:
+    def copy_input(self, x: Array, lengths: Array | None) -> Array:
         """A copy of an input (T, B, I) for the backward pass: the caller may refill the original before it.
 
         It is zero past a sequence's end: what lies there is multiplied with zeros, and may be NaN.
         """
 
     @abstractmethod
-    def turned(self, array: Array) -> Array:
+    def swap_time_batch(self, array: Array) -> Array:
         """An array (A, B, C) as (B, A, C)."""
 
     @abstractmethod
@@ -123,7 +123,7 @@ class Engine(ABC):
         """An array times a mask of `lstm_numba.engines.dropout_masks`, and the mask. `out` may be `x`."""
 
     @abstractmethod
-    def prepared(self) -> Any:
+    def weight_cache(self) -> Any:
         """Memory for what repeated calls with the same parameters can share."""
 
     @abstractmethod
@@ -134,16 +134,17 @@ class Engine(ABC):
         x: Array,
         states: Sequence[Array] | None,
         finals: Sequence[Array],
-        place: int,
+        index: int,
         lengths: Array | None,
         reverse: bool,
         keep: bool,
-        prepared: Any = None,
+        weight_cache: Any = None,
         borrow: bool = False,
     ) -> tuple[Any, Any]:
         """Run one layer and direction over a sequence x (T, B, I).
 
-        `states` (None for zeros) and `finals` are stacked, (layers * directions, B, H): of them `place` is
+        `states` (None for zeros) and `finals` are stacked, (layers * directions, B, H): of them number
+        `index` is
         read and written. Returns the output, for `join`, and what `backward` needs, or None without `keep`.
         With `borrow` nobody writes to the parameters until then, so that it need not copy them.
         """
@@ -155,12 +156,12 @@ class Engine(ABC):
     @abstractmethod
     def backward(
         self,
-        trace: Any,
+        saved: Any,
         dy: Array | None,
         direction: int,
         dstates: Sequence[Array] | None,
         initial: Sequence[Array],
-        place: int,
+        index: int,
         dx: Array | None,
         input_gradient: bool = True,
     ) -> tuple[Array | None, dict[str, Array]]:
@@ -195,12 +196,12 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def gather(self, table: Array, tokens: Any, out: Array | None = None) -> Array:
+    def take_rows(self, table: Array, tokens: Any, out: Array | None = None) -> Array:
         """Rows of a table."""
 
     @abstractmethod
     def row_gradient(self, tokens: Any, dy: Array, shape: tuple[int, int]) -> Any:
-        """Gradient of a table of that shape from those of the rows that `gather` took."""
+        """Gradient of a table of that shape from those of the rows that `take_rows` took."""
 
     @abstractmethod
     def add_rows(self, rows: Any, out: Array) -> None:

@@ -112,5 +112,5 @@ def host_array(value: Any, name: str = "array") -> np.ndarray[Any, Any]:
         It has a mask, or holds something else than real numbers.
     """
     if hasattr(value, "__cuda_array_interface__") or getattr(value, "__cuda_ndarray__", False):
-        value = engine("cuda").download(engine("cuda").accept(name, value, None))
+        value = engine("cuda").download(engine("cuda").from_user(name, value, None))
     return real_numbers(name, value)

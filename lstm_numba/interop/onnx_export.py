@@ -15,7 +15,7 @@ import numpy as np
 
 from lstm_numba.cells.onnx_variants import VARIED, Activation, read
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop import onnx_writer as protobuf
+from lstm_numba.interop import onnx_writer
 
 Array = np.ndarray[Any, Any]
 
@@ -104,7 +104,7 @@ def _layer(
         inputs.append(own["P"])
     while not inputs[-1]:
         inputs.pop()
-    attributes: dict[str, protobuf.Attribute] = {"hidden_size": directions[0]["weight_hh"].shape[1]}
+    attributes: dict[str, onnx_writer.Attribute] = {"hidden_size": directions[0]["weight_hh"].shape[1]}
     if len(directions) == 2:
         attributes["direction"] = "bidirectional"
     if node.reset_after is not None:
@@ -122,8 +122,8 @@ def _layer(
     if node.input_forget:
         attributes["input_forget"] = 1
     outputs = [names["y"], *(names[s + "'"] for s in states)]
-    written = protobuf.node(node.operator, inputs, outputs, attributes)
-    return written, [protobuf.tensor(own[key], array) for key, array in constants.items()]
+    written = onnx_writer.node(node.operator, inputs, outputs, attributes)
+    return written, [onnx_writer.tensor(own[key], array) for key, array in constants.items()]
 
 
 def recurrent_model(cell: str, params: Mapping[str, Array], states: Sequence[str]) -> bytes:
@@ -152,11 +152,11 @@ def recurrent_model(cell: str, params: Mapping[str, Array], states: Sequence[str
     assert operator is not None
     node, constants = _layer(operator, [own], names, "")
     state_size: list[int | str] = [1, "batch", hidden]
-    given = [protobuf.value("x", element, ["steps", "batch", own["weight_ih"].shape[1]])]
-    given += [protobuf.value(f"{state}0", element, state_size) for state in states]
-    results = [protobuf.value("y", element, ["steps", 1, "batch", hidden])]
-    results += [protobuf.value(state, element, state_size) for state in states]
-    return protobuf.model(cell, [node], constants, given, results, _OPERATOR_SET, _IR_VERSION)
+    given = [onnx_writer.value("x", element, ["steps", "batch", own["weight_ih"].shape[1]])]
+    given += [onnx_writer.value(f"{state}0", element, state_size) for state in states]
+    results = [onnx_writer.value("y", element, ["steps", 1, "batch", hidden])]
+    results += [onnx_writer.value(state, element, state_size) for state in states]
+    return onnx_writer.model(cell, [node], constants, given, results, _OPERATOR_SET, _IR_VERSION)
 
 
 def save_onnx(
@@ -207,10 +207,10 @@ def _stack(rnn: Any, name: str, operator: Node, initial_state: bool, lengths: bo
     constants: list[bytes] = []
 
     def move(operator: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
-        nodes.append(protobuf.node(operator, inputs, outputs, attributes))
+        nodes.append(onnx_writer.node(operator, inputs, outputs, attributes))
 
     # Sizes that Reshape copies are 0.
-    constants.append(protobuf.tensor("joined", np.array([0, 0, both * rnn.hidden_size], np.int64)))
+    constants.append(onnx_writer.tensor("joined", np.array([0, 0, both * rnn.hidden_size], np.int64)))
     if initial_state and count > 1:
         for s in states:
             move("Split", [f"{s}0"], [f"{s}0_{k}" for k in range(count)], axis=0)
@@ -247,11 +247,11 @@ def _finish(
     element = rnn.dtype.name
     time: list[int | str] = ["batch", "steps"] if rnn.batch_first else ["steps", "batch"]
     size: list[int | str] = [rnn.num_layers * rnn.directions, "batch", rnn.hidden_size]
-    given = [protobuf.value("x", element, [*time, rnn.input_size])]
+    given = [onnx_writer.value("x", element, [*time, rnn.input_size])]
     if initial_state:
-        given += [protobuf.value(f"{s}0", element, size) for s in rnn.cell.states]
+        given += [onnx_writer.value(f"{s}0", element, size) for s in rnn.cell.states]
     if lengths:
-        given.append(protobuf.value("lengths", "int32", ["batch"]))
-    results = [protobuf.value("y", element, [*time, rnn.directions * rnn.hidden_size])]
-    results += [protobuf.value(s, element, size) for s in rnn.cell.states]
-    return protobuf.model(name, nodes, constants, given, results, _OPERATOR_SET, _IR_VERSION)
+        given.append(onnx_writer.value("lengths", "int32", ["batch"]))
+    results = [onnx_writer.value("y", element, [*time, rnn.directions * rnn.hidden_size])]
+    results += [onnx_writer.value(s, element, size) for s in rnn.cell.states]
+    return onnx_writer.model(name, nodes, constants, given, results, _OPERATOR_SET, _IR_VERSION)

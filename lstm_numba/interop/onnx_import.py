@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstm_numba.cells.onnx_variants import ACTIVATIONS, VARIED, Activation, Variant
-from lstm_numba.data.io import read_file
+from lstm_numba.data.file_io import read_file
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.onnx_export import NODES
 from lstm_numba.interop.onnx_ops import MARK, Array, Marks, attributes_of, carry_out, constant

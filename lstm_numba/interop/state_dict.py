@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.cells import CELLS, find_cell, title
+from lstm_numba.cells import CELLS, display_name, find_cell
 from lstm_numba.errors import WeightsError
 from lstm_numba.nn.recurrent import GRU, LSTM, RNN, PeepholeLSTM, Recurrent, make_layer
 
@@ -58,7 +58,7 @@ def cell_name(rnn: Recurrent) -> str:
     for name, cell in CELLS.items():
         if type(cell) is type(rnn.cell):  # cells without fields are all equal
             return name
-    raise WeightsError(f"rnn: {title(rnn.cell)} is neither a cell of this library nor registered")
+    raise WeightsError(f"rnn: {display_name(rnn.cell)} is neither a cell of this library nor registered")
 
 
 def as_float(name: str, value: Any, where: str) -> Array:

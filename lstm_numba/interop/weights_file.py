@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.cells import find_cell
-from lstm_numba.data.io import read_file
+from lstm_numba.data.file_io import read_file
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.state_dict import Array, build, cell_name, from_bfloat16
 from lstm_numba.interop.state_dict import check_finite as check_finite

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
-from lstm_numba.engines.cpu.passes import Incoming, Outgoing, run_backward
+from lstm_numba.engines.cpu.passes import GradientTargets, OutputGradient, run_backward
 from lstm_numba.kernels.forward import call_status, packed_layer, sequence_on, tape_fits
 from lstm_numba.kernels.memory import address_of, addresses_of, as_states, batch_of, writable_address
 from lstm_numba.kernels.status import DX, DY, FITS, GRADS, TAPE, Checked, spoil
@@ -38,9 +38,9 @@ def _retrace(weights, x, steps, tape, dy, dstates, dx, grads, scratch, status):
         layer = packed_layer(weights, batch_of(x, steps, inputs), scratch, True)
         places = addresses_of(dstates, zero)
         kept = sequence_on(writable_address(tape, zero), steps, address_of(x, zero))
-        incoming = Incoming(dy, hidden if dy != 0 else 0)
-        outgoing = Outgoing(writable_address(dx, zero), inputs, locate(grads, zero), np.int64(1))
-        run_backward(cell, layer, kept, incoming, places, places, outgoing, zero)
+        output_gradient = OutputGradient(dy, hidden if dy != 0 else 0)
+        targets = GradientTargets(writable_address(dx, zero), inputs, locate(grads, zero), np.int64(1))
+        run_backward(cell, layer, kept, output_gradient, places, places, targets, zero)
     else:
         spoil(dstates, zero)
         spoil(dx, zero)

@@ -9,15 +9,15 @@ from numba import njit
 from numba.extending import overload
 
 from lstm_numba.engines.cpu.memory import ALIGNMENT
-from lstm_numba.engines.cpu.offsets import NOTES, Layer, Sequence, aligned, number_bytes
+from lstm_numba.engines.cpu.offsets import DESCRIPTOR_SIZE, Layer, Sequence, aligned, number_bytes
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.passes import (
     ALONE,
     kept_bytes,
     run_forward,
-    run_plain_step,
     run_sequence,
     run_step,
+    run_unpacked_step,
     scratch_bytes,
 )
 from lstm_numba.kernels.memory import (
@@ -44,7 +44,9 @@ from lstm_numba.kernels.weights import (
 @njit(**INLINE)
 def _after_packing(weights, address):
     """Where scratch goes on after the notes and the packed weights of plain ones."""
-    return aligned(address + 8 * NOTES + packing_numbers(weights) * number_bytes(zero_like(weights)))
+    return aligned(
+        address + 8 * DESCRIPTOR_SIZE + packing_numbers(weights) * number_bytes(zero_like(weights))
+    )
 
 
 @njit(**SERIAL)
@@ -103,16 +105,23 @@ def tape_size(weights, steps=1, batch=1):
 def _layer_in(weights, batch, scratch):
     """What the functions on addresses must know; plain weights not yet packed."""
     inputs, hidden = layer_sizes(weights)
-    notes = aligned(writable_address(scratch, zero_like(weights)))
+    descriptor = aligned(writable_address(scratch, zero_like(weights)))
     functions = np.int64(weights.functions.ctypes.data)
-    return Layer(batch, inputs, hidden, notes + 8 * NOTES, functions, _after_packing(weights, notes))
+    return Layer(
+        batch,
+        inputs,
+        hidden,
+        descriptor + 8 * DESCRIPTOR_SIZE,
+        functions,
+        _after_packing(weights, descriptor),
+    )
 
 
 @njit(**INLINE)
 def packed_layer(weights, batch, scratch, training):
     """The same with packed weights: in training those of the backward pass."""
     layer = _layer_in(weights, batch, scratch)
-    address = packed_address(weights, training, layer.weights, layer.weights - 8 * NOTES)
+    address = packed_address(weights, training, layer.weights, layer.weights - 8 * DESCRIPTOR_SIZE)
     return Layer(batch, layer.inputs, layer.hidden, address, layer.functions, layer.scratch)
 
 
@@ -149,7 +158,7 @@ def _(weights, x, states, batch, scratch):
     def plain(weights, x, states, batch, scratch):
         cell, zero = cell_of(weights), zero_like(weights)
         layer, located = _layer_in(weights, batch, scratch), locate(weights, zero)
-        run_plain_step(cell, located, layer, address_of(x, zero), addresses_of(states, zero), zero)
+        run_unpacked_step(cell, located, layer, address_of(x, zero), addresses_of(states, zero), zero)
 
     return packed if isinstance(weights, PackedType) else plain
 

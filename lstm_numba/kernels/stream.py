@@ -14,9 +14,9 @@ from numba.np.numpy_support import from_dtype
 from lstm_numba.arguments import float_array, real_numbers
 from lstm_numba.engines.cpu import passes
 from lstm_numba.engines.cpu import task as jobs
-from lstm_numba.engines.cpu.function_pointers import call_apart, once
+from lstm_numba.engines.cpu.function_pointers import call_pointer, once
 from lstm_numba.engines.cpu.memory import address, aligned_zeros
-from lstm_numba.engines.cpu.offsets import MEETING_BYTES
+from lstm_numba.engines.cpu.offsets import BARRIER_BYTES
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.passes import Team
 from lstm_numba.engines.cpu.sequence import choose_plan
@@ -40,7 +40,7 @@ def _advance(plan: Any, numbers: Any, out: Any, zero: Any) -> None:
     for n in range(numbers.size):
         sample[n] = numbers[n]
     handle, state = pointer_to(plan[_HANDLE], out), pointer_to(plan[_STATE], zero)
-    call_apart(plan[_STEP], (handle, sample, state, pointer_to(out, zero)))
+    call_pointer(plan[_STEP], (handle, sample, state, pointer_to(out, zero)))
 
 
 @Checked
@@ -228,8 +228,8 @@ class Stream:
 
     def _advance_together(self) -> None:
         """A step of much work, on several threads."""
-        for task, job, team, meeting in self._jobs:
-            jobs.run_job(task, job[:], team, 0, meeting)
+        for task, job, team, barrier in self._jobs:
+            jobs.run_job(task, job[:], team, 0, barrier)
         self._out[...] = self._states[0, -1]
 
     def _job(self, cell: Any, layer: int, team: Team) -> tuple[int, jobs.Numbers, Team, int]:
@@ -240,4 +240,4 @@ class Stream:
         where = passes.one_step(self._c.layers[layer], address(source))
         end = where.rest + passes.kept_bytes(cell, self._c.layers[layer], where, self._c.zero)
         job = jobs.sequence_job(self._c.layers[layer], where, team, jobs.PACKED, states, states)
-        return jobs.forward_task(kind, self.dtype), job, team, end - MEETING_BYTES
+        return jobs.forward_task(kind, self.dtype), job, team, end - BARRIER_BYTES

@@ -14,7 +14,7 @@ from lstm_numba.arguments import refuse_mask
 from lstm_numba.engines.cpu.cpu_features import lanes
 from lstm_numba.engines.cpu.function_table import compiled_functions
 from lstm_numba.engines.cpu.memory import aligned_empty
-from lstm_numba.engines.cpu.offsets import NOTES, number_bytes
+from lstm_numba.engines.cpu.offsets import DESCRIPTOR_SIZE, number_bytes
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.specialize import gate_count, peephole_count
 from lstm_numba.engines.cpu.weights import Parameters, pack_part, packed_numbers
@@ -102,7 +102,7 @@ class Packed:
     inputs: int
     hidden: int
     data: Array
-    notes: Array
+    descriptor: Array
     functions: Array
 
     def __post_init__(self) -> None:
@@ -134,7 +134,9 @@ def _restored(cell: Any, inputs: int, hidden: int, data: Array, lane: int) -> Pa
 
 
 def _packed(cell: Any, inputs: int, hidden: int, data: Array) -> Packed:
-    return Packed(cell, inputs, hidden, data, np.zeros(NOTES, np.int64), compiled_functions(cell, data.dtype))
+    return Packed(
+        cell, inputs, hidden, data, np.zeros(DESCRIPTOR_SIZE, np.int64), compiled_functions(cell, data.dtype)
+    )
 
 
 def plain(source: Any, parameters: Parameters | None = None, *, layer: int = 0, direction: int = 0) -> Plain:
@@ -336,12 +338,12 @@ def repack(packed, parameters):
     if status != FITS:
         spoil(packed.data, zero)
         return status
-    located, notes = locate(parameters, zero), np.int64(packed.notes.ctypes.data)
+    located, descriptor = locate(parameters, zero), np.int64(packed.descriptor.ctypes.data)
     functions = np.int64(packed.functions.ctypes.data)
     for back in (False, True):
         address = part_address(packed, back)
         pack_part(
-            cell, functions, located, packed.inputs, packed.hidden, back, address, notes, np.int64(0),
+            cell, functions, located, packed.inputs, packed.hidden, back, address, descriptor, np.int64(0),
             np.int64(1), zero,
         )  # fmt: skip
     return status
@@ -422,21 +424,21 @@ def _(weights):
     return numbers
 
 
-def packed_address(weights: Any, back: Any, scratch: Any, notes: Any) -> Any:
+def packed_address(weights: Any, back: Any, scratch: Any, descriptor: Any) -> Any:
     """Where the packed weights of a way lie; plain ones are packed into scratch first."""
     raise NotImplementedError
 
 
 @overload(packed_address, INLINE)
-def _(weights, back, scratch, notes):
+def _(weights, back, scratch, descriptor):
     if isinstance(weights, PackedType):
-        return lambda weights, back, scratch, notes: part_address(weights, back)
+        return lambda weights, back, scratch, descriptor: part_address(weights, back)
 
-    def pack_first(weights, back, scratch, notes):
+    def pack_first(weights, back, scratch, descriptor):
         (inputs, hidden), zero = layer_sizes(weights), zero_like(weights)
         functions, located = np.int64(weights.functions.ctypes.data), locate(weights, zero)
         pack_part(
-            cell_of(weights), functions, located, inputs, hidden, back, scratch, notes, np.int64(0),
+            cell_of(weights), functions, located, inputs, hidden, back, scratch, descriptor, np.int64(0),
             np.int64(1), zero,
         )  # fmt: skip
         return scratch

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_numba.arguments import refuse_mask
-from lstm_numba.cells import title
+from lstm_numba.cells import display_name
 from lstm_numba.engines import engine
 from lstm_numba.engines.base import CORRECT, LOSS, Engine
 from lstm_numba.nn.recurrent import Recurrent
@@ -357,7 +357,7 @@ class Model:
         if forget_bias:
             gates = self.rnn.cell.gates
             if "f" not in gates:
-                raise ValueError(f"forget_bias: {title(self.rnn.cell)} has no forget gate")
+                raise ValueError(f"forget_bias: {display_name(self.rnn.cell)} has no forget gate")
             first = gates.index("f") * self.rnn.hidden_size
             for name, array in self.rnn.params.items():
                 if name.startswith("bias_ih"):

@@ -175,7 +175,7 @@ class SequenceClassifier(Model):
 
     def _input(self, x: Array) -> Array:
         """A user's input in the engine's memory."""
-        return self.engine.accept("x", x, self.dtype)
+        return self.engine.from_user("x", x, self.dtype)
 
     def _logits(self, features: Array) -> Array:
         """Scores without the bias, which the loss adds."""

@@ -191,7 +191,7 @@ class LanguageModel(Model):
 
     def _embed(self, tokens: Any) -> Array:
         out = self.workspace.get("x", (*tokens.shape, self._config["embedding"]), self.dtype)
-        return self.engine.gather(self.embedding.params["weight"], tokens, out)
+        return self.engine.take_rows(self.embedding.params["weight"], tokens, out)
 
     def _drop(self, name: str, x: Array, out: Array | None = None) -> tuple[Array, Array | None]:
         """Apply dropout, and give the mask; its memory has a name."""

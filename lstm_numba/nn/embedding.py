@@ -69,7 +69,7 @@ class Embedding:
             A token is outside the table.
         """
         weight = self.params["weight"]
-        return engine_of(weight).gather(weight, self.tokens(ids, gradient=False), out)
+        return engine_of(weight).take_rows(weight, self.tokens(ids, gradient=False), out)
 
     def backward(self, ids: Array, dy: Array) -> Any:
         """Gradient of the table.
@@ -87,7 +87,7 @@ class Embedding:
             A token that occurs more than once has one row: the sum in the order of its occurrence.
         """
         tokens, weight = self.tokens(ids), self.params["weight"]
-        dy = engine_of(weight).accept("dy", dy, weight.dtype)
+        dy = engine_of(weight).from_user("dy", dy, weight.dtype)
         if dy.shape != (*ids.shape, weight.shape[1]):
             raise ValueError(f"dy: expected shape {(*ids.shape, weight.shape[1])}, got {dy.shape}")
         return engine_of(weight).row_gradient(tokens, dy, weight.shape)

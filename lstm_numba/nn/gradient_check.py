@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.cells import evaluate as equations
-from lstm_numba.cells import find_cell, title
+from lstm_numba.cells import display_name, evaluate, find_cell
 from lstm_numba.cells.evaluate import Gradients, Point
 from lstm_numba.errors import CellError, GradientError
 from lstm_numba.nn.recurrent import Recurrent
@@ -117,7 +116,7 @@ def check_gradients(cell: Any, *, device: str = "cpu", seed: int = 0, tolerance:
         raise ValueError(f"tolerance: expected a number between 0 and 1, got {tolerance}")
     rng = np.random.default_rng(seed)
     unit = _check_unit(found, rng, tolerance)
-    return Report(title(found), unit, _check_layer(found, rng, tolerance, device), device)
+    return Report(display_name(found), unit, _check_layer(found, rng, tolerance, device), device)
 
 
 def _cell_of(given: Any) -> Any:
@@ -168,11 +167,11 @@ def _quantities(cell: Any) -> list[_Quantity]:
 
 
 class _Trial(NamedTuple):
-    """A loss: the states times `states`, plus the message times `message`; and who is to blame."""
+    """A loss: the states times `states`, plus the operand times `operand`; and who is to blame."""
 
     method: str
     states: tuple[float, ...]
-    message: float
+    operand: float
 
 
 def _check_unit(cell: Any, rng: np.random.Generator, tolerance: float) -> tuple[Entry, ...]:
@@ -181,7 +180,7 @@ def _check_unit(cell: Any, rng: np.random.Generator, tolerance: float) -> tuple[
     for n in range(_POINTS):
         # Gates saturate far from zero, and small mistakes show near it.
         width = (0.5, 1.0, 2.0)[n % 3]
-        point = equations.draw(cell, partial(_normal, rng, width))
+        point = evaluate.draw(cell, partial(_normal, rng, width))
         for trial in _trials(cell, rng):
             analytic = _analytic(cell, point, trial)
             for quantity in quantities:
@@ -196,7 +195,7 @@ def _check_unit(cell: Any, rng: np.random.Generator, tolerance: float) -> tuple[
     for quantity in quantities:
         if quantity.name not in worst:
             raise GradientError(
-                f"{title(cell)}: {quantity.name}: forward has a kink at every point that was tried"
+                f"{display_name(cell)}: {quantity.name}: forward has a kink at every point that was tried"
             )
     return tuple(worst[quantity.name] for quantity in quantities)
 
@@ -212,14 +211,14 @@ def _trials(cell: Any, rng: np.random.Generator) -> Iterator[_Trial]:
     weights = tuple(float(w) for w in rng.standard_normal(len(cell.states)))
     yield _Trial("backward", weights, 0.0)
     if len(cell.stages) > 1:
-        yield _Trial("message_backward", (0.0,) * len(cell.states), 1.0)
-        yield _Trial("message_backward", weights, float(rng.standard_normal()))
+        yield _Trial("operand_backward", (0.0,) * len(cell.states), 1.0)
+        yield _Trial("operand_backward", weights, float(rng.standard_normal()))
 
 
 def _loss(cell: Any, point: Point, trial: _Trial) -> float:
-    _, states = equations.forward(cell, point)
+    _, states = evaluate.forward(cell, point)
     total = sum(w * s for w, s in zip(trial.states, states, strict=True))
-    return total + (trial.message * equations.message(cell, point) if trial.message else 0.0)
+    return total + (trial.operand * evaluate.operand(cell, point) if trial.operand else 0.0)
 
 
 def _moved_loss(cell: Any, point: Point, trial: _Trial, quantity: _Quantity, step: float) -> float:
@@ -229,27 +228,27 @@ def _moved_loss(cell: Any, point: Point, trial: _Trial, quantity: _Quantity, ste
     try:
         loss = _loss(cell, Point(*map(tuple, groups)), trial)
     except (ArithmeticError, ValueError) as error:
-        raise GradientError(f"{title(cell)}: forward fails at {point}: {error}") from None
+        raise GradientError(f"{display_name(cell)}: forward fails at {point}: {error}") from None
     if not math.isfinite(loss):
-        raise GradientError(f"{title(cell)}: forward gives {loss} at {point}")
+        raise GradientError(f"{display_name(cell)}: forward gives {loss} at {point}")
     return loss
 
 
 def _analytic(cell: Any, point: Point, trial: _Trial) -> Gradients:
     try:
-        found = equations.backward(cell, point, trial.states)
+        found = evaluate.backward(cell, point, trial.states)
         if len(cell.stages) == 1:
             return found
-        after = equations.message_backward(cell, point, found, trial.message)
+        after = evaluate.operand_backward(cell, point, found, trial.operand)
     except (ArithmeticError, ValueError) as error:
-        raise GradientError(f"{title(cell)}: {trial.method} fails at {point}: {error}") from None
-    # The engine needs those of the second stage before the message's gradient is known: they must be final.
+        raise GradientError(f"{display_name(cell)}: {trial.method} fails at {point}: {error}") from None
+    # The engine needs those of the second stage before the operand's gradient is known: they must be final.
     second = cell.stages[1]
     for slot in range(second.first, second.first + len(second.gates)):
         if not math.isclose(found.slots[slot], after.slots[slot], rel_tol=1e-12, abs_tol=1e-300):
             raise GradientError(
-                f"{title(cell)}.message_backward: changes the gradient of slot {cell.slots[slot]}, which the "
-                f"second product feeds, from {found.slots[slot]!r} to {after.slots[slot]!r}"
+                f"{display_name(cell)}.operand_backward: changes the gradient of slot {cell.slots[slot]}, "
+                f"which the second product feeds, from {found.slots[slot]!r} to {after.slots[slot]!r}"
             )
     return after
 
@@ -269,9 +268,9 @@ def _slope(loss: Callable[[float], float]) -> float | None:
 def _refuse(cell: Any, trial: _Trial, entry: Entry) -> None:
     """Say what is wrong, and with respect to which state's gradient it shows."""
     alone = [name for name, weight in zip(cell.states, trial.states, strict=True) if weight]
-    of = [f"state {name}" for name in alone] + (["the message"] if trial.message else [])
+    of = [f"state {name}" for name in alone] + (["the operand"] if trial.operand else [])
     raise GradientError(
-        f"{title(cell)}.{trial.method}: {entry.quantity}: the gradient of {' and '.join(of)} is "
+        f"{display_name(cell)}.{trial.method}: {entry.quantity}: the gradient of {' and '.join(of)} is "
         f"{entry.analytic:.9g}, central differences give {entry.numeric:.9g} "
         f"(error {entry.error:.1e}, relative {entry.relative:.1e})"
     )
@@ -310,7 +309,9 @@ class _Network:
         finals = [state] if len(self.states) == 1 else state
         pairs = [(y, self.dy), *zip(finals, self.dstates, strict=True)]
         if not all(np.isfinite(value).all() for value, _ in pairs):
-            raise GradientError(f"{title(self.layer.cell)}: its states become infinite or NaN within 3 steps")
+            raise GradientError(
+                f"{display_name(self.layer.cell)}: its states become infinite or NaN within 3 steps"
+            )
         return float(sum(np.vdot(value, weight) for value, weight in pairs))
 
     def moved_loss(self, array: Array, direction: Array, step: float) -> float:
@@ -344,7 +345,9 @@ def _check_layer(cell: Any, rng: np.random.Generator, tolerance: float, device: 
     except Exception as error:
         if type(error).__module__.partition(".")[0] != "numba":
             raise
-        raise CellError(f"{title(cell)}: Numba cannot compile the equations: {_reason(error)}") from None
+        raise CellError(
+            f"{display_name(cell)}: Numba cannot compile the equations: {_reason(error)}"
+        ) from None
     entries = []
     for name, array in network.variables.items():
         tried = []
@@ -356,12 +359,12 @@ def _check_layer(cell: Any, rng: np.random.Generator, tolerance: float, device: 
                 tried.append(Entry(name, float(np.vdot(gradients[name], direction)), numeric))
         if not tried:
             raise GradientError(
-                f"{title(cell)} on {device}: {name}: a kink in every direction that was tried"
+                f"{display_name(cell)} on {device}: {name}: a kink in every direction that was tried"
             )
         worst = max(tried, key=lambda entry: math.inf if math.isnan(entry.error) else entry.relative)
         if not worst.relative <= tolerance:
             raise GradientError(
-                f"{title(cell)} on {device}: the gradient of {name} along a direction is "
+                f"{display_name(cell)} on {device}: the gradient of {name} along a direction is "
                 f"{worst.analytic:.9g}, central differences give {worst.numeric:.9g} (error "
                 f"{worst.error:.1e}), although the equations of one unit are right"
             )

@@ -102,7 +102,7 @@ class Linear:
 
     def _accept(self, name: str, value: Any, axis: int) -> Array:
         weight = self.params["weight"]
-        array = engine_of(weight).accept(name, value, weight.dtype)
+        array = engine_of(weight).from_user(name, value, weight.dtype)
         if array.ndim != 2 or array.shape[1] != weight.shape[axis]:
             raise ValueError(f"{name}: expected shape (N, {weight.shape[axis]}), got {array.shape}")
         return array

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstm_numba.arguments import integers
-from lstm_numba.cells import BUILT_IN, CELLS, find_cell, title
+from lstm_numba.cells import BUILT_IN, CELLS, display_name, find_cell
 from lstm_numba.cells.parameters import parameter_shape
 from lstm_numba.engines import engine, host_array
 
@@ -31,7 +31,7 @@ class Tape:
         self.owner = owner
         self.shape = shape
         self.lengths = lengths
-        self.traces: list[list[Any]] = []
+        self.saved: list[list[Any]] = []
         self.masks: list[Array | None] = []
         self.like: Any = None  # what the user came with, whose form the results get
 
@@ -41,7 +41,7 @@ class Tape:
         )
 
 
-class _Place(NamedTuple):
+class _Part(NamedTuple):
     """A layer and direction, and the names of its parameters: without their suffix, and whole."""
 
     layer: int
@@ -128,8 +128,8 @@ class Recurrent:
         self.engine = engine(device)
         self.device = device
         self.rng = np.random.default_rng(seed)
-        self._places = self._list_places()
-        self._prepared = [self.engine.prepared() for _ in self._places]
+        self._parts = self._list_parts()
+        self._weight_caches = [self.engine.weight_cache() for _ in self._parts]
         bound = 1 / math.sqrt(self.hidden_size)
         self.params: dict[str, Array] = {
             name: self.engine.upload(self.rng.uniform(-bound, bound, shape).astype(self.dtype))
@@ -149,12 +149,12 @@ class Recurrent:
             )
             if value != default
         )
-        cell = f"{title(self.cell)}, " if type(self) is Recurrent else ""
+        cell = f"{display_name(self.cell)}, " if type(self) is Recurrent else ""
         return (
             f"{type(self).__name__}({cell}{self.input_size}, {self.hidden_size}{extra}, dtype={self.dtype})"
         )
 
-    def _list_places(self) -> list[_Place]:
+    def _list_parts(self) -> list[_Part]:
         names = ["weight_ih", "weight_hh"]
         names += ["bias_ih", "bias_hh"] if self.bias else []
         names += ["weight_ph"] if self.cell.peepholes else []
@@ -162,31 +162,31 @@ class Recurrent:
         for layer in range(self.num_layers):
             for direction in range(self.directions):
                 suffix = f"_l{layer}" + ("_reverse" if direction else "")
-                places.append(_Place(layer, direction, {name: name + suffix for name in names}))
+                places.append(_Part(layer, direction, {name: name + suffix for name in names}))
         return places
 
     def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         cell, hidden = self.cell, self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {}
-        for place in self._places:
-            inputs = self.input_size if place.layer == 0 else hidden * self.directions
-            for name, whole in place.names.items():
+        for part in self._parts:
+            inputs = self.input_size if part.layer == 0 else hidden * self.directions
+            for name, whole in part.names.items():
                 shapes[whole] = parameter_shape(cell, name, inputs, hidden)
         return shapes
 
-    def _local(self, place: _Place) -> dict[str, Array]:
+    def _local(self, part: _Part) -> dict[str, Array]:
         """The parameters of one layer and direction, without the suffix."""
         params = self.params
-        return {name: params[whole] for name, whole in place.names.items()}
+        return {name: params[whole] for name, whole in part.names.items()}
 
     def layer_params(self) -> list[dict[str, Array]]:
         """The parameters of every layer and direction, from the first layer on, without their suffix."""
         params = self._accepted()
-        return [{name: params[whole] for name, whole in place.names.items()} for place in self._places]
+        return [{name: params[whole] for name, whole in part.names.items()} for part in self._parts]
 
     def _accepted(self) -> dict[str, Array]:
         """The parameters, which users may have replaced by anything."""
-        return {name: self.engine.accept(name, value, self.dtype) for name, value in self.params.items()}
+        return {name: self.engine.from_user(name, value, self.dtype) for name, value in self.params.items()}
 
     def state_dict(self) -> dict[str, Array]:
         """Return copies of all parameters under PyTorch's names."""
@@ -215,7 +215,7 @@ class Recurrent:
                 self.params[name] = target.upload(self.engine.download(value))
             target.synchronize()
             self.engine, self.device = target, device
-            self._prepared = [target.prepared() for _ in self._places]
+            self._weight_caches = [target.weight_cache() for _ in self._parts]
         return self
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -254,7 +254,7 @@ class Recurrent:
 
     def _state_shape(self, batch: int) -> tuple[int, int, int, int]:
         """Shape of all states together."""
-        return (len(self.cell.states), len(self._places), batch, self.hidden_size)
+        return (len(self.cell.states), len(self._parts), batch, self.hidden_size)
 
     def _pack_state(self, arrays: list[Array]) -> State:
         return arrays[0] if len(arrays) == 1 else tuple(arrays)
@@ -287,7 +287,7 @@ class Recurrent:
         """
         with self.engine.on_stream_of(x):
             y, final, _ = self._run(x, state, lengths, keep=False, training=False, copy=False)
-            return self.engine.give(y, x), self._give_state(final, x)
+            return self.engine.to_user(y, x), self._state_to_user(final, x)
 
     def forward(
         self, x: Any, state: State = None, lengths: Any = None, *, training: bool = True, copy: bool = True
@@ -317,8 +317,8 @@ class Recurrent:
         with self.engine.on_stream_of(x):
             y, final, tape = self._run(x, state, lengths, keep=True, training=training, copy=copy)
             assert tape is not None
-            y = self.engine.protected(y, copy)
-            return self.engine.give(y, x), self._give_state(final, x), tape
+            y = self.engine.read_only(y, copy)
+            return self.engine.to_user(y, x), self._state_to_user(final, x), tape
 
     def _run(
         self, given: Any, state: State, lengths: Any, keep: bool, training: bool, copy: bool
@@ -328,7 +328,7 @@ class Recurrent:
         steps, batch, _ = x.shape
         lengths = engine.lengths(_check_lengths(lengths, steps, batch))
         # What lies past a sequence's end is zeroed, in a copy.
-        x = engine.kept(x, lengths) if keep and (copy or lengths is not None) else engine.contiguous(x)
+        x = engine.copy_input(x, lengths) if keep and (copy or lengths is not None) else engine.contiguous(x)
         states = self._check_state("state", state, batch)
         tape = Tape(self, x.shape, lengths) if keep else None
         finals = engine.stack(self._state_shape(batch), self.dtype)
@@ -336,26 +336,26 @@ class Recurrent:
             mask = None
             if layer > 0 and training and self.dropout > 0.0:
                 x, mask = engine.dropout(self.rng, x, self.dropout)
-            outputs, traces = [], []
+            outputs, saved = [], []
             for direction in range(self.directions):
                 n = layer * self.directions + direction
-                params, prepared = self._local(self._places[n]), self._prepared[n]
-                output, trace = engine.forward(
-                    self.cell, params, x, states, finals, n, lengths, bool(direction), keep, prepared,
+                params, weight_cache = self._local(self._parts[n]), self._weight_caches[n]
+                output, saved_here = engine.forward(
+                    self.cell, params, x, states, finals, n, lengths, bool(direction), keep, weight_cache,
                     borrow=not copy,
                 )  # fmt: skip
                 outputs.append(output)
-                traces.append(trace)
+                saved.append(saved_here)
             if tape is not None:
                 tape.masks.append(mask)
-                tape.traces.append(traces)
+                tape.saved.append(saved)
                 tape.like = given
             x = engine.join(outputs, lengths, (steps, batch, self.directions * self.hidden_size))
-        return (engine.turned(x) if self.batch_first else x), finals, tape
+        return (engine.swap_time_batch(x) if self.batch_first else x), finals, tape
 
-    def _give_state(self, arrays: list[Array], like: Any) -> State:
+    def _state_to_user(self, arrays: list[Array], like: Any) -> State:
         """States in the form of what the user came with."""
-        return self._pack_state([self.engine.give(array, like) for array in arrays])
+        return self._pack_state([self.engine.to_user(array, like) for array in arrays])
 
     def backward(
         self, tape: Tape, dy: Any = None, dstate: State = None, *, input_gradient: bool = True
@@ -390,13 +390,13 @@ class Recurrent:
         """
         if not isinstance(tape, Tape) or tape.owner is not self:
             raise TypeError("tape: expected a tape from this layer's forward")
-        if not tape.traces:
+        if not tape.saved:
             raise ValueError("tape: already used by a backward pass; run forward again")
         like = tape.like if dy is None else dy
         with self.engine.on_stream_of(like):
             dx, initial, grads = self._run_back(tape, dy, dstate, input_gradient)
-            dx = None if dx is None else self.engine.give(dx, like)
-            return dx, self._give_state(initial, like), grads
+            dx = None if dx is None else self.engine.to_user(dx, like)
+            return dx, self._state_to_user(initial, like), grads
 
     def _run_back(
         self, tape: Tape, dy: Any, dstate: State, input_gradient: bool
@@ -405,40 +405,40 @@ class Recurrent:
         steps, batch, _ = tape.shape
         dy = self._check_output_gradient(dy, steps, batch)
         dstates = self._check_state("dstate", dstate, batch)
-        traces, tape.traces = tape.traces, []
+        saved, tape.saved = tape.saved, []
         initial = engine.stack(self._state_shape(batch), self.dtype)
         grads = dict.fromkeys(self.params)
         for layer in reversed(range(self.num_layers)):
             dx: Array | None = None
             for direction in range(self.directions):
                 n = layer * self.directions + direction
-                trace = traces[layer][direction]
+                saved_here = saved[layer][direction]
                 wanted = layer > 0 or input_gradient
-                dx, local = engine.backward(trace, dy, direction, dstates, initial, n, dx, wanted)
-                for name, whole in self._places[n].names.items():
+                dx, local = engine.backward(saved_here, dy, direction, dstates, initial, n, dx, wanted)
+                for name, whole in self._parts[n].names.items():
                     grads[whole] = local[name]
             mask = tape.masks[layer]
             dy = dx if mask is None else engine.multiply(dx, mask, out=dx)
-        return (engine.turned(dy) if self.batch_first and dy is not None else dy), initial, grads
+        return (engine.swap_time_batch(dy) if self.batch_first and dy is not None else dy), initial, grads
 
     def _check_input(self, x: Any) -> Array:
-        x = self.engine.accept("x", x, self.dtype)
+        x = self.engine.from_user("x", x, self.dtype)
         if x.ndim != 3 or x.shape[2] != self.input_size or 0 in x.shape:
             hint = " with T, B of at least 1" if 0 in x.shape else ""
             axes = "B, T" if self.batch_first else "T, B"
             raise ValueError(f"x: expected shape ({axes}, {self.input_size}){hint}, got {x.shape}")
-        return self.engine.turned(x) if self.batch_first else x
+        return self.engine.swap_time_batch(x) if self.batch_first else x
 
     def _check_output_gradient(self, dy: Any, steps: int, batch: int) -> Array | None:
         """The output's gradient as the engine takes it, None for zeros."""
         features = self.directions * self.hidden_size
         if dy is None:
             return None
-        dy = self.engine.accept("dy", dy, self.dtype)
+        dy = self.engine.from_user("dy", dy, self.dtype)
         expected = (batch, steps, features) if self.batch_first else (steps, batch, features)
         if dy.shape != expected:
             raise ValueError(f"dy: expected shape {expected}, got {dy.shape}")
-        return self.engine.contiguous(self.engine.turned(dy) if self.batch_first else dy)
+        return self.engine.contiguous(self.engine.swap_time_batch(dy) if self.batch_first else dy)
 
     def _check_state(self, name: str, state: State, batch: int) -> list[Array] | None:
         """States as the engine takes them, None for zeros."""
@@ -449,7 +449,7 @@ class Recurrent:
         if not isinstance(arrays, (tuple, list)) or len(arrays) != len(names):
             kind = "a tuple of arrays (" + ", ".join(names) + ")" if len(names) > 1 else "an array"
             raise TypeError(f"{name}: expected {kind}, got {type(state).__name__}")
-        checked = [self.engine.accept(name, array, self.dtype) for array in arrays]
+        checked = [self.engine.from_user(name, array, self.dtype) for array in arrays]
         for array in checked:
             if array.shape != shape[1:]:
                 raise ValueError(f"{name}: expected shape {shape[1:]}, got {array.shape}")

@@ -36,14 +36,14 @@ class Optimizer:
         Live float32 or float64 arrays, C-contiguous; `step` changes them in place.
     lr : float
         Learning rate; the attribute may be changed between steps.
-    slots : tuple of str
+    state_names : tuple of str
         Names of the state arrays that each parameter gets.
     **settings : float
         Other numbers that must not be negative.
     """
 
     def __init__(
-        self, params: Mapping[str, Array], lr: float, slots: tuple[str, ...] = (), **settings: float
+        self, params: Mapping[str, Array], lr: float, state_names: tuple[str, ...] = (), **settings: float
     ) -> None:
         for name, array in params.items():
             refuse_mask(name, array)
@@ -63,8 +63,8 @@ class Optimizer:
         self.lr = float(lr)
         self.steps = 0
         self._state = {
-            f"{slot}.{name}": self._engine.zeros(array.shape, array.dtype)
-            for slot in slots
+            f"{kind}.{name}": self._engine.zeros(array.shape, array.dtype)
+            for kind in state_names
             for name, array in params.items()
         }
         self._dense: dict[str, Array] = {}
@@ -127,9 +127,9 @@ class Optimizer:
     def _update(self, params: list[Array], grads: list[Any], factor: Any, numbers: Any) -> None:
         raise NotImplementedError
 
-    def _slot(self, slot: str) -> list[Array]:
+    def _arrays_of(self, kind: str) -> list[Array]:
         """A state array of each parameter."""
-        return [self._state[f"{slot}.{name}"] for name in self.params]
+        return [self._state[f"{kind}.{name}"] for name in self.params]
 
     @contextlib.contextmanager
     def _dense_gradients(self, grads: Sequence[Array | SparseRows]) -> Iterator[list[Array]]:
@@ -146,11 +146,11 @@ class Optimizer:
             self._engine.clear_rows(grads[n], whole[n])
 
     def state_arrays(self) -> dict[str, Array]:
-        """The live state arrays, named ``slot.parameter``."""
+        """The live state arrays, named ``kind.parameter``."""
         return self._state
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of the state arrays, named ``slot.parameter``, with ``steps`` and ``lr``."""
+        """Copies of the state arrays, named ``kind.parameter``, with ``steps`` and ``lr``."""
         arrays = {name: np.array(self._engine.download(array)) for name, array in self._state.items()}
         return {**arrays, "steps": self.steps, "lr": self.lr}
 
@@ -208,8 +208,8 @@ class SGD(Optimizer):
     ) -> None:
         if nesterov and not momentum > 0:
             raise ValueError(f"nesterov: expected a positive momentum with it, got {momentum}")
-        slots = ("momentum",) if momentum else ()
-        super().__init__(params, lr, slots, momentum=momentum, weight_decay=weight_decay)
+        state_names = ("momentum",) if momentum else ()
+        super().__init__(params, lr, state_names, momentum=momentum, weight_decay=weight_decay)
         self.momentum = float(momentum)
         self.nesterov = bool(nesterov)
         self.weight_decay = float(weight_decay)
@@ -225,7 +225,7 @@ class SGD(Optimizer):
         if self._plain:
             self._engine.sgd(params, grads, factor, numbers)
             return
-        velocities = self._slot("momentum") if self.momentum else None
+        velocities = self._arrays_of("momentum") if self.momentum else None
         with self._dense_gradients(grads) as dense:
             self._engine.momentum(params, dense, velocities, factor, numbers, self.nesterov)
 
@@ -276,7 +276,7 @@ class Adam(Optimizer):
         )
 
     def _update(self, params: list[Array], grads: list[Any], factor: Any, numbers: Any) -> None:
-        state = self._slot("mean"), self._slot("square")
+        state = self._arrays_of("mean"), self._arrays_of("square")
         with self._dense_gradients(grads) as dense:
             self._engine.adam(params, dense, *state, factor, numbers)
 
@@ -342,7 +342,7 @@ class RMSprop(Optimizer):
         return (self.lr, self.weight_decay, self.alpha, 1.0 - self.alpha, self.eps, self.momentum)
 
     def _update(self, params: list[Array], grads: list[Any], factor: Any, numbers: Any) -> None:
-        state = self._slot("square"), self._slot("momentum")
+        state = self._arrays_of("square"), self._arrays_of("momentum")
         with self._dense_gradients(grads) as dense:
             self._engine.rmsprop(params, dense, *state, factor, numbers)
 

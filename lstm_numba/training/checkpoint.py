@@ -150,7 +150,7 @@ def load(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
 
-    from lstm_numba.data.io import open_regular
+    from lstm_numba.data.file_io import open_regular
 
     damage = (
         SafetensorError,

@@ -235,7 +235,7 @@ class Run:
 
 
 def _read(path: Path, limit: int = _LARGEST) -> bytes:
-    from lstm_numba.data.io import read_file
+    from lstm_numba.data.file_io import read_file
 
     return read_file(path, limit, CheckpointError)
 

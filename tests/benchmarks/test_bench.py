@@ -16,12 +16,17 @@ from cli_tools import PROGRAM, Answer, invoke
 from tolerances import assert_close
 
 from lstm_numba import reference
-from lstm_numba.benchmarks import cases as plan
-from lstm_numba.benchmarks import correctness as check
-from lstm_numba.benchmarks import gemm_peak as products
-from lstm_numba.benchmarks import implementations as contestants
-from lstm_numba.benchmarks import memory, peers, results, timing
-from lstm_numba.benchmarks import runner as rows
+from lstm_numba.benchmarks import (
+    cases,
+    correctness,
+    gemm_peak,
+    implementations,
+    memory,
+    peers,
+    results,
+    runner,
+    timing,
+)
 from lstm_numba.benchmarks.cases import OURS, PEERS, SHAPES, Row, Shape, plan_rows
 from lstm_numba.engines import Cuda
 from lstm_numba.nn.recurrent import CELL_NAMES, make_layer
@@ -33,17 +38,17 @@ TINY = "--shape 3x4x5x6 --turns 2"
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turns of a moment, a yardstick of an inch, no graphics processor: see ``cuda/test_gpu_bench.py``."""
-    monkeypatch.setattr(contestants, "find_cuda", lambda: Cuda(False, "no CUDA here"))
+    monkeypatch.setattr(implementations, "find_cuda", lambda: Cuda(False, "no CUDA here"))
     monkeypatch.setattr(peers.PyTorchCuda, "missing", lambda: "no CUDA here")
     monkeypatch.setattr(timing, "TURN_SECONDS", 1e-4)
     monkeypatch.setattr(timing, "PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(products, "SIZE", 48)
+    monkeypatch.setattr(gemm_peak, "SIZE", 48)
 
 
 @pytest.fixture
 def without_peers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A computer on which neither peer is installed."""
-    for module in (peers, products):
+    for module in (peers, gemm_peak):
         monkeypatch.setattr(module, "find_spec", lambda name: None)
 
 
@@ -58,25 +63,25 @@ def bench(words: str, folder: Path) -> tuple[Answer, Any]:
 
 
 def test_names_are_those_that_there_are() -> None:
-    assert set(rows.CLASSES) == set(plan.CONTESTANTS) == {*OURS, *PEERS}
-    assert set(OURS) == {n for n, c in rows.CLASSES.items() if c.family == "lstm_numba"}
-    assert set(plan.ON_CUDA) == {n for n, c in rows.CLASSES.items() if getattr(c, "device", "") == "cuda"}
-    assert set(plan.DEFAULT_CELLS) <= set(CELLS)
+    assert set(runner.CLASSES) == set(cases.CONTESTANTS) == {*OURS, *PEERS}
+    assert set(OURS) == {n for n, c in runner.CLASSES.items() if c.family == "lstm_numba"}
+    assert set(cases.ON_CUDA) == {n for n, c in runner.CLASSES.items() if getattr(c, "device", "") == "cuda"}
+    assert set(cases.DEFAULT_CELLS) <= set(CELLS)
     assert all(peers.node_of(name) for name in CELL_NAMES)
-    assert all(name in SHAPES for names in plan.PRESETS.values() for name in names)
+    assert all(name in SHAPES for names in cases.PRESETS.values() for name in names)
 
 
 def test_shapes_are_read() -> None:
-    assert plan.parse_shape("ptb-small") == ("ptb-small", 20, 20, 200, 200)
-    assert plan.parse_shape("32x50x64x128") == ("32x50x64x128", 32, 50, 64, 128)
+    assert cases.parse_shape("ptb-small") == ("ptb-small", 20, 20, 200, 200)
+    assert cases.parse_shape("32x50x64x128") == ("32x50x64x128", 32, 50, 64, 128)
     for wrong in ("", "mnst", "1x2x3", "1x2x3x4x5", "0x1x1x1", "1x-2x3x4", "1x2x3x4.5", "1X2X3X4"):
         with pytest.raises(ValueError, match="32x50x64x128"):
-            plan.parse_shape(wrong)
+            cases.parse_shape(wrong)
 
 
 def test_nothing_is_measured_twice() -> None:
     shapes = [SHAPES["stream"], SHAPES["sequence"], Shape("same", 1, 100, 16, 64)]
-    found = [(row.shape.name, row.task) for row in plan_rows(["gru"], shapes, plan.TASKS, 1)]
+    found = [(row.shape.name, row.task) for row in plan_rows(["gru"], shapes, cases.TASKS, 1)]
     # One step is one call; a call of `sequence` is the same as one of `stream`.
     assert found == [("stream", "streaming"), ("sequence", "inference"), ("sequence", "training")]
     assert [row.task for row in plan_rows(["gru"], shapes[:1], ["inference"], 1)] == ["inference"]
@@ -84,34 +89,36 @@ def test_nothing_is_measured_twice() -> None:
 
 def test_sweeps_vary_one_axis() -> None:
     around = [SHAPES["mnist"]]
-    found = plan_rows(["gru"], around, ["training"], 3, plan.parse_sweep("threads"))
+    found = plan_rows(["gru"], around, ["training"], 3, cases.parse_sweep("threads"))
     assert [(row.threads, row.shape) for row in found] == [(n, SHAPES["mnist"]) for n in (1, 2, 3)]
-    found = plan_rows(["gru"], around, ["training"], 3, plan.parse_sweep("hidden=4,8"))
+    found = plan_rows(["gru"], around, ["training"], 3, cases.parse_sweep("hidden=4,8"))
     assert [(row.threads, *row.shape[1:]) for row in found] == [(3, 128, 28, 28, 4), (3, 128, 28, 28, 8)]
-    found = plan_rows(["gru"], around, ["training"], 3, plan.parse_sweep("batch"))
-    assert [row.shape.batch for row in found] == list(plan.SWEEPS["batch"])
+    found = plan_rows(["gru"], around, ["training"], 3, cases.parse_sweep("batch"))
+    assert [row.shape.batch for row in found] == list(cases.SWEEPS["batch"])
     for wrong in ("steps", "hidden=", "hidden=0", "hidden=4,,8", "threads=x"):
         with pytest.raises(ValueError, match="not"):
-            plan.parse_sweep(wrong)
+            cases.parse_sweep(wrong)
 
 
 def test_flop_count_by_hand() -> None:
     shape = Shape("", 3, 5, 2, 4)  # a step of an LSTM's sequence: 16 rows of weights, 2 + 4 columns
-    assert plan.flop_count(4, shape, "inference") == 2 * 16 * 6 * 3 * 5 == 2880
-    assert plan.flop_count(4, shape, "training") == 3 * 2880
-    assert plan.flop_count(4, shape, "streaming") == 2880 // 5
+    assert cases.flop_count(4, shape, "inference") == 2 * 16 * 6 * 3 * 5 == 2880
+    assert cases.flop_count(4, shape, "training") == 3 * 2880
+    assert cases.flop_count(4, shape, "streaming") == 2880 // 5
 
 
 # -- who is right ------------------------------------------------------------------------------------
 
 
-def all_results(cell: str, task: str, dtype: str) -> tuple[contestants.Problem, dict[str, dict[str, Any]]]:
+def all_results(
+    cell: str, task: str, dtype: str
+) -> tuple[implementations.Problem, dict[str, dict[str, Any]]]:
     """Arrays of everybody who is here and has the cell."""
-    problem = contestants.Problem(cell, Shape("", 3, 5, 4, 6), task, dtype)
+    problem = implementations.Problem(cell, Shape("", 3, 5, 4, 6), task, dtype)
     found = {}
-    for name in rows.unavailable(plan.CONTESTANTS).keys() ^ set(plan.CONTESTANTS):
-        if not rows.CLASSES[name].lacks(cell, task, dtype):
-            found[name] = check.compute(rows.CLASSES[name](problem, 1), problem)
+    for name in runner.unavailable(cases.CONTESTANTS).keys() ^ set(cases.CONTESTANTS):
+        if not runner.CLASSES[name].lacks(cell, task, dtype):
+            found[name] = correctness.compute(runner.CLASSES[name](problem, 1), problem)
     return problem, found
 
 
@@ -146,15 +153,15 @@ def test_gradients_of_pytorch_are_under_our_names() -> None:
 
 def spoilt(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], None], batch: int = 0) -> None:
     """Make cpu-parallel compute something else, on problems with so many sequences or on all."""
-    arrays = contestants.Cpu.arrays
+    arrays = implementations.Cpu.arrays
 
-    def wrong(self: contestants.CpuParallel, result: Any) -> dict[str, Any]:
+    def wrong(self: implementations.CpuParallel, result: Any) -> dict[str, Any]:
         found = {name: array.copy() for name, array in arrays(self, result).items()}
         if batch in (0, found["y"].shape[1]):
             change(found)
         return found
 
-    monkeypatch.setattr(contestants.CpuParallel, "arrays", wrong)
+    monkeypatch.setattr(implementations.CpuParallel, "arrays", wrong)
 
 
 def more(name: str) -> Callable[[dict[str, Any]], None]:
@@ -221,7 +228,7 @@ def test_agreement_with_a_stranger_counts_for_more() -> None:
         return [
             name
             for name in found
-            if not check.worst(check.with_others(name, found, families, "float64")).acceptable
+            if not correctness.worst(correctness.with_others(name, found, families, "float64")).acceptable
         ]
 
     assert refused(a=1, b=2, c=1, d=3) == ["b", "d"]
@@ -234,7 +241,7 @@ def test_an_error_of_a_contestant_ends_nothing_else(monkeypatch: pytest.MonkeyPa
     def broken(self: Any) -> None:
         raise RuntimeError("no\nluck")
 
-    monkeypatch.setattr(contestants.CpuParallel, "infer", broken)
+    monkeypatch.setattr(implementations.CpuParallel, "infer", broken)
     answer, document = bench(f"--cell lstm --task inference {TINY}", tmp_path)
     assert answer.status == 1
     assert document["rows"][0]["refused"] == {"cpu-parallel": "RuntimeError: no luck"}
@@ -243,7 +250,7 @@ def test_an_error_of_a_contestant_ends_nothing_else(monkeypatch: pytest.MonkeyPa
 
 def test_shortened_problem_keeps_the_reference_quick() -> None:
     for shape in SHAPES.values():
-        small = check.shortened(shape, 4, 17)
+        small = correctness.shortened(shape, 4, 17)
         work = 17 * small.batch * small.steps * 4 * shape.hidden * (shape.inputs + shape.hidden)
         assert work < 2e9
         assert (small.inputs, small.hidden) == (shape.inputs, shape.hidden)
@@ -266,15 +273,15 @@ def test_results_and_table(tmp_path: Path) -> None:
         document["machine"]
     )
     assert document["protocol"]["turns"] == 2
-    assert document["unavailable"].keys() >= set(plan.ON_CUDA)
+    assert document["unavailable"].keys() >= set(cases.ON_CUDA)
     assert "cuda, cuda-transfers, pytorch-cuda: no CUDA here" in answer.out.splitlines()
     assert "crossovers" not in document
     assert [(row["cell"], row["task"]) for row in document["rows"]] == [
-        (cell, task) for cell in ("lstm", "peephole") for task in plan.TASKS
+        (cell, task) for cell in ("lstm", "peephole") for task in cases.TASKS
     ]
     for row in document["rows"]:
         gates = len(make_layer(row["cell"], 1, 1).cell.gates)
-        assert row["flops"] == plan.flop_count(gates, Shape(**row["shape"]), row["task"])
+        assert row["flops"] == cases.flop_count(gates, Shape(**row["shape"]), row["task"])
         for entry in row["contestants"].values():
             assert len(entry["seconds"]) == 2
             assert entry["median"] == pytest.approx(np.mean(entry["seconds"]))
@@ -296,7 +303,7 @@ def test_results_and_table(tmp_path: Path) -> None:
 def test_absent_peers_have_no_column(tmp_path: Path, without_peers: None) -> None:
     answer, document = bench(f"--cell lstm --task inference {TINY}", tmp_path)
     assert answer.status == 0, answer.err
-    assert document["unavailable"].keys() == {*plan.ON_CUDA, "pytorch", "onnxruntime"}
+    assert document["unavailable"].keys() == {*cases.ON_CUDA, "pytorch", "onnxruntime"}
     assert "pytorch, onnxruntime: not installed" in answer.out.splitlines()
     (header,) = [line for line in answer.out.splitlines() if line.startswith("cell")]
     assert header.split()[3:5] == ["cpu-serial", "cpu-parallel"]

@@ -5,10 +5,7 @@ from __future__ import annotations
 import pytest
 from tolerances import assert_close
 
-from lstm_numba.benchmarks import cases as plan
-from lstm_numba.benchmarks import correctness as check
-from lstm_numba.benchmarks import implementations as contestants
-from lstm_numba.benchmarks import peers, timing
+from lstm_numba.benchmarks import cases, correctness, implementations, peers, timing
 from lstm_numba.benchmarks.cases import Shape
 
 
@@ -70,14 +67,14 @@ def test_pytorch_on_a_gpu_is_float32_waits_and_does_not_stream(monkeypatch: pyte
     monkeypatch.setattr(peers.PyTorchCuda, "device", "cpu")
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append(None))
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    problem = contestants.Problem("lstm", Shape("", 3, 5, 4, 6), "training", "float64")
+    problem = implementations.Problem("lstm", Shape("", 3, 5, 4, 6), "training", "float64")
     contestant = peers.PyTorchCuda(problem, 1)
     assert not torch.backends.cuda.matmul.allow_tf32
     assert not torch.backends.cudnn.allow_tf32
     contestant.finish()
     assert len(waited) == 1
-    found = check.compute(contestant, problem)
-    expected = check.compute(contestants.CpuSerial(problem, 1), problem)
+    found = correctness.compute(contestant, problem)
+    expected = correctness.compute(implementations.CpuSerial(problem, 1), problem)
     assert list(found) == list(expected)
     for name, array in expected.items():
         assert_close(found[name], array, "backward", name)
@@ -88,15 +85,15 @@ def test_pytorch_on_a_gpu_is_float32_waits_and_does_not_stream(monkeypatch: pyte
 
 def test_everybody_has_a_colour() -> None:
     pytest.importorskip("matplotlib")
-    from lstm_numba.cli import bench_plots as bench_figures
+    from lstm_numba.cli import bench_plots
 
-    assert set(bench_figures._COLOURS) == set(plan.CONTESTANTS)
-    assert len(set(bench_figures._COLOURS.values())) == len(plan.CONTESTANTS)
+    assert set(bench_plots._COLOURS) == set(cases.CONTESTANTS)
+    assert len(set(bench_plots._COLOURS.values())) == len(cases.CONTESTANTS)
 
 
 def test_curves_of_devices_are_drawn_beside() -> None:
     pytest.importorskip("matplotlib")
-    from lstm_numba.cli import bench_plots as bench_figures
+    from lstm_numba.cli import bench_plots
 
     machine = {"cpu": "a processor", "vector_unit": "AVX", "cuda": {"device": "a card"}}
     names = ["cpu-parallel", "cuda", "cuda-transfers", "pytorch-cuda"]
@@ -108,7 +105,7 @@ def test_curves_of_devices_are_drawn_beside() -> None:
             shape = Shape("", batch, 2, 3, 4)._asdict()
             row = {"cell": "gru", "task": "training", "dtype": "float32", "threads": 2, "flops": 10**9}
             swept.append({**row, "shape": shape, "contestants": entries})
-        (figure,) = bench_figures.draw({"machine": machine, "rows": swept}, "batch").values()
+        (figure,) = bench_plots.draw({"machine": machine, "rows": swept}, "batch").values()
         (axes,) = figure.axes
         return axes.get_yscale(), axes.get_legend_handles_labels()[1], figure.get_suptitle()
 

@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 from backends import simulated
 
-from lstm_numba.benchmarks import device_parity as same_loss
-from lstm_numba.benchmarks import epochs, on_gpu
+from lstm_numba.benchmarks import device_parity, epochs, on_gpu
 from lstm_numba.benchmarks.gpu import schedule
 from lstm_numba.benchmarks.gpu.sections import BENCHMARKS, Section
 from lstm_numba.training.config import make_config
@@ -315,7 +314,7 @@ def test_same_loss_is_the_training_of_the_command_line(tmp_path: Path) -> None:
         Trainer(build_task(config), run).train()
         steps = [line for line in run.metrics() if line["kind"] == "step"]
         (epoch,) = [line for line in run.metrics() if line["kind"] == "epoch" and line["split"] == "train"]
-        found = same_loss.losses(config, "cpu", epoch["step"], None)
+        found = device_parity.losses(config, "cpu", epoch["step"], None)
         every = steps[0]["step"]
         for line in steps:
             mean = math.fsum(found[line["step"] - every : line["step"]]) / every
@@ -327,8 +326,8 @@ def test_same_loss_takes_drawn_data_where_there_are_none(
 ) -> None:
     for name in ("LSTM_NUMBA_DATA", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.setenv(name, str(tmp_path))
-    assert same_loss.configuration("mnist", "small", None, "float32")["dataset"] == "digits"
-    config = same_loss.configuration("ptb", "small", None, "float64")
+    assert device_parity.configuration("mnist", "small", None, "float32")["dataset"] == "digits"
+    config = device_parity.configuration("ptb", "small", None, "float64")
     ptb = make_config("ptb", preset="small")
     assert config["dataset"] == "grammar"
     assert config["dtype"] == "float64"
@@ -337,7 +336,7 @@ def test_same_loss_takes_drawn_data_where_there_are_none(
         for name in ("hidden", "layers", "bptt", "batch_size", "optimizer", "lr", "clip", "init_range")
     )
     assert "ptb: no files here, grammar instead" in capsys.readouterr().err
-    assert same_loss.differences([2.0, 4.0], [2.0, 3.0]) == [0.0, 0.25]
+    assert device_parity.differences([2.0, 4.0], [2.0, 3.0]) == [0.0, 0.25]
 
 
 def test_epoch_lines_gather_curve_and_evaluations() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from types import CellType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,7 @@ from interop_tools import assert_same, call, compare, random_input
 from onnx_models import change, in_runtime, set_attribute
 
 import lstm_numba as ln
-from lstm_numba.cells import find_cell
-from lstm_numba.cells import onnx_variants as variants
+from lstm_numba.cells import CELLS, find_cell
 from lstm_numba.cells.onnx_variants import ACTIVATIONS, VARIED, read
 from lstm_numba.interop.state_dict import cell_name
 from lstm_numba.nn.recurrent import make_layer
@@ -90,28 +88,18 @@ def test_names_that_mean_nothing(name: str, message: str) -> None:
 # Equations
 
 
-def _interpreted(value: Any) -> Any:
-    """A function, and those of its closure, without Numba."""
-    value = getattr(value, "py_func", value)
-    if not isinstance(value, FunctionType) or not value.__closure__:
-        return value
-    closure = tuple(CellType(_interpreted(cell.cell_contents)) for cell in value.__closure__)
-    return FunctionType(value.__code__, value.__globals__, value.__name__, value.__defaults__, closure)
-
-
 def _run(cell: Any, gates: Any, previous: Any, peephole: Any, mix: float) -> tuple[Any, Any, Any]:
-    """One unit whose second product, if it has one, is `mix` times the message; slots to keep, states."""
-    kind, slots = type(cell), list(gates)
+    """One unit whose second product, if it has one, is `mix` times its operand; slots to keep, states."""
+    slots = list(gates)
     if len(cell.stages) == 2:
-        slots[2] += mix * _interpreted(kind.message)(cell, slots, previous)
-    kept, states = _interpreted(kind.forward)(cell, slots, previous, peephole)
+        slots[2] += mix * cell.operand(slots, previous)
+    kept, states = cell.forward(slots, previous, peephole)
     return slots, kept, states
 
 
 def _check_equations(name: str, seed: int) -> None:
     """The backward equations of one unit against central differences of the forward ones."""
     cell, rng = find_cell(name), np.random.default_rng(seed)
-    kind = type(cell)
     sizes = (len(cell.slots), len(cell.states), len(cell.peepholes))
     point, mix = rng.uniform(-4, 4, sum(sizes)), 0.8
     weights = rng.uniform(0.5, 1.5, len(cell.states))
@@ -124,12 +112,10 @@ def _check_equations(name: str, seed: int) -> None:
 
     gates, previous, peephole = parts(point)
     _, kept, states = _run(cell, gates, previous, peephole, mix)
-    dslots, dprevious, dpeephole = _interpreted(kind.backward)(
-        cell, kept, previous, states, peephole, tuple(map(float, weights))
-    )
+    dslots, dprevious, dpeephole = cell.backward(kept, previous, states, peephole, tuple(map(float, weights)))
     dprevious = list(dprevious)
     if len(cell.stages) == 2:
-        dslots, more = _interpreted(kind.message_backward)(cell, dslots, previous, mix * dslots[2])
+        dslots, more = cell.operand_backward(dslots, previous, mix * dslots[2])
         dprevious[0] += more[0]
     for place, got in enumerate([*dslots, *dprevious, *dpeephole]):
         step = np.zeros_like(point)
@@ -151,16 +137,8 @@ def _names() -> list[str]:
     return [name for name in found if "," in read(name).name]
 
 
-@pytest.fixture
-def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cells whose helpers stay Python."""
-    monkeypatch.setattr(variants, "_compiled", lambda function: function)
-    monkeypatch.setattr(variants, "variant_cell", variants.variant_cell.__wrapped__)
-    monkeypatch.setattr("lstm_numba.cells.registration._check_instructions", lambda *_: None)
-    monkeypatch.setattr("lstm_numba.cells.CELLS", dict(find_cell.__globals__["CELLS"]))
-
-
-def test_equations_and_their_derivatives(uncompiled: None) -> None:
+def test_equations_and_their_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lstm_numba.cells.registry.CELLS", dict(CELLS))
     names = _names()
     assert len(names) > 100
     for seed, name in enumerate(names):

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lstm_numba.data import _random as _streams
-from lstm_numba.data import digits
+from lstm_numba.data import _random, digits
 from lstm_numba.data._glyphs import glyphs
 from lstm_numba.data.images import NORMALISATION
 
@@ -153,8 +152,8 @@ def test_bad_arguments(arguments: tuple[Any, ...], error: type[Exception], words
 
 def test_mixing_is_splitmix64() -> None:
     """The published first numbers of SplitMix64 from the seed 1234567."""
-    state = np.array([1234567], np.uint64) + np.arange(1, 6, dtype=np.uint64) * _streams._GOLDEN
-    assert _streams._mix(state).tolist() == [
+    state = np.array([1234567], np.uint64) + np.arange(1, 6, dtype=np.uint64) * _random._GOLDEN
+    assert _random._mix(state).tolist() == [
         6457827717110365317,
         3203168211198807973,
         9817491932198370423,
@@ -164,7 +163,7 @@ def test_mixing_is_splitmix64() -> None:
 
 
 def test_streams_are_uniform_and_independent() -> None:
-    stream = _streams.CounterStream("test", 1)
+    stream = _random.CounterStream("test", 1)
     numbers = stream.uniform(np.arange(4000), 0, 8)
     assert numbers.min() >= 0.0
     assert numbers.max() < 1.0
@@ -183,10 +182,10 @@ def test_streams_are_uniform_and_independent() -> None:
 
 
 def test_streams_are_addressed_not_drawn() -> None:
-    stream = _streams.CounterStream("test", 1)
+    stream = _random.CounterStream("test", 1)
     everything = stream.bits(np.arange(10), 0, 20)
     np.testing.assert_array_equal(stream.bits(np.array([7, 3]), 5, 4), everything[[7, 3], 5:9])
-    other = _streams.CounterStream("test", 2).bits(np.arange(10), 0, 20)
+    other = _random.CounterStream("test", 2).bits(np.arange(10), 0, 20)
     assert not np.isin(other, everything).any()
     with pytest.raises(ValueError, match="beyond the 4096 lanes"):
         stream.bits(np.arange(2), 4090, 7)
@@ -195,7 +194,7 @@ def test_streams_are_addressed_not_drawn() -> None:
 def test_uniforms_and_permutations_come_from_raw_bits() -> None:
     """By hand from NumPy's bit generator, whose bits never change."""
     bits = np.random.PCG64(np.random.SeedSequence([5, int.from_bytes(b"x", "little")])).random_raw(20_000)
-    source = _streams.uniforms(5, "x")
+    source = _random.uniforms(5, "x")
     assert [next(source) for _ in range(20_000)] == [int(b) // 2048 / 2**53 for b in bits]
-    order = _streams.permutation(100, 5, "x")
+    order = _random.permutation(100, 5, "x")
     assert order.tolist() == sorted(range(100), key=lambda i: int(bits[i]))

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lstm_numba.data import download
-from lstm_numba.data import store as registry
+from lstm_numba.data import download, store
 from lstm_numba.data.catalog import DataFile, Dataset
 from lstm_numba.data.download import MirrorsFailed, Progress
-from lstm_numba.data.io import fault, sha256
+from lstm_numba.data.file_io import fault, sha256
 from lstm_numba.errors import DataError
 
 CONTENT = {
@@ -123,8 +122,8 @@ def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Dataset:
         for name, data in CONTENT.items()
     )
     dataset = Dataset("ptb", "text", "toy", files, ("ptb",), ("http://mirror.invalid/",))
-    monkeypatch.setitem(registry.DATASETS, "ptb", dataset)
-    monkeypatch.delenv(registry.ENVIRONMENT, raising=False)
+    monkeypatch.setitem(store.DATASETS, "ptb", dataset)
+    monkeypatch.delenv(store.ENVIRONMENT, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return dataset
 
@@ -135,13 +134,13 @@ def names(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("way", ["good", "resumes", "moved", "packed"])
 def test_fetches_what_is_served(server: Server, toy: Dataset, tmp_path: Path, way: str) -> None:
-    paths = registry.fetch("ptb", tmp_path, mirrors=[server.mirror(way)])
+    paths = store.fetch("ptb", tmp_path, mirrors=[server.mirror(way)])
     assert paths == [tmp_path / "ptb" / name for name in CONTENT]
     for path in paths:
         data = path.read_bytes()
         assert (gzip.decompress(data) if way == "packed" else data) == CONTENT[path.name]
     assert names(tmp_path / "ptb") == sorted(CONTENT)
-    assert [check.state for check in registry.verify("ptb", tmp_path)] == ["ok", "ok"]
+    assert [check.state for check in store.verify("ptb", tmp_path)] == ["ok", "ok"]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +160,7 @@ def test_falls_back_to_the_next_mirror(
 ) -> None:
     said: list[Progress] = []
     mirrors = [server.mirror(way), server.mirror("good")]
-    paths = registry.fetch("ptb", tmp_path, mirrors=mirrors, progress=said.append)
+    paths = store.fetch("ptb", tmp_path, mirrors=mirrors, progress=said.append)
     assert [path.read_bytes() for path in paths] == list(CONTENT.values())
     assert names(tmp_path / "ptb") == sorted(CONTENT)
     failures = [progress for progress in said if progress.state == "failed"]
@@ -170,7 +169,7 @@ def test_falls_back_to_the_next_mirror(
     # With nothing but that mirror: one line with the reason and the ways out, and nothing half done.
     other = tmp_path / "other"
     with pytest.raises(DataError) as caught:
-        registry.fetch("ptb", other, mirrors=mirrors[:1])
+        store.fetch("ptb", other, mirrors=mirrors[:1])
     text = str(caught.value)
     assert "\n" not in text
     for part in (
@@ -192,12 +191,12 @@ def test_falls_back_to_the_next_mirror(
 def test_goes_on_where_it_stopped(server: Server, toy: Dataset, tmp_path: Path) -> None:
     data = CONTENT["one.txt"]
     with pytest.raises(DataError):
-        registry.fetch("ptb", tmp_path, mirrors=[server.mirror("breaks off")])
+        store.fetch("ptb", tmp_path, mirrors=[server.mirror("breaks off")])
     half = (tmp_path / "ptb" / "one.txt.part").read_bytes()
     assert 0 < len(half) < len(data)
     assert data.startswith(half)
     server.asked.clear()
-    registry.fetch("ptb", tmp_path, mirrors=[server.mirror("resumes")])
+    store.fetch("ptb", tmp_path, mirrors=[server.mirror("resumes")])
     assert server.asked[0] == ("resumes/one.txt", f"bytes={len(half)}-")
     assert [(tmp_path / "ptb" / name).read_bytes() for name in CONTENT] == list(CONTENT.values())
 
@@ -211,7 +210,7 @@ def test_a_part_that_does_not_fit_is_no_obstacle(
 ) -> None:
     (tmp_path / "ptb").mkdir()
     (tmp_path / "ptb" / "one.txt.part").write_bytes(left)
-    paths = registry.fetch("ptb", tmp_path, mirrors=[server.mirror(way)])
+    paths = store.fetch("ptb", tmp_path, mirrors=[server.mirror(way)])
     assert [path.read_bytes() for path in paths] == list(CONTENT.values())
     assert names(tmp_path / "ptb") == sorted(CONTENT)
     # A mirror that sends the whole needs no second request.
@@ -225,13 +224,13 @@ def test_no_network(toy: Dataset, tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"ptb: cannot download one.txt \(127.0.0.1:\d+: connection refused\)"
     ):
-        registry.fetch("ptb", tmp_path / "new", mirrors=[f"http://127.0.0.1:{port}"])
+        store.fetch("ptb", tmp_path / "new", mirrors=[f"http://127.0.0.1:{port}"])
     assert not (tmp_path / "new").exists()
 
 
 def test_unknown_host_and_nonsense_address(toy: Dataset, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        registry.fetch("ptb", tmp_path, mirrors=["http://host.invalid/", "nonsense"])
+        store.fetch("ptb", tmp_path, mirrors=["http://host.invalid/", "nonsense"])
     text = str(caught.value)
     assert re.search(r"host.invalid: (no such host, or no network|the proxy refuses|HTTP status)", text)
     assert "\n" not in text
@@ -239,11 +238,11 @@ def test_unknown_host_and_nonsense_address(toy: Dataset, tmp_path: Path) -> None
 
 def test_what_is_there_is_not_fetched_again(server: Server, toy: Dataset, tmp_path: Path) -> None:
     mirror = server.mirror("good")
-    registry.fetch("ptb", tmp_path, mirrors=[mirror])
+    store.fetch("ptb", tmp_path, mirrors=[mirror])
     server.asked.clear()
     (tmp_path / "ptb" / "two.txt").write_bytes(b"spoilt")
     said: list[Progress] = []
-    registry.fetch("ptb", tmp_path, mirrors=[mirror], progress=said.append)
+    store.fetch("ptb", tmp_path, mirrors=[mirror], progress=said.append)
     assert [name for name, _ in server.asked] == ["good/two.txt"]
     assert [(p.file, p.state) for p in said if p.state != "download"] == [
         ("one.txt", "present"),
@@ -255,23 +254,21 @@ def test_what_is_there_is_not_fetched_again(server: Server, toy: Dataset, tmp_pa
 def test_damaged_file_of_another_name_is_the_users(server: Server, toy: Dataset, tmp_path: Path) -> None:
     (tmp_path / "one.txt.gz").write_bytes(gzip.compress(b"mine"))
     with pytest.raises(DataError, match=r"one.txt.gz: .*; remove this file to have it downloaded"):
-        registry.fetch("ptb", tmp_path, mirrors=[server.mirror("good")])
+        store.fetch("ptb", tmp_path, mirrors=[server.mirror("good")])
     assert gzip.decompress((tmp_path / "one.txt.gz").read_bytes()) == b"mine"
 
 
 def test_new_files_go_beside_old_ones(server: Server, toy: Dataset, tmp_path: Path) -> None:
     (tmp_path / "two.txt").write_bytes(CONTENT["two.txt"])
-    paths = registry.fetch("ptb", tmp_path, mirrors=[server.mirror("good")])
+    paths = store.fetch("ptb", tmp_path, mirrors=[server.mirror("good")])
     assert paths == [tmp_path / "one.txt", tmp_path / "two.txt"]
     # A folder that is itself named after the data set gets no second one inside.
-    assert (
-        registry.fetch("ptb", tmp_path / "ptb", mirrors=[server.mirror("good")])[0].parent == tmp_path / "ptb"
-    )
+    assert store.fetch("ptb", tmp_path / "ptb", mirrors=[server.mirror("good")])[0].parent == tmp_path / "ptb"
 
 
 def test_progress_counts_up_to_the_size(server: Server, toy: Dataset, tmp_path: Path) -> None:
     said: list[Progress] = []
-    registry.fetch("ptb", tmp_path, mirrors=[server.mirror("good")], progress=said.append)
+    store.fetch("ptb", tmp_path, mirrors=[server.mirror("good")], progress=said.append)
     mine = [p for p in said if p.file == "one.txt"]
     received = [p.received for p in mine if p.state == "download"]
     assert len(received) > 1
@@ -285,28 +282,26 @@ def test_load_downloads_what_is_missing(
     server: Server, toy: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mirrors = (server.mirror("damaged"), server.mirror("good"))
-    monkeypatch.setitem(
-        registry.DATASETS, "ptb", Dataset("ptb", "text", "toy", toy.files, toy.folders, mirrors)
-    )
-    assert registry.content("ptb", "two.txt") == CONTENT["two.txt"]
+    monkeypatch.setitem(store.DATASETS, "ptb", Dataset("ptb", "text", "toy", toy.files, toy.folders, mirrors))
+    assert store.content("ptb", "two.txt") == CONTENT["two.txt"]
     assert names(tmp_path / "cache" / "lstm_numba" / "ptb") == ["two.txt"]
     # The named folder comes first, then the environment's, then the cache.
-    monkeypatch.setenv(registry.ENVIRONMENT, str(tmp_path / "env"))
-    assert registry.content("ptb", "one.txt") == CONTENT["one.txt"]
+    monkeypatch.setenv(store.ENVIRONMENT, str(tmp_path / "env"))
+    assert store.content("ptb", "one.txt") == CONTENT["one.txt"]
     assert names(tmp_path / "env" / "ptb") == ["one.txt"]
     server.asked.clear()
-    assert registry.content("ptb", "one.txt", tmp_path / "named") == CONTENT["one.txt"]
-    assert registry.content("ptb", "two.txt", tmp_path / "named") == CONTENT["two.txt"]
+    assert store.content("ptb", "one.txt", tmp_path / "named") == CONTENT["one.txt"]
+    assert store.content("ptb", "two.txt", tmp_path / "named") == CONTENT["two.txt"]
     assert server.asked == []
 
 
 def test_folders_that_cannot_be_written(server: Server, toy: Dataset, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(DataError, match="is no folder"):
-        registry.fetch("ptb", tmp_path / "file", mirrors=[server.mirror("good")])
+        store.fetch("ptb", tmp_path / "file", mirrors=[server.mirror("good")])
     (tmp_path / "ptb").write_text("no folder either")
     with pytest.raises(DataError, match="cannot be written") as caught:
-        registry.fetch("ptb", tmp_path, mirrors=[server.mirror("good")])
+        store.fetch("ptb", tmp_path, mirrors=[server.mirror("good")])
     assert "\n" not in str(caught.value)
 
 
@@ -319,7 +314,7 @@ def test_a_second_process_does_not_write_into_the_same_part(
         fcntl.flock(other, fcntl.LOCK_EX)
         other.write(b"from another process")
         other.flush()
-        registry.fetch("ptb", tmp_path, mirrors=[server.mirror("resumes")])
+        store.fetch("ptb", tmp_path, mirrors=[server.mirror("resumes")])
     assert (tmp_path / "ptb" / "one.txt").read_bytes() == CONTENT["one.txt"]
     assert (tmp_path / "ptb" / "one.txt.part").read_bytes() == b"from another process"
     assert names(tmp_path / "ptb") == ["one.txt", "one.txt.part", "two.txt"]
@@ -327,7 +322,7 @@ def test_a_second_process_does_not_write_into_the_same_part(
 
 def test_without_locks(server: Server, toy: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "fcntl", None)
-    registry.fetch("ptb", tmp_path, mirrors=[server.mirror("breaks off"), server.mirror("good")])
+    store.fetch("ptb", tmp_path, mirrors=[server.mirror("breaks off"), server.mirror("good")])
     assert names(tmp_path / "ptb") == sorted(CONTENT)
 
 
@@ -339,9 +334,9 @@ def test_interrupted_by_the_user(server: Server, toy: Dataset, tmp_path: Path) -
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        registry.fetch("ptb", tmp_path, mirrors=[server.mirror("good")], progress=stop)
+        store.fetch("ptb", tmp_path, mirrors=[server.mirror("good")], progress=stop)
     assert names(tmp_path / "ptb") == ["one.txt.part"]
-    registry.fetch("ptb", tmp_path, mirrors=[server.mirror("resumes")])
+    store.fetch("ptb", tmp_path, mirrors=[server.mirror("resumes")])
     assert server.asked[-2][1] is not None
     assert (tmp_path / "ptb" / "one.txt").read_bytes() == CONTENT["one.txt"]
 
@@ -373,14 +368,14 @@ def test_slow_answers_time_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_data_sets_without_files() -> None:
     for name in ("digits", "grammar", "text"):
-        assert registry.fetch(name) == []
-        assert registry.verify(name) == []
-    assert registry.dataset("digits").embedded
-    assert not registry.dataset("mnist").embedded
+        assert store.fetch(name) == []
+        assert store.verify(name) == []
+    assert store.dataset("digits").embedded
+    assert not store.dataset("mnist").embedded
     with pytest.raises(
         ValueError, match="name: expected one of mnist, ptb, text, digits, grammar, got 'cifar'"
     ):
-        registry.fetch("cifar")
+        store.fetch("cifar")
 
 
 def test_nothing_of_pooch_or_requests_is_imported_before_it_is_needed() -> None:

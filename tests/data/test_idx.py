@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstm_numba.data import idx
-from lstm_numba.data import io as files
+from lstm_numba.data import file_io, idx
 from lstm_numba.data.idx import read_idx, write_idx
 from lstm_numba.errors import DataError
 
@@ -200,7 +199,7 @@ def test_gzip_bomb_is_not_inflated(tmp_path: Path, members: int) -> None:
         with pytest.raises(DataError, match="declares 10 x 28 x 28 = 7840 bytes, the file holds more"):
             read_idx(path)
         with pytest.raises(DataError, match="longer than 5000000 bytes"):
-            files.read_content(path, 5_000_000)
+            file_io.read_content(path, 5_000_000)
         assert tracemalloc.get_traced_memory()[1] < 24 << 20
     finally:
         tracemalloc.stop()
@@ -230,7 +229,7 @@ def test_gzip_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="0 bytes are no IDX header"):
         read_idx(path)
     with pytest.raises(DataError, match="the content is empty"):
-        files.read_content(path)
+        file_io.read_content(path)
 
 
 def test_things_that_are_no_files(tmp_path: Path) -> None:
@@ -261,7 +260,7 @@ def test_content_larger_than_one_read(tmp_path: Path) -> None:
     content = rng.bytes(3_000_001) + bytes(5_000_000) + rng.bytes(17)
     for name, data in (("raw", content), ("packed", gzip.compress(content, 1))):
         (tmp_path / name).write_bytes(data)
-        assert files.read_content(tmp_path / name) == content
+        assert file_io.read_content(tmp_path / name) == content
 
 
 def test_atomic_write_leaves_the_old_file_when_it_fails(tmp_path: Path) -> None:
@@ -273,6 +272,6 @@ def test_atomic_write_leaves_the_old_file_when_it_fails(tmp_path: Path) -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        files.write_atomically(path, broken)
+        file_io.write_atomically(path, broken)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["kept"]

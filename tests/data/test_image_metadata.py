@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lstm_numba.data import digits
-from lstm_numba.data import image_files as pictures
+from lstm_numba.data import digits, image_files
 from lstm_numba.errors import DataError
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
@@ -73,7 +72,7 @@ def test_orientation(tmp_path: Path, digit: Pixels, orientation: int, form: str)
                 array = array.astype(np.uint16) * 257
             path = tmp_path / f"{number}.{form}"
             Image.fromarray(array).save(path, quality=100, **({"exif": exif} if number != 1 else {}))
-            found.append(pictures.read_picture(path))
+            found.append(image_files.read_picture(path))
         turned = f"turned upright, for its EXIF orientation is {orientation}"
         assert (turned in found[1].changes) == (orientation != 1)
         difference = np.abs(found[1].pixels.astype(int) - found[0].pixels)
@@ -86,10 +85,10 @@ def test_orientation(tmp_path: Path, digit: Pixels, orientation: int, form: str)
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\1", b"Exif\0\0garbage" * 9])
 def test_damaged_exif_says_nothing(tmp_path: Path, digit: Pixels, exif: bytes) -> None:
     Image.fromarray(digit).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(pictures.read_picture(tmp_path / "a.png").pixels, digit)
+    np.testing.assert_array_equal(image_files.read_picture(tmp_path / "a.png").pixels, digit)
     tag = struct.pack(">HHII", 0x0112, 3, 1, 9 << 16)  # an orientation that there is not
     Image.fromarray(digit).save(tmp_path / "a.png", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\1" + tag + bytes(4))
-    np.testing.assert_array_equal(pictures.read_picture(tmp_path / "a.png").pixels, digit)
+    np.testing.assert_array_equal(image_files.read_picture(tmp_path / "a.png").pixels, digit)
 
 
 def png(array: Pixels, depth: int, kind: int, **chunks: bytes) -> bytes:
@@ -160,7 +159,7 @@ KEYED: dict[str, Callable[[Pixels], bytes]] = {
 @pytest.mark.parametrize("form", list(PNGS))
 def test_forms_of_png(tmp_path: Path, digit: Pixels, form: str) -> None:
     (tmp_path / "a.png").write_bytes(PNGS[form](digit))
-    picture = pictures.read_picture(tmp_path / "a.png")
+    picture = image_files.read_picture(tmp_path / "a.png")
     np.testing.assert_array_equal(picture.pixels, digit)
     assert picture.changes == ()
 
@@ -169,7 +168,7 @@ def test_forms_of_png(tmp_path: Path, digit: Pixels, form: str) -> None:
 def test_paper_by_a_key(tmp_path: Path, digit: Pixels, form: str) -> None:
     """Near-white ink on paper of white that is transparent: without the key nothing would be seen."""
     (tmp_path / "a.png").write_bytes(KEYED[form](two(digit)))
-    pixels = pictures.read_picture(tmp_path / "a.png").pixels
+    pixels = image_files.read_picture(tmp_path / "a.png").pixels
     np.testing.assert_array_equal(pixels > 127, two(digit) == 1)
     assert pixels[two(digit) == 0].max() == 0
 
@@ -186,25 +185,25 @@ def test_forms_of_others(tmp_path: Path, digit: Pixels) -> None:
         b"BM" + struct.pack("<IHHI", 54 + dense.size, 0, 0, 54) + header + dense.tobytes()
     )
     for name in ("a.ppm", "b.ppm", "c.ppm", "d.bmp"):
-        np.testing.assert_array_equal(pictures.read_picture(tmp_path / name).pixels, digit)
+        np.testing.assert_array_equal(image_files.read_picture(tmp_path / name).pixels, digit)
     black = np.dstack([np.zeros((28, 28, 3), np.uint8), 255 - digit])
     Image.fromarray(black, "CMYK").save(tmp_path / "e.jpg", quality=100)
-    difference = pictures.read_picture(tmp_path / "e.jpg").pixels.astype(int) - digit
+    difference = image_files.read_picture(tmp_path / "e.jpg").pixels.astype(int) - digit
     assert np.abs(difference).max() <= 8
     (tmp_path / "f.pfm").write_bytes(b"Pf\n28 28\n-1.0\n" + (ink / 255).astype("<f4").tobytes())
     with pytest.raises(DataError, match="floating-point"):
-        pictures.read_picture(tmp_path / "f.pfm")
+        image_files.read_picture(tmp_path / "f.pfm")
 
 
 def test_of_several_frames_the_first(tmp_path: Path, digit: Pixels) -> None:
     first, second = Image.fromarray(digit), Image.fromarray(255 - digit)
     first.save(tmp_path / "a.png", save_all=True, append_images=[second, second])
-    picture = pictures.read_picture(tmp_path / "a.png")
+    picture = image_files.read_picture(tmp_path / "a.png")
     np.testing.assert_array_equal(picture.pixels, digit)
     assert picture.changes == ("the first of 3 frames",)
     first.convert("RGB").save(
         tmp_path / "b.jpg", format="MPO", save_all=True, append_images=[second.convert("RGB")], quality=100
     )
-    picture = pictures.read_picture(tmp_path / "b.jpg")
+    picture = image_files.read_picture(tmp_path / "b.jpg")
     assert np.abs(picture.pixels.astype(int) - digit).max() <= 16
     assert picture.changes == ()

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lstm_numba.data import digits
-from lstm_numba.data import image_files as pictures
+from lstm_numba.data import digits, image_files
 from lstm_numba.data.images import NORMALISATION, Images, image_sequences, pixel_permutation
 from lstm_numba.errors import DataError, UserError
 
@@ -109,7 +108,7 @@ def save(path: Path, array: np.ndarray, **options: Any) -> Path:
 
 
 def test_picture_of_right_form_is_left_as_it_is(tmp_path: Path, digit: np.ndarray) -> None:
-    picture = pictures.read_picture(save(tmp_path / "a.png", digit))
+    picture = image_files.read_picture(save(tmp_path / "a.png", digit))
     np.testing.assert_array_equal(picture.pixels, digit)
     assert picture.pixels.dtype == np.uint8
     assert picture.changes == ()
@@ -135,7 +134,7 @@ def test_dark_on_light_is_inverted_whatever_the_form(tmp_path: Path, digit: np.n
         save(path, np.stack([black, black, black, digit], axis=-1))
     else:
         path = save(tmp_path / f"a.{form}", light)
-    picture = pictures.read_picture(path)
+    picture = image_files.read_picture(path)
     np.testing.assert_array_equal(picture.pixels, digit)
     assert picture.changes == ("inverted, for its border is light",)
 
@@ -143,16 +142,16 @@ def test_dark_on_light_is_inverted_whatever_the_form(tmp_path: Path, digit: np.n
 def test_transparent_light_ink_lies_on_black(tmp_path: Path, digit: np.ndarray) -> None:
     white = np.full_like(digit, 255)
     path = save(tmp_path / "a.png", np.stack([white, white, white, digit], axis=-1))
-    picture = pictures.read_picture(path)
+    picture = image_files.read_picture(path)
     np.testing.assert_array_equal(picture.pixels, digit)
     assert picture.changes == ()
 
 
 def test_invert_as_asked(tmp_path: Path, digit: np.ndarray) -> None:
     path = save(tmp_path / "a.png", digit)
-    np.testing.assert_array_equal(pictures.read_picture(path, invert=True).pixels, 255 - digit)
+    np.testing.assert_array_equal(image_files.read_picture(path, invert=True).pixels, 255 - digit)
     path = save(tmp_path / "b.png", 255 - digit)
-    np.testing.assert_array_equal(pictures.read_picture(path, invert=False).pixels, 255 - digit)
+    np.testing.assert_array_equal(image_files.read_picture(path, invert=False).pixels, 255 - digit)
 
 
 @pytest.mark.parametrize("light", [False, True])
@@ -160,7 +159,7 @@ def test_other_sizes_follow_mnist(tmp_path: Path, light: bool) -> None:
     """A bar of 30 by 90 in a corner of a large picture: 20 high, aspect kept, centred."""
     large = np.full((200, 300), 20, np.uint8)
     large[100:190, 10:40] = 180
-    picture = pictures.read_picture(save(tmp_path / "a.png", 255 - large if light else large))
+    picture = image_files.read_picture(save(tmp_path / "a.png", 255 - large if light else large))
     pixels = picture.pixels.astype(float)
     rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
     assert (len(rows), len(columns)) == (20, 7)
@@ -173,7 +172,7 @@ def test_other_sizes_follow_mnist(tmp_path: Path, light: bool) -> None:
 def test_upscaled_digit_comes_back(tmp_path: Path, digit: np.ndarray) -> None:
     """Eight times larger with a wide margin: the digit read is near the digit drawn."""
     large = np.pad(np.kron(digit, np.ones((8, 8), np.uint8)), 60)
-    got = pictures.read_picture(save(tmp_path / "a.png", large)).pixels.astype(float)
+    got = image_files.read_picture(save(tmp_path / "a.png", large)).pixels.astype(float)
     rows, columns = np.flatnonzero(digit.any(axis=1)), np.flatnonzero(digit.any(axis=0))
     # The drawing's box may be a little smaller or larger than 20 pixels: compare ink by best correlation.
     best = max(
@@ -187,7 +186,7 @@ def test_upscaled_digit_comes_back(tmp_path: Path, digit: np.ndarray) -> None:
 def test_thin_stroke_survives_scaling(tmp_path: Path) -> None:
     large = np.full((1000, 1000), 255, np.uint8)
     large[100:900, 498:503] = 0
-    pixels = pictures.read_picture(save(tmp_path / "a.png", large)).pixels
+    pixels = image_files.read_picture(save(tmp_path / "a.png", large)).pixels
     assert np.count_nonzero(pixels.max(axis=1) > 200) == 20
 
 
@@ -195,20 +194,20 @@ def test_thin_stroke_survives_scaling(tmp_path: Path) -> None:
 def test_blank_pictures(tmp_path: Path, value: int) -> None:
     for size in ((28, 28), (50, 40)):
         with pytest.raises(DataError, match="shows nothing"):
-            pictures.read_picture(save(tmp_path / "a.png", np.full(size, value, np.uint8)))
+            image_files.read_picture(save(tmp_path / "a.png", np.full(size, value, np.uint8)))
 
 
 def test_no_ink_lighter_than_the_border(tmp_path: Path) -> None:
     dark_ink = np.full((50, 50), 250, np.uint8)
     dark_ink[20:30, 20:30] = 0
     with pytest.raises(DataError, match="no ink that is lighter than its border"):
-        pictures.read_picture(save(tmp_path / "a.png", dark_ink), invert=False)
+        image_files.read_picture(save(tmp_path / "a.png", dark_ink), invert=False)
 
 
 def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "LARGEST_PICTURE", 1000)
+    monkeypatch.setattr(image_files, "LARGEST_PICTURE", 1000)
     with pytest.raises(DataError, match="too large: 50 x 40 pixels; at most 1000 are read"):
-        pictures.read_picture(save(tmp_path / "a.png", np.zeros((40, 50), np.uint8)))
+        image_files.read_picture(save(tmp_path / "a.png", np.zeros((40, 50), np.uint8)))
 
 
 def test_damaged_pictures(tmp_path: Path, digit: np.ndarray) -> None:
@@ -225,7 +224,7 @@ def test_damaged_pictures(tmp_path: Path, digit: np.ndarray) -> None:
     for data in cases:
         path.write_bytes(data)
         try:
-            assert pictures.read_picture(path).pixels.shape == (28, 28)
+            assert image_files.read_picture(path).pixels.shape == (28, 28)
         except DataError as error:
             errors.append(str(error))
     assert len(errors) > len(sound) // 7 - 3
@@ -239,9 +238,9 @@ def test_read_images_takes_both_kinds(tmp_path: Path, digit: np.ndarray) -> None
     (tmp_path / "packed").write_bytes(gzip.compress(data))
     (tmp_path / "one").write_bytes(struct.pack(">iii", 0x0802, 28, 28) + digit.tobytes())
     for name in ("raw", "packed"):
-        np.testing.assert_array_equal(pictures.read_images(tmp_path / name), pair)
-    np.testing.assert_array_equal(pictures.read_images(tmp_path / "one"), digit[None])
-    np.testing.assert_array_equal(pictures.read_images(save(tmp_path / "a.png", digit)), digit[None])
+        np.testing.assert_array_equal(image_files.read_images(tmp_path / name), pair)
+    np.testing.assert_array_equal(image_files.read_images(tmp_path / "one"), digit[None])
+    np.testing.assert_array_equal(image_files.read_images(save(tmp_path / "a.png", digit)), digit[None])
 
 
 def test_read_images_refuses_the_rest(tmp_path: Path) -> None:
@@ -259,7 +258,7 @@ def test_read_images_refuses_the_rest(tmp_path: Path) -> None:
         (".", "is a folder"),
     ):
         with pytest.raises(DataError, match=words):
-            pictures.read_images(tmp_path / name)
+            image_files.read_images(tmp_path / name)
 
 
 def test_without_pillow(tmp_path: Path, digit: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,4 +266,4 @@ def test_without_pillow(tmp_path: Path, digit: np.ndarray, monkeypatch: pytest.M
     path.write_bytes(b"\x89PNG")
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(UserError, match=r"needs Pillow: pip install 'lstm_numba\[images\]'"):
-        pictures.read_picture(path)
+        image_files.read_picture(path)

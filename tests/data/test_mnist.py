@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstm_numba.data import mnist
-from lstm_numba.data import store as registry
+from lstm_numba.data import mnist, store
 from lstm_numba.data.images import NORMALISATION
 from lstm_numba.errors import DataError
 
@@ -33,14 +32,14 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, np.ndarr
     for prefix, count in COUNTS.items():
         arrays[f"{prefix}-images-idx3-ubyte"] = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
         arrays[f"{prefix}-labels-idx1-ubyte"] = rng.integers(0, 10, count, dtype=np.uint8)
-    which = registry.DATASETS["mnist"]
+    which = store.DATASETS["mnist"]
     files = []
     for file in which.files:
         data = idx_bytes(arrays[file.names[0]])
         shape = arrays[file.names[0]].shape
         files.append(replace(file, sha256=hashlib.sha256(data).hexdigest(), size=len(data), shape=shape))
-    monkeypatch.setitem(registry.DATASETS, "mnist", replace(which, files=tuple(files), mirrors=()))
-    monkeypatch.delenv(registry.ENVIRONMENT, raising=False)
+    monkeypatch.setitem(store.DATASETS, "mnist", replace(which, files=tuple(files), mirrors=()))
+    monkeypatch.delenv(store.ENVIRONMENT, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return arrays
 
@@ -86,7 +85,7 @@ def test_environment_and_cache(
     images = {key: array for key, array in small.items() if "images" in key}
     labels = {key: array for key, array in small.items() if "labels" in key}
     lay(tmp_path / "cache" / "lstm_numba" / "mnist", images)
-    monkeypatch.setenv(registry.ENVIRONMENT, str(tmp_path / "env"))
+    monkeypatch.setenv(store.ENVIRONMENT, str(tmp_path / "env"))
     lay(tmp_path / "env", labels)
     check(small, None)
     check(small, tmp_path / "not there")
@@ -154,14 +153,14 @@ def test_damage_is_named(
     assert text.startswith(f"{path}: ")
     assert "\n" not in text
     assert words in text
-    states = {result.file: (result.state, result.path) for result in registry.verify("mnist", folder)}
+    states = {result.file: (result.state, result.path) for result in store.verify("mnist", folder)}
     assert states.pop(IMAGES + ".gz") == ("damaged", path)
     assert {state for state, _ in states.values()} == {"ok"}
     assert len(mnist.load("train", folder)) == 30
 
 
 def test_verify_tells_what_is_missing(tmp_path: Path, small: dict[str, np.ndarray]) -> None:
-    results = registry.verify("mnist", tmp_path)
+    results = store.verify("mnist", tmp_path)
     assert [(result.state, result.path) for result in results] == [("missing", None)] * 4
     assert str(tmp_path) in results[0].detail
 
@@ -169,15 +168,15 @@ def test_verify_tells_what_is_missing(tmp_path: Path, small: dict[str, np.ndarra
 def test_verify_looks_where_it_is_told(
     tmp_path: Path, small: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(registry.ENVIRONMENT, str(lay(tmp_path / "env", small)))
-    assert [result.state for result in registry.verify("mnist")] == ["ok"] * 4
-    assert [result.state for result in registry.verify("mnist", tmp_path / "other")] == ["missing"] * 4
+    monkeypatch.setenv(store.ENVIRONMENT, str(lay(tmp_path / "env", small)))
+    assert [result.state for result in store.verify("mnist")] == ["ok"] * 4
+    assert [result.state for result in store.verify("mnist", tmp_path / "other")] == ["missing"] * 4
 
 
 @pytest.fixture(scope="module")
 def real_folder() -> Path:
     folder = os.environ.get("LSTM_NUMBA_DATA")
-    if not folder or any(result.state == "missing" for result in registry.verify("mnist", folder)):
+    if not folder or any(result.state == "missing" for result in store.verify("mnist", folder)):
         pytest.skip("the environment variable LSTM_NUMBA_DATA names no folder with MNIST's files")
     return Path(folder)
 
@@ -193,4 +192,4 @@ def test_real_mnist(real_folder: Path) -> None:
     mean, deviation = NORMALISATION["mnist"]
     assert abs(train.images.mean() / 255 - mean) < 5e-6
     assert abs(train.images.std() / 255 - deviation) < 5e-6
-    assert {result.state for result in registry.verify("mnist", real_folder)} == {"ok"}
+    assert {result.state for result in store.verify("mnist", real_folder)} == {"ok"}

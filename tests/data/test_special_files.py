@@ -20,10 +20,9 @@ from cli_tools import invoke
 from import_tools import refused
 
 import lstm_numba as ln
-from lstm_numba.data import image_files as pictures
-from lstm_numba.data import io as files
+from lstm_numba.data import file_io, image_files
 from lstm_numba.errors import DataError, WeightsError
-from lstm_numba.interop import weights_file as arrays
+from lstm_numba.interop import weights_file
 
 #: Tries every reader on every path in a process that may take 1 GiB more and is killed where it hangs. A line
 #: for each: reader, path, what came.
@@ -33,14 +32,14 @@ from pathlib import Path
 
 import lstm_numba as ln
 from lstm_numba.cli.image_argument import named_images
-from lstm_numba.data import io as files, idx, image_files as pictures, ptb, text
+from lstm_numba.data import file_io, idx, image_files, ptb, text
 from lstm_numba.interop.any_format import open_source
 
 readers = {
     "npz": ln.load_weights, "safetensors": ln.load_weights, "keras": ln.load_keras, "onnx": ln.load_onnx,
-    "source": open_source, "idx": idx.read_idx, "picture": pictures.read_picture,
-    "images": pictures.read_images, "named": lambda path: named_images(str(path), [0], None),
-    "text": text.load, "splits": lambda path: ptb.read_splits(path, path, path), "file": files.read_file,
+    "source": open_source, "idx": idx.read_idx, "picture": image_files.read_picture,
+    "images": image_files.read_images, "named": lambda path: named_images(str(path), [0], None),
+    "text": text.load, "splits": lambda path: ptb.read_splits(path, path, path), "file": file_io.read_file,
 }
 endings = {"safetensors": ".safetensors", "onnx": ".onnx", "npz": ".npz", "keras": ".npz", "source": ".npz"}
 now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -109,25 +108,25 @@ def test_every_reader_refuses_what_is_no_file(tmp_path: Path) -> None:
 def test_sizes_that_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"12345")
-    assert files.read_file(path, 5) == b"12345"
+    assert file_io.read_file(path, 5) == b"12345"
     with pytest.raises(WeightsError, match="a: too large: 5 bytes; at most 4 are read"):
-        files.read_file(path, 4, WeightsError)
+        file_io.read_file(path, 4, WeightsError)
     with pytest.raises(WeightsError, match="not a file name"):
-        files.read_file("a\0b", kind=WeightsError)
+        file_io.read_file("a\0b", kind=WeightsError)
 
 
 def test_gzip_files_that_swell(tmp_path: Path) -> None:
     path = tmp_path / "a.gz"
     path.write_bytes(gzip.compress(bytes(3_000_000)))
     with pytest.raises(DataError, match="the content is longer than 1000000 bytes"):
-        files.read_content(path, 1_000_000)
-    assert files.read_content(path, 3_000_000) == bytes(3_000_000)
+        file_io.read_content(path, 1_000_000)
+    assert file_io.read_content(path, 3_000_000) == bytes(3_000_000)
     # Members are free of content, and each costs time.
     path.write_bytes(gzip.compress(b"") * 65_537)
     with pytest.raises(DataError, match="more than 65536 members"):
-        files.read_content(path)
+        file_io.read_content(path)
     path.write_bytes(gzip.compress(b"") * 1000 + gzip.compress(b"abc") * 2)
-    assert files.read_content(path) == b"abcabc"
+    assert file_io.read_content(path) == b"abcabc"
 
 
 def npz_of(path: Path, count: int, compression: int, data: bytes = b"") -> None:
@@ -152,7 +151,7 @@ def test_all_of_an_archive_is_bounded(tmp_path: Path, monkeypatch: pytest.Monkey
     path, held = tmp_path / "w.npz", io.BytesIO()
     np.lib.format.write_array(held, np.zeros(1000))
     npz_of(path, 1, zipfile.ZIP_STORED, held.getvalue())
-    monkeypatch.setattr(arrays, "LARGEST", 8000)
+    monkeypatch.setattr(weights_file, "LARGEST", 8000)
     with pytest.raises(WeightsError, match="too large"):
         ln.load_weights(path)
     npz_of(path, 1, zipfile.ZIP_DEFLATED, held.getvalue())
@@ -172,10 +171,10 @@ def test_pictures_that_swell(tmp_path: Path) -> None:
         head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
         path.write_bytes(start + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(99))))
         with pytest.raises(DataError, match=r"too large|damaged"):
-            pictures.read_picture(path)
+            image_files.read_picture(path)
     # A text of 200 MB in 200 kB.
     head = struct.pack(">IIBBBBB", 28, 28, 8, 0, 0, 0, 0)
     text = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(200_000_000), 1))
     path.write_bytes(start + chunk(b"IHDR", head) + text + chunk(b"IDAT", zlib.compress(bytes(29 * 28))))
     with pytest.raises(DataError, match=r"a\.png: damaged picture: .*[Dd]ecompress|shows nothing"):
-        pictures.read_picture(path)
+        image_files.read_picture(path)

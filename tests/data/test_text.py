@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lstm_numba.data import ptb, text
-from lstm_numba.data import store as registry
+from lstm_numba.data import ptb, store, text
 from lstm_numba.data.corpus import Corpus
 from lstm_numba.errors import DataError, UserError
 
@@ -95,14 +94,14 @@ def test_faults_of_word_files(tmp_path: Path, split: str, content: str | bytes, 
 
 @pytest.fixture
 def small_ptb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    which = registry.DATASETS["ptb"]
+    which = store.DATASETS["ptb"]
     paths = lay(tmp_path)
     files = []
     for file, path in zip(which.files, paths.values(), strict=True):
         data = path.read_bytes()
         files.append(replace(file, sha256=hashlib.sha256(data).hexdigest(), size=len(data)))
-    monkeypatch.setitem(registry.DATASETS, "ptb", replace(which, files=tuple(files), mirrors=()))
-    monkeypatch.delenv(registry.ENVIRONMENT, raising=False)
+    monkeypatch.setitem(store.DATASETS, "ptb", replace(which, files=tuple(files), mirrors=()))
+    monkeypatch.delenv(store.ENVIRONMENT, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
 
@@ -152,7 +151,7 @@ def test_ptb_is_absent(small_ptb: Path) -> None:
 
 def test_real_ptb() -> None:
     folder = os.environ.get("LSTM_NUMBA_DATA")
-    if not folder or any(result.state == "missing" for result in registry.verify("ptb", folder)):
+    if not folder or any(result.state == "missing" for result in store.verify("ptb", folder)):
         pytest.skip("the environment variable LSTM_NUMBA_DATA names no folder with Penn Treebank's files")
     corpus = ptb.load(folder)
     assert {split: len(ids) for split, ids in corpus.splits.items()} == {

@@ -106,8 +106,8 @@ def mutant(cell: type, before: str, after: str) -> Any:
         (GRUCell, "dn * q * r", "dn * r", "backward: gate r"),
         (GRUCell, "(h_prev - n) * z", "(n - h_prev) * z", "backward: gate z"),
         (GRUCell, "dh * z,)", "dh,)", "backward: previous state h"),
-        (GRUResetBeforeCell, "previous[0] * r * (1 - r)", "previous[0] * r", "message_backward: gate r"),
-        (GRUResetBeforeCell, "(gradient * r,)", "(gradient,)", "message_backward: previous state h"),
+        (GRUResetBeforeCell, "previous[0] * r * (1 - r)", "previous[0] * r", "operand_backward: gate r"),
+        (GRUResetBeforeCell, "(gradient * r,)", "(gradient,)", "operand_backward: previous state h"),
         (GRUResetBeforeCell, "dn = dh * (1 - z)", "dn = dh * z", "backward: gate n"),
     ],
 )
@@ -128,7 +128,7 @@ def test_a_mistake_of_one_in_a_hundred_thousand_is_seen() -> None:
 
 def test_the_second_stages_gradients_must_not_change_afterwards() -> None:
     wrong = mutant(GRUResetBeforeCell, "(dr, dz, dn), (gradient", "(dr, dz, 2 * dn), (gradient")
-    with pytest.raises(ln.GradientError, match="message_backward: changes the gradient of slot n"):
+    with pytest.raises(ln.GradientError, match="operand_backward: changes the gradient of slot n"):
         ln.check_gradients(wrong)
 
 

@@ -15,8 +15,7 @@ from tolerances import assert_close
 
 import lstm_numba as ln
 from lstm_numba import reference
-from lstm_numba.engines.cpu import sequence
-from lstm_numba.engines.cpu import task as jobs
+from lstm_numba.engines.cpu import sequence, task
 from lstm_numba.engines.cpu.passes import Team
 from lstm_numba.nn.recurrent import CELL_NAMES, make_layer
 
@@ -62,7 +61,7 @@ def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
         return run
 
-    monkeypatch.setattr(jobs, "run_job", watched(jobs.run_job))
+    monkeypatch.setattr(task, "run_job", watched(task.run_job))
     yield str(request.param)
     assert together
     # Where threads do not meet one does the work alone, and the kernel under test has computed nothing.

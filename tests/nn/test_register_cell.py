@@ -16,11 +16,10 @@ from tolerances import assert_close
 
 import lstm_numba as ln
 from lstm_numba import reference
-from lstm_numba.cells import CELLS, Stage, find_cell
+from lstm_numba.cells import BUILT_IN, CELLS, Stage, find_cell, load_cell
 from lstm_numba.cells.registration import make_cell
 from lstm_numba.errors import CellError, WeightsError
 from lstm_numba.examples.janet import JANET
-from lstm_numba.nn.register_cell import load_cell
 
 ATTRIBUTES: dict[str, Any] = {
     "gates": ("f", "g"),
@@ -74,7 +73,7 @@ def test_cells_that_test_layers_leaves_out_against_the_reference(name: str) -> N
 def test_the_reference_of_any_cell_is_that_of_the_librarys(monkeypatch: pytest.MonkeyPatch) -> None:
     """The step made of scalar equations against the steps written by hand."""
     rng = np.random.default_rng(0)
-    for name in ln.layers.CELL_NAMES:
+    for name in BUILT_IN:
         layer = ln.make_layer(name, 3, 4, dtype=np.float64, seed=0)
         (params,) = layer.layer_params()
         x, states = rng.standard_normal((2, 3)), [rng.standard_normal((2, 4)) for _ in layer.cell.states]
@@ -147,8 +146,8 @@ def doubled(x: Any) -> Any:
         ({"stages": (Stage(1, (0, 1)),)}, "feeds slots beyond the 2"),
         ({"stages": (Stage(0, (0,)), Stage(0, (1,)))}, "feeds slots that another stage feeds"),
         ({"stages": (3,)}, r"stages: expected Stage\(first slot, gates\), got 3"),
-        ({"stages": (Stage(0, (0,)), Stage(1, (1,)))}, "message: missing, expected def message"),
-        ({"message": _forward}, "message: only a cell of two stages has one"),
+        ({"stages": (Stage(0, (0,)), Stage(1, (1,)))}, "operand: missing, expected def operand"),
+        ({"operand": _forward}, "operand: only a cell of two stages has one"),
         ({"forward": None}, "forward: missing, expected def forward"),
         ({"backward": None}, "backward: missing"),
         ({"forward": 3}, "forward: expected a method"),

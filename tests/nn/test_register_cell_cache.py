@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
-from lstm_numba.cells import numba_classes as registered
+from lstm_numba.cells import numba_classes
 from lstm_numba.examples.janet import JANET
 
 CELL = """
@@ -156,9 +156,9 @@ def test_a_cell_typed_into_an_interpreter_needs_no_file(place: Workplace) -> Non
 def test_types_are_pickled_by_name_and_found_again() -> None:
     kind = type(JANET.cell)
     assert pickle.loads(pickle.dumps(kind)) is kind
-    unknown = registered.Foreign_0123456789abcdef
-    assert unknown is registered.Foreign_0123456789abcdef
+    unknown = numba_classes.Foreign_0123456789abcdef
+    assert unknown is numba_classes.Foreign_0123456789abcdef
     assert pickle.loads(pickle.dumps(unknown)) is unknown
     for name in ("Foreign", "Foreign_012", "Foreign_0123456789abcdeg", "__path__"):
         with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
-            getattr(registered, name)
+            getattr(numba_classes, name)

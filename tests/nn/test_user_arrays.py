@@ -52,7 +52,7 @@ def _with_parameter(rnn: Any, value: Any) -> Any:
 _W = np.ones((16, 4), _F)
 #: What may be None, and what it then means.
 OPTIONAL = {"state", "dy", "lengths", "loss weights", "loss bias", "stream state"}
-#: Name of the call -> (name in the message, a good value, the call with a device and another value).
+#: Name of the call -> (name in the operand, a good value, the call with a device and another value).
 CALLS: dict[str, tuple[str, Any, Callable[[str, Any], Any]]] = {
     "x": ("x", _X, lambda d, v: _layer(d)(v)),
     "x of forward": ("x", _X, lambda d, v: _layer(d).forward(v)),

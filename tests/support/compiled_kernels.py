@@ -265,16 +265,16 @@ def compare_refusals() -> None:
 
 def compare_patches(patch: Any, dtype: str) -> None:
     """What a product's thread does, compiled and plain."""
-    from lstm_numba.engines.cuda import microkernel as patches
+    from lstm_numba.engines.cuda import microkernel
 
     def run(patch, a, b, c, add):  # type: ignore[no-untyped-def]
-        rows = patches.clamped(patch, 1, 2, 9, 3)
-        column = patches.load_lines(patch, a, rows, 1)
-        row = patches.load_groups(patch, b, 4, 8)
-        sums = patches.add_outer_product(patches.patch_zeros(patch, c), column, row)
-        sums = patches.add_outer_product(sums, row, patches.load_lines(patch, b, rows, 0))
-        lines = patches.inside(patch, 1, 8, 11, 16)
-        patches.store_patch(c, 2, lines, patches.inside(patch, 0, 4, 14, 1), sums, add)
+        rows = microkernel.clamped(patch, 1, 2, 9, 3)
+        column = microkernel.load_lines(patch, a, rows, 1)
+        row = microkernel.load_groups(patch, b, 4, 8)
+        sums = microkernel.add_outer_product(microkernel.patch_zeros(patch, c), column, row)
+        sums = microkernel.add_outer_product(sums, row, microkernel.load_lines(patch, b, rows, 0))
+        lines = microkernel.inside(patch, 1, 8, 11, 16)
+        microkernel.store_patch(c, 2, lines, microkernel.inside(patch, 0, 4, 14, 1), sums, add)
 
     rng = np.random.default_rng(0)
     a, b, start = (rng.standard_normal(400).astype(dtype) for _ in range(3))
@@ -368,14 +368,14 @@ def compare_mathematics(dtype: str) -> None:
 
 def compare_masks(dtype: str) -> None:
     """Dropout masks against NumPy's generator."""
-    from lstm_numba.engines import dropout_masks as dropout
-    from lstm_numba.engines.cuda import dropout as masks
+    from lstm_numba.engines import dropout_masks
+    from lstm_numba.engines.cuda import dropout_masks as masks
 
     ours, theirs = (np.random.Generator(np.random.Philox(5)) for _ in range(2))
     for shape, p in (((3, 7), 0.3), ((1,), 0.5), ((40, 5), 0.01)):
         x = np.arange(1, 1 + np.prod(shape)).reshape(shape).astype(dtype)
         out, mask = masks.dropout(ours, x, p)
-        np.testing.assert_array_equal(mask, dropout.draw_mask(theirs, shape, p, dtype))
+        np.testing.assert_array_equal(mask, dropout_masks.draw_mask(theirs, shape, p, dtype))
         np.testing.assert_array_equal(out, x * mask)
 
 
@@ -468,12 +468,12 @@ def replace_launches() -> None:
         launch,
         losses,
         memory,
+        multi_tensor,
         reductions,
         sequence,
         updates,
     )
-    from lstm_numba.engines.cuda import dropout as masks
-    from lstm_numba.engines.cuda import multi_tensor as table
+    from lstm_numba.engines.cuda import dropout_masks as masks
     from lstm_numba.kernels.cuda import weights
 
     def run(kernel: Any, grid: Any, block: Any, *args: Any, **options: Any) -> None:
@@ -505,7 +505,7 @@ def replace_launches() -> None:
 
     launch.set_limits(launch.Limits(threads=1, blocks=1, lanes=1, parts=1, tile=1))
     parts = [
-        clipping, elementwise, embedding, losses, masks, memory, reductions, sequence, table, updates,
+        clipping, elementwise, embedding, losses, masks, memory, reductions, sequence, multi_tensor, updates,
         weights,
     ]  # fmt: skip
     stand_ins = {"launch": run, "launch_over": over, "launch_over_box": over_box}
@@ -519,7 +519,7 @@ def replace_launches() -> None:
         assert array.flags["C_CONTIGUOUS"]
         return int(array.ctypes.data)
 
-    table.place, reductions.span = place, np.ravel
+    multi_tensor.place, reductions.span = place, np.ravel
     sequence.matmul, sequence.column_sums, sequence.copied = matmul, sums, np.array
     sequence.bias_gradients = biases
     masks.zero = lambda: np.zeros(1, np.int64)

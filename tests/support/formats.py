@@ -16,8 +16,7 @@ import pytest
 
 import lstm_numba as ln
 from lstm_numba.benchmarks import report, results
-from lstm_numba.data import idx, ptb, text
-from lstm_numba.data import image_files as pictures
+from lstm_numba.data import idx, image_files, ptb, text
 from lstm_numba.training import checkpoint
 from lstm_numba.training.config import make_config
 from lstm_numba.training.run import Run
@@ -123,7 +122,7 @@ _TEXT = "so it goes, and so on: grüße 你好\n".encode() * 40
 FORMATS: dict[str, Format] = {
     "idx": Format(_file("a", _IDX), idx.read_idx, (m.change_bytes,)),
     "idx.gz": Format(
-        _file("a.gz", gzip.compress(_IDX)), pictures.read_images, (m.change_bytes, m.change_gzip)
+        _file("a.gz", gzip.compress(_IDX)), image_files.read_images, (m.change_bytes, m.change_gzip)
     ),
     "text": Format(_file("a.txt", _TEXT), text.load, (m.change_bytes,)),
     "words.gz": Format(
@@ -131,11 +130,11 @@ FORMATS: dict[str, Format] = {
         lambda path: ptb.read_splits(path, path, path),
         (m.change_bytes, m.change_gzip),
     ),
-    "png": Format(_picture("png"), pictures.read_picture, (m.change_bytes, m.change_png)),
-    "palette.png": Format(_picture("palette.png"), pictures.read_picture, (m.change_png,)),
-    "jpg": Format(_picture("jpg"), pictures.read_picture, (m.change_bytes,)),
-    "bmp": Format(_picture("bmp"), pictures.read_picture, (m.change_bytes,)),
-    "ppm": Format(_picture("ppm"), pictures.read_images, (m.change_bytes,)),
+    "png": Format(_picture("png"), image_files.read_picture, (m.change_bytes, m.change_png)),
+    "palette.png": Format(_picture("palette.png"), image_files.read_picture, (m.change_png,)),
+    "jpg": Format(_picture("jpg"), image_files.read_picture, (m.change_bytes,)),
+    "bmp": Format(_picture("bmp"), image_files.read_picture, (m.change_bytes,)),
+    "ppm": Format(_picture("ppm"), image_files.read_images, (m.change_bytes,)),
     "npz": Format(_weights("w.npz"), ln.load_weights, (m.change_bytes, m.change_archive)),
     "keras.npz": Format(_weights("k.npz", ln.save_keras), ln.load_keras, (m.change_archive,)),
     "safetensors": Format(_weights("w.safetensors"), ln.load_weights, (m.change_bytes, m.change_safetensors)),

@@ -44,7 +44,7 @@ class CoupledPeepholes:
 class MinimalGatedUnit:
     """Minimal gated unit (Zhou, Wu, Zhang, Zhou 2016): the candidate sees f * h.
 
-    f is needed once more when the message's gradient is known: it goes through `backward` in its own slot.
+    f is needed once more when the operand's gradient is known: it goes through `backward` in its own slot.
     """
 
     gates = ("f", "g")
@@ -52,7 +52,7 @@ class MinimalGatedUnit:
     slots = ("f", "g", "note")
     stages = (Stage(0, (0,)), Stage(1, (1,)))
 
-    def message(self, slots: Any, previous: Any) -> Any:
+    def operand(self, slots: Any, previous: Any) -> Any:
         return sigmoid(slots[0]) * previous[0]
 
     def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
@@ -64,7 +64,7 @@ class MinimalGatedUnit:
         dh = gradient[0]
         return (dh * (g - previous[0]) * f * (1 - f), dh * f * (1 - g * g), f), (dh * (1 - f),), ()
 
-    def message_backward(self, slots: Any, previous: Any, gradient: Any) -> Any:
+    def operand_backward(self, slots: Any, previous: Any, gradient: Any) -> Any:
         df, dg, f = slots
         return (df + gradient * previous[0] * f * (1 - f), dg, 0.0), (gradient * f,)
 
@@ -126,7 +126,7 @@ class Everything:
     stages = (Stage(1, (1, 0)), Stage(3, (2,)))
     peepholes = ("f",)
 
-    def message(self, slots: Any, previous: Any) -> Any:
+    def operand(self, slots: Any, previous: Any) -> Any:
         return sigmoid(slots[1]) * (previous[0] + HALF * previous[1])
 
     def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
@@ -145,7 +145,7 @@ class Everything:
         dg = dc * (1 - f) * (1 - g * g)
         return (dg, r, df, dg, 0.0), (0.0, dc * f + df * peephole[0]), (df * previous[1],)
 
-    def message_backward(self, slots: Any, previous: Any, gradient: Any) -> Any:
+    def operand_backward(self, slots: Any, previous: Any, gradient: Any) -> Any:
         dg, r, df, dq, note = slots
         operand = previous[0] + HALF * previous[1]
         return (dg, gradient * operand * r * (1 - r), df, dq, note), (gradient * r, HALF * gradient * r)

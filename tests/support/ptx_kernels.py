@@ -14,19 +14,19 @@ from lstm_numba.cells import CELLS, find_cell
 from lstm_numba.engines.cuda import (
     backward,
     clipping,
+    dropout,
     elementwise,
     embedding,
     forward,
+    gemm,
     losses,
     memory,
+    microkernel,
+    multi_tensor,
     reductions,
     sequence,
     updates,
 )
-from lstm_numba.engines.cuda import dropout as masks
-from lstm_numba.engines.cuda import gemm as products
-from lstm_numba.engines.cuda import microkernel as patch
-from lstm_numba.engines.cuda import multi_tensor as table
 from lstm_numba.engines.cuda.driver import types
 from lstm_numba.engines.cuda.layout import Alone, Arrays, Gradients, Sizes, Together
 from lstm_numba.engines.cuda.specialize import FourRows, OneRow
@@ -61,7 +61,7 @@ def group(cls: Any, *kinds: Any) -> Any:
 
 def table_of(number: Any) -> Any:
     """Type of a table of arrays."""
-    return group(table.Table, array(_I), _I, array(number))
+    return group(multi_tensor.Table, array(_I), _I, array(number))
 
 
 #: Type of what blocks are counted with.
@@ -151,11 +151,11 @@ def example_kernels() -> list[Listed]:
 
 
 def _product_kernels(f: Any) -> list[Listed]:
-    a, extents = array(f), group(products.Extents, *[_I] * len(products.Extents._fields))
+    a, extents = array(f), group(gemm.Extents, *[_I] * len(gemm.Extents._fields))
     operands = (a, a, a, extents, a, _COUNTERS)
     return [
-        (f"product ({size})", products.product_kernel, types.void(instance(kind), *operands))
-        for size, kind in (("small", patch.Small()), ("large", patch.Large()))
+        (f"product ({size})", gemm.product_kernel, types.void(instance(kind), *operands))
+        for size, kind in (("small", microkernel.Small()), ("large", microkernel.Large()))
     ]
 
 
@@ -217,7 +217,7 @@ def kernels(dtype: Any) -> list[Listed]:
         ("set_rows", embedding.set_rows_kernel, types.void(a, i, a, _I)),
         ("clear_rows", embedding.clear_rows_kernel, types.void(a, i, _I)),
         ("add_occurrences", embedding.add_occurrences_kernel, types.void(a, _I, i, _I, a)),
-        ("dropout", masks.dropout_kernel, types.void(counter, key, array(_I), _I, dtype, a, a, a)),
+        ("dropout", dropout.dropout_kernel, types.void(counter, key, array(_I), _I, dtype, a, a, a)),
         ("multiply", elementwise.multiply_kernel, types.void(a, a, a)),
         ("add_row", elementwise.add_row_kernel, types.void(a, _I, a)),
         ("transpose", elementwise.transpose_kernel, types.void(a, _I, _I, a)),

@@ -77,12 +77,12 @@ def test_every_data_set_and_option(monkeypatch) -> None:  # type: ignore[no-unty
 
 
 def test_nothing_is_downloaded(monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    from lstm_numba.data import store as registry
+    from lstm_numba.data import store
 
     def refuse(*arguments, **options):  # type: ignore[no-untyped-def]
         raise AssertionError("looked for data")
 
-    monkeypatch.setattr(registry, "content", refuse)
+    monkeypatch.setattr(store, "content", refuse)
     for config in warmup._configs("mnist", {}):
         images = warmup._FewImages(config).images("train")
         assert len(images) > 0

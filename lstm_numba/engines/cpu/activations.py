@@ -18,7 +18,7 @@ from numpy.polynomial import Chebyshev, Polynomial
 
 from lstm_numba.cells import activations
 from lstm_numba.engines.cpu.options import VECTOR_FLAGS
-from lstm_numba.engines.cpu.vector import teach, teach_lane_by_lane, teach_numbers
+from lstm_numba.engines.cpu.vector import register, register_lane_by_lane, register_scalar
 
 
 class _Precision(NamedTuple):
@@ -182,16 +182,16 @@ def _positive(builder: Any, x: Any) -> Any:
     return _Expression(builder, x).where(">", 0.0, 1.0, 0.0).value
 
 
-teach(activations.sigmoid, 1, _sigmoid)
-teach(activations.tanh, 1, _tanh)
-teach(activations.relu, 1, _relu)
-teach(activations.positive, 1, _positive)
-teach(math.tanh, 1, _tanh)
-teach(math.exp, 1, _exp)
-teach(math.sqrt, 1, _root)
+register(activations.sigmoid, 1, _sigmoid)
+register(activations.tanh, 1, _tanh)
+register(activations.relu, 1, _relu)
+register(activations.positive, 1, _positive)
+register(math.tanh, 1, _tanh)
+register(math.exp, 1, _exp)
+register(math.sqrt, 1, _root)
 for _function in (abs, math.fabs):
-    teach(_function, 1, _absolute)
+    register(_function, 1, _absolute)
 for _definition in (activations.sigmoid, activations.tanh, activations.relu, activations.positive):
-    teach_numbers(_definition)
+    register_scalar(_definition)
 for _function in activations.LANE_BY_LANE:
-    teach_lane_by_lane(_function, 1)
+    register_lane_by_lane(_function, 1)

@@ -12,15 +12,15 @@ from typing import Any
 from numba import njit
 from numba.extending import overload
 
-from lstm_numba.engines.cpu.barrier import gather, meet
+from lstm_numba.engines.cpu.barrier import barrier_wait, rendezvous
 from lstm_numba.engines.cpu.cpu_features import tile_rows
 from lstm_numba.engines.cpu.layout import (
     FULL,
     load_states,
     neighbours,
+    serpentine,
     share_rows,
     share_units,
-    there_and_back,
     tile_count,
     tile_of,
     tile_range,
@@ -32,9 +32,9 @@ from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.panel_packing import BACK_VECTORS
 from lstm_numba.engines.cpu.specialize import (
     cell_backward,
-    cell_message_backward,
+    cell_operand_backward,
     input_count,
-    load_memory,
+    load_cell_states,
     load_peephole,
     load_slots,
     load_vector,
@@ -72,24 +72,24 @@ def _cell_gradients(cell, weights, arrays, gradients, sizes, t, part, row, unit,
     dy_at = (t * sizes.batch + row) * gradients.dy_row + unit
     dh = load_vector(cell, gradients.dh, dh_at, 0, FULL)[0]
     dy = load_vector(cell, gradients.dy, dy_at, 0, sizes.hidden - unit)[0]
-    dmemory = load_memory(cell, gradients.dmemory, dh_at, gradients.state, FULL)
+    dcell_states = load_cell_states(cell, gradients.dcell_states, dh_at, gradients.state, FULL)
     previous = load_states(cell, arrays, sizes, before, row, unit)
     states = load_states(cell, arrays, sizes, after, row, unit)
     slots = load_slots(cell, arrays.slots, at, sizes.padded, FULL)
     peephole = load_peephole(cell, weights.peephole, unit, sizes.padded, FULL)
-    gradient = (dh + dy, *dmemory)
+    gradient = (dh + dy, *dcell_states)
     dslots, dprevious, dpeephole = cell_backward(cell, slots, previous, states, peephole, gradient)
     store_vectors(arrays.slots, at, sizes.padded, dslots, FULL)
     store_vectors(gradients.dh, dh_at, 0, dprevious[:1], FULL)
-    store_vectors(gradients.dmemory, dh_at, gradients.state, dprevious[1:], FULL)
+    store_vectors(gradients.dcell_states, dh_at, gradients.state, dprevious[1:], FULL)
     if final:
         _accumulate(cell, gradients, sizes, part, unit, 0, dslots)
     _accumulate(cell, gradients, sizes, part, unit, slot_count(cell), dpeephole)
 
 
 @njit(**INLINE)
-def _message_gradients(cell, arrays, gradients, sizes, t, part, row, unit):
-    """The backward equations of the message on one vector of units."""
+def _operand_gradients(cell, arrays, gradients, sizes, t, part, row, unit):
+    """The backward equations of the operand on one vector of units."""
     if t >= arrays.lengths[row]:
         return
     before, _ = neighbours(sizes, t)
@@ -97,11 +97,11 @@ def _message_gradients(cell, arrays, gradients, sizes, t, part, row, unit):
     dh_at = row * sizes.padded + unit
     previous = load_states(cell, arrays, sizes, before, row, unit)
     slots = load_slots(cell, arrays.slots, at, sizes.padded, FULL)
-    dmessage = load_vector(cell, gradients.dmessage, dh_at, 0, FULL)[0]
-    dslots, dprevious = cell_message_backward(cell, slots, previous, dmessage)
+    doperand = load_vector(cell, gradients.doperand, dh_at, 0, FULL)[0]
+    dslots, dprevious = cell_operand_backward(cell, slots, previous, doperand)
     store_vectors(arrays.slots, at, sizes.padded, dslots, FULL)
     accumulate_vectors(gradients.dh, dh_at, 0, dprevious[:1])
-    accumulate_vectors(gradients.dmemory, dh_at, gradients.state, dprevious[1:])
+    accumulate_vectors(gradients.dcell_states, dh_at, gradients.state, dprevious[1:])
     _accumulate(cell, gradients, sizes, part, unit, 0, dslots)
 
 
@@ -137,7 +137,7 @@ def _panel_product(
 def _product_back(cell, number, weights, arrays, sizes, t, row, rows, packed, panel, target, add):
     """Slot gradients of time t times the recurrent weights of a stage: one tile of a state's gradient.
 
-    For the second stage, of the message's gradient.
+    For the second stage, of the operand's gradient.
     """
     slot_row = slot_count(cell) * sizes.padded
     source = t * sizes.slot_step + row * slot_row + stage_first(cell, number) * sizes.padded
@@ -169,7 +169,7 @@ def _first_stage_back(cell, weights, arrays, gradients, sizes, step, share, fina
     if step + 1 < sizes.steps:
         t = time_of(sizes, step + 1)
         for n in range(first, last):
-            place = there_and_back(first, last, n, t)
+            place = serpentine(first, last, n, t)
             row, rows = tile_of(share, tiles, place % tiles)
             _product_back(
                 cell, 0, weights, arrays, sizes, t, row, rows, weights.first, place // tiles,
@@ -191,18 +191,18 @@ def _second_stage_back_tiles(cell, weights, arrays, gradients, sizes, step, shar
     tiles = tile_count(share, BACK_ROWS)
     first, last = tile_range(share, _panels(sizes.padded, sizes.lanes), tiles)
     for n in range(first, last):
-        place = there_and_back(first, last, n, t)
+        place = serpentine(first, last, n, t)
         row, rows = tile_of(share, tiles, place % tiles)
         _product_back(
             cell, 1, weights, arrays, sizes, t, row, rows, weights.second, place // tiles,
-            gradients.dmessage, False,
+            gradients.doperand, False,
         )  # fmt: skip
     for tile in range(tiles):
         begin, end = _units_of(sizes, first, last, tiles, tile)
         row, rows = tile_of(share, tiles, tile)
         for r in range(row, row + rows):
             for unit in range(begin, end, sizes.lanes):
-                _message_gradients(cell, arrays, gradients, sizes, t, share.part, r, unit)
+                _operand_gradients(cell, arrays, gradients, sizes, t, share.part, r, unit)
 
 
 def _second_stage_back(
@@ -251,7 +251,7 @@ def _input_gradients(cell, weights, arrays, gradients, sizes, share):
 
 
 @njit(**INLINE)
-def sweep_rows_back(cell, weights, arrays, gradients, sizes, parts, part):
+def backward_by_batch(cell, weights, arrays, gradients, sizes, parts, part):
     """All steps of one of the parts of the rows."""
     two_stages = stage_count(cell) > 1
     for chunk in range(sizes.chunks):
@@ -264,9 +264,9 @@ def sweep_rows_back(cell, weights, arrays, gradients, sizes, parts, part):
 
 
 @njit(**INLINE)
-def sweep_units_back(cell, weights, arrays, gradients, sizes, parts, part):
+def backward_by_units(cell, weights, arrays, gradients, sizes, parts, part):
     """All steps of one of the parts of the units; nothing if the other threads are not there."""
-    if not gather(arrays.meeting, parts):
+    if not rendezvous(arrays.barrier, parts):
         return
     two_stages = stage_count(cell) > 1
     share = share_units(sizes, parts, part)
@@ -274,9 +274,9 @@ def sweep_units_back(cell, weights, arrays, gradients, sizes, parts, part):
     for step in range(sizes.steps - 1, -2, -1):
         _first_stage_back(cell, weights, arrays, gradients, sizes, step, share, not two_stages)
         expected += parts
-        meet(arrays.meeting, expected)
+        barrier_wait(arrays.barrier, expected)
         if two_stages and step >= 0:
             _second_stage_back(cell, weights, arrays, gradients, sizes, step, share)
             expected += parts
-            meet(arrays.meeting, expected)
+            barrier_wait(arrays.barrier, expected)
     _input_gradients(cell, weights, arrays, gradients, sizes, share)

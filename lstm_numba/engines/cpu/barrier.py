@@ -26,7 +26,7 @@ _PATIENCE = 40_000_000
 
 
 @intrinsic
-def _add(typingctx: Any, pointer: Any, place: Any, value: Any) -> Any:
+def _atomic_add(typingctx: Any, pointer: Any, place: Any, value: Any) -> Any:
     """Add to a number in memory that others may change; return the sum."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -37,7 +37,7 @@ def _add(typingctx: Any, pointer: Any, place: Any, value: Any) -> Any:
 
 
 @intrinsic
-def look(typingctx: Any, pointer: Any, place: Any) -> Any:
+def atomic_load(typingctx: Any, pointer: Any, place: Any) -> Any:
     """A number in memory that others may change, and all that they wrote before it."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -47,8 +47,8 @@ def look(typingctx: Any, pointer: Any, place: Any) -> Any:
 
 
 @intrinsic
-def put(typingctx: Any, pointer: Any, place: Any, value: Any) -> Any:
-    """Store a number for others to `look` at, after all that was written before."""
+def atomic_store(typingctx: Any, pointer: Any, place: Any, value: Any) -> Any:
+    """Store a number for others to `atomic_load` at, after all that was written before."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         builder.store_atomic(args[2], builder.gep(args[0], [args[1]]), "release", 8)
@@ -58,7 +58,7 @@ def put(typingctx: Any, pointer: Any, place: Any, value: Any) -> Any:
 
 
 @intrinsic
-def _replace(typingctx: Any, pointer: Any, place: Any, old: Any, new: Any) -> Any:
+def _compare_and_swap(typingctx: Any, pointer: Any, place: Any, old: Any, new: Any) -> Any:
     """Put `new` where `old` stands; nothing where something else does."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -70,26 +70,26 @@ def _replace(typingctx: Any, pointer: Any, place: Any, old: Any, new: Any) -> An
 
 
 @njit(**SERIAL)
-def gathered(meeting):
-    """What `gather` found."""
-    return look(meeting, _OUTCOME) == _TOGETHER
+def has_met(barrier):
+    """What `rendezvous` found."""
+    return atomic_load(barrier, _OUTCOME) == _TOGETHER
 
 
 @njit(**SERIAL)
-def gather(meeting, parts):
+def rendezvous(barrier, parts):
     """Whether all `parts` threads are here at the same time; all of them get the same answer."""
-    if _add(meeting, 0, 1) == parts:
-        _replace(meeting, _OUTCOME, _OPEN, _TOGETHER)
+    if _atomic_add(barrier, 0, 1) == parts:
+        _compare_and_swap(barrier, _OUTCOME, _OPEN, _TOGETHER)
     for _ in range(_PATIENCE):
-        if look(meeting, _OUTCOME) != _OPEN:
+        if atomic_load(barrier, _OUTCOME) != _OPEN:
             break
-    _replace(meeting, _OUTCOME, _OPEN, _ALONE)
-    return gathered(meeting)
+    _compare_and_swap(barrier, _OUTCOME, _OPEN, _ALONE)
+    return has_met(barrier)
 
 
 @njit(**SERIAL)
-def meet(meeting, expected):
+def barrier_wait(barrier, expected):
     """Wait until the counter is at `expected`: the threads' number, times the meetings so far and one."""
-    count = _add(meeting, 0, 1)
+    count = _atomic_add(barrier, 0, 1)
     while count < expected:
-        count = look(meeting, 0)
+        count = atomic_load(barrier, 0)

@@ -14,7 +14,7 @@ from lstm_numba.engines.base import CORRECT, FACTOR, LOSS, NORM, Array, Arrays, 
 from lstm_numba.engines.cpu import clipping, embedding, gemm, reductions, sequence, updates
 from lstm_numba.engines.cpu.losses import softmax_cross_entropy
 from lstm_numba.engines.cpu.memory import address, aligned_empty
-from lstm_numba.engines.cpu.weight_cache import Prepared
+from lstm_numba.engines.cpu.weight_cache import WeightCache
 from lstm_numba.engines.dropout_masks import draw_mask
 from lstm_numba.engines.sparse import SparseRows
 
@@ -54,7 +54,7 @@ class CpuEngine(Engine):
     def synchronize(self) -> None:
         pass
 
-    def accept(self, name: str, value: Any, dtype: np.dtype[Any] | None) -> Array:
+    def from_user(self, name: str, value: Any, dtype: np.dtype[Any] | None) -> Array:
         if not isinstance(value, np.ndarray):
             raise TypeError(f"{name}: expected a NumPy array of {dtype}, got {type(value).__name__}")
         refuse_mask(name, value)
@@ -62,13 +62,13 @@ class CpuEngine(Engine):
             raise TypeError(f"{name}: expected dtype {dtype}, got {value.dtype}")
         return value
 
-    def give(self, array: Array, like: Any) -> Any:
+    def to_user(self, array: Array, like: Any) -> Any:
         return array
 
     def on_stream_of(self, value: Any) -> contextlib.AbstractContextManager[Any]:
         return _ANY_ORDER
 
-    def protected(self, array: Array, copy: bool) -> Array:
+    def read_only(self, array: Array, copy: bool) -> Array:
         view = array[:]
         view.flags.writeable = False
         return view
@@ -76,14 +76,14 @@ class CpuEngine(Engine):
     def contiguous(self, array: Array) -> Array:
         return np.ascontiguousarray(array)
 
-    def kept(self, x: Array, lengths: Array | None) -> Array:
+    def copy_input(self, x: Array, lengths: Array | None) -> Array:
         copy = self.empty(x.shape, x.dtype)
         copy[...] = x
         if lengths is not None:
             copy[_beyond(len(x), lengths)] = 0
         return copy
 
-    def turned(self, array: Array) -> Array:
+    def swap_time_batch(self, array: Array) -> Array:
         return array.transpose(1, 0, 2)
 
     def transposed(self, matrix: Array) -> Array:
@@ -108,8 +108,8 @@ class CpuEngine(Engine):
         mask = draw_mask(rng, x.shape, p, x.dtype, mask)
         return np.multiply(x, mask, out=out), mask
 
-    def prepared(self) -> Any:
-        return Prepared()
+    def weight_cache(self) -> Any:
+        return WeightCache()
 
     def forward(
         self,
@@ -118,17 +118,17 @@ class CpuEngine(Engine):
         x: Array,
         states: Sequence[Array] | None,
         finals: Sequence[Array],
-        place: int,
+        index: int,
         lengths: Array | None,
         reverse: bool,
         keep: bool,
-        prepared: Any = None,
+        weight_cache: Any = None,
         borrow: bool = False,
     ) -> tuple[Any, Any]:
-        first, last = _places(cell, states, place), _places(cell, finals, place)
+        first, last = _addresses(cell, states, index), _addresses(cell, finals, index)
         hidden = finals[0].shape[2]
         return sequence.forward_sequence(
-            cell, params, x, hidden, first, last, lengths, reverse, keep, prepared
+            cell, params, x, hidden, first, last, lengths, reverse, keep, weight_cache
         )
 
     def join(self, outputs: Sequence[Any], lengths: Array | None, shape: Shape) -> Array:
@@ -139,19 +139,19 @@ class CpuEngine(Engine):
 
     def backward(
         self,
-        trace: Any,
+        saved: Any,
         dy: Array | None,
         direction: int,
         dstates: Sequence[Array] | None,
         initial: Sequence[Array],
-        place: int,
+        index: int,
         dx: Array | None,
         input_gradient: bool = True,
     ) -> tuple[Array | None, dict[str, Array]]:
         hidden = initial[0].shape[2]
         part = None if dy is None else dy[:, :, direction * hidden : (direction + 1) * hidden]
-        last, first = _places(trace.cell, dstates, place), _places(trace.cell, initial, place)
-        d, grads = sequence.backward_sequence(trace, part, last, first, input_gradient)
+        last, first = _addresses(saved.cell, dstates, index), _addresses(saved.cell, initial, index)
+        d, grads = sequence.backward_sequence(saved, part, last, first, input_gradient)
         return (d if dx is None or d is None else np.add(dx, d, out=dx)), grads
 
     # -- models ----------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ class CpuEngine(Engine):
     ) -> Any:
         return ids
 
-    def gather(self, table: Array, tokens: Any, out: Array | None = None) -> Array:
+    def take_rows(self, table: Array, tokens: Any, out: Array | None = None) -> Array:
         if out is None:
             out = self.empty((*tokens.shape, table.shape[1]), table.dtype)
         # "clip" lets NumPy write straight to `out`.
@@ -294,11 +294,11 @@ class CpuEngine(Engine):
         return None
 
 
-def _places(cell: Any, states: Sequence[Array] | None, place: int) -> tuple[int, ...]:
+def _addresses(cell: Any, states: Sequence[Array] | None, index: int) -> tuple[int, ...]:
     """Addresses of one of stacked states, C-contiguous; 0 where there are none."""
     if states is None:
         return (0,) * len(cell.states)
-    return tuple([address(state) + place * state.strides[0] for state in states])
+    return tuple([address(state) + index * state.strides[0] for state in states])
 
 
 def _beyond(steps: int, lengths: Array) -> Array:

@@ -14,17 +14,17 @@ from typing import Any
 from numba import njit
 from numba.extending import overload
 
-from lstm_numba.engines.cpu.barrier import gather, meet
+from lstm_numba.engines.cpu.barrier import barrier_wait, rendezvous
 from lstm_numba.engines.cpu.layout import (
     FULL,
     Share,
     first_block,
     load_states,
     neighbours,
+    serpentine,
     share_rows,
     share_units,
     store_states,
-    there_and_back,
     tile_count,
     tile_of,
     tile_range,
@@ -33,7 +33,7 @@ from lstm_numba.engines.cpu.layout import (
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.specialize import (
     cell_forward,
-    cell_message,
+    cell_operand,
     clear_hidden_slots,
     gate_product,
     load_biased_slots,
@@ -61,17 +61,17 @@ def cell_equations(cell, weights, arrays, sizes, t, row, unit, at):
 
 
 @njit(**INLINE)
-def _message_equations(cell, weights, arrays, sizes, t, row, unit, at):
+def _operand_equations(cell, weights, arrays, sizes, t, row, unit, at):
     """The operand of the second product on one vector of units; zero past a sequence's end."""
     before, _ = neighbours(sizes, t)
-    target = t % sizes.depth * sizes.message_step + row * sizes.hidden + unit
+    target = t % sizes.depth * sizes.operand_step + row * sizes.hidden + unit
     if t < arrays.lengths[row]:
         previous = load_states(cell, arrays, sizes, before, row, unit)
         slots = load_biased_slots(cell, arrays.slots, at, weights.bias, unit, sizes.padded)
-        message = cell_message(cell, slots, previous)
-        store_vectors(arrays.message, target, 0, (message,), sizes.hidden - unit)
+        operand = cell_operand(cell, slots, previous)
+        store_vectors(arrays.operand, target, 0, (operand,), sizes.hidden - unit)
     else:
-        store_vectors(arrays.message, target, 0, (0.0,), sizes.hidden - unit)
+        store_vectors(arrays.operand, target, 0, (0.0,), sizes.hidden - unit)
 
 
 def equations_after_first(
@@ -83,7 +83,7 @@ def equations_after_first(
 
 @overload(equations_after_first, INLINE)
 def _(cell, weights, arrays, sizes, t, row, unit, at):
-    equations = cell_equations if len(cell.instance_class.stages) == 1 else _message_equations
+    equations = cell_equations if len(cell.instance_class.stages) == 1 else _operand_equations
 
     def run(cell, weights, arrays, sizes, t, row, unit, at):
         equations(cell, weights, arrays, sizes, t, row, unit, at)
@@ -135,7 +135,7 @@ def first_stage(cell, weights, arrays, sizes, t, share):
     tiles = tile_count(share, tile_height(cell))
     begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
     for n in range(begin, end):
-        place = there_and_back(begin, end, n, t)
+        place = serpentine(begin, end, n, t)
         panel = place // tiles
         unit = panel * sizes.lanes
         row, rows = tile_of(share, tiles, place % tiles)
@@ -157,14 +157,14 @@ def _second_stage_tiles(cell, weights, arrays, sizes, t, share):
     tiles = tile_count(share, tile_height(cell))
     begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
     for n in range(begin, end):
-        place = there_and_back(begin, end, n, t)
+        place = serpentine(begin, end, n, t)
         panel = place // tiles
         unit = panel * sizes.lanes
         row, rows = tile_of(share, tiles, place % tiles)
         at, slot_row = _place(cell, sizes, t, row, unit)
-        source = t % sizes.depth * sizes.message_step + row * sizes.hidden
+        source = t % sizes.depth * sizes.operand_step + row * sizes.hidden
         gate_product(
-            cell, 1, weights.second_tile, rows, arrays.message, source, sizes.hidden, weights.second, panel,
+            cell, 1, weights.second_tile, rows, arrays.operand, source, sizes.hidden, weights.second, panel,
             sizes.hidden, sizes.lanes, arrays.slots, at, slot_row, sizes.padded, True,
         )  # fmt: skip
         for r in range(rows):
@@ -188,7 +188,7 @@ def _(cell, weights, arrays, sizes, t, share):
 
 
 @njit(**INLINE)
-def sweep_rows(cell, weights, arrays, sizes, parts, part):
+def forward_by_batch(cell, weights, arrays, sizes, parts, part):
     """All steps of one of the parts of the rows."""
     for chunk in range(sizes.chunks):
         share = share_rows(sizes, parts, part, sizes.chunks, chunk)
@@ -203,13 +203,13 @@ def sweep_rows(cell, weights, arrays, sizes, parts, part):
 
 
 @njit(**INLINE)
-def sweep_units(cell, weights, arrays, sizes, parts, part):
+def forward_by_units(cell, weights, arrays, sizes, parts, part):
     """All steps of one of the parts of the units; nothing if the other threads are not there.
 
     Each thread reads only its own part of the recurrent weights, which for large layers would not fit
     one core's cache, and for a single sequence are most of what there is to do.
     """
-    if not gather(arrays.meeting, parts):
+    if not rendezvous(arrays.barrier, parts):
         return
     share = share_units(sizes, parts, part)
     expected = parts
@@ -218,13 +218,13 @@ def sweep_units(cell, weights, arrays, sizes, parts, part):
         if sizes.block > 1:
             input_products(cell, weights, arrays, sizes, first, last, share)
             expected += parts
-            meet(arrays.meeting, expected)
+            barrier_wait(arrays.barrier, expected)
         for step in range(first, last):
             t = time_of(sizes, step)
             first_stage(cell, weights, arrays, sizes, t, share)
             for _ in range(1, stage_count(cell)):
                 expected += parts
-                meet(arrays.meeting, expected)
+                barrier_wait(arrays.barrier, expected)
                 second_stage(cell, weights, arrays, sizes, t, share)
             expected += parts
-            meet(arrays.meeting, expected)
+            barrier_wait(arrays.barrier, expected)

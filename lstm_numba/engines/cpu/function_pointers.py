@@ -50,7 +50,7 @@ def compile_apart(function: Any, *arguments: Any) -> Any:
 
 
 @intrinsic
-def call_apart(typingctx: Any, address: Any, arguments: Any) -> Any:
+def call_pointer(typingctx: Any, address: Any, arguments: Any) -> Any:
     """Call the C function at an address, which returns nothing, with a tuple of numbers and pointers."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:

@@ -1,7 +1,7 @@
 """The arrays of one sequence through one layer, and how kernels address them.
 
-``slots`` is (time, batch, slot, padded unit), ``h`` is (time + 1, batch, unit), ``memory`` (the other
-states) is (state, depth, batch, unit), ``message`` is (time, batch, unit); the kernels
+``slots`` is (time, batch, slot, padded unit), ``h`` is (time + 1, batch, unit), ``cell_states`` (the other
+states) is (state, depth, batch, unit), ``operand`` is (time, batch, unit); the kernels
 know them by address. The history of a state has one entry more than there are steps. A reversed sequence
 fills it from the end, so the output is ``history[1:]``, in reverse ``history[:-1]``. Rows whose sequence
 has ended, or in reverse has not begun, carry their state along unchanged.
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from numba import njit
 
 from lstm_numba.engines.cpu.options import INLINE
-from lstm_numba.engines.cpu.specialize import load_memory, load_vector
+from lstm_numba.engines.cpu.specialize import load_cell_states, load_vector
 from lstm_numba.engines.cpu.vector import store_vectors
 
 #: As a number of valid lanes: all of them.
@@ -33,11 +33,11 @@ class Sizes(NamedTuple):
     reverse: int
     chunks: int  # into which a thread that has rows to itself cuts them, to keep a step's in its cache
     block: int  # steps whose input products are computed at once; one: within the step
-    depth: int  # times that `slots` and `message` hold; time t is entry t modulo this
+    depth: int  # times that `slots` and `operand` hold; time t is entry t modulo this
     slot_step: int  # numbers from one time of `slots` to the next
-    message_step: int
-    memory_step: int
-    memory_state: int  # numbers from one state of `memory` to the next
+    operand_step: int
+    cell_step: int
+    cell_stride: int  # numbers from one of `cell_states` to the next
 
 
 class Weights(NamedTuple):
@@ -66,23 +66,23 @@ class Arrays(NamedTuple):
     x: Any
     slots: Any
     h: Any
-    memory: Any
-    message: Any
+    cell_states: Any
+    operand: Any
     lengths: Any
-    meeting: Any  # where threads wait for each other; see `lstm_numba.engines.cpu.barrier`
+    barrier: Any  # where threads wait for each other; see `lstm_numba.engines.cpu.barrier`
 
 
 class Gradients(NamedTuple):
     """What the way back works on; rows of the gradients of states and inputs are padded to whole vectors."""
 
     dh: Any
-    dmemory: Any
-    dmessage: Any
+    dcell_states: Any
+    doperand: Any
     sums: Any  # (part, slots + peepholes, padded)
     dy: Any
     dx: Any
     dy_row: int
-    state: int  # numbers from one state of dmemory to the next
+    state: int  # numbers from one state of dcell_states to the next
 
 
 class Share(NamedTuple):
@@ -133,7 +133,7 @@ def tile_range(share, panels, tiles):
 
 
 @njit(**INLINE)
-def there_and_back(first, last, n, step):
+def serpentine(first, last, n, step):
     """The n-th of tiles [first, last), in every other step counted from the end.
 
     What a step read last is still in the cache when the next one reads it first: of weights a little too
@@ -177,8 +177,8 @@ def load_states(cell, arrays, sizes, entry, row, unit):
     """One vector of every state, as a tuple."""
     valid = sizes.hidden - unit
     h = load_vector(cell, arrays.h, (entry * sizes.batch + row) * sizes.hidden + unit, 0, valid)
-    at = entry * sizes.memory_step + row * sizes.hidden + unit
-    return h + load_memory(cell, arrays.memory, at, sizes.memory_state, valid)
+    at = entry * sizes.cell_step + row * sizes.hidden + unit
+    return h + load_cell_states(cell, arrays.cell_states, at, sizes.cell_stride, valid)
 
 
 @njit(**INLINE)
@@ -186,5 +186,5 @@ def store_states(arrays, sizes, entry, row, unit, states):
     """The inverse of `load_states`."""
     valid = sizes.hidden - unit
     store_vectors(arrays.h, (entry * sizes.batch + row) * sizes.hidden + unit, 0, states[:1], valid)
-    at = entry * sizes.memory_step + row * sizes.hidden + unit
-    store_vectors(arrays.memory, at, sizes.memory_state, states[1:], valid)
+    at = entry * sizes.cell_step + row * sizes.hidden + unit
+    store_vectors(arrays.cell_states, at, sizes.cell_stride, states[1:], valid)

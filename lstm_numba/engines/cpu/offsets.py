@@ -13,7 +13,7 @@ from numba import njit
 from numba.core import types
 from numba.extending import intrinsic, overload
 
-from lstm_numba.engines.cpu import barrier as meeting
+from lstm_numba.engines.cpu import barrier
 from lstm_numba.engines.cpu.cpu_features import lanes
 from lstm_numba.engines.cpu.gemm import operand_numbers, workspace_numbers
 from lstm_numba.engines.cpu.layout import Sizes
@@ -34,9 +34,9 @@ MIN_ROWS = 4
 #: Rows that a thread takes through all steps at once.
 CHUNK_ROWS = 16
 #: Bytes in which threads meet.
-MEETING_BYTES = 8 * meeting.NUMBERS
+BARRIER_BYTES = 8 * barrier.NUMBERS
 #: Numbers of int64 in which packing and products write down what they are to do.
-NOTES = 512
+DESCRIPTOR_SIZE = 512
 
 
 class Layer(NamedTuple):
@@ -102,7 +102,7 @@ def _(cell):
 
 
 @intrinsic
-def places_apart(typingctx: Any, cell: Any, address: Any, apart: Any) -> Any:
+def strided_addresses(typingctx: Any, cell: Any, address: Any, apart: Any) -> Any:
     """Addresses of a cell's states, `apart` bytes from one to the next, as a tuple."""
     count = len(cell.instance_class.states)
 
@@ -191,7 +191,7 @@ class Sequence(NamedTuple):
     h : int
         Where the history (T + 1, B, H) begins.
     rest : int
-        Where the other things that are kept begin; see `kept_places`.
+        Where the other things that are kept begin; see `saved_offsets`.
     entries : int
         Entries of h at the beginning of `rest`; 0 where the history lies elsewhere.
     block, chunks : int
@@ -222,42 +222,42 @@ def sequence_sizes(cell, layer, sequence, zero):
     if block == 0:
         weights = (recurrent_gates(cell) * hidden + input_count(cell) * layer.inputs) * hidden * size
         block, chunks = blocking(steps, batch, weights, row * size, 1, sequence.keep != 0)
-    depth, memory_step, entries = block, 0, 1
+    depth, cell_step, entries = block, 0, 1
     if sequence.keep != 0:
-        depth, memory_step, entries = steps, numbers, steps + 1
+        depth, cell_step, entries = steps, numbers, steps + 1
     return Sizes(
         steps, batch, layer.inputs, hidden, padded, lane, sequence.reverse, chunks, block, depth, batch * row,
-        numbers if stage_count(cell) > 1 else 0, memory_step, entries * numbers,
+        numbers if stage_count(cell) > 1 else 0, cell_step, entries * numbers,
     )  # fmt: skip
 
 
-class Kept(NamedTuple):
+class SavedOffsets(NamedTuple):
     """Where, in bytes from its beginning, a tape or scratch holds what the forward kernels write."""
 
-    memory: int
+    cell_states: int
     slots: int
-    message: int
-    meeting: int
+    operand: int
+    barrier: int
     end: int
 
 
 @njit(**INLINE)
-def kept_places(cell, sizes, sequence, zero):
+def saved_offsets(cell, sizes, sequence, zero):
     """After entries of h: other states' histories, slots and messages of `sizes.depth` steps, a meeting."""
-    memory = _after(sequence.entries * sizes.batch * sizes.hidden, zero)
-    slots = memory + _after((state_count(cell) - 1) * sizes.memory_state, zero)
-    message = slots + _after(sizes.depth * sizes.slot_step, zero)
-    meeting = message + _after(sizes.depth * sizes.message_step, zero)
-    return Kept(memory, slots, message, meeting, meeting + MEETING_BYTES)
+    cell_states = _after(sequence.entries * sizes.batch * sizes.hidden, zero)
+    slots = cell_states + _after((state_count(cell) - 1) * sizes.cell_stride, zero)
+    operand = slots + _after(sizes.depth * sizes.slot_step, zero)
+    barrier = operand + _after(sizes.depth * sizes.operand_step, zero)
+    return SavedOffsets(cell_states, slots, operand, barrier, barrier + BARRIER_BYTES)
 
 
-class Back(NamedTuple):
+class BackwardOffsets(NamedTuple):
     """Where, in bytes from its beginning, scratch holds what the way back works on."""
 
-    notes: int
+    descriptor: int
     carried: int
     zeros: int
-    dmessage: int
+    doperand: int
     sums: int
     dx: int
     workspace: int
@@ -266,19 +266,21 @@ class Back(NamedTuple):
 
 
 @njit(**INLINE)
-def back_places(cell, sizes, team, zero):
+def backward_offsets(cell, sizes, team, zero):
     """Carried gradients, a row of zeros, sums for biases and peepholes, padded dx, and what products need.
 
     Each of a `lstm_numba.engines.cpu.passes.Team` has sums, and each of its workers a workspace, of its own.
     """
     rows, inner = sizes.batch * sizes.padded, sizes.steps * sizes.batch
-    carried = aligned(8 * NOTES)
+    carried = aligned(8 * DESCRIPTOR_SIZE)
     zeros = carried + _after(state_count(cell) * rows, zero)
-    dmessage = zeros + _after(sizes.padded, zero)
-    sums = dmessage + _after(rows, zero)
+    doperand = zeros + _after(sizes.padded, zero)
+    sums = doperand + _after(rows, zero)
     dx = sums + _after(team.parts * (slot_count(cell) + peephole_count(cell)) * sizes.padded, zero)
     workspace = dx + _after(inner * whole_vectors(sizes.inputs, sizes.lanes), zero)
     numbers = workspace_numbers(inner, sizes.lanes) + operand_numbers(inner, sizes.inputs, sizes.lanes)
     numbers += stage_count(cell) * operand_numbers(inner, sizes.hidden, sizes.lanes)
     share = _after(numbers, zero)
-    return Back(0, carried, zeros, dmessage, sums, dx, workspace, share, workspace + team.workers * share)
+    return BackwardOffsets(
+        0, carried, zeros, doperand, sums, dx, workspace, share, workspace + team.workers * share
+    )

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from lstm_numba.engines.cpu.backward import sweep_rows_back
+from lstm_numba.engines.cpu.backward import backward_by_batch
 from lstm_numba.engines.cpu.barrier import NUMBERS
-from lstm_numba.engines.cpu.forward import first_stage, input_products, second_stage, sweep_rows
-from lstm_numba.engines.cpu.function_pointers import call_apart
+from lstm_numba.engines.cpu.forward import first_stage, forward_by_batch, input_products, second_stage
+from lstm_numba.engines.cpu.function_pointers import call_pointer
 from lstm_numba.engines.cpu.function_table import PRODUCT
 from lstm_numba.engines.cpu.gemm import HEAD, OPERAND, operand_numbers, workspace_numbers
 from lstm_numba.engines.cpu.layout import Arrays, Gradients, share_all, share_rows
@@ -23,18 +23,18 @@ from lstm_numba.engines.cpu.offsets import (
     Layer,
     Sequence,
     aligned,
-    back_places,
-    kept_places,
+    backward_offsets,
     number_bytes,
-    places_apart,
     pointer_address,
+    saved_offsets,
     sequence_sizes,
+    strided_addresses,
     whole_vectors,
 )
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.specialize import gate_of, peephole_count, product_count, slot_count, state_count
 from lstm_numba.engines.cpu.thread_team import WORK
-from lstm_numba.engines.cpu.unpacked_step import plain_stages
+from lstm_numba.engines.cpu.unpacked_step import unpacked_stages
 from lstm_numba.engines.cpu.vector import pointer_to
 from lstm_numba.engines.cpu.weights import Parameters, gather_bias, gather_peephole, packed_view
 
@@ -69,7 +69,7 @@ ALONE = Team(0, 1, 1)
 @njit(**SERIAL)
 def kept_bytes(cell, layer, sequence, zero):
     """Bytes of what a forward pass writes from `sequence.rest` on; its addresses do not matter."""
-    return kept_places(cell, sequence_sizes(cell, layer, sequence, zero), sequence, zero).end
+    return saved_offsets(cell, sequence_sizes(cell, layer, sequence, zero), sequence, zero).end
 
 
 @njit(**SERIAL)
@@ -78,7 +78,7 @@ def scratch_bytes(cell, layer, steps, training, team, zero):
     size = kept_bytes(cell, layer, _in_scratch(layer, steps, 0), zero)
     if training:
         sizes = sequence_sizes(cell, layer, Sequence(steps, 0, 1, 0, 0, 0, 0, 0, 0, 0), zero)
-        size = max(size, back_places(cell, sizes, team, zero).end)
+        size = max(size, backward_offsets(cell, sizes, team, zero).end)
     return _after_lengths(layer) - layer.scratch + size
 
 
@@ -92,16 +92,16 @@ def _arrays(layer, places, sequence, zero):
     rest = sequence.rest
     return Arrays(
         pointer_to(sequence.x, zero), pointer_to(rest + places.slots, zero), pointer_to(sequence.h, zero),
-        pointer_to(rest + places.memory, zero), pointer_to(rest + places.message, zero), ends,
-        pointer_to(rest + places.meeting, sequence.steps),
+        pointer_to(rest + places.cell_states, zero), pointer_to(rest + places.operand, zero), ends,
+        pointer_to(rest + places.barrier, sequence.steps),
     )  # fmt: skip
 
 
 @njit(**INLINE)
-def arranged(cell, layer, sequence, zero):
+def forward_arrays(cell, layer, sequence, zero):
     """Sizes and arrays of a sequence."""
     sizes = sequence_sizes(cell, layer, sequence, zero)
-    return sizes, _arrays(layer, kept_places(cell, sizes, sequence, zero), sequence, zero)
+    return sizes, _arrays(layer, saved_offsets(cell, sizes, sequence, zero), sequence, zero)
 
 
 @njit(**INLINE)
@@ -124,7 +124,7 @@ def forward_weights(cell, layer, zero):
 
 
 @njit(**INLINE)
-def _put_states(cell, states, arrays, sizes, entry, zero):
+def _load_states(cell, states, arrays, sizes, entry, zero):
     """Copy the caller's states, or zeros where an address is 0, to an entry of the histories."""
     numbers = sizes.batch * sizes.hidden
     for n in range(state_count(cell)):
@@ -134,11 +134,11 @@ def _put_states(cell, states, arrays, sizes, entry, zero):
             if n == 0:
                 arrays.h[entry * numbers + k] = number
             else:
-                arrays.memory[(n - 1) * sizes.memory_state + entry * sizes.memory_step + k] = number
+                arrays.cell_states[(n - 1) * sizes.cell_stride + entry * sizes.cell_step + k] = number
 
 
 @njit(**INLINE)
-def _take_states(cell, states, arrays, sizes, entry, zero):
+def _store_states(cell, states, arrays, sizes, entry, zero):
     """Copy an entry of the histories to the caller's states."""
     numbers = sizes.batch * sizes.hidden
     for n in range(state_count(cell)):
@@ -147,30 +147,30 @@ def _take_states(cell, states, arrays, sizes, entry, zero):
             if n == 0:
                 target[k] = arrays.h[entry * numbers + k]
             else:
-                target[k] = arrays.memory[(n - 1) * sizes.memory_state + entry * sizes.memory_step + k]
+                target[k] = arrays.cell_states[(n - 1) * sizes.cell_stride + entry * sizes.cell_step + k]
 
 
 @njit(**SERIAL)
 def run_step(cell, layer, x, states, zero):
     """One step; the states change in place."""
-    sizes, arrays = arranged(cell, layer, _in_scratch(layer, 1, x), zero)
-    _put_states(cell, states, arrays, sizes, 0, zero)
+    sizes, arrays = forward_arrays(cell, layer, _in_scratch(layer, 1, x), zero)
+    _load_states(cell, states, arrays, sizes, 0, zero)
     weights, share = forward_weights(cell, layer, zero), share_all(sizes)
     first_stage(cell, weights, arrays, sizes, 0, share)
     second_stage(cell, weights, arrays, sizes, 0, share)
-    _take_states(cell, states, arrays, sizes, 1, zero)
+    _store_states(cell, states, arrays, sizes, 1, zero)
 
 
 @njit(**SERIAL)
-def run_plain_step(cell, located, layer, x, states, zero):
+def run_unpacked_step(cell, located, layer, x, states, zero):
     """One step with weights as they lie; where packed ones would be there is room for the biases."""
-    sizes, arrays = arranged(cell, layer, _in_scratch(layer, 1, x), zero)
-    _put_states(cell, states, arrays, sizes, 0, zero)
+    sizes, arrays = forward_arrays(cell, layer, _in_scratch(layer, 1, x), zero)
+    _load_states(cell, states, arrays, sizes, 0, zero)
     weights = forward_weights(cell, layer, zero)
     gather_bias(cell, located, layer.hidden, weights.bias, zero)
     gather_peephole(cell, located, layer.hidden, weights.peephole, zero)
-    plain_stages(cell, located, weights, arrays, sizes, zero)
-    _take_states(cell, states, arrays, sizes, 1, zero)
+    unpacked_stages(cell, located, weights, arrays, sizes, zero)
+    _store_states(cell, states, arrays, sizes, 1, zero)
 
 
 @njit(**SERIAL)
@@ -180,11 +180,13 @@ def run_sequence(cell, layer, steps, x, states, y, zero):
     From the second step on y is the history: entry t + 1 of h is y[t]. Entry 0, the initial state, lies
     before the caller's memory, so the first step has a history of its own.
     """
-    sizes, first = arranged(cell, layer, _in_scratch(layer, steps, x), zero)
-    _put_states(cell, states, first, sizes, 0, zero)
+    sizes, first = forward_arrays(cell, layer, _in_scratch(layer, steps, x), zero)
+    _load_states(cell, states, first, sizes, 0, zero)
     weights, numbers = forward_weights(cell, layer, zero), layer.batch * layer.hidden
     history = pointer_to(y - numbers * number_bytes(zero), zero)
-    later = Arrays(first.x, first.slots, history, first.memory, first.message, first.lengths, first.meeting)
+    later = Arrays(
+        first.x, first.slots, history, first.cell_states, first.operand, first.lengths, first.barrier
+    )
     for chunk in range(sizes.chunks):
         share = share_rows(sizes, 1, 0, sizes.chunks, chunk)
         for begin in range(0, steps, sizes.block):
@@ -198,7 +200,7 @@ def run_sequence(cell, layer, steps, x, states, y, zero):
                 if t == 0:
                     for k in range(share.top * layer.hidden, share.bottom * layer.hidden):
                         later.h[numbers + k] = first.h[numbers + k]
-    _take_states(cell, states, later, sizes, steps, zero)
+    _store_states(cell, states, later, sizes, steps, zero)
 
 
 @njit(**SERIAL)
@@ -211,7 +213,7 @@ def run_stack(cell, layers, x, states, y, zero):
     size = top.batch * top.hidden * number_bytes(zero)
     for n in range(layers[0]):
         at = states + n * size
-        run_step(cell, _layer_at(layers, n), source, places_apart(cell, at, layers[0] * size), zero)
+        run_step(cell, _layer_at(layers, n), source, strided_addresses(cell, at, layers[0] * size), zero)
         source = at
     last, target = pointer_to(source, zero), pointer_to(y, zero)
     for k in range(top.batch * top.hidden):
@@ -227,25 +229,25 @@ def _layer_at(layers, n):
 @njit(**SERIAL)
 def begin(cell, layer, sequence, first, zero):
     """Put the initial states where the first step looks for them, and make ready to meet."""
-    sizes, arrays = arranged(cell, layer, sequence, zero)
-    _put_states(cell, first, arrays, sizes, sizes.steps if sizes.reverse else 0, zero)
+    sizes, arrays = forward_arrays(cell, layer, sequence, zero)
+    _load_states(cell, first, arrays, sizes, sizes.steps if sizes.reverse else 0, zero)
     for n in range(NUMBERS):
-        arrays.meeting[n] = 0
+        arrays.barrier[n] = 0
 
 
 @njit(**SERIAL)
 def end(cell, layer, sequence, last, zero):
     """Fetch the final states from where the last step left them."""
-    sizes, arrays = arranged(cell, layer, sequence, zero)
-    _take_states(cell, last, arrays, sizes, 0 if sizes.reverse else sizes.steps, zero)
+    sizes, arrays = forward_arrays(cell, layer, sequence, zero)
+    _store_states(cell, last, arrays, sizes, 0 if sizes.reverse else sizes.steps, zero)
 
 
 @njit(**SERIAL)
 def run_forward(cell, layer, sequence, first, last, zero):
     """A sequence; `first` and `last` are the addresses of the initial and of the final states."""
     begin(cell, layer, sequence, first, zero)
-    sizes, arrays = arranged(cell, layer, sequence, zero)
-    sweep_rows(cell, forward_weights(cell, layer, zero), arrays, sizes, np.int64(1), np.int64(0))
+    sizes, arrays = forward_arrays(cell, layer, sequence, zero)
+    forward_by_batch(cell, forward_weights(cell, layer, zero), arrays, sizes, np.int64(1), np.int64(0))
     end(cell, layer, sequence, last, zero)
 
 
@@ -266,7 +268,7 @@ def _clear(start, numbers, zero):
 
 
 @njit(**INLINE)
-def _give_sums(cell, sums, sizes, grads, add, zero):
+def _store_sums(cell, sums, sizes, grads, add, zero):
     """Sums of the slots' gradients over time and rows to biases and peepholes, added where `add`."""
     hidden = sizes.hidden
     for slot in range(slot_count(cell)):
@@ -297,17 +299,27 @@ def _continues(cell, slot, padded, hidden):
 
 
 @njit(**INLINE)
-def _note_products(cell, layer, arrays, sizes, places, outgoing, team, zero):
-    """Describe for `gemm` the products of the slots' gradients with x, h and message."""
+def _describe_products(cell, layer, arrays, sizes, places, targets, team, zero):
+    """Describe for `gemm` the products of the slots' gradients with x, h and the operand."""
     scratch, tiles = _after_lengths(layer), pointer_to(layer.functions, layer.functions)
-    notes, grads = pointer_to(scratch + places.notes, sizes.steps), outgoing.grads
+    descriptor, grads = pointer_to(scratch + places.descriptor, sizes.steps), targets.grads
     size, slots, products = number_bytes(zero), slot_count(cell), product_count(cell)
     inner = sizes.steps * sizes.batch
     before = pointer_address(arrays.h) + sizes.reverse * sizes.batch * sizes.hidden * size
-    notes[0], notes[1], notes[2], notes[3] = pointer_address(arrays.slots), 1, slots * sizes.padded, inner
-    notes[4], notes[5], notes[6], notes[7] = sizes.lanes, size, outgoing.add, scratch + places.workspace
-    notes[8], notes[9], notes[10] = places.share, tiles[4], tiles[5]
-    notes[11], notes[12] = team.workers, products
+    descriptor[0], descriptor[1], descriptor[2], descriptor[3] = (
+        pointer_address(arrays.slots),
+        1,
+        slots * sizes.padded,
+        inner,
+    )
+    descriptor[4], descriptor[5], descriptor[6], descriptor[7] = (
+        sizes.lanes,
+        size,
+        targets.add,
+        scratch + places.workspace,
+    )
+    descriptor[8], descriptor[9], descriptor[10] = places.share, tiles[4], tiles[5]
+    descriptor[11], descriptor[12] = team.workers, products
     packed = workspace_numbers(inner, sizes.lanes)
     for product in range(products):
         at = HEAD + product * OPERAND
@@ -315,32 +327,32 @@ def _note_products(cell, layer, arrays, sizes, places, outgoing, team, zero):
         if product > 0:
             b, target, width = before, grads.weight_hh, sizes.hidden
         if product > 1:
-            b = pointer_address(arrays.message)
-        notes[at], notes[at + 1], notes[at + 2], notes[at + 3] = b, width, 1, target
-        notes[at + 4], notes[at + 5], notes[at + 6] = width, width, packed * size
+            b = pointer_address(arrays.operand)
+        descriptor[at], descriptor[at + 1], descriptor[at + 2], descriptor[at + 3] = b, width, 1, target
+        descriptor[at + 4], descriptor[at + 5], descriptor[at + 6] = width, width, packed * size
         packed += operand_numbers(inner, width, sizes.lanes)
     segments, at = 0, HEAD + products * OPERAND
     for slot in range(slots):
         if _continues(cell, slot, sizes.padded, sizes.hidden):  # one longer segment fills more tiles
-            notes[at - 1 - products] += sizes.hidden
+            descriptor[at - 1 - products] += sizes.hidden
         else:
-            notes[at], notes[at + 1] = slot * sizes.padded, sizes.hidden
+            descriptor[at], descriptor[at + 1] = slot * sizes.padded, sizes.hidden
             for product in range(products):
                 gate = gate_of(cell, product, slot)
-                notes[at + 2 + product] = gate * sizes.hidden if gate >= 0 else -1
+                descriptor[at + 2 + product] = gate * sizes.hidden if gate >= 0 else -1
             segments += 1
             at += 2 + products
-    notes[13] = segments
+    descriptor[13] = segments
 
 
-class Incoming(NamedTuple):
+class OutputGradient(NamedTuple):
     """Gradient of the loss with respect to the output: where it begins, 0 for none, and from row to row."""
 
     dy: int
     row: int
 
 
-class Outgoing(NamedTuple):
+class GradientTargets(NamedTuple):
     """Where gradients go: of x, rows `row` numbers apart, and of the parameters, which are added to or not.
 
     Rows of x in whole vectors cost no copy; with 0 for `dx` and such rows its gradient is left out.
@@ -353,33 +365,33 @@ class Outgoing(NamedTuple):
 
 
 @njit(**INLINE)
-def back_weights(cell, layer, zero):
+def backward_weights(cell, layer, zero):
     """A layer's packed weights, of the way back."""
     return packed_view(cell, layer, np.bool_(True), zero)
 
 
 @njit(**INLINE)
-def arranged_back(cell, layer, sequence, incoming, outgoing, team, zero):
+def backward_arrays(cell, layer, sequence, output_gradient, targets, team, zero):
     """Sizes, places in scratch, arrays and gradients of a sequence on its way back."""
-    sizes, arrays = arranged(cell, layer, sequence, zero)
-    places, start = back_places(cell, sizes, team, zero), _after_lengths(layer)
-    dy = incoming.dy if incoming.dy != 0 else start + places.zeros
-    direct = outgoing.row == whole_vectors(sizes.inputs, sizes.lanes)
-    dx = outgoing.dx if direct else start + places.dx
+    sizes, arrays = forward_arrays(cell, layer, sequence, zero)
+    places, start = backward_offsets(cell, sizes, team, zero), _after_lengths(layer)
+    dy = output_gradient.dy if output_gradient.dy != 0 else start + places.zeros
+    direct = targets.row == whole_vectors(sizes.inputs, sizes.lanes)
+    dx = targets.dx if direct else start + places.dx
     state = sizes.batch * sizes.padded
     gradients = Gradients(
         pointer_to(start + places.carried, zero),
         pointer_to(start + places.carried + state * number_bytes(zero), zero),
-        pointer_to(start + places.dmessage, zero), pointer_to(start + places.sums, zero),
-        pointer_to(dy, zero), pointer_to(dx, zero), incoming.row, state,
+        pointer_to(start + places.doperand, zero), pointer_to(start + places.sums, zero),
+        pointer_to(dy, zero), pointer_to(dx, zero), output_gradient.row, state,
     )  # fmt: skip
     return sizes, places, arrays, gradients
 
 
 @njit(**SERIAL)
-def begin_back(cell, layer, sequence, incoming, dlast, outgoing, team, zero):
+def backward_prologue(cell, layer, sequence, output_gradient, dlast, targets, team, zero):
     """Copy the final states' gradients to where the last step looks for them, and make ready to meet."""
-    sizes, places, arrays, _ = arranged_back(cell, layer, sequence, incoming, outgoing, team, zero)
+    sizes, places, arrays, _ = backward_arrays(cell, layer, sequence, output_gradient, targets, team, zero)
     start, hidden, padded = _after_lengths(layer), sizes.hidden, sizes.padded
     state = sizes.batch * padded
     _clear(start + places.carried, state_count(cell) * state, zero)
@@ -390,43 +402,47 @@ def begin_back(cell, layer, sequence, incoming, dlast, outgoing, team, zero):
             target = pointer_to(start + places.carried + n * state * number_bytes(zero), zero)
             _copy_rows(pointer_to(dlast[n], zero), hidden, target, padded, sizes.batch, hidden)
     for n in range(NUMBERS):
-        arrays.meeting[n] = 0
+        arrays.barrier[n] = 0
 
 
 @njit(**SERIAL)
-def end_back(cell, layer, sequence, incoming, dfirst, outgoing, team, zero):
+def backward_epilogue(cell, layer, sequence, output_gradient, dfirst, targets, team, zero):
     """Give away all gradients but those of the weights, and write down the products that give these."""
-    sizes, places, arrays, gradients = arranged_back(cell, layer, sequence, incoming, outgoing, team, zero)
+    sizes, places, arrays, gradients = backward_arrays(
+        cell, layer, sequence, output_gradient, targets, team, zero
+    )
     start, hidden, padded = _after_lengths(layer), sizes.hidden, sizes.padded
     for n in range(state_count(cell)):
         source = pointer_to(start + places.carried + n * sizes.batch * padded * number_bytes(zero), zero)
         _copy_rows(source, padded, pointer_to(dfirst[n], zero), hidden, sizes.batch, hidden)
     wide = whole_vectors(sizes.inputs, sizes.lanes)
-    if outgoing.row != wide:
-        rows, target = sizes.steps * sizes.batch, pointer_to(outgoing.dx, zero)
-        _copy_rows(gradients.dx, wide, target, outgoing.row, rows, sizes.inputs)
+    if targets.row != wide:
+        rows, target = sizes.steps * sizes.batch, pointer_to(targets.dx, zero)
+        _copy_rows(gradients.dx, wide, target, targets.row, rows, sizes.inputs)
     numbers = (slot_count(cell) + peephole_count(cell)) * padded
     for part in range(1, team.parts):
         for k in range(numbers):
             gradients.sums[k] += gradients.sums[part * numbers + k]
-    _give_sums(cell, gradients.sums, sizes, outgoing.grads, outgoing.add, zero)
-    _note_products(cell, layer, arrays, sizes, places, outgoing, team, zero)
+    _store_sums(cell, gradients.sums, sizes, targets.grads, targets.add, zero)
+    _describe_products(cell, layer, arrays, sizes, places, targets, team, zero)
 
 
 @njit(**INLINE)
 def weights_part(layer, part):
     """A part of the products that give the weights' gradients."""
     functions = pointer_to(layer.functions, layer.functions)
-    notes = pointer_to(_after_lengths(layer), layer.batch)
-    call_apart(functions[PRODUCT], (notes, WORK, part))
+    descriptor = pointer_to(_after_lengths(layer), layer.batch)
+    call_pointer(functions[PRODUCT], (descriptor, WORK, part))
 
 
 @njit(**SERIAL)
-def run_backward(cell, layer, sequence, incoming, dlast, dfirst, outgoing, zero):
+def run_backward(cell, layer, sequence, output_gradient, dlast, dfirst, targets, zero):
     """The way back over what `run_forward` kept; from the final states' gradients to the initial ones'."""
-    begin_back(cell, layer, sequence, incoming, dlast, outgoing, ALONE, zero)
-    sizes, _, arrays, gradients = arranged_back(cell, layer, sequence, incoming, outgoing, ALONE, zero)
-    weights = back_weights(cell, layer, zero)
-    sweep_rows_back(cell, weights, arrays, gradients, sizes, np.int64(1), np.int64(0))
-    end_back(cell, layer, sequence, incoming, dfirst, outgoing, ALONE, zero)
+    backward_prologue(cell, layer, sequence, output_gradient, dlast, targets, ALONE, zero)
+    sizes, _, arrays, gradients = backward_arrays(
+        cell, layer, sequence, output_gradient, targets, ALONE, zero
+    )
+    weights = backward_weights(cell, layer, zero)
+    backward_by_batch(cell, weights, arrays, gradients, sizes, np.int64(1), np.int64(0))
+    backward_epilogue(cell, layer, sequence, output_gradient, dfirst, targets, ALONE, zero)
     weights_part(layer, np.int64(0))

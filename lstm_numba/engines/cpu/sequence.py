@@ -14,19 +14,19 @@ from lstm_numba.engines.cpu.function_table import compiled_functions
 from lstm_numba.engines.cpu.gemm import SERIAL_LIMIT
 from lstm_numba.engines.cpu.memory import ALIGNMENT, address, allocate, reserve, strided
 from lstm_numba.engines.cpu.offsets import (
+    BARRIER_BYTES,
     CACHE_BYTES,
-    MEETING_BYTES,
+    DESCRIPTOR_SIZE,
     MIN_ROWS,
-    NOTES,
     Layer,
     Sequence,
     blocking,
 )
-from lstm_numba.engines.cpu.passes import ALONE, Incoming, Outgoing, Team
+from lstm_numba.engines.cpu.passes import ALONE, GradientTargets, OutputGradient, Team
 from lstm_numba.engines.cpu.task import Packing
 from lstm_numba.engines.cpu.thread_team import run_task
 from lstm_numba.engines.cpu.threads import thread_count
-from lstm_numba.engines.cpu.weight_cache import Located, Prepared, locate
+from lstm_numba.engines.cpu.weight_cache import Located, WeightCache, locate
 from lstm_numba.engines.cpu.weights import Parameters, packed_numbers
 
 Array = np.ndarray[Any, Any]
@@ -36,7 +36,7 @@ MIN_STEP_WORK = 1 << 15
 #: Below this many multiplications in all, one thread is done before a second has started.
 MIN_WORK = 1 << 19
 #: After so many sequences for which the threads did not come together they are not asked again.
-MAX_APART = 3
+MAX_COMPILED_APART = 3
 
 
 class _Apart:
@@ -68,14 +68,14 @@ class Setting(NamedTuple):
     ends: Array  # steps of each row where all have as many
     ends_at: int
     rest: int  # bytes of what is kept beside h,
-    notes: int  # of those for packing,
+    descriptor: int  # of those for packing,
     found: int  # of checksums,
     forward: int  # of packed weights for the way forward,
     back: int  # of those for the way back,
     scratch: int  # and of scratch on it
 
 
-class Trace(NamedTuple):
+class Saved(NamedTuple):
     """What `forward_sequence` keeps for `backward_sequence`."""
 
     cell: Any
@@ -85,7 +85,7 @@ class Trace(NamedTuple):
     sequence: Sequence
     team: Team
     scratch: int
-    meeting: int
+    barrier: int
 
 
 def _kind(cell: Any) -> Any:
@@ -101,12 +101,14 @@ def _padded(units: int, dtype: Any) -> int:
 def choose_plan(cell: Any, shape: tuple[int, int, int, int], dtype: Any, keep: bool = False) -> Plan:
     """Choose what the threads share, and how much a thread takes on at once; `shape` is (T, B, I, H)."""
     threads = thread_count()
-    return _choose(_kind(cell), shape, dtype.char, keep, threads, threads > 1 and _apart.count < MAX_APART)
+    return _choose(
+        _kind(cell), shape, dtype.char, keep, threads, threads > 1 and _apart.count < MAX_COMPILED_APART
+    )
 
 
 @functools.lru_cache(maxsize=1024)
 def _choose(
-    cell: Any, shape: tuple[int, int, int, int], char: str, keep: bool, threads: int, meeting: bool
+    cell: Any, shape: tuple[int, int, int, int], char: str, keep: bool, threads: int, barrier: bool
 ) -> Plan:
     steps, batch, inputs, hidden = shape
     dtype = np.dtype(char)
@@ -117,7 +119,7 @@ def _choose(
     row = len(cell.slots) * _padded(hidden, dtype) * size
     both = recurrent + len(cell.input_gates) * hidden * inputs
     enough = steps * work >= MIN_WORK
-    by_units = meeting and enough and work >= MIN_STEP_WORK and not (fits and batch >= MIN_ROWS * threads)
+    by_units = barrier and enough and work >= MIN_STEP_WORK and not (fits and batch >= MIN_ROWS * threads)
     rows = max(1, min(threads, batch // MIN_ROWS)) if enough else 1
     parts = threads if by_units else rows
     workers = threads if parts > 1 and steps * batch * both >= SERIAL_LIMIT else 1
@@ -135,8 +137,8 @@ def forward_sequence(
     lengths: Array | None,
     reverse: bool,
     keep: bool,
-    prepared: Prepared | None = None,
-) -> tuple[Array, Trace | None]:
+    weight_cache: WeightCache | None = None,
+) -> tuple[Array, Saved | None]:
     """Run one layer and direction.
 
     Parameters
@@ -174,33 +176,33 @@ def forward_sequence(
     shape = (steps, batch, inputs, hidden)
     team, block, chunks = plan = choose_plan(cell, shape, dtype, keep)
     setting = _setting(_kind(cell), shape, dtype, plan, keep)
-    prepared = prepared or Prepared()
-    located = prepared.locate(cell, params, inputs, hidden, dtype)
+    weight_cache = weight_cache or WeightCache()
+    located = weight_cache.locate(cell, params, inputs, hidden, dtype)
     x = np.ascontiguousarray(x)
     ends, ends_at = (setting.ends, setting.ends_at) if lengths is None else (lengths, address(lengths))
     h, h_at = allocate((steps + 1, batch, hidden), dtype)
-    memory, _, rest = reserve(setting.rest + setting.notes + setting.found + setting.back)
-    notes = rest + setting.rest
-    found = notes + setting.notes
+    memory, _, rest = reserve(setting.rest + setting.descriptor + setting.found + setting.back)
+    descriptor = rest + setting.rest
+    found = descriptor + setting.descriptor
     if keep:  # what is packed for a training step alone is let go when the way forward ends
         back, (_packed, weights) = found + setting.found, allocate((setting.forward,), np.uint8)
-        packing = Packing(located.places, back, notes, team.parts)
+        packing = Packing(located.places, back, descriptor, team.parts)
     else:
-        back, kept = 0, prepared.packed(located, setting.forward)
+        back, kept = 0, weight_cache.packed(located, setting.forward)
         weights, checks = kept.weights, team.parts if located.large else 1
         look = checks, located.words_at, len(located.arrays), kept.sums, found
-        packing = Packing(located.places, 0, notes, team.parts, *look)
+        packing = Packing(located.places, 0, descriptor, team.parts, *look)
     layer = Layer(batch, inputs, hidden, weights, setting.functions, 0)
     where = Sequence(steps, int(reverse), int(keep), address(x), ends_at, h_at, rest, 0, block, chunks)
     job = jobs.sequence_job(layer, where, team, packing, first, last)
-    meeting = notes - MEETING_BYTES
-    if not jobs.run_job(setting.task, job, team, 0, meeting, packing):
+    barrier = descriptor - BARRIER_BYTES
+    if not jobs.run_job(setting.task, job, team, 0, barrier, packing):
         _apart()
     output = h[:-1] if reverse else h[1:]
     if not keep:
         return output, None
     layer = Layer(batch, inputs, hidden, back, setting.functions, 0)
-    return output, Trace(cell, located, (x, h, memory, ends), layer, where, team, setting.scratch, meeting)
+    return output, Saved(cell, located, (x, h, memory, ends), layer, where, team, setting.scratch, barrier)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -210,7 +212,7 @@ def _setting(kind: Any, shape: tuple[int, int, int, int], dtype: Any, plan: Plan
     sequence = Sequence(steps, 0, int(keep), 0, 0, 0, 0, 0, plan.block, plan.chunks)
     numbers = [
         passes.kept_bytes(cell, layer, sequence, zero),
-        plan.team.parts * NOTES * 8,
+        plan.team.parts * DESCRIPTOR_SIZE * 8,
         0 if keep else plan.team.parts * 8,
         packed_numbers(cell, inputs, hidden, False, zero) * dtype.itemsize,
         packed_numbers(cell, inputs, hidden, True, zero) * dtype.itemsize if keep else 0,
@@ -236,9 +238,12 @@ def pack(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: A
     """
     located = locate(cell, params, inputs, hidden, dtype)
     setting = _setting(_kind(cell), (1, 1, inputs, hidden), dtype, Plan(ALONE, 1, 1), False)
-    (packed, weights), notes = allocate((setting.forward,), np.uint8), np.empty(NOTES, np.int64)
+    (packed, weights), descriptor = (
+        allocate((setting.forward,), np.uint8),
+        np.empty(DESCRIPTOR_SIZE, np.int64),
+    )
     layer = Layer(1, inputs, hidden, weights, setting.functions, 0)
-    packing = Packing(located.places, 0, address(notes), 1)
+    packing = Packing(located.places, 0, address(descriptor), 1)
     nothing = Sequence(*(0 for _ in Sequence._fields))
     job = jobs.sequence_job(layer, nothing, ALONE, packing, (), ())
     run_task(setting.task, job.buffer_info()[0], parts=0, prepare=1)
@@ -246,7 +251,7 @@ def pack(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: A
 
 
 def backward_sequence(
-    trace: Trace,
+    trace: Saved,
     dy: Array | None,
     dlast: tuple[int, ...],
     dfirst: tuple[int, ...],
@@ -278,14 +283,14 @@ def backward_sequence(
     _scratch, _, where = reserve(trace.scratch)
     dx, dx_at = allocate((steps, batch, wide), dtype) if input_gradient else (None, 0)
     grads, places = _gradients(trace.located, dtype)
-    incoming, _rows = _incoming(dy)
+    output_gradient, _rows = _incoming(dy)
     layer = Layer(*trace.layer[:5], where)
     job = jobs.backward_job(
-        layer, trace.sequence, team, dlast, dfirst, incoming,
-        Outgoing(dx_at, wide, places, 0),
+        layer, trace.sequence, team, dlast, dfirst, output_gradient,
+        GradientTargets(dx_at, wide, places, 0),
     )  # fmt: skip
     task = jobs.backward_task(_kind(trace.cell), dtype)
-    if not jobs.run_job(task, job, team, team.workers, trace.meeting):
+    if not jobs.run_job(task, job, team, team.workers, trace.barrier):
         _apart()
     return None if dx is None else dx[..., :inputs], grads
 
@@ -299,15 +304,15 @@ def _gradients(located: Located, dtype: Any) -> tuple[dict[str, Array], Paramete
     return views, Parameters(*(where + starts[n] if n in starts else 0 for n in Parameters._fields))
 
 
-def _incoming(dy: Array | None) -> tuple[Incoming, Array | None]:
+def _incoming(dy: Array | None) -> tuple[OutputGradient, Array | None]:
     """Where the output's gradient (T, B, H) lies as (T * B, H), and what keeps that true."""
     if dy is None:
-        return Incoming(0, 0), None
+        return OutputGradient(0, 0), None
     steps, batch, hidden = dy.shape
     if dy.flags.c_contiguous:
-        return Incoming(address(dy), hidden), dy
+        return OutputGradient(address(dy), hidden), dy
     if dy.strides[0] != batch * dy.strides[1] or dy.strides[2] != dy.itemsize:
         dy = np.ascontiguousarray(dy)
     rows = np.lib.stride_tricks.as_strided(dy, (steps * batch, hidden), dy.strides[1:], writeable=False)
     rows, row, _ = strided(rows)
-    return Incoming(address(rows), row), rows
+    return OutputGradient(address(rows), row), rows

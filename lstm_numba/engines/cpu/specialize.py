@@ -11,14 +11,14 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, overload
 
-import lstm_numba.engines.cpu.activations  # noqa: F401  (teaches Numba the nonlinearities on vectors)
+import lstm_numba.engines.cpu.activations  # noqa: F401  (registers the nonlinearities on vectors)
 from lstm_numba.engines.cpu.microkernel import tile_product
 from lstm_numba.engines.cpu.options import INLINE
 from lstm_numba.engines.cpu.vector import Vector, load_lanes, vector_loader, vector_type
 
 load_vector = vector_loader(lambda cell: 1)
 load_slots = vector_loader(lambda cell: len(cell.slots))
-load_memory = vector_loader(lambda cell: len(cell.states) - 1)
+load_cell_states = vector_loader(lambda cell: len(cell.states) - 1)
 load_peephole = vector_loader(lambda cell: len(cell.peepholes))
 
 
@@ -61,12 +61,12 @@ def cell_backward(self: Any, slots: Any, previous: Any, states: Any, peephole: A
     raise NotImplementedError
 
 
-def cell_message(self: Any, slots: Any, previous: Any) -> Any:
+def cell_operand(self: Any, slots: Any, previous: Any) -> Any:
     """The cell's message."""
     raise NotImplementedError
 
 
-def cell_message_backward(self: Any, slots: Any, previous: Any, gradient: Any) -> Any:
+def cell_operand_backward(self: Any, slots: Any, previous: Any, gradient: Any) -> Any:
     """The backward equations of the cell's message."""
     raise NotImplementedError
 
@@ -81,14 +81,14 @@ def _(self, slots, previous, states, peephole, gradient):
     return self.instance_class.backward
 
 
-@overload(cell_message, INLINE, strict=False)
+@overload(cell_operand, INLINE, strict=False)
 def _(self, slots, previous):
-    return self.instance_class.message
+    return self.instance_class.operand
 
 
-@overload(cell_message_backward, INLINE, strict=False)
+@overload(cell_operand_backward, INLINE, strict=False)
 def _(self, slots, previous, gradient):
-    return self.instance_class.message_backward
+    return self.instance_class.operand_backward
 
 
 def gate_product(

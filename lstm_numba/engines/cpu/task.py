@@ -12,25 +12,25 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numba import njit
 
-from lstm_numba.engines.cpu.backward import sweep_rows_back, sweep_units_back
-from lstm_numba.engines.cpu.barrier import look, put
-from lstm_numba.engines.cpu.forward import sweep_rows, sweep_units
-from lstm_numba.engines.cpu.function_pointers import call_apart, once
+from lstm_numba.engines.cpu.backward import backward_by_batch, backward_by_units
+from lstm_numba.engines.cpu.barrier import atomic_load, atomic_store
+from lstm_numba.engines.cpu.forward import forward_by_batch, forward_by_units
+from lstm_numba.engines.cpu.function_pointers import call_pointer, once
 from lstm_numba.engines.cpu.function_table import CHECKSUM
-from lstm_numba.engines.cpu.offsets import LAYER_NUMBERS, NOTES, Layer, Sequence, addresses_at
+from lstm_numba.engines.cpu.offsets import DESCRIPTOR_SIZE, LAYER_NUMBERS, Layer, Sequence, addresses_at
 from lstm_numba.engines.cpu.options import INLINE
 from lstm_numba.engines.cpu.passes import (
     ALONE,
-    Incoming,
-    Outgoing,
+    GradientTargets,
+    OutputGradient,
     Team,
-    arranged,
-    arranged_back,
-    back_weights,
+    backward_arrays,
+    backward_epilogue,
+    backward_prologue,
+    backward_weights,
     begin,
-    begin_back,
     end,
-    end_back,
+    forward_arrays,
     forward_weights,
     weights_part,
 )
@@ -53,7 +53,7 @@ class Packing(NamedTuple):
     back : int
         Where the weights for the way back go; 0 if they are not wanted.
     notes : int
-        Address of `NOTES` numbers of int64 for each of the parts.
+        Address of `DESCRIPTOR_SIZE` numbers of int64 for each of the parts.
     parts : int
         Parts that the packing has.
     checks : int
@@ -71,7 +71,7 @@ class Packing(NamedTuple):
 
     params: Parameters
     back: int
-    notes: int
+    descriptor: int
     parts: int
     checks: int = 0
     words: int = 0
@@ -105,11 +105,11 @@ def sequence_job(
 
 def backward_job(
     layer: Layer, sequence: Sequence, team: Team, dlast: tuple[int, ...], dfirst: tuple[int, ...],
-    incoming: Incoming, outgoing: Outgoing,
+    output_gradient: OutputGradient, targets: GradientTargets,
 ) -> Numbers:  # fmt: skip
     """The job of the way back: `dlast` and `dfirst` are addresses of the states' gradients."""
-    dx, row, grads, add = outgoing
-    return array("q", (*layer, *sequence, *team, *dlast, *dfirst, *incoming, dx, row, *grads, add))
+    dx, row, grads, add = targets
+    return array("q", (*layer, *sequence, *team, *dlast, *dfirst, *output_gradient, dx, row, *grads, add))
 
 
 @njit(**INLINE)
@@ -130,8 +130,8 @@ def _check(job, part):
     p = _PACKING
     parts, sums, found = job[p + 8], pointer_to(job[p + 11], part), pointer_to(job[p + 12], part)
     functions = pointer_to(job[4], part)
-    call_apart(functions[CHECKSUM], (pointer_to(job[p + 9], part), job[p + 10], found, part, parts))
-    if look(sums, 0) != parts or look(sums, 1 + part) != found[part]:
+    call_pointer(functions[CHECKSUM], (pointer_to(job[p + 9], part), job[p + 10], found, part, parts))
+    if atomic_load(sums, 0) != parts or atomic_load(sums, 1 + part) != found[part]:
         job[_STALE] = 1
 
 
@@ -141,8 +141,8 @@ def _remember(job):
     p = _PACKING
     parts, sums, found = job[p + 8], pointer_to(job[p + 11], job[0]), pointer_to(job[p + 12], job[0])
     for part in range(parts):
-        put(sums, 1 + part, found[part])
-    put(sums, 0, parts)
+        atomic_store(sums, 1 + part, found[part])
+    atomic_store(sums, 0, parts)
 
 
 @njit(**INLINE)
@@ -150,12 +150,12 @@ def _pack(cell, zero, job, part):
     """One of the parts of packing a layer's weights."""
     p = _PACKING
     params = Parameters(job[p], job[p + 1], job[p + 2], job[p + 3], job[p + 4])
-    back, notes, parts = job[p + 5], job[p + 6] + 8 * NOTES * part, job[p + 7]
+    back, descriptor, parts = job[p + 5], job[p + 6] + 8 * DESCRIPTOR_SIZE * part, job[p + 7]
     layer, _, _ = _shape(job)
     sizes, functions = (layer.inputs, layer.hidden), layer.functions
-    pack_part(cell, functions, params, *sizes, np.bool_(False), layer.weights, notes, part, parts, zero)
+    pack_part(cell, functions, params, *sizes, np.bool_(False), layer.weights, descriptor, part, parts, zero)
     if back != 0:
-        pack_part(cell, functions, params, *sizes, np.bool_(True), back, notes, part, parts, zero)
+        pack_part(cell, functions, params, *sizes, np.bool_(True), back, descriptor, part, parts, zero)
 
 
 @njit(**INLINE)
@@ -163,7 +163,7 @@ def _passing(cell, job):
     """What comes in from the output and what goes out."""
     n = _BACK + 2 * state_count(cell)
     grads = Parameters(job[n + 4], job[n + 5], job[n + 6], job[n + 7], job[n + 8])
-    return Incoming(job[n], job[n + 1]), Outgoing(job[n + 2], job[n + 3], grads, job[n + 9])
+    return OutputGradient(job[n], job[n + 1]), GradientTargets(job[n + 2], job[n + 3], grads, job[n + 9])
 
 
 @njit(**INLINE)
@@ -178,12 +178,12 @@ def _forward(cell, zero, job, phase, part):
             _remember(job)
         begin(cell, layer, sequence, addresses_at(cell, job, _STATES), zero)
     elif phase == WORK:
-        sizes, arrays = arranged(cell, layer, sequence, zero)
+        sizes, arrays = forward_arrays(cell, layer, sequence, zero)
         weights = forward_weights(cell, layer, zero)
         if team.by_units != 0:
-            sweep_units(cell, weights, arrays, sizes, team.parts, part)
+            forward_by_units(cell, weights, arrays, sizes, team.parts, part)
         else:
-            sweep_rows(cell, weights, arrays, sizes, team.parts, part)
+            forward_by_batch(cell, weights, arrays, sizes, team.parts, part)
     elif phase == END:
         end(cell, layer, sequence, addresses_at(cell, job, _STATES + state_count(cell)), zero)
 
@@ -191,20 +191,22 @@ def _forward(cell, zero, job, phase, part):
 @njit(**INLINE)
 def _backward(cell, zero, job, phase, part):
     layer, sequence, team = _shape(job)
-    incoming, outgoing = _passing(cell, job)
+    output_gradient, targets = _passing(cell, job)
     if phase == BEGIN:
         dlast = addresses_at(cell, job, _BACK)
-        begin_back(cell, layer, sequence, incoming, dlast, outgoing, team, zero)
+        backward_prologue(cell, layer, sequence, output_gradient, dlast, targets, team, zero)
     elif phase == WORK:
-        sizes, _, arrays, gradients = arranged_back(cell, layer, sequence, incoming, outgoing, team, zero)
-        weights = back_weights(cell, layer, zero)
+        sizes, _, arrays, gradients = backward_arrays(
+            cell, layer, sequence, output_gradient, targets, team, zero
+        )
+        weights = backward_weights(cell, layer, zero)
         if team.by_units != 0:
-            sweep_units_back(cell, weights, arrays, gradients, sizes, team.parts, part)
+            backward_by_units(cell, weights, arrays, gradients, sizes, team.parts, part)
         else:
-            sweep_rows_back(cell, weights, arrays, gradients, sizes, team.parts, part)
+            backward_by_batch(cell, weights, arrays, gradients, sizes, team.parts, part)
     elif phase == END:
         dfirst = addresses_at(cell, job, _BACK + state_count(cell))
-        end_back(cell, layer, sequence, incoming, dfirst, outgoing, team, zero)
+        backward_epilogue(cell, layer, sequence, output_gradient, dfirst, targets, team, zero)
     elif phase == AFTER:
         weights_part(layer, part)
 
@@ -236,7 +238,7 @@ def backward_task(kind: Any, dtype: Any) -> int:
 
 
 def run_job(
-    task: int, job: Numbers, team: Team, workers: int, meeting: int, packing: Packing = PACKED
+    task: int, job: Numbers, team: Team, workers: int, barrier: int, packing: Packing = PACKED
 ) -> bool:
     """Do a sequence's job by a team, or where its threads do not come together, alone.
 
@@ -246,8 +248,8 @@ def run_job(
         Whether they came together, if they had to.
     """
     where = job.buffer_info()[0]
-    meeting, stale = meeting if team.by_units else 0, where + 8 * _STALE if packing.checks else 0
-    if run_task(task, where, team.parts, workers, meeting, packing.parts, packing.checks, stale):
+    barrier, stale = barrier if team.by_units else 0, where + 8 * _STALE if packing.checks else 0
+    if run_task(task, where, team.parts, workers, barrier, packing.parts, packing.checks, stale):
         return True
     job[_TEAM:_PACKING] = array("q", ALONE)
     run_task(task, where)

@@ -14,8 +14,8 @@ import numpy as np
 from numba import njit, prange
 from numba.core import types
 
-from lstm_numba.engines.cpu.barrier import gathered
-from lstm_numba.engines.cpu.function_pointers import call_apart, compile_apart
+from lstm_numba.engines.cpu.barrier import has_met
+from lstm_numba.engines.cpu.function_pointers import call_pointer, compile_apart
 from lstm_numba.engines.cpu.options import INLINE, PARALLEL, SERIAL
 from lstm_numba.engines.cpu.threads import alone, threaded
 from lstm_numba.engines.cpu.vector import pointer_to
@@ -40,27 +40,27 @@ def _run_alone(task, job, first, last, stale):
     """Phases of a task on the calling thread."""
     for phase in range(first, last + 1):
         if not _spared(phase, stale):
-            call_apart(task, (pointer_to(job, task), phase, 0))
+            call_pointer(task, (pointer_to(job, task), phase, 0))
 
 
 @threaded(**PARALLEL)
-def _run_together(task, job, check, prepare, parts, workers, meeting, stale):
+def _run_together(task, job, check, prepare, parts, workers, barrier, stale):
     """A task by several threads."""
     counts = (check, prepare, min(parts, 1), parts, min(parts, 1), workers)
     for phase in range(AFTER + 1):
         count = 0 if _spared(phase, stale) else counts[phase]
         if count == 1:
-            call_apart(task, (pointer_to(job, task), phase, 0))
+            call_pointer(task, (pointer_to(job, task), phase, 0))
         elif count > 1:
             for part in prange(count):
-                call_apart(task, (pointer_to(job, task), phase, np.int64(part)))
-        if phase == WORK and meeting != 0 and not gathered(pointer_to(meeting, task)):
+                call_pointer(task, (pointer_to(job, task), phase, np.int64(part)))
+        if phase == WORK and barrier != 0 and not has_met(pointer_to(barrier, task)):
             return False
     return True
 
 
 def run_task(
-    task: int, job: int, parts: int = 1, workers: int = 1, meeting: int = 0, prepare: int = 0,
+    task: int, job: int, parts: int = 1, workers: int = 1, barrier: int = 0, prepare: int = 0,
     check: int = 0, stale: int = 0,
 ) -> bool:  # fmt: skip
     """Do a task: its work in so many parts, what remains afterwards by so many workers.
@@ -90,11 +90,11 @@ def run_task(
         False if threads that had to meet did not run at the same time. Then nothing was done beyond the
         preparation.
     """
-    apart = bool(meeting) and alone()
+    apart = bool(barrier) and alone()
     if apart:
-        parts = meeting = 0
+        parts = barrier = 0
     if max(parts, prepare, check) <= 1:
         first = CHECK if check else PREPARE if prepare else BEGIN
         _run_alone(task, job, first, AFTER if parts else PREPARE, stale)
         return not apart
-    return bool(_run_together(task, job, check, prepare, parts, workers, meeting, stale)) and not apart
+    return bool(_run_together(task, job, check, prepare, parts, workers, barrier, stale)) and not apart

@@ -22,7 +22,7 @@ def _dot(cell, weight, row, operand, at, depth, lane, zero):
 
 
 @njit(**SERIAL)
-def plain_stages(cell, located, weights, arrays, sizes, zero):
+def unpacked_stages(cell, located, weights, arrays, sizes, zero):
     """One step of all rows; of `weights` only bias and peephole are read."""
     weight_ih, weight_hh = pointer_to(located.weight_ih, zero), pointer_to(located.weight_hh, zero)
     hidden, lane = sizes.hidden, sizes.lanes
@@ -53,7 +53,7 @@ def plain_stages(cell, located, weights, arrays, sizes, zero):
                             cell,
                             weight_hh,
                             gate * hidden + unit,
-                            arrays.message,
+                            arrays.operand,
                             row * hidden,
                             hidden,
                             lane,

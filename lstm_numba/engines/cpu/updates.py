@@ -10,7 +10,7 @@ from typing import Any
 import numpy.typing as npt
 from numba import njit, prange
 
-from lstm_numba.engines import update_rules as rules
+from lstm_numba.engines import update_rules
 from lstm_numba.engines.cpu.options import EXACT, EXACT_INLINE, EXACT_PARALLEL
 from lstm_numba.engines.cpu.threads import threaded
 
@@ -25,9 +25,9 @@ _CHUNK = 1 << 14
 # that it is negative and counts from the end. So chunks are slices.
 
 
-_momentum = njit(**EXACT_INLINE)(rules.momentum)
-_adam = njit(**EXACT_INLINE)(rules.adam)
-_rmsprop = njit(**EXACT_INLINE)(rules.rmsprop)
+_momentum = njit(**EXACT_INLINE)(update_rules.momentum)
+_adam = njit(**EXACT_INLINE)(update_rules.adam)
+_rmsprop = njit(**EXACT_INLINE)(update_rules.rmsprop)
 
 
 @njit(**EXACT)

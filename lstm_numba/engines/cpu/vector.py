@@ -72,8 +72,8 @@ def _cast_number(context: Any, builder: Any, fromty: Any, toty: Any, value: Any)
     return splat(builder, number, vector_type(toty))
 
 
-def teach(function: Any, arity: int, emit: Callable[..., Any]) -> None:
-    """Teach Numba `function` on vectors: its typing, and the code that ``emit(builder, *args)`` makes."""
+def register(function: Any, arity: int, emit: Callable[..., Any]) -> None:
+    """Register `function` on vectors: its typing, and the code that ``emit(builder, *args)`` makes."""
 
     class Template(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
@@ -86,8 +86,8 @@ def teach(function: Any, arity: int, emit: Callable[..., Any]) -> None:
         return emit(builder, *args)
 
 
-def teach_lane_by_lane(function: Any, arity: int) -> None:
-    """Teach Numba `function` on vectors by what it does with numbers: right everywhere, and slower."""
+def register_lane_by_lane(function: Any, arity: int) -> None:
+    """Register `function` on vectors by what it does with numbers: right everywhere, and slower."""
 
     class Template(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
@@ -107,8 +107,8 @@ def teach_lane_by_lane(function: Any, arity: int) -> None:
         return result
 
 
-def teach_numbers(function: Any) -> None:
-    """Teach Numba a function of one number by its definition: compiled functions call it on numbers too."""
+def register_scalar(function: Any) -> None:
+    """Register a function of one number by its definition: compiled functions call it on numbers too."""
 
     @overload(function, strict=False)
     def _(x: Any) -> Any:
@@ -132,15 +132,15 @@ for _add, _sub, _mul, _div in (
     (operator.add, operator.sub, operator.mul, operator.truediv),
     (operator.iadd, operator.isub, operator.imul, operator.itruediv),
 ):
-    teach(_add, 2, lambda b, x, y: b.fadd(x, y, flags=VECTOR_FLAGS))
-    teach(_sub, 2, lambda b, x, y: b.fsub(x, y, flags=VECTOR_FLAGS))
-    teach(_mul, 2, lambda b, x, y: b.fmul(x, y, flags=VECTOR_FLAGS))
-    teach(_div, 2, lambda b, x, y: b.fdiv(x, y, flags=VECTOR_FLAGS))
-teach(operator.neg, 1, lambda b, x: b.fneg(x, flags=VECTOR_FLAGS))
-teach(operator.pos, 1, lambda b, x: x)
-teach(max, 2, lambda b, x, y: _larger(b, ">", x, y))
-teach(min, 2, lambda b, x, y: _larger(b, "<", x, y))
-teach_lane_by_lane(operator.pow, 2)
+    register(_add, 2, lambda b, x, y: b.fadd(x, y, flags=VECTOR_FLAGS))
+    register(_sub, 2, lambda b, x, y: b.fsub(x, y, flags=VECTOR_FLAGS))
+    register(_mul, 2, lambda b, x, y: b.fmul(x, y, flags=VECTOR_FLAGS))
+    register(_div, 2, lambda b, x, y: b.fdiv(x, y, flags=VECTOR_FLAGS))
+register(operator.neg, 1, lambda b, x: b.fneg(x, flags=VECTOR_FLAGS))
+register(operator.pos, 1, lambda b, x: x)
+register(max, 2, lambda b, x, y: _larger(b, ">", x, y))
+register(min, 2, lambda b, x, y: _larger(b, "<", x, y))
+register_lane_by_lane(operator.pow, 2)
 
 
 def load_lanes(builder: Any, pointer: Any, vector: Any, valid: Any) -> Any:

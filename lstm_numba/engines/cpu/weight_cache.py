@@ -71,7 +71,7 @@ def locate(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype:
     return Located(arrays, whole, ends, places, words, address(words), large)
 
 
-class Kept(NamedTuple):
+class PackedWeights(NamedTuple):
     """Memory for packed weights.
 
     Attributes
@@ -90,7 +90,7 @@ class Kept(NamedTuple):
     memory: tuple[Array, ...]
 
 
-class Prepared:
+class WeightCache:
     """What is remembered of the parameters of one layer and direction. Threads may share it.
 
     It knows arrays by their addresses, so a copy, which travels with copies of the arrays, remembers nothing.
@@ -99,10 +99,10 @@ class Prepared:
     def __init__(self) -> None:
         # Each is replaced as a whole, so that no thread sees half of it.
         self._located: Located | None = None
-        self._kept = Kept(None, 0, 0, ())
+        self._kept = PackedWeights(None, 0, 0, ())
 
     def __reduce__(self) -> Any:
-        return Prepared, ()
+        return WeightCache, ()
 
     def locate(self, cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: Any) -> Located:
         """See `locate`, which arrays that were found to be C-contiguous are spared.
@@ -124,7 +124,7 @@ class Prepared:
             self._located = found
         return found
 
-    def packed(self, located: Located, size: int) -> Kept:
+    def packed(self, located: Located, size: int) -> PackedWeights:
         """Memory of so many bytes for the packed weights, the same as long as the parameters lie there.
 
         Threads that find it out of date at the same time write the same numbers to it.
@@ -133,5 +133,5 @@ class Prepared:
         if kept.located is not located:
             weights, where = allocate((size,), np.uint8)
             sums = np.zeros(1 + numba.config.NUMBA_NUM_THREADS, np.int64)
-            self._kept = kept = Kept(located, where, address(sums), (weights, sums))
+            self._kept = kept = PackedWeights(located, where, address(sums), (weights, sums))
         return kept

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from numba import njit
 from numba.extending import overload
 
-from lstm_numba.engines.cpu import panel_packing as packing
-from lstm_numba.engines.cpu.function_pointers import call_apart
+from lstm_numba.engines.cpu import panel_packing
+from lstm_numba.engines.cpu.function_pointers import call_pointer
 from lstm_numba.engines.cpu.function_table import PACK, PACK_BACK
 from lstm_numba.engines.cpu.layout import Weights, split
 from lstm_numba.engines.cpu.offsets import lane_count, number_bytes, whole_vectors
@@ -89,7 +89,7 @@ def packed_numbers(cell, inputs, hidden, back, zero):
 
 
 @njit(**SERIAL)
-def packed_places(cell, inputs, hidden, back, address, zero):
+def packed_offsets(cell, inputs, hidden, back, address, zero):
     """Addresses of the parts of packed weights, as the first fields of `layout.Weights`."""
     p, size = _parts(cell, inputs, hidden, back, zero), number_bytes(zero)
     return (
@@ -101,7 +101,7 @@ def packed_places(cell, inputs, hidden, back, address, zero):
 @njit(**INLINE)
 def packed_view(cell, layer, back, zero):
     """A layer's packed weights as the engine's kernels want them."""
-    at = packed_places(cell, layer.inputs, layer.hidden, back, layer.weights, zero)
+    at = packed_offsets(cell, layer.inputs, layer.hidden, back, layer.weights, zero)
     tiles = pointer_to(layer.functions, layer.functions)
     return Weights(
         pointer_to(at[0], zero), pointer_to(at[1], zero), pointer_to(at[2], zero), pointer_to(at[3], zero),
@@ -110,24 +110,32 @@ def packed_view(cell, layer, back, zero):
 
 
 @njit(**SERIAL)
-def _pack_product(cell, functions, product, weight, columns, hidden, back, address, notes, part, parts, zero):
+def _pack_product(
+    cell, functions, product, weight, columns, hidden, back, address, descriptor, part, parts, zero
+):
     """One part of the panels of a product's weights."""
     lane = lane_count(zero)
-    notes[0], notes[1], notes[2], notes[3], notes[4] = weight, address, columns, hidden, lane
+    descriptor[0], descriptor[1], descriptor[2], descriptor[3], descriptor[4] = (
+        weight,
+        address,
+        columns,
+        hidden,
+        lane,
+    )
     count = 0
     for slot in range(slot_count(cell)):
         gate = gate_of(cell, product, slot)
         if gate >= 0:
-            notes[packing.GATES + count] = gate
+            descriptor[panel_packing.GATES + count] = gate
             count += 1
-    notes[5] = count
+    descriptor[5] = count
     if back:
-        panels = -(-whole_vectors(columns, lane) // (packing.BACK_VECTORS * lane))
+        panels = -(-whole_vectors(columns, lane) // (panel_packing.BACK_VECTORS * lane))
         first, last = split(panels, parts, part)
-        call_apart(functions[PACK_BACK], (notes, first, last))
+        call_pointer(functions[PACK_BACK], (descriptor, first, last))
     else:
         first, last = split(whole_vectors(hidden, lane) // lane, parts, part)
-        call_apart(functions[PACK], (notes, first, last))
+        call_pointer(functions[PACK], (descriptor, first, last))
 
 
 @njit(**INLINE)
@@ -162,19 +170,21 @@ def gather_bias(cell, located, hidden, bias, zero):
 
 
 @njit(**SERIAL)
-def pack_part(cell, functions, located, inputs, hidden, back, address, notes, part, parts, zero):
+def pack_part(cell, functions, located, inputs, hidden, back, address, descriptor, part, parts, zero):
     """One of some parts of packing parameters, known by their addresses, into memory at an address.
 
-    `functions` is the address of `lstm_numba.engines.cpu.function_table.compiled_functions`, `notes` that of
-    `NOTES` numbers of int64 that are this part's own.
+    `functions` is the address of `lstm_numba.engines.cpu.function_table.compiled_functions`, `descriptor`
+    that of `DESCRIPTOR_SIZE` numbers of int64 that are this part's own.
     """
     table = pointer_to(functions, functions)
-    at, notes = packed_places(cell, inputs, hidden, back, address, zero), pointer_to(notes, inputs)
+    at, descriptor = packed_offsets(cell, inputs, hidden, back, address, zero), pointer_to(descriptor, inputs)
     for product in range(product_count(cell)):
         place, weight, columns = at[0], located.weight_ih, inputs
         if product > 0:
             place, weight, columns = at[1] if product == 1 else at[2], located.weight_hh, hidden
-        _pack_product(cell, table, product, weight, columns, hidden, back, place, notes, part, parts, zero)
+        _pack_product(
+            cell, table, product, weight, columns, hidden, back, place, descriptor, part, parts, zero
+        )
     if part == 0:
         if not back:
             gather_bias(cell, located, hidden, pointer_to(at[3], zero), zero)

@@ -28,9 +28,9 @@ from lstm_numba.engines.cuda.specialize import (
     SECOND,
     add_inner,
     cell_backward,
-    cell_message_backward,
+    cell_operand_backward,
     inner_zeros,
-    load_memory,
+    load_cell_states,
     load_one,
     load_peephole,
     load_slots,
@@ -61,17 +61,19 @@ def _cell_equations(cell, sizes, arrays, gradients, step, row, unit, total):
         if gradients.dy.size > 0:
             dy = (t * sizes.batch + row) * sizes.dy_row + sizes.dy_at + unit
             dh = add_tuples(dh, load_one(cell, gradients.dy, dy, 0))
-        dmemory = load_memory(cell, gradients.dstates, states + at, states)
+        dcell_states = load_cell_states(cell, gradients.dstates, states + at, states)
         _, after = neighbours(sizes, t)
         h = load_one(cell, arrays.h, after * states + at, 0)
-        memory = load_memory(cell, arrays.memory, after * sizes.memory_step + at, sizes.memory_state)
+        cell_states = load_cell_states(
+            cell, arrays.cell_states, after * sizes.cell_step + at, sizes.cell_stride
+        )
         dslots, dprevious, dpeephole = cell_backward(
             cell,
             load_slots(cell, arrays.slots, place, sizes.hidden),
             previous_states(cell, sizes, arrays, t, at),
-            h + memory,
+            h + cell_states,
             load_peephole(cell, arrays.peephole, unit, sizes.hidden),
-            dh + dmemory,
+            dh + dcell_states,
         )
         store_numbers(arrays.slots, place, sizes.hidden, dslots)
         store_numbers(gradients.dstates, at, states, dprevious)
@@ -84,13 +86,13 @@ def _cell_equations(cell, sizes, arrays, gradients, step, row, unit, total):
 
 
 @cuda.jit(**DEVICE)
-def _message_equations(cell, sizes, arrays, gradients, step, row, unit, total):
-    """What the message's gradient adds to those of the slots and of the previous states."""
+def _operand_equations(cell, sizes, arrays, gradients, step, row, unit, total):
+    """What the operand's gradient adds to those of the slots and of the previous states."""
     t = time_of(sizes, sizes.steps - 1 - step)
     if t < arrays.lengths[row]:
         at = row * sizes.hidden + unit
         place = slots_at(cell, sizes, t, row, unit)
-        dslots, dprevious = cell_message_backward(
+        dslots, dprevious = cell_operand_backward(
             cell,
             load_slots(cell, arrays.slots, place, sizes.hidden),
             previous_states(cell, sizes, arrays, t, at),
@@ -104,13 +106,13 @@ def _equations(
     cell: Any, stage: Any, sizes: Any, arrays: Any, gradients: Any, step: Any, row: Any, unit: Any, total: Any
 ) -> None:
     """What follows the product with a stage's weights."""
-    run = _cell_equations if stage.number == 0 else _message_equations
+    run = _cell_equations if stage.number == 0 else _operand_equations
     run(cell, sizes, arrays, gradients, step, row, unit, total)
 
 
 @overload(_equations)
 def _(cell, stage, sizes, arrays, gradients, step, row, unit, total):
-    run = _cell_equations if stage.instance_class.number == 0 else _message_equations
+    run = _cell_equations if stage.instance_class.number == 0 else _operand_equations
     return lambda cell, stage, sizes, arrays, gradients, step, row, unit, total: run(
         cell, sizes, arrays, gradients, step, row, unit, total
     )

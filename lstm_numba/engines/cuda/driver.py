@@ -1,6 +1,7 @@
 """The one module that imports CUDA, from the package ``numba-cuda``. Everything else takes it from here.
 
-``cuda`` is that package's module for users; the rest is what teaches its compiler new types and functions.
+``cuda`` is that package's module for users; the rest is what registers new types with its compiler and
+functions.
 """
 
 from __future__ import annotations

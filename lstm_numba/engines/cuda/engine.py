@@ -72,7 +72,7 @@ class CudaEngine(Engine):
     def synchronize(self) -> None:
         memory.synchronize()
 
-    def accept(self, name: str, value: Any, dtype: np.dtype[Any] | None) -> Array:
+    def from_user(self, name: str, value: Any, dtype: np.dtype[Any] | None) -> Array:
         # NumPy arrays are copied, those on the device are not.
         refuse_mask(name, value)
         if isinstance(value, np.ndarray):
@@ -88,7 +88,7 @@ class CudaEngine(Engine):
             raise TypeError(f"{name}: expected dtype {dtype}, got {array.dtype}")
         return memory.upload(array) if isinstance(array, np.ndarray) else array
 
-    def give(self, array: Array, like: Any) -> Any:
+    def to_user(self, array: Array, like: Any) -> Any:
         # NumPy's, CuPy's or PyTorch's array, else one of Numba's.
         library = type(like).__module__.partition(".")[0]
         if isinstance(like, np.ndarray):
@@ -117,19 +117,19 @@ class CudaEngine(Engine):
             return contextlib.nullcontext()
         return on_stream(_stream(number))
 
-    def protected(self, array: Array, copy: bool) -> Array:
+    def read_only(self, array: Array, copy: bool) -> Array:
         return memory.copied(array) if copy else array
 
     def contiguous(self, array: Array) -> Array:
         return memory.contiguous(array)
 
-    def kept(self, x: Array, lengths: Array | None) -> Array:
+    def copy_input(self, x: Array, lengths: Array | None) -> Array:
         copy = memory.copied(x)
         if lengths is not None:
             elementwise.clear_beyond(copy, lengths)
         return copy
 
-    def turned(self, array: Array) -> Array:
+    def swap_time_batch(self, array: Array) -> Array:
         # A copy.
         return elementwise.transpose_first(memory.contiguous(array))
 
@@ -160,7 +160,7 @@ class CudaEngine(Engine):
         mask = memory.upload(draw_mask(rng, x.shape, p, x.dtype), mask)
         return self.multiply(x, mask, out), mask
 
-    def prepared(self) -> Any:
+    def weight_cache(self) -> Any:
         # Nothing is kept between calls.
         return None
 
@@ -171,11 +171,11 @@ class CudaEngine(Engine):
         x: Array,
         states: Sequence[Array] | None,
         finals: Sequence[Array],
-        place: int,
+        index: int,
         lengths: Array | None,
         reverse: bool,
         keep: bool,
-        prepared: Any = None,
+        weight_cache: Any = None,
         borrow: bool = False,
     ) -> tuple[Any, Any]:
         for name, array in params.items():
@@ -186,10 +186,10 @@ class CudaEngine(Engine):
                 )
         check_shapes(cell, params, x.shape[2], finals[0].shape[2])
         ends = sequence.full_lengths(x.shape[0], x.shape[1]) if lengths is None else lengths
-        h, at, trace = sequence.forward_sequence(
-            cell, params, x, states, finals, place, ends, reverse, keep, borrow
+        h, at, saved = sequence.forward_sequence(
+            cell, params, x, states, finals, index, ends, reverse, keep, borrow
         )
-        return (h, at), trace
+        return (h, at), saved
 
     def join(self, outputs: Sequence[Any], lengths: Array | None, shape: Shape) -> Array:
         steps, batch, width = shape
@@ -204,20 +204,20 @@ class CudaEngine(Engine):
 
     def backward(
         self,
-        trace: Any,
+        saved: Any,
         dy: Array | None,
         direction: int,
         dstates: Sequence[Array] | None,
         initial: Sequence[Array],
-        place: int,
+        index: int,
         dx: Array | None,
         input_gradient: bool = True,
     ) -> tuple[Array | None, dict[str, Array]]:
         result = dx
         if dx is None and input_gradient:
-            result = memory.empty(trace.x.shape, trace.x.dtype)
+            result = memory.empty(saved.x.shape, saved.x.dtype)
         grads = sequence.backward_sequence(
-            trace, dy, direction, dstates, initial, place, result, dx is not None
+            saved, dy, direction, dstates, initial, index, result, dx is not None
         )
         return result, grads
 
@@ -238,7 +238,7 @@ class CudaEngine(Engine):
     ) -> Any:
         return embedding.place(ids, gradient, fixed, out)
 
-    def gather(self, table: Array, tokens: Any, out: Array | None = None) -> Array:
+    def take_rows(self, table: Array, tokens: Any, out: Array | None = None) -> Array:
         return embedding.gather(table, tokens, out)
 
     def row_gradient(self, tokens: Any, dy: Array, shape: tuple[int, int]) -> SparseRows:

@@ -28,11 +28,11 @@ from lstm_numba.engines.cuda.specialize import (
     add_outer,
     add_to_stage,
     cell_forward,
-    cell_message,
+    cell_operand,
     gate_count,
     load_biases,
+    load_cell_states,
     load_inputs,
-    load_memory,
     load_one,
     load_peephole,
     load_slots,
@@ -50,7 +50,7 @@ from lstm_numba.engines.cuda.specialize import (
 def _store_states(sizes, arrays, entry, at, states):
     """Put states into the history."""
     store_numbers(arrays.h, entry * sizes.batch * sizes.hidden + at, 0, states[:1])
-    store_numbers(arrays.memory, entry * sizes.memory_step + at, sizes.memory_state, states[1:])
+    store_numbers(arrays.cell_states, entry * sizes.cell_step + at, sizes.cell_stride, states[1:])
 
 
 @cuda.jit(**DEVICE)
@@ -68,8 +68,8 @@ def _last_states(cell, sizes, arrays, entry, row, unit):
     """Take the final states out of the history."""
     at = row * sizes.hidden + unit
     h = load_one(cell, arrays.h, entry * sizes.batch * sizes.hidden + at, 0)
-    memory = load_memory(cell, arrays.memory, entry * sizes.memory_step + at, sizes.memory_state)
-    store_each(arrays.final, sizes.place + at, h + memory)
+    cell_states = load_cell_states(cell, arrays.cell_states, entry * sizes.cell_step + at, sizes.cell_stride)
+    store_each(arrays.final, sizes.place + at, h + cell_states)
 
 
 @cuda.jit(**DEVICE)
@@ -133,7 +133,7 @@ def _cell_equations(cell, stage, sizes, arrays, t, row, unit, sums):
 
 
 @cuda.jit(**DEVICE)
-def _message_equations(cell, stage, sizes, arrays, t, row, unit, sums):
+def _operand_equations(cell, stage, sizes, arrays, t, row, unit, sums):
     """The operand of the second product of one unit; zero past a sequence's end."""
     at = row * sizes.hidden + unit
     target = t * sizes.batch * sizes.hidden + at
@@ -141,24 +141,24 @@ def _message_equations(cell, stage, sizes, arrays, t, row, unit, sums):
         place = slots_at(cell, sizes, t, row, unit)
         slots = add_to_stage(cell, stage, _slots(cell, stage, sizes, arrays, place, unit), sums)
         store_numbers(arrays.slots, place, sizes.hidden, slots)
-        message = cell_message(cell, slots, previous_states(cell, sizes, arrays, t, at))
-        store_numbers(arrays.message, target, 0, (message,))
+        operand = cell_operand(cell, slots, previous_states(cell, sizes, arrays, t, at))
+        store_numbers(arrays.operand, target, 0, (operand,))
     else:
-        store_numbers(arrays.message, target, 0, (0.0,))
+        store_numbers(arrays.operand, target, 0, (0.0,))
 
 
 def _equations(
     cell: Any, stage: Any, sizes: Any, arrays: Any, t: Any, row: Any, unit: Any, sums: Any
 ) -> None:
-    """What follows a stage's product: the message for the next one, or the cell's equations."""
+    """What follows a stage's product: the operand for the next one, or the cell's equations."""
     last = stage.number == len(cell.stages) - 1
-    (_cell_equations if last else _message_equations)(cell, stage, sizes, arrays, t, row, unit, sums)
+    (_cell_equations if last else _operand_equations)(cell, stage, sizes, arrays, t, row, unit, sums)
 
 
 @overload(_equations)
 def _(cell, stage, sizes, arrays, t, row, unit, sums):
     last = stage.instance_class.number == len(cell.instance_class.stages) - 1
-    equations = _cell_equations if last else _message_equations
+    equations = _cell_equations if last else _operand_equations
     return lambda cell, stage, sizes, arrays, t, row, unit, sums: equations(
         cell, stage, sizes, arrays, t, row, unit, sums
     )
@@ -217,7 +217,7 @@ def _run_stage(cell, stage, tile, sizes, arrays, operand, start, t, shared):
 def _run_second_stage(cell, team, tile, sizes, arrays, step, t, shared):
     meet(team, arrays.counters, 2 + 2 * step)
     start = t * sizes.batch * sizes.hidden
-    _run_stage(cell, SECOND, tile, sizes, arrays, arrays.message, start, t, shared)
+    _run_stage(cell, SECOND, tile, sizes, arrays, arrays.operand, start, t, shared)
 
 
 def _second_stage(

@@ -14,9 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lstm_numba.engines.cuda import dropout as masks
-from lstm_numba.engines.cuda import gemm as products
-from lstm_numba.engines.cuda import memory
+from lstm_numba.engines.cuda import dropout, gemm, memory
 from lstm_numba.engines.cuda.driver import SIMULATED, binding, cuda, driver
 from lstm_numba.engines.cuda.launch import on_stream, stream_handle
 
@@ -27,7 +25,7 @@ VARIABLE = "LSTM_NUMBA_CUDA_GRAPH"
 def wanted() -> bool:
     """Whether graphs are asked for and can be had: CuPy calls no cuBLAS while one is recorded."""
     asked = os.environ.get(VARIABLE, "0") not in ("", "0")
-    return asked and not SIMULATED and products.backend() == "numba"
+    return asked and not SIMULATED and gemm.backend() == "numba"
 
 
 class Recorder:
@@ -44,9 +42,9 @@ class Recorder:
         with on_stream(self._stream), memory.taken_from(self._pool):
             yield
 
-    def draws(self, rng: np.random.Generator) -> masks.Draws:
+    def draws(self, rng: np.random.Generator) -> dropout.Draws:
         """Draws of a generator that are to be recorded."""
-        return masks.Draws(rng)
+        return dropout.Draws(rng)
 
     def record(self, work: Callable[[], Any]) -> Any:
         """Note what work would be done, and do none of it.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from lstm_numba.engines.cuda.driver import cuda, intrinsic, ir, make_signature, overload, types
 from lstm_numba.engines.cuda.options import DEVICE
 from lstm_numba.engines.cuda.scalar import line_of
-from lstm_numba.engines.cuda.specialize import load_memory, load_one, slot_count
+from lstm_numba.engines.cuda.specialize import load_cell_states, load_one, slot_count
 
 
 class Sizes(NamedTuple):
@@ -23,10 +23,10 @@ class Sizes(NamedTuple):
     steps, batch, hidden : int
     reverse : int
         1 where time runs backwards.
-    memory_step : int
-        From one step's memory to the next one's; 0 where only the last is kept.
-    memory_state : int
-        From one memory state to the next.
+    cell_step : int
+        From one step's cell states to the next one's; 0 where only the last is kept.
+    cell_stride : int
+        From one cell state to the next.
     across, down, depth : int
         Tiles side by side and one below the other, and the depth of a part of a product; a graphics processor
         divides slowly.
@@ -40,8 +40,8 @@ class Sizes(NamedTuple):
     batch: Any
     hidden: Any
     reverse: Any
-    memory_step: Any
-    memory_state: Any
+    cell_step: Any
+    cell_stride: Any
     across: Any
     down: Any
     depth: Any
@@ -59,7 +59,7 @@ class Arrays(NamedTuple):
         Products with the input weights, where a slot has one; afterwards what the cell keeps.
     h : ((T + 1) * B * H,)
         All values of h, the initial one first; in reverse last.
-    memory : (states - 1, T + 1 or 1, B, H)
+    cell_states : (states - 1, T + 1 or 1, B, H)
         The other states, likewise.
     message : (B * H * T or 0,)
         Operands of the second product.
@@ -76,8 +76,8 @@ class Arrays(NamedTuple):
 
     slots: Any
     h: Any
-    memory: Any
-    message: Any
+    cell_states: Any
+    operand: Any
     weights: Any
     peephole: Any
     lengths: Any
@@ -250,7 +250,7 @@ def previous_states(cell, sizes, arrays, t, at):
     """The states before time t; `at` is the row's and unit's place in a state."""
     before, _ = neighbours(sizes, t)
     h = load_one(cell, arrays.h, before * sizes.batch * sizes.hidden + at, 0)
-    return h + load_memory(cell, arrays.memory, before * sizes.memory_step + at, sizes.memory_state)
+    return h + load_cell_states(cell, arrays.cell_states, before * sizes.cell_step + at, sizes.cell_stride)
 
 
 @cuda.jit(**DEVICE)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.cells import title
+from lstm_numba.cells import display_name
 from lstm_numba.cells.protocol import Stage
 from lstm_numba.engines.cuda.backward import BACKWARD
 from lstm_numba.engines.cuda.driver import cuda, current_device, shared_memory_limit
@@ -117,8 +117,8 @@ def _plan(kernel: Any, cell: Any, size: int, sizes: Sizes, groups: Any) -> _Plan
             return _Plan(Together(), tile, share, shared)
         return _Plan(Alone(), tile, (1, min(down, MOST_DOWN)), shared)
     raise DeviceError(
-        f"{title(cell)}: no block of {lanes * parts} threads fits on a multiprocessor; it takes {shared:,} "
-        f"bytes of shared memory of {allowed:,}"
+        f"{display_name(cell)}: no block of {lanes * parts} threads fits on a multiprocessor; it takes "
+        f"{shared:,} bytes of shared memory of {allowed:,}"
     )
 
 
@@ -209,8 +209,8 @@ def forward_sequence(
         batch=shape.batch,
         hidden=shape.hidden,
         reverse=int(reverse),
-        memory_step=state if keep else 0,
-        memory_state=depth * state,
+        cell_step=state if keep else 0,
+        cell_stride=depth * state,
         across=-(-shape.hidden // limits().lanes),
         down=0,  # depends on the tile
         depth=-(-shape.hidden // limits().parts),
@@ -220,8 +220,8 @@ def forward_sequence(
     arrays = Arrays(
         slots=empty((rows * width,), dtype),
         h=empty(((shape.steps + 1) * state,), dtype),
-        memory=empty(((len(cell.states) - 1) * depth * state,), dtype),
-        message=empty((rows * shape.hidden if len(cell.stages) > 1 else 0,), dtype),
+        cell_states=empty(((len(cell.states) - 1) * depth * state,), dtype),
+        operand=empty((rows * shape.hidden if len(cell.stages) > 1 else 0,), dtype),
         weights=flat(transpose(params["weight_hh"])),
         peephole=params.get("weight_ph", none),
         lengths=lengths,
@@ -325,7 +325,7 @@ def _parameter_gradients(trace: Trace, slots: DeviceArray, dpeephole: DeviceArra
     grads = {name: empty(array.shape, array.dtype) for name, array in params.items()}
     start = state if sizes.reverse else 0
     before = arrays.h[start : start + rows * hidden].reshape(rows, hidden)
-    operands = [before] if len(cell.stages) == 1 else [before, arrays.message.reshape(rows, hidden)]
+    operands = [before] if len(cell.stages) == 1 else [before, arrays.operand.reshape(rows, hidden)]
     jobs = [(x.reshape(rows, -1), "weight_ih", _input_segments(cell))]
     jobs += [(o, "weight_hh", _stage_segments(s)) for o, s in zip(operands, cell.stages, strict=True)]
     for operand, name, segments in jobs:

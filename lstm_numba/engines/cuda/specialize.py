@@ -10,9 +10,9 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import lstm_numba.engines.cuda.activations  # noqa: F401  (registers the functions of equations)
 from lstm_numba.cells.protocol import Stage
 from lstm_numba.engines.cuda.driver import intrinsic, make_signature, overload, types, unpack_tuple
-import lstm_numba.engines.cuda.activations  # noqa: F401  (registers the functions of equations)
 from lstm_numba.engines.cuda.scalar import Number, line_of, load_tuple, multiply_add, times
 
 
@@ -49,7 +49,7 @@ class FourRows(NamedTuple):
 FIRST, SECOND, INPUT = First(), Second(), Input()
 
 load_slots = load_tuple(lambda cell: len(cell.slots))
-load_memory = load_tuple(lambda cell: len(cell.states) - 1)
+load_cell_states = load_tuple(lambda cell: len(cell.states) - 1)
 load_states = load_tuple(lambda cell: len(cell.states))
 load_peephole = load_tuple(lambda cell: len(cell.peepholes))
 load_rows = load_tuple(lambda tile: tile.rows)
@@ -66,14 +66,14 @@ def cell_backward(self: Any, slots: Any, previous: Any, states: Any, peephole: A
     return self.backward(slots, previous, states, peephole, gradient)
 
 
-def cell_message(self: Any, slots: Any, previous: Any) -> Any:
+def cell_operand(self: Any, slots: Any, previous: Any) -> Any:
     """The cell's message."""
-    return self.message(slots, previous)
+    return self.operand(slots, previous)
 
 
-def cell_message_backward(self: Any, slots: Any, previous: Any, gradient: Any) -> Any:
+def cell_operand_backward(self: Any, slots: Any, previous: Any, gradient: Any) -> Any:
     """The backward equations of the cell's message."""
-    return self.message_backward(slots, previous, gradient)
+    return self.operand_backward(slots, previous, gradient)
 
 
 @overload(cell_forward, strict=False)
@@ -86,14 +86,14 @@ def _(self, slots, previous, states, peephole, gradient):
     return self.instance_class.backward
 
 
-@overload(cell_message, strict=False)
+@overload(cell_operand, strict=False)
 def _(self, slots, previous):
-    return self.instance_class.message
+    return self.instance_class.operand
 
 
-@overload(cell_message_backward, strict=False)
+@overload(cell_operand_backward, strict=False)
 def _(self, slots, previous, gradient):
-    return self.instance_class.message_backward
+    return self.instance_class.operand_backward
 
 
 def tile_rows(tile: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lstm_numba.engines import update_rules as rules
+from lstm_numba.engines import update_rules
 from lstm_numba.engines.cuda.driver import cuda
 from lstm_numba.engines.cuda.grid_stride import strides
 from lstm_numba.engines.cuda.launch import launch_over, launch_over_box
@@ -27,9 +27,9 @@ from lstm_numba.engines.sparse import SparseRows
 # the device into which the next step's can be put: a graph repeats its launches as they are.
 
 
-_momentum = cuda.jit(**DEVICE)(rules.momentum)
-_adam = cuda.jit(**DEVICE)(rules.adam)
-_rmsprop = cuda.jit(**DEVICE)(rules.rmsprop)
+_momentum = cuda.jit(**DEVICE)(update_rules.momentum)
+_adam = cuda.jit(**DEVICE)(update_rules.adam)
+_rmsprop = cuda.jit(**DEVICE)(update_rules.rmsprop)
 
 
 @cuda.jit(**KERNEL)

@@ -16,9 +16,9 @@ from lstm_numba.engines.cuda.specialize import (
     SECOND,
     add_inner,
     cell_backward,
-    cell_message_backward,
+    cell_operand_backward,
     inner_zeros,
-    load_memory,
+    load_cell_states,
     load_one,
     load_peephole,
     load_slots,
@@ -28,7 +28,7 @@ from lstm_numba.engines.cuda.specialize import (
     stage_gates,
 )
 from lstm_numba.kernels.cuda.forward import ONE, meet_others
-from lstm_numba.kernels.cuda.weights import memory_row, peephole_row, previous_row, slots_row
+from lstm_numba.kernels.cuda.weights import cell_state_row, peephole_row, previous_row, slots_row
 
 
 @cuda.jit(**DEVICE)
@@ -48,7 +48,9 @@ def _cell_gradients(weights, tape, dstates, unit):
     """Gradients of one unit's slots and previous states, but for what flows through the products."""
     cell, hidden = weights.cell, weights.hidden
     at = slots_row(cell) * hidden + unit
-    new = load_one(cell, tape, unit, 0) + load_memory(cell, tape, memory_row(cell) * hidden + unit, hidden)
+    new = load_one(cell, tape, unit, 0) + load_cell_states(
+        cell, tape, cell_state_row(cell) * hidden + unit, hidden
+    )
     dslots, dprevious, dpeephole = cell_backward(
         cell,
         load_slots(cell, tape, at, hidden),
@@ -64,7 +66,7 @@ def _cell_gradients(weights, tape, dstates, unit):
 
 @cuda.jit(**DEVICE)
 def _run_second_back(weights, tape, dstates, rank, size):
-    """What the message's gradient adds to those of the slots and of the previous states."""
+    """What the operand's gradient adds to those of the slots and of the previous states."""
     cell, hidden = weights.cell, weights.hidden
     meet_others(size)
     for unit in strides(rank, hidden, size):
@@ -74,7 +76,7 @@ def _run_second_back(weights, tape, dstates, rank, size):
     meet_others(size)
     for unit in strides(rank, hidden, size):
         at = slots_row(cell) * hidden + unit
-        dslots, dprevious = cell_message_backward(
+        dslots, dprevious = cell_operand_backward(
             cell,
             load_slots(cell, tape, at, hidden),
             load_states(cell, tape, previous_row(cell) * hidden + unit, hidden),

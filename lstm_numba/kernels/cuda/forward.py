@@ -16,14 +16,14 @@ from lstm_numba.engines.cuda.specialize import (
     add_outer,
     add_to_stage,
     cell_forward,
-    cell_message,
+    cell_operand,
     gate_count,
     load_one,
     load_peephole,
     load_slots,
     outer_zeros,
 )
-from lstm_numba.kernels.cuda.weights import memory_row, previous_row, slots_row
+from lstm_numba.kernels.cuda.weights import cell_state_row, previous_row, slots_row
 
 ONE = OneRow()
 
@@ -57,26 +57,26 @@ def _cell_equations(weights, slots, states, work, keep, unit):
     if keep:
         store_numbers(work, slots_row(cell) * hidden + unit, hidden, kept)
         store_numbers(work, previous_row(cell) * hidden + unit, hidden, previous)
-        store_numbers(work, memory_row(cell) * hidden + unit, hidden, new[1:])
+        store_numbers(work, cell_state_row(cell) * hidden + unit, hidden, new[1:])
 
 
 @cuda.jit(**DEVICE)
-def _message_equations(weights, slots, states, work, keep, unit):
+def _operand_equations(weights, slots, states, work, keep, unit):
     """The operand of the second product of one unit."""
     cell, hidden = weights.cell, weights.hidden
     store_numbers(work, slots_row(cell) * hidden + unit, hidden, slots)
-    store_numbers(work, hidden + unit, 0, (cell_message(cell, slots, load_each(states, unit)),))
+    store_numbers(work, hidden + unit, 0, (cell_operand(cell, slots, load_each(states, unit)),))
 
 
 def _equations(weights: Any, slots: Any, states: Any, work: Any, keep: Any, unit: Any) -> None:
     """What follows the first recurrent product."""
-    run = _cell_equations if len(weights.cell.stages) == 1 else _message_equations
+    run = _cell_equations if len(weights.cell.stages) == 1 else _operand_equations
     run(weights, slots, states, work, keep, unit)
 
 
 @overload(_equations)
 def _(weights, slots, states, work, keep, unit):
-    run = _cell_equations if len(weights[0].instance_class.stages) == 1 else _message_equations
+    run = _cell_equations if len(weights[0].instance_class.stages) == 1 else _operand_equations
     return lambda weights, slots, states, work, keep, unit: run(weights, slots, states, work, keep, unit)
 
 

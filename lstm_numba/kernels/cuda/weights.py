@@ -168,12 +168,12 @@ def _copy(array: DeviceArray) -> DeviceArray:
 # -- rows of H numbers in a tape, of which the first are the scratch memory of a step that keeps nothing --
 
 
-#: Row 0 is the new h, row 1 the message of a cell with two stages; then the slots,
+#: Row 0 is the new h, row 1 the operand of a cell with two stages; then the slots,
 slots_row = constant(lambda cell: len(cell.stages))
 #: the previous states,
 previous_row = constant(lambda cell: len(cell.stages) + len(cell.slots))
 #: the new states but h,
-memory_row = constant(lambda cell: len(cell.stages) + len(cell.slots) + len(cell.states))
+cell_state_row = constant(lambda cell: len(cell.stages) + len(cell.slots) + len(cell.states))
 #: and, on the way back, the gradients of the peephole weights.
 peephole_row = constant(lambda cell: len(cell.stages) + len(cell.slots) + 2 * len(cell.states) - 1)
 

@@ -11,12 +11,7 @@ import pytest
 from cli_tools import invoke
 from tolerances import assert_close
 
-from lstm_numba.benchmarks import cases as plan
-from lstm_numba.benchmarks import correctness as check
-from lstm_numba.benchmarks import gemm_peak as products
-from lstm_numba.benchmarks import implementations as contestants
-from lstm_numba.benchmarks import peers, timing
-from lstm_numba.benchmarks import runner as rows
+from lstm_numba.benchmarks import cases, correctness, gemm_peak, implementations, peers, runner, timing
 from lstm_numba.benchmarks.cases import Shape
 from lstm_numba.benchmarks.implementations import Cuda, CudaTransfers, Problem
 from lstm_numba.engines.cuda import memory
@@ -32,7 +27,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "TURN_SECONDS", 1e-4)
     monkeypatch.setattr(timing, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(timing, "WARM_CALLS", 1)
-    monkeypatch.setattr(products, "SIZE", 48)
+    monkeypatch.setattr(gemm_peak, "SIZE", 48)
     monkeypatch.setattr(Cuda, "in_simulator", True)
 
 
@@ -47,8 +42,8 @@ def bench(words: str, folder: Path) -> tuple[Any, Any]:
 @pytest.mark.parametrize("kind", [Cuda, CudaTransfers])
 def test_computes_what_the_processor_does(kind: type[Cuda], cell: str) -> None:
     problem = Problem(cell, Shape("", 2, 3, 3, 5), "training", "float64")
-    found = check.compute(kind(problem, 1), problem)
-    expected = check.compute(contestants.CpuSerial(problem, 1), problem)
+    found = correctness.compute(kind(problem, 1), problem)
+    expected = correctness.compute(implementations.CpuSerial(problem, 1), problem)
     assert list(found) == list(expected)
     for name, array in expected.items():
         assert_close(found[name], array, "backward", f"{kind.name} {cell} {name}")
@@ -127,7 +122,7 @@ def test_who_is_wrong_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_memory_of_the_host_says_nothing_of_the_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows.memory, "growth_in_child", lambda name, row, dtype: 1.0)
+    monkeypatch.setattr(runner.memory, "growth_in_child", lambda name, row, dtype: 1.0)
     words = f"--cell rnn --task training --contestant cpu-serial --memory {TINY}"
     _, document = bench(words, tmp_path)
     found = {name: entry.get("memory_mib") for name, entry in document["rows"][0]["contestants"].items()}
@@ -137,14 +132,14 @@ def test_memory_of_the_host_says_nothing_of_the_device(
 @pytest.mark.skipif(not SIMULATED, reason="of the simulator")
 def test_simulator_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cuda, "in_simulator", False)
-    assert set(rows.unavailable(["cuda", "cuda-transfers"]).values()) == {"CUDA's simulator is not timed"}
+    assert set(runner.unavailable(["cuda", "cuda-transfers"]).values()) == {"CUDA's simulator is not timed"}
 
 
 @pytest.mark.skipif(bool(peers.PyTorchCuda.missing()), reason="no PyTorch with CUDA")
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "rnn-relu"])
 def test_cudnn_agrees_and_is_no_tf32(cell: str, tmp_path: Path) -> None:
     words = f"--cell {cell} --shape 8x9x16x33 --turns 1 --contestant cuda --contestant pytorch-cuda"
-    answer, document = bench(words + "".join(f" --task {task}" for task in plan.TASKS[:2]), tmp_path)
+    answer, document = bench(words + "".join(f" --task {task}" for task in cases.TASKS[:2]), tmp_path)
     assert answer.status == 0, answer.out
     for row in document["rows"]:
         assert row["ours"] is None

@@ -10,9 +10,7 @@ import pytest
 from numba import njit
 
 import lstm_numba as ln
-from lstm_numba.engines.cpu import barrier as meeting
-from lstm_numba.engines.cpu import sequence
-from lstm_numba.engines.cpu import thread_team as tasks
+from lstm_numba.engines.cpu import barrier, sequence, thread_team
 from lstm_numba.engines.cpu.memory import address
 from lstm_numba.engines.cpu.passes import Team
 from lstm_numba.engines.cpu.vector import pointer_to
@@ -22,17 +20,17 @@ pytestmark = pytest.mark.processor
 
 @njit
 def _gather(where: int, parts: int) -> bool:
-    return meeting.gather(pointer_to(where, 0), parts)
+    return barrier.rendezvous(pointer_to(where, 0), parts)
 
 
 def test_who_is_alone_does_not_wait_for_ever() -> None:
-    memory = np.zeros(meeting.NUMBERS, np.int64)
+    memory = np.zeros(barrier.NUMBERS, np.int64)
     assert not _gather(address(memory), 2)
     assert not _gather(address(memory), 2)  # who comes too late hears the same
 
 
 def test_one_is_a_party() -> None:
-    assert _gather(address(np.zeros(meeting.NUMBERS, np.int64)), 1)
+    assert _gather(address(np.zeros(barrier.NUMBERS, np.int64)), 1)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru-reset-before"])
@@ -61,7 +59,7 @@ def test_threads_that_do_not_come_are_not_asked_for_ever(monkeypatch: pytest.Mon
     monkeypatch.setattr(sequence, "thread_count", lambda: 2)
     monkeypatch.setattr(sequence, "_apart", sequence._Apart())
     assert sequence.choose_plan(cell, shape, np.dtype("float32")).team.by_units
-    for _ in range(sequence.MAX_APART):
+    for _ in range(sequence.MAX_COMPILED_APART):
         sequence._apart()
     assert not sequence.choose_plan(cell, shape, np.dtype("float32")).team.by_units
 
@@ -72,9 +70,9 @@ def test_threads_that_do_not_come_are_not_asked_for_ever(monkeypatch: pytest.Mon
 @njit
 def _meet_others(job: Any, phase: Any, part: Any) -> None:
     """In the phases that threads share, wait for one another; note who saw all of them."""
-    if phase in (tasks.CHECK, tasks.PREPARE, tasks.WORK, tasks.AFTER):
+    if phase in (thread_team.CHECK, thread_team.PREPARE, thread_team.WORK, thread_team.AFTER):
         where = pointer_to(job[8 + phase], job[0])
-        if meeting.gather(where, job[0]):
+        if barrier.rendezvous(where, job[0]):
             job[16 + phase * 8 + part] = 1
     else:
         job[16 + phase * 8] += 1
@@ -84,16 +82,16 @@ def _run_meeting(
     parts: int, workers: int, prepare: int, stale: int | None = None, checks: int = 0
 ) -> list[list[int]]:
     """Who was in which phase of a task whose threads meet; `stale` is what a check would find."""
-    memory = np.zeros((tasks.AFTER + 1, meeting.NUMBERS), np.int64)
+    memory = np.zeros((thread_team.AFTER + 1, barrier.NUMBERS), np.int64)
     job = np.zeros(72, np.int64)
     job[0] = max(parts, prepare)
     job[1] = stale or 0
     job[8 : 8 + len(memory)] = [address(row) for row in memory]
-    task = tasks.compile_task(_meet_others.py_func)
+    task = thread_team.compile_task(_meet_others.py_func)
     where = address(job)
     check = {} if stale is None else {"check": checks or prepare, "stale": where + 8}
-    assert tasks.run_task(task, where, parts, workers, prepare=prepare, **check)
-    there: list[list[int]] = job[16:].reshape(-1, 8)[: tasks.AFTER + 1, :2].tolist()
+    assert thread_team.run_task(task, where, parts, workers, prepare=prepare, **check)
+    there: list[list[int]] = job[16:].reshape(-1, 8)[: thread_team.AFTER + 1, :2].tolist()
     return there
 
 

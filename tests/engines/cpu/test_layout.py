@@ -21,7 +21,7 @@ def _take_shares(sizes: Any, parts: int, done: Any, products: Any) -> None:
         tiles = layout.tile_count(share, backward.BACK_ROWS)
         first, last = layout.tile_range(share, products.shape[1], tiles)
         for n in range(first, last):
-            place = layout.there_and_back(first, last, n, 1)
+            place = layout.serpentine(first, last, n, 1)
             row, rows = layout.tile_of(share, tiles, place % tiles)
             products[row : row + rows, place // tiles] += 1
         for tile in range(tiles):

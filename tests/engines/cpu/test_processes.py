@@ -77,7 +77,7 @@ expected = compute(mine)
 sequence._apart.count = 0  # on a busy machine threads may not have come together, and are then not asked to
 tapes = [layer.forward(x) for layer, x in zip(mine, xs)]
 stream = ln.Stream(mine[1], 64)
-teams = [tape.traces[0][0].team for _, _, tape in tapes]
+teams = [tape.saved[0][0].team for _, _, tape in tapes]
 ways = [(team.by_units, team.parts) for team in (*teams, stream._jobs[0][2])]
 assert ways == [(0, 2), (1, 2), (0, 1), (1, 2)]
 

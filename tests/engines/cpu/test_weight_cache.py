@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 import lstm_numba as ln
-from lstm_numba.engines.cpu import sequence
-from lstm_numba.engines.cpu import weight_cache as prepared
+from lstm_numba.engines.cpu import sequence, weight_cache
 from lstm_numba.engines.cpu.checksum import checksum_part
 from lstm_numba.engines.cpu.passes import Team
-from lstm_numba.engines.cpu.weight_cache import Prepared
+from lstm_numba.engines.cpu.weight_cache import WeightCache
 
 pytestmark = pytest.mark.processor
 
@@ -31,7 +30,7 @@ class _Packer:
     """Counts how often weights have to be packed."""
 
     def __init__(self, params: dict[str, np.ndarray], parts: int = 1) -> None:
-        self.params, self.prepared, self.parts, self.count = params, Prepared(), parts, 0
+        self.params, self.weight_cache, self.parts, self.count = params, WeightCache(), parts, 0
         self.sums: list[int] = []
         self.place = 0
 
@@ -39,8 +38,8 @@ class _Packer:
         """One use of the weights; how often they were packed until now."""
         hidden, inputs = self.params["weight_hh"].shape[1], self.params["weight_ih"].shape[1]
         dtype = self.params["weight_hh"].dtype
-        located = self.prepared.locate(_CELL, self.params, inputs, hidden, dtype)
-        place = self.prepared.packed(located, 64).weights
+        located = self.weight_cache.locate(_CELL, self.params, inputs, hidden, dtype)
+        place = self.weight_cache.packed(located, 64).weights
         words = located.words
         sums = [checksum_part(words, len(located.arrays), part, self.parts) for part in range(self.parts)]
         if place != self.place or sums != self.sums:
@@ -110,11 +109,11 @@ def test_weights_that_did_not_change_are_not_packed_again(
     team: Team, shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sequence, "choose_plan", lambda *_: sequence.Plan(team, 2, 1))
-    monkeypatch.setattr(prepared, "_SHARED", 0 if shared else 1 << 21)
+    monkeypatch.setattr(weight_cache, "_SHARED", 0 if shared else 1 << 21)
     rnn, x = ln.LSTM(3, 40, seed=0, bias=False, dtype=np.float64), np.ones((4, 8, 3))
     expected, _ = rnn(x)
     assert expected.any()
-    weights, _ = rnn._prepared[0]._kept.memory
+    weights, _ = rnn._weight_caches[0]._kept.memory
     weights.fill(0)
     assert not rnn(x)[0].any()
     rnn.params["weight_hh_l0"] *= 0.5
@@ -124,7 +123,7 @@ def test_weights_that_did_not_change_are_not_packed_again(
 @_TEAMS
 def test_a_layer_follows_every_parameter(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequence, "choose_plan", lambda *_: sequence.Plan(team, 2, 1))
-    monkeypatch.setattr(prepared, "_SHARED", 0)
+    monkeypatch.setattr(weight_cache, "_SHARED", 0)
     rnn, x = ln.PeepholeLSTM(3, 40, seed=0, dtype=np.float64), np.ones((4, 8, 3))
     seen = [rnn(x)[0]]
     for name, parameter in rnn.params.items():
@@ -187,11 +186,11 @@ def test_parameters_may_be_any_arrays_of_their_shape_and_type() -> None:
         np.testing.assert_array_equal(rnn(x)[0], expected)
         view[70, 19] += 1
         assert not np.array_equal(rnn(x)[0], expected)
-    for wrong, error, message in (
+    for wrong, error, operand in (
         (weight.astype(np.float64), TypeError, r"weight_hh\w*: expected (dtype )?float32, got float64"),
         (weight[:, :19], ValueError, r"weight_hh: expected shape \(80, 20\), got \(80, 19\)"),
     ):
         rnn.params["weight_hh_l0"] = wrong
         for run in (rnn, rnn.forward, lambda _: ln.Stream(rnn)):
-            with pytest.raises(error, match=message):
+            with pytest.raises(error, match=operand):
                 run(x)

@@ -13,8 +13,7 @@ import pytest
 from cuda_tools import DTYPES, normal
 from tolerances import assert_close
 
-from lstm_numba.engines.cuda import cublas
-from lstm_numba.engines.cuda import gemm as products
+from lstm_numba.engines.cuda import cublas, gemm
 
 
 class HostArray(np.ndarray):
@@ -105,7 +104,7 @@ def library(monkeypatch: Any) -> Library:
         monkeypatch.setitem(sys.modules, name, module)
     for name in ("_handle", "_stream"):  # without what they keep
         monkeypatch.setattr(cublas, name, getattr(cublas, name).__wrapped__)
-    monkeypatch.setattr(products, "_chosen", "cublas")
+    monkeypatch.setattr(gemm, "_chosen", "cublas")
     return fake
 
 
@@ -137,19 +136,19 @@ def test_matches_numpy(library: Library, size: Any, accumulate: bool, dtype: Any
         for second in ("rows", "columns", "slice"):
             for third in ("rows", "slice"):
                 out = laid_out(before, third)
-                products.matmul(laid_out(a, first), laid_out(b, second), out, accumulate)
+                gemm.matmul(laid_out(a, first), laid_out(b, second), out, accumulate)
                 assert_close(np.asarray(out), expected, "product", f"{first}, {second}, {third}")
 
 
 def test_tf32_only_where_asked_for(library: Library) -> None:
     a, out = np.ones((2, 2), np.float32).view(HostArray), np.ones((2, 2), np.float32).view(HostArray)
-    products.matmul(a, a, out)
-    products.allow_tf32(True)
+    gemm.matmul(a, a, out)
+    gemm.allow_tf32(True)
     try:
-        products.matmul(a, a, out)
+        gemm.matmul(a, a, out)
     finally:
-        products.allow_tf32(False)
-    products.matmul(a, a, out)
+        gemm.allow_tf32(False)
+    gemm.matmul(a, a, out)
     assert library.modes == [0, 3, 0]
 
 

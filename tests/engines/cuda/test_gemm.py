@@ -10,8 +10,7 @@ import pytest
 from cuda_tools import DTYPES, cases, download, normal, upload
 from tolerances import assert_close
 
-from lstm_numba.engines.cuda import cublas
-from lstm_numba.engines.cuda import gemm as products
+from lstm_numba.engines.cuda import cublas, gemm
 from lstm_numba.engines.cuda.launch import limits, set_limits
 from lstm_numba.engines.cuda.memory import columns, counters, transposed
 from lstm_numba.engines.cuda.microkernel import Large, Small
@@ -27,9 +26,9 @@ LAYOUTS = ["rows", "columns", "slice"]
 def backend(request: Any) -> Iterator[str]:
     if request.param == "cublas" and not cublas.available():
         pytest.skip("no cuBLAS: CuPy is not installed, or this is the simulator")
-    products.use(request.param)
+    gemm.use(request.param)
     yield request.param
-    products.use(None)
+    gemm.use(None)
 
 
 def on_device(matrix: Any, layout: str) -> Any:
@@ -49,7 +48,7 @@ def on_device(matrix: Any, layout: str) -> Any:
 def test_matches_numpy(backend: str, size: Any, layouts: Any, dtype: Any) -> None:
     m, k, n = size
     a, b = normal((m, k), dtype), normal((k, n), dtype, 1)
-    actual = download(products.matmul(on_device(a, layouts[0]), on_device(b, layouts[1])))
+    actual = download(gemm.matmul(on_device(a, layouts[0]), on_device(b, layouts[1])))
     assert actual.dtype == dtype
     assert_close(actual, a.astype(np.float64) @ b, "product")
 
@@ -66,7 +65,7 @@ def test_writes_to_columns_of_a_matrix(backend: str, size: Any, layout: str, acc
     )
     whole = upload(before)
     out = whole[:, 1 : 1 + n]
-    assert products.matmul(on_device(a, layout), on_device(b, layout), out, accumulate) is out
+    assert gemm.matmul(on_device(a, layout), on_device(b, layout), out, accumulate) is out
     expected = before.astype(np.float64)
     expected[:, 1 : 1 + n] = a.astype(np.float64) @ b + (before[:, 1 : 1 + n] if accumulate else 0)
     result = download(whole)
@@ -77,35 +76,35 @@ def test_writes_to_columns_of_a_matrix(backend: str, size: Any, layout: str, acc
 
 def test_large_patches_and_parts_of_the_depth_are_both_taken() -> None:
     side = limits().tile
-    patch, grid, parts = products._plan(3, 3, 100 * side)
+    patch, grid, parts = gemm._plan(3, 3, 100 * side)
     assert isinstance(patch, Small)
     assert grid == (1, 1)
     assert parts > 1
-    patch, _, parts = products._plan(8 * side * 16, 8 * side * 16, 100 * side)
+    patch, _, parts = gemm._plan(8 * side * 16, 8 * side * 16, 100 * side)
     assert isinstance(patch, Large)
     assert parts == 1
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_large_patches(monkeypatch: Any, dtype: Any) -> None:
-    monkeypatch.setattr(products, "_BLOCKS", 2)
-    monkeypatch.setattr(products, "_chosen", "numba")
+    monkeypatch.setattr(gemm, "_BLOCKS", 2)
+    monkeypatch.setattr(gemm, "_chosen", "numba")
     side = limits().tile
     m, k, n = 8 * side + 3, 2 * side + 1, 8 * side - 1
     a, b = normal((m, k), dtype), normal((k, n), dtype, 1)
-    assert isinstance(products._plan(m, n, k)[0], Large)
-    actual = download(products.matmul(upload(a), on_device(b, "columns")))
+    assert isinstance(gemm._plan(m, n, k)[0], Large)
+    actual = download(gemm.matmul(upload(a), on_device(b, "columns")))
     assert_close(actual, a.astype(np.float64) @ b, "product")
 
 
 @pytest.mark.parametrize("side", [1, 4, 8])
 def test_any_block(monkeypatch: Any, side: int) -> None:
-    monkeypatch.setattr(products, "_chosen", "numba")
+    monkeypatch.setattr(gemm, "_chosen", "numba")
     before = limits()
     set_limits(before._replace(tile=side))
     try:
         a, b = normal((9, 21), np.float32), normal((21, 6), np.float32, 1)
-        actual = download(products.matmul(upload(a), upload(b)))
+        actual = download(gemm.matmul(upload(a), upload(b)))
     finally:
         set_limits(before)
     assert_close(actual, a.astype(np.float64) @ b, "product")
@@ -116,13 +115,13 @@ def test_any_block(monkeypatch: Any, side: int) -> None:
 def test_parts_of_the_depth_are_added_by_the_last_block(
     monkeypatch: Any, accumulate: bool, dtype: Any
 ) -> None:
-    monkeypatch.setattr(products, "_chosen", "numba")
+    monkeypatch.setattr(gemm, "_chosen", "numba")
     side = limits().tile
     m, k, n = 4 * side + 3, 60 * side + 1, 2
     a, b, before = normal((m, k), dtype), normal((k, n), dtype, 1), normal((m, n + 1), dtype, 2)
-    assert products._plan(m, n, k)[1:] == ((2, 1), 7)
+    assert gemm._plan(m, n, k)[1:] == ((2, 1), 7)
     whole = upload(before)
-    products.matmul(on_device(a, "slice"), upload(b), columns(whole, 1, n + 1), accumulate)
+    gemm.matmul(on_device(a, "slice"), upload(b), columns(whole, 1, n + 1), accumulate)
     before[:, 1:] = a.astype(np.float64) @ b + (before[:, 1:] if accumulate else 0)
     assert_close(download(whole), before, "product")
     np.testing.assert_array_equal(download(counters(1)), 0)
@@ -131,37 +130,37 @@ def test_parts_of_the_depth_are_added_by_the_last_block(
 def test_no_depth_and_no_rows(backend: str) -> None:
     a, b = upload(np.zeros((3, 0), np.float32)), upload(np.zeros((0, 2), np.float32))
     out = upload(np.ones((3, 2), np.float32))
-    np.testing.assert_array_equal(download(products.matmul(a, b, out, accumulate=True)), 1)
-    np.testing.assert_array_equal(download(products.matmul(a, b, out)), 0)
-    nothing = products.matmul(upload(np.zeros((0, 4), np.float32)), upload(np.zeros((4, 2), np.float32)))
+    np.testing.assert_array_equal(download(gemm.matmul(a, b, out, accumulate=True)), 1)
+    np.testing.assert_array_equal(download(gemm.matmul(a, b, out)), 0)
+    nothing = gemm.matmul(upload(np.zeros((0, 4), np.float32)), upload(np.zeros((4, 2), np.float32)))
     assert nothing.shape == (0, 2)
 
 
 def test_nan_stays_in_its_row(backend: str) -> None:
     a, b = normal((5, 4), np.float32), normal((4, 3), np.float32, 1)
     a[4, 2] = np.nan
-    actual = download(products.matmul(upload(a), upload(b)))
+    actual = download(gemm.matmul(upload(a), upload(b)))
     assert np.isnan(actual[4]).all()
     assert np.isfinite(actual[:4]).all()
 
 
 def test_same_bits_again(backend: str) -> None:
     a, b = upload(normal((3, 50), np.float32)), upload(normal((50, 5), np.float32, 1))
-    first = download(products.matmul(a, b))
-    np.testing.assert_array_equal(download(products.matmul(a, b)), first)
+    first = download(gemm.matmul(a, b))
+    np.testing.assert_array_equal(download(gemm.matmul(a, b)), first)
 
 
 def test_bad_arguments() -> None:
     a, b = upload(np.zeros((2, 3), np.float32)), upload(np.zeros((3, 4), np.float32))
     with pytest.raises(ValueError, match=r"expected shapes \(M, K\)"):
-        products.matmul(a, a)
+        gemm.matmul(a, a)
     with pytest.raises(TypeError, match="both the same"):
-        products.matmul(a, upload(np.zeros((3, 4))))
+        gemm.matmul(a, upload(np.zeros((3, 4))))
     with pytest.raises(ValueError, match="out: expected float32"):
-        products.matmul(a, b, a)
+        gemm.matmul(a, b, a)
     with pytest.raises(ValueError, match="accumulate"):
-        products.matmul(a, b, accumulate=True)
+        gemm.matmul(a, b, accumulate=True)
     with pytest.raises(ValueError, match="rows are contiguous"):
-        products.matmul(a, b, transposed(upload(np.zeros((4, 2), np.float32))))
+        gemm.matmul(a, b, transposed(upload(np.zeros((4, 2), np.float32))))
     with pytest.raises(ValueError, match="backend"):
-        products.use("mkl")
+        gemm.use("mkl")

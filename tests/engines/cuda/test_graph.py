@@ -72,7 +72,7 @@ def recording(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(graph, "wanted", lambda: True)
     monkeypatch.setattr(graph, "Recorder", recorder)
-    monkeypatch.setattr(graph.products, "_chosen", "numba")
+    monkeypatch.setattr(graph.gemm, "_chosen", "numba")
     return made
 
 

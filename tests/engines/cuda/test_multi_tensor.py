@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from cuda_tools import DTYPES, download, normal, upload
 
-from lstm_numba.engines.cuda import memory
-from lstm_numba.engines.cuda import multi_tensor as table
+from lstm_numba.engines.cuda import memory, multi_tensor
 from lstm_numba.engines.cuda.driver import cuda
 from lstm_numba.engines.cuda.grid_stride import strides
 from lstm_numba.engines.cuda.launch import launch_over, launch_over_box
@@ -18,7 +17,7 @@ from lstm_numba.engines.cuda.launch import launch_over, launch_over_box
 @cuda.jit
 def _subtract(arrays, number):  # type: ignore[no-untyped-def]
     for n in range(arrays.count):
-        first, second = table.array_of(arrays, 0, n), table.array_of(arrays, 1, n)
+        first, second = multi_tensor.array_of(arrays, 0, n), multi_tensor.array_of(arrays, 1, n)
         for i in strides(cuda.grid(1), first.size, cuda.gridsize(1)):
             first[i] -= number * second[i]
 
@@ -29,7 +28,7 @@ def test_every_array_of_a_table(dtype: Any) -> None:
     first = [normal(shape, dtype, n) for n, shape in enumerate(shapes)]
     second = [normal(shape, dtype, 50 + n) for n, shape in enumerate(shapes)]
     device, others = ([upload(array) for array in column] for column in (first, second))
-    ((arrays, size),) = table.tables(device, others)
+    ((arrays, size),) = multi_tensor.tables(device, others)
     assert (arrays.count, size) == (4, 301)
     launch_over(_subtract, size, arrays, dtype(0.5))
     for actual, a, b in zip(device, first, second, strict=True):
@@ -38,27 +37,27 @@ def test_every_array_of_a_table(dtype: Any) -> None:
 
 def test_a_table_for_each_dtype() -> None:
     given = [np.zeros(2, np.float32), np.zeros(5), np.zeros(4, np.float32)]
-    found = table.tables([upload(array) for array in given])
+    found = multi_tensor.tables([upload(array) for array in given])
     assert [(t.like.dtype, t.count, size) for t, size in found] == [(np.float32, 2, 4), (np.float64, 1, 5)]
-    assert table.tables([]) == table.tables() == []
+    assert multi_tensor.tables([]) == multi_tensor.tables() == []
 
 
 def test_a_table_is_uploaded_again_when_an_array_moved() -> None:
     arrays = [upload(np.zeros(n, np.float32)) for n in (3, 4)]
     others = [*arrays[:1], upload(np.zeros(4, np.float32))]
-    kept = table.tables(arrays)[0][0].numbers
-    assert table.tables(arrays)[0][0].numbers is kept
-    moved = table.tables(others)[0][0].numbers
+    kept = multi_tensor.tables(arrays)[0][0].numbers
+    assert multi_tensor.tables(arrays)[0][0].numbers is kept
+    moved = multi_tensor.tables(others)[0][0].numbers
     assert list(download(kept)) == [3, 4, *map(memory.address, arrays)]
     assert list(download(moved)) == [3, 4, *map(memory.address, others)]
     smaller = [arrays[0][:2], arrays[1]]
-    assert list(download(table.tables(smaller)[0][0].numbers))[:2] == [2, 4]
+    assert list(download(multi_tensor.tables(smaller)[0][0].numbers))[:2] == [2, 4]
 
 
 def test_arrays_with_gaps_are_refused() -> None:
     matrix = upload(np.zeros((3, 4), np.float32))
     with pytest.raises(ValueError, match="expected a C-contiguous array"):
-        table.tables([memory.columns(matrix, 0, 2)])
+        multi_tensor.tables([memory.columns(matrix, 0, 2)])
 
 
 @cuda.jit

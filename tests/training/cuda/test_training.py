@@ -18,7 +18,7 @@ from lstm_numba.engines.base import NORM
 from lstm_numba.errors import TrainingDiverged
 from lstm_numba.models import LanguageModel, SequenceBatch, SequenceClassifier, TokenBatch
 from lstm_numba.optim.optimizers import make_optimizer
-from lstm_numba.training import classification as image_task
+from lstm_numba.training import classification
 from lstm_numba.training.callbacks import Reporter
 from lstm_numba.training.run import Run
 from lstm_numba.training.tasks import build_task, open_task
@@ -111,7 +111,7 @@ def small_data(monkeypatch: pytest.MonkeyPatch) -> None:
             return few_digits(split, seed, count).take(slice(0, 6 if split == "test" else None))
 
         monkeypatch.setattr(digits, "load", load)
-        monkeypatch.setattr(image_task, "_EVALUATION_BATCH", 8)
+        monkeypatch.setattr(classification, "_EVALUATION_BATCH", 8)
 
 
 def configuration(kind: str, folder: Path, **more: Any) -> dict[str, Any]:
