@@ -4,7 +4,7 @@ Nothing is copied behind your back, so what a forward pass read must be the same
 lengths: all numbers of all T steps count, and a shorter sequence is a call with a smaller T.
 """
 
-from lstm_numba.engines.cpu.weights import Parameters
+from lstm_numba.engines.cpu.records import Parameters
 from lstm_numba.kernels.backward import sequence_backward, step_backward
 from lstm_numba.kernels.c_functions import CStep, c_step
 from lstm_numba.kernels.forward import (

@@ -6,7 +6,8 @@ import numpy as np
 from numba import njit
 
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
-from lstm_numba.engines.cpu.passes import GradientTargets, OutputGradient, run_backward
+from lstm_numba.engines.cpu.passes import run_backward
+from lstm_numba.engines.cpu.records import GradientTargets, OutputGradient
 from lstm_numba.kernels.forward import call_status, packed_layer, sequence_on, tape_fits
 from lstm_numba.kernels.memory import address_of, addresses_of, as_states, batch_of, writable_address
 from lstm_numba.kernels.status import DX, DY, FITS, GRADS, TAPE, Checked, spoil

@@ -9,10 +9,9 @@ from numba import njit
 from numba.extending import overload
 
 from lstm_numba.engines.cpu.memory import ALIGNMENT
-from lstm_numba.engines.cpu.offsets import DESCRIPTOR_SIZE, Layer, Sequence, aligned, number_bytes
+from lstm_numba.engines.cpu.offsets import DESCRIPTOR_SIZE, aligned, number_bytes
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.passes import (
-    ALONE,
     kept_bytes,
     run_forward,
     run_sequence,
@@ -20,6 +19,7 @@ from lstm_numba.engines.cpu.passes import (
     run_unpacked_step,
     scratch_bytes,
 )
+from lstm_numba.engines.cpu.records import ALONE, Layer, Sequence
 from lstm_numba.kernels.memory import (
     address_of,
     addresses_of,
@@ -43,7 +43,7 @@ from lstm_numba.kernels.weights import (
 
 @njit(**INLINE)
 def _after_packing(weights, address):
-    """Where scratch goes on after the notes and the packed weights of plain ones."""
+    """Where scratch goes on after the descriptor and the packed weights of plain ones."""
     return aligned(
         address + 8 * DESCRIPTOR_SIZE + packing_numbers(weights) * number_bytes(zero_like(weights))
     )

@@ -9,9 +9,10 @@ from numba import njit
 from numba.core import errors, types
 from numba.extending import overload
 
-from lstm_numba.engines.cpu.offsets import number_bytes, pointer_address
+from lstm_numba.engines.cpu.offsets import number_bytes
 from lstm_numba.engines.cpu.options import INLINE
 from lstm_numba.engines.cpu.specialize import state_count
+from lstm_numba.engines.cpu.vector import pointer_address
 
 # The functions without a body below exist for their overloads.
 

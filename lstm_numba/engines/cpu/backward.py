@@ -27,7 +27,6 @@ from lstm_numba.engines.cpu.layout import (
     time_of,
 )
 from lstm_numba.engines.cpu.microkernel import tile_product
-from lstm_numba.engines.cpu.offsets import pointer_address
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.panel_packing import BACK_VECTORS
 from lstm_numba.engines.cpu.specialize import (
@@ -45,7 +44,7 @@ from lstm_numba.engines.cpu.specialize import (
     stage_width,
     zero_slots,
 )
-from lstm_numba.engines.cpu.vector import accumulate_vectors, store_vectors
+from lstm_numba.engines.cpu.vector import accumulate_vectors, pointer_address, store_vectors
 
 BACK_ROWS = tile_rows(BACK_VECTORS)
 #: Numbers in a part of a panel of input weights: with the rows beside them it stays in the level-2 cache.

@@ -278,6 +278,16 @@ def accumulate_vectors(typingctx: Any, pointer: Any, offset: Any, stride: Any, v
 
 
 @intrinsic
+def pointer_address(typingctx: Any, pointer: Any) -> Any:
+    """A C pointer as an integer."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.ptrtoint(args[0], ir.IntType(64))
+
+    return types.int64(pointer), codegen
+
+
+@intrinsic
 def zero_vector(typingctx: Any, zero: Any) -> Any:
     """A vector of zeros like `zero`."""
     vector = Vector(zero)

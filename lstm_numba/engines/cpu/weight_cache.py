@@ -13,7 +13,7 @@ from lstm_numba.arguments import float_array
 from lstm_numba.cells.parameters import check_shapes
 from lstm_numba.engines.cpu.cpu_features import round_up
 from lstm_numba.engines.cpu.memory import ALIGNMENT, address, allocate
-from lstm_numba.engines.cpu.weights import Parameters
+from lstm_numba.engines.cpu.records import Parameters
 
 Array = np.ndarray[Any, Any]
 

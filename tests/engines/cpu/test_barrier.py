@@ -10,9 +10,10 @@ import pytest
 from numba import njit
 
 import lstm_numba as ln
-from lstm_numba.engines.cpu import barrier, sequence, thread_team
+from lstm_numba.engines.cpu import barrier, blocking, sequence, thread_team
+from lstm_numba.engines.cpu.blocking import Plan
 from lstm_numba.engines.cpu.memory import address
-from lstm_numba.engines.cpu.passes import Team
+from lstm_numba.engines.cpu.records import Team
 from lstm_numba.engines.cpu.vector import pointer_to
 
 pytestmark = pytest.mark.processor
@@ -46,22 +47,22 @@ def test_without_a_meeting_the_caller_does_the_work(cell: str, monkeypatch: pyte
     expected = run()
     # Of two parts on one thread the second begins when the first has ended.
     numba.set_num_threads(1)
-    monkeypatch.setattr(sequence, "choose_plan", lambda *_: sequence.Plan(Team(1, 2, 2), 2, 1))
-    monkeypatch.setattr(sequence, "_apart", sequence._Apart())
+    monkeypatch.setattr(sequence, "choose_plan", lambda *_: Plan(Team(1, 2, 2), 2, 1))
+    monkeypatch.setattr(blocking.missed_rendezvous, "count", 0)
     for got, wanted in zip(run(), expected, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-13)
-    assert sequence._apart.count == 2
+    assert blocking.missed_rendezvous.count == 2
 
 
 def test_threads_that_do_not_come_are_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     shape = (50, 1, 300, 300)
     cell = ln.make_layer("lstm", 1, 1).cell
     monkeypatch.setattr(sequence, "thread_count", lambda: 2)
-    monkeypatch.setattr(sequence, "_apart", sequence._Apart())
-    assert sequence.choose_plan(cell, shape, np.dtype("float32")).team.by_units
-    for _ in range(sequence.MAX_COMPILED_APART):
-        sequence._apart()
-    assert not sequence.choose_plan(cell, shape, np.dtype("float32")).team.by_units
+    monkeypatch.setattr(blocking.missed_rendezvous, "count", 0)
+    assert blocking.choose_plan(cell, shape, np.dtype("float32")).team.by_units
+    for _ in range(blocking.MAX_MISSED):
+        blocking.missed_rendezvous()
+    assert not blocking.choose_plan(cell, shape, np.dtype("float32")).team.by_units
 
 
 # Tasks
