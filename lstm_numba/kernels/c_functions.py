@@ -22,7 +22,7 @@ from lstm_numba.engines.cpu.passes import run_stack, scratch_bytes
 from lstm_numba.engines.cpu.records import ALONE, Layer, numbers
 from lstm_numba.engines.cpu.sequence import pack
 from lstm_numba.engines.cpu.vector import pointer_address, pointer_to
-from lstm_numba.kernels.memory import place_of
+from lstm_numba.kernels.memory import target_address
 from lstm_numba.nn.recurrent import Recurrent
 
 Array = np.ndarray[Any, Any]
@@ -42,7 +42,9 @@ def c_step(cell, zero, handle, x, state, y):
         As `CStep` describes. Sizes are not checked.
     """
     layers = pointer_to(pointer_address(handle), 0)
-    run_stack(cell, layers, place_of(x, zero), place_of(state, zero), place_of(y, zero), zero)
+    run_stack(
+        cell, layers, target_address(x, zero), target_address(state, zero), target_address(y, zero), zero
+    )
 
 
 @once
@@ -87,9 +89,9 @@ class CStep:
     state_shape : tuple of int
         (S, num_layers, B, H).
     layers : list of Layer
-        Where each layer's weights and scratch lie.
+        Addresses of each layer's weights and scratch.
     cell, zero
-        What `c_step` wants to know, to be global variables of a ``numba.cfunc`` of one's own.
+        Arguments of `c_step`, to be global variables of a ``numba.cfunc`` of one's own.
 
     Raises
     ------

@@ -18,7 +18,7 @@ from lstm_numba.engines.cpu.vector import pointer_address
 
 
 def address_of(array: Any, zero: Any) -> Any:
-    """Where an array's first number lies; refuses, while compiling, what the kernels would misread."""
+    """Address of an array's first number; while compiling, refuses what the kernels would misread."""
     raise NotImplementedError
 
 
@@ -44,12 +44,12 @@ def _(array, zero):
     return lambda array, zero: address_of(array, zero)
 
 
-def place_of(memory: Any, zero: Any) -> Any:
-    """Where an array or a C pointer leads to."""
+def target_address(memory: Any, zero: Any) -> Any:
+    """Address of an array, or that in a C pointer."""
     raise NotImplementedError
 
 
-@overload(place_of, INLINE)
+@overload(target_address, INLINE)
 def _(memory, zero):
     if isinstance(memory, types.Array):
         return lambda memory, zero: address_of(memory, zero)

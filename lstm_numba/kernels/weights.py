@@ -49,7 +49,7 @@ class Plain:
     weight_ih, weight_hh, bias_ih, bias_hh, weight_ph : ndarray
         As in `Parameters`.
     functions : ndarray of int64
-        Where the compiled matrix products lie, in this process.
+        Addresses of the compiled matrix products, in this process.
     """
 
     cell: Any
@@ -96,7 +96,7 @@ class Packed:
     descriptor : ndarray of int64
         Memory for `repack`.
     functions : ndarray of int64
-        Where the compiled matrix products lie, in this process.
+        Addresses of the compiled matrix products, in this process.
     """
 
     cell: Any
@@ -349,14 +349,14 @@ def repack(packed, parameters):
 
 @njit(**SERIAL)
 def both_numbers(cell, inputs, hidden, zero):
-    """How many numbers packed weights of both ways are."""
+    """How many numbers packed weights of both passes are."""
     forward = packed_numbers(cell, inputs, hidden, False, zero)
     return forward + packed_numbers(cell, inputs, hidden, True, zero)
 
 
 @njit(**INLINE)
 def part_address(packed, back):
-    """Where packed weights hold those of a way: forward, then back."""
+    """Address of the packed weights of a pass: forward, then backward."""
     cell, zero = cell_of(packed), packed.data.dtype.type(0)
     begin = address_of(packed.data, zero)
     if back:
@@ -412,7 +412,7 @@ def _(weights):
 
 
 def packing_numbers(weights: Any) -> Any:
-    """Numbers of scratch that the packed weights want: none where they are packed already."""
+    """Numbers of scratch for packed weights: none where they are packed already."""
     raise NotImplementedError
 
 
@@ -431,7 +431,7 @@ def _(weights):
 
 
 def packed_address(weights: Any, back: Any, scratch: Any, descriptor: Any) -> Any:
-    """Where the packed weights of a way lie; plain ones are packed into scratch first."""
+    """Address of the packed weights of a pass; plain ones are packed into scratch first."""
     raise NotImplementedError
 
 

@@ -159,7 +159,7 @@ def _units_of(sizes, first, last, tiles, tile):
 def _first_stage_back(cell, weights, arrays, gradients, sizes, step, share, final):
     """Gradients at one step, on one thread's share.
 
-    The last step has no later one to take gradients back from. Step -1 lies before the first and has no
+    The last step has no later one to take gradients from. Step -1 is before the first and has no
     equations: what arrives there is the initial state's gradient. The equations read much from far and
     go along rows, where the processor foresees the next address; doing them tile by tile took 5 % longer.
     """
@@ -168,10 +168,10 @@ def _first_stage_back(cell, weights, arrays, gradients, sizes, step, share, fina
     if step + 1 < sizes.steps:
         t = time_of(sizes, step + 1)
         for n in range(first, last):
-            place = serpentine(first, last, n, t)
-            row, rows = tile_of(share, tiles, place % tiles)
+            index = serpentine(first, last, n, t)
+            row, rows = tile_of(share, tiles, index % tiles)
             _product_back(
-                cell, 0, weights, arrays, sizes, t, row, rows, weights.first, place // tiles,
+                cell, 0, weights, arrays, sizes, t, row, rows, weights.first, index // tiles,
                 gradients.dh, True,
             )  # fmt: skip
     if step >= 0:
@@ -190,10 +190,10 @@ def _second_stage_back_tiles(cell, weights, arrays, gradients, sizes, step, shar
     tiles = tile_count(share, BACK_ROWS)
     first, last = tile_range(share, _panels(sizes.padded, sizes.lanes), tiles)
     for n in range(first, last):
-        place = serpentine(first, last, n, t)
-        row, rows = tile_of(share, tiles, place % tiles)
+        index = serpentine(first, last, n, t)
+        row, rows = tile_of(share, tiles, index % tiles)
         _product_back(
-            cell, 1, weights, arrays, sizes, t, row, rows, weights.second, place // tiles,
+            cell, 1, weights, arrays, sizes, t, row, rows, weights.second, index // tiles,
             gradients.doperand, False,
         )  # fmt: skip
     for tile in range(tiles):

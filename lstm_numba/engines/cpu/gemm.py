@@ -231,7 +231,7 @@ def operand_numbers(inner, width, lane):
 
 @once
 def product_task(dtype: Any) -> int:
-    """Where the task of products of a dtype lies; see `lstm_numba.engines.cpu.thread_team`."""
+    """Address of the task of products of a dtype; see `lstm_numba.engines.cpu.thread_team`."""
     zero = dtype.type(0)
 
     def product(job, phase, part):
@@ -268,7 +268,7 @@ def matmul(a: Any, b: Any, out: Any = None, accumulate: bool = False) -> Any:
     a, b : ndarray, shapes (M, K) and (K, N)
         float32 or float64, both the same; any strides (``a.T`` costs no copy).
     out : ndarray, shape (M, N), optional
-        Where the product goes; rows may lie apart, the numbers of a row must be neighbours.
+        Where the product goes; rows need not be adjacent, the numbers of a row must be.
     accumulate : bool
         Add to `out` instead of overwriting it.
 

@@ -1,7 +1,7 @@
-"""Where everything of a sequence lies in memory that is given as one piece.
+"""Offsets, in bytes, into the memory of a sequence.
 
-Compiled code is told addresses. What a forward pass keeps for the way back, and what the kernels work on
-meanwhile, each have their place in bytes from the beginning of such a piece.
+Compiled code is given addresses of whole pieces of memory. What a forward pass saves for the backward pass,
+and what the kernels work on meanwhile, have their offsets in such a piece.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from lstm_numba.engines.cpu.specialize import (
     state_count,
 )
 
-#: Bytes in which threads meet.
+#: Bytes of a barrier.
 BARRIER_BYTES = 8 * barrier.NUMBERS
-#: Numbers of int64 in which packing and products write down what they are to do.
+#: Numbers of int64 of a `PackingJob` or a `ProductJob`, with all that is behind it.
 DESCRIPTOR_SIZE = 512
 
 
@@ -61,15 +61,15 @@ def _(zero):
 
 
 @intrinsic
-def strided_addresses(typingctx: Any, cell: Any, address: Any, apart: Any) -> Any:
-    """Addresses of a cell's states, `apart` bytes from one to the next, as a tuple."""
+def strided_addresses(typingctx: Any, cell: Any, address: Any, stride: Any) -> Any:
+    """Addresses of a cell's states, `stride` bytes from one to the next, as a tuple."""
     count = len(cell.instance_class.states)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        places = [
+        addresses = [
             builder.add(args[1], builder.mul(args[2], ir.Constant(ir.IntType(64), n))) for n in range(count)
         ]
-        return context.make_tuple(builder, sig.return_type, places)
+        return context.make_tuple(builder, sig.return_type, addresses)
 
     return types.UniTuple(types.int64, count)(cell, types.int64, types.int64), codegen
 
@@ -80,8 +80,8 @@ def addresses_at(typingctx: Any, cell: Any, numbers: Any, begin: Any) -> Any:
     count = len(cell.instance_class.states)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        places = [builder.add(args[2], ir.Constant(ir.IntType(64), n)) for n in range(count)]
-        values = [builder.load(builder.gep(args[1], [place])) for place in places]
+        addresses = [builder.add(args[2], ir.Constant(ir.IntType(64), n)) for n in range(count)]
+        values = [builder.load(builder.gep(args[1], [place])) for place in addresses]
         return context.make_tuple(builder, sig.return_type, values)
 
     return types.UniTuple(types.int64, count)(cell, numbers, types.int64), codegen
@@ -127,7 +127,7 @@ def sequence_sizes(cell, layer, sequence, zero):
 
 
 class SavedOffsets(NamedTuple):
-    """Where, in bytes from its beginning, a tape or scratch holds what the forward kernels write."""
+    """Offsets into a tape or scratch of what the forward kernels write."""
 
     cell_states: int
     slots: int
@@ -138,7 +138,7 @@ class SavedOffsets(NamedTuple):
 
 @njit(**INLINE)
 def saved_offsets(cell, sizes, sequence, zero):
-    """After entries of h: other states' histories, slots and messages of `sizes.depth` steps, a meeting."""
+    """After entries of h: other states' histories, slots and operands of `sizes.depth` steps, a barrier."""
     cell_states = _after(sequence.entries * sizes.batch * sizes.hidden, zero)
     slots = cell_states + _after((state_count(cell) - 1) * sizes.cell_stride, zero)
     operand = slots + _after(sizes.depth * sizes.slot_step, zero)
@@ -147,7 +147,7 @@ def saved_offsets(cell, sizes, sequence, zero):
 
 
 class BackwardOffsets(NamedTuple):
-    """Where, in bytes from its beginning, scratch holds what the way back works on."""
+    """Offsets into scratch of what the backward pass works on."""
 
     descriptor: int
     carried: int

@@ -81,7 +81,7 @@ def transposed_kernel(job, zero, first, last):
 
 @once
 def gates_address(dtype: Any) -> int:
-    """Where `gates_kernel` of a dtype lies, for calls with (pointer to the job, first, last)."""
+    """Address of `gates_kernel` of a dtype, for calls with (pointer to the job, first, last)."""
     zero = dtype.type(0)
 
     def gates(job, first, last):
@@ -92,7 +92,7 @@ def gates_address(dtype: Any) -> int:
 
 @once
 def transposed_address(dtype: Any) -> int:
-    """Where `transposed_kernel` of a dtype lies, likewise."""
+    """Address of `transposed_kernel` of a dtype, likewise."""
     zero = dtype.type(0)
 
     def transposed(job, first, last):

@@ -45,7 +45,7 @@ from lstm_numba.engines.cpu.weights import gather_bias, gather_peephole, packed_
 
 @njit(**INLINE)
 def _after_lengths(layer):
-    """Where scratch goes on after the sequences' lengths."""
+    """Address of scratch after the sequences' lengths."""
     return aligned(layer.scratch + 8 * layer.batch)
 
 
@@ -66,7 +66,7 @@ def scratch_bytes(cell, layer, steps, training, team, zero):
 
 
 @njit(**INLINE)
-def _arrays(layer, places, sequence, zero):
+def _arrays(layer, offsets, sequence, zero):
     """The engine's arrays; lengths are made up where there are none."""
     ends = pointer_to(sequence.lengths if sequence.lengths != 0 else layer.scratch, sequence.steps)
     if sequence.lengths == 0:
@@ -74,9 +74,9 @@ def _arrays(layer, places, sequence, zero):
             ends[row] = sequence.steps
     rest = sequence.rest
     return Arrays(
-        pointer_to(sequence.x, zero), pointer_to(rest + places.slots, zero), pointer_to(sequence.h, zero),
-        pointer_to(rest + places.cell_states, zero), pointer_to(rest + places.operand, zero), ends,
-        pointer_to(rest + places.barrier, sequence.steps),
+        pointer_to(sequence.x, zero), pointer_to(rest + offsets.slots, zero), pointer_to(sequence.h, zero),
+        pointer_to(rest + offsets.cell_states, zero), pointer_to(rest + offsets.operand, zero), ends,
+        pointer_to(rest + offsets.barrier, sequence.steps),
     )  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def one_step(layer, x):
 
 @njit(**INLINE)
 def forward_weights(cell, layer, zero):
-    """A layer's packed weights, of the way forward."""
+    """A layer's packed weights of the forward pass."""
     return packed_view(cell, layer, np.bool_(False), zero)
 
 
@@ -146,7 +146,7 @@ def run_step(cell, layer, x, states, zero):
 
 @njit(**SERIAL)
 def run_unpacked_step(cell, located, layer, x, states, zero):
-    """One step with weights as they lie; where packed ones would be there is room for the biases."""
+    """One step with weights that are not packed; in the place of packed ones there is room for the biases."""
     sizes, arrays = forward_arrays(cell, layer, _in_scratch(layer, 1, x), zero)
     _load_states(cell, states, arrays, sizes, 0, zero)
     weights = forward_weights(cell, layer, zero)
@@ -160,7 +160,7 @@ def run_unpacked_step(cell, located, layer, x, states, zero):
 def run_sequence(cell, layer, steps, x, states, y, zero):
     """A sequence of which only the output is kept.
 
-    From the second step on y is the history: entry t + 1 of h is y[t]. Entry 0, the initial state, lies
+    From the second step on y is the history: entry t + 1 of h is y[t]. Entry 0, the initial state, would be
     before the caller's memory, so the first step has a history of its own.
     """
     sizes, first = forward_arrays(cell, layer, _in_scratch(layer, steps, x), zero)
@@ -208,7 +208,7 @@ def run_stack(cell, layers, x, states, y, zero):
 
 @njit(**SERIAL)
 def begin(cell, layer, sequence, first, zero):
-    """Put the initial states where the first step looks for them, and make ready to meet."""
+    """Copy the initial states to where the first step reads them, and reset the barrier."""
     sizes, arrays = forward_arrays(cell, layer, sequence, zero)
     _load_states(cell, first, arrays, sizes, sizes.steps if sizes.reverse else 0, zero)
     for n in range(NUMBERS):
@@ -217,7 +217,7 @@ def begin(cell, layer, sequence, first, zero):
 
 @njit(**SERIAL)
 def end(cell, layer, sequence, last, zero):
-    """Fetch the final states from where the last step left them."""
+    """Copy the final states from where the last step wrote them."""
     sizes, arrays = forward_arrays(cell, layer, sequence, zero)
     _store_states(cell, last, arrays, sizes, 0 if sizes.reverse else sizes.steps, zero)
 
@@ -233,7 +233,7 @@ def run_forward(cell, layer, sequence, first, last, zero):
 
 @njit(**INLINE)
 def _copy_rows(source, source_row, target, target_row, rows, width):
-    """Copy rows of `width` numbers that lie apart in source or target."""
+    """Copy rows of `width` numbers with strides of their own in source and target."""
     for row in range(rows):
         for k in range(width):
             target[row * target_row + k] = source[row * source_row + k]
@@ -318,7 +318,7 @@ def _describe_products(cell, job, arrays, sizes, offsets, zero):
 
 @njit(**INLINE)
 def backward_weights(cell, layer, zero):
-    """A layer's packed weights, of the way back."""
+    """A layer's packed weights of the backward pass."""
     return packed_view(cell, layer, np.bool_(True), zero)
 
 

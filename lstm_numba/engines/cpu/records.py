@@ -25,7 +25,7 @@ _I64 = ir.IntType(64)
 class Parameters(NamedTuple):
     """Parameters of one layer and direction, or their gradients, in PyTorch's layout; C-contiguous.
 
-    In a record: their addresses, 0 for what there is not.
+    In a record: their addresses, 0 for a parameter that is absent.
 
     Attributes
     ----------

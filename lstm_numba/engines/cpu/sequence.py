@@ -37,14 +37,14 @@ class Setting(NamedTuple):
     """What calls of one shape have in common; bytes are whole cache lines."""
 
     functions: int  # address of `compiled_functions`,
-    task: int  # and of the task of the way forward
+    task: int  # and of the task of the forward pass
     ends: Array  # steps of each row where all have as many
     ends_at: int
     rest: int  # bytes of what is kept beside h,
     descriptor: int  # of those for packing,
     found: int  # of checksums,
-    forward: int  # of packed weights for the way forward,
-    back: int  # of those for the way back,
+    forward: int  # of packed weights for the forward pass,
+    back: int  # of those for the backward pass,
     scratch: int  # and of scratch on it
 
 
@@ -92,7 +92,7 @@ def forward_sequence(
         From the last step to the first.
     keep : bool
         Keep what the backward pass needs.
-    prepared : Prepared, optional
+    weight_cache : WeightCache, optional
         Remembers the parameters and, without `keep`, packed weights for the next call with the same.
 
     Returns
@@ -118,14 +118,14 @@ def forward_sequence(
     memory, _, rest = reserve(setting.rest + setting.descriptor + setting.found + setting.back)
     descriptor = rest + setting.rest
     found = descriptor + setting.descriptor
-    if keep:  # what is packed for a training step alone is let go when the way forward ends
+    if keep:  # what is packed for one training step is freed when the forward pass ends
         back, (_packed, weights) = found + setting.found, allocate((setting.forward,), np.uint8)
-        packing = Packing(located.places, back, descriptor, team.parts)
+        packing = Packing(located.addresses, back, descriptor, team.parts)
     else:
         back, kept = 0, weight_cache.packed(located, setting.forward)
         weights, checks = kept.weights, team.parts if located.large else 1
         look = checks, located.words_at, len(located.arrays), kept.sums, found
-        packing = Packing(located.places, 0, descriptor, team.parts, *look)
+        packing = Packing(located.addresses, 0, descriptor, team.parts, *look)
     layer = Layer(batch, inputs, hidden, weights, setting.functions, 0)
     where = Sequence(steps, int(reverse), int(keep), address(x), ends_at, h_at, rest, 0, block, chunks)
     job = numbers(SequenceJob(layer, where, team, packing), *first, *last)
@@ -163,7 +163,7 @@ def _setting(kind: Any, shape: tuple[int, int, int, int], dtype: Any, plan: Plan
 
 
 def pack(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: Any) -> Array:
-    """Packed weights for the way forward.
+    """Packed weights for the forward pass.
 
     Raises
     ------
@@ -177,7 +177,7 @@ def pack(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: A
         np.empty(DESCRIPTOR_SIZE, np.int64),
     )
     layer = Layer(1, inputs, hidden, weights, setting.functions, 0)
-    packing = Packing(located.places, 0, address(descriptor), 1)
+    packing = Packing(located.addresses, 0, address(descriptor), 1)
     nothing = Sequence(*(0 for _ in Sequence._fields))
     job = numbers(SequenceJob(layer, nothing, ALONE, packing))
     run_task(setting.task, job.buffer_info()[0], parts=0, prepare=1)
@@ -191,14 +191,14 @@ def backward_sequence(
     dfirst: tuple[int, ...],
     input_gradient: bool = True,
 ) -> tuple[Array | None, dict[str, Array]]:
-    """Back-propagate through one layer and direction, with the weights of the way forward; uses the saved
+    """Back-propagate through one layer and direction, with the weights of the forward pass; uses the saved
     state up.
 
     Parameters
     ----------
     saved : Saved
     dy : ndarray, shape (T, B, H), or None
-        Gradient of the output; rows may lie apart; None for zeros. What lies beyond a sequence's end is
+        Gradient of the output; rows need not be adjacent; None for zeros. What is beyond a sequence's end is
         ignored.
     dlast, dfirst : tuple of int
         Addresses of the gradients of the final states (B, H), 0 for zeros; and of where those of the initial
@@ -217,10 +217,10 @@ def backward_sequence(
     wide = padded(inputs, dtype)
     _scratch, _, where = reserve(saved.scratch)
     dx, dx_at = allocate((steps, batch, wide), dtype) if input_gradient else (None, 0)
-    grads, places = _gradients(saved.located, dtype)
+    grads, addresses = _gradients(saved.located, dtype)
     output_gradient, _rows = _incoming(dy)
     layer = saved.layer._replace(scratch=where)
-    targets = GradientTargets(dx_at, wide, places, 0)
+    targets = GradientTargets(dx_at, wide, addresses, 0)
     job = numbers(BackwardJob(layer, saved.sequence, team, output_gradient, targets), *dlast, *dfirst)
     backward = task.backward_task(cell_class(saved.cell), dtype)
     if not task.run_job(backward, job, team, team.workers, saved.barrier):
@@ -238,7 +238,7 @@ def _gradients(located: Located, dtype: Any) -> tuple[dict[str, Array], Paramete
 
 
 def _incoming(dy: Array | None) -> tuple[OutputGradient, Array | None]:
-    """Where the output's gradient (T, B, H) lies as (T * B, H), and what keeps that true."""
+    """Address and stride of the output's gradient (T, B, H) as (T * B, H), and the array that owns it."""
     if dy is None:
         return OutputGradient(0, 0), None
     steps, batch, hidden = dy.shape

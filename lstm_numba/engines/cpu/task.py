@@ -155,12 +155,12 @@ def backward_task(kind: Any, dtype: Any) -> int:
 def run_job(
     task: int, job: Numbers, team: Team, workers: int, barrier: int, packing: Packing = PACKED
 ) -> bool:
-    """Do a sequence's job by a team, or where its threads do not come together, alone.
+    """Do a sequence's job by a team; where its threads do not run at the same time, on this thread alone.
 
     Returns
     -------
     bool
-        Whether they came together, if they had to.
+        Whether they ran at the same time, if they had to.
     """
     where = job.buffer_info()[0]
     barrier, stale = barrier if team.by_units else 0, where + 8 * _STALE if packing.checks else 0

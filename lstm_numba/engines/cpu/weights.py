@@ -1,8 +1,8 @@
-"""Packed weights: one array for the way forward, one for the way back; how they are made and read.
+"""Packed weights: one array for the forward pass, one for the backward pass; how they are made and read.
 
 Each holds the weights of the input product and of one or two stages' recurrent products as
-`lstm_numba.engines.cpu.panel_packing` lays them out, then, for the way forward, the biases per slot, then the
-peepholes, units padded to whole vectors.
+`lstm_numba.engines.cpu.panel_packing` lays them out, then, for the forward pass, the biases per slot, then
+the peepholes, units padded to whole vectors.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Parts(NamedTuple):
 
 @njit(**INLINE)
 def _parts(cell, inputs, hidden, back, zero):
-    """The parts of packed weights, of the way back or forward."""
+    """The parts of packed weights, of the backward or forward pass."""
     padded, lane = whole_vectors(hidden, lane_count(zero)), lane_count(zero)
     columns, depth = (whole_vectors(inputs, lane), padded) if back else (inputs, hidden)
     first = padded * input_count(cell) * columns
@@ -70,7 +70,7 @@ def packed_offsets(cell, inputs, hidden, back, address, zero):
 
 @njit(**INLINE)
 def packed_view(cell, layer, back, zero):
-    """A layer's packed weights as the engine's kernels want them."""
+    """A layer's packed weights as the kernels read them."""
     at = packed_offsets(cell, layer.inputs, layer.hidden, back, layer.weights, zero)
     table = read_record(FunctionTable, layer.functions, 0)
     return Weights(
@@ -104,7 +104,7 @@ def _pack_product(cell, layer, product, weight, columns, back, address, descript
 
 @njit(**INLINE)
 def gather_peephole(cell, located, hidden, peephole, zero):
-    """Peephole weights, padded with zeros; no place gets another number on the way."""
+    """Peephole weights, padded with zeros; each number is written once."""
     padded, weight_ph = whole_vectors(hidden, lane_count(zero)), pointer_to(located.weight_ph, zero)
     for n in range(peephole_count(cell)):
         for unit in range(hidden):
@@ -115,7 +115,7 @@ def gather_peephole(cell, located, hidden, peephole, zero):
 
 @njit(**SERIAL)
 def gather_bias(cell, located, hidden, bias, zero):
-    """Biases, summed where they meet, padded with zeros; no place gets another number on the way."""
+    """Biases, summed where both products feed a slot, padded with zeros; each number is written once."""
     padded, given = whole_vectors(hidden, lane_count(zero)), located.bias_ih != 0
     bias_ih, bias_hh = pointer_to(located.bias_ih, zero), pointer_to(located.bias_hh, zero)
     for slot in range(slot_count(cell)):
