@@ -29,7 +29,7 @@ from lstm_numba.benchmarks.cases import (
 from lstm_numba.cli.options import POSITIVE, threads_option
 from lstm_numba.cli.types import CellName, SectionedCommand, SectionedOption
 from lstm_numba.errors import UserError
-from lstm_numba.training.config import DTYPES
+from lstm_numba.training.settings import DTYPES
 
 _WORDS = "lstm_numba.bench.words"
 

@@ -6,13 +6,14 @@ import click
 
 from lstm_numba.cli.options import (
     NATURAL,
+    NOT_NEGATIVE,
     POSITIVE,
     checkpoint_option,
     json_option,
     run_cell_option,
     threads_option,
 )
-from lstm_numba.cli.types import Real, SectionedCommand, SectionedOption
+from lstm_numba.cli.types import SectionedCommand, SectionedOption
 
 
 @click.command(
@@ -38,7 +39,7 @@ Examples:
 )
 @click.option(
     "--temperature",
-    type=Real(0),
+    type=NOT_NEGATIVE,
     default=1.0,
     show_default=True,
     help="Below 1 the likely becomes likelier; 0 always takes the likeliest.",

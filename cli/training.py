@@ -16,19 +16,13 @@ from lstm_numba.cli.resources import check_memory, choose_device, set_threads
 from lstm_numba.errors import UserError
 from lstm_numba.training.config import ConfigError, check_config, make_config
 from lstm_numba.training.run import Run
+from lstm_numba.training.settings import DATA_OPTIONS
 
 if TYPE_CHECKING:
     from lstm_numba.training.trainer import Outcome
 
-#: Options that say where the data come from -> entries of the config's ``data``.
-_DATA = {
-    "data_dir": "data_dir",
-    "view": "view",
-    "images": "count",
-    "file": "file",
-    "level": "level",
-    "tokens": "tokens",
-}
+#: Options of the data set; --seed is the run's.
+_DATA = DATA_OPTIONS.keys() - {"seed"}
 #: What may stand beside --resume.
 _WITH_RESUME = {"resume", "epochs", "threads", "device", "data_dir", "as_json", "file", "cell"}
 #: Options that are no fields of the config.
@@ -115,7 +109,7 @@ def _configure(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> d
     fields = {name: value for name, value in given.items() if name not in _NO_FIELDS}
     fields["device"] = choose_device(values["device"])
     fields["threads"] = set_threads(values["threads"])
-    data = {entry: given[name] for name, entry in _DATA.items() if name in given}
+    data = {name: given[name] for name in _DATA if name in given}
     for name in ("data_dir", "file"):
         if name in data:  # the run must find them from any folder
             data[name] = os.path.abspath(data[name])
@@ -132,7 +126,7 @@ def _configure(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> d
 
 
 def _refuse(option: str, why: str) -> NoReturn:
-    flag = "--json" if option == "as_json" else f"--{option.replace('_', '-')}"
+    flag = {"as_json": "--json", "count": "--images"}.get(option, f"--{option.replace('_', '-')}")
     raise click.UsageError(f"{flag}: {why}")
 
 

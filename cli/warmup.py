@@ -9,7 +9,7 @@ import click
 
 from lstm_numba.cli.options import json_option, threads_option
 from lstm_numba.cli.types import CellName, SectionedCommand, SectionedOption
-from lstm_numba.training.config import DATASETS, DTYPES, OPTIMIZERS
+from lstm_numba.training.settings import DATASETS, DTYPES, OPTIMIZERS
 
 
 @click.command(

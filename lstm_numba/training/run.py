@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from lstm_numba.errors import CheckpointError, printable
-from lstm_numba.training.config import ConfigError, check_config, is_number
+from lstm_numba.training.config import ConfigError, check_config
+from lstm_numba.training.settings import is_number
 
 #: Bytes of a file at most, and of a configuration, which is small.
 _LARGEST, _LARGEST_CONFIG = 1 << 28, 1 << 20

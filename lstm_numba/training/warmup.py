@@ -20,9 +20,10 @@ from lstm_numba.data.images import Images
 from lstm_numba.training.callbacks import Reporter
 from lstm_numba.training.classification import ImageTask
 from lstm_numba.training.compile_watch import CompileWatch
-from lstm_numba.training.config import CLASSIFIERS, make_config
+from lstm_numba.training.config import make_config
 from lstm_numba.training.language_modeling import TextTask
 from lstm_numba.training.run import Run
+from lstm_numba.training.settings import CLASSIFIERS
 from lstm_numba.training.task import Task
 from lstm_numba.training.tasks import open_task
 from lstm_numba.training.trainer import Trainer
@@ -80,7 +81,7 @@ def warm_up(
     Parameters
     ----------
     dataset : str
-        One of `lstm_numba.training.config.DATASETS`.
+        One of `lstm_numba.training.settings.DATASETS`.
     options : mapping, optional
         Fields of the configuration: cell, dtype, optimizer.
     reporter : Reporter, optional
