@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,13 @@ from lstm_numba.arguments import refuse_mask
 from lstm_numba.cells import display_name
 from lstm_numba.engines import engine
 from lstm_numba.engines.base import CORRECT, LOSS, Engine
-from lstm_numba.nn.recurrent import Recurrent
+from lstm_numba.nn.recurrent import Recurrent, make_layer
 
 Array = npt.NDArray[Any]
 #: State of the recurrent layers: one array or a tuple of arrays.
 State = Any
+
+M = TypeVar("M", bound="Model")
 
 
 class SequenceBatch(NamedTuple):
@@ -208,6 +210,48 @@ def _from_json(value: Any) -> Any:
     return np.array(value, np.uint64) if isinstance(value, list) else value
 
 
+class Network(NamedTuple):
+    """What every model can be told of its recurrent layers and parameters.
+
+    Parameters
+    ----------
+    hidden : int
+        Hidden units, H.
+    cell : str
+        One of `lstm_numba.nn.recurrent.CELL_NAMES`.
+    layers : int
+        Recurrent layers.
+    dropout : float
+        Probability of dropping between the layers and before the output.
+    init_range : float, optional
+        Draw every parameter from U(-init_range, init_range) instead of each layer's usual range.
+    forget_bias : float
+        Added to the initial biases of the forget gates.
+    dtype : float32 or float64
+    """
+
+    hidden: int
+    cell: str = "lstm"
+    layers: int = 1
+    dropout: float = 0.0
+    init_range: float | None = None
+    forget_bias: float = 0.0
+    dtype: npt.DTypeLike = np.float32
+
+    def recurrent(self, input_size: int, rng: np.random.Generator, bidirectional: bool = False) -> Recurrent:
+        """Make the recurrent layers."""
+        return make_layer(
+            self.cell,
+            input_size,
+            self.hidden,
+            self.layers,
+            bidirectional=bidirectional,
+            dropout=self.dropout,
+            dtype=self.dtype,
+            seed=rng,
+        )
+
+
 class Model:
     """Base of the models.
 
@@ -219,19 +263,32 @@ class Model:
         The recurrent layers; they draw dropout masks from `rng` too.
     rng : numpy.random.Generator
         Draws the dropout masks.
+    dropout : float
     dtype : dtype
     device : {"cpu", "cuda"}
     engine : Engine
         What the model computes with.
     """
 
-    def __init__(self, rnn: Recurrent, params: Mapping[str, dict[str, Array]], streams: Streams) -> None:
+    def __init__(
+        self,
+        network: Network,
+        rnn: Recurrent,
+        params: Mapping[str, dict[str, Array]],
+        streams: Streams,
+        device: str,
+        **sizes: Any,
+    ) -> None:
         self.rnn = rnn
         self.rng = streams.dropout
         rnn.rng = streams.dropout
+        self.dropout = rnn.dropout
         self.dtype = rnn.dtype
+        self._config = {**sizes, **network._asdict(), "dropout": self.dropout, "dtype": self.dtype.name}
         self._parts = params
         self._take_parts()
+        self._initialise(network.init_range, network.forget_bias, streams.weights)
+        self.to(device)
 
     def _take_parts(self) -> None:
         """Name the parameters of all parts; an array that two parts share has its first name only."""
@@ -279,8 +336,15 @@ class Model:
         return sum(array.size for array in self.params.values())
 
     def config(self) -> dict[str, Any]:
-        """Constructor arguments, as JSON can hold them, but for the seed."""
-        raise NotImplementedError
+        """Constructor arguments, as JSON can hold them, but for seed and device."""
+        return dict(self._config)
+
+    @classmethod
+    def from_config(
+        cls: type[M], config: Mapping[str, Any], seed: int | None = None, device: str = "cpu"
+    ) -> M:
+        """Make a model of what `config` gave."""
+        return cls(**config, seed=seed, device=device)
 
     def zero_state(self, batch: int) -> State:
         """State that a sequence starts from."""

@@ -51,18 +51,7 @@ class ImageTask(Task):
         self.splits = ("train", "valid", "test") if config["validation"] else ("train", "test")
         self._split_images: dict[str, Images] = {}
         self.model: SequenceClassifier = SequenceClassifier(
-            28 if self._view == "rows" else 1,
-            config["hidden"],
-            len(self.classes),
-            cell=config["cell"],
-            layers=config["layers"],
-            bidirectional=config["bidirectional"],
-            dropout=config["dropout"],
-            init_range=config["init_range"],
-            forget_bias=config["forget_bias"],
-            dtype=config["dtype"],
-            seed=config["seed"],
-            device=self.device,
+            28 if self._view == "rows" else 1, classes=len(self.classes), **self.network("bidirectional")
         )
 
     @property

@@ -61,18 +61,7 @@ class TextTask(Task):
         if vocabulary is not None:
             self._known = Corpus(config["dataset"], vocabulary["level"], tuple(vocabulary["tokens"]), {})
         self.model: LanguageModel = LanguageModel(
-            len(self.corpus.vocabulary),
-            config["hidden"],
-            cell=config["cell"],
-            layers=config["layers"],
-            embedding=config["embedding"],
-            dropout=config["dropout"],
-            tie=config["tie"],
-            init_range=config["init_range"],
-            forget_bias=config["forget_bias"],
-            dtype=config["dtype"],
-            seed=config["seed"],
-            device=self.device,
+            len(self.corpus.vocabulary), **self.network("embedding", "tie")
         )
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from lstm_numba.errors import UserError
-from lstm_numba.models.base import Model
+from lstm_numba.models.base import Model, Network
 from lstm_numba.training.callbacks import Evaluation
 from lstm_numba.training.run import Run
 
@@ -47,6 +47,11 @@ class Task:
         self.config = dict(config)
         self.device = config["device"] if device is None else device
         self.data_dir = config["data"].get("data_dir") if data_dir is None else os.fspath(data_dir)
+
+    def network(self, *more: str) -> dict[str, Any]:
+        """Arguments of the model out of the configuration: those of all models, and others by name."""
+        names = (*Network._fields, "seed", *more)
+        return {name: self.config[name] for name in names} | {"device": self.device}
 
     @property
     def floor(self) -> float | None:
