@@ -126,7 +126,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], cell: str | None = Non
     OSError
         The file system refuses.
     """
-    from lstm_numba.training.checkpoint import atomic_write
+    from lstm_numba.data.file_io import atomic_write
 
     ending = _ending(path)
     ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}

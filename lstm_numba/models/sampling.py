@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from lstm_numba.arguments import integer, not_negative
 from lstm_numba.models.base import Array, State
 from lstm_numba.models.language_model import LanguageModel
 from lstm_numba.nn.losses import softmax
@@ -35,10 +36,9 @@ def draw_token(
     ValueError
         `temperature` is negative or not finite, `top_k` is less than 1, or a score is NaN or infinite.
     """
-    if not (np.isfinite(temperature) and temperature >= 0):
-        raise ValueError(f"temperature: expected a number from 0, got {temperature}")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k: expected at least 1, got {top_k}")
+    not_negative("temperature", temperature)
+    if top_k is not None:
+        integer("top_k", top_k)
     scores = np.asarray(logits, dtype=np.float64)
     if not scores.max() < np.inf:  # -inf is a token that cannot be
         raise ValueError("logits: expected numbers, got NaN or infinity")

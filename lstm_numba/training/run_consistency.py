@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lstm_numba.errors import CheckpointError, printable
+from lstm_numba.errors import CheckpointError, printable_json
 
 if TYPE_CHECKING:
     from lstm_numba.training.run import Run
@@ -72,10 +72,6 @@ def _compare(run: Run, path: Path, trained: Mapping[str, Any], now: Mapping[str,
     for name, value in trained.items():
         if name not in now or now[name] != value:
             raise CheckpointError(
-                f"{path}: does not fit {run.config_path.name}: it was trained with {name} {_short(value)}, "
-                f"not with {_short(now.get(name))}"
+                f"{path}: does not fit {run.config_path.name}: it was trained with {name} "
+                f"{printable_json(value)}, not with {printable_json(now.get(name))}"
             )
-
-
-def _short(value: Any) -> str:
-    return printable(json.dumps(value), 80)

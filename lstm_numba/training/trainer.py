@@ -14,6 +14,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lstm_numba.data import file_io
 from lstm_numba.engines.base import NORM
 from lstm_numba.errors import CheckpointError, TrainingDiverged
 from lstm_numba.models.base import State, StepResult
@@ -403,8 +404,8 @@ class Trainer:
             self._log.sync()  # the checkpoint counts its lines: they must be there whenever it is
         content = checkpoint.encode(tensors, self._meta())
         if best:  # first: whoever is killed between the two comes by here again, and writes the same
-            checkpoint.atomic_write(self.run.best_path, content)
-        checkpoint.atomic_write(self.run.checkpoint_path, content)
+            file_io.atomic_write(self.run.best_path, content)
+        file_io.atomic_write(self.run.checkpoint_path, content)
         self._saved_at = time.monotonic()
         self._saved, self._saved_steps = self._describe_moment(), self.optimizer.steps
         self.reporter.on_checkpoint(self.run.checkpoint_path, self.optimizer.steps)

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from lstm_numba.data.file_io import unique_name
 from lstm_numba.errors import CheckpointError
 from lstm_numba.training import checkpoint
 from lstm_numba.training.run import Run
@@ -43,7 +44,7 @@ def create_successor(source: Run, task: Task, folder: str | os.PathLike[str]) ->
     if os.path.lexists(folder):
         raise CheckpointError(f"{folder}: is there already")
     _, meta = checkpoint.load(source.checkpoint_path)
-    hidden = checkpoint.unique_name(folder)
+    hidden = unique_name(folder)
     hidden.mkdir()
     try:
         run = Run.create(hidden, source.config)
