@@ -1,4 +1,4 @@
-"""What a user sees while the program works: one moving line on a terminal, plain lines elsewhere.
+"""Messages and progress: one updated line on a terminal, plain lines elsewhere.
 
 All of it goes to standard error; a broken standard error (its reader has gone) silences it for good and
 does not stop a training that may have run for hours.
@@ -57,7 +57,7 @@ def _columns() -> int:
 
 
 class Terminal(Reporter):
-    """Tells a person on standard error how a training or an evaluation goes."""
+    """Shows the progress of a training or an evaluation on standard error."""
 
     def __init__(self) -> None:
         self._moving = sys.stderr is not None and sys.stderr.isatty()

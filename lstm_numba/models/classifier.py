@@ -21,10 +21,10 @@ from lstm_numba.nn.losses import softmax
 
 
 class SequenceClassifier(Model):
-    """Reads a sequence and says its class.
+    """Predicts the class of a sequence.
 
     The linear layer sees the last layer's hidden state at the end of the sequence (at each sequence's own
-    end, with lengths), both directions side by side. The objective is the cross-entropy averaged over the
+    end, with lengths), both directions concatenated. The objective is the cross-entropy averaged over the
     batch.
 
     Parameters
@@ -143,7 +143,7 @@ class SequenceClassifier(Model):
         return self.engine.matmul(features, weight, out=out)
 
     def _features(self, final: State) -> Array:
-        """The last layer's final hidden states, directions side by side: (B, D*H)."""
+        """The last layer's final hidden states, directions concatenated: (B, D*H)."""
         h = final[0] if isinstance(final, tuple) else final
         return self.engine.last_outputs(h, self.rnn.directions)
 

@@ -1,8 +1,8 @@
 """A language model: embedding, recurrent layers, and a softmax over the vocabulary, optionally tied.
 
-Dropout stands where W. Zaremba, I. Sutskever, O. Vinyals, "Recurrent neural network regularization" (2014)
-put it: on the non-recurrent connections only, that is after the embedding, between the layers and before the
-output. Tied weights: O. Press, L. Wolf, "Using the output embedding to improve language models" (2017).
+Dropout follows W. Zaremba, I. Sutskever, O. Vinyals, "Recurrent neural network regularization" (2014): on the
+non-recurrent connections only, that is after the embedding, between the layers and before the output. Tied
+weights: O. Press, L. Wolf, "Using the output embedding to improve language models" (2017).
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class LanguageModel(Model):
     def learn(self, placed: Placed, state: State = None) -> StepResult:
         """Objective, gradients and final state of a window of text, with dropout.
 
-        The gradient ends where the window begins: `state` counts as a constant (truncated back-propagation
+        No gradient flows into `state` (truncated back-propagation
         through time).
 
         Parameters
@@ -160,7 +160,7 @@ class LanguageModel(Model):
         return self.engine.take_rows(self.embedding.params["weight"], tokens, out)
 
     def _drop(self, name: str, x: Array, out: Array | None = None) -> tuple[Array, Array | None]:
-        """Apply dropout, and give the mask; its memory has a name."""
+        """Apply dropout, and return the mask, which is stored in the workspace under `name`."""
         if not self.dropout:
             return x, None
         mask = self.workspace.get(name, x.shape, self.dtype)
@@ -169,7 +169,7 @@ class LanguageModel(Model):
     def _score(
         self, rows: Array, placed: Placed, *, gradient: bool, scale: float = 1.0
     ) -> tuple[Array, Array]:
-        """Totals of the rows; the gradient lies where the logits were, in the one copy there is."""
+        """Totals of the rows; the gradient overwrites the logits."""
         weight = self.output.params["weight"]
         logits = self.workspace.get("logits", (rows.shape[0], weight.shape[0]), self.dtype)
         self.engine.matmul(rows, self.engine.transposed(weight), out=logits)

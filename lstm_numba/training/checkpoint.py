@@ -1,8 +1,8 @@
-"""Checkpoints: one safetensors file, written so that at any moment a whole one is on disk.
+"""Checkpoints: one safetensors file, replaced atomically.
 
 Tensors are stored under their names, everything else as one JSON text in the file's metadata (one entry,
 because the order of several is not fixed). Equal content gives equal bytes: no times, sorted keys. A checksum
-covers all of it, which safetensors itself does not have.
+covers everything; safetensors has none.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def load(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
 def _stored_text(file: BinaryIO) -> tuple[dict[str, Any], bytes]:
     """The JSON of the metadata, which safetensors itself reads only by name, and the file's content.
 
-    A file is as long as its header says, or nothing of it is read.
+    The file must be as long as its header says.
     """
     length = os.fstat(file.fileno()).st_size
     size = int.from_bytes(file.read(8), "little")

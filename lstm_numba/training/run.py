@@ -124,7 +124,7 @@ class Run:
         return cls(Path(folder), config)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The objects in ``metrics.jsonl``; a last line that is not whole is left out.
+        """The objects in ``metrics.jsonl``; an incomplete last line is left out.
 
         Raises
         ------
@@ -143,7 +143,7 @@ class Run:
         return objects
 
     def vocabulary(self) -> dict[str, Any] | None:
-        """What `keep_vocabulary` wrote, None if it was never called."""
+        """What `keep_vocabulary` wrote, or None."""
         if not self.vocabulary_path.exists():
             return None
         found = _parse(self.vocabulary_path, _read(self.vocabulary_path))
@@ -163,7 +163,7 @@ class Run:
         Raises
         ------
         CheckpointError
-            The run has other ones: the text is not the one that it began with.
+            The run has others: the text has changed.
         """
         from lstm_numba.data.file_io import atomic_write
 
@@ -197,7 +197,7 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training in this folder; the lock goes with the process.
+        """Keep other processes from training in this folder; the lock ends with the process.
 
         Raises
         ------
@@ -210,7 +210,7 @@ class Run:
             yield
             return
         try:
-            # Not a file in it: those are replaced, and the lock would stay with the one that is gone.
+            # Not a file in it: files are replaced, and the lock would stay with the old one.
             folder = os.open(self.folder, os.O_RDONLY)
         except OSError as error:
             raise CheckpointError(f"{self.folder}: {error.strerror}") from None
@@ -228,7 +228,7 @@ class Run:
             os.close(folder)
 
     def _sweep(self) -> None:
-        """Remove what killed processes left half-written; nobody else writes here now."""
+        """Remove incomplete files of killed processes; no other process writes here now."""
         kept = (self.config_path, self.checkpoint_path, self.best_path, self.vocabulary_path)
         for path in kept:
             for left in self.folder.glob(f"{path.name}.*.tmp"):
@@ -254,7 +254,7 @@ def _parse(path: Path, content: bytes, where: str = "") -> dict[str, Any]:
 
 
 def _line_fault(values: Mapping[str, Any]) -> str:
-    """What is wrong with a line of metrics; an empty text if nothing is."""
+    """What is wrong with a line of metrics; empty if nothing is."""
     if values.get("kind") not in ("step", "epoch", "final"):
         return f"kind: expected step, epoch or final, got {printable_json(values.get('kind'))}"
     if values.get("split") not in ("train", "valid", "test"):
@@ -290,12 +290,12 @@ class MetricsLog:
     ----------
     path : Path
     lines : int
-        Lines that the checkpoint knows; later ones will be written again and are cut off.
+        Lines that the checkpoint counts; later ones are cut off and will be written again.
 
     Attributes
     ----------
     lines : int
-        Whole lines in the file.
+        Complete lines in the file.
     """
 
     def __init__(self, path: Path, lines: int) -> None:
@@ -317,7 +317,7 @@ class MetricsLog:
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """Name the file in an error: that of a full disk does not."""
+        """Name the file in an error: the system's does not for a full disk."""
         try:
             yield
         except OSError as error:
@@ -338,7 +338,7 @@ class MetricsLog:
 
     def close(self) -> None:
         """Close the file."""
-        with suppress(OSError):  # what a full disk refused was told when it was written
+        with suppress(OSError):  # errors of a full disk were raised by the write
             self._file.close()
 
     def __enter__(self) -> MetricsLog:

@@ -1,4 +1,4 @@
-"""A new run that begins with another's settings and with parameters that are given."""
+"""A new run with the settings of another one and given parameters."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lstm_numba.training.trainer import Trainer
 
 
 def create_successor(source: Run, task: Task, folder: str | os.PathLike[str]) -> Run:
-    """Make a run folder: the configuration of a run, the parameters of a task's model, nothing trained yet.
+    """Make a run folder: the configuration of a run, the parameters of a task's model, no training yet.
 
-    Optimiser, schedule, random generators and position are those of a training that has not taken a step.
+    Optimiser, schedule, random generators and position are those before the first step.
     Data are not loaded. The folder appears as a whole or not at all.
 
     Parameters
