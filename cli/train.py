@@ -1,4 +1,4 @@
-"""``lstm-numba train``: one subcommand a data set; how a run is started or resumed stands in `start`."""
+"""``lstm-numba train``: one subcommand per data set; `cli.training` starts or resumes the run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lstm_numba.cli.types import NamingGroup, SectionedCommand
 
 
 class TrainCommand(SectionedCommand):
-    """A training whose answer to an option of another one names where it belongs."""
+    """Names the data sets of an option that belongs to another ``train`` command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the command line."""

@@ -1,4 +1,4 @@
-"""Reading files that may be anything: bounded in memory, and every fault told in one line."""
+"""Reading files that may be anything, with bounded memory and one-line errors; atomic writing."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def open_regular(path: str | os.PathLike[str], kind: type[UserError] = DataError
 def read_file(
     path: str | os.PathLike[str], limit: int = LARGEST_CONTENT, kind: type[UserError] = DataError
 ) -> bytes:
-    """Return a file as it lies on disk; `read_content` decompresses.
+    """Return a file's bytes as stored; `read_content` decompresses.
 
     Parameters
     ----------
@@ -213,12 +213,12 @@ def sha256(content: bytes | bytearray | memoryview) -> str:
 
 
 def unique_name(path: Path) -> Path:
-    """A name beside `path` that nobody else takes, for what is not whole yet. It ends in ``.tmp``."""
+    """A unique name beside `path` for an incomplete file. It ends in ``.tmp``."""
     return path.with_name(f"{path.name[:40]}.{secrets.token_hex(4)}.tmp")
 
 
 def atomic_write(path: Path, content: bytes, *, fresh: bool = False) -> None:
-    """Replace a file's content: a reader, or a crash, sees the old content or the new, nothing between.
+    """Replace a file's content atomically: a reader, or a crash, sees the old content or the new.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def atomic_write(path: Path, content: bytes, *, fresh: bool = False) -> None:
             _name_once(temporary, path)
         else:
             temporary.replace(path)
-    except OSError as error:  # of a full disk it does not say where
+    except OSError as error:  # for a full disk the system names no file
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         with contextlib.suppress(OSError):
@@ -252,7 +252,7 @@ def atomic_write(path: Path, content: bytes, *, fresh: bool = False) -> None:
 
 
 def _name_once(temporary: Path, path: Path) -> None:
-    """Rename, unless there is such a file: a link never replaces one."""
+    """Rename unless the file exists: a link never replaces one."""
     try:
         os.link(temporary, path)
     except FileExistsError:
