@@ -76,7 +76,9 @@ class TextTask(Task):
             corpus = self._read()
             known = self._known
             if known is not None and (known.level, known.vocabulary) != (corpus.level, corpus.vocabulary):
-                raise CheckpointError(f"{corpus.source or corpus.name}: has another vocabulary than the run")
+                raise CheckpointError(
+                    f"{corpus.source or corpus.name}: has another vocabulary than the one of the run"
+                )
             self._loaded = corpus
         return self._loaded
 
