@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from lstm_numba.benchmarks.cases import Row, Shape
-from lstm_numba.training.config import is_own_cell
+from lstm_numba.training.settings import is_own_cell
 
 _STEPS = 3
 _STATUS = Path("/proc/self/status")

@@ -15,7 +15,7 @@ from lstm_numba.benchmarks import correctness
 from lstm_numba.benchmarks.cases import Shape
 from lstm_numba.benchmarks.implementations import Cuda, Problem
 from lstm_numba.nn.recurrent import CELL_NAMES
-from lstm_numba.training.config import DTYPES
+from lstm_numba.training.settings import DTYPES
 
 
 def wrong(cell: str, shape: Shape, dtype: str) -> list[str]:

@@ -29,7 +29,7 @@ from lstm_numba.benchmarks.cases import (
 from lstm_numba.cli.options import POSITIVE, threads_option
 from lstm_numba.cli.types import CellName, SectionedCommand, SectionedOption
 from lstm_numba.errors import UserError
-from lstm_numba.training.config import DTYPES
+from lstm_numba.training.settings import DTYPES
 
 _WORDS = "lstm_numba.bench.words"
 
@@ -265,7 +265,7 @@ def _finish(document: dict[str, Any], output: Path | None, plot: str | None, swe
 
     click.echo(report.closing(document))
     if output is not None:
-        from lstm_numba.training.checkpoint import atomic_write
+        from lstm_numba.data.file_io import atomic_write
 
         atomic_write(output, (json.dumps(document, indent=1) + "\n").encode())
     if plot is not None:

@@ -1,4 +1,4 @@
-"""What a user sees while the program works: one moving line on a terminal, plain lines elsewhere.
+"""Messages and progress: one updated line on a terminal, plain lines elsewhere.
 
 All of it goes to standard error; a broken standard error (its reader has gone) silences it for good and
 does not stop a training that may have run for hours.
@@ -6,8 +6,6 @@ does not stop a training that may have run for hours.
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import sys
 import time
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lstm_numba.training.callbacks import Reporter
+from lstm_numba.training.run import json_line
 
 if TYPE_CHECKING:
     from lstm_numba.training.callbacks import EpochInfo, StartInfo, StepInfo
@@ -58,7 +57,7 @@ def _columns() -> int:
 
 
 class Terminal(Reporter):
-    """Tells a person on standard error how a training or an evaluation goes."""
+    """Shows the progress of a training or an evaluation on standard error."""
 
     def __init__(self) -> None:
         self._moving = sys.stderr is not None and sys.stderr.isatty()
@@ -160,16 +159,8 @@ class Terminal(Reporter):
 
 
 def print_json(values: Any) -> None:
-    """Print a result as one line of JSON; a number that JSON does not have (inf, NaN) becomes null."""
-    click.echo(json.dumps(_finite(values)))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """Print a result as one line of JSON, see `json_line`."""
+    click.echo(json_line(values))
 
 
 def result_object(result: Any, floor: float | None = None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from lstm_numba.cli.console import warn
 from lstm_numba.errors import UserError
-from lstm_numba.training.config import is_own_cell
+from lstm_numba.training.settings import is_own_cell
 
 
 def load_own_cells(*names: str) -> None:

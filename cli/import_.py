@@ -9,7 +9,7 @@ import click
 from lstm_numba.cli.custom_cells import load_own_cells, use_run_cell
 from lstm_numba.cli.options import json_option
 from lstm_numba.cli.types import CellName, SectionedCommand
-from lstm_numba.training.config import is_own_cell
+from lstm_numba.training.settings import is_own_cell
 
 if TYPE_CHECKING:
     from lstm_numba.interop.any_format import Source

@@ -12,7 +12,7 @@ from lstm_numba.cli.custom_cells import use_run_cell
 from lstm_numba.cli.options import data_dir_option, json_option, run_cell_option, threads_option
 from lstm_numba.cli.types import SectionedCommand
 from lstm_numba.errors import UserError
-from lstm_numba.training.config import CLASSIFIERS
+from lstm_numba.training.settings import CLASSIFIERS
 
 if TYPE_CHECKING:
     from lstm_numba.training.run import Run

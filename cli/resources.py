@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from lstm_numba.cells import find_cell
 from lstm_numba.cli.console import warn
 from lstm_numba.errors import UserError
 
@@ -85,8 +86,7 @@ def check_memory(config: Mapping[str, Any]) -> None:
     except (AttributeError, ValueError, OSError):  # not POSIX
         return
     hidden, layers = config["hidden"], config["layers"]
-    known = {"rnn": 1, "rnn-relu": 1, "gru": 3, "gru-reset-before": 3, "lstm": 4, "peephole": 4}
-    gates = known.get(config["cell"], 1)
+    gates = len(find_cell(config["cell"]).gates)
     directions = 2 if config["bidirectional"] else 1
     units = hidden * gates * layers * directions
     steps = config["bptt"] or 28

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lstm_numba.errors import UserError
-from lstm_numba.training.config import CLASSIFIERS
+from lstm_numba.training.settings import CLASSIFIERS
 
 if TYPE_CHECKING:
     from lstm_numba.training.run import Run

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lstm_numba.training.checkpoint import atomic_write
+from lstm_numba.data.file_io import atomic_write
 
 if TYPE_CHECKING:
     import numpy as np

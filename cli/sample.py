@@ -6,13 +6,14 @@ import click
 
 from lstm_numba.cli.options import (
     NATURAL,
+    NOT_NEGATIVE,
     POSITIVE,
     checkpoint_option,
     json_option,
     run_cell_option,
     threads_option,
 )
-from lstm_numba.cli.types import Real, SectionedCommand, SectionedOption
+from lstm_numba.cli.types import SectionedCommand, option
 
 
 @click.command(
@@ -24,41 +25,40 @@ Examples:
 """,
 )
 @click.argument("run", type=click.Path())
-@click.option(
-    "--prompt", default="", help="Text to go on from.  [default: none]", cls=SectionedOption, section="Text"
+@option(
+    "Text",
+    "--prompt",
+    default="",
+    help="Text to go on from.  [default: none]",
 )
-@click.option(
+@option(
+    "Text",
     "--length",
     type=POSITIVE,
     default=200,
     show_default=True,
     help="Tokens to draw: words or characters, as the run's data.",
-    cls=SectionedOption,
-    section="Text",
 )
-@click.option(
+@option(
+    "Text",
     "--temperature",
-    type=Real(0),
+    type=NOT_NEGATIVE,
     default=1.0,
     show_default=True,
     help="Below 1 the likely becomes likelier; 0 always takes the likeliest.",
-    cls=SectionedOption,
-    section="Text",
 )
-@click.option(
+@option(
+    "Text",
     "--top-k",
     type=POSITIVE,
     help="Draw from the K likeliest tokens only.  [default: from all]",
     metavar="K",
-    cls=SectionedOption,
-    section="Text",
 )
-@click.option(
+@option(
+    "Text",
     "--seed",
     type=NATURAL,
     help="Seed of the draws: same seed, same text.  [default: another text each time]",
-    cls=SectionedOption,
-    section="Text",
 )
 @checkpoint_option
 @run_cell_option

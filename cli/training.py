@@ -16,19 +16,13 @@ from lstm_numba.cli.resources import check_memory, choose_device, set_threads
 from lstm_numba.errors import UserError
 from lstm_numba.training.config import ConfigError, check_config, make_config
 from lstm_numba.training.run import Run
+from lstm_numba.training.settings import DATA_OPTIONS
 
 if TYPE_CHECKING:
     from lstm_numba.training.trainer import Outcome
 
-#: Options that say where the data come from -> entries of the config's ``data``.
-_DATA = {
-    "data_dir": "data_dir",
-    "view": "view",
-    "images": "count",
-    "file": "file",
-    "level": "level",
-    "tokens": "tokens",
-}
+#: Options of the data set; --seed is the run's.
+_DATA = DATA_OPTIONS.keys() - {"seed"}
 #: What may stand beside --resume.
 _WITH_RESUME = {"resume", "epochs", "threads", "device", "data_dir", "as_json", "file", "cell"}
 #: Options that are no fields of the config.
@@ -67,7 +61,7 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
     from lstm_numba.training.trainer import Interrupted, Trainer
 
     task = build_task(config, data_dir=given.get("data_dir"), device=device)
-    if run is None:  # only now: data that cannot be read must not leave an empty run behind
+    if run is None:  # only now: unreadable data must not leave an empty run
         out = given.get("out")
         run = Run.create_next(Path("runs", dataset), config) if out is None else Run.create(out, config)
     name = short_path(run.folder)
@@ -95,7 +89,7 @@ def _describe(config: dict[str, Any], device: str, threads: int) -> str:
 
 
 def _check_folder(out: str) -> None:
-    """Refuse a folder that holds something, before anything is loaded."""
+    """Refuse a folder that is not empty, before anything is loaded."""
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--out {out}: is a file, expected a folder that does not exist yet")
@@ -103,21 +97,21 @@ def _check_folder(out: str) -> None:
         raise UserError(
             f"--out {out}: holds a run already; go on with it by --resume, or name another folder"
         )
-    # A ".tmp" is all that a program killed in its first moment may have left.
+    # A process killed at its start may have left a ".tmp".
     if folder.exists() and any(path.suffix != ".tmp" for path in folder.iterdir()):
         raise UserError(f"--out {out}: the folder is not empty")
 
 
 def _configure(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Make the run's config of what the user gave and the data set's defaults."""
+    """Make the run's configuration from the options and the data set's defaults."""
     if dataset == "text" and values["file"] is None:
         raise click.UsageError("Missing argument 'FILE': the text to train on")
     fields = {name: value for name, value in given.items() if name not in _NO_FIELDS}
     fields["device"] = choose_device(values["device"])
     fields["threads"] = set_threads(values["threads"])
-    data = {entry: given[name] for name, entry in _DATA.items() if name in given}
+    data = {name: given[name] for name in _DATA if name in given}
     for name in ("data_dir", "file"):
-        if name in data:  # the run must find them from any folder
+        if name in data:  # the run must be usable from any folder
             data[name] = os.path.abspath(data[name])
     try:
         config = make_config(dataset, fields, data=data, preset=given.get("preset"))
@@ -132,7 +126,7 @@ def _configure(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> d
 
 
 def _refuse(option: str, why: str) -> NoReturn:
-    flag = "--json" if option == "as_json" else f"--{option.replace('_', '-')}"
+    flag = {"as_json": "--json", "count": "--images"}.get(option, f"--{option.replace('_', '-')}")
     raise click.UsageError(f"{flag}: {why}")
 
 
@@ -140,7 +134,7 @@ def _refuse(option: str, why: str) -> NoReturn:
 
 
 def _reopen(dataset: str, given: dict[str, Any]) -> Run:
-    """Open the run of ``--resume`` and check that nothing else on the command line contradicts it."""
+    """Open the run of ``--resume`` and check that no other option contradicts it."""
     for name in given:
         if name not in _WITH_RESUME:
             _refuse(name, "cannot stand beside --resume: a run goes on with its own settings")
@@ -162,7 +156,7 @@ def _reopen(dataset: str, given: dict[str, Any]) -> Run:
 
 
 def _extend(run: Run, epochs: int) -> None:
-    """Give a run more epochs; a schedule that knows the end, as cosine does, is stretched to the new one."""
+    """Give a run more epochs; a schedule that depends on their number, as cosine, is stretched."""
     if epochs < run.config["epochs"]:
         _refuse("epochs", f"{epochs} are fewer than the run's {run.config['epochs']}; a run can only grow")
     run.config["epochs"] = epochs
@@ -170,7 +164,7 @@ def _extend(run: Run, epochs: int) -> None:
 
 
 def _threads_of(config: dict[str, Any], given: dict[str, Any]) -> int:
-    """Compute with the run's own number of threads, on which the last bits depend, or with the one given."""
+    """Use the run's own number of threads, on which the last bits depend, or the one given."""
     wanted = given.get("threads", config["threads"])
     try:
         return set_threads(wanted)
@@ -207,7 +201,7 @@ def _print_result(
 
 
 def _divergence(outcome: Outcome, folder: str) -> str:
-    """Say that the training ended worse than it began, and what is left."""
+    """Message for a training that ended worse than it began."""
     train, start, best = outcome.train, outcome.start, outcome.best
     text = f"training diverged: the loss of its last epoch is {train.loss:.4g}, {start:.4g} at its start"
     if best is None or start is None or best.loss > start:

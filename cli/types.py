@@ -2,79 +2,35 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from lstm_numba.training.config import CELLS, refuse_cell
+if TYPE_CHECKING:
+    from lstm_numba.training.settings import Range
 
-#: Larger counts are typing errors, and would overflow somewhere deep inside.
-_LARGEST = 2**31 - 1
-
-
-class Count(click.ParamType):
-    """A whole number from `minimum` to 2**31 - 1."""
-
-    name = "integer"
-
-    def __init__(self, minimum: int = 1) -> None:
-        self.minimum = minimum
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read the number or fail with what was expected."""
-        try:
-            number = int(value)
-        except (TypeError, ValueError):
-            number = self.minimum - 1
-        if not self.minimum <= number <= _LARGEST:
-            self.fail(f"{value!r} is not a whole number from {self.minimum} to {_LARGEST}", param, ctx)
-        return number
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Real(click.ParamType):
-    """A finite number inside bounds.
+class Number(click.ParamType):
+    """A number in a range of `lstm_numba.training.settings`."""
 
-    Parameters
-    ----------
-    minimum, maximum : float
-        Bounds.
-    above, below : bool
-        The bound itself is excluded.
-    """
-
-    name = "number"
-
-    def __init__(
-        self,
-        minimum: float = -math.inf,
-        maximum: float = math.inf,
-        *,
-        above: bool = False,
-        below: bool = False,
-    ) -> None:
-        self.minimum, self.maximum, self.above, self.below = minimum, maximum, above, below
+    def __init__(self, allowed: Range) -> None:
+        self.allowed = allowed
+        self.name = "integer" if allowed.whole else "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read the number or fail with what was expected."""
+        number: float | None
         try:
-            number = float(value)
+            number = int(value) if self.allowed.whole else float(value)
         except (TypeError, ValueError):
-            number = math.nan
-        inside = self.minimum <= number <= self.maximum
-        if (self.above and number == self.minimum) or (self.below and number == self.maximum):
-            inside = False
-        if not inside or not math.isfinite(number):
-            self.fail(f"{value!r} is not {self._expected()}", param, ctx)
+            number = None
+        expected = self.allowed(number)
+        if number is None or expected:
+            self.fail(f"{value!r} is not {expected.replace('a number', 'a finite number')}", param, ctx)
         return number
-
-    def _expected(self) -> str:
-        parts = []
-        if self.minimum > -math.inf:
-            parts.append(f"{'above' if self.above else 'at least'} {self.minimum:g}")
-        if self.maximum < math.inf:
-            parts.append(f"{'below' if self.below else 'at most'} {self.maximum:g}")
-        return " ".join(["a finite number", " and ".join(parts)]).strip()
 
 
 class CellName(click.ParamType):
@@ -87,14 +43,19 @@ class CellName(click.ParamType):
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
         """What help shows."""
-        return f"[{'|'.join(CELLS)}|MODULE:CLASS]"
+        from lstm_numba.cells import BUILT_IN
+
+        return f"[{'|'.join(BUILT_IN)}|MODULE:CLASS]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check the form of the name."""
-        expected = refuse_cell(value)
+        from lstm_numba.cells import BUILT_IN
+        from lstm_numba.training.settings import check_cell
+
+        expected = check_cell(value)
         if expected:
             varied = isinstance(value, str) and "," in value
-            why = expected if varied else f"one of {', '.join(CELLS)}, nor MODULE:CLASS"
+            why = expected if varied else f"one of {', '.join(BUILT_IN)}, nor MODULE:CLASS"
             self.fail(f"{value!r} is not {why}", param, ctx)
         return str(value)
 
@@ -105,6 +66,11 @@ class SectionedOption(click.Option):
     def __init__(self, *args: Any, section: str = "Options", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.section = section
+
+
+def option(section: str, *names: str, **attributes: Any) -> Callable[[F], F]:
+    """An option under a heading, as a decorator."""
+    return click.option(*names, cls=SectionedOption, section=section, **attributes)
 
 
 class SectionedCommand(click.Command):

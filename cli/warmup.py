@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from lstm_numba.cli.options import json_option, threads_option
-from lstm_numba.cli.types import CellName, SectionedCommand, SectionedOption
-from lstm_numba.training.config import DATASETS, DTYPES, OPTIMIZERS
+from lstm_numba.cli.types import CellName, SectionedCommand, option
+from lstm_numba.training.settings import DATASETS, DTYPES, OPTIMIZERS
 
 
 @click.command(
@@ -22,30 +22,27 @@ Examples:
 """,
 )
 @click.argument("dataset", type=click.Choice([*DATASETS, "all"]))
-@click.option(
+@option(
+    "Network",
     "--cell",
     "cells",
     type=CellName(),
     multiple=True,
     help="Recurrent cell; MODULE:CLASS is one of your own; may be repeated.  [default: lstm]",
-    cls=SectionedOption,
-    section="Network",
 )
-@click.option(
+@option(
+    "Network",
     "--dtype",
     type=click.Choice(DTYPES),
     default="float32",
     show_default=True,
     help="Precision of all numbers.",
-    cls=SectionedOption,
-    section="Network",
 )
-@click.option(
+@option(
+    "Optimisation",
     "--optimizer",
     type=click.Choice(OPTIMIZERS),
     help="Update rule.  [default: the data set's]",
-    cls=SectionedOption,
-    section="Optimisation",
 )
 @threads_option
 @json_option

@@ -8,7 +8,6 @@ same data set after an update.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,23 +19,6 @@ _TO_UNIT = 2.0**-53
 
 #: Random numbers that one item may draw from a `CounterStream`.
 LANES = 1 << 12
-
-
-def checked_seed(seed: Any, name: str = "seed") -> int:
-    """Return `seed` as an int, or raise.
-
-    Raises
-    ------
-    TypeError
-        It is no integer.
-    ValueError
-        It is negative.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        raise TypeError(f"{name}: expected an integer, got {type(seed).__name__}")
-    if seed < 0:
-        raise ValueError(f"{name}: expected an integer >= 0, got {seed}")
-    return int(seed)
 
 
 def _words(parts: tuple[int | str, ...]) -> list[int]:

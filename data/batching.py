@@ -9,18 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.data._random import checked_seed, permutation
+from lstm_numba.arguments import integer
+from lstm_numba.data._random import permutation
 from lstm_numba.errors import DataError
 
 Ids = npt.NDArray[np.int32]
-
-
-def _positive(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name}: expected an integer >= 1, got {value}")
-    return int(value)
 
 
 def _tokens(ids: Any) -> Ids:
@@ -64,7 +57,7 @@ class ContiguousBatches:
 
     def __init__(self, ids: npt.ArrayLike, batch_size: int, bptt: int) -> None:
         tokens = _tokens(ids)
-        self.batch_size, self.bptt = _positive(batch_size, "batch_size"), _positive(bptt, "bptt")
+        self.batch_size, self.bptt = integer("batch_size", batch_size), integer("bptt", bptt)
         length = len(tokens) // self.batch_size
         self._windows = (length - 1) // self.bptt if length else 0
         if self._windows < 1:
@@ -148,8 +141,8 @@ class EvaluationRows:
         if len(tokens) < 2:
             raise DataError(f"the text is too short to predict anything: {len(tokens)} tokens")
         self.tokens = len(tokens) - 1
-        self.batch_size = min(_positive(batch_size, "batch_size"), self.tokens)
-        self.bptt = _positive(bptt, "bptt")
+        self.batch_size = min(integer("batch_size", batch_size), self.tokens)
+        self.bptt = integer("bptt", bptt)
         short, longer = divmod(self.tokens, self.batch_size)
         self._lengths = np.full(self.batch_size, short, np.int64)
         self._lengths[:longer] += 1
@@ -201,8 +194,8 @@ class BatchOrder:
     """
 
     def __init__(self, count: int, batch_size: int, seed: int = 0, *, drop_last: bool = False) -> None:
-        self.count, self.batch_size = _positive(count, "count"), _positive(batch_size, "batch_size")
-        self.seed = checked_seed(seed)
+        self.count, self.batch_size = integer("count", count), integer("batch_size", batch_size)
+        self.seed = integer("seed", seed, 0)
         self.drop_last = bool(drop_last)
         self._epoch = -1
         self._order: npt.NDArray[np.int64] = np.empty(0, np.int64)
@@ -213,7 +206,7 @@ class BatchOrder:
 
     def epoch(self, epoch: int) -> npt.NDArray[np.int64]:
         """Return the order of all items in an epoch, counted from 0."""
-        epoch = checked_seed(epoch, "epoch")
+        epoch = integer("epoch", epoch, 0)
         if epoch != self._epoch:
             order = permutation(self.count, "shuffle", self.seed, epoch)
             order.setflags(write=False)
@@ -244,8 +237,8 @@ def held_out(count: int, held: int, seed: int = 0) -> tuple[npt.NDArray[np.int64
     kept, held : ndarray of int64
         Sorted, disjoint, together ``range(count)``.
     """
-    count, held = _positive(count, "count"), checked_seed(held, "held")
+    count, held = integer("count", count), integer("held", held, 0)
     if held >= count:
         raise ValueError(f"held: expected fewer than the {count} items, got {held}")
-    order = permutation(count, "held out", checked_seed(seed))
+    order = permutation(count, "held out", integer("seed", seed, 0))
     return np.sort(order[held:]), np.sort(order[:held])

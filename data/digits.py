@@ -20,8 +20,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lstm_numba.arguments import integer
 from lstm_numba.data._glyphs import Glyph, glyphs
-from lstm_numba.data._random import CounterStream, checked_seed
+from lstm_numba.data._random import CounterStream
 from lstm_numba.data.images import SIDE, Images
 
 #: Images of a split unless told otherwise.
@@ -94,9 +95,7 @@ def load(split: str, seed: int = 0, count: int | None = None) -> Images:
     """
     if split not in COUNTS:
         raise ValueError(f"split: expected 'train' or 'test', got {split!r}")
-    count = COUNTS[split] if count is None else checked_seed(count, "count")
-    if count < 1:
-        raise ValueError(f"count: expected an integer >= 1, got {count}")
+    count = COUNTS[split] if count is None else integer("count", count)
     pixels, labels = draw(split, np.arange(count), seed)
     return Images("digits", split, pixels, labels)
 
@@ -120,7 +119,7 @@ def draw(
     pixels : ndarray, uint8, shape (N, 28, 28)
     labels : ndarray, uint8, shape (N,)
     """
-    stream = CounterStream("digits", checked_seed(seed), split)
+    stream = CounterStream("digits", integer("seed", seed, 0), split)
     choice = stream.uniform(items, _LANE_CHOICE, 2)
     labels = (choice[:, 0] * 10.0).astype(np.uint8)
     which = _choose_glyphs(labels, choice[:, 1])

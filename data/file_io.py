@@ -1,15 +1,16 @@
-"""Reading files that may be anything: bounded in memory, and every fault told in one line."""
+"""Reading files that may be anything, with bounded memory and one-line errors; atomic writing."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import secrets
 import stat
 import zlib
-from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from lstm_numba.errors import DataError, UserError
 
@@ -70,7 +71,7 @@ def open_regular(path: str | os.PathLike[str], kind: type[UserError] = DataError
 def read_file(
     path: str | os.PathLike[str], limit: int = LARGEST_CONTENT, kind: type[UserError] = DataError
 ) -> bytes:
-    """Return a file as it lies on disk; `read_content` decompresses.
+    """Return a file's bytes as stored; `read_content` decompresses.
 
     Parameters
     ----------
@@ -211,31 +212,65 @@ def sha256(content: bytes | bytearray | memoryview) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file so that it is either there as a whole or not at all.
+def unique_name(path: Path) -> Path:
+    """A unique name beside `path` for an incomplete file. It ends in ``.tmp``."""
+    return path.with_name(f"{path.name[:40]}.{secrets.token_hex(4)}.tmp")
+
+
+def atomic_write(path: Path, content: bytes, *, fresh: bool = False) -> None:
+    """Replace a file's content atomically: a reader, or a crash, sees the old content or the new.
 
     Parameters
     ----------
     path : Path
-        The file; its folder is made if need be.
-    write : callable
-        Gets the open temporary file.
+    content : bytes
+    fresh : bool
+        Never replace a file: of several processes that write the same name one succeeds.
 
     Raises
     ------
-    DataError
-        The system refuses.
+    OSError
+        The file system refuses, or, `FileExistsError`, `fresh` and the file is there; the old content stays.
+        `filename` is `path`.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = unique_name(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if fresh:
+            _name_once(temporary, path)
+        else:
             temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise fault(path, f"cannot be written: {reason(error)}") from None
+    except OSError as error:  # for a full disk the system names no file
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    _sync_folder(path.parent)
+
+
+def _name_once(temporary: Path, path: Path) -> None:
+    """Rename unless the file exists: a link never replaces one."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links; a crash just here leaves an empty file
+        path.open("xb").close()
+        temporary.replace(path)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable, where the system can."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows cannot open folders
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems cannot; the file itself is safe
+    finally:
+        os.close(descriptor)

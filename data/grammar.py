@@ -21,7 +21,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from lstm_numba.data._random import checked_seed, uniforms
+from lstm_numba.arguments import integer
+from lstm_numba.data._random import uniforms
 from lstm_numba.data.corpus import EOS, Corpus, Ids, frozen
 from lstm_numba.data.pcfg import Grammar
 
@@ -196,9 +197,7 @@ def load(seed: int = 0, tokens: int = TOKENS) -> Corpus:
     ValueError, TypeError
         An argument that is no suitable integer.
     """
-    seed, tokens = checked_seed(seed), checked_seed(tokens, "tokens")
-    if tokens < 1:
-        raise ValueError(f"tokens: expected an integer >= 1, got {tokens}")
+    seed, tokens = integer("seed", seed, 0), integer("tokens", tokens)
     splits, entropy = {}, {}
     for split, share in (("train", tokens), ("valid", -(-tokens // 10)), ("test", -(-tokens // 10))):
         splits[split], entropy[split] = _draw(seed, split, share)

@@ -7,15 +7,15 @@ handwritten digits".
 
 from __future__ import annotations
 
+import io
 import os
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.data.file_io import LARGEST_CONTENT, ContentReader, fault, write_atomically
+from lstm_numba.data.file_io import LARGEST_CONTENT, ContentReader, atomic_write, fault, reason
 
 _TYPES = {
     0x08: "unsigned bytes",
@@ -121,16 +121,16 @@ def write_idx(path: str | os.PathLike[str], array: npt.NDArray[np.uint8]) -> Non
     if not 1 <= array.ndim <= 8:
         raise ValueError(f"array: expected 1 to 8 dimensions, got {array.ndim}")
     header = bytes([0, 0, 0x08, array.ndim]) + np.array(array.shape, dtype=">u4").tobytes()
-    target = Path(path)
+    target, content = Path(path), header + array.tobytes()
+    if target.suffix == ".gz":
+        import gzip
 
-    def write(file: BinaryIO) -> None:
-        if target.suffix == ".gz":
-            import gzip
-
-            # Neither time nor name in the header: equal arrays give equal files.
-            with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed:
-                packed.write(header + array.tobytes())
-        else:
-            file.write(header + array.tobytes())
-
-    write_atomically(target, write)
+        # Neither time nor name in the header: equal arrays give equal files.
+        with gzip.GzipFile(filename="", mode="wb", fileobj=(packed := io.BytesIO()), mtime=0) as file:
+            file.write(content)
+        content = packed.getvalue()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(target, content)
+    except OSError as error:
+        raise fault(target, f"cannot be written: {reason(error)}") from None

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.data._random import checked_seed, permutation
+from lstm_numba.arguments import integer
+from lstm_numba.data._random import permutation
 
 #: Pixels along each side of an image.
 SIDE = 28
@@ -59,7 +60,7 @@ class Images:
 
 def pixel_permutation(seed: int = PERMUTATION_SEED) -> npt.NDArray[np.int64]:
     """Return the order in which the view "permuted" reads the 784 pixels (row by row numbering)."""
-    return permutation(SIDE * SIDE, "pixels", checked_seed(seed, "permutation_seed"))
+    return permutation(SIDE * SIDE, "pixels", integer("permutation_seed", seed, 0))
 
 
 def image_sequences(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lstm_numba.arguments import integer
 from lstm_numba.data.corpus import EOS, UNK, Corpus, by_frequency, decode_text, frozen
 from lstm_numba.data.file_io import fault, read_content
 
@@ -58,15 +59,14 @@ def load(
     """
     if level not in LEVELS:
         raise ValueError(f"level: expected 'char' or 'word', got {level!r}")
-    if isinstance(min_count, bool) or not isinstance(min_count, (int, np.integer)) or min_count < 1:
-        raise ValueError(f"min_count: expected an integer >= 1, got {min_count!r}")
+    min_count = integer("min_count", min_count)
     shares = [float(share) for share in fractions]
     if len(shares) != 3 or not all(0.0 < share < 1.0 for share in shares) or abs(sum(shares) - 1.0) > 1e-6:
         raise ValueError(f"fractions: expected three positive numbers of sum 1, got {tuple(fractions)}")
     text = decode_text(path, read_content(path))
     if level == "char":
         return _characters(path, text, shares)
-    return _words(path, text, shares, int(min_count))
+    return _words(path, text, shares, min_count)
 
 
 def _cuts(path: str | os.PathLike[str], total: int, shares: list[float], kind: str) -> tuple[int, int]:

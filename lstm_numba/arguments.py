@@ -1,7 +1,8 @@
-"""What arrays of users must be: numbers, and no masks, which NumPy would drop without a word."""
+"""Checks of arguments. An array must hold numbers and have no mask, which NumPy would silently drop."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -61,3 +62,25 @@ def float_array(name: str, value: Any, dtype: npt.DTypeLike | None = None) -> np
     if value.dtype not in ((np.float32, np.float64) if dtype is None else (dtype,)):
         raise TypeError(f"{name}: expected {expected}, got {value.dtype}")
     return value
+
+
+def integer(name: str, value: Any, minimum: int = 1) -> int:
+    """An integer, of Python or NumPy, of at least `minimum`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no integer, or smaller.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
+    if value < minimum:
+        raise ValueError(f"{name}: expected an integer >= {minimum}, got {value}")
+    return int(value)
+
+
+def not_negative(name: str, value: float) -> float:
+    """A finite number from 0, as a float; a ValueError where it is none."""
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name}: expected a finite number that is not negative, got {value}")
+    return float(value)

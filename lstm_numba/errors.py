@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 
 def printable(text: str, limit: int = 1000) -> str:
     """Text out of a foreign file for a terminal: it may hold line ends, a terminal's commands, a megabyte."""
     return "".join(c if c.isprintable() else "?" for c in text[:limit])
+
+
+def printable_json(value: object) -> str:
+    """A value out of JSON for a message."""
+    return printable(json.dumps(value), 80)
 
 
 class UserError(Exception):

@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
-import numpy as np
-
 from lstm_numba.cells import activations
 
 #: Instructions that read a global, in all versions of Python.
@@ -78,6 +76,8 @@ class _Describer:
 
     def lines(self, value: Any, place: str = "equations") -> Iterator[str]:
         """Describe a value; `place` says for messages where it was found."""
+        import numpy as np  # not above: the command line imports the cells to list them
+
         if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
             yield f"{type(value).__name__} {value!r}"
         elif isinstance(value, tuple):

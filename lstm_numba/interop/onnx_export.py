@@ -187,8 +187,8 @@ def save_onnx(
     OSError
         The file system refuses.
     """
+    from lstm_numba.data.file_io import atomic_write
     from lstm_numba.interop.state_dict import cell_name
-    from lstm_numba.training.checkpoint import atomic_write
 
     name, path = cell_name(rnn), Path(path)
     node = node_of(name)

@@ -28,7 +28,7 @@ from lstm_numba.errors import WeightsError
 from lstm_numba.interop.state_dict import Array, build, cell_name, from_bfloat16
 from lstm_numba.interop.state_dict import check_finite as check_finite
 from lstm_numba.nn.recurrent import Recurrent
-from lstm_numba.training.config import is_own_cell
+from lstm_numba.training.settings import is_own_cell
 
 _KEY = "lstm_numba.cell"
 #: Endings of files that hold pickles.
@@ -126,7 +126,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], cell: str | None = Non
     OSError
         The file system refuses.
     """
-    from lstm_numba.training.checkpoint import atomic_write
+    from lstm_numba.data.file_io import atomic_write
 
     ending = _ending(path)
     ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}

@@ -14,6 +14,7 @@ from numba import njit
 from numba.core import types
 from numba.np.numpy_support import from_dtype
 
+from lstm_numba.arguments import integer
 from lstm_numba.engines.cpu.function_pointers import compile_apart, once
 from lstm_numba.engines.cpu.function_table import compiled_functions
 from lstm_numba.engines.cpu.memory import address, aligned_zeros
@@ -113,13 +114,10 @@ class CStep:
             raise TypeError(f"rnn: expected a recurrent layer, got {type(rnn).__name__}")
         if rnn.bidirectional:
             raise ValueError("rnn: expected one direction; single steps have no end to read from")
-        if not isinstance(batch, (int, np.integer)):
-            raise TypeError(f"batch: expected an int, got {type(batch).__name__}")
-        if batch < 1:
-            raise ValueError(f"batch: expected at least 1, got {batch}")
+        batch = integer("batch", batch)
         cell, dtype, hidden = rnn.cell, rnn.dtype, rnn.hidden_size
         self.cell, self.zero = cell, dtype.type(0)
-        self.state_shape = (len(cell.states), rnn.num_layers, int(batch), hidden)
+        self.state_shape = (len(cell.states), rnn.num_layers, batch, hidden)
         functions = address(compiled_functions(cell, dtype, False))
         self._alive: list[Array] = []
         self.layers: list[Layer] = []
@@ -127,7 +125,7 @@ class CStep:
             params = {name: rnn.engine.download(array) for name, array in params.items()}
             inputs = params["weight_ih"].shape[1]
             packed = pack(cell, params, inputs, hidden, dtype)
-            layer = Layer(int(batch), inputs, hidden, address(packed), functions, 0)
+            layer = Layer(batch, inputs, hidden, address(packed), functions, 0)
             scratch = aligned_zeros((scratch_bytes(cell, layer, 1, False, ALONE, self.zero),), np.uint8)
             self._alive += [packed, scratch]
             self.layers.append(layer._replace(scratch=address(scratch)))

@@ -1,10 +1,10 @@
-"""What all models share: parameters by name, random streams, reused memory, batches and results."""
+"""What all models share: parameters, random streams, reused memory, batches and results."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,13 @@ from lstm_numba.arguments import refuse_mask
 from lstm_numba.cells import display_name
 from lstm_numba.engines import engine
 from lstm_numba.engines.base import CORRECT, LOSS, Engine
-from lstm_numba.nn.recurrent import Recurrent
+from lstm_numba.nn.recurrent import Recurrent, make_layer
 
 Array = npt.NDArray[Any]
 #: State of the recurrent layers: one array or a tuple of arrays.
 State = Any
+
+M = TypeVar("M", bound="Model")
 
 
 class SequenceBatch(NamedTuple):
@@ -57,11 +59,11 @@ class Placed(NamedTuple):
     Attributes
     ----------
     inputs : object
-        A sequence (T, B, I), or what the engine made of tokens (T, B).
+        A sequence (T, B, I), or the engine's form of tokens (T, B).
     targets : object
-        What the engine made of targets and their weights.
+        The engine's form of targets and weights.
     predictions : int
-        How many are asked for.
+        Number of predictions.
     lengths : ndarray (B,), int, optional
     """
 
@@ -72,7 +74,7 @@ class Placed(NamedTuple):
 
 
 class StepResult:
-    """What came of a batch; the numbers are waited for when they are first asked for.
+    """Result of a batch; reading a number first waits for the device.
 
     Parameters
     ----------
@@ -90,12 +92,12 @@ class StepResult:
     Attributes
     ----------
     totals : ndarray
-        In the engine's memory; see `lstm_numba.engines.cpu.engine.LOSS` and the other places.
+        In the engine's memory; see `lstm_numba.engines.base.LOSS`.
     count : int
     grads : dict of ndarray or SparseRows
-        By the names of the model's `params`; empty where none were asked for. Valid until the next call.
+        By the names of the model's `params`; empty for an evaluation. Valid until the next call.
     state : ndarray or tuple of ndarray or None
-        The recurrent layers' state at the end.
+        Final state of the recurrent layers.
     """
 
     def __init__(
@@ -116,11 +118,11 @@ class StepResult:
         self._fetched: Callable[[], npt.NDArray[np.float64]] | None = None
 
     def again(self, count: int) -> StepResult:
-        """The result of the next batch, where what computed this one is repeated in the same memory."""
+        """The result of the next batch when the same computation is replayed in the same memory."""
         return StepResult(self._engine, self.totals, count, self._scale, None, self.state)
 
     def fetch(self) -> None:
-        """Begin to bring the numbers to the host, as they are now."""
+        """Start copying the totals to the host."""
         self._fetched = self._engine.fetch(self.totals)
 
     def number(self, place: int) -> float:
@@ -137,7 +139,7 @@ class StepResult:
 
     @property
     def correct(self) -> int:
-        """Predictions whose likeliest answer was right."""
+        """Number of correct predictions."""
         return int(self.number(CORRECT))
 
     @property
@@ -147,9 +149,9 @@ class StepResult:
 
 
 class Workspace:
-    """Arrays that are used again at every step, so that training does not allocate megabytes each time.
+    """Named arrays that are reused at every step.
 
-    A copy of a model has a workspace of its own, which is empty at first.
+    A copy of a model gets a new, empty workspace.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -160,7 +162,7 @@ class Workspace:
         return Workspace, (self._engine,)
 
     def get(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-        """The array called `name`, with whatever it held; made anew where shape or dtype changed."""
+        """The array called `name`, uninitialised; reallocated if shape or dtype changed."""
         array = self._arrays.get(name)
         if array is None or array.shape != shape or array.dtype != dtype:
             array = self._engine.empty(shape, dtype)
@@ -182,7 +184,7 @@ class Streams(NamedTuple):
 def random_streams(seed: int | None) -> Streams:
     """Streams for the initial weights and for dropout.
 
-    Dropout's is a Philox, whose numbers a graphics processor can compute each by itself.
+    Dropout uses Philox, whose numbers a GPU can compute independently.
 
     Parameters
     ----------
@@ -196,7 +198,7 @@ def random_streams(seed: int | None) -> Streams:
 
 
 def _as_json(value: Any) -> Any:
-    """A bit generator's state with lists in the place of arrays of 64-bit integers."""
+    """A bit generator's state with lists in place of arrays."""
     if isinstance(value, Mapping):
         return {name: _as_json(item) for name, item in value.items()}
     return [int(item) for item in value] if isinstance(value, np.ndarray) else value
@@ -206,6 +208,48 @@ def _from_json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _from_json(item) for name, item in value.items()}
     return np.array(value, np.uint64) if isinstance(value, list) else value
+
+
+class Network(NamedTuple):
+    """What every model can be told of its recurrent layers and parameters.
+
+    Parameters
+    ----------
+    hidden : int
+        Hidden units, H.
+    cell : str
+        One of `lstm_numba.nn.recurrent.CELL_NAMES`.
+    layers : int
+        Recurrent layers.
+    dropout : float
+        Probability of dropping between the layers and before the output.
+    init_range : float, optional
+        Draw every parameter from U(-init_range, init_range) instead of each layer's usual range.
+    forget_bias : float
+        Added to the initial biases of the forget gates.
+    dtype : float32 or float64
+    """
+
+    hidden: int
+    cell: str = "lstm"
+    layers: int = 1
+    dropout: float = 0.0
+    init_range: float | None = None
+    forget_bias: float = 0.0
+    dtype: npt.DTypeLike = np.float32
+
+    def recurrent(self, input_size: int, rng: np.random.Generator, bidirectional: bool = False) -> Recurrent:
+        """Make the recurrent layers."""
+        return make_layer(
+            self.cell,
+            input_size,
+            self.hidden,
+            self.layers,
+            bidirectional=bidirectional,
+            dropout=self.dropout,
+            dtype=self.dtype,
+            seed=rng,
+        )
 
 
 class Model:
@@ -219,22 +263,35 @@ class Model:
         The recurrent layers; they draw dropout masks from `rng` too.
     rng : numpy.random.Generator
         Draws the dropout masks.
+    dropout : float
     dtype : dtype
     device : {"cpu", "cuda"}
     engine : Engine
-        What the model computes with.
+        Engine of the device.
     """
 
-    def __init__(self, rnn: Recurrent, params: Mapping[str, dict[str, Array]], streams: Streams) -> None:
+    def __init__(
+        self,
+        network: Network,
+        rnn: Recurrent,
+        params: Mapping[str, dict[str, Array]],
+        streams: Streams,
+        device: str,
+        **sizes: Any,
+    ) -> None:
         self.rnn = rnn
         self.rng = streams.dropout
         rnn.rng = streams.dropout
+        self.dropout = rnn.dropout
         self.dtype = rnn.dtype
+        self._config = {**sizes, **network._asdict(), "dropout": self.dropout, "dtype": self.dtype.name}
         self._parts = params
         self._take_parts()
+        self._initialise(network.init_range, network.forget_bias, streams.weights)
+        self.to(device)
 
     def _take_parts(self) -> None:
-        """Name the parameters of all parts; an array that two parts share has its first name only."""
+        """Name the parameters of all parts; a shared array is listed under its first name only."""
         self.engine, self.device = self.rnn.engine, self.rnn.device
         self.workspace = Workspace(self.engine)
         named = {
@@ -244,7 +301,7 @@ class Model:
         self.params: dict[str, Array] = {n: array for n, array in named.items() if first[id(array)] == n}
 
     def to(self, device: str) -> Model:
-        """Move the model to a device: its parameters become other arrays, shared ones stay shared.
+        """Move the model to a device: its parameters become new arrays, shared ones stay shared.
 
         Parameters
         ----------
@@ -275,21 +332,28 @@ class Model:
 
     @property
     def parameter_count(self) -> int:
-        """Number of numbers that training learns."""
+        """Number of trainable parameters."""
         return sum(array.size for array in self.params.values())
 
     def config(self) -> dict[str, Any]:
-        """Constructor arguments, as JSON can hold them, but for the seed."""
-        raise NotImplementedError
+        """Constructor arguments, as JSON can hold them, but for seed and device."""
+        return dict(self._config)
+
+    @classmethod
+    def from_config(
+        cls: type[M], config: Mapping[str, Any], seed: int | None = None, device: str = "cpu"
+    ) -> M:
+        """Make a model of what `config` gave."""
+        return cls(**config, seed=seed, device=device)
 
     def zero_state(self, batch: int) -> State:
-        """State that a sequence starts from."""
+        """Initial state of a sequence."""
         return self.rnn.zero_state(batch)
 
     def place(
         self, batch: Any, gradient: bool = True, fixed: bool = False, out: Placed | None = None
     ) -> Placed:
-        """Bring a batch to the engine's memory.
+        """Copy a batch to the engine's memory.
 
         Parameters
         ----------
@@ -297,22 +361,22 @@ class Model:
         gradient : bool
             Whether it is for `learn`.
         fixed : bool
-            All arrays of a step have then the same sizes for all batches of one shape.
+            Make all arrays of a step the same size for all batches of one shape.
         out : Placed, optional
-            What this gave for an earlier batch of that shape, with `fixed`; the new one takes its place.
+            The result for an earlier batch of that shape, with `fixed`; it is overwritten.
         """
         raise NotImplementedError
 
     def loss_and_gradients(self, batch: Any, state: State = None) -> StepResult:
-        """Train on a batch: dropout is on, gradients are computed."""
+        """Loss and gradients of a batch, with dropout."""
         return self.learn(self.place(batch), state)
 
     def learn(self, placed: Placed, state: State = None) -> StepResult:
-        """What `loss_and_gradients` does with a batch that `place` gave."""
+        """`loss_and_gradients` for a batch from `place`."""
         raise NotImplementedError
 
     def evaluate(self, batch: Any, state: State = None) -> StepResult:
-        """Predict a batch without dropout and without gradients."""
+        """Loss of a batch, without dropout and gradients."""
         raise NotImplementedError
 
     def load_params(self, params: Mapping[str, Array]) -> None:
@@ -344,11 +408,11 @@ class Model:
         return _as_json(self.rng.bit_generator.state)
 
     def set_rng_state(self, state: Mapping[str, Any]) -> None:
-        """Take up what `rng_state` gave."""
+        """Restore a state from `rng_state`."""
         self.rng.bit_generator.state = _from_json(state)
 
     def _initialise(self, init_range: float | None, forget_bias: float, weights: np.random.Generator) -> None:
-        """Draw all parameters from U(-init_range, init_range) if asked for; raise the forget biases."""
+        """Draw all parameters from U(-init_range, init_range) if given; raise the forget biases."""
         if init_range is not None:
             if not (math.isfinite(init_range) and init_range > 0):
                 raise ValueError(f"init_range: expected a positive number, got {init_range}")

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from lstm_numba.engines.dropout_masks import check_probability
-from lstm_numba.models.base import Array, Model, Placed, SequenceBatch, State, StepResult, random_streams
+from lstm_numba.models.base import (
+    Array,
+    Model,
+    Network,
+    Placed,
+    SequenceBatch,
+    State,
+    StepResult,
+    random_streams,
+)
 from lstm_numba.nn.linear import Linear
 from lstm_numba.nn.losses import softmax
-from lstm_numba.nn.recurrent import make_layer
 
 
 class SequenceClassifier(Model):
-    """Reads a sequence and says its class.
+    """Predicts the class of a sequence.
 
     The linear layer sees the last layer's hidden state at the end of the sequence (at each sequence's own
-    end, with lengths), both directions side by side. The objective is the cross-entropy averaged over the
+    end, with lengths), both directions concatenated. The objective is the cross-entropy averaged over the
     batch.
 
     Parameters
@@ -30,23 +35,14 @@ class SequenceClassifier(Model):
         Hidden units, H.
     classes : int
         Number of classes, C.
-    cell : str
-        One of `lstm_numba.nn.recurrent.CELL_NAMES`.
-    layers : int
-        Recurrent layers.
     bidirectional : bool
         Read in both directions.
-    dropout : float
-        Probability of dropping between the layers and before the linear layer.
-    init_range : float, optional
-        Draw every parameter from U(-init_range, init_range) instead of PyTorch's ranges.
-    forget_bias : float
-        Added to the initial biases of the forget gates.
-    dtype : float32 or float64
     seed : int, optional
         Seed of weights and dropout.
     device : {"cpu", "cuda"}
         Where the model computes.
+    **options
+        See `lstm_numba.models.base.Network`.
     """
 
     def __init__(
@@ -55,55 +51,17 @@ class SequenceClassifier(Model):
         hidden: int,
         classes: int,
         *,
-        cell: str = "lstm",
-        layers: int = 1,
         bidirectional: bool = False,
-        dropout: float = 0.0,
-        init_range: float | None = None,
-        forget_bias: float = 0.0,
-        dtype: npt.DTypeLike = np.float32,
         seed: int | None = None,
         device: str = "cpu",
+        **options: Any,
     ) -> None:
-        streams = random_streams(seed)
-        self.dropout = check_probability(dropout)
-        rnn = make_layer(
-            cell,
-            input_size,
-            hidden,
-            layers,
-            bidirectional=bidirectional,
-            dropout=self.dropout,
-            dtype=dtype,
-            seed=streams.weights,
-        )
+        network, streams = Network(hidden, **options), random_streams(seed)
+        rnn = network.recurrent(input_size, streams.weights, bidirectional)
         self.output = Linear(hidden * rnn.directions, classes, dtype=rnn.dtype, rng=streams.weights)
-        super().__init__(rnn, {"rnn": rnn.params, "output": self.output.params}, streams)
-        self._initialise(init_range, forget_bias, streams.weights)
-        self.to(device)
-        self._config = {
-            "input_size": input_size,
-            "hidden": hidden,
-            "classes": classes,
-            "cell": cell,
-            "layers": layers,
-            "bidirectional": bool(bidirectional),
-            "dropout": self.dropout,
-            "init_range": init_range,
-            "forget_bias": forget_bias,
-            "dtype": self.dtype.name,
-        }
-
-    def config(self) -> dict[str, Any]:
-        """See `Model.config`."""
-        return dict(self._config)
-
-    @classmethod
-    def from_config(
-        cls, config: Mapping[str, Any], seed: int | None = None, device: str = "cpu"
-    ) -> SequenceClassifier:
-        """Make a classifier of what `config` gave."""
-        return cls(**config, seed=seed, device=device)
+        parts = {"rnn": rnn.params, "output": self.output.params}
+        sizes = {"input_size": input_size, "classes": classes, "bidirectional": rnn.bidirectional}
+        super().__init__(network, rnn, parts, streams, device, **sizes)
 
     def place(
         self, batch: SequenceBatch, gradient: bool = True, fixed: bool = False, out: Placed | None = None
@@ -185,7 +143,7 @@ class SequenceClassifier(Model):
         return self.engine.matmul(features, weight, out=out)
 
     def _features(self, final: State) -> Array:
-        """The last layer's final hidden states, directions side by side: (B, D*H)."""
+        """The last layer's final hidden states, directions concatenated: (B, D*H)."""
         h = final[0] if isinstance(final, tuple) else final
         return self.engine.last_outputs(h, self.rnn.directions)
 

@@ -1,23 +1,28 @@
 """A language model: embedding, recurrent layers, and a softmax over the vocabulary, optionally tied.
 
-Dropout stands where W. Zaremba, I. Sutskever, O. Vinyals, "Recurrent neural network regularization" (2014)
-put it: on the non-recurrent connections only, that is after the embedding, between the layers and before the
-output. Tied weights: O. Press, L. Wolf, "Using the output embedding to improve language models" (2017).
+Dropout follows W. Zaremba, I. Sutskever, O. Vinyals, "Recurrent neural network regularization" (2014): on the
+non-recurrent connections only, that is after the embedding, between the layers and before the output. Tied
+weights: O. Press, L. Wolf, "Using the output embedding to improve language models" (2017).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from lstm_numba.engines.dropout_masks import check_probability
-from lstm_numba.models.base import Array, Model, Placed, State, StepResult, TokenBatch, random_streams
+from lstm_numba.models.base import (
+    Array,
+    Model,
+    Network,
+    Placed,
+    State,
+    StepResult,
+    TokenBatch,
+    random_streams,
+)
 from lstm_numba.nn.embedding import Embedding
 from lstm_numba.nn.linear import Linear
-from lstm_numba.nn.recurrent import make_layer
 
 
 class LanguageModel(Model):
@@ -31,24 +36,16 @@ class LanguageModel(Model):
         Number of tokens, V.
     hidden : int
         Hidden units, H.
-    cell : str
-        One of `lstm_numba.nn.recurrent.CELL_NAMES`.
-    layers : int
-        Recurrent layers.
     embedding : int, optional
         Numbers a token, E; the hidden size if not given.
-    dropout : float
-        Probability of dropping, see above.
     tie : bool
         Use the embedding's table as the output's weights; needs E = H.
-    init_range : float, optional
-        Draw every parameter from U(-init_range, init_range) instead of PyTorch's ranges for the layers and
-        U(-0.1, 0.1) for the embedding.
-    forget_bias : float
-        Added to the initial biases of the forget gates.
-    dtype : float32 or float64
     seed : int, optional
         Seed of weights and dropout.
+    device : {"cpu", "cuda"}
+        Where the model computes.
+    **options
+        See `lstm_numba.models.base.Network`. Dropout: see above; the embedding's usual range is U(-0.1, 0.1).
     """
 
     def __init__(
@@ -56,56 +53,25 @@ class LanguageModel(Model):
         vocabulary: int,
         hidden: int,
         *,
-        cell: str = "lstm",
-        layers: int = 1,
         embedding: int | None = None,
-        dropout: float = 0.0,
         tie: bool = False,
-        init_range: float | None = None,
-        forget_bias: float = 0.0,
-        dtype: npt.DTypeLike = np.float32,
         seed: int | None = None,
         device: str = "cpu",
+        **options: Any,
     ) -> None:
-        streams = random_streams(seed)
-        self.dropout = check_probability(dropout)
+        network, streams = Network(hidden, **options), random_streams(seed)
         self.tie = bool(tie)
         width = hidden if embedding is None else embedding
         if self.tie and width != hidden:
             raise ValueError(f"embedding: tied weights need the hidden size {hidden}, got {width}")
-        self.embedding = Embedding(vocabulary, width, dtype=dtype, rng=streams.weights)
-        rnn = make_layer(cell, width, hidden, layers, dropout=self.dropout, dtype=dtype, seed=streams.weights)
-        output = Linear(hidden, vocabulary, dtype=dtype, rng=streams.weights)
+        self.embedding = Embedding(vocabulary, width, dtype=network.dtype, rng=streams.weights)
+        rnn = network.recurrent(width, streams.weights)
+        self.output = Linear(hidden, vocabulary, dtype=network.dtype, rng=streams.weights)
         if self.tie:
-            output.params["weight"] = self.embedding.params["weight"]
-        self.output = output
-        parts = {"embedding": self.embedding.params, "rnn": rnn.params, "output": output.params}
-        super().__init__(rnn, parts, streams)
-        self._initialise(init_range, forget_bias, streams.weights)
-        self.to(device)
-        self._config = {
-            "vocabulary": vocabulary,
-            "hidden": hidden,
-            "cell": cell,
-            "layers": layers,
-            "embedding": width,
-            "dropout": self.dropout,
-            "tie": self.tie,
-            "init_range": init_range,
-            "forget_bias": forget_bias,
-            "dtype": self.dtype.name,
-        }
-
-    def config(self) -> dict[str, Any]:
-        """See `Model.config`."""
-        return dict(self._config)
-
-    @classmethod
-    def from_config(
-        cls, config: Mapping[str, Any], seed: int | None = None, device: str = "cpu"
-    ) -> LanguageModel:
-        """Make a language model of what `config` gave."""
-        return cls(**config, seed=seed, device=device)
+            self.output.params["weight"] = self.embedding.params["weight"]
+        parts = {"embedding": self.embedding.params, "rnn": rnn.params, "output": self.output.params}
+        sizes = {"vocabulary": vocabulary, "embedding": width, "tie": self.tie}
+        super().__init__(network, rnn, parts, streams, device, **sizes)
 
     def place(
         self, batch: TokenBatch, gradient: bool = True, fixed: bool = False, out: Placed | None = None
@@ -123,7 +89,7 @@ class LanguageModel(Model):
     def learn(self, placed: Placed, state: State = None) -> StepResult:
         """Objective, gradients and final state of a window of text, with dropout.
 
-        The gradient ends where the window begins: `state` counts as a constant (truncated back-propagation
+        No gradient flows into `state` (truncated back-propagation
         through time).
 
         Parameters
@@ -194,7 +160,7 @@ class LanguageModel(Model):
         return self.engine.take_rows(self.embedding.params["weight"], tokens, out)
 
     def _drop(self, name: str, x: Array, out: Array | None = None) -> tuple[Array, Array | None]:
-        """Apply dropout, and give the mask; its memory has a name."""
+        """Apply dropout, and return the mask, which is stored in the workspace under `name`."""
         if not self.dropout:
             return x, None
         mask = self.workspace.get(name, x.shape, self.dtype)
@@ -203,7 +169,7 @@ class LanguageModel(Model):
     def _score(
         self, rows: Array, placed: Placed, *, gradient: bool, scale: float = 1.0
     ) -> tuple[Array, Array]:
-        """Totals of the rows; the gradient lies where the logits were, in the one copy there is."""
+        """Totals of the rows; the gradient overwrites the logits."""
         weight = self.output.params["weight"]
         logits = self.workspace.get("logits", (rows.shape[0], weight.shape[0]), self.dtype)
         self.engine.matmul(rows, self.engine.transposed(weight), out=logits)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from lstm_numba.arguments import integer, not_negative
 from lstm_numba.models.base import Array, State
 from lstm_numba.models.language_model import LanguageModel
 from lstm_numba.nn.losses import softmax
@@ -14,7 +15,7 @@ from lstm_numba.nn.losses import softmax
 def draw_token(
     logits: Array, rng: np.random.Generator, *, temperature: float = 1.0, top_k: int | None = None
 ) -> int:
-    """Draw a token from the scores of all.
+    """Draw a token from the logits.
 
     Parameters
     ----------
@@ -22,9 +23,9 @@ def draw_token(
     rng : numpy.random.Generator
         Gives one number; none at temperature 0.
     temperature : float
-        Divides the scores: below 1 the likely becomes likelier; 0 takes the likeliest, the first of equals.
+        Divides the scores; 0 takes the most likely token, the first of equals.
     top_k : int, optional
-        Draw from that many of the likeliest only; of equals the first.
+        Draw from that many most likely tokens only; of equals the first.
 
     Returns
     -------
@@ -35,12 +36,11 @@ def draw_token(
     ValueError
         `temperature` is negative or not finite, `top_k` is less than 1, or a score is NaN or infinite.
     """
-    if not (np.isfinite(temperature) and temperature >= 0):
-        raise ValueError(f"temperature: expected a number from 0, got {temperature}")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k: expected at least 1, got {top_k}")
+    not_negative("temperature", temperature)
+    if top_k is not None:
+        integer("top_k", top_k)
     scores = np.asarray(logits, dtype=np.float64)
-    if not scores.max() < np.inf:  # -inf is a token that cannot be
+    if not scores.max() < np.inf:  # -inf is an impossible token
         raise ValueError("logits: expected numbers, got NaN or infinity")
     if temperature == 0:
         return int(np.argmax(scores))
@@ -68,7 +68,7 @@ def generate(
     ----------
     model : LanguageModel
     prompt : sequence of int
-        Tokens to begin with, one at least; not among those yielded.
+        Tokens to start with, at least one; not yielded.
     length : int
         Tokens to draw.
     temperature, top_k

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.arguments import integers
+from lstm_numba.arguments import integer, integers
 from lstm_numba.engines import engine_of
 
 Array = npt.NDArray[Any]
@@ -44,10 +44,9 @@ class Embedding:
         dtype: npt.DTypeLike = np.float32,
         rng: np.random.Generator | None = None,
     ) -> None:
-        if num_embeddings < 1 or dim < 1:
-            raise ValueError(f"Embedding: expected positive sizes, got {num_embeddings} and {dim}")
+        shape = integer("num_embeddings", num_embeddings), integer("dim", dim)
         rng = np.random.default_rng() if rng is None else rng
-        weight = rng.uniform(-_INITIAL, _INITIAL, (num_embeddings, dim)).astype(dtype)
+        weight = rng.uniform(-_INITIAL, _INITIAL, shape).astype(dtype)
         self.params: dict[str, Array] = {"weight": weight}
 
     def forward(self, ids: Array, *, out: Array | None = None) -> Array:

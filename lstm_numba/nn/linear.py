@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lstm_numba.arguments import integer
 from lstm_numba.engines import engine_of
 
 Array = npt.NDArray[Any]
@@ -41,13 +42,10 @@ class Linear:
         dtype: npt.DTypeLike = np.float32,
         rng: np.random.Generator | None = None,
     ) -> None:
-        if in_features < 1 or out_features < 1:
-            raise ValueError(f"Linear: expected positive sizes, got {in_features} and {out_features}")
+        shape = integer("out_features", out_features), integer("in_features", in_features)
         rng = np.random.default_rng() if rng is None else rng
         bound = 1.0 / math.sqrt(in_features)
-        self.params: dict[str, Array] = {
-            "weight": rng.uniform(-bound, bound, (out_features, in_features)).astype(dtype)
-        }
+        self.params: dict[str, Array] = {"weight": rng.uniform(-bound, bound, shape).astype(dtype)}
         if bias:
             self.params["bias"] = rng.uniform(-bound, bound, out_features).astype(dtype)
 

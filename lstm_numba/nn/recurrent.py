@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.arguments import integers
+from lstm_numba.arguments import integer, integers
 from lstm_numba.cells import BUILT_IN, CELLS, display_name, find_cell
 from lstm_numba.cells.parameters import parameter_shape
 from lstm_numba.engines import engine, host_array
+from lstm_numba.engines.dropout_masks import check_probability
 
 Array = Any  # of NumPy, or on the device
 State = Any  # one array, or a tuple of arrays, each (num_layers * directions, B, H)
@@ -112,14 +113,12 @@ class Recurrent:
         seed: int | np.random.Generator | None = None,
     ) -> None:
         self.cell = cell
-        self.input_size = _positive("input_size", input_size)
-        self.hidden_size = _positive("hidden_size", hidden_size)
-        self.num_layers = _positive("num_layers", num_layers)
+        self.input_size = integer("input_size", input_size)
+        self.hidden_size = integer("hidden_size", hidden_size)
+        self.num_layers = integer("num_layers", num_layers)
         self.bias = bool(bias)
         self.batch_first = bool(batch_first)
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout: expected a probability in [0, 1), got {dropout}")
-        self.dropout = float(dropout)
+        self.dropout = check_probability(dropout)
         self.bidirectional = bool(bidirectional)
         self.directions = 2 if bidirectional else 1
         self.dtype = np.dtype(dtype)
@@ -454,14 +453,6 @@ class Recurrent:
             if array.shape != shape[1:]:
                 raise ValueError(f"{name}: expected shape {shape[1:]}, got {array.shape}")
         return [self.engine.contiguous(array) for array in checked]
-
-
-def _positive(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: expected an integer, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name}: expected at least 1, got {value}")
-    return int(value)
 
 
 def _check_lengths(lengths: Any, steps: int, batch: int) -> Array | None:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.arguments import refuse_mask
+from lstm_numba.arguments import not_negative, refuse_mask
 from lstm_numba.engines import engine_of
 from lstm_numba.engines.sparse import SparseRows
 
@@ -56,8 +56,7 @@ class Optimizer:
                     f"got {getattr(array, 'dtype', type(array).__name__)} for {name}"
                 )
         for name, value in {"lr": lr, **settings}.items():
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name}: expected a finite number that is not negative, got {value}")
+            not_negative(name, value)
         self.params = dict(params)
         self._engine = engine_of(next(iter(params.values()), np.empty(0)))
         self.lr = float(lr)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from lstm_numba.arguments import integer, not_negative
+
 
 class Schedule:
     """Constant learning rate, and the interface of the others.
@@ -19,9 +21,7 @@ class Schedule:
     """
 
     def __init__(self, lr: float) -> None:
-        if not (math.isfinite(lr) and lr >= 0):
-            raise ValueError(f"lr: expected a finite number that is not negative, got {lr}")
-        self.lr = float(lr)
+        self.lr = not_negative("lr", lr)
 
     def rate(self, epoch: int, step: int = 0, steps: int = 1) -> float:
         """Learning rate of one step.
@@ -57,11 +57,9 @@ class HoldThenDecay(Schedule):
 
     def __init__(self, lr: float, hold: int = 4, decay: float = 0.5) -> None:
         super().__init__(lr)
-        if hold < 0:
-            raise ValueError(f"hold: expected a number of epochs, got {hold}")
+        self.hold = integer("hold", hold, 0)
         if not 0 < decay <= 1:
             raise ValueError(f"decay: expected a factor in (0, 1], got {decay}")
-        self.hold = hold
         self.decay = decay
 
     def rate(self, epoch: int, step: int = 0, steps: int = 1) -> float:
@@ -88,13 +86,11 @@ class Cosine(Schedule):
 
     def __init__(self, lr: float, epochs: int, warmup: float = 0.0, final: float = 0.0) -> None:
         super().__init__(lr)
-        if epochs < 1:
-            raise ValueError(f"epochs: expected a positive number, got {epochs}")
+        self.epochs = integer("epochs", epochs)
         if not 0 <= warmup < epochs:
             raise ValueError(f"warmup: expected less than the {epochs} epochs of the training, got {warmup}")
         if not 0 <= final <= 1:
             raise ValueError(f"final: expected a fraction in [0, 1], got {final}")
-        self.epochs = epochs
         self.warmup = warmup
         self.final = final
 
@@ -139,10 +135,8 @@ class Plateau(Schedule):
         super().__init__(lr)
         if not 0 < factor < 1:
             raise ValueError(f"factor: expected a number in (0, 1), got {factor}")
-        if patience < 0:
-            raise ValueError(f"patience: expected a number of epochs, got {patience}")
+        self.patience = integer("patience", patience, 0)
         self.factor = factor
-        self.patience = patience
         self.threshold = threshold
         self.minimum = minimum
         self._current = self.lr

@@ -1,4 +1,4 @@
-"""What a training tells while it goes on. This module imports nothing heavy."""
+"""What training reports, and who receives it. This module imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Evaluation:
     ----------
     split : str
     loss : float
-        Mean of -log p, nats an image or token.
+        Mean of -log p, nats per image or token.
     accuracy : float or None
         Fraction of right answers, of a classifier.
     perplexity : float or None
@@ -36,7 +36,7 @@ class Evaluation:
 
 
 class StartInfo(NamedTuple):
-    """A training begins or goes on: `epoch` (from 0) and `step` say where."""
+    """Training starts or resumes at `epoch` (from 0) and `step`."""
 
     epochs: int
     epoch: int
@@ -53,7 +53,7 @@ class StepInfo(NamedTuple):
     """A step is done.
 
     `epoch` and `step` (in the epoch) count from 1; `loss` and `metric` are means over the epoch so far;
-    `norm` is the gradient's before clipping; `rate` is in units a second; `remaining` in seconds.
+    `norm` is the gradient's before clipping; `rate` is in units per second; `remaining` in seconds.
     """
 
     epoch: int
@@ -69,7 +69,7 @@ class StepInfo(NamedTuple):
 
 
 class EpochInfo(NamedTuple):
-    """An epoch is done, counted from 1; `seconds` are those of its training steps, without compiling."""
+    """An epoch is done, counted from 1; `seconds` are the time of its training steps, without compiling."""
 
     epoch: int
     epochs: int
@@ -96,16 +96,16 @@ class Outcome(NamedTuple):
     epochs, step : int
         Epochs and steps taken in all.
     train : Evaluation
-        Means over the last epoch's steps, while the parameters still moved.
+        Means over the last epoch's steps, while the parameters were changing.
     evaluations : dict of Evaluation
         Of the final parameters, by split; always with ``test``.
     checkpoint : Path
     already_complete : bool
-        There was nothing left to do.
+        All epochs were done before.
     best : Best, optional
         What `best.safetensors` holds.
     start : float, optional
-        Loss before anything was learned: that of the first step, or of guessing where that is higher.
+        Loss before training: that of the first step, or of guessing if that is higher.
     """
 
     epochs: int
@@ -121,8 +121,8 @@ class Outcome(NamedTuple):
     def diverged(self) -> bool:
         """Whether the last epoch was worse than the start.
 
-        By a tenth in training: less may be chance. By ten times on data that were not trained on, on which a
-        network that overfits may get worse than it began, but not as far.
+        The training loss by a tenth, since less may be noise; the loss on other data by a factor of ten,
+        since overfitting alone can make it worse than at the start.
         """
         if self.start is None:
             return False
@@ -131,31 +131,31 @@ class Outcome(NamedTuple):
 
 
 class Reporter:
-    """Hears how a training goes; subclasses show it. Every method may be left as it is: silent."""
+    """Receives the events of a training; subclasses show them. Every method does nothing by default."""
 
     def on_start(self, info: StartInfo) -> None:
-        """Training begins or goes on."""
+        """Training starts or resumes."""
 
     def on_compile_begin(self) -> None:
-        """Numba begins to compile; not called while everything comes from its cache."""
+        """Numba starts to compile; not called while all kernels come from its cache."""
 
     def on_compile_end(self, seconds: float) -> None:
-        """The work that compiled is done; `seconds` went into compiling."""
+        """Compilation is done and took `seconds`."""
 
     def on_step(self, info: StepInfo) -> None:
         """A step is done."""
 
     def on_evaluation(self, split: str, done: int, total: int) -> None:
-        """An evaluation goes on."""
+        """Progress of an evaluation."""
 
     def on_epoch(self, info: EpochInfo) -> None:
         """An epoch and its evaluations are done."""
 
     def on_checkpoint(self, path: Path, step: int) -> None:
-        """A checkpoint is on disk; `step` counts the steps taken in all."""
+        """A checkpoint is on disk; `step` is the total number of steps."""
 
     def on_message(self, text: str) -> None:
-        """A line worth telling."""
+        """A message for the user."""
 
     def on_finish(self, outcome: Outcome) -> None:
         """Training is complete."""

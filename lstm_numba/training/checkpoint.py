@@ -1,16 +1,14 @@
-"""Checkpoints: one safetensors file, written so that at any moment a whole one is on disk.
+"""Checkpoints: one safetensors file, replaced atomically.
 
 Tensors are stored under their names, everything else as one JSON text in the file's metadata (one entry,
 because the order of several is not fixed). Equal content gives equal bytes: no times, sorted keys. A checksum
-covers all of it, which safetensors itself does not have.
+covers everything; safetensors has none.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import secrets
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from lstm_numba.data.file_io import atomic_write, open_regular
 from lstm_numba.errors import CheckpointError, printable
 
 Array = npt.NDArray[Any]
@@ -27,70 +26,6 @@ _KEY = "lstm_numba"
 FORMAT = 1
 #: Bytes of a header, as safetensors bounds them.
 _LONGEST_HEADER = 100_000_000
-
-
-def unique_name(path: Path) -> Path:
-    """A name beside `path` that nobody else takes, for what is not whole yet. It ends in ``.tmp``."""
-    return path.with_name(f"{path.name[:40]}.{secrets.token_hex(4)}.tmp")
-
-
-def atomic_write(path: Path, content: bytes, *, fresh: bool = False) -> None:
-    """Replace a file's content: a reader, or a crash, sees the old content or the new, nothing between.
-
-    Parameters
-    ----------
-    path : Path
-    content : bytes
-    fresh : bool
-        Never replace a file: of several processes that write the same name one succeeds.
-
-    Raises
-    ------
-    OSError
-        The file system refuses, or, `FileExistsError`, `fresh` and the file is there; the old content stays.
-        `filename` is `path`.
-    """
-    temporary = unique_name(path)
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if fresh:
-            _name_once(temporary, path)
-        else:
-            temporary.replace(path)
-    except OSError as error:  # of a full disk it does not say where
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-    _sync_folder(path.parent)
-
-
-def _name_once(temporary: Path, path: Path) -> None:
-    """Rename, unless there is such a file: a link never replaces one."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links; a crash just here leaves an empty file
-        path.open("xb").close()
-        temporary.replace(path)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable, where the system can."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows cannot open folders
-        return
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass  # some network file systems cannot; the file itself is safe
-    finally:
-        os.close(descriptor)
 
 
 def save(path: Path, tensors: Mapping[str, Array], meta: Mapping[str, Any]) -> None:
@@ -150,8 +85,6 @@ def load(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
 
-    from lstm_numba.data.file_io import open_regular
-
     damage = (
         SafetensorError,
         ValueError,
@@ -191,7 +124,7 @@ def load(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
 def _stored_text(file: BinaryIO) -> tuple[dict[str, Any], bytes]:
     """The JSON of the metadata, which safetensors itself reads only by name, and the file's content.
 
-    A file is as long as its header says, or nothing of it is read.
+    The file must be as long as its header says.
     """
     length = os.fstat(file.fileno()).st_size
     size = int.from_bytes(file.read(8), "little")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -22,7 +22,7 @@ from lstm_numba.training.callbacks import Evaluation
 from lstm_numba.training.config import ConfigError
 from lstm_numba.training.task import Progress, Task
 
-#: Images of one batch of an evaluation.
+#: Batch size of an evaluation.
 _EVALUATION_BATCH = 500
 
 
@@ -51,18 +51,7 @@ class ImageTask(Task):
         self.splits = ("train", "valid", "test") if config["validation"] else ("train", "test")
         self._split_images: dict[str, Images] = {}
         self.model: SequenceClassifier = SequenceClassifier(
-            28 if self._view == "rows" else 1,
-            config["hidden"],
-            len(self.classes),
-            cell=config["cell"],
-            layers=config["layers"],
-            bidirectional=config["bidirectional"],
-            dropout=config["dropout"],
-            init_range=config["init_range"],
-            forget_bias=config["forget_bias"],
-            dtype=config["dtype"],
-            seed=config["seed"],
-            device=self.device,
+            28 if self._view == "rows" else 1, classes=len(self.classes), **self.network("bidirectional")
         )
 
     @property
@@ -76,7 +65,7 @@ class ImageTask(Task):
             self.images(split)
 
     def images(self, split: str) -> Images:
-        """The images of a split; the last training images are those held out as ``valid``."""
+        """The images of a split; the last training images are held out as ``valid``."""
         self._check_split(split)
         if split not in self._split_images:
             if split == "test":
@@ -123,17 +112,22 @@ class ImageTask(Task):
             np.ascontiguousarray(images), self._view, self.model.dtype, dataset=self.config["dataset"]
         )
 
+    def _batches(self, images: Images, progress: Progress | None) -> Iterator[SequenceBatch]:
+        """Images in order; `progress` is called when a batch has been used."""
+        for first in range(0, len(images), _EVALUATION_BATCH):
+            part = images.take(slice(first, first + _EVALUATION_BATCH))
+            yield SequenceBatch(self._sequences(part.images), part.labels)
+            if progress is not None:
+                progress(first + len(part), len(images))
+
     def evaluate(self, split: str, progress: Progress | None = None) -> Evaluation:
         """See `Task.evaluate`."""
         images = self.images(split)
         loss, correct = 0.0, 0
-        for first in range(0, len(images), _EVALUATION_BATCH):
-            part = images.take(slice(first, first + _EVALUATION_BATCH))
-            result = self.model.evaluate(SequenceBatch(self._sequences(part.images), part.labels))
+        for batch in self._batches(images, progress):
+            result = self.model.evaluate(batch)
             loss += result.loss_sum
             correct += result.correct
-            if progress is not None:
-                progress(first + len(part), len(images))
         return self.summary(split, loss, correct, len(images))
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
@@ -162,15 +156,12 @@ class ImageTask(Task):
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)))
 
     def confusion_matrix(self, split: str, progress: Progress | None = None) -> npt.NDArray[np.int64]:
-        """How many images of each class were taken for which: ``[true, predicted]``, (10, 10)."""
+        """Number of images by ``[true, predicted]`` class, (10, 10)."""
         images = self.images(split)
         matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
-        for first in range(0, len(images), _EVALUATION_BATCH):
-            part = images.take(slice(first, first + _EVALUATION_BATCH))
-            answers = np.argmax(self.model.logits(self._sequences(part.images)), axis=1)
-            np.add.at(matrix, (part.labels, answers), 1)
-            if progress is not None:
-                progress(first + len(part), len(images))
+        for batch in self._batches(images, progress):
+            answers = np.argmax(self.model.logits(batch.x), axis=1)
+            np.add.at(matrix, (batch.labels, answers), 1)
         return matrix
 
     def fingerprint(self) -> str:

@@ -1,4 +1,4 @@
-"""Notices when Numba compiles, so that a program can say why nothing moves."""
+"""Detects when Numba compiles, so that a program can report it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lstm_numba.training.callbacks import Reporter
 
 
 class CompilationStopped(BaseException):
-    """Raised out of a compilation that nobody waits for any more; no Exception, for Numba catches those."""
+    """Raised inside a compilation to abandon it; no Exception, since Numba catches those."""
 
 
 class CompileWatch:
@@ -24,9 +24,9 @@ class CompileWatch:
     Parameters
     ----------
     reporter : Reporter
-        Hears `on_compile_begin` and `on_compile_end`.
+        Receives `on_compile_begin` and `on_compile_end`.
     unwanted : callable, optional
-        Whether to give up; asked several times a second.
+        Whether to abandon the compilation; called several times a second.
 
     Attributes
     ----------

@@ -1,43 +1,42 @@
-"""The configuration of a run: its fields, their defaults for every data set, and their checks.
+"""The configuration of a run: the defaults for every data set, and the checks.
 
 A configuration is a flat dict that JSON can hold, with every field written out, so that a run folder alone
-says how the run was made. This module imports nothing heavy.
+says how the run was made. What fields there are says `lstm_numba.training.settings`.
 """
 
 from __future__ import annotations
 
-import math
-import re
-import sys
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from lstm_numba._version import __version__
-from lstm_numba.cells.onnx_variants import read
+from lstm_numba.cells import find_cell
 from lstm_numba.errors import UserError, printable
 from lstm_numba.training.presets import PRESETS
+from lstm_numba.training.settings import (
+    DATA_OPTIONS,
+    DATASETS,
+    LANGUAGE_MODELS,
+    SCHEDULE_OPTIONS,
+    SCHEDULES,
+    SETTINGS,
+    Choice,
+    Settings,
+    data_defaults,
+    is_own_cell,
+)
 
 FORMAT = 1
-CLASSIFIERS = ("mnist", "digits")
-LANGUAGE_MODELS = ("ptb", "text", "grammar")
-DATASETS = ("mnist", "ptb", "text", "digits", "grammar")
-#: As `lstm_numba.nn.recurrent.CELL_NAMES`, which cannot be imported without importing Numba.
-CELLS = ("rnn", "rnn-relu", "lstm", "peephole", "gru", "gru-reset-before")
-#: Far beyond what makes sense, and far from where float32 ends.
-_LARGEST_WEIGHT = 1e30
-_LARGEST_SEED = 2**64 - 1
-#: How a cell of a user's own is named, see `lstm_numba.nn.register_cell.load_cell`.
-_OWN_CELL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
-DTYPES = ("float32", "float64")
-DEVICES = ("cpu", "cuda")
 
-#: Schedule -> its options and their defaults.
-SCHEDULES: dict[str, dict[str, Any]] = {
-    "constant": {},
-    "ptb": {"hold": 4, "decay": 0.5},
-    "cosine": {"warmup": 0, "final": 0.0},
-    "plateau": {"factor": 0.5, "patience": 1, "threshold": 1e-4, "minimum": 0.0},
+_TEXT: dict[str, Any] = {"hidden": 256, "batch_size": 32, "bptt": 64, "clip": 5.0}
+#: Data set -> defaults that are not those of `Settings`.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "mnist": {},
+    "digits": {"epochs": 5},
+    "ptb": {**PRESETS["small"], "preset": "small"},
+    "text": _TEXT,
+    "grammar": {**_TEXT, "hidden": 128, "epochs": 5, "bptt": 35},
 }
 
 
@@ -57,49 +56,6 @@ class ConfigError(UserError):
         self.option = option
 
 
-_COMMON: dict[str, Any] = {
-    "preset": None,
-    "cell": "lstm",
-    "hidden": 128,
-    "layers": 1,
-    "bidirectional": False,
-    "embedding": None,
-    "tie": False,
-    "dropout": 0.0,
-    "init_range": None,
-    "forget_bias": 0.0,
-    "epochs": 10,
-    "batch_size": 128,
-    "bptt": None,
-    "optimizer": "adam",
-    "momentum": 0.0,
-    "nesterov": False,
-    "weight_decay": 0.0,
-    "lr": 0.002,
-    "schedule": "cosine",
-    "schedule_options": {"warmup": 0, "final": 0.0},
-    "clip": 1.0,
-    "clip_value": None,
-    "validation": 0.0,
-    "checkpoint_every": 60.0,
-    "dtype": "float32",
-    "device": "cpu",
-    "threads": None,
-    "seed": 0,
-}
-_IMAGES: dict[str, Any] = {**_COMMON, "data": {"data_dir": None, "view": "rows"}}
-_TEXT: dict[str, Any] = {**_COMMON, "hidden": 256, "batch_size": 32, "bptt": 64, "clip": 5.0}
-
-#: Data set -> all fields but `format`, `version` and `dataset`.
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "mnist": _IMAGES,
-    "digits": {**_IMAGES, "epochs": 5, "data": {"view": "rows", "count": None, "seed": 0}},
-    "ptb": {**_COMMON, **PRESETS["small"], "preset": "small", "data": {"data_dir": None}},
-    "text": {**_TEXT, "data": {"file": None, "level": "char"}},
-    "grammar": {**_TEXT, "hidden": 128, "epochs": 5, "bptt": 35, "data": {"tokens": None, "seed": 0}},
-}
-
-
 def default_config(dataset: str, preset: str | None = None) -> dict[str, Any]:
     """All fields of a configuration with their defaults.
 
@@ -115,16 +71,15 @@ def default_config(dataset: str, preset: str | None = None) -> dict[str, Any]:
     ConfigError
         There is no such data set or preset.
     """
-    if dataset not in DEFAULTS:
+    if dataset not in DATASETS:
         raise ConfigError("dataset", f"expected one of {', '.join(DATASETS)}, got {dataset!r}")
     config: dict[str, Any] = {"format": FORMAT, "version": __version__, "dataset": dataset}
-    config.update(DEFAULTS[dataset])
+    config.update(asdict(Settings(data=data_defaults(dataset))) | _DEFAULTS[dataset])
     if preset is not None:
         if preset not in PRESETS or dataset not in LANGUAGE_MODELS:
             expected = f"one of {', '.join(PRESETS)}" if dataset in LANGUAGE_MODELS else "none"
             raise ConfigError("preset", f"expected {expected} for {dataset}, got {preset!r}")
         config.update(PRESETS[preset], preset=preset)
-    config["data"] = dict(config["data"])
     config["schedule_options"] = dict(config["schedule_options"])
     return config
 
@@ -169,7 +124,7 @@ def make_config(
         config["schedule_options"] = dict(SCHEDULES[schedule])
     config["schedule"] = schedule
     given.update(given.pop("schedule_options", {}))
-    for name in [name for name in given if any(name in known for known in SCHEDULES.values())]:
+    for name in [name for name in given if name in SCHEDULE_OPTIONS]:
         config["schedule_options"][name] = given.pop(name)
     for name, value in given.items():
         if name not in config or name in ("format", "version", "dataset", "data", "preset"):
@@ -177,130 +132,10 @@ def make_config(
         config[name] = value
     if given.get("optimizer") == "adamw" and "weight_decay" not in given:
         config["weight_decay"] = 0.01
-    for name in ("clip", "clip_value"):
-        config[name] = config[name] or None
+    config.update({name: config[name] or None for name, one in SETTINGS.items() if one.zero_is_none})
     config["data"].update({name: value for name, value in (data or {}).items() if value is not None})
     check_config(config)
     return config
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value out of JSON is a finite number that a float can hold."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return abs(value) <= sys.float_info.max  # no conversion: of 10**400 it fails
-
-
-def _number(
-    low: float, high: float = math.inf, *, above: bool = False, below: bool = False
-) -> Callable[[Any], str]:
-    """A check: an empty text for a number in the range, else what was expected."""
-
-    def check(value: Any) -> str:
-        good = (
-            is_number(value)
-            and low <= value <= high
-            and not (above and value == low)
-            and not (below and value == high)
-        )
-        text = f"a number {'above' if above else 'from'} {low:g}"
-        return "" if good else text + (f" {'below' if below else 'to'} {high:g}" if high < math.inf else "")
-
-    return check
-
-
-def _count(low: int, high: int = 2**31 - 1) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if whole and low <= value <= high:
-            return ""
-        return f"a whole number from {low}" + (f" to {high}" if whole and value > high else "")
-
-    return check
-
-
-def _choice(*allowed: Any) -> Callable[[Any], str]:
-    return lambda value: "" if value in allowed else f"one of {', '.join(str(a) for a in allowed)}"
-
-
-def is_own_cell(name: Any) -> bool:
-    """Whether a text names a cell of a user's own: ``module:Class``."""
-    return isinstance(name, str) and _OWN_CELL.fullmatch(name) is not None
-
-
-def refuse_cell(value: Any) -> str:
-    """What is expected of a cell's name, if this is none of the library's, no variant's and not a user's."""
-    if value in CELLS or is_own_cell(value):
-        return ""
-    if isinstance(value, str) and "," in value:
-        try:
-            read(value)
-        except ValueError as error:
-            return f"a cell: {error}"
-        return ""
-    return f"one of {', '.join(CELLS)}, one of them with variations, or module:Class"
-
-
-def _flag(value: Any) -> str:
-    return "" if isinstance(value, bool) else "true or false"
-
-
-def _text(value: Any) -> str:
-    return "" if isinstance(value, str) and "\0" not in value else "a text"
-
-
-def _optional(check: Callable[[Any], str]) -> Callable[[Any], str]:
-    return lambda value: "" if value is None else check(value)
-
-
-_CHECKS: dict[str, Callable[[Any], str]] = {
-    "format": _choice(FORMAT),
-    "dataset": _choice(*DATASETS),
-    "cell": refuse_cell,
-    "hidden": _count(1),
-    "layers": _count(1),
-    "bidirectional": _flag,
-    "embedding": _optional(_count(1)),
-    "tie": _flag,
-    "dropout": _number(0, 1, below=True),
-    "init_range": _optional(_number(0, _LARGEST_WEIGHT, above=True)),
-    "forget_bias": _number(-_LARGEST_WEIGHT, _LARGEST_WEIGHT),
-    "epochs": _count(1),
-    "batch_size": _count(1),
-    "optimizer": _choice(*OPTIMIZERS),
-    "momentum": _number(0, 1, below=True),
-    "nesterov": _flag,
-    "weight_decay": _number(0),
-    "lr": _number(0, above=True),
-    "schedule": _choice(*SCHEDULES),
-    "clip": _optional(_number(0, above=True)),
-    "clip_value": _optional(_number(0, above=True)),
-    "validation": _number(0),
-    "checkpoint_every": _number(0),
-    "dtype": _choice(*DTYPES),
-    "device": _choice(*DEVICES),
-    "threads": _optional(_count(1)),
-    "seed": _count(0, _LARGEST_SEED),
-    "decay": _number(0, 1, above=True),
-    "factor": _number(0, 1, above=True, below=True),
-    "hold": _count(0),
-    "warmup": _number(0),
-    "final": _number(0, 1),
-    "patience": _count(0),
-    "threshold": _number(0, 1, below=True),
-    "minimum": _number(0),
-}
-
-
-_DATA_CHECKS: dict[str, Callable[[Any], str]] = {
-    "data_dir": _optional(_text),
-    "file": _optional(_text),
-    "view": _choice("rows", "pixels", "permuted"),
-    "level": _choice("char", "word"),
-    "count": _optional(_count(1)),
-    "tokens": _optional(_count(1)),
-    "seed": _count(0, _LARGEST_SEED),
-}
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -317,22 +152,23 @@ def check_config(config: Mapping[str, Any]) -> None:
     for name in ("format", "dataset"):
         if name not in config:
             raise ConfigError(name, "is missing")
-    for name, check in _CHECKS.items():
-        if name in config:
-            _check_value(name, check, config[name])
-        elif name in _COMMON:
+    _expect("format", Choice((FORMAT,)), config["format"])
+    _expect("dataset", Choice(DATASETS), config["dataset"])
+    for name, setting in SETTINGS.items():
+        if name not in config:
             raise ConfigError(name, "is missing")
+        _expect(name, setting.refuse, config[name])
     for name, value in config["data"].items():
-        if name in _DATA_CHECKS:
-            _check_value(f"data.{name}", _DATA_CHECKS[name], value)
+        if name in DATA_OPTIONS:
+            _expect(f"data.{name}", DATA_OPTIONS[name].refuse, value)
     for name, value in config["schedule_options"].items():
         if name not in SCHEDULES[config["schedule"]]:
             raise ConfigError(name, f"the {config['schedule']} schedule has no such option")
-        _check_value(name, _CHECKS[name], value)
+        _expect(name, SCHEDULE_OPTIONS[name].check, value)
     _check_together(config)
 
 
-def _check_value(name: str, check: Callable[[Any], str], value: Any) -> None:
+def _expect(name: str, check: Callable[[Any], str], value: Any) -> None:
     expected = check(value)
     if expected:
         raise ConfigError(name, f"expected {expected}, got {shown(value)}")
@@ -349,7 +185,7 @@ def shown(value: Any) -> str:
 def _check_together(config: Mapping[str, Any]) -> None:
     language = config["dataset"] in LANGUAGE_MODELS
     if language:
-        _check_value("bptt", _count(1), config.get("bptt"))
+        _expect("bptt", SETTINGS["bptt"].check, config["bptt"])
         if config["bidirectional"]:
             raise ConfigError("bidirectional", "a language model must not read what it has to predict")
         if config["tie"] and config["embedding"] not in (None, config["hidden"]):
@@ -364,7 +200,7 @@ def _check_together(config: Mapping[str, Any]) -> None:
             if config.get(name):
                 raise ConfigError(name, f"{config['dataset']} trains a classifier, which has none")
     own = is_own_cell(config["cell"])  # the model looks for its forget gate
-    if config["forget_bias"] and config["cell"].split(",")[0] not in ("lstm", "peephole") and not own:
+    if config["forget_bias"] and not own and "f" not in find_cell(config["cell"].split(",")[0]).gates:
         raise ConfigError("forget_bias", f"the cell {config['cell']} has no forget gate")
     if config["momentum"] and config["optimizer"] not in ("sgd", "rmsprop"):
         raise ConfigError("momentum", f"{config['optimizer']} has none; sgd and rmsprop do")

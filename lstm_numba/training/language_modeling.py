@@ -23,11 +23,11 @@ from lstm_numba.training.run import Run
 from lstm_numba.training.run_consistency import vocabulary_digest
 from lstm_numba.training.task import Progress, Task
 
-#: Rows that an evaluation reads side by side, and tokens of one of its windows.
+#: Batch size of an evaluation, and tokens in one of its windows.
 _ROWS = 20
 _WINDOW = 1000
-#: Tokens before a row that are read, not counted: so a row in mid-text does not begin without memory, and the
-#: result is that of reading the text in one go.
+#: Tokens read before each row but not counted: they set the row's initial state, so that the result is that
+#: of reading the text as one sequence.
 _CONTEXT = 100
 
 
@@ -39,7 +39,7 @@ class TextTask(Task):
     config, data_dir, device
         See `lstm_numba.training.tasks.build_task`.
     vocabulary : dict, optional
-        Level and tokens, as the run folder keeps them; with it, the text is loaded only when it is needed.
+        Level and tokens, as the run folder keeps them; with it, the text is loaded only when needed.
     """
 
     kind: ClassVar[str] = "language-model"
@@ -61,23 +61,12 @@ class TextTask(Task):
         if vocabulary is not None:
             self._known = Corpus(config["dataset"], vocabulary["level"], tuple(vocabulary["tokens"]), {})
         self.model: LanguageModel = LanguageModel(
-            len(self.corpus.vocabulary),
-            config["hidden"],
-            cell=config["cell"],
-            layers=config["layers"],
-            embedding=config["embedding"],
-            dropout=config["dropout"],
-            tie=config["tie"],
-            init_range=config["init_range"],
-            forget_bias=config["forget_bias"],
-            dtype=config["dtype"],
-            seed=config["seed"],
-            device=self.device,
+            len(self.corpus.vocabulary), **self.network("embedding", "tie")
         )
 
     @property
     def corpus(self) -> Corpus:
-        """The text; without its splits as long as only its vocabulary was needed."""
+        """The text; without its splits while only its vocabulary is needed."""
         if self._loaded is not None or self._known is None:
             return self._text()
         return self._known
@@ -109,7 +98,7 @@ class TextTask(Task):
 
     @property
     def floor(self) -> float | None:
-        """Perplexity of the perfect model on the test split, of a text drawn from a known grammar."""
+        """Perplexity of the true distribution on the test split, for a text from a known grammar."""
         if self.config["dataset"] != "grammar":
             return None
         corpus = self._text()
@@ -121,7 +110,7 @@ class TextTask(Task):
         self._text()
         for split in self.splits[1:]:
             self._rows(split)
-        len(self._windows)  # a text too short for one window is told now
+        len(self._windows)  # fails for a text too short for one window
 
     @cached_property
     def _windows(self) -> ContiguousBatches:
@@ -133,7 +122,7 @@ class TextTask(Task):
         return len(self._windows)
 
     def batch(self, epoch: int, step: int) -> TokenBatch:
-        """See `Task.batch`; a text is read in the same order in every epoch."""
+        """See `Task.batch`; the order is the same in every epoch."""
         inputs, targets = self._windows.window(step)
         return TokenBatch(inputs, targets)
 
@@ -160,7 +149,7 @@ class TextTask(Task):
         return self.summary(split, loss, correct, count)
 
     def _context_state(self, split: str, lengths: Any) -> State:
-        """State of each row after the tokens before it; the first row has none before it."""
+        """Initial state of each row, from the tokens before it; zero for the first row."""
         starts = np.cumsum(lengths)[:-1]
         size = min(_CONTEXT, int(lengths[0]))
         if not len(starts) or not size:
@@ -204,7 +193,7 @@ class TextTask(Task):
         Parameters
         ----------
         prompt : str
-            Text to begin with; if empty, the sample begins as a line does.
+            Text to begin with; if empty, the sample starts like a line.
         length : int
             Tokens to draw.
         temperature, top_k

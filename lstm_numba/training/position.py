@@ -1,4 +1,4 @@
-"""Where a training is, as a checkpoint holds it: sums, evaluations, the best epoch."""
+"""State of a training in a checkpoint: sums, evaluations, the best epoch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lstm_numba.training.task import perplexity
 
 @dataclass(frozen=True)
 class Sums:
-    """Running sums of what steps return."""
+    """Running sums over steps."""
 
     loss: float = 0.0
     correct: int = 0
@@ -27,13 +27,13 @@ class Sums:
 
     @classmethod
     def unpack(cls, values: Sequence[Any]) -> Sums:
-        """Out of a checkpoint; raises ValueError or TypeError."""
+        """From a checkpoint; raises ValueError or TypeError."""
         loss, correct, count = values
         return cls(float(loss), int(correct), int(count))
 
 
 def pack_evaluation(result: Evaluation) -> dict[str, Any]:
-    """An evaluation without the perplexity, which may be larger than JSON's numbers and follows anyway."""
+    """An evaluation without the perplexity, which may overflow in JSON and follows from the loss."""
     values = asdict(result)
     del values["perplexity"]
     return values

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,8 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from lstm_numba.errors import CheckpointError, printable
-from lstm_numba.training.config import ConfigError, check_config, is_number
+from lstm_numba.errors import CheckpointError, printable_json
+from lstm_numba.training.config import ConfigError, check_config
+from lstm_numba.training.settings import is_number
 
 #: Bytes of a file at most, and of a configuration, which is small.
 _LARGEST, _LARGEST_CONFIG = 1 << 28, 1 << 20
@@ -122,7 +124,7 @@ class Run:
         return cls(Path(folder), config)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The objects in ``metrics.jsonl``; a last line that is not whole is left out.
+        """The objects in ``metrics.jsonl``; an incomplete last line is left out.
 
         Raises
         ------
@@ -141,14 +143,14 @@ class Run:
         return objects
 
     def vocabulary(self) -> dict[str, Any] | None:
-        """What `keep_vocabulary` wrote, None if it was never called."""
+        """What `keep_vocabulary` wrote, or None."""
         if not self.vocabulary_path.exists():
             return None
         found = _parse(self.vocabulary_path, _read(self.vocabulary_path))
         level, tokens = found.get("level"), found.get("tokens")
         if level not in ("char", "word") or not isinstance(tokens, list) or not tokens:
             raise CheckpointError(f"{self.vocabulary_path}: damaged: expected level and tokens")
-        odd = [_short(token) for token in tokens if not isinstance(token, str)]
+        odd = [printable_json(token) for token in tokens if not isinstance(token, str)]
         if odd:
             raise CheckpointError(f"{self.vocabulary_path}: damaged: tokens: expected texts, got {odd[0]}")
         if len(set(tokens)) < len(tokens):
@@ -161,9 +163,9 @@ class Run:
         Raises
         ------
         CheckpointError
-            The run has other ones: the text is not the one that it began with.
+            The run has others: the text has changed.
         """
-        from lstm_numba.training.checkpoint import atomic_write
+        from lstm_numba.data.file_io import atomic_write
 
         kept, new = self.vocabulary(), {"level": level, "tokens": list(tokens)}
         if kept is None:
@@ -187,7 +189,7 @@ class Run:
             self._write_config()
 
     def _write_config(self, fresh: bool = False) -> None:
-        from lstm_numba.training.checkpoint import atomic_write
+        from lstm_numba.data.file_io import atomic_write
 
         content = json.dumps(self.config, indent=2) + "\n"
         atomic_write(self.config_path, content.encode(), fresh=fresh)
@@ -195,7 +197,7 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training in this folder; the lock goes with the process.
+        """Keep other processes from training in this folder; the lock ends with the process.
 
         Raises
         ------
@@ -208,7 +210,7 @@ class Run:
             yield
             return
         try:
-            # Not a file in it: those are replaced, and the lock would stay with the one that is gone.
+            # Not a file in it: files are replaced, and the lock would stay with the old one.
             folder = os.open(self.folder, os.O_RDONLY)
         except OSError as error:
             raise CheckpointError(f"{self.folder}: {error.strerror}") from None
@@ -226,7 +228,7 @@ class Run:
             os.close(folder)
 
     def _sweep(self) -> None:
-        """Remove what killed processes left half-written; nobody else writes here now."""
+        """Remove incomplete files of killed processes; no other process writes here now."""
         kept = (self.config_path, self.checkpoint_path, self.best_path, self.vocabulary_path)
         for path in kept:
             for left in self.folder.glob(f"{path.name}.*.tmp"):
@@ -247,29 +249,38 @@ def _parse(path: Path, content: bytes, where: str = "") -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged: {where}{' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: damaged: {where}expected an object, got {_short(found)}")
+        raise CheckpointError(f"{path}: damaged: {where}expected an object, got {printable_json(found)}")
     return found
 
 
-def _short(value: Any) -> str:
-    return printable(json.dumps(value), 80)
-
-
 def _line_fault(values: Mapping[str, Any]) -> str:
-    """What is wrong with a line of metrics; an empty text if nothing is."""
+    """What is wrong with a line of metrics; empty if nothing is."""
     if values.get("kind") not in ("step", "epoch", "final"):
-        return f"kind: expected step, epoch or final, got {_short(values.get('kind'))}"
+        return f"kind: expected step, epoch or final, got {printable_json(values.get('kind'))}"
     if values.get("split") not in ("train", "valid", "test"):
-        return f"split: expected train, valid or test, got {_short(values.get('split'))}"
+        return f"split: expected train, valid or test, got {printable_json(values.get('split'))}"
     for name in ("epoch", "step"):
         value = values.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-            return f"{name}: expected a whole number from 0, got {_short(value)}"
+            return f"{name}: expected a whole number from 0, got {printable_json(value)}"
     for name in ("loss", "accuracy", "perplexity", "lr"):
         value = values.get(name)  # None stands for infinity
         if value is not None and not is_number(value):
-            return f"{name}: expected a number, got {_short(value)}"
+            return f"{name}: expected a number, got {printable_json(value)}"
     return ""
+
+
+def json_line(value: Any) -> str:
+    """One line of JSON; a number that JSON does not have (inf, NaN) becomes null."""
+    return json.dumps(_finite(value))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class MetricsLog:
@@ -279,12 +290,12 @@ class MetricsLog:
     ----------
     path : Path
     lines : int
-        Lines that the checkpoint knows; later ones will be written again and are cut off.
+        Lines that the checkpoint counts; later ones are cut off and will be written again.
 
     Attributes
     ----------
     lines : int
-        Whole lines in the file.
+        Complete lines in the file.
     """
 
     def __init__(self, path: Path, lines: int) -> None:
@@ -306,17 +317,16 @@ class MetricsLog:
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """Name the file in an error: that of a full disk does not."""
+        """Name the file in an error: the system's does not for a full disk."""
         try:
             yield
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self._path)) from None
 
     def append(self, values: Mapping[str, Any]) -> None:
-        """Write an object as one line; a number that JSON does not have (inf, NaN) becomes null."""
-        clean = {name: _finite(value) for name, value in values.items()}
+        """Write an object as one line, see `json_line`."""
         with self._named():
-            self._file.write((json.dumps(clean) + "\n").encode())
+            self._file.write((json_line(values) + "\n").encode())
             self._file.flush()
         self.lines += 1
 
@@ -328,7 +338,7 @@ class MetricsLog:
 
     def close(self) -> None:
         """Close the file."""
-        with suppress(OSError):  # what a full disk refused was told when it was written
+        with suppress(OSError):  # errors of a full disk were raised by the write
             self._file.close()
 
     def __enter__(self) -> MetricsLog:
@@ -341,7 +351,3 @@ class MetricsLog:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and value - value != 0 else value

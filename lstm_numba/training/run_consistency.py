@@ -1,4 +1,4 @@
-"""Do the parts of a run folder belong together? A checkpoint remembers what it was trained with."""
+"""Checks that the files of a run folder belong together: a checkpoint stores its settings."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lstm_numba.errors import CheckpointError, printable
+from lstm_numba.errors import CheckpointError, printable_json
 
 if TYPE_CHECKING:
     from lstm_numba.training.run import Run
 
-#: Settings that may change while a run goes on: how long, how often it is saved, where, with which version.
-#: That the equations of a user's own cell changed is told, not refused: they are his.
+#: Settings that may change when a run is resumed. Changed equations of a user's cell give a message only.
 _FREE = ("version", "preset", "epochs", "checkpoint_every", "device", "threads", "equations")
-#: Entries of `data` that only say where the data lie; what they are, a checksum of the data says.
+#: Entries of `data` that only say where the data are; a checksum identifies the data.
 _FREE_DATA = ("data_dir", "file")
 
 
 def bound_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a checkpoint is bound to; those of the data as ``data.NAME``."""
+    """The settings that a checkpoint must be used with; those of the data as ``data.NAME``."""
     data = {f"data.{name}": value for name, value in config["data"].items() if name not in _FREE_DATA}
     return {name: value for name, value in config.items() if name not in (*_FREE, "data")} | data
 
 
 def vocabulary_digest(level: str, tokens: Sequence[str]) -> str:
-    """SHA-256 of a vocabulary: what the numbers of a language model's tokens mean."""
+    """SHA-256 of a vocabulary."""
     return hashlib.sha256(json.dumps([level, list(tokens)]).encode()).hexdigest()
 
 
@@ -47,7 +46,7 @@ def check_belongs(run: Run, path: Path, meta: Mapping[str, Any]) -> None:
     Raises
     ------
     CheckpointError
-        They are other ones; the text names both files and the setting.
+        They differ; the text names both files and the setting.
     """
     trained, now = meta.get("settings"), bound_settings(run.config)
     if isinstance(trained, Mapping):
@@ -72,10 +71,6 @@ def _compare(run: Run, path: Path, trained: Mapping[str, Any], now: Mapping[str,
     for name, value in trained.items():
         if name not in now or now[name] != value:
             raise CheckpointError(
-                f"{path}: does not fit {run.config_path.name}: it was trained with {name} {_short(value)}, "
-                f"not with {_short(now.get(name))}"
+                f"{path}: does not fit {run.config_path.name}: it was trained with {name} "
+                f"{printable_json(value)}, not with {printable_json(now.get(name))}"
             )
-
-
-def _short(value: Any) -> str:
-    return printable(json.dumps(value), 80)

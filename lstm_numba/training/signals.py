@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a training runs: noted, and acted upon between steps."""
+"""Ctrl-C and SIGTERM during training: recorded, and handled between steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Interrupted(Exception):
     path : Path
         The checkpoint.
     step : int
-        Steps taken in all.
+        Total number of steps.
     exit_status : int
         130 for Ctrl-C, 143 for SIGTERM.
     """
@@ -35,17 +35,17 @@ class Interrupted(Exception):
 
 
 class SignalWatch:
-    """Context manager that notes SIGINT and SIGTERM instead of letting them break off a step.
+    """Context manager that records SIGINT and SIGTERM instead of interrupting a step.
 
-    The handler does nothing but note the first signal, so any number of them, at any moment, can neither
-    tear a checkpoint nor be lost. Outside the main thread, where Python does not allow it, nothing is
-    installed; a signal that the process was told to ignore stays ignored.
+    The handler only records the first signal, so that no signal can damage a checkpoint or be lost. Outside
+    the main thread, where Python does not allow handlers, nothing is installed; an ignored signal stays
+    ignored.
 
     Parameters
     ----------
     tell : callable, optional
-        Gets one line when the first signal comes, because the step that goes on may take a while. What it
-        raises is dropped: it is called in the middle of anything.
+        Gets a message when the first signal comes, because finishing the step may take a while. Its
+        exceptions are dropped: it may be called at any point.
 
     Attributes
     ----------

@@ -1,7 +1,6 @@
 """A training step: gradients of a batch, clipping, and an update of the parameters.
 
-On a device whose engine can record it, a step is repeated without the host: see
-`lstm_numba.engines.cuda.graph`.
+If the engine can record a step, it is replayed without the host: see `lstm_numba.engines.cuda.graph`.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ class TrainingStep:
     model : Model
     optimizer : Optimizer
     clip_value : float or None
-        Limit of each number of the gradients.
+        Bound of each gradient entry.
     clip : float or None
-        Limit of their norm.
+        Bound of the global norm.
     carries_state : bool
-        Whether a step begins in the state in which the last one ended.
+        Whether the final state of a step is the initial state of the next.
     """
 
     def __init__(
@@ -48,14 +47,15 @@ class TrainingStep:
         ----------
         batch : SequenceBatch or TokenBatch
         state : ndarray or tuple of ndarray or None
-            State that it begins in, of zeros where it is None.
+            Initial state; zero if None.
         rate : float
             Learning rate.
 
         Returns
         -------
         StepResult
-            Without the gradients; its numbers are on their way. Its state holds until the next step.
+            Without the gradients; its totals are being copied to the host. Its state is valid until the
+            next step.
         """
         self.optimizer.lr = rate
         record = self._record(batch)
@@ -66,7 +66,7 @@ class TrainingStep:
         return result
 
     def compute(self, placed: Any, state: State, numbers: Any = None) -> StepResult:
-        """The step of a batch that lies where it is to be computed.
+        """The step for a batch in the engine's memory.
 
         Parameters
         ----------
@@ -74,10 +74,10 @@ class TrainingStep:
             From the model's ``place``.
         state : ndarray or tuple of ndarray or None
         numbers : optional
-            The optimiser's of this step, where it has begun.
+            The optimiser's numbers for this step, if `begin_step` was called.
         """
         engine = self.model.engine
-        with np.errstate(all="ignore"):  # NaN and inf are looked for when the step is settled
+        with np.errstate(all="ignore"):  # NaN and inf are checked when the step is settled
             result = self.model.learn(placed, state)
             if self._clip_value is not None:
                 engine.clip_by_value(result.grads, self._clip_value)
@@ -88,7 +88,7 @@ class TrainingStep:
         return result
 
     def _record(self, batch: Any) -> _Record | None:
-        """What repeats the step for batches of this shape; None for the first one, which compiles."""
+        """The recorded step for batches of this shape; None for the first one, which compiles."""
         if self._records is None or getattr(batch, "lengths", None) is not None:
             return None
         shape = tuple(array.shape for array in batch if array is not None)
@@ -99,7 +99,7 @@ class TrainingStep:
 
 
 class _Record:
-    """A step for batches of one shape, done once in memory of its own, then recorded, then repeated."""
+    """A step for batches of one shape: run once in its own memory, then recorded, then replayed."""
 
     def __init__(self, step: TrainingStep, carries_state: bool) -> None:
         self._step, self._carries_state = step, carries_state

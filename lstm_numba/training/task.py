@@ -1,4 +1,4 @@
-"""What a trainer asks of a task: a model with its data."""
+"""A task for the trainer: a model with its data."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from lstm_numba.errors import UserError
-from lstm_numba.models.base import Model
+from lstm_numba.models.base import Model, Network
 from lstm_numba.training.callbacks import Evaluation
 from lstm_numba.training.run import Run
 
-#: Called with what is done and what there is to do.
+#: Called as ``progress(done, total)``.
 Progress = Callable[[int, int], None]
 
 
 class Task:
-    """What a trainer needs to know; see `ImageTask` and `TextTask`.
+    """Base of `ImageTask` and `TextTask`.
 
     Attributes
     ----------
@@ -28,10 +28,10 @@ class Task:
         What is predicted.
     metric : {"accuracy", "perplexity"}
     device : {"cpu", "cuda"}
-        Where the model computes; not always where the run began.
+        Where the model computes; may differ from where the run started.
     splits : tuple of str
     carries_state : bool
-        The state at the end of a batch is where the next one begins.
+        The final state of a batch is the initial state of the next one.
     """
 
     kind: ClassVar[str]
@@ -48,6 +48,11 @@ class Task:
         self.device = config["device"] if device is None else device
         self.data_dir = config["data"].get("data_dir") if data_dir is None else os.fspath(data_dir)
 
+    def network(self, *more: str) -> dict[str, Any]:
+        """Arguments of the model out of the configuration: those of all models, and others by name."""
+        names = (*Network._fields, "seed", *more)
+        return {name: self.config[name] for name in names} | {"device": self.device}
+
     @property
     def floor(self) -> float | None:
         """Lowest reachable perplexity, where it is known."""
@@ -55,12 +60,12 @@ class Task:
 
     @property
     def chance(self) -> float:
-        """Loss of guessing: every answer is as likely as any other."""
+        """Loss of guessing: all answers are equally likely."""
         raise NotImplementedError
 
     @property
     def watched(self) -> str:
-        """The split that is looked at after every epoch."""
+        """The split that is evaluated after every epoch."""
         return "valid" if "valid" in self.splits else "test"
 
     @property
@@ -69,11 +74,11 @@ class Task:
         raise NotImplementedError
 
     def load_data(self) -> None:
-        """Load all data now, so that a missing file is told before anything is written."""
+        """Load all data now, so that a missing file is reported before anything is written."""
         raise NotImplementedError
 
     def batch(self, epoch: int, step: int) -> Any:
-        """Training batch `step` of `epoch`, both from 0; the same for the same configuration always."""
+        """Training batch `step` of `epoch`, both from 0; determined by the configuration."""
         raise NotImplementedError
 
     def evaluate(self, split: str, progress: Progress | None = None) -> Evaluation:
@@ -94,7 +99,7 @@ class Task:
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """A checksum of the training data: a run goes on only with the data that it began with."""
+        """A checksum of the training data: a run can only be resumed with the same data."""
         raise NotImplementedError
 
     def vocabulary_digest(self) -> str | None:
@@ -102,7 +107,7 @@ class Task:
         return None
 
     def keep_with(self, run: Run) -> None:
-        """Put into the run folder what using the model needs beside the checkpoint."""
+        """Write to the run folder what using the model needs besides the checkpoint."""
 
     def summary(self, split: str, loss_sum: float, correct: int, count: int) -> Evaluation:
         """Turn sums into means."""
@@ -117,5 +122,5 @@ class Task:
 
 
 def perplexity(loss: float) -> float:
-    """``exp(loss)``, inf where that is too large a number."""
+    """``exp(loss)``, or inf if that overflows."""
     return math.exp(loss) if loss < 709 else math.inf

@@ -11,10 +11,11 @@ from lstm_numba.errors import CheckpointError
 from lstm_numba.models.base import Model, State
 from lstm_numba.training import checkpoint
 from lstm_numba.training.classification import ImageTask
-from lstm_numba.training.config import CLASSIFIERS, check_config
+from lstm_numba.training.config import check_config
 from lstm_numba.training.language_modeling import TextTask
 from lstm_numba.training.run import Run
 from lstm_numba.training.run_consistency import check_belongs, check_described
+from lstm_numba.training.settings import CLASSIFIERS
 from lstm_numba.training.task import Task
 
 

@@ -1,23 +1,23 @@
-"""How fast a training goes and how long it will take: for people only, nothing depends on it."""
+"""Throughput and remaining time, for display only."""
 
 from __future__ import annotations
 
 import time
 
-#: Weight of the newest step in the running mean of seconds a step.
+#: Weight of the newest step in the running mean of seconds per step.
 _NEWEST = 0.05
 
 
 class Pace:
     """Times steps and evaluations.
 
-    The first step of a process loads kernels, later ones may compile some: such steps count as long as the
-    mean of the others in their epoch.
+    The first step of a process loads kernels and later ones may compile: these steps are counted with the
+    mean time of the others in their epoch.
 
     Attributes
     ----------
     rate : float
-        Units (images, tokens) a second, a running mean.
+        Running mean of units (images, tokens) per second.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Pace:
         self._epoch_units = 0
 
     def begin_epoch(self) -> None:
-        """The steps of an epoch begin."""
+        """An epoch starts."""
         self._last = time.monotonic()
         self._timed_steps, self._timed_seconds = 0, 0.0
         self._epoch_steps, self._epoch_units = 0, 0
@@ -64,7 +64,7 @@ class Pace:
         self.rate = units / self._step_seconds
 
     def end_epoch(self) -> tuple[float, float]:
-        """Return the seconds of the epoch's steps and its units a second."""
+        """Return the time of the epoch's steps in seconds and its units per second."""
         if not self._timed_steps:
             return 0.0, 0.0
         seconds = self._timed_seconds * self._epoch_steps / self._timed_steps

@@ -1,8 +1,7 @@
-"""The training loop: epochs, evaluations, checkpoints, and ends of every kind.
+"""The training loop: epochs, evaluations, checkpoints, and every way to stop.
 
-A run is repeatable to the bit, and so is one that was stopped anywhere and resumed: everything that the next
-step depends on is in the checkpoint, and nothing in the checkpoint depends on time or on how often the run
-was stopped.
+A run is reproducible to the bit, also if it was stopped anywhere and resumed: a checkpoint holds all that the
+next step depends on, and nothing that depends on time or on interruptions.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lstm_numba.data import file_io
 from lstm_numba.engines.base import NORM
 from lstm_numba.errors import CheckpointError, TrainingDiverged
 from lstm_numba.models.base import State, StepResult
@@ -53,7 +53,7 @@ _LINES_PER_EPOCH = 10
 
 
 class _Step(NamedTuple):
-    """A step whose numbers may still be on their way from the device."""
+    """A step whose results may not have arrived from the device yet."""
 
     result: StepResult
     number: int  # as the optimiser counts
@@ -67,7 +67,7 @@ class _Stop(Exception):
 
 
 class Trainer:
-    """Trains a task in a run folder; goes on from the folder's checkpoint if there is one.
+    """Trains a task in a run folder; resumes from its checkpoint if there is one.
 
     Parameters
     ----------
@@ -75,10 +75,9 @@ class Trainer:
         From `lstm_numba.training.tasks.build_task` with the run's configuration.
     run : Run
     reporter : Reporter, optional
-        Hears how it goes.
+        Receives the events.
     fingerprint : str, optional
-        Checksum of the training data where it is known; by default that of the task's, which loads them.
-
+        Checksum of the training data if known; otherwise the task's, which loads them.
     """
 
     def __init__(
@@ -114,7 +113,7 @@ class Trainer:
         self.complete = False
         self.fingerprint = task.fingerprint() if fingerprint is None else fingerprint
         self.resumed = False
-        self.start: float | None = None  # loss before anything was learned
+        self.start: float | None = None  # loss before training
         self.best: Best | None = None
         self._settings = bound_settings(run.config)
         self._vocabulary = task.vocabulary_digest()
@@ -126,7 +125,7 @@ class Trainer:
         self._loss: float | None = None  # of the last step
         self._saved = ""  # what the last checkpoint is of
         self._under_way: deque[_Step] = deque()
-        self._stepping = False  # in the middle of a step, whose parameters are not to be saved
+        self._stepping = False  # inside a step: the parameters must not be saved
         self._saved_steps = self.optimizer.steps
         self._saved_at = time.monotonic()
 
@@ -143,7 +142,7 @@ class Trainer:
         ------
         Interrupted
             SIGINT or SIGTERM came; the step was finished and a checkpoint written. A step whose kernels were
-            still being compiled was given up, and the last checkpoint stays.
+            still being compiled is abandoned, and the last checkpoint stays.
         TrainingDiverged
             The loss, the gradient's norm or a parameter is NaN or infinite; the last checkpoint stays.
         CheckpointError
@@ -171,7 +170,7 @@ class Trainer:
             return self._outcome(already_complete=True)
         self._announce()
         if not self.resumed:
-            self.save()  # from here on the folder can be resumed, evaluated and sampled from
+            self.save()  # from now on the folder can be resumed, evaluated and sampled from
         try:
             while self.epoch < self.epochs:
                 self._train_epoch()
@@ -228,10 +227,10 @@ class Trainer:
         self._under_way.append(_Step(result, self.optimizer.steps, self.epoch, rate, self.step))
 
     def _settle(self) -> None:
-        """Wait for the numbers of the earliest step under way, and count it."""
+        """Wait for the results of the earliest pending step, and count it."""
         step, steps = self._under_way.popleft(), self.task.steps_per_epoch
         norm = step.result.number(NORM)
-        # The update was left out: the parameters are still those of the last step that was sound.
+        # The update was skipped: the parameters are those of the last finite step.
         if not (math.isfinite(step.result.objective) and math.isfinite(norm)):
             self._diverge(step.number, f"the loss is {step.result.objective:g}", step.rate, norm)
         self._norm = norm
@@ -245,14 +244,14 @@ class Trainer:
         self._report_step(step)
 
     def _settle_all(self) -> None:
-        """Settle every step: what is written from here on holds for all that was computed."""
+        """Settle all pending steps."""
         while self._under_way:
             self._settle()
 
     def _end_epoch(self) -> None:
         """Evaluate, write the epoch's lines and move on to the next epoch.
 
-        A checkpoint made before this is through says "all steps done", so that resuming evaluates again.
+        A checkpoint made before this is done says "all steps done", so that resuming evaluates again.
         """
         train = self._mean(self.sums)
         seconds, speed = self._pace.end_epoch()
@@ -264,7 +263,7 @@ class Trainer:
         self._write_line("epoch", train, lr=rate, seconds=round(seconds, 3), rate=round(speed, 1))
         for result in evaluations.values():
             self._write_line("epoch", result)
-        # Nothing is chosen by the test split.
+        # The test split never selects anything.
         split, watched = ("valid", evaluations["valid"]) if "valid" in evaluations else ("train", train)
         self.schedule.end_epoch(watched.loss)
         self.step = 0
@@ -279,7 +278,7 @@ class Trainer:
             self.best = now
         self.save(best=better)
         self.reporter.on_epoch(EpochInfo(self.epoch, self.epochs, rate, seconds, speed, train, evaluations))
-        # A signal that came while the epoch was ended; after the last epoch there is little left to do.
+        # A signal that came since the last step; after the last epoch there is little left to do.
         if self._signals.received is not None and self.epoch < self.epochs:
             self._interrupt(saved=True)
 
@@ -301,7 +300,7 @@ class Trainer:
         began = time.monotonic()
         result = self.task.evaluate(split, progress)
         self._pace.note_evaluation(time.monotonic() - began)
-        if not math.isfinite(result.loss):  # before anything of it is written
+        if not math.isfinite(result.loss):  # before it is written
             rate = self.optimizer.lr
             self._diverge(self.optimizer.steps, f"the loss on {split} is {result.loss:g}", rate, self._norm)
         return result
@@ -335,7 +334,7 @@ class Trainer:
             self.start,
         )
 
-    # -- telling ---------------------------------------------------------------------------------
+    # -- reporting -------------------------------------------------------------------------------
 
     def _mean(self, sums: Sums) -> Evaluation:
         return self.task.summary("train", sums.loss, sums.correct, sums.count)
@@ -382,12 +381,12 @@ class Trainer:
     # -- checkpoints -----------------------------------------------------------------------------
 
     def save(self, best: bool = False) -> None:
-        """Write a checkpoint of this very moment; never one that holds what is no number.
+        """Write a checkpoint of the current state; never one with NaN or infinity.
 
         Parameters
         ----------
         best : bool
-            It is the best so far, and is kept under that name too.
+            It is the best so far, and is stored as the best too.
         """
         self._settle_all()
         model, engine = self.task.model, self.task.model.engine
@@ -402,15 +401,15 @@ class Trainer:
         if self._log is not None:
             self._log.sync()  # the checkpoint counts its lines: they must be there whenever it is
         content = checkpoint.encode(tensors, self._meta())
-        if best:  # first: whoever is killed between the two comes by here again, and writes the same
-            checkpoint.atomic_write(self.run.best_path, content)
-        checkpoint.atomic_write(self.run.checkpoint_path, content)
+        if best:  # first: a process killed between the two writes repeats the epoch's end and writes the same
+            file_io.atomic_write(self.run.best_path, content)
+        file_io.atomic_write(self.run.checkpoint_path, content)
         self._saved_at = time.monotonic()
         self._saved, self._saved_steps = self._describe_moment(), self.optimizer.steps
         self.reporter.on_checkpoint(self.run.checkpoint_path, self.optimizer.steps)
 
     def _describe_moment(self) -> str:
-        """Step and loss, for who has to choose between checkpoints: finite numbers may be far from good."""
+        """Step and loss, to choose between checkpoints: finite parameters may still be bad."""
         moment = f", of step {self.optimizer.steps}"
         if self._loss is None or self.start is None:
             return moment
@@ -453,7 +452,7 @@ class Trainer:
             check_state(self.state, self.task.model.zero_state(self.task.config["batch_size"]))
             self.epoch, self.step, self.lines = (natural(meta[name]) for name in ("epoch", "step", "lines"))
             self.sums, self.recent = Sums.unpack(meta["sums"]), Sums.unpack(meta["recent"])
-            # A run whose configuration was given more epochs since is complete no longer.
+            # A run that was given more epochs is no longer complete.
             self.complete = bool(meta["complete"]) and self.epoch >= self.epochs
             metric, train = self.task.metric, meta["train"]
             self.train_result = None if train is None else unpack_evaluation(train, metric)

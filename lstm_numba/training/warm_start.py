@@ -1,4 +1,4 @@
-"""A new run that begins with another's settings and with parameters that are given."""
+"""A new run with the settings of another one and given parameters."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from lstm_numba.data.file_io import unique_name
 from lstm_numba.errors import CheckpointError
 from lstm_numba.training import checkpoint
 from lstm_numba.training.run import Run
@@ -14,9 +15,9 @@ from lstm_numba.training.trainer import Trainer
 
 
 def create_successor(source: Run, task: Task, folder: str | os.PathLike[str]) -> Run:
-    """Make a run folder: the configuration of a run, the parameters of a task's model, nothing trained yet.
+    """Make a run folder: the configuration of a run, the parameters of a task's model, no training yet.
 
-    Optimiser, schedule, random generators and position are those of a training that has not taken a step.
+    Optimiser, schedule, random generators and position are those before the first step.
     Data are not loaded. The folder appears as a whole or not at all.
 
     Parameters
@@ -43,7 +44,7 @@ def create_successor(source: Run, task: Task, folder: str | os.PathLike[str]) ->
     if os.path.lexists(folder):
         raise CheckpointError(f"{folder}: is there already")
     _, meta = checkpoint.load(source.checkpoint_path)
-    hidden = checkpoint.unique_name(folder)
+    hidden = unique_name(folder)
     hidden.mkdir()
     try:
         run = Run.create(hidden, source.config)

@@ -1,8 +1,8 @@
-"""Compiles ahead of time what a training will need: trains on noise, a few steps, and uses what came out.
+"""Compiles ahead of time what training needs, by a few steps on noise and by using the model.
 
-Which kernels run depends on cell, precision, optimiser and kind of data, and on sizes: small arrays stay on
-one thread, and large layers share their work in another way than large batches. So there are three small
-trainings: one of the data set's own sizes, one of tiny ones with every extra, one of a wide layer.
+Which kernels run depends on cell, precision, optimiser and kind of data, and on sizes: small arrays use
+one thread, and wide layers are split in another way than large batches. So there are three short trainings:
+one with the data set's own sizes, one with tiny sizes and every extra, one with a wide layer.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from lstm_numba.data.images import Images
 from lstm_numba.training.callbacks import Reporter
 from lstm_numba.training.classification import ImageTask
 from lstm_numba.training.compile_watch import CompileWatch
-from lstm_numba.training.config import CLASSIFIERS, make_config
+from lstm_numba.training.config import make_config
 from lstm_numba.training.language_modeling import TextTask
 from lstm_numba.training.run import Run
+from lstm_numba.training.settings import CLASSIFIERS
 from lstm_numba.training.task import Task
 from lstm_numba.training.tasks import open_task
 from lstm_numba.training.trainer import Trainer
@@ -74,17 +75,17 @@ def warm_up(
 ) -> Warmed:
     """Compile what training on a data set needs and keep it in Numba's cache.
 
-    Training, evaluating, predicting or sampling, and checkpoints are gone through in a temporary folder,
-    without the data set.
+    Trains, evaluates, predicts or samples, and saves checkpoints in a temporary folder, without the data
+    set.
 
     Parameters
     ----------
     dataset : str
-        One of `lstm_numba.training.config.DATASETS`.
+        One of `lstm_numba.training.settings.DATASETS`.
     options : mapping, optional
         Fields of the configuration: cell, dtype, optimizer.
     reporter : Reporter, optional
-        Hears of compilation.
+        Receives the compilation events.
 
     Returns
     -------

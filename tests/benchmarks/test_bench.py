@@ -30,7 +30,6 @@ from lstm_numba.benchmarks import (
 from lstm_numba.benchmarks.cases import OURS, PEERS, SHAPES, Row, Shape, plan_rows
 from lstm_numba.engines import Cuda
 from lstm_numba.nn.recurrent import CELL_NAMES, make_layer
-from lstm_numba.training.config import CELLS
 
 TINY = "--shape 3x4x5x6 --turns 2"
 
@@ -66,7 +65,7 @@ def test_names_are_those_that_there_are() -> None:
     assert set(runner.CLASSES) == set(cases.CONTESTANTS) == {*OURS, *PEERS}
     assert set(OURS) == {n for n, c in runner.CLASSES.items() if c.family == "lstm_numba"}
     assert set(cases.ON_CUDA) == {n for n, c in runner.CLASSES.items() if getattr(c, "device", "") == "cuda"}
-    assert set(cases.DEFAULT_CELLS) <= set(CELLS)
+    assert set(cases.DEFAULT_CELLS) <= set(CELL_NAMES)
     assert all(peers.node_of(name) for name in CELL_NAMES)
     assert all(name in SHAPES for names in cases.PRESETS.values() for name in names)
 

@@ -17,7 +17,7 @@ from lstm_numba.cells import CELLS, find_cell
 from lstm_numba.cells.onnx_variants import ACTIVATIONS, VARIED, read
 from lstm_numba.interop.state_dict import cell_name
 from lstm_numba.nn.recurrent import make_layer
-from lstm_numba.training.config import refuse_cell
+from lstm_numba.training.settings import check_cell
 
 #: Numbers for the activations that take some; HardSigmoid's are not the usual ones.
 NUMBERS = {
@@ -48,7 +48,7 @@ def test_names_have_one_form(name: str, canonical: str) -> None:
     assert variant.name == canonical
     if "," in canonical:
         assert read(canonical) == variant
-    assert refuse_cell(name) == ""
+    assert check_cell(name) == ""
 
 
 def test_a_variant_of_nothing_is_the_cell_itself() -> None:
@@ -81,8 +81,8 @@ def test_names_that_mean_nothing(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         ln.make_layer(name, 2, 3)
     assert str(caught.value).startswith(f"name: {name!r}: ")
-    assert refuse_cell(name).startswith("a cell: ")
-    assert message in refuse_cell(name)
+    assert check_cell(name).startswith("a cell: ")
+    assert message in check_cell(name)
 
 
 # Equations

@@ -126,11 +126,8 @@ def test_names_that_help_shows_are_those_that_there_are() -> None:
     from lstm_numba.cli.data import _PUBLISHED
     from lstm_numba.data.catalog import DATASETS
     from lstm_numba.data.images import VIEWS
-    from lstm_numba.nn.recurrent import CELL_NAMES
-    from lstm_numba.training.config import CELLS
-    from lstm_numba.training.config import DATASETS as TRAINED
+    from lstm_numba.training.settings import DATASETS as TRAINED
 
-    assert set(CELLS) == set(CELL_NAMES)
     assert set(TRAINED) == set(DATASETS)
     assert set(_PUBLISHED) == {name for name, dataset in DATASETS.items() if dataset.files}
     train = cli.get_command(click.Context(cli), "train")

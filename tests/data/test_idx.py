@@ -263,15 +263,19 @@ def test_content_larger_than_one_read(tmp_path: Path) -> None:
         assert file_io.read_content(tmp_path / name) == content
 
 
-def test_atomic_write_leaves_the_old_file_when_it_fails(tmp_path: Path) -> None:
+def test_atomic_write_leaves_the_old_file_when_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "kept"
     path.write_bytes(b"old")
 
-    def broken(file: object) -> None:
-        file.write(b"half")  # type: ignore[attr-defined]
-        raise RuntimeError
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
 
-    with pytest.raises(RuntimeError):
-        file_io.write_atomically(path, broken)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="kept"):
+        file_io.atomic_write(path, b"new")
+    with pytest.raises(DataError, match="cannot be written: No space left"):
+        write_idx(path, np.zeros((2, 2), np.uint8))
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["kept"]

@@ -14,9 +14,8 @@ from backends import reason_without_cuda
 
 import lstm_numba as ln
 from lstm_numba import engines
-from lstm_numba.cells import BUILT_IN
 from lstm_numba.errors import DeviceError, UserError
-from lstm_numba.training import config
+from lstm_numba.training.settings import DEVICES
 
 
 def test_without_the_extra_a_call_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +121,5 @@ print(".entry" in ptx)
     assert result.stdout.strip() == "True", result.stderr
 
 
-def test_the_program_knows_the_devices_and_cells() -> None:
-    assert config.DEVICES == engines.DEVICES
-    assert BUILT_IN == config.CELLS
+def test_the_program_knows_the_devices() -> None:
+    assert DEVICES == engines.DEVICES

@@ -163,8 +163,8 @@ def test_refuses_to_make_weights_of_other_things() -> None:
         (TypeError, "weights: expected Plain", lambda: kernels.pack(anything)),
         (TypeError, "rnn: expected a recurrent layer", lambda: kernels.CStep(anything)),
         (ValueError, "rnn: expected one direction", lambda: kernels.CStep(both)),
-        (ValueError, "batch: expected at least 1", lambda: kernels.CStep(rnn, 0)),
-        (TypeError, "batch: expected an int, got float", lambda: cstep(rnn, 1.5)),
+        (ValueError, "batch: expected an integer >= 1", lambda: kernels.CStep(rnn, 0)),
+        (TypeError, "batch: expected an integer, got float", lambda: cstep(rnn, 1.5)),
     ]
     for error, message, call in faults:
         with pytest.raises(error, match=message):

@@ -285,8 +285,8 @@ def test_draws_follow_the_distribution() -> None:
     assert frequencies(temperature=0)[0] == 1
     assert draw_token(1e4 * logits, rng, temperature=1e-6) == 0
     for options, text in (
-        ({"temperature": -1.0}, "temperature: expected a number from 0, got -1.0"),
-        ({"top_k": 0}, "top_k: expected at least 1, got 0"),
+        ({"temperature": -1.0}, "temperature: expected a finite number that is not negative, got -1.0"),
+        ({"top_k": 0}, "top_k: expected an integer >= 1, got 0"),
     ):
         with pytest.raises(ValueError, match=text):
             draw_token(logits, rng, **options)

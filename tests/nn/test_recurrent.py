@@ -388,7 +388,7 @@ def test_the_weights_in_use_are_the_weights_in_params(backend: str) -> None:
         (lambda r, x: r(x, lengths=[1.0, 2.0]), TypeError, "lengths: expected integers"),
         (lambda r, x: r.backward(r.forward(x)[2], x), ValueError, r"dy: expected shape \(4, 2, 5\)"),
         (lambda r, x: r.backward(None), TypeError, "tape: expected"),
-        (lambda r, x: ln.LSTM(0, 1), ValueError, "input_size: expected at least 1, got 0"),
+        (lambda r, x: ln.LSTM(0, 1), ValueError, "input_size: expected an integer >= 1, got 0"),
         (lambda r, x: ln.LSTM(1, 2.5), TypeError, "hidden_size: expected an integer"),
         (lambda r, x: ln.LSTM(1, 2, -1), ValueError, "num_layers"),
         (lambda r, x: ln.LSTM(1, 2, dropout=1.0), ValueError, "dropout: expected a probability"),

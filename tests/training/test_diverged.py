@@ -17,7 +17,7 @@ import pytest
 from cli_tools import call, invoke
 from training_tools import Crash, CrashAt, few_digits, small_config, train
 
-from lstm_numba.data import digits
+from lstm_numba.data import digits, file_io
 from lstm_numba.errors import TrainingDiverged
 from lstm_numba.training import checkpoint
 from lstm_numba.training.callbacks import Best, EpochInfo, Evaluation, Outcome, Reporter
@@ -152,7 +152,7 @@ def test_killed_after_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """The best is written first: whoever dies before the other is written comes by again."""
     config = small_config("images", tmp_path, epochs=3, checkpoint_every=60.0)
     train(tmp_path / "whole", config)
-    write, left, deaths = checkpoint.atomic_write, 0, 0
+    write, left, deaths = file_io.atomic_write, 0, 0
 
     def dying(path: Path, content: bytes, **more: Any) -> None:
         nonlocal left
@@ -162,7 +162,7 @@ def test_killed_after_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             raise Crash
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "atomic_write", dying)
+        patch.setattr(file_io, "atomic_write", dying)
         while deaths < 30:
             left = 1 + (deaths + first) % 2
             try:

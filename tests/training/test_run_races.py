@@ -16,7 +16,7 @@ import pytest
 from cli_tools import invoke
 from training_tools import Crash, CrashAt, few_digits, small_config, train
 
-from lstm_numba.data import digits
+from lstm_numba.data import digits, file_io
 from lstm_numba.errors import CheckpointError
 from lstm_numba.training import checkpoint
 from lstm_numba.training.callbacks import Reporter, StartInfo
@@ -31,7 +31,7 @@ import sys, time
 from pathlib import Path
 from lstm_numba.cli.run_folder import claimed
 from lstm_numba.errors import UserError
-from lstm_numba.training.checkpoint import atomic_write
+from lstm_numba.data.file_io import atomic_write
 from lstm_numba.training.config import make_config
 from lstm_numba.training.run import Run
 
@@ -113,9 +113,9 @@ def test_a_fresh_file_replaces_none(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     if not links:  # as FAT
         monkeypatch.setattr(os, "link", none)
-    checkpoint.atomic_write(tmp_path / "f", b"first", fresh=True)
+    file_io.atomic_write(tmp_path / "f", b"first", fresh=True)
     with pytest.raises(FileExistsError) as caught:
-        checkpoint.atomic_write(tmp_path / "f", b"second", fresh=True)
+        file_io.atomic_write(tmp_path / "f", b"second", fresh=True)
     assert caught.value.filename == str(tmp_path / "f")
     assert (tmp_path / "f").read_bytes() == b"first"
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
@@ -194,7 +194,7 @@ def test_what_a_killed_process_left_is_swept(small: None, tmp_path: Path) -> Non
     pytest.importorskip("fcntl")
     config = small_config("images", tmp_path, epochs=1)
     run = Run.create(tmp_path / "run", config)
-    left = checkpoint.unique_name(run.checkpoint_path)
+    left = file_io.unique_name(run.checkpoint_path)
     left.write_bytes(b"half")
     theirs = run.folder / "notes.tmp"
     theirs.write_bytes(b"thesis")

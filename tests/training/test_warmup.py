@@ -10,7 +10,7 @@ from pathlib import Path
 from cli_tools import invoke
 
 from lstm_numba.training import warmup
-from lstm_numba.training.config import DATASETS
+from lstm_numba.training.settings import DATASETS
 
 #: Runs command lines one after the other in one process, where kernels stay compiled anyway.
 SEVERAL = (
