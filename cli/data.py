@@ -1,4 +1,4 @@
-"""``lstm-numba data``: which data sets there are, where they lie, and whether they are sound."""
+"""``lstm-numba data``: lists, downloads and verifies data sets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lstm_numba.data.download import Progress
     from lstm_numba.data.store import FileCheck
 
-#: Data sets with files to download, as in `lstm_numba.data.catalog` (too heavy to import for help).
+#: Data sets with files to download, as in `lstm_numba.data.catalog` (too slow to import for help).
 _PUBLISHED = ("mnist", "ptb")
 
 
@@ -30,9 +30,10 @@ Examples:
 """,
 )
 def data() -> None:
-    """List, fetch and verify data sets.
+    """List, download and verify data sets.
 
-    Files are looked for in --data-dir, then in the folder that LSTM_NUMBA_DATA names, then in the cache.
+    Files are searched for in --data-dir, then in the folder given by the environment variable LSTM_NUMBA_DATA,
+    then in the cache folder, which lstm-numba info shows.
     """
 
 
@@ -48,7 +49,7 @@ Examples:
 @data_dir_option
 @json_option
 def list_(data_dir: str | None, as_json: bool) -> None:
-    """List the data sets and say where their files were found."""
+    """List the data sets, their state, and the folders with their files."""
     from lstm_numba.data import store
 
     found = []
@@ -74,7 +75,7 @@ def list_(data_dir: str | None, as_json: bool) -> None:
 
 
 def state(name: str, checks: list[FileCheck]) -> str:
-    """In a word or two: ready, missing, incomplete, damaged, built in, your file."""
+    """The state of a data set: ready, missing, incomplete, damaged, built in, your file."""
     if not checks:
         return "your file" if name == "text" else "built in"
     states = {check.state for check in checks}
@@ -101,10 +102,10 @@ Examples:
 @download_dir_option
 @json_option
 def fetch(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
-    """Download what is missing or damaged of a data set (mnist, ptb) and check it.
+    """Download the missing or damaged files of data sets (mnist, ptb) and verify them.
 
-    Several mirrors are tried; a file counts only if its content has the published SHA-256. An interrupted
-    download goes on where it stopped.
+    Several mirrors are tried. A file is accepted only if its content has the published SHA-256 checksum. An
+    interrupted download is resumed the next time.
     """
     from lstm_numba.data import store
 
@@ -113,7 +114,7 @@ def fetch(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
     def show(progress: Progress) -> None:
         if progress.state == "download":
             amount = f"{progress.received / 1e6:.1f} of {progress.total / 1e6:.1f} MB"
-            terminal.move(f"{progress.file}  {amount}  {progress.source}")
+            terminal.update(f"{progress.file}  {amount}  {progress.source}")
         elif progress.state == "failed":
             terminal.say(f"{progress.file}: {progress.source}: {progress.detail}")
         else:
@@ -139,7 +140,7 @@ Examples:
 @data_dir_option
 @json_option
 def verify(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
-    """Compare the files of a data set (mnist, ptb) with the published SHA-256.
+    """Compare the files of data sets (mnist, ptb) with the published SHA-256 checksums.
 
     The exit status is 1 if a file is missing or damaged.
     """

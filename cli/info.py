@@ -1,4 +1,4 @@
-"""``lstm-numba info``: what a bug report needs and a newcomer wants to know about this computer."""
+"""``lstm-numba info``: versions, hardware, caches and data, as needed for a bug report."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ Examples:
 @data_dir_option
 @json_option
 def info(data_dir: str | None, as_json: bool) -> None:
-    """Show versions, processor, threads, CUDA, caches, and the data found here."""
+    """Show versions, CPU, threads, CUDA device, cache folders and data sets, for bug reports.
+
+    The caches are the folders with compiled kernels and with downloaded data.
+    """
     found: dict[str, Any] = {
         "versions": _versions(),
         "cpu": _cpu(),
@@ -102,7 +105,8 @@ def _threads() -> dict[str, Any]:
     import numba
 
     try:
-        # Which layer there is shows only when it starts; no public call starts it without compiling a kernel.
+        # The threading layer is known only once it has started, and no public function starts it without
+        # compiling a kernel.
         from numba.np.ufunc.parallel import _launch_threads
 
         _launch_threads()
