@@ -3,8 +3,8 @@
     python benchmarks/profile_layer.py --cell lstm --cell gru
 
 Stages with matrix products are also given as a share of the GEMM peak on the same threads, measured in the
-same run. What is missing to 100 % are the gate equations, register tiles that the batch does not fill, loading
-the weights from memory, and waiting threads.
+same run. What is missing to 100 % are the gate equations, register tiles that the batch does not fill,
+loading the weights from memory, and waiting threads.
 """
 
 from __future__ import annotations

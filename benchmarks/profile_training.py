@@ -4,8 +4,8 @@
 
 Steps are those of the command line's defaults (``mnist``) and of the presets for Penn Treebank (the others),
 on random numbers. A stage's time excludes that of the stages within it; the rest is Python between them.
-Stages with matrix products are also given as a share of the GEMM peak, and the whole step is compared with the
-time that the products alone would take at the peak.
+Stages with matrix products are also given as a share of the GEMM peak, and the whole step is compared with
+the time that the products alone would take at the peak.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """Trains the MNIST and Penn Treebank models in plain PyTorch, to compare with `lstm-numba train`.
 
 Model, distribution of initial weights, loss scaling, clipping, optimiser, batches and carried state are those
-of the command line's presets. The data come from this project's loaders, so that both programs have batches of
-the same shapes.
+of the command line's presets. The data come from this project's loaders, so that both programs have batches
+of the same shapes.
 
     python benchmarks/pytorch_epochs.py mnist --cell lstm --epochs 2 --data-dir DATA
     python benchmarks/pytorch_epochs.py ptb --preset small --epochs 1 --data-dir DATA
     python benchmarks/pytorch_epochs.py ptb --preset medium --device cuda --data-dir DATA
 
-On a GPU the layers are cuDNN's, in float32 without TF32. The data are in its memory from the start, and losses
-are summed there, so that the program waits for the GPU ten times per epoch and not at every step.
+On a GPU the layers are cuDNN's, in float32 without TF32. The data are in its memory from the start, and
+losses are summed there, so that the program waits for the GPU ten times per epoch and not at every step.
 
 Prints one JSON object per line.
 """

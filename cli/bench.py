@@ -97,7 +97,7 @@ Examples:
 @_option(
     "What to compare",
     "--shape",
-    "Problem size: sequences in a batch, time steps, input size and hidden units, as BATCHxSTEPSxINPUTSxHIDDEN; "
+    "Sequences in a batch, time steps, input size and hidden units, as BATCHxSTEPSxINPUTSxHIDDEN; "
     f"or one of {', '.join(SHAPES)}. May be repeated.",
     type=_Parsed("shape", parse_shape),
     multiple=True,
@@ -105,7 +105,7 @@ Examples:
 @_option(
     "What to compare",
     "--preset",
-    f"Several shapes at once; quick is {', '.join(PRESETS['quick'])}.  [default: quick, unless --shape is given]",
+    f"Several shapes; quick: {', '.join(PRESETS['quick'])}.  [default: quick, unless --shape is given]",
     type=click.Choice(list(PRESETS)),
 )
 @_option(
@@ -166,13 +166,13 @@ def bench(ctx: click.Context, **values: Any) -> None:
     """Compare the speed of this library's layers with PyTorch's and ONNX Runtime's, where they are installed.
 
     On a computer with a CUDA device also: "cuda" with all arrays on the device, "cuda-transfers" with NumPy
-    arrays that are copied there and back, and "pytorch-cuda", PyTorch with cuDNN. Sweeps over batch and hidden
-    then report from which size on the device is faster than all threads of the CPU.
+    arrays that are copied there and back, and "pytorch-cuda", PyTorch with cuDNN. Sweeps over batch and
+    hidden then report from which size on the device is faster than all threads of the CPU.
 
     All results are first checked against a slow, independent reference and against each other. An
-    implementation with wrong results is not timed, and the exit status is 1. The others are timed alternately;
-    the table shows the median over all repeats. Compilation is timed separately. GFLOP/s count the matrix
-    products only.
+    implementation with wrong results is not timed, and the exit status is 1. The others are timed
+    alternately; the table shows the median over all repeats. Compilation is timed separately. GFLOP/s count
+    the matrix products only.
     """
     if values["compare"]:
         _compare(*map(Path, values["compare"]))

@@ -1,7 +1,7 @@
 """Custom cells on the command line: ``--cell module:Class``.
 
-A run folder contains only the name of such a cell. Its module is imported only if the user asks for it: opening
-a folder must not execute code.
+A run folder contains only the name of such a cell. Its module is imported only if the user asks for it:
+opening a folder must not execute code.
 """
 
 from __future__ import annotations

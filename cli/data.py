@@ -32,8 +32,8 @@ Examples:
 def data() -> None:
     """List, download and verify data sets.
 
-    Files are searched for in --data-dir, then in the folder given by the environment variable LSTM_NUMBA_DATA,
-    then in the cache folder, which lstm-numba info shows.
+    Files are searched for in --data-dir, then in the folder given by the environment variable
+    LSTM_NUMBA_DATA, then in the cache folder, which lstm-numba info shows.
     """
 
 
@@ -49,7 +49,7 @@ Examples:
 @data_dir_option
 @json_option
 def list_(data_dir: str | None, as_json: bool) -> None:
-    """List the data sets, their state, and the folders with their files."""
+    """List the data sets and their folders."""
     from lstm_numba.data import store
 
     found = []
@@ -102,9 +102,9 @@ Examples:
 @download_dir_option
 @json_option
 def fetch(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
-    """Download the missing or damaged files of data sets (mnist, ptb) and verify them.
+    """Download and verify data sets (mnist, ptb).
 
-    Several mirrors are tried. A file is accepted only if its content has the published SHA-256 checksum. An
+    Only missing or damaged files are downloaded. Several mirrors are tried. A file is accepted only if its content has the published SHA-256 checksum. An
     interrupted download is resumed the next time.
     """
     from lstm_numba.data import store
@@ -140,9 +140,9 @@ Examples:
 @data_dir_option
 @json_option
 def verify(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
-    """Compare the files of data sets (mnist, ptb) with the published SHA-256 checksums.
+    """Verify the files of data sets (mnist, ptb).
 
-    The exit status is 1 if a file is missing or damaged.
+    Their contents must have the published SHA-256 checksums. The exit status is 1 if a file is missing or damaged.
     """
     from lstm_numba.data import store
 

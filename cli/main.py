@@ -31,13 +31,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("lstm_numba.cli.evaluate", "Compute loss and accuracy or perplexity of a run on a split."),
     "predict": ("lstm_numba.cli.predict", "Classify images."),
     "sample": ("lstm_numba.cli.sample", "Generate text with a trained language model."),
-    "plot": ("lstm_numba.cli.plot", "Plot a run's learning curves and its confusion matrix or perplexity."),
+    "plot": ("lstm_numba.cli.plot", "Plot learning curves, confusion matrix or perplexity of a run."),
     "export": ("lstm_numba.cli.export", "Write a run's weights for ONNX, PyTorch, Keras or NumPy."),
     "import": ("lstm_numba.cli.import_", "Import weights from ONNX, PyTorch, Keras or NumPy."),
     "bench": ("lstm_numba.cli.bench", "Compare speed and memory with PyTorch and ONNX Runtime."),
     "warmup": ("lstm_numba.cli.warmup", "Compile the kernels of a training in advance."),
     "data": ("lstm_numba.cli.data", "List, download and verify data sets."),
-    "info": ("lstm_numba.cli.info", "Show versions, CPU, threads, CUDA device, cache folders and data sets."),
+    "info": ("lstm_numba.cli.info", "Show versions, CPU, threads, CUDA device, caches and data sets."),
 }
 
 

@@ -43,7 +43,8 @@ def predict(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Classify each IMAGE with the model of RUN, a run folder of mnist or digits, and print the probabilities.
+    """Classify each IMAGE with the model of RUN, a run folder of mnist or digits, and print the
+    probabilities.
 
     An IMAGE is a picture file (PNG, JPEG, BMP, PPM), which is cropped and scaled to 28 x 28 pixels as MNIST's
     digits were, unless it has that size; or an image of an IDX file, plain or gzipped: FILE:INDEX, or FILE

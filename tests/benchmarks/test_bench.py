@@ -318,8 +318,11 @@ def test_absent_peers_have_no_column(tmp_path: Path, without_peers: None) -> Non
 
 
 def test_implementations_can_be_chosen(tmp_path: Path) -> None:
-    _, document = bench(f"--cell rnn --task inference --implementation cpu-serial {TINY}", tmp_path)
-    assert document["rows"][0]["contestants"].keys() == {"cpu-serial"}
+    old = "--contestant cpu-serial --shape 3x4x5x6 --turns=2"  # the options' names in earlier versions
+    for words in (f"--implementation cpu-serial {TINY}", old):
+        _, document = bench(f"--cell rnn --task inference {words}", tmp_path)
+        assert document["rows"][0]["contestants"].keys() == {"cpu-serial"}
+        assert document["protocol"]["turns"] == 2
 
 
 def test_float64_is_float64(tmp_path: Path) -> None:
@@ -355,7 +358,7 @@ def test_memory_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for row in document["rows"]:
         found = {name: entry.get("memory_mib") for name, entry in row["contestants"].items()}
         assert found == (sizes if row["task"] == "training" else dict.fromkeys(sizes))
-    assert "lstm  3x4x5x6  cpu-serial       2.0    0.50" in answer.out
+    assert "lstm  3x4x5x6  cpu-serial      2.0    0.50" in answer.out
 
 
 @pytest.mark.parametrize("words", ["--sweep hidden=4,6", "--sweep threads=1", "--shape 2x1x3x4"])
@@ -372,15 +375,13 @@ def test_plots_appear(words: str, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
 def test_interruption_keeps_the_rows(tmp_path: Path) -> None:
-    words = "bench --cell lstm --task inference --task streaming --implementation cpu-serial"
+    words = (
+        "bench --cell lstm --task inference --task streaming --implementation cpu-serial --repeats 2 "
+        "--threads 1 --shape 2x2x3x4 --shape 2x3x3x4000 --json"
+    )
     path = tmp_path / "out.json"
     process = subprocess.Popen(
-        [
-            *PROGRAM,
-            *words.split(),
-            *"--repeats 2 --threads 1 --shape 2x2x3x4 --shape 2x3x3x4000 --json".split(),
-            path,
-        ],
+        [*PROGRAM, *words.split(), path],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

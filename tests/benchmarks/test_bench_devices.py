@@ -1,4 +1,4 @@
-"""`lstm-numba bench`: timing, implementations on devices that are not here, curves; all with made-up times."""
+"""`lstm-numba bench`: timing, implementations on devices that are not here, curves; times are made up."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_clock_is_read_after_everything_is_computed(monkeypatch: pytest.MonkeyPa
     now = 0.0
     waiting = 0  # calls that are not finished
 
-    class Slow(Listener):
+    class Slow(Recorder):
         def call(self) -> None:
             nonlocal waiting
             waiting += 1

@@ -337,7 +337,7 @@ def test_device_parity_takes_drawn_data_where_there_are_none(
         config[name] == ptb[name]
         for name in ("hidden", "layers", "bptt", "batch_size", "optimizer", "lr", "clip", "init_range")
     )
-    assert "ptb: no files here, grammar instead" in capsys.readouterr().err
+    assert "ptb: files not found, using grammar" in capsys.readouterr().err
     assert device_parity.differences([2.0, 4.0], [2.0, 3.0]) == [0.0, 0.25]
 
 
