@@ -54,17 +54,9 @@ def list_(data_dir: str | None, as_json: bool) -> None:
 
     found = []
     for name, dataset in store.DATASETS.items():
-        checks = store.verify(name, data_dir)
-        folders = sorted({str(check.path.parent) for check in checks if check.path is not None})
-        found.append(
-            {
-                "name": name,
-                "kind": dataset.kind,
-                "description": dataset.description,
-                "state": state(name, checks),
-                "folders": folders,
-            }
-        )
+        state, folders = state_and_folders(name, data_dir)
+        about = {"name": name, "kind": dataset.kind, "description": dataset.description}
+        found.append({**about, "state": state, "folders": folders})
     if as_json:
         print_json({"datasets": found})
         return
@@ -74,7 +66,17 @@ def list_(data_dir: str | None, as_json: bool) -> None:
             click.echo(f"{'':<8} {'':<11} in {folder}")
 
 
-def state(name: str, checks: list[FileCheck]) -> str:
+def state_and_folders(name: str, data_dir: str | None) -> tuple[str, list[str]]:
+    """The state of a data set, and the folders with its files."""
+    from lstm_numba.data import store
+
+    checks = store.verify(name, data_dir)
+    return _state(name, checks), sorted(
+        {str(check.path.parent) for check in checks if check.path is not None}
+    )
+
+
+def _state(name: str, checks: list[FileCheck]) -> str:
     """The state of a data set: ready, missing, incomplete, damaged, built in, your file."""
     if not checks:
         return "your file" if name == "text" else "built in"
@@ -104,8 +106,8 @@ Examples:
 def fetch(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
     """Download and verify data sets (mnist, ptb).
 
-    Only missing or damaged files are downloaded. Several mirrors are tried. A file is accepted only if its content has the published SHA-256 checksum. An
-    interrupted download is resumed the next time.
+    Only missing or damaged files are downloaded. Several mirrors are tried. A file is accepted only if its
+    content has the published SHA-256 checksum. An interrupted download is resumed the next time.
     """
     from lstm_numba.data import store
 
@@ -142,7 +144,8 @@ Examples:
 def verify(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
     """Verify the files of data sets (mnist, ptb).
 
-    Their contents must have the published SHA-256 checksums. The exit status is 1 if a file is missing or damaged.
+    Their contents must have the published SHA-256 checksums. The exit status is 1 if a file is missing or
+    damaged.
     """
     from lstm_numba.data import store
 

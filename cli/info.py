@@ -143,12 +143,11 @@ def _caches() -> dict[str, str]:
 
 
 def _data(data_dir: str | None) -> dict[str, str]:
-    from lstm_numba.cli.data import state
-    from lstm_numba.data import store
+    from lstm_numba.cli.data import state_and_folders
+    from lstm_numba.data.catalog import DATASETS
 
     found = {}
-    for name in store.DATASETS:
-        checks = store.verify(name, data_dir)
-        folders = sorted({str(check.path.parent) for check in checks if check.path is not None})
-        found[name] = ", ".join([state(name, checks), *folders])
+    for name in DATASETS:
+        state, folders = state_and_folders(name, data_dir)
+        found[name] = ", ".join([state, *folders])
     return found

@@ -9,18 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.data._random import checked_seed, permutation
+from lstm_numba.data._random import checked_integer, permutation
 from lstm_numba.errors import DataError
 
 Ids = npt.NDArray[np.int32]
-
-
-def _positive(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name}: expected an integer >= 1, got {value}")
-    return int(value)
 
 
 def _tokens(ids: Any) -> Ids:
@@ -31,11 +23,11 @@ def _tokens(ids: Any) -> Ids:
 
 
 class ContiguousBatches:
-    """Windows over a text cut into parallel streams, for truncated back-propagation through time.
+    """Windows over a text that is cut into parallel streams, for truncated back-propagation through time.
 
     As in the literature (Zaremba et al. 2014 and TensorFlow's tutorial): the text is cut into `batch_size`
-    streams of ``len(ids) // batch_size`` tokens, what is over is left out; window k holds the tokens
-    ``k * bptt`` to ``(k + 1) * bptt`` of each stream, so that the state after window k is the one before
+    streams of ``len(ids) // batch_size`` tokens, and the remainder is left out; window k has the tokens ``k *
+    bptt`` to ``(k + 1) * bptt`` of each stream, so that the state after window k is the initial state of
     window k + 1; a stream has ``(length - 1) // bptt`` windows.
 
     Parameters
@@ -59,12 +51,15 @@ class ContiguousBatches:
     DataError
         The text is too short for one window.
     ValueError, TypeError
-        Other arguments than these.
+        Invalid arguments.
     """
 
     def __init__(self, ids: npt.ArrayLike, batch_size: int, bptt: int) -> None:
         tokens = _tokens(ids)
-        self.batch_size, self.bptt = _positive(batch_size, "batch_size"), _positive(bptt, "bptt")
+        self.batch_size, self.bptt = (
+            checked_integer(batch_size, "batch_size", 1),
+            checked_integer(bptt, "bptt", 1),
+        )
         length = len(tokens) // self.batch_size
         self._windows = (length - 1) // self.bptt if length else 0
         if self._windows < 1:
@@ -72,7 +67,7 @@ class ContiguousBatches:
                 f"the text is too short: {len(tokens)} tokens, but batch size {self.batch_size} times "
                 f"(bptt {self.bptt} + 1) needs {self.batch_size * (self.bptt + 1)}"
             )
-        # Time first, once: a window is then a slice of rows.
+        # Stored time first, so that a window is a slice of rows.
         streams = tokens[: length * self.batch_size].reshape(self.batch_size, length)
         self._streams = np.ascontiguousarray(streams.T)
         self._streams.setflags(write=False)
@@ -113,25 +108,26 @@ class EvaluationWindow:
 
 
 class EvaluationRows:
-    """Windows that predict every token of a text exactly once, but the first, which has nothing before it.
+    """Windows that predict every token of a text exactly once, except the first.
 
     The ``len(ids) - 1`` targets are cut into rows of nearly equal length (they differ by one at most), the
-    rows run side by side, and the state is carried from window to window. A row begins with no memory but
-    the token before it; with one row the whole text is read with its full past, as the literature does it.
+    rows form a batch, and the state is carried from window to window. A row begins with a zero state and the
+    token before it; with one row every token is predicted from the whole text before it, as in the
+    literature.
 
     Parameters
     ----------
     ids : array of int, 1-D
-        Token numbers, two at least.
+        Token numbers, at least two.
     batch_size : int
         Number of rows B; fewer if there are fewer targets.
     bptt : int
-        Steps of a window T at most.
+        Largest number of steps in a window T.
 
     Attributes
     ----------
     batch_size, bptt : int
-        Rows that there are; steps of a window at most.
+        Number of rows; largest number of steps in a window.
     tokens : int
         Targets, ``len(ids) - 1``.
 
@@ -140,7 +136,7 @@ class EvaluationRows:
     DataError
         The text has fewer than two tokens.
     ValueError, TypeError
-        Other arguments than these.
+        Invalid arguments.
     """
 
     def __init__(self, ids: npt.ArrayLike, batch_size: int, bptt: int) -> None:
@@ -148,18 +144,18 @@ class EvaluationRows:
         if len(tokens) < 2:
             raise DataError(f"the text is too short to predict anything: {len(tokens)} tokens")
         self.tokens = len(tokens) - 1
-        self.batch_size = min(_positive(batch_size, "batch_size"), self.tokens)
-        self.bptt = _positive(bptt, "bptt")
+        self.batch_size = min(checked_integer(batch_size, "batch_size", 1), self.tokens)
+        self.bptt = checked_integer(bptt, "bptt", 1)
         short, longer = divmod(self.tokens, self.batch_size)
         self._lengths = np.full(self.batch_size, short, np.int64)
         self._lengths[:longer] += 1
         starts = np.concatenate([[0], np.cumsum(self._lengths)[:-1]])
         self._steps = int(self._lengths[0])
-        place = starts + np.arange(self._steps)[:, None]
+        index = starts + np.arange(self._steps)[:, None]
         inside = np.arange(self._steps)[:, None] < self._lengths
-        place = np.minimum(place, self.tokens - 1)
-        self._x = np.where(inside, tokens[place], 0).astype(np.int32)
-        self._y = np.where(inside, tokens[place + 1], 0).astype(np.int32)
+        index = np.minimum(index, self.tokens - 1)
+        self._x = np.where(inside, tokens[index], 0).astype(np.int32)
+        self._y = np.where(inside, tokens[index + 1], 0).astype(np.int32)
         self._weights = inside.astype(np.float32)
         for array in (self._x, self._y, self._weights):
             array.setflags(write=False)
@@ -186,23 +182,26 @@ def evaluation_rows(ids: npt.ArrayLike, batch_size: int, bptt: int) -> Evaluatio
 
 
 class BatchOrder:
-    """Which items go into which batch, shuffled anew each epoch; the same for equal seed and epoch always.
+    """Which items go into which batch, shuffled in each epoch and determined by seed and epoch.
 
     Parameters
     ----------
     count : int
         Number of items.
     batch_size : int
-        Items of a batch; the last batch of an epoch holds what is left.
+        Items in a batch; the last batch of an epoch may be smaller.
     seed : int
-        Which shuffles.
+        Seed of the shuffling.
     drop_last : bool
         Leave a smaller last batch out.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int = 0, *, drop_last: bool = False) -> None:
-        self.count, self.batch_size = _positive(count, "count"), _positive(batch_size, "batch_size")
-        self.seed = checked_seed(seed)
+        self.count, self.batch_size = (
+            checked_integer(count, "count", 1),
+            checked_integer(batch_size, "batch_size", 1),
+        )
+        self.seed = checked_integer(seed, "seed")
         self.drop_last = bool(drop_last)
         self._epoch = -1
         self._order: npt.NDArray[np.int64] = np.empty(0, np.int64)
@@ -213,7 +212,7 @@ class BatchOrder:
 
     def epoch(self, epoch: int) -> npt.NDArray[np.int64]:
         """Return the order of all items in an epoch, counted from 0."""
-        epoch = checked_seed(epoch, "epoch")
+        epoch = checked_integer(epoch, "epoch")
         if epoch != self._epoch:
             order = permutation(self.count, "shuffle", self.seed, epoch)
             order.setflags(write=False)
@@ -228,7 +227,7 @@ class BatchOrder:
 
 
 def held_out(count: int, held: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Choose items to validate with.
+    """Choose items for validation.
 
     Parameters
     ----------
@@ -237,15 +236,15 @@ def held_out(count: int, held: int, seed: int = 0) -> tuple[npt.NDArray[np.int64
     held : int
         How many to hold out, fewer than `count`.
     seed : int
-        Which.
+        Seed of the choice.
 
     Returns
     -------
     kept, held : ndarray of int64
         Sorted, disjoint, together ``range(count)``.
     """
-    count, held = _positive(count, "count"), checked_seed(held, "held")
+    count, held = checked_integer(count, "count", 1), checked_integer(held, "held")
     if held >= count:
         raise ValueError(f"held: expected fewer than the {count} items, got {held}")
-    order = permutation(count, "held out", checked_seed(seed))
+    order = permutation(count, "held out", checked_integer(seed, "seed"))
     return np.sort(order[held:]), np.sort(order[:held])

@@ -1,13 +1,13 @@
-"""Sentences of a random grammar whose entropy is known: a text to learn, with the score of a perfect model.
+"""Sentences of a random grammar of known entropy: a text with a known lowest perplexity.
 
 The words look like English and the form is Penn Treebank's: words, one sentence a line, ``<eos>`` at its end.
-A model has to remember, over clauses and phrases that come between, and nested in each other:
+A model has to remember the following, across intervening and nested clauses and phrases:
 
 * number and kind of a subject, for its verb ("the lamps near this singer who the pilots admire glow"):
   singular or plural, and one set of verbs for beings, another for things;
-* the same for relative pronouns (who, which), predicates and reflexive pronouns;
-* what was opened, to close it: ``if`` by ``then``, ``either`` by ``or``, `````` by ``''``, whole sentences
-  apart and nested.
+* the same for relative pronouns (who, which), predicates and reflexive pronouns; * what was opened, to close
+it: ``if`` by ``then``, ``either`` by ``or``, `````` by ``''``, possibly nested and
+  with whole sentences in between.
 
 The grammar is LL(1), hence unambiguous, hence its entropy follows from its rules (`lstm_numba.data.pcfg`).
 Sentences are independent, so the entropy rate of the text is the entropy of a sentence over its mean length
@@ -21,11 +21,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from lstm_numba.data._random import checked_seed, uniforms
+from lstm_numba.data._random import checked_integer, uniforms
 from lstm_numba.data.corpus import EOS, Corpus, Ids, frozen
 from lstm_numba.data.pcfg import Grammar
 
-#: Tokens of the training split unless told otherwise; validation and test have a tenth each.
+#: Default number of tokens in the training split; validation and test have a tenth each.
 TOKENS = 200_000
 
 _BEINGS = (
@@ -67,7 +67,7 @@ def _third_person(verb: str) -> str:
 
 
 def _choice(words: Sequence[str], steepness: float = 1.0) -> list[tuple[float, tuple[str, ...]]]:
-    """Return rules for one of `words`: the k-th as often as 1 / (k + steepness), after Zipf."""
+    """Return rules for one of `words`: the k-th with probability ~ 1 / (k + steepness), after Zipf."""
     weights = [1.0 / (rank + steepness) for rank in range(len(words))]
     return [(weight / sum(weights), (word,)) for weight, word in zip(weights, words, strict=True)]
 
@@ -101,9 +101,9 @@ def _lexicon() -> RuleTable:
 
 
 def _noun_phrase(name: str, rest: dict[str, tuple[str, ...]]) -> RuleTable:
-    """Return rules of a noun phrase followed by what its noun's features ask for.
+    """Return rules of a noun phrase, followed by `rest` for the features of its noun.
 
-    "the" leaves the number open until the noun comes; other determiners settle it.
+    After "the" the noun may be singular or plural; other determiners fix its number.
     """
 
     def noun(p: float, feature: str) -> tuple[float, tuple[str, ...]]:
@@ -182,9 +182,10 @@ def load(seed: int = 0, tokens: int = TOKENS) -> Corpus:
     Parameters
     ----------
     seed : int
-        Which text. The three splits share no random numbers.
+        Each seed gives another text. The three splits share no random numbers.
     tokens : int
-        Least number of tokens to train with; the last sentence is finished. Validation and test get a tenth.
+        Smallest number of tokens for training; the last sentence is completed. Validation and test get a
+        tenth.
 
     Returns
     -------
@@ -194,11 +195,9 @@ def load(seed: int = 0, tokens: int = TOKENS) -> Corpus:
     Raises
     ------
     ValueError, TypeError
-        An argument that is no suitable integer.
+        An argument that is no integer or too small.
     """
-    seed, tokens = checked_seed(seed), checked_seed(tokens, "tokens")
-    if tokens < 1:
-        raise ValueError(f"tokens: expected an integer >= 1, got {tokens}")
+    seed, tokens = checked_integer(seed, "seed"), checked_integer(tokens, "tokens", 1)
     splits, entropy = {}, {}
     for split, share in (("train", tokens), ("valid", -(-tokens // 10)), ("test", -(-tokens // 10))):
         splits[split], entropy[split] = _draw(seed, split, share)
@@ -229,7 +228,7 @@ def _draw(seed: int, split: str, tokens: int) -> tuple[Ids, float]:
 
 
 def write_text(corpus: Corpus, split: str) -> str:
-    """Return a split in the form of Penn Treebank's files: a sentence a line, spaces around each word."""
+    """Return a split in the format of Penn Treebank's files: one sentence per line, spaces around words."""
     ids = corpus.splits[split].tolist()
     end = corpus.index[EOS]
     return "".join(" \n" if number == end else f" {corpus.vocabulary[number]}" for number in ids)
