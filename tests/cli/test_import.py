@@ -130,7 +130,7 @@ def test_runs_have_the_bits(
         assert invoke("export", run, "--format", kind, "--out", path).status == 0
         before = content(run)
         with monkeypatch.context() as patch:
-            for task in ("image_task.ImageTask", "text_task.TextTask"):
+            for task in ("classification.ImageTask", "language_modeling.TextTask"):
                 patch.setattr(f"lstm_numba.training.{task}._read", unwanted)
             found = invoke("import", path, "--run", run, "--out", out, "--json").json()
         assert content(run) == before
