@@ -42,7 +42,7 @@ STAGES: list[tuple[Any, str, str]] = [
     (CpuEngine, "matmul", OUTPUT),
     (CpuEngine, "column_sums", OUTPUT),
     (CpuEngine, "cross_entropy", "softmax and loss"),
-    (CpuEngine, "draw_mask", "dropout"),
+    (CpuEngine, "dropout", "dropout"),
     (CpuEngine, "multiply", "dropout"),
     (CpuEngine, "take_rows", "embedding"),
     (CpuEngine, "row_gradient", "embedding"),

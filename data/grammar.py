@@ -5,9 +5,9 @@ A model has to remember the following, across intervening and nested clauses and
 
 * number and kind of a subject, for its verb ("the lamps near this singer who the pilots admire glow"):
   singular or plural, and one set of verbs for beings, another for things;
-* the same for relative pronouns (who, which), predicates and reflexive pronouns; * what was opened, to close
-it: ``if`` by ``then``, ``either`` by ``or``, `````` by ``''``, possibly nested and
-  with whole sentences in between.
+* the same for relative pronouns (who, which), predicates and reflexive pronouns;
+* what was opened, to close it: ``if`` by ``then``, ``either`` by ``or``, `````` by ``''``, possibly nested
+  and with whole sentences in between.
 
 The grammar is LL(1), hence unambiguous, hence its entropy follows from its rules (`lstm_numba.data.pcfg`).
 Sentences are independent, so the entropy rate of the text is the entropy of a sentence over its mean length
