@@ -1,10 +1,12 @@
-"""Comparisons on a user's own machine, CPU and GPU: recurrent layers beside PyTorch and ONNX Runtime.
+"""Benchmarks of recurrent layers, CPU and GPU, beside PyTorch and ONNX Runtime.
 
-``lstm-numba bench`` is the way in. `plan` says what is compared, `contestants` and `peers` who takes part,
-`check` refuses wrong results before anything is timed, `timing` holds the protocol, `rows` drives it all;
-`results` keeps, reads and compares what came out, and `report` writes it for people.
+``lstm-numba bench`` runs them. `cases` defines tasks, shapes and sweeps; `implementations` and `peers` wrap
+this library and the others, `registry` finds them by name; `correctness` checks results before anything is
+timed, `timing` times, `runner` goes through all rows; `results` writes, reads and compares files, and
+`report` prints tables.
 
-`epochs`, `pytorch_epochs`, `kill_and_resume`, `launch_overhead`, `same_loss`, `small_sequences` and
-`streams_on_gpu` are scripts that stand alone; `on_gpu` runs all that wants a GPU, with the programs in `gpu`.
-`stand_in` is for machines without one: a driver that computes nothing, and counts.
+`device_parity`, `epochs`, `jit_step`, `kill_and_resume`, `launch_overhead`, `profile_layer`,
+`profile_training`, `pytorch_epochs`, `small_sequences` and `streams_on_gpu` are stand-alone scripts; `on_gpu`
+runs everything that needs a GPU, with the programs in `gpu`. `stand_in` replaces NVIDIA's driver where there
+is no GPU: it computes nothing and counts calls.
 """

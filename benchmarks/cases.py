@@ -1,4 +1,4 @@
-"""What is compared: tasks, shapes, sweeps, and the names of those who take part. Imports nothing heavy."""
+"""What is compared: tasks, shapes, sweeps, and the names of the implementations. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 TASKS = ("inference", "training", "streaming")
-#: This library's contestants, the one that stands for it in ratios first, and the others.
+#: This library's implementations, the one used for ratios first; and the others.
 OURS = ("cpu-parallel", "cpu-serial", "cuda", "cuda-transfers")
 PEERS = ("pytorch", "onnxruntime", "pytorch-cuda")
-CONTESTANTS = ("cpu-serial", "cpu-parallel", "cuda", "cuda-transfers", *PEERS)
-#: Those on the graphics processor. In ratios they meet each other only, and "cuda" alone stands for this
-#: library: the peer's arrays are on the device too.
+IMPLEMENTATIONS = ("cpu-serial", "cpu-parallel", "cuda", "cuda-transfers", *PEERS)
+#: Implementations on a GPU. Ratios are taken between these only, and always with "cuda" for this library, as
+#: the peer's arrays are on the device too.
 ON_CUDA = ("cuda", "cuda-transfers", "pytorch-cuda")
-#: Cells that are compared unless others are asked for.
+#: Cells that are compared by default.
 DEFAULT_CELLS = ("lstm", "gru", "peephole")
+#: How often each implementation is timed by default.
+DEFAULT_REPEATS = 11
 
 
 class Shape(NamedTuple):
-    """Size of a problem: `batch` sequences of `steps` vectors of `inputs`, read by `hidden` units."""
+    """Size of a problem: `batch` sequences of `steps` vectors of size `inputs`, and `hidden` units."""
 
     name: str
     batch: int
@@ -29,7 +31,7 @@ class Shape(NamedTuple):
 
     @property
     def dimensions(self) -> str:
-        """The size as a user types it: ``BxTxIxH``."""
+        """The size as on the command line: ``BxTxIxH``."""
         return f"{self.batch}x{self.steps}x{self.inputs}x{self.hidden}"
 
 
@@ -58,9 +60,9 @@ SWEEPS: dict[str, tuple[int, ...]] = {
     "hidden": (32, 64, 128, 256, 512, 1024),
     "batch": (1, 2, 4, 8, 16, 32, 64, 128, 256),
 }
-#: Axes along which the graphics processor may overtake the processor.
+#: Axes along which a GPU may become faster than the CPU.
 CROSSOVER_AXES = ("batch", "hidden")
-#: Shape around which a sweep goes unless another is named.
+#: The shape that a sweep varies by default.
 SWEEP_SHAPE = "mnist"
 
 
@@ -72,7 +74,7 @@ class Sweep(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One comparison: everybody on the same cell, shape, task and number of threads."""
+    """One comparison: all implementations on the same cell, shape, task and number of threads."""
 
     cell: str
     shape: Shape
@@ -119,9 +121,9 @@ def parse_sweep(text: str) -> Sweep:
 def flop_count(gates: int, shape: Shape, task: str) -> int:
     """Floating-point operations of the matrix products, two for each multiplication and addition.
 
-    The products of inputs and of hidden units with their weights, ``2 T B G H (I + H)``; three times that for
-    training (forward, gradients of what goes in, gradients of the weights); one step of it for streaming.
-    The gates' functions are not counted.
+    ``2 T B G H (I + H)`` for the products of inputs and hidden states with their weights; three times that
+    for training (forward, gradients of the operands, gradients of the weights); a single step for streaming.
+    Activations and other element-wise operations are not counted.
     """
     steps = 1 if task == "streaming" else shape.steps
     products = 2 * steps * shape.batch * gates * shape.hidden * (shape.inputs + shape.hidden)
@@ -135,17 +137,17 @@ def plan_rows(
     threads: int,
     sweep: Sweep | None = None,
 ) -> list[Row]:
-    """Combine cells, shapes and tasks, and leave out what would be the same number twice.
+    """Combine cells, shapes and tasks, without duplicates.
 
-    One step is one call: where there is only one, inference and streaming are the same, and only streaming
-    is kept. Streaming rows that differ in nothing but the number of steps are one row.
+    With a single time step, inference and streaming are the same, and only streaming is kept. Streaming rows
+    that differ only in the number of steps are one row.
 
     Parameters
     ----------
     cells, shapes, tasks : sequence
-        A sweep goes around the first of the shapes.
+        A sweep varies the first of the shapes.
     threads : int
-        For all rows, or the most that a sweep over threads goes to.
+        For all rows, or the maximum of a sweep over threads.
     sweep : Sweep, optional
     """
     sizes = [(shape, threads) for shape in shapes] if sweep is None else _swept(shapes[0], threads, sweep)

@@ -1,13 +1,13 @@
-"""Do the processor and a GPU learn alike? The same training on both, step by step, losses side by side.
+"""Compares trainings on the CPU and on a GPU: the same steps on both, losses side by side.
 
-Weights, batches, optimiser, clipping and schedule are those of `lstm-numba train` with the same seed; the
-numbers of the two devices differ by rounding, and every step adds to the difference.
+Weights, batches, optimiser, clipping and schedule are those of `lstm-numba train` with the same seed. The two
+devices round differently, and the difference grows with every step.
 
     python benchmarks/device_parity.py mnist --steps 100 --data-dir DATA --json out.json
     python benchmarks/device_parity.py ptb --preset small --steps 100
 
-Where the files of MNIST or PTB are not found, ``digits`` or ``grammar`` take their place: the same network
-and optimiser, data that the program draws.
+Where the files of MNIST or PTB are not found, ``digits`` or ``grammar`` replace them: the same network and
+optimiser, generated data.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from lstm_numba.benchmarks import stand_in
 from lstm_numba.training.config import make_config
 from lstm_numba.training.presets import PRESETS
 
-_INSTEAD = {"mnist": "digits", "ptb": "grammar"}
+_REPLACEMENTS = {"mnist": "digits", "ptb": "grammar"}
 
 
 def configuration(task: str, preset: str, data_dir: str | None, dtype: str) -> dict[str, Any]:
-    """The configuration of a training; with drawn data where the published ones are not found."""
+    """The configuration of a training, with generated data where the published data are not found."""
     from lstm_numba.data import store
 
     if task in store.DATASETS and any(check.state != "ok" for check in store.verify(task, data_dir)):
-        print(f"{task}: no files here, {_INSTEAD[task]} instead", file=sys.stderr)
-        task = _INSTEAD[task]
+        print(f"{task}: files not found, using {_REPLACEMENTS[task]}", file=sys.stderr)
+        task = _REPLACEMENTS[task]
     options: dict[str, Any] = {"dtype": dtype}
     if task == "grammar":
         fields = {name: value for name, value in PRESETS[preset].items() if value is not None}
@@ -41,7 +41,7 @@ def configuration(task: str, preset: str, data_dir: str | None, dtype: str) -> d
 
 
 def losses(config: dict[str, Any], device: str, steps: int, data_dir: str | None) -> list[float]:
-    """Mean loss of each of the first steps of a training, as `lstm_numba.training.trainer` takes them."""
+    """Mean loss of each of the first steps of a training, as in `lstm_numba.training.trainer`."""
     from lstm_numba.optim.optimizers import make_optimizer
     from lstm_numba.optim.schedules import make_schedule
     from lstm_numba.training.tasks import build_task
@@ -69,7 +69,7 @@ def losses(config: dict[str, Any], device: str, steps: int, data_dir: str | None
 
 
 def differences(first: list[float], second: list[float]) -> list[float]:
-    """Relative to the first, step by step."""
+    """Differences relative to the first, step by step."""
     return [abs(b - a) / abs(a) for a, b in zip(first, second, strict=True)]
 
 
@@ -79,13 +79,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("task", choices=["mnist", "digits", "ptb", "grammar"])
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="small", help="of ptb and grammar")
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda", help="compared with the cpu")
-    parser.add_argument("--allowed", type=float, help="fail if a relative difference is larger")
-    parser.add_argument("--data-dir")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--preset",
+        choices=sorted(PRESETS),
+        default="small",
+        help="settings of ptb and grammar  [default: small]",
+    )
+    parser.add_argument("--steps", type=int, default=100, help="training steps  [default: 100]")
+    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="precision")
+    parser.add_argument(
+        "--device", choices=["cpu", "cuda"], default="cuda", help="compared with the CPU  [default: cuda]"
+    )
+    parser.add_argument("--allowed", type=float, help="largest relative difference; fail beyond it")
+    parser.add_argument("--data-dir", help="folder with the files of MNIST and PTB")
+    parser.add_argument("--json", type=Path, help="write configuration and losses to this file")
     args = parser.parse_args()
     config = configuration(args.task, args.preset, args.data_dir, args.dtype)
     found, seconds = {}, {}

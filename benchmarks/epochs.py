@@ -1,14 +1,15 @@
-"""Seconds an epoch of `lstm-numba train` beside the same model in plain PyTorch, taking turns.
+"""Seconds per epoch of `lstm-numba train` and of the same model in plain PyTorch, alternating.
 
-Each turn is a process of its own: one run of the command line, then one of `pytorch_epochs.py`. The first
-epoch of a process is left out where there are more (it may hold compilation and warm-up).
+Every run is a process of its own: one of the command line, then one of `pytorch_epochs.py`, and so on. The
+first epoch of a process does not count if there are more (it may include compilation and warm-up).
 
     python benchmarks/epochs.py mnist --cell lstm --epochs 3 --rounds 2 --data-dir DATA --json out.json
     python benchmarks/epochs.py ptb --preset small --epochs 1 --rounds 2 --data-dir DATA
     python benchmarks/epochs.py ptb --preset medium --epochs 2 --rounds 1 --device cuda --data-dir DATA
 
-The file has the seconds of the epochs that count (``seconds``), and of every run every epoch (``lines``):
-its mean loss, ten points of its loss (``curve``: step, mean since the last point), evaluations after it.
+The JSON file has the seconds of the epochs that count (``seconds``), and for every epoch of every run
+(``lines``) its mean loss, ten points of its loss curve (``curve``: step, mean since the last point) and the
+evaluations after it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def _options(args: argparse.Namespace) -> list[str]:
-    """What both programs are told."""
+    """Command-line arguments for both programs."""
     words = [args.task, "--epochs", str(args.epochs), "--threads", str(args.threads)]
     words += ["--device", args.device]
     words += ["--preset", args.preset] if args.task == "ptb" else ["--cell", args.cell]
@@ -34,7 +35,7 @@ def _options(args: argparse.Namespace) -> list[str]:
 
 
 def ours(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Epoch lines of a run of the command line."""
+    """Epochs of a run of the command line."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "lstm_numba", "train", *_options(args), "--out", f"{folder}/run"]
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -45,7 +46,7 @@ def ours(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def epoch_lines(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One object an epoch, with its curve and evaluations, of the lines of ``metrics.jsonl``."""
+    """One object per epoch, with its curve and evaluations, from the lines of ``metrics.jsonl``."""
     found = []
     for line in metrics:
         if line["kind"] != "epoch" or line["split"] != "train":
@@ -58,33 +59,33 @@ def epoch_lines(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def theirs(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Epoch lines of the PyTorch program."""
+    """Epochs of the PyTorch program."""
     command = [sys.executable, str(HERE / "pytorch_epochs.py"), *_options(args)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def main() -> None:
-    """Read the arguments, take turns, print and write the seconds."""
+    """Read the arguments, run both programs, print and write the seconds."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("task", choices=["mnist", "digits", "ptb"])
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--cell", default="lstm")
-    parser.add_argument("--preset", default="small")
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--data-dir")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="[default: cpu]")
+    parser.add_argument("--cell", default="lstm", help="recurrent cell of mnist and digits  [default: lstm]")
+    parser.add_argument("--preset", default="small", help="settings of ptb  [default: small]")
+    parser.add_argument("--epochs", type=int, default=2, help="epochs per run  [default: 2]")
+    parser.add_argument("--rounds", type=int, default=2, help="runs of each program  [default: 2]")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads  [default: 2]")
+    parser.add_argument("--data-dir", help="folder with the files of MNIST and PTB")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
     args = parser.parse_args()
-    contestants = {"lstm_numba": ours}
+    programs = {"lstm_numba": ours}
     if args.task == "ptb" or args.cell in {"lstm", "gru", "rnn"}:
-        contestants["pytorch"] = theirs
-    lines: dict[str, list[list[dict[str, Any]]]] = {name: [] for name in contestants}
+        programs["pytorch"] = theirs
+    lines: dict[str, list[list[dict[str, Any]]]] = {name: [] for name in programs}
     for _ in range(args.rounds):
-        for name, run in contestants.items():
+        for name, run in programs.items():
             lines[name].append(run(args))
     seconds = {
         name: [line["seconds"] for run in runs for line in run[1 if args.epochs > 1 else 0 :]]
@@ -95,7 +96,7 @@ def main() -> None:
     for name, values in seconds.items():
         middle = statistics.median(values)
         print(
-            f"{args.task} {what} {name}: {middle:.2f} s an epoch ({min(values):.2f}-{max(values):.2f})",
+            f"{args.task} {what} {name}: {middle:.2f} s per epoch ({min(values):.2f}-{max(values):.2f})",
             flush=True,
         )
     if args.json:

@@ -1,4 +1,4 @@
-"""The yardstick: how fast one big matrix product is here, by whoever does it best."""
+"""The GEMM peak: the rate of one large matrix product on this computer, by the fastest library installed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 
 from lstm_numba.benchmarks.timing import measure
 
-#: Rows and columns of the matrices: big enough that the processor is at its best.
+#: Rows and columns of the matrices: large enough for the processor's full rate.
 SIZE = 1536
-_TURNS = 5
+_REPEATS = 5
 
 
 class _Product(NamedTuple):
@@ -23,10 +23,10 @@ class _Product(NamedTuple):
         """Nothing is left to wait for."""
 
 
-def big_product(dtype: str, threads: int) -> dict[str, Any]:
+def measure_peak(dtype: str, threads: int) -> dict[str, Any]:
     """Time one product of square matrices by this library, by NumPy and by PyTorch.
 
-    NumPy takes all threads and cannot be told otherwise: it is left out of a yardstick for fewer.
+    NumPy always uses all threads, so that it is left out where fewer are asked for.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def big_product(dtype: str, threads: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``name`` (sgemm or dgemm), ``size``, ``gflops`` by program, and ``best``, the largest of them.
+        ``name`` (sgemm or dgemm), ``size``, ``gflops`` by library, and ``best``, the largest of them.
     """
     import numba
 
@@ -55,7 +55,7 @@ def big_product(dtype: str, threads: int) -> dict[str, Any]:
         products["pytorch"] = _Product(
             lambda: torch.set_num_threads(threads), lambda: torch.matmul(ta, tb, out=tout)
         )
-    times = measure(products, _TURNS)
+    times = measure(products, _REPEATS)
     gflops = {name: 2 * SIZE**3 / t.median / 1e9 for name, t in times.items()}
     return {
         "name": "sgemm" if dtype == "float32" else "dgemm",

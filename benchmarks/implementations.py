@@ -1,4 +1,4 @@
-"""What a contestant is, the problem that all of them get, and this library's own contestants."""
+"""The interface of an implementation, the problem that all of them solve, and those of this library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Problem:
-    """Weights, input and gradient that every contestant gets, the same for the same arguments.
+    """Weights, input and output gradient for every implementation, the same for the same arguments.
 
     Parameters
     ----------
@@ -52,31 +52,31 @@ class Problem:
         self.state = {name: 0.5 * draw(1, shape.batch, shape.hidden) for name in layer.cell.states}
 
 
-class Contestant:
-    """Computes a problem's task; a subclass names itself and says how.
+class Implementation:
+    """Computes a problem's task; subclasses say how.
 
-    A call is a whole sequence (inference), a whole sequence forth and back (training), or one step that
-    leaves its state for the next one (streaming).
+    A call is a whole sequence (inference), the forward and backward pass of a whole sequence (training), or
+    one step whose state the next call continues from (streaming).
 
     Parameters
     ----------
     problem : Problem
     threads : int
-        Threads that it may compute with.
+        Number of CPU threads.
     """
 
     name: ClassVar[str]
-    #: Contestants of one family share code, so that their agreement proves less.
+    #: Implementations of the same family share code, so that their agreement proves less.
     family: ClassVar[str]
 
     @classmethod
     def missing(cls) -> str:
-        """Why it cannot take part on this computer; empty if it can."""
+        """Why it cannot run on this computer; empty if it can."""
         return ""
 
     @classmethod
     def lacks(cls, cell: str, task: str, dtype: str) -> bool:
-        """Whether it has no such cell, task or precision."""
+        """Whether it does not support this cell, task or precision."""
         return False
 
     def __init__(self, problem: Problem, threads: int) -> None:
@@ -88,33 +88,33 @@ class Contestant:
         }[problem.task]
 
     def start(self) -> None:
-        """Take the number of threads; called before every turn."""
+        """Set the number of threads; called before every repeat."""
 
     def finish(self) -> None:
-        """Wait until everything that was called is computed; called before the clock is read."""
+        """Wait until all calls are computed; called before the clock is read."""
 
     def infer(self) -> Any:
-        """Read the whole sequence."""
+        """Forward pass over the whole sequence."""
         raise NotImplementedError
 
     def train(self) -> Any:
-        """Read the whole sequence; gradients of input, initial state and parameters."""
+        """Forward and backward pass: gradients of input, initial state and parameters."""
         raise NotImplementedError
 
     def rewind(self) -> None:
-        """Go back to the initial state and to the first step's input."""
+        """Return to the initial state and to the first step's input."""
         raise NotImplementedError
 
     def feed(self, step: int) -> None:
-        """Make the input of that step the one that `step` reads."""
+        """Choose the time step whose input `step` reads."""
         raise NotImplementedError
 
     def step(self) -> Any:
-        """Read one step's input from the state that the last call left."""
+        """Advance by one time step from the state of the last call."""
         raise NotImplementedError
 
     def arrays(self, result: Any) -> dict[str, Array]:
-        """Name what a call returned.
+        """The arrays in what a call returned, by name.
 
         Returns
         -------
@@ -124,8 +124,8 @@ class Contestant:
         raise NotImplementedError
 
 
-class Ours(Contestant):
-    """This library's layers; a subclass says on which device."""
+class Ours(Implementation):
+    """This library's layers; subclasses say on which device."""
 
     family = "lstm_numba"
     device: ClassVar[str]
@@ -141,22 +141,22 @@ class Ours(Contestant):
         self._gradients = [f"d{name}" for name in problem.state]
 
     def _place(self, array: Array) -> Any:
-        """An array where the contestant wants it."""
+        """The array on the device that the implementation takes it from."""
         return array
 
     def infer(self) -> Any:
-        """See `Contestant.infer`."""
+        """See `Implementation.infer`."""
         return self._layer(self._x, self._state)[0]
 
     def train(self) -> Any:
-        """See `Contestant.train`."""
-        y, _, tape = self._layer.forward(self._x, self._state)
-        return y, *self._layer.backward(tape, self._dy)
+        """See `Implementation.train`."""
+        y, _, saved = self._layer.forward(self._x, self._state)
+        return y, *self._layer.backward(saved, self._dy)
 
     def arrays(self, result: Any) -> dict[str, Array]:
-        """See `Contestant.arrays`."""
+        """See `Implementation.arrays`."""
         if not isinstance(result, tuple):
-            # A step's output has no axis of time, and is overwritten by the next.
+            # A single step's output has no time axis, and the next step overwrites it.
             return {"y": host_array(result) if result.ndim == 3 else result[None].copy()}
         y, dx, dstate, grads = result
         initial = dstate if isinstance(dstate, tuple) else (dstate,)
@@ -166,7 +166,7 @@ class Ours(Contestant):
 
 
 class Cpu(Ours):
-    """On the processor."""
+    """On the CPU."""
 
     device = "cpu"
 
@@ -175,23 +175,23 @@ class Cpu(Ours):
         self.rewind()
 
     def start(self) -> None:
-        """See `Contestant.start`."""
+        """See `Implementation.start`."""
         import numba
 
         numba.set_num_threads(self.threads)
 
     def rewind(self) -> None:
-        """See `Contestant.rewind`."""
+        """See `Implementation.rewind`."""
         self._stream = Stream(self._layer, batch=self._x.shape[1])
         self._stream.reset(self._state)
         self.feed(0)
 
     def feed(self, step: int) -> None:
-        """See `Contestant.feed`."""
+        """See `Implementation.feed`."""
         self._now = self._x[step]
 
     def step(self) -> Any:
-        """See `Contestant.step`."""
+        """See `Implementation.step`."""
         return self._stream.step(self._now)
 
 
@@ -205,25 +205,25 @@ class CpuSerial(Cpu):
 
 
 class CpuParallel(Cpu):
-    """On all the threads that the row has."""
+    """On all threads of the row."""
 
     name = "cpu-parallel"
 
 
 class Cuda(Ours):
-    """On the graphics processor; all arrays are there and stay there.
+    """On the GPU; all arrays are and stay in its memory.
 
-    A call returns when its kernels are under way, as calls in a training do: `finish` waits for them.
+    A call returns once its kernels are enqueued, as calls in a training do: `finish` waits for them.
     """
 
     name = "cuda"
     device = "cuda"
-    #: Whether CUDA's simulator counts as a device; its times mean nothing, so only tests say so.
+    #: Whether CUDA's simulator counts as a device: in tests only, as its times mean nothing.
     in_simulator: ClassVar[bool] = False
 
     @classmethod
     def missing(cls) -> str:
-        """See `Contestant.missing`."""
+        """See `Implementation.missing`."""
         found = find_cuda()
         if not found.available:
             return found.text
@@ -233,24 +233,24 @@ class Cuda(Ours):
 
     @classmethod
     def lacks(cls, cell: str, task: str, dtype: str) -> bool:
-        """See `Contestant.lacks`."""
-        return task == "streaming"  # `Stream` is the processor's
+        """See `Implementation.lacks`."""
+        return task == "streaming"  # `Stream` is for the CPU only
 
     def _place(self, array: Array) -> Any:
         return self._layer.engine.upload(array)
 
     def finish(self) -> None:
-        """See `Contestant.finish`."""
+        """See `Implementation.finish`."""
         from lstm_numba.engines.cuda.memory import synchronize
 
         synchronize()
 
 
 class CudaTransfers(Cuda):
-    """The same with NumPy arrays: input, states and gradients are copied to the device, results back.
+    """The same with NumPy arrays: input, states and gradients are copied to the device, and results back.
 
-    What a user sees whose data lie on the host. Parameters and their gradients stay on the device, where an
-    update wants them.
+    For data in host memory. Parameters and their gradients stay on the device, where the optimiser needs
+    them.
     """
 
     name = "cuda-transfers"

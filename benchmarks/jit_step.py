@@ -1,9 +1,9 @@
-"""A step inside one's own compiled code, and 10,000 streams at once, beside PyTorch and ONNX Runtime.
+"""Single steps called from Numba-compiled code, and 10,000 streams at once, beside PyTorch and ONNX Runtime.
 
     python benchmarks/jit_step.py --json OUTPUT.json
 
-Results are compared with the layer's before anything is timed. Two bounds stand beside the streams: the time
-of the gate equations alone and of the products alone, both on all threads; one must do both.
+Results are compared with the layer's before anything is timed. Two lower bounds are timed with the streams:
+the gate equations alone and the matrix products alone, both on all threads; a step needs both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numba import njit, prange
 
 import lstm_numba as ln
 from lstm_numba import kernels
-from lstm_numba.benchmarks.cases import Shape
+from lstm_numba.benchmarks.cases import DEFAULT_REPEATS, Shape
 from lstm_numba.benchmarks.implementations import Problem
 from lstm_numba.benchmarks.peers import OnnxRuntime, PyTorch
 from lstm_numba.benchmarks.results import machine
@@ -37,12 +37,12 @@ from lstm_numba.engines.cpu.vector import pointer_to, store_vectors
 Array = np.ndarray[Any, Any]
 #: Steps in one call of a compiled function.
 STEPS = 500
-#: Streams that one call steps together.
+#: Streams per call.
 BLOCK = 125
 
 
 class Call:
-    """Something to time: ``call()`` does `count` steps."""
+    """A function to time: ``call()`` computes `count` steps."""
 
     def __init__(
         self, call: Callable[[], Any], count: int = 1, start: Callable[[], None] | None = None
@@ -50,7 +50,7 @@ class Call:
         self.call, self.count, self._start = call, count, start
 
     def start(self) -> None:
-        """Called before every turn."""
+        """Called before every repeat."""
         if self._start is not None:
             self._start()
 
@@ -80,27 +80,29 @@ def _one_by_one(weights: Any, x: Any, h: Any, c: Any, scratch: Any) -> None:
 
 @njit(**SERIAL)
 def _equations(
-    cell: Any, slots: Any, h: Any, memory: Any, first: Any, last: Any, units: Any, lane: Any, zero: Any
+    cell: Any, gates: Any, h: Any, c: Any, first: Any, last: Any, units: Any, lane: Any, zero: Any
 ) -> None:
     """The gate equations of some rows, from their pre-activations."""
-    source, out, kept = pointer_to(slots, zero), pointer_to(h, zero), pointer_to(memory, zero)
+    source, out, cell_states = pointer_to(gates, zero), pointer_to(h, zero), pointer_to(c, zero)
     for row in range(first, last):
         for unit in range(0, units, lane):
-            gates = load_slots(cell, source, row * 4 * units + unit, units, units)
+            inputs = load_slots(cell, source, row * 4 * units + unit, units, units)
             at = row * units + unit
-            previous = load_vector(cell, out, at, 0, units) + load_cell_states(cell, kept, at, 0, units)
-            _, states = cell_forward(cell, gates, previous, ())
+            previous = load_vector(cell, out, at, 0, units) + load_cell_states(
+                cell, cell_states, at, 0, units
+            )
+            _, states = cell_forward(cell, inputs, previous, ())
             store_vectors(out, at, 0, states[:1], units)
-            store_vectors(kept, at, 0, states[1:], units)
+            store_vectors(cell_states, at, 0, states[1:], units)
 
 
 @njit(parallel=True, nogil=True, cache=True)
 def _equations_parallel(
-    cell: Any, slots: Any, h: Any, memory: Any, rows: Any, units: Any, lane: Any, zero: Any
+    cell: Any, gates: Any, h: Any, c: Any, rows: Any, units: Any, lane: Any, zero: Any
 ) -> None:
     for n in prange(-(-rows // BLOCK)):
         first = np.int64(n) * BLOCK
-        _equations(cell, slots, h, memory, first, min(rows, first + BLOCK), units, lane, zero)
+        _equations(cell, gates, h, c, first, min(rows, first + BLOCK), units, lane, zero)
 
 
 def _check(name: str, got: Array, expected: Array) -> None:
@@ -110,7 +112,7 @@ def _check(name: str, got: Array, expected: Array) -> None:
 
 
 def _steps_of(cell: str, threads: int) -> dict[str, Call]:
-    """One sequence, one step a call."""
+    """One sequence, one step per call."""
     problem = Problem(cell, Shape("step", 1, STEPS, 16, 64), "streaming", "float32")
     rnn = ln.make_layer(cell, 16, 64)
     rnn.load_state_dict(problem.params)
@@ -119,30 +121,30 @@ def _steps_of(cell: str, threads: int) -> dict[str, Call]:
     given = tuple(problem.state.values())
     expected = rnn(problem.x, given if len(given) > 1 else given[0])
     plain = kernels.plain(rnn)
-    packed, contestants = kernels.pack(plain), {}
+    packed, calls = kernels.pack(plain), {}
     for name, weights in (("packed", packed), ("plain", plain)):
         scratch, now = np.empty(kernels.scratch_size(weights), np.float32), [s.copy() for s in initial]
         own = tuple(now) if len(now) > 1 else now[0]
         _steps(weights, x, own, scratch)
         _check(name, now[0], expected[0][-1, 0])
-        contestants[f"in @njit, {name}"] = Call(functools.partial(_steps, weights, x, own, scratch), STEPS)
+        calls[f"in @njit, {name}"] = Call(functools.partial(_steps, weights, x, own, scratch), STEPS)
     scratch, sample = np.empty(kernels.scratch_size(packed), np.float32), x[0].copy()
-    contestants["from Python, kernels.step"] = Call(lambda: kernels.step(packed, sample, state, scratch))
+    calls["from Python, kernels.step"] = Call(lambda: kernels.step(packed, sample, state, scratch))
     stream = ln.Stream(rnn)
-    contestants["from Python, Stream.step"] = Call(lambda: stream.step(sample))
+    calls["from Python, Stream.step"] = Call(lambda: stream.step(sample))
     step = kernels.CStep(rnn)
-    memory, y = np.zeros(step.state_shape, np.float32), np.empty(64, np.float32)
-    places = (step.handle, x.ctypes.data, memory.ctypes.data, y.ctypes.data)
-    contestants["from Python, C function by ctypes"] = Call(lambda: step.function(*places))
+    own, y = np.zeros(step.state_shape, np.float32), np.empty(64, np.float32)
+    addresses = (step.handle, x.ctypes.data, own.ctypes.data, y.ctypes.data)
+    calls["from Python, C function by ctypes"] = Call(lambda: step.function(*addresses))
     for peer in (PyTorch, OnnxRuntime):
         if not peer.missing():
             other = peer(problem, threads)
-            contestants[peer.name] = Call(other.step, start=other.start)
-    return contestants
+            calls[peer.name] = Call(other.step, start=other.start)
+    return calls
 
 
 def _streams(threads: int, count: int = 10_000, inputs: int = 16, units: int = 16) -> dict[str, Call]:
-    """Many sequences, all of them one step a call."""
+    """Many sequences, one step of all per call."""
     problem = Problem("lstm", Shape("streams", count, 1, inputs, units), "inference", "float32")
     rnn = ln.LSTM(inputs, units)
     rnn.load_state_dict(problem.params)
@@ -158,24 +160,24 @@ def _streams(threads: int, count: int = 10_000, inputs: int = 16, units: int = 1
         run(mine, c.copy())
         _check(name, mine, expected)
     h, c, state = h.copy(), c.copy(), tuple(problem.state.values())
-    slots = np.random.default_rng(0).standard_normal((count, 4 * units)).astype(np.float32)
-    places = (slots.ctypes.data, h.ctypes.data, c.ctypes.data)
+    gates = np.random.default_rng(0).standard_normal((count, 4 * units)).astype(np.float32)
+    addresses = (gates.ctypes.data, h.ctypes.data, c.ctypes.data)
     both, stacked = np.concatenate([x, h], axis=1), np.zeros((inputs + units, 4 * units), np.float32)
     lane, zero = lanes(np.float32), np.float32(0)
-    contestants = {
+    calls = {
         f"in prange, blocks of {BLOCK}": Call(lambda: _blocks(weights, x, h, c, scratch, BLOCK)),
-        "in prange, one stream a call": Call(lambda: _one_by_one(weights, x, h, c, scratch)),
+        "in prange, one stream per call": Call(lambda: _one_by_one(weights, x, h, c, scratch)),
         "layer": Call(lambda: rnn(problem.x, state)),
         "bound: gate equations alone": Call(
-            lambda: _equations_parallel(rnn.cell, *places, count, units, lane, zero)
+            lambda: _equations_parallel(rnn.cell, *addresses, count, units, lane, zero)
         ),
-        "bound: products alone": Call(lambda: matmul(both, stacked, out=slots)),
+        "bound: products alone": Call(lambda: matmul(both, stacked, out=gates)),
     }
     for peer in (PyTorch, OnnxRuntime):
         if not peer.missing():
             other = peer(problem, threads)
-            contestants[peer.name] = Call(other.infer, start=other.start)
-    return contestants
+            calls[peer.name] = Call(other.infer, start=other.start)
+    return calls
 
 
 def _report(
@@ -200,30 +202,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--turns", type=int, default=11, help="turns of everybody (default: 11)")
-    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--repeats", type=int, default=DEFAULT_REPEATS, help="[default: 11]")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
     options = parser.parse_args()
     threads = numba.get_num_threads()
     found: dict[str, Any] = {
         "command": shlex.join(["python", *sys.argv]),
-        "protocol": protocol(options.turns),
+        "protocol": protocol(options.repeats),
     }
     for cell in ("lstm", "gru"):
         calls = _steps_of(cell, threads)
         rows = _report(
-            f"{cell}, 16 inputs, 64 units: microseconds a step (quartiles)",
+            f"{cell}, 16 inputs, 64 units: microseconds per step (quartiles)",
             calls,
-            measure(calls, options.turns),
+            measure(calls, options.repeats),
             1e6,
             0,
         )
         found[f"{cell} step"] = rows
     calls = _streams(threads)
     flops = 2.0 * 10_000 * 4 * 16 * (16 + 16)
-    title = (
-        f"10,000 streams of an LSTM, 16 inputs, 16 units, {threads} threads: milliseconds a step (quartiles)"
-    )
-    found["streams"] = _report(title, calls, measure(calls, options.turns), 1e3, flops)
+    size = f"10,000 streams of an LSTM, 16 inputs, 16 units, {threads} threads"
+    title = f"{size}: milliseconds per step (quartiles)"
+    found["streams"] = _report(title, calls, measure(calls, options.repeats), 1e3, flops)
     found["machine"] = machine()
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")

@@ -1,16 +1,17 @@
-"""Does a run that is killed at random moments and resumed end with the same bits as one never stopped?
+"""Checks that a run that is killed at random and resumed ends with the same bits as an uninterrupted run.
 
-Trains ``digits`` once without a stop. Then, a number of times, starts the same run anew in another folder,
-kills it (SIGKILL) at a random moment, start-up included, resumes it, and so on until it ends, and compares
-the final checkpoint, and that of the best epoch, with the first one's, byte for byte.
+Trains ``digits`` once without interruption. Then, in every round, starts the same run in another folder,
+kills it (SIGKILL) at a random time, start-up included, resumes it, and so on until it ends. The final
+checkpoint and that of the best epoch must equal those of the first run, byte for byte.
 
     python benchmarks/kill_and_resume.py --rounds 20
     python benchmarks/kill_and_resume.py --rounds 2 --kills 3 -- --images 500 --hidden 16 --epochs 2
 
-With ``--cold`` every round begins with an empty folder for compiled kernels: the process that is killed
-compiles, and those that resume load what it left. Otherwise kernels are compiled once, beforehand.
+With ``--cold`` every round begins with an empty kernel cache: the killed process compiles, and those that
+resume load what it cached. Otherwise kernels are compiled once, beforehand.
 
-What follows ``--`` is given to ``lstm-numba train digits``. The exit status is 1 if any checkpoint differs.
+Arguments after ``--`` are passed to ``lstm-numba train digits``. The exit status is 1 if any
+checkpoint differs.
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ class Round(NamedTuple):
 
     Attributes
     ----------
-    moments : list of float
+    kill_times : list of float
         Seconds after each start at which the program was killed.
-    unborn : int
-        Kills that came before the run folder existed, so that the run was started anew.
+    before_folder : int
+        Kills before the run folder existed, so that the run was started again.
     digest : str
         SHA-256 of the final checkpoints.
     """
 
-    moments: list[float]
-    unborn: int
+    kill_times: list[float]
+    before_folder: int
     digest: str
 
 
@@ -53,7 +54,7 @@ def digest(folder: Path) -> str:
 
 
 def command(folder: Path, settings: list[str]) -> list[str]:
-    """The command that starts the run, or goes on with it if its folder holds one."""
+    """The command that starts the run, or resumes it if its folder contains one."""
     program = [sys.executable, "-m", "lstm_numba", "train", "digits"]
     if (folder / "config.json").exists():
         return [*program, "--resume", str(folder)]
@@ -63,7 +64,7 @@ def command(folder: Path, settings: list[str]) -> list[str]:
 
 
 def train(folder: Path, kernels: Path, settings: list[str], kill_after: float | None) -> bool:
-    """Start or resume the run; kill it after a time. Returns whether it ended by itself."""
+    """Start or resume the run; kill it after some seconds. Returns whether it ended by itself."""
     process = subprocess.Popen(
         command(folder, settings),
         stdout=subprocess.DEVNULL,
@@ -71,41 +72,41 @@ def train(folder: Path, kernels: Path, settings: list[str], kill_after: float | 
         env={**os.environ, "NUMBA_CACHE_DIR": str(kernels)},
     )
     try:
-        _, talk = process.communicate(timeout=kill_after)
+        _, messages = process.communicate(timeout=kill_after)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
         return False
     if process.returncode != 0:
         raise SystemExit(
-            f"training ended with status {process.returncode}: {talk.decode(errors='replace')[-500:]}"
+            f"training ended with status {process.returncode}: {messages.decode(errors='replace')[-500:]}"
         )
     return True
 
 
 def one_round(
-    folder: Path, kernels: Path, settings: list[str], chance: random.Random, kills: int, longest: float
+    folder: Path, kernels: Path, settings: list[str], rng: random.Random, kills: int, longest: float
 ) -> Round:
     """Kill and resume a run until it ends.
 
     Parameters
     ----------
     folder, kernels : Path
-        Folders for the run and for compiled kernels.
+        Folders for the run and for the kernel cache.
     kills : int
-        Kill at most as often, so that a round ends.
+        Largest number of kills.
     longest : float
-        Seconds; a kill comes at a moment drawn uniformly between 0 and this.
+        Seconds; kill times are drawn uniformly between 0 and this.
     """
-    moments: list[float] = []
-    unborn = 0
+    kill_times: list[float] = []
+    before_folder = 0
     while True:
-        moment = chance.uniform(0.0, longest) if len(moments) < kills else None
-        if train(folder, kernels, settings, moment):
-            return Round(moments, unborn, digest(folder))
-        assert moment is not None
-        moments.append(moment)
-        unborn += not (folder / "config.json").exists()
+        kill_after = rng.uniform(0.0, longest) if len(kill_times) < kills else None
+        if train(folder, kernels, settings, kill_after):
+            return Round(kill_times, before_folder, digest(folder))
+        assert kill_after is not None
+        kill_times.append(kill_after)
+        before_folder += not (folder / "config.json").exists()
 
 
 def main() -> int:
@@ -113,13 +114,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=20, help="runs to kill [20]")
-    parser.add_argument("--kills", type=int, default=1, help="kills a run, at most [1]")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments [0]")
-    parser.add_argument("--cold", action="store_true", help="begin every round without compiled kernels")
-    parser.add_argument("settings", nargs="*", help="settings of the run, after --")
+    parser.add_argument("--rounds", type=int, default=20, help="runs to kill  [default: 20]")
+    parser.add_argument("--kills", type=int, default=1, help="most kills per run  [default: 1]")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the kill times  [default: 0]")
+    parser.add_argument("--cold", action="store_true", help="begin every round with an empty kernel cache")
+    parser.add_argument("settings", nargs="*", help="options of lstm-numba train digits, after --")
     arguments = parser.parse_args()
-    chance = random.Random(arguments.seed)
+    rng = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as temporary:
         base = Path(temporary)
         kernels = base / "kernels"
@@ -136,13 +137,13 @@ def main() -> int:
             folder = base / f"round-{number}"
             if arguments.cold:
                 kernels = base / f"kernels-{number}"
-            result = one_round(folder, kernels, arguments.settings, chance, arguments.kills, seconds)
+            result = one_round(folder, kernels, arguments.settings, rng, arguments.kills, seconds)
             same = result.digest == expected
             different += not same
-            killed += len(result.moments)
-            moments = ", ".join(f"{moment:.2f}" for moment in result.moments) or "not killed"
+            killed += len(result.kill_times)
+            times = ", ".join(f"{after:.2f}" for after in result.kill_times) or "not killed"
             verdict = "identical" if same else f"DIFFERENT: {result.digest[:16]}"
-            print(f"{number:>5}  {moments:<28} {result.unborn:>21}  {verdict}", flush=True)
+            print(f"{number:>5}  {times:<28} {result.before_folder:>21}  {verdict}", flush=True)
     same_count = arguments.rounds - different
     print(f"killed {killed} times; {same_count} of {arguments.rounds} final checkpoints identical")
     return 1 if different else 0

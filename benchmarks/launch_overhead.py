@@ -1,12 +1,12 @@
-"""What the host does for a GPU in a training step and in an inference: time, launches, copies, allocations.
+"""Host overhead of training steps and inference on a GPU: time, launches, copies, allocations.
 
     python benchmarks/launch_overhead.py --json out.json
     python benchmarks/launch_overhead.py --source ANOTHER_CHECKOUT --json before.json
 
-Where there is a GPU it is used; elsewhere, or with --stand-in, a stand-in for its driver, with which nothing
-is computed. Steps are those of `lstm_numba.training.trainer`, at the sizes of MNIST and PTB, on random data.
-The time is that of the one thread that does it, without the making of the batch; launches are counted by the
-stand-in only. --source takes the library from another checkout, so that one program measures two versions.
+Without a GPU, or with --stand-in, a driver is used that computes nothing (see `stand_in`). Steps are those of
+`lstm_numba.training.trainer`, at the sizes of MNIST and PTB, on random data. The time is thread time of the
+host, without the preparation of the batch; only the stand-in driver counts launches. --source imports the
+library from another checkout, so that the same program measures two versions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import contextlib
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-#: Task -> configuration fields that are not those of the published settings.
+#: Task -> configuration fields that differ from the published settings.
 TASKS: dict[str, dict[str, Any]] = {
     "mnist": {"hidden": 128, "batch_size": 128, "optimizer": "adam"},
     "ptb-small": {},
@@ -35,7 +34,7 @@ _WARM_STEPS = 5
 
 
 def make_task(name: str, steps: int) -> Any:
-    """A task with as many random data as the steps need."""
+    """A task with enough random data for the steps."""
     import numpy as np
 
     from lstm_numba.data.corpus import Corpus
@@ -67,7 +66,7 @@ def make_task(name: str, steps: int) -> Any:
 
 @contextlib.contextmanager
 def stepping(task: Any) -> Iterator[tuple[Callable[[], None], Callable[[], float]]]:
-    """What takes a step as the trainer's loop does, and what tells how long the making of batches took."""
+    """A function that takes a training step, and one that returns the seconds spent on making batches."""
     from lstm_numba.training.run import MetricsLog, Run
     from lstm_numba.training.trainer import Trainer
 
@@ -83,7 +82,7 @@ def stepping(task: Any) -> Iterator[tuple[Callable[[], None], Callable[[], float
 
     class Lenient(Trainer):
         def _diverge(self, *args: Any) -> None:
-            """Nothing is computed by the stand-in, so that a loss may be anything."""
+            """The stand-in driver computes nothing, so that a loss may be anything."""
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = Lenient(task, Run.create(Path(folder) / "run", task.config))
@@ -98,14 +97,14 @@ def stepping(task: Any) -> Iterator[tuple[Callable[[], None], Callable[[], float
 
 
 def spread(seconds: list[float]) -> dict[str, float]:
-    """Median, least and quartiles, in µs."""
+    """Median, minimum and quartiles in µs."""
     first, middle, third = statistics.quantiles(seconds, n=4)
     numbers = {"median": middle, "least": min(seconds), "first quartile": first, "third quartile": third}
     return {name: round(value * 1e6, 1) for name, value in numbers.items()}
 
 
 def training_step(name: str, steps: int) -> dict[str, Any]:
-    """Host time of the steps of a training, and what the driver is asked for in one of them."""
+    """Host time of training steps, and the driver calls of one step."""
     with stepping(make_task(name, steps + _WARM_STEPS + 1)) as (step, batch_seconds):
         began = time.perf_counter()
         for _ in range(_WARM_STEPS):
@@ -117,18 +116,18 @@ def training_step(name: str, steps: int) -> dict[str, Any]:
             batches.append(batch_seconds() - before)
             host.append(time.thread_time() - thread - batches[-1])
             wall.append(time.perf_counter() - clock)
-        asked = counted(step)
+        calls = counted(step)
     return {
         "host_us": spread(host),
         "batch_us": spread(batches),
         "wall_us": spread(wall),
         "first_steps_s": round(warm, 2),
-        **asked,
+        **calls,
     }
 
 
 def counted(function: Callable[[], Any]) -> dict[str, Any]:
-    """What the stand-in driver is asked for in one call; nothing on a device."""
+    """The driver calls in one call of `function`, counted by the stand-in driver; empty on a device."""
     from lstm_numba.benchmarks import stand_in
 
     if not stand_in.active():
@@ -139,7 +138,7 @@ def counted(function: Callable[[], Any]) -> dict[str, Any]:
 
 
 def timed(function: Callable[[], Any], seconds: float = 0.3) -> dict[str, float]:
-    """Host time of a call, of rounds that wait for the device in between."""
+    """Host time of a call, over rounds with a wait for the device in between."""
     from lstm_numba.engines.cuda.memory import synchronize
 
     for _ in range(3):
@@ -159,7 +158,7 @@ def timed(function: Callable[[], Any], seconds: float = 0.3) -> dict[str, float]
 
 
 def inference(name: str) -> dict[str, Any]:
-    """Host time of an LSTM's call on arrays that lie on the device, and what the driver is asked for."""
+    """Host time of an LSTM's forward pass on device arrays, and its driver calls."""
     import numpy as np
 
     import lstm_numba as ln
@@ -199,7 +198,7 @@ def operations() -> dict[str, Any]:
 
 
 def rows(args: argparse.Namespace) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Everything that is measured: kind, name, and what was found."""
+    """All measurements: kind, name and result."""
     from lstm_numba.benchmarks.gpu.shapes import SIX
 
     for name in args.task or TASKS:
@@ -212,54 +211,53 @@ def rows(args: argparse.Namespace) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def line(kind: str, name: str, found: dict[str, Any]) -> str:
-    """What is printed of a row."""
-    host, asked = found["host_us"], found.get("driver")
-    text = f"{kind:13} {name:22} {host['median']:8.1f} us (least {host['least']:.1f})"
-    if asked:
-        copies = asked["to_device"] + asked["to_host"] + asked["on_device"]
+    """A result as a line of text."""
+    host, driver = found["host_us"], found.get("driver")
+    text = f"{kind:13} {name:22} {host['median']:8.1f} us (minimum {host['least']:.1f})"
+    if driver:
+        copies = driver["to_device"] + driver["to_host"] + driver["on_device"]
         text += (
-            f"  {asked['launches']} launches, {asked['cooperative']} of them cooperative, "
-            f"{asked['graph_launches']} graphs of {asked['graph_nodes']} nodes, {copies} copies, "
-            f"{asked['fills']} fills, {asked['allocations']} allocations"
+            f"  {driver['launches']} launches, {driver['cooperative']} of them cooperative, "
+            f"{driver['graph_launches']} graphs of {driver['graph_nodes']} nodes, {copies} copies, "
+            f"{driver['fills']} fills, {driver['allocations']} allocations"
         )
     return text
 
 
-def commit(source: Path) -> str:
-    """The commit of a checkout, with ``+`` if files were changed since."""
-    folder = source if source.is_dir() else source.parent
-    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout.strip()
-
-
 def main() -> None:
-    """Read the arguments, measure, print and write what was found."""
+    """Read the arguments, measure, print and write the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--task", action="append", choices=list(TASKS), help="these trainings only")
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--stand-in", action="store_true", help="measure without the device that is there")
-    parser.add_argument("--source", help="checkout whose library is measured  [default: this one]")
-    parser.add_argument("--kernels", action="store_true", help="print the launches of each kernel")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--task",
+        action="append",
+        choices=list(TASKS),
+        help="measure only training steps of this task; may be repeated",
+    )
+    parser.add_argument("--steps", type=int, default=100, help="training steps  [default: 100]")
+    parser.add_argument(
+        "--stand-in", action="store_true", help="use the stand-in driver even if there is a GPU"
+    )
+    parser.add_argument("--source", help="checkout to import the library from  [default: this one]")
+    parser.add_argument("--kernels", action="store_true", help="print the number of launches of each kernel")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
     args = parser.parse_args()
     if args.source:  # of its package `lstm_numba`; benchmarks/, cli/ and data/ stay those of this checkout
         sys.path.insert(0, os.path.abspath(args.source))
     from lstm_numba.benchmarks import stand_in
-    from lstm_numba.benchmarks.results import machine
+    from lstm_numba.benchmarks.results import commit, machine
     from lstm_numba.engines import find_cuda
 
     if args.stand_in or not find_cuda().available:
         stand_in.enter()
     if stand_in.active():
         stand_in.still()
-    measured = commit(Path(args.source or __file__).resolve())
     result: dict[str, Any] = {
         "stand_in": stand_in.active(),
-        "commit": measured,
+        "commit": commit(Path(args.source or __file__)),
         "graph": os.environ.get("LSTM_NUMBA_CUDA_GRAPH", "0"),
-        "machine": {**machine(), "commit": None},  # that of this program says nothing of the library
+        "machine": {**machine(), "commit": None},  # that of this program, not of the library
         "rows": [],
     }
     for kind, name, found in rows(args):
@@ -268,7 +266,7 @@ def main() -> None:
             for kernel, count in found["driver"]["kernels"].items():
                 print(f"{count:20} {kernel}")
         result["rows"].append({"kind": kind, "name": name, **found})
-        if args.json:  # whole at any time
+        if args.json:  # complete after every row
             args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

@@ -1,9 +1,9 @@
-"""Peak memory of a training step, each contestant in a process of its own.
+"""Peak memory of a training step, each implementation in a process of its own.
 
-The process imports, compiles and warms up on the wanted shape with two time steps only, which runs the same
-kernels. Then it makes the contestant of the whole shape and notes how much memory it holds; three calls later
-it reports by how much the peak exceeds that. Weights and input are not in the number, everything that a
-training step allocates is.
+The process imports, compiles and warms up on the given shape with two time steps only, which runs the same
+kernels. Then it builds the implementation for the whole shape and reads how much memory the process holds;
+after three calls it reports by how much the peak exceeds that. The number does not include weights and input;
+it includes everything that a training step allocates.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 
 from lstm_numba.benchmarks.cases import Row, Shape
+from lstm_numba.benchmarks.implementations import Problem
+from lstm_numba.benchmarks.registry import CLASSES
 from lstm_numba.training.settings import is_own_cell
 
 _STEPS = 3
@@ -28,7 +30,7 @@ def growth_in_child(name: str, row: Row, dtype: str) -> float | None:
     Parameters
     ----------
     name : str
-        Contestant.
+        Implementation.
     row : Row
         A training row.
     dtype : str
@@ -38,9 +40,9 @@ def growth_in_child(name: str, row: Row, dtype: str) -> float | None:
     float or None
         MiB; None where the system does not tell, or the process failed.
     """
-    order = {"name": name, "cell": row.cell, "shape": row.shape, "dtype": dtype, "threads": row.threads}
+    options = {"name": name, "cell": row.cell, "shape": row.shape, "dtype": dtype, "threads": row.threads}
     done = subprocess.run(
-        [sys.executable, "-m", "lstm_numba.benchmarks.memory", json.dumps(order)],
+        [sys.executable, "-m", "lstm_numba.benchmarks.memory", json.dumps(options)],
         capture_output=True,
         text=True,
     )
@@ -53,40 +55,36 @@ def growth_in_child(name: str, row: Row, dtype: str) -> float | None:
 
 def growth(name: str, cell: str, shape: Shape, dtype: str, threads: int) -> float | None:
     """Measure in this process: MiB by which the peak of three steps exceeds what was held before."""
-    from lstm_numba.benchmarks.implementations import Problem
-    from lstm_numba.benchmarks.runner import CLASSES
-
     if is_own_cell(cell):
         from lstm_numba.cells import load_cell
 
         load_cell(cell)
     for size in (shape._replace(steps=2), shape):
-        contestant = CLASSES[name](Problem(cell, size, "training", dtype), threads)
-        contestant.start()
-        before = _begin()
+        implementation = CLASSES[name](Problem(cell, size, "training", dtype), threads)
+        implementation.start()
+        before = _reset_peak()
         for _ in range(_STEPS):
-            contestant.call()
-            contestant.finish()
+            implementation.call()
+            implementation.finish()
     peak = _peak()
     return None if before is None or peak is None else max(peak - before, 0) / 2**20
 
 
-def _begin() -> int | None:
-    """Bytes held now; makes the system forget earlier peaks and memory that is free, where it can."""
-    arrays = sys.modules.get("lstm_numba.engines.cpu.memory")
-    if arrays is not None:
-        arrays.Memory.idle.clear()
+def _reset_peak() -> int | None:
+    """Bytes held now; where possible, frees unused memory and resets the system's record of the peak."""
+    memory = sys.modules.get("lstm_numba.engines.cpu.memory")
+    if memory is not None:
+        memory.Memory.idle.clear()
     with contextlib.suppress(OSError, AttributeError, TypeError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: sets the peak to what is held now
-    except OSError:
-        return _peak()  # growth beyond the highest peak so far is all that can be seen
+    # Linux: sets the recorded peak to what is held now. Elsewhere only growth beyond earlier peaks is seen.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
     return _peak()
 
 
 def _peak() -> int | None:
-    """Bytes held at the most."""
+    """Largest number of bytes held so far."""
     try:
         for line in _STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -103,9 +101,9 @@ def _peak() -> int | None:
 
 def main() -> None:
     """Read what to measure from the command line and print MiB as JSON."""
-    order = json.loads(sys.argv[1])
-    order["shape"] = Shape(*order["shape"])
-    print(json.dumps(growth(**order)))
+    options = json.loads(sys.argv[1])
+    options["shape"] = Shape(*options["shape"])
+    print(json.dumps(growth(**options)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Everything that wants an NVIDIA GPU, what matters most first, in as many seconds as there are.
+"""Runs all checks and benchmarks that need an NVIDIA GPU, most important first, within a time budget.
 
     python benchmarks/on_gpu.py OUTPUT --budget 400 --data-dir DATA
     python benchmarks/on_gpu.py OUTPUT smoke tests
@@ -6,11 +6,10 @@
     python benchmarks/on_gpu.py OUTPUT --dry-run
     python benchmarks/on_gpu.py --list
 
-Every result is a line of JSON in OUTPUT/results.jsonl as soon as it is there, and all that is printed stands
-in OUTPUT/log.txt: whenever this program ends, what was found until then is kept. A section ends by its own
-limit and by the end of the budget, whatever it does; what it has not come to is left out. The exit status is
-1 if something failed. A dry run computes nothing: it shows with a stand-in for the driver that every section
-starts and writes.
+Every result is appended to OUTPUT/results.jsonl at once, as a line of JSON, and all output to OUTPUT/log.txt:
+whenever this program ends, the results so far are kept. A section is stopped at its own time limit and at the
+end of the budget; the rest of it is skipped. The exit status is 1 if something failed. A dry run computes
+nothing: with the stand-in driver it tests that every section starts and writes results.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ from lstm_numba.benchmarks.gpu import record
 from lstm_numba.benchmarks.gpu.schedule import Job, Programs, processors
 from lstm_numba.benchmarks.gpu.sections import BENCHMARKS, ROOT, SECTIONS
 
-#: Seconds at the end of the budget for the last words.
+#: Seconds at the end of the budget for the summary.
 _RESERVE = 2.0
-#: A section with less time than this, or than its limit, is not begun.
-_LEAST = 3.0
+#: Seconds that must be left (or its limit, if shorter) for a section to be started.
+_MINIMUM = 3.0
 
 
 class Done(NamedTuple):
-    """What came of a section."""
+    """The outcome of a section."""
 
     name: str
     seconds: float
@@ -64,7 +63,7 @@ class Run:
         self._args, self._folder = args, folder
         self._end = time.monotonic() + args.budget - min(_RESERVE, args.budget / 10)
         self._results, self._log = args.output / "results.jsonl", args.output / "log.txt"
-        self._place = self._results.stat().st_size if self._results.exists() else 0
+        self._read_up_to = self._results.stat().st_size if self._results.exists() else 0
         names = {sys.executable: "python", str(folder): "TEMPORARY", str(args.output): "OUTPUT"}
         names |= {args.data_dir: "DATA"} if args.data_dir else {}
         names |= {str(BENCHMARKS): "benchmarks", str(ROOT): "."}
@@ -80,7 +79,7 @@ class Run:
         self.done: list[Done] = []
 
     def everything(self) -> None:
-        """Run the sections that there is time for."""
+        """Run the sections, as far as the time allows."""
         self._keep(
             "begin",
             command=shlex.join(sys.argv[1:]),
@@ -91,7 +90,7 @@ class Run:
             section = SECTIONS[name]
             cap = self._args.limit or section.seconds
             now = time.monotonic()
-            if self._end - now < min(_LEAST, cap):
+            if self._end - now < min(_MINIMUM, cap):
                 self.done.append(Done(name, 0.0, 0, ["left out: no time left"]))
                 continue
             self._run_section(name, min(now + cap, self._end))
@@ -124,14 +123,14 @@ class Run:
                 self._keep("file", name=path.name, computed=not self._args.dry_run, content=content)
 
     def _new_results(self) -> tuple[int, list[str]]:
-        """How many results there are since the last call, and which of them are failures."""
+        """Number of results since the last call, and the failures among them."""
         with self._results.open("rb") as file:
-            file.seek(self._place)
+            file.seek(self._read_up_to)
             texts = file.read().splitlines()
-            self._place = file.tell()
+            self._read_up_to = file.tell()
         lines = []
         for text in texts:
-            with contextlib.suppress(ValueError):  # whoever wrote it was killed
+            with contextlib.suppress(ValueError):  # its writer was killed
                 lines.append(json.loads(text))
         results = [line for line in lines if not line["kind"].startswith(("begin", "section "))]
         failures = [line for line in results if record.is_failure(line)]
@@ -139,7 +138,7 @@ class Run:
         return len(results), short
 
     def table(self) -> str:
-        """What came of the sections."""
+        """The outcome of all sections as a table."""
         rows = [f"{'section':14} {'seconds':>8} {'results':>8}  what failed"]
         for name, seconds, results, problems in self.done:
             shown = "; ".join(problems[:4]) + (f"; and {len(problems) - 4} more" if problems[4:] else "")
@@ -148,13 +147,13 @@ class Run:
 
 
 def _absolute(*variables: str) -> dict[str, str]:
-    """Environment variables that name folders, for programs that run elsewhere."""
+    """Environment variables with folders, made absolute for programs that run in another folder."""
     given = {name: os.environ[name].split(os.pathsep) for name in variables if os.environ.get(name)}
     return {name: os.pathsep.join(map(os.path.abspath, folders)) for name, folders in given.items()}
 
 
 def _cache_folder() -> str:
-    """Where Numba keeps compiled kernels: a folder for these sources, of which it looks at some only."""
+    """A cache folder for exactly these sources: Numba does not notice changes in called functions."""
     digest = hashlib.sha256()
     for path in sorted(ROOT.glob("*/**/*.py")):
         digest.update(path.read_bytes())
@@ -180,30 +179,51 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("output", type=Path, nargs="?", help="folder for results and log")
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help="[default: all, in order]")
-    parser.add_argument("--list", action="store_true", help="name the sections and their limits, run nothing")
-    parser.add_argument("--budget", type=float, default=400, help="seconds for everything  [default: 400]")
-    parser.add_argument("--limit", type=float, help="seconds for a section, instead of its own")
-    parser.add_argument("--dry-run", action="store_true", help="with a stand-in for the driver")
-    parser.add_argument("--data-dir", help="where MNIST and PTB lie, for epochs")
-    parser.add_argument("--cell", action="append", help="of kernels and bench  [default: lstm, gru]")
+    parser.add_argument("output", type=Path, nargs="?", help="folder for the results and the log")
     parser.add_argument(
-        "--tool", action="append", help="of compute-sanitizer  [default: memcheck, racecheck]"
+        "sections", nargs="*", metavar="SECTION", help="sections to run  [default: all, in order]"
     )
-    parser.add_argument("--pytest", action="append", default=[], help="a word more for pytest")
-    parser.add_argument("--workers", type=int, default=processors(), help="processes of pytest; 0: one")
-    parser.add_argument("--steps", type=int, default=100, help="of training")
-    parser.add_argument("--allowed", type=float, default=1e-2, help="relative difference of its losses")
-    parser.add_argument("--turns", type=int, default=3, help="of bench and crossover")
-    parser.add_argument("--shape", default="mnist", help="of crossover")
-    parser.add_argument("--batches", default="1,4,16,64,256")
-    parser.add_argument("--hiddens", default="64,128,256,512,1024")
     parser.add_argument(
-        "--threads", type=int, default=processors(), help="of the processor, where it is timed"
+        "--list", action="store_true", help="list the sections and their time limits, run nothing"
     )
-    parser.add_argument("--epochs", type=int, default=2, help="the first of several does not count")
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--budget", type=float, default=400, help="seconds in all  [default: 400]")
+    parser.add_argument("--limit", type=float, help="seconds per section  [default: see --list]")
+    parser.add_argument("--dry-run", action="store_true", help="compute nothing, with the stand-in driver")
+    parser.add_argument("--data-dir", help="folder with the files of MNIST and PTB, for epochs")
+    parser.add_argument(
+        "--cell", action="append", help="cell for kernels and bench; may be repeated  [default: lstm, gru]"
+    )
+    parser.add_argument(
+        "--tool",
+        action="append",
+        help="tool of compute-sanitizer; may be repeated  [default: memcheck, racecheck]",
+    )
+    parser.add_argument(
+        "--pytest", action="append", default=[], help="additional argument for pytest; may be repeated"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=processors(),
+        help="pytest processes; 0: without xdist  [default: cores]",
+    )
+    parser.add_argument("--steps", type=int, default=100, help="steps of training  [default: 100]")
+    parser.add_argument(
+        "--allowed", type=float, default=1e-2, help="relative difference of losses  [default: 0.01]"
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="of bench, crossover, streams  [default: 3]")
+    parser.add_argument("--shape", default="mnist", help="shape varied by crossover  [default: mnist]")
+    parser.add_argument("--batches", default="1,4,16,64,256", help="batch sizes of crossover")
+    parser.add_argument("--hiddens", default="64,128,256,512,1024", help="hidden sizes of crossover")
+    parser.add_argument(
+        "--threads", type=int, default=processors(), help="CPU threads where it is timed  [default: cores]"
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=2, help="epochs; the first of several does not count  [default: 2]"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="runs of each program, for epochs  [default: 1]"
+    )
     args = parser.parse_args(words)
     args.cell, args.tool = args.cell or ["lstm", "gru"], args.tool or ["memcheck", "racecheck"]
     unknown = [name for name in args.sections if name not in SECTIONS]
@@ -211,7 +231,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"{', '.join(unknown)}: expected {', '.join(SECTIONS)}")
     if args.output is None and not args.list:
         parser.error("OUTPUT: the folder for results and log is missing")
-    if args.output is not None:  # programs run elsewhere
+    if args.output is not None:  # programs run in another folder
         args.output = args.output.absolute()
     args.data_dir = args.data_dir and os.path.abspath(args.data_dir)
     return args

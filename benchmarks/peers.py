@@ -1,4 +1,4 @@
-"""The others: PyTorch and ONNX Runtime, as their users call them from Python; PyTorch on a GPU too."""
+"""The peers: PyTorch and ONNX Runtime, as users call them from Python; PyTorch also on a GPU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lstm_numba.benchmarks.implementations import Array, Contestant, Problem
+from lstm_numba.benchmarks.implementations import Array, Implementation, Problem
 from lstm_numba.interop.onnx_export import node_of, recurrent_model
 
 #: Cell -> class in ``torch.nn`` and its options.
@@ -19,7 +19,7 @@ _TORCH = {
 }
 
 
-class PyTorch(Contestant):
+class PyTorch(Implementation):
     """``torch.nn.LSTM``, ``GRU`` and ``RNN``; gradients by ``torch.autograd.grad``."""
 
     name = family = "pytorch"
@@ -27,12 +27,12 @@ class PyTorch(Contestant):
 
     @classmethod
     def missing(cls) -> str:
-        """See `Contestant.missing`."""
+        """See `Implementation.missing`."""
         return "" if find_spec("torch") else "not installed"
 
     @classmethod
     def lacks(cls, cell: str, task: str, dtype: str) -> bool:
-        """See `Contestant.lacks`."""
+        """See `Implementation.lacks`."""
         return cell not in _TORCH
 
     def __init__(self, problem: Problem, threads: int) -> None:
@@ -52,7 +52,7 @@ class PyTorch(Contestant):
         if problem.task == "training":
             for leaf in (self._x, *self._initial):
                 leaf.requires_grad_()
-            # Of the problem's order, which is that of the names.
+            # In the problem's order, which is that of the names.
             weights = dict(self._layer.named_parameters())
             self._leaves = [self._x, *self._initial, *(weights[name] for name in problem.params)]
         self._state = self._pack(self._initial)
@@ -66,37 +66,37 @@ class PyTorch(Contestant):
         return tuple(state) if len(state) > 1 else state[0]
 
     def start(self) -> None:
-        """See `Contestant.start`."""
+        """See `Implementation.start`."""
         if self._torch.get_num_threads() != self.threads:
             self._torch.set_num_threads(self.threads)
 
     def infer(self) -> Any:
-        """See `Contestant.infer`."""
+        """See `Implementation.infer`."""
         with self._torch.inference_mode():
             return self._layer(self._x, self._state)[0]
 
     def train(self) -> Any:
-        """See `Contestant.train`."""
+        """See `Implementation.train`."""
         y = self._layer(self._x, self._state)[0]
         return y, self._torch.autograd.grad(y, self._leaves, self._dy)
 
     def rewind(self) -> None:
-        """See `Contestant.rewind`."""
+        """See `Implementation.rewind`."""
         self._current = self._state
         self.feed(0)
 
     def feed(self, step: int) -> None:
-        """See `Contestant.feed`."""
+        """See `Implementation.feed`."""
         self._now = self._x[step : step + 1]
 
     def step(self) -> Any:
-        """See `Contestant.step`."""
+        """See `Implementation.step`."""
         with self._torch.inference_mode():
             y, self._current = self._layer(self._now, self._current)
             return y
 
     def arrays(self, result: Any) -> dict[str, Array]:
-        """See `Contestant.arrays`."""
+        """See `Implementation.arrays`."""
         if not isinstance(result, tuple):
             return {"y": result.cpu().numpy()}
         y, gradients = result
@@ -105,15 +105,15 @@ class PyTorch(Contestant):
 
 
 class PyTorchCuda(PyTorch):
-    """The same on the graphics processor, where cuDNN computes it; float32 is float32, not TF32."""
+    """The same on a GPU, where cuDNN computes; float32 is float32, not TF32."""
 
     name = "pytorch-cuda"
-    family = "cudnn"  # shares no kernel with PyTorch's layers on the processor
+    family = "cudnn"  # shares no kernel with PyTorch's layers on the CPU
     device = "cuda"
 
     @classmethod
     def missing(cls) -> str:
-        """See `Contestant.missing`."""
+        """See `Implementation.missing`."""
         if not find_spec("torch"):
             return "not installed"
         import torch
@@ -124,7 +124,7 @@ class PyTorchCuda(PyTorch):
 
     @classmethod
     def lacks(cls, cell: str, task: str, dtype: str) -> bool:
-        """See `Contestant.lacks`: steps on the device would have nobody to be compared with."""
+        """See `Implementation.lacks`: single steps on the GPU would have nothing to be compared with."""
         return task == "streaming" or super().lacks(cell, task, dtype)
 
     def __init__(self, problem: Problem, threads: int) -> None:
@@ -133,26 +133,26 @@ class PyTorchCuda(PyTorch):
         self._torch.backends.cudnn.allow_tf32 = False
 
     def start(self) -> None:
-        """See `Contestant.start`: threads do not matter."""
+        """See `Implementation.start`: the number of threads does not matter."""
 
     def finish(self) -> None:
-        """See `Contestant.finish`."""
+        """See `Implementation.finish`."""
         self._torch.cuda.synchronize()
 
 
-class OnnxRuntime(Contestant):
-    """A session with one LSTM, GRU or RNN node, called by ``run`` with NumPy arrays; its own defaults."""
+class OnnxRuntime(Implementation):
+    """A session with one LSTM, GRU or RNN node and default options, called by ``run`` with NumPy arrays."""
 
     name = family = "onnxruntime"
 
     @classmethod
     def missing(cls) -> str:
-        """See `Contestant.missing`."""
+        """See `Implementation.missing`."""
         return "" if find_spec("onnxruntime") else "not installed"
 
     @classmethod
     def lacks(cls, cell: str, task: str, dtype: str) -> bool:
-        """See `Contestant.lacks`."""
+        """See `Implementation.lacks`."""
         return node_of(cell) is None or task == "training" or dtype != "float32"
 
     def __init__(self, problem: Problem, threads: int) -> None:
@@ -172,24 +172,24 @@ class OnnxRuntime(Contestant):
         self.rewind()
 
     def infer(self) -> Any:
-        """See `Contestant.infer`."""
+        """See `Implementation.infer`."""
         return self._session.run(["y"], {"x": self._x, **self._initial})[0]
 
     def rewind(self) -> None:
-        """See `Contestant.rewind`."""
+        """See `Implementation.rewind`."""
         self._current = dict(self._initial)
         self.feed(0)
 
     def feed(self, step: int) -> None:
-        """See `Contestant.feed`."""
+        """See `Implementation.feed`."""
         self._current["x"] = self._x[step : step + 1]
 
     def step(self) -> Any:
-        """See `Contestant.step`."""
+        """See `Implementation.step`."""
         y, *state = self._session.run(self._outputs, self._current)
         self._current.update(zip(self._initial, state, strict=True))
         return y
 
     def arrays(self, result: Any) -> dict[str, Array]:
-        """See `Contestant.arrays`."""
+        """See `Implementation.arrays`."""
         return {"y": np.asarray(result)[:, 0]}  # (T, directions, B, H)

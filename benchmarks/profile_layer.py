@@ -1,10 +1,10 @@
-"""Where a layer's time goes: packing, recurrence, products of the weights' gradients, Python.
+"""Time of a layer's training step by stage: packing, forward, backward, weight gradients, Python.
 
     python benchmarks/profile_layer.py --cell lstm --cell gru
 
-Beside every stage with products stands its share of the rate of one big product on the same threads,
-measured in the same run: what is missing to 100 % are the gate equations, tiles that the batch does not fill,
-the way of the weights from memory, and threads that wait.
+Stages with matrix products are also given as a share of the GEMM peak on the same threads, measured in the
+same run. What is missing to 100 % are the gate equations, register tiles that the batch does not fill,
+loading the weights from memory, and waiting threads.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import numpy as np
 from numba import njit, prange
 
 from lstm_numba.benchmarks.cases import SHAPES, Shape, flop_count
-from lstm_numba.benchmarks.gemm_peak import big_product
+from lstm_numba.benchmarks.gemm_peak import measure_peak
 from lstm_numba.benchmarks.implementations import Problem
 from lstm_numba.benchmarks.results import machine
-from lstm_numba.engines.cpu import task as tasks
+from lstm_numba.engines.cpu import task as engine_task
 from lstm_numba.engines.cpu import thread_team
 from lstm_numba.engines.cpu.function_pointers import call_pointer
 from lstm_numba.engines.cpu.vector import pointer_to
@@ -37,24 +37,24 @@ STAGES = ("packing", "forward", "backward", "weight gradients")
 
 @njit(nogil=True)
 def _phases(task: int, job: int, first: int, last: int) -> None:
-    """Some phases of a task on the calling thread."""
+    """Run some phases of a task on the calling thread."""
     for phase in range(first, last):
         call_pointer(task, (pointer_to(job, task), phase, 0))
 
 
 @njit(parallel=True, nogil=True)
 def _shared(task: int, job: int, phase: int, parts: int) -> None:
-    """A phase of a task on several threads."""
+    """Run a phase of a task on several threads."""
     for part in prange(parts):
         call_pointer(task, (pointer_to(job, task), phase, np.int64(part)))
 
 
 class Clock:
-    """Adds up the time that is spent in each stage, by doing the engine's tasks in its place."""
+    """Adds up the time spent in each stage, by replacing the engine's `run_task`."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
-        tasks.run_task = self._run
+        engine_task.run_task = self._run
 
     def _run(
         self, task: int, job: int, parts: int = 1, workers: int = 1, barrier: int = 0, prepare: int = 0,
@@ -87,7 +87,7 @@ class Clock:
 
 
 def measure(clock: Clock, call: Callable[[], Any], seconds: float = 1.5) -> tuple[float, dict[str, float]]:
-    """Medians over calls: of a whole call, and of each stage in it."""
+    """Median seconds of a call, and of each stage in it."""
     for _ in range(5):
         call()
     totals: list[float] = []
@@ -103,8 +103,8 @@ def measure(clock: Clock, call: Callable[[], Any], seconds: float = 1.5) -> tupl
     return float(np.median(totals)), {stage: float(np.median(spent)) for stage, spent in stages.items()}
 
 
-def breakdown(clock: Clock, cell: str, shape: Shape, big: float) -> dict[str, Any]:
-    """One row: training at a shape; prints it."""
+def breakdown(clock: Clock, cell: str, shape: Shape, peak: float) -> dict[str, Any]:
+    """Measure and print one row: training at a shape."""
     problem = Problem(cell, shape, "training", "float32")
     layer = make_layer(cell, shape.inputs, shape.hidden)
     layer.load_state_dict(problem.params)
@@ -112,19 +112,19 @@ def breakdown(clock: Clock, cell: str, shape: Shape, big: float) -> dict[str, An
     state = states if len(states) > 1 else states[0]
 
     def train() -> None:
-        _, _, tape = layer.forward(problem.x, state)
-        layer.backward(tape, problem.dy)
+        _, _, saved = layer.forward(problem.x, state)
+        layer.backward(saved, problem.dy)
 
     total, stages = measure(clock, train)
     flops = flop_count(problem.gates, shape, "training") / 3  # forward, dx and dh, dW: each a third
     python = total - sum(stages.values())
     rate = 3 * flops / total
-    share = f"{rate / 1e9:.0f} GFLOP/s, {rate / big:.0%} of the big product"
+    share = f"{rate / 1e9:.0f} GFLOP/s, {rate / peak:.0%} of the GEMM peak"
     print(f"\n{cell} {shape.name}: {total * 1e3:.3f} ms, {share}")
     for stage, spent in {**stages, "Python": python}.items():
         if spent > 0:
             products = stage not in ("packing", "Python")
-            reached = f"{flops / spent / big:8.0%} of the big product" if products else ""
+            reached = f"{flops / spent / peak:8.0%} of the GEMM peak" if products else ""
             print(f"  {stage:18}{spent * 1e3:9.3f} ms  {spent / total:5.0%} of the time{reached}")
     return {"cell": cell, "shape": shape._asdict(), "seconds": total, "stages": stages, "python": python}
 
@@ -134,19 +134,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cell", action="append", help="[default: lstm, gru]")
-    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--cell", action="append", help="may be repeated  [default: lstm, gru]")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
     options = parser.parse_args()
     threads = numba.get_num_threads()
-    product = big_product("float32", threads)
-    print(f"one big product on {threads} threads: {product['best']:.0f} GFLOP/s")
+    peak = measure_peak("float32", threads)
+    print(f"GEMM peak on {threads} threads: {peak['best']:.0f} GFLOP/s")
     clock, rows = Clock(), []
     for cell in options.cell or ("lstm", "gru"):
         for shape in SHAPES.values():
             if shape.steps > 1:
-                rows.append(breakdown(clock, cell, shape, product["best"] * 1e9))
+                rows.append(breakdown(clock, cell, shape, peak["best"] * 1e9))
     if options.json:
-        found = {"command": shlex.join(["python", *sys.argv]), "product": product, "rows": rows}
+        found = {"command": shlex.join(["python", *sys.argv]), "product": peak, "rows": rows}
         options.json.write_text(json.dumps({**found, "machine": machine()}, indent=1) + "\n")
 
 

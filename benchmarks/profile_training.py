@@ -1,11 +1,11 @@
-"""Where the time of a step of `lstm-numba train` goes: layers, output layer, loss, dropout, update.
+"""Time of a step of `lstm-numba train` by stage: layers, output layer, loss, dropout, update.
 
     python benchmarks/profile_training.py [--task mnist --task small --task medium] [--json out.json]
 
 Steps are those of the command line's defaults (``mnist``) and of the presets for Penn Treebank (the others),
-on numbers drawn at random. A stage's time is without that of the stages within it; what is left over is
-Python between them. Beside the stages that are matrix products stands what they reach of the best product of
-two large matrices; beside the whole, what the products alone would take at that rate.
+on random numbers. A stage's time excludes that of the stages within it; the rest is Python between them.
+Stages with matrix products are also given as a share of the GEMM peak, and the whole step is compared with
+the time that the products alone would take at the peak.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numba
 import numpy as np
 
 from lstm_numba.benchmarks.cases import Shape, flop_count
-from lstm_numba.benchmarks.gemm_peak import big_product
+from lstm_numba.benchmarks.gemm_peak import measure_peak
 from lstm_numba.benchmarks.results import machine
 from lstm_numba.engines.cpu.engine import CpuEngine
 from lstm_numba.models.base import SequenceBatch
@@ -32,17 +32,17 @@ from lstm_numba.models.classifier import SequenceClassifier
 from lstm_numba.nn.recurrent import Recurrent
 from lstm_numba.optim.optimizers import Optimizer, make_optimizer
 from lstm_numba.training.config import make_config
-from lstm_numba.training.warmup import _Noise as RandomText
+from lstm_numba.training.warmup import _Noise
 
 LAYERS, OUTPUT = "recurrent layers", "output layer"
-#: Methods and the stage that each belongs to.
+#: Methods and their stages.
 STAGES: list[tuple[Any, str, str]] = [
     (Recurrent, "forward", LAYERS),
     (Recurrent, "backward", LAYERS),
     (CpuEngine, "matmul", OUTPUT),
     (CpuEngine, "column_sums", OUTPUT),
     (CpuEngine, "cross_entropy", "softmax and loss"),
-    (CpuEngine, "draw_mask", "dropout"),
+    (CpuEngine, "dropout", "dropout"),
     (CpuEngine, "multiply", "dropout"),
     (CpuEngine, "take_rows", "embedding"),
     (CpuEngine, "row_gradient", "embedding"),
@@ -52,7 +52,7 @@ STAGES: list[tuple[Any, str, str]] = [
 
 
 class Clock:
-    """Adds up the time spent in each stage but not in a stage within it."""
+    """Adds up the time spent in each stage, without stages within it."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -77,7 +77,7 @@ class Clock:
 
 
 def _model(name: str) -> tuple[dict[str, Any], Any, Any, dict[str, int]]:
-    """Configuration, model, a batch, and multiplications and additions of the products of a step."""
+    """Configuration, model, a batch, and the floating-point operations of a step's products by stage."""
     if name == "mnist":
         config = make_config("mnist")
         rng, hidden, batch = np.random.default_rng(0), config["hidden"], config["batch_size"]
@@ -88,15 +88,15 @@ def _model(name: str) -> tuple[dict[str, Any], Any, Any, dict[str, int]]:
         found = {LAYERS: flops, OUTPUT: batch * hidden * 10 * 6}
         return config, model, SequenceBatch(x, rng.integers(10, size=batch)), found
     config = make_config("ptb", preset=name)
-    task, hidden = RandomText(config), config["hidden"]
+    task, hidden = _Noise(config), config["hidden"]
     batch, steps, words = config["batch_size"], config["bptt"], len(task.corpus.vocabulary)
     layers = config["layers"] * flop_count(4, Shape("", batch, steps, hidden, hidden), "training")
     found = {LAYERS: layers, OUTPUT: batch * steps * hidden * words * 6}
     return config, task.model, task.batch(0, 0), found
 
 
-def breakdown(clock: Clock, name: str, seconds: float, big: float) -> dict[str, Any]:
-    """Medians of a step and of its stages; prints them. `big` is the large product's rate."""
+def breakdown(clock: Clock, name: str, seconds: float, peak: float) -> dict[str, Any]:
+    """Measure and print the medians of a step and of its stages; `peak` is the GEMM peak in FLOP/s."""
     config, model, batch, flops = _model(name)
     options = {key: config[key] for key in ("momentum", "nesterov", "weight_decay")}
     optimizer = make_optimizer(config["optimizer"], model.params, config["lr"], **options)
@@ -115,12 +115,10 @@ def breakdown(clock: Clock, name: str, seconds: float, big: float) -> dict[str, 
     total = float(np.median(steps))
     found = {stage: float(np.median([one[stage] for one in stages])) for stage in stages[0]}
     found["Python"] = total - sum(found.values())
-    products = sum(flops.values()) / big
-    print(
-        f"\n{name}: {total * 1e3:.2f} ms a step; the products at the large one's rate {products * 1e3:.2f} ms"
-    )
+    products = sum(flops.values()) / peak
+    print(f"\n{name}: {total * 1e3:.2f} ms per step; the products at the GEMM peak {products * 1e3:.2f} ms")
     for stage, spent in sorted(found.items(), key=lambda entry: -entry[1]):
-        reached = f"{flops[stage] / spent / big:6.0%} of the large product's rate" if stage in flops else ""
+        reached = f"{flops[stage] / spent / peak:6.0%} of the GEMM peak" if stage in flops else ""
         print(f"  {stage:22}{spent * 1e3:9.2f} ms {spent / total:5.0%}{reached}")
     return {"task": name, "seconds": total, "stages": found, "flops": flops}
 
@@ -131,18 +129,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = ("mnist", "small", "medium", "large")
-    parser.add_argument("--task", action="append", choices=names, help="[default: mnist, small, medium]")
-    parser.add_argument("--seconds", type=float, default=5.0, help="for each [default: 5]")
-    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument(
+        "--task", action="append", choices=names, help="may be repeated  [default: mnist, small, medium]"
+    )
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds per task  [default: 5]")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
     options = parser.parse_args()
-    product = big_product("float32", numba.get_num_threads())
-    print(f"one large product on {numba.get_num_threads()} threads: {product['best']:.0f} GFLOP/s")
+    peak = measure_peak("float32", numba.get_num_threads())
+    print(f"GEMM peak on {numba.get_num_threads()} threads: {peak['best']:.0f} GFLOP/s")
     clock = Clock()
-    rows = [
-        breakdown(clock, name, options.seconds, product["best"] * 1e9) for name in options.task or names[:3]
-    ]
+    rows = [breakdown(clock, name, options.seconds, peak["best"] * 1e9) for name in options.task or names[:3]]
     if options.json:
-        found = {"command": shlex.join(["python", *sys.argv]), "product": product, "rows": rows}
+        found = {"command": shlex.join(["python", *sys.argv]), "product": peak, "rows": rows}
         options.json.write_text(json.dumps({**found, "machine": machine()}, indent=1) + "\n")
 
 

@@ -1,17 +1,17 @@
-"""Train the MNIST and Penn Treebank models in plain PyTorch, for time and result beside `lstm-numba train`.
+"""Trains the MNIST and Penn Treebank models in plain PyTorch, to compare with `lstm-numba train`.
 
-The same arithmetic as the command line's presets: model, initial weights' distribution, loss scaling,
-clipping, optimiser, batches, state carry. Data come through this project's own loaders, so that both
-programs see the same batches' shapes.
+Model, distribution of initial weights, loss scaling, clipping, optimiser, batches and carried state are those
+of the command line's presets. The data come from this project's loaders, so that both programs have batches
+of the same shapes.
 
     python benchmarks/pytorch_epochs.py mnist --cell lstm --epochs 2 --data-dir DATA
     python benchmarks/pytorch_epochs.py ptb --preset small --epochs 1 --data-dir DATA
     python benchmarks/pytorch_epochs.py ptb --preset medium --device cuda --data-dir DATA
 
-On a GPU the layers are cuDNN's, in float32 without TF32; the data lie there from the beginning, and losses
-are added up there, so that the program waits for the GPU ten times an epoch and not at every step.
+On a GPU the layers are cuDNN's, in float32 without TF32. The data are in its memory from the start, and
+losses are summed there, so that the program waits for the GPU ten times per epoch and not at every step.
 
-Prints one JSON object a line.
+Prints one JSON object per line.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CELLS = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}
 
 
 class Classifier(torch.nn.Module):
-    """Recurrent layer, last output, linear."""
+    """Recurrent layer, and a linear layer on its last output."""
 
     def __init__(self, cell: str, hidden: int) -> None:
         super().__init__()
@@ -67,13 +67,13 @@ def report(device: str, **fields: Any) -> None:
 
 
 class Losses:
-    """Sum of an epoch's losses where they are computed, and ten points of their curve, as ours has them.
+    """Sum of an epoch's losses, on the device, and ten points of the loss curve, as `lstm-numba train` logs.
 
     Parameters
     ----------
     device : str
     before, steps : int
-        Steps of earlier epochs, and of this one.
+        Steps in earlier epochs, and in this one.
     """
 
     def __init__(self, device: str, before: int, steps: int) -> None:
@@ -84,7 +84,7 @@ class Losses:
         self.curve: list[tuple[int, float]] = []
 
     def add(self, mean: torch.Tensor, count: int) -> None:
-        """A step's mean loss of so many predictions."""
+        """Add a step's mean loss over `count` predictions."""
         self._total += mean.detach() * count
         self.count += count
         self._step += 1
@@ -95,7 +95,7 @@ class Losses:
 
     @property
     def mean(self) -> float:
-        """The epoch's; waits for the device."""
+        """The epoch's mean loss; waits for the device."""
         return float(self._total) / self.count
 
 
@@ -137,13 +137,13 @@ def images(args: argparse.Namespace) -> None:
                test_accuracy=float(hits))  # fmt: skip
 
 
-def ptb(args: argparse.Namespace) -> None:
+def text(args: argparse.Namespace) -> None:
     """SGD; the loss is summed over time and averaged over the batch before clipping."""
-    from lstm_numba.data import ptb as data
+    from lstm_numba.data import ptb
 
     preset = PRESETS[args.preset]
     schedule = preset["schedule_options"]
-    corpus = data.load(args.data_dir)
+    corpus = ptb.load(args.data_dir)
     batch, bptt = 20, int(preset["bptt"])
     model = LanguageModel(len(corpus.vocabulary), int(preset["hidden"]), preset["dropout"])
     for parameter in model.parameters():
@@ -197,7 +197,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    (ptb if args.task == "ptb" else images)(args)
+    (text if args.task == "ptb" else images)(args)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes results for people: tables of text, columns aligned."""
+"""Prints results as text: tables with aligned columns."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 from lstm_numba.benchmarks.cases import Row
 from lstm_numba.benchmarks.results import Pair, geometric_mean, summarise
 
-#: Width of a time with its spread at its longest, ``2.72ms ±107%``.
-_TIME = 12
-#: What the row says beside the times: heading -> width; the last two of those on the graphics processor.
+#: Width of the longest time with its spread, ``2.72ms ±107%``.
+_TIME_WIDTH = 12
+#: Columns after the times: heading -> width; the last two are for implementations on the GPU.
 _LAST = {"ratio": 5, "GFLOP/s": 7, "share": 5, "cuda ratio": 10, "cuda GFLOP/s": 12}
 
 
 def short_time(seconds: float) -> str:
-    """A time with three digits: ``12.3ms``."""
+    """A time with three significant digits: ``12.3ms``."""
     units = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
     unit, size = next((u for u in units if seconds >= 0.9995 * u[1]), units[-1])
     value = seconds / size
@@ -23,19 +23,18 @@ def short_time(seconds: float) -> str:
 
 
 def spread_time(entry: Mapping[str, Any]) -> str:
-    """Median and half the distance of the quartiles: ``12.3ms ±3%``."""
+    """Median and half the interquartile range: ``12.3ms ±3%``."""
     low, high = entry["quartiles"]
     return f"{short_time(entry['median'])} ±{50 * (high - low) / entry['median']:.0f}%"
 
 
 def heading(document: Mapping[str, Any], dtype: str) -> str:
-    """The lines above the table: machine, protocol, who is missing."""
-    about, turns = document["machine"], document["protocol"]["turns"]
+    """The lines above the table: machine, protocol, unavailable implementations."""
+    about, repeats = document["machine"], document["protocol"]["turns"]
     lines = [
         f"{about['cpu']}, {about['vector_unit']}, {about['cores']} cores; {dtype}",
         *([_cuda_line(about["cuda"])] if about.get("cuda") else []),
-        f"median of {turns} turns ± half the distance of the quartiles; "
-        "ratio: the best peer's time over ours",
+        f"median of {repeats} repeats ± half the interquartile range; ratio: time of the fastest peer / ours",
     ]
     reasons: dict[str, list[str]] = {}
     for name, why in document["unavailable"].items():
@@ -49,78 +48,78 @@ def _cuda_line(about: Mapping[str, Any]) -> str:
 
 
 class Table:
-    """The rows as they come.
+    """The table of rows, printed row by row.
 
     Parameters
     ----------
     rows : sequence of Row
-        All rows that will come, for the widths.
-    contestants : sequence of str
-        Those who have a column.
+        All rows that will be printed, for the widths.
+    implementations : sequence of str
+        Names of the implementations that have a column.
     """
 
-    def __init__(self, rows: Sequence[Row], contestants: Sequence[str]) -> None:
-        self._names = contestants
-        self._last = list(_LAST) if "cuda" in contestants else list(_LAST)[:3]
+    def __init__(self, rows: Sequence[Row], implementations: Sequence[str]) -> None:
+        self._names = implementations
+        self._last = list(_LAST) if "cuda" in implementations else list(_LAST)[:3]
         self._threads = len({row.threads for row in rows}) > 1
-        places = [self._place(row.cell, row.shape.name, row.task, row.threads) for row in rows]
+        labels = [self._label(row.cell, row.shape.name, row.task, row.threads) for row in rows]
         head = ("cell", "shape", "task")
-        self._widths = [max(map(len, column)) for column in zip(head, *places, strict=True)]
+        self._widths = [max(map(len, column)) for column in zip(head, *labels, strict=True)]
         self.header = self._line(
             head,
-            [f"{name:>{max(_TIME, len(name))}}" for name in contestants],
+            [f"{name:>{max(_TIME_WIDTH, len(name))}}" for name in implementations],
             dict(zip(_LAST, _LAST, strict=True)),
         )
 
-    def _place(self, cell: str, shape: str, task: str, threads: int) -> tuple[str, str, str]:
+    def _label(self, cell: str, shape: str, task: str, threads: int) -> tuple[str, str, str]:
         return cell, f"{shape} {threads}t" if self._threads else shape, task
 
-    def _line(self, place: Sequence[str], times: Sequence[str], last: Mapping[str, str]) -> str:
-        first = [f"{text:<{width}}" for text, width in zip(place, self._widths, strict=True)]
+    def _line(self, label: Sequence[str], times: Sequence[str], last: Mapping[str, str]) -> str:
+        first = [f"{text:<{width}}" for text, width in zip(label, self._widths, strict=True)]
         ends = [f"{last.get(name, '-'):>{_LAST[name]}}" for name in self._last]
         return " ".join([*first, *times, *ends])
 
     def row(self, result: Mapping[str, Any]) -> str:
-        """One result as a line, and a line for each contestant that was refused."""
+        """The line of a result, and one line for each refused implementation."""
         times = []
         for name in self._names:
             entry = result["contestants"].get(name)
             text = spread_time(entry) if entry else "wrong" if name in result["refused"] else "-"
-            times.append(f"{text:>{max(_TIME, len(name))}}")
-        place = self._place(result["cell"], result["shape"]["name"], result["task"], result["threads"])
+            times.append(f"{text:>{max(_TIME_WIDTH, len(name))}}")
+        label = self._label(result["cell"], result["shape"]["name"], result["task"], result["threads"])
         last: dict[str, str] = {}
         if result["ours"]:
-            last |= {**_words(result), "share": f"{100 * result['share']:.0f}%"}
+            last |= {**_ratio_and_speed(result), "share": f"{100 * result['share']:.0f}%"}
         if result["cuda"]:
-            last |= {f"cuda {name}": text for name, text in _words(result["cuda"]).items()}
-        lines = [self._line(place, times, last)]
+            last |= {f"cuda {name}": text for name, text in _ratio_and_speed(result["cuda"]).items()}
+        lines = [self._line(label, times, last)]
         lines += [f"  {name} is not timed: {why}" for name, why in result["refused"].items()]
         return "\n".join(lines)
 
 
-def _words(result: Mapping[str, Any]) -> dict[str, str]:
-    """The best peer's ratio and our GFLOP/s."""
+def _ratio_and_speed(result: Mapping[str, Any]) -> dict[str, str]:
+    """The ratio to the fastest peer and our GFLOP/s, as text."""
     ratios, gflops = result["ratios"].values(), result["gflops"]
     speed = f"{gflops:.0f}" if gflops >= 999.5 else f"{gflops:.{3 if gflops >= 0.01 else 1}g}"
     return {"ratio": f"{min(ratios):.2f}" if ratios else "-", "GFLOP/s": speed}
 
 
 def closing(document: Mapping[str, Any]) -> str:
-    """What is below the table: yardsticks, compilation, crossovers, memory, means."""
+    """The lines below the table: GEMM peak, compilation, crossovers, memory, means."""
     lines = []
-    for threads, product in document["yardsticks"].items():
-        parts = ", ".join(f"{name} {value:.0f}" for name, value in product["gflops"].items())
+    for threads, peak in document["yardsticks"].items():
+        parts = ", ".join(f"{name} {value:.0f}" for name, value in peak["gflops"].items())
         count = f"{threads} thread{'' if threads == 1 else 's'}"
         lines.append(
-            f"share is of {product['name']} {product['size']}, {count}: "
-            f"{product['best']:.0f} GFLOP/s, the best of {parts}"
+            f"share: of the GEMM peak, {peak['name']} of size {peak['size']}, {count}: "
+            f"{peak['best']:.0f} GFLOP/s, the best of {parts}"
         )
     lines.append(f"compiled in {document['compile_seconds']:.1f} s (0 s when cached)")
     lines += _crossovers(document.get("crossovers", []))
     lines += _memory(document["rows"])
     summaries = summarise(document["rows"])
     if summaries:
-        lines += ["", "a peer's time over ours (above 1: we are faster), geometric mean and worst"]
+        lines += ["", "time of a peer / ours (above 1: ours is faster), geometric mean and lowest"]
         lines += aligned(
             [(s.cell, s.task, s.peer, f"{s.mean:.2f}", f"{s.worst:.2f}", s.worst_shape) for s in summaries],
             right=(3, 4),
@@ -129,20 +128,20 @@ def closing(document: Mapping[str, Any]) -> str:
 
 
 def _crossovers(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """From where on the graphics processor is faster, in words."""
+    """From which size on the GPU is faster, as text."""
     if not found:
         return []
-    lines = ["", f"{found[0]['axis']} from which on a contestant is faster than cpu-parallel"]
+    lines = ["", f"{found[0]['axis']} from which on an implementation is faster than cpu-parallel"]
     return lines + aligned(
         [(f["cell"], f["task"], f["contestant"], crossover_text(f), _speedups(f)) for f in found]
     )
 
 
 def crossover_text(found: Mapping[str, Any]) -> str:
-    """``from 64 on``; what else there may be to say in a few words."""
+    """``from 64 on``, or for which sizes it is faster otherwise."""
     if found["from"] is not None:
         everywhere = found["from"] == found["values"][0]
-        return f"from {found['from']} on" + (", the least of this sweep" if everywhere else "")
+        return f"from {found['from']} on" + (", the smallest of this sweep" if everywhere else "")
     pairs = zip(found["values"], found["speedups"], strict=True)
     faster = [str(value) for value, speedup in pairs if speedup > 1]
     return f"only at {', '.join(faster)}" if faster else "never in this sweep"
@@ -162,7 +161,7 @@ def _memory(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     if not measured:
         return []
-    table = [("cell", "shape", "contestant", "MiB", "over ours")]
+    table = [("cell", "shape", "implementation", "MiB", "/ ours")]
     for row, name, mib in measured:
         ours = row["contestants"].get(row["ours"], {}).get("memory_mib")
         table.append(
@@ -170,36 +169,36 @@ def _memory(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         )
     return [
         "",
-        "peak memory of a training step on the processor, beyond weights and input",
+        "peak memory of a training step on the CPU, without weights and input",
         *aligned(table, right=(3, 4)),
     ]
 
 
 def comparison(pairs: Sequence[Pair], names: tuple[str, str]) -> str:
-    """Two documents side by side.
+    """Two result files side by side.
 
     Parameters
     ----------
     pairs : sequence of Pair
     names : tuple of str
-        What to call the first and the second.
+        Names of the first and the second.
     """
-    table = [("cell", "shape", "task", "contestant", "A", "B", "B/A", "quartiles")]
+    table = [("cell", "shape", "task", "implementation", "A", "B", "B/A", "quartiles")]
     for p in pairs:
         times = short_time(p.first), short_time(p.second), f"{p.ratio:.3f}"
-        table.append((p.cell, p.shape, p.task, p.contestant, *times, "overlap" if p.overlap else "apart"))
+        table.append((p.cell, p.shape, p.task, p.implementation, *times, "overlap" if p.overlap else "apart"))
     lines = [f"A: {names[0]}", f"B: {names[1]}", *aligned(table, right=(4, 5, 6)), ""]
     lines.append("B/A, geometric mean (below 1: B is faster)")
     by_name: dict[str, list[float]] = {}
     for p in pairs:
-        by_name.setdefault(p.contestant, []).append(p.ratio)
+        by_name.setdefault(p.implementation, []).append(p.ratio)
     means = [(name, f"{geometric_mean(ratios):.3f}") for name, ratios in by_name.items()]
     means.append(("all", f"{geometric_mean(p.ratio for p in pairs):.3f}"))
     return "\n".join([*lines, *aligned(means, right=(1,))])
 
 
 def aligned(table: Sequence[tuple[str, ...]], right: Sequence[int] = ()) -> list[str]:
-    """Lines with columns as wide as their widest cell; those in `right` end together."""
+    """Lines with aligned columns; those in `right` are aligned to the right."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
         "  ".join(f"{cell:{'>' if n in right else '<'}{widths[n]}}" for n, cell in enumerate(line)).rstrip()

@@ -1,17 +1,20 @@
-"""What a comparison leaves behind: one JSON object, and the comparison of two of them.
+"""The result file of a comparison, a JSON object, and the comparison of two of them.
 
-``format``, ``date``, ``command``, ``machine``, ``protocol``, ``unavailable`` (contestant -> why),
-``yardsticks`` (threads -> the big product), ``interrupted``, ``compile_seconds``, ``crossovers`` (of a sweep,
-see `crossovers`) and ``rows``. A row has
-``cell``, ``shape`` (name, batch, steps, inputs, hidden), ``task``, ``dtype``, ``threads``, ``flops`` (see
-`lstm_numba.benchmarks.cases.flop_count`), ``contestants``, ``refused`` (contestant -> why it was not timed)
-and what follows from them: ``ours`` (who stands for this library on the processor), ``ratios`` (peers'
-medians over ours), ``gflops``, ``share`` (of the big product) and ``cuda``, the first three of these for
-those on the graphics processor. Each contestant has ``seconds`` (a call, one number a turn), ``calls`` (in a
-turn), ``median``, ``quartiles``, ``compile_seconds`` (of the processor's kernels), ``first_seconds`` (of the
-calls that were checked, with all that only a first call has to do, such as compiling CUDA's kernels),
-``differences`` (from reference and others, by array, relative to its largest number) and, where asked for,
-``memory_mib``.
+Keys keep the names of the first files: ``contestants`` are implementations, ``turns`` repeats, ``yardsticks``
+GEMM peaks. At the top: ``format``, ``date``, ``command``, ``machine``, ``protocol``, ``unavailable``
+(implementation -> why), ``yardsticks`` (threads -> see `lstm_numba.benchmarks.gemm_peak`), ``interrupted``,
+``compile_seconds``, ``crossovers`` (of a sweep, see `crossovers`) and ``rows``.
+
+A row has ``cell``, ``shape`` (name, batch, steps, inputs, hidden), ``task``, ``dtype``, ``threads``,
+``flops`` (see `lstm_numba.benchmarks.cases.flop_count`), ``contestants``, ``refused`` (implementation -> why
+it was not timed), and computed from these ``ours`` (this library's implementation for ratios on the CPU),
+``ratios`` (peers' medians over ours), ``gflops``, ``share`` (of the GEMM peak) and ``cuda`` (the first three
+of these on the GPU).
+
+An implementation has ``seconds`` (per call, one number per repeat), ``calls`` (in a repeat), ``median``,
+``quartiles``, ``compile_seconds`` (of CPU kernels), ``first_seconds`` (of the calls for the check, including
+what only a first call does, such as compiling CUDA kernels), ``differences`` (from the reference and from
+others, by array, relative to its largest element) and, with ``--memory``, ``memory_mib``.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ FORMAT = "lstm-numba bench 1"
 
 
 def machine() -> dict[str, Any]:
-    """Tell what numbers are measured on and with."""
+    """The hardware and software that numbers are measured with."""
     import numba
 
     from lstm_numba.engines.cpu.cpu_features import vector_unit
@@ -52,13 +55,13 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         **versions(("numpy", "numba", "llvmlite", "torch", "onnxruntime")),
         "lstm_numba": __version__,
-        "commit": _commit(),
+        "commit": commit(Path(__file__)),
         "cuda": _cuda(),
     }
 
 
 def _cuda() -> dict[str, Any] | None:
-    """The CUDA device and what computes on it; None where there is no device."""
+    """The CUDA device and its libraries; None where there is no device."""
     if not find_cuda().available:
         return None
     from lstm_numba.engines.cuda import gemm
@@ -69,29 +72,30 @@ def _cuda() -> dict[str, Any] | None:
         "products": gemm.backend(),
         **versions(("numba-cuda", "cupy-cuda12x", "cupy-cuda13x")),
     }
-    torch = sys.modules.get("torch")  # not for this alone: it takes seconds
+    torch = sys.modules.get("torch")  # only where it is loaded already: loading takes seconds
     if torch is not None and torch.cuda.is_available():
         found.update(torch_cuda=torch.version.cuda, cudnn=torch.backends.cudnn.version())
     return found
 
 
-def _commit() -> str | None:
-    """The commit that this package is, with ``+`` if files were changed since; None outside a checkout."""
-    folder = Path(__file__).resolve().parent
+def commit(path: Path) -> str | None:
+    """The commit of the checkout that `path` is in, with ``+`` if it has changes; None outside a checkout."""
+    path = path.resolve()
+    folder = path if path.is_dir() else path.parent
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(folder), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", __file__)  # an installed copy may lie inside somebody's checkout
+        git("ls-files", "--error-unmatch", str(path))  # an installed copy may be inside some other checkout
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
 def begin(command: str, protocol: Mapping[str, Any], unavailable: Mapping[str, str]) -> dict[str, Any]:
-    """Start a document; rows are appended as they come."""
+    """A new document; rows are appended one by one."""
     return {
         "format": FORMAT,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -112,7 +116,7 @@ def load(path: Path) -> dict[str, Any]:
     Raises
     ------
     UserError
-        It cannot be read, or is none of ours; the text names the file.
+        It cannot be read, or is no result file; the text names the file.
     """
     try:
         document = json.loads(read_file(path, kind=UserError))
@@ -128,15 +132,15 @@ def load(path: Path) -> dict[str, Any]:
 
 
 class Pair(NamedTuple):
-    """The same contestant on the same row of two documents, medians in seconds."""
+    """The same implementation and row in two documents, medians in seconds."""
 
     cell: str
     shape: str
     task: str
-    contestant: str
+    implementation: str
     first: float
     second: float
-    #: Whether the ranges between the quartiles have a number in common: then the ratio means little.
+    #: Whether the interquartile ranges overlap: then the ratio means little.
     overlap: bool
 
     @property
@@ -146,9 +150,9 @@ class Pair(NamedTuple):
 
 
 def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Pair]:
-    """Pair what two documents have in common, in the order of the first.
+    """Pair the rows and implementations that two documents share, in the order of the first.
 
-    Rows with the same cell, size, task, precision and threads are the same, whatever their names.
+    Rows with the same cell, size, task, precision and threads are the same, whatever the shape is called.
     """
     ones, others = _entries(first), _entries(second)
     pairs = []
@@ -161,7 +165,7 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Pair]:
 
 
 def _entries(document: Mapping[str, Any]) -> dict[tuple[Any, ...], tuple[str, float, tuple[float, float]]]:
-    """What identifies each contestant of each row -> the row's name, median, quartiles."""
+    """What identifies an implementation in a row -> the row's name, median, quartiles."""
     found = {}
     swept = len({row["threads"] for row in document["rows"]}) > 1
     for row in document["rows"]:
@@ -170,8 +174,8 @@ def _entries(document: Mapping[str, Any]) -> dict[tuple[Any, ...], tuple[str, fl
             if not isinstance(row[name], str):
                 raise TypeError(f"{name}: expected a text, got {row[name]!r}")
         size = tuple(int(shape[axis]) for axis in ("batch", "steps", "inputs", "hidden"))
-        for contestant, entry in row["contestants"].items():
-            key = (row["cell"], row["task"], size, row["dtype"], row["threads"], contestant)
+        for implementation, entry in row["contestants"].items():
+            key = (row["cell"], row["task"], size, row["dtype"], row["threads"], implementation)
             median, (low, high) = float(entry["median"]), entry["quartiles"]
             if not 0 < median < math.inf:
                 raise ValueError(f"median: expected a time, got {median}")
@@ -181,13 +185,13 @@ def _entries(document: Mapping[str, Any]) -> dict[tuple[Any, ...], tuple[str, fl
 
 
 def geometric_mean(values: Iterable[float]) -> float:
-    """The mean for ratios."""
+    """The geometric mean, for ratios."""
     logarithms = [math.log(value) for value in values]
     return math.exp(math.fsum(logarithms) / len(logarithms))
 
 
 def crossovers(rows: Sequence[Mapping[str, Any]], axis: str) -> list[dict[str, Any]]:
-    """From where on along a sweep the graphics processor is faster than all threads of the processor.
+    """From which size of a sweep on the GPU is faster than all threads of the CPU.
 
     Parameters
     ----------
@@ -198,10 +202,10 @@ def crossovers(rows: Sequence[Mapping[str, Any]], axis: str) -> list[dict[str, A
     Returns
     -------
     list of dict
-        One for each cell, task and contestant of ours on the device: ``cell``, ``task``, ``contestant``,
-        ``axis``, ``values`` at which it and cpu-parallel were timed, in order, ``speedups`` there
-        (cpu-parallel's median over the contestant's) and ``from``, the least value at which, and at all
-        greater ones of the sweep, it was faster; None where it was not faster at the greatest.
+        One for each cell, task and implementation of this library on the GPU: ``cell``, ``task``,
+        ``contestant``, ``axis``, ``values`` at which it and cpu-parallel were timed, ascending, ``speedups``
+        there (cpu-parallel's median over the implementation's) and ``from``, the smallest value from which on
+        it was always faster; None where it was not faster at the largest.
     """
     speedups: dict[tuple[str, str, str], dict[int, float]] = {}
     for row in rows:
@@ -225,7 +229,7 @@ def crossovers(rows: Sequence[Mapping[str, Any]], axis: str) -> list[dict[str, A
 
 
 class Summary(NamedTuple):
-    """A peer's times over ours, of one cell and task."""
+    """Times of a peer over ours, for one cell and task."""
 
     cell: str
     task: str

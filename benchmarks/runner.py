@@ -1,4 +1,4 @@
-"""Goes through the rows: builds the contestants, has them checked, times those who are right."""
+"""Runs the rows of a comparison: builds the implementations, checks their results, times the correct ones."""
 
 from __future__ import annotations
 
@@ -8,26 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lstm_numba.benchmarks import correctness, memory
-from lstm_numba.benchmarks.cases import ON_CUDA, OURS, PEERS, Row, flop_count
-from lstm_numba.benchmarks.gemm_peak import big_product
-from lstm_numba.benchmarks.implementations import (
-    Array,
-    Contestant,
-    CpuParallel,
-    CpuSerial,
-    Cuda,
-    CudaTransfers,
-    Problem,
-)
-from lstm_numba.benchmarks.peers import OnnxRuntime, PyTorch, PyTorchCuda
+from lstm_numba.benchmarks.cases import DEFAULT_REPEATS, ON_CUDA, OURS, PEERS, Row, flop_count
+from lstm_numba.benchmarks.gemm_peak import measure_peak
+from lstm_numba.benchmarks.implementations import Array, Implementation, Problem
+from lstm_numba.benchmarks.registry import CLASSES, unavailable
 from lstm_numba.benchmarks.timing import measure
 from lstm_numba.training.callbacks import Reporter
 from lstm_numba.training.compile_watch import CompileWatch
-
-#: Everybody by name. Another contestant is another class here, and its name in `plan`.
-CLASSES: dict[str, type[Contestant]] = {
-    cls.name: cls for cls in (CpuSerial, CpuParallel, Cuda, CudaTransfers, PyTorch, OnnxRuntime, PyTorchCuda)
-}
 
 
 class Settings(NamedTuple):
@@ -35,24 +22,18 @@ class Settings(NamedTuple):
 
     Attributes
     ----------
-    contestants : sequence of str
-        Names of those who take part where they can.
+    implementations : sequence of str
+        Names of the implementations; those that cannot run here are skipped.
     dtype : str
-    turns : int
+    repeats : int
     memory : bool
-        Whether the memory of training steps is measured too; the host's, of those who compute there.
+        Whether the host memory of training steps is measured too, for implementations on the CPU.
     """
 
-    contestants: Sequence[str]
+    implementations: Sequence[str]
     dtype: str = "float32"
-    turns: int = 11
+    repeats: int = DEFAULT_REPEATS
     memory: bool = False
-
-
-def unavailable(names: Sequence[str]) -> dict[str, str]:
-    """Those who cannot take part on this computer, and why."""
-    reasons = {name: CLASSES[name].missing() for name in names}
-    return {name: reason for name, reason in reasons.items() if reason}
 
 
 class Bench:
@@ -62,21 +43,21 @@ class Bench:
     ----------
     settings : Settings
     reporter : Reporter, optional
-        Hears of compilation, and what is being done as messages.
+        Is told of compilation, and gets a message for each row.
 
     Attributes
     ----------
-    yardsticks : dict of dict
-        Number of threads -> what `big_product` measured.
+    peaks : dict of dict
+        Number of threads -> what `measure_peak` returned.
     """
 
     def __init__(self, settings: Settings, reporter: Reporter | None = None) -> None:
         self._settings = settings
         self._reporter = Reporter() if reporter is None else reporter
         self._watch = CompileWatch(self._reporter)
-        absent = unavailable(settings.contestants)
-        self._names = [name for name in settings.contestants if name not in absent]
-        self.yardsticks: dict[int, dict[str, Any]] = {}
+        absent = unavailable(settings.implementations)
+        self._names = [name for name in settings.implementations if name not in absent]
+        self.peaks: dict[int, dict[str, Any]] = {}
 
     @property
     def compile_seconds(self) -> float:
@@ -84,13 +65,13 @@ class Bench:
         return self._watch.seconds
 
     def run(self, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-        """Yield what came out of each row, as `lstm_numba.benchmarks.results` describes it."""
+        """Yield the result of each row, as `lstm_numba.benchmarks.results` describes it."""
         with self._watch:
             for number, row in enumerate(rows, 1):
-                place = f"{row.cell} {row.shape.name} {row.task}"
-                self._reporter.on_message(f"row {number}/{len(rows)}: {place}")
-                if row.threads not in self.yardsticks:
-                    self.yardsticks[row.threads] = big_product(self._settings.dtype, row.threads)
+                text = f"{row.cell} {row.shape.name} {row.task}"
+                self._reporter.on_message(f"row {number}/{len(rows)}: {text}")
+                if row.threads not in self.peaks:
+                    self.peaks[row.threads] = measure_peak(self._settings.dtype, row.threads)
                 yield self._run_row(row)
 
     def _run_row(self, row: Row) -> dict[str, Any]:
@@ -99,21 +80,21 @@ class Bench:
         shape = row.shape
         if row.task == "streaming":
             shape = shape._replace(steps=correctness.STREAMED_STEPS)
-        whole = Problem(row.cell, shape, row.task, dtype)
-        gate = _Gate(row.threads, self._watch)
-        gate.compare_with_reference(names, whole)
-        built = gate.compare_with_each_other(whole)
+        problem = Problem(row.cell, shape, row.task, dtype)
+        checks = _Checks(row.threads, self._watch)
+        checks.compare_with_reference(names, problem)
+        correct = checks.compare_with_each_other(problem)
         self._watch.flush()
-        times = measure(built, self._settings.turns)
+        times = measure(correct, self._settings.repeats)
         entries = {
             name: {
                 "seconds": t.seconds,
                 "calls": t.calls,
                 "median": t.median,
                 "quartiles": list(t.quartiles),
-                "compile_seconds": gate.compile_seconds[name],
-                "first_seconds": gate.first_seconds[name],
-                "differences": gate.differences[name],
+                "compile_seconds": checks.compile_seconds[name],
+                "first_seconds": checks.first_seconds[name],
+                "differences": checks.differences[name],
             }
             for name, t in times.items()
         }
@@ -121,7 +102,8 @@ class Bench:
             for name, entry in entries.items():
                 if name not in ON_CUDA:
                     entry["memory_mib"] = memory.growth_in_child(name, row, dtype)
-        flops = flop_count(whole.gates, row.shape, row.task)
+        flops = flop_count(problem.gates, row.shape, row.task)
+        medians = {name: t.median for name, t in times.items()}
         return {
             "cell": row.cell,
             "shape": row.shape._asdict(),
@@ -130,35 +112,33 @@ class Bench:
             "threads": row.threads,
             "flops": flops,
             "contestants": entries,
-            "refused": gate.refused,
-            **comparison(
-                {name: t.median for name, t in times.items()}, flops, self.yardsticks[row.threads]["best"]
-            ),
+            "refused": checks.refused,
+            **comparison(medians, flops, self.peaks[row.threads]["best"]),
         }
 
 
-def comparison(medians: Mapping[str, float], flops: int, best_gflops: float) -> dict[str, Any]:
-    """What a row says about us: peers' times over ours, GFLOP/s, share of the big product.
+def comparison(medians: Mapping[str, float], flops: int, peak_gflops: float) -> dict[str, Any]:
+    """This library beside the others in a row: ratios of times, GFLOP/s, share of the GEMM peak.
 
     Parameters
     ----------
     medians : mapping of str to float
-        Seconds by contestant.
+        Seconds by implementation.
     flops : int
-    best_gflops : float
-        Of the big product, on the processor.
+    peak_gflops : float
+        The CPU's GEMM peak.
 
     Returns
     -------
     dict
-        ``ours``, ``ratios``, ``gflops``, ``share`` of those who compute on the processor; ``cuda`` with
-        ``ours``, ``ratios`` and ``gflops`` of those on the graphics processor, None without us among them.
+        ``ours``, ``ratios`` (peers' times over ours), ``gflops`` and ``share`` of the implementations on the
+        CPU; under ``cuda`` the first three of those on the GPU, or None if ours is not among them.
     """
-    host = next((name for name in OURS if name in medians and name not in ON_CUDA), None)
-    found: dict[str, Any] = {"ours": host, "ratios": {}, "gflops": None, "share": None, "cuda": None}
-    if host is not None:
-        found.update(_against(medians, host, [peer for peer in PEERS if peer not in ON_CUDA], flops))
-        found["share"] = found["gflops"] / best_gflops
+    ours = next((name for name in OURS if name in medians and name not in ON_CUDA), None)
+    found: dict[str, Any] = {"ours": ours, "ratios": {}, "gflops": None, "share": None, "cuda": None}
+    if ours is not None:
+        found.update(_against(medians, ours, [peer for peer in PEERS if peer not in ON_CUDA], flops))
+        found["share"] = found["gflops"] / peak_gflops
     if "cuda" in medians:
         found["cuda"] = _against(medians, "cuda", [peer for peer in PEERS if peer in ON_CUDA], flops)
     return found
@@ -173,8 +153,8 @@ def _against(medians: Mapping[str, float], ours: str, peers: Sequence[str], flop
     }
 
 
-class _Gate:
-    """Builds the contestants of a row and lets through those whose results are right."""
+class _Checks:
+    """Builds the implementations of a row and refuses those whose results are wrong."""
 
     def __init__(self, threads: int, watch: CompileWatch) -> None:
         self._threads = threads
@@ -185,41 +165,40 @@ class _Gate:
         self.compile_seconds: dict[str, float] = {}
         self.first_seconds: dict[str, float] = {}
 
-    def compare_with_reference(self, names: Sequence[str], whole: Problem) -> None:
-        """Everybody's results on a shortened problem."""
-        leaves = 1 + len(whole.state) + len(whole.params)
-        runs = 1 + (2 * leaves if whole.task == "training" else 0)
-        problem = Problem(
-            whole.cell, correctness.shortened(whole.shape, whole.gates, runs), whole.task, whole.dtype
-        )
-        truth = correctness.Reference(problem)
+    def compare_with_reference(self, names: Sequence[str], problem: Problem) -> None:
+        """Check all results on a shortened problem."""
+        inputs = 1 + len(problem.state) + len(problem.params)
+        runs = 1 + (2 * inputs if problem.task == "training" else 0)
+        shape = correctness.shortened(problem.shape, problem.gates, runs)
+        short = Problem(problem.cell, shape, problem.task, problem.dtype)
+        reference = correctness.Reference(short)
         for name in names:
             self.differences[name] = {}
-            computed = self._compute(name, problem)
-            if computed and self._judge(name, "reference", truth.differences(computed[1])):
+            computed = self._compute(name, short)
+            if computed and self._accept(name, "reference", reference.differences(computed[1])):
                 self._passed.append(name)
 
-    def compare_with_each_other(self, whole: Problem) -> dict[str, Contestant]:
-        """Everybody's results on the whole problem; return who passed, ready to be timed."""
-        built: dict[str, Contestant] = {}
+    def compare_with_each_other(self, problem: Problem) -> dict[str, Implementation]:
+        """Check all results on the whole problem; return the correct implementations, ready to be timed."""
+        built: dict[str, Implementation] = {}
         results: dict[str, dict[str, Array]] = {}
         for name in self._passed:
-            computed = self._compute(name, whole)
+            computed = self._compute(name, problem)
             if computed:
                 built[name], results[name] = computed
         families = {name: CLASSES[name].family for name in built}
         for name in list(built):
-            found = correctness.with_others(name, results, families, whole.dtype)
-            if found and not self._judge(name, "others", found):
+            found = correctness.with_others(name, results, families, problem.dtype)
+            if found and not self._accept(name, "others", found):
                 del built[name]
         return built
 
-    def _compute(self, name: str, problem: Problem) -> tuple[Contestant, dict[str, Array]] | None:
-        """Build a contestant and compute; an error refuses it and ends nothing else."""
+    def _compute(self, name: str, problem: Problem) -> tuple[Implementation, dict[str, Array]] | None:
+        """Build an implementation and compute; after an error only this implementation is refused."""
         before, began = self._watch.seconds, time.perf_counter()
         try:
-            contestant = CLASSES[name](problem, self._threads)
-            return contestant, correctness.compute(contestant, problem)
+            implementation = CLASSES[name](problem, self._threads)
+            return implementation, correctness.compute(implementation, problem)
         except Exception as error:
             self.refused[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
             return None
@@ -229,8 +208,8 @@ class _Gate:
             spent = time.perf_counter() - began
             self.first_seconds[name] = self.first_seconds.get(name, 0.0) + spent
 
-    def _judge(self, name: str, kind: str, found: Sequence[correctness.Difference]) -> bool:
-        """Note the differences and tell whether all are acceptable."""
+    def _accept(self, name: str, kind: str, found: Sequence[correctness.Difference]) -> bool:
+        """Record the differences and return whether all are within their tolerances."""
         self.differences[name][kind] = {
             d.array: d.relative if math.isfinite(d.relative) else None for d in found
         }

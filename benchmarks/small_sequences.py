@@ -1,7 +1,7 @@
-"""Small sequences through every kernel of a recurrent layer on the GPU, compared with the slow reference.
+"""Runs every kernel of a recurrent layer on the GPU on small sequences, and compares with the reference.
 
-What a tool that watches memory and races needs: few threads, few steps, and both ways in which blocks share
-the work (each has all units of some sequences; or they share the units, and meet at every step).
+For tools that check memory accesses and races: few threads, few steps, and both ways in which blocks divide
+the work (each computes all units of some sequences; or they divide the units, with a barrier at every step).
 
     compute-sanitizer --tool memcheck python benchmarks/small_sequences.py
     compute-sanitizer --tool racecheck python benchmarks/small_sequences.py --cell lstm
@@ -19,7 +19,7 @@ from lstm_numba.training.settings import DTYPES
 
 
 def wrong(cell: str, shape: Shape, dtype: str) -> list[str]:
-    """What of a training pass differs from the reference by more than rounding."""
+    """Arrays of a forward and backward pass that differ from the reference by more than rounding."""
     problem = Problem(cell, shape, "training", dtype)
     arrays = correctness.compute(Cuda(problem, 1), problem)
     found = correctness.Reference(problem).differences(arrays)
@@ -27,16 +27,23 @@ def wrong(cell: str, shape: Shape, dtype: str) -> list[str]:
 
 
 def main() -> None:
-    """Read the arguments, compute, and exit with 1 if something is wrong."""
+    """Read the arguments, compute, and exit with status 1 if something is wrong."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cell", choices=CELL_NAMES, action="append")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--batch", type=int, action="append", help="[default: 1 and 5]")
-    parser.add_argument("--inputs", type=int, default=7)
-    parser.add_argument("--hidden", type=int, action="append", help="[default: 17, and 261 to share units]")
+    parser.add_argument("--cell", choices=CELL_NAMES, action="append", help="may be repeated")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision")
+    parser.add_argument("--steps", type=int, default=3, help="time steps  [default: 3]")
+    parser.add_argument(
+        "--batch", type=int, action="append", help="sequences; may be repeated  [default: 1, 5]"
+    )
+    parser.add_argument("--inputs", type=int, default=7, help="input size  [default: 7]")
+    parser.add_argument(
+        "--hidden",
+        type=int,
+        action="append",
+        help="hidden size; may be repeated  [default: 17, 261; at 261 blocks divide the units]",
+    )
     args = parser.parse_args()
     failed = False
     for cell in args.cell or ("lstm", "gru", "gru-reset-before", "peephole"):

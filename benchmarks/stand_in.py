@@ -1,7 +1,7 @@
-"""A machine without a GPU measures what the host does: Python with a stand-in for NVIDIA's driver.
+"""A stand-in for NVIDIA's driver, to measure the host's work on a machine without a GPU.
 
-The driver is `stand_in_driver.c`, which stands beside this file in a checkout and is not installed. Kernels
-are compiled as for a device, and launches counted; nothing is computed.
+Its source is `stand_in_driver.c` in this folder, part of a checkout and not installed. Kernels are compiled
+as for a device, and launches are counted; nothing is computed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NAME = "libcuda.so.1"
 
 @functools.cache
 def _driver() -> Any:
-    """The driver of this process; None where there is none."""
+    """The driver that this process loads; None where there is none."""
     try:
         return ctypes.CDLL(_NAME)
     except OSError:
@@ -33,12 +33,12 @@ def _driver() -> Any:
 
 
 def active() -> bool:
-    """Whether this process has the stand-in for its driver."""
+    """Whether this process uses the stand-in driver."""
     return hasattr(_driver(), "stand_in_report")
 
 
 def build() -> Path:
-    """Compile the driver where that has not been done; return the folder that it lies in.
+    """Compile the driver if needed; return its folder.
 
     Raises
     ------
@@ -67,29 +67,29 @@ def build() -> Path:
 
 
 def environment() -> dict[str, str]:
-    """Environment variables with which a process gets the stand-in for its driver."""
+    """Environment variables with which a process loads the stand-in driver."""
     folders = [str(build()), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
     return {"LD_LIBRARY_PATH": os.pathsep.join(folders)}
 
 
 def enter() -> None:
-    """Begin this program anew with the stand-in driver, unless it has it already."""
+    """Restart this program with the stand-in driver, unless it is already loaded."""
     if not active():
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **environment()})
 
 
 def still() -> None:
-    """From here on fill and copy nothing within the device: the host does not wait for that."""
+    """From now on, skip fills and copies within the device: the host does not wait for them."""
     _driver().stand_in_still()
 
 
 def reset() -> None:
-    """Forget what was counted."""
+    """Set all counts to zero."""
     _driver().stand_in_reset()
 
 
 def counts() -> dict[str, Any]:
-    """What was counted since: calls by kind, and under "kernels" the launches of each kernel by its name."""
+    """The counts: calls by kind, and under "kernels" the launches of each kernel by name."""
     report = _driver().stand_in_report
     report.restype = ctypes.c_char_p
     found: dict[str, Any] = json.loads(report())
@@ -101,10 +101,10 @@ def counts() -> dict[str, Any]:
 
 
 def readable(name: str) -> str:
-    """A kernel's name without what Numba's mangling adds."""
-    parts, at = [], 3
-    while name.startswith("_ZN") and (found := re.match(r"\d+", name[at:])):
-        at += found.end()
-        parts.append(name[at : at + int(found[0])])
-        at += int(found[0])
+    """A kernel's name without Numba's mangling."""
+    parts, offset = [], 3
+    while name.startswith("_ZN") and (found := re.match(r"\d+", name[offset:])):
+        offset += found.end()
+        parts.append(name[offset : offset + int(found[0])])
+        offset += int(found[0])
     return parts[-1].split("$")[0] if parts else name[:80]

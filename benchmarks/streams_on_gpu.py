@@ -1,4 +1,4 @@
-"""Many small LSTMs on a GPU, stepped in a kernel of one's own: a thread for each stream, or a block.
+"""Many small LSTMs on a GPU, stepped in a custom kernel: one thread per stream, or one block per stream.
 
     python benchmarks/streams_on_gpu.py --json streams.json
 
@@ -25,7 +25,7 @@ from lstm_numba.kernels.cuda import step
 
 @cuda.jit
 def by_threads(weights, x, h, c, scratch):  # type: ignore[no-untyped-def]
-    """x (T, I, N), h and c (H, N), scratch (size, N): neighbouring threads read neighbours."""
+    """x (T, I, N), h and c (H, N), scratch (size, N): accesses of neighbouring threads are coalesced."""
     n = cuda.grid(1)
     if n < h.shape[1]:
         for t in range(x.shape[0]):
@@ -40,11 +40,11 @@ def by_blocks(weights, x, h, c):  # type: ignore[no-untyped-def]
         step.block_step(weights, x[t, n], (h[n], c[n]), scratch)
 
 
-def microseconds(run: Callable[[], None], turns: int) -> list[float]:
-    """How long the device takes for `run`, turn by turn, after one that compiles."""
+def microseconds(run: Callable[[], None], repeats: int) -> list[float]:
+    """Device time of `run` in every repeat, after one that compiles."""
     run()
     times = []
-    for _ in range(turns):
+    for _ in range(repeats):
         begin, end = cuda.event(), cuda.event()
         begin.record()
         run()
@@ -54,8 +54,8 @@ def microseconds(run: Callable[[], None], turns: int) -> list[float]:
     return times
 
 
-def ways(args: argparse.Namespace) -> dict[str, tuple[Callable[[], None], Callable[[], Any]]]:
-    """For each way what runs the steps, and what reads h (N, H)."""
+def methods(args: argparse.Namespace) -> dict[str, tuple[Callable[[], None], Callable[[], Any]]]:
+    """For each method a function that runs all steps, and one that reads h (N, H)."""
     rnn = ln.LSTM(args.inputs, args.hidden, seed=0, device="cuda")
     weights, size = step.device_weights(rnn), (args.streams, args.hidden)
     x = np.random.default_rng(0).standard_normal((args.steps, args.streams, args.inputs)).astype(np.float32)
@@ -84,21 +84,21 @@ def ways(args: argparse.Namespace) -> dict[str, tuple[Callable[[], None], Callab
 
 
 def main() -> None:
-    """Read the arguments, compare, time, and write what was found."""
+    """Read the arguments, compare, time, and write the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--streams", type=int, default=10_000)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--inputs", type=int, default=4)
-    parser.add_argument("--hidden", type=int, default=16)
-    parser.add_argument("--threads", type=int, default=64, help="of a block whose threads have a stream each")
-    parser.add_argument("--block", type=int, default=32, help="threads of a block that has one stream")
-    parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--streams", type=int, default=10_000, help="sequences  [default: 10000]")
+    parser.add_argument("--steps", type=int, default=100, help="time steps  [default: 100]")
+    parser.add_argument("--inputs", type=int, default=4, help="input size  [default: 4]")
+    parser.add_argument("--hidden", type=int, default=16, help="hidden size  [default: 16]")
+    parser.add_argument("--threads", type=int, default=64, help="block size of thread_step  [default: 64]")
+    parser.add_argument("--block", type=int, default=32, help="block size of block_step  [default: 32]")
+    parser.add_argument("--repeats", type=int, default=7, help="[default: 7]")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
     args = parser.parse_args()
     found, expected = {}, None
-    for name, (run, read) in ways(args).items():
+    for name, (run, read) in methods(args).items():
         run()
         h = read()
         expected = h if expected is None else expected
@@ -110,11 +110,11 @@ def main() -> None:
         if SIMULATED:  # has no clock
             print(f"{name}: agrees")
             continue
-        times = microseconds(run, args.turns)
+        times = microseconds(run, args.repeats)
         median = statistics.median(times)
         found[name] = times
         print(
-            f"{name}: {median / args.steps:.2f} us a step of {args.streams} streams "
+            f"{name}: {median / args.steps:.2f} us per step of {args.streams} streams "
             f"({min(times) / args.steps:.2f} to {max(times) / args.steps:.2f})"
         )
     if args.json:

@@ -1,11 +1,11 @@
-"""The protocol: contestants take turns, so that whatever slows the machine slows them all.
+"""How implementations are timed: alternating, so that a slow phase of the machine slows all of them.
 
-A turn begins with a pause and a few calls that are not timed; then calls are timed together, as many as take
-`TURN_SECONDS`. Whoever began the last round is the last of the next one. A turn counts as one number, seconds
-a call; quoted are the median and the quartiles over the turns.
+A repeat begins with a pause and a few calls that are not timed; then as many calls as take `REPEAT_SECONDS`
+are timed together. Every repeat starts with another implementation. A repeat gives one number, seconds per
+call; the median and the quartiles over the repeats are reported.
 
-Calls on a graphics processor may return before they are computed. The clock is read when all of them are: a
-turn has the throughput of calls in a row, in which the host prepares one while the last is computed.
+Calls on a GPU may return before their results are computed. The clock is read after all of them are: a repeat
+measures the throughput of consecutive calls, where the host prepares one while the last is computed.
 """
 
 from __future__ import annotations
@@ -17,24 +17,23 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-TURNS = 11
-TURN_SECONDS = 0.15
-#: Seconds before a turn, for the last contestant's threads to fall asleep. They wait by spinning: those of
-#: ONNX Runtime burn 0.04 s of processor time after its last call, those of OpenMP 0.01 s.
+REPEAT_SECONDS = 0.15
+#: Seconds before a repeat, for the last implementation's threads to fall asleep. They wait by spinning: those
+#: of ONNX Runtime use 0.04 s of processor time after its last call, those of OpenMP 0.01 s.
 PAUSE_SECONDS = 0.06
-#: Calls before the timed ones in every turn, fewer where they take longer than this.
+#: Untimed calls at the start of every repeat, fewer where they take longer than this.
 WARM_CALLS = 3
 WARM_SECONDS = 0.03
 
 
 class Timed(Protocol):
-    """What can be timed: a `lstm_numba.benchmarks.implementations.Contestant`, for instance."""
+    """What can be timed: a `lstm_numba.benchmarks.implementations.Implementation`, for instance."""
 
     def start(self) -> None:
-        """Called before every turn."""
+        """Called before every repeat."""
 
     def finish(self) -> None:
-        """Called before the clock is read: waits for what was called."""
+        """Called before the clock is read: waits until all calls are computed."""
 
     @property
     def call(self) -> Any:
@@ -42,98 +41,96 @@ class Timed(Protocol):
 
 
 class Times(NamedTuple):
-    """Seconds a call, one number a turn, and how many calls a turn has."""
+    """Seconds per call, one number per repeat, and the number of calls in a repeat."""
 
     seconds: list[float]
     calls: int
 
     @property
     def median(self) -> float:
-        """Median over the turns."""
+        """Median over the repeats."""
         return float(np.median(self.seconds))
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """First and third quartile over the turns."""
+        """First and third quartile over the repeats."""
         first, third = np.percentile(self.seconds, [25, 75])
         return float(first), float(third)
 
 
-def protocol(turns: int) -> dict[str, Any]:
+def protocol(repeats: int) -> dict[str, Any]:
     """The constants, for those who read the numbers later."""
     return {
-        "turns": turns,
-        "turn_seconds": TURN_SECONDS,
+        "turns": repeats,  # the names that these keys had in the first files
+        "turn_seconds": REPEAT_SECONDS,
         "pause_seconds": PAUSE_SECONDS,
         "warm_calls": WARM_CALLS,
         "warm_seconds": WARM_SECONDS,
     }
 
 
-def measure(contestants: Mapping[str, Timed], turns: int) -> dict[str, Times]:
-    """Time everybody's calls, taking turns.
+def measure(implementations: Mapping[str, Timed], repeats: int) -> dict[str, Times]:
+    """Time the calls of all implementations, alternating between them.
 
     Parameters
     ----------
-    contestants : mapping of str to Timed
-    turns : int
+    implementations : mapping of str to Timed
+    repeats : int
 
     Returns
     -------
     dict of Times
     """
-    names = list(contestants)
-    calls = {name: _calls_in_a_turn(contestant) for name, contestant in contestants.items()}
+    names = list(implementations)
+    calls = {name: _calls_per_repeat(timed) for name, timed in implementations.items()}
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(turns):
-        for place in range(len(names)):
-            name = names[(place + turn) % len(names)]
-            seconds[name].append(_turn(contestants[name], calls[name]))
+    for repeat in range(repeats):
+        for position in range(len(names)):
+            name = names[(position + repeat) % len(names)]
+            seconds[name].append(_seconds_per_call(implementations[name], calls[name]))
     return {name: Times(seconds[name], calls[name]) for name in names}
 
 
-def _turn(contestant: Timed, calls: int) -> float:
-    """Seconds a call in one turn."""
-    time.sleep(PAUSE_SECONDS)
-    contestant.start()
-    call = contestant.call
-    _warm(contestant)
+def _seconds_per_call(timed: Timed, calls: int) -> float:
+    """Seconds per call in one repeat."""
+    _warm_up(timed)
     collecting = gc.isenabled()
-    gc.disable()  # a collection would hit whoever's turn it is
+    gc.disable()  # a collection would be charged to whichever implementation is running
     try:
-        began = time.perf_counter()
-        for _ in range(calls):
-            call()
-        contestant.finish()
-        return (time.perf_counter() - began) / calls
+        return _time_calls(timed, calls) / calls
     finally:
         if collecting:
             gc.enable()
 
 
-def _warm(contestant: Timed) -> None:
-    """Call without timing: caches, and threads that have fallen asleep."""
+def _warm_up(timed: Timed) -> None:
+    """Pause, then call without timing: fills caches and wakes threads."""
+    time.sleep(PAUSE_SECONDS)
+    timed.start()
     began = time.perf_counter()
     for _ in range(WARM_CALLS):
-        contestant.call()
-        contestant.finish()
+        timed.call()
+        timed.finish()
         if time.perf_counter() - began > WARM_SECONDS:
             break
 
 
-def _calls_in_a_turn(contestant: Timed) -> int:
-    """How many calls fill a turn, found by doubling."""
-    time.sleep(PAUSE_SECONDS)
-    contestant.start()
-    call = contestant.call
-    _warm(contestant)
+def _time_calls(timed: Timed, calls: int) -> float:
+    """Seconds of so many consecutive calls."""
+    call = timed.call
+    began = time.perf_counter()
+    for _ in range(calls):
+        call()
+    timed.finish()
+    return time.perf_counter() - began
+
+
+def _calls_per_repeat(timed: Timed) -> int:
+    """How many calls take `REPEAT_SECONDS`, found by doubling."""
+    _warm_up(timed)
     calls = 1
     while True:
-        began = time.perf_counter()
-        for _ in range(calls):
-            call()
-        contestant.finish()
-        spent = time.perf_counter() - began
-        if spent > TURN_SECONDS / 8:
-            return max(1, round(calls * TURN_SECONDS / spent))
+        spent = _time_calls(timed, calls)
+        if spent > REPEAT_SECONDS / 8:
+            return max(1, round(calls * REPEAT_SECONDS / spent))
         calls *= 2

@@ -12,9 +12,10 @@ from typing import Any
 import click
 
 from lstm_numba.benchmarks.cases import (
-    CONTESTANTS,
     CROSSOVER_AXES,
     DEFAULT_CELLS,
+    DEFAULT_REPEATS,
+    IMPLEMENTATIONS,
     PRESETS,
     SHAPES,
     SWEEP_SHAPE,
@@ -31,18 +32,21 @@ from lstm_numba.cli.types import CellName, SectionedCommand, SectionedOption
 from lstm_numba.errors import UserError
 from lstm_numba.training.settings import DTYPES
 
-_WORDS = "lstm_numba.bench.words"
+#: Key of the command-line arguments in Click's context.
+_ARGUMENTS = "lstm_numba.bench.arguments"
+#: Old names of options, which are still accepted.
+_OLD_NAMES = {"contestant": "implementation", "turns": "repeats"}
 
 
 class _Parsed(click.ParamType):
-    """What a function reads that raises ValueError with a message for the user."""
+    """A parameter type from a function that raises ValueError with a message for the user."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
         self.name = name
         self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read the text or fail with what was expected."""
+        """Parse the text, or fail and say what was expected."""
         try:
             return self._parse(value) if isinstance(value, str) else value
         except ValueError as error:
@@ -54,27 +58,28 @@ def _option(section: str, flag: str, help: str, **attributes: Any) -> Callable[[
 
 
 class _BenchCommand(SectionedCommand):
-    """Keeps the words of the command line: they belong to the results."""
+    """Keeps the command-line arguments, which are part of the results."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the command line."""
-        ctx.meta[_WORDS] = list(args)
+        ctx.meta[_ARGUMENTS] = list(args)
         return super().parse_args(ctx, args)
 
 
 @click.command(
     cls=_BenchCommand,
+    context_settings={"token_normalize_func": lambda name: _OLD_NAMES.get(name, name)},
     epilog="""\b
 Examples:
   lstm-numba bench
   lstm-numba bench --cell lstm --shape ptb-small --shape 32x50x64x128 --task training --memory
   lstm-numba bench --sweep hidden=64,128,256 --shape ptb-small --plot pictures --json hidden.json
-  lstm-numba bench --sweep batch --cell lstm --contestant cpu-parallel --contestant cuda
+  lstm-numba bench --sweep batch --cell lstm --implementation cpu-parallel --implementation cuda
   lstm-numba bench --compare before.json after.json
 """,
 )
 @_option(
-    "What",
+    "What to compare",
     "--cell",
     "Recurrent cell; MODULE:CLASS is one of your own; may be repeated.  "
     f"[default: {', '.join(DEFAULT_CELLS)}]",
@@ -82,80 +87,92 @@ Examples:
     multiple=True,
 )
 @_option(
-    "What",
+    "What to compare",
     "--task",
-    "A whole sequence, forth and back with all gradients, or one step a call; may be repeated.  "
-    "[default: all]",
+    "inference: forward pass of a whole sequence; training: forward and backward pass with all gradients; "
+    "streaming: one time step per call. May be repeated.  [default: all]",
     type=click.Choice(TASKS),
     multiple=True,
 )
 @_option(
-    "What",
+    "What to compare",
     "--shape",
-    f"BATCHxSTEPSxINPUTSxHIDDEN, or {', '.join(SHAPES)}; may be repeated.",
+    "Sequences in a batch, time steps, input size and hidden units, as BATCHxSTEPSxINPUTSxHIDDEN; "
+    f"or one of {', '.join(SHAPES)}. May be repeated.",
     type=_Parsed("shape", parse_shape),
     multiple=True,
 )
 @_option(
-    "What",
+    "What to compare",
     "--preset",
-    "Several shapes by one name.  [default: quick, where there is no --shape]",
+    f"Several shapes; quick: {', '.join(PRESETS['quick'])}.  [default: quick, unless --shape is given]",
     type=click.Choice(list(PRESETS)),
 )
 @_option(
-    "What",
+    "What to compare",
     "--sweep",
-    f"Vary {', '.join(SWEEPS)} around one shape ({SWEEP_SHAPE} unless --shape names it); "
-    "hidden=64,128 names the values.",
+    f"Vary one of {', '.join(SWEEPS)} and keep the rest of one shape (--shape, by default {SWEEP_SHAPE}); "
+    "hidden=64,128 gives the values.",
     type=_Parsed("axis", parse_sweep),
 )
 @_option(
-    "What",
-    "--contestant",
-    "Who takes part; may be repeated.  [default: all that are there]",
-    type=click.Choice(CONTESTANTS),
+    "What to compare",
+    "--implementation",
+    "Implementation to time; may be repeated.  [default: all that can run here]",
+    type=click.Choice(IMPLEMENTATIONS),
     multiple=True,
 )
 @_option(
-    "What",
+    "What to compare",
     "--dtype",
-    "Precision of all numbers.",
+    "Floating-point type of all arrays.",
     type=click.Choice(DTYPES),
     default="float32",
     show_default=True,
 )
-@_option("What", "--memory", "Measure the peak memory of training steps too, in new processes.", is_flag=True)
 @_option(
-    "Protocol", "--turns", "Turns that each contestant gets.", type=POSITIVE, default=11, show_default=True
+    "How to measure",
+    "--repeats",
+    "How often each implementation is timed; a repeat takes about 0.2 seconds.",
+    type=POSITIVE,
+    default=DEFAULT_REPEATS,
+    show_default=True,
+)
+@_option(
+    "How to measure",
+    "--memory",
+    "Also measure the peak memory of training steps on the CPU, in MiB, each in a new process.",
+    is_flag=True,
 )
 @threads_option
-@_option("Output", "--json", "Write everything that was measured.", type=click.Path(dir_okay=False))
+@_option("Output", "--json", "Write all results to this JSON file.", type=click.Path(dir_okay=False))
 @_option(
     "Output",
     "--plot",
-    "Draw bars by shape, and curves of a sweep, as PNG and SVG; needs the extra plot.",
+    "Draw bar charts by shape, or curves of a sweep, as PNG and SVG files; needs the extra plot.",
     type=click.Path(file_okay=False),
     metavar="FOLDER",
 )
 @_option(
     "Output",
     "--compare",
-    "Run nothing: compare the medians in two files that --json wrote.",
+    "Run nothing: compare the median times in two files that --json wrote.",
     nargs=2,
     type=click.Path(dir_okay=False),
     metavar="A B",
 )
 @click.pass_context
 def bench(ctx: click.Context, **values: Any) -> None:
-    """Compare this library's layers with PyTorch's and ONNX Runtime's, where they are installed.
+    """Compare the speed of this library's layers with PyTorch's and ONNX Runtime's, where they are installed.
 
-    On a computer with a CUDA device there are also "cuda", whose arrays lie on the device, "cuda-transfers",
-    which copies NumPy arrays there and back, and PyTorch with cuDNN; sweeps over batch and hidden then tell
-    from which size on the device is faster than all threads of the processor.
+    On a computer with a CUDA device also: "cuda" with all arrays on the device, "cuda-transfers" with NumPy
+    arrays that are copied there and back, and "pytorch-cuda", PyTorch with cuDNN. Sweeps over batch and
+    hidden then report from which size on the device is faster than all threads of the CPU.
 
-    First everybody's results are checked against a slow, independent reference and against each other: who is
-    wrong is not timed, and the exit status is 1. Then they take turns. Compilation is timed apart. Operations
-    counted are those of the matrix products.
+    All results are first checked against a slow, independent reference and against each other. An
+    implementation with wrong results is not timed, and the exit status is 1. The others are timed
+    alternately; the table shows the median over all repeats. Compilation is timed separately. GFLOP/s count
+    the matrix products only.
     """
     if values["compare"]:
         _compare(*map(Path, values["compare"]))
@@ -171,14 +188,14 @@ def _compare(first: Path, second: Path) -> None:
     documents = results.load(first), results.load(second)
     pairs = results.compare(*documents)
     if not pairs:
-        raise UserError(f"{first} and {second} have no row and contestant in common")
+        raise UserError(f"{first} and {second} have no row and implementation in common")
     click.echo(report.comparison(pairs, (str(first), str(second))))
 
 
 def _run(values: dict[str, Any]) -> bool:
-    """Run the comparison; tell whether somebody was refused."""
-    # Before Numba starts its threads: PyTorch imported later shares their OpenMP library, and was seen to run
-    # its GRU seventeen times slower.
+    """Run the comparison; return whether an implementation was refused."""
+    # Before Numba starts its threads: imported later, PyTorch shares their OpenMP library, and its GRU was
+    # seventeen times slower in one measurement.
     with contextlib.suppress(ImportError):
         import torch  # noqa: F401
 
@@ -194,8 +211,8 @@ def _run(values: dict[str, Any]) -> bool:
         raise UserError(f"--json {output}: there is no such folder")
     threads = set_threads(values["threads"])
     if sweep is not None and sweep.axis == "threads":
-        set_threads(max((*sweep.values, threads)))  # refuses more than there are
-    names = [name for name in CONTESTANTS if name in (values["contestant"] or CONTESTANTS)]
+        set_threads(max((*sweep.values, threads)))  # refuses more than are available
+    names = [name for name in IMPLEMENTATIONS if name in (values["implementation"] or IMPLEMENTATIONS)]
     load_own_cells(*values["cell"])
     rows = plan_rows(values["cell"] or DEFAULT_CELLS, shapes, values["task"] or TASKS, threads, sweep)
     document: dict[str, Any] = {}
@@ -218,40 +235,41 @@ def _run(values: dict[str, Any]) -> bool:
 def _shapes(
     given: Sequence[Shape], preset: str | None, sweep: Sweep | None
 ) -> tuple[list[Shape], Sweep | None]:
-    """Shapes that the options ask for."""
+    """The shapes of the options."""
     if sweep is None:
         names = PRESETS[preset] if preset else () if given else PRESETS["quick"]
         return [*given, *(SHAPES[name] for name in names)], None
     if preset or len(given) > 1:
-        raise click.UsageError("--sweep: goes around one shape; give one --shape and no --preset")
+        raise click.UsageError("--sweep varies one shape: give one --shape and no --preset")
     return list(given) or [SHAPES[SWEEP_SHAPE]], sweep
 
 
 def _fill(document: dict[str, Any], rows: Sequence[Any], names: list[str], values: dict[str, Any]) -> None:
-    """Run the rows, print them as they come and put them into the document."""
+    """Run the rows; print each and add it to the document."""
     from lstm_numba.benchmarks import report, results
-    from lstm_numba.benchmarks.runner import Bench, Settings, unavailable
+    from lstm_numba.benchmarks.registry import unavailable
+    from lstm_numba.benchmarks.runner import Bench, Settings
     from lstm_numba.benchmarks.timing import protocol
     from lstm_numba.cli.console import Terminal
 
     class Progress(Terminal):
-        """Row after row on the line that moves: what stays is the table."""
+        """Shows the current row on the progress line; the table stays."""
 
         def on_message(self, text: str) -> None:
-            self.move(text)
+            self.update(text)
 
     absent = unavailable(names)
-    command = shlex.join(["lstm-numba", "bench", *click.get_current_context().meta[_WORDS]])
-    document.update(results.begin(command, protocol(values["turns"]), absent))
+    command = shlex.join(["lstm-numba", "bench", *click.get_current_context().meta[_ARGUMENTS]])
+    document.update(results.begin(command, protocol(values["repeats"]), absent))
     click.echo(report.heading(document, values["dtype"]))
     present = [name for name in names if name not in absent]
     if not present:
-        raise UserError("none of the contestants is here")
+        raise UserError("none of the implementations is available")
     table = report.Table(rows, present)
     click.echo(table.header)
     terminal = Progress()
-    bench = Bench(Settings(present, values["dtype"], values["turns"], values["memory"]), terminal)
-    document["yardsticks"] = bench.yardsticks
+    bench = Bench(Settings(present, values["dtype"], values["repeats"], values["memory"]), terminal)
+    document["yardsticks"] = bench.peaks  # an old name, see `lstm_numba.benchmarks.results`
     for result in bench.run(rows):
         terminal.clear()
         document["rows"].append(result)
@@ -260,7 +278,7 @@ def _fill(document: dict[str, Any], rows: Sequence[Any], names: list[str], value
 
 
 def _finish(document: dict[str, Any], output: Path | None, plot: str | None, sweep: Sweep | None) -> None:
-    """Print what is below the table; write the files."""
+    """Print the lines below the table; write the files."""
     from lstm_numba.benchmarks import report
 
     click.echo(report.closing(document))
@@ -273,6 +291,6 @@ def _finish(document: dict[str, Any], output: Path | None, plot: str | None, swe
 
         folder = Path(plot)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, picture in bench_plots.draw(document, sweep.axis if sweep else None).items():
-            for path in run_plots.save(picture, folder / name):
+        for name, figure in bench_plots.draw(document, sweep.axis if sweep else None).items():
+            for path in run_plots.save(figure, folder / name):
                 click.echo(f"drawn: {path}", err=True)

@@ -1,4 +1,4 @@
-"""The pictures of ``lstm-numba bench --plot``: bars by shape, curves along a sweep."""
+"""The plots of ``lstm-numba bench --plot``: bars by shape, curves of a sweep."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lstm_numba.benchmarks.cases import ON_CUDA
 
 Row = Mapping[str, Any]
 
-#: Colours that people with colour-blindness tell apart (Okabe and Ito 2008), by contestant.
+#: Colours for implementations, distinguishable with colour blindness (Okabe and Ito 2008).
 _COLOURS = {
     "cpu-serial": "#56b4e9",
     "cpu-parallel": "#0072b2",
@@ -25,32 +25,32 @@ _AXES = {"threads": "threads", "hidden": "hidden units", "batch": "sequences in 
 
 
 def draw(document: Mapping[str, Any], axis: str | None) -> dict[str, Figure]:
-    """Draw a comparison, one picture a task.
+    """Draw a comparison, one figure per task.
 
     Parameters
     ----------
     document : dict
         See `lstm_numba.benchmarks.results`.
     axis : {"threads", "hidden", "batch"} or None
-        Along which the rows were swept; None: bars by shape.
+        Axis of the sweep; None: bars by shape.
 
     Returns
     -------
     dict of Figure
-        By a name for the file.
+        By file name without ending.
     """
-    pictures = {}
+    figures = {}
     for task in dict.fromkeys(row["task"] for row in document["rows"]):
         rows = [row for row in document["rows"] if row["task"] == task]
         if axis is None:
-            pictures[f"shapes-{task}"] = _panels(document, rows, task, _bars, "", "GFLOP/s")
+            figures[f"shapes-{task}"] = _panels(document, rows, task, _bars, "", "GFLOP/s")
         else:
 
             def curves(axes: Any, chosen: Sequence[Row]) -> None:
                 _curves(axes, chosen, axis)
 
-            pictures[f"{axis}-{task}"] = _panels(document, rows, task, curves, _AXES[axis], "GFLOP/s")
-    return pictures
+            figures[f"{axis}-{task}"] = _panels(document, rows, task, curves, _AXES[axis], "GFLOP/s")
+    return figures
 
 
 def _panels(
@@ -61,7 +61,7 @@ def _panels(
     xlabel: str,
     ylabel: str,
 ) -> Figure:
-    """One panel a cell, one above the other, with what they share."""
+    """One panel per cell, one above the other, with a common title."""
     cells = list(dict.fromkeys(row["cell"] for row in rows))
     figure = Figure(figsize=(9, 0.8 + 3 * len(cells)), layout="constrained")
     panels = figure.subplots(len(cells), 1, squeeze=False)[:, 0]
@@ -77,7 +77,7 @@ def _panels(
     threads = sorted({row["threads"] for row in rows})
     count = str(threads[0]) if len(threads) == 1 else f"{threads[0]} to {threads[-1]}"
     figure.suptitle(
-        f"{task}, {rows[0]['dtype']}: more is faster\n"
+        f"{task}, {rows[0]['dtype']}: higher is faster\n"
         f"{machine['cpu']}, {machine['vector_unit']}, threads: {count}"
         + (f"\n{machine['cuda']['device']}" if machine.get("cuda") else ""),
         fontsize=11,
@@ -86,32 +86,32 @@ def _panels(
 
 
 def _points(rows: Sequence[Row], name: str) -> tuple[list[int], list[float], list[list[float]]]:
-    """Rows in which a contestant was timed: numbers, GFLOP/s, and the quartiles' distances from these."""
-    places, speeds, below, above = [], [], [], []
-    for place, row in enumerate(rows):
+    """Rows in which an implementation was timed: indices, GFLOP/s, and the error bars to the quartiles."""
+    indices, speeds, below, above = [], [], [], []
+    for index, row in enumerate(rows):
         entry = row["contestants"].get(name)
         if entry:
             giga = row["flops"] / 1e9
             speed = giga / entry["median"]
-            places.append(place)
+            indices.append(index)
             speeds.append(speed)
             below.append(speed - giga / entry["quartiles"][1])
             above.append(giga / entry["quartiles"][0] - speed)
-    return places, speeds, [below, above]
+    return indices, speeds, [below, above]
 
 
-def _contestants(rows: Sequence[Row]) -> list[str]:
+def _implementations(rows: Sequence[Row]) -> list[str]:
     return [name for name in _COLOURS if any(name in row["contestants"] for row in rows)]
 
 
 def _bars(axes: Any, rows: Sequence[Row]) -> None:
-    names = _contestants(rows)
+    names = _implementations(rows)
     width = 0.8 / max(len(names), 1)
     for number, name in enumerate(names):
-        places, speeds, errors = _points(rows, name)
-        left = [place + (number - (len(names) - 1) / 2) * width for place in places]
+        indices, speeds, errors = _points(rows, name)
+        left = [index + (number - (len(names) - 1) / 2) * width for index in indices]
         axes.bar(left, speeds, width, yerr=errors, color=_COLOURS[name], label=name, error_kw={"lw": 0.8})
-    axes.set_yscale("log")  # small and large shapes lie orders of magnitude apart
+    axes.set_yscale("log")  # small and large shapes differ by orders of magnitude
     labels = []
     for row in rows:
         shape = row["shape"]
@@ -122,10 +122,10 @@ def _bars(axes: Any, rows: Sequence[Row]) -> None:
 
 def _curves(axes: Any, rows: Sequence[Row], axis: str) -> None:
     values = [row["threads"] if axis == "threads" else row["shape"][axis] for row in rows]
-    for name in _contestants(rows):
-        places, speeds, errors = _points(rows, name)
+    for name in _implementations(rows):
+        indices, speeds, errors = _points(rows, name)
         axes.errorbar(
-            [values[place] for place in places],
+            [values[index] for index in indices],
             speeds,
             yerr=errors,
             marker="o",
@@ -137,8 +137,8 @@ def _curves(axes: Any, rows: Sequence[Row], axis: str) -> None:
     if axis != "threads":
         axes.set_xscale("log", base=2)
     axes.set_xticks(values, [str(value) for value in values])
-    if any(name in ON_CUDA for name in _contestants(rows)):
-        axes.set_yscale("log")  # the devices lie orders of magnitude apart
+    if any(name in ON_CUDA for name in _implementations(rows)):
+        axes.set_yscale("log")  # the devices differ by orders of magnitude
     else:
         axes.set_ylim(bottom=0)
     axes.minorticks_off()

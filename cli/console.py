@@ -1,7 +1,7 @@
-"""Messages and progress: one updated line on a terminal, plain lines elsewhere.
+"""Progress and messages on standard error: a progress line on a terminal, occasional plain lines elsewhere.
 
-All of it goes to standard error; a broken standard error (its reader has gone) silences it for good and
-does not stop a training that may have run for hours.
+If standard error breaks (its reader has gone), nothing more is written, and a training that may have run for
+hours continues.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from lstm_numba.training.run import json_line
 if TYPE_CHECKING:
     from lstm_numba.training.callbacks import EpochInfo, StartInfo, StepInfo
 
-#: Seconds between refreshes of the moving line, and between plain lines within an epoch.
+#: Seconds between updates of the progress line, and between plain lines within an epoch.
 _REFRESH = 0.1
 _PLAIN = 15.0
-#: Characters of the bar.
+#: Characters of the progress bar, at most and at least.
 _BAR = 20
 _SHORTEST_BAR = 6
 
 
-def figures(result: Any) -> str:
-    """Loss and metric of an evaluation in words: ``loss 0.0512, accuracy 98.40 %``."""
+def metrics_text(result: Any) -> str:
+    """Loss and metric of an evaluation as text: ``loss 0.0512, accuracy 98.40 %``."""
     values = result if isinstance(result, dict) else result.as_dict()
     if values.get("accuracy") is not None:
         return f"loss {values['loss']:.4f}, accuracy {100 * values['accuracy']:.2f} %"
@@ -37,7 +37,7 @@ def figures(result: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time in words as short as can be: ``0:07``, ``12:30``, ``3:05:00``."""
+    """A time as text: ``0:07``, ``12:30``, ``3:05:00``."""
     whole = max(round(seconds), 0)
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
@@ -49,7 +49,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def _columns() -> int:
-    """Width of the terminal that standard error is."""
+    """Width of the terminal on standard error."""
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns or 80
     except (OSError, ValueError, AttributeError):
@@ -57,10 +57,10 @@ def _columns() -> int:
 
 
 class Terminal(Reporter):
-    """Shows the progress of a training or an evaluation on standard error."""
+    """Reports the progress of a training or an evaluation on standard error."""
 
     def __init__(self) -> None:
-        self._moving = sys.stderr is not None and sys.stderr.isatty()
+        self._interactive = sys.stderr is not None and sys.stderr.isatty()
         self._silent = sys.stderr is None
         self._line = ""
         self._last = time.monotonic()
@@ -70,23 +70,23 @@ class Terminal(Reporter):
     # -- writing ---------------------------------------------------------------------------------
 
     def say(self, text: str) -> None:
-        """Write a line that stays."""
+        """Write a permanent line."""
         self._write(f"{self._erasure()}{text}\n")
         self._line = ""
         self._last = time.monotonic()
 
     def clear(self) -> None:
-        """Take the moving line away."""
+        """Erase the progress line."""
         self._write(self._erasure())
         self._line = ""
 
-    def move(self, text: str) -> None:
-        """Replace the moving line; where nothing can move, write a line now and then."""
+    def update(self, text: str) -> None:
+        """Replace the progress line; without a terminal, write a line from time to time."""
         now = time.monotonic()
-        if now - self._last < (_REFRESH if self._moving else _PLAIN):
+        if now - self._last < (_REFRESH if self._interactive else _PLAIN):
             return
         self._last = now
-        if self._moving:
+        if self._interactive:
             text = text[: _columns() - 1]
             self._write(f"{self._erasure()}{text}")
             self._line = text
@@ -106,10 +106,10 @@ class Terminal(Reporter):
             self._silent = True
 
     def _share(self, head: str, done: int, total: int, tail: str = "") -> str:
-        """A line with the share that is done; where there is room, with a bar."""
+        """A line with the percentage that is done and, if there is room, a progress bar."""
         share = done / total if total else 1.0
         percent = f"{100 * share:3.0f} %"
-        length = min(_BAR, _columns() - 6 - len(head) - len(percent) - len(tail)) if self._moving else 0
+        length = min(_BAR, _columns() - 6 - len(head) - len(percent) - len(tail)) if self._interactive else 0
         if length < _SHORTEST_BAR:
             return f"{head} {percent}  {tail}"
         filled = round(length * share)
@@ -118,7 +118,7 @@ class Terminal(Reporter):
     # -- the trainer's reports -------------------------------------------------------------------
 
     def on_start(self, info: StartInfo) -> None:
-        """Say what is trained."""
+        """Write the size of the model and of the training."""
         self._metric, self._unit = info.metric, info.unit
         steps = plural(info.steps_per_epoch, "step")
         self.say(f"{info.parameters:,} parameters, {plural(info.epochs, 'epoch')} of {steps}")
@@ -126,35 +126,35 @@ class Terminal(Reporter):
             self.say(f"lowest reachable perplexity {info.floor:.2f}")
 
     def on_compile_begin(self) -> None:
-        """Say why nothing moves."""
+        """Write that kernels are being compiled."""
         self.say("compiling kernels for this processor (kept on disk for later runs) ...")
 
     def on_compile_end(self, seconds: float) -> None:
-        """Say how long it took."""
+        """Write how long the compilation took."""
         self.say(f"compiled in {seconds:.1f} s")
 
     def on_step(self, info: StepInfo) -> None:
-        """Refresh the moving line."""
+        """Update the progress line."""
         metric = f"{100 * info.metric:.2f} %" if self._metric == "accuracy" else f"{info.metric:.2f}"
         tail = f"loss {info.loss:.4f}  {self._metric} {metric}  {info.rate:,.0f} {self._unit}/s"
         head = f"epoch {info.epoch}/{info.epochs}"
-        self.move(
+        self.update(
             self._share(head, info.step, info.steps_per_epoch, f"{tail}  {duration(info.remaining)} left")
         )
 
     def on_evaluation(self, split: str, done: int, total: int) -> None:
-        """Refresh the moving line."""
-        self.move(self._share(f"evaluating {split}", done, total).rstrip())
+        """Update the progress line."""
+        self.update(self._share(f"evaluating {split}", done, total).rstrip())
 
     def on_epoch(self, info: EpochInfo) -> None:
-        """Write the epoch's line."""
-        parts = [f"epoch {info.epoch}/{info.epochs}", f"train: {figures(info.train)}"]
-        parts += [f"{split}: {figures(result)}" for split, result in info.evaluations.items()]
+        """Write a line with the results of the epoch."""
+        parts = [f"epoch {info.epoch}/{info.epochs}", f"train: {metrics_text(info.train)}"]
+        parts += [f"{split}: {metrics_text(result)}" for split, result in info.evaluations.items()]
         parts += [f"lr {info.lr:.4g}", f"{info.seconds:.1f} s", f"{info.rate:,.0f} {self._unit}/s"]
         self.say("  ".join(parts))
 
     def on_message(self, text: str) -> None:
-        """Write a line that the trainer has for the user."""
+        """Write a message of the trainer."""
         self.say(text)
 
 
@@ -164,7 +164,7 @@ def print_json(values: Any) -> None:
 
 
 def result_object(result: Any, floor: float | None = None) -> dict[str, Any]:
-    """An evaluation as ``--json`` gives it; `floor` is the lowest reachable perplexity, where known."""
+    """An evaluation for ``--json``; `floor` is the lowest reachable perplexity, where known."""
     values: dict[str, Any] = dict(result.as_dict())
     if floor is not None:
         values["lowest_perplexity"] = floor
@@ -172,18 +172,18 @@ def result_object(result: Any, floor: float | None = None) -> dict[str, Any]:
 
 
 def result_line(result: Any, floor: float | None = None) -> str:
-    """An evaluation as one line for people."""
+    """An evaluation as one line of text."""
     lowest = f" (lowest reachable {floor:.2f})" if floor is not None else ""
-    return f"{result.split}: {figures(result)}{lowest}"
+    return f"{result.split}: {metrics_text(result)}{lowest}"
 
 
 def warn(text: str) -> None:
-    """Say a line on standard error."""
+    """Write a line to standard error."""
     click.echo(text, err=True)
 
 
 def short_path(path: Path) -> str:
-    """A path as a user would type it from here."""
+    """A path relative to the current folder, if it is inside."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -1,7 +1,7 @@
-"""Cells of a user's own on the command line: ``--cell module:Class``.
+"""Custom cells on the command line: ``--cell module:Class``.
 
-A run folder only names such a cell. Its module is imported where the user says so, and nowhere else: opening
-a folder must not execute code.
+A run folder contains only the name of such a cell. Its module is imported only if the user asks for it:
+opening a folder must not execute code.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def load_own_cells(*names: str) -> None:
 
 
 def equations_of(name: str) -> str | None:
-    """What a run's configuration keeps of its own cell's equations; None for the library's cells.
+    """A digest of a custom cell's equations for the run's configuration; None for the library's cells.
 
-    A digest of bytecode, which is another with another Python.
+    It is computed from bytecode, which differs between Python versions.
     """
     if not is_own_cell(name):
         return None
@@ -43,22 +43,21 @@ def equations_of(name: str) -> str | None:
 
 
 def use_run_cell(config: Mapping[str, Any], given: str | None, folder: Any) -> None:
-    """Make the cell of a run known, and warn if its equations have changed since.
+    """Load the cell of a run, and warn if its equations have changed since the training.
 
     Parameters
     ----------
     config : mapping
-        The run's.
+        Configuration of the run.
     given : str, optional
         ``--cell``.
     folder : path
-        The run's, for messages.
+        Folder of the run, for messages.
 
     Raises
     ------
     UserError
-        It is a cell of a user's own and `given` does not say so, or `given` is another one, or there is no
-        such cell.
+        It is a custom cell and `given` is missing or another one, or the cell does not exist.
     """
     trained = config["cell"]
     if given is not None and given != trained:

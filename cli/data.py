@@ -1,4 +1,4 @@
-"""``lstm-numba data``: which data sets there are, where they lie, and whether they are sound."""
+"""``lstm-numba data``: lists, downloads and verifies data sets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lstm_numba.data.download import Progress
     from lstm_numba.data.store import FileCheck
 
-#: Data sets with files to download, as in `lstm_numba.data.catalog` (too heavy to import for help).
+#: Data sets with files to download, as in `lstm_numba.data.catalog` (too slow to import for help).
 _PUBLISHED = ("mnist", "ptb")
 
 
@@ -30,9 +30,10 @@ Examples:
 """,
 )
 def data() -> None:
-    """List, fetch and verify data sets.
+    """List, download and verify data sets.
 
-    Files are looked for in --data-dir, then in the folder that LSTM_NUMBA_DATA names, then in the cache.
+    Files are searched for in --data-dir, then in the folder given by the environment variable
+    LSTM_NUMBA_DATA, then in the cache folder, which lstm-numba info shows.
     """
 
 
@@ -48,22 +49,14 @@ Examples:
 @data_dir_option
 @json_option
 def list_(data_dir: str | None, as_json: bool) -> None:
-    """List the data sets and say where their files were found."""
+    """List the data sets and their folders."""
     from lstm_numba.data import store
 
     found = []
     for name, dataset in store.DATASETS.items():
-        checks = store.verify(name, data_dir)
-        folders = sorted({str(check.path.parent) for check in checks if check.path is not None})
-        found.append(
-            {
-                "name": name,
-                "kind": dataset.kind,
-                "description": dataset.description,
-                "state": state(name, checks),
-                "folders": folders,
-            }
-        )
+        state, folders = state_and_folders(name, data_dir)
+        about = {"name": name, "kind": dataset.kind, "description": dataset.description}
+        found.append({**about, "state": state, "folders": folders})
     if as_json:
         print_json({"datasets": found})
         return
@@ -73,8 +66,18 @@ def list_(data_dir: str | None, as_json: bool) -> None:
             click.echo(f"{'':<8} {'':<11} in {folder}")
 
 
-def state(name: str, checks: list[FileCheck]) -> str:
-    """In a word or two: ready, missing, incomplete, damaged, built in, your file."""
+def state_and_folders(name: str, data_dir: str | None) -> tuple[str, list[str]]:
+    """The state of a data set, and the folders with its files."""
+    from lstm_numba.data import store
+
+    checks = store.verify(name, data_dir)
+    return _state(name, checks), sorted(
+        {str(check.path.parent) for check in checks if check.path is not None}
+    )
+
+
+def _state(name: str, checks: list[FileCheck]) -> str:
+    """The state of a data set: ready, missing, incomplete, damaged, built in, your file."""
     if not checks:
         return "your file" if name == "text" else "built in"
     states = {check.state for check in checks}
@@ -101,10 +104,10 @@ Examples:
 @download_dir_option
 @json_option
 def fetch(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
-    """Download what is missing or damaged of a data set (mnist, ptb) and check it.
+    """Download and verify data sets (mnist, ptb).
 
-    Several mirrors are tried; a file counts only if its content has the published SHA-256. An interrupted
-    download goes on where it stopped.
+    Only missing or damaged files are downloaded. Several mirrors are tried. A file is accepted only if its
+    content has the published SHA-256 checksum. An interrupted download is resumed the next time.
     """
     from lstm_numba.data import store
 
@@ -113,7 +116,7 @@ def fetch(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
     def show(progress: Progress) -> None:
         if progress.state == "download":
             amount = f"{progress.received / 1e6:.1f} of {progress.total / 1e6:.1f} MB"
-            terminal.move(f"{progress.file}  {amount}  {progress.source}")
+            terminal.update(f"{progress.file}  {amount}  {progress.source}")
         elif progress.state == "failed":
             terminal.say(f"{progress.file}: {progress.source}: {progress.detail}")
         else:
@@ -139,9 +142,10 @@ Examples:
 @data_dir_option
 @json_option
 def verify(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
-    """Compare the files of a data set (mnist, ptb) with the published SHA-256.
+    """Verify the files of data sets (mnist, ptb).
 
-    The exit status is 1 if a file is missing or damaged.
+    Their contents must have the published SHA-256 checksums. The exit status is 1 if a file is missing or
+    damaged.
     """
     from lstm_numba.data import store
 

@@ -1,4 +1,4 @@
-"""``lstm-numba evaluate``: loss and accuracy or perplexity of a run on a split."""
+"""``lstm-numba evaluate``: loss and accuracy or perplexity of a run on a split of its data."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def evaluate(
 ) -> None:
     """Evaluate RUN, a run folder, on a split of its data.
 
-    Classifiers: mean cross-entropy (nats an image) and accuracy. Language models: mean cross-entropy (nats a
-    token) and perplexity; for grammar the lowest reachable perplexity stands beside it.
+    For classifiers: mean cross-entropy (nats per image) and accuracy. For language models: mean cross-entropy
+    (nats per token) and perplexity; for grammar also the lowest reachable perplexity.
     """
     from lstm_numba.cli.console import Terminal, print_json, result_line, result_object
     from lstm_numba.cli.custom_cells import use_run_cell

@@ -1,4 +1,4 @@
-"""``lstm-numba export``: a run's weights in the format of another program."""
+"""``lstm-numba export``: writes a run's weights in the format of another library."""
 
 from __future__ import annotations
 
@@ -24,15 +24,18 @@ Examples:
     required=True,
     help="Format of the file.",
 )
-@click.option("--out", type=click.Path(), metavar="FILE", required=True, help="File to make.")
+@click.option(
+    "--out", type=click.Path(), metavar="FILE", required=True, help="File to write; must not exist."
+)
 @checkpoint_option
 @run_cell_option
 @json_option
 def export(run: str, kind: str, out: str, checkpoint: str, cell: str | None, as_json: bool) -> None:
-    """Write the weights of RUN, a run folder, to a file for another program.
+    """Write the weights of RUN, a run folder, to a file for another library.
 
-    onnx: the recurrent layers as a model (.onnx). torch: all parameters under PyTorch's names (.safetensors).
-    keras: the recurrent layers' weights in Keras' layout (.npz). npz: as torch, for NumPy (.npz).
+    onnx: the recurrent layers as an ONNX model (.onnx). torch: all parameters with PyTorch's names
+    (.safetensors). keras: the weights of the recurrent layers in Keras' layout (.npz). npz: as torch, but for
+    NumPy (.npz).
     """
     import os
 

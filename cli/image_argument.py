@@ -1,4 +1,4 @@
-"""What ``lstm-numba predict`` understands by an image: a picture's file, or ``FILE:INDEX`` of an IDX file."""
+"""The image arguments of ``lstm-numba predict``: a picture file, or ``FILE:INDEX`` of an IDX file."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 def named_images(word: str, indices: Sequence[int], invert: bool | None) -> list[Named]:
-    """Read what the user calls an image.
+    """Read the images that an argument names.
 
     Parameters
     ----------
     word : str
-        A picture's file, an IDX file, or ``FILE:INDEX``.
+        A picture file, an IDX file, or ``FILE:INDEX``.
     indices : sequence of int
-        Images to take of an IDX file, counted from 0.
+        Indices of images in an IDX file, from 0.
     invert : bool or None
-        Swap black and white; None: if the border is light. Pictures only.
+        Swap black and white; None: only if the border is light. Pictures only.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def named_images(word: str, indices: Sequence[int], invert: bool | None) -> list
     Raises
     ------
     UserError
-        If the file is missing, damaged, no image, or holds fewer.
+        If the file is missing, damaged, no image, or does not have the index.
     """
     from lstm_numba.data.image_files import is_idx, read_images, read_picture
 
@@ -54,7 +54,7 @@ def named_images(word: str, indices: Sequence[int], invert: bool | None) -> list
         return [(word, picture.pixels)]
     images = read_images(path)
     if not indices:
-        raise DataError(f"{path}: say which of its {len(images)} images, by {path}:INDEX or --index INDEX")
+        raise DataError(f"{path}: choose one of its {len(images)} images with {path}:INDEX or --index INDEX")
     for index in indices:
         if index >= len(images):
             raise DataError(f"{path}: no image {index}, it holds {len(images)} (0 to {len(images) - 1})")

@@ -1,4 +1,4 @@
-"""``lstm-numba import``: weights of another program as a weights file, or as a run."""
+"""``lstm-numba import``: converts weights of another library to a weights file or a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lstm_numba.interop.any_format import Source
     from lstm_numba.nn.recurrent import Recurrent
 
-#: Names that a line shows.
+#: Most names shown in a line.
 _SHOWN = 8
 
 
@@ -31,22 +31,28 @@ Examples:
 )
 @click.argument("file", type=click.Path())
 @click.option(
-    "--out", type=click.Path(), metavar="PATH", required=True, help="Weights file or run folder to make."
+    "--out",
+    type=click.Path(),
+    metavar="PATH",
+    required=True,
+    help="Weights file or run folder to write; must not exist.",
 )
-@click.option("--run", type=click.Path(), help="Run whose settings the new run gets.")
+@click.option("--run", type=click.Path(), help="Run folder whose settings the new run gets.")
 @click.option(
     "--format",
     "kind",
     type=click.Choice(["onnx", "torch", "keras", "npz"]),
-    help="Format of FILE.  [default: told by its ending and its names]",
+    help="Format of FILE.  [default: from its file name and parameter names]",
 )
 @click.option(
     "--cell",
     type=CellName(),
-    help="Cell of FILE, where names and shapes do not tell it; MODULE:CLASS is one of your own, "
-    "whose module is imported.  [default: PyTorch's or Keras' meaning]",
+    help="Cell of FILE, if names and shapes do not determine it; MODULE:CLASS is one of your own, "
+    "whose module is imported.  [default: as in PyTorch or Keras]",
 )
-@click.option("--prefix", help="What the names begin with; others are passed over.  [default: the only one]")
+@click.option(
+    "--prefix", help="Prefix of the parameter names to read; others are ignored.  [default: the only one]"
+)
 @json_option
 def import_(
     file: str,
@@ -57,15 +63,15 @@ def import_(
     prefix: str | None,
     as_json: bool,
 ) -> None:
-    """Read the weights in FILE: ONNX, PyTorch's names or Keras' lists, as `export` writes them.
+    """Import the weights in FILE: an ONNX model, or PyTorch's or Keras' parameters, as `export` writes them.
 
-    Without --run: its recurrent layers as a weights file, .safetensors or .npz, for lstm_numba.load_weights.
-    ONNX models need the extra "onnx"; one that computes more than recurrent layers is refused.
+    Without --run: write the recurrent layers to a weights file, .safetensors or .npz, which
+    lstm_numba.load_weights reads. ONNX models need the extra "onnx" and must not contain other layers.
 
-    With --run: a new run folder with the settings of RUN and the parameters of FILE, all of the model's or
-    those of its recurrent layers; training it begins at the first step. RUN stays as it is.
+    With --run: create a new run folder with the settings of RUN and the parameters of FILE, either all of the
+    model or those of its recurrent layers. Its training starts at the first step. RUN is not changed.
 
-    Nothing in FILE is executed; pickles (.pt) are not read.
+    Nothing in FILE is executed; pickle files (.pt) are not read.
     """
     import os
 
@@ -91,7 +97,7 @@ def import_(
 
 
 def _weights_file(source: Source, out: str, cell: str | None, prefix: str | None, as_json: bool) -> None:
-    """Write the recurrent layers."""
+    """Write the recurrent layers to a weights file."""
     from lstm_numba.cli.console import print_json
     from lstm_numba.cli.run_folder import claimed
     from lstm_numba.interop.any_format import load_layer
@@ -107,11 +113,11 @@ def _weights_file(source: Source, out: str, cell: str | None, prefix: str | None
     click.echo(f"{out}: {_line(_facts(source, rnn))}")
     if rnn.batch_first:
         click.echo("the model's input is (batch, time, features): load_weights(..., batch_first=True)")
-    _say_names("passed over", passed_over)
+    _print_names("passed over", passed_over)
 
 
 def _new_run(source: Source, out: str, run: str, cell: str | None, prefix: str | None, as_json: bool) -> None:
-    """Make a run of another run's settings."""
+    """Create a run with the settings of another run."""
     from lstm_numba.cli.console import print_json
     from lstm_numba.interop.any_format import fit_model
     from lstm_numba.training.run import Run
@@ -130,12 +136,12 @@ def _new_run(source: Source, out: str, run: str, cell: str | None, prefix: str |
         print_json({**result, "passed_over": fitted.passed_over})
         return
     click.echo(f"{out}: run of {settings.config['dataset']} with the settings of {run}: {_line(facts)}")
-    _say_names(f"only the recurrent layers are from {source.path}; from {run}", fitted.kept)
-    _say_names("passed over", fitted.passed_over)
+    _print_names(f"only the recurrent layers are from {source.path}; from {run}", fitted.kept)
+    _print_names("passed over", fitted.passed_over)
 
 
 def _facts(source: Source, rnn: Recurrent) -> dict[str, Any]:
-    """What was read."""
+    """Format and size of what was read."""
     from lstm_numba.interop.state_dict import cell_name
 
     return {
@@ -161,8 +167,8 @@ def _line(facts: dict[str, Any]) -> str:
     return f"{facts['format']}, {cell}, {layers}, {facts['dtype']}, {count}"
 
 
-def _say_names(what: str, names: list[str]) -> None:
-    """A line of names, if there are any; those of a file may hold anything."""
+def _print_names(what: str, names: list[str]) -> None:
+    """Print a line of names, if there are any; names from a file may contain any characters."""
     from lstm_numba.errors import printable
 
     if names:

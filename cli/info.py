@@ -1,4 +1,4 @@
-"""``lstm-numba info``: what a bug report needs and a newcomer wants to know about this computer."""
+"""``lstm-numba info``: versions, hardware, caches and data, as needed for a bug report."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ Examples:
 @data_dir_option
 @json_option
 def info(data_dir: str | None, as_json: bool) -> None:
-    """Show versions, processor, threads, CUDA, caches, and the data found here."""
+    """Show versions, CPU, threads, CUDA device, cache folders and data sets, for bug reports.
+
+    The caches are the folders with compiled kernels and with downloaded data.
+    """
     found: dict[str, Any] = {
         "versions": _versions(),
         "cpu": _cpu(),
@@ -102,7 +105,8 @@ def _threads() -> dict[str, Any]:
     import numba
 
     try:
-        # Which layer there is shows only when it starts; no public call starts it without compiling a kernel.
+        # The threading layer is known only once it has started, and no public function starts it without
+        # compiling a kernel.
         from numba.np.ufunc.parallel import _launch_threads
 
         _launch_threads()
@@ -139,12 +143,11 @@ def _caches() -> dict[str, str]:
 
 
 def _data(data_dir: str | None) -> dict[str, str]:
-    from lstm_numba.cli.data import state
-    from lstm_numba.data import store
+    from lstm_numba.cli.data import state_and_folders
+    from lstm_numba.data.catalog import DATASETS
 
     found = {}
-    for name in store.DATASETS:
-        checks = store.verify(name, data_dir)
-        folders = sorted({str(check.path.parent) for check in checks if check.path is not None})
-        found[name] = ", ".join([state(name, checks), *folders])
+    for name in DATASETS:
+        state, folders = state_and_folders(name, data_dir)
+        found[name] = ", ".join([state, *folders])
     return found

@@ -1,7 +1,7 @@
-"""The program `lstm-numba`: finds the command, turns every ending into one line and an exit status.
+"""The program `lstm-numba`: calls the command, and turns every error into one line and an exit status.
 
-Nothing heavy is imported here: a command's module is loaded when that command is called, so that
-``lstm-numba --help`` answers at once.
+Nothing slow is imported here: a command's module is loaded when that command is called, so that
+``lstm-numba --help`` is fast.
 
 Exit status: 0 success; 1 error; 2 wrong usage; 130 interrupted (Ctrl-C); 143 terminated (SIGTERM).
 """
@@ -22,30 +22,27 @@ from lstm_numba import __version__
 from lstm_numba.cli.types import NamingGroup
 from lstm_numba.errors import CacheWarning, UserError
 
-#: Environment variable that brings tracebacks back.
+#: Environment variable that shows tracebacks.
 DEBUG_VARIABLE = "LSTM_NUMBA_DEBUG"
 
 #: Command -> (module, one line for the list of commands). The module defines a command of the module's name.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "train": ("lstm_numba.cli.train", "Train a network on a data set, or go on with a run."),
-    "evaluate": ("lstm_numba.cli.evaluate", "Loss and accuracy or perplexity of a run on a split."),
-    "predict": ("lstm_numba.cli.predict", "Class and probabilities of images."),
-    "sample": ("lstm_numba.cli.sample", "Write text with a trained language model."),
-    "plot": ("lstm_numba.cli.plot", "Draw a run's learning curves and its confusion matrix or perplexity."),
+    "train": ("lstm_numba.cli.train", "Train a network on a data set, or resume a run."),
+    "evaluate": ("lstm_numba.cli.evaluate", "Compute loss and accuracy or perplexity of a run on a split."),
+    "predict": ("lstm_numba.cli.predict", "Classify images."),
+    "sample": ("lstm_numba.cli.sample", "Generate text with a trained language model."),
+    "plot": ("lstm_numba.cli.plot", "Plot learning curves, confusion matrix or perplexity of a run."),
     "export": ("lstm_numba.cli.export", "Write a run's weights for ONNX, PyTorch, Keras or NumPy."),
-    "import": (
-        "lstm_numba.cli.import_",
-        "Make a weights file or a run of weights from elsewhere.",
-    ),
+    "import": ("lstm_numba.cli.import_", "Import weights from ONNX, PyTorch, Keras or NumPy."),
     "bench": ("lstm_numba.cli.bench", "Compare speed and memory with PyTorch and ONNX Runtime."),
-    "warmup": ("lstm_numba.cli.warmup", "Compile ahead of time what training needs."),
-    "data": ("lstm_numba.cli.data", "List, fetch and verify data sets."),
-    "info": ("lstm_numba.cli.info", "Versions, processor, threads, CUDA, caches, data found."),
+    "warmup": ("lstm_numba.cli.warmup", "Compile the kernels of a training in advance."),
+    "data": ("lstm_numba.cli.data", "List, download and verify data sets."),
+    "info": ("lstm_numba.cli.info", "Show versions, CPU, threads, CUDA device, caches and data sets."),
 }
 
 
 class _EndOfFile(Exception):
-    """An EOFError, which Click would take for an interrupt."""
+    """Wraps an EOFError, which Click would treat as an interrupt."""
 
 
 class LazyGroup(NamingGroup):
@@ -93,9 +90,10 @@ Examples:
 )
 @click.version_option(__version__, "-V", "--version", prog_name="lstm-numba")
 def cli() -> None:
-    """Train and use recurrent neural networks (LSTM, GRU, RNN) on a plain CPU.
+    """Train and use recurrent neural networks (LSTM, GRU, RNN) on CPUs and CUDA GPUs.
 
-    Results go to standard output, talk to standard error; --json makes results one JSON object.
+    Results are written to standard output, messages to standard error; --json prints the result as one JSON
+    object.
     """
 
 
@@ -105,9 +103,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        Command line without the program's name; by default that of the process.
+        Arguments without the program's name; by default those of the process.
     """
-    if hasattr(sys.stdout, "reconfigure"):  # what its encoding lacks becomes "?", and ends nothing
+    if hasattr(sys.stdout, "reconfigure"):  # characters that its encoding lacks become "?"
         sys.stdout.reconfigure(errors="replace")
     try:
         with warnings.catch_warnings():
@@ -131,10 +129,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(error: BaseException) -> int:
-    """Say in one line what went wrong and return the exit status."""
+    """Write one line about the error and return the exit status."""
     if isinstance(error, _EndOfFile) and error.__cause__ is not None:
         error = error.__cause__
-    if isinstance(error, BrokenPipeError):  # the reader has gone (`... | head`): nobody to tell
+    if isinstance(error, BrokenPipeError):  # the reader has gone (`... | head`): nothing to report
         _discard(sys.stdout)
         return 1
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
@@ -159,7 +157,7 @@ def _report(error: BaseException) -> int:
         _say(f"error: out of memory: {_one_line(error) or 'make the network or the batch smaller'}")
         return 1
     if isinstance(error, OSError) and error.strerror:
-        _discard(sys.stdout)  # if it is standard output that failed, the interpreter must not try again
+        _discard(sys.stdout)  # if standard output failed, the interpreter must not try again
         where = f"{error.filename}: " if error.filename is not None else ""
         _say(f"error: {_one_line(where + error.strerror)}")
         return 1
@@ -168,7 +166,7 @@ def _report(error: BaseException) -> int:
 
 
 def _warn(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    """Say in one line what a user can mend; what else libraries warn of, as Python does."""
+    """Show the library's own warnings as one line, others as Python does."""
     if issubclass(category, CacheWarning):
         _say(f"warning: {_one_line(message)}")
     else:
@@ -185,12 +183,12 @@ def _one_line(text: Any) -> str:
 def _say(line: str) -> None:
     try:
         click.echo(line, err=True)
-    except OSError:  # standard error is gone too: the exit status has to do
+    except OSError:  # standard error is gone too: only the exit status is left
         _discard(sys.stderr)
 
 
 def _discard(stream: Any) -> None:
-    """Point a broken standard stream to nowhere, so that flushing it at exit stays silent."""
+    """Redirect a broken standard stream to the null device, so that flushing it at exit is silent."""
     try:
         stream.flush()
     except (OSError, ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""``lstm-numba plot``: pictures of a run, as PNG and SVG."""
+"""``lstm-numba plot``: plots of a run, as PNG and SVG files."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ Line = dict[str, Any]
     epilog="""\b
 Examples:
   lstm-numba plot runs/digits-1
-  lstm-numba plot runs/ptb-1 --out pictures
+  lstm-numba plot runs/ptb-1 --out plots
 """,
 )
 @click.argument("run", type=click.Path())
-@click.option("--out", type=click.Path(), help="Folder for the pictures.  [default: RUN/plots]")
+@click.option(
+    "--out", type=click.Path(), metavar="FOLDER", help="Folder for the plots.  [default: RUN/plots]"
+)
 @run_cell_option
 @data_dir_option
 @threads_option
@@ -37,10 +39,10 @@ Examples:
 def plot(
     run: str, out: str | None, cell: str | None, data_dir: str | None, threads: int | None, as_json: bool
 ) -> None:
-    """Draw the learning curves of RUN, and its confusion matrix (images) or perplexity (text).
+    """Draw the learning curves of RUN, a run folder, and its confusion matrix (images) or perplexity (text).
 
-    Each picture is written as PNG and as SVG; the paths are the result. Needs matplotlib, which comes with
-    the extra "plot": pip install 'lstm_numba[plot]'.
+    Each plot is written as PNG and as SVG; the command prints the paths. Needs matplotlib, which the extra
+    "plot" installs: pip install 'lstm_numba[plot]'.
     """
     require_matplotlib("plot")
     from lstm_numba.cli import run_plots
@@ -55,17 +57,17 @@ def plot(
         raise UserError(f"{run}: no epoch is finished, there is nothing to draw")
     folder = Path(out) if out is not None else opened.folder / "plots"
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = {}
+    figures = {}
     if epochs:
-        pictures["learning-curves"] = run_plots.learning_curves(lines)
+        figures["learning-curves"] = run_plots.learning_curves(lines)
     else:  # a run of imported weights
         warn(f"{run}: no epoch is finished, there are no learning curves")
     if classifier:
-        pictures["confusion-matrix"] = _confusion(opened, data_dir, threads)
+        figures["confusion-matrix"] = _confusion(opened, data_dir, threads)
     else:
-        pictures["perplexity"] = run_plots.perplexity(epochs, _floor(opened))
+        figures["perplexity"] = run_plots.perplexity(epochs, _floor(opened))
     written = [
-        str(path) for name, picture in pictures.items() for path in run_plots.save(picture, folder / name)
+        str(path) for name, figure in figures.items() for path in run_plots.save(figure, folder / name)
     ]
     if as_json:
         print_json({"files": written})
@@ -79,7 +81,7 @@ def require_matplotlib(what: str) -> None:
     Raises
     ------
     UserError
-        It is not installed; the text says what needs it and how to get it.
+        It is not installed; the text says what needs it and how to install it.
     """
     try:
         import matplotlib  # noqa: F401
@@ -88,7 +90,7 @@ def require_matplotlib(what: str) -> None:
 
 
 def _floor(run: Run) -> float | None:
-    """Lowest reachable perplexity; only the grammar's is known."""
+    """Lowest reachable perplexity, which is known for grammar only."""
     if run.config["dataset"] != "grammar":
         return None
     from lstm_numba.training.tasks import open_task
@@ -97,7 +99,7 @@ def _floor(run: Run) -> float | None:
 
 
 def _confusion(run: Run, data_dir: str | None, threads: int | None) -> Any:
-    """Evaluate the test images and draw which class is taken for which."""
+    """Evaluate the test images and draw the confusion matrix."""
     from lstm_numba.cli import run_plots
     from lstm_numba.cli.resources import set_threads
 

@@ -1,4 +1,4 @@
-"""``lstm-numba predict``: class and probabilities of images."""
+"""``lstm-numba predict``: classifies images."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Examples:
     "--index",
     type=NATURAL,
     multiple=True,
-    help="Image of an IDX file, counted from 0; may be repeated. FILE:INDEX says the same.",
+    help="Index of an image in an IDX file, from 0; may be repeated. The same as FILE:INDEX.",
 )
 @click.option(
     "--invert/--no-invert",
     default=None,
-    help="Swap black and white.  [default: if the border is light: digits are light on dark]",
+    help="Swap black and white: the model expects light digits on black.  [default: if the border is light]",
 )
 @checkpoint_option
 @run_cell_option
@@ -43,10 +43,12 @@ def predict(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Say which class each IMAGE is, with probabilities, by the classifier of RUN.
+    """Classify each IMAGE with the model of RUN, a run folder of mnist or digits, and print the
+    probabilities.
 
-    An IMAGE is a picture (PNG, JPEG, BMP, PPM), cropped and scaled to 28 x 28 as MNIST's digits are where it
-    has another size, or one of an IDX file's images, plain or gzipped: FILE:INDEX, or FILE with --index.
+    An IMAGE is a picture file (PNG, JPEG, BMP, PPM), which is cropped and scaled to 28 x 28 pixels as MNIST's
+    digits were, unless it has that size; or an image of an IDX file, plain or gzipped: FILE:INDEX, or FILE
+    with --index.
     """
     from lstm_numba.cli.console import Terminal, print_json
     from lstm_numba.cli.custom_cells import use_run_cell

@@ -1,4 +1,4 @@
-"""The computer: threads and device as the options ask for them, and whether the memory will do."""
+"""Threads, device and memory: applies and checks the options."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lstm_numba.errors import UserError
 
 
 def set_threads(wanted: int | None) -> int:
-    """Set the number of threads that Numba computes with.
+    """Set the number of threads that Numba uses.
 
     Parameters
     ----------
     wanted : int or None
-        None: as many as Numba found.
+        None: leave Numba's number as it is.
 
     Returns
     -------
@@ -29,7 +29,7 @@ def set_threads(wanted: int | None) -> int:
     Raises
     ------
     click.BadParameter
-        If there are fewer.
+        If fewer are available.
     """
     import numba
 
@@ -45,12 +45,12 @@ def set_threads(wanted: int | None) -> int:
 
 
 def choose_device(wanted: str) -> str:
-    """Turn ``--device`` into a device that is there.
+    """The device for ``--device``, "auto" resolved.
 
     Parameters
     ----------
     wanted : {"cpu", "cuda", "auto"}
-        "auto": CUDA where there is a device; which one was taken is said on stderr.
+        "auto": CUDA if a device is available; a message on standard error names the choice.
 
     Raises
     ------
@@ -71,10 +71,10 @@ def choose_device(wanted: str) -> str:
 
 
 def check_memory(config: Mapping[str, Any]) -> None:
-    """Refuse a network that cannot fit, before the system kills the program for it.
+    """Refuse a network that cannot fit into memory, before the system kills the program.
 
-    A lower bound is compared with all the memory there is: recurrent weights, their gradients and the
-    optimiser's two moments, and one window's gates.
+    Compares a lower bound with the memory of the machine: recurrent weights, their gradients, the optimiser's
+    two moments, and the gates of one window.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def check_memory(config: Mapping[str, Any]) -> None:
     directions = 2 if config["bidirectional"] else 1
     units = hidden * gates * layers * directions
     steps = config["bptt"] or 28
-    # No batch is larger than the data set, whose size is not known yet.
+    # The data set, whose size is not known yet, may be smaller than a batch.
     numbers = 4 * units * hidden + steps * min(config["batch_size"], 1000) * units
     needed = numbers * (8 if config["dtype"] == "float64" else 4)
     if needed > available:

@@ -1,4 +1,4 @@
-"""Opening a run folder for a command; claiming the name of a file."""
+"""Opens run folders for commands, and reserves the names of output files."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def open_run(folder: str, kind: str, command: str) -> Run:
     kind : str
         ``classification`` or ``language-model``.
     command : str
-        Command that asks, for the message.
+        Name of the command, for the message.
 
     Raises
     ------
     UserError
-        If there is no sound run, or it is of the other kind.
+        If there is no valid run, or it is of the other kind.
     """
     from lstm_numba.training.run import Run
 
@@ -44,12 +44,12 @@ def open_run(folder: str, kind: str, command: str) -> Run:
 
 @contextmanager
 def claimed(out: str) -> Iterator[Path]:
-    """Take a file's name, so that of several processes one writes it; give it back if that fails.
+    """Create a file, so that only one of several processes writes it; remove it if writing fails.
 
     Raises
     ------
     UserError
-        If there is such a file.
+        If the file exists.
     """
     path = Path(out)
     try:

@@ -1,4 +1,4 @@
-"""The pictures of ``lstm-numba plot``; drawn without pyplot, so that no global state is touched."""
+"""The plots of ``lstm-numba plot``; drawn without pyplot, so that no global state is changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Line = dict[str, Any]
 
-#: Colours that people with colour-blindness tell apart (Okabe and Ito 2008), by split.
+#: Colours for splits, distinguishable with colour blindness (Okabe and Ito 2008).
 _COLOURS = {"train": "#0072b2", "valid": "#e69f00", "test": "#d55e00"}
 
 
@@ -47,7 +47,7 @@ def learning_curves(lines: Sequence[Line]) -> Figure:
     Parameters
     ----------
     lines : sequence of dict
-        The run's metrics.
+        Metrics of the run.
     """
     epochs = [line for line in lines if line["kind"] == "epoch"]
     accuracy = "accuracy" in epochs[0]
@@ -79,7 +79,7 @@ def perplexity(epochs: Sequence[Line], floor: float | None = None) -> Figure:
 
 
 def confusion_matrix(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
-    """Which class was taken for which.
+    """The confusion matrix.
 
     Parameters
     ----------
@@ -111,17 +111,17 @@ def confusion_matrix(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> F
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     correct, total = int(matrix.trace()), int(matrix.sum())
-    axes.set_title(f"test: {correct} of {total} right ({100 * correct / max(total, 1):.2f} %)", fontsize=11)
+    axes.set_title(f"test: {correct} of {total} correct ({100 * correct / max(total, 1):.2f} %)", fontsize=11)
     return figure
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write a picture as PNG and as SVG and return the two paths."""
+    """Write a figure as PNG and as SVG and return the two paths."""
     paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
     for path in paths:
-        memory = io.BytesIO()
-        # Without a date the same run gives the same file.
+        buffer = io.BytesIO()
+        # Without a date, the same run gives the same file.
         metadata = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(memory, format=path.suffix[1:], dpi=150, metadata=metadata)
-        atomic_write(path, memory.getvalue())
+        figure.savefig(buffer, format=path.suffix[1:], dpi=150, metadata=metadata)
+        atomic_write(path, buffer.getvalue())
     return paths

@@ -1,4 +1,4 @@
-"""``lstm-numba sample``: text from a trained language model."""
+"""``lstm-numba sample``: generates text with a trained language model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Examples:
     "Text",
     "--prompt",
     default="",
-    help="Text to go on from.  [default: none]",
+    help="Text to continue.  [default: none]",
 )
 @option(
     "Text",
@@ -37,7 +37,7 @@ Examples:
     type=POSITIVE,
     default=200,
     show_default=True,
-    help="Tokens to draw: words or characters, as the run's data.",
+    help="Number of tokens to generate: words or characters, depending on the run.",
 )
 @option(
     "Text",
@@ -45,20 +45,20 @@ Examples:
     type=NOT_NEGATIVE,
     default=1.0,
     show_default=True,
-    help="Below 1 the likely becomes likelier; 0 always takes the likeliest.",
+    help="Divide the logits by this: below 1 less random, 0 always the most likely token.",
 )
 @option(
     "Text",
     "--top-k",
     type=POSITIVE,
-    help="Draw from the K likeliest tokens only.  [default: from all]",
+    help="Sample from the K most likely tokens only.  [default: from all]",
     metavar="K",
 )
 @option(
     "Text",
     "--seed",
     type=NATURAL,
-    help="Seed of the draws: same seed, same text.  [default: another text each time]",
+    help="Seed of the random numbers: same seed, same text.  [default: a new one each time]",
 )
 @checkpoint_option
 @run_cell_option
@@ -76,7 +76,7 @@ def sample(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Write text with the language model of RUN, a run folder of ptb, text or grammar."""
+    """Generate text with the language model of RUN, a run folder of ptb, text or grammar."""
     from lstm_numba.cli.console import Terminal, print_json
     from lstm_numba.cli.custom_cells import use_run_cell
     from lstm_numba.cli.resources import set_threads

@@ -1,4 +1,4 @@
-"""``lstm-numba warmup``: compile before the first training, not during it."""
+"""``lstm-numba warmup``: compiles the kernels of a training in advance."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ Examples:
     type=click.Choice(DTYPES),
     default="float32",
     show_default=True,
-    help="Precision of all numbers.",
+    help="Floating-point type of all arrays.",
 )
 @option(
     "Optimisation",
     "--optimizer",
     type=click.Choice(OPTIMIZERS),
-    help="Update rule.  [default: the data set's]",
+    help="Optimiser.  [default: that of the data set]",
 )
 @threads_option
 @json_option
@@ -56,10 +56,10 @@ def warmup(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Compile ahead of time what training on DATASET needs.
+    """Compile the kernels for training on DATASET in advance.
 
-    Without it, the first training compiles as it goes. The kernels are kept on disk, where `lstm-numba info`
-    says. Nothing is downloaded: a few steps are taken on data that the program makes itself.
+    Otherwise the first training compiles them. Compiled kernels are cached on disk; lstm-numba info shows the
+    folder. Nothing is downloaded: the command trains a few steps on generated data.
     """
     from lstm_numba.cli.console import Terminal, plural, print_json
     from lstm_numba.cli.custom_cells import load_own_cells
@@ -80,7 +80,7 @@ def warmup(
             try:
                 done = warm_up(name, {"cell": cell, "dtype": dtype, "optimizer": rule}, terminal)
             except Interrupted as stop:
-                terminal.say("interrupted; what was compiled is kept")
+                terminal.say("interrupted; the kernels compiled so far are cached")
                 ctx.exit(stop.exit_status)
             answers.append({**what, "kernels": list(done.kernels), "seconds": round(done.seconds, 3)})
             if as_json:

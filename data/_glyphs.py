@@ -1,9 +1,9 @@
-"""Pen strokes of the ten digits: several ways to write each, every way between two extremes.
+"""Pen strokes of the ten digits: several glyphs for each, and for each glyph two extremes.
 
-A glyph is written in a box 0.7 wide and 1 high, x to the right, y down, as a text: points ``x,y`` in the
-order of the pen, ``|`` where the pen is lifted, ``*`` after a point where the stroke turns sharply. Between
-sharp points and ends the stroke is a Catmull-Rom spline. Each glyph has two texts of the same form; a
-drawing lies somewhere on the line between them, and may overshoot either end a little.
+A glyph is given in a box of width 0.7 and height 1, x to the right, y down, as text: points ``x,y`` in
+drawing order, ``|`` where the pen is lifted, ``*`` after a corner. Between corners and ends the stroke is a
+Catmull-Rom spline. Each glyph has two texts of the same structure; a drawing is interpolated between them, or
+extrapolated a little beyond either.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-#: (digit, how often among the glyphs of its digit, one extreme, the other extreme)
+#: (digit, weight among the glyphs of its digit, one extreme, the other extreme)
 _SOURCES: tuple[tuple[int, int, str, str], ...] = (
     # 0: an oval closed at the top; an oval begun at the right with a tail inside.
     (

@@ -1,8 +1,7 @@
-"""Random numbers that mean the same on every machine, NumPy version and order of asking.
+"""Random numbers that are the same on every machine and NumPy version, in whatever order they are drawn.
 
-NumPy keeps the bits of its bit generators and of ``SeedSequence`` for ever, but not what ``Generator``
-makes of them. Everything here is therefore built from raw bits: a data set drawn by seed today is the
-same data set after an update.
+NumPy guarantees the output of its bit generators and of ``SeedSequence``, but not that of ``Generator``.
+Everything here is therefore computed from raw bits: a data set of a given seed is the same after an update.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def _words(parts: tuple[int | str, ...]) -> list[int]:
 
 
 def permutation(count: int, *key: int | str) -> npt.NDArray[np.int64]:
-    """Draw a permutation of ``range(count)`` by sorting 64 raw bits an item.
+    """Draw a permutation of ``range(count)`` by sorting 64 random bits per item.
 
     Parameters
     ----------
@@ -40,7 +39,7 @@ def permutation(count: int, *key: int | str) -> npt.NDArray[np.int64]:
 
 
 def uniforms(*key: int | str) -> Iterator[float]:
-    """Yield numbers in [0, 1) without end, one stream a key."""
+    """Yield an endless stream of numbers in [0, 1), determined by the key."""
     source = np.random.PCG64(np.random.SeedSequence(_words(key)))
     while True:
         bits = np.asarray(source.random_raw(1 << 14), dtype=np.uint64)
@@ -58,10 +57,10 @@ def _mix(z: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 class CounterStream:
-    """Numbers addressed by (item, lane) instead of by order: item 7 is the same whoever asks when.
+    """Random numbers addressed by (item, lane), independent of the order in which they are drawn.
 
     Each word is a SplitMix64 of the counter ``item * LANES + lane``, scrambled twice with two keys, so that
-    streams of two seeds are no shifted copies of each other.
+    streams of two seeds are not shifted copies of each other.
 
     Parameters
     ----------

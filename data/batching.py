@@ -24,11 +24,11 @@ def _tokens(ids: Any) -> Ids:
 
 
 class ContiguousBatches:
-    """Windows over a text cut into parallel streams, for truncated back-propagation through time.
+    """Windows over a text that is cut into parallel streams, for truncated back-propagation through time.
 
     As in the literature (Zaremba et al. 2014 and TensorFlow's tutorial): the text is cut into `batch_size`
-    streams of ``len(ids) // batch_size`` tokens, what is over is left out; window k holds the tokens
-    ``k * bptt`` to ``(k + 1) * bptt`` of each stream, so that the state after window k is the one before
+    streams of ``len(ids) // batch_size`` tokens, and the remainder is left out; window k has the tokens ``k *
+    bptt`` to ``(k + 1) * bptt`` of each stream, so that the state after window k is the initial state of
     window k + 1; a stream has ``(length - 1) // bptt`` windows.
 
     Parameters
@@ -52,7 +52,7 @@ class ContiguousBatches:
     DataError
         The text is too short for one window.
     ValueError, TypeError
-        Other arguments than these.
+        Invalid arguments.
     """
 
     def __init__(self, ids: npt.ArrayLike, batch_size: int, bptt: int) -> None:
@@ -65,7 +65,7 @@ class ContiguousBatches:
                 f"the text is too short: {len(tokens)} tokens, but batch size {self.batch_size} times "
                 f"(bptt {self.bptt} + 1) needs {self.batch_size * (self.bptt + 1)}"
             )
-        # Time first, once: a window is then a slice of rows.
+        # Stored time first, so that a window is a slice of rows.
         streams = tokens[: length * self.batch_size].reshape(self.batch_size, length)
         self._streams = np.ascontiguousarray(streams.T)
         self._streams.setflags(write=False)
@@ -106,25 +106,26 @@ class EvaluationWindow:
 
 
 class EvaluationRows:
-    """Windows that predict every token of a text exactly once, but the first, which has nothing before it.
+    """Windows that predict every token of a text exactly once, except the first.
 
     The ``len(ids) - 1`` targets are cut into rows of nearly equal length (they differ by one at most), the
-    rows run side by side, and the state is carried from window to window. A row begins with no memory but
-    the token before it; with one row the whole text is read with its full past, as the literature does it.
+    rows form a batch, and the state is carried from window to window. A row begins with a zero state and the
+    token before it; with one row every token is predicted from the whole text before it, as in the
+    literature.
 
     Parameters
     ----------
     ids : array of int, 1-D
-        Token numbers, two at least.
+        Token numbers, at least two.
     batch_size : int
         Number of rows B; fewer if there are fewer targets.
     bptt : int
-        Steps of a window T at most.
+        Largest number of steps in a window T.
 
     Attributes
     ----------
     batch_size, bptt : int
-        Rows that there are; steps of a window at most.
+        Number of rows; largest number of steps in a window.
     tokens : int
         Targets, ``len(ids) - 1``.
 
@@ -133,7 +134,7 @@ class EvaluationRows:
     DataError
         The text has fewer than two tokens.
     ValueError, TypeError
-        Other arguments than these.
+        Invalid arguments.
     """
 
     def __init__(self, ids: npt.ArrayLike, batch_size: int, bptt: int) -> None:
@@ -148,11 +149,11 @@ class EvaluationRows:
         self._lengths[:longer] += 1
         starts = np.concatenate([[0], np.cumsum(self._lengths)[:-1]])
         self._steps = int(self._lengths[0])
-        place = starts + np.arange(self._steps)[:, None]
+        index = starts + np.arange(self._steps)[:, None]
         inside = np.arange(self._steps)[:, None] < self._lengths
-        place = np.minimum(place, self.tokens - 1)
-        self._x = np.where(inside, tokens[place], 0).astype(np.int32)
-        self._y = np.where(inside, tokens[place + 1], 0).astype(np.int32)
+        index = np.minimum(index, self.tokens - 1)
+        self._x = np.where(inside, tokens[index], 0).astype(np.int32)
+        self._y = np.where(inside, tokens[index + 1], 0).astype(np.int32)
         self._weights = inside.astype(np.float32)
         for array in (self._x, self._y, self._weights):
             array.setflags(write=False)
@@ -179,16 +180,16 @@ def evaluation_rows(ids: npt.ArrayLike, batch_size: int, bptt: int) -> Evaluatio
 
 
 class BatchOrder:
-    """Which items go into which batch, shuffled anew each epoch; the same for equal seed and epoch always.
+    """Which items go into which batch, shuffled in each epoch and determined by seed and epoch.
 
     Parameters
     ----------
     count : int
         Number of items.
     batch_size : int
-        Items of a batch; the last batch of an epoch holds what is left.
+        Items in a batch; the last batch of an epoch may be smaller.
     seed : int
-        Which shuffles.
+        Seed of the shuffling.
     drop_last : bool
         Leave a smaller last batch out.
     """
@@ -221,7 +222,7 @@ class BatchOrder:
 
 
 def held_out(count: int, held: int, seed: int = 0) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Choose items to validate with.
+    """Choose items for validation.
 
     Parameters
     ----------
@@ -230,7 +231,7 @@ def held_out(count: int, held: int, seed: int = 0) -> tuple[npt.NDArray[np.int64
     held : int
         How many to hold out, fewer than `count`.
     seed : int
-        Which.
+        Seed of the choice.
 
     Returns
     -------

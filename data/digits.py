@@ -1,16 +1,16 @@
-"""Digits drawn by a program: images in MNIST's format that need no download.
+"""Generated digits: images in MNIST's format that need no download.
 
-They are not MNIST and no substitute for it in a result. They serve to try the program at once, to test it,
-and to learn with: an LSTM of 128 units that reads them row by row knows 93 % of the test images after one
-epoch and 99 % after ten.
+They are not MNIST and do not replace it in published results. They are for trying out and testing the
+program: an LSTM with 128 units that reads them row by row classifies 93 % of the test images correctly after
+one epoch and 99 % after ten.
 
-An image is drawn as a hand would: choose a way of writing the digit (`lstm_numba.data._glyphs`), bend and
-slant it, follow the strokes with a pen whose width changes on the way, scale to a box of 15.5 to 20.5
-pixels, put the centre of mass near the middle as MNIST does, add noise.
+To draw an image, choose one of several glyphs of the digit (`lstm_numba.data._glyphs`), bend and slant it,
+follow the strokes with a pen of varying width, scale to a box of 15.5 to 20.5 pixels, put the centre of mass
+near the middle as in MNIST, and add noise.
 
 Image `i` of a split depends on (seed, split, i) alone, however many images are asked for, and is the same on
-every machine: only additions, multiplications, divisions, square roots and roundings lead to a pixel, all of
-them exact to the last bit by IEEE 754.
+every machine: pixels are computed with additions, multiplications, divisions, square roots and roundings
+only, whose results IEEE 754 defines to the last bit.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from lstm_numba.data._glyphs import Glyph, glyphs
 from lstm_numba.data._random import CounterStream
 from lstm_numba.data.images import SIDE, Images
 
-#: Images of a split unless told otherwise.
+#: Default number of images in a split.
 COUNTS = {"train": 20_000, "test": 2_000}
 
 Array = npt.NDArray[np.float64]
 
-# How much the drawings differ. With two thirds of it an LSTM knows 99.7 % of the test images after ten
-# epochs, with a fifth more 98 %.
-_MIX_BEYOND = 0.15  # how far past its two extremes a glyph may go
+# How much the drawings vary. With two thirds of it an LSTM reaches an accuracy of 99.7 % after ten epochs,
+# with a fifth more 98 %.
+_MIX_BEYOND = 0.15  # how far beyond its two extremes a glyph may go
 _JITTER = 0.03  # of each control point; unit: height of the glyph, as for the bends
 _BEND = 0.05  # of the plane, by polynomials of degree 2 to 4
 _SLANT_MEAN, _SLANT = 0.05, 0.22  # shear dx/dy; hands lean to the right
@@ -40,12 +40,12 @@ _TURN = 0.16  # radians
 _ASPECT = 0.17
 _SMALLEST, _LARGEST = 15.5, 20.5  # pixels, longer side
 _SHIFT = 0.7  # pixels
-_EDGE = 1.0  # pixels from the border that no stroke's middle comes nearer to
+_EDGE = 1.0  # pixels, smallest distance of a stroke's centre line from the border
 _THINNEST, _THICKEST = 0.65, 1.9  # pen radius in pixels
 _PRESSURE = 0.2  # relative change of the radius along a stroke
 _NOISE = 12.0  # grey levels, standard deviation
 
-# Lanes of the counter stream: what an image's random numbers are used for.
+# Lanes of the counter stream, by what an image's random numbers are used for.
 _LANE_CHOICE = 0
 _LANE_UNIFORM = 8
 _LANE_JITTER = 64
@@ -54,7 +54,7 @@ _LANE_BELL = 512
 _LANE_PRESSURE = 576
 _LANE_NOISE = 1024
 
-_CHUNK = 256  # images drawn at once: their canvases stay in the cache
+_CHUNK = 256  # images drawn at once: their canvases fit into the cache
 _MARGIN = 4  # of the canvas around the image, so that no disc needs clipping
 _CANVAS = SIDE + 2 * _MARGIN
 # Pixels around a point that its disc may touch: radius 2.2 and half the softness 1.3 are below 3.5.
@@ -79,7 +79,7 @@ def load(split: str, seed: int = 0, count: int | None = None) -> Images:
     split : {"train", "test"}
         The two share no random numbers.
     seed : int
-        Which digits. Each seed gives other images.
+        Each seed gives other images.
     count : int, optional
         How many, by default 20000 for training and 2000 for testing.
 
@@ -103,16 +103,16 @@ def load(split: str, seed: int = 0, count: int | None = None) -> Images:
 def draw(
     split: str, items: npt.NDArray[np.int64], seed: int = 0
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Draw the images of a split that have the numbers `items`.
+    """Draw the images of a split with the indices `items`.
 
     Parameters
     ----------
     split : str
         Name of the stream of random numbers.
     items : ndarray of int, shape (N,)
-        Numbers of images, each >= 0.
+        Indices of images, each >= 0.
     seed : int
-        Which digits.
+        Seed of the data set.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def _choose_glyphs(labels: npt.NDArray[np.uint8], choice: Array) -> npt.NDArray[
 
 
 def _write(glyph: Glyph, stream: CounterStream, items: npt.NDArray[np.int64]) -> _Pen:
-    """Return the strokes of `glyph` as n different hands write it."""
+    """Return the strokes of `glyph` in n variations."""
     uniform = stream.uniform(items, _LANE_UNIFORM, 5)
     bell = stream.bell(items, _LANE_BELL, 5)
     x, y = _bend(*_skeleton(glyph, stream, items, uniform[:, 0]), stream, items)
@@ -174,7 +174,7 @@ def _write(glyph: Glyph, stream: CounterStream, items: npt.NDArray[np.int64]) ->
 
 
 def _centre(along: Array, shift: Array) -> Array:
-    """Return coordinates (K, n) moved so that their mean is in the middle, but none leaves the image."""
+    """Return coordinates (K, n) shifted so that their mean is in the middle and all are inside the image."""
     moved = along + ((SIDE - 1) / 2.0 - along.sum(axis=0) / len(along) + shift)
     too_far = np.maximum(moved.max(axis=0) - (SIDE - 1 - _EDGE), 0.0)
     too_near = np.maximum(_EDGE - moved.min(axis=0), 0.0)
@@ -193,7 +193,7 @@ def _skeleton(
     controls = first + share * (second - first) + _JITTER * jitter
     x = np.zeros((len(glyph.weights), len(items)))
     y = np.zeros_like(x)
-    # A loop instead of a matrix product: BLAS sums in an order of its own on each machine.
+    # A loop instead of a matrix product: the order of BLAS's sums differs between machines.
     for m in range(points):
         column = glyph.weights[:, m, None]
         x += column * controls[:, m, 0]
@@ -218,9 +218,9 @@ def _bend(x: Array, y: Array, stream: CounterStream, items: npt.NDArray[np.int64
 
 
 def _ink(pen: _Pen, stream: CounterStream, items: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """Return the pixels (n, 28, 28): each covered by the disc that reaches farthest over it."""
+    """Return the pixels (n, 28, 28), each from the disc that covers it most."""
     n = len(items)
-    # How far a pixel lies inside the nearest disc, in pixels. Point k of all images is drawn at once: no two
+    # How far a pixel is inside the nearest disc, in pixels. Point k of all images is drawn at once: no two
     # of its discs share a canvas, so plain indexing reads and writes every pixel at most once.
     inside = np.full(n * _CANVAS * _CANVAS, -1.0, np.float32)
     column, row = np.rint(pen.x).astype(np.int64), np.rint(pen.y).astype(np.int64)

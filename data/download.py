@@ -1,4 +1,4 @@
-"""One file from the first of several mirrors that serves it as it should be."""
+"""Downloads a file from the first of several mirrors that serves the right content."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from urllib.parse import urlsplit
 from lstm_numba.data.file_io import fault, one_line, reason
 from lstm_numba.errors import DataError
 
-#: Seconds to wait for a connection, and for the next bytes of an answer.
+#: Seconds to wait for a connection, and for the next bytes of a response.
 TIMEOUT = (10.0, 30.0)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a download is; what a progress callback gets.
+    """State of a download, the argument of a progress callback.
 
     Attributes
     ----------
     file : str
         Name of the file.
     state : {"present", "download", "failed", "done"}
-        Already there; bytes are coming; a mirror failed (see `detail`); there and verified.
+        On disk already; being downloaded; a mirror failed (see `detail`); downloaded and verified.
     received, total : int
-        Bytes so far, and bytes that the file is expected to have.
+        Bytes so far, and expected size of the file.
     source : str
-        Host that serves it, or the path where it lies.
+        Host that serves it, or its path on disk.
     detail : str
         Why a mirror failed, else empty.
     """
@@ -47,7 +47,7 @@ ProgressCallback = Callable[[Progress], object]
 
 
 class MirrorsFailed(DataError):
-    """No mirror served the file; `reasons` has one text a mirror."""
+    """No mirror served the file; `reasons` has one text per mirror."""
 
     def __init__(self, name: str, reasons: Sequence[str]) -> None:
         self.reasons = tuple(reasons)
@@ -55,22 +55,22 @@ class MirrorsFailed(DataError):
 
 
 class _Refused(Exception):
-    """An answer that cannot be used."""
+    """A response that cannot be used."""
 
 
 class _Sink:
-    """What the downloader writes to: a partial file that reports, stops at a limit, and can start over."""
+    """Output of the downloader: partial file that reports progress, has a size limit and can be restarted."""
 
     def __init__(self, file: BinaryIO, limit: int, report: Callable[[int], None]) -> None:
         self._file, self._limit, self._report = file, limit, report
         self.start = file.seek(0, os.SEEK_END)
 
     def check(self, response: Any, *_: Any, **__: Any) -> None:
-        """Look at an answer's status before its bytes come (a hook of requests).
+        """Check the status of a response before its bytes arrive (a hook of requests).
 
-        That a part is the one that was asked for is left to the checksum.
+        Whether a partial response is the requested part is left to the checksum.
         """
-        if response.status_code == 200:  # the whole, whatever was asked for
+        if response.status_code == 200:  # the whole file, even if a part was requested
             self._file.seek(0)
             self._file.truncate()
 
@@ -83,7 +83,7 @@ class _Sink:
         return written
 
     def flush(self) -> None:
-        """Leave flushing to the file's own buffer: the downloader asks for it after every chunk."""
+        """Do nothing: the downloader calls this after every chunk, and the file is buffered."""
 
 
 def download(
@@ -98,25 +98,25 @@ def download(
 ) -> None:
     """Download a file, trying mirrors in turn, and put it in place once it is verified.
 
-    An interrupted download leaves ``NAME.part`` behind, and a later one goes on from there if the mirror
-    can. The file itself appears whole and verified or not at all.
+    An interrupted download leaves ``NAME.part`` behind, which a later one continues if the mirror supports
+    it. The file itself appears complete and verified or not at all.
 
     Parameters
     ----------
     name : str
-        The file's name for messages.
+        Name of the file, for messages.
     urls : sequence of str
-        Where to get it, in order of preference.
+        Addresses in order of preference.
     target : Path
-        Where to put it; its folder is made if need be.
+        Path of the file; its folder is created if needed.
     check : callable
         Raises `DataError` if the file at a path is not the right one.
     size : int
-        Bytes that it is expected to have, for the progress only.
+        Expected size in bytes, for the progress only.
     limit : int
-        Bytes at which to stop believing a mirror.
+        Size in bytes beyond which a response is refused.
     progress : callable, optional
-        Called with a `Progress` as bytes come.
+        Called with a `Progress` as bytes arrive.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def download(
     DataError
         The file cannot be written.
     """
-    tell = progress or (lambda _: None)
+    report = progress or (lambda _: None)
     reasons = []
     new = [folder for folder in (target.parent, *target.parent.parents) if not folder.exists()]
     try:
@@ -133,33 +133,33 @@ def download(
         with _partial_file(target) as part:
             for url in urls:
                 host = urlsplit(url).netloc
-                failure = _try_mirror(url, part, check, limit, _reporter(tell, name, size, host))
+                failure = _try_mirror(url, part, check, limit, _reporter(report, name, size, host))
                 if failure is None:
                     part.replace(target)
-                    tell(Progress(name, "done", target.stat().st_size, target.stat().st_size, host))
+                    report(Progress(name, "done", target.stat().st_size, target.stat().st_size, host))
                     return
                 reasons.append(f"{host}: {failure}")
-                tell(Progress(name, "failed", 0, size, host, failure))
+                report(Progress(name, "failed", 0, size, host, failure))
     except OSError as error:
         raise fault(target, f"cannot be written: {reason(error)}") from None
     finally:
-        # A mistyped folder shall not stay behind empty.
+        # Do not leave an empty folder behind, for instance a mistyped one.
         with contextlib.suppress(OSError):
             for folder in new:
                 folder.rmdir()
     raise MirrorsFailed(name, reasons)
 
 
-def _reporter(tell: ProgressCallback, name: str, size: int, host: str) -> Callable[[int], None]:
+def _reporter(progress: ProgressCallback, name: str, size: int, host: str) -> Callable[[int], None]:
     def report(received: int) -> None:
-        tell(Progress(name, "download", received, size, host))
+        progress(Progress(name, "download", received, size, host))
 
     return report
 
 
 @contextlib.contextmanager
 def _partial_file(target: Path) -> Iterator[Path]:
-    """Yield the path of the partial file: ``NAME.part``, or one of our own while another process has that."""
+    """Yield the path of the partial file: ``NAME.part``, or another if some process uses that."""
     shared = target.with_name(target.name + ".part")
     try:
         import fcntl
@@ -179,7 +179,7 @@ def _partial_file(target: Path) -> Iterator[Path]:
         try:
             yield path
         finally:
-            # An empty rest, or one that nobody would find again, is litter.
+            # Remove an empty file, or one that a later download would not find.
             if path.exists() and (path != shared or path.stat().st_size == 0):
                 path.unlink()
 
@@ -187,7 +187,7 @@ def _partial_file(target: Path) -> Iterator[Path]:
 def _try_mirror(
     url: str, part: Path, check: Callable[[Path], object], limit: int, report: Callable[[int], None]
 ) -> str | None:
-    """Download `url` into `part` and check it; return why it failed, or None. Errors of our own disk pass."""
+    """Download `url` into `part` and check it; return why it failed, or None. Disk errors are raised."""
     while True:
         resumed = part.exists() and part.stat().st_size > 0
         failure, keep = _transfer(url, part, limit, report)
@@ -201,11 +201,11 @@ def _try_mirror(
             part.unlink(missing_ok=True)
         if not resumed or keep:
             return one_line(failure)
-        # What an earlier attempt left may be the culprit: once more, from the start.
+        # The rest of an earlier attempt may be the cause: try again from the start.
 
 
 def _transfer(url: str, part: Path, limit: int, report: Callable[[int], None]) -> tuple[str | None, bool]:
-    """Append the rest of `url` to `part`; return why it failed, or None, and whether to keep what came."""
+    """Append the rest of `url` to `part`; return why it failed, or None, and whether to keep the bytes."""
     import pooch
     import requests
 

@@ -14,11 +14,11 @@ from typing import Any
 
 from lstm_numba.errors import DataError, UserError
 
-#: Largest content that is read from a file, in bytes. EMNIST's largest file has half of it.
+#: Largest content that is read from a file, in bytes; twice that of EMNIST's largest file.
 LARGEST_CONTENT = 1 << 30
 
 _CHUNK = 1 << 20
-#: What is inflated at a time, and the most members of a gzip file: after each the rest of a piece is copied.
+#: Compressed bytes per read; most members in a gzip file, each of which copies the rest of a read.
 _PIECE, _MEMBERS = 1 << 16, 1 << 16
 _AT_ONCE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -31,23 +31,23 @@ def one_line(text: object, limit: int = 200) -> str:
 
 
 def fault(path: str | os.PathLike[str], what: str, kind: type[UserError] = DataError) -> UserError:
-    """Return the error that names `path` and says what is wrong with it, in one line."""
+    """Return the error that names `path` and what is wrong with it, in one line."""
     return kind(f"{one_line(os.fspath(path), 400)}: {one_line(what, 1000)}")
 
 
 def reason(error: OSError) -> str:
-    """Return what the system says of a failed file operation."""
+    """Return the system's text for a failed file operation."""
     return error.strerror or one_line(error) or type(error).__name__
 
 
 def open_regular(path: str | os.PathLike[str], kind: type[UserError] = DataError) -> BufferedReader:
-    """Open a regular file to read it. A pipe, device or socket may have no end, or never begin.
+    """Open a regular file for reading; pipes, devices and sockets, which may block or never end, are refused.
 
     Parameters
     ----------
     path : path
     kind : type of UserError, optional
-        What is raised.
+        Class of the error to raise.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def open_regular(path: str | os.PathLike[str], kind: type[UserError] = DataError
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISREG(mode):
-            # Without waiting: it may have become a pipe since.
+            # Non-blocking: it may have become a pipe since.
             return os.fdopen(os.open(path, _AT_ONCE), "rb")
     except FileNotFoundError:
         raise fault(path, "no such file", kind) from None
@@ -78,9 +78,9 @@ def read_file(
     path : path
         Regular file.
     limit : int
-        Bytes that it may have at most.
+        Largest size in bytes.
     kind : type of UserError, optional
-        What is raised.
+        Class of the error to raise.
 
     Raises
     ------
@@ -104,15 +104,15 @@ def _too_large(
 
 
 class ContentReader:
-    """A file's content in order, decompressed if the file is gzipped, each fault a `DataError`.
+    """Reads a file sequentially, decompressing it if it is gzipped; every error is a `DataError`.
 
-    Memory grows with what is really there, never with what a header promises, and stops at the limit that
-    the caller names.
+    Memory grows with the bytes that are really there, never with a size from a header, up to the number of
+    bytes that the caller asks for.
 
     Parameters
     ----------
     path : path
-        Regular file. Whether it is gzipped is read from its first bytes, not from its name.
+        Regular file. Its first bytes, not its name, tell whether it is gzipped.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -159,7 +159,7 @@ class ContentReader:
             raise fault(self.path, f"damaged gzip file: {error}") from None
 
     def _inflate(self, size: int) -> bytes:
-        # zlib's own object instead of GzipFile: `max_length` bounds what one step may inflate.
+        # zlib instead of GzipFile: `max_length` bounds the output of a step.
         while True:
             data = self._pending or self._file.read(_PIECE)
             if self._decompressor.eof:
@@ -184,14 +184,14 @@ class ContentReader:
 
 
 def read_content(path: str | os.PathLike[str], limit: int = LARGEST_CONTENT) -> bytes:
-    """Return a file's whole content, decompressed if it is gzipped.
+    """Return the whole content of a file, decompressed if it is gzipped.
 
     Parameters
     ----------
     path : path
         Regular file.
     limit : int
-        Bytes that the content may have at most.
+        Largest size of the content in bytes.
 
     Raises
     ------

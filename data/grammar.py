@@ -1,13 +1,13 @@
-"""Sentences of a random grammar whose entropy is known: a text to learn, with the score of a perfect model.
+"""Sentences of a random grammar of known entropy: a text with a known lowest perplexity.
 
 The words look like English and the form is Penn Treebank's: words, one sentence a line, ``<eos>`` at its end.
-A model has to remember, over clauses and phrases that come between, and nested in each other:
+A model has to remember the following, across intervening and nested clauses and phrases:
 
 * number and kind of a subject, for its verb ("the lamps near this singer who the pilots admire glow"):
   singular or plural, and one set of verbs for beings, another for things;
 * the same for relative pronouns (who, which), predicates and reflexive pronouns;
-* what was opened, to close it: ``if`` by ``then``, ``either`` by ``or``, `````` by ``''``, whole sentences
-  apart and nested.
+* what was opened, to close it: ``if`` by ``then``, ``either`` by ``or``, `````` by ``''``, possibly nested
+  and with whole sentences in between.
 
 The grammar is LL(1), hence unambiguous, hence its entropy follows from its rules (`lstm_numba.data.pcfg`).
 Sentences are independent, so the entropy rate of the text is the entropy of a sentence over its mean length
@@ -26,7 +26,7 @@ from lstm_numba.data._random import uniforms
 from lstm_numba.data.corpus import EOS, Corpus, Ids, frozen
 from lstm_numba.data.pcfg import Grammar
 
-#: Tokens of the training split unless told otherwise; validation and test have a tenth each.
+#: Default number of tokens in the training split; validation and test have a tenth each.
 TOKENS = 200_000
 
 _BEINGS = (
@@ -68,7 +68,7 @@ def _third_person(verb: str) -> str:
 
 
 def _choice(words: Sequence[str], steepness: float = 1.0) -> list[tuple[float, tuple[str, ...]]]:
-    """Return rules for one of `words`: the k-th as often as 1 / (k + steepness), after Zipf."""
+    """Return rules for one of `words`: the k-th with probability ~ 1 / (k + steepness), after Zipf."""
     weights = [1.0 / (rank + steepness) for rank in range(len(words))]
     return [(weight / sum(weights), (word,)) for weight, word in zip(weights, words, strict=True)]
 
@@ -102,9 +102,9 @@ def _lexicon() -> RuleTable:
 
 
 def _noun_phrase(name: str, rest: dict[str, tuple[str, ...]]) -> RuleTable:
-    """Return rules of a noun phrase followed by what its noun's features ask for.
+    """Return rules of a noun phrase, followed by `rest` for the features of its noun.
 
-    "the" leaves the number open until the noun comes; other determiners settle it.
+    After "the" the noun may be singular or plural; other determiners fix its number.
     """
 
     def noun(p: float, feature: str) -> tuple[float, tuple[str, ...]]:
@@ -183,9 +183,10 @@ def load(seed: int = 0, tokens: int = TOKENS) -> Corpus:
     Parameters
     ----------
     seed : int
-        Which text. The three splits share no random numbers.
+        Each seed gives another text. The three splits share no random numbers.
     tokens : int
-        Least number of tokens to train with; the last sentence is finished. Validation and test get a tenth.
+        Smallest number of tokens for training; the last sentence is completed. Validation and test get a
+        tenth.
 
     Returns
     -------
@@ -195,7 +196,7 @@ def load(seed: int = 0, tokens: int = TOKENS) -> Corpus:
     Raises
     ------
     ValueError, TypeError
-        An argument that is no suitable integer.
+        An argument that is no integer or too small.
     """
     seed, tokens = integer("seed", seed, 0), integer("tokens", tokens)
     splits, entropy = {}, {}
@@ -228,7 +229,7 @@ def _draw(seed: int, split: str, tokens: int) -> tuple[Ids, float]:
 
 
 def write_text(corpus: Corpus, split: str) -> str:
-    """Return a split in the form of Penn Treebank's files: a sentence a line, spaces around each word."""
+    """Return a split in the format of Penn Treebank's files: one sentence per line, spaces around words."""
     ids = corpus.splits[split].tolist()
     end = corpus.index[EOS]
     return "".join(" \n" if number == end else f" {corpus.vocabulary[number]}" for number in ids)

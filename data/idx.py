@@ -1,7 +1,7 @@
-"""The IDX format of MNIST's files: a magic number, big-endian sizes, then plain bytes.
+"""The IDX format of MNIST's files: a magic number, big-endian sizes, then the bytes.
 
-The magic number is two zero bytes, the type of the items (8: unsigned byte) and the number of dimensions;
-after it comes one 32-bit size a dimension. Description: LeCun, Cortes and Burges, "The MNIST database of
+The magic number is two zero bytes, the type of the items (8: unsigned byte) and the number of dimensions; one
+32-bit size per dimension follows. Description: LeCun, Cortes and Burges, "The MNIST database of
 handwritten digits".
 """
 
@@ -35,18 +35,18 @@ def read_idx(path: str | os.PathLike[str], dimensions: int | None = None) -> npt
     path : path
         The file.
     dimensions : int, optional
-        How many dimensions it must have: 1 for labels, 3 for images.
+        Required number of dimensions: 1 for labels, 3 for images.
 
     Returns
     -------
     ndarray, uint8
-        Of the shape that the header names.
+        With the shape in the header.
 
     Raises
     ------
     DataError
         The file is missing, empty, damaged, no IDX file, of another type or number of dimensions, or holds
-        more or fewer bytes than its header says. Nothing is allocated on the header's word alone.
+        more or fewer bytes than its header says. No memory is allocated from the header alone.
     """
     with ContentReader(path) as reader:
         shape = _read_header(reader, dimensions)

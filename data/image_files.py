@@ -1,4 +1,4 @@
-"""A user's own pictures of digits, brought into MNIST's form."""
+"""Reads pictures of digits and converts them to MNIST's format."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from lstm_numba.data.idx import read_idx
 from lstm_numba.data.images import SIDE
 from lstm_numba.errors import UserError
 
-#: Formats that are read.
+#: Supported formats.
 FORMATS = ("PNG", "JPEG", "BMP", "PPM")
-#: Pixels that a picture may have at most.
+#: Largest number of pixels in a picture.
 LARGEST_PICTURE = 50_000_000
 
 _BOX = 20  # MNIST's digits fill a box of 20 by 20 pixels
-_FAINTEST = 24  # grey levels between ink and paper below which a picture is blank
+_FAINTEST = 24  # a picture with a smaller range of grey levels is blank
 
 _ORIENTATION = 0x0112
-#: EXIF's orientation -> steps through rows and columns as they lie, and whether these then change places.
-_TURNS = {
+#: EXIF orientation -> strides of rows and columns, and whether to transpose afterwards.
+_ORIENTATIONS = {
     2: (1, -1, False),
     3: (-1, -1, False),
     4: (-1, 1, False),
@@ -50,12 +50,12 @@ def read_images(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
     Returns
     -------
     ndarray, uint8, shape (N, 28, 28)
-        As they stand in an IDX file; a picture as `read_picture` returns it, N = 1.
+        As in the IDX file; a picture as `read_picture` returns it, N = 1.
 
     Raises
     ------
     UserError
-        What `read_picture` and `lstm_numba.data.idx.read_idx` say, or images of another size.
+        As `read_picture` and `lstm_numba.data.idx.read_idx`, or the images have another size.
     """
     if not is_idx(path):
         return read_picture(path).pixels[None]
@@ -69,7 +69,7 @@ def read_images(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
 
 
 def is_idx(path: str | os.PathLike[str]) -> bool:
-    """Whether a file begins as IDX files do, plain or gzipped, and no picture.
+    """Whether a file is an IDX file, plain or gzipped, and no picture, from its first bytes.
 
     Raises
     ------
@@ -85,14 +85,14 @@ def is_idx(path: str | os.PathLike[str]) -> bool:
 
 
 class Picture(NamedTuple):
-    """A picture in MNIST's form.
+    """A picture in MNIST's format.
 
     Attributes
     ----------
     pixels : ndarray, uint8, shape (28, 28)
         Light ink on black.
     changes : tuple of str
-        What was done to bring it there, in words.
+        How it was changed, in words.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -100,23 +100,23 @@ class Picture(NamedTuple):
 
 
 def read_picture(path: str | os.PathLike[str], invert: bool | None = None) -> Picture:
-    """Read a picture of one digit and bring it into MNIST's form: light ink on black, 28 by 28 pixels.
+    """Read a picture of one digit and convert it to MNIST's format: light ink on black, 28 by 28 pixels.
 
-    Pixels mean what the file says of them: EXIF's orientation is followed, 16 bits, palettes, CMYK and
-    transparency are read, of several frames the first. Colour becomes grey; transparent parts become paper.
-    Gamma and colour profiles are not followed, they change no shape.
+    The EXIF orientation is applied; 16-bit pixels, palettes, CMYK and transparency are supported; of several
+    frames the first is read. Colour is converted to grey, and transparent parts become background. Gamma and
+    colour profiles are ignored, as they do not change the shape.
 
-    Where the border is lighter than middle grey the picture is dark ink on light paper and is inverted. A
-    picture of 28 by 28 pixels is otherwise left as it is. Any other is brought to MNIST's own convention
-    (LeCun, Cortes and Burges): contrast stretched from paper to darkest ink, cropped to the ink, scaled with
-    its aspect ratio kept into a box of 20 by 20, put with its centre of mass in the middle of 28 by 28.
+    If the border is lighter than middle grey, the picture is dark ink on light paper and is inverted. A
+    picture of 28 by 28 pixels is otherwise left as it is. Any other is converted as MNIST was (LeCun, Cortes
+    and Burges): contrast stretched from paper to ink, cropped to the ink, scaled to a box of 20 by 20 with
+    its aspect ratio kept, and its centre of mass put in the middle of 28 by 28.
 
     Parameters
     ----------
     path : path
         PNG, JPEG, BMP or PPM file.
     invert : bool, optional
-        Swap black and white; by default where the border is light.
+        Swap black and white; by default only if the border is light.
 
     Returns
     -------
@@ -126,10 +126,10 @@ def read_picture(path: str | os.PathLike[str], invert: bool | None = None) -> Pi
     Raises
     ------
     DataError
-        The file is missing, no picture, damaged, blank, of floating-point numbers, or has more than 50
+        The file is missing, no picture, damaged, blank, of floating-point pixels, or has more than 50
         million pixels.
     UserError
-        Pillow is not installed; the text names the extra to install.
+        Pillow is not installed; the text names the extra that installs it.
     """
     grey, changes = _grey(path)
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
@@ -155,7 +155,7 @@ def read_picture(path: str | os.PathLike[str], invert: bool | None = None) -> Pi
 
 
 def _grey(path: str | os.PathLike[str]) -> tuple[Array, list[str]]:
-    """Return a picture's grey levels, 0 to 255, upright, and what was done for that."""
+    """Return the grey levels of a picture, 0 to 255, upright, and the changes for that."""
     content = read_file(path)
     if not content:
         raise fault(path, "the file is empty")
@@ -177,21 +177,21 @@ def _grey(path: str | os.PathLike[str]) -> tuple[Array, list[str]]:
         raise
     except UnidentifiedImageError:
         raise fault(path, f"no picture: none of {', '.join(FORMATS)}, and no IDX file") from None
-    except Exception as error:  # decoders of damaged files raise all sorts
+    except Exception as error:  # decoders raise many kinds of errors for damaged files
         raise fault(path, f"damaged picture: {type(error).__name__}: {error}") from None
 
 
 def _upright(picture: Any, levels: Array) -> tuple[Array, list[str]]:
-    """Turn and mirror grey levels as EXIF's orientation says."""
+    """Rotate and flip grey levels according to the EXIF orientation."""
     changes = []
     frames = getattr(picture, "n_frames", 1)
-    if frames > 1 and picture.format != "MPO":  # a telephone's JPEG holds previews besides
+    if frames > 1 and picture.format != "MPO":  # MPO: a JPEG with previews
         changes.append(f"the first of {frames} frames")
     orientation = 1
-    with contextlib.suppress(Exception):  # damaged EXIF says nothing of a sound picture
+    with contextlib.suppress(Exception):  # damaged EXIF data do not make the picture invalid
         orientation = int(picture.getexif().get(_ORIENTATION, 1))
-    if orientation in _TURNS:
-        rows, columns, transposed = _TURNS[orientation]
+    if orientation in _ORIENTATIONS:
+        rows, columns, transposed = _ORIENTATIONS[orientation]
         levels = levels[::rows, ::columns]
         levels = levels.T if transposed else levels
         changes.append(f"turned upright, for its EXIF orientation is {orientation}")
@@ -207,7 +207,7 @@ def _grey_levels(picture: Any, content: bytes) -> Array:
     if "A" not in picture.mode and key is None:
         return np.asarray(picture.convert("L"), dtype=np.float64)
     if picture.format == "PNG" and picture.mode in ("L", "RGB"):
-        # Pillow brings pixels of other depths to 8 bits, but not the one that the file calls transparent.
+        # Pillow converts pixels of other depths to 8 bits, but not the transparent colour.
         top = (1 << content[24]) - 1
         picture.info["transparency"] = (
             key * 255 // top if isinstance(key, int) else tuple(part * 255 // top for part in key)
@@ -218,13 +218,13 @@ def _grey_levels(picture: Any, content: bytes) -> Array:
 
 
 def _on_paper(ink: Array, opaque: Array) -> Array:
-    """Lay ink on paper that is the opposite of what is drawn: white under dark ink, black under light."""
+    """Put the ink on a background that contrasts with it: white for dark ink, black for light ink."""
     drawn = float((ink * opaque).sum()) / max(float(opaque.sum()), 1e-9)
     return opaque * ink + (1.0 - opaque) * (0.0 if drawn > 127.5 else 255.0)
 
 
 def _as_mnist(ink: Array) -> npt.NDArray[np.uint8]:
-    """Return ink (0 to 1, any size) cropped, scaled and centred as MNIST's digits are."""
+    """Return ink (0 to 1, any size) cropped, scaled and centred as in MNIST."""
     from PIL import Image
 
     there = ink > 0.2
@@ -232,7 +232,7 @@ def _as_mnist(ink: Array) -> npt.NDArray[np.uint8]:
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = _BOX / max(ink.shape)
     height, width = (max(1, round(n * scale)) for n in ink.shape)
-    # Pillow's resampling averages over all pixels that fall into one: a large photograph keeps its strokes.
+    # Pillow's resampling averages all pixels that fall into one, so that large photographs keep thin strokes.
     small = Image.fromarray(ink.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
     digit = np.clip(np.asarray(small, dtype=np.float64), 0.0, 1.0)
     digit /= max(float(digit.max()), 1e-9)
@@ -244,6 +244,6 @@ def _as_mnist(ink: Array) -> npt.NDArray[np.uint8]:
 
 
 def _corner(profile: Array) -> int:
-    """Return where a digit begins along one axis so that its centre of mass lies in the middle."""
+    """Return the offset of a digit along one axis that puts its centre of mass in the middle."""
     middle = float(np.dot(profile, np.arange(len(profile))) / profile.sum())
     return int(np.clip(round((SIDE - 1) / 2 - middle), 0, SIDE - len(profile)))

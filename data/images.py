@@ -1,4 +1,4 @@
-"""Images and their views as sequences for a recurrent network."""
+"""Images, and their conversion to sequences for a recurrent network."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ NORMALISATION: dict[str, tuple[float, float]] = {
     "digits": (0.12702, 0.26731),
 }
 
-#: How an image becomes a sequence: 28 steps of 28 pixels, 784 steps of one, these in a fixed random order.
+#: How an image is read: 28 steps of 28 pixels, 784 steps of one pixel, or these in a fixed random order.
 VIEWS = ("rows", "pixels", "permuted")
 
-#: Seed of the order of the view "permuted". Results of two orders cannot be compared, so all runs share this
-#: one unless told otherwise.
+#: Default seed of the order of the view "permuted". Results for different orders are not comparable.
 PERMUTATION_SEED = 0
 
 
@@ -70,21 +69,21 @@ def image_sequences(
     permutation_seed: int = PERMUTATION_SEED,
     dataset: str | None = None,
 ) -> npt.NDArray[Any]:
-    """Turn images into normalised sequences, time first.
+    """Convert images to normalised sequences, time first.
 
     Parameters
     ----------
     images : Images or ndarray, uint8, shape (N, 28, 28)
-        What to turn.
+        The images.
     view : {"rows", "pixels", "permuted"}
         28 steps of 28 features, 784 steps of one, or 784 steps of one in a fixed random order (Le, Jaitly
         and Hinton 2015).
     dtype : dtype
         float32 or float64.
     permutation_seed : int
-        Which order, for the view "permuted".
+        Seed of the order, for the view "permuted".
     dataset : {"mnist", "digits"}, optional
-        Whose mean and standard deviation to use; by default the name of `images`, or "mnist" for an array.
+        Data set of the mean and standard deviation; by default that of `images`, or "mnist" for an array.
 
     Returns
     -------
@@ -94,7 +93,7 @@ def image_sequences(
     Raises
     ------
     ValueError, TypeError
-        An argument that is none of the above.
+        An invalid argument.
     """
     if isinstance(images, Images):
         dataset = images.name if dataset is None else dataset

@@ -1,4 +1,4 @@
-"""MNIST, from the folder that a user names, the cache, or the network."""
+"""MNIST, from a given folder, the cache, or the network."""
 
 from __future__ import annotations
 
@@ -25,19 +25,18 @@ def load(
 ) -> Images:
     """Load a split of MNIST.
 
-    The files are looked for in `data_dir`, in the folder that the environment variable ``LSTM_NUMBA_DATA``
-    names and in the user's cache, in each directly, in ``mnist`` and in ``MNIST/raw``; gzipped or not. What
-    is nowhere is downloaded, to the first of these folders. The content is compared with the published
-    SHA-256.
+    The files are searched for in `data_dir`, in the folder given by the environment variable
+    ``LSTM_NUMBA_DATA`` and in the user's cache, and there in ``mnist`` and ``MNIST/raw``; gzipped or not.
+    Missing files are downloaded to the first of these folders. The content must have the published SHA-256.
 
     Parameters
     ----------
     split : {"train", "test"}
         60000 or 10000 images.
     data_dir : path, optional
-        Folder to look in first.
+        Folder to search first.
     progress : callable, optional
-        Gets a `lstm_numba.data.download.Progress` as a download goes on.
+        Called with a `lstm_numba.data.download.Progress` during a download.
 
     Returns
     -------
@@ -49,7 +48,7 @@ def load(
     ValueError
         Unknown split.
     DataError
-        A file is damaged or another one, or missing and not to be downloaded.
+        A file is damaged or has other content, or is missing and cannot be downloaded.
     """
     if split not in _PREFIXES:
         raise ValueError(f"split: expected 'train' or 'test', got {split!r}")
@@ -58,6 +57,6 @@ def load(
         name = f"{_PREFIXES[split]}-{kind}.gz"
         shape = next(file.shape for file in store.dataset("mnist").files if file.name == name)
         content = store.content("mnist", name, data_dir, progress=progress)
-        # The checksum has vouched for the header.
+        # The checksum includes the header.
         arrays.append(np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape)).reshape(shape))
     return Images("mnist", split, arrays[0], arrays[1])

@@ -1,16 +1,16 @@
-"""Probabilistic context-free grammars whose entropy is known exactly.
+"""Probabilistic context-free grammars, with their exact entropy.
 
 A grammar rewrites a start symbol until only words are left. If it is unambiguous (no sentence has two
-derivations), the probability of a sentence is the product of the probabilities of the rules that derive it,
-and the entropy of a sentence is the sum of the rules' entropies, each counted as often as its symbol is
-rewritten on average (Grenander 1967; Booth and Thompson 1973):
+derivations), the probability of a sentence is the product of the probabilities of its rules, and the entropy
+of a sentence is the sum of the symbols' entropies, weighted by how often a symbol is rewritten on average
+(Grenander 1967; Booth and Thompson 1973):
 
     v = e_start + M' v          expected rewritings of each symbol; M[a, b] = expected b's in a rewriting of a
     H = sum_a v_a h_a           nats a sentence; h_a = - sum_r p_r ln p_r over the rules r of a
     L = sum_a v_a l_a           words a sentence; l_a = expected words in a rewriting of a
 
-Unambiguity is not decidable in general, but LL(1) grammars have it: where every choice among the rules of a
-symbol is settled by the next word, no sentence can be read in two ways. `Grammar.conflicts` tests for that.
+Unambiguity is undecidable in general, but LL(1) grammars, where the next word determines the rule of every
+symbol, are unambiguous. `Grammar.conflicts` tests for that.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy.typing as npt
 #: Rules of a grammar: symbol -> (probability, right-hand side) of each of its rules.
 Rules = Mapping[str, Sequence[tuple[float, tuple[str, ...]]]]
 
-#: Stands for the end of a sentence among the words that may follow a symbol.
+#: Represents the end of a sentence among the words that may follow a symbol.
 END = ""
 
 
@@ -37,7 +37,7 @@ class Grammar:
     start : str
         Start symbol.
     rules : mapping of str to sequence of (float, tuple of str)
-        For each symbol its rules: probability and what it is rewritten to. What has no rules is a word.
+        For each symbol its rules: probability and right-hand side. Names without rules are words.
 
     Raises
     ------
@@ -107,7 +107,7 @@ class Grammar:
         return self.sentence_entropy() / (self.sentence_length() + 1.0)
 
     def _first(self) -> tuple[dict[str, set[str]], set[str]]:
-        """Return the words that a symbol's expansions may begin with, and the symbols that may vanish."""
+        """Return the words that a symbol's expansions may begin with, and the symbols that may be empty."""
         first: dict[str, set[str]] = {symbol: set() for symbol in self.symbols}
         empty: set[str] = set()
         changed = True
@@ -137,7 +137,7 @@ class Grammar:
 
     @cached_property
     def _prediction(self) -> tuple[dict[str, dict[str, int]], list[str]]:
-        """Return which rule each next word selects for each symbol, and where two rules claim one word."""
+        """Return the rule that each next word selects for each symbol, and the conflicts between rules."""
         first, empty = self._first()
         follow: dict[str, set[str]] = {symbol: set() for symbol in self.symbols}
         follow[self.start].add(END)
@@ -166,11 +166,11 @@ class Grammar:
         return table, conflicts
 
     def conflicts(self) -> list[str]:
-        """Return where the grammar is not LL(1); if nowhere, it is unambiguous."""
+        """Return the violations of LL(1); without any, the grammar is unambiguous."""
         return self._prediction[1]
 
     def _compile(self) -> None:
-        """Number words from 0 up and symbols from -1 down, and lay out the rules for `sample`."""
+        """Number words from 0 up and symbols from -1 down, and prepare the rules for `sample`."""
         number = {word: i for i, word in enumerate(self.words)}
         number.update({symbol: -1 - i for i, symbol in enumerate(self.symbols)})
         self._bodies, self._limits, self._costs = [], [], []
@@ -194,7 +194,7 @@ class Grammar:
         Returns
         -------
         sentence : list of int
-            Places in `words`.
+            Indices in `words`.
         surprise : float
             ``-ln p`` of its derivation, nats.
         """
@@ -213,7 +213,7 @@ class Grammar:
         return sentence, surprise
 
     def surprise(self, sentence: Sequence[str]) -> float:
-        """Return ``-ln p`` of a sentence in nats, by reading it from left to right.
+        """Return ``-ln p`` of a sentence in nats, by parsing it from left to right.
 
         Parameters
         ----------
@@ -223,7 +223,7 @@ class Grammar:
         Raises
         ------
         ValueError
-            The grammar is not LL(1), or the sentence is none of its sentences; the text names the word.
+            The grammar is not LL(1), or does not produce the sentence; the text names the word.
         """
         table, conflicts = self._prediction
         if conflicts:

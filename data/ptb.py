@@ -1,4 +1,4 @@
-"""Penn Treebank, in the preparation that the language modelling literature uses.
+"""Penn Treebank, as preprocessed for language modelling.
 
 Mikolov et al. (2010) lower-cased the text, turned numbers into ``N`` and every word outside the 10000 most
 frequent into ``<unk>``. Every line ends with ``<eos>``, which is one of the 10000.
@@ -22,17 +22,17 @@ def load(
 ) -> Corpus:
     """Load Penn Treebank: 929589, 73760 and 82430 tokens, vocabulary 10000.
 
-    The files are looked for in `data_dir`, in the folder that the environment variable ``LSTM_NUMBA_DATA``
-    names and in the user's cache, in each directly, in ``ptb`` and in ``simple-examples/data``; gzipped or
-    not. What is nowhere is downloaded, to the first of these folders. The content is compared with the
-    published SHA-256.
+    The files are searched for in `data_dir`, in the folder given by the environment variable
+    ``LSTM_NUMBA_DATA`` and in the user's cache, and there in ``ptb`` and ``simple-examples/data``; gzipped or
+    not. Missing files are downloaded to the first of these folders. The content must have the published
+    SHA-256.
 
     Parameters
     ----------
     data_dir : path, optional
-        Folder to look in first.
+        Folder to search first.
     progress : callable, optional
-        Gets a `lstm_numba.data.download.Progress` as a download goes on.
+        Called with a `lstm_numba.data.download.Progress` during a download.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def load(
     Raises
     ------
     DataError
-        A file is damaged or another one, or missing and not to be downloaded.
+        A file is damaged or has other content, or is missing and cannot be downloaded.
     """
     texts: dict[str, str] = {}
 
@@ -64,14 +64,14 @@ def read_splits(
     test: str | os.PathLike[str],
     name: str = "words",
 ) -> Corpus:
-    """Read three files of the same form as Penn Treebank's: words, one sentence a line.
+    """Read three files in the format of Penn Treebank's: words, one sentence per line.
 
     Parameters
     ----------
     train, valid, test : path
         UTF-8 text, gzipped or not.
     name : str
-        What to call it.
+        Name of the corpus.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def read_splits(
     Raises
     ------
     DataError
-        A file is missing, empty, no UTF-8 text, or has a word that the training file has not; the text
+        A file is missing, empty, no UTF-8 text, or has a word that is not in the training file; the text
         names file, line and word.
     """
     paths = {"train": train, "valid": valid, "test": test}

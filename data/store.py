@@ -1,8 +1,8 @@
-"""What data sets there are, where their files come from, and whether they are what they should be.
+"""Finds, downloads and verifies the files of data sets.
 
-Files are looked for in the folder that the caller names, then in the one that the environment variable
-``LSTM_NUMBA_DATA`` names, then in the user's cache; in each of them directly and in the usual subfolders.
-What counts is the SHA-256 of the uncompressed content: a file may be gzipped or not, by anyone.
+Files are searched for in a given folder, then in the one of the environment variable ``LSTM_NUMBA_DATA``,
+then in the user's cache; in each of them directly and in the usual subfolders. They are verified by the
+SHA-256 of the uncompressed content, so that a file may be gzipped or not, by any program.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lstm_numba.data.download import MirrorsFailed, Progress, ProgressCallback, 
 from lstm_numba.data.file_io import fault, one_line, read_content, reason, sha256
 from lstm_numba.errors import DataError
 
-#: Environment variable that names the folder with the data sets.
+#: Environment variable with the folder of the data sets.
 ENVIRONMENT = "LSTM_NUMBA_DATA"
 
 PathLike = str | os.PathLike[str]
@@ -25,7 +25,7 @@ PathLike = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class FileCheck:
-    """Result of verifying one file: `state` is "ok", "missing" or "damaged"; `detail` says what is wrong."""
+    """Result of verifying a file: `state` is "ok", "missing" or "damaged"; `detail` says what is wrong."""
 
     file: str
     state: str
@@ -41,12 +41,12 @@ def dataset(name: str) -> Dataset:
 
 
 def roots(data_dir: PathLike | None) -> list[Path]:
-    """Return the folders where data sets may be, in order of preference.
+    """Return the folders in which data sets are searched for, in order of preference.
 
     Raises
     ------
     DataError
-        `data_dir` or the folder that the environment names exists and is no folder.
+        `data_dir` or the path in the environment variable exists and is no folder.
     """
     import pooch
 
@@ -64,15 +64,15 @@ def roots(data_dir: PathLike | None) -> list[Path]:
     return [*found, Path(pooch.os_cache("lstm_numba"))]
 
 
-def _places(which: Dataset, root: Path) -> list[Path]:
+def _subfolders(which: Dataset, root: Path) -> list[Path]:
     return [root, *(root / folder for folder in which.folders)]
 
 
 def _find_in(which: Dataset, file: DataFile, folders: Sequence[Path]) -> Path | None:
     for root in folders:
-        for place in _places(which, root):
+        for folder in _subfolders(which, root):
             for name in file.names:
-                path = place / name
+                path = folder / name
                 try:
                     if path.is_file():
                         return path
@@ -82,7 +82,7 @@ def _find_in(which: Dataset, file: DataFile, folders: Sequence[Path]) -> Path | 
 
 
 def _home(which: Dataset, root: Path) -> Path:
-    """Return the folder below `root` for new files: beside those that are there, else one of their own."""
+    """Return the folder below `root` for new files: that of existing files, else a subfolder."""
     for file in which.files:
         path = _find_in(which, file, [root])
         if path is not None:
@@ -94,23 +94,23 @@ Diagnosis = Callable[[Path, bytes], object]
 
 
 def checked_content(file: DataFile, path: Path, diagnose: Diagnosis | None = None) -> bytes:
-    """Return the uncompressed content of `path` after comparing it with what `file` must be.
+    """Return the uncompressed content of `path` after comparing its checksum with that of `file`.
 
     Parameters
     ----------
     file : DataFile
-        What it must be.
+        The expected file.
     path : Path
-        Where it lies.
+        Its path on disk.
     diagnose : callable, optional
-        Called with path and content where the checksum differs, to raise an error that tells more.
+        Called with path and content if the checksum differs, to raise a more specific error.
 
     Raises
     ------
     DataError
-        It is something else; the text names the file and the fault.
+        It has other content; the text names the file and the fault.
     """
-    # Twice the right size is enough to say what is wrong, and little for a gzip file that swells.
+    # Twice the right size is enough to find out what is wrong, and bounds the size of a gzip bomb.
     content = read_content(path, 2 * file.size + (1 << 16))
     digest = sha256(content)
     if digest != file.sha256:
@@ -144,23 +144,23 @@ def content(
     diagnose: Diagnosis | None = None,
     progress: ProgressCallback | None = None,
 ) -> bytes:
-    """Return the verified content of a data set's file, downloading it if it is nowhere.
+    """Return the verified content of a data set's file, downloading it if it is missing.
 
     Parameters
     ----------
     name, file_name : str
         Data set and `DataFile.name`.
     data_dir : path, optional
-        Folder to look in first, and to download to.
+        Folder to search first, and to download to.
     diagnose : callable, optional
         See `checked_content`.
     progress : callable, optional
-        Gets a `Progress` as a download goes on.
+        Called with a `Progress` during a download.
 
     Raises
     ------
     DataError
-        The file is damaged, or missing and not to be downloaded.
+        The file is damaged, or missing and cannot be downloaded.
     """
     which = dataset(name)
     file = next(f for f in which.files if f.name == file_name)
@@ -178,29 +178,30 @@ def fetch(
     progress: ProgressCallback | None = None,
     mirrors: Sequence[str] | None = None,
 ) -> list[Path]:
-    """Download what is missing or damaged of a data set.
+    """Download the missing or damaged files of a data set.
 
     Parameters
     ----------
     name : str
         Data set.
     data_dir : path, optional
-        Folder to put it in; by default the one that ``LSTM_NUMBA_DATA`` names, else the user's cache. Files
-        go to its subfolder named after the data set, or beside files of the data set that are there.
+        Target folder; by default that of ``LSTM_NUMBA_DATA``, else the user's cache. Files are written to its
+        subfolder with the name of the data set, or to the folder of existing files of the data set.
     progress : callable, optional
-        Gets a `Progress` for every file that is there, every piece that comes and every mirror that fails.
+        Called with a `Progress` for every existing file, every piece that arrives and every mirror that
+        fails.
     mirrors : sequence of str, optional
-        Addresses to try instead of the known ones, in this order; a file's name is appended to each.
+        Addresses to try instead of the known ones, in this order; the file's name is appended to each.
 
     Returns
     -------
     list of Path
-        The files, verified. Empty for a data set that has none.
+        The verified files. Empty for a data set without files.
 
     Raises
     ------
     DataError
-        No mirror served a file, or a folder cannot be written. What came before stays for the next time.
+        No mirror served a file, or a folder cannot be written. Partial downloads are kept for the next time.
     """
     which = dataset(name)
     if not which.files:
@@ -242,7 +243,7 @@ def _fetch_file(
             target,
             lambda path: checked_content(file, path),
             size=file.download_size,
-            # Anyone may have compressed it anew, a little worse; nobody needs more than its content has.
+            # A mirror may have compressed it differently, but not to more than the size of its content.
             limit=file.size + (1 << 16),
             progress=progress,
         )
@@ -259,19 +260,19 @@ def _fetch_file(
 
 
 def verify(name: str, data_dir: PathLike | None = None) -> list[FileCheck]:
-    """Compare the files of a data set with what they must be.
+    """Verify the files of a data set.
 
     Parameters
     ----------
     name : str
         Data set.
     data_dir : path, optional
-        Folder to look in; by default the one that ``LSTM_NUMBA_DATA`` names, and then the user's cache.
+        Folder to search; by default that of ``LSTM_NUMBA_DATA``, then the user's cache.
 
     Returns
     -------
     list of FileCheck
-        One a file. Empty for a data set that has none.
+        One per file. Empty for a data set without files.
     """
     which = dataset(name)
     folders = roots(data_dir)

@@ -1,4 +1,4 @@
-"""A user's own text, by characters or by words."""
+"""A text file, by characters or by words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lstm_numba.data.file_io import fault, read_content
 
 LEVELS = ("char", "word")
 
-#: Shares of the text to train, validate and test with.
+#: Shares of the text for training, validation and test.
 FRACTIONS = (0.9, 0.05, 0.05)
 
 
@@ -25,26 +25,25 @@ def load(
     *,
     min_count: int = 2,
 ) -> Corpus:
-    """Read a text file and cut it into three contiguous parts to train, validate and test with.
+    """Read a text file and split it into three contiguous parts for training, validation and test.
 
-    By characters, the vocabulary is every character of the whole file, in the order of their code points:
-    a letter that only the last part has is then merely unlikely, not an error.
+    Level "char": the vocabulary is every character of the whole file, ordered by code point, so that a
+    character that occurs only in the last part is unlikely but not an error.
 
-    By words, a word is what white space separates, and ``<eos>`` ends every line that has words. The
-    vocabulary is the words that the first part has at least `min_count` times, the most frequent first. All
-    other words become ``<unk>``, in all parts: so the model has met ``<unk>`` in training when it meets it
-    in a test.
+    Level "word": words are separated by white space, and ``<eos>`` ends every line with words. The vocabulary
+    is the words that occur at least `min_count` times in the first part, the most frequent first. All other
+    words become ``<unk>`` in all parts, so that the model is trained on ``<unk>`` too.
 
     Parameters
     ----------
     path : path
-        UTF-8 text, gzipped or not. Line ends of all systems become newlines.
+        UTF-8 text, gzipped or not. Line ends of all systems are converted to newlines.
     level : {"char", "word"}
         What a token is.
     fractions : sequence of 3 floats
         Shares of the three parts; their sum is 1.
     min_count : int
-        How often the first part must have a word for it to get a number of its own.
+        How often a word must occur in the first part to be in the vocabulary.
 
     Returns
     -------
@@ -106,7 +105,7 @@ def _words(path: str | os.PathLike[str], text: str, shares: list[float], min_cou
     if len(kept) < 3:
         raise fault(path, f"too short: no word comes {min_count} times in its first {first} words")
     vocabulary = by_frequency([word if word in kept else UNK for word in words[:first]])
-    # A text without rare words or with a single line may lack them in its first part.
+    # They may be missing in the first part of a text without rare words or with a single line.
     vocabulary += tuple(word for word in (EOS, UNK) if word not in vocabulary)
     index = {word: number for number, word in enumerate(vocabulary)}
     unknown = index[UNK]

@@ -16,11 +16,12 @@ from lstm_numba.benchmarks.cases import Row, parse_shape
 from lstm_numba.benchmarks.gpu.record import computing, finish, guarded, left, say, verdict
 from lstm_numba.benchmarks.gpu.schedule import processors
 from lstm_numba.benchmarks.gpu.shapes import SIX
-from lstm_numba.benchmarks.runner import Bench, Settings, unavailable
+from lstm_numba.benchmarks.registry import unavailable
+from lstm_numba.benchmarks.runner import Bench, Settings
 
 _TASKS = ("inference", "training")
 #: Who takes part: at the six shapes, and where the devices overtake each other.
-_CONTESTANTS = {
+_IMPLEMENTATIONS = {
     "six": ("cuda", "pytorch-cuda", "cpu-parallel"),
     "crossover": ("cuda", "cuda-transfers", "cpu-parallel", "pytorch-cuda"),
 }
@@ -51,7 +52,7 @@ def planned(args: argparse.Namespace) -> Iterator[Row]:
 
 
 def accept_everything() -> None:
-    """Let contestants be timed that compute nothing, as all do with the stand-in driver."""
+    """Let implementations be timed that compute nothing, as all do with the stand-in driver."""
     for dtype, tolerances in correctness.TOLERANCES.items():
         correctness.TOLERANCES[dtype] = dict.fromkeys(tolerances, np.inf)
 
@@ -61,9 +62,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=list(_CONTESTANTS))
+    parser.add_argument("what", choices=list(_IMPLEMENTATIONS))
     parser.add_argument("--cell", action="append", help="[default: lstm; of six also gru]")
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=processors())
     parser.add_argument("--shape", default="mnist", help="around which the sweeps go")
     parser.add_argument("--batches", type=numbers, default="1,4,16,64,256")
@@ -72,10 +73,10 @@ def main() -> None:
     args.cell = args.cell or (["lstm", "gru"] if args.what == "six" else ["lstm"])
     if not computing():
         accept_everything()
-    names = _CONTESTANTS[args.what]
+    names = _IMPLEMENTATIONS[args.what]
     for name, reason in unavailable(names).items():
         say("left out", contestant=name, reason=reason)
-    bench = Bench(Settings(names, turns=args.turns))
+    bench = Bench(Settings(names, repeats=args.repeats))
     for row in planned(args):
         facts = {"cell": row.cell, "shape": row.shape.dimensions, "task": row.task}
         if left() < _LEAST:

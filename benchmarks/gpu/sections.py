@@ -63,7 +63,7 @@ def _kernels(args: argparse.Namespace) -> list[Job]:
 
 
 def _bench(args: argparse.Namespace) -> list[Job]:
-    words = ("six", "--turns", args.turns, *_cells(args))
+    words = ("six", "--repeats", args.repeats, *_cells(args))
     return [Job(_module("gpu.rows", *words), "bench", args.threads)]
 
 
@@ -92,7 +92,7 @@ def _training(args: argparse.Namespace) -> list[Job]:
         steps = 2 if args.dry_run else args.steps
         file = f"{name}.json"
         words = (*task, "--steps", steps, "--allowed", args.allowed, "--json", file)
-        return Job(_module("same_loss", *words), name, file=file)
+        return Job(_module("device_parity", *words), name, file=file)
 
     return [
         job("digits", "digits"),
@@ -112,13 +112,13 @@ def _overhead(args: argparse.Namespace) -> list[Job]:
 
 def _crossover(args: argparse.Namespace) -> list[Job]:
     sizes = ("--shape", args.shape, "--batches", args.batches, "--hiddens", args.hiddens)
-    words = ("crossover", "--turns", args.turns, *sizes, *_cells(args)[:2])
+    words = ("crossover", "--repeats", args.repeats, *sizes, *_cells(args)[:2])
     return [Job(_module("gpu.rows", *words), "crossover", args.threads)]
 
 
 def _streams(args: argparse.Namespace) -> list[Job]:
     file = "streams.json"
-    return [Job(_module("streams_on_gpu", "--turns", args.turns, "--json", file), "streams", file=file)]
+    return [Job(_module("streams_on_gpu", "--repeats", args.repeats, "--json", file), "streams", file=file)]
 
 
 def _epochs(name: str, *words: str) -> Callable[[argparse.Namespace], list[Job]]:

@@ -64,12 +64,12 @@ def _compare_teams(problem: Problem, facts: dict[str, Any]) -> None:
     except NotSelectable as error:
         say("same bits", **facts, not_selectable=str(error))
         ways = {"the engine's choice": contextlib.nullcontext}
-    contestant, expected = Cuda(problem, 1), None
+    implementation, expected = Cuda(problem, 1), None
     repeats, others = _REPEATS if computing() else 1, dict.fromkeys(ways, 0)
     for _ in range(repeats):
         for name, way in ways.items():
             with way():
-                arrays = correctness.compute(contestant, problem)
+                arrays = correctness.compute(implementation, problem)
             expected = expected or arrays
             others[name] += any(array.tobytes() != expected[n].tobytes() for n, array in arrays.items())
     right = verdict(not any(others.values()))

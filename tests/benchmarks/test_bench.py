@@ -1,4 +1,4 @@
-"""`lstm-numba bench`: what is planned, refused, counted, written and compared; never how fast anything is."""
+"""`lstm-numba bench`: what is planned, refused, counted, written and compared; never any speed."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from lstm_numba.benchmarks import (
     implementations,
     memory,
     peers,
+    registry,
     results,
-    runner,
     timing,
 )
 from lstm_numba.benchmarks.cases import OURS, PEERS, SHAPES, Row, Shape, plan_rows
 from lstm_numba.engines import Cuda
 from lstm_numba.nn.recurrent import CELL_NAMES, make_layer
 
-TINY = "--shape 3x4x5x6 --turns 2"
+TINY = "--shape 3x4x5x6 --repeats 2"
 
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turns of a moment, a yardstick of an inch, no graphics processor: see ``cuda/test_gpu_bench.py``."""
+    """Short repeats, small matrices for the GEMM peak, no GPU: for these see ``cuda/test_bench.py``."""
     monkeypatch.setattr(implementations, "find_cuda", lambda: Cuda(False, "no CUDA here"))
     monkeypatch.setattr(peers.PyTorchCuda, "missing", lambda: "no CUDA here")
-    monkeypatch.setattr(timing, "TURN_SECONDS", 1e-4)
+    monkeypatch.setattr(timing, "REPEAT_SECONDS", 1e-4)
     monkeypatch.setattr(timing, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(gemm_peak, "SIZE", 48)
 
 
 @pytest.fixture
 def without_peers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A computer on which neither peer is installed."""
+    """A computer without PyTorch and ONNX Runtime."""
     for module in (peers, gemm_peak):
         monkeypatch.setattr(module, "find_spec", lambda name: None)
 
@@ -62,9 +62,11 @@ def bench(words: str, folder: Path) -> tuple[Answer, Any]:
 
 
 def test_names_are_those_that_there_are() -> None:
-    assert set(runner.CLASSES) == set(cases.CONTESTANTS) == {*OURS, *PEERS}
-    assert set(OURS) == {n for n, c in runner.CLASSES.items() if c.family == "lstm_numba"}
-    assert set(cases.ON_CUDA) == {n for n, c in runner.CLASSES.items() if getattr(c, "device", "") == "cuda"}
+    assert set(registry.CLASSES) == set(cases.IMPLEMENTATIONS) == {*OURS, *PEERS}
+    assert set(OURS) == {n for n, c in registry.CLASSES.items() if c.family == "lstm_numba"}
+    assert set(cases.ON_CUDA) == {
+        n for n, c in registry.CLASSES.items() if getattr(c, "device", "") == "cuda"
+    }
     assert set(cases.DEFAULT_CELLS) <= set(CELL_NAMES)
     assert all(peers.node_of(name) for name in CELL_NAMES)
     assert all(name in SHAPES for names in cases.PRESETS.values() for name in names)
@@ -106,24 +108,24 @@ def test_flop_count_by_hand() -> None:
     assert cases.flop_count(4, shape, "streaming") == 2880 // 5
 
 
-# -- who is right ------------------------------------------------------------------------------------
+# -- what is correct ---------------------------------------------------------------------------------
 
 
 def all_results(
     cell: str, task: str, dtype: str
 ) -> tuple[implementations.Problem, dict[str, dict[str, Any]]]:
-    """Arrays of everybody who is here and has the cell."""
+    """Arrays of all implementations that are available and have the cell."""
     problem = implementations.Problem(cell, Shape("", 3, 5, 4, 6), task, dtype)
     found = {}
-    for name in runner.unavailable(cases.CONTESTANTS).keys() ^ set(cases.CONTESTANTS):
-        if not runner.CLASSES[name].lacks(cell, task, dtype):
-            found[name] = correctness.compute(runner.CLASSES[name](problem, 1), problem)
+    for name in registry.unavailable(cases.IMPLEMENTATIONS).keys() ^ set(cases.IMPLEMENTATIONS):
+        if not registry.CLASSES[name].lacks(cell, task, dtype):
+            found[name] = correctness.compute(registry.CLASSES[name](problem, 1), problem)
     return problem, found
 
 
 @pytest.mark.parametrize("cell", CELL_NAMES)
 @pytest.mark.parametrize("task", ["inference", "streaming"])
-def test_everybody_computes_what_the_reference_does(cell: str, task: str) -> None:
+def test_all_implementations_agree_with_the_reference(cell: str, task: str) -> None:
     problem, found = all_results(cell, task, "float32")
     states = [np.float64(state) for state in problem.state.values()]
     expected, _ = reference.run(cell, problem.params, problem.x, states)
@@ -151,7 +153,7 @@ def test_gradients_of_pytorch_are_under_our_names() -> None:
 
 
 def spoilt(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], None], batch: int = 0) -> None:
-    """Make cpu-parallel compute something else, on problems with so many sequences or on all."""
+    """Change the results of cpu-parallel, for problems with `batch` sequences or for all."""
     arrays = implementations.Cpu.arrays
 
     def wrong(self: implementations.CpuParallel, result: Any) -> dict[str, Any]:
@@ -164,7 +166,7 @@ def spoilt(monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], N
 
 
 def more(name: str) -> Callable[[dict[str, Any]], None]:
-    """An array that is off by a thousandth."""
+    """Scale an array by 1.001."""
 
     def change(found: dict[str, Any]) -> None:
         found[name] *= 1.001
@@ -173,7 +175,7 @@ def more(name: str) -> Callable[[dict[str, Any]], None]:
 
 
 def no_number(found: dict[str, Any]) -> None:
-    """A single NaN."""
+    """Put a NaN into an array."""
     found["dx"].flat[0] = np.nan
 
 
@@ -187,7 +189,7 @@ def no_number(found: dict[str, Any]) -> None:
         ("training", no_number, "dx"),
     ],
 )
-def test_who_is_wrong_is_not_timed(
+def test_wrong_results_are_not_timed(
     task: str,
     change: Callable[[dict[str, Any]], None],
     array: str,
@@ -206,20 +208,20 @@ def test_who_is_wrong_is_not_timed(
     assert f"cpu-parallel is not timed: {array} differs" in answer.out
 
 
-def test_who_is_wrong_at_full_size_only_is_not_timed(
+def test_wrong_results_at_full_size_only_are_not_timed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, without_peers: None
 ) -> None:
     spoilt(monkeypatch, more("dx"), batch=7)  # the shortened problem has fewer sequences
-    answer, document = bench("--cell lstm --task training --shape 7x4x5x6 --turns 1", tmp_path)
+    answer, document = bench("--cell lstm --task training --shape 7x4x5x6 --repeats 1", tmp_path)
     assert answer.status == 1
-    # Nobody else is there to tell which of the two is right.
+    # There is no third implementation to tell which of the two is right.
     (row,) = document["rows"]
     assert set(row["refused"]) == {"cpu-serial", "cpu-parallel"}
     assert "dx differs from cpu-serial" in row["refused"]["cpu-parallel"]
     assert row["contestants"] == {}
 
 
-def test_agreement_with_a_stranger_counts_for_more() -> None:
+def test_agreement_with_another_family_counts_for_more() -> None:
     families = {"a": "ours", "b": "ours", "c": "peer", "d": "other"}
 
     def refused(**values: float) -> list[str]:
@@ -236,7 +238,9 @@ def test_agreement_with_a_stranger_counts_for_more() -> None:
     assert refused(a=1, b=2) == ["a", "b"]
 
 
-def test_an_error_of_a_contestant_ends_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_error_of_an_implementation_ends_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def broken(self: Any) -> None:
         raise RuntimeError("no\nluck")
 
@@ -308,13 +312,16 @@ def test_absent_peers_have_no_column(tmp_path: Path, without_peers: None) -> Non
     assert header.split()[3:5] == ["cpu-serial", "cpu-parallel"]
     assert "pytorch" not in header
     assert document["rows"][0]["ratios"] == {}
-    answer = invoke("bench --contestant cuda")
-    assert (answer.status, answer.err) == (1, "error: none of the contestants is here\n")
+    answer = invoke("bench --implementation cuda")
+    assert (answer.status, answer.err) == (1, "error: none of the implementations is available\n")
 
 
-def test_contestants_can_be_chosen(tmp_path: Path) -> None:
-    _, document = bench(f"--cell rnn --task inference --contestant cpu-serial {TINY}", tmp_path)
-    assert document["rows"][0]["contestants"].keys() == {"cpu-serial"}
+def test_implementations_can_be_chosen(tmp_path: Path) -> None:
+    old = "--contestant cpu-serial --shape 3x4x5x6 --turns=2"  # the options' names in earlier versions
+    for words in (f"--implementation cpu-serial {TINY}", old):
+        _, document = bench(f"--cell rnn --task inference {words}", tmp_path)
+        assert document["rows"][0]["contestants"].keys() == {"cpu-serial"}
+        assert document["protocol"]["turns"] == 2
 
 
 def test_float64_is_float64(tmp_path: Path) -> None:
@@ -345,18 +352,18 @@ def test_memory_counts_what_a_step_allocates() -> None:
 def test_memory_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"cpu-serial": 2.0, "cpu-parallel": 4.0}
     monkeypatch.setattr(memory, "growth_in_child", lambda name, row, dtype: sizes[name])
-    words = f"--cell lstm --contestant cpu-serial --contestant cpu-parallel --memory {TINY}"
+    words = f"--cell lstm --implementation cpu-serial --implementation cpu-parallel --memory {TINY}"
     answer, document = bench(words, tmp_path)
     for row in document["rows"]:
         found = {name: entry.get("memory_mib") for name, entry in row["contestants"].items()}
         assert found == (sizes if row["task"] == "training" else dict.fromkeys(sizes))
-    assert "lstm  3x4x5x6  cpu-serial    2.0       0.50" in answer.out
+    assert "lstm  3x4x5x6  cpu-serial      2.0    0.50" in answer.out
 
 
 @pytest.mark.parametrize("words", ["--sweep hidden=4,6", "--sweep threads=1", "--shape 2x1x3x4"])
 def test_plots_appear(words: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    answer = invoke(f"bench --cell gru --task streaming --turns 1 {words} --plot", tmp_path)
+    answer = invoke(f"bench --cell gru --task streaming --repeats 1 {words} --plot", tmp_path)
     assert answer.status == 0, answer.err
     name = words.split()[1].split("=")[0] if "sweep" in words else "shapes"
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -368,11 +375,12 @@ def test_plots_appear(words: str, tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
 def test_interruption_keeps_the_rows(tmp_path: Path) -> None:
     words = (
-        "bench --cell lstm --task inference --task streaming --contestant cpu-serial --turns 2 --threads 1"
+        "bench --cell lstm --task inference --task streaming --implementation cpu-serial --repeats 2 "
+        "--threads 1 --shape 2x2x3x4 --shape 2x3x3x4000 --json"
     )
     path = tmp_path / "out.json"
     process = subprocess.Popen(
-        [*PROGRAM, *words.split(), "--shape", "2x2x3x4", "--shape", "2x3x3x4000", "--json", str(path)],
+        [*PROGRAM, *words.split(), path],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -396,12 +404,12 @@ def test_usage_errors(tmp_path: Path) -> None:
         ("--shape mnst", "ptb-small"),
         ("--cell transformer", "peephole"),
         ("--task sleeping", "streaming"),
-        ("--contestant tensorflow", "onnxruntime"),
+        ("--implementation tensorflow", "onnxruntime"),
         ("--preset everything", "quick"),
         ("--sweep steps", "hidden"),
         ("--sweep batch --preset all", "one shape"),
         ("--sweep threads=100000", "100000"),
-        ("--turns 0", "--turns"),
+        ("--repeats 0", "--repeats"),
         ("--threads 100000", "--threads"),
         ("--dtype float16", "float64"),
         ("--compare one", "--compare"),

@@ -1,4 +1,4 @@
-"""`lstm-numba bench`: the clock, contestants on devices that are not here, curves; all with made-up times."""
+"""`lstm-numba bench`: timing, implementations on devices that are not here, curves; times are made up."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "PAUSE_SECONDS", 0.0)
 
 
-class Listener:
-    """A contestant that only tells what is done with it."""
+class Recorder:
+    """An implementation that only records the calls of its methods."""
 
-    def __init__(self, name: str, heard: list[str]) -> None:
-        self.name, self._heard = name, heard
+    def __init__(self, name: str, record: list[str]) -> None:
+        self.name, self._record = name, record
 
     def start(self) -> None:
-        self._heard.append(self.name)
+        self._record.append(self.name)
 
     def call(self) -> None:
         pass
@@ -31,49 +31,51 @@ class Listener:
         pass
 
 
-def test_turns_rotate_and_every_turn_begins_with_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[str] = []
-    monkeypatch.setattr(timing, "TURN_SECONDS", 1e-6)
-    times = timing.measure({name: Listener(name, heard) for name in "abc"}, 4)
-    assert "".join(heard[3:]) == "abcbcacababc"  # the first three were to count calls
+def test_implementations_alternate_and_every_repeat_begins_with_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record: list[str] = []
+    monkeypatch.setattr(timing, "REPEAT_SECONDS", 1e-6)
+    times = timing.measure({name: Recorder(name, record) for name in "abc"}, 4)
+    assert "".join(record[3:]) == "abcbcacababc"  # the first three determine the number of calls
     assert all(len(t.seconds) == 4 and min(t.seconds) > 0 for t in times.values())
 
 
-def test_clock_is_read_when_everything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clock_is_read_after_everything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    waiting = 0  # calls under way
+    waiting = 0  # calls that are not finished
 
-    class Slow(Listener):
+    class Slow(Recorder):
         def call(self) -> None:
             nonlocal waiting
             waiting += 1
-            assert waiting <= 8, "nobody waits"
+            assert waiting <= 8, "finish is not called"
 
         def finish(self) -> None:
             nonlocal now, waiting
             now += waiting  # a second for each
             waiting = 0
 
-    monkeypatch.setattr(timing, "TURN_SECONDS", 5.0)
+    monkeypatch.setattr(timing, "REPEAT_SECONDS", 5.0)
     monkeypatch.setattr(timing.time, "perf_counter", lambda: now)
     times = timing.measure({"slow": Slow("slow", [])}, 3)
     assert times["slow"] == ([1.0, 1.0, 1.0], 5)
 
 
 def test_pytorch_on_a_gpu_is_float32_waits_and_does_not_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As far as a machine without one can tell: its tensors lie on the processor here."""
+    """As far as it can be tested without a GPU: the tensors are on the CPU."""
     torch = pytest.importorskip("torch")
     waited: list[None] = []
     monkeypatch.setattr(peers.PyTorchCuda, "device", "cpu")
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append(None))
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     problem = implementations.Problem("lstm", Shape("", 3, 5, 4, 6), "training", "float64")
-    contestant = peers.PyTorchCuda(problem, 1)
+    implementation = peers.PyTorchCuda(problem, 1)
     assert not torch.backends.cuda.matmul.allow_tf32
     assert not torch.backends.cudnn.allow_tf32
-    contestant.finish()
+    implementation.finish()
     assert len(waited) == 1
-    found = correctness.compute(contestant, problem)
+    found = correctness.compute(implementation, problem)
     expected = correctness.compute(implementations.CpuSerial(problem, 1), problem)
     assert list(found) == list(expected)
     for name, array in expected.items():
@@ -83,12 +85,12 @@ def test_pytorch_on_a_gpu_is_float32_waits_and_does_not_stream(monkeypatch: pyte
     assert not peers.PyTorchCuda.lacks("gru", "training", "float64")
 
 
-def test_everybody_has_a_colour() -> None:
+def test_every_implementation_has_a_colour() -> None:
     pytest.importorskip("matplotlib")
     from lstm_numba.cli import bench_plots
 
-    assert set(bench_plots._COLOURS) == set(cases.CONTESTANTS)
-    assert len(set(bench_plots._COLOURS.values())) == len(cases.CONTESTANTS)
+    assert set(bench_plots._COLOURS) == set(cases.IMPLEMENTATIONS)
+    assert len(set(bench_plots._COLOURS.values())) == len(cases.IMPLEMENTATIONS)
 
 
 def test_curves_of_devices_are_drawn_beside() -> None:

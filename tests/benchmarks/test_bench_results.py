@@ -1,4 +1,4 @@
-"""What `lstm-numba bench` makes of its numbers: comparison of two files, means, words."""
+"""What `lstm-numba bench` computes from its times: comparison of two files, means, text."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def test_compare(tmp_path: Path) -> None:
     second["rows"][0]["shape"]["name"] = "other name"  # the size counts
     second["rows"].append({**copy.deepcopy(second["rows"][0]), "task": "inference"})
     serial, parallel = results.compare(first, second)
-    assert (serial.contestant, serial.first, serial.second, serial.overlap) == (
+    assert (serial.implementation, serial.first, serial.second, serial.overlap) == (
         "cpu-serial", 0.001, 0.00115, True,
     )  # fmt: skip
     assert serial.ratio == pytest.approx(1.15)
-    assert (parallel.contestant, parallel.ratio, parallel.overlap) == ("cpu-parallel", 0.25, False)
+    assert (parallel.implementation, parallel.ratio, parallel.overlap) == ("cpu-parallel", 0.25, False)
     answer = invoke("bench --compare", write(tmp_path, "a", first), write(tmp_path, "b", second))
     assert (answer.status, answer.err) == (0, "")
     lines = [line.split() for line in answer.out.splitlines()]
@@ -78,7 +78,7 @@ def test_compare_refuses_files_without_anything_in_common(tmp_path: Path) -> Non
     files = [write(tmp_path, name, a_document(**{name: 1.0})) for name in ("pytorch", "cuda")]
     answer = invoke("bench --compare", *files)
     assert answer.status == 1
-    assert "no row and contestant in common" in answer.err
+    assert "no row and implementation in common" in answer.err
     assert invoke("bench --compare", files[0], tmp_path / "none").err.endswith("no such file\n")
 
 
@@ -92,7 +92,7 @@ def test_summary_by_hand() -> None:
     assert (found.worst, found.worst_shape) == (0.5, "b")
 
 
-def test_processors_meet_processors_and_devices_devices() -> None:
+def test_cpu_is_compared_with_cpu_and_gpu_with_gpu() -> None:
     medians = {
         "cpu-serial": 8.0,
         "cpu-parallel": 4.0,
@@ -105,7 +105,7 @@ def test_processors_meet_processors_and_devices_devices() -> None:
     assert (found["ours"], found["ratios"]) == ("cpu-parallel", {"pytorch": 1.5})
     assert (found["gflops"], found["share"]) == (0.25, 0.5)
     assert found["cuda"] == {"ours": "cuda", "ratios": {"pytorch-cuda": 0.5}, "gflops": 2.0}
-    # Whose arrays are on the host does not stand for us beside a peer whose are not.
+    # With arrays on the host it is not compared with a peer that has them on the device.
     alone = comparison({"cuda-transfers": 2.0, "pytorch-cuda": 0.25, "pytorch": 6.0}, 1, 1)
     assert alone == {"ours": None, "ratios": {}, "gflops": None, "share": None, "cuda": None}
     device = comparison({"cuda": 0.5, "pytorch": 6.0}, 1, 1)
@@ -156,8 +156,8 @@ def test_crossovers(axis: str) -> None:
         return one["from"], report.crossover_text(one)
 
     assert found([3.0, 3.0, 3.0, 3.0]) == (4, "from 4 on")
-    assert found([0.5, 0.5, 0.5, 0.5]) == (1, "from 1 on, the least of this sweep")
-    assert found([3.0, 3.0, 4.0, 8.0]) == (None, "never in this sweep")  # a tie is no win
+    assert found([0.5, 0.5, 0.5, 0.5]) == (1, "from 1 on, the smallest of this sweep")
+    assert found([3.0, 3.0, 4.0, 8.0]) == (None, "never in this sweep")  # equal is not faster
     assert found([0.5, 1.0, 5.0, 9.0]) == (None, "only at 1, 2")
     assert found([0.5, 3.0, 3.0, 3.0]) == (4, "from 4 on")  # not from 1: at 2 it is slower
     assert found([3.0, 3.0, 0, 3.0]) == (8, "from 8 on")  # refused at 4: nothing is known there
@@ -178,7 +178,7 @@ def test_crossovers_with_and_without_transfers() -> None:
     text = report.closing(
         {"yardsticks": {}, "compile_seconds": 0.0, "rows": [], "crossovers": found}
     ).splitlines()
-    assert "batch from which on a contestant is faster than cpu-parallel" in text
+    assert "batch from which on an implementation is faster than cpu-parallel" in text
     words = [" ".join(line.split()) for line in text]
     assert "gru training cuda-transfers from 4 on times as fast: 1: 0.33, 2: 0.67, 4: 1.33" in words
     assert any(line.startswith("lstm training cuda never in this sweep") for line in words)

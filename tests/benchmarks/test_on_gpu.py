@@ -221,20 +221,22 @@ def test_programs_of_a_section_run_at_the_same_time(tmp_path: Path) -> None:
 
 def test_commands_follow_the_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = Path("DATA").absolute()
-    words = "--data-dir DATA --steps 7 --turns 3 --batches 1,2 --epochs 4 --rounds 5 --cell rnn --workers 6"
+    words = "--data-dir DATA --steps 7 --repeats 3 --batches 1,2 --epochs 4 --rounds 5 --cell rnn --workers 6"
 
     def commands(name: str, *more: str) -> list[str]:
         args = on_gpu.parse([str(tmp_path), *words.split(), *more])
         return [" ".join(job.command) for job in on_gpu.SECTIONS[name].jobs(args)]
 
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
-    assert ["same_loss grammar --preset small --steps 7" in command for command in commands("training")] == [
+    assert [
+        "device_parity grammar --preset small --steps 7" in command for command in commands("training")
+    ] == [
         False,
         True,
         False,
     ]
     (crossover,) = commands("crossover")
-    assert all(part in crossover for part in ("--batches 1,2", "--cell rnn", "--turns 3"))
+    assert all(part in crossover for part in ("--batches 1,2", "--cell rnn", "--repeats 3"))
     (medium,) = commands("epochs-medium")
     assert "ptb --preset medium --device cuda --epochs 4 --rounds 5" in medium
     assert f"--data-dir {data}" in medium
@@ -302,7 +304,7 @@ def test_wrong_usage() -> None:
         assert stop.value.code == 2
 
 
-def test_same_loss_is_the_training_of_the_command_line(tmp_path: Path) -> None:
+def test_device_parity_is_the_training_of_the_command_line(tmp_path: Path) -> None:
     from lstm_numba.training.run import Run
     from lstm_numba.training.tasks import build_task
     from lstm_numba.training.trainer import Trainer
@@ -321,7 +323,7 @@ def test_same_loss_is_the_training_of_the_command_line(tmp_path: Path) -> None:
             assert mean == pytest.approx(line["loss"], rel=1e-12)
 
 
-def test_same_loss_takes_drawn_data_where_there_are_none(
+def test_device_parity_takes_drawn_data_where_there_are_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("LSTM_NUMBA_DATA", "XDG_CACHE_HOME", "HOME"):
@@ -335,7 +337,7 @@ def test_same_loss_takes_drawn_data_where_there_are_none(
         config[name] == ptb[name]
         for name in ("hidden", "layers", "bptt", "batch_size", "optimizer", "lr", "clip", "init_range")
     )
-    assert "ptb: no files here, grammar instead" in capsys.readouterr().err
+    assert "ptb: files not found, using grammar" in capsys.readouterr().err
     assert device_parity.differences([2.0, 4.0], [2.0, 3.0]) == [0.0, 0.25]
 
 

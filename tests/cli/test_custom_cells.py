@@ -147,7 +147,7 @@ def test_warmup_and_bench_know_the_cell() -> None:
     assert found["cell"] == CELL
     (again,) = invoke("warmup digits --json --cell", CELL).json()["warmed"]
     assert again["kernels"] == []
-    answer = invoke("bench --turns 1 --shape 3x4x5x6 --cell", CELL)
+    answer = invoke("bench --repeats 1 --shape 3x4x5x6 --cell", CELL)
     assert answer.status == 0, answer.out + answer.err
     lines = [line for line in answer.out.splitlines() if line.startswith(CELL)]
     assert {line.split()[2] for line in lines} == {"inference", "training", "streaming"}

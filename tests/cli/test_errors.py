@@ -222,7 +222,7 @@ def test_pictures_that_are_none(here: Path) -> None:
         (".", "folder"),
         ("missing:3", "missing"),
         ("wrong.idx:0", "5 x 5"),
-        ("good.gz", "which"),
+        ("good.gz", "choose one"),
         ("good.gz:2", "0 to 1"),
     ]:
         assert_one_line(invoke("predict", run, name), 1, fragment)

@@ -79,7 +79,7 @@ def test_the_guides_commands_run(tmp_path: Path) -> None:
     few = {
         "train": "--images 100 --epochs 1 --hidden 8 --batch-size 20 --threads 1",
         "evaluate": "--threads 1",
-        "bench": "--threads 1 --turns 1 --shape 2x3x4x5 --task inference --contestant cpu-serial",
+        "bench": "--threads 1 --repeats 1 --shape 2x3x4x5 --task inference --implementation cpu-serial",
     }
     environment = {**os.environ, "NUMBA_NUM_THREADS": "1"}
     for line in commands.splitlines():

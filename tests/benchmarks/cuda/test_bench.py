@@ -1,4 +1,4 @@
-"""`lstm-numba bench` on the device: who takes part, what is checked, what is timed; never how fast."""
+"""`lstm-numba bench` on a GPU: which implementations, what is checked, what is timed; never any speed."""
 
 from __future__ import annotations
 
@@ -11,20 +11,29 @@ import pytest
 from cli_tools import invoke
 from tolerances import assert_close
 
-from lstm_numba.benchmarks import cases, correctness, gemm_peak, implementations, peers, runner, timing
+from lstm_numba.benchmarks import (
+    cases,
+    correctness,
+    gemm_peak,
+    implementations,
+    peers,
+    registry,
+    runner,
+    timing,
+)
 from lstm_numba.benchmarks.cases import Shape
 from lstm_numba.benchmarks.implementations import Cuda, CudaTransfers, Problem
 from lstm_numba.engines.cuda import memory
 from lstm_numba.engines.cuda.driver import SIMULATED
 from lstm_numba.nn.recurrent import CELL_NAMES
 
-TINY = "--shape 2x2x3x4 --turns 1 --contestant cuda --contestant cuda-transfers"
+TINY = "--shape 2x2x3x4 --repeats 1 --implementation cuda --implementation cuda-transfers"
 
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One call a turn; the simulator takes part."""
-    monkeypatch.setattr(timing, "TURN_SECONDS", 1e-4)
+    """One call per repeat; the simulator counts as a device."""
+    monkeypatch.setattr(timing, "REPEAT_SECONDS", 1e-4)
     monkeypatch.setattr(timing, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(timing, "WARM_CALLS", 1)
     monkeypatch.setattr(gemm_peak, "SIZE", 48)
@@ -50,27 +59,27 @@ def test_computes_what_the_processor_does(kind: type[Cuda], cell: str) -> None:
 
 
 @pytest.mark.parametrize("task", ["inference", "training"])
-def test_arrays_are_where_the_contestant_says(task: str) -> None:
+def test_arrays_are_where_the_implementation_says(task: str) -> None:
     problem = Problem("lstm", Shape("", 2, 2, 3, 4), task, "float32")
     for kind, on_host in ((Cuda, False), (CudaTransfers, True)):
-        contestant = kind(problem, 1)
-        result = contestant.call()
+        implementation = kind(problem, 1)
+        result = implementation.call()
         arrays = (*result[:2], *result[2]) if task == "training" else (result,)
-        given = (contestant._x, contestant._dy, *contestant._state)
+        given = (implementation._x, implementation._dy, *implementation._state)
         assert {isinstance(array, np.ndarray) for array in (*arrays, *given)} == {on_host}
 
 
 def test_the_clock_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[None] = []
     monkeypatch.setattr(memory, "synchronize", lambda: waited.append(None))
-    contestant = Cuda(Problem("rnn", Shape("", 1, 1, 1, 1), "inference", "float32"), 1)
+    implementation = Cuda(Problem("rnn", Shape("", 1, 1, 1, 1), "inference", "float32"), 1)
     waited.clear()
-    contestant.finish()
+    implementation.finish()
     assert len(waited) == 1
 
 
 def test_results_table_and_machine(tmp_path: Path) -> None:
-    words = f"--cell gru --task inference --contestant cpu-parallel --sweep batch=2,1 {TINY}"
+    words = f"--cell gru --task inference --implementation cpu-parallel --sweep batch=2,1 {TINY}"
     answer, document = bench(words, tmp_path)
     assert answer.status == 0, answer.err
     assert document["machine"]["cuda"]["device"]
@@ -92,27 +101,27 @@ def test_results_table_and_machine(tmp_path: Path) -> None:
         ]
         assert found["speedups"] == pytest.approx(ratios)
     assert [found["contestant"] for found in document["crossovers"]] == ["cuda", "cuda-transfers"]
-    assert "batch from which on a contestant is faster than cpu-parallel" in answer.out
+    assert "batch from which on an implementation is faster than cpu-parallel" in answer.out
     header = next(line for line in answer.out.splitlines() if line.startswith("cell"))
     assert header.endswith("cuda ratio cuda GFLOP/s")
 
 
 def test_streaming_is_the_processors(tmp_path: Path) -> None:
-    words = f"--cell gru --task streaming --contestant cpu-serial {TINY}"
+    words = f"--cell gru --task streaming --implementation cpu-serial {TINY}"
     _, document = bench(words, tmp_path)
     assert document["rows"][0]["contestants"].keys() == {"cpu-serial"}
     assert document["rows"][0]["cuda"] is None
     assert document["rows"][0]["refused"] == {}  # it was not even tried
 
 
-def test_who_is_wrong_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_results_are_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arrays = Cuda.arrays
 
     def wrong(self: Cuda, result: Any) -> dict[str, Any]:
         return {name: 1.001 * array for name, array in arrays(self, result).items()}
 
     monkeypatch.setattr(Cuda, "arrays", wrong)
-    answer, document = bench(f"--cell gru --task inference --contestant cpu-serial {TINY}", tmp_path)
+    answer, document = bench(f"--cell gru --task inference --implementation cpu-serial {TINY}", tmp_path)
     assert answer.status == 1
     (row,) = document["rows"]
     assert set(row["refused"]) == {"cuda", "cuda-transfers"}
@@ -123,7 +132,7 @@ def test_memory_of_the_host_says_nothing_of_the_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner.memory, "growth_in_child", lambda name, row, dtype: 1.0)
-    words = f"--cell rnn --task training --contestant cpu-serial --memory {TINY}"
+    words = f"--cell rnn --task training --implementation cpu-serial --memory {TINY}"
     _, document = bench(words, tmp_path)
     found = {name: entry.get("memory_mib") for name, entry in document["rows"][0]["contestants"].items()}
     assert found == {"cpu-serial": 1.0, "cuda": None, "cuda-transfers": None}
@@ -132,13 +141,13 @@ def test_memory_of_the_host_says_nothing_of_the_device(
 @pytest.mark.skipif(not SIMULATED, reason="of the simulator")
 def test_simulator_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Cuda, "in_simulator", False)
-    assert set(runner.unavailable(["cuda", "cuda-transfers"]).values()) == {"CUDA's simulator is not timed"}
+    assert set(registry.unavailable(["cuda", "cuda-transfers"]).values()) == {"CUDA's simulator is not timed"}
 
 
 @pytest.mark.skipif(bool(peers.PyTorchCuda.missing()), reason="no PyTorch with CUDA")
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "rnn-relu"])
 def test_cudnn_agrees_and_is_no_tf32(cell: str, tmp_path: Path) -> None:
-    words = f"--cell {cell} --shape 8x9x16x33 --turns 1 --contestant cuda --contestant pytorch-cuda"
+    words = f"--cell {cell} --shape 8x9x16x33 --repeats 1 --implementation cuda --implementation pytorch-cuda"
     answer, document = bench(words + "".join(f" --task {task}" for task in cases.TASKS[:2]), tmp_path)
     assert answer.status == 0, answer.out
     for row in document["rows"]:
