@@ -263,26 +263,26 @@ def compare_refusals() -> None:
         assert text in said, (text, said)
 
 
-def compare_patches(patch: Any, dtype: str) -> None:
+def compare_register_tiles(tile: Any, dtype: str) -> None:
     """What a product's thread does, compiled and plain."""
     from lstm_numba.engines.cuda import microkernel
 
-    def run(patch, a, b, c, add):  # type: ignore[no-untyped-def]
-        rows = microkernel.clamped(patch, 1, 2, 9, 3)
-        column = microkernel.load_lines(patch, a, rows, 1)
-        row = microkernel.load_groups(patch, b, 4, 8)
-        sums = microkernel.add_outer_product(microkernel.patch_zeros(patch, c), column, row)
-        sums = microkernel.add_outer_product(sums, row, microkernel.load_lines(patch, b, rows, 0))
-        lines = microkernel.inside(patch, 1, 8, 11, 16)
-        microkernel.store_patch(c, 2, lines, microkernel.inside(patch, 0, 4, 14, 1), sums, add)
+    def run(tile, a, b, c, add):  # type: ignore[no-untyped-def]
+        rows = microkernel.clamped_offsets(tile, 1, 2, 9, 3)
+        column = microkernel.gather_side(tile, a, rows, 1)
+        row = microkernel.load_vectors(tile, b, 4, 8)
+        sums = microkernel.add_outer_product(microkernel.tile_zeros(tile, c), column, row)
+        sums = microkernel.add_outer_product(sums, row, microkernel.gather_side(tile, b, rows, 0))
+        lines = microkernel.masked_offsets(tile, 1, 8, 11, 16)
+        microkernel.store_tile(c, 2, lines, microkernel.masked_offsets(tile, 0, 4, 14, 1), sums, add)
 
     rng = np.random.default_rng(0)
     a, b, start = (rng.standard_normal(400).astype(dtype) for _ in range(3))
     b = aligned(b)
     for add in (0, 1):
         expected, got = start.copy(), start.copy()
-        run(patch, a, b, expected, add)
-        njit(run)(patch, a, b, got, add)
+        run(tile, a, b, expected, add)
+        njit(run)(tile, a, b, got, add)
         np.testing.assert_allclose(got, expected, rtol=1e-5 if dtype == "float32" else 1e-14, atol=1e-6)
         assert np.any(got != start)
 
@@ -297,7 +297,8 @@ def aligned(array: Any) -> Any:
 
 def compare_row_offsets() -> None:
     """Beyond the batch a tile's rows are its last again."""
-    from lstm_numba.engines.cuda.specialize import FourRows, OneRow, row_offsets
+    from lstm_numba.engines.cuda.specialize import FourRows, OneRow
+    from lstm_numba.engines.cuda.stage_product import row_offsets
 
     compiled = njit(lambda tile, row, batch, stride: row_offsets(tile, row, batch, stride))
     for tile in (OneRow(), FourRows()):
@@ -330,14 +331,14 @@ def compare_activations(dtype: str) -> None:
 
 def applied(function: Any, x: Any) -> Any:
     """A function of equations on the numbers of an array, compiled."""
-    from lstm_numba.engines.cuda.scalar import store_numbers
-    from lstm_numba.engines.cuda.specialize import load_one
+    from lstm_numba.engines.cuda.scalar import store_scalars
+    from lstm_numba.engines.cuda.specialize import load_scalar
 
     @njit
     def compiled(cell, x, out):  # type: ignore[no-untyped-def]
         for i in range(x.size):
-            (value,) = load_one(cell, x, i, 0)
-            store_numbers(out, i, 0, (function(value),))
+            (value,) = load_scalar(cell, x, i, 0)
+            store_scalars(out, i, 0, (function(value),))
 
     out = np.empty_like(x)
     compiled(first_cell(), x, out)
@@ -366,15 +367,15 @@ def compare_mathematics(dtype: str) -> None:
     np.testing.assert_allclose(applied(njit(more), x), expected, rtol=1e-6 if dtype == "float32" else 1e-14)
 
 
-def compare_masks(dtype: str) -> None:
+def compare_dropout(dtype: str) -> None:
     """Dropout masks against NumPy's generator."""
     from lstm_numba.engines import dropout_masks
-    from lstm_numba.engines.cuda import dropout_masks as masks
+    from lstm_numba.engines.cuda import dropout
 
     ours, theirs = (np.random.Generator(np.random.Philox(5)) for _ in range(2))
     for shape, p in (((3, 7), 0.3), ((1,), 0.5), ((40, 5), 0.01)):
         x = np.arange(1, 1 + np.prod(shape)).reshape(shape).astype(dtype)
-        out, mask = masks.dropout(ours, x, p)
+        out, mask = dropout.dropout(ours, x, p)
         np.testing.assert_array_equal(mask, dropout_masks.draw_mask(theirs, shape, p, dtype))
         np.testing.assert_array_equal(out, x * mask)
 
@@ -410,7 +411,7 @@ def compare_training(dtype: str) -> None:
 
     rng = np.random.default_rng(0)
     ids, dy = np.array([[3, 1], [3, 3]]), rng.standard_normal((2, 2, 5)).astype(dtype)
-    sparse = embedding.row_gradient(embedding.place(ids), dy, (6, 5))
+    sparse = embedding.row_gradient(embedding.upload_tokens(ids), dy, (6, 5))
     expected = rows.row_gradient(ids, dy, (6, 5))
     assert_close(sparse.to_dense(), expected.to_dense(), "optimizer")
     grads = {"a": rng.standard_normal(70).astype(dtype), "b": sparse, "c": rng.standard_normal(3)}
@@ -463,6 +464,7 @@ def replace_launches() -> None:
     """One thread plays the grid; products and sums are NumPy's."""
     from lstm_numba.engines.cuda import (
         clipping,
+        dropout,
         elementwise,
         embedding,
         launch,
@@ -473,7 +475,7 @@ def replace_launches() -> None:
         sequence,
         updates,
     )
-    from lstm_numba.engines.cuda import dropout_masks as masks
+    from lstm_numba.engines.cuda.layout import SingleBlock
     from lstm_numba.kernels.cuda import weights
 
     def run(kernel: Any, grid: Any, block: Any, *args: Any, **options: Any) -> None:
@@ -505,8 +507,8 @@ def replace_launches() -> None:
 
     launch.set_limits(launch.Limits(threads=1, blocks=1, lanes=1, parts=1, tile=1))
     parts = [
-        clipping, elementwise, embedding, losses, masks, memory, reductions, sequence, multi_tensor, updates,
-        weights,
+        clipping, dropout, elementwise, embedding, losses, memory, multi_tensor, reductions, sequence,
+        updates, weights,
     ]  # fmt: skip
     stand_ins = {"launch": run, "launch_over": over, "launch_over_box": over_box}
     stand_ins |= dict.fromkeys(("upload", "constant"), np.array)
@@ -515,18 +517,18 @@ def replace_launches() -> None:
             if hasattr(module, name):
                 setattr(module, name, stand_in)
 
-    def place(array: Any) -> int:
+    def array_address(array: Any) -> int:
         assert array.flags["C_CONTIGUOUS"]
         return int(array.ctypes.data)
 
-    multi_tensor.place, reductions.span = place, np.ravel
+    multi_tensor.array_address, reductions.span = array_address, np.ravel
     sequence.matmul, sequence.column_sums, sequence.copied = matmul, sums, np.array
     sequence.bias_gradients = biases
-    masks.zero = lambda: np.zeros(1, np.int64)
+    dropout.zero = lambda: np.zeros(1, np.int64)
     sequence.transpose = weights.transpose = lambda matrix: np.ascontiguousarray(matrix.T)
     sequence.transposed = lambda matrix: matrix.T
     sequence.columns = lambda matrix, begin, end: matrix[:, begin:end]
-    sequence.FORCED = "alone"
+    sequence.FORCED_MODE = SingleBlock
     sequence.cooperative_blocks = lambda *args: 1
     sequence.counters = lambda count: np.zeros(count, np.int32)
 
@@ -537,7 +539,7 @@ def main() -> None:
     lend_libdevice()
     import own_cells
 
-    from lstm_numba.engines.cuda.microkernel import Large, Small
+    from lstm_numba.engines.cuda.microkernel import LargeTile, SmallTile
 
     replace_launches()
     compare_row_offsets()
@@ -545,9 +547,9 @@ def main() -> None:
     for dtype in ("float32", "float64"):
         compare_activations(dtype)
         compare_mathematics(dtype)
-        for patch in (Small(), Large()):
-            compare_patches(patch, dtype)
-        compare_masks(dtype)
+        for tile in (SmallTile(), LargeTile()):
+            compare_register_tiles(tile, dtype)
+        compare_dropout(dtype)
         compare_losses(dtype)
         compare_training(dtype)
         compare_sums(dtype)

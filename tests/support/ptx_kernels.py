@@ -28,7 +28,7 @@ from lstm_numba.engines.cuda import (
     updates,
 )
 from lstm_numba.engines.cuda.driver import types
-from lstm_numba.engines.cuda.layout import Alone, Arrays, Gradients, Sizes, Together
+from lstm_numba.engines.cuda.layout import Arrays, CooperativeGrid, Gradients, SingleBlock, Sizes
 from lstm_numba.engines.cuda.specialize import FourRows, OneRow
 from lstm_numba.examples import cuda_pipeline
 from lstm_numba.kernels.cuda import weights
@@ -90,7 +90,7 @@ def sequence_kernels(dtype: Any) -> list[Listed]:
         gradients = group(Gradients, *[a] * 4, stacks, stacks)
         biases = types.void(instance(cell), a, a, a, _I)
         listed.append((f"fill_biases ({name})", weights._fill_biases, biases))
-        for team in (Alone(), Together()):
+        for team in (SingleBlock(), CooperativeGrid()):
             for tile in (OneRow(), FourRows()):
                 kinds = (instance(cell), instance(team), instance(tile), sizes, arrays)
                 label = f"{name}, {type(team).__name__}, {type(tile).__name__}"
@@ -155,7 +155,7 @@ def _product_kernels(f: Any) -> list[Listed]:
     operands = (a, a, a, extents, a, _COUNTERS)
     return [
         (f"product ({size})", gemm.product_kernel, types.void(instance(kind), *operands))
-        for size, kind in (("small", microkernel.Small()), ("large", microkernel.Large()))
+        for size, kind in (("small", microkernel.SmallTile()), ("large", microkernel.LargeTile()))
     ]
 
 
@@ -183,7 +183,7 @@ def _loss_kernels(f: Any) -> list[Listed]:
 
 def _reduction_kernels(f: Any) -> list[Listed]:
     a, d = array(f), array(_D)
-    gates, places = [types.UniTuple(_I, 4)] * 2, group(clipping.Places, _I, _I, _I)
+    gates, places = [types.UniTuple(_I, 4)] * 2, group(clipping.TotalsIndices, _I, _I, _I)
     sums = (a, group(reductions.Columns, *[_I] * 4), d, _COUNTERS)
     norm = (table_of(types.float32), table_of(_D), a, d, _COUNTERS, d, places, _D)
     return [
@@ -222,7 +222,7 @@ def kernels(dtype: Any) -> list[Listed]:
         ("add_row", elementwise.add_row_kernel, types.void(a, _I, a)),
         ("transpose", elementwise.transpose_kernel, types.void(a, _I, _I, a)),
         ("transpose_first", elementwise.transpose_first_kernel, types.void(a, _I, _I, _I, a)),
-        ("clear_beyond", elementwise.clear_beyond_kernel, types.void(a, _I, i, _I)),
+        ("clear_beyond", elementwise.zero_padding_kernel, types.void(a, _I, i, _I)),
         ("copy_block", elementwise.copy_block_kernel, types.void(a, _I, _I, a, *[_I] * 4)),
         ("gather_to_contiguous", memory._gather, types.void(a, types.Array(dtype, 3, "A"))),
         ("fill", memory._fill, types.void(a, dtype)),

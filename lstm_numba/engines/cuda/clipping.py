@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstm_numba.engines.cuda.driver import cuda
-from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.last_block import last_of
 from lstm_numba.engines.cuda.launch import launch, launch_over, limits
 from lstm_numba.engines.cuda.memory import DeviceArray, counters, empty, flat
@@ -25,7 +25,7 @@ from lstm_numba.engines.sparse import SparseRows
 Gradients = Mapping[str, Any]
 
 
-class Places(NamedTuple):
+class TotalsIndices(NamedTuple):
     """Places in an array of totals.
 
     Attributes
@@ -49,7 +49,7 @@ def _square(values, i):
 def _add_squares(total, values):
     """Add those of the numbers that are this thread's, of which it waits for four at a time."""
     step = cuda.gridsize(1)
-    for i in strides(cuda.grid(1), values.size, 4 * step):
+    for i in stride_range(cuda.grid(1), values.size, 4 * step):
         total += _square(values, i)
         total += _square(values, i + step)
         total += _square(values, i + 2 * step)
@@ -58,7 +58,7 @@ def _add_squares(total, values):
 
 
 @cuda.jit(**KERNEL)
-def norm_kernel(singles, doubles, rows, parts, counters, totals, places, max_norm):
+def norm_kernel(singles, doubles, rows, parts, counters, totals, indices, max_norm):
     """Norm and factor of all gradients; see `clip_by_norm`.
 
     Parameters
@@ -85,15 +85,15 @@ def norm_kernel(singles, doubles, rows, parts, counters, totals, places, max_nor
         parts[cuda.blockIdx.x] = total
     if last_of(counters, 0, cuda.gridDim.x):
         total = np.float64(0)
-        for i in strides(cuda.threadIdx.x, parts.size, cuda.blockDim.x):
+        for i in stride_range(cuda.threadIdx.x, parts.size, cuda.blockDim.x):
             total += parts[i]
         norm = math.sqrt(block_sum(shared, total))
         factor = max_norm / norm if norm > max_norm else np.float64(1)
-        if not (math.isfinite(norm) and math.isfinite(totals[places.loss])):
+        if not (math.isfinite(norm) and math.isfinite(totals[indices.loss])):
             factor = np.float64(np.nan)
         if cuda.threadIdx.x == 0:
-            totals[places.norm] = norm
-            totals[places.factor] = factor
+            totals[indices.norm] = norm
+            totals[indices.factor] = factor
 
 
 def _values(grads: Gradients) -> list[DeviceArray]:
@@ -132,9 +132,9 @@ def clip_by_norm(
     (singles, n), (doubles, m) = (found.get(np.dtype(d)) or no_table(d) for d in (np.float32, np.float64))
     threads = limits().threads
     blocks = max(1, min(limits().blocks, -(-max(n, m, rows.size) // threads)))
-    parts, places = empty((blocks,), np.float64), Places(norm_index, factor_index, loss_index)
+    parts, indices = empty((blocks,), np.float64), TotalsIndices(norm_index, factor_index, loss_index)
     launch(
-        norm_kernel, blocks, threads, singles, doubles, rows, parts, counters(1), totals, places, limit,
+        norm_kernel, blocks, threads, singles, doubles, rows, parts, counters(1), totals, indices, limit,
         shared=threads * 8,
     )  # fmt: skip
 
@@ -144,7 +144,7 @@ def clip_kernel(table, limit):
     """Limit every number to [-limit, limit]; NaN is neither above nor below."""
     for n in range(table.count):
         values = array_of(table, 0, n)
-        for i in strides(cuda.grid(1), values.size, cuda.gridsize(1)):
+        for i in stride_range(cuda.grid(1), values.size, cuda.gridsize(1)):
             value = values[i]
             if value > limit:
                 values[i] = limit

@@ -23,7 +23,7 @@ from lstm_numba.engines.cuda.driver import (
     overload,
     types,
 )
-from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.launch import launch_over
 from lstm_numba.engines.cuda.memory import DeviceArray, empty, flat, upload, zero, zeros
 from lstm_numba.engines.cuda.options import DEVICE, KERNEL
@@ -33,7 +33,7 @@ _I64 = ir.IntType(64)
 _MASK = 2**64 - 1
 
 #: Numbers from one value of the counter: four of 64 bits, each of which makes two float32.
-_NUMBERS = 8
+_PER_COUNTER = 8
 
 _FACTOR_0, _FACTOR_1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
 _KEY_STEP_0, _KEY_STEP_1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
@@ -157,7 +157,7 @@ def dropout_kernel(counter, key, drawn, threshold, kept, x, mask, out):
     x, mask, out : flat device arrays
         `out` may be `x`.
     """
-    for block in strides(cuda.grid(1), (mask.size + 7) // 8, cuda.gridsize(1)):
+    for block in stride_range(cuda.grid(1), (mask.size + 7) // 8, cuda.gridsize(1)):
         numbers = _philox(counter, key, np.uint64(drawn[0] + block + 1))
         for n in range(min(8, mask.size - block * 8)):
             # A tuple with a place that is not known ahead would lie in slow memory.
@@ -186,7 +186,7 @@ class Draws:
         self._used = 0
 
     def _counter(self) -> int:
-        return sum(int(n) << 64 * place for place, n in enumerate(self._bits.state["state"]["counter"]))
+        return sum(int(word) << 64 * n for n, word in enumerate(self._bits.state["state"]["counter"]))
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
@@ -245,7 +245,7 @@ def dropout(
     drawn = _drawn.get() or zero()
     state = bits.state["state"]
     counter, key = (tuple(np.uint64(n) for n in state[name]) for name in ("counter", "key"))
-    blocks = -(-x.size // _NUMBERS)
+    blocks = -(-x.size // _PER_COUNTER)
     # NumPy compares m / 2**24 with p in float32, which is exact: so is m with the threshold.
     threshold = math.ceil(float(np.float32(p)) * 2**24)
     kept = x.dtype.type(1.0 / (1.0 - p))

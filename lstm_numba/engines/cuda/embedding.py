@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_numba.engines.cuda.driver import cuda
-from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.launch import launch_over_box
 from lstm_numba.engines.cuda.memory import DeviceArray, empty, flat, upload
 from lstm_numba.engines.cuda.options import KERNEL
@@ -22,39 +22,39 @@ from lstm_numba.engines.sparse import SparseRows
 @cuda.jit(**KERNEL)
 def gather_kernel(weight, ids, width, out):
     """``out[n] = weight[ids[n]]``"""
-    (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
-    for n in strides(y, ids.size, down):
-        for k in strides(x, width, across):
+    (x, y), (x_step, y_step) = cuda.grid(2), cuda.gridsize(2)
+    for n in stride_range(y, ids.size, y_step):
+        for k in stride_range(x, width, x_step):
             out[n * width + k] = weight[ids[n] * width + k]
 
 
 @cuda.jit(**KERNEL)
 def add_rows_kernel(dense, indices, values, width):
     """``dense[indices[n]] += values[n]``"""
-    (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
-    for n in strides(y, indices.size, down):
+    (x, y), (x_step, y_step) = cuda.grid(2), cuda.gridsize(2)
+    for n in stride_range(y, indices.size, y_step):
         if indices[n] >= 0:
-            for k in strides(x, width, across):
+            for k in stride_range(x, width, x_step):
                 dense[indices[n] * width + k] += values[n * width + k]
 
 
 @cuda.jit(**KERNEL)
 def set_rows_kernel(dense, indices, values, width):
     """``dense[indices[n]] = values[n]``"""
-    (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
-    for n in strides(y, indices.size, down):
+    (x, y), (x_step, y_step) = cuda.grid(2), cuda.gridsize(2)
+    for n in stride_range(y, indices.size, y_step):
         if indices[n] >= 0:
-            for k in strides(x, width, across):
+            for k in stride_range(x, width, x_step):
                 dense[indices[n] * width + k] = values[n * width + k]
 
 
 @cuda.jit(**KERNEL)
 def clear_rows_kernel(dense, indices, width):
     """``dense[indices[n]] = 0``"""
-    (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
-    for n in strides(y, indices.size, down):
+    (x, y), (x_step, y_step) = cuda.grid(2), cuda.gridsize(2)
+    for n in stride_range(y, indices.size, y_step):
         if indices[n] >= 0:
-            for k in strides(x, width, across):
+            for k in stride_range(x, width, x_step):
                 dense[indices[n] * width + k] = 0
 
 
@@ -73,11 +73,11 @@ def add_occurrences_kernel(dy, width, numbers, count, values):
         m.
     values : (m * E,)
     """
-    (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
+    (x, y), (x_step, y_step) = cuda.grid(2), cuda.gridsize(2)
     occurrences = 2 * count + 1
-    for n in strides(y, count, down):
+    for n in stride_range(y, count, y_step):
         first, end = occurrences + numbers[count + n], occurrences + numbers[count + n + 1]
-        for k in strides(x, width, across):
+        for k in stride_range(x, width, x_step):
             total = dy.dtype.type(0)
             for i in range(first, end):
                 total += dy[numbers[i] * width + k]
@@ -122,7 +122,7 @@ class Tokens(NamedTuple):
     rows: int
 
 
-def place(
+def upload_tokens(
     ids: npt.NDArray[np.integer], gradient: bool = True, fixed: bool = False, out: Tokens | None = None
 ) -> Tokens:
     """Bring tokens to the device, in one copy.

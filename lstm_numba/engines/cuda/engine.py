@@ -27,7 +27,7 @@ from lstm_numba.engines.cuda import (
     sequence,
     updates,
 )
-from lstm_numba.engines.cuda.device_array import light
+from lstm_numba.engines.cuda.device_array import as_view
 from lstm_numba.engines.cuda.driver import cuda
 from lstm_numba.engines.cuda.launch import on_stream
 from lstm_numba.engines.dropout_masks import draw_mask
@@ -78,7 +78,7 @@ class CudaEngine(Engine):
         if isinstance(value, np.ndarray):
             array = value
         elif hasattr(value, "__cuda_array_interface__") or getattr(value, "__cuda_ndarray__", False):
-            array = light(value)
+            array = as_view(value)
         else:
             raise TypeError(
                 f"{name}: expected a NumPy array or an array on the device, of {dtype}, "
@@ -126,7 +126,7 @@ class CudaEngine(Engine):
     def copy_input(self, x: Array, lengths: Array | None) -> Array:
         copy = memory.copied(x)
         if lengths is not None:
-            elementwise.clear_beyond(copy, lengths)
+            elementwise.zero_padding(copy, lengths)
         return copy
 
     def swap_time_batch(self, array: Array) -> Array:
@@ -236,7 +236,7 @@ class CudaEngine(Engine):
     def tokens(
         self, ids: npt.NDArray[Any], gradient: bool = True, fixed: bool = False, out: Any = None
     ) -> Any:
-        return embedding.place(ids, gradient, fixed, out)
+        return embedding.upload_tokens(ids, gradient, fixed, out)
 
     def take_rows(self, table: Array, tokens: Any, out: Array | None = None) -> Array:
         return embedding.gather(table, tokens, out)
@@ -252,8 +252,8 @@ class CudaEngine(Engine):
         result = memory.empty((batch, directions * hidden), h.dtype)
         for direction in range(directions):
             first = (h.shape[0] - directions + direction) * batch * hidden
-            place = (direction * hidden, directions * hidden)
-            elementwise.copy_block(h, (first, hidden), result, place, (batch, hidden))
+            columns = (direction * hidden, directions * hidden)
+            elementwise.copy_block(h, (first, hidden), result, columns, (batch, hidden))
         return result
 
     def last_outputs_gradient(self, h: Array, directions: int, gradient: Array) -> Array:
@@ -261,8 +261,8 @@ class CudaEngine(Engine):
         result = memory.zeros(h.shape, h.dtype)
         for direction in range(directions):
             first = (h.shape[0] - directions + direction) * batch * hidden
-            place = (direction * hidden, directions * hidden)
-            elementwise.copy_block(gradient, place, result, (first, hidden), (batch, hidden))
+            columns = (direction * hidden, directions * hidden)
+            elementwise.copy_block(gradient, columns, result, (first, hidden), (batch, hidden))
         return result
 
     def totals(self) -> Array:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.engines.cuda.device_array import LightArray, light
+from lstm_numba.engines.cuda.device_array import DeviceView, as_view
 from lstm_numba.engines.cuda.driver import (
     DEVICE_ARRAY,
     SIMULATED,
@@ -29,7 +29,7 @@ from lstm_numba.engines.cuda.driver import (
     current_device,
     driver,
 )
-from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.launch import (
     current_stream,
     launch_over,
@@ -114,7 +114,7 @@ def _allocate(size: int) -> tuple[Any, int]:
     return block, block.__cuda_array_interface__["data"][0]
 
 
-_everybodys = Pool()
+_default_pool = Pool()
 _pool: contextvars.ContextVar[Pool | None] = contextvars.ContextVar("pool", default=None)
 _recording: contextvars.ContextVar[bool] = contextvars.ContextVar("recording", default=False)
 
@@ -151,8 +151,8 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
     if SIMULATED:
         return cuda.device_array(shape, kind)
     size = math.prod(shape) * kind.itemsize
-    address, lease = (_pool.get() or _everybodys).take(size) if size else (0, None)
-    return LightArray.at(address, shape, kind, lease)
+    address, lease = (_pool.get() or _default_pool).take(size) if size else (0, None)
+    return DeviceView.at(address, shape, kind, lease)
 
 
 def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
@@ -183,14 +183,14 @@ def _upload(array: npt.NDArray[Any], out: DeviceArray | None = None) -> DeviceAr
         raise ValueError(f"out: expected {source.dtype} {source.shape}, got {out.dtype} {out.shape}")
     if source.size == 0:
         return out
-    if SIMULATED or source.nbytes > _STAGED or not _plain(out):
+    if SIMULATED or source.nbytes > _STAGED or not _is_contiguous(out):
         out.copy_to_device(source, stream=current_stream())
     else:
         _staging.copy(source, address(out))
     return out
 
 
-def _plain(array: DeviceArray) -> bool:
+def _is_contiguous(array: DeviceArray) -> bool:
     """Whether an array is one piece of memory in C's order."""
     return bool(array.is_c_contiguous())
 
@@ -199,7 +199,7 @@ def address(array: DeviceArray) -> int:
     """Where an array's first number lies; in the simulator in the host's memory."""
     if SIMULATED:
         return int(array._ary.ctypes.data)
-    return int(light(array).address)
+    return int(as_view(array).address)
 
 
 def download(array: DeviceArray) -> npt.NDArray[Any]:
@@ -211,15 +211,15 @@ def download(array: DeviceArray) -> npt.NDArray[Any]:
     return result
 
 
-def _restored(numbers: npt.NDArray[Any]) -> DeviceArray:
+def _unpickled(numbers: npt.NDArray[Any]) -> DeviceArray:
     array = upload(numbers)
     synchronize()  # the next call may be on another stream
     return array
 
 
 # A copy that Python makes of a device array by itself shares its memory, and does not keep it.
-for _kind in (DEVICE_ARRAY, LightArray):
-    copyreg.pickle(_kind, lambda array: (_restored, (download(array),)))
+for _kind in (DEVICE_ARRAY, DeviceView):
+    copyreg.pickle(_kind, lambda array: (_unpickled, (download(array),)))
 
 
 class _Staging:
@@ -283,7 +283,7 @@ class Download:
 
     def __init__(self, array: DeviceArray) -> None:
         self._result: npt.NDArray[Any] | None = None
-        if SIMULATED or array.size == 0 or not _plain(array):
+        if SIMULATED or array.size == 0 or not _is_contiguous(array):
             self._result = download(array)
             return
         stream = stream_handle()
@@ -319,7 +319,7 @@ def flat(array: DeviceArray) -> DeviceArray:
     """A C-contiguous array as one of one dimension, without a copy."""
     if array.ndim == 1:
         return array
-    return array.line if type(array) is LightArray and array.is_c_contiguous() else array.reshape(array.size)
+    return array.flat if type(array) is DeviceView and array.is_c_contiguous() else array.reshape(array.size)
 
 
 def transposed(matrix: DeviceArray) -> DeviceArray:
@@ -342,10 +342,10 @@ def columns(matrix: DeviceArray, begin: int, end: int) -> DeviceArray:
     return _view(matrix, begin * matrix.strides[1], (matrix.shape[0], end - begin), matrix.strides)
 
 
-def _view(array: DeviceArray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> LightArray:
+def _view(array: DeviceArray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> DeviceView:
     """Numbers of an array in another shape, from `offset` bytes on."""
-    array = light(array)
-    return LightArray.at(array.address + offset, shape, array.dtype, array.owner, strides)
+    array = as_view(array)
+    return DeviceView.at(array.address + offset, shape, array.dtype, array.owner, strides)
 
 
 def span(array: DeviceArray) -> DeviceArray:
@@ -366,17 +366,17 @@ def span(array: DeviceArray) -> DeviceArray:
 
 @cuda.jit(**KERNEL)
 def _fill(array, value):
-    for i in strides(cuda.grid(1), array.size, cuda.gridsize(1)):
+    for i in stride_range(cuda.grid(1), array.size, cuda.gridsize(1)):
         array[i] = value
 
 
 @cuda.jit(**KERNEL)
 def _gather(target, source):
-    (x, y, z), (across, down, deep) = cuda.grid(3), cuda.gridsize(3)
+    (x, y, z), (x_step, y_step, z_step) = cuda.grid(3), cuda.gridsize(3)
     depth, rows, columns = source.shape
-    for i in strides(z, depth, deep):
-        for j in strides(y, rows, down):
-            for k in strides(x, columns, across):
+    for i in stride_range(z, depth, z_step):
+        for j in stride_range(y, rows, y_step):
+            for k in stride_range(x, columns, x_step):
                 target[(i * rows + j) * columns + k] = source[i, j, k]
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.engines.cuda.device_array import light
+from lstm_numba.engines.cuda.device_array import as_view
 from lstm_numba.engines.cuda.driver import (
     AbstractTemplate,
     current_device,
@@ -23,7 +23,7 @@ from lstm_numba.engines.cuda.driver import (
 )
 from lstm_numba.engines.cuda.launch import stream_key
 from lstm_numba.engines.cuda.memory import DeviceArray, address, constant, empty
-from lstm_numba.engines.cuda.scalar import line_of
+from lstm_numba.engines.cuda.scalar import indexer
 
 
 class Table(NamedTuple):
@@ -56,9 +56,9 @@ class _Template(AbstractTemplate):
     key = array_of
 
     def generic(self, args: Any, kws: Any) -> Any:
-        table, *place = args
+        table, *array_address = args
         array = types.Array(table[Table._fields.index("like")].dtype, 1, "C")
-        return make_signature(array, table, *[types.int64 for _ in place])
+        return make_signature(array, table, *[types.int64 for _ in array_address])
 
 
 # Not a device function or an overload: Numba lets those return no array that they were not given.
@@ -66,7 +66,7 @@ class _Template(AbstractTemplate):
 def _array_of(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     (table, column, row), kinds = args, Table(*sig.args[0])
     parts = Table(*unpack_tuple(builder, table, len(kinds)))
-    number = line_of(context, builder, kinds.numbers, parts.numbers)
+    number = indexer(context, builder, kinds.numbers, parts.numbers)
     after = builder.add(column, ir.Constant(column.type, 1))
     size, at = builder.load(number(row)), builder.load(number(builder.mul(after, parts.count), row))
     made = context.make_array(sig.return_type)(context, builder)
@@ -83,7 +83,7 @@ def _array_of(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return made._getvalue()
 
 
-def place(array: DeviceArray) -> int:
+def array_address(array: DeviceArray) -> int:
     """Address of an array whose numbers lie one after the other.
 
     Raises
@@ -91,7 +91,7 @@ def place(array: DeviceArray) -> int:
     ValueError
         They do not.
     """
-    array = light(array)
+    array = as_view(array)
     if not array.is_c_contiguous():
         raise ValueError(f"expected a C-contiguous array, got one of shape {array.shape} with gaps")
     return address(array)
@@ -120,7 +120,7 @@ def tables(*columns: Sequence[DeviceArray]) -> list[tuple[Table, int]]:
 
 def _table(dtype: np.dtype[Any], rows: list[Any]) -> tuple[Table, int]:
     sizes = [row[0].size for row in rows]
-    numbers = (*sizes, *(place(array) for column in zip(*rows, strict=True) for array in column))
+    numbers = (*sizes, *(array_address(array) for column in zip(*rows, strict=True) for array in column))
     uploaded = _uploaded(numbers, current_device(), stream_key())
     return Table(uploaded, len(rows), empty((0,), dtype)), max(sizes, default=0)
 

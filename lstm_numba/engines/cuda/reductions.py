@@ -75,29 +75,29 @@ def _add_column(matrix, size, parts, counters):
         Gets the sums of the parts of all columns.
     counters : int32 device array
     """
-    place, part, slot = cuda.grid(1), cuda.blockIdx.y, cuda.blockIdx.z
-    columns, column = cuda.gridDim.z * size.width, slot * size.width + place
+    column, part, slot = cuda.grid(1), cuda.blockIdx.y, cuda.blockIdx.z
+    columns, whole_column = cuda.gridDim.z * size.width, slot * size.width + column
     total = np.float64(0)
-    if place < size.width:
+    if column < size.width:
         first = part * size.height
         for row in range(first, min(first + size.height, size.rows)):
-            total += matrix[row * size.stride + column]
-        parts[part * columns + column] = total
+            total += matrix[row * size.stride + whole_column]
+        parts[part * columns + whole_column] = total
     last = last_of(counters, slot * cuda.gridDim.x + cuda.blockIdx.x, cuda.gridDim.y)
     total = np.float64(0)
-    if not last or place >= size.width:
+    if not last or column >= size.width:
         return -1, total
     for n in range(cuda.gridDim.y):
-        total += parts[n * columns + column]
-    return place, total
+        total += parts[n * columns + whole_column]
+    return column, total
 
 
 @cuda.jit(**KERNEL)
 def column_sums_kernel(matrix, size, parts, counters, out):
     """Put the sum of each column to `out`."""
-    place, total = _add_column(matrix, size, parts, counters)
-    if place >= 0:
-        out[place] = total
+    column, total = _add_column(matrix, size, parts, counters)
+    if column >= 0:
+        out[column] = total
 
 
 @cuda.jit(**KERNEL)
@@ -105,14 +105,14 @@ def bias_gradients_kernel(
     slots, size, parts, counters, input_gates, recurrent_gates, bias_ih, bias_hh
 ):  # fmt: skip
     """Put the sum of each slot's columns to where the gates' biases are; see `bias_gradients`."""
-    place, total = _add_column(slots, size, parts, counters)
-    if place >= 0:
+    column, total = _add_column(slots, size, parts, counters)
+    if column >= 0:
         gate = input_gates[cuda.blockIdx.z]
         if gate >= 0:
-            bias_ih[gate * size.width + place] = total
+            bias_ih[gate * size.width + column] = total
         gate = recurrent_gates[cuda.blockIdx.z]
         if gate >= 0:
-            bias_hh[gate * size.width + place] = total
+            bias_hh[gate * size.width + column] = total
 
 
 def _launch(kernel: Any, matrix: DeviceArray, slots: int, *args: Any) -> None:

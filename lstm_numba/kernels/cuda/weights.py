@@ -8,12 +8,12 @@ import numpy as np
 
 from lstm_numba.engines.cuda.driver import cuda, overload
 from lstm_numba.engines.cuda.elementwise import copy_block, transpose
-from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.launch import launch_over
 from lstm_numba.engines.cuda.memory import DeviceArray, empty, flat, upload, zeros
 from lstm_numba.engines.cuda.options import KERNEL
-from lstm_numba.engines.cuda.scalar import store_numbers
-from lstm_numba.engines.cuda.specialize import constant, load_biases, zero_slots
+from lstm_numba.engines.cuda.scalar import store_scalars
+from lstm_numba.engines.cuda.specialize import class_constant, load_biases, zero_slots
 
 
 class Weights(NamedTuple):
@@ -72,11 +72,11 @@ class ParameterGradients(NamedTuple):
 @cuda.jit(**KERNEL)
 def _fill_biases(cell, bias_ih, bias_hh, slots, hidden):
     """Put the biases of every slot, zero where there are none, to where it comes to lie."""
-    for unit in strides(cuda.grid(1), hidden, cuda.gridsize(1)):
+    for unit in stride_range(cuda.grid(1), hidden, cuda.gridsize(1)):
         if bias_ih.size > 0:
-            store_numbers(slots, unit, hidden, load_biases(cell, bias_ih, bias_hh, unit, hidden))
+            store_scalars(slots, unit, hidden, load_biases(cell, bias_ih, bias_hh, unit, hidden))
         else:
-            store_numbers(slots, unit, hidden, zero_slots(cell, slots))
+            store_scalars(slots, unit, hidden, zero_slots(cell, slots))
 
 
 def device_weights(rnn: Any, layer: int = 0, direction: int = 0) -> Weights:
@@ -169,18 +169,18 @@ def _copy(array: DeviceArray) -> DeviceArray:
 
 
 #: Row 0 is the new h, row 1 the operand of a cell with two stages; then the slots,
-slots_row = constant(lambda cell: len(cell.stages))
+slots_row = class_constant(lambda cell: len(cell.stages))
 #: the previous states,
-previous_row = constant(lambda cell: len(cell.stages) + len(cell.slots))
+previous_row = class_constant(lambda cell: len(cell.stages) + len(cell.slots))
 #: the new states but h,
-cell_state_row = constant(lambda cell: len(cell.stages) + len(cell.slots) + len(cell.states))
+cell_state_row = class_constant(lambda cell: len(cell.stages) + len(cell.slots) + len(cell.states))
 #: and, on the way back, the gradients of the peephole weights.
-peephole_row = constant(lambda cell: len(cell.stages) + len(cell.slots) + 2 * len(cell.states) - 1)
+peephole_row = class_constant(lambda cell: len(cell.stages) + len(cell.slots) + 2 * len(cell.states) - 1)
 
-_tape_rows = constant(
+_tape_rows = class_constant(
     lambda cell: len(cell.stages) + len(cell.slots) + 2 * len(cell.states) - 1 + len(cell.peepholes)
 )
-_scratch_rows = constant(lambda cell: 1 if len(cell.stages) == 1 else 2 + len(cell.slots))
+_scratch_rows = class_constant(lambda cell: 1 if len(cell.stages) == 1 else 2 + len(cell.slots))
 
 
 def scratch_size(weights: Any) -> Any:

@@ -10,7 +10,7 @@ from cuda_tools import DTYPES, download, normal, upload
 
 from lstm_numba.engines.cuda import memory, multi_tensor
 from lstm_numba.engines.cuda.driver import cuda
-from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.launch import launch_over, launch_over_box
 
 
@@ -18,7 +18,7 @@ from lstm_numba.engines.cuda.launch import launch_over, launch_over_box
 def _subtract(arrays, number):  # type: ignore[no-untyped-def]
     for n in range(arrays.count):
         first, second = multi_tensor.array_of(arrays, 0, n), multi_tensor.array_of(arrays, 1, n)
-        for i in strides(cuda.grid(1), first.size, cuda.gridsize(1)):
+        for i in stride_range(cuda.grid(1), first.size, cuda.gridsize(1)):
             first[i] -= number * second[i]
 
 
@@ -62,10 +62,10 @@ def test_arrays_with_gaps_are_refused() -> None:
 
 @cuda.jit
 def _count(box, out):  # type: ignore[no-untyped-def]
-    (x, y, z), (across, down, deep) = cuda.grid(3), cuda.gridsize(3)
-    for i in strides(z, box[0], deep):
-        for j in strides(y, box[1], down):
-            for k in strides(x, box[2], across):
+    (x, y, z), (x_step, y_step, z_step) = cuda.grid(3), cuda.gridsize(3)
+    for i in stride_range(z, box[0], z_step):
+        for j in stride_range(y, box[1], y_step):
+            for k in stride_range(x, box[2], x_step):
                 out[(i * box[1] + j) * box[2] + k] += 1
 
 

@@ -19,7 +19,7 @@ from numba import cuda
 
 from lstm_numba.benchmarks import stand_in
 from lstm_numba.engines.cuda import launch, memory
-from lstm_numba.engines.cuda.device_array import LightArray, light
+from lstm_numba.engines.cuda.device_array import DeviceView, as_view
 
 
 def same(array: Any, expected: Any) -> None:
@@ -41,7 +41,7 @@ def check_views() -> None:
     """Views against NumPy's."""
     numbers = np.arange(60.0).reshape(3, 4, 5)
     array = memory.upload(numbers)
-    assert type(array) is LightArray
+    assert type(array) is DeviceView
     same(array, numbers)
     for item in (1, slice(1, 3), slice(None, 2), slice(-1, None), slice(2, 9), slice(3, 1), -1):
         same(array[item], numbers[item])
@@ -138,13 +138,13 @@ def check_lifetimes() -> None:
 def check_foreign() -> None:
     """Arrays of others are seen as they are, and kept."""
     theirs = cuda.to_device(np.arange(12, dtype=np.float32).reshape(3, 4))
-    ours = light(theirs)
-    assert light(ours) is ours
+    ours = as_view(theirs)
+    assert as_view(ours) is ours
     assert ours.owner is theirs
     same(ours, theirs.copy_to_host())
-    same(light(theirs[:, 1:3]), theirs.copy_to_host()[:, 1:3])
+    same(as_view(theirs[:, 1:3]), theirs.copy_to_host()[:, 1:3])
     for array in (ours, theirs[:, 1:3], theirs[0]):
-        assert light(array).__cuda_array_interface__ == array.__cuda_array_interface__
+        assert as_view(array).__cuda_array_interface__ == array.__cuda_array_interface__
     np.testing.assert_array_equal(cuda.as_cuda_array(ours).copy_to_host(), theirs.copy_to_host())
 
 
