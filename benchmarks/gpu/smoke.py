@@ -80,6 +80,7 @@ def products() -> None:
     """Our product and cuBLAS's, and TF32."""
     from lstm_numba.engines.cuda import cublas, memory
     from lstm_numba.engines.cuda import gemm as engine
+    from lstm_numba.engines.cuda.device_array import transposed
 
     rng = np.random.default_rng(7)
     kinds = [("numba", False)]
@@ -98,7 +99,7 @@ def products() -> None:
                 engine.allow_tf32(tf32)
                 try:
                     out = memory.zeros((rows, columns), np.float32)
-                    engine.matmul(on_device[0], memory.transposed(on_device[1]), out=out)
+                    engine.matmul(on_device[0], transposed(on_device[1]), out=out)
                     error = np.max(np.abs(memory.download(out) - expected)) / np.max(np.abs(expected))
                 finally:
                     engine.allow_tf32(False)

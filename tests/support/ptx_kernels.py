@@ -1,6 +1,6 @@
 """The CUDA engine's kernels with the types that they are called with, for `compile_ptx.py`.
 
-One line a kernel: what is not listed here is not compiled before it meets a device.
+One line a kernel: `compile_ptx.py` reports kernels that are not listed here.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def array(number: Any) -> Any:
 
 
 def instance(value: Any) -> Any:
-    """Type of a tuple that says something by its class alone."""
+    """Type of an empty named tuple, which stands for its class."""
     return types.NamedTuple((), type(value))
 
 
 def group(cls: Any, *kinds: Any) -> Any:
-    """Type of a tuple with names."""
+    """Type of a named tuple."""
     same = len(set(kinds)) == 1
     return types.NamedUniTuple(kinds[0], len(kinds), cls) if same else types.NamedTuple(kinds, cls)
 
@@ -64,12 +64,12 @@ def table_of(number: Any) -> Any:
     return group(multi_tensor.Table, array(_I), _I, array(number))
 
 
-#: Type of what blocks are counted with.
+#: Type of the counters of blocks.
 _COUNTERS = array(types.int32)
 
 
 def sequence_kernels(dtype: Any) -> list[Listed]:
-    """Kernels of sequences: every cell, alone and together, with tiles of one row and of four.
+    """Kernels of sequences: every cell, both launch modes, tiles of one row and of four.
 
     Parameters
     ----------
@@ -90,13 +90,13 @@ def sequence_kernels(dtype: Any) -> list[Listed]:
         gradients = group(Gradients, *[a] * 4, stacks, stacks)
         biases = types.void(instance(cell), a, a, a, _I)
         listed.append((f"fill_biases ({name})", weights._fill_biases, biases))
-        for team in (SingleBlock(), CooperativeGrid()):
+        for mode in (SingleBlock(), CooperativeGrid()):
             for tile in (OneRow(), FourRows()):
-                kinds = (instance(cell), instance(team), instance(tile), sizes, arrays)
-                label = f"{name}, {type(team).__name__}, {type(tile).__name__}"
-                listed.append((f"forward ({label})", forward.FORWARD[type(team)], types.void(*kinds)))
+                kinds = (instance(cell), instance(mode), instance(tile), sizes, arrays)
+                label = f"{name}, {type(mode).__name__}, {type(tile).__name__}"
+                listed.append((f"forward ({label})", forward.FORWARD[type(mode)], types.void(*kinds)))
                 listed.append(
-                    (f"backward ({label})", backward.BACKWARD[type(team)], types.void(*kinds, gradients))
+                    (f"backward ({label})", backward.BACKWARD[type(mode)], types.void(*kinds, gradients))
                 )
     return listed
 
@@ -115,7 +115,7 @@ def step_kernels(dtype: Any) -> list[Listed]:
     lines, matrices, cubes = (types.Array(dtype, n, "C") for n in (1, 2, 3))
     gradients = group(ParameterGradients, *[matrices] * 2, *[lines] * 3)
     listed: list[Listed] = []
-    # The others have nothing that these have not.
+    # The other cells add nothing to what these have.
     for name in ("lstm", "peephole", "gru-reset-before", own_cells.NAMES[-1]):
         cell = CELLS[name]
         weights = group(Weights, instance(cell), _I, _I, *[lines] * 6)
@@ -176,8 +176,8 @@ def _update_kernels(f: Any) -> list[Listed]:
 
 def _loss_kernels(f: Any) -> list[Listed]:
     a, d = array(f), array(_D)
-    task = group(losses.Task, _I, _D, _I, _I, _I, _I)
-    operands = (a, a, array(_I), d, task, d, d, _COUNTERS, d)
+    options = group(losses.LossOptions, _I, _D, _I, _I, _I, _I)
+    operands = (a, a, array(_I), d, options, d, d, _COUNTERS, d)
     return [("cross_entropy", losses.cross_entropy_kernel, types.void(*operands))]
 
 

@@ -159,3 +159,55 @@ def as_view(array: Any) -> Any:
         array,
         None if strides is None else tuple(strides),
     )
+
+
+# -- views, without a copy ----------------------------------------------------------------------------
+
+
+def flat(array: Any) -> Any:
+    """A C-contiguous array in one dimension."""
+    if array.ndim == 1:
+        return array
+    return array.flat if type(array) is DeviceView and array.is_c_contiguous() else array.reshape(array.size)
+
+
+def transposed(matrix: Any) -> Any:
+    """A matrix (M, N) as (N, M).
+
+    ``matrix.T`` of numba-cuda makes a copy, by a kernel that is compiled anew at each call.
+    """
+    if SIMULATED:
+        return type(matrix)(matrix._ary.T)
+    return _view(matrix, 0, matrix.shape[::-1], matrix.strides[::-1])
+
+
+def columns(matrix: Any, begin: int, end: int) -> Any:
+    """Columns ``[begin, end)`` of a matrix (M, N).
+
+    A slice ``matrix[:, begin:end]`` of numba-cuda makes a Python tuple for each of the M rows.
+    """
+    if SIMULATED:
+        return type(matrix)(matrix._ary[:, begin:end])
+    return _view(matrix, begin * matrix.strides[1], (matrix.shape[0], end - begin), matrix.strides)
+
+
+def _view(array: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> DeviceView:
+    """Elements of an array in another shape, from byte `offset` on."""
+    array = as_view(array)
+    return DeviceView.at(array.address + offset, shape, array.dtype, array.owner, strides)
+
+
+def span(array: Any) -> Any:
+    """All memory from an array's first to its last element as a flat array.
+
+    Kernels for matrices of any strides take this and the strides: one type for all matrices.
+    """
+    if array.is_c_contiguous():
+        return flat(array)
+    last = sum((n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True))
+    count = 0 if array.size == 0 else last // array.dtype.itemsize + 1
+    strides = (array.dtype.itemsize,)
+    if SIMULATED:
+        view = np.lib.stride_tricks.as_strided(array._ary, (count,), strides)
+        return type(array)(view)
+    return _view(array, 0, (count,), strides)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from lstm_numba.engines.cuda.device_array import flat
 from lstm_numba.engines.cuda.driver import cuda
 from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.launch import MAX_GRID_Y, launch, launch_over, launch_over_box, limits
-from lstm_numba.engines.cuda.memory import DeviceArray, empty, flat
+from lstm_numba.engines.cuda.memory import DeviceArray, empty
 from lstm_numba.engines.cuda.options import KERNEL
 
 

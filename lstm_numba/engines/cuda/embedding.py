@@ -1,4 +1,4 @@
-"""Rows of a table for tokens, and the gradient of the rows that were touched."""
+"""Rows of a table for tokens, and the sparse gradient of those rows."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lstm_numba.engines.cuda.device_array import flat
 from lstm_numba.engines.cuda.driver import cuda
 from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.launch import launch_over_box
-from lstm_numba.engines.cuda.memory import DeviceArray, empty, flat, upload
+from lstm_numba.engines.cuda.memory import DeviceArray, empty, upload
 from lstm_numba.engines.cuda.options import KERNEL
 from lstm_numba.engines.sparse import SparseRows
 
-# All arrays are flat, of rows of `width` numbers, and a row has an index. Threads that lie side by side have
-# neighbouring numbers of a row. Rows with an index of -1 fill up a number of rows that is fixed.
+# All arrays are flat, with rows of `width` elements. Threads along x have neighbouring elements of a row.
+# Rows with index -1 are padding, where the number of rows is fixed.
 
 
 @cuda.jit(**KERNEL)
@@ -60,7 +61,7 @@ def clear_rows_kernel(dense, indices, width):
 
 @cuda.jit(**KERNEL)
 def add_occurrences_kernel(dy, width, numbers, count, values):
-    """Add up the rows of each token, in the order of its occurrence.
+    """Sum the rows of each token, in the order of its occurrences.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def add_occurrences_kernel(dy, width, numbers, count, values):
     width : int
         E.
     numbers : (m + m + 1 + n,), int64
-        The tokens; where the occurrences of each begin, and where the last one's end; the occurrences.
+        The tokens; the start of each token's occurrences, and the end of the last one's; the occurrences.
     count : int
         m.
     values : (m * E,)
@@ -85,12 +86,12 @@ def add_occurrences_kernel(dy, width, numbers, count, values):
 
 
 def add_rows(rows: SparseRows, dense: DeviceArray) -> None:
-    """Add sparse rows to a whole matrix, C-contiguous."""
+    """Add sparse rows to a dense matrix, C-contiguous."""
     launch_over_box(add_rows_kernel, rows.values.shape, *_operands(rows, dense))
 
 
 def set_rows(rows: SparseRows, dense: DeviceArray) -> None:
-    """Put sparse rows into a whole matrix, C-contiguous."""
+    """Store sparse rows in a dense matrix, C-contiguous."""
     launch_over_box(set_rows_kernel, rows.values.shape, *_operands(rows, dense))
 
 
@@ -99,22 +100,22 @@ def _operands(rows: SparseRows, dense: DeviceArray) -> tuple[Any, ...]:
 
 
 def clear_rows(rows: SparseRows, dense: DeviceArray) -> None:
-    """Zero the rows of a whole matrix, C-contiguous, that sparse rows have."""
+    """Zero the rows of a dense matrix, C-contiguous, that are in the sparse rows."""
     launch_over_box(clear_rows_kernel, rows.values.shape, flat(dense), rows.indices, rows.shape[1])
 
 
 class Tokens(NamedTuple):
-    """Tokens on the device, and which of them are the same: the host has them and sorts them.
+    """Tokens on the device, and the occurrences of each, which the host has sorted.
 
     Attributes
     ----------
     shape : tuple of int
     numbers : device array of int64
-        The n tokens; the m different ones, filled up with -1; where the occurrences of each begin, and where
-        the last one's end; the occurrences.
+        The n tokens; the m different ones, padded with -1; the start of each one's occurrences, and the end
+        of the last one's; the occurrences.
     rows : int
-        m, n where a number of rows is to be fixed, or 0 where no gradient is wanted and nothing follows the
-        tokens.
+        m; n where the number of rows is fixed; or 0 where no gradient is wanted, and only the tokens are
+        stored.
     """
 
     shape: tuple[int, ...]
@@ -125,17 +126,17 @@ class Tokens(NamedTuple):
 def upload_tokens(
     ids: npt.NDArray[np.integer], gradient: bool = True, fixed: bool = False, out: Tokens | None = None
 ) -> Tokens:
-    """Bring tokens to the device, in one copy.
+    """Copy tokens to the device, in one copy.
 
     Parameters
     ----------
     ids : ndarray of int
     gradient : bool
-        Whether the table's gradient is wanted: only for that need they be sorted.
+        Whether the table's gradient is wanted, for which they are sorted.
     fixed : bool
-        Have as many rows as there are tokens, though some may be the same.
+        Have as many rows as tokens, even if some tokens are the same.
     out : Tokens, optional
-        Fixed ones of the same shape, whose place they take.
+        Fixed ones of the same shape, which are overwritten.
     """
     tokens = np.asarray(ids).reshape(-1).astype(np.int64)
     if not gradient:
@@ -154,7 +155,7 @@ def row_gradient(tokens: Tokens, dy: DeviceArray, shape: tuple[int, int]) -> Spa
     Parameters
     ----------
     tokens : Tokens
-        Those that were looked up.
+        The tokens that were looked up.
     dy : device array (*tokens.shape, E), C-contiguous
         Gradient of their rows.
     shape : tuple of int
@@ -163,7 +164,7 @@ def row_gradient(tokens: Tokens, dy: DeviceArray, shape: tuple[int, int]) -> Spa
     Returns
     -------
     SparseRows
-        A token that occurs more than once has one row: the sum in the order of its occurrence.
+        A token that occurs more than once has one row: the sum in the order of its occurrences.
     """
     numbers, count, width = tokens.numbers[math.prod(tokens.shape) :], tokens.rows, shape[1]
     values = empty((count, width), dy.dtype)

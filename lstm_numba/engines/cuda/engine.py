@@ -27,7 +27,7 @@ from lstm_numba.engines.cuda import (
     sequence,
     updates,
 )
-from lstm_numba.engines.cuda.device_array import as_view
+from lstm_numba.engines.cuda.device_array import as_view, transposed
 from lstm_numba.engines.cuda.driver import cuda
 from lstm_numba.engines.cuda.launch import on_stream
 from lstm_numba.engines.dropout_masks import draw_mask
@@ -134,7 +134,7 @@ class CudaEngine(Engine):
         return elementwise.transpose_first(memory.contiguous(array))
 
     def transposed(self, matrix: Array) -> Array:
-        return memory.transposed(matrix)
+        return transposed(matrix)
 
     def lengths(self, lengths: npt.NDArray[np.int64] | None) -> Array | None:
         return None if lengths is None else memory.upload(lengths)

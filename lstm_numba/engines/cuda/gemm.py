@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstm_numba.engines.cuda import cublas
+from lstm_numba.engines.cuda.device_array import span
 from lstm_numba.engines.cuda.driver import SHARED_ALIGNMENT, cuda
 from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.last_block import last_of
 from lstm_numba.engines.cuda.launch import launch, limits
-from lstm_numba.engines.cuda.memory import DeviceArray, counters, empty, span
+from lstm_numba.engines.cuda.memory import DeviceArray, counters, empty
 from lstm_numba.engines.cuda.microkernel import (
     LargeTile,
     SmallTile,
@@ -222,7 +223,7 @@ def matmul(
     ----------
     a, b : device arrays, shapes (M, K) and (K, N)
         float32 or float64, both the same. Rows or columns are contiguous:
-        `lstm_numba.engines.cuda.memory.transposed` and `columns` cost no copy.
+        `lstm_numba.engines.cuda.device_array.transposed` and `columns` cost no copy.
     out : device array (M, N), optional
         Gets the product; its rows are contiguous, and may be part of a wider matrix.
     accumulate : bool

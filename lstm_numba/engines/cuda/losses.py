@@ -1,7 +1,7 @@
 """Softmax cross-entropy with its gradient, in place, on the device; see `lstm_numba.engines.cpu.losses`.
 
-A block of threads has a row of logits, and reads it three times: for the largest, for the sum of the
-exponentials, and to put the gradient in its place. Only the first reading is from far away.
+A block has a row of logits and reads it three times: for the maximum, for the sum of the exponentials, and to
+overwrite it with the gradient. Only the first pass reads from global memory; the others hit a cache.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstm_numba.engines.cuda.device_array import flat
 from lstm_numba.engines.cuda.driver import cuda
 from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.last_block import last_of
 from lstm_numba.engines.cuda.launch import launch, limits
-from lstm_numba.engines.cuda.memory import DeviceArray, counters, empty, fill, flat
+from lstm_numba.engines.cuda.memory import DeviceArray, counters, empty, fill
 from lstm_numba.engines.cuda.options import DEVICE, KERNEL
 from lstm_numba.engines.cuda.reductions import block_sum
 
 
 class LossOptions(NamedTuple):
-    """What is computed.
+    """Options of the loss.
 
     Attributes
     ----------
@@ -29,9 +30,9 @@ class LossOptions(NamedTuple):
         V.
     scale : float64
     weighted, biased, gradient : int
-        1 where there are weights, where there is a bias, where the gradient is wanted.
+        1 if there are weights, if there is a bias, if the gradient is wanted.
     start : int
-        1 where the totals begin with these rows.
+        1 to set the totals to zero first.
     """
 
     classes: Any
@@ -44,7 +45,7 @@ class LossOptions(NamedTuple):
 
 @cuda.jit(**DEVICE)
 def _larger(a, b):
-    """The larger of two numbers; NaN wins over every number."""
+    """The larger of two numbers; NaN if either is."""
     return b if b > a or b != b else a
 
 
@@ -56,9 +57,9 @@ def _value(logits, bias, options, start, j):
 
 @cuda.jit(**DEVICE)
 def _row_largest(logits, bias, options, start, shared):
-    """The row's largest number, for all threads."""
+    """The row's maximum, for all threads."""
     thread = cuda.threadIdx.x
-    # The first number stands in for those that a thread beyond the row's end does not have.
+    # Threads past the row's end start from the first element too.
     largest = _value(logits, bias, options, start, 0)
     for j in range(thread, np.int32(options.classes), cuda.blockDim.x):
         largest = _larger(largest, _value(logits, bias, options, start, j))
@@ -75,7 +76,7 @@ def _row_largest(logits, bias, options, start, shared):
 
 @cuda.jit(**DEVICE)
 def _row_loss(logits, bias, target, options, weight, start, largest, sums, losses, hits, row):
-    """Leave the row's loss and whether its target is the argmax; returns the sum of the exponentials."""
+    """Store the row's loss and whether its target is the argmax; returns the sum of the exponentials."""
     thread = cuda.threadIdx.x
     total = np.float64(0)
     before = 0
@@ -95,7 +96,7 @@ def _row_loss(logits, bias, target, options, weight, start, largest, sums, losse
 
 @cuda.jit(**DEVICE)
 def _row_gradient(logits, bias, target, options, factor, start, largest, total):
-    """Put the gradient in the place of the logits."""
+    """Overwrite the logits with the gradient."""
     share = logits.dtype.type(factor / total)
     one = logits.dtype.type(factor)
     for j in range(cuda.threadIdx.x, np.int32(options.classes), cuda.blockDim.x):
@@ -122,23 +123,23 @@ def _add_rows(losses, hits, shared, options, totals):
 
 @cuda.jit(**KERNEL)
 def cross_entropy_kernel(logits, bias, targets, weights, options, losses, hits, counters, totals):
-    """Losses, hits and gradients of all rows, a block a row; the last block adds up losses and hits.
+    """Losses, hits and gradients of all rows, one block a row; the last block sums losses and hits.
 
     Parameters
     ----------
     logits : (N * V,)
-        Replaced by the gradient where that is wanted.
+        Overwritten with the gradient where it is wanted.
     bias : (V,) or anything
     targets : (N,), int64
     weights : (N,), float64, or anything
-    task : Task
+    options : LossOptions
     losses : (N,), float64
     hits : (N,), float64
     counters : int32 device array
     totals : (n,), float64
     """
     shared = cuda.shared.array(0, logits.dtype)
-    sums = cuda.shared.array(0, losses.dtype)  # the same memory: the largest is read before sums are written
+    sums = cuda.shared.array(0, losses.dtype)  # the same memory: the maximum is read before sums are written
     for row in stride_range(cuda.blockIdx.x, targets.size, cuda.gridDim.x):
         start = row * options.classes
         weight = weights[row] if options.weighted else np.float64(1)
@@ -152,7 +153,7 @@ def cross_entropy_kernel(logits, bias, targets, weights, options, losses, hits, 
             if options.gradient:
                 factor = options.scale * weight
                 _row_gradient(logits, bias, targets[row], options, factor, start, largest, total)
-        else:  # a padded position; what stands in its logits, even NaN, does not count
+        else:  # padding: its logits, even NaN, do not count
             if cuda.threadIdx.x == 0:
                 losses[row] = 0
                 hits[row] = 0
@@ -174,12 +175,12 @@ def softmax_cross_entropy(
     gradient: bool = True,
     start: bool = False,
 ) -> None:
-    """Negative log-likelihood of the targets under a softmax, with its gradient in the place of the logits.
+    """Negative log-likelihood of the targets under a softmax; its gradient overwrites the logits.
 
     Parameters
     ----------
     logits : device array (N, V), float32 or float64, C-contiguous
-        Replaced by ``scale * weight * (softmax - onehot)`` where the gradient is wanted, else kept.
+        Overwritten with ``scale * weight * (softmax - onehot)`` where the gradient is wanted, else kept.
     targets : device array (N,), int64
         Class of each row, 0 to V - 1; the device does not check it.
     totals : device array (n,), float64
@@ -194,7 +195,7 @@ def softmax_cross_entropy(
         Added to every row of `logits`.
     gradient : bool
     start : bool
-        Whether all totals are zeroed before, whatever they hold.
+        Whether all totals are set to zero first.
 
     Raises
     ------
@@ -202,7 +203,7 @@ def softmax_cross_entropy(
         There are 2**31 classes or more.
     """
     rows, classes = logits.shape
-    if classes >= 1 << 31:  # a thread counts them in 32 bits
+    if classes >= 1 << 31:  # a thread's index has 32 bits
         raise ValueError(f"logits: expected less than 2**31 classes, got {classes}")
     if rows == 0:
         if start:

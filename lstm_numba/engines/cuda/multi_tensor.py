@@ -1,4 +1,4 @@
-"""Many arrays for one kernel: a table on the device of their addresses and sizes."""
+"""Many arrays for one kernel: a device table of their addresses and sizes."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from lstm_numba.engines.cuda.scalar import indexer
 
 
 class Table(NamedTuple):
-    """Rows of flat arrays: those of a row are of one size, and all of one dtype.
+    """Rows of flat arrays; the arrays of a row have one size, and all have one dtype.
 
     Attributes
     ----------
     numbers : device array of int64
-        The sizes of all rows, then the addresses of each column's arrays.
+        The sizes of all rows, then column by column the addresses of the arrays.
     count : int
         Rows.
     like : device array (0,)
@@ -45,7 +45,7 @@ class Table(NamedTuple):
 
 
 def array_of(table: Any, column: Any, row: Any) -> Any:
-    """The array at a place in a table."""
+    """The array in a column and row of a table."""
     size, at = (int(table.numbers[n]) for n in (row, (column + 1) * table.count + row))
     memory = (ctypes.c_char * (size * table.like.dtype.itemsize)).from_address(at)
     return np.frombuffer(memory, table.like.dtype)
@@ -61,7 +61,7 @@ class _Template(AbstractTemplate):
         return make_signature(array, table, *[types.int64 for _ in array_address])
 
 
-# Not a device function or an overload: Numba lets those return no array that they were not given.
+# Not a device function or an overload: Numba does not allow those to return an array made inside.
 @lower_builtin(array_of, types.BaseNamedTuple, types.int64, types.int64)
 def _array_of(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     (table, column, row), kinds = args, Table(*sig.args[0])
@@ -74,7 +74,7 @@ def _array_of(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     def of_one(value: Any) -> Any:
         return builder.insert_value(ir.Constant(made.shape.type, ir.Undefined), value, 0)
 
-    # By way of the address space of global memory, for which there are quicker instructions.
+    # Through the address space of global memory, whose loads and stores are faster than generic ones.
     kind = context.get_data_type(sig.return_type.dtype)
     made.data = builder.addrspacecast(builder.inttoptr(at, ir.PointerType(kind, 1)), ir.PointerType(kind))
     made.nitems, made.itemsize = size, ir.Constant(size.type, sig.return_type.dtype.bitwidth // 8)
@@ -84,12 +84,12 @@ def _array_of(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 def array_address(array: DeviceArray) -> int:
-    """Address of an array whose numbers lie one after the other.
+    """Address of a C-contiguous array.
 
     Raises
     ------
     ValueError
-        They do not.
+        The array is not C-contiguous.
     """
     array = as_view(array)
     if not array.is_c_contiguous():
@@ -103,13 +103,13 @@ def tables(*columns: Sequence[DeviceArray]) -> list[tuple[Table, int]]:
     Parameters
     ----------
     *columns : lists of device arrays
-        As long as each other; C-contiguous arrays of any shape, of which those of a row have one size and
-        dtype. Empty ones are left out.
+        Of one length; C-contiguous arrays of any shape, those of a row of one size and dtype. Empty ones are
+        left out.
 
     Returns
     -------
     list of (Table, int)
-        And the size of its largest array.
+        A table and the size of its largest array.
     """
     rows: defaultdict[np.dtype[Any], list[Any]] = defaultdict(list)
     for row in zip(*columns, strict=True):
@@ -132,8 +132,8 @@ def no_table(dtype: Any) -> tuple[Table, int]:
 
 @functools.lru_cache(maxsize=64)
 def _uploaded(numbers: tuple[int, ...], device: int, stream: Any) -> DeviceArray:
-    """Numbers on the device. Step after step they are the same, as memory is used again.
+    """Sizes and addresses on the device, cached: from step to step they are the same, as memory is reused.
 
-    Nobody writes to them again, and what has to wait for the copy is on the same stream.
+    They are never written to again, and what depends on the copy is on the same stream.
     """
     return constant(np.array(numbers, np.int64))

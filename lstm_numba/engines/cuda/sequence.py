@@ -11,6 +11,7 @@ import numpy as np
 from lstm_numba.cells import display_name
 from lstm_numba.cells.protocol import Stage
 from lstm_numba.engines.cuda.backward import BACKWARD
+from lstm_numba.engines.cuda.device_array import columns, flat, transposed
 from lstm_numba.engines.cuda.driver import cuda, current_device, shared_memory_limit
 from lstm_numba.engines.cuda.elementwise import transpose
 from lstm_numba.engines.cuda.forward import FORWARD
@@ -25,17 +26,7 @@ from lstm_numba.engines.cuda.layout import (
     SingleBlock,
     Sizes,
 )
-from lstm_numba.engines.cuda.memory import (
-    DeviceArray,
-    columns,
-    copied,
-    counters,
-    empty,
-    flat,
-    synchronize,
-    transposed,
-    upload,
-)
+from lstm_numba.engines.cuda.memory import DeviceArray, copied, counters, empty, synchronize, upload
 from lstm_numba.engines.cuda.options import KERNEL
 from lstm_numba.engines.cuda.reductions import bias_gradients, column_sums
 from lstm_numba.engines.cuda.specialize import FourRows, OneRow, gate_tables

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.engines import update_rules
+from lstm_numba.engines.cuda.device_array import flat
 from lstm_numba.engines.cuda.driver import cuda
 from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.launch import launch_over, launch_over_box
-from lstm_numba.engines.cuda.memory import DeviceArray, flat
+from lstm_numba.engines.cuda.memory import DeviceArray
 from lstm_numba.engines.cuda.multi_tensor import array_of, tables
 from lstm_numba.engines.cuda.options import DEVICE, KERNEL
 from lstm_numba.engines.sparse import SparseRows

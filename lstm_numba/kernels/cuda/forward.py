@@ -1,4 +1,4 @@
-"""A step forward for `step`, shared by threads of which each is number `rank` of `size`."""
+"""The forward pass of a step, for `step`: shared by `size` threads, of which this one has number `rank`."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ ONE = OneRow()
 
 @cuda.jit(**DEVICE)
 def block_barrier(size):
-    """Wait for the others; who is alone has nobody to wait for."""
+    """Wait for the other threads of the block, if there are any."""
     if size > 1:
         cuda.syncthreads()
 
 
 @cuda.jit(**DEVICE)
-def _add_product(weights, stage, slots, matrix, operand, at, depth, unit):
-    """The slots of a unit, with those that a stage feeds; `at` is where the operand begins in its array."""
+def _add_product(weights, stage, slots, matrix, operand, offset, depth, unit):
+    """Add a stage's product to the slots of a unit; the operand begins at `offset` of its array."""
     cell, hidden = weights.cell, weights.hidden
     width = gate_count(cell) * hidden
-    sums, rows = outer_zeros(cell, stage, ONE, weights.bias), (at,)
+    sums, rows = outer_zeros(cell, stage, ONE, weights.bias), (offset,)
     for k in range(depth):
         sums = add_outer(cell, stage, ONE, sums, matrix, k * width + unit, hidden, operand, rows, k)
     return add_to_stage(cell, stage, slots, sums)
@@ -46,7 +46,7 @@ def _add_product(weights, stage, slots, matrix, operand, at, depth, unit):
 
 @cuda.jit(**DEVICE)
 def _cell_equations(weights, slots, states, work, keep, unit):
-    """New states of one unit; h waits in the work space until nobody needs the old one."""
+    """The cell's equations for one unit; the new h goes to the work space, as others still read the old one."""
     cell, hidden = weights.cell, weights.hidden
     previous = load_each(states, unit)
     kept, new = cell_forward(cell, slots, previous, load_peephole(cell, weights.peephole, unit, hidden))
@@ -60,7 +60,7 @@ def _cell_equations(weights, slots, states, work, keep, unit):
 
 @cuda.jit(**DEVICE)
 def _operand_equations(weights, slots, states, work, keep, unit):
-    """The operand of the second product of one unit."""
+    """The operand of the second product for one unit."""
     cell, hidden = weights.cell, weights.hidden
     store_scalars(work, slots_row(cell) * hidden + unit, hidden, slots)
     store_scalars(work, hidden + unit, 0, (cell_operand(cell, slots, load_each(states, unit)),))
@@ -105,7 +105,7 @@ def _(weights, states, work, keep, rank, size):
 
 @cuda.jit(**DEVICE)
 def step_forward(weights, x, states, work, keep, rank, size):
-    """A step; the work space is scratch memory, or a tape where it is kept."""
+    """A step; the work space is scratch memory, or with `keep` a tape."""
     block_barrier(size)
     cell, hidden = weights.cell, weights.hidden
     for unit in stride_range(rank, hidden, size):

@@ -11,8 +11,9 @@ from cuda_tools import DTYPES, cases, download, normal, upload
 from tolerances import assert_close
 
 from lstm_numba.engines.cuda import cublas, gemm
+from lstm_numba.engines.cuda.device_array import columns, transposed
 from lstm_numba.engines.cuda.launch import limits, set_limits
-from lstm_numba.engines.cuda.memory import columns, counters, transposed
+from lstm_numba.engines.cuda.memory import counters
 from lstm_numba.engines.cuda.microkernel import LargeTile, SmallTile
 
 SIZES = cases(

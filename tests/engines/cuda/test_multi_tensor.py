@@ -9,6 +9,7 @@ import pytest
 from cuda_tools import DTYPES, download, normal, upload
 
 from lstm_numba.engines.cuda import memory, multi_tensor
+from lstm_numba.engines.cuda.device_array import columns
 from lstm_numba.engines.cuda.driver import cuda
 from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.launch import launch_over, launch_over_box
@@ -57,7 +58,7 @@ def test_a_table_is_uploaded_again_when_an_array_moved() -> None:
 def test_arrays_with_gaps_are_refused() -> None:
     matrix = upload(np.zeros((3, 4), np.float32))
     with pytest.raises(ValueError, match="expected a C-contiguous array"):
-        multi_tensor.tables([memory.columns(matrix, 0, 2)])
+        multi_tensor.tables([columns(matrix, 0, 2)])
 
 
 @cuda.jit

@@ -14,7 +14,7 @@ from tolerances import assert_close
 
 import lstm_numba as ln
 from lstm_numba import reference
-from lstm_numba.engines.cuda import memory, sequence
+from lstm_numba.engines.cuda import memory, pool, sequence
 from lstm_numba.engines.cuda.driver import SIMULATED, cuda
 from lstm_numba.engines.cuda.layout import CooperativeGrid, SingleBlock
 from lstm_numba.errors import DeviceError
@@ -194,7 +194,7 @@ def test_more_memory_than_there_is_is_told_in_one_line(monkeypatch: pytest.Monke
     if SIMULATED:
 
         def refuse(*_: Any) -> Any:
-            raise memory.CudaAPIError(2, "Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
+            raise pool.CudaAPIError(2, "Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
 
         class Context:
             class memory_manager:
@@ -205,7 +205,7 @@ def test_more_memory_than_there_is_is_told_in_one_line(monkeypatch: pytest.Monke
 
         fake = type("cuda", (), {"device_array": refuse, "current_context": Context})
         monkeypatch.setattr(memory, "SIMULATED", False)
-        monkeypatch.setattr(memory, "cuda", fake)
+        monkeypatch.setattr(pool, "cuda", fake)
     with pytest.raises(DeviceError, match=r"out of device memory: asked for 4,194,304.0 MiB, .* are free"):
         memory.empty((1 << 40,), np.float32)
 
