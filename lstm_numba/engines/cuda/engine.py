@@ -37,12 +37,12 @@ from lstm_numba.engines.targets import check_targets
 
 @functools.cache
 def _stream(number: int) -> Any:
-    """The stream with that handle; 2 is CUDA's name for a thread's default stream."""
+    """The stream with that handle; 2 is CUDA's handle of the per-thread default stream."""
     return cuda.per_thread_default_stream() if number == 2 else cuda.external_stream(number)
 
 
 class CudaEngine(Engine):
-    """Computes on the current CUDA device, in device arrays of Numba."""
+    """Computes on the current CUDA device, with Numba's device arrays."""
 
     name: ClassVar[str] = "cuda"
     in_flight: ClassVar[int] = 1
@@ -50,14 +50,14 @@ class CudaEngine(Engine):
     # -- arrays ----------------------------------------------------------------------------------
 
     def empty(self, shape: Shape, dtype: npt.DTypeLike) -> Array:
-        # A DeviceError where the memory does not suffice.
+        # Raises DeviceError if there is not enough memory.
         return memory.empty(tuple(shape), dtype)
 
     def zeros(self, shape: Shape, dtype: npt.DTypeLike) -> Array:
         return memory.zeros(tuple(shape), dtype)
 
     def stack(self, shape: Shape, dtype: npt.DTypeLike) -> list[Array]:
-        # Pieces of their own, which are quicker to have here than views.
+        # Separate arrays, which are faster to make than views.
         return [self.empty(shape[1:], dtype) for _ in range(shape[0])]
 
     def upload(self, array: npt.NDArray[Any], out: Array | None = None) -> Array:
@@ -73,7 +73,7 @@ class CudaEngine(Engine):
         memory.synchronize()
 
     def from_user(self, name: str, value: Any, dtype: np.dtype[Any] | None) -> Array:
-        # NumPy arrays are copied, those on the device are not.
+        # NumPy arrays are copied; device arrays are not.
         refuse_mask(name, value)
         if isinstance(value, np.ndarray):
             array = value
@@ -89,7 +89,7 @@ class CudaEngine(Engine):
         return memory.upload(array) if isinstance(array, np.ndarray) else array
 
     def to_user(self, array: Array, like: Any) -> Any:
-        # NumPy's, CuPy's or PyTorch's array, else one of Numba's.
+        # An array of NumPy, CuPy or PyTorch, else of Numba.
         library = type(like).__module__.partition(".")[0]
         if isinstance(like, np.ndarray):
             return memory.download(array)
@@ -104,7 +104,7 @@ class CudaEngine(Engine):
         return array
 
     def on_stream_of(self, value: Any) -> contextlib.AbstractContextManager[Any]:
-        # The stream that the array's library names, else the current one.
+        # The stream that the array's interface names, else its library's current one.
         interface = (
             None if isinstance(value, np.ndarray) else getattr(value, "__cuda_array_interface__", None)
         )
@@ -113,7 +113,7 @@ class CudaEngine(Engine):
             import torch
 
             number = torch.cuda.current_stream(value.device).cuda_stream
-        if not number or number == 1:  # 1 is CUDA's name for the default stream
+        if not number or number == 1:  # 1 is CUDA's handle of the default stream
             return contextlib.nullcontext()
         return on_stream(_stream(number))
 
@@ -154,7 +154,7 @@ class CudaEngine(Engine):
         out: Array | None = None,
         mask: Array | None = None,
     ) -> tuple[Array, Array]:
-        # The same numbers, drawn on the device where the generator is a Philox.
+        # The same masks as on the CPU; drawn on the device if the generator is a Philox.
         if isinstance(rng.bit_generator, np.random.Philox):
             return dropout.dropout(rng, x, p, out, mask)
         mask = memory.upload(draw_mask(rng, x.shape, p, x.dtype), mask)
@@ -266,7 +266,7 @@ class CudaEngine(Engine):
         return result
 
     def totals(self) -> Array:
-        # Whatever the memory holds, since `cross_entropy` begins anew.
+        # Not initialised: `cross_entropy` sets them to zero.
         return memory.empty((4,), np.float64)
 
     def targets(
@@ -306,7 +306,7 @@ class CudaEngine(Engine):
         embedding.clear_rows(rows, out)
 
     def factor(self, scale: float, totals: Array | None) -> Any:
-        # Totals on the device.
+        # As totals on the device.
         if totals is not None:
             return totals
         given = np.zeros(FACTOR + 1)
@@ -314,7 +314,7 @@ class CudaEngine(Engine):
         return memory.upload(given)
 
     def numbers(self, values: tuple[float, ...], out: Any = None) -> Any:
-        # A tuple that launches take along, or an array on the device.
+        # A tuple, passed by value; or an array on the device.
         return values if out is None else memory.upload(np.array(values), out)
 
     def sgd(self, params: Arrays, grads: Sequence[Any], factor: Any, numbers: Any) -> None:
@@ -345,5 +345,5 @@ class CudaEngine(Engine):
         memory.assign(target, source)
 
     def recorder(self) -> Any:
-        # A graph of CUDA, where it is asked for and can be had.
+        # Of CUDA graphs, if they are asked for and possible.
         return graph.Recorder() if graph.wanted() else None

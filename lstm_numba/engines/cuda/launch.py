@@ -63,7 +63,7 @@ def set_limits(new: Limits) -> None:
     _limits = new
 
 
-#: CUDA's name for a thread's default stream.
+#: CUDA's handle of the per-thread default stream.
 _PER_THREAD = 2
 
 

@@ -46,7 +46,7 @@ def _add_product(weights, stage, slots, matrix, operand, offset, depth, unit):
 
 @cuda.jit(**DEVICE)
 def _cell_equations(weights, slots, states, work, keep, unit):
-    """The cell's equations for one unit; the new h goes to the work space, as others still read the old one."""
+    """The cell's equations for one unit; the new h goes to `work`, as others still read the old one."""
     cell, hidden = weights.cell, weights.hidden
     previous = load_each(states, unit)
     kept, new = cell_forward(cell, slots, previous, load_peephole(cell, weights.peephole, unit, hidden))
