@@ -118,8 +118,8 @@ def spills(ptxas: str, ptx: str, capability: tuple[int, int]) -> tuple[str, str]
     if result.returncode:
         return "", f"ptxas: {text.strip()}"
     registers = re.findall(r"Used (\d+) registers", text)
-    numbers = re.findall(r"(\d+) bytes (stack frame|spill stores|spill loads)", text)
-    wrong = [f"{count} bytes {what}" for count, what in numbers if int(count)]
+    sizes = re.findall(r"(\d+) bytes (stack frame|spill stores|spill loads)", text)
+    wrong = [f"{count} bytes {what}" for count, what in sizes if int(count)]
     return f"{max(map(int, registers), default=0)} registers", ", ".join(wrong)
 
 

@@ -163,13 +163,13 @@ def _update_kernels(f: Any) -> list[Listed]:
     a, arrays, factor, d = array(f), table_of(f), (array(_D), _I), array(_D)
     rows = (a, array(_I), a, _I)
     listed: list[Listed] = []
-    for where, numbers in (("", lambda count: types.UniTuple(_D, count)), (" (of a graph)", lambda count: d)):
+    for where, hyper in (("", lambda count: types.UniTuple(_D, count)), (" (of a graph)", lambda count: d)):
         listed += [
-            ("sgd" + where, updates.sgd_kernel, types.void(arrays, *factor, numbers(1))),
-            ("sgd_rows" + where, updates.sgd_rows_kernel, types.void(*rows, *factor, numbers(1))),
-            ("momentum" + where, updates.momentum_kernel, types.void(arrays, *factor, numbers(3), _I, _I)),
-            ("adam" + where, updates.adam_kernel, types.void(arrays, *factor, numbers(9))),
-            ("rmsprop" + where, updates.rmsprop_kernel, types.void(arrays, *factor, numbers(6))),
+            ("sgd" + where, updates.sgd_kernel, types.void(arrays, *factor, hyper(1))),
+            ("sgd_rows" + where, updates.sgd_rows_kernel, types.void(*rows, *factor, hyper(1))),
+            ("momentum" + where, updates.momentum_kernel, types.void(arrays, *factor, hyper(3), _I, _I)),
+            ("adam" + where, updates.adam_kernel, types.void(arrays, *factor, hyper(9))),
+            ("rmsprop" + where, updates.rmsprop_kernel, types.void(arrays, *factor, hyper(6))),
         ]
     return listed
 

@@ -41,17 +41,17 @@ _KEY_STEP_0, _KEY_STEP_1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584
 
 
 def low(a: Any, b: Any) -> Any:
-    """Lower half of the product of two numbers of 64 bits."""
+    """Lower half of the product of two words of 64 bits."""
     return np.uint64(int(a) * int(b) & _MASK)
 
 
 def high(a: Any, b: Any) -> Any:
-    """Upper half of the product of two numbers of 64 bits."""
+    """Upper half of the product of two words of 64 bits."""
     return np.uint64(int(a) * int(b) >> 64)
 
 
 def plus(a: Any, b: Any) -> Any:
-    """Sum of two numbers of 64 bits, without the carry."""
+    """Sum of two words of 64 bits, modulo 2**64."""
     return np.uint64(int(a) + int(b) & _MASK)
 
 
@@ -61,7 +61,7 @@ def part(word: Any, n: Any, count: Any) -> Any:
 
 
 def _unsigned(emit: Any) -> Any:
-    """An intrinsic of two numbers of 64 bits without signs."""
+    """Make an intrinsic of two unsigned words of 64 bits."""
 
     @intrinsic
     def function(typingctx: Any, a: Any, b: Any) -> Any:
@@ -116,14 +116,14 @@ def _(word, n, count):
 
 @cuda.jit(**DEVICE)
 def _carry(a, b):
-    """Sum of two numbers, and the carry."""
+    """Sum of two words, and the carry."""
     total = plus(a, b)
     return total, np.uint64(1) if total < b else np.uint64(0)
 
 
 @cuda.jit(**DEVICE)
 def _philox(counter, key, block):
-    """The four numbers at the counter plus `block`."""
+    """The four words of the counter plus `block`."""
     x0, carry = _carry(counter[0], block)
     x1, carry = _carry(counter[1], carry)
     x2, carry = _carry(counter[2], carry)

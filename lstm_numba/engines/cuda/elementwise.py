@@ -31,7 +31,7 @@ def transpose_kernel(matrix, rows, columns, out):
     """Transpose a matrix in squares through shared memory: global reads and writes are both coalesced."""
     shared = cuda.shared.array(0, out.dtype)
     side, x, y = cuda.blockDim.x, cuda.threadIdx.x, cuda.threadIdx.y
-    width = side + 1  # avoids bank conflicts between the numbers of a column
+    width = side + 1  # avoids bank conflicts within a column
     left = cuda.blockIdx.x * side
     for top in stride_range(cuda.blockIdx.y * side, rows, cuda.gridDim.y * side):
         if top + y < rows and left + x < columns:

@@ -60,7 +60,7 @@ def clear_rows_kernel(dense, indices, width):
 
 
 @cuda.jit(**KERNEL)
-def add_occurrences_kernel(dy, width, numbers, count, values):
+def add_occurrences_kernel(dy, width, packed, count, values):
     """Sum the rows of each token, in the order of its occurrences.
 
     Parameters
@@ -68,7 +68,7 @@ def add_occurrences_kernel(dy, width, numbers, count, values):
     dy : (n * E,)
     width : int
         E.
-    numbers : (m + m + 1 + n,), int64
+    packed : (m + m + 1 + n,), int64
         The tokens; the start of each token's occurrences, and the end of the last one's; the occurrences.
     count : int
         m.
@@ -77,11 +77,11 @@ def add_occurrences_kernel(dy, width, numbers, count, values):
     (x, y), (x_step, y_step) = cuda.grid(2), cuda.gridsize(2)
     occurrences = 2 * count + 1
     for n in stride_range(y, count, y_step):
-        first, end = occurrences + numbers[count + n], occurrences + numbers[count + n + 1]
+        first, end = occurrences + packed[count + n], occurrences + packed[count + n + 1]
         for k in stride_range(x, width, x_step):
             total = dy.dtype.type(0)
             for i in range(first, end):
-                total += dy[numbers[i] * width + k]
+                total += dy[packed[i] * width + k]
             values[n * width + k] = total
 
 
@@ -110,7 +110,7 @@ class Tokens(NamedTuple):
     Attributes
     ----------
     shape : tuple of int
-    numbers : device array of int64
+    packed : device array of int64
         The n tokens; the m different ones, padded with -1; the start of each one's occurrences, and the end
         of the last one's; the occurrences.
     rows : int
@@ -119,7 +119,7 @@ class Tokens(NamedTuple):
     """
 
     shape: tuple[int, ...]
-    numbers: DeviceArray
+    packed: DeviceArray
     rows: int
 
 
@@ -145,8 +145,8 @@ def upload_tokens(
     indices, first = np.unique(tokens[order], return_index=True)
     spare = size - len(indices) if fixed or out is not None else 0
     rest = (np.full(spare, -1), first, np.full(spare, size), [size], order)
-    numbers = np.concatenate([tokens, indices, *rest]).astype(np.int64)
-    return Tokens(ids.shape, upload(numbers, None if out is None else out.numbers), len(indices) + spare)
+    packed = np.concatenate([tokens, indices, *rest]).astype(np.int64)
+    return Tokens(ids.shape, upload(packed, None if out is None else out.packed), len(indices) + spare)
 
 
 def row_gradient(tokens: Tokens, dy: DeviceArray, shape: tuple[int, int]) -> SparseRows:
@@ -166,10 +166,10 @@ def row_gradient(tokens: Tokens, dy: DeviceArray, shape: tuple[int, int]) -> Spa
     SparseRows
         A token that occurs more than once has one row: the sum in the order of its occurrences.
     """
-    numbers, count, width = tokens.numbers[math.prod(tokens.shape) :], tokens.rows, shape[1]
+    packed, count, width = tokens.packed[math.prod(tokens.shape) :], tokens.rows, shape[1]
     values = empty((count, width), dy.dtype)
-    launch_over_box(add_occurrences_kernel, values.shape, flat(dy), width, numbers, count, flat(values))
-    return SparseRows(numbers[:count], values, (shape[0], width))
+    launch_over_box(add_occurrences_kernel, values.shape, flat(dy), width, packed, count, flat(values))
+    return SparseRows(packed[:count], values, (shape[0], width))
 
 
 def gather(weight: DeviceArray, tokens: Tokens, out: DeviceArray | None = None) -> DeviceArray:
@@ -189,6 +189,6 @@ def gather(weight: DeviceArray, tokens: Tokens, out: DeviceArray | None = None) 
     size, width = math.prod(tokens.shape), weight.shape[1]
     if out is None:
         out = empty((*tokens.shape, width), weight.dtype)
-    ids = tokens.numbers[:size]
+    ids = tokens.packed[:size]
     launch_over_box(gather_kernel, (size, width), flat(weight), ids, width, flat(out))
     return out

@@ -186,20 +186,20 @@ class CudaEngine(Engine):
                 )
         check_shapes(cell, params, x.shape[2], finals[0].shape[2])
         ends = sequence.full_lengths(x.shape[0], x.shape[1]) if lengths is None else lengths
-        h, at, saved = sequence.forward_sequence(
+        h, offset, saved = sequence.forward_sequence(
             cell, params, x, states, finals, index, ends, reverse, keep, borrow
         )
-        return (h, at), saved
+        return (h, offset), saved
 
     def join(self, outputs: Sequence[Any], lengths: Array | None, shape: Shape) -> Array:
         steps, batch, width = shape
         if len(outputs) == 1 and lengths is None:
-            h, at = outputs[0]
-            return h[at : at + math.prod(shape)].reshape(shape)
+            h, offset = outputs[0]
+            return h[offset : offset + math.prod(shape)].reshape(shape)
         y = memory.empty(shape, outputs[0][0].dtype)
         ends = sequence.full_lengths(steps, batch) if lengths is None else lengths
-        for direction, (h, at) in enumerate(outputs):
-            sequence.write_output(h, at, ends, y, direction, width // len(outputs))
+        for direction, (h, offset) in enumerate(outputs):
+            sequence.write_output(h, offset, ends, y, direction, width // len(outputs))
         return y
 
     def backward(

@@ -128,8 +128,8 @@ def download(array: DeviceArray) -> npt.NDArray[Any]:
     return result
 
 
-def _unpickled(numbers: npt.NDArray[Any]) -> DeviceArray:
-    array = upload(numbers)
+def _unpickled(values: npt.NDArray[Any]) -> DeviceArray:
+    array = upload(values)
     synchronize()  # the next call may be on another stream
     return array
 
@@ -229,13 +229,13 @@ def counters(count: int) -> DeviceArray:
     return _counters(size, current_device(), stream_key())
 
 
-def constant(numbers: npt.NDArray[Any]) -> DeviceArray:
+def constant(array: npt.NDArray[Any]) -> DeviceArray:
     """Upload an array that is never written to; allowed while a graph is recorded, and not part of it."""
     if SIMULATED or not _recording.get():
-        return _upload(numbers)
-    array, source = empty(numbers.shape, numbers.dtype), np.ascontiguousarray(numbers)
-    driver.cuMemcpyHtoD(address(array), source.__array_interface__["data"][0], source.nbytes)
-    return array
+        return _upload(array)
+    result, source = empty(array.shape, array.dtype), np.ascontiguousarray(array)
+    driver.cuMemcpyHtoD(address(result), source.__array_interface__["data"][0], source.nbytes)
+    return result
 
 
 def assign(target: DeviceArray, source: DeviceArray | None) -> None:

@@ -31,7 +31,7 @@ class Table(NamedTuple):
 
     Attributes
     ----------
-    numbers : device array of int64
+    entries : device array of int64
         The sizes of all rows, then column by column the addresses of the arrays.
     count : int
         Rows.
@@ -39,15 +39,15 @@ class Table(NamedTuple):
         Of the arrays' dtype.
     """
 
-    numbers: Any
+    entries: Any
     count: Any
     like: Any
 
 
 def array_of(table: Any, column: Any, row: Any) -> Any:
     """The array in a column and row of a table."""
-    size, at = (int(table.numbers[n]) for n in (row, (column + 1) * table.count + row))
-    memory = (ctypes.c_char * (size * table.like.dtype.itemsize)).from_address(at)
+    size, pointer = (int(table.entries[n]) for n in (row, (column + 1) * table.count + row))
+    memory = (ctypes.c_char * (size * table.like.dtype.itemsize)).from_address(pointer)
     return np.frombuffer(memory, table.like.dtype)
 
 
@@ -66,9 +66,9 @@ class _Template(AbstractTemplate):
 def _array_of(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     (table, column, row), kinds = args, Table(*sig.args[0])
     parts = Table(*unpack_tuple(builder, table, len(kinds)))
-    number = indexer(context, builder, kinds.numbers, parts.numbers)
+    entry = indexer(context, builder, kinds.entries, parts.entries)
     after = builder.add(column, ir.Constant(column.type, 1))
-    size, at = builder.load(number(row)), builder.load(number(builder.mul(after, parts.count), row))
+    size, pointer = builder.load(entry(row)), builder.load(entry(builder.mul(after, parts.count), row))
     made = context.make_array(sig.return_type)(context, builder)
 
     def of_one(value: Any) -> Any:
@@ -76,7 +76,9 @@ def _array_of(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
     # Through the address space of global memory, whose loads and stores are faster than generic ones.
     kind = context.get_data_type(sig.return_type.dtype)
-    made.data = builder.addrspacecast(builder.inttoptr(at, ir.PointerType(kind, 1)), ir.PointerType(kind))
+    made.data = builder.addrspacecast(
+        builder.inttoptr(pointer, ir.PointerType(kind, 1)), ir.PointerType(kind)
+    )
     made.nitems, made.itemsize = size, ir.Constant(size.type, sig.return_type.dtype.bitwidth // 8)
     made.shape, made.strides = of_one(made.nitems), of_one(made.itemsize)
     made.meminfo, made.parent = (ir.Constant(none.type, None) for none in (made.meminfo, made.parent))
@@ -120,8 +122,8 @@ def tables(*columns: Sequence[DeviceArray]) -> list[tuple[Table, int]]:
 
 def _table(dtype: np.dtype[Any], rows: list[Any]) -> tuple[Table, int]:
     sizes = [row[0].size for row in rows]
-    numbers = (*sizes, *(array_address(array) for column in zip(*rows, strict=True) for array in column))
-    uploaded = _uploaded(numbers, current_device(), stream_key())
+    entries = (*sizes, *(array_address(array) for column in zip(*rows, strict=True) for array in column))
+    uploaded = _uploaded(entries, current_device(), stream_key())
     return Table(uploaded, len(rows), empty((0,), dtype)), max(sizes, default=0)
 
 
@@ -131,9 +133,9 @@ def no_table(dtype: Any) -> tuple[Table, int]:
 
 
 @functools.lru_cache(maxsize=64)
-def _uploaded(numbers: tuple[int, ...], device: int, stream: Any) -> DeviceArray:
+def _uploaded(entries: tuple[int, ...], device: int, stream: Any) -> DeviceArray:
     """Sizes and addresses on the device, cached: from step to step they are the same, as memory is reused.
 
     They are never written to again, and what depends on the copy is on the same stream.
     """
-    return constant(np.array(numbers, np.int64))
+    return constant(np.array(entries, np.int64))

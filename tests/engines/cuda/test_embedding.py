@@ -64,7 +64,7 @@ def test_add_to() -> None:
 
 
 def test_a_fixed_number_of_rows() -> None:
-    """Those that fill it up are zero, and touch nothing: not even the last row, which NumPy calls -1."""
+    """Padding rows are zero and change nothing: not even the last row, which index -1 means to NumPy."""
     ids, dy = np.array([[3, 1], [3, 3]]), upload(normal((2, 2, 5), np.float32))
     few, fixed = (
         row_gradient(upload_tokens(ids), dy, (6, 5)),
@@ -89,7 +89,7 @@ def test_tokens_take_the_place_of_others() -> None:
     dy = upload(normal((4, 3), np.float32))
     first = upload_tokens(np.array([5, 5, 5, 5]), fixed=True)
     second = upload_tokens(np.array([0, 5, 2, 0]), out=first)
-    assert second.numbers is first.numbers
+    assert second.packed is first.packed
     rows, expected = (
         row_gradient(t, dy, (6, 3)) for t in (second, upload_tokens(np.array([0, 5, 2, 0]), fixed=True))
     )

@@ -13,7 +13,7 @@ from lstm_numba.engines.cuda.device_array import columns, span, transposed
 from lstm_numba.engines.cuda.memory import fill
 
 
-def test_span_reaches_from_the_first_to_the_last_number() -> None:
+def test_span_reaches_from_the_first_to_the_last_element() -> None:
     array = normal((4, 6), np.float32)
     device = upload(array)
     np.testing.assert_array_equal(download(span(device)), array.reshape(-1))
@@ -42,7 +42,7 @@ def test_columns_are_no_copy() -> None:
     part = columns(device, 2, 5)
     assert part.shape == (4, 3)
     np.testing.assert_array_equal(download(span(part)), matrix.reshape(-1)[2:23])
-    fill(span(columns(columns(device, 1, 6), 4, 5)), 7)  # the last column, and what lies between its numbers
+    fill(span(columns(columns(device, 1, 6), 4, 5)), 7)  # the last column, and what is between its elements
     np.testing.assert_array_equal(download(device).reshape(-1)[5:], 7)
     np.testing.assert_array_equal(download(device)[0, :5], matrix[0, :5])
     assert columns(device, 3, 3).size == 0

@@ -46,13 +46,13 @@ def test_a_table_for_each_dtype() -> None:
 def test_a_table_is_uploaded_again_when_an_array_moved() -> None:
     arrays = [upload(np.zeros(n, np.float32)) for n in (3, 4)]
     others = [*arrays[:1], upload(np.zeros(4, np.float32))]
-    kept = multi_tensor.tables(arrays)[0][0].numbers
-    assert multi_tensor.tables(arrays)[0][0].numbers is kept
-    moved = multi_tensor.tables(others)[0][0].numbers
+    kept = multi_tensor.tables(arrays)[0][0].entries
+    assert multi_tensor.tables(arrays)[0][0].entries is kept
+    moved = multi_tensor.tables(others)[0][0].entries
     assert list(download(kept)) == [3, 4, *map(memory.address, arrays)]
     assert list(download(moved)) == [3, 4, *map(memory.address, others)]
     smaller = [arrays[0][:2], arrays[1]]
-    assert list(download(multi_tensor.tables(smaller)[0][0].numbers))[:2] == [2, 4]
+    assert list(download(multi_tensor.tables(smaller)[0][0].entries))[:2] == [2, 4]
 
 
 def test_arrays_with_gaps_are_refused() -> None:

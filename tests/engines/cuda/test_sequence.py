@@ -1,4 +1,4 @@
-"""How a sequence's kernels are launched: launch mode, tile and grid; and what stands for zeros."""
+"""How a sequence's kernels are launched: launch mode, tile and grid; and missing states and gradients."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_both_modes_give_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("name", ["lstm", "peephole", "gru", "gru-reset-before"])
 @pytest.mark.parametrize("bias", [False, True])
-def test_nothing_stands_for_zeros(name: str, bias: bool) -> None:
+def test_none_means_zeros(name: str, bias: bool) -> None:
     layer = make_layer(name, 3, 5, 2, bias=bias, bidirectional=True, device="cuda", seed=1)
     x, dy = normal((4, 3, 3), np.float32), normal((4, 3, 10), np.float32, 1)
     zeros = np.zeros((4, 3, 5), np.float32)
