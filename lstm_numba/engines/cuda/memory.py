@@ -38,10 +38,8 @@ from lstm_numba.engines.cuda.pool import current_pool
 #: An array on the device: a `DeviceView`, or in the simulator one of its own.
 DeviceArray = Any
 
-_SMALL = 1 << 20
 #: Copies to the device of up to so many bytes are staged in page-locked memory.
 _STAGED = 1 << 24
-
 
 _recording: contextvars.ContextVar[bool] = contextvars.ContextVar("recording", default=False)
 
@@ -100,16 +98,11 @@ def _upload(array: npt.NDArray[Any], out: DeviceArray | None = None) -> DeviceAr
         raise ValueError(f"out: expected {source.dtype} {source.shape}, got {out.dtype} {out.shape}")
     if source.size == 0:
         return out
-    if SIMULATED or source.nbytes > _STAGED or not _is_contiguous(out):
+    if SIMULATED or source.nbytes > _STAGED or not out.is_c_contiguous():
         out.copy_to_device(source, stream=current_stream())
     else:
         staging.copy(source, address(out))
     return out
-
-
-def _is_contiguous(array: DeviceArray) -> bool:
-    """Whether an array is C-contiguous."""
-    return bool(array.is_c_contiguous())
 
 
 def address(array: DeviceArray) -> int:
@@ -149,7 +142,7 @@ class Download:
 
     def __init__(self, array: DeviceArray) -> None:
         self._result: npt.NDArray[Any] | None = None
-        if SIMULATED or array.size == 0 or not _is_contiguous(array):
+        if SIMULATED or array.size == 0 or not array.is_c_contiguous():
             self._result = download(array)
             return
         stream = stream_handle()

@@ -200,9 +200,7 @@ def forward_sequence(
     if keep and not borrow:
         params = {name: copied(p) if name.startswith("weight") else p for name, p in params.items()}
     shape = _Shape(*x.shape, hidden=finals[0].shape[2])
-    dtype, state = x.dtype, shape.batch * shape.hidden
-    rows, width = shape.steps * shape.batch, len(cell.slots) * shape.hidden
-    depth = shape.steps + 1 if keep else 1
+    state, depth = shape.batch * shape.hidden, shape.steps + 1 if keep else 1
     sizes = Sizes(
         steps=shape.steps,
         batch=shape.batch,
@@ -215,9 +213,31 @@ def forward_sequence(
         part_depth=-(-shape.hidden // limits().parts),
         state_offset=index * state,
     )
-    none = empty((0,), dtype)
-    arrays = Arrays(
-        slots=empty((rows * width,), dtype),
+    arrays = _forward_arrays(cell, params, shape, depth, x.dtype, states, finals, lengths)
+    slots, inputs = _matrix(arrays.slots, cell, shape.hidden), x.reshape(-1, shape.inputs)
+    for slot, gate, count in _input_segments(cell):
+        weights = params["weight_ih"][gate * shape.hidden : (gate + count) * shape.hidden]
+        target = columns(slots, slot * shape.hidden, (slot + count) * shape.hidden)
+        matmul(inputs, transposed(weights), out=target)
+    _run(FORWARD, cell, max(len(stage.gates) for stage in cell.stages), sizes, arrays)
+    saved = Saved(cell, params, x, arrays, sizes) if keep else None
+    return arrays.h, 0 if reverse else state, saved
+
+
+def _forward_arrays(
+    cell: Any,
+    params: dict[str, DeviceArray],
+    shape: _Shape,
+    depth: int,
+    dtype: np.dtype[Any],
+    states: Sequence[DeviceArray] | None,
+    finals: Sequence[DeviceArray],
+    lengths: DeviceArray,
+) -> Arrays:
+    """The arrays of a forward pass that keeps the cell states of `depth` steps."""
+    rows, state, none = shape.steps * shape.batch, shape.batch * shape.hidden, empty((0,), dtype)
+    return Arrays(
+        slots=empty((rows * len(cell.slots) * shape.hidden,), dtype),
         h=empty(((shape.steps + 1) * state,), dtype),
         cell_states=empty(((len(cell.states) - 1) * depth * state,), dtype),
         operand=empty((rows * shape.hidden if len(cell.stages) > 1 else 0,), dtype),
@@ -230,14 +250,6 @@ def forward_sequence(
         final=_stacks(finals, cell, none),
         counters=counters(shape.batch * COUNTER_STRIDE),
     )
-    slots, inputs = _matrix(arrays.slots, cell, shape.hidden), x.reshape(-1, shape.inputs)
-    for slot, gate, count in _input_segments(cell):
-        weights = params["weight_ih"][gate * shape.hidden : (gate + count) * shape.hidden]
-        target = columns(slots, slot * shape.hidden, (slot + count) * shape.hidden)
-        matmul(inputs, transposed(weights), out=target)
-    _run(FORWARD, cell, max(len(stage.gates) for stage in cell.stages), sizes, arrays)
-    saved = Saved(cell, params, x, arrays, sizes) if keep else None
-    return arrays.h, 0 if reverse else state, saved
 
 
 def _stacks(states: Sequence[DeviceArray] | None, cell: Any, none: DeviceArray) -> tuple[DeviceArray, ...]:
