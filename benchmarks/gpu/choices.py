@@ -1,4 +1,4 @@
-"""How the engine shares a sequence's work, chosen by hand: the one place that knows how it chooses itself."""
+"""Overrides of the engine's choices for a sequence: launch mode, tile and registers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-#: Who computes a row of the batch: a block by itself, or blocks that share the units and meet at every step.
-TEAMS = ("alone", "together")
+#: Whether blocks share the hidden units: classes of `lstm_numba.engines.cuda.layout`.
+MODES = ("SingleBlock", "CooperativeGrid")
 #: Rows of the batch that a thread computes: classes of `lstm_numba.engines.cuda.specialize`.
 TILES = ("OneRow", "FourRows")
 #: Registers of a thread that the sequences' kernels are compiled for.
@@ -39,28 +39,28 @@ def _instead(module: Any, **values: Any) -> Iterator[None]:
             setattr(module, name, value)
 
 
-def team(name: str) -> contextlib.AbstractContextManager[None]:
-    """Have the work shared in one of the `TEAMS`."""
-    from lstm_numba.engines.cuda import sequence
+def mode(name: str) -> contextlib.AbstractContextManager[None]:
+    """Launch sequences in one of the `MODES`."""
+    from lstm_numba.engines.cuda import layout, sequence
 
-    return _instead(sequence, FORCED=name)
+    return _instead(sequence, FORCED_MODE=_part(layout, name))
 
 
 def tile(name: str) -> contextlib.AbstractContextManager[None]:
-    """Have a thread compute one of the `TILES`."""
+    """Compute with one of the `TILES`."""
     from lstm_numba.engines.cuda import sequence, specialize
 
     chosen = _part(specialize, name)()
-    return _instead(sequence, tiles=lambda batch: [chosen], _plans={})
+    return _instead(sequence, candidate_tiles=lambda batch: [chosen], _plans={})
 
 
 def registers(most: int) -> contextlib.AbstractContextManager[None]:
-    """Have the sequences' kernels compiled for at most so many registers."""
+    """Compile the sequences' kernels for at most so many registers."""
     from lstm_numba.engines.cuda import sequence
     from lstm_numba.engines.cuda.driver import cuda
 
     limited = {
-        name: {team: cuda.jit(max_registers=most)(kernel.py_func) for team, kernel in kernels.items()}
+        name: {mode: cuda.jit(max_registers=most)(kernel.py_func) for mode, kernel in kernels.items()}
         for name in ("FORWARD", "BACKWARD")
         for kernels in (_part(sequence, name),)
     }
@@ -70,7 +70,7 @@ def registers(most: int) -> contextlib.AbstractContextManager[None]:
 def candidates() -> dict[str, Callable[[], contextlib.AbstractContextManager[None]]]:
     """Every choice by its name."""
     return {
-        **{f"team {name}": partial(team, name) for name in TEAMS},
+        **{f"mode {name}": partial(mode, name) for name in MODES},
         **{f"tile {name}": partial(tile, name) for name in TILES},
         **{f"{most} registers": partial(registers, most) for most in REGISTERS},
     }

@@ -16,7 +16,7 @@ from lstm_numba.benchmarks.gpu.record import finish, guarded, left, say
 from lstm_numba.benchmarks.gpu.shapes import SIX
 from lstm_numba.engines.cuda.driver import cuda
 from lstm_numba.engines.cuda.launch import cooperative_blocks, launch
-from lstm_numba.engines.cuda.layout import Together, leave, meet
+from lstm_numba.engines.cuda.layout import CooperativeGrid, barrier_leave, barrier_wait
 from lstm_numba.engines.cuda.memory import counters, download, upload
 from lstm_numba.nn.recurrent import make_layer
 
@@ -24,7 +24,7 @@ Calls = dict[str, Callable[[], Any]]
 
 #: Seconds that a shape's times may take: with less left, none is begun.
 _LEAST = 2.0
-_MEETINGS = 200
+_BARRIERS = 200
 
 
 def arrays(shape: Shape) -> tuple[Any, Any]:
@@ -109,22 +109,22 @@ def _sequence_kernels(call: Callable[[], Any]) -> dict[str, float]:
 
 
 @cuda.jit
-def _meetings(team, counters, count):  # type: ignore[no-untyped-def]
-    for turn in range(1, count + 1):
-        meet(team, counters, turn)
-    leave(team, counters)
+def _barriers(mode, counters, count):  # type: ignore[no-untyped-def]
+    for n in range(1, count + 1):
+        barrier_wait(mode, counters, n)
+    barrier_leave(mode, counters)
 
 
 def barrier() -> None:
     """Time of a barrier alone, by the number of blocks."""
-    args = (Together(), counters(1), _MEETINGS)
-    most = cooperative_blocks(_meetings, args, (256, 1), 0)
+    args = (CooperativeGrid(), counters(1), _BARRIERS)
+    most = cooperative_blocks(_barriers, args, (256, 1), 0)
     for blocks in (1, 4, 16, 32, 66, 132, 264):
         if blocks <= most:
-            run = lambda blocks=blocks: launch(_meetings, blocks, 256, *args, cooperative=True)  # noqa: E731
+            run = lambda blocks=blocks: launch(_barriers, blocks, 256, *args, cooperative=True)  # noqa: E731
             run()
             times = device_us(run)
-            say("barrier", blocks=blocks, us=round(times["device_us"] / _MEETINGS, 3), spread=times["spread"])
+            say("barrier", blocks=blocks, us=round(times["device_us"] / _BARRIERS, 3), spread=times["spread"])
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from lstm_numba.benchmarks import correctness
 from lstm_numba.benchmarks.cases import Shape
-from lstm_numba.benchmarks.gpu.choices import TEAMS, NotSelectable, team
+from lstm_numba.benchmarks.gpu.choices import MODES, NotSelectable, mode
 from lstm_numba.benchmarks.gpu.record import computing, finish, guarded, left, say, verdict
 from lstm_numba.benchmarks.gpu.sections import SMOKE
 from lstm_numba.benchmarks.implementations import Cuda, Problem
@@ -28,7 +28,7 @@ _FLOAT32, _TF32 = 1e-5, 5e-3
 
 
 def run_cell(cell: str) -> None:
-    """All sizes against the reference, then blocks alone and together, again and again, bit for bit."""
+    """All sizes against the reference, then both launch modes, repeatedly, bit for bit."""
     for hidden in HIDDENS:
         for batch in BATCHES:
             shape = Shape("", batch, 5 if hidden < 200 else 3, 13, hidden)
@@ -41,7 +41,7 @@ def run_cell(cell: str) -> None:
                 arrays = correctness.compute(Cuda(problem, 1), problem)
                 _say_differences(problem, arrays, facts)
             with guarded("same bits", **facts):
-                _compare_teams(problem, facts)
+                _compare_modes(problem, facts)
 
 
 def _say_differences(problem: Problem, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
@@ -54,13 +54,13 @@ def _say_differences(problem: Problem, arrays: dict[str, Any], facts: dict[str, 
     say("reference", **facts, right=right, worst=str(worst), relative=worst.relative)
 
 
-def _compare_teams(problem: Problem, facts: dict[str, Any]) -> None:
-    """Whether blocks alone and blocks that share the units give the same bits, and always the same."""
+def _compare_modes(problem: Problem, facts: dict[str, Any]) -> None:
+    """Whether both launch modes give the same bits, and the same in every run."""
     ways: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {}
     try:
-        for name in TEAMS:
-            with team(name):
-                ways[name] = partial(team, name)
+        for name in MODES:
+            with mode(name):
+                ways[name] = partial(mode, name)
     except NotSelectable as error:
         say("same bits", **facts, not_selectable=str(error))
         ways = {"the engine's choice": contextlib.nullcontext}
@@ -80,6 +80,7 @@ def products() -> None:
     """Our product and cuBLAS's, and TF32."""
     from lstm_numba.engines.cuda import cublas, memory
     from lstm_numba.engines.cuda import gemm as engine
+    from lstm_numba.engines.cuda.device_array import transposed
 
     rng = np.random.default_rng(7)
     kinds = [("numba", False)]
@@ -98,7 +99,7 @@ def products() -> None:
                 engine.allow_tf32(tf32)
                 try:
                     out = memory.zeros((rows, columns), np.float32)
-                    engine.matmul(on_device[0], memory.transposed(on_device[1]), out=out)
+                    engine.matmul(on_device[0], transposed(on_device[1]), out=out)
                     error = np.max(np.abs(memory.download(out) - expected)) / np.max(np.abs(expected))
                 finally:
                     engine.allow_tf32(False)

@@ -1,4 +1,4 @@
-"""Signals stay on the GPU from the raw samples to the result: own kernels before, after and around a layer.
+"""Signals stay on the GPU from raw samples to result: user kernels before, after and around a layer.
 
     python -m lstm_numba.examples.cuda_pipeline
     NUMBA_ENABLE_CUDASIM=1 python -m lstm_numba.examples.cuda_pipeline    # in CUDA's simulator, as Python
@@ -50,7 +50,7 @@ def features(samples, first, out):
 
 @cuda.jit
 def frames(signals, x):
-    """Features of all frames, a thread each: signals (N, samples) to x (T, N, FEATURES)."""
+    """Features of all frames, one thread for each: signals (N, samples) to x (T, N, FEATURES)."""
     for i in range(cuda.grid(1), x.shape[0] * x.shape[1], cuda.gridsize(1)):
         t, n = i // x.shape[1], i % x.shape[1]
         features(signals[n], t * WINDOW, x[t, n])
@@ -58,8 +58,8 @@ def frames(signals, x):
 
 @cuda.jit
 def stream_by_blocks(weights, signals, begin, h, c, peak):
-    """Frames from `begin` on, a block for each signal; peak (N,) gets the largest h[0] that came by."""
-    memory = cuda.shared.array(0, signals.dtype)  # the features, then what the step needs
+    """Frames from `begin` on, one block for each signal; peak (N,) gets the largest h[0]."""
+    memory = cuda.shared.array(0, signals.dtype)  # the features, then the step's scratch memory
     x, scratch = memory[:FEATURES], memory[FEATURES:]
     n, thread = cuda.blockIdx.x, cuda.threadIdx.x
     for t in range(begin, signals.shape[1] // WINDOW):
@@ -72,7 +72,7 @@ def stream_by_blocks(weights, signals, begin, h, c, peak):
 
 @cuda.jit
 def stream_by_threads(weights, signals, begin, h, c, peak, scratch):
-    """The same, a thread for each signal; scratch (FEATURES + size, N)."""
+    """The same, one thread for each signal; scratch (FEATURES + size, N)."""
     n = cuda.grid(1)
     if n < signals.shape[0]:
         x = scratch[:FEATURES, n]
@@ -92,7 +92,7 @@ def library() -> Any:
 
 
 def on_device(array: np.ndarray) -> Any:
-    """A copy on the device: the only way in that this program uses."""
+    """A copy on the device."""
     cupy = library()
     return cuda.to_device(array) if cupy is None else cupy.asarray(array)
 
@@ -105,7 +105,7 @@ def on_host(array: Any) -> np.ndarray:
 
 
 def largest_error(name: str, got: Any, expected: Any) -> None:
-    """Say by how much two results differ; more than rounding ends the program."""
+    """Print the difference of two results; exit if it is more than rounding."""
     error = float(np.max(np.abs(on_host(got) - on_host(expected))))
     print(f"{name}: largest difference {error:.1e}")
     if not error < 1e-5:
@@ -130,7 +130,7 @@ def main(signals: int = 3, steps: int = 5, hidden: int = 6, threads: int = 4) ->
 
     x = on_device(np.empty((steps, signals, FEATURES), np.float32))
     frames[blocks, threads](raw, x)
-    y, (end_h, end_c) = rnn(x)  # all frames, to compare with
+    y, (end_h, end_c) = rnn(x)  # all frames, for comparison
     print(f"{type(x).__module__}.{type(x).__name__} in, {type(y).__module__}.{type(y).__name__} out")
 
     numbers = FEATURES + step.scratch_size(weights)
@@ -142,7 +142,7 @@ def main(signals: int = 3, steps: int = 5, hidden: int = 6, threads: int = 4) ->
             stream_by_blocks[signals, threads, 0, numbers * 4](weights, raw, known, h[0], c[0], peak)
         else:
             stream_by_threads[blocks, threads](weights, raw, known, h[0], c[0], peak, scratch)
-        # The layer's own arrays have moved on, and the result lies beside them.
+        # The states were updated in place.
         largest_error(f"{name}, h", h, end_h)
         largest_error(f"{name}, c", c, end_c)
         top = np.max(on_host(y)[known:, :, 0], axis=0)

@@ -43,7 +43,7 @@ def run(script: str, *words: str, folder: Path) -> str:
 
 
 def test_arrays_copies_and_launches(tmp_path: Path) -> None:
-    script = ROOT / "tests" / "support" / "light_arrays.py"
+    script = ROOT / "tests" / "support" / "device_views.py"
     assert run(str(script), folder=tmp_path).endswith("are as numba-cuda's\n")
 
 

@@ -21,32 +21,32 @@ from typing import Any
 #: Float32 kernels with float64 instructions, and why.
 FLOAT64 = {
     "cross_entropy": "a row's sum and its loss are float64, as on the CPU",
-    "column_sums": "columns are added up in float64",
-    "bias_gradients": "columns are added up in float64",
-    "norm": "squares are added up in float64, and so are norm and factor",
-    "sgd": "factor and numbers are float64, and cast once a thread",
-    "sgd_rows": "factor and numbers are float64, and cast once a thread",
-    "momentum": "factor and numbers are float64, and cast once a thread",
-    "adam": "factor and numbers are float64, and cast once a thread",
-    "rmsprop": "factor and numbers are float64, and cast once a thread",
+    "column_sums": "columns are summed in float64",
+    "bias_gradients": "columns are summed in float64",
+    "norm": "squares are summed in float64; norm and factor are float64",
+    "sgd": "factor and hyperparameters are float64, and cast once a thread",
+    "sgd_rows": "factor and hyperparameters are float64, and cast once a thread",
+    "momentum": "factor and hyperparameters are float64, and cast once a thread",
+    "adam": "factor and hyperparameters are float64, and cast once a thread",
+    "rmsprop": "factor and hyperparameters are float64, and cast once a thread",
 }
 
-#: Kernels as users write them, who stride with Numba's `range`: it divides for the number of turns.
+#: Users' kernels with Numba's `range`, which computes the number of iterations by a division.
 USERS = ("step of ", "training by ", "example, ")
 
-#: The oldest that CUDA 13 knows, and two that are common.
+#: The oldest that CUDA 13 supports, and two that are common.
 CAPABILITIES = ["7.5", "8.0", "9.0"]
 
 
 class _Device:
-    """Stands in for a GPU, of which the compiler asks nothing else."""
+    """Stands in for a GPU; the compiler asks for nothing else."""
 
     def __init__(self, capability: tuple[int, int]) -> None:
         self.compute_capability = capability
 
 
 def _pretend(capability: tuple[int, int]) -> None:
-    """Make numba-cuda believe that there is such a device."""
+    """Make numba-cuda compile for a device that is not there."""
     from numba.cuda import api, dispatcher
     from numba.cuda.cudadrv import devices
 
@@ -77,13 +77,13 @@ def compile_kernel(kernel: Any, signature: Any, capability: tuple[int, int]) -> 
 
 
 def float64_instructions(ptx: str) -> list[str]:
-    """Instructions on float64 numbers; the declarations of registers are none."""
+    """Float64 instructions, without declarations."""
     lines = (line.strip() for line in ptx.splitlines())
     return [line for line in lines if ".f64" in line and not line.startswith((".reg", ".param", "//"))]
 
 
 def shared_memory_faults(ptx: str) -> list[str]:
-    """Static shared memory, of which no launch knows, and memory not aligned for 16 bytes at once."""
+    """Static shared memory, and shared memory not aligned for vector loads of 16 bytes."""
     declared = re.findall(r"\.shared \.align (\d+) \.\w+ \w+(\[\d*\])?", ptx)
     faults = ["static shared memory"] if any(size != "[]" for _, size in declared) else []
     wide = re.search(r"\b(ld|st)\.\S*shared\S*\.(v4\.\w32|v2\.\w64)|\bcp\.async\.cg\b", ptx)
@@ -98,7 +98,7 @@ def divisions(ptx: str) -> list[str]:
 
 
 def spills(ptxas: str, ptx: str, capability: tuple[int, int]) -> tuple[str, str]:
-    """What ptxas reports of registers, and what is wrong with them; empty if nothing is."""
+    """Registers that ptxas reports, and faults: spills and stack frames; empty if there are none."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(ptx)
@@ -111,25 +111,25 @@ def spills(ptxas: str, ptx: str, capability: tuple[int, int]) -> tuple[str, str]
             "-o",
             str(Path(folder) / "kernel.cubin"),
         ]
-        if ".extern .func" in ptx:  # of CUDA's device runtime, which numba-cuda links later
+        if ".extern .func" in ptx:  # CUDA's device runtime, which numba-cuda links later
             command.append("--compile-only")
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     text = result.stdout + result.stderr
     if result.returncode:
         return "", f"ptxas: {text.strip()}"
     registers = re.findall(r"Used (\d+) registers", text)
-    numbers = re.findall(r"(\d+) bytes (stack frame|spill stores|spill loads)", text)
-    wrong = [f"{count} bytes {what}" for count, what in numbers if int(count)]
+    sizes = re.findall(r"(\d+) bytes (stack frame|spill stores|spill loads)", text)
+    wrong = [f"{count} bytes {what}" for count, what in sizes if int(count)]
     return f"{max(map(int, registers), default=0)} registers", ", ".join(wrong)
 
 
 def check(
     name: str, kernel: Any, signature: Any, kind: str, capability: tuple[int, int], ptxas: str | None
 ) -> tuple[str, list[str]]:
-    """What is known of a kernel, and what is wrong with it."""
+    """Facts about a kernel, and its faults."""
     try:
         ptx = compile_kernel(kernel, signature, capability)
-    except Exception as error:  # whatever the compiler raises is what is looked for
+    except Exception as error:  # whatever the compiler raises is a fault
         return "", [f"{type(error).__name__}: {str(error).strip()}"]
     wide, faults, known = float64_instructions(ptx), [], ""
     if kind == "float32" and wide and name.partition(" (")[0] not in FLOAT64:
@@ -161,7 +161,7 @@ def unlisted(listed: list[tuple[str, Any, Any]]) -> list[str]:
     ):
         module = importlib.import_module(info.name)
         for name, value in vars(module).items():
-            # Nothing else is asked for attributes: without a device CUDA's driver answers with an error.
+            # No other object's attributes are read: without a device some of CUDA's driver raise errors.
             if not isinstance(value, kind) or value.__module__ != module.__name__:
                 continue
             if not value.targetoptions.get("device") and id(value) not in kernels:
@@ -201,10 +201,10 @@ def main() -> int:
                     continue
                 known, faults = check(name, kernel, signature, dtype.name, (major, minor), ptxas)
                 count += 1
-                title = f"{name}, {dtype.name}, {text}"
-                offenders += [f"{title}: {fault}" for fault in faults]
+                label = f"{name}, {dtype.name}, {text}"
+                offenders += [f"{label}: {fault}" for fault in faults]
                 if options.verbose:
-                    print(f"{title}: {'; '.join(faults) or known}", flush=True)
+                    print(f"{label}: {'; '.join(faults) or known}", flush=True)
     for offender in offenders:
         print(offender)
     checked = "registers checked" if ptxas else "no ptxas, registers not checked"

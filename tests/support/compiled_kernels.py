@@ -1,9 +1,8 @@
-"""Runs the CUDA engine's kernels as machine code of the processor, and compares them with the CPU engine.
+"""Compiles the CUDA engine's kernels for the CPU, runs them, and compares them with the CPU engine.
 
 CUDA's simulator runs the plain bodies of the functions that Numba replaces while it compiles a kernel, never
-the code that they are replaced by. Here Numba compiles that code, with one thread that plays the whole grid:
-all barriers are empty then. A script of its own, because it puts something else in the place of the module
-that imports CUDA:
+the replacements. Here Numba compiles these, for a grid of one thread, whose barriers are empty. A script of
+its own, because it replaces the module that imports CUDA:
 
     python tests/support/compiled_kernels.py
 """
@@ -29,17 +28,17 @@ from numba.core.typeconv import Conversion
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, lower_cast, overload, register_jitable, register_model
 
-#: Built-in cells to compare; what the others have, these have too. Each takes half a minute to compile.
+#: Built-in cells to compare; the others add nothing to these. Each takes half a minute to compile.
 NAMES = ("peephole", "gru", "gru-reset-before")
 
-#: What arrays and launches take from the driver, neither of which is used here.
+#: What device arrays and launches import from the driver; neither is used here.
 DRIVER_ONLY = (
     "Event", "allow_shared_memory", "binding", "core_launch", "core_stream", "describe_memory", "driver",
     "launch_configuration",
 )  # fmt: skip
 
-_SHARED = 4096  # numbers of shared memory
-_Place = namedtuple("_Place", "x y z")
+_SHARED = 4096  # elements of shared memory
+_Dim3 = namedtuple("_Dim3", "x y z")
 
 
 def _shared_array(size: Any, dtype: Any, alignment: Any = None) -> Any:
@@ -65,8 +64,8 @@ def _(array, at, value):
     return add
 
 
-def _everywhere(number: int) -> Any:
-    """``cuda.grid`` or ``cuda.gridsize`` of one thread: the number in each dimension."""
+def _one_thread(number: int) -> Any:
+    """``cuda.grid`` or ``cuda.gridsize`` of one thread: the same number in each dimension."""
 
     def function(dimensions: Any) -> Any:
         raise NotImplementedError
@@ -86,7 +85,7 @@ def _jit(function: Any = None, **options: Any) -> Any:
 
 
 def fake_driver() -> ModuleType:
-    """A stand-in for `lstm_numba.engines.cuda.driver`: core Numba, and a grid of one thread."""
+    """A replacement of `lstm_numba.engines.cuda.driver`: core Numba, and a grid of one thread."""
     cuda, shared, driver = (
         ModuleType("cuda"),
         ModuleType("shared"),
@@ -97,10 +96,10 @@ def fake_driver() -> ModuleType:
     atomic.add = _atomic_add  # type: ignore[attr-defined]
     vars(cuda).update(
         jit=_jit,
-        threadIdx=_Place(0, 0, 0), blockIdx=_Place(0, 0, 0),
-        blockDim=_Place(1, 1, 1), gridDim=_Place(1, 1, 1),
-        grid=_everywhere(0),
-        gridsize=_everywhere(1),
+        threadIdx=_Dim3(0, 0, 0), blockIdx=_Dim3(0, 0, 0),
+        blockDim=_Dim3(1, 1, 1), gridDim=_Dim3(1, 1, 1),
+        grid=_one_thread(0),
+        gridsize=_one_thread(1),
         threadfence=register_jitable(lambda: None),
         syncthreads=register_jitable(lambda: None),
         syncthreads_or=register_jitable(lambda value: value),
@@ -127,18 +126,18 @@ def _upper_half(a: int, b: int) -> int:
     return a * b >> 64
 
 
-#: What equations may use of libdevice; the C library has the same names.
-MATHEMATICS = (
+#: Functions of libdevice that equations may use; the C library has the same names.
+MATH_FUNCTIONS = (
     "exp", "tanh", "sqrt", "fabs", "log", "log1p", "log2", "expm1", "sin", "cos", "tan", "atan", "sinh",
     "cosh", "erf", "pow",
 )  # fmt: skip
 
 
-def lend_libdevice() -> None:
-    """The C library's functions in the place of CUDA's."""
+def define_libdevice() -> None:
+    """Define CUDA's functions as the C library's."""
     binding.add_symbol("__nv_umul64hi", ctypes.cast(_upper_half, ctypes.c_void_p).value)
     library = ctypes.CDLL(ctypes.util.find_library("m"))
-    for name in [name + end for name in MATHEMATICS for end in ("", "f")]:
+    for name in [name + end for name in MATH_FUNCTIONS for end in ("", "f")]:
         address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
         binding.add_symbol(f"__nv_{name}", address)
 
@@ -160,7 +159,7 @@ def compare_sequences(name: str, dtype: str, reverse: bool, lengths: tuple[int, 
     def draw(*shape: int) -> Any:
         return rng.standard_normal(shape).astype(dtype)
 
-    def places(arrays: list[Any]) -> tuple[int, ...]:
+    def addresses(arrays: list[Any]) -> tuple[int, ...]:
         return tuple(map(address, arrays))
 
     x, dy = draw(steps, batch, inputs), draw(steps, batch, hidden)
@@ -169,11 +168,11 @@ def compare_sequences(name: str, dtype: str, reverse: bool, lengths: tuple[int, 
     ends = np.array(lengths or [steps] * batch)
     first = [s[0] for s in states]
     final, initial = [np.empty_like(s) for s in first], [np.empty_like(s) for s in first]
-    y, trace = truth.forward_sequence(
-        layer.cell, params, x, hidden, places(first), places(final), ends, reverse, True
+    y, saved = truth.forward_sequence(
+        layer.cell, params, x, hidden, addresses(first), addresses(final), ends, reverse, True
     )
     y = np.where((np.arange(steps)[:, None] < ends)[..., None], y, 0)
-    dx, grads = truth.backward_sequence(trace, dy, places([d[0] for d in dstates]), places(initial))
+    dx, grads = truth.backward_sequence(saved, dy, addresses([d[0] for d in dstates]), addresses(initial))
 
     for keep in (False, True):
         finals = [np.empty_like(s) for s in states]
@@ -238,8 +237,8 @@ def compare_steps(name: str, dtype: str) -> None:
         assert_close(value, truth, "backward", f"{key} of steps")
 
 
-def compare_refusals() -> None:
-    """What a kernel hands over is checked while it is compiled."""
+def compare_argument_errors() -> None:
+    """The arguments of a step are checked while the kernel is compiled."""
     import user_kernels as user
 
     from lstm_numba.kernels.cuda import step
@@ -263,32 +262,32 @@ def compare_refusals() -> None:
         assert text in said, (text, said)
 
 
-def compare_patches(patch: Any, dtype: str) -> None:
-    """What a product's thread does, compiled and plain."""
+def compare_register_tiles(tile: Any, dtype: str) -> None:
+    """The functions of register tiles, compiled and plain."""
     from lstm_numba.engines.cuda import microkernel
 
-    def run(patch, a, b, c, add):  # type: ignore[no-untyped-def]
-        rows = microkernel.clamped(patch, 1, 2, 9, 3)
-        column = microkernel.load_lines(patch, a, rows, 1)
-        row = microkernel.load_groups(patch, b, 4, 8)
-        sums = microkernel.add_outer_product(microkernel.patch_zeros(patch, c), column, row)
-        sums = microkernel.add_outer_product(sums, row, microkernel.load_lines(patch, b, rows, 0))
-        lines = microkernel.inside(patch, 1, 8, 11, 16)
-        microkernel.store_patch(c, 2, lines, microkernel.inside(patch, 0, 4, 14, 1), sums, add)
+    def run(tile, a, b, c, add):  # type: ignore[no-untyped-def]
+        rows = microkernel.clamped_offsets(tile, 1, 2, 9, 3)
+        column = microkernel.gather_side(tile, a, rows, 1)
+        row = microkernel.load_vectors(tile, b, 4, 8)
+        sums = microkernel.add_outer_product(microkernel.tile_zeros(tile, c), column, row)
+        sums = microkernel.add_outer_product(sums, row, microkernel.gather_side(tile, b, rows, 0))
+        lines = microkernel.masked_offsets(tile, 1, 8, 11, 16)
+        microkernel.store_tile(c, 2, lines, microkernel.masked_offsets(tile, 0, 4, 14, 1), sums, add)
 
     rng = np.random.default_rng(0)
     a, b, start = (rng.standard_normal(400).astype(dtype) for _ in range(3))
     b = aligned(b)
     for add in (0, 1):
         expected, got = start.copy(), start.copy()
-        run(patch, a, b, expected, add)
-        njit(run)(patch, a, b, got, add)
+        run(tile, a, b, expected, add)
+        njit(run)(tile, a, b, got, add)
         np.testing.assert_allclose(got, expected, rtol=1e-5 if dtype == "float32" else 1e-14, atol=1e-6)
         assert np.any(got != start)
 
 
 def aligned(array: Any) -> Any:
-    """A copy that begins where a load of 16 bytes may."""
+    """A copy that is aligned for vector loads of 16 bytes."""
     memory = np.empty(array.size + 16, array.dtype)
     skip = -memory.ctypes.data % 64 // array.itemsize
     memory[skip : skip + array.size] = array
@@ -296,8 +295,9 @@ def aligned(array: Any) -> Any:
 
 
 def compare_row_offsets() -> None:
-    """Beyond the batch a tile's rows are its last again."""
-    from lstm_numba.engines.cuda.specialize import FourRows, OneRow, row_offsets
+    """Past the end of the batch, a tile's rows are its last one."""
+    from lstm_numba.engines.cuda.specialize import FourRows, OneRow
+    from lstm_numba.engines.cuda.stage_product import row_offsets
 
     compiled = njit(lambda tile, row, batch, stride: row_offsets(tile, row, batch, stride))
     for tile in (OneRow(), FourRows()):
@@ -323,29 +323,29 @@ def compare_activations(dtype: str) -> None:
             out[known & np.isfinite(expected)], expected[known & np.isfinite(expected)], "activation", name
         )
         np.testing.assert_array_equal(out[known & np.isinf(expected)], np.inf, err_msg=name)
-        # Near zero it is the relative error that counts.
+        # Near zero the relative error counts.
         small = known & (np.abs(x) < 20) & (expected != 0)
         np.testing.assert_allclose(out[small], expected[small], rtol=4 * np.finfo(dtype).eps, err_msg=name)
 
 
 def applied(function: Any, x: Any) -> Any:
-    """A function of equations on the numbers of an array, compiled."""
-    from lstm_numba.engines.cuda.scalar import store_numbers
-    from lstm_numba.engines.cuda.specialize import load_one
+    """A function of equations, compiled and applied to the elements of an array."""
+    from lstm_numba.engines.cuda.scalar import store_scalars
+    from lstm_numba.engines.cuda.specialize import load_scalar
 
     @njit
     def compiled(cell, x, out):  # type: ignore[no-untyped-def]
         for i in range(x.size):
-            (value,) = load_one(cell, x, i, 0)
-            store_numbers(out, i, 0, (function(value),))
+            (value,) = load_scalar(cell, x, i, 0)
+            store_scalars(out, i, 0, (function(value),))
 
     out = np.empty_like(x)
     compiled(first_cell(), x, out)
     return out
 
 
-def compare_mathematics(dtype: str) -> None:
-    """Functions of `math`, powers, the larger and the smaller, as they call CUDA's library."""
+def compare_math_functions(dtype: str) -> None:
+    """Functions of `math`, powers, maximum and minimum, as calls of CUDA's library."""
     from scipy.special import erf
 
     from lstm_numba.cells import activations
@@ -358,23 +358,25 @@ def compare_mathematics(dtype: str) -> None:
         expected = truth(x.astype(np.float64))
         np.testing.assert_allclose(applied(function, x), expected, rtol=1e-6 if dtype == "float32" else 1e-14)
 
-    def more(v: Any) -> Any:
+    def expression(v: Any) -> Any:
         v += 1
         return max(v, 3) - min(v, 2.5) + abs(-v) ** 1.5 + +v
 
-    expected = [more(float(value)) for value in x]
-    np.testing.assert_allclose(applied(njit(more), x), expected, rtol=1e-6 if dtype == "float32" else 1e-14)
+    expected = [expression(float(value)) for value in x]
+    np.testing.assert_allclose(
+        applied(njit(expression), x), expected, rtol=1e-6 if dtype == "float32" else 1e-14
+    )
 
 
-def compare_masks(dtype: str) -> None:
+def compare_dropout(dtype: str) -> None:
     """Dropout masks against NumPy's generator."""
     from lstm_numba.engines import dropout_masks
-    from lstm_numba.engines.cuda import dropout_masks as masks
+    from lstm_numba.engines.cuda import dropout
 
     ours, theirs = (np.random.Generator(np.random.Philox(5)) for _ in range(2))
     for shape, p in (((3, 7), 0.3), ((1,), 0.5), ((40, 5), 0.01)):
         x = np.arange(1, 1 + np.prod(shape)).reshape(shape).astype(dtype)
-        out, mask = masks.dropout(ours, x, p)
+        out, mask = dropout.dropout(ours, x, p)
         np.testing.assert_array_equal(mask, dropout_masks.draw_mask(theirs, shape, p, dtype))
         np.testing.assert_array_equal(out, x * mask)
 
@@ -403,15 +405,15 @@ def compare_training(dtype: str) -> None:
     from tolerances import assert_close
 
     from lstm_numba.engines.cpu import clipping as truth
+    from lstm_numba.engines.cpu.embedding import row_gradient
     from lstm_numba.engines.cuda import clipping, embedding
     from lstm_numba.engines.cuda.engine import CudaEngine
-    from lstm_numba.nn import embedding as rows
     from lstm_numba.optim import optimizers
 
     rng = np.random.default_rng(0)
     ids, dy = np.array([[3, 1], [3, 3]]), rng.standard_normal((2, 2, 5)).astype(dtype)
-    sparse = embedding.row_gradient(embedding.place(ids), dy, (6, 5))
-    expected = rows.row_gradient(ids, dy, (6, 5))
+    sparse = embedding.row_gradient(embedding.upload_tokens(ids), dy, (6, 5))
+    expected = row_gradient(ids, dy, (6, 5))
     assert_close(sparse.to_dense(), expected.to_dense(), "optimizer")
     grads = {"a": rng.standard_normal(70).astype(dtype), "b": sparse, "c": rng.standard_normal(3)}
     totals = np.zeros(4)
@@ -425,12 +427,12 @@ def compare_training(dtype: str) -> None:
         (optimizers.SGD, {"weight_decay": 0.1}),
         (optimizers.SGD, {}),
     ):
-        # Two of them, of which one computes with the device's kernels.
+        # Two sets of parameters, of which one is updated by the device's kernels.
         params = [{"p": dy[0].copy(), "q": np.ones(3, dtype), "table": np.ones((6, 5), dtype)} for _ in "ab"]
         ours, theirs = (kind(each, 0.1, **options) for each in params)
         ours._engine = CudaEngine()
         gradients = {"p": dy[1], "q": dy[1, 0, :3], "table": sparse}
-        for given in (tuple, np.array):  # numbers as a launch and as a graph has them
+        for given in (tuple, np.array):  # hyperparameters as a launch and as a graph pass them
             ours.update(gradients, totals, given(ours.begin_step()))
             theirs.step(gradients, scale=totals[3])
         for name in params[0]:
@@ -440,7 +442,7 @@ def compare_training(dtype: str) -> None:
 
 
 def compare_sums(dtype: str) -> None:
-    """Sums of columns, and those that go to the biases of gates."""
+    """Sums of columns, and the gradients of biases."""
     from lstm_numba.engines.cuda import reductions
 
     matrix = np.random.default_rng(0).standard_normal((30, 1)).astype(dtype)
@@ -453,16 +455,17 @@ def compare_sums(dtype: str) -> None:
 
 
 def first_cell() -> Any:
-    """Any cell: some functions want one only for its class."""
+    """Any cell, for functions that only need a class."""
     from lstm_numba.cells import CELLS
 
     return CELLS["rnn"]
 
 
 def replace_launches() -> None:
-    """One thread plays the grid; products and sums are NumPy's."""
+    """Launches call the kernel as one thread; products and sums are NumPy's."""
     from lstm_numba.engines.cuda import (
         clipping,
+        dropout,
         elementwise,
         embedding,
         launch,
@@ -473,7 +476,7 @@ def replace_launches() -> None:
         sequence,
         updates,
     )
-    from lstm_numba.engines.cuda import dropout_masks as masks
+    from lstm_numba.engines.cuda.layout import SingleBlock
     from lstm_numba.kernels.cuda import weights
 
     def run(kernel: Any, grid: Any, block: Any, *args: Any, **options: Any) -> None:
@@ -505,8 +508,8 @@ def replace_launches() -> None:
 
     launch.set_limits(launch.Limits(threads=1, blocks=1, lanes=1, parts=1, tile=1))
     parts = [
-        clipping, elementwise, embedding, losses, masks, memory, reductions, sequence, multi_tensor, updates,
-        weights,
+        clipping, dropout, elementwise, embedding, losses, memory, multi_tensor, reductions, sequence,
+        updates, weights,
     ]  # fmt: skip
     stand_ins = {"launch": run, "launch_over": over, "launch_over_box": over_box}
     stand_ins |= dict.fromkeys(("upload", "constant"), np.array)
@@ -515,18 +518,18 @@ def replace_launches() -> None:
             if hasattr(module, name):
                 setattr(module, name, stand_in)
 
-    def place(array: Any) -> int:
+    def array_address(array: Any) -> int:
         assert array.flags["C_CONTIGUOUS"]
         return int(array.ctypes.data)
 
-    multi_tensor.place, reductions.span = place, np.ravel
+    multi_tensor.array_address, reductions.span = array_address, np.ravel
     sequence.matmul, sequence.column_sums, sequence.copied = matmul, sums, np.array
     sequence.bias_gradients = biases
-    masks.zero = lambda: np.zeros(1, np.int64)
+    dropout.zero = lambda: np.zeros(1, np.int64)
     sequence.transpose = weights.transpose = lambda matrix: np.ascontiguousarray(matrix.T)
     sequence.transposed = lambda matrix: matrix.T
     sequence.columns = lambda matrix, begin, end: matrix[:, begin:end]
-    sequence.FORCED = "alone"
+    sequence.FORCED_MODE = SingleBlock
     sequence.cooperative_blocks = lambda *args: 1
     sequence.counters = lambda count: np.zeros(count, np.int32)
 
@@ -534,20 +537,20 @@ def replace_launches() -> None:
 def main() -> None:
     """Compare everything; the first difference ends the script."""
     sys.modules["lstm_numba.engines.cuda.driver"] = fake_driver()
-    lend_libdevice()
+    define_libdevice()
     import own_cells
 
-    from lstm_numba.engines.cuda.microkernel import Large, Small
+    from lstm_numba.engines.cuda.microkernel import LargeTile, SmallTile
 
     replace_launches()
     compare_row_offsets()
-    compare_refusals()
+    compare_argument_errors()
     for dtype in ("float32", "float64"):
         compare_activations(dtype)
-        compare_mathematics(dtype)
-        for patch in (Small(), Large()):
-            compare_patches(patch, dtype)
-        compare_masks(dtype)
+        compare_math_functions(dtype)
+        for tile in (SmallTile(), LargeTile()):
+            compare_register_tiles(tile, dtype)
+        compare_dropout(dtype)
         compare_losses(dtype)
         compare_training(dtype)
         compare_sums(dtype)

@@ -14,7 +14,7 @@ DTYPES = [np.float32, np.float64]
 
 
 def cases(small: list[Any], large: list[Any]) -> list[Any]:
-    """Sizes to test: on a GPU also those that fill it, which the simulator would take hours for."""
+    """Sizes to test: on a GPU also large ones, which would take hours in the simulator."""
     return small if SIMULATED else small + large
 
 

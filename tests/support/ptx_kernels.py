@@ -1,6 +1,6 @@
 """The CUDA engine's kernels with the types that they are called with, for `compile_ptx.py`.
 
-One line a kernel: what is not listed here is not compiled before it meets a device.
+One line a kernel: `compile_ptx.py` reports kernels that are not listed here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lstm_numba.engines.cuda import (
     updates,
 )
 from lstm_numba.engines.cuda.driver import types
-from lstm_numba.engines.cuda.layout import Alone, Arrays, Gradients, Sizes, Together
+from lstm_numba.engines.cuda.layout import Arrays, CooperativeGrid, Gradients, SingleBlock, Sizes
 from lstm_numba.engines.cuda.specialize import FourRows, OneRow
 from lstm_numba.examples import cuda_pipeline
 from lstm_numba.kernels.cuda import weights
@@ -49,12 +49,12 @@ def array(number: Any) -> Any:
 
 
 def instance(value: Any) -> Any:
-    """Type of a tuple that says something by its class alone."""
+    """Type of an empty named tuple, which stands for its class."""
     return types.NamedTuple((), type(value))
 
 
 def group(cls: Any, *kinds: Any) -> Any:
-    """Type of a tuple with names."""
+    """Type of a named tuple."""
     same = len(set(kinds)) == 1
     return types.NamedUniTuple(kinds[0], len(kinds), cls) if same else types.NamedTuple(kinds, cls)
 
@@ -64,12 +64,12 @@ def table_of(number: Any) -> Any:
     return group(multi_tensor.Table, array(_I), _I, array(number))
 
 
-#: Type of what blocks are counted with.
+#: Type of the counters of blocks.
 _COUNTERS = array(types.int32)
 
 
 def sequence_kernels(dtype: Any) -> list[Listed]:
-    """Kernels of sequences: every cell, alone and together, with tiles of one row and of four.
+    """Kernels of sequences: every cell, both launch modes, tiles of one row and of four.
 
     Parameters
     ----------
@@ -90,13 +90,13 @@ def sequence_kernels(dtype: Any) -> list[Listed]:
         gradients = group(Gradients, *[a] * 4, stacks, stacks)
         biases = types.void(instance(cell), a, a, a, _I)
         listed.append((f"fill_biases ({name})", weights._fill_biases, biases))
-        for team in (Alone(), Together()):
+        for mode in (SingleBlock(), CooperativeGrid()):
             for tile in (OneRow(), FourRows()):
-                kinds = (instance(cell), instance(team), instance(tile), sizes, arrays)
-                label = f"{name}, {type(team).__name__}, {type(tile).__name__}"
-                listed.append((f"forward ({label})", forward.FORWARD[type(team)], types.void(*kinds)))
+                kinds = (instance(cell), instance(mode), instance(tile), sizes, arrays)
+                label = f"{name}, {type(mode).__name__}, {type(tile).__name__}"
+                listed.append((f"forward ({label})", forward.FORWARD[type(mode)], types.void(*kinds)))
                 listed.append(
-                    (f"backward ({label})", backward.BACKWARD[type(team)], types.void(*kinds, gradients))
+                    (f"backward ({label})", backward.BACKWARD[type(mode)], types.void(*kinds, gradients))
                 )
     return listed
 
@@ -115,7 +115,7 @@ def step_kernels(dtype: Any) -> list[Listed]:
     lines, matrices, cubes = (types.Array(dtype, n, "C") for n in (1, 2, 3))
     gradients = group(ParameterGradients, *[matrices] * 2, *[lines] * 3)
     listed: list[Listed] = []
-    # The others have nothing that these have not.
+    # The other cells add nothing to what these have.
     for name in ("lstm", "peephole", "gru-reset-before", own_cells.NAMES[-1]):
         cell = CELLS[name]
         weights = group(Weights, instance(cell), _I, _I, *[lines] * 6)
@@ -155,7 +155,7 @@ def _product_kernels(f: Any) -> list[Listed]:
     operands = (a, a, a, extents, a, _COUNTERS)
     return [
         (f"product ({size})", gemm.product_kernel, types.void(instance(kind), *operands))
-        for size, kind in (("small", microkernel.Small()), ("large", microkernel.Large()))
+        for size, kind in (("small", microkernel.SmallTile()), ("large", microkernel.LargeTile()))
     ]
 
 
@@ -163,27 +163,27 @@ def _update_kernels(f: Any) -> list[Listed]:
     a, arrays, factor, d = array(f), table_of(f), (array(_D), _I), array(_D)
     rows = (a, array(_I), a, _I)
     listed: list[Listed] = []
-    for where, numbers in (("", lambda count: types.UniTuple(_D, count)), (" (of a graph)", lambda count: d)):
+    for where, hyper in (("", lambda count: types.UniTuple(_D, count)), (" (of a graph)", lambda count: d)):
         listed += [
-            ("sgd" + where, updates.sgd_kernel, types.void(arrays, *factor, numbers(1))),
-            ("sgd_rows" + where, updates.sgd_rows_kernel, types.void(*rows, *factor, numbers(1))),
-            ("momentum" + where, updates.momentum_kernel, types.void(arrays, *factor, numbers(3), _I, _I)),
-            ("adam" + where, updates.adam_kernel, types.void(arrays, *factor, numbers(9))),
-            ("rmsprop" + where, updates.rmsprop_kernel, types.void(arrays, *factor, numbers(6))),
+            ("sgd" + where, updates.sgd_kernel, types.void(arrays, *factor, hyper(1))),
+            ("sgd_rows" + where, updates.sgd_rows_kernel, types.void(*rows, *factor, hyper(1))),
+            ("momentum" + where, updates.momentum_kernel, types.void(arrays, *factor, hyper(3), _I, _I)),
+            ("adam" + where, updates.adam_kernel, types.void(arrays, *factor, hyper(9))),
+            ("rmsprop" + where, updates.rmsprop_kernel, types.void(arrays, *factor, hyper(6))),
         ]
     return listed
 
 
 def _loss_kernels(f: Any) -> list[Listed]:
     a, d = array(f), array(_D)
-    task = group(losses.Task, _I, _D, _I, _I, _I, _I)
-    operands = (a, a, array(_I), d, task, d, d, _COUNTERS, d)
+    options = group(losses.LossOptions, _I, _D, _I, _I, _I, _I)
+    operands = (a, a, array(_I), d, options, d, d, _COUNTERS, d)
     return [("cross_entropy", losses.cross_entropy_kernel, types.void(*operands))]
 
 
 def _reduction_kernels(f: Any) -> list[Listed]:
     a, d = array(f), array(_D)
-    gates, places = [types.UniTuple(_I, 4)] * 2, group(clipping.Places, _I, _I, _I)
+    gates, places = [types.UniTuple(_I, 4)] * 2, group(clipping.TotalsIndices, _I, _I, _I)
     sums = (a, group(reductions.Columns, *[_I] * 4), d, _COUNTERS)
     norm = (table_of(types.float32), table_of(_D), a, d, _COUNTERS, d, places, _D)
     return [
@@ -222,7 +222,7 @@ def kernels(dtype: Any) -> list[Listed]:
         ("add_row", elementwise.add_row_kernel, types.void(a, _I, a)),
         ("transpose", elementwise.transpose_kernel, types.void(a, _I, _I, a)),
         ("transpose_first", elementwise.transpose_first_kernel, types.void(a, _I, _I, _I, a)),
-        ("clear_beyond", elementwise.clear_beyond_kernel, types.void(a, _I, i, _I)),
+        ("clear_beyond", elementwise.zero_padding_kernel, types.void(a, _I, i, _I)),
         ("copy_block", elementwise.copy_block_kernel, types.void(a, _I, _I, a, *[_I] * 4)),
         ("gather_to_contiguous", memory._gather, types.void(a, types.Array(dtype, 3, "A"))),
         ("fill", memory._fill, types.void(a, dtype)),

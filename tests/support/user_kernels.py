@@ -1,14 +1,14 @@
-"""Kernels as a user of `kernels.cuda.step` writes them: without compile options, arrays as they lie."""
+"""Kernels as a user of `kernels.cuda.step` writes them: no compile options, strided views of arrays."""
 
 from __future__ import annotations
 
-# A user writes ``from numba import cuda``; this one is exchanged where the processor runs the kernels.
+# A user writes ``from numba import cuda``; `compiled_kernels.py` replaces this one.
 from lstm_numba.engines.cuda.driver import cuda, overload
 from lstm_numba.kernels.cuda import step
 
 
 def columns(arrays, n):
-    """Column n of each matrix of a tuple, so that one kernel serves cells with one state and with more."""
+    """Column n of each matrix of a tuple: one kernel for cells with any number of states."""
     return tuple(array[:, n] for array in arrays)
 
 
@@ -50,7 +50,7 @@ def block_streams(weights, x, states, y):
         state = rows(states, n)
         for t in range(x.shape[1]):
             step.block_step(weights, x[n, t], state, scratch)
-            # Not the units that the step gives this thread: its barriers must hold.
+            # Other units than the step gives this thread, to test its barriers.
             for u in range(weights.hidden - 1 - cuda.threadIdx.x, -1, -cuda.blockDim.x):
                 y[n, t, u] = state[0][u]
 
@@ -80,12 +80,12 @@ def block_training(weights, gradients, x, states, tape, dy, dstates, dx):
                 dstate[0][u] += dy[n, t, u]
             step.block_backward(weights, gradients, x[n, t], tape[n, t], dstate, dx[n, 0])
             for i in range(dx.shape[2] - 1 - cuda.threadIdx.x, -1, -cuda.blockDim.x):
-                dx[n, t, i] = dx[n, 0, i]  # which step 0, the last, leaves as it is
+                dx[n, t, i] = dx[n, 0, i]  # of step 0, the last one, it stays as it is
 
 
 @cuda.jit
 def single_state(weights, x, h, sizes):
-    """One step of a cell with one state, given as an array; and what a kernel knows of sizes."""
+    """One step of a cell with one state, passed as an array; and the sizes, as a kernel gets them."""
     scratch = cuda.shared.array(0, x.dtype)
     step.block_step(weights, x, h, scratch)
     sizes[0] = step.scratch_size(weights)

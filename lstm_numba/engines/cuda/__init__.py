@@ -1,5 +1,5 @@
-"""The CUDA engine: kernels for sequences, products, losses and updates, and the memory they work in.
+"""The CUDA engine: kernels for sequences, products, losses and updates, and their device memory.
 
-It may not stand at the top as ``lstm_numba.cuda``: the package ``numba-cuda`` redirects imports of every
-module whose full name contains ``numba.cuda``, and never comes to an end with that one.
+It cannot be ``lstm_numba.cuda``: the package ``numba-cuda`` redirects imports of every module whose full name
+contains ``numba.cuda``, and would not terminate with that one.
 """

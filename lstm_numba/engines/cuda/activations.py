@@ -1,4 +1,4 @@
-"""The functions of cells' equations on a `Number`: CUDA's libdevice in the number's own precision."""
+"""The functions of cells' equations on a `Scalar`: CUDA's libdevice, in the scalar's precision."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from lstm_numba.engines.cuda.scalar import register
 
 
 def _function(builder: Any, name: str, value: Any, arity: int = 1) -> Any:
-    """A function of CUDA's libdevice in the precision of a value."""
+    """A function of CUDA's libdevice, in the precision of a value."""
     suffix = "f" if isinstance(value.type, ir.FloatType) else ""
     kind = ir.FunctionType(value.type, [value.type] * arity)
     return insert_function(builder.module, kind, f"__nv_{name}{suffix}")
 
 
 def _negative(builder: Any, x: Any) -> Any:
-    # NVVM's dialect of LLVM is older than the instruction fneg.
+    # NVVM's version of LLVM IR is older than the instruction fneg.
     return builder.fsub(ir.Constant(x.type, -0.0), x)
 
 
 def _sigmoid(builder: Any, x: Any) -> Any:
     one = ir.Constant(x.type, 1.0)
-    # exp overflows to infinity for very negative x, whose reciprocal is the right zero.
+    # exp overflows to infinity for very negative x, and the reciprocal is zero, as it should be.
     power = builder.call(_function(builder, "exp", x), [_negative(builder, x)])
     return builder.fdiv(one, builder.fadd(one, power))
 

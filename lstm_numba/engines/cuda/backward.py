@@ -1,8 +1,8 @@
 """Back-propagation through a sequence in one launch, for any cell.
 
-Every step, a block computes how its units' outputs went into the step after it, a product as deep as there
-are slots, and then the tile's gradients. Beside the slots' gradients, from which the weights' follow as
-products over all steps, only the states' gradients go from step to step.
+In every step a block multiplies the slots' gradients of the later step with the recurrent weights, and then
+computes the cell's backward equations of its tiles. The slots are overwritten by their gradients, from which
+the weights' gradients follow as products over all steps; only the states' gradients go from step to step.
 """
 
 from __future__ import annotations
@@ -10,33 +10,38 @@ from __future__ import annotations
 from typing import Any
 
 from lstm_numba.engines.cuda.driver import cuda, overload
-from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.layout import (
-    Alone,
-    Together,
-    leave,
-    meet,
+    CooperativeGrid,
+    SingleBlock,
+    barrier_leave,
+    barrier_wait,
+    for_each_unit,
+    load_entry,
     neighbours,
     previous_states,
-    slots_at,
+    slots_offset,
     time_of,
 )
 from lstm_numba.engines.cuda.options import DEVICE, KERNEL
-from lstm_numba.engines.cuda.scalar import add_numbers, add_tuples, load_each, store_each, store_numbers
+from lstm_numba.engines.cuda.scalar import (
+    accumulate_scalars,
+    add_tuples,
+    load_each,
+    store_each,
+    store_scalars,
+)
 from lstm_numba.engines.cuda.specialize import (
     FIRST,
     SECOND,
-    add_inner,
     cell_backward,
     cell_operand_backward,
-    inner_zeros,
     load_cell_states,
-    load_one,
     load_peephole,
+    load_scalar,
     load_slots,
     load_states,
     peephole_count,
-    row_offsets,
     slot_count,
     stage_count,
     tile_rows,
@@ -44,62 +49,59 @@ from lstm_numba.engines.cuda.specialize import (
     zero_slots,
     zero_states,
 )
+from lstm_numba.engines.cuda.stage_product import add_inner, inner_zeros, row_offsets
 
 
 @cuda.jit(**DEVICE)
 def _cell_equations(cell, sizes, arrays, gradients, step, row, unit, total):
-    """Gradients of one unit's slots and previous states; past a sequence's end the states' stay."""
-    at = row * sizes.hidden + unit
-    states = sizes.batch * sizes.hidden
-    dh = add_tuples(load_one(cell, gradients.dstates, at, 0), total)
+    """The cell's backward equations for one unit; after a sequence's end its gradients are carried along."""
+    offset = row * sizes.hidden + unit
+    stride = sizes.batch * sizes.hidden
+    dh = add_tuples(load_scalar(cell, gradients.dstates, offset, 0), total)
     if step == sizes.steps:
-        store_numbers(gradients.dstates, at, 0, dh)
+        store_scalars(gradients.dstates, offset, 0, dh)
         return
     t = time_of(sizes, sizes.steps - 1 - step)
-    place = slots_at(cell, sizes, t, row, unit)
+    slot_offset = slots_offset(cell, sizes, t, row, unit)
     if t < arrays.lengths[row]:
         if gradients.dy.size > 0:
-            dy = (t * sizes.batch + row) * sizes.dy_row + sizes.dy_at + unit
-            dh = add_tuples(dh, load_one(cell, gradients.dy, dy, 0))
-        dcell_states = load_cell_states(cell, gradients.dstates, states + at, states)
+            dy_offset = (t * sizes.batch + row) * sizes.dy_row + sizes.dy_offset + unit
+            dh = add_tuples(dh, load_scalar(cell, gradients.dy, dy_offset, 0))
+        dcell_states = load_cell_states(cell, gradients.dstates, stride + offset, stride)
         _, after = neighbours(sizes, t)
-        h = load_one(cell, arrays.h, after * states + at, 0)
-        cell_states = load_cell_states(
-            cell, arrays.cell_states, after * sizes.cell_step + at, sizes.cell_stride
-        )
+        states = load_entry(cell, sizes, arrays, after, offset)
         dslots, dprevious, dpeephole = cell_backward(
             cell,
-            load_slots(cell, arrays.slots, place, sizes.hidden),
-            previous_states(cell, sizes, arrays, t, at),
-            h + cell_states,
+            load_slots(cell, arrays.slots, slot_offset, sizes.hidden),
+            previous_states(cell, sizes, arrays, t, offset),
+            states,
             load_peephole(cell, arrays.peephole, unit, sizes.hidden),
             dh + dcell_states,
         )
-        store_numbers(arrays.slots, place, sizes.hidden, dslots)
-        store_numbers(gradients.dstates, at, states, dprevious)
-        add_numbers(
-            gradients.dpeephole, row * peephole_count(cell) * sizes.hidden + unit, sizes.hidden, dpeephole
-        )
+        store_scalars(arrays.slots, slot_offset, sizes.hidden, dslots)
+        store_scalars(gradients.dstates, offset, stride, dprevious)
+        peephole_offset = row * peephole_count(cell) * sizes.hidden + unit
+        accumulate_scalars(gradients.dpeephole, peephole_offset, sizes.hidden, dpeephole)
     else:
-        store_numbers(arrays.slots, place, sizes.hidden, zero_slots(cell, arrays.slots))
-        store_numbers(gradients.dstates, at, 0, dh)
+        store_scalars(arrays.slots, slot_offset, sizes.hidden, zero_slots(cell, arrays.slots))
+        store_scalars(gradients.dstates, offset, 0, dh)
 
 
 @cuda.jit(**DEVICE)
 def _operand_equations(cell, sizes, arrays, gradients, step, row, unit, total):
-    """What the operand's gradient adds to those of the slots and of the previous states."""
+    """The backward equations of the operand for one unit; they add to the previous states' gradients."""
     t = time_of(sizes, sizes.steps - 1 - step)
     if t < arrays.lengths[row]:
-        at = row * sizes.hidden + unit
-        place = slots_at(cell, sizes, t, row, unit)
+        offset = row * sizes.hidden + unit
+        slot_offset = slots_offset(cell, sizes, t, row, unit)
         dslots, dprevious = cell_operand_backward(
             cell,
-            load_slots(cell, arrays.slots, place, sizes.hidden),
-            previous_states(cell, sizes, arrays, t, at),
+            load_slots(cell, arrays.slots, slot_offset, sizes.hidden),
+            previous_states(cell, sizes, arrays, t, offset),
             total[0],
         )
-        store_numbers(arrays.slots, place, sizes.hidden, dslots)
-        add_numbers(gradients.dstates, at, sizes.batch * sizes.hidden, dprevious)
+        store_scalars(arrays.slots, slot_offset, sizes.hidden, dslots)
+        accumulate_scalars(gradients.dstates, offset, sizes.batch * sizes.hidden, dprevious)
 
 
 def _equations(
@@ -120,7 +122,7 @@ def _(cell, stage, sizes, arrays, gradients, step, row, unit, total):
 
 @cuda.jit(**DEVICE)
 def _product(cell, stage, tile, sizes, arrays, gradients, t, row, unit, shared):
-    """This thread's part of a tile's product of the slots' gradients at time t, left in shared memory."""
+    """Store this thread's part of the product of the slots' gradients at time t in shared memory."""
     lanes, part = cuda.blockDim.x, cuda.threadIdx.y
     column = min(unit, sizes.hidden - 1)
     slots = slot_count(cell) * sizes.hidden
@@ -128,127 +130,117 @@ def _product(cell, stage, tile, sizes, arrays, gradients, t, row, unit, shared):
     start = t * sizes.batch * slots
     block = sizes.hidden * sizes.hidden
     sums = inner_zeros(cell, stage, tile, shared)
-    for k in range(part * sizes.depth, min((part + 1) * sizes.depth, sizes.hidden)):
+    for k in range(part * sizes.part_depth, min((part + 1) * sizes.part_depth, sizes.hidden)):
         sums = add_inner(
             cell, stage, tile, sums, gradients.weights, k * sizes.hidden + column, block, arrays.slots, rows,
             start + k, sizes.hidden,
         )  # fmt: skip
-    store_numbers(shared, part * tile_rows(tile) * lanes + cuda.threadIdx.x, lanes, sums)
+    store_scalars(shared, part * tile_rows(tile) * lanes + cuda.threadIdx.x, lanes, sums)
 
 
 @cuda.jit(**DEVICE)
 def _run_stage(cell, stage, tile, sizes, arrays, gradients, step, t, shared):
     """The product with a stage's weights and what follows it, on all tiles of this block.
 
-    The gradients that are multiplied are those of time t; before the first step there are none.
+    The product is of the slots' gradients at time t; -1 stands for zeros, before the first step.
     """
     height = tile_rows(tile)
     lanes, parts = cuda.blockDim.x, cuda.blockDim.y
-    for unit_tile in strides(cuda.blockIdx.x, sizes.across, cuda.gridDim.x):
+    for unit_tile in stride_range(cuda.blockIdx.x, sizes.unit_tiles, cuda.gridDim.x):
         unit = unit_tile * lanes + cuda.threadIdx.x
-        for row_tile in strides(cuda.blockIdx.y, sizes.down, cuda.gridDim.y):
+        for row_tile in stride_range(cuda.blockIdx.y, sizes.row_tiles, cuda.gridDim.y):
             first = row_tile * height
             if t >= 0:
                 _product(cell, stage, tile, sizes, arrays, gradients, t, first, unit, shared)
             else:
-                at = cuda.threadIdx.y * height * lanes + cuda.threadIdx.x
-                store_numbers(shared, at, lanes, inner_zeros(cell, stage, tile, shared))
+                offset = cuda.threadIdx.y * height * lanes + cuda.threadIdx.x
+                store_scalars(shared, offset, lanes, inner_zeros(cell, stage, tile, shared))
             cuda.syncthreads()
-            for r in strides(cuda.threadIdx.y, height, parts):
+            for r in stride_range(cuda.threadIdx.y, height, parts):
                 if unit < sizes.hidden and first + r < sizes.batch:
-                    total = load_one(cell, shared, r * lanes + cuda.threadIdx.x, 0)
+                    total = load_scalar(cell, shared, r * lanes + cuda.threadIdx.x, 0)
                     for part in range(1, parts):
-                        at = (part * height + r) * lanes + cuda.threadIdx.x
-                        total = add_tuples(total, load_one(cell, shared, at, 0))
+                        offset = (part * height + r) * lanes + cuda.threadIdx.x
+                        total = add_tuples(total, load_scalar(cell, shared, offset, 0))
                     _equations(cell, stage, sizes, arrays, gradients, step, first + r, unit, total)
             cuda.syncthreads()
 
 
 @cuda.jit(**DEVICE)
-def _run_second_stage(cell, team, tile, sizes, arrays, gradients, step, shared):
+def _run_second_stage(cell, mode, tile, sizes, arrays, gradients, step, shared):
     if step < sizes.steps:
-        meet(team, arrays.counters, 1 + 2 * step)
+        barrier_wait(mode, arrays.counters, 1 + 2 * step)
         t = time_of(sizes, sizes.steps - 1 - step)
         _run_stage(cell, SECOND, tile, sizes, arrays, gradients, step, t, shared)
 
 
 def _second_stage(
-    cell: Any, team: Any, tile: Any, sizes: Any, arrays: Any, gradients: Any, step: Any, shared: Any
+    cell: Any, mode: Any, tile: Any, sizes: Any, arrays: Any, gradients: Any, step: Any, shared: Any
 ) -> None:
     """The second stage of a cell that has one."""
     if len(cell.stages) > 1:
-        _run_second_stage(cell, team, tile, sizes, arrays, gradients, step, shared)
+        _run_second_stage(cell, mode, tile, sizes, arrays, gradients, step, shared)
 
 
 @overload(_second_stage)
-def _(cell, team, tile, sizes, arrays, gradients, step, shared):
+def _(cell, mode, tile, sizes, arrays, gradients, step, shared):
     if len(cell.instance_class.stages) == 1:
-        return lambda cell, team, tile, sizes, arrays, gradients, step, shared: None
-    return lambda cell, team, tile, sizes, arrays, gradients, step, shared: _run_second_stage(
-        cell, team, tile, sizes, arrays, gradients, step, shared
+        return lambda cell, mode, tile, sizes, arrays, gradients, step, shared: None
+    return lambda cell, mode, tile, sizes, arrays, gradients, step, shared: _run_second_stage(
+        cell, mode, tile, sizes, arrays, gradients, step, shared
     )
 
 
 @cuda.jit(**DEVICE)
-def _first_gradients(cell, sizes, gradients, row, unit):
-    """The final states' gradients, with which the pass begins; those of peepholes begin at zero."""
-    at, states = row * sizes.hidden + unit, sizes.batch * sizes.hidden
+def _load_final_gradient(cell, sizes, gradients, row, unit):
+    """Start from the gradients of the final states, and from zeros for those of the peephole weights."""
+    offset, stride = row * sizes.hidden + unit, sizes.batch * sizes.hidden
     if gradients.final[0].size > 0:
-        store_numbers(gradients.dstates, at, states, load_each(gradients.final, sizes.place + at))
+        dstates = load_each(gradients.final, sizes.state_offset + offset)
+        store_scalars(gradients.dstates, offset, stride, dstates)
     else:
-        store_numbers(gradients.dstates, at, states, zero_states(cell, gradients.dstates))
+        store_scalars(gradients.dstates, offset, stride, zero_states(cell, gradients.dstates))
     peephole = row * peephole_count(cell) * sizes.hidden + unit
-    store_numbers(gradients.dpeephole, peephole, sizes.hidden, zero_peephole(cell, gradients.dstates))
+    store_scalars(gradients.dpeephole, peephole, sizes.hidden, zero_peephole(cell, gradients.dstates))
 
 
 @cuda.jit(**DEVICE)
-def _last_gradients(cell, sizes, gradients, row, unit):
-    """The initial states' gradients, with which it ends."""
-    at, states = row * sizes.hidden + unit, sizes.batch * sizes.hidden
-    store_each(gradients.initial, sizes.place + at, load_states(cell, gradients.dstates, at, states))
+def _store_initial_gradient(cell, sizes, gradients, row, unit):
+    """Copy out the gradients of the initial states."""
+    offset, stride = row * sizes.hidden + unit, sizes.batch * sizes.hidden
+    dstates = load_states(cell, gradients.dstates, offset, stride)
+    store_each(gradients.initial, sizes.state_offset + offset, dstates)
 
 
-@cuda.jit(**DEVICE)
-def _pass_on(cell, tile, sizes, gradients, first):
-    """Take the final states' gradients, or give the initial ones'; each thread those that are its own."""
-    height = tile_rows(tile)
-    for unit_tile in strides(cuda.blockIdx.x, sizes.across, cuda.gridDim.x):
-        unit = unit_tile * cuda.blockDim.x + cuda.threadIdx.x
-        for row_tile in strides(cuda.blockIdx.y, sizes.down, cuda.gridDim.y):
-            for r in strides(cuda.threadIdx.y, height, cuda.blockDim.y):
-                row = row_tile * height + r
-                if unit < sizes.hidden and row < sizes.batch:
-                    if first:
-                        _first_gradients(cell, sizes, gradients, row, unit)
-                    else:
-                        _last_gradients(cell, sizes, gradients, row, unit)
+_load_final_gradients = for_each_unit(_load_final_gradient)
+_store_initial_gradients = for_each_unit(_store_initial_gradient)
 
 
-def backward_kernel(cell, team, tile, sizes, arrays, gradients):
+def backward_kernel(cell, mode, tile, sizes, arrays, gradients):
     """Back-propagate through a whole sequence.
 
     Parameters
     ----------
-    cell, team, tile
-        Say by their classes what is computed, who waits for whom, and how many rows a thread has.
+    cell, mode, tile : empty named tuples
+        Their classes say what is computed, which blocks wait for each other, and how many rows a thread has.
     sizes : Sizes
     arrays : Arrays
         From the forward pass. The slots are replaced by their gradients.
     gradients : Gradients
     """
     shared = cuda.shared.array(0, arrays.h.dtype)
-    _pass_on(cell, tile, sizes, gradients, 1)
-    # One turn more than there are steps: the last leaves the gradient of the initial state.
+    _load_final_gradients(cell, tile, sizes, gradients)
+    # One iteration more than there are steps: the last computes the gradient of the initial state.
     for step in range(sizes.steps + 1):
         if step > 0:
-            meet(team, arrays.counters, step * stage_count(cell))
+            barrier_wait(mode, arrays.counters, step * stage_count(cell))
         t = time_of(sizes, sizes.steps - step) if step > 0 else -1
         _run_stage(cell, FIRST, tile, sizes, arrays, gradients, step, t, shared)
-        _second_stage(cell, team, tile, sizes, arrays, gradients, step, shared)
-    leave(team, arrays.counters)
-    _pass_on(cell, tile, sizes, gradients, 0)
+        _second_stage(cell, mode, tile, sizes, arrays, gradients, step, shared)
+    barrier_leave(mode, arrays.counters)
+    _store_initial_gradients(cell, tile, sizes, gradients)
 
 
-#: The kernel for each team. With one product a step it has 102 registers at most, and two blocks fit on a
-#: multiprocessor; with two products up to 142, and one fits.
-BACKWARD: dict[type, Any] = dict.fromkeys((Alone, Together), cuda.jit(**KERNEL)(backward_kernel))
+#: The kernel for each launch mode. Cells of one stage take up to 102 registers a thread, and two blocks fit
+#: on a multiprocessor; cells of two stages take up to 142, and one fits.
+BACKWARD: dict[type, Any] = dict.fromkeys((SingleBlock, CooperativeGrid), cuda.jit(**KERNEL)(backward_kernel))

@@ -1,7 +1,7 @@
 """Gradient norms and clipping on the device; see `lstm_numba.engines.cpu.clipping`.
 
-The host does not learn the norm before the update: norm and factor are numbers of a small float64 array on
-the device, `totals`, from which the update takes the factor.
+The host does not wait for the norm before the update: norm and factor are elements of a small float64 array
+on the device, `totals`, from which the update reads the factor.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstm_numba.engines.cuda.device_array import flat
 from lstm_numba.engines.cuda.driver import cuda
-from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.last_block import last_of
 from lstm_numba.engines.cuda.launch import launch, launch_over, limits
-from lstm_numba.engines.cuda.memory import DeviceArray, counters, empty, flat
+from lstm_numba.engines.cuda.memory import DeviceArray, counters, empty
 from lstm_numba.engines.cuda.multi_tensor import array_of, no_table, tables
 from lstm_numba.engines.cuda.options import DEVICE, KERNEL
 from lstm_numba.engines.cuda.reductions import block_sum
@@ -25,8 +26,8 @@ from lstm_numba.engines.sparse import SparseRows
 Gradients = Mapping[str, Any]
 
 
-class Places(NamedTuple):
-    """Places in an array of totals.
+class TotalsIndices(NamedTuple):
+    """Indices into the array of totals.
 
     Attributes
     ----------
@@ -40,16 +41,16 @@ class Places(NamedTuple):
 
 @cuda.jit(**DEVICE)
 def _square(values, i):
-    """Of a number, or zero beyond the last."""
+    """The square of element i, or zero past the end."""
     value = np.float64(values[i]) if i < values.size else np.float64(0)
     return value * value
 
 
 @cuda.jit(**DEVICE)
 def _add_squares(total, values):
-    """Add those of the numbers that are this thread's, of which it waits for four at a time."""
+    """Add the squares of this thread's elements, with four loads in flight at a time."""
     step = cuda.gridsize(1)
-    for i in strides(cuda.grid(1), values.size, 4 * step):
+    for i in stride_range(cuda.grid(1), values.size, 4 * step):
         total += _square(values, i)
         total += _square(values, i + step)
         total += _square(values, i + 2 * step)
@@ -58,7 +59,7 @@ def _add_squares(total, values):
 
 
 @cuda.jit(**KERNEL)
-def norm_kernel(singles, doubles, rows, parts, counters, totals, places, max_norm):
+def norm_kernel(singles, doubles, rows, parts, counters, totals, indices, max_norm):
     """Norm and factor of all gradients; see `clip_by_norm`.
 
     Parameters
@@ -70,7 +71,7 @@ def norm_kernel(singles, doubles, rows, parts, counters, totals, places, max_nor
     parts : (number of blocks,), float64
     counters : int32 device array
     totals : (n,), float64
-    places : Places
+    indices : TotalsIndices
     max_norm : float64
         Infinite where nothing is clipped.
     """
@@ -85,15 +86,15 @@ def norm_kernel(singles, doubles, rows, parts, counters, totals, places, max_nor
         parts[cuda.blockIdx.x] = total
     if last_of(counters, 0, cuda.gridDim.x):
         total = np.float64(0)
-        for i in strides(cuda.threadIdx.x, parts.size, cuda.blockDim.x):
+        for i in stride_range(cuda.threadIdx.x, parts.size, cuda.blockDim.x):
             total += parts[i]
         norm = math.sqrt(block_sum(shared, total))
         factor = max_norm / norm if norm > max_norm else np.float64(1)
-        if not (math.isfinite(norm) and math.isfinite(totals[places.loss])):
+        if not (math.isfinite(norm) and math.isfinite(totals[indices.loss])):
             factor = np.float64(np.nan)
         if cuda.threadIdx.x == 0:
-            totals[places.norm] = norm
-            totals[places.factor] = factor
+            totals[indices.norm] = norm
+            totals[indices.factor] = factor
 
 
 def _values(grads: Gradients) -> list[DeviceArray]:
@@ -125,26 +126,26 @@ def clip_by_norm(
         raise ValueError(f"max_norm: expected a positive number, got {max_norm}")
     limit = np.float64(math.inf if max_norm is None else max_norm)
     values = _values(grads)
-    # A sparse gradient is of another size at each step, and so would a table be that has it.
+    # A sparse gradient has another size at each step; in the table it would change the table each time.
     sparse = [n for n, gradient in enumerate(grads.values()) if isinstance(gradient, SparseRows)]
     rows = flat(values.pop(sparse[0])) if sparse else empty((0,), np.float32)
     found = {table.like.dtype: (table, size) for table, size in tables(values)}
     (singles, n), (doubles, m) = (found.get(np.dtype(d)) or no_table(d) for d in (np.float32, np.float64))
     threads = limits().threads
     blocks = max(1, min(limits().blocks, -(-max(n, m, rows.size) // threads)))
-    parts, places = empty((blocks,), np.float64), Places(norm_index, factor_index, loss_index)
+    parts, indices = empty((blocks,), np.float64), TotalsIndices(norm_index, factor_index, loss_index)
     launch(
-        norm_kernel, blocks, threads, singles, doubles, rows, parts, counters(1), totals, places, limit,
+        norm_kernel, blocks, threads, singles, doubles, rows, parts, counters(1), totals, indices, limit,
         shared=threads * 8,
     )  # fmt: skip
 
 
 @cuda.jit(**KERNEL)
 def clip_kernel(table, limit):
-    """Limit every number to [-limit, limit]; NaN is neither above nor below."""
+    """Limit every element to [-limit, limit]; NaN stays NaN."""
     for n in range(table.count):
         values = array_of(table, 0, n)
-        for i in strides(cuda.grid(1), values.size, cuda.gridsize(1)):
+        for i in stride_range(cuda.grid(1), values.size, cuda.gridsize(1)):
             value = values[i]
             if value > limit:
                 values[i] = limit
@@ -153,7 +154,7 @@ def clip_kernel(table, limit):
 
 
 def clip_by_value(grads: Gradients, limit: float) -> None:
-    """Limit every number of the gradients to [-limit, limit], in place; NaN stays NaN.
+    """Limit every element of the gradients to [-limit, limit], in place; NaN stays NaN.
 
     Parameters
     ----------

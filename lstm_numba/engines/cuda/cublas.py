@@ -1,4 +1,4 @@
-"""NVIDIA's cuBLAS, as CuPy brings it: products of matrices where they lie, on the current stream."""
+"""NVIDIA's cuBLAS, through CuPy: products of matrices without copies, on the current stream."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from lstm_numba.engines.cuda.driver import SIMULATED, current_device
 from lstm_numba.engines.cuda.launch import current_stream
 
-#: cuBLAS takes its factors by address.
+#: cuBLAS takes alpha and beta by address.
 _ZERO = {np.dtype(t): np.zeros(1, t) for t in (np.float32, np.float64)}
 _ONE = {np.dtype(t): np.ones(1, t) for t in (np.float32, np.float64)}
 
@@ -29,7 +29,7 @@ def available() -> bool:
         return False
     try:
         import cupy  # noqa: F401
-        from cupy_backends.cuda.libs import cublas  # noqa: F401  # so the folder finds NVIDIA's library first
+        from cupy_backends.cuda.libs import cublas  # noqa: F401  # so that it finds NVIDIA's library first
     except Exception:  # a CuPy without its libraries raises all kinds
         return False
     return True
@@ -43,7 +43,7 @@ def allow_tf32(on: bool) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _handle(thread: int, stream: Any, device: int) -> int:
-    """cuBLAS gives the same bits every time only if a handle stays with one stream."""
+    """A handle for one stream: cuBLAS is reproducible only if a handle stays with its stream."""
     from cupy_backends.cuda.libs import cublas
 
     handle: int = cublas.create()
@@ -53,7 +53,7 @@ def _handle(thread: int, stream: Any, device: int) -> int:
 
 @functools.lru_cache(maxsize=64)
 def _stream(stream: Any) -> Any:
-    """CuPy's name of a stream: its wrapper puts every call on the stream that is current to CuPy."""
+    """A stream as CuPy's: its wrapper launches every call on CuPy's current stream."""
     import cupy
 
     return cupy.cuda.ExternalStream(int(stream)) if stream else cupy.cuda.Stream.null
@@ -62,7 +62,7 @@ def _stream(stream: Any) -> Any:
 def multiply(a: Any, b: Any, out: Any, accumulate: bool, strides: Callable[[Any], tuple[int, int]]) -> None:
     """``out = a b``, or ``out += a b``; shapes and strides have been checked.
 
-    cuBLAS has matrices column by column: to it our arrays are transposed, and it computes ``out' = b' a'``.
+    cuBLAS is column-major: it sees our arrays transposed, and computes ``out' = b' a'``.
     """
     from cupy_backends.cuda.libs import cublas
 
@@ -73,7 +73,7 @@ def multiply(a: Any, b: Any, out: Any, accumulate: bool, strides: Callable[[Any]
         return kind, _address(matrix), column if transposed else row
 
     (rows, depth), columns = a.shape, b.shape[1]
-    (a_kind, a_at, a_step), (b_kind, b_at, b_step) = operand(a), operand(b)
+    (a_op, a_address, a_ld), (b_op, b_address, b_ld) = operand(a), operand(b)
     stream = current_stream()
     handle = _handle(threading.get_ident(), stream, current_device())
     # The default mode is full float32.
@@ -83,8 +83,8 @@ def multiply(a: Any, b: Any, out: Any, accumulate: bool, strides: Callable[[Any]
     beta = (_ONE if accumulate else _ZERO)[a.dtype].ctypes.data
     with _stream(stream):
         gemm(
-            handle, b_kind, a_kind, columns, rows, depth, _ONE[a.dtype].ctypes.data,
-            b_at, b_step, a_at, a_step, beta, _address(out), strides(out)[0],
+            handle, b_op, a_op, columns, rows, depth, _ONE[a.dtype].ctypes.data,
+            b_address, b_ld, a_address, a_ld, beta, _address(out), strides(out)[0],
         )  # fmt: skip
 
 

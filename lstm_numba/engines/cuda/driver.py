@@ -1,7 +1,7 @@
-"""The one module that imports CUDA, from the package ``numba-cuda``. Everything else takes it from here.
+"""The only module that imports CUDA, from the package ``numba-cuda``; all others import it from here.
 
-``cuda`` is that package's module for users; the rest is what registers new types with its compiler and
-functions.
+``cuda`` is that package's user interface; the rest registers new types and functions with its compiler, or
+calls the CUDA driver.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from lstm_numba.errors import DeviceError
 
 
 def _import_array_functions() -> None:
-    """Import what numba-cuda makes of NumPy's functions, and lend NumPy a name while that takes place.
+    """Import numba-cuda's NumPy functions, with ``row_stack`` defined in NumPy meanwhile.
 
-    NumPy 2.5 has removed ``row_stack``. numba-cuda 0.30 asks for it when it compiles its first kernel, and
-    will not be changed: https://github.com/NVIDIA/numba-cuda/issues/907.
+    NumPy 2.5 has removed ``row_stack``; numba-cuda 0.30 uses it when it compiles its first kernel, and will
+    not be changed: https://github.com/NVIDIA/numba-cuda/issues/907.
     """
     names = vars(np)
     names["row_stack"] = lambda arrays: np.vstack(arrays)
@@ -67,8 +67,8 @@ if not SIMULATED:  # which has no driver
 
     binding, core_launch = _binding, _launch
 
-#: For ``cuda.shared.array`` where 16 bytes are loaded at once: without it memory is aligned for one number.
-#: The simulator takes none.
+#: For ``cuda.shared.array`` with vector loads of 16 bytes; the default alignment is that of one element. The
+#: simulator takes none.
 SHARED_ALIGNMENT = None if SIMULATED else 16
 
 #: Class of all device arrays.
@@ -78,9 +78,9 @@ DEVICE_ARRAY = devicearray.FakeCUDAArray if SIMULATED else devicearray.DeviceNDA
 def describe_memory(
     address: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any], owner: Any
 ) -> tuple[Any, Any, int]:
-    """What numba-cuda's arrays know of their memory: its layout, its place, and its bytes.
+    """What numba-cuda's arrays hold of their memory: its layout, a pointer, and its size in bytes.
 
-    The place keeps `owner` alive.
+    The pointer keeps `owner` alive.
     """
     layout = dummyarray.Array.from_desc(0, shape, strides, dtype.itemsize)
     size = memory_size_from_info(shape, strides, dtype.itemsize) if layout.size else 0
@@ -89,7 +89,7 @@ def describe_memory(
 
 
 def current_device() -> int:
-    """Number of the current device; makes a context where this thread has none."""
+    """Index of the current device; creates a context if this thread has none."""
     if SIMULATED:
         return 0
     error, device = binding.cuCtxGetDevice()
@@ -97,17 +97,17 @@ def current_device() -> int:
 
 
 def core_stream(handle: int) -> Any:
-    """A stream as ``cuda.core`` wants it."""
+    """A stream for ``cuda.core``."""
     return Stream.from_handle(handle)
 
 
 def launch_configuration(grid: Any, block: Any, shared: int, cooperative: bool) -> Any:
-    """Blocks, threads and bytes of dynamic shared memory of a launch."""
+    """Grid, block and bytes of dynamic shared memory of a launch."""
     return LaunchConfig(grid=grid, block=block, shmem_size=shared, is_cooperative=cooperative)
 
 
 def allow_shared_memory(kernel: Any, size: int) -> None:
-    """Let a compiled kernel have more dynamic shared memory than 48 KiB, on the current device."""
+    """Allow a compiled kernel more dynamic shared memory than 48 KiB, on the current device."""
     attribute = binding.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
     driver.cuKernelSetAttribute(attribute, size, kernel.handle, current_device())
 
@@ -121,13 +121,13 @@ def shared_memory_limit() -> int:
 
 
 class Event:
-    """A place in the work of a stream."""
+    """A CUDA event: a point in the work of a stream."""
 
     def __init__(self) -> None:
         self._handle = driver.cuEventCreate(binding.CUevent_flags.CU_EVENT_DISABLE_TIMING)
 
     def record(self, stream: int) -> None:
-        """Put it behind what is on a stream."""
+        """Record the event after the work that is on a stream now."""
         driver.cuEventRecord(self._handle, stream)
 
     def passed(self) -> bool:
@@ -141,7 +141,7 @@ class Event:
 
 
 def check_installation() -> None:
-    """Look for what would stop the first kernel.
+    """Check for what would stop the first kernel.
 
     Raises
     ------
@@ -180,12 +180,12 @@ def describe_device() -> str:
 
 
 def device_facts() -> dict[str, Any]:
-    """The current device and what drives it, for those who read numbers measured on it.
+    """The current device and its driver, to be recorded with measurements.
 
     Returns
     -------
     dict
-        ``device``; on a real one also ``multiprocessors``, ``driver`` (newest CUDA that the driver knows) and
+        ``device``; on a real one also ``multiprocessors``, ``driver`` (newest CUDA that it supports) and
         ``runtime`` (CUDA that the kernels are compiled with).
     """
     facts: dict[str, Any] = {"device": describe_device()}

@@ -1,6 +1,6 @@
-"""Dropout masks drawn on the device, equal to NumPy's number by number.
+"""Dropout masks drawn on the device, equal to NumPy's.
 
-NumPy's `numpy.random.Philox` is a function of a counter and a key, so that any thread computes any part of
+NumPy's `numpy.random.Philox` is a function of a counter and a key, so that any thread can compute any part of
 its sequence: J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011 (Philox4x64-10).
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from lstm_numba.engines.cuda.device_array import flat
 from lstm_numba.engines.cuda.driver import (
     cuda,
     insert_function,
@@ -23,44 +24,44 @@ from lstm_numba.engines.cuda.driver import (
     overload,
     types,
 )
-from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.launch import launch_over
-from lstm_numba.engines.cuda.memory import DeviceArray, empty, flat, upload, zero, zeros
+from lstm_numba.engines.cuda.memory import DeviceArray, empty, upload, zero, zeros
 from lstm_numba.engines.cuda.options import DEVICE, KERNEL
 from lstm_numba.engines.dropout_masks import check_probability
 
 _I64 = ir.IntType(64)
 _MASK = 2**64 - 1
 
-#: Numbers from one value of the counter: four of 64 bits, each of which makes two float32.
-_NUMBERS = 8
+#: Float32 numbers from one value of the counter: four words of 64 bits make two each.
+_PER_COUNTER = 8
 
 _FACTOR_0, _FACTOR_1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
 _KEY_STEP_0, _KEY_STEP_1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
 
 
 def low(a: Any, b: Any) -> Any:
-    """Lower half of the product of two numbers of 64 bits."""
+    """Lower half of the product of two words of 64 bits."""
     return np.uint64(int(a) * int(b) & _MASK)
 
 
 def high(a: Any, b: Any) -> Any:
-    """Upper half of the product of two numbers of 64 bits."""
+    """Upper half of the product of two words of 64 bits."""
     return np.uint64(int(a) * int(b) >> 64)
 
 
 def plus(a: Any, b: Any) -> Any:
-    """Sum of two numbers of 64 bits, without the carry."""
+    """Sum of two words of 64 bits, modulo 2**64."""
     return np.uint64(int(a) + int(b) & _MASK)
 
 
-def part(number: Any, n: Any, count: Any) -> Any:
+def part(word: Any, n: Any, count: Any) -> Any:
     """The upper `count` bits of the lower (n = 0) or upper (n = 1) half of a number, as an int64."""
-    return np.int64((int(number) >> 32 * n & 0xFFFFFFFF) >> 32 - count)
+    return np.int64((int(word) >> 32 * n & 0xFFFFFFFF) >> 32 - count)
 
 
 def _unsigned(emit: Any) -> Any:
-    """An intrinsic of two numbers of 64 bits without signs."""
+    """Make an intrinsic of two unsigned words of 64 bits."""
 
     @intrinsic
     def function(typingctx: Any, a: Any, b: Any) -> Any:
@@ -98,7 +99,7 @@ def _(a, b):
 
 
 @intrinsic
-def _emit_part(typingctx: Any, number: Any, n: Any, count: Any) -> Any:
+def _emit_part(typingctx: Any, word: Any, n: Any, count: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         width = ir.Constant(_I64, 32)
         half = builder.lshr(args[0], builder.mul(args[1], width))
@@ -109,20 +110,20 @@ def _emit_part(typingctx: Any, number: Any, n: Any, count: Any) -> Any:
 
 
 @overload(part)
-def _(number, n, count):
-    return lambda number, n, count: _emit_part(number, n, count)
+def _(word, n, count):
+    return lambda word, n, count: _emit_part(word, n, count)
 
 
 @cuda.jit(**DEVICE)
 def _carry(a, b):
-    """Sum of two numbers, and what is carried."""
+    """Sum of two words, and the carry."""
     total = plus(a, b)
     return total, np.uint64(1) if total < b else np.uint64(0)
 
 
 @cuda.jit(**DEVICE)
 def _philox(counter, key, block):
-    """The four numbers at the counter plus `block`."""
+    """The four words of the counter plus `block`."""
     x0, carry = _carry(counter[0], block)
     x1, carry = _carry(counter[1], carry)
     x2, carry = _carry(counter[2], carry)
@@ -141,28 +142,28 @@ def _philox(counter, key, block):
 
 @cuda.jit(**KERNEL)
 def dropout_kernel(counter, key, drawn, threshold, kept, x, mask, out):
-    """Draw a mask and multiply with it; a thread draws the numbers of one value of the counter at a time.
+    """Draw a mask and multiply with it; a thread draws for one value of the counter at a time.
 
     Parameters
     ----------
     counter : tuple of four uint64
-        The last that was used, but for those that `drawn` counts.
+        The last one used, without those that `drawn` counts.
     key : tuple of two uint64
     drawn : (1,), int64, on the device
-        Values of the counter that were used since.
+        Values of the counter used since.
     threshold : int
         Numbers of 24 bits below it are dropped.
     kept : number
-        What the others are multiplied with.
+        Factor of the others.
     x, mask, out : flat device arrays
         `out` may be `x`.
     """
-    for block in strides(cuda.grid(1), (mask.size + 7) // 8, cuda.gridsize(1)):
-        numbers = _philox(counter, key, np.uint64(drawn[0] + block + 1))
+    for block in stride_range(cuda.grid(1), (mask.size + 7) // 8, cuda.gridsize(1)):
+        words = _philox(counter, key, np.uint64(drawn[0] + block + 1))
         for n in range(min(8, mask.size - block * 8)):
-            # A tuple with a place that is not known ahead would lie in slow memory.
-            number = numbers[0] if n < 2 else numbers[1] if n < 4 else numbers[2] if n < 6 else numbers[3]
-            factor = mask.dtype.type(0) if part(number, n % 2, 24) < threshold else kept
+            # Indexing the tuple with a variable would put it in local memory.
+            word = words[0] if n < 2 else words[1] if n < 4 else words[2] if n < 6 else words[3]
+            factor = mask.dtype.type(0) if part(word, n % 2, 24) < threshold else kept
             mask[block * 8 + n] = factor
             out[block * 8 + n] = x[block * 8 + n] * factor
 
@@ -171,7 +172,7 @@ _drawn: contextvars.ContextVar[DeviceArray] = contextvars.ContextVar("drawn", de
 
 
 class Draws:
-    """Draws of a generator that are recorded, and repeated with other numbers.
+    """Draws of a generator that are recorded in a graph, and repeated with new random numbers.
 
     Parameters
     ----------
@@ -186,11 +187,11 @@ class Draws:
         self._used = 0
 
     def _counter(self) -> int:
-        return sum(int(n) << 64 * place for place, n in enumerate(self._bits.state["state"]["counter"]))
+        return sum(int(word) << 64 * n for n, word in enumerate(self._bits.state["state"]["counter"]))
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
-        """Draw what is recorded in a ``with`` block."""
+        """Record the draws of a ``with`` block."""
         token = _drawn.set(self._drawn)
         try:
             yield
@@ -199,7 +200,7 @@ class Draws:
         self._used = self._counter() - self._start
 
     def repeat(self) -> None:
-        """Have the next repetition draw as if the generator drew now; it goes on as if it had."""
+        """Make the next repetition draw what the generator would draw now, and advance the generator."""
         if self._used:
             upload(np.array([self._counter() - self._start]), self._drawn)
             self._bits.advance(self._used)
@@ -218,13 +219,13 @@ def dropout(
     Parameters
     ----------
     rng : numpy.random.Generator
-        Of `numpy.random.Philox`. It goes on as if it had drawn the mask, and its next draw begins with a new
+        Of `numpy.random.Philox`. It is advanced as if it had drawn the mask; its next draw starts with a new
         value of the counter.
     x : device array, float32 or float64, C-contiguous
     p : float
         Probability of dropping, in [0, 1).
     out, mask : device arrays of its shape and dtype, optional
-        Where product and mask go; `out` may be `x`.
+        Get product and mask; `out` may be `x`.
 
     Returns
     -------
@@ -234,7 +235,7 @@ def dropout(
     Raises
     ------
     TypeError
-        The generator is another one.
+        The generator is not a Philox.
     """
     check_probability(p)
     bits = rng.bit_generator
@@ -245,10 +246,10 @@ def dropout(
     drawn = _drawn.get() or zero()
     state = bits.state["state"]
     counter, key = (tuple(np.uint64(n) for n in state[name]) for name in ("counter", "key"))
-    blocks = -(-x.size // _NUMBERS)
+    blocks = -(-x.size // _PER_COUNTER)
     # NumPy compares m / 2**24 with p in float32, which is exact: so is m with the threshold.
     threshold = math.ceil(float(np.float32(p)) * 2**24)
     kept = x.dtype.type(1.0 / (1.0 - p))
     launch_over(dropout_kernel, blocks, counter, key, drawn, threshold, kept, flat(x), flat(mask), flat(out))
-    bits.advance(blocks)  # which also forgets what NumPy has drawn ahead
+    bits.advance(blocks)  # which also clears what NumPy has buffered
     return out, mask

@@ -1,41 +1,39 @@
-"""Small passes over arrays: products number by number, a row added to all rows, blocks, and transposes."""
+"""Elementwise kernels and copies: products, a row added to all rows, blocks of matrices, and transposes."""
 
 from __future__ import annotations
 
+from lstm_numba.engines.cuda.device_array import flat
 from lstm_numba.engines.cuda.driver import cuda
-from lstm_numba.engines.cuda.grid_stride import strides
-from lstm_numba.engines.cuda.launch import launch, launch_over, launch_over_box, limits
-from lstm_numba.engines.cuda.memory import DeviceArray, empty, flat
+from lstm_numba.engines.cuda.grid_stride import stride_range
+from lstm_numba.engines.cuda.launch import MAX_GRID_Y, launch, launch_over, launch_over_box, limits
+from lstm_numba.engines.cuda.memory import DeviceArray, empty
 from lstm_numba.engines.cuda.options import KERNEL
-
-#: Blocks along the second dimension of a grid, at most.
-_GRID = 65535
 
 
 @cuda.jit(**KERNEL)
 def multiply_kernel(a, b, out):
     """``out = a * b``"""
-    for i in strides(cuda.grid(1), out.size, cuda.gridsize(1)):
+    for i in stride_range(cuda.grid(1), out.size, cuda.gridsize(1)):
         out[i] = a[i] * b[i]
 
 
 @cuda.jit(**KERNEL)
 def add_row_kernel(matrix, rows, row):
     """Add a row to all rows of a matrix."""
-    (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
-    for n in strides(y, rows, down):
-        for k in strides(x, row.size, across):
+    (x, y), (x_step, y_step) = cuda.grid(2), cuda.gridsize(2)
+    for n in stride_range(y, rows, y_step):
+        for k in stride_range(x, row.size, x_step):
             matrix[n * row.size + k] += row[k]
 
 
 @cuda.jit(**KERNEL)
 def transpose_kernel(matrix, rows, columns, out):
-    """Transpose a matrix, square by square: read along its rows, written along its columns."""
+    """Transpose a matrix in squares through shared memory: global reads and writes are both coalesced."""
     shared = cuda.shared.array(0, out.dtype)
     side, x, y = cuda.blockDim.x, cuda.threadIdx.x, cuda.threadIdx.y
-    width = side + 1  # or a column of the square would lie in a single bank
+    width = side + 1  # avoids bank conflicts within a column
     left = cuda.blockIdx.x * side
-    for top in strides(cuda.blockIdx.y * side, rows, cuda.gridDim.y * side):
+    for top in stride_range(cuda.blockIdx.y * side, rows, cuda.gridDim.y * side):
         if top + y < rows and left + x < columns:
             shared[y * width + x] = matrix[(top + y) * columns + left + x]
         cuda.syncthreads()
@@ -47,51 +45,53 @@ def transpose_kernel(matrix, rows, columns, out):
 @cuda.jit(**KERNEL)
 def transpose_first_kernel(x, a, b, c, out):
     """Exchange the first two dimensions of (a, b, c)."""
-    (first, second, third), (across, down, deep) = cuda.grid(3), cuda.gridsize(3)
-    for i in strides(third, a, deep):
-        for j in strides(second, b, down):
-            for k in strides(first, c, across):
+    (x0, y0, z0), (x_step, y_step, z_step) = cuda.grid(3), cuda.gridsize(3)
+    for i in stride_range(z0, a, z_step):
+        for j in stride_range(y0, b, y_step):
+            for k in stride_range(x0, c, x_step):
                 out[(j * a + i) * c + k] = x[(i * b + j) * c + k]
 
 
 @cuda.jit(**KERNEL)
-def clear_beyond_kernel(x, steps, lengths, width):
-    """Zero what lies past a sequence's end in (T, B, width)."""
-    (first, second, third), (across, down, deep) = cuda.grid(3), cuda.gridsize(3)
-    for b in strides(second, lengths.size, down):
-        for t in strides(lengths[b] + third, steps, deep):
-            for k in strides(first, width, across):
+def zero_padding_kernel(x, steps, lengths, width):
+    """Zero the steps after each sequence's end in (T, B, width)."""
+    (x0, y0, z0), (x_step, y_step, z_step) = cuda.grid(3), cuda.gridsize(3)
+    for b in stride_range(y0, lengths.size, y_step):
+        for t in stride_range(lengths[b] + z0, steps, z_step):
+            for k in stride_range(x0, width, x_step):
                 x[(t * lengths.size + b) * width + k] = 0
 
 
 @cuda.jit(**KERNEL)
-def copy_block_kernel(source, source_at, source_row, target, target_at, target_row, rows, columns):
-    """Copy a block of a matrix to a place in another, both flat."""
-    (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
-    for n in strides(y, rows, down):
-        for k in strides(x, columns, across):
-            target[target_at + n * target_row + k] = source[source_at + n * source_row + k]
+def copy_block_kernel(source, source_offset, source_row, target, target_offset, target_row, rows, columns):
+    """Copy a block of a matrix into another, both flat."""
+    (x, y), (x_step, y_step) = cuda.grid(2), cuda.gridsize(2)
+    for n in stride_range(y, rows, y_step):
+        for k in stride_range(x, columns, x_step):
+            target[target_offset + n * target_row + k] = source[source_offset + n * source_row + k]
 
 
 def copy_block(
-    source: DeviceArray, source_at: tuple[int, int], target: DeviceArray, target_at: tuple[int, int],
+    source: DeviceArray, source_block: tuple[int, int], target: DeviceArray, target_block: tuple[int, int],
     shape: tuple[int, int],
 ) -> None:  # fmt: skip
-    """Copy a block of a matrix to a place in another.
+    """Copy a block of a matrix into another.
 
     Parameters
     ----------
     source, target : device arrays of one dtype, C-contiguous
-    source_at, target_at : tuple of int
-        Place of the block's first number, and numbers from one of its rows to the next.
+    source_block, target_block : tuple of int
+        Offset of the block's first element, and the stride of its rows.
     shape : tuple of int
         Rows and columns of the block.
     """
-    launch_over_box(copy_block_kernel, shape, flat(source), *source_at, flat(target), *target_at, *shape)
+    launch_over_box(
+        copy_block_kernel, shape, flat(source), *source_block, flat(target), *target_block, *shape
+    )
 
 
 def multiply(a: DeviceArray, b: DeviceArray, out: DeviceArray) -> DeviceArray:
-    """Put ``a * b`` to `out`; all of one size and dtype, C-contiguous, `out` possibly one of the others."""
+    """``out = a * b``; all of one size and dtype, C-contiguous; `out` may be one of the others."""
     launch_over(multiply_kernel, out.size, flat(a), flat(b), flat(out))
     return out
 
@@ -102,9 +102,9 @@ def add_row(matrix: DeviceArray, row: DeviceArray) -> DeviceArray:
     return matrix
 
 
-def clear_beyond(x: DeviceArray, lengths: DeviceArray) -> None:
-    """Zero the steps of `x` (T, B, I), C-contiguous, that lie past a sequence's end; `lengths` are (B,)."""
-    launch_over_box(clear_beyond_kernel, x.shape, flat(x), x.shape[0], lengths, x.shape[2])
+def zero_padding(x: DeviceArray, lengths: DeviceArray) -> None:
+    """Zero the steps of `x` (T, B, I), C-contiguous, after each sequence's end; `lengths` are (B,)."""
+    launch_over_box(zero_padding_kernel, x.shape, flat(x), x.shape[0], lengths, x.shape[2])
 
 
 def transpose(matrix: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
@@ -113,7 +113,7 @@ def transpose(matrix: DeviceArray, out: DeviceArray | None = None) -> DeviceArra
     out = empty((columns, rows), matrix.dtype) if out is None else out
     if out.size:
         side = limits().tile
-        grid = (-(-columns // side), min(-(-rows // side), _GRID))
+        grid = (-(-columns // side), min(-(-rows // side), MAX_GRID_Y))
         shared = side * (side + 1) * matrix.dtype.itemsize
         launch(transpose_kernel, grid, (side, side), flat(matrix), rows, columns, flat(out), shared=shared)
     return out

@@ -27,7 +27,7 @@ from lstm_numba.engines.cuda import (
     sequence,
     updates,
 )
-from lstm_numba.engines.cuda.device_array import light
+from lstm_numba.engines.cuda.device_array import as_view, transposed
 from lstm_numba.engines.cuda.driver import cuda
 from lstm_numba.engines.cuda.launch import on_stream
 from lstm_numba.engines.dropout_masks import draw_mask
@@ -37,12 +37,12 @@ from lstm_numba.engines.targets import check_targets
 
 @functools.cache
 def _stream(number: int) -> Any:
-    """The stream with that handle; 2 is CUDA's name for a thread's default stream."""
+    """The stream with that handle; 2 is CUDA's handle of the per-thread default stream."""
     return cuda.per_thread_default_stream() if number == 2 else cuda.external_stream(number)
 
 
 class CudaEngine(Engine):
-    """Computes on the current CUDA device, in device arrays of Numba."""
+    """Computes on the current CUDA device, with Numba's device arrays."""
 
     name: ClassVar[str] = "cuda"
     in_flight: ClassVar[int] = 1
@@ -50,14 +50,14 @@ class CudaEngine(Engine):
     # -- arrays ----------------------------------------------------------------------------------
 
     def empty(self, shape: Shape, dtype: npt.DTypeLike) -> Array:
-        # A DeviceError where the memory does not suffice.
+        # Raises DeviceError if there is not enough memory.
         return memory.empty(tuple(shape), dtype)
 
     def zeros(self, shape: Shape, dtype: npt.DTypeLike) -> Array:
         return memory.zeros(tuple(shape), dtype)
 
     def stack(self, shape: Shape, dtype: npt.DTypeLike) -> list[Array]:
-        # Pieces of their own, which are quicker to have here than views.
+        # Separate arrays, which are faster to make than views.
         return [self.empty(shape[1:], dtype) for _ in range(shape[0])]
 
     def upload(self, array: npt.NDArray[Any], out: Array | None = None) -> Array:
@@ -73,12 +73,12 @@ class CudaEngine(Engine):
         memory.synchronize()
 
     def from_user(self, name: str, value: Any, dtype: np.dtype[Any] | None) -> Array:
-        # NumPy arrays are copied, those on the device are not.
+        # NumPy arrays are copied; device arrays are not.
         refuse_mask(name, value)
         if isinstance(value, np.ndarray):
             array = value
         elif hasattr(value, "__cuda_array_interface__") or getattr(value, "__cuda_ndarray__", False):
-            array = light(value)
+            array = as_view(value)
         else:
             raise TypeError(
                 f"{name}: expected a NumPy array or an array on the device, of {dtype}, "
@@ -89,7 +89,7 @@ class CudaEngine(Engine):
         return memory.upload(array) if isinstance(array, np.ndarray) else array
 
     def to_user(self, array: Array, like: Any) -> Any:
-        # NumPy's, CuPy's or PyTorch's array, else one of Numba's.
+        # An array of NumPy, CuPy or PyTorch, else of Numba.
         library = type(like).__module__.partition(".")[0]
         if isinstance(like, np.ndarray):
             return memory.download(array)
@@ -104,7 +104,7 @@ class CudaEngine(Engine):
         return array
 
     def on_stream_of(self, value: Any) -> contextlib.AbstractContextManager[Any]:
-        # The stream that the array's library names, else the current one.
+        # The stream that the array's interface names, else its library's current one.
         interface = (
             None if isinstance(value, np.ndarray) else getattr(value, "__cuda_array_interface__", None)
         )
@@ -113,7 +113,7 @@ class CudaEngine(Engine):
             import torch
 
             number = torch.cuda.current_stream(value.device).cuda_stream
-        if not number or number == 1:  # 1 is CUDA's name for the default stream
+        if not number or number == 1:  # 1 is CUDA's handle of the default stream
             return contextlib.nullcontext()
         return on_stream(_stream(number))
 
@@ -126,7 +126,7 @@ class CudaEngine(Engine):
     def copy_input(self, x: Array, lengths: Array | None) -> Array:
         copy = memory.copied(x)
         if lengths is not None:
-            elementwise.clear_beyond(copy, lengths)
+            elementwise.zero_padding(copy, lengths)
         return copy
 
     def swap_time_batch(self, array: Array) -> Array:
@@ -134,7 +134,7 @@ class CudaEngine(Engine):
         return elementwise.transpose_first(memory.contiguous(array))
 
     def transposed(self, matrix: Array) -> Array:
-        return memory.transposed(matrix)
+        return transposed(matrix)
 
     def lengths(self, lengths: npt.NDArray[np.int64] | None) -> Array | None:
         return None if lengths is None else memory.upload(lengths)
@@ -154,7 +154,7 @@ class CudaEngine(Engine):
         out: Array | None = None,
         mask: Array | None = None,
     ) -> tuple[Array, Array]:
-        # The same numbers, drawn on the device where the generator is a Philox.
+        # The same masks as on the CPU; drawn on the device if the generator is a Philox.
         if isinstance(rng.bit_generator, np.random.Philox):
             return dropout.dropout(rng, x, p, out, mask)
         mask = memory.upload(draw_mask(rng, x.shape, p, x.dtype), mask)
@@ -186,20 +186,20 @@ class CudaEngine(Engine):
                 )
         check_shapes(cell, params, x.shape[2], finals[0].shape[2])
         ends = sequence.full_lengths(x.shape[0], x.shape[1]) if lengths is None else lengths
-        h, at, saved = sequence.forward_sequence(
+        h, offset, saved = sequence.forward_sequence(
             cell, params, x, states, finals, index, ends, reverse, keep, borrow
         )
-        return (h, at), saved
+        return (h, offset), saved
 
     def join(self, outputs: Sequence[Any], lengths: Array | None, shape: Shape) -> Array:
         steps, batch, width = shape
         if len(outputs) == 1 and lengths is None:
-            h, at = outputs[0]
-            return h[at : at + math.prod(shape)].reshape(shape)
+            h, offset = outputs[0]
+            return h[offset : offset + math.prod(shape)].reshape(shape)
         y = memory.empty(shape, outputs[0][0].dtype)
         ends = sequence.full_lengths(steps, batch) if lengths is None else lengths
-        for direction, (h, at) in enumerate(outputs):
-            sequence.write_output(h, at, ends, y, direction, width // len(outputs))
+        for direction, (h, offset) in enumerate(outputs):
+            sequence.write_output(h, offset, ends, y, direction, width // len(outputs))
         return y
 
     def backward(
@@ -236,7 +236,7 @@ class CudaEngine(Engine):
     def tokens(
         self, ids: npt.NDArray[Any], gradient: bool = True, fixed: bool = False, out: Any = None
     ) -> Any:
-        return embedding.place(ids, gradient, fixed, out)
+        return embedding.upload_tokens(ids, gradient, fixed, out)
 
     def take_rows(self, table: Array, tokens: Any, out: Array | None = None) -> Array:
         return embedding.gather(table, tokens, out)
@@ -252,8 +252,8 @@ class CudaEngine(Engine):
         result = memory.empty((batch, directions * hidden), h.dtype)
         for direction in range(directions):
             first = (h.shape[0] - directions + direction) * batch * hidden
-            place = (direction * hidden, directions * hidden)
-            elementwise.copy_block(h, (first, hidden), result, place, (batch, hidden))
+            columns = (direction * hidden, directions * hidden)
+            elementwise.copy_block(h, (first, hidden), result, columns, (batch, hidden))
         return result
 
     def last_outputs_gradient(self, h: Array, directions: int, gradient: Array) -> Array:
@@ -261,12 +261,12 @@ class CudaEngine(Engine):
         result = memory.zeros(h.shape, h.dtype)
         for direction in range(directions):
             first = (h.shape[0] - directions + direction) * batch * hidden
-            place = (direction * hidden, directions * hidden)
-            elementwise.copy_block(gradient, place, result, (first, hidden), (batch, hidden))
+            columns = (direction * hidden, directions * hidden)
+            elementwise.copy_block(gradient, columns, result, (first, hidden), (batch, hidden))
         return result
 
     def totals(self) -> Array:
-        # Whatever the memory holds, since `cross_entropy` begins anew.
+        # Not initialised: `cross_entropy` sets them to zero.
         return memory.empty((4,), np.float64)
 
     def targets(
@@ -306,7 +306,7 @@ class CudaEngine(Engine):
         embedding.clear_rows(rows, out)
 
     def factor(self, scale: float, totals: Array | None) -> Any:
-        # Totals on the device.
+        # As totals on the device.
         if totals is not None:
             return totals
         given = np.zeros(FACTOR + 1)
@@ -314,7 +314,7 @@ class CudaEngine(Engine):
         return memory.upload(given)
 
     def numbers(self, values: tuple[float, ...], out: Any = None) -> Any:
-        # A tuple that launches take along, or an array on the device.
+        # A tuple, passed by value; or an array on the device.
         return values if out is None else memory.upload(np.array(values), out)
 
     def sgd(self, params: Arrays, grads: Sequence[Any], factor: Any, numbers: Any) -> None:
@@ -345,5 +345,5 @@ class CudaEngine(Engine):
         memory.assign(target, source)
 
     def recorder(self) -> Any:
-        # A graph of CUDA, where it is asked for and can be had.
+        # Of CUDA graphs, if they are asked for and possible.
         return graph.Recorder() if graph.wanted() else None

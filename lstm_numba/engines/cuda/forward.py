@@ -1,7 +1,7 @@
 """A sequence forward in one launch, for any cell.
 
-Every step, a block computes the products of its tiles, each row of threads a part of the depth, adds the
-parts up in shared memory, and computes at once the tile's gate equations. Then those who share rows meet.
+In every step a block computes the products of its tiles: each row of threads one part of the depth. The parts
+are added in shared memory, the tile's gate equations follow at once, and a barrier ends the step.
 """
 
 from __future__ import annotations
@@ -9,148 +9,126 @@ from __future__ import annotations
 from typing import Any
 
 from lstm_numba.engines.cuda.driver import cuda, overload
-from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.layout import (
-    Alone,
-    Together,
-    leave,
-    meet,
+    CooperativeGrid,
+    SingleBlock,
+    barrier_leave,
+    barrier_wait,
+    for_each_unit,
+    load_entry,
     neighbours,
     previous_states,
-    slots_at,
+    slots_offset,
+    store_entry,
     time_of,
 )
-from lstm_numba.engines.cuda.options import DEVICE, KERNEL, TEAM_KERNEL
-from lstm_numba.engines.cuda.scalar import add_tuples, load_each, store_each, store_numbers
+from lstm_numba.engines.cuda.options import COOPERATIVE_KERNEL, DEVICE, KERNEL
+from lstm_numba.engines.cuda.scalar import add_tuples, load_each, store_each, store_scalars
 from lstm_numba.engines.cuda.specialize import (
     FIRST,
     SECOND,
-    add_outer,
-    add_to_stage,
     cell_forward,
     cell_operand,
     gate_count,
     load_biases,
-    load_cell_states,
     load_inputs,
-    load_one,
     load_peephole,
     load_slots,
-    load_sums,
-    outer_zeros,
-    row_offsets,
     stage_count,
     stage_width,
     tile_rows,
     zero_states,
 )
+from lstm_numba.engines.cuda.stage_product import add_outer, add_to_stage, load_sums, outer_zeros, row_offsets
 
 
 @cuda.jit(**DEVICE)
-def _store_states(sizes, arrays, entry, at, states):
-    """Put states into the history."""
-    store_numbers(arrays.h, entry * sizes.batch * sizes.hidden + at, 0, states[:1])
-    store_numbers(arrays.cell_states, entry * sizes.cell_step + at, sizes.cell_stride, states[1:])
-
-
-@cuda.jit(**DEVICE)
-def _first_states(cell, sizes, arrays, entry, row, unit):
-    """Put the initial states into the history."""
-    at = row * sizes.hidden + unit
+def _load_initial_state(cell, sizes, arrays, row, unit):
+    """Copy the initial states of a row and unit to the history."""
+    entry = sizes.steps if sizes.reverse else 0
+    offset = row * sizes.hidden + unit
     if arrays.initial[0].size > 0:
-        _store_states(sizes, arrays, entry, at, load_each(arrays.initial, sizes.place + at))
+        states = load_each(arrays.initial, sizes.state_offset + offset)
+        store_entry(sizes, arrays, entry, offset, states)
     else:
-        _store_states(sizes, arrays, entry, at, zero_states(cell, arrays.h))
+        store_entry(sizes, arrays, entry, offset, zero_states(cell, arrays.h))
 
 
 @cuda.jit(**DEVICE)
-def _last_states(cell, sizes, arrays, entry, row, unit):
-    """Take the final states out of the history."""
-    at = row * sizes.hidden + unit
-    h = load_one(cell, arrays.h, entry * sizes.batch * sizes.hidden + at, 0)
-    cell_states = load_cell_states(cell, arrays.cell_states, entry * sizes.cell_step + at, sizes.cell_stride)
-    store_each(arrays.final, sizes.place + at, h + cell_states)
+def _store_final_state(cell, sizes, arrays, row, unit):
+    """Copy the final states of a row and unit out of the history."""
+    entry = 0 if sizes.reverse else sizes.steps
+    offset = row * sizes.hidden + unit
+    store_each(arrays.final, sizes.state_offset + offset, load_entry(cell, sizes, arrays, entry, offset))
+
+
+_load_initial_states = for_each_unit(_load_initial_state)
+_store_final_states = for_each_unit(_store_final_state)
 
 
 @cuda.jit(**DEVICE)
-def _pass_on(cell, tile, sizes, arrays, first):
-    """Move initial states to the history, or final ones out of it; each thread those that are its own."""
-    entry = sizes.steps if (sizes.reverse != 0) == (first != 0) else 0
-    height = tile_rows(tile)
-    for unit_tile in strides(cuda.blockIdx.x, sizes.across, cuda.gridDim.x):
-        unit = unit_tile * cuda.blockDim.x + cuda.threadIdx.x
-        for row_tile in strides(cuda.blockIdx.y, sizes.down, cuda.gridDim.y):
-            for r in strides(cuda.threadIdx.y, height, cuda.blockDim.y):
-                row = row_tile * height + r
-                if unit < sizes.hidden and row < sizes.batch:
-                    if first:
-                        _first_states(cell, sizes, arrays, entry, row, unit)
-                    else:
-                        _last_states(cell, sizes, arrays, entry, row, unit)
-
-
-@cuda.jit(**DEVICE)
-def _first_slots(cell, sizes, arrays, place, unit):
-    """Slots without the recurrent product: the input's product and the biases."""
-    slots = load_inputs(cell, arrays.slots, place, sizes.hidden)
+def _first_slots(cell, sizes, arrays, slot_offset, unit):
+    """A unit's slots before the first stage: the products with the input weights, and the biases."""
+    slots = load_inputs(cell, arrays.slots, slot_offset, sizes.hidden)
     if arrays.bias_ih.size > 0:
         slots = add_tuples(slots, load_biases(cell, arrays.bias_ih, arrays.bias_hh, unit, sizes.hidden))
     return slots
 
 
 @cuda.jit(**DEVICE)
-def _later_slots(cell, sizes, arrays, place, unit):
-    """Slots as an earlier stage left them."""
-    return load_slots(cell, arrays.slots, place, sizes.hidden)
+def _later_slots(cell, sizes, arrays, slot_offset, unit):
+    """A unit's slots as an earlier stage stored them."""
+    return load_slots(cell, arrays.slots, slot_offset, sizes.hidden)
 
 
-def _slots(cell: Any, stage: Any, sizes: Any, arrays: Any, place: Any, unit: Any) -> Any:
+def _slots(cell: Any, stage: Any, sizes: Any, arrays: Any, slot_offset: Any, unit: Any) -> Any:
     """A unit's slots before a stage's product is added."""
-    return (_first_slots if stage.number == 0 else _later_slots)(cell, sizes, arrays, place, unit)
+    return (_first_slots if stage.number == 0 else _later_slots)(cell, sizes, arrays, slot_offset, unit)
 
 
 @overload(_slots)
-def _(cell, stage, sizes, arrays, place, unit):
+def _(cell, stage, sizes, arrays, slot_offset, unit):
     load = _first_slots if stage.instance_class.number == 0 else _later_slots
-    return lambda cell, stage, sizes, arrays, place, unit: load(cell, sizes, arrays, place, unit)
+    return lambda cell, stage, sizes, arrays, slot_offset, unit: load(cell, sizes, arrays, slot_offset, unit)
 
 
 @cuda.jit(**DEVICE)
 def _cell_equations(cell, stage, sizes, arrays, t, row, unit, sums):
-    """Slots and new states of one unit; past a sequence's end the states stay."""
-    at = row * sizes.hidden + unit
-    previous = previous_states(cell, sizes, arrays, t, at)
+    """The cell's equations for one unit; after a sequence's end its states are carried along."""
+    offset = row * sizes.hidden + unit
+    previous = previous_states(cell, sizes, arrays, t, offset)
     _, after = neighbours(sizes, t)
     if t < arrays.lengths[row]:
-        place = slots_at(cell, sizes, t, row, unit)
-        slots = add_to_stage(cell, stage, _slots(cell, stage, sizes, arrays, place, unit), sums)
+        slot_offset = slots_offset(cell, sizes, t, row, unit)
+        slots = add_to_stage(cell, stage, _slots(cell, stage, sizes, arrays, slot_offset, unit), sums)
         peephole = load_peephole(cell, arrays.peephole, unit, sizes.hidden)
         kept, states = cell_forward(cell, slots, previous, peephole)
-        store_numbers(arrays.slots, place, sizes.hidden, kept)
-        _store_states(sizes, arrays, after, at, states)
+        store_scalars(arrays.slots, slot_offset, sizes.hidden, kept)
+        store_entry(sizes, arrays, after, offset, states)
     else:
-        _store_states(sizes, arrays, after, at, previous)
+        store_entry(sizes, arrays, after, offset, previous)
 
 
 @cuda.jit(**DEVICE)
 def _operand_equations(cell, stage, sizes, arrays, t, row, unit, sums):
-    """The operand of the second product of one unit; zero past a sequence's end."""
-    at = row * sizes.hidden + unit
-    target = t * sizes.batch * sizes.hidden + at
+    """The operand of the second product for one unit; zero after a sequence's end."""
+    offset = row * sizes.hidden + unit
+    target = t * sizes.batch * sizes.hidden + offset
     if t < arrays.lengths[row]:
-        place = slots_at(cell, sizes, t, row, unit)
-        slots = add_to_stage(cell, stage, _slots(cell, stage, sizes, arrays, place, unit), sums)
-        store_numbers(arrays.slots, place, sizes.hidden, slots)
-        operand = cell_operand(cell, slots, previous_states(cell, sizes, arrays, t, at))
-        store_numbers(arrays.operand, target, 0, (operand,))
+        slot_offset = slots_offset(cell, sizes, t, row, unit)
+        slots = add_to_stage(cell, stage, _slots(cell, stage, sizes, arrays, slot_offset, unit), sums)
+        store_scalars(arrays.slots, slot_offset, sizes.hidden, slots)
+        operand = cell_operand(cell, slots, previous_states(cell, sizes, arrays, t, offset))
+        store_scalars(arrays.operand, target, 0, (operand,))
     else:
-        store_numbers(arrays.operand, target, 0, (0.0,))
+        store_scalars(arrays.operand, target, 0, (0.0,))
 
 
 def _equations(
     cell: Any, stage: Any, sizes: Any, arrays: Any, t: Any, row: Any, unit: Any, sums: Any
 ) -> None:
-    """What follows a stage's product: the operand for the next one, or the cell's equations."""
+    """What follows a stage's product: the operand of the second one, or the cell's equations."""
     last = stage.number == len(cell.stages) - 1
     (_cell_equations if last else _operand_equations)(cell, stage, sizes, arrays, t, row, unit, sums)
 
@@ -166,47 +144,44 @@ def _(cell, stage, sizes, arrays, t, row, unit, sums):
 
 @cuda.jit(**DEVICE)
 def _product(cell, stage, tile, sizes, weights, operand, start, row, unit, shared):
-    """This thread's part of the stage's product of a tile, left in shared memory.
-
-    `start` is where the operand's first row begins.
-    """
+    """Store this thread's part of the stage's product in shared memory; `start`: offset of the operand."""
     lanes, lane, part = cuda.blockDim.x, cuda.threadIdx.x, cuda.threadIdx.y
-    line = gate_count(cell) * sizes.hidden
+    weight_row = gate_count(cell) * sizes.hidden
     width = stage_width(cell, stage)
     column = min(unit, sizes.hidden - 1)
     rows = row_offsets(tile, row, sizes.batch, sizes.hidden)
     sums = outer_zeros(cell, stage, tile, shared)
-    for k in range(part * sizes.depth, min((part + 1) * sizes.depth, sizes.hidden)):
+    for k in range(part * sizes.part_depth, min((part + 1) * sizes.part_depth, sizes.hidden)):
         sums = add_outer(
-            cell, stage, tile, sums, weights, k * line + column, sizes.hidden, operand, rows, start + k
+            cell, stage, tile, sums, weights, k * weight_row + column, sizes.hidden, operand, rows, start + k
         )
-    store_numbers(shared, part * tile_rows(tile) * width * lanes + lane, lanes, sums)
+    store_scalars(shared, part * tile_rows(tile) * width * lanes + lane, lanes, sums)
 
 
 @cuda.jit(**DEVICE)
 def _total(cell, stage, tile, shared, r):
-    """The stage's sums of this thread's unit and row r of the tile, over all parts."""
+    """Sum of all parts of the stage's product, for this thread's unit and row r of the tile."""
     lanes, parts = cuda.blockDim.x, cuda.blockDim.y
     width = stage_width(cell, stage)
-    at = r * width * lanes + cuda.threadIdx.x
-    total = load_sums(cell, stage, shared, at, lanes)
+    offset = r * width * lanes + cuda.threadIdx.x
+    total = load_sums(cell, stage, shared, offset, lanes)
     for _ in range(1, parts):
-        at += tile_rows(tile) * width * lanes
-        total = add_tuples(total, load_sums(cell, stage, shared, at, lanes))
+        offset += tile_rows(tile) * width * lanes
+        total = add_tuples(total, load_sums(cell, stage, shared, offset, lanes))
     return total
 
 
 @cuda.jit(**DEVICE)
 def _run_stage(cell, stage, tile, sizes, arrays, operand, start, t, shared):
-    """A stage of one step, on all tiles of this block."""
+    """One stage of a step, on all tiles of this block."""
     height = tile_rows(tile)
-    for unit_tile in strides(cuda.blockIdx.x, sizes.across, cuda.gridDim.x):
+    for unit_tile in stride_range(cuda.blockIdx.x, sizes.unit_tiles, cuda.gridDim.x):
         unit = unit_tile * cuda.blockDim.x + cuda.threadIdx.x
-        for row_tile in strides(cuda.blockIdx.y, sizes.down, cuda.gridDim.y):
+        for row_tile in stride_range(cuda.blockIdx.y, sizes.row_tiles, cuda.gridDim.y):
             first = row_tile * height
             _product(cell, stage, tile, sizes, arrays.weights, operand, start, first, unit, shared)
             cuda.syncthreads()
-            for r in strides(cuda.threadIdx.y, height, cuda.blockDim.y):
+            for r in stride_range(cuda.threadIdx.y, height, cuda.blockDim.y):
                 if unit < sizes.hidden and first + r < sizes.batch:
                     sums = _total(cell, stage, tile, shared, r)
                     _equations(cell, stage, sizes, arrays, t, first + r, unit, sums)
@@ -214,54 +189,54 @@ def _run_stage(cell, stage, tile, sizes, arrays, operand, start, t, shared):
 
 
 @cuda.jit(**DEVICE)
-def _run_second_stage(cell, team, tile, sizes, arrays, step, t, shared):
-    meet(team, arrays.counters, 2 + 2 * step)
+def _run_second_stage(cell, mode, tile, sizes, arrays, step, t, shared):
+    barrier_wait(mode, arrays.counters, 2 + 2 * step)
     start = t * sizes.batch * sizes.hidden
     _run_stage(cell, SECOND, tile, sizes, arrays, arrays.operand, start, t, shared)
 
 
 def _second_stage(
-    cell: Any, team: Any, tile: Any, sizes: Any, arrays: Any, step: Any, t: Any, shared: Any
+    cell: Any, mode: Any, tile: Any, sizes: Any, arrays: Any, step: Any, t: Any, shared: Any
 ) -> None:
     """The second stage of a cell that has one."""
     if len(cell.stages) > 1:
-        _run_second_stage(cell, team, tile, sizes, arrays, step, t, shared)
+        _run_second_stage(cell, mode, tile, sizes, arrays, step, t, shared)
 
 
 @overload(_second_stage)
-def _(cell, team, tile, sizes, arrays, step, t, shared):
+def _(cell, mode, tile, sizes, arrays, step, t, shared):
     if len(cell.instance_class.stages) == 1:
-        return lambda cell, team, tile, sizes, arrays, step, t, shared: None
-    return lambda cell, team, tile, sizes, arrays, step, t, shared: _run_second_stage(
-        cell, team, tile, sizes, arrays, step, t, shared
+        return lambda cell, mode, tile, sizes, arrays, step, t, shared: None
+    return lambda cell, mode, tile, sizes, arrays, step, t, shared: _run_second_stage(
+        cell, mode, tile, sizes, arrays, step, t, shared
     )
 
 
-def forward_kernel(cell, team, tile, sizes, arrays):
+def forward_kernel(cell, mode, tile, sizes, arrays):
     """Run a whole sequence.
 
     Parameters
     ----------
-    cell, team, tile
-        Say by their classes what is computed, who waits for whom, and how many rows a thread has.
+    cell, mode, tile : empty named tuples
+        Their classes say what is computed, which blocks wait for each other, and how many rows a thread has.
     sizes : Sizes
     arrays : Arrays
     """
     shared = cuda.shared.array(0, arrays.h.dtype)
-    _pass_on(cell, tile, sizes, arrays, 1)
+    _load_initial_states(cell, tile, sizes, arrays)
     for step in range(sizes.steps):
-        meet(team, arrays.counters, 1 + step * stage_count(cell))
+        barrier_wait(mode, arrays.counters, 1 + step * stage_count(cell))
         t = time_of(sizes, step)
         before, _ = neighbours(sizes, t)
         start = before * sizes.batch * sizes.hidden
         _run_stage(cell, FIRST, tile, sizes, arrays, arrays.h, start, t, shared)
-        _second_stage(cell, team, tile, sizes, arrays, step, t, shared)
-    leave(team, arrays.counters)
-    _pass_on(cell, tile, sizes, arrays, 0)
+        _second_stage(cell, mode, tile, sizes, arrays, step, t, shared)
+    barrier_leave(mode, arrays.counters)
+    _store_final_states(cell, tile, sizes, arrays)
 
 
-#: The kernel for each team.
+#: The kernel for each launch mode.
 FORWARD: dict[type, Any] = {
-    Alone: cuda.jit(**KERNEL)(forward_kernel),
-    Together: cuda.jit(**TEAM_KERNEL)(forward_kernel),
+    SingleBlock: cuda.jit(**KERNEL)(forward_kernel),
+    CooperativeGrid: cuda.jit(**COOPERATIVE_KERNEL)(forward_kernel),
 }

@@ -1,8 +1,8 @@
 """Matrix products: a tiled kernel of our own, or NVIDIA's cuBLAS where CuPy is installed.
 
-The kernel: a block of threads multiplies a strip of rows with a strip of columns, a chunk of the depth at a
-time through shared memory; each thread holds a patch of the result in registers. While a chunk is multiplied,
-the next is on its way. V. Volkov, J. Demmel, "Benchmarking GPUs to tune dense linear algebra", SC 2008.
+In the kernel a block of threads multiplies a strip of rows with a strip of columns, a chunk of the depth at a
+time in shared memory; each thread holds a register tile of the result. While a chunk is multiplied, the next
+one is loaded. V. Volkov, J. Demmel, "Benchmarking GPUs to tune dense linear algebra", SC 2008.
 """
 
 from __future__ import annotations
@@ -13,45 +13,46 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstm_numba.engines.cuda import cublas
+from lstm_numba.engines.cuda.device_array import span
 from lstm_numba.engines.cuda.driver import SHARED_ALIGNMENT, cuda
-from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.last_block import last_of
 from lstm_numba.engines.cuda.launch import launch, limits
-from lstm_numba.engines.cuda.memory import DeviceArray, counters, empty, span
+from lstm_numba.engines.cuda.memory import DeviceArray, counters, empty
 from lstm_numba.engines.cuda.microkernel import (
-    Large,
-    Small,
+    LargeTile,
+    SmallTile,
     add_outer_product,
-    clamped,
-    inside,
-    load_groups,
-    load_lines,
-    load_patch,
-    patch_side,
-    patch_zeros,
+    clamped_offsets,
+    gather_side,
+    load_tile,
+    load_vectors,
+    masked_offsets,
     side_zeros,
-    store_patch,
+    store_tile,
+    tile_side,
+    tile_zeros,
 )
 from lstm_numba.engines.cuda.options import DEVICE, KERNEL
-from lstm_numba.engines.cuda.scalar import add_tuples, store_numbers
+from lstm_numba.engines.cuda.scalar import add_tuples, store_scalars
 
-#: With fewer blocks than this a device has idle processors, and the depth is split among more blocks.
+#: With fewer blocks than this a device has idle multiprocessors, and the depth is split among more blocks.
 _BLOCKS = 256
 #: Chunks of the depth that a block gets at least, and blocks among which a depth is split at most.
 _CHUNKS = 8
 _SPLITS = 64
-#: Numbers that keep rows of shared memory off the same banks; a multiple of four keeps groups aligned.
+#: Padding of rows in shared memory against bank conflicts; a multiple of four keeps vectors aligned.
 _PAD = 4
 
 
 class Extents(NamedTuple):
-    """Numbers that the kernel needs; strides count numbers.
+    """Sizes and strides of a product; strides count elements.
 
     Attributes
     ----------
     rows, columns, depth : int
     share : int
-        Depth that a block multiplies.
+        Depth of one block's part.
     a_row, a_column, b_row, b_column, c_row : int
         Strides.
     accumulate : int
@@ -71,108 +72,108 @@ class Extents(NamedTuple):
 
 
 @cuda.jit(**DEVICE)
-def _load(patch, array, lines, stride, k, last, zeros):
-    """This thread's numbers of a chunk; zeros beyond the block's share of the depth."""
-    return load_lines(patch, array, lines, k * stride) if k < last else zeros
+def _load_side(tile, array, offsets, stride, k, last, zeros):
+    """This thread's elements of a chunk; zeros past the block's part of the depth."""
+    return gather_side(tile, array, offsets, k * stride) if k < last else zeros
 
 
 @cuda.jit(**KERNEL)
-def product_kernel(patch, a, b, c, size, parts, counters):
+def product_kernel(tile, a, b, c, size, parts, counters):
     """Multiply matrices; see `matmul`. The blocks are laid out as (rows, columns, parts of the depth).
 
-    Where the depth has parts, blocks leave theirs, and the last of each place adds them in their order.
+    Where the depth is split, blocks store their parts, and the last block of a tile adds them in order.
 
     Parameters
     ----------
-    patch : Small or Large
+    tile : SmallTile or LargeTile
     a, b, c : flat device arrays
     size : Extents
     parts : flat device array
-        A square of the result for each block; of a thread's patch the numbers lie apart, so that those of
-        neighbouring threads are neighbours.
+        A square of the result for each block, laid out so that neighbouring threads store neighbouring
+        elements.
     counters : int32 device array
-        One for each place.
+        One for each square of the result.
     """
     side, x, y = cuda.blockDim.x, cuda.threadIdx.x, cuda.threadIdx.y
-    height = patch_side(patch) * side
+    height = tile_side(tile) * side
     width = height + _PAD
     shared = cuda.shared.array(0, c.dtype, SHARED_ALIGNMENT)
-    b_at = side * width
+    b_offset = side * width
     top, left = cuda.blockIdx.x * height, cuda.blockIdx.y * height
     first = cuda.blockIdx.z * size.share
     last = min(first + size.share, size.depth)
-    # Neighbouring threads load neighbouring numbers, along the depth or across.
-    a_k, a_line = (x, y) if size.a_column == 1 else (y, x)
-    b_k, b_line = (y, x) if size.b_column == 1 else (x, y)
-    a_lines = clamped(patch, top + a_line, side, size.rows, size.a_row)
-    b_lines = clamped(patch, left + b_line, side, size.columns, size.b_column)
-    zeros, sums = side_zeros(patch, c), patch_zeros(patch, c)
-    a_next = _load(patch, a, a_lines, size.a_column, first + a_k, last, zeros)
-    b_next = _load(patch, b, b_lines, size.b_row, first + b_k, last, zeros)
-    for start in strides(first, last, side):
-        store_numbers(shared, a_k * width + a_line, side, a_next)
-        store_numbers(shared, b_at + b_k * width + b_line, side, b_next)
+    # Neighbouring threads load neighbouring elements, along the depth or across.
+    a_k, a_index = (x, y) if size.a_column == 1 else (y, x)
+    b_k, b_index = (y, x) if size.b_column == 1 else (x, y)
+    a_offsets = clamped_offsets(tile, top + a_index, side, size.rows, size.a_row)
+    b_offsets = clamped_offsets(tile, left + b_index, side, size.columns, size.b_column)
+    zeros, sums = side_zeros(tile, c), tile_zeros(tile, c)
+    a_next = _load_side(tile, a, a_offsets, size.a_column, first + a_k, last, zeros)
+    b_next = _load_side(tile, b, b_offsets, size.b_row, first + b_k, last, zeros)
+    for start in stride_range(first, last, side):
+        store_scalars(shared, a_k * width + a_index, side, a_next)
+        store_scalars(shared, b_offset + b_k * width + b_index, side, b_next)
         cuda.syncthreads()
-        a_next = _load(patch, a, a_lines, size.a_column, start + side + a_k, last, zeros)
-        b_next = _load(patch, b, b_lines, size.b_row, start + side + b_k, last, zeros)
+        a_next = _load_side(tile, a, a_offsets, size.a_column, start + side + a_k, last, zeros)
+        b_next = _load_side(tile, b, b_offsets, size.b_row, start + side + b_k, last, zeros)
         for k in range(side):
-            column = load_groups(patch, shared, k * width + 4 * y, 4 * side)
-            row = load_groups(patch, shared, b_at + k * width + 4 * x, 4 * side)
+            column = load_vectors(tile, shared, k * width + 4 * y, 4 * side)
+            row = load_vectors(tile, shared, b_offset + k * width + 4 * x, 4 * side)
             sums = add_outer_product(sums, column, row)
         cuda.syncthreads()
     if cuda.gridDim.z > 1:
-        place = cuda.blockIdx.x * cuda.gridDim.y + cuda.blockIdx.y
-        numbers, threads = height * height, side * side
-        at = place * cuda.gridDim.z * numbers + y * side + x
-        store_numbers(parts, at + cuda.blockIdx.z * numbers, threads, sums)
-        if not last_of(counters, place, cuda.gridDim.z):
+        square = cuda.blockIdx.x * cuda.gridDim.y + cuda.blockIdx.y
+        area, threads = height * height, side * side
+        offset = square * cuda.gridDim.z * area + y * side + x
+        store_scalars(parts, offset + cuda.blockIdx.z * area, threads, sums)
+        if not last_of(counters, square, cuda.gridDim.z):
             return
-        sums = load_patch(patch, parts, at, threads)
+        sums = load_tile(tile, parts, offset, threads)
         for part in range(1, cuda.gridDim.z):
-            sums = add_tuples(sums, load_patch(patch, parts, at + part * numbers, threads))
-    rows = inside(patch, top + 4 * y, 4 * side, size.rows, size.c_row)
-    columns = inside(patch, left + 4 * x, 4 * side, size.columns, 1)
-    store_patch(c, 0, rows, columns, sums, size.accumulate)
+            sums = add_tuples(sums, load_tile(tile, parts, offset + part * area, threads))
+    rows = masked_offsets(tile, top + 4 * y, 4 * side, size.rows, size.c_row)
+    columns = masked_offsets(tile, left + 4 * x, 4 * side, size.columns, 1)
+    store_tile(c, 0, rows, columns, sums, size.accumulate)
 
 
-def _split(count: int, size: int) -> int:
+def _ceil_div(count: int, size: int) -> int:
     return -(-count // size)
 
 
 def _plan(rows: int, columns: int, depth: int) -> tuple[Any, tuple[int, int], int]:
-    """Patch, blocks over the result, and parts of the depth."""
+    """Register tile, blocks over the result, and parts of the depth."""
     side = limits().tile
-    for patch in (Large(), Small()):
-        height = patch.side * side
-        grid = (_split(rows, height), _split(columns, height))
+    for tile in (LargeTile(), SmallTile()):
+        height = tile.side * side
+        grid = (_ceil_div(rows, height), _ceil_div(columns, height))
         if grid[0] * grid[1] >= _BLOCKS // 2:
             break
-    wanted = _split(_BLOCKS, grid[0] * grid[1])
+    wanted = _ceil_div(_BLOCKS, grid[0] * grid[1])
     parts = max(1, min(wanted, depth // (_CHUNKS * side), _SPLITS)) if wanted > 1 else 1
-    return patch, grid, parts
+    return tile, grid, parts
 
 
 def _multiply(a: DeviceArray, b: DeviceArray, out: DeviceArray, accumulate: bool) -> None:
     (rows, depth), columns, side = a.shape, b.shape[1], limits().tile
-    patch, grid, parts = _plan(rows, columns, depth)
-    share = depth if parts == 1 else _split(_split(depth, parts), side) * side
-    parts = max(1, _split(depth, share)) if share else 1
-    height = patch.side * side
+    tile, grid, parts = _plan(rows, columns, depth)
+    share = depth if parts == 1 else _ceil_div(_ceil_div(depth, parts), side) * side
+    parts = max(1, _ceil_div(depth, share)) if share else 1
+    height = tile.side * side
     size = Extents(
         rows, columns, depth, share, *element_strides(a), *element_strides(b), element_strides(out)[0],
         int(accumulate),
     )  # fmt: skip
-    places = grid[0] * grid[1]
-    results = empty((places * parts * height**2 if parts > 1 else 0,), a.dtype)
+    tiles = grid[0] * grid[1]
+    results = empty((tiles * parts * height**2 if parts > 1 else 0,), a.dtype)
     launch(
         product_kernel, (*grid, parts), (side, side),
-        patch, span(a), span(b), span(out), size, results, counters(places if parts > 1 else 0),
+        tile, span(a), span(b), span(out), size, results, counters(tiles if parts > 1 else 0),
         shared=2 * side * (height + _PAD) * a.dtype.itemsize,
     )  # fmt: skip
 
 
 def element_strides(matrix: DeviceArray) -> tuple[int, int]:
-    """Strides of a matrix in numbers. That of a single row or column says nothing, and is made to fit."""
+    """Strides of a matrix in elements; that of a single row or column is meaningless, and made to fit."""
     row, column = (stride // matrix.dtype.itemsize for stride in matrix.strides)
     if matrix.shape[1] == 1:
         column = 1
@@ -190,12 +191,12 @@ _chosen: str | None = None
 
 
 def backend() -> str:
-    """Who multiplies: "cublas", or "numba" for the kernel of our own."""
+    """What computes products: "cublas", or "numba" for our own kernel."""
     return _default() if _chosen is None else _chosen
 
 
 def use(name: str | None) -> None:
-    """Have "cublas" or "numba" multiply; None for cuBLAS where there is one.
+    """Compute products with "cublas" or "numba"; None for cuBLAS where it is installed.
 
     Raises
     ------
@@ -209,7 +210,7 @@ def use(name: str | None) -> None:
 
 
 def allow_tf32(on: bool) -> None:
-    """Let cuBLAS round float32 operands to TF32's ten bits, which is faster; off unless asked for."""
+    """Let cuBLAS round float32 operands to TF32's ten bits, which is faster; off by default."""
     cublas.allow_tf32(on)
 
 
@@ -222,9 +223,9 @@ def matmul(
     ----------
     a, b : device arrays, shapes (M, K) and (K, N)
         float32 or float64, both the same. Rows or columns are contiguous:
-        `lstm_numba.engines.cuda.memory.transposed` and `columns` cost no copy.
+        `lstm_numba.engines.cuda.device_array.transposed` and `columns` cost no copy.
     out : device array (M, N), optional
-        Where the product goes; rows may lie apart, the numbers of a row must be neighbours.
+        Gets the product; its rows are contiguous, and may be part of a wider matrix.
     accumulate : bool
         Add to `out` instead of overwriting it.
 

@@ -1,8 +1,8 @@
-"""Work that is recorded as a graph of CUDA, and repeated by one call of the host.
+"""Work that is recorded as a CUDA graph, and repeated by one call of the host.
 
-A graph repeats the same launches with the same arguments. What differs from one repetition to the next lies
-on the device, where the host puts it before: in arrays that were there when the work was recorded. The
-memory that the work takes for itself belongs to the graph alone.
+A graph repeats the same launches with the same arguments. What differs between repetitions is in device
+arrays that existed when the work was recorded, and which the host overwrites before. What the work allocates
+comes from a pool of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lstm_numba.engines.cuda import dropout, gemm, memory
+from lstm_numba.engines.cuda import dropout, gemm, memory, pool
 from lstm_numba.engines.cuda.driver import SIMULATED, binding, cuda, driver
 from lstm_numba.engines.cuda.launch import on_stream, stream_handle
 
@@ -23,23 +23,23 @@ VARIABLE = "LSTM_NUMBA_CUDA_GRAPH"
 
 
 def wanted() -> bool:
-    """Whether graphs are asked for and can be had: CuPy calls no cuBLAS while one is recorded."""
+    """Whether graphs are asked for and possible: CuPy cannot call cuBLAS while one is recorded."""
     asked = os.environ.get(VARIABLE, "0") not in ("", "0")
     return asked and not SIMULATED and gemm.backend() == "numba"
 
 
 class Recorder:
-    """Records work on a stream of its own, with memory of its own."""
+    """Records work on its own stream, with its own memory pool."""
 
     def __init__(self) -> None:
         self._stream = cuda.stream()
-        self._pool = memory.Pool()
+        self._pool = pool.Pool()
         self._graph: Any = None
 
     @contextlib.contextmanager
     def apart(self) -> Iterator[None]:
-        """Compute on this stream and in this memory; the first time, it is then taken from CUDA."""
-        with on_stream(self._stream), memory.taken_from(self._pool):
+        """Run a ``with`` block on this stream and with this pool; the first run allocates its memory."""
+        with on_stream(self._stream), pool.allocate_from(self._pool):
             yield
 
     def draws(self, rng: np.random.Generator) -> dropout.Draws:
@@ -47,17 +47,17 @@ class Recorder:
         return dropout.Draws(rng)
 
     def record(self, work: Callable[[], Any]) -> Any:
-        """Note what work would be done, and do none of it.
+        """Record work without running it.
 
         Parameters
         ----------
         work : callable
-            Without a copy from or to the host. It has been done before, so that its kernels are compiled.
+            Without copies from or to the host. It has run before, so that its kernels are compiled.
 
         Returns
         -------
         object
-            What `work` returned: arrays in it hold the results after each repetition.
+            What `work` returned; its arrays hold the results after each repetition.
         """
         driver.cuStreamBeginCapture(
             stream_handle(), binding.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
@@ -66,7 +66,7 @@ class Recorder:
             with memory.recording():
                 result = work()
         except BaseException:
-            with contextlib.suppress(Exception):  # an incomplete graph is of no use
+            with contextlib.suppress(Exception):  # an incomplete graph cannot be used
                 driver.cuGraphDestroy(driver.cuStreamEndCapture(stream_handle()))
             raise
         graph = driver.cuStreamEndCapture(stream_handle())
@@ -75,5 +75,5 @@ class Recorder:
         return result
 
     def repeat(self) -> None:
-        """Do the work that was recorded."""
+        """Run the recorded work."""
         driver.cuGraphLaunch(self._graph, stream_handle())

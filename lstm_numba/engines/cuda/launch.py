@@ -1,4 +1,4 @@
-"""Launching kernels: on the current stream, in blocks of a size that one table holds."""
+"""Launching kernels: on the current stream, in blocks and grids within one table of limits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.engines.cuda.device_array import LightArray, light
+from lstm_numba.engines.cuda.device_array import DeviceView, as_view
 from lstm_numba.engines.cuda.driver import (
     SIMULATED,
     allow_shared_memory,
@@ -23,18 +23,18 @@ from lstm_numba.engines.cuda.driver import (
 
 
 class Limits(NamedTuple):
-    """How many threads do what; powers of two.
+    """Sizes of blocks and grids; powers of two.
 
     Attributes
     ----------
     threads : int
-        Threads of a block that goes over an array.
+        Threads of a block in a grid-stride loop over an array.
     blocks : int
-        Blocks that go over an array, at most.
+        Blocks in such a loop, at most.
     lanes : int
-        Units side by side in a block of a sequence's kernel.
+        Threads along x, one for each hidden unit, in a block of a sequence's kernel.
     parts : int
-        Parts of a product's depth in such a block.
+        Threads along y, one for each part of a product's depth, in such a block.
     tile : int
         Rows and columns of threads in a block of a product's kernel.
     """
@@ -48,6 +48,9 @@ class Limits(NamedTuple):
 
 _limits = Limits()
 
+#: Blocks along y of a grid, at most, on every device.
+MAX_GRID_Y = 65_535
+
 
 def limits() -> Limits:
     """The limits in use."""
@@ -55,31 +58,31 @@ def limits() -> Limits:
 
 
 def set_limits(new: Limits) -> None:
-    """Use other limits: the simulator's threads are Python's, of which a test wants few."""
+    """Use other limits: in the simulator a block should have few threads."""
     global _limits
     _limits = new
 
 
-#: CUDA's name for a thread's default stream.
+#: CUDA's handle of the per-thread default stream.
 _PER_THREAD = 2
 
 
 class _Current(NamedTuple):
-    """A stream by all its names."""
+    """A stream as each library knows it."""
 
     stream: Any  # numba-cuda's, or 0
     handle: int
-    core: Any  # of cuda.core, which launches
+    core: Any  # cuda.core's, for launches
 
 
-def _named(stream: Any) -> _Current:
+def _as_current(stream: Any) -> _Current:
     handle = int(stream)
     return _Current(stream, handle, None if SIMULATED else core_stream(handle))
 
 
 @functools.lru_cache(maxsize=1)
 def _default_stream() -> _Current:
-    return _named(0)
+    return _as_current(0)
 
 
 _stream: contextvars.ContextVar[_Current | None] = contextvars.ContextVar("stream", default=None)
@@ -100,15 +103,15 @@ def stream_handle() -> int:
 
 
 def stream_key() -> Any:
-    """The stream, by which work waits for each other; a thread's own is another one in each thread."""
+    """A key for the stream whose work runs in order; a per-thread default stream differs by thread."""
     handle = _current().handle
     return (handle, threading.get_ident()) if handle == _PER_THREAD else handle
 
 
 @contextlib.contextmanager
 def on_stream(stream: Any) -> Iterator[None]:
-    """Put the work of a ``with`` block on a stream: one of ``numba.cuda``, or 0."""
-    token = _stream.set(_named(stream))
+    """Run the work of a ``with`` block on a stream: one of ``numba.cuda``, or 0."""
+    token = _stream.set(_as_current(stream))
     try:
         yield
     finally:
@@ -122,10 +125,10 @@ class _Compiled:
     ----------
     kernel : cuda.core.Kernel
     cooperative : bool
-        Whether its code holds a barrier of numba-cuda for the whole grid.
+        Whether its code contains numba-cuda's barrier for the whole grid.
     """
 
-    #: Bytes of dynamic shared memory that every kernel may ask for.
+    #: Bytes of dynamic shared memory that every kernel may use.
     ALWAYS = 48 << 10
 
     def __init__(self, compiled: Any) -> None:
@@ -136,13 +139,13 @@ class _Compiled:
         self._allowed = self.ALWAYS
 
     def allow(self, shared: int) -> None:
-        """Have the driver let it use so many bytes of dynamic shared memory."""
+        """Allow so many bytes of dynamic shared memory."""
         if shared > self._allowed:
             allow_shared_memory(self.kernel, shared)
             self._allowed = shared
 
     def blocks_at_once(self, block: Any, shared: int) -> int:
-        """Blocks that fit on the device at the same time."""
+        """Blocks that can be resident on the device at the same time."""
         self.allow(shared)
         return int(self._compiled.max_cooperative_grid_blocks(block, shared))
 
@@ -150,39 +153,39 @@ class _Compiled:
 _compiled: dict[Any, _Compiled] = {}
 
 
-def _flatten(args: Iterable[Any], key: list[Any], numbers: list[Any]) -> None:
-    """Append the arguments' types to `key`, and what a kernel takes for them to `numbers`."""
+def _flatten(args: Iterable[Any], key: list[Any], values: list[Any]) -> None:
+    """Append the arguments' types to `key`, and what is passed to the kernel for them to `values`."""
     for arg in args:
         kind = type(arg)
-        if kind is LightArray:
-            name, values = arg.arguments
+        if kind is DeviceView:
+            name, passed = arg.arguments
             key.append(name)
-            numbers.extend(values)
+            values.extend(passed)
         elif isinstance(arg, tuple):
             key.append(kind)
             key.append(len(arg))
-            _flatten(arg, key, numbers)
+            _flatten(arg, key, values)
         elif kind in _SCALARS:
             key.append(kind)
-            numbers.append(arg)
+            values.append(arg)
         else:
-            _flatten((light(arg),), key, numbers)
+            _flatten((as_view(arg),), key, values)
 
 
 _SCALARS = frozenset({bool, int, float, np.float32, np.float64, np.int64, np.uint64})
 
 
 def _find(kernel: Any, args: tuple[Any, ...]) -> tuple[_Compiled, list[Any]]:
-    """The kernel compiled for the arguments and the current device, and what it takes for them."""
+    """The kernel compiled for the arguments and the current device, and the values passed to it."""
     key: list[Any] = [kernel, current_device()]
-    numbers: list[Any] = []
-    _flatten(args, key, numbers)
+    values: list[Any] = []
+    _flatten(args, key, values)
     names = tuple(key)
     found = _compiled.get(names)
     if found is None:
         found = _Compiled(kernel.compile(tuple(map(kernel.typeof_pyval, args))))
         _compiled[names] = found
-    return found, numbers
+    return found, values
 
 
 @functools.lru_cache(maxsize=4096)
@@ -199,30 +202,30 @@ def launch(
     ----------
     kernel : kernel
     grid, block : int or tuple of int
-        Blocks, and threads of a block.
+        Blocks of the grid, and threads of a block.
     *args
-        The kernel's arguments: arrays on the device, numbers, and tuples of them.
+        The kernel's arguments: device arrays, numbers, and tuples of them.
     shared : int
         Bytes of dynamic shared memory.
     cooperative : bool
-        Whether its blocks wait for each other, and so must all be on the device at the same time.
+        Launch cooperatively: its blocks wait for each other, and so must all be resident at the same time.
 
     Notes
     -----
-    numba-cuda finds out the types of all arguments anew and takes each array apart at every call, which takes
-    several times as long as the launch.
+    numba-cuda's own launch determines the types of all arguments and unpacks each array anew at every call,
+    which takes several times as long as the launch itself.
     """
     if SIMULATED:  # its kernels remember the last configuration only
         kernel[grid, block, 0, shared](*args)
         return
-    compiled, numbers = _find(kernel, args)
+    compiled, values = _find(kernel, args)
     compiled.allow(shared)
     configuration = _configuration(grid, block, shared, cooperative or compiled.cooperative)
-    core_launch(_current().core, configuration, compiled.kernel, *numbers)
+    core_launch(_current().core, configuration, compiled.kernel, *values)
 
 
 def launch_over(kernel: Any, size: int, *args: Any) -> None:
-    """Launch a kernel whose threads go over `size` numbers, each in strides of the grid's size."""
+    """Launch a kernel that runs a grid-stride loop over `size` elements."""
     if size:
         threads = _limits.threads
         blocks = min(_limits.blocks, -(-size // threads))
@@ -230,9 +233,9 @@ def launch_over(kernel: Any, size: int, *args: Any) -> None:
 
 
 def launch_over_box(kernel: Any, shape: tuple[int, ...], *args: Any) -> None:
-    """Launch a kernel whose threads go over numbers of up to three dimensions, in strides of the grid's size.
+    """Launch a kernel that runs grid-stride loops over up to three dimensions.
 
-    The last dimension is x of the grid, so that a thread finds its place without a division.
+    The last dimension is along x of the grid, so that a thread needs no division to find its indices.
     """
     if 0 in shape:
         return
@@ -245,7 +248,7 @@ def launch_over_box(kernel: Any, shape: tuple[int, ...], *args: Any) -> None:
 
 
 def cooperative_blocks(kernel: Any, args: tuple[Any, ...], block: tuple[int, int], shared: int) -> int:
-    """Blocks of a kernel that fit on the device at the same time, as those who wait for each other must."""
+    """The largest number of blocks of a cooperative launch: all must be resident at the same time."""
     if SIMULATED:  # its kernels are not compiled
         return int(kernel.overloads[()].max_cooperative_grid_blocks(block))
     return _blocks_at_once(_find(kernel, args)[0], block, shared)

@@ -1,8 +1,8 @@
-"""How a sequence lies in the device's memory, and how blocks of threads share it.
+"""The arrays of one sequence through one layer, how kernels address them, and how blocks share the work.
 
-Arrays are flat. A tile is a few rows of the batch times the units of one row of threads; a block has several
-such rows of threads, each with its own part of a product's depth. Blocks along x share the units, blocks
-along y the rows of the batch: those that have the same rows, a team, wait for each other.
+Arrays are flat. A tile is a few rows of the batch times one hidden unit for each thread along x; a block has
+several rows of threads, and each computes one part of a product's depth. Blocks along x of the grid share the
+hidden units, blocks along y the rows of the batch: the blocks of one row of the grid wait for each other.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from lstm_numba.engines.cuda.driver import cuda, intrinsic, ir, make_signature, overload, types
+from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.options import DEVICE
-from lstm_numba.engines.cuda.scalar import line_of
-from lstm_numba.engines.cuda.specialize import load_cell_states, load_one, slot_count
+from lstm_numba.engines.cuda.scalar import indexer, store_scalars
+from lstm_numba.engines.cuda.specialize import load_cell_states, load_scalar, slot_count, tile_rows
 
 
 class Sizes(NamedTuple):
-    """Numbers that a sequence's kernels need.
+    """Sizes of one sequence and layer, and strides and offsets in its arrays.
 
     Attributes
     ----------
@@ -24,16 +25,17 @@ class Sizes(NamedTuple):
     reverse : int
         1 where time runs backwards.
     cell_step : int
-        From one step's cell states to the next one's; 0 where only the last is kept.
+        Stride from one step's cell states to the next one's; 0 where only the last are kept.
     cell_stride : int
-        From one cell state to the next.
-    across, down, depth : int
-        Tiles side by side and one below the other, and the depth of a part of a product; a graphics processor
-        divides slowly.
-    place : int
-        Where this layer's and direction's states begin in stacked ones.
-    dy_row, dy_at : int
-        Numbers from one row of the output's gradient to the next, and where the first begins.
+        Stride from one cell state to the next.
+    unit_tiles, row_tiles : int
+        Tiles along the hidden units and along the batch.
+    part_depth : int
+        Depth of one part of a product; given, because a GPU divides slowly.
+    state_offset : int
+        Offset of this layer's and direction's states in the stacked ones.
+    dy_row, dy_offset : int
+        Stride from one row of the output's gradient to the next, and offset of the first.
     """
 
     steps: Any
@@ -42,12 +44,12 @@ class Sizes(NamedTuple):
     reverse: Any
     cell_step: Any
     cell_stride: Any
-    across: Any
-    down: Any
-    depth: Any
-    place: Any
+    unit_tiles: Any
+    row_tiles: Any
+    part_depth: Any
+    state_offset: Any
     dy_row: Any = 0
-    dy_at: Any = 0
+    dy_offset: Any = 0
 
 
 class Arrays(NamedTuple):
@@ -56,13 +58,13 @@ class Arrays(NamedTuple):
     Attributes
     ----------
     slots : (T * B * S * H,)
-        Products with the input weights, where a slot has one; afterwards what the cell keeps.
+        Products with the input weights, where a slot has one; afterwards what is saved for backward.
     h : ((T + 1) * B * H,)
         All values of h, the initial one first; in reverse last.
     cell_states : (states - 1, T + 1 or 1, B, H)
         The other states, likewise.
-    message : (B * H * T or 0,)
-        Operands of the second product.
+    operand : (T * B * H or 0,)
+        Operands of the second recurrent product.
     weights : (H * G * H,)
         ``weight_hh`` transposed.
     peephole : (P * H,)
@@ -71,7 +73,7 @@ class Arrays(NamedTuple):
     initial, final : tuples of (layers * directions * B * H,)
         Stacked states; initial ones of size 0 stand for zeros.
     counters : int32
-        Of blocks that wait for each other.
+        Of the barriers between blocks; zero before and after.
     """
 
     slots: Any
@@ -89,7 +91,7 @@ class Arrays(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """What the backward pass reads and writes besides; flat device arrays.
+    """What the backward pass reads and writes in addition; flat device arrays.
 
     Attributes
     ----------
@@ -101,7 +103,7 @@ class Gradients(NamedTuple):
     weights : (G * H * H,)
         ``weight_hh``.
     final, initial : tuples of (layers * directions * B * H,)
-        Stacked gradients of the final states, of size 0 for zeros, and where those of the initial ones go.
+        Stacked gradients of the final states, of size 0 for zeros; and of the initial ones, to be written.
     """
 
     dy: Any
@@ -112,16 +114,19 @@ class Gradients(NamedTuple):
     initial: Any
 
 
-class Alone(NamedTuple):
-    """A block has all units: its threads need wait for nobody else."""
+# -- the barrier between steps -------------------------------------------------------------------------
 
 
-class Together(NamedTuple):
-    """Blocks share the units and wait for each other: all must be on the device, the launch cooperative."""
+class SingleBlock(NamedTuple):
+    """A block computes all hidden units of its rows: its own barrier is enough."""
 
 
-#: Numbers from one team's counters to the next one's: a cache line.
-TEAM = 32
+class CooperativeGrid(NamedTuple):
+    """The blocks of a row of the grid share the hidden units, and wait for each other."""
+
+
+#: Stride from the counters of one row of the grid to the next row's: a cache line.
+COUNTER_STRIDE = 32
 
 
 def _asm(builder: Any, kind: Any, text: str, constraints: str, *args: Any) -> Any:
@@ -130,58 +135,58 @@ def _asm(builder: Any, kind: Any, text: str, constraints: str, *args: Any) -> An
 
 
 @intrinsic
-def _emit_arrive(typingctx: Any, counters: Any, at: Any) -> Any:
+def _emit_arrive(typingctx: Any, counters: Any, index: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        place = builder.ptrtoint(line_of(context, builder, sig.args[0], args[0])(args[1]), ir.IntType(64))
-        _asm(builder, ir.VoidType(), "red.release.gpu.global.add.u32 [$0], 1;", "l,~{memory}", place)
+        address = builder.ptrtoint(indexer(context, builder, sig.args[0], args[0])(args[1]), ir.IntType(64))
+        _asm(builder, ir.VoidType(), "red.release.gpu.global.add.u32 [$0], 1;", "l,~{memory}", address)
         return context.get_dummy_value()
 
     return make_signature(types.void, counters, types.int64), codegen
 
 
 @intrinsic
-def _emit_arrived(typingctx: Any, counters: Any, at: Any) -> Any:
+def _emit_arrivals(typingctx: Any, counters: Any, index: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        place = builder.ptrtoint(line_of(context, builder, sig.args[0], args[0])(args[1]), ir.IntType(64))
+        address = builder.ptrtoint(indexer(context, builder, sig.args[0], args[0])(args[1]), ir.IntType(64))
         text = "ld.acquire.gpu.global.u32 $0, [$1];"
-        return _asm(builder, ir.IntType(32), text, "=r,l,~{memory}", place)
+        return _asm(builder, ir.IntType(32), text, "=r,l,~{memory}", address)
 
     return make_signature(types.int32, counters, types.int64), codegen
 
 
-def _arrive(counters: Any, at: Any) -> None:
-    """Count one more; whoever sees it sees what was written before."""
-    cuda.atomic.add(counters, at, 1)
+def _arrive(counters: Any, index: Any) -> None:
+    """Count one arrival, with release semantics."""
+    cuda.atomic.add(counters, index, 1)
 
 
-def _arrived(counters: Any, at: Any) -> Any:
-    """How many were counted."""
-    cuda.nanosleep(0)  # the simulator's threads go on one after the other
-    return counters[at]
+def _arrivals(counters: Any, index: Any) -> Any:
+    """Arrivals so far, with acquire semantics."""
+    cuda.nanosleep(0)  # lets the simulator switch to another thread
+    return counters[index]
 
 
 @overload(_arrive)
-def _(counters, at):
-    return lambda counters, at: _emit_arrive(counters, at)
+def _(counters, index):
+    return lambda counters, index: _emit_arrive(counters, index)
 
 
-@overload(_arrived)
-def _(counters, at):
-    return lambda counters, at: _emit_arrived(counters, at)
+@overload(_arrivals)
+def _(counters, index):
+    return lambda counters, index: _emit_arrivals(counters, index)
 
 
 @cuda.jit(**DEVICE)
-def _meet_block(counters, turn):
+def _wait_block(counters, count):
     cuda.syncthreads()
 
 
 @cuda.jit(**DEVICE)
-def _meet_team(counters, turn):
+def _wait_grid(counters, count):
     cuda.syncthreads()
     if cuda.threadIdx.x == 0 and cuda.threadIdx.y == 0:
-        at = cuda.blockIdx.y * TEAM
-        _arrive(counters, at)
-        while _arrived(counters, at) < turn * cuda.gridDim.x:
+        index = cuda.blockIdx.y * COUNTER_STRIDE
+        _arrive(counters, index)
+        while _arrivals(counters, index) < count * cuda.gridDim.x:
             pass
     cuda.syncthreads()
 
@@ -192,68 +197,112 @@ def _leave_block(counters):
 
 
 @cuda.jit(**DEVICE)
-def _leave_team(counters):
+def _leave_grid(counters):
     if cuda.threadIdx.x == 0 and cuda.threadIdx.y == 0:
-        at = cuda.blockIdx.y * TEAM
-        if cuda.atomic.add(counters, at + 1, 1) == cuda.gridDim.x - 1:
-            counters[at] = 0
-            counters[at + 1] = 0
+        index = cuda.blockIdx.y * COUNTER_STRIDE
+        if cuda.atomic.add(counters, index + 1, 1) == cuda.gridDim.x - 1:
+            counters[index] = 0
+            counters[index + 1] = 0
 
 
-def _of_team(block: Any, team: Any) -> Any:
-    """Choose between what a block does alone and what it does with its team."""
-    return lambda kind: team if kind is Together else block
+def _wait(mode: Any) -> Any:
+    return _wait_grid if mode is CooperativeGrid else _wait_block
 
 
-_meeting, _leaving = _of_team(_meet_block, _meet_team), _of_team(_leave_block, _leave_team)
+def _leave(mode: Any) -> Any:
+    return _leave_grid if mode is CooperativeGrid else _leave_block
 
 
-def meet(team: Any, counters: Any, turn: Any) -> None:
-    """Wait until all threads that share rows are here; what they wrote can be read then.
+def barrier_wait(mode: Any, counters: Any, count: Any) -> None:
+    """Wait for all threads that compute the same rows; afterwards what they wrote before can be read.
 
-    It is the `turn`-th time in this launch, from 1 on.
+    This is barrier number `count` of the launch, from 1 on.
     """
-    _meeting(type(team))(counters, turn)
+    _wait(type(mode))(counters, count)
 
 
-def leave(team: Any, counters: Any) -> None:
-    """Meet no more in this launch; the last to leave puts the counters back to zero."""
-    _leaving(type(team))(counters)
+def barrier_leave(mode: Any, counters: Any) -> None:
+    """After the last barrier of a launch: the last block resets the counters to zero."""
+    _leave(type(mode))(counters)
 
 
-@overload(meet)
-def _(team, counters, turn):
-    wait = _meeting(team.instance_class)
-    return lambda team, counters, turn: wait(counters, turn)
+@overload(barrier_wait)
+def _(mode, counters, count):
+    wait = _wait(mode.instance_class)
+    return lambda mode, counters, count: wait(counters, count)
 
 
-@overload(leave)
-def _(team, counters):
-    end = _leaving(team.instance_class)
-    return lambda team, counters: end(counters)
+@overload(barrier_leave)
+def _(mode, counters):
+    leave = _leave(mode.instance_class)
+    return lambda mode, counters: leave(counters)
+
+
+# -- addresses -----------------------------------------------------------------------------------------
+
+
+def for_each_unit(action: Any) -> Any:
+    """Make a device function that runs an action for each row and unit of this thread's tiles.
+
+    Parameters
+    ----------
+    action : device function
+        Called as ``action(cell, sizes, arrays, row, unit)``.
+
+    Returns
+    -------
+    device function
+        Called by all threads as ``function(cell, tile, sizes, arrays)``.
+    """
+
+    @cuda.jit(**DEVICE)
+    def run(cell, tile, sizes, arrays):
+        height = tile_rows(tile)
+        for unit_tile in stride_range(cuda.blockIdx.x, sizes.unit_tiles, cuda.gridDim.x):
+            unit = unit_tile * cuda.blockDim.x + cuda.threadIdx.x
+            for row_tile in stride_range(cuda.blockIdx.y, sizes.row_tiles, cuda.gridDim.y):
+                for r in stride_range(cuda.threadIdx.y, height, cuda.blockDim.y):
+                    row = row_tile * height + r
+                    if unit < sizes.hidden and row < sizes.batch:
+                        action(cell, sizes, arrays, row, unit)
+
+    return run
 
 
 @cuda.jit(**DEVICE)
 def time_of(sizes, step):
-    """Time of the forward pass's step number `step`."""
+    """The time that a step of the forward pass is at."""
     return sizes.steps - 1 - step if sizes.reverse else step
 
 
 @cuda.jit(**DEVICE)
 def neighbours(sizes, t):
-    """Entries of the history before and after time t."""
+    """History entries before and after the step at time t."""
     return (t + 1, t) if sizes.reverse else (t, t + 1)
 
 
 @cuda.jit(**DEVICE)
-def previous_states(cell, sizes, arrays, t, at):
-    """The states before time t; `at` is the row's and unit's place in a state."""
-    before, _ = neighbours(sizes, t)
-    h = load_one(cell, arrays.h, before * sizes.batch * sizes.hidden + at, 0)
-    return h + load_cell_states(cell, arrays.cell_states, before * sizes.cell_step + at, sizes.cell_stride)
+def load_entry(cell, sizes, arrays, entry, offset):
+    """All states of a history entry; `offset` is the row's and unit's in a state."""
+    h = load_scalar(cell, arrays.h, entry * sizes.batch * sizes.hidden + offset, 0)
+    return h + load_cell_states(cell, arrays.cell_states, entry * sizes.cell_step + offset, sizes.cell_stride)
 
 
 @cuda.jit(**DEVICE)
-def slots_at(cell, sizes, t, row, unit):
-    """Place of a row's and unit's first slot at time t; the others follow H apart."""
+def store_entry(sizes, arrays, entry, offset, states):
+    """The inverse of `load_entry`."""
+    store_scalars(arrays.h, entry * sizes.batch * sizes.hidden + offset, 0, states[:1])
+    store_scalars(arrays.cell_states, entry * sizes.cell_step + offset, sizes.cell_stride, states[1:])
+
+
+@cuda.jit(**DEVICE)
+def previous_states(cell, sizes, arrays, t, offset):
+    """The states before the step at time t."""
+    before, _ = neighbours(sizes, t)
+    return load_entry(cell, sizes, arrays, before, offset)
+
+
+@cuda.jit(**DEVICE)
+def slots_offset(cell, sizes, t, row, unit):
+    """Offset of a row's and unit's first slot at time t; the others follow at a stride of H."""
     return (t * sizes.batch + row) * slot_count(cell) * sizes.hidden + unit

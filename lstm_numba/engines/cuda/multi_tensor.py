@@ -1,4 +1,4 @@
-"""Many arrays for one kernel: a table on the device of their addresses and sizes."""
+"""Many arrays for one kernel: a device table of their addresses and sizes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.engines.cuda.device_array import light
+from lstm_numba.engines.cuda.device_array import as_view
 from lstm_numba.engines.cuda.driver import (
     AbstractTemplate,
     current_device,
@@ -23,31 +23,31 @@ from lstm_numba.engines.cuda.driver import (
 )
 from lstm_numba.engines.cuda.launch import stream_key
 from lstm_numba.engines.cuda.memory import DeviceArray, address, constant, empty
-from lstm_numba.engines.cuda.scalar import line_of
+from lstm_numba.engines.cuda.scalar import indexer
 
 
 class Table(NamedTuple):
-    """Rows of flat arrays: those of a row are of one size, and all of one dtype.
+    """Rows of flat arrays; the arrays of a row have one size, and all have one dtype.
 
     Attributes
     ----------
-    numbers : device array of int64
-        The sizes of all rows, then the addresses of each column's arrays.
+    entries : device array of int64
+        The sizes of all rows, then column by column the addresses of the arrays.
     count : int
         Rows.
     like : device array (0,)
         Of the arrays' dtype.
     """
 
-    numbers: Any
+    entries: Any
     count: Any
     like: Any
 
 
 def array_of(table: Any, column: Any, row: Any) -> Any:
-    """The array at a place in a table."""
-    size, at = (int(table.numbers[n]) for n in (row, (column + 1) * table.count + row))
-    memory = (ctypes.c_char * (size * table.like.dtype.itemsize)).from_address(at)
+    """The array in a column and row of a table."""
+    size, pointer = (int(table.entries[n]) for n in (row, (column + 1) * table.count + row))
+    memory = (ctypes.c_char * (size * table.like.dtype.itemsize)).from_address(pointer)
     return np.frombuffer(memory, table.like.dtype)
 
 
@@ -56,42 +56,44 @@ class _Template(AbstractTemplate):
     key = array_of
 
     def generic(self, args: Any, kws: Any) -> Any:
-        table, *place = args
+        table, *array_address = args
         array = types.Array(table[Table._fields.index("like")].dtype, 1, "C")
-        return make_signature(array, table, *[types.int64 for _ in place])
+        return make_signature(array, table, *[types.int64 for _ in array_address])
 
 
-# Not a device function or an overload: Numba lets those return no array that they were not given.
+# Not a device function or an overload: Numba does not allow those to return an array made inside.
 @lower_builtin(array_of, types.BaseNamedTuple, types.int64, types.int64)
 def _array_of(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     (table, column, row), kinds = args, Table(*sig.args[0])
     parts = Table(*unpack_tuple(builder, table, len(kinds)))
-    number = line_of(context, builder, kinds.numbers, parts.numbers)
+    entry = indexer(context, builder, kinds.entries, parts.entries)
     after = builder.add(column, ir.Constant(column.type, 1))
-    size, at = builder.load(number(row)), builder.load(number(builder.mul(after, parts.count), row))
+    size, pointer = builder.load(entry(row)), builder.load(entry(builder.mul(after, parts.count), row))
     made = context.make_array(sig.return_type)(context, builder)
 
     def of_one(value: Any) -> Any:
         return builder.insert_value(ir.Constant(made.shape.type, ir.Undefined), value, 0)
 
-    # By way of the address space of global memory, for which there are quicker instructions.
+    # Through the address space of global memory, whose loads and stores are faster than generic ones.
     kind = context.get_data_type(sig.return_type.dtype)
-    made.data = builder.addrspacecast(builder.inttoptr(at, ir.PointerType(kind, 1)), ir.PointerType(kind))
+    made.data = builder.addrspacecast(
+        builder.inttoptr(pointer, ir.PointerType(kind, 1)), ir.PointerType(kind)
+    )
     made.nitems, made.itemsize = size, ir.Constant(size.type, sig.return_type.dtype.bitwidth // 8)
     made.shape, made.strides = of_one(made.nitems), of_one(made.itemsize)
     made.meminfo, made.parent = (ir.Constant(none.type, None) for none in (made.meminfo, made.parent))
     return made._getvalue()
 
 
-def place(array: DeviceArray) -> int:
-    """Address of an array whose numbers lie one after the other.
+def array_address(array: DeviceArray) -> int:
+    """Address of a C-contiguous array.
 
     Raises
     ------
     ValueError
-        They do not.
+        The array is not C-contiguous.
     """
-    array = light(array)
+    array = as_view(array)
     if not array.is_c_contiguous():
         raise ValueError(f"expected a C-contiguous array, got one of shape {array.shape} with gaps")
     return address(array)
@@ -103,13 +105,13 @@ def tables(*columns: Sequence[DeviceArray]) -> list[tuple[Table, int]]:
     Parameters
     ----------
     *columns : lists of device arrays
-        As long as each other; C-contiguous arrays of any shape, of which those of a row have one size and
-        dtype. Empty ones are left out.
+        Of one length; C-contiguous arrays of any shape, those of a row of one size and dtype. Empty ones are
+        left out.
 
     Returns
     -------
     list of (Table, int)
-        And the size of its largest array.
+        A table and the size of its largest array.
     """
     rows: defaultdict[np.dtype[Any], list[Any]] = defaultdict(list)
     for row in zip(*columns, strict=True):
@@ -120,8 +122,8 @@ def tables(*columns: Sequence[DeviceArray]) -> list[tuple[Table, int]]:
 
 def _table(dtype: np.dtype[Any], rows: list[Any]) -> tuple[Table, int]:
     sizes = [row[0].size for row in rows]
-    numbers = (*sizes, *(place(array) for column in zip(*rows, strict=True) for array in column))
-    uploaded = _uploaded(numbers, current_device(), stream_key())
+    entries = (*sizes, *(array_address(array) for column in zip(*rows, strict=True) for array in column))
+    uploaded = _uploaded(entries, current_device(), stream_key())
     return Table(uploaded, len(rows), empty((0,), dtype)), max(sizes, default=0)
 
 
@@ -131,9 +133,9 @@ def no_table(dtype: Any) -> tuple[Table, int]:
 
 
 @functools.lru_cache(maxsize=64)
-def _uploaded(numbers: tuple[int, ...], device: int, stream: Any) -> DeviceArray:
-    """Numbers on the device. Step after step they are the same, as memory is used again.
+def _uploaded(entries: tuple[int, ...], device: int, stream: Any) -> DeviceArray:
+    """Sizes and addresses on the device, cached: from step to step they are the same, as memory is reused.
 
-    Nobody writes to them again, and what has to wait for the copy is on the same stream.
+    They are never written to again, and what depends on the copy is on the same stream.
     """
-    return constant(np.array(numbers, np.int64))
+    return constant(np.array(entries, np.int64))

@@ -1,4 +1,4 @@
-"""Sums over many numbers: in float64, in an order that does not depend on timing."""
+"""Sums of many numbers: in float64, in an order that does not depend on timing."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstm_numba.engines.cuda.device_array import span
 from lstm_numba.engines.cuda.driver import cuda
 from lstm_numba.engines.cuda.last_block import last_of
 from lstm_numba.engines.cuda.launch import launch, limits
-from lstm_numba.engines.cuda.memory import DeviceArray, counters, empty, span
+from lstm_numba.engines.cuda.memory import DeviceArray, counters, empty
 from lstm_numba.engines.cuda.options import DEVICE, KERNEL
 
-#: Rows that one thread adds up at least.
+#: Rows that one thread adds, at least.
 _ROWS = 32
-#: Threads of a block, side by side, at most: few, so that there are blocks for all processors.
+#: Threads of a block, at most: few, so that there are blocks for all multiprocessors.
 _THREADS = 64
 
 
@@ -25,7 +26,7 @@ def block_sum(shared, value):
 
     Parameters
     ----------
-    shared : float64 array in shared memory, a number a thread
+    shared : float64 array in shared memory, one element for each thread
     value : float64
     """
     thread = cuda.threadIdx.x
@@ -38,21 +39,21 @@ def block_sum(shared, value):
         cuda.syncthreads()
         half //= 2
     total = shared[0]
-    cuda.syncthreads()  # the memory may be used again from here on
+    cuda.syncthreads()  # the shared memory may be used again
     return total
 
 
 class Columns(NamedTuple):
-    """A matrix whose columns are added up.
+    """Sizes of a matrix whose columns are summed.
 
     Attributes
     ----------
     rows, width : int
         Rows, and the columns of one slot.
     stride : int
-        Numbers from one row to the next.
+        Stride from one row to the next.
     height : int
-        Rows that a block adds up.
+        Rows that a block adds.
     """
 
     rows: Any
@@ -63,7 +64,7 @@ class Columns(NamedTuple):
 
 @cuda.jit(**DEVICE)
 def _add_column(matrix, size, parts, counters):
-    """Add up a column; its place in its slot and its sum for the thread that has it, -1 for the others.
+    """Sum a column; returns its index in its slot and its sum to the thread that has it, -1 to the others.
 
     The blocks are laid out as (columns of a slot, parts of the rows, slots).
 
@@ -72,54 +73,54 @@ def _add_column(matrix, size, parts, counters):
     matrix : flat device array
     size : Columns
     parts : (P * M,), float64
-        Gets the sums of the parts of all columns.
+        Gets the partial sums of all columns.
     counters : int32 device array
     """
-    place, part, slot = cuda.grid(1), cuda.blockIdx.y, cuda.blockIdx.z
-    columns, column = cuda.gridDim.z * size.width, slot * size.width + place
+    column, part, slot = cuda.grid(1), cuda.blockIdx.y, cuda.blockIdx.z
+    columns, matrix_column = cuda.gridDim.z * size.width, slot * size.width + column
     total = np.float64(0)
-    if place < size.width:
+    if column < size.width:
         first = part * size.height
         for row in range(first, min(first + size.height, size.rows)):
-            total += matrix[row * size.stride + column]
-        parts[part * columns + column] = total
+            total += matrix[row * size.stride + matrix_column]
+        parts[part * columns + matrix_column] = total
     last = last_of(counters, slot * cuda.gridDim.x + cuda.blockIdx.x, cuda.gridDim.y)
     total = np.float64(0)
-    if not last or place >= size.width:
+    if not last or column >= size.width:
         return -1, total
     for n in range(cuda.gridDim.y):
-        total += parts[n * columns + column]
-    return place, total
+        total += parts[n * columns + matrix_column]
+    return column, total
 
 
 @cuda.jit(**KERNEL)
 def column_sums_kernel(matrix, size, parts, counters, out):
-    """Put the sum of each column to `out`."""
-    place, total = _add_column(matrix, size, parts, counters)
-    if place >= 0:
-        out[place] = total
+    """Store the sum of each column in `out`."""
+    column, total = _add_column(matrix, size, parts, counters)
+    if column >= 0:
+        out[column] = total
 
 
 @cuda.jit(**KERNEL)
 def bias_gradients_kernel(
     slots, size, parts, counters, input_gates, recurrent_gates, bias_ih, bias_hh
 ):  # fmt: skip
-    """Put the sum of each slot's columns to where the gates' biases are; see `bias_gradients`."""
-    place, total = _add_column(slots, size, parts, counters)
-    if place >= 0:
+    """Store the sum of each slot's columns in its gates' biases; see `bias_gradients`."""
+    column, total = _add_column(slots, size, parts, counters)
+    if column >= 0:
         gate = input_gates[cuda.blockIdx.z]
         if gate >= 0:
-            bias_ih[gate * size.width + place] = total
+            bias_ih[gate * size.width + column] = total
         gate = recurrent_gates[cuda.blockIdx.z]
         if gate >= 0:
-            bias_hh[gate * size.width + place] = total
+            bias_hh[gate * size.width + column] = total
 
 
 def _launch(kernel: Any, matrix: DeviceArray, slots: int, *args: Any) -> None:
     rows, columns = matrix.shape
     if columns == 0:
         return
-    # As many parts as each has rows: to add the parts takes no longer than to add the rows.
+    # As many parts as each part has rows: adding the parts takes no longer than adding the rows.
     height = max(_ROWS, math.isqrt(rows))
     size = Columns(rows, columns // slots, matrix.strides[0] // matrix.dtype.itemsize, height)
     threads = min(limits().threads, _THREADS)
@@ -134,13 +135,13 @@ def column_sums(matrix: DeviceArray, out: DeviceArray | None = None) -> DeviceAr
     Parameters
     ----------
     matrix : device array (N, M)
-        Rows may lie apart, the numbers of a row are neighbours.
+        Its rows are contiguous, and may be part of a wider matrix.
     out : device array (M,), optional
 
     Returns
     -------
     device array (M,), dtype of `matrix`
-        Added up in float64.
+        Summed in float64.
     """
     if out is None:
         out = empty((matrix.shape[1],), matrix.dtype)
@@ -164,6 +165,6 @@ def bias_gradients(
     input_gates, recurrent_gates : tuple of S ints
         For each slot the gate whose bias gets its sums, -1 for none.
     bias_ih, bias_hh : device arrays (G * H,)
-        Get the sums, added up in float64.
+        Get the sums, computed in float64.
     """
     _launch(bias_gradients_kernel, slots, len(input_gates), input_gates, recurrent_gates, bias_ih, bias_hh)

@@ -1,11 +1,10 @@
-"""A Numba type for one floating-point number that stays in its own precision.
+"""A Numba type for one floating-point number that keeps its own precision.
 
-Numba promotes ``1 - f`` with a float32 ``f`` to float64, which a graphics processor computes many times more
-slowly. A cell's equations compiled with `Number` arguments keep the precision of the arrays: a Python number
-beside a `Number` takes its type. It is to the CUDA engine what `lstm_numba.engines.cpu.vector.Vector` is to
-the CPU's.
+Numba promotes ``1 - f`` with a float32 ``f`` to float64, which is many times slower on a GPU. A cell's
+equations compiled with `Scalar` arguments keep the precision of the arrays: a Python number beside a `Scalar`
+takes its type. It is to the CUDA engine what `lstm_numba.engines.cpu.vector.Vector` is to the CPU's.
 
-Each function here has a plain Python body too: that is what it means, and what CUDA's simulator runs.
+Each function here has a plain Python body too: it defines what is computed, and CUDA's simulator runs it.
 """
 
 from __future__ import annotations
@@ -36,26 +35,26 @@ from lstm_numba.engines.cuda.driver import (
 _I64 = ir.IntType(64)
 
 
-class Number(types.Type):
-    """Numba type: a float32 or float64 number beside which Python numbers do not count."""
+class Scalar(types.Type):
+    """Numba type: a float32 or float64 number; a Python number beside it takes its precision."""
 
     def __init__(self, dtype: Any) -> None:
         self.dtype = dtype
-        super().__init__(name=f"number({dtype.name})")
+        super().__init__(name=f"scalar({dtype.name})")
 
     def can_convert_from(self, typingctx: Any, other: Any) -> Any:
-        """Python numbers beside a `Number` become one."""
+        """Python numbers beside a `Scalar` become one."""
         return Conversion.safe if isinstance(other, types.Number) else None
 
 
-@register_model(Number)
-class _NumberModel(PrimitiveModel):
+@register_model(Scalar)
+class _ScalarModel(PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: Any) -> None:
         super().__init__(dmm, fe_type, _float_type(fe_type))
 
 
-def _float_type(number: Any) -> Any:
-    return ir.FloatType() if number.dtype == types.float32 else ir.DoubleType()
+def _float_type(scalar: Any) -> Any:
+    return ir.FloatType() if scalar.dtype == types.float32 else ir.DoubleType()
 
 
 def _cast(context: Any, builder: Any, fromty: Any, toty: Any, value: Any) -> Any:
@@ -63,23 +62,23 @@ def _cast(context: Any, builder: Any, fromty: Any, toty: Any, value: Any) -> Any
 
 
 for _kind in (types.Integer, types.Float, types.IntegerLiteral):
-    lower_cast(_kind, Number)(_cast)
+    lower_cast(_kind, Scalar)(_cast)
 
 
 def register(function: Any, arity: int, emit: Callable[..., Any]) -> None:
-    """Register `function` on numbers with Numba: its typing, and the code of ``emit(builder, *args)``."""
+    """Register a function of `arity` scalars with Numba: its typing, and the code that `emit` builds."""
 
     class Template(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
-            numbers = [arg for arg in args if isinstance(arg, Number)]
-            if len(args) == arity and numbers and all(isinstance(a, (Number, types.Number)) for a in args):
-                return make_signature(numbers[0], *([numbers[0]] * arity))
+            scalars = [arg for arg in args if isinstance(arg, Scalar)]
+            if len(args) == arity and scalars and all(isinstance(a, (Scalar, types.Number)) for a in args):
+                return make_signature(scalars[0], *([scalars[0]] * arity))
             return None
 
     Template.key = function
     infer_global(function)(Template)
 
-    @lower_builtin(function, *([Number] * arity))
+    @lower_builtin(function, *([Scalar] * arity))
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return emit(builder, *args)
 
@@ -104,43 +103,66 @@ def multiply_add(builder: Any, x: Any, y: Any, z: Any) -> Any:
     return builder.call(function, [x, y, z])
 
 
-def load_tuple(count_of: Callable[..., int]) -> Any:
-    """Make ``load(like, array, at, stride)``: a tuple of ``count_of(like's class)`` numbers of an array.
+def scalar_loader(count_of: Callable[..., int]) -> Any:
+    """Make ``load(like, array, offset, stride)``: a tuple of ``count_of(like's class)`` scalars of an array.
 
-    Number n lies at ``at + n * stride``. There is no check of bounds, and negative places do not count from
-    the end: hot loops are short of instructions.
+    Scalar n is at ``offset + n * stride``. Bounds are not checked, and negative indices do not count from the
+    end.
     """
 
-    def load(like: Any, array: Any, at: Any, stride: Any) -> Any:
-        return tuple(array[at + n * stride] for n in range(count_of(type(like))))
+    def load(like: Any, array: Any, offset: Any, stride: Any) -> Any:
+        return tuple(array[offset + n * stride] for n in range(count_of(type(like))))
 
     @intrinsic
-    def emit(typingctx: Any, like: Any, array: Any, at: Any, stride: Any) -> Any:
+    def emit(typingctx: Any, like: Any, array: Any, offset: Any, stride: Any) -> Any:
         count = count_of(like.instance_class)
-        number = Number(array.dtype)
+        scalar = Scalar(array.dtype)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            pointer = line_of(context, builder, sig.args[1], args[1])
+            pointer = indexer(context, builder, sig.args[1], args[1])
             values = [builder.load(pointer(args[2], times(builder, args[3], n))) for n in range(count)]
             return context.make_tuple(builder, sig.return_type, values)
 
-        return make_signature(types.UniTuple(number, count), like, array, types.int64, types.int64), codegen
+        return make_signature(types.UniTuple(scalar, count), like, array, types.int64, types.int64), codegen
 
     @overload(load)
-    def _(like, array, at, stride):
-        return lambda like, array, at, stride: emit(like, array, at, stride)
+    def _(like, array, offset, stride):
+        return lambda like, array, offset, stride: emit(like, array, offset, stride)
 
     return load
 
 
-def data_of(context: Any, builder: Any, kind: Any, array: Any) -> Any:
-    """Pointer to an array's first number."""
+def scalar_zeros(count_of: Callable[..., int]) -> Any:
+    """Make ``zeros(like, array)``: ``count_of(like's class)`` zeros in the array's precision."""
+
+    def zeros(like: Any, array: Any) -> Any:
+        return (array.dtype.type(0),) * count_of(type(like))
+
+    @intrinsic
+    def emit(typingctx: Any, like: Any, array: Any) -> Any:
+        count = count_of(like.instance_class)
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            zero = context.get_constant(array.dtype, 0.0)
+            return context.make_tuple(builder, sig.return_type, [zero] * count)
+
+        return make_signature(types.UniTuple(Scalar(array.dtype), count), like, array), codegen
+
+    @overload(zeros)
+    def _(like, array):
+        return lambda like, array: emit(like, array)
+
+    return zeros
+
+
+def data_pointer(context: Any, builder: Any, kind: Any, array: Any) -> Any:
+    """Pointer to an array's first element."""
     return context.make_array(kind)(context, builder, array).data
 
 
-def place(builder: Any, data: Any, at: Any, stride: Any, n: int) -> Any:
-    """Pointer to number ``at + n * stride``."""
-    return builder.gep(data, [builder.add(at, builder.mul(stride, ir.Constant(_I64, n)))])
+def element_pointer(builder: Any, data: Any, offset: Any, stride: Any, n: int) -> Any:
+    """Pointer to element ``offset + n * stride``."""
+    return builder.gep(data, [builder.add(offset, builder.mul(stride, ir.Constant(_I64, n)))])
 
 
 def times(builder: Any, value: Any, factor: int) -> Any:
@@ -148,11 +170,10 @@ def times(builder: Any, value: Any, factor: int) -> Any:
     return builder.mul(value, ir.Constant(_I64, factor))
 
 
-def line_of(context: Any, builder: Any, kind: Any, array: Any) -> Callable[..., Any]:
-    """A function from an index, given as terms of a sum, to the pointer to that number.
+def indexer(context: Any, builder: Any, kind: Any, array: Any) -> Callable[..., Any]:
+    """Make ``pointer(*terms)``: the pointer to an array's element whose index is the sum of the terms.
 
-    The array has one dimension. It may be a view whose numbers lie apart; of one that is contiguous the
-    generated code does not ask.
+    The array has one dimension and may be a strided view; for a contiguous one no stride is read.
     """
     made = context.make_array(kind)(context, builder, array)
     step = None
@@ -161,33 +182,33 @@ def line_of(context: Any, builder: Any, kind: Any, array: Any) -> Callable[..., 
         step = builder.sdiv(stride, ir.Constant(_I64, kind.dtype.bitwidth // 8), flags=("exact",))
 
     def pointer(*terms: Any) -> Any:
-        where = functools.reduce(builder.add, terms)
-        return builder.gep(made.data, [where if step is None else builder.mul(where, step)])
+        index = functools.reduce(builder.add, terms)
+        return builder.gep(made.data, [index if step is None else builder.mul(index, step)])
 
     return pointer
 
 
-def store_numbers(array: Any, at: Any, stride: Any, values: Any) -> None:
-    """Store a tuple of numbers, the inverse of what `load_tuple` makes."""
+def store_scalars(array: Any, offset: Any, stride: Any, values: Any) -> None:
+    """Store a tuple of scalars, the inverse of what `scalar_loader` makes."""
     for n, value in enumerate(values):
-        array[at + n * stride] = value
+        array[offset + n * stride] = value
 
 
-def add_numbers(array: Any, at: Any, stride: Any, values: Any) -> None:
-    """Add a tuple of numbers to those in memory."""
+def accumulate_scalars(array: Any, offset: Any, stride: Any, values: Any) -> None:
+    """Add a tuple of scalars to those in memory."""
     for n, value in enumerate(values):
-        array[at + n * stride] += value
+        array[offset + n * stride] += value
 
 
-def _writer(function: Any, add: bool) -> None:
+def _register_store(function: Any, add: bool) -> None:
     @intrinsic
-    def emit(typingctx: Any, array: Any, at: Any, stride: Any, values: Any) -> Any:
+    def emit(typingctx: Any, array: Any, offset: Any, stride: Any, values: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             kind, tuple_type = sig.args[0], sig.args[3]
-            pointer = line_of(context, builder, kind, args[0])
+            pointer = indexer(context, builder, kind, args[0])
             items = unpack_tuple(builder, args[3], len(tuple_type))
             for n, (item, item_type) in enumerate(zip(items, tuple_type, strict=True)):
-                value = context.cast(builder, item, item_type, Number(kind.dtype))
+                value = context.cast(builder, item, item_type, Scalar(kind.dtype))
                 target = pointer(args[1], times(builder, args[2], n))
                 if add:
                     value = builder.fadd(builder.load(target), value)
@@ -197,16 +218,16 @@ def _writer(function: Any, add: bool) -> None:
         return make_signature(types.void, array, types.int64, types.int64, values), codegen
 
     @overload(function)
-    def _(array, at, stride, values):
-        return lambda array, at, stride, values: emit(array, at, stride, values)
+    def _(array, offset, stride, values):
+        return lambda array, offset, stride, values: emit(array, offset, stride, values)
 
 
-_writer(store_numbers, add=False)
-_writer(add_numbers, add=True)
+_register_store(store_scalars, add=False)
+_register_store(accumulate_scalars, add=True)
 
 
 def add_tuples(left: Any, right: Any) -> Any:
-    """Sum of two tuples of numbers, item by item."""
+    """Elementwise sum of two tuples of scalars."""
     return tuple(a + b for a, b in zip(left, right, strict=True))
 
 
@@ -224,60 +245,60 @@ def _(left, right):
     return lambda left, right: _emit_add_tuples(left, right)
 
 
-def load_each(arrays: Any, at: Any) -> Any:
-    """Number `at` of each array of a tuple."""
-    return tuple(array[at] for array in arrays)
+def load_each(arrays: Any, offset: Any) -> Any:
+    """Element `offset` of each array of a tuple."""
+    return tuple(array[offset] for array in arrays)
 
 
-def store_each(arrays: Any, at: Any, values: Any) -> None:
-    """Store a tuple of numbers, one into each array of a tuple."""
+def store_each(arrays: Any, offset: Any, values: Any) -> None:
+    """Store a tuple of scalars, one in each array of a tuple."""
     for array, value in zip(arrays, values, strict=True):
-        array[at] = value
+        array[offset] = value
 
 
-def add_each(arrays: Any, at: Any, values: Any) -> None:
-    """Add a tuple of numbers, one to each array of a tuple."""
+def accumulate_each(arrays: Any, offset: Any, values: Any) -> None:
+    """Add a tuple of scalars, one to each array of a tuple."""
     for array, value in zip(arrays, values, strict=True):
-        array[at] += value
+        array[offset] += value
 
 
 @intrinsic
-def _emit_load_each(typingctx: Any, arrays: Any, at: Any) -> Any:
+def _emit_load_each(typingctx: Any, arrays: Any, offset: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         items = unpack_tuple(builder, args[0], len(arrays))
-        pointers = [line_of(context, builder, *pair) for pair in zip(arrays, items, strict=True)]
+        pointers = [indexer(context, builder, *pair) for pair in zip(arrays, items, strict=True)]
         values = [builder.load(pointer(args[1])) for pointer in pointers]
         return context.make_tuple(builder, sig.return_type, values)
 
-    kinds = types.Tuple([Number(array.dtype) for array in arrays])
+    kinds = types.Tuple([Scalar(array.dtype) for array in arrays])
     return make_signature(kinds, arrays, types.int64), codegen
 
 
-def _each_writer(function: Any, add: bool) -> None:
+def _register_store_each(function: Any, add: bool) -> None:
     @intrinsic
-    def emit(typingctx: Any, arrays: Any, at: Any, values: Any) -> Any:
+    def emit(typingctx: Any, arrays: Any, offset: Any, values: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             targets = unpack_tuple(builder, args[0], len(arrays))
             items = unpack_tuple(builder, args[2], len(values))
             for kind, target, item_type, item in zip(arrays, targets, values, items, strict=True):
-                value = context.cast(builder, item, item_type, Number(kind.dtype))
-                where = line_of(context, builder, kind, target)(args[1])
+                value = context.cast(builder, item, item_type, Scalar(kind.dtype))
+                pointer = indexer(context, builder, kind, target)(args[1])
                 if add:
-                    value = builder.fadd(builder.load(where), value)
-                builder.store(value, where)
+                    value = builder.fadd(builder.load(pointer), value)
+                builder.store(value, pointer)
             return context.get_dummy_value()
 
         return make_signature(types.void, arrays, types.int64, values), codegen
 
     @overload(function)
-    def _(arrays, at, values):
-        return lambda arrays, at, values: emit(arrays, at, values)
+    def _(arrays, offset, values):
+        return lambda arrays, offset, values: emit(arrays, offset, values)
 
 
-_each_writer(store_each, add=False)
-_each_writer(add_each, add=True)
+_register_store_each(store_each, add=False)
+_register_store_each(accumulate_each, add=True)
 
 
 @overload(load_each)
-def _(arrays, at):
-    return lambda arrays, at: _emit_load_each(arrays, at)
+def _(arrays, offset):
+    return lambda arrays, offset: _emit_load_each(arrays, offset)

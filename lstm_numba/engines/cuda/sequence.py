@@ -1,4 +1,4 @@
-"""One layer and direction over a whole sequence on the device: plans, prepares, launches the kernels."""
+"""One layer and direction over a whole sequence on the device: prepares and launches the kernels."""
 
 from __future__ import annotations
 
@@ -11,38 +11,33 @@ import numpy as np
 from lstm_numba.cells import display_name
 from lstm_numba.cells.protocol import Stage
 from lstm_numba.engines.cuda.backward import BACKWARD
+from lstm_numba.engines.cuda.device_array import columns, flat, transposed
 from lstm_numba.engines.cuda.driver import cuda, current_device, shared_memory_limit
 from lstm_numba.engines.cuda.elementwise import transpose
 from lstm_numba.engines.cuda.forward import FORWARD
 from lstm_numba.engines.cuda.gemm import matmul
-from lstm_numba.engines.cuda.grid_stride import strides
-from lstm_numba.engines.cuda.launch import cooperative_blocks, launch, launch_over_box, limits
-from lstm_numba.engines.cuda.layout import TEAM, Alone, Arrays, Gradients, Sizes, Together
-from lstm_numba.engines.cuda.memory import (
-    DeviceArray,
-    columns,
-    copied,
-    counters,
-    empty,
-    flat,
-    synchronize,
-    transposed,
-    upload,
+from lstm_numba.engines.cuda.grid_stride import stride_range
+from lstm_numba.engines.cuda.launch import MAX_GRID_Y, cooperative_blocks, launch, launch_over_box, limits
+from lstm_numba.engines.cuda.layout import (
+    COUNTER_STRIDE,
+    Arrays,
+    CooperativeGrid,
+    Gradients,
+    SingleBlock,
+    Sizes,
 )
+from lstm_numba.engines.cuda.memory import DeviceArray, copied, counters, empty, synchronize, upload
 from lstm_numba.engines.cuda.options import KERNEL
 from lstm_numba.engines.cuda.reductions import bias_gradients, column_sums
 from lstm_numba.engines.cuda.specialize import FourRows, OneRow, gate_tables
 from lstm_numba.errors import DeviceError
 
-#: Blocks one below the other in a grid, at most, on every device.
-MOST_DOWN = 65_535
-
-#: For tests and comparisons: "alone" or "together", whatever is quicker.
-FORCED: str | None = None
+#: For tests and benchmarks: `SingleBlock` or `CooperativeGrid`; None for the faster one.
+FORCED_MODE: type | None = None
 
 
-class Trace(NamedTuple):
-    """What `forward_sequence` keeps for `backward_sequence`."""
+class Saved(NamedTuple):
+    """What `forward_sequence` saves for `backward_sequence`."""
 
     cell: Any
     params: dict[str, DeviceArray]
@@ -60,13 +55,13 @@ class _Shape(NamedTuple):
     hidden: int
 
 
-# -- who does what -----------------------------------------------------------------------------------
+# -- launches ----------------------------------------------------------------------------------------
 
 
 class _Plan(NamedTuple):
     """How a sequence's kernel is launched."""
 
-    team: Any
+    mode: Any
     tile: Any
     grid: tuple[int, int]
     shared: int
@@ -75,47 +70,51 @@ class _Plan(NamedTuple):
 _plans: dict[Any, _Plan] = {}
 
 
-def _run(kernels: dict[type, Any], cell: Any, numbers: int, sizes: Sizes, *groups: Any) -> None:
-    """Launch one of a sequence's kernels; `numbers` are the sums that a thread has for a row."""
-    dtype, used = groups[0].h.dtype, limits()
-    key = (kernels is FORWARD, type(cell), dtype, sizes.batch, sizes.hidden, used, FORCED, current_device())
+def _run(kernels: dict[type, Any], cell: Any, sums: int, sizes: Sizes, *groups: Any) -> None:
+    """Launch one of a sequence's kernels; `sums` is the number of sums that a thread has for a row."""
+    dtype, limit = groups[0].h.dtype, limits()
+    forward, device = kernels is FORWARD, current_device()
+    key = (forward, type(cell), dtype, sizes.batch, sizes.hidden, limit, FORCED_MODE, device)
     if key not in _plans:
-        _plans[key] = _plan(kernels[Together], cell, numbers * dtype.itemsize, sizes, groups)
-    team, tile, grid, shared = _plans[key]
-    sizes = sizes._replace(down=-(-sizes.batch // tile.rows))
-    block, together = (used.lanes, used.parts), isinstance(team, Together)
-    args = (cell, team, tile, sizes, *groups)
-    launch(kernels[type(team)], grid, block, *args, shared=shared, cooperative=together)
+        _plans[key] = _plan(kernels[CooperativeGrid], cell, sums * dtype.itemsize, sizes, groups)
+    mode, tile, grid, shared = _plans[key]
+    sizes = sizes._replace(row_tiles=-(-sizes.batch // tile.rows))
+    args = (cell, mode, tile, sizes, *groups)
+    cooperative = isinstance(mode, CooperativeGrid)
+    launch(
+        kernels[type(mode)], grid, (limit.lanes, limit.parts), *args, shared=shared, cooperative=cooperative
+    )
 
 
-def tiles(batch: int) -> list[Any]:
+def candidate_tiles(batch: int) -> list[Any]:
     """Tiles that suit a batch, the best first."""
     return [OneRow()] if batch < FourRows.rows else [FourRows(), OneRow()]
 
 
 def _plan(kernel: Any, cell: Any, size: int, sizes: Sizes, groups: Any) -> _Plan:
-    """Choose tile and team; a row of a tile takes `size` bytes of shared memory for each thread.
+    """Choose tile and launch mode; a row of a tile takes `size` bytes of shared memory for each thread.
 
-    Blocks that share the units have to come together at every step, which takes as long as a small tile; a
-    block that has them all works on its tiles one after the other. (LSTM, 128 units, 128 rows, on an H100:
-    203 µs together, 494 alone.) So they share them where a block's tiles are fewer then.
+    Blocks that share the hidden units wait for each other at every step, which takes as long as a small tile;
+    a block that has all units computes its tiles one after the other. (LSTM, 128 units, 128 rows, on an H100:
+    203 µs with a cooperative grid, 494 with single blocks.) So the mode with fewer tiles a block is chosen.
     """
     lanes, parts = limits().lanes, limits().parts
-    allowed, across = shared_memory_limit(), -(-sizes.hidden // lanes)
-    for tile in tiles(sizes.batch):
-        shared, down = lanes * parts * tile.rows * size, -(-sizes.batch // tile.rows)
+    allowed, unit_tiles = shared_memory_limit(), -(-sizes.hidden // lanes)
+    for tile in candidate_tiles(sizes.batch):
+        shared, row_tiles = lanes * parts * tile.rows * size, -(-sizes.batch // tile.rows)
         if shared > allowed:
             continue
-        args = (cell, Together(), tile, sizes, *groups)
-        most = cooperative_blocks(kernel, args, (lanes, parts), shared)
-        if most == 0:
+        args = (cell, CooperativeGrid(), tile, sizes, *groups)
+        resident = cooperative_blocks(kernel, args, (lanes, parts), shared)
+        if resident == 0:
             continue
-        side = min(across, most)
-        share = (side, min(down, most // side))
-        alone, together = across * -(-down // most), -(-across // side) * -(-down // share[1])
-        if FORCED == "together" or (FORCED is None and together < alone):
-            return _Plan(Together(), tile, share, shared)
-        return _Plan(Alone(), tile, (1, min(down, MOST_DOWN)), shared)
+        x = min(unit_tiles, resident)
+        grid = (x, min(row_tiles, resident // x))
+        single = unit_tiles * -(-row_tiles // resident)
+        cooperative = -(-unit_tiles // grid[0]) * -(-row_tiles // grid[1])
+        if FORCED_MODE is CooperativeGrid or (FORCED_MODE is None and cooperative < single):
+            return _Plan(CooperativeGrid(), tile, grid, shared)
+        return _Plan(SingleBlock(), tile, (1, min(row_tiles, MAX_GRID_Y)), shared)
     raise DeviceError(
         f"{display_name(cell)}: no block of {lanes * parts} threads fits on a multiprocessor; it takes "
         f"{shared:,} bytes of shared memory of {allowed:,}"
@@ -123,7 +122,7 @@ def _plan(kernel: Any, cell: Any, size: int, sizes: Sizes, groups: Any) -> _Plan
 
 
 def _segments(first: int, gates: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
-    """Cut slots from `first` on into runs whose gates are neighbours too: (slot, gate, how many)."""
+    """Split slots from `first` on into runs of consecutive gates: (slot, gate, count)."""
     start = 0
     for n in range(1, len(gates) + 1):
         if n == len(gates) or gates[n] != gates[n - 1] + 1:
@@ -143,15 +142,15 @@ def _stage_segments(stage: Stage) -> Iterator[tuple[int, int, int]]:
 
 
 @cuda.jit(**KERNEL)
-def _write_output(h, h_at, lengths, y, column, steps, hidden, width, zero):
-    """Copy h of all steps to its columns of the output, zero past a sequence's end."""
-    (i, j, k), (across, down, deep) = cuda.grid(3), cuda.gridsize(3)
-    for t in strides(k, steps, deep):
-        for n in strides(j, lengths.size, down):
+def _write_output(h, h_offset, lengths, out, column, steps, hidden, width, zero):
+    """Copy h of all steps to its columns of the output; zero after a sequence's end."""
+    (x, y, z), (x_step, y_step, z_step) = cuda.grid(3), cuda.gridsize(3)
+    for t in stride_range(z, steps, z_step):
+        for n in stride_range(y, lengths.size, y_step):
             row = t * lengths.size + n
-            for unit in strides(i, hidden, across):
-                value = h[h_at + row * hidden + unit] if t < lengths[n] else zero
-                y[row * width + column + unit] = value
+            for unit in stride_range(x, hidden, x_step):
+                value = h[h_offset + row * hidden + unit] if t < lengths[n] else zero
+                out[row * width + column + unit] = value
 
 
 # -- a sequence ----------------------------------------------------------------------------------------
@@ -163,12 +162,12 @@ def forward_sequence(
     x: DeviceArray,
     states: Sequence[DeviceArray] | None,
     finals: Sequence[DeviceArray],
-    place: int,
+    index: int,
     lengths: DeviceArray,
     reverse: bool,
     keep: bool,
     borrow: bool = False,
-) -> tuple[DeviceArray, int, Trace | None]:
+) -> tuple[DeviceArray, int, Saved | None]:
     """Run one layer and direction.
 
     Parameters
@@ -179,31 +178,29 @@ def forward_sequence(
         ``weight_ph`` (P*H,).
     x : device array, shape (T, B, I)
     states, finals : list of device array, shape (layers * directions, B, H)
-        Initial states, None for zeros, and where the final ones go.
-    place : int
-        Which of the first axis.
+        Initial states, None for zeros; and final ones, which are written.
+    index : int
+        Index of this layer and direction in the first axis.
     lengths : device array of int64, shape (B,)
     reverse : bool
         From the last step to the first.
     keep : bool
-        Keep what the backward pass needs.
+        Save what the backward pass needs.
     borrow : bool
-        Nobody writes to the parameters before it, so that it needs no copies of them.
+        The parameters stay unchanged until the backward pass, which therefore needs no copies of them.
 
     Returns
     -------
     h : device array, flat
-        All values of h; beyond a sequence's end it repeats the last state.
-    at : int
-        Where in it the outputs (T, B, H) begin.
-    trace : Trace or None
+        All values of h; after a sequence's end it repeats the last state.
+    offset : int
+        Of the outputs (T, B, H) in it.
+    saved : Saved or None
     """
     if keep and not borrow:
         params = {name: copied(p) if name.startswith("weight") else p for name, p in params.items()}
     shape = _Shape(*x.shape, hidden=finals[0].shape[2])
-    dtype, state = x.dtype, shape.batch * shape.hidden
-    rows, width = shape.steps * shape.batch, len(cell.slots) * shape.hidden
-    depth = shape.steps + 1 if keep else 1
+    state, depth = shape.batch * shape.hidden, shape.steps + 1 if keep else 1
     sizes = Sizes(
         steps=shape.steps,
         batch=shape.batch,
@@ -211,14 +208,36 @@ def forward_sequence(
         reverse=int(reverse),
         cell_step=state if keep else 0,
         cell_stride=depth * state,
-        across=-(-shape.hidden // limits().lanes),
-        down=0,  # depends on the tile
-        depth=-(-shape.hidden // limits().parts),
-        place=place * state,
+        unit_tiles=-(-shape.hidden // limits().lanes),
+        row_tiles=0,  # depends on the tile
+        part_depth=-(-shape.hidden // limits().parts),
+        state_offset=index * state,
     )
-    none = empty((0,), dtype)
-    arrays = Arrays(
-        slots=empty((rows * width,), dtype),
+    arrays = _forward_arrays(cell, params, shape, depth, x.dtype, states, finals, lengths)
+    slots, inputs = _matrix(arrays.slots, cell, shape.hidden), x.reshape(-1, shape.inputs)
+    for slot, gate, count in _input_segments(cell):
+        weights = params["weight_ih"][gate * shape.hidden : (gate + count) * shape.hidden]
+        target = columns(slots, slot * shape.hidden, (slot + count) * shape.hidden)
+        matmul(inputs, transposed(weights), out=target)
+    _run(FORWARD, cell, max(len(stage.gates) for stage in cell.stages), sizes, arrays)
+    saved = Saved(cell, params, x, arrays, sizes) if keep else None
+    return arrays.h, 0 if reverse else state, saved
+
+
+def _forward_arrays(
+    cell: Any,
+    params: dict[str, DeviceArray],
+    shape: _Shape,
+    depth: int,
+    dtype: np.dtype[Any],
+    states: Sequence[DeviceArray] | None,
+    finals: Sequence[DeviceArray],
+    lengths: DeviceArray,
+) -> Arrays:
+    """The arrays of a forward pass that keeps the cell states of `depth` steps."""
+    rows, state, none = shape.steps * shape.batch, shape.batch * shape.hidden, empty((0,), dtype)
+    return Arrays(
+        slots=empty((rows * len(cell.slots) * shape.hidden,), dtype),
         h=empty(((shape.steps + 1) * state,), dtype),
         cell_states=empty(((len(cell.states) - 1) * depth * state,), dtype),
         operand=empty((rows * shape.hidden if len(cell.stages) > 1 else 0,), dtype),
@@ -229,71 +248,63 @@ def forward_sequence(
         bias_hh=params.get("bias_hh", none),
         initial=_stacks(states, cell, none),
         final=_stacks(finals, cell, none),
-        counters=counters(shape.batch * TEAM),
+        counters=counters(shape.batch * COUNTER_STRIDE),
     )
-    slots, inputs = _matrix(arrays.slots, cell, shape.hidden), x.reshape(-1, shape.inputs)
-    for slot, gate, count in _input_segments(cell):
-        weights = params["weight_ih"][gate * shape.hidden : (gate + count) * shape.hidden]
-        target = columns(slots, slot * shape.hidden, (slot + count) * shape.hidden)
-        matmul(inputs, transposed(weights), out=target)
-    _run(FORWARD, cell, max(len(stage.gates) for stage in cell.stages), sizes, arrays)
-    trace = Trace(cell, params, x, arrays, sizes) if keep else None
-    return arrays.h, 0 if reverse else state, trace
 
 
 def _stacks(states: Sequence[DeviceArray] | None, cell: Any, none: DeviceArray) -> tuple[DeviceArray, ...]:
-    """Stacked arrays, one for each of the cell's states; empty ones for zeros."""
+    """Flat stacked arrays, one for each of the cell's states; empty ones for zeros."""
     return (none,) * len(cell.states) if states is None else tuple(map(flat, states))
 
 
 def _matrix(slots: DeviceArray, cell: Any, hidden: int) -> DeviceArray:
-    """The slots as rows, one a step and sequence."""
+    """The slots as a matrix, a row for each step and sequence."""
     return slots.reshape(-1, len(cell.slots) * hidden)
 
 
 def write_output(
-    h: DeviceArray, at: int, lengths: DeviceArray, y: DeviceArray, direction: int, hidden: int
+    h: DeviceArray, offset: int, lengths: DeviceArray, y: DeviceArray, direction: int, hidden: int
 ) -> None:
-    """Copy the outputs of one direction to their columns of y (T, B, D*H), zero past a sequence's end."""
+    """Copy the outputs of one direction to their columns of y (T, B, D*H); zero after a sequence's end."""
     steps, batch, width = y.shape
-    operands = (h, at, lengths, flat(y), direction * hidden, steps, hidden, width, y.dtype.type(0))
+    operands = (h, offset, lengths, flat(y), direction * hidden, steps, hidden, width, y.dtype.type(0))
     launch_over_box(_write_output, (steps, batch, hidden), *operands)
 
 
 def backward_sequence(
-    trace: Trace,
+    saved: Saved,
     dy: DeviceArray | None,
     direction: int,
     dstates: Sequence[DeviceArray] | None,
     initial: Sequence[DeviceArray],
-    place: int,
+    index: int,
     dx: DeviceArray | None,
     accumulate: bool,
 ) -> dict[str, DeviceArray]:
-    """Back-propagate through one layer and direction; uses the trace up.
+    """Back-propagate through one layer and direction; overwrites what was saved.
 
     Parameters
     ----------
-    trace : Trace
+    saved : Saved
     dy : device array, shape (T, B, D*H), or None
-        Gradient of the output, None for zeros. What lies beyond a sequence's end is ignored.
+        Gradient of the output, None for zeros. It is ignored after a sequence's end.
     direction : int
-        Which columns of it are this direction's.
+        Its columns of `dy`: 0 forward, 1 reverse.
     dstates, initial : list of device array, shape (layers * directions, B, H)
-        Gradients of the final states, None for zeros, and where those of the initial ones go.
-    place : int
-        Which of the first axis.
+        Gradients of the final states, None for zeros; and of the initial ones, which are written.
+    index : int
+        Index of this layer and direction in the first axis.
     dx : device array, shape (T, B, I), or None
-        Gets the gradient of the input, where that is wanted.
+        Gets the gradient of the input, where it is wanted.
     accumulate : bool
-        Add to it.
+        Add to `dx`.
 
     Returns
     -------
     dict
         Gradients of the parameters, keys as in ``params``.
     """
-    cell, params, x, arrays, sizes = trace
+    cell, params, x, arrays, sizes = saved
     dtype, state = x.dtype, sizes.batch * sizes.hidden
     none = empty((0,), dtype)
     gradients = Gradients(
@@ -305,7 +316,7 @@ def backward_sequence(
         initial=_stacks(initial, cell, none),
     )
     row = 0 if dy is None else dy.shape[2]
-    sizes = sizes._replace(dy_row=row, dy_at=direction * sizes.hidden, place=place * state)
+    sizes = sizes._replace(dy_row=row, dy_offset=direction * sizes.hidden, state_offset=index * state)
     _run(BACKWARD, cell, 1, sizes, arrays, gradients)
     slots, hidden = _matrix(arrays.slots, cell, sizes.hidden), sizes.hidden
     if dx is not None:
@@ -315,12 +326,12 @@ def backward_sequence(
             part = columns(slots, slot * hidden, (slot + count) * hidden)
             matmul(part, weights, out=target, accumulate=accumulate)
             accumulate = True
-    return _parameter_gradients(trace, slots, gradients.dpeephole)
+    return _parameter_gradients(saved, slots, gradients.dpeephole)
 
 
-def _parameter_gradients(trace: Trace, slots: DeviceArray, dpeephole: DeviceArray) -> dict[str, DeviceArray]:
-    """Gradients of the parameters from the slots' of all steps."""
-    cell, params, x, arrays, sizes = trace
+def _parameter_gradients(saved: Saved, slots: DeviceArray, dpeephole: DeviceArray) -> dict[str, DeviceArray]:
+    """Gradients of the parameters, from the slots' gradients of all steps."""
+    cell, params, x, arrays, sizes = saved
     hidden, state, rows = sizes.hidden, sizes.batch * sizes.hidden, sizes.steps * sizes.batch
     grads = {name: empty(array.shape, array.dtype) for name, array in params.items()}
     start = state if sizes.reverse else 0
@@ -340,11 +351,11 @@ def _parameter_gradients(trace: Trace, slots: DeviceArray, dpeephole: DeviceArra
 
 
 def full_lengths(steps: int, batch: int) -> DeviceArray:
-    """Lengths of sequences that all have every step."""
+    """Lengths of sequences that all have `steps` steps."""
     return _full_lengths(steps, batch, current_device())
 
 
-@functools.cache  # a graph may read it later on
+@functools.cache  # kept: a graph may read it later
 def _full_lengths(steps: int, batch: int, device: int) -> DeviceArray:
     lengths = upload(np.full(batch, steps, np.int64))
     synchronize()  # the next call may be on another stream

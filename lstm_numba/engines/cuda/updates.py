@@ -1,7 +1,7 @@
-"""The optimisers' updates on the device, number by number as in `lstm_numba.engines.cpu.updates`.
+"""The optimisers' updates on the device, elementwise as in `lstm_numba.engines.cpu.updates`.
 
-One launch updates all parameters. Gradients are scaled by a factor that lies on the device, ``totals[at]``:
-the host need not wait for the norm from which it follows. Where the factor is NaN, because loss or norm are
+One launch updates all parameters. Gradients are scaled by a factor in device memory, ``totals[index]``, so
+that the host need not wait for the norm that it depends on. Where the factor is NaN, because loss or norm are
 not finite, an update changes nothing.
 """
 
@@ -14,17 +14,18 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.engines import update_rules
+from lstm_numba.engines.cuda.device_array import flat
 from lstm_numba.engines.cuda.driver import cuda
-from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.launch import launch_over, launch_over_box
-from lstm_numba.engines.cuda.memory import DeviceArray, flat
+from lstm_numba.engines.cuda.memory import DeviceArray
 from lstm_numba.engines.cuda.multi_tensor import array_of, tables
 from lstm_numba.engines.cuda.options import DEVICE, KERNEL
 from lstm_numba.engines.sparse import SparseRows
 
 # A table has the parameters in its first column, their gradients in the second, then their state. Factor and
-# numbers are cast once a thread to the precision of the parameters. The numbers are a tuple, or an array on
-# the device into which the next step's can be put: a graph repeats its launches as they are.
+# hyperparameters (`hyper`) are float64, and cast once a thread to the precision of the parameters. The latter
+# are a tuple, or a device array that is overwritten for the next step: a graph repeats launches unchanged.
 
 
 _momentum = cuda.jit(**DEVICE)(update_rules.momentum)
@@ -33,38 +34,42 @@ _rmsprop = cuda.jit(**DEVICE)(update_rules.rmsprop)
 
 
 @cuda.jit(**KERNEL)
-def sgd_kernel(table, totals, at, numbers):
+def sgd_kernel(table, totals, index, hyper):
     """``p -= rate * factor * g``; the rate is float64, as on the CPU, where the product is rounded once."""
-    step = table.like.dtype.type(numbers[0] * totals[at])
+    step = table.like.dtype.type(hyper[0] * totals[index])
     if not math.isnan(step):
         for n in range(table.count):
             p, g = array_of(table, 0, n), array_of(table, 1, n)
-            for i in strides(cuda.grid(1), p.size, cuda.gridsize(1)):
+            for i in stride_range(cuda.grid(1), p.size, cuda.gridsize(1)):
                 p[i] -= step * g[i]
 
 
 @cuda.jit(**KERNEL)
-def sgd_rows_kernel(p, indices, values, width, totals, at, numbers):
-    """The same for some rows of a table of tokens; `p` and `values` are flat, of rows of `width` numbers."""
-    step = p.dtype.type(numbers[0] * totals[at])
+def sgd_rows_kernel(p, indices, values, width, totals, index, hyper):
+    """The same for some rows of a matrix; `p` and `values` are flat, with rows of `width` elements."""
+    step = p.dtype.type(hyper[0] * totals[index])
     if not math.isnan(step):
-        (x, y), (across, down) = cuda.grid(2), cuda.gridsize(2)
-        for n in strides(y, indices.size, down):
+        (x, y), (x_step, y_step) = cuda.grid(2), cuda.gridsize(2)
+        for n in stride_range(y, indices.size, y_step):
             if indices[n] >= 0:
-                for k in strides(x, width, across):
+                for k in stride_range(x, width, x_step):
                     p[indices[n] * width + k] -= step * values[n * width + k]
 
 
 @cuda.jit(**KERNEL)
-def momentum_kernel(table, totals, at, numbers, nesterov, moving):
-    """See `update_rules.momentum`; where nothing is `moving`, there is no velocity to keep."""
-    number = table.like.dtype.type
-    scale, rest = number(totals[at]), number(0)
-    rate, weight_decay, momentum = number(numbers[0]), number(numbers[1]), number(numbers[2])
+def momentum_kernel(table, totals, index, hyper, nesterov, moving):
+    """See `update_rules.momentum`; if not `moving`, there is no momentum and no velocity to store."""
+    cast = table.like.dtype.type
+    scale, rest = cast(totals[index]), cast(0)
+    rate, weight_decay, momentum = (
+        cast(hyper[0]),
+        cast(hyper[1]),
+        cast(hyper[2]),
+    )
     if not math.isnan(scale):
         for n in range(table.count):
             p, g, velocity = array_of(table, 0, n), array_of(table, 1, n), array_of(table, 2, n)
-            for i in strides(cuda.grid(1), p.size, cuda.gridsize(1)):
+            for i in stride_range(cuda.grid(1), p.size, cuda.gridsize(1)):
                 v = velocity[i] if moving else rest
                 p[i], v = _momentum(p[i], g[i], v, rate, scale, weight_decay, momentum, nesterov)
                 if moving:
@@ -72,22 +77,22 @@ def momentum_kernel(table, totals, at, numbers, nesterov, moving):
 
 
 @cuda.jit(**KERNEL)
-def adam_kernel(table, totals, at, numbers):
+def adam_kernel(table, totals, index, hyper):
     """See `lstm_numba.engines.update_rules.adam`."""
-    number = table.like.dtype.type
-    scale, l2, keep = number(totals[at]), number(numbers[0]), number(numbers[1])
+    cast = table.like.dtype.type
+    scale, l2, keep = cast(totals[index]), cast(hyper[0]), cast(hyper[1])
     beta1, rest1, beta2, rest2 = (
-        number(numbers[2]),
-        number(numbers[3]),
-        number(numbers[4]),
-        number(numbers[5]),
+        cast(hyper[2]),
+        cast(hyper[3]),
+        cast(hyper[4]),
+        cast(hyper[5]),
     )
-    rate, correction, eps = number(numbers[6]), number(numbers[7]), number(numbers[8])
+    rate, correction, eps = cast(hyper[6]), cast(hyper[7]), cast(hyper[8])
     if not math.isnan(scale):
         for n in range(table.count):
             p, g = array_of(table, 0, n), array_of(table, 1, n)
             mean, square = array_of(table, 2, n), array_of(table, 3, n)
-            for i in strides(cuda.grid(1), p.size, cuda.gridsize(1)):
+            for i in stride_range(cuda.grid(1), p.size, cuda.gridsize(1)):
                 p[i], mean[i], square[i] = _adam(
                     p[i], g[i], mean[i], square[i],
                     scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps,
@@ -95,21 +100,21 @@ def adam_kernel(table, totals, at, numbers):
 
 
 @cuda.jit(**KERNEL)
-def rmsprop_kernel(table, totals, at, numbers):
+def rmsprop_kernel(table, totals, index, hyper):
     """See `lstm_numba.engines.update_rules.rmsprop`."""
-    number = table.like.dtype.type
-    scale, rate, weight_decay = number(totals[at]), number(numbers[0]), number(numbers[1])
+    cast = table.like.dtype.type
+    scale, rate, weight_decay = cast(totals[index]), cast(hyper[0]), cast(hyper[1])
     alpha, rest, eps, momentum = (
-        number(numbers[2]),
-        number(numbers[3]),
-        number(numbers[4]),
-        number(numbers[5]),
+        cast(hyper[2]),
+        cast(hyper[3]),
+        cast(hyper[4]),
+        cast(hyper[5]),
     )
     if not math.isnan(scale):
         for n in range(table.count):
             p, g = array_of(table, 0, n), array_of(table, 1, n)
             square, velocity = array_of(table, 2, n), array_of(table, 3, n)
-            for i in strides(cuda.grid(1), p.size, cuda.gridsize(1)):
+            for i in stride_range(cuda.grid(1), p.size, cuda.gridsize(1)):
                 p[i], square[i], velocity[i] = _rmsprop(
                     p[i], g[i], square[i], velocity[i], rate, scale, weight_decay, alpha, rest, eps, momentum
                 )
@@ -117,23 +122,30 @@ def rmsprop_kernel(table, totals, at, numbers):
 
 Arrays = Sequence[DeviceArray]
 #: A tuple of floats, or a device array (n,) of float64.
-Numbers = Any
+Hyperparameters = Any
 
 
-def _given(numbers: Numbers) -> Any:
-    """Numbers as a kernel's argument."""
-    return tuple(map(np.float64, numbers)) if isinstance(numbers, tuple) else numbers
+def _as_argument(hyperparameters: Hyperparameters) -> Any:
+    """Hyperparameters as a kernel's argument."""
+    return tuple(map(np.float64, hyperparameters)) if isinstance(hyperparameters, tuple) else hyperparameters
 
 
 def _run(
-    kernel: Any, columns: Sequence[Arrays], totals: DeviceArray, at: int, numbers: Numbers, *flags: bool
+    kernel: Any,
+    columns: Sequence[Arrays],
+    totals: DeviceArray,
+    index: int,
+    hyperparameters: Hyperparameters,
+    *flags: bool,
 ) -> None:
     """Launch over tables of arrays."""
     for table, size in tables(*columns):
-        launch_over(kernel, size, table, totals, at, _given(numbers), *map(int, flags))
+        launch_over(kernel, size, table, totals, index, _as_argument(hyperparameters), *map(int, flags))
 
 
-def sgd(params: Arrays, grads: Sequence[Any], totals: DeviceArray, at: int, numbers: Numbers) -> None:
+def sgd(
+    params: Arrays, grads: Sequence[Any], totals: DeviceArray, index: int, hyperparameters: Hyperparameters
+) -> None:
     """``p -= rate * factor * g``
 
     Parameters
@@ -141,20 +153,22 @@ def sgd(params: Arrays, grads: Sequence[Any], totals: DeviceArray, at: int, numb
     params : list of device arrays, C-contiguous
         Changed in place.
     grads : list of device arrays or SparseRows
-        Of their shapes and dtypes, C-contiguous. Sparse ones touch their own rows only.
+        Of their shapes and dtypes, C-contiguous. Sparse ones change their own rows only.
     totals : device array (n,), float64
-        ``totals[at]`` is the gradients' factor; NaN leaves everything as it is.
-    at : int
-    numbers : tuple of float, or device array of float64
-        The rate.
+        ``totals[index]`` is the gradients' factor; NaN leaves everything unchanged.
+    index : int
+    hyperparameters : tuple of float, or device array of float64
+        The learning rate.
     """
     dense = [pair for pair in zip(params, grads, strict=True) if not isinstance(pair[1], SparseRows)]
     if dense:
-        _run(sgd_kernel, list(zip(*dense, strict=True)), totals, at, numbers)
+        _run(sgd_kernel, list(zip(*dense, strict=True)), totals, index, hyperparameters)
     for p, g in zip(params, grads, strict=True):
         if isinstance(g, SparseRows):
             operands = (flat(p), g.indices, flat(g.values), g.shape[1])
-            launch_over_box(sgd_rows_kernel, g.values.shape, *operands, totals, at, _given(numbers))
+            launch_over_box(
+                sgd_rows_kernel, g.values.shape, *operands, totals, index, _as_argument(hyperparameters)
+            )
 
 
 def with_momentum(
@@ -162,16 +176,16 @@ def with_momentum(
     grads: Arrays,
     velocities: Arrays | None,
     totals: DeviceArray,
-    at: int,
-    numbers: Numbers,
+    index: int,
+    hyperparameters: Hyperparameters,
     nesterov: bool,
 ) -> None:
     """SGD with momentum, weight decay or both: see `sgd` and `lstm_numba.optim.optimizers.SGD`.
 
-    The numbers are rate, weight decay and momentum.
+    The hyperparameters are learning rate, weight decay and momentum.
     """
     columns = (params, grads, grads if velocities is None else velocities)
-    _run(momentum_kernel, columns, totals, at, numbers, nesterov, velocities is not None)
+    _run(momentum_kernel, columns, totals, index, hyperparameters, nesterov, velocities is not None)
 
 
 def adam(
@@ -180,11 +194,11 @@ def adam(
     means: Arrays,
     squares: Arrays,
     totals: DeviceArray,
-    at: int,
-    numbers: Numbers,
+    index: int,
+    hyperparameters: Hyperparameters,
 ) -> None:
-    """Adam and AdamW; the numbers are those of `update_rules.adam`, the rest as in `sgd`."""
-    _run(adam_kernel, (params, grads, means, squares), totals, at, numbers)
+    """Adam and AdamW; the hyperparameters are those of `update_rules.adam`, the rest as in `sgd`."""
+    _run(adam_kernel, (params, grads, means, squares), totals, index, hyperparameters)
 
 
 def rmsprop(
@@ -193,8 +207,8 @@ def rmsprop(
     squares: Arrays,
     velocities: Arrays,
     totals: DeviceArray,
-    at: int,
-    numbers: Numbers,
+    index: int,
+    hyperparameters: Hyperparameters,
 ) -> None:
-    """RMSprop; the numbers are those of `lstm_numba.engines.cpu.updates.rmsprop`, the rest as in `sgd`."""
-    _run(rmsprop_kernel, (params, grads, squares, velocities), totals, at, numbers)
+    """RMSprop; the hyperparameters are those of `update_rules.rmsprop`, the rest as in `sgd`."""
+    _run(rmsprop_kernel, (params, grads, squares, velocities), totals, index, hyperparameters)

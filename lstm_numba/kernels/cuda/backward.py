@@ -1,4 +1,4 @@
-"""A step backward for `step`, shared by threads of which each is number `rank` of `size`."""
+"""The backward pass of a step, for `step`: shared by `size` threads, of which this one has number `rank`."""
 
 from __future__ import annotations
 
@@ -7,33 +7,38 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.engines.cuda.driver import cuda, overload
-from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.options import DEVICE
-from lstm_numba.engines.cuda.scalar import add_each, add_numbers, load_each, store_each, store_numbers
+from lstm_numba.engines.cuda.scalar import (
+    accumulate_each,
+    accumulate_scalars,
+    load_each,
+    store_each,
+    store_scalars,
+)
 from lstm_numba.engines.cuda.specialize import (
     FIRST,
     INPUT,
     SECOND,
-    add_inner,
     cell_backward,
     cell_operand_backward,
-    inner_zeros,
     load_cell_states,
-    load_one,
     load_peephole,
+    load_scalar,
     load_slots,
     load_states,
     peephole_count,
     stage_first,
     stage_gates,
 )
-from lstm_numba.kernels.cuda.forward import ONE, meet_others
+from lstm_numba.engines.cuda.stage_product import add_inner, inner_zeros
+from lstm_numba.kernels.cuda.forward import ONE, block_barrier
 from lstm_numba.kernels.cuda.weights import cell_state_row, peephole_row, previous_row, slots_row
 
 
 @cuda.jit(**DEVICE)
 def _inner_product(weights, stage, matrix, depth, tape, column):
-    """The slots' gradients times one column of the weights through which a stage fed them."""
+    """The gradients of a stage's slots times one column of its weights."""
     cell, hidden = weights.cell, weights.hidden
     total, rows = inner_zeros(cell, stage, ONE, weights.bias), (slots_row(cell) * hidden,)
     for k in range(hidden):
@@ -45,74 +50,76 @@ def _inner_product(weights, stage, matrix, depth, tape, column):
 
 @cuda.jit(**DEVICE)
 def _cell_gradients(weights, tape, dstates, unit):
-    """Gradients of one unit's slots and previous states, but for what flows through the products."""
+    """The cell's backward equations for one unit."""
     cell, hidden = weights.cell, weights.hidden
-    at = slots_row(cell) * hidden + unit
-    new = load_one(cell, tape, unit, 0) + load_cell_states(
+    offset = slots_row(cell) * hidden + unit
+    new = load_scalar(cell, tape, unit, 0) + load_cell_states(
         cell, tape, cell_state_row(cell) * hidden + unit, hidden
     )
     dslots, dprevious, dpeephole = cell_backward(
         cell,
-        load_slots(cell, tape, at, hidden),
+        load_slots(cell, tape, offset, hidden),
         load_states(cell, tape, previous_row(cell) * hidden + unit, hidden),
         new,
         load_peephole(cell, weights.peephole, unit, hidden),
         load_each(dstates, unit),
     )
-    store_numbers(tape, at, hidden, dslots)
+    store_scalars(tape, offset, hidden, dslots)
     store_each(dstates, unit, dprevious)
-    store_numbers(tape, peephole_row(cell) * hidden + unit, hidden, dpeephole)
+    store_scalars(tape, peephole_row(cell) * hidden + unit, hidden, dpeephole)
 
 
 @cuda.jit(**DEVICE)
-def _run_second_back(weights, tape, dstates, rank, size):
-    """What the operand's gradient adds to those of the slots and of the previous states."""
+def _run_second_stage_backward(weights, tape, dstates, rank, size):
+    """The backward pass of the second product and of the operand's equations."""
     cell, hidden = weights.cell, weights.hidden
-    meet_others(size)
-    for unit in strides(rank, hidden, size):
-        # The new h is not needed any more. The slots still are, by all threads.
+    block_barrier(size)
+    for unit in stride_range(rank, hidden, size):
+        # The new h is no longer needed, and is overwritten. All threads still read the slots.
         total = _inner_product(weights, SECOND, weights.recurrent_rows, hidden, tape, unit)
-        store_numbers(tape, unit, 0, total)
-    meet_others(size)
-    for unit in strides(rank, hidden, size):
-        at = slots_row(cell) * hidden + unit
+        store_scalars(tape, unit, 0, total)
+    block_barrier(size)
+    for unit in stride_range(rank, hidden, size):
+        offset = slots_row(cell) * hidden + unit
         dslots, dprevious = cell_operand_backward(
             cell,
-            load_slots(cell, tape, at, hidden),
+            load_slots(cell, tape, offset, hidden),
             load_states(cell, tape, previous_row(cell) * hidden + unit, hidden),
-            load_one(cell, tape, unit, 0)[0],
+            load_scalar(cell, tape, unit, 0)[0],
         )
-        store_numbers(tape, at, hidden, dslots)
-        add_each(dstates, unit, dprevious)
+        store_scalars(tape, offset, hidden, dslots)
+        accumulate_each(dstates, unit, dprevious)
 
 
-def _second_back(weights: Any, tape: Any, dstates: Any, rank: Any, size: Any) -> None:
-    """The way back through the second stage of a cell that has one."""
+def _second_stage_backward(weights: Any, tape: Any, dstates: Any, rank: Any, size: Any) -> None:
+    """The backward pass of the second stage of a cell that has one."""
     if len(weights.cell.stages) > 1:
-        _run_second_back(weights, tape, dstates, rank, size)
+        _run_second_stage_backward(weights, tape, dstates, rank, size)
 
 
-@overload(_second_back)
+@overload(_second_stage_backward)
 def _(weights, tape, dstates, rank, size):
     if len(weights[0].instance_class.stages) == 1:
         return lambda weights, tape, dstates, rank, size: None
-    return lambda weights, tape, dstates, rank, size: _run_second_back(weights, tape, dstates, rank, size)
+    return lambda weights, tape, dstates, rank, size: _run_second_stage_backward(
+        weights, tape, dstates, rank, size
+    )
 
 
 @cuda.jit(**DEVICE)
-def _add_weights(weights, stage, matrix, bias, tape, operand, at, rank, size):
-    """Add to the gradients of a stage's weights and biases; other sequences may do so at the same time."""
+def _add_weights(weights, stage, matrix, bias, tape, operand, offset, rank, size):
+    """Add to the gradients of a stage's weights and biases, atomically: other sequences may do so too."""
     cell, hidden = weights.cell, weights.hidden
     gates, depth = stage_gates(cell, stage), matrix.shape[1]
     for n in range(len(gates)):
         first = gates[n] * hidden
         slots = (slots_row(cell) + stage_first(cell, stage) + n) * hidden
-        for i in strides(rank, hidden * depth, size):
-            # A processor divides numbers of 32 bits without a routine.
+        for i in stride_range(rank, hidden * depth, size):
+            # Division in 32 bits is much faster than in 64.
             unit, k = np.int64(np.uint32(i) // np.uint32(depth)), np.int64(np.uint32(i) % np.uint32(depth))
-            cuda.atomic.add(matrix, (first + unit, k), tape[slots + unit] * operand[at + k])
+            cuda.atomic.add(matrix, (first + unit, k), tape[slots + unit] * operand[offset + k])
         if bias.size > 0:
-            for unit in strides(rank, hidden, size):
+            for unit in stride_range(rank, hidden, size):
                 cuda.atomic.add(bias, first + unit, tape[slots + unit])
 
 
@@ -143,24 +150,24 @@ def _add_parameters(weights, gradients, x, tape, rank, size):
     before = previous_row(cell) * hidden
     _add_weights(weights, FIRST, gradients.weight_hh, gradients.bias_hh, tape, tape, before, rank, size)
     _second_weights(weights, gradients.weight_hh, gradients.bias_hh, tape, rank, size)
-    for i in strides(rank, peephole_count(cell) * hidden, size):
+    for i in stride_range(rank, peephole_count(cell) * hidden, size):
         cuda.atomic.add(gradients.weight_ph, i, tape[peephole_row(cell) * hidden + i])
 
 
 @cuda.jit(**DEVICE)
 def step_backward(weights, gradients, x, tape, dstates, dx, rank, size):
-    """The way back through a step; uses the tape up."""
-    meet_others(size)
+    """The backward pass of a step; overwrites the tape."""
+    block_barrier(size)
     hidden = weights.hidden
-    for unit in strides(rank, hidden, size):
+    for unit in stride_range(rank, hidden, size):
         _cell_gradients(weights, tape, dstates, unit)
-    _second_back(weights, tape, dstates, rank, size)
-    meet_others(size)
-    for unit in strides(rank, hidden, size):
+    _second_stage_backward(weights, tape, dstates, rank, size)
+    block_barrier(size)
+    for unit in stride_range(rank, hidden, size):
         total = _inner_product(weights, FIRST, weights.recurrent_rows, hidden, tape, unit)
-        add_numbers(dstates[0], unit, 0, total)
-    for feature in strides(rank, dx.size, size):
+        accumulate_scalars(dstates[0], unit, 0, total)
+    for feature in stride_range(rank, dx.size, size):
         total = _inner_product(weights, INPUT, weights.input_rows, weights.inputs, tape, feature)
-        store_numbers(dx, feature, 0, total)
+        store_scalars(dx, feature, 0, total)
     _add_parameters(weights, gradients, x, tape, rank, size)
-    meet_others(size)
+    block_barrier(size)

@@ -1,46 +1,44 @@
-"""A step forward for `step`, shared by threads of which each is number `rank` of `size`."""
+"""The forward pass of a step, for `step`: shared by `size` threads, of which this one has number `rank`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from lstm_numba.engines.cuda.driver import cuda, overload
-from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.options import DEVICE
-from lstm_numba.engines.cuda.scalar import load_each, store_each, store_numbers
+from lstm_numba.engines.cuda.scalar import load_each, store_each, store_scalars
 from lstm_numba.engines.cuda.specialize import (
     FIRST,
     INPUT,
     SECOND,
     OneRow,
-    add_outer,
-    add_to_stage,
     cell_forward,
     cell_operand,
     gate_count,
-    load_one,
     load_peephole,
+    load_scalar,
     load_slots,
-    outer_zeros,
 )
+from lstm_numba.engines.cuda.stage_product import add_outer, add_to_stage, outer_zeros
 from lstm_numba.kernels.cuda.weights import cell_state_row, previous_row, slots_row
 
 ONE = OneRow()
 
 
 @cuda.jit(**DEVICE)
-def meet_others(size):
-    """Wait for the others; who is alone has nobody to wait for."""
+def block_barrier(size):
+    """Wait for the other threads of the block, if there are any."""
     if size > 1:
         cuda.syncthreads()
 
 
 @cuda.jit(**DEVICE)
-def _add_product(weights, stage, slots, matrix, operand, at, depth, unit):
-    """The slots of a unit, with those that a stage feeds; `at` is where the operand begins in its array."""
+def _add_product(weights, stage, slots, matrix, operand, offset, depth, unit):
+    """Add a stage's product to the slots of a unit; the operand begins at `offset` of its array."""
     cell, hidden = weights.cell, weights.hidden
     width = gate_count(cell) * hidden
-    sums, rows = outer_zeros(cell, stage, ONE, weights.bias), (at,)
+    sums, rows = outer_zeros(cell, stage, ONE, weights.bias), (offset,)
     for k in range(depth):
         sums = add_outer(cell, stage, ONE, sums, matrix, k * width + unit, hidden, operand, rows, k)
     return add_to_stage(cell, stage, slots, sums)
@@ -48,24 +46,24 @@ def _add_product(weights, stage, slots, matrix, operand, at, depth, unit):
 
 @cuda.jit(**DEVICE)
 def _cell_equations(weights, slots, states, work, keep, unit):
-    """New states of one unit; h waits in the work space until nobody needs the old one."""
+    """The cell's equations for one unit; the new h goes to `work`, as others still read the old one."""
     cell, hidden = weights.cell, weights.hidden
     previous = load_each(states, unit)
     kept, new = cell_forward(cell, slots, previous, load_peephole(cell, weights.peephole, unit, hidden))
-    store_numbers(work, unit, 0, new[:1])
+    store_scalars(work, unit, 0, new[:1])
     store_each(states[1:], unit, new[1:])
     if keep:
-        store_numbers(work, slots_row(cell) * hidden + unit, hidden, kept)
-        store_numbers(work, previous_row(cell) * hidden + unit, hidden, previous)
-        store_numbers(work, cell_state_row(cell) * hidden + unit, hidden, new[1:])
+        store_scalars(work, slots_row(cell) * hidden + unit, hidden, kept)
+        store_scalars(work, previous_row(cell) * hidden + unit, hidden, previous)
+        store_scalars(work, cell_state_row(cell) * hidden + unit, hidden, new[1:])
 
 
 @cuda.jit(**DEVICE)
 def _operand_equations(weights, slots, states, work, keep, unit):
-    """The operand of the second product of one unit."""
+    """The operand of the second product for one unit."""
     cell, hidden = weights.cell, weights.hidden
-    store_numbers(work, slots_row(cell) * hidden + unit, hidden, slots)
-    store_numbers(work, hidden + unit, 0, (cell_operand(cell, slots, load_each(states, unit)),))
+    store_scalars(work, slots_row(cell) * hidden + unit, hidden, slots)
+    store_scalars(work, hidden + unit, 0, (cell_operand(cell, slots, load_each(states, unit)),))
 
 
 def _equations(weights: Any, slots: Any, states: Any, work: Any, keep: Any, unit: Any) -> None:
@@ -82,9 +80,9 @@ def _(weights, slots, states, work, keep, unit):
 
 @cuda.jit(**DEVICE)
 def _run_second_stage(weights, states, work, keep, rank, size):
-    meet_others(size)
+    block_barrier(size)
     cell, hidden = weights.cell, weights.hidden
-    for unit in strides(rank, hidden, size):
+    for unit in stride_range(rank, hidden, size):
         slots = load_slots(cell, work, slots_row(cell) * hidden + unit, hidden)
         slots = _add_product(weights, SECOND, slots, weights.recurrent, work, hidden, hidden, unit)
         _cell_equations(weights, slots, states, work, keep, unit)
@@ -107,16 +105,16 @@ def _(weights, states, work, keep, rank, size):
 
 @cuda.jit(**DEVICE)
 def step_forward(weights, x, states, work, keep, rank, size):
-    """A step; the work space is scratch memory, or a tape where it is kept."""
-    meet_others(size)
+    """A step; the work space is scratch memory, or with `keep` a tape."""
+    block_barrier(size)
     cell, hidden = weights.cell, weights.hidden
-    for unit in strides(rank, hidden, size):
+    for unit in stride_range(rank, hidden, size):
         slots = load_slots(cell, weights.bias, unit, hidden)
         slots = _add_product(weights, INPUT, slots, weights.input, x, 0, weights.inputs, unit)
         slots = _add_product(weights, FIRST, slots, weights.recurrent, states[0], 0, hidden, unit)
         _equations(weights, slots, states, work, keep, unit)
     _second_stage(weights, states, work, keep, rank, size)
-    meet_others(size)
-    for unit in strides(rank, hidden, size):
-        store_numbers(states[0], unit, 0, load_one(cell, work, unit, 0))
-    meet_others(size)
+    block_barrier(size)
+    for unit in stride_range(rank, hidden, size):
+        store_scalars(states[0], unit, 0, load_scalar(cell, work, unit, 0))
+    block_barrier(size)

@@ -1,29 +1,29 @@
 """One step of a layer inside a user's own ``@cuda.jit`` kernel, forward and backward, for any cell.
 
-Each function comes twice: ``thread_...`` is called by one thread, which does all of the work, for thousands
-of small networks or streams side by side; ``block_...`` is called by all threads of a block, which share the
-units of one sequence. Blocks may have any number of threads, in up to three dimensions, as far as registers
-reach: where a kernel is refused for large blocks, ``@cuda.jit(max_registers=64)`` makes it fit.
+Each function has two variants: ``thread_...`` is called by one thread, which does all of the work, for
+thousands of small networks or streams in parallel; ``block_...`` is called by all threads of a block, which
+share the hidden units of one sequence. Blocks may have any number of threads, in up to three dimensions, as
+far as there are registers: if a launch with large blocks fails, ``@cuda.jit(max_registers=64)`` makes it fit.
 
-On the host, `device_weights` makes of a layer what a kernel reads, `device_gradients` the room for gradients.
+On the host, `device_weights` copies a layer's weights for a kernel, `device_gradients` allocates gradients.
 
 Arrays
-    All are the caller's: views of one dimension, of the layer's dtype, in any memory that the threads share
+    All are the caller's: one-dimensional views of the layer's dtype, in any memory that the threads share
     (global or shared; for ``thread_...`` local memory too), with any stride. So the states of many streams
-    may lie as (H, streams), where neighbouring threads read neighbours, and go in as ``h[:, stream]``. What
-    is written must not overlap anything else. Numba refuses wrong dimensions and dtypes while it compiles;
-    sizes are not checked.
+    may be stored as (H, streams), where neighbouring threads read neighbouring elements, and be passed as
+    ``h[:, stream]``. What is written must not overlap anything else. Wrong dimensions and dtypes are errors
+    when Numba compiles the kernel; sizes are not checked.
 State
     h (H,), or a tuple with one array for each of the cell's states, ``(h, c)``; updated in place.
 Barriers
-    ``block_...`` contain ``cuda.syncthreads()``, so that all threads of the block must call them, with the
-    same arguments. They begin and end with one: what the block's threads wrote before is seen, and the
-    results may be read by all of them after. ``thread_...`` contain none.
+    ``block_...`` contain ``cuda.syncthreads()``: all threads of the block must call them, with the same
+    arguments. They begin and end with one: what the block's threads wrote before is visible, and all of them
+    may read the results afterwards. ``thread_...`` contain none.
 
 Examples
 --------
 >>> from numba import cuda
->>> from lstm_numba.engines.cuda import step
+>>> from lstm_numba.kernels.cuda import step
 >>> @cuda.jit
 ... def kernel(weights, x, h, c):  # (B, T, I), (B, H), (B, H); a block for each sequence
 ...     b, scratch = cuda.blockIdx.x, cuda.shared.array(0, x.dtype)
@@ -130,7 +130,7 @@ def block_step(weights, x, state, scratch):
 
 @cuda.jit(**DEVICE)
 def thread_forward(weights, x, state, tape):
-    """Advance one sequence by one step, by one thread, and keep what the way back needs.
+    """Advance one sequence by one step, by one thread, and keep what the backward pass needs.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def thread_forward(weights, x, state, tape):
 
 @cuda.jit(**DEVICE)
 def block_forward(weights, x, state, tape):
-    """Advance one sequence by one step, by all threads of a block, and keep what the way back needs.
+    """Advance one sequence by one step, by all threads of a block, and keep what the backward pass needs.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def thread_backward(weights, gradients, x, tape, dstate, dx):
     x : array, shape (I,)
         The forward step's.
     tape : array
-        The forward step's; is used up.
+        The forward step's; is overwritten.
     dstate : array or tuple of arrays, each (H,)
         In the state's form: the loss' gradient with respect to the new state, through everything that uses
         it; replaced by that with respect to the previous state.

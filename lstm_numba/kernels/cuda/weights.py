@@ -1,4 +1,4 @@
-"""What a user's kernel needs of a layer for `step`: weights, room for gradients, sizes."""
+"""What a user's kernel needs of a layer for `step`: weights, gradients, sizes."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstm_numba.engines.cuda.device_array import flat
 from lstm_numba.engines.cuda.driver import cuda, overload
 from lstm_numba.engines.cuda.elementwise import copy_block, transpose
-from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.launch import launch_over
-from lstm_numba.engines.cuda.memory import DeviceArray, empty, flat, upload, zeros
+from lstm_numba.engines.cuda.memory import DeviceArray, empty, upload, zeros
 from lstm_numba.engines.cuda.options import KERNEL
-from lstm_numba.engines.cuda.scalar import store_numbers
-from lstm_numba.engines.cuda.specialize import constant, load_biases, zero_slots
+from lstm_numba.engines.cuda.scalar import store_scalars
+from lstm_numba.engines.cuda.specialize import class_constant, load_biases, zero_slots
 
 
 class Weights(NamedTuple):
-    """One layer and direction, as a kernel reads it; passed to the kernel as it is.
+    """The weights of one layer and direction, passed to a kernel as they are.
 
     G gates, S slots (`lstm_numba.cells.protocol`), P peephole weights a unit. The arrays are flat, on the
     device, and of the layer's dtype.
@@ -28,14 +29,14 @@ class Weights(NamedTuple):
     inputs, hidden : int
         Features of the input (I) and hidden units (H).
     input : (I * G * H,)
-        ``weight_ih`` transposed, so that threads of neighbouring units read neighbours.
+        ``weight_ih`` transposed, so that threads of neighbouring units read neighbouring elements.
     recurrent : (H * G * H,)
         ``weight_hh`` transposed.
     bias : (S * H,)
-        Of every slot; zero where there is none.
+        Both biases of every slot together; zero where there are none.
     peephole : (P * H,)
     input_rows : (G * H * I,)
-        ``weight_ih``, for the way back.
+        ``weight_ih``, for the backward pass.
     recurrent_rows : (G * H * H,)
         ``weight_hh``.
     """
@@ -71,16 +72,16 @@ class ParameterGradients(NamedTuple):
 
 @cuda.jit(**KERNEL)
 def _fill_biases(cell, bias_ih, bias_hh, slots, hidden):
-    """Put the biases of every slot, zero where there are none, to where it comes to lie."""
-    for unit in strides(cuda.grid(1), hidden, cuda.gridsize(1)):
+    """Sum both biases of every slot; zero where there are none."""
+    for unit in stride_range(cuda.grid(1), hidden, cuda.gridsize(1)):
         if bias_ih.size > 0:
-            store_numbers(slots, unit, hidden, load_biases(cell, bias_ih, bias_hh, unit, hidden))
+            store_scalars(slots, unit, hidden, load_biases(cell, bias_ih, bias_hh, unit, hidden))
         else:
-            store_numbers(slots, unit, hidden, zero_slots(cell, slots))
+            store_scalars(slots, unit, hidden, zero_slots(cell, slots))
 
 
 def device_weights(rnn: Any, layer: int = 0, direction: int = 0) -> Weights:
-    """Copy a layer's weights into the form in which a kernel reads them.
+    """Copy a layer's weights to the device, laid out for a kernel.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ def device_weights(rnn: Any, layer: int = 0, direction: int = 0) -> Weights:
     TypeError, ValueError
         `rnn` is no recurrent layer, or has not so many layers or directions.
     DeviceError
-        There is not so much memory.
+        There is not enough memory.
     """
     params = {name: _on_device(array) for name, array in _parameters(rnn, layer, direction).items()}
     cell, hidden, none = rnn.cell, rnn.hidden_size, empty((0,), rnn.dtype)
@@ -121,7 +122,7 @@ def device_weights(rnn: Any, layer: int = 0, direction: int = 0) -> Weights:
 
 
 def device_gradients(rnn: Any, layer: int = 0, direction: int = 0) -> ParameterGradients:
-    """Zeros on the device, to which a kernel adds the gradients of a layer's parameters.
+    """Zeros on the device, for a kernel to add the gradients of a layer's parameters to.
 
     ``gradients._asdict()`` has the parameters' names without their suffix.
 
@@ -165,26 +166,26 @@ def _copy(array: DeviceArray) -> DeviceArray:
     return out
 
 
-# -- rows of H numbers in a tape, of which the first are the scratch memory of a step that keeps nothing --
+# -- a tape: rows of H elements; the first ones are the scratch memory of a step without a tape --------
 
 
 #: Row 0 is the new h, row 1 the operand of a cell with two stages; then the slots,
-slots_row = constant(lambda cell: len(cell.stages))
+slots_row = class_constant(lambda cell: len(cell.stages))
 #: the previous states,
-previous_row = constant(lambda cell: len(cell.stages) + len(cell.slots))
+previous_row = class_constant(lambda cell: len(cell.stages) + len(cell.slots))
 #: the new states but h,
-cell_state_row = constant(lambda cell: len(cell.stages) + len(cell.slots) + len(cell.states))
-#: and, on the way back, the gradients of the peephole weights.
-peephole_row = constant(lambda cell: len(cell.stages) + len(cell.slots) + 2 * len(cell.states) - 1)
+cell_state_row = class_constant(lambda cell: len(cell.stages) + len(cell.slots) + len(cell.states))
+#: and, in the backward pass, the gradients of the peephole weights.
+peephole_row = class_constant(lambda cell: len(cell.stages) + len(cell.slots) + 2 * len(cell.states) - 1)
 
-_tape_rows = constant(
+_tape_rows = class_constant(
     lambda cell: len(cell.stages) + len(cell.slots) + 2 * len(cell.states) - 1 + len(cell.peepholes)
 )
-_scratch_rows = constant(lambda cell: 1 if len(cell.stages) == 1 else 2 + len(cell.slots))
+_scratch_rows = class_constant(lambda cell: 1 if len(cell.stages) == 1 else 2 + len(cell.slots))
 
 
 def scratch_size(weights: Any) -> Any:
-    """How many numbers of scratch memory a step needs: H, or 5 H where it has two stages (GRU, reset before).
+    """Elements of scratch memory that a step needs: H, or 5 H where it has two stages (GRU, reset before).
 
     To be called from the host or from a kernel.
 
@@ -196,7 +197,7 @@ def scratch_size(weights: Any) -> Any:
 
 
 def tape_size(weights: Any) -> Any:
-    """How many numbers a step keeps for the way back: 3 H to 11 H, a multiple of H that depends on the cell.
+    """Elements that a step keeps for the backward pass: a multiple of H, 3 H to 11 H depending on the cell.
 
     To be called from the host or from a kernel.
 

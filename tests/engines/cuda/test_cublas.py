@@ -1,4 +1,4 @@
-"""What cuBLAS is asked for, with NumPy in its place: its matrices lie column by column, ours row by row."""
+"""The calls of cuBLAS, with NumPy as a stand-in: it is column-major, our arrays are row-major."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cuda_tools import DTYPES, cases, download, upload
 
-from lstm_numba.engines.cuda import dropout as masks
+from lstm_numba.engines.cuda import dropout as module
 from lstm_numba.engines.cuda.dropout import Draws, dropout
 from lstm_numba.engines.cuda.launch import launch_over
 from lstm_numba.engines.dropout_masks import draw_mask as draw_mask_of_cpu
@@ -92,7 +92,7 @@ def test_bad_arguments() -> None:
 
 
 def test_draws_that_are_repeated() -> None:
-    """A launch as it was noted draws what the generator would draw by then."""
+    """A recorded launch draws what the generator would draw at its repetition."""
     ours, cpu = generator(), generator()
     draws = Draws(ours)
     with draws.recorded():
@@ -106,11 +106,11 @@ def test_draws_that_are_repeated() -> None:
 
 def dropout_launch(rng: np.random.Generator) -> Any:
     """What repeats the launch of a mask of 20 numbers."""
-    noted: list[Any] = []
+    recorded: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(masks, "launch_over", lambda *args: noted.append(args))
+        patch.setattr(module, "launch_over", lambda *args: recorded.append(args))
         dropout(rng, upload(np.ones(20)), 0.5)
-    kernel, size, *args, _, mask, out = noted[0]
+    kernel, size, *args, _, mask, out = recorded[0]
 
     def repeat(x: Any) -> Any:
         launch_over(kernel, size, *args, x, mask, out)

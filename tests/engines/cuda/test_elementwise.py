@@ -43,7 +43,7 @@ def test_transpose(shape: Any, dtype: Any) -> None:
 
 
 def test_transpose_with_few_blocks(monkeypatch: Any) -> None:
-    monkeypatch.setattr(elementwise, "_GRID", 2)
+    monkeypatch.setattr(elementwise, "MAX_GRID_Y", 2)
     matrix = normal((19, 7), np.float32)
     np.testing.assert_array_equal(download(elementwise.transpose(upload(matrix))), matrix.T)
 

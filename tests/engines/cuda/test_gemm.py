@@ -11,9 +11,10 @@ from cuda_tools import DTYPES, cases, download, normal, upload
 from tolerances import assert_close
 
 from lstm_numba.engines.cuda import cublas, gemm
+from lstm_numba.engines.cuda.device_array import columns, transposed
 from lstm_numba.engines.cuda.launch import limits, set_limits
-from lstm_numba.engines.cuda.memory import columns, counters, transposed
-from lstm_numba.engines.cuda.microkernel import Large, Small
+from lstm_numba.engines.cuda.memory import counters
+from lstm_numba.engines.cuda.microkernel import LargeTile, SmallTile
 
 SIZES = cases(
     [(1, 1, 1), (3, 1, 5), (1, 7, 1), (8, 4, 8), (9, 3, 17), (17, 33, 5), (2, 70, 3)],
@@ -76,12 +77,12 @@ def test_writes_to_columns_of_a_matrix(backend: str, size: Any, layout: str, acc
 
 def test_large_patches_and_parts_of_the_depth_are_both_taken() -> None:
     side = limits().tile
-    patch, grid, parts = gemm._plan(3, 3, 100 * side)
-    assert isinstance(patch, Small)
+    tile, grid, parts = gemm._plan(3, 3, 100 * side)
+    assert isinstance(tile, SmallTile)
     assert grid == (1, 1)
     assert parts > 1
-    patch, _, parts = gemm._plan(8 * side * 16, 8 * side * 16, 100 * side)
-    assert isinstance(patch, Large)
+    tile, _, parts = gemm._plan(8 * side * 16, 8 * side * 16, 100 * side)
+    assert isinstance(tile, LargeTile)
     assert parts == 1
 
 
@@ -92,7 +93,7 @@ def test_large_patches(monkeypatch: Any, dtype: Any) -> None:
     side = limits().tile
     m, k, n = 8 * side + 3, 2 * side + 1, 8 * side - 1
     a, b = normal((m, k), dtype), normal((k, n), dtype, 1)
-    assert isinstance(gemm._plan(m, n, k)[0], Large)
+    assert isinstance(gemm._plan(m, n, k)[0], LargeTile)
     actual = download(gemm.matmul(upload(a), on_device(b, "columns")))
     assert_close(actual, a.astype(np.float64) @ b, "product")
 

@@ -1,7 +1,7 @@
 """A training step that is recorded and repeated computes what it computes otherwise, bit for bit.
 
-In the simulator nothing can record a graph. Its kernels and copies are noted here with their arguments, and
-then repeated as a graph would repeat them.
+The simulator has no graphs: there launches and copies are recorded here with their arguments, and then
+repeated as a graph would repeat them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from lstm_numba.training.step import TrainingStep
 VOCABULARY, STEPS = 13, 7
 
 
-class Notes:
+class FakeRecorder:
     """Stands for `lstm_numba.engines.cuda.graph.Recorder` in the simulator."""
 
     def __init__(self) -> None:
         self.work: list[Callable[[], Any]] = []
-        self.draws = graph.masks.Draws
+        self.draws = graph.dropout.Draws
 
     def apart(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
@@ -44,16 +44,16 @@ class Notes:
 
         call, copy = FakeCUDAKernel.__call__, DEVICE_ARRAY.copy_to_device
 
-        def note_call(kernel: Any, *args: Any) -> None:
+        def record_call(kernel: Any, *args: Any) -> None:
             shape = (kernel.grid_dim, kernel.block_dim, kernel.stream, kernel.dynshared_size)
             self.work.append(lambda: kernel[shape](*args))
 
-        def note_copy(target: Any, source: Any, stream: Any = 0) -> None:
+        def record_copy(target: Any, source: Any, stream: Any = 0) -> None:
             self.work.append(lambda: copy(target, source, stream))
 
-        assert call is not note_call
-        patch.setattr(FakeCUDAKernel, "__call__", note_call)
-        patch.setattr(DEVICE_ARRAY, "copy_to_device", note_copy)
+        assert call is not record_call
+        patch.setattr(FakeCUDAKernel, "__call__", record_call)
+        patch.setattr(DEVICE_ARRAY, "copy_to_device", record_copy)
 
     def repeat(self) -> None:
         for step in self.work:
@@ -64,7 +64,7 @@ class Notes:
 def recording(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Have steps recorded; what was recorded."""
     made: list[Any] = []
-    cls = Notes if SIMULATED else graph.Recorder
+    cls = FakeRecorder if SIMULATED else graph.Recorder
 
     def recorder() -> Any:
         made.append(cls())

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from cuda_tools import download, normal, upload
 
-from lstm_numba.engines.cuda import memory
-from lstm_numba.engines.cuda.memory import columns, fill, span, transposed
+from lstm_numba.engines.cuda import page_locked
+from lstm_numba.engines.cuda.device_array import columns, span, transposed
+from lstm_numba.engines.cuda.memory import fill
 
 
-def test_span_reaches_from_the_first_to_the_last_number() -> None:
+def test_span_reaches_from_the_first_to_the_last_element() -> None:
     array = normal((4, 6), np.float32)
     device = upload(array)
     np.testing.assert_array_equal(download(span(device)), array.reshape(-1))
@@ -41,7 +42,7 @@ def test_columns_are_no_copy() -> None:
     part = columns(device, 2, 5)
     assert part.shape == (4, 3)
     np.testing.assert_array_equal(download(span(part)), matrix.reshape(-1)[2:23])
-    fill(span(columns(columns(device, 1, 6), 4, 5)), 7)  # the last column, and what lies between its numbers
+    fill(span(columns(columns(device, 1, 6), 4, 5)), 7)  # the last column, and what is between its elements
     np.testing.assert_array_equal(download(device).reshape(-1)[5:], 7)
     np.testing.assert_array_equal(download(device)[0, :5], matrix[0, :5])
     assert columns(device, 3, 3).size == 0
@@ -75,9 +76,9 @@ def test_page_locked_memory_is_used_again_when_it_has_been_read(monkeypatch: pyt
         def cuMemcpyHtoDAsync(target: int, source: int, size: int, stream: int) -> None:
             copies.append((source, ctypes.string_at(source, size)))
 
-    for name, stand_in in (("_PageLocked", PageLocked), ("Event", Event), ("driver", Driver)):
-        monkeypatch.setattr(memory, name, stand_in)
-    staging = memory._Staging()
+    for name, stand_in in (("PageLocked", PageLocked), ("Event", Event), ("driver", Driver)):
+        monkeypatch.setattr(page_locked, name, stand_in)
+    staging = page_locked.Staging()
     values = [np.full((2, 3), n, np.float32) for n in range(4)]
     for value in values[:2]:
         staging.copy(value, 0)

@@ -9,8 +9,9 @@ import pytest
 from cuda_tools import DTYPES, download, normal, upload
 
 from lstm_numba.engines.cuda import memory, multi_tensor
+from lstm_numba.engines.cuda.device_array import columns
 from lstm_numba.engines.cuda.driver import cuda
-from lstm_numba.engines.cuda.grid_stride import strides
+from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.launch import launch_over, launch_over_box
 
 
@@ -18,7 +19,7 @@ from lstm_numba.engines.cuda.launch import launch_over, launch_over_box
 def _subtract(arrays, number):  # type: ignore[no-untyped-def]
     for n in range(arrays.count):
         first, second = multi_tensor.array_of(arrays, 0, n), multi_tensor.array_of(arrays, 1, n)
-        for i in strides(cuda.grid(1), first.size, cuda.gridsize(1)):
+        for i in stride_range(cuda.grid(1), first.size, cuda.gridsize(1)):
             first[i] -= number * second[i]
 
 
@@ -45,27 +46,27 @@ def test_a_table_for_each_dtype() -> None:
 def test_a_table_is_uploaded_again_when_an_array_moved() -> None:
     arrays = [upload(np.zeros(n, np.float32)) for n in (3, 4)]
     others = [*arrays[:1], upload(np.zeros(4, np.float32))]
-    kept = multi_tensor.tables(arrays)[0][0].numbers
-    assert multi_tensor.tables(arrays)[0][0].numbers is kept
-    moved = multi_tensor.tables(others)[0][0].numbers
+    kept = multi_tensor.tables(arrays)[0][0].entries
+    assert multi_tensor.tables(arrays)[0][0].entries is kept
+    moved = multi_tensor.tables(others)[0][0].entries
     assert list(download(kept)) == [3, 4, *map(memory.address, arrays)]
     assert list(download(moved)) == [3, 4, *map(memory.address, others)]
     smaller = [arrays[0][:2], arrays[1]]
-    assert list(download(multi_tensor.tables(smaller)[0][0].numbers))[:2] == [2, 4]
+    assert list(download(multi_tensor.tables(smaller)[0][0].entries))[:2] == [2, 4]
 
 
 def test_arrays_with_gaps_are_refused() -> None:
     matrix = upload(np.zeros((3, 4), np.float32))
     with pytest.raises(ValueError, match="expected a C-contiguous array"):
-        multi_tensor.tables([memory.columns(matrix, 0, 2)])
+        multi_tensor.tables([columns(matrix, 0, 2)])
 
 
 @cuda.jit
 def _count(box, out):  # type: ignore[no-untyped-def]
-    (x, y, z), (across, down, deep) = cuda.grid(3), cuda.gridsize(3)
-    for i in strides(z, box[0], deep):
-        for j in strides(y, box[1], down):
-            for k in strides(x, box[2], across):
+    (x, y, z), (x_step, y_step, z_step) = cuda.grid(3), cuda.gridsize(3)
+    for i in stride_range(z, box[0], z_step):
+        for j in stride_range(y, box[1], y_step):
+            for k in stride_range(x, box[2], x_step):
                 out[(i * box[1] + j) * box[2] + k] += 1
 
 

@@ -1,4 +1,4 @@
-"""How a sequence's kernels are launched: who computes what, and what stands for zeros."""
+"""How a sequence's kernels are launched: launch mode, tile and grid; and missing states and gradients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cuda_tools import download, normal
 
 from lstm_numba.cells import CELLS
 from lstm_numba.engines.cuda import launch, memory, sequence
-from lstm_numba.engines.cuda.layout import TEAM, Alone, Together
+from lstm_numba.engines.cuda.layout import COUNTER_STRIDE, CooperativeGrid, SingleBlock
 from lstm_numba.engines.cuda.specialize import FourRows, OneRow
 from lstm_numba.errors import DeviceError
 from lstm_numba.nn.recurrent import make_layer
@@ -29,25 +29,23 @@ def plan(
 
 
 @pytest.mark.parametrize(
-    ("batch", "hidden", "team", "grid"),
+    ("batch", "hidden", "mode", "grid"),
     [
-        (128, 128, Together, (4, 32)),  # 494 µs alone on an H100, 203 together
-        (20, 650, Together, (21, 5)),
-        (20, 1500, Together, (47, 5)),
-        (1, 256, Together, (8, 1)),
-        (20, 32, Alone, (1, 5)),  # nothing to share
-        (4000, 64, Alone, (1, 1000)),  # no block is idle, and none need wait
+        (128, 128, CooperativeGrid, (4, 32)),  # on an H100 203 µs; 494 as SingleBlock
+        (20, 650, CooperativeGrid, (21, 5)),
+        (20, 1500, CooperativeGrid, (47, 5)),
+        (1, 256, CooperativeGrid, (8, 1)),
+        (20, 32, SingleBlock, (1, 5)),  # nothing to share
+        (4000, 64, SingleBlock, (1, 1000)),  # no block is idle, and no barrier needed
     ],
 )
-def test_who_shares_the_units(
-    batch: int, hidden: int, team: type, grid: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_launch_mode(batch: int, hidden: int, mode: type, grid: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     found = plan(monkeypatch, batch, hidden)
-    assert (type(found.team), found.grid) == (team, grid)
+    assert (type(found.mode), found.grid) == (mode, grid)
     assert type(found.tile) is (FourRows if batch > 1 else OneRow)
 
 
-def test_more_blocks_than_fit_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_tiles_than_blocks_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan(monkeypatch, 20, 1500, fit=132).grid == (47, 2)
     assert plan(monkeypatch, 20, 1500, fit=40).grid == (40, 1)
     assert plan(monkeypatch, 300_000, 32).grid == (1, 65_535)
@@ -65,8 +63,8 @@ def test_shared_memory_decides_the_tile(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru-reset-before"])
-def test_teams_of_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks that wait for those with the same rows only compute what blocks alone do, and leave no trace."""
+def test_both_modes_give_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several rows of a cooperative grid, each with its own barrier; the counters are zero afterwards."""
     launched: list[Any] = []
     results: list[Any] = []
     real = sequence.launch
@@ -77,21 +75,21 @@ def test_teams_of_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(sequence, "launch", spy)
     lanes = launch.limits().lanes
-    for forced, expected in (("together", ((2, 3), True)), ("alone", ((1, 3), False))):
-        monkeypatch.setattr(sequence, "FORCED", forced)
+    for forced, expected in ((CooperativeGrid, ((2, 3), True)), (SingleBlock, ((1, 3), False))):
+        monkeypatch.setattr(sequence, "FORCED_MODE", forced)
         layer = make_layer(name, 3, lanes + 1, device="cuda", seed=1)
         y, _, tape = layer.forward(normal((4, 12, 3), np.float32))
         dx, _, grads = layer.backward(tape, normal((4, 12, lanes + 1), np.float32))
         assert launched[-2:] == [expected] * 2
         results.append([y, dx, *map(download, grads.values())])
-    for together, alone in zip(*results, strict=True):
-        np.testing.assert_array_equal(together, alone)
-    assert not np.any(download(memory.counters(12 * TEAM)))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.any(download(memory.counters(12 * COUNTER_STRIDE)))
 
 
 @pytest.mark.parametrize("name", ["lstm", "peephole", "gru", "gru-reset-before"])
 @pytest.mark.parametrize("bias", [False, True])
-def test_nothing_stands_for_zeros(name: str, bias: bool) -> None:
+def test_none_means_zeros(name: str, bias: bool) -> None:
     layer = make_layer(name, 3, 5, 2, bias=bias, bidirectional=True, device="cuda", seed=1)
     x, dy = normal((4, 3, 3), np.float32), normal((4, 3, 10), np.float32, 1)
     zeros = np.zeros((4, 3, 5), np.float32)

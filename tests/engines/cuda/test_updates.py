@@ -28,7 +28,7 @@ def arrays(count: int, sizes: list[int], dtype: Any) -> list[list[Any]]:
 
 
 def compare(
-    update: Any, kernel: Any, count: int, sizes: list[int], dtype: Any, numbers: Any, of_cpu: Any
+    update: Any, kernel: Any, count: int, sizes: list[int], dtype: Any, hyper: Any, of_cpu: Any
 ) -> None:
     """Three steps on both devices, then one with a factor of NaN."""
     host = arrays(count, sizes, dtype)
@@ -37,10 +37,10 @@ def compare(
     for _ in range(3):
         for row in zip(*host, strict=True):
             kernel(*row, *of_cpu)
-        update(*device, sums, 1, numbers)
+        update(*device, sums, 1, hyper)
     assert_same(device, host, assert_close)
     before = [[download(array) for array in column] for column in device]
-    update(*device, sums, 0, numbers)
+    update(*device, sums, 0, hyper)
     assert_same(device, before, lambda a, b, _: np.testing.assert_array_equal(a, b))
 
 
@@ -51,8 +51,8 @@ def assert_same(device: Any, host: Any, check: Any) -> None:
             check(download(a), b, "optimizer")
 
 
-def typed(dtype: Any, *numbers: Any) -> list[Any]:
-    return [n if isinstance(n, bool) else dtype(n) for n in numbers]
+def typed(dtype: Any, *hyper: Any) -> list[Any]:
+    return [n if isinstance(n, bool) else dtype(n) for n in hyper]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -86,7 +86,7 @@ def test_rmsprop(sizes: list[int], dtype: Any) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_weight_decay_without_momentum_keeps_no_velocity(dtype: Any) -> None:
     (p, q), (g, f) = arrays(2, [9, 2], dtype)
-    g[0] = np.inf  # the place of a velocity holds no number that counts
+    g[0] = np.inf  # what is passed as velocity is not read
     device, grads = [upload(p), upload(q)], [upload(g), upload(f)]
     for array, gradient in ((p, g), (q, f)):
         rest = np.zeros_like(array)
@@ -116,15 +116,15 @@ def test_sparse_rows_beside_whole_gradients(dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_numbers_on_the_device(dtype: Any) -> None:
-    """As a graph has them: the same launch with other numbers in their place."""
+def test_hyperparameters_on_the_device(dtype: Any) -> None:
+    """As in a graph: the same launch after the hyperparameters were overwritten."""
     host = arrays(4, [7, 3], dtype)
     ours, theirs = ([[upload(array) for array in column] for column in host] for _ in range(2))
-    numbers, sums = upload(np.zeros(9)), totals(FACTOR)
+    hyper, sums = upload(np.zeros(9)), totals(FACTOR)
     for rate in (0.02, 0.3):
         given = (*ADAM[:6], rate, *ADAM[7:])
-        upload(np.array(given), numbers)
-        updates.adam(*ours, sums, 0, numbers)
+        upload(np.array(given), hyper)
+        updates.adam(*ours, sums, 0, hyper)
         updates.adam(*theirs, sums, 0, given)
     expected = [[download(array) for array in column] for column in theirs]
     assert_same(ours, expected, lambda a, b, _: np.testing.assert_array_equal(a, b))

@@ -14,8 +14,9 @@ from tolerances import assert_close
 
 import lstm_numba as ln
 from lstm_numba import reference
-from lstm_numba.engines.cuda import memory, sequence
+from lstm_numba.engines.cuda import memory, pool, sequence
 from lstm_numba.engines.cuda.driver import SIMULATED, cuda
+from lstm_numba.engines.cuda.layout import CooperativeGrid, SingleBlock
 from lstm_numba.errors import DeviceError
 from lstm_numba.nn.recurrent import CELL_NAMES, Recurrent, make_layer
 
@@ -23,7 +24,7 @@ DTYPES = ("float32", "float64")
 #: Registered cells take long in the simulator, and run as machine code of the CPU in `compiled_kernels.py`.
 NAMES = CELL_NAMES + (() if SIMULATED else own_cells.NAMES)
 
-#: Blocks, tiles and warps are smaller in the simulator, and so may be the sizes that go beyond them.
+#: Blocks and tiles are smaller in the simulator, and so may be the sizes that exceed them.
 CASES = cases(
     [
         Case(1, 1, 1, 1),
@@ -41,11 +42,11 @@ CASES = cases(
 )
 
 
-@pytest.fixture(params=["alone", "together"])
-def team(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways to share the work, whatever the sizes would make the engine choose."""
-    monkeypatch.setattr(sequence, "FORCED", request.param)
-    return str(request.param)
+@pytest.fixture(params=[SingleBlock, CooperativeGrid], ids=lambda mode: mode.__name__)
+def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type:
+    """Both launch modes, whatever the engine would choose for the sizes."""
+    monkeypatch.setattr(sequence, "FORCED_MODE", request.param)
+    return request.param
 
 
 def both(name: str, case: Case, dtype: Any, **options: Any) -> tuple[Problem, Problem]:
@@ -55,7 +56,7 @@ def both(name: str, case: Case, dtype: Any, **options: Any) -> tuple[Problem, Pr
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", NAMES)
-def test_forward_against_reference(name: str, dtype: str, team: str) -> None:
+def test_forward_against_reference(name: str, dtype: str, mode: type) -> None:
     for case in CASES:
         problem, host = both(name, case, dtype)
         expected_y, expected_states = reference.run(
@@ -74,7 +75,7 @@ def test_forward_against_reference(name: str, dtype: str, team: str) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_gradient_against_the_processor(name: str, dtype: str, team: str) -> None:
+def test_every_gradient_against_the_processor(name: str, dtype: str, mode: type) -> None:
     for case in CASES:
         problem, host = both(name, case, dtype)
         expected = host.gradients()
@@ -85,7 +86,7 @@ def test_every_gradient_against_the_processor(name: str, dtype: str, team: str) 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_gradient_against_central_differences(name: str, team: str) -> None:
+def test_every_gradient_against_central_differences(name: str, mode: type) -> None:
     case = Case(2, 1, 1, 2) if simulated() else Case(4, 3, 2, 3, 2, True, (4, 0, 2))
     problem, host = both(name, case, np.float64)
     gradients = problem.gradients()
@@ -158,9 +159,9 @@ def test_arrays_of_other_libraries(library: str) -> None:
     )
     assert_close(memory.download(cuda.as_cuda_array(dx)), expected["x"], "backward")
     # A view that is not contiguous is read as it is.
-    turned = lend(np.ascontiguousarray(problem.x.transpose(1, 0, 2)))
-    turned = turned.transpose(1, 0, 2) if library == "cupy" else turned.permute(1, 0, 2)
-    y, _ = problem.layer(turned, lend(problem.states[0]))
+    swapped = lend(np.ascontiguousarray(problem.x.transpose(1, 0, 2)))
+    swapped = swapped.transpose(1, 0, 2) if library == "cupy" else swapped.permute(1, 0, 2)
+    y, _ = problem.layer(swapped, lend(problem.states[0]))
     assert_close(memory.download(cuda.as_cuda_array(y)), expected_y, "forward")
 
 
@@ -193,7 +194,7 @@ def test_more_memory_than_there_is_is_told_in_one_line(monkeypatch: pytest.Monke
     if SIMULATED:
 
         def refuse(*_: Any) -> Any:
-            raise memory.CudaAPIError(2, "Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
+            raise pool.CudaAPIError(2, "Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
 
         class Context:
             class memory_manager:
@@ -204,7 +205,7 @@ def test_more_memory_than_there_is_is_told_in_one_line(monkeypatch: pytest.Monke
 
         fake = type("cuda", (), {"device_array": refuse, "current_context": Context})
         monkeypatch.setattr(memory, "SIMULATED", False)
-        monkeypatch.setattr(memory, "cuda", fake)
+        monkeypatch.setattr(pool, "cuda", fake)
     with pytest.raises(DeviceError, match=r"out of device memory: asked for 4,194,304.0 MiB, .* are free"):
         memory.empty((1 << 40,), np.float32)
 

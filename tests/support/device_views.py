@@ -1,10 +1,10 @@
 """Checks the CUDA engine's arrays, copies and launches without the simulator, on a stand-in for the driver.
 
 In the simulator arrays are NumPy's, and kernels are called as Python functions. Here numba-cuda and cuda.core
-run as on a device; the driver's memory is the host's, its copies copy, and its launches compute nothing. Run
-by `tests/benchmarks/test_stand_in.py`, with the stand-in first on the library path:
+run as on a device; device memory is the host's, copies are real, and launches compute nothing. Run by
+`tests/benchmarks/test_stand_in.py`, with the stand-in first on the library path:
 
-    python tests/support/light_arrays.py
+    python tests/support/device_views.py
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy as np
 from numba import cuda
 
 from lstm_numba.benchmarks import stand_in
-from lstm_numba.engines.cuda import launch, memory
-from lstm_numba.engines.cuda.device_array import LightArray, light
+from lstm_numba.engines.cuda import launch, memory, pool
+from lstm_numba.engines.cuda.device_array import DeviceView, as_view, columns, span, transposed
 
 
 def same(array: Any, expected: Any) -> None:
-    """A device array has shape, strides, flags and numbers of NumPy's, to us and to numba-cuda."""
+    """A device array has the shape, strides, flags and elements of NumPy's, to us and to numba-cuda."""
     assert isinstance(array, cuda.cudadrv.devicearray.DeviceNDArray)
     assert array.shape == expected.shape, (array.shape, expected.shape)
     assert array.ndim == expected.ndim
@@ -41,7 +41,7 @@ def check_views() -> None:
     """Views against NumPy's."""
     numbers = np.arange(60.0).reshape(3, 4, 5)
     array = memory.upload(numbers)
-    assert type(array) is LightArray
+    assert type(array) is DeviceView
     same(array, numbers)
     for item in (1, slice(1, 3), slice(None, 2), slice(-1, None), slice(2, 9), slice(3, 1), -1):
         same(array[item], numbers[item])
@@ -59,10 +59,10 @@ def check_views() -> None:
             continue
         raise AssertionError(shape)
     matrix = array.reshape(12, 5)
-    same(memory.transposed(matrix), numbers.reshape(12, 5).T)
-    same(memory.columns(matrix, 1, 3), numbers.reshape(12, 5)[:, 1:3])
-    same(memory.columns(memory.columns(matrix, 1, 4), 1, 2), numbers.reshape(12, 5)[:, 2:3])
-    same(memory.span(memory.columns(matrix, 1, 3)), numbers.reshape(-1)[1:58])
+    same(transposed(matrix), numbers.reshape(12, 5).T)
+    same(columns(matrix, 1, 3), numbers.reshape(12, 5)[:, 1:3])
+    same(columns(columns(matrix, 1, 4), 1, 2), numbers.reshape(12, 5)[:, 2:3])
+    same(span(columns(matrix, 1, 3)), numbers.reshape(-1)[1:58])
     same(array.ravel(), numbers.ravel())
     same(array.view(np.int64), numbers.view(np.int64))
     same(memory.empty((0, 3), np.float32), np.empty((0, 3), np.float32))
@@ -72,7 +72,7 @@ def check_views() -> None:
 
 
 def check_copies() -> None:
-    """To the device and back, on it, and those that Python makes."""
+    """Copies to, from and on the device, and those that Python makes."""
     numbers = np.random.default_rng(0).standard_normal((7, 9)).astype(np.float32)
     array = memory.upload(numbers)
     same(memory.copied(array), numbers)
@@ -84,48 +84,48 @@ def check_copies() -> None:
     for twin in (copy.deepcopy(array), pickle.loads(pickle.dumps(array)), copy.copy(array)):
         assert twin.copy_to_host().tobytes() == numbers.tobytes()
         assert memory.address(twin) != memory.address(array)
-    large = np.ones((1 << 22) + 1)  # beyond what goes through page-locked memory
+    large = np.ones((1 << 22) + 1)  # larger than what is staged in page-locked memory
     same(memory.upload(large), large)
 
 
 def check_ownership() -> None:
-    """Memory is used again when the last view of it is gone, and not before."""
+    """Memory is used again when the last view of it is deleted, and not before."""
     ways: list[Any] = [
         lambda array: array,
         lambda array: array[3:7],
         lambda array: array.reshape(10, 10)[2],
         lambda array: array.reshape(10, 10)[:, 1:3],
-        lambda array: memory.transposed(array.reshape(4, 25)),
-        lambda array: memory.span(memory.columns(array.reshape(4, 25), 1, 3)),
+        lambda array: transposed(array.reshape(4, 25)),
+        lambda array: span(columns(array.reshape(4, 25), 1, 3)),
         lambda array: array.ravel(),
         lambda array: array.gpu_data,
     ]
     for way in ways:
         first = memory.empty((100,), np.float32)
-        place, view = memory.address(first), way(first)
+        address, view = memory.address(first), way(first)
         del first
         gc.collect()
-        assert memory.address(memory.empty((100,), np.float32)) != place
+        assert memory.address(memory.empty((100,), np.float32)) != address
         del view
         gc.collect()
-        assert memory.address(memory.empty((128,), np.float32)) == place  # 512 bytes either way
-        assert memory.address(memory.empty((129,), np.float32)) != place
-        with launch.on_stream(cuda.stream()):  # where nothing waits for what is done to that memory
-            assert memory.address(memory.empty((100,), np.float32)) != place
+        assert memory.address(memory.empty((128,), np.float32)) == address  # 512 bytes either way
+        assert memory.address(memory.empty((129,), np.float32)) != address
+        with launch.on_stream(cuda.stream()):  # a stream whose work may overlap
+            assert memory.address(memory.empty((100,), np.float32)) != address
 
 
 def check_lifetimes() -> None:
     """Memory of arrays in a cycle is used again; that of a pool lasts as long as its arrays."""
     cycle: list[Any] = [memory.empty((100,), np.float32)]
     cycle.append(cycle)
-    place = memory.address(cycle[0])
+    address = memory.address(cycle[0])
     stand_in.reset()
     del cycle
     gc.collect()
     cuda.current_context().memory_manager.deallocations.clear()
     assert stand_in.counts()["frees"] == 0
-    assert memory.address(memory.empty((100,), np.float32)) == place
-    with memory.taken_from(memory.Pool()):  # which nobody else holds
+    assert memory.address(memory.empty((100,), np.float32)) == address
+    with pool.allocate_from(pool.Pool()):  # held by its arrays only
         array = memory.empty((100,), np.float32)
     gc.collect()
     cuda.current_context().memory_manager.deallocations.clear()
@@ -136,20 +136,20 @@ def check_lifetimes() -> None:
 
 
 def check_foreign() -> None:
-    """Arrays of others are seen as they are, and kept."""
+    """Arrays of other libraries are viewed without a copy, and kept alive."""
     theirs = cuda.to_device(np.arange(12, dtype=np.float32).reshape(3, 4))
-    ours = light(theirs)
-    assert light(ours) is ours
+    ours = as_view(theirs)
+    assert as_view(ours) is ours
     assert ours.owner is theirs
     same(ours, theirs.copy_to_host())
-    same(light(theirs[:, 1:3]), theirs.copy_to_host()[:, 1:3])
+    same(as_view(theirs[:, 1:3]), theirs.copy_to_host()[:, 1:3])
     for array in (ours, theirs[:, 1:3], theirs[0]):
-        assert light(array).__cuda_array_interface__ == array.__cuda_array_interface__
+        assert as_view(array).__cuda_array_interface__ == array.__cuda_array_interface__
     np.testing.assert_array_equal(cuda.as_cuda_array(ours).copy_to_host(), theirs.copy_to_host())
 
 
 class Numbers(NamedTuple):
-    """A tuple with names, as kernels take them."""
+    """A named tuple, as kernels take them."""
 
     small: int
     large: int
@@ -164,8 +164,8 @@ def check_arguments() -> None:
     """A launch passes what numba-cuda itself would pass: types, numbers, shapes, strides."""
     matrix = memory.upload(np.zeros((3, 4), np.float32))
     cases = (
-        (Numbers(1, 6), (matrix, memory.transposed(matrix)), True, 2.5),
-        (Numbers(1, 6), (matrix[1:], memory.columns(matrix, 1, 3)), False, 0.5),
+        (Numbers(1, 6), (matrix, transposed(matrix)), True, 2.5),
+        (Numbers(1, 6), (matrix[1:], columns(matrix, 1, 3)), False, 0.5),
         (
             Numbers(1, 2**40),
             (memory.empty((0,), np.float64), cuda.to_device(np.zeros(3))),
