@@ -178,8 +178,8 @@ class Engine(ABC):
         ----------
         cell : Cell
         params : dict of Array
-            ``weight_ih`` (G*H, I) and ``weight_hh`` (G*H, H); with biases ``bias_ih``, ``bias_hh`` (G*H,); with
-            P peepholes ``weight_ph`` (P*H,). All have the dtype of `x`.
+            ``weight_ih`` (G*H, I), ``weight_hh`` (G*H, H); with biases ``bias_ih`` and ``bias_hh`` (G*H,);
+            with P peepholes ``weight_ph`` (P*H,). All have the dtype of `x`.
         x : Array (T, B, I), C-contiguous
         states, finals : sequence of Array (layers*D, B, H), C-contiguous
             One array per state of the cell: initial states, read at `index` (None: zeros), and final states,

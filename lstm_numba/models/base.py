@@ -1,4 +1,4 @@
-"""What all models share: parameters by name, random streams, reused memory, batches and results."""
+"""Shared by all models: parameters by name, random streams, reused memory, batches and results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.arguments import refuse_mask
+from lstm_numba.arguments import check_arrays
 from lstm_numba.cells import display_name
 from lstm_numba.engines import engine
 from lstm_numba.engines.base import CORRECT, LOSS, Engine
@@ -57,11 +57,11 @@ class Placed(NamedTuple):
     Attributes
     ----------
     inputs : object
-        A sequence (T, B, I), or what the engine made of tokens (T, B).
+        A sequence (T, B, I), or tokens (T, B) as returned by ``Engine.tokens``.
     targets : object
-        What the engine made of targets and their weights.
+        From ``Engine.targets``.
     predictions : int
-        How many are asked for.
+        Number of targets of nonzero weight.
     lengths : ndarray (B,), int, optional
     """
 
@@ -72,30 +72,30 @@ class Placed(NamedTuple):
 
 
 class StepResult:
-    """What came of a batch; the numbers are waited for when they are first asked for.
+    """Results of a batch; the first access to a number waits for the device.
 
     Parameters
     ----------
     engine : Engine
         Engine of the totals.
     totals : ndarray
-        Sums that the engine's `cross_entropy` filled.
+        From ``Engine.totals``, filled by ``Engine.cross_entropy``.
     count : int
         Number of predictions.
     scale : float
-        Factor from the sum of losses to the objective.
+        The objective is the summed loss times this.
     grads : dict, optional
     state : optional
 
     Attributes
     ----------
     totals : ndarray
-        In the engine's memory; see `lstm_numba.engines.cpu.engine.LOSS` and the other places.
+        In the engine's memory, indexed by `lstm_numba.engines.base.LOSS` and the others.
     count : int
     grads : dict of ndarray or SparseRows
-        By the names of the model's `params`; empty where none were asked for. Valid until the next call.
+        Keys as in the model's `params`; empty after `evaluate`. Valid until the model's next call.
     state : ndarray or tuple of ndarray or None
-        The recurrent layers' state at the end.
+        Final state of the recurrent layers.
     """
 
     def __init__(
@@ -116,40 +116,40 @@ class StepResult:
         self._fetched: Callable[[], npt.NDArray[np.float64]] | None = None
 
     def again(self, count: int) -> StepResult:
-        """The result of the next batch, where what computed this one is repeated in the same memory."""
+        """The result of another batch, when a recorded step is repeated in the same memory."""
         return StepResult(self._engine, self.totals, count, self._scale, None, self.state)
 
     def fetch(self) -> None:
-        """Begin to bring the numbers to the host, as they are now."""
+        """Start copying the totals to the host, with their present values."""
         self._fetched = self._engine.fetch(self.totals)
 
-    def number(self, place: int) -> float:
+    def number(self, index: int) -> float:
         """One of the totals."""
         if self._fetched is None:
             self.fetch()
         assert self._fetched is not None
-        return float(self._fetched()[place])
+        return float(self._fetched()[index])
 
     @property
     def loss_sum(self) -> float:
-        """Sum of -log p over everything predicted, in nats."""
+        """Sum of -log p over all predictions, in nats."""
         return self.number(LOSS)
 
     @property
     def correct(self) -> int:
-        """Predictions whose likeliest answer was right."""
+        """Number of predictions whose most likely class was right."""
         return int(self.number(CORRECT))
 
     @property
     def objective(self) -> float:
-        """What the gradients are gradients of."""
+        """The loss that `grads` are the gradients of."""
         return self.loss_sum * self._scale
 
 
 class Workspace:
-    """Arrays that are used again at every step, so that training does not allocate megabytes each time.
+    """Arrays reused by every training step instead of being allocated anew.
 
-    A copy of a model has a workspace of its own, which is empty at first.
+    A copy of a model gets its own, empty workspace.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -160,7 +160,7 @@ class Workspace:
         return Workspace, (self._engine,)
 
     def get(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-        """The array called `name`, with whatever it held; made anew where shape or dtype changed."""
+        """The array called `name`, with its old values; a new one if shape or dtype changed."""
         array = self._arrays.get(name)
         if array is None or array.shape != shape or array.dtype != dtype:
             array = self._engine.empty(shape, dtype)
@@ -168,7 +168,7 @@ class Workspace:
         return array
 
     def arrays(self) -> list[Array]:
-        """The arrays as they are now."""
+        """All arrays."""
         return list(self._arrays.values())
 
 
@@ -182,12 +182,12 @@ class Streams(NamedTuple):
 def random_streams(seed: int | None) -> Streams:
     """Streams for the initial weights and for dropout.
 
-    Dropout's is a Philox, whose numbers a graphics processor can compute each by itself.
+    Dropout's is a Philox, a counter-based generator: a GPU can compute any of its numbers independently.
 
     Parameters
     ----------
     seed : int or None
-        ``None`` takes a new one from the operating system.
+        ``None`` takes entropy from the operating system.
     """
     weights, dropout = np.random.SeedSequence(seed).spawn(2)
     return Streams(
@@ -196,7 +196,7 @@ def random_streams(seed: int | None) -> Streams:
 
 
 def _as_json(value: Any) -> Any:
-    """A bit generator's state with lists in the place of arrays of 64-bit integers."""
+    """A bit generator's state with arrays of 64-bit integers as lists."""
     if isinstance(value, Mapping):
         return {name: _as_json(item) for name, item in value.items()}
     return [int(item) for item in value] if isinstance(value, np.ndarray) else value
@@ -214,7 +214,7 @@ class Model:
     Attributes
     ----------
     params : dict of ndarray
-        Live arrays by prefixed names: ``rnn.weight_ih_l0``, ``output.weight``, ...
+        The parameters, updated in place, by prefixed names: ``rnn.weight_ih_l0``, ``output.weight``, ...
     rnn : Recurrent
         The recurrent layers; they draw dropout masks from `rng` too.
     rng : numpy.random.Generator
@@ -222,7 +222,7 @@ class Model:
     dtype : dtype
     device : {"cpu", "cuda"}
     engine : Engine
-        What the model computes with.
+        Engine of the device.
     """
 
     def __init__(self, rnn: Recurrent, params: Mapping[str, dict[str, Array]], streams: Streams) -> None:
@@ -231,10 +231,10 @@ class Model:
         rnn.rng = streams.dropout
         self.dtype = rnn.dtype
         self._parts = params
-        self._take_parts()
+        self._collect_params()
 
-    def _take_parts(self) -> None:
-        """Name the parameters of all parts; an array that two parts share has its first name only."""
+    def _collect_params(self) -> None:
+        """Set `params` from all parts; an array that two parts share gets its first name only."""
         self.engine, self.device = self.rnn.engine, self.rnn.device
         self.workspace = Workspace(self.engine)
         named = {
@@ -244,7 +244,7 @@ class Model:
         self.params: dict[str, Array] = {n: array for n, array in named.items() if first[id(array)] == n}
 
     def to(self, device: str) -> Model:
-        """Move the model to a device: its parameters become other arrays, shared ones stay shared.
+        """Move the model to a device, as new arrays in `params`; tied parameters stay tied.
 
         Parameters
         ----------
@@ -270,85 +270,78 @@ class Model:
                         if id(array) not in moved:
                             moved[id(array)] = target.upload(before.download(array))
                         part[name] = moved[id(array)]
-            self._take_parts()
+            self._collect_params()
         return self
 
     @property
     def parameter_count(self) -> int:
-        """Number of numbers that training learns."""
+        """Number of trainable parameters, tied ones counted once."""
         return sum(array.size for array in self.params.values())
 
     def config(self) -> dict[str, Any]:
-        """Constructor arguments, as JSON can hold them, but for the seed."""
+        """Constructor arguments except seed and device, as JSON values."""
         raise NotImplementedError
 
     def zero_state(self, batch: int) -> State:
-        """State that a sequence starts from."""
+        """Initial state of zeros for `batch` sequences."""
         return self.rnn.zero_state(batch)
 
     def place(
         self, batch: Any, gradient: bool = True, fixed: bool = False, out: Placed | None = None
     ) -> Placed:
-        """Bring a batch to the engine's memory.
+        """Copy a batch to the engine's memory.
 
         Parameters
         ----------
         batch : SequenceBatch or TokenBatch
         gradient : bool
-            Whether it is for `learn`.
+            Whether the result is for `learn`.
         fixed : bool
-            All arrays of a step have then the same sizes for all batches of one shape.
+            Make all array sizes depend on the shape of the batch alone, for a recorded step.
         out : Placed, optional
-            What this gave for an earlier batch of that shape, with `fixed`; the new one takes its place.
+            Earlier result with `fixed` for a batch of the same shape, to overwrite.
         """
         raise NotImplementedError
 
     def loss_and_gradients(self, batch: Any, state: State = None) -> StepResult:
-        """Train on a batch: dropout is on, gradients are computed."""
+        """Loss and gradients of a batch, with dropout; changes no parameter."""
         return self.learn(self.place(batch), state)
 
     def learn(self, placed: Placed, state: State = None) -> StepResult:
-        """What `loss_and_gradients` does with a batch that `place` gave."""
+        """As `loss_and_gradients`, for a batch from `place`."""
         raise NotImplementedError
 
     def evaluate(self, batch: Any, state: State = None) -> StepResult:
-        """Predict a batch without dropout and without gradients."""
+        """Loss of a batch, without dropout and gradients."""
         raise NotImplementedError
 
     def load_params(self, params: Mapping[str, Array]) -> None:
-        """Copy parameters in.
+        """Copy parameters from NumPy arrays into `params`.
 
         Raises
         ------
         ValueError, TypeError
-            A parameter is missing, unknown or no array, or its shape or dtype does not fit; then nothing is
-            changed.
+            A parameter is missing, unknown or no array, or its shape or dtype does not fit. No parameter is
+            changed then.
         """
-        odd = sorted(params.keys() ^ self.params.keys())
-        if odd:
-            raise ValueError(f"params: {odd[0]} is {'unknown' if odd[0] in params else 'missing'}")
-        for name, array in self.params.items():
-            new = params[name]
-            if not isinstance(new, np.ndarray):
-                raise TypeError(f"params: {name}: expected a NumPy array, got {type(new).__name__}")
-            refuse_mask(f"params: {name}", new)
-            if new.shape != array.shape or new.dtype != array.dtype:
-                raise ValueError(
-                    f"params: expected {array.dtype} {array.shape} for {name}, got {new.dtype} {new.shape}"
-                )
+        mismatched = sorted(params.keys() ^ self.params.keys())
+        if mismatched:
+            name = mismatched[0]
+            raise ValueError(f"params: {name} is {'unknown' if name in params else 'missing'}")
+        check_arrays("params", params, self.params)
         for name, array in self.params.items():
             self.engine.upload(params[name], out=array)
 
     def rng_state(self) -> dict[str, Any]:
-        """State of the dropout stream, as JSON can hold it."""
+        """State of the dropout generator, as JSON values."""
         return _as_json(self.rng.bit_generator.state)
 
     def set_rng_state(self, state: Mapping[str, Any]) -> None:
-        """Take up what `rng_state` gave."""
+        """Restore a state from `rng_state`."""
         self.rng.bit_generator.state = _from_json(state)
 
     def _initialise(self, init_range: float | None, forget_bias: float, weights: np.random.Generator) -> None:
-        """Draw all parameters from U(-init_range, init_range) if asked for; raise the forget biases."""
+        """Draw parameters from U(-init_range, init_range) unless None; add `forget_bias` to forget gates."""
         if init_range is not None:
             if not (math.isfinite(init_range) and init_range > 0):
                 raise ValueError(f"init_range: expected a positive number, got {init_range}")
