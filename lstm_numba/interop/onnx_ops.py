@@ -2,8 +2,8 @@
 
 Nodes such as Transpose and Reshape only move data. Inputs of the model and outputs of recurrent nodes are
 filled with unique markers (``uint64``), the nodes are evaluated in NumPy, and the result shows which element
-went where. Constants keep their types; integer arithmetic on sizes, which exporters use for dynamic dimensions,
-is evaluated too.
+went where. Constants keep their types. Integer arithmetic on sizes, which exporters use for dynamic
+dimensions, is evaluated too.
 
 Operators: github.com/onnx/onnx, docs/Operators.md.
 """
