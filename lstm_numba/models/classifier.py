@@ -1,4 +1,4 @@
-"""A sequence classifier: recurrent layers, their last state, a linear layer and softmax cross-entropy."""
+"""A sequence classifier: recurrent layers, a linear layer on their final state, softmax cross-entropy."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from lstm_numba.nn.recurrent import make_layer
 
 
 class SequenceClassifier(Model):
-    """Reads a sequence and says its class.
+    """Classifies sequences.
 
-    The linear layer sees the last layer's hidden state at the end of the sequence (at each sequence's own
-    end, with lengths), both directions side by side. The objective is the cross-entropy averaged over the
-    batch.
+    The linear layer reads the last recurrent layer's final hidden state (with lengths, that after each
+    sequence's last step), directions concatenated. The objective is the cross-entropy averaged over the batch.
 
     Parameters
     ----------
@@ -35,9 +34,9 @@ class SequenceClassifier(Model):
     layers : int
         Recurrent layers.
     bidirectional : bool
-        Read in both directions.
+        Whether each layer reads in both directions.
     dropout : float
-        Probability of dropping between the layers and before the linear layer.
+        Dropout probability between the layers and before the linear layer.
     init_range : float, optional
         Draw every parameter from U(-init_range, init_range) instead of PyTorch's ranges.
     forget_bias : float
@@ -46,7 +45,7 @@ class SequenceClassifier(Model):
     seed : int, optional
         Seed of weights and dropout.
     device : {"cpu", "cuda"}
-        Where the model computes.
+        Where the parameters are stored and the model computes.
     """
 
     def __init__(
@@ -102,7 +101,7 @@ class SequenceClassifier(Model):
     def from_config(
         cls, config: Mapping[str, Any], seed: int | None = None, device: str = "cpu"
     ) -> SequenceClassifier:
-        """Make a classifier of what `config` gave."""
+        """Make a classifier from a result of `config`."""
         return cls(**config, seed=seed, device=device)
 
     def place(
@@ -115,14 +114,14 @@ class SequenceClassifier(Model):
         return Placed(x, labels, len(batch.labels), batch.lengths)
 
     def learn(self, placed: Placed, state: State = None) -> StepResult:
-        """Objective (mean over the batch), gradients and hits of a batch, with dropout.
+        """Loss, correct predictions and gradients of a batch, with dropout.
 
         Parameters
         ----------
         placed : Placed
             From `place`.
         state : ndarray or tuple of ndarray, optional
-            Initial state; zero if not given.
+            Initial state; zero by default.
         """
         engine, weight = self.engine, self.output.params["weight"]
         _, final, tape = self.rnn.forward(placed.inputs, state, placed.lengths, training=True, copy=False)
@@ -145,7 +144,7 @@ class SequenceClassifier(Model):
         return StepResult(engine, totals, size, 1.0 / size, grads, final)
 
     def evaluate(self, batch: SequenceBatch, state: State = None) -> StepResult:
-        """Loss and hits of a batch, without dropout."""
+        """Loss and correct predictions of a batch, without dropout."""
         engine, placed = self.engine, self.place(batch, gradient=False)
         _, final = self.rnn(placed.inputs, state, placed.lengths)
         totals, size = engine.totals(), placed.predictions
@@ -154,7 +153,7 @@ class SequenceClassifier(Model):
         return StepResult(engine, totals, size, 1.0 / size, None, final)
 
     def logits(self, x: Array, lengths: Array | None = None) -> Array:
-        """Scores of the classes.
+        """Logits of the classes.
 
         Parameters
         ----------
@@ -166,8 +165,8 @@ class SequenceClassifier(Model):
         ndarray (B, C)
         """
         _, final = self.rnn(self._input(x), None, lengths)
-        scores = self.engine.add_row(self._logits(self._features(final)), self.output.params["bias"])
-        return np.array(self.engine.download(scores))
+        logits = self.engine.add_row(self._logits(self._features(final)), self.output.params["bias"])
+        return np.array(self.engine.download(logits))
 
     def probabilities(self, x: Array, lengths: Array | None = None) -> Array:
         """Probabilities of the classes, (B, C) float64; arguments as for `logits`."""
@@ -178,19 +177,19 @@ class SequenceClassifier(Model):
         return self.engine.from_user("x", x, self.dtype)
 
     def _logits(self, features: Array) -> Array:
-        """Scores without the bias, which the loss adds."""
+        """Logits without the bias, which the loss adds."""
         shape = (len(features), self._config["classes"])
         out = self.workspace.get("logits", shape, self.dtype)
         weight = self.engine.transposed(self.output.params["weight"])
         return self.engine.matmul(features, weight, out=out)
 
     def _features(self, final: State) -> Array:
-        """The last layer's final hidden states, directions side by side: (B, D*H)."""
+        """The last layer's final hidden states, directions concatenated: (B, D*H)."""
         h = final[0] if isinstance(final, tuple) else final
         return self.engine.last_outputs(h, self.rnn.directions)
 
     def _state_gradient(self, final: State, dfeatures: Array) -> State:
-        """The gradient of `_features` in the form of the state."""
+        """Gradient of the final state from that of `_features`, structured like the state."""
         arrays = final if isinstance(final, tuple) else (final,)
         dh = self.engine.last_outputs_gradient(arrays[0], self.rnn.directions, dfeatures)
         others = [self.engine.zeros(array.shape, array.dtype) for array in arrays[1:]]

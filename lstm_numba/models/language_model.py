@@ -1,8 +1,8 @@
 """A language model: embedding, recurrent layers, and a softmax over the vocabulary, optionally tied.
 
-Dropout stands where W. Zaremba, I. Sutskever, O. Vinyals, "Recurrent neural network regularization" (2014)
-put it: on the non-recurrent connections only, that is after the embedding, between the layers and before the
-output. Tied weights: O. Press, L. Wolf, "Using the output embedding to improve language models" (2017).
+Dropout is applied to non-recurrent connections only: after the embedding, between the layers and before the
+output (W. Zaremba, I. Sutskever, O. Vinyals, "Recurrent neural network regularization", 2014). Tied weights:
+O. Press, L. Wolf, "Using the output embedding to improve language models" (2017).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lstm_numba.nn.recurrent import make_layer
 class LanguageModel(Model):
     """Predicts the next token of a text.
 
-    The objective is the literature's: the cross-entropy summed over time and averaged over the batch.
+    The objective is the cross-entropy summed over time and averaged over the batch, as in the literature.
 
     Parameters
     ----------
@@ -36,11 +36,11 @@ class LanguageModel(Model):
     layers : int
         Recurrent layers.
     embedding : int, optional
-        Numbers a token, E; the hidden size if not given.
+        Size of an embedding vector, E; the hidden size by default.
     dropout : float
-        Probability of dropping, see above.
+        Dropout probability, applied as described above.
     tie : bool
-        Use the embedding's table as the output's weights; needs E = H.
+        Whether the embedding table is also the output layer's weight; requires E = H.
     init_range : float, optional
         Draw every parameter from U(-init_range, init_range) instead of PyTorch's ranges for the layers and
         U(-0.1, 0.1) for the embedding.
@@ -49,6 +49,8 @@ class LanguageModel(Model):
     dtype : float32 or float64
     seed : int, optional
         Seed of weights and dropout.
+    device : {"cpu", "cuda"}
+        Where the parameters are stored and the model computes.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class LanguageModel(Model):
     def from_config(
         cls, config: Mapping[str, Any], seed: int | None = None, device: str = "cpu"
     ) -> LanguageModel:
-        """Make a language model of what `config` gave."""
+        """Make a language model from a result of `config`."""
         return cls(**config, seed=seed, device=device)
 
     def place(
@@ -121,17 +123,16 @@ class LanguageModel(Model):
         )
 
     def learn(self, placed: Placed, state: State = None) -> StepResult:
-        """Objective, gradients and final state of a window of text, with dropout.
+        """Loss, gradients and final state of a window of text, with dropout.
 
-        The gradient ends where the window begins: `state` counts as a constant (truncated back-propagation
-        through time).
+        Truncated back-propagation through time: `state` is treated as a constant.
 
         Parameters
         ----------
         placed : Placed
             (T, B) tokens, from `place`.
         state : ndarray or tuple of ndarray, optional
-            State at the beginning of the window; zero if not given.
+            State at the beginning of the window; zero by default.
         """
         engine = self.engine
         steps, size = placed.inputs.shape
@@ -161,7 +162,7 @@ class LanguageModel(Model):
         return StepResult(engine, totals, placed.predictions, 1.0 / size, grads, final)
 
     def evaluate(self, batch: TokenBatch, state: State = None) -> StepResult:
-        """Loss, hits and final state of a window of text, without dropout."""
+        """Loss, correct predictions and final state of a window of text, without dropout."""
         placed = self.place(batch, gradient=False)
         steps, size = batch.inputs.shape
         y, final = self.rnn(self._embed(placed.inputs), state)
@@ -169,32 +170,32 @@ class LanguageModel(Model):
         return StepResult(self.engine, totals, placed.predictions, 1.0 / size, None, final)
 
     def next_logits(self, ids: Array, state: State = None) -> tuple[Array, State]:
-        """Scores of the token that follows.
+        """Logits of the next token.
 
         Parameters
         ----------
         ids : ndarray (T, B), int
             Tokens to read, T at least 1.
         state : ndarray or tuple of ndarray, optional
-            State before them.
+            State before the tokens; zero by default.
 
         Returns
         -------
         logits : ndarray (B, V)
-            On the host, whatever the device.
+            A NumPy array on any device.
         state : ndarray or tuple of ndarray
-            State after them.
+            State after the tokens.
         """
         y, final = self.rnn(self.embedding.forward(np.asarray(ids)), state)
-        scores = self.output.forward(self.engine.contiguous(y[len(y) - 1]))
-        return np.array(self.engine.download(scores)), final
+        logits = self.output.forward(self.engine.contiguous(y[len(y) - 1]))
+        return np.array(self.engine.download(logits)), final
 
     def _embed(self, tokens: Any) -> Array:
         out = self.workspace.get("x", (*tokens.shape, self._config["embedding"]), self.dtype)
         return self.engine.take_rows(self.embedding.params["weight"], tokens, out)
 
     def _drop(self, name: str, x: Array, out: Array | None = None) -> tuple[Array, Array | None]:
-        """Apply dropout, and give the mask; its memory has a name."""
+        """Apply dropout; returns the result and the mask, which is stored in the workspace."""
         if not self.dropout:
             return x, None
         mask = self.workspace.get(name, x.shape, self.dtype)
@@ -203,7 +204,7 @@ class LanguageModel(Model):
     def _score(
         self, rows: Array, placed: Placed, *, gradient: bool, scale: float = 1.0
     ) -> tuple[Array, Array]:
-        """Totals of the rows; the gradient lies where the logits were, in the one copy there is."""
+        """Logits, overwritten with their gradient if wanted, and totals of the loss."""
         weight = self.output.params["weight"]
         logits = self.workspace.get("logits", (rows.shape[0], weight.shape[0]), self.dtype)
         self.engine.matmul(rows, self.engine.transposed(weight), out=logits)

@@ -14,17 +14,17 @@ from lstm_numba.nn.losses import softmax
 def draw_token(
     logits: Array, rng: np.random.Generator, *, temperature: float = 1.0, top_k: int | None = None
 ) -> int:
-    """Draw a token from the scores of all.
+    """Draw a token from the softmax of the logits.
 
     Parameters
     ----------
     logits : ndarray (V,)
     rng : numpy.random.Generator
-        Gives one number; none at temperature 0.
+        One number is drawn, none at temperature 0.
     temperature : float
-        Divides the scores: below 1 the likely becomes likelier; 0 takes the likeliest, the first of equals.
+        Divides the logits; 0 selects the most likely token, the first of equals.
     top_k : int, optional
-        Draw from that many of the likeliest only; of equals the first.
+        Draw from this many most likely tokens only; of equals the first.
 
     Returns
     -------
@@ -33,24 +33,24 @@ def draw_token(
     Raises
     ------
     ValueError
-        `temperature` is negative or not finite, `top_k` is less than 1, or a score is NaN or infinite.
+        `temperature` is negative or not finite, `top_k` less than 1, or a logit NaN or infinity.
     """
     if not (np.isfinite(temperature) and temperature >= 0):
         raise ValueError(f"temperature: expected a number from 0, got {temperature}")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k: expected at least 1, got {top_k}")
     scores = np.asarray(logits, dtype=np.float64)
-    if not scores.max() < np.inf:  # -inf is a token that cannot be
+    if not scores.max() < np.inf:  # -inf is allowed: probability 0
         raise ValueError("logits: expected numbers, got NaN or infinity")
     if temperature == 0:
         return int(np.argmax(scores))
     allowed = np.arange(len(scores))
     if top_k is not None and top_k < len(scores):
         allowed = np.sort(np.argsort(-scores, kind="stable")[:top_k])
-    # A tiny temperature must not overflow: the largest score is taken off before the division.
+    # Subtract the largest before dividing, lest a tiny temperature overflow.
     cumulative = np.cumsum(softmax((scores[allowed] - scores.max()) / temperature))
-    place = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
-    return int(allowed[min(place, len(allowed) - 1)])
+    index = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
+    return int(allowed[min(index, len(allowed) - 1)])
 
 
 def generate(
@@ -68,9 +68,9 @@ def generate(
     ----------
     model : LanguageModel
     prompt : sequence of int
-        Tokens to begin with, one at least; not among those yielded.
+        Tokens to continue, at least one; they are not yielded.
     length : int
-        Tokens to draw.
+        Number of tokens to draw.
     temperature, top_k
         See `draw_token`.
     rng : numpy.random.Generator, optional
@@ -78,7 +78,7 @@ def generate(
     Yields
     ------
     int
-        Tokens as they are drawn.
+        The tokens drawn.
     """
     if len(prompt) == 0:
         raise ValueError("prompt: expected at least one token, got none")

@@ -1,8 +1,8 @@
 """Checks that a cell's backward pass is the derivative of its forward pass.
 
-First the equations of one hidden unit, as plain Python in float64, so that an error is reported in terms of the
-cell, such as "gate f". Then a small network on the production kernels, through time, layers, directions and
-sequences of different lengths: gradients of all parameters, the input and the initial state.
+First the equations of one hidden unit, as plain Python in float64, so that an error is reported in terms of
+the cell, such as "gate f". Then a small network on the production kernels, through time, layers, directions
+and sequences of different lengths: gradients of all parameters, the input and the initial state.
 """
 
 from __future__ import annotations
