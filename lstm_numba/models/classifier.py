@@ -19,7 +19,7 @@ class SequenceClassifier(Model):
     """Classifies sequences.
 
     The linear layer reads the last recurrent layer's final hidden state (with lengths, that after each
-    sequence's last step), directions concatenated. The objective is the cross-entropy averaged over the batch.
+    sequence's last step), directions concatenated. The objective is the mean cross-entropy of the batch.
 
     Parameters
     ----------

@@ -139,10 +139,10 @@ def _cell_of(argument: Any) -> Any:
 
 
 class _Quantity(NamedTuple):
-    """A number that the equations depend on: its field and index in a `Point`, and its name."""
+    """A number that the equations depend on: its field and position in a `Point`, and its name."""
 
     field: int
-    index: int
+    position: int
     name: str
 
 
@@ -187,7 +187,7 @@ def _check_unit(cell: Any, rng: np.random.Generator, tolerance: float) -> tuple[
                 numeric = _slope(partial(_moved_loss, cell, point, trial, quantity))
                 if numeric is None:
                     continue
-                entry = Entry(quantity.name, analytic[quantity.field][quantity.index], numeric)
+                entry = Entry(quantity.name, analytic[quantity.field][quantity.position], numeric)
                 if not entry.relative <= tolerance:  # NaN is not
                     _raise_error(cell, trial, entry)
                 if entry.relative >= worst.get(entry.quantity, Entry("", 0, 0)).relative:
@@ -224,7 +224,7 @@ def _loss(cell: Any, point: Point, trial: _Trial) -> float:
 def _moved_loss(cell: Any, point: Point, trial: _Trial, quantity: _Quantity, step: float) -> float:
     """The loss with one number of the point changed by `step`."""
     fields = [list(field) for field in point]
-    fields[quantity.field][quantity.index] += step
+    fields[quantity.field][quantity.position] += step
     try:
         loss = _loss(cell, Point(*map(tuple, fields)), trial)
     except (ArithmeticError, ValueError) as error:
