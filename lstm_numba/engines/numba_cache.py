@@ -35,7 +35,7 @@ _TRAILER = struct.Struct("<8sQI")
 _MAGIC = b"\nlstm_n\n"
 
 #: How to fix the cause of a `CacheWarning`.
-REMEDY = "set NUMBA_CACHE_DIR to a folder with space that can be written to, or every process compiles anew"
+REMEDY = "set NUMBA_CACHE_DIR to a folder with space that can be written to, or every process compiles again"
 
 
 @contextmanager

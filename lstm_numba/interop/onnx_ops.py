@@ -44,7 +44,7 @@ def constant(tensor: Any, what: str) -> Array:
         It is stored in another file, has an unsupported type, or its size does not match its shape.
     """
     if tensor.data_location or len(tensor.external_data):
-        raise WeightsError(f"{what}: lies in another file, which is not read")
+        raise WeightsError(f"{what}: is stored in another file, which is not read")
     if tensor.data_type not in _TYPES:
         known = tensor.data_type in tensor.DataType.values()
         kind = tensor.DataType.Name(tensor.data_type) if known else tensor.data_type
@@ -193,10 +193,10 @@ def _expand(markers: Markers, x: Array, a: dict[str, Any], shape: Any) -> list[A
 
 
 def _cast(markers: Markers, x: Array, a: dict[str, Any]) -> list[Array]:
-    wanted = np.dtype(_TYPES.get(a["to"], "V"))
-    if x.dtype.kind not in "ib" or wanted.kind not in "ib":
+    target = np.dtype(_TYPES.get(a["to"], "V"))
+    if x.dtype.kind not in "ib" or target.kind not in "ib":
         raise WeightsError(f"from {x.dtype}: only whole numbers may change their type")
-    return [x.astype(wanted.newbyteorder("="))]
+    return [x.astype(target.newbyteorder("="))]
 
 
 def _sizes(function: Callable[..., Any]) -> Callable[..., list[Array]]:

@@ -193,9 +193,9 @@ def _choose(arrays: Mapping[str, Array], sizes: _Sizes, cell: str | None, where:
     rows, hidden = arrays["weight_hh_l0"].shape
     gates, rest = divmod(rows, hidden)
     if rest or (cell is None and gates not in _BY_GATES):
-        wanted = "1, 3 or 4" if cell is None else len(CELLS[cell].gates)
+        expected = "1, 3 or 4" if cell is None else len(CELLS[cell].gates)
         raise WeightsError(
-            f"{where}: weight_hh_l0: expected {wanted} gates of {hidden} rows, got shape {(rows, hidden)}"
+            f"{where}: weight_hh_l0: expected {expected} gates of {hidden} rows, got shape {(rows, hidden)}"
         )
     name = cell or ("peephole" if gates == 4 and "weight_ph_l0" in arrays else _BY_GATES[gates])
     if len(CELLS[name].gates) != gates:

@@ -147,7 +147,7 @@ class StepResult:
 
 
 class Workspace:
-    """Arrays reused by every training step instead of being allocated anew.
+    """Arrays reused by every training step instead of being allocated each time.
 
     A copy of a model gets its own, empty workspace.
     """
