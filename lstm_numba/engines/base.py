@@ -21,8 +21,8 @@ LOSS, CORRECT, NORM, FACTOR = range(4)
 class Engine(ABC):
     """Computes on one device; there is one instance per device (`lstm_numba.engines.engine`).
 
-    ``Array`` is the engine's array type: NumPy arrays on the CPU, device arrays on a GPU. Unless a method says
-    otherwise, arguments are not checked, array arguments and results are C-contiguous and have one dtype.
+    ``Array`` is the engine's array type: NumPy arrays on the CPU, device arrays on a GPU. Unless stated
+    otherwise, arguments are not checked, and array arguments and results are C-contiguous and of one dtype.
     `out`, where given, has the shape and dtype of the result, is overwritten with it and returned. Calls may
     return before their work is done: later calls can use the results, the host only after `download`.
 
@@ -179,7 +179,7 @@ class Engine(ABC):
         cell : Cell
         params : dict of Array
             ``weight_ih`` (G*H, I), ``weight_hh`` (G*H, H); with biases ``bias_ih`` and ``bias_hh`` (G*H,);
-            with P peepholes ``weight_ph`` (P*H,). All have the dtype of `x`; any strides.
+            with P peepholes ``weight_ph`` (P*H,). All have the dtype of `x`.
         x : Array (T, B, I), C-contiguous
         states, finals : sequence of Array (layers*D, B, H), C-contiguous
             One array per state of the cell: initial states, read at `index` (None: zeros), and final states,
