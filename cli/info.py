@@ -130,9 +130,9 @@ def _cuda() -> dict[str, Any]:
 def _caches() -> dict[str, str]:
     import lstm_numba
     from lstm_numba.data import store
-    from lstm_numba.engines.numba_cache import REMEDY, kept_in
+    from lstm_numba.engines.numba_cache import REMEDY, cache_folder
 
-    folder = kept_in()
+    folder = cache_folder()
     if folder is None:
         kernels = f"not kept: {REMEDY}"
     elif folder.name == "__pycache__":

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from lstm_numba.nn.recurrent import GRU, LSTM, RNN, PeepholeLSTM, Recurrent, make_layer
     from lstm_numba.nn.register_cell import register_cell
 
-# Numba takes a good part of a second to import: it is imported with the first name that needs it.
-_HOMES = {
+# Modules are imported when a name is first used, because importing Numba takes a good part of a second.
+_MODULES = {
     "RNN": "lstm_numba.nn.recurrent",
     "LSTM": "lstm_numba.nn.recurrent",
     "PeepholeLSTM": "lstm_numba.nn.recurrent",
@@ -75,8 +75,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "kernels":
         return import_module("lstm_numba.kernels")
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'lstm_numba' has no attribute {name!r}")
 
 

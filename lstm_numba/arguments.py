@@ -1,8 +1,9 @@
-"""Checks of arguments. An array must hold numbers and have no mask, which NumPy would silently drop."""
+"""Checks of arguments: arrays of numbers without masks, which NumPy would drop silently; finite numbers."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 
 
 def refuse_mask(name: str, value: Any) -> None:
-    """Raise a TypeError that names the argument where an array has a mask."""
+    """Raise a TypeError that names the argument if an array is masked."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(
             f"{name}: expected an array without a mask, got a masked one; its `filled` gives such"
@@ -18,12 +19,12 @@ def refuse_mask(name: str, value: Any) -> None:
 
 
 def real_numbers(name: str, value: Any) -> npt.NDArray[Any]:
-    """Anything that NumPy takes as an array of real numbers.
+    """Convert to a NumPy array of real numbers.
 
     Raises
     ------
     TypeError
-        It has a mask, or holds something else: truth values, complex numbers, objects.
+        It is masked, or its elements are not real numbers (but, e.g., bool, complex or objects).
     """
     refuse_mask(name, value)
     array = np.asarray(value)
@@ -33,12 +34,12 @@ def real_numbers(name: str, value: Any) -> npt.NDArray[Any]:
 
 
 def integers(name: str, value: Any) -> npt.NDArray[Any]:
-    """Anything that NumPy takes as an array of integers.
+    """Convert to a NumPy array of integers.
 
     Raises
     ------
     TypeError
-        It has a mask, or holds something else.
+        It is masked, or its elements are not integers.
     """
     refuse_mask(name, value)
     array = np.asarray(value)
@@ -48,12 +49,12 @@ def integers(name: str, value: Any) -> npt.NDArray[Any]:
 
 
 def float_array(name: str, value: Any, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
-    """The NumPy array that was given, of float32 or float64 or just one of them.
+    """Return a NumPy array unchanged if it is float32 or float64, or of the one given dtype.
 
     Raises
     ------
     TypeError
-        It is no array, has a mask, or another dtype.
+        It is no NumPy array, is masked, or has another dtype.
     """
     expected = "float32 or float64" if dtype is None else np.dtype(dtype).name
     if not isinstance(value, np.ndarray):
@@ -79,8 +80,27 @@ def integer(name: str, value: Any, minimum: int = 1) -> int:
     return int(value)
 
 
-def not_negative(name: str, value: float) -> float:
-    """A finite number from 0, as a float; a ValueError where it is none."""
+def check_arrays(argument: str, arrays: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Check that each of the expected arrays has a NumPy array of its shape and dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        One has not; the message gives the argument and the array's name.
+    """
+    for name, array in expected.items():
+        new = arrays[name]
+        if not isinstance(new, np.ndarray):
+            raise TypeError(f"{argument}: {name}: expected a NumPy array, got {type(new).__name__}")
+        refuse_mask(f"{argument}: {name}", new)
+        if new.shape != array.shape or new.dtype != array.dtype:
+            raise ValueError(
+                f"{argument}: expected {array.dtype} {array.shape} for {name}, got {new.dtype} {new.shape}"
+            )
+
+
+def non_negative(name: str, value: float) -> float:
+    """Return a finite number >= 0 as a float; any other is a ValueError."""
     if not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name}: expected a finite number that is not negative, got {value}")
     return float(value)

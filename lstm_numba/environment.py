@@ -1,4 +1,4 @@
-"""The computer and the versions that numbers were measured with. Imports nothing heavy."""
+"""Processor name and package versions, recorded with measurements. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def processor_name() -> str:
-    """Name of the processor as its maker gives it, where the system tells."""
+    """Model name of the processor; the architecture if the system does not provide it."""
     try:
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.lower().startswith(("model name", "hardware")):
@@ -20,7 +20,7 @@ def processor_name() -> str:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str | None]:
-    """Version of each package; None where it is not installed."""
+    """Version of each package, None if not installed."""
     found: dict[str, str | None] = {}
     for package in packages:
         try:

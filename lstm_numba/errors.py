@@ -1,4 +1,4 @@
-"""Errors that a user can cause and mend; each carries one line of text."""
+"""Errors that a user can cause and fix; each has a one-line message."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 
 def printable(text: str, limit: int = 1000) -> str:
-    """Text out of a foreign file for a terminal: it may hold line ends, a terminal's commands, a megabyte."""
+    """Text from an untrusted file, made safe for a terminal: no control characters, limited length."""
     return "".join(c if c.isprintable() else "?" for c in text[:limit])
 
 
@@ -20,35 +20,35 @@ class UserError(Exception):
 
 
 class DataError(UserError):
-    """A data file is missing, damaged or not what it claims to be; the text names the file and the fault."""
+    """A data file is missing, damaged or of another kind; the message names the file and the fault."""
 
 
 class CheckpointError(UserError):
-    """A checkpoint or run folder is missing, damaged or unfit; the text names the file and the fault."""
+    """A checkpoint or run folder is missing, damaged or does not fit; the message names file and fault."""
 
 
 class WeightsError(UserError, ValueError):
-    """Weights cannot be read, or not be said in a format; the text names file or argument and the fault."""
+    """Weights cannot be read or written in a format; the message names file or argument and the fault."""
 
     def __init__(self, text: str) -> None:
         super().__init__(printable(text))
 
 
 class CellError(UserError, ValueError):
-    """A cell of a user's own cannot be found or is none; the text names module and class, and why."""
+    """A user's cell is not found or not valid; the message names module, class and the fault."""
 
 
 class GradientError(UserError, AssertionError):
-    """A cell's backward pass is not its forward pass's derivative; the text names the gate and numbers."""
+    """A backward pass is not the derivative of its forward pass; the message names gate and numbers."""
 
 
 class TrainingDiverged(UserError):
-    """Loss or gradient norm is no finite number; the text names step, learning rate and norm."""
+    """Loss or gradient norm is not finite; the message gives step, learning rate and norm."""
 
 
 class DeviceError(UserError, RuntimeError):
-    """CUDA cannot be used, or the device has not the memory; the text says why and what would help."""
+    """CUDA cannot be used, or device memory does not suffice; the message says why and how to fix it."""
 
 
 class CacheWarning(UserWarning):
-    """Compiled kernels cannot be kept on disk; the text says where and why, and what would help."""
+    """Compiled kernels cannot be cached on disk; the message says where, why and how to fix it."""

@@ -1,8 +1,8 @@
-"""The cells and layers again, in plain float64 NumPy: slow, obvious, and the truth for every test.
+"""Reference implementation of cells and layers in plain float64 NumPy, against which the engines are tested.
 
-Nothing here shares code with the engines; for a cell that a user registered the equations are the user's, run
-as plain Python, one number at a time. Each step function takes x (B, I), the previous states, each
-(B, H), and the parameters of its layer and direction, and returns the new states.
+It shares no code with the engines. The equations of a registered cell are run as plain Python, one unit at a
+time. Each step function takes x (B, I), the previous states, each (B, H), and the parameters of its layer and
+direction, and returns the new states.
 
 Sources of the equations: `lstm_numba.cells`.
 """
@@ -16,6 +16,7 @@ import numpy as np
 from scipy.special import expit
 
 from lstm_numba.cells import find_cell
+from lstm_numba.cells.parameters import suffix
 
 Array = np.ndarray[Any, Any]
 States = tuple[Array, ...]
@@ -51,7 +52,7 @@ def lstm_step(x: Array, states: States, p: Params) -> States:
 
 
 def peephole_lstm_step(x: Array, states: States, p: Params) -> States:
-    """As the LSTM, where i and f also see the old c and o the new one through diagonal weights."""
+    """LSTM with diagonal weights from the old c to i and f, and from the new c to o."""
     h, c = states
     w, r = _products(x, h, p, 4)
     p_i, p_f, p_o = np.split(p["weight_ph"], 3)
@@ -72,7 +73,7 @@ def gru_step(x: Array, states: States, p: Params) -> States:
 
 
 def gru_reset_before_step(x: Array, states: States, p: Params) -> States:
-    """As the GRU, with n = tanh(W x + b + R (r h) + b)."""
+    """GRU with n = tanh(W x + b + R (r h) + b)."""
     (h,) = states
     w, r = _products(x, h, p, 3)
     reset, update = expit(w[0] + r[0]), expit(w[1] + r[1])
@@ -93,21 +94,21 @@ STEPS: dict[str, Callable[[Array, States, Params], States]] = {
 
 
 def equations_step(cell: Any) -> Callable[[Array, States, Params], States]:
-    """Make a step function of a cell's own scalar equations and NumPy's products."""
+    """Make a step function from a cell's scalar equations and NumPy matrix products."""
 
     def step(x: Array, states: States, p: Params) -> States:
         w, r = _products(x, states[0], p, len(cell.gates))
         slots = np.zeros((len(cell.slots), *states[0].shape))
         for slot, gate in enumerate(cell.input_gates):
             slots[slot] += w[gate]
-        _feed(slots, cell.stages[0], r)
+        _add_products(slots, cell.stages[0], r)
         before = np.stack(states)
         units = list(np.ndindex(*states[0].shape))
         if len(cell.stages) > 1:
             operand = np.empty_like(states[0])
             for b, unit in units:
                 operand[b, unit] = cell.operand(_at(slots, b, unit), _at(before, b, unit))
-            _feed(slots, cell.stages[1], _products(x, operand, p, len(cell.gates))[1])
+            _add_products(slots, cell.stages[1], _products(x, operand, p, len(cell.gates))[1])
         peephole = np.reshape(p.get("weight_ph", ()), (len(cell.peepholes), 1, states[0].shape[1]))
         after = np.empty_like(before)
         for b, unit in units:
@@ -122,7 +123,7 @@ def _at(arrays: Array, b: int, unit: int) -> tuple[float, ...]:
     return tuple(arrays[:, b, unit].tolist())
 
 
-def _feed(slots: Array, stage: Any, products: list[Array]) -> None:
+def _add_products(slots: Array, stage: Any, products: list[Array]) -> None:
     for slot, gate in enumerate(stage.gates, stage.first):
         slots[slot] += products[gate]
 
@@ -135,7 +136,7 @@ def run_direction(
     lengths: Array,
     reverse: bool,
 ) -> tuple[Array, States]:
-    """One layer and direction: each sequence by itself, over its own steps only.
+    """Run one layer and direction, each sequence separately over its own steps.
 
     Returns
     -------
@@ -167,19 +168,19 @@ def run(
     bidirectional: bool = False,
     lengths: Any = None,
 ) -> tuple[Array, States]:
-    """Run stacked layers, as `lstm_numba.nn.recurrent.Recurrent` does.
+    """Run stacked layers, with the semantics of `lstm_numba.nn.recurrent.Recurrent`.
 
     Parameters
     ----------
     name : str
-        Cell, a key of `STEPS`, or ``module:Class`` of a registered one.
+        Key of `STEPS`, or ``module:Class`` of a registered cell.
     params : dict
         Parameters under PyTorch's names.
     x : array_like, shape (T, B, I)
     states : sequence of array_like, shape (num_layers*D, B, H)
-        One array for every state of the cell.
+        One array per state of the cell.
     num_layers, bidirectional, lengths
-        As for the layers.
+        See `lstm_numba.nn.recurrent.Recurrent`.
 
     Returns
     -------
@@ -187,21 +188,21 @@ def run(
     states : tuple of ndarray of float64, shape (num_layers*D, B, H)
     """
     y = np.asarray(x, np.float64)
-    given = [np.asarray(s, np.float64) for s in states]
-    ends = np.full(y.shape[1], len(y)) if lengths is None else np.asarray(lengths)
+    initial = [np.asarray(s, np.float64) for s in states]
+    steps = np.full(y.shape[1], len(y)) if lengths is None else np.asarray(lengths)
     step = STEPS[name] if name in STEPS else equations_step(find_cell(name))
     finals: list[States] = []
     for layer in range(num_layers):
         outputs = []
         for direction in range(1 + bidirectional):
-            suffix = f"_l{layer}" + ("_reverse" if direction else "")
+            end = suffix(layer, direction)
             local = {
-                key.removesuffix(suffix): np.asarray(value, np.float64)
+                key.removesuffix(end): np.asarray(value, np.float64)
                 for key, value in params.items()
-                if key.endswith(suffix)
+                if key.endswith(end)
             }
-            first = tuple(s[len(finals)] for s in given)
-            out, final = run_direction(step, y, first, local, ends, bool(direction))
+            first = tuple(s[len(finals)] for s in initial)
+            out, final = run_direction(step, y, first, local, steps, bool(direction))
             outputs.append(out)
             finals.append(final)
         y = np.concatenate(outputs, axis=2)

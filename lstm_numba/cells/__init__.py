@@ -1,6 +1,6 @@
-"""Recurrent cells: each file holds one cell's equations, forward and backward, with their source.
+"""Recurrent cells: one file per cell with its equations, forward and backward, and their source.
 
-What equations are written with is here too: `sigmoid`, `tanh`, `relu`, `positive`, `Stage`.
+Also exports what equations are written with: `sigmoid`, `tanh`, `relu`, `positive`, `Stage`.
 """
 
 from lstm_numba.cells.activations import positive, relu, sigmoid, tanh

@@ -1,16 +1,15 @@
-"""The functions that cell equations are written with.
+"""The functions that cell equations may use, defined on Python numbers.
 
-These are the definitions, on plain numbers. Each engine brings its own implementation: vectors on the
-CPU (`lstm_numba.engines.cpu.activations`), CUDA's library on a graphics processor
-(`lstm_numba.engines.cuda.scalar`). Beside
-the four below these are operators, ``abs``, ``min`` and ``max`` of two, and `FUNCTIONS` of Python's ``math``.
+Each engine has its own implementation of them (`engines.cpu.activations`, `engines.cuda.activations`).
+Equations may also use arithmetic operators, ``abs``, ``min`` and ``max`` of two numbers, and `FUNCTIONS` of
+Python's ``math``.
 """
 
 from __future__ import annotations
 
 import math
 
-#: Functions of `math` whose vectors the CPU engine computes number by number, which takes its time.
+#: Functions of `math` that the CPU engine computes one vector lane at a time, which is slow.
 LANE_BY_LANE = (
     math.log, math.log1p, math.log2, math.expm1, math.sin, math.cos, math.tan, math.atan, math.sinh,
     math.cosh, math.erf,
@@ -35,5 +34,5 @@ def relu(x: float) -> float:
 
 
 def positive(x: float) -> float:
-    """1 where x > 0, else 0: the slope of `relu`, zero at zero as in PyTorch."""
+    """1 where x > 0, else 0: the derivative of `relu`, 0 at 0 as in PyTorch."""
     return 1.0 if x > 0 else 0.0

@@ -1,4 +1,4 @@
-"""A cell's equations as plain Python on plain numbers, with a look at what they return."""
+"""Evaluates a cell's equations as plain Python on floats, and checks the form of what they return."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 
 class WrongShape(ValueError):
-    """Equations returned something else than as many numbers as there are slots, states, peepholes."""
+    """An equation returned the wrong number of values, or something else than numbers."""
 
 
 class Point(NamedTuple):
-    """The numbers that one unit's equations are about.
+    """Arguments of the equations of one hidden unit.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Point(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Of the same numbers; those of the slots are in the order of the slots."""
+    """Gradients with respect to the fields of a `Point`."""
 
     slots: tuple[float, ...]
     previous: tuple[float, ...]
@@ -37,13 +37,13 @@ class Gradients(NamedTuple):
 
 
 def draw(cell: Any, number: Callable[[], float]) -> Point:
-    """A point of as many numbers as the cell needs."""
+    """A point for the cell, each number from `number`."""
     counts = (len(cell.slots), len(cell.states), len(cell.peepholes))
     return Point(*(tuple(number() for _ in range(count)) for count in counts))
 
 
 def forward(cell: Any, point: Point) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Slots to keep, and new states."""
+    """Slots to keep for backward, and new states."""
     kept, states = _pair("forward", cell.forward(*point), "slots to keep, new states")
     return (
         _numbers("forward", "slots to keep", kept, cell.slots),
@@ -52,13 +52,13 @@ def forward(cell: Any, point: Point) -> tuple[tuple[float, ...], tuple[float, ..
 
 
 def operand(cell: Any, point: Point) -> float:
-    """The operand of a second product."""
+    """The operand of the second product."""
     (value,) = _numbers("operand", "operand", (cell.operand(point.slots, point.previous),), ("operand",))
     return value
 
 
 def backward(cell: Any, point: Point, gradient: Sequence[float]) -> Gradients:
-    """What `Cell.backward` says at a point, for a gradient of the new states."""
+    """`Cell.backward` at a point, for a gradient of the new states."""
     kept, states = forward(cell, point)
     found = cell.backward(kept, point.previous, states, point.peephole, tuple(gradient))
     if not isinstance(found, tuple) or len(found) != 3:
@@ -74,7 +74,7 @@ def backward(cell: Any, point: Point, gradient: Sequence[float]) -> Gradients:
 
 
 def operand_backward(cell: Any, point: Point, after: Gradients, gradient: float) -> Gradients:
-    """What `TwoStageCell.operand_backward` makes of the gradients that `backward` found."""
+    """`TwoStageCell.operand_backward`, for the gradients `after` that `backward` returned."""
     found = _pair(
         "operand_backward",
         cell.operand_backward(after.slots, point.previous, gradient),
@@ -86,12 +86,12 @@ def operand_backward(cell: Any, point: Point, after: Gradients, gradient: float)
 
 
 def run_once(cell: Any, number: Callable[[], float]) -> None:
-    """Run everything that a cell has on numbers.
+    """Run all equations of a cell once on random numbers.
 
     Raises
     ------
     WrongShape
-        Something returned has another form than it should.
+        An equation returned the wrong form.
     """
     point = draw(cell, number)
     found = backward(cell, point, tuple(number() for _ in cell.states))

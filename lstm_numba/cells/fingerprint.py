@@ -1,9 +1,9 @@
-"""Everything that the meaning of a cell's equations depends on, as one number.
+"""A digest of everything that the meaning of a cell's equations depends on.
 
-Numba's cache on disk asks for a kernel's own file only, not for those of the functions that it calls. A
-cell's class therefore carries in its name a digest of its equations: their bytecode, constants and names, and
-the values of the globals that they use, through helper functions and modules too. It depends on Python's
-version, as bytecode does, and not on where in a file something stands.
+Numba's disk cache checks a kernel's own file only, not those of the functions that it calls. A cell's class
+name therefore contains a digest of its equations: bytecode, constants, names, and the values of the globals
+that they use, also in helper functions and modules. It depends on Python's version, as bytecode does, but not
+on line numbers.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ _HOME = "lstm_numba.cells.numba_classes"
 
 
 def equations_digest(*parts: Any) -> str:
-    """Sixteen hexadecimal digits.
+    """Digest of functions and values: sixteen hexadecimal digits.
 
     Parameters
     ----------
     *parts
-        Functions, numbers, texts, tuples of these.
+        Functions, numbers, strings, tuples of these.
 
     Raises
     ------
     TypeError
-        A function uses a global that is none of these, nor a module or an array, or that is not defined yet.
+        A function uses a global of another type (modules and arrays are allowed), or one not defined yet.
     """
     description = "\n".join(_Describer().lines(parts))
     return hashlib.sha256(description.encode()).hexdigest()[:16]
 
 
 def frozen(function: FunctionType) -> FunctionType:
-    """The function with the globals as they are now: what its digest describes is what will be compiled."""
+    """A copy of a function with its globals frozen, so that what is compiled is what was digested."""
     code = function.__code__
     values = {name: function.__globals__[name] for name in global_names(code) if name in function.__globals__}
     closure = tuple(CellType(cell.cell_contents) for cell in function.__closure__ or ())
     copy = FunctionType(code, values, function.__name__, function.__defaults__, closure)
-    # A kernel on disk names the modules of the functions in it and imports them when it is loaded. What was
-    # typed into an interpreter, or run by exec, is in no module that the next process could import.
+    # A cached kernel imports the modules of its functions when it is loaded; a function from an interactive
+    # session or from exec has no module that another process could import.
     copy.__module__, copy.__qualname__, copy.__doc__ = _HOME, function.__qualname__, function.__doc__
     return copy
 
 
 def global_names(code: CodeType) -> list[str]:
-    """Globals and builtins that a function or one inside it reads, sorted."""
+    """Globals and builtins that a function or a nested one reads, sorted."""
     found = {
         i.argval for part in _codes(code) for i in dis.get_instructions(part) if i.opname in _READS_GLOBAL
     }
@@ -69,13 +69,13 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 class _Describer:
-    """Writes values down, line by line."""
+    """Describes values as lines of text."""
 
     def __init__(self) -> None:
         self._seen: dict[int, int] = {}
 
     def lines(self, value: Any, place: str = "equations") -> Iterator[str]:
-        """Describe a value; `place` says for messages where it was found."""
+        """Describe a value; `place` is where it was found, for messages."""
         import numpy as np  # not above: the command line imports the cells to list them
 
         if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
@@ -104,7 +104,7 @@ class _Describer:
             )
 
     def _function(self, function: FunctionType) -> Iterator[str]:
-        """A function, and all that it uses; those that the engines replace are known by their names."""
+        """A function and all that it uses; activations, which engines replace, by name only."""
         if function.__module__ == activations.__name__:
             yield f"activation {function.__name__}"
             return
@@ -129,14 +129,14 @@ class _Describer:
         yield f"named {name}"
         try:
             value = get()
-        except ValueError:  # of a variable that has no value yet
+        except ValueError:  # an empty closure cell
             raise TypeError(f"{place}: {name} is not defined yet: define it above the cell") from None
         yield from self.lines(value, f"{place}: {name}")
         if isinstance(value, ModuleType):
             yield from self._attributes(value, code, f"{place}: {name}")
 
     def _attributes(self, module: ModuleType, code: CodeType, place: str) -> Iterator[str]:
-        """What a function may read of a module: everything there whose name it mentions."""
+        """Attributes of a module that a function may read: all whose names it mentions."""
         for name in sorted({name for part in _codes(code) for name in part.co_names}):
             value = getattr(module, name, None)
             if name.startswith("__") or value is None or id(value) in self._seen:
@@ -146,7 +146,7 @@ class _Describer:
                 yield f"attribute {name}"
                 yield from self._attributes(value, code, f"{place}.{name}")
             else:
-                with contextlib.suppress(TypeError):  # of what Numba does not compile: it is not used
+                with contextlib.suppress(TypeError):  # Numba could not compile it either
                     yield from [f"attribute {name}", *self.lines(value, f"{place}.{name}")]
 
     def _code(self, code: CodeType, place: str) -> Iterator[str]:
@@ -158,6 +158,6 @@ class _Describer:
 
 
 def _options(options: dict[str, Any]) -> Iterator[str]:
-    """Options by name; Numba's are flags, texts and sets of texts."""
+    """Options by name; Numba's are flags, strings and sets of strings."""
     for name, value in sorted(options.items()):
         yield f"option {name} {sorted(map(str, value)) if isinstance(value, (set, frozenset)) else value!r}"

@@ -1,4 +1,4 @@
-"""Gated recurrent unit (Cho et al. 2014), in both places of the reset gate.
+"""Gated recurrent unit (Cho et al. 2014), with the reset gate before or after the recurrent product.
 
     r = σ(W_r x + b_ir + R_r h₋ + b_hr)      reset gate
     z = σ(W_z x + b_iz + R_z h₋ + b_hz)      update gate
@@ -24,8 +24,8 @@ from lstm_numba.cells.protocol import Stage
 class GRUCell(NamedTuple):
     """GRU with the reset gate after the recurrent product.
 
-    Slot n takes ``W_n x + b_in`` and keeps n; slot q takes and keeps ``R_n h₋ + b_hn``. The order of the
-    slots lets both products feed neighbours.
+    Slot n gets ``W_n x + b_in`` and keeps n; slot q gets and keeps ``R_n h₋ + b_hn``. The order of the slots
+    lets each product feed adjacent ones.
     """
 
     gates = ("r", "z", "n")
@@ -56,7 +56,7 @@ class GRUCell(NamedTuple):
 
 
 class GRUResetBeforeCell(NamedTuple):
-    """GRU with the reset gate before the recurrent product, whose operand is the operand r ⊙ h₋."""
+    """GRU with the reset gate before the recurrent product of n, whose operand is r ⊙ h₋."""
 
     gates = ("r", "z", "n")
     states = ("h",)

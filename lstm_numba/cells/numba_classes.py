@@ -1,9 +1,9 @@
-"""The classes of cells that users register; Numba's cache on disk refers to them by this module and name.
+"""The classes of registered cells, which Numba's disk cache refers to by this module and their names.
 
-The index of every cached kernel names the classes of all cells that it was ever compiled for. Reading it must
-work in a process that has not imported a user's module, or cannot: so the classes live here, and one that is
-unknown is made when it is asked for, empty. A name ends in a digest of the cell's equations
-(`lstm_numba.cells.fingerprint`), so that machine code of equations that have changed since is never found.
+The cache index of a kernel names the classes of all cells that it was compiled for. Reading it must work in
+processes that have not imported, or cannot import, a user's module: so the classes are made here, and an
+unknown name gives an empty class. Names end in a digest of the equations (`lstm_numba.cells.fingerprint`), so
+machine code of changed equations is never found.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ _NAME = re.compile(r"\w+_[0-9a-f]{16}")
 
 
 class Equations(NamedTuple):
-    """What every registered cell is to Numba: a tuple without fields, whose class says all."""
+    """Base of the classes of registered cells: a named tuple without fields."""
 
 
 def cell_class(name: str) -> Any:
-    """The class of a name, always the same; `registration` gives it its equations."""
+    """The class of a name, made at the first call; `registration` adds the equations."""
     if name not in globals():
         kind = type(name, (Equations,), {"__module__": __name__, "__slots__": ()})
-        globals().setdefault(name, kind)  # of several threads the first one's
+        globals().setdefault(name, kind)  # the first thread's wins
     return globals()[name]
 
 

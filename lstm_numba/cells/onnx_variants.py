@@ -1,12 +1,11 @@
-"""LSTM, GRU and RNN with other activations, clipping, coupled gates: all that ONNX's operators can say.
+"""LSTM, GRU and RNN with other activations, clipping and coupled gates, as ONNX's operators allow.
 
-Of a gate's pre-activation a is made f(clip(a)), of the candidate's g(clip(a)), of an LSTM's cell state h(c),
-and
+A gate is f(clip(a)) of its pre-activation a, the candidate g(clip(a)), an LSTM's output uses h(c), with
 
     clip(a) = max(−clip, min(a, clip))          (`clip`)
-    f = 1 − i                                   (`input_forget`; the forget gate has no say)
+    forget gate = 1 − input gate                (`input_forget`)
 
-in the equations of the cells here. A variant has a name: the cell's, and after commas what differs, as in
+in the equations of the library's cells. A variant's name is the cell's, followed by the differences, as in
 ``lstm,clip=3.0,f=HardSigmoid_0.2_0.5``.
 
 Operators and activations: github.com/onnx/onnx, docs/Operators.md.
@@ -22,7 +21,7 @@ from lstm_numba.cells.activations import positive, relu, sigmoid, tanh
 from lstm_numba.cells.protocol import Stage
 from lstm_numba.cells.registration import make_cell
 
-#: Cells that have variants, and what their f, g and h are. An RNN's only function is f.
+#: Cells that have variants -> their default f, g and h; an RNN has f only.
 VARIED: dict[str, dict[str, str]] = {
     "lstm": {"f": "Sigmoid", "g": "Tanh", "h": "Tanh"},
     "peephole": {"f": "Sigmoid", "g": "Tanh", "h": "Tanh"},
@@ -30,7 +29,7 @@ VARIED: dict[str, dict[str, str]] = {
     "gru-reset-before": {"f": "Sigmoid", "g": "Tanh"},
     "rnn": {"f": "Tanh"},
 }
-#: Activation -> its numbers alpha and beta where nothing is said; None where that is no choice.
+#: Activation -> defaults of its parameters alpha and beta; None where there is no default.
 ACTIVATIONS: dict[str, tuple[float | None, ...]] = {
     "Affine": (None, None),
     "Elu": (1.0,),
@@ -47,7 +46,7 @@ ACTIVATIONS: dict[str, tuple[float | None, ...]] = {
 
 
 class Activation(NamedTuple):
-    """A function of ONNX's, with its alpha and beta, as many as it has."""
+    """An activation of ONNX with its parameters alpha and beta, as many as it has."""
 
     name: str
     numbers: tuple[float, ...] = ()
@@ -57,15 +56,18 @@ class Activation(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """How a cell differs from the one in `VARIED`.
+    """A cell of `VARIED` with its differences.
 
     Attributes
     ----------
     base : str
+        Name of the cell.
     functions : tuple of (str, Activation)
-        Letter and function, for every letter of the cell's.
+        All activations of the cell: f, g and h as in `VARIED`.
     clip : float or None
+        Bound on the absolute value of pre-activations.
     input_forget : bool
+        Whether the forget gate is 1 - input gate.
     """
 
     base: str
@@ -75,26 +77,26 @@ class Variant(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name that `read` takes; that of the cell itself where nothing differs."""
-        usual = VARIED[self.base]
+        """The name that `read` accepts; the cell's own if nothing differs."""
+        default = VARIED[self.base]
         words = [] if self.clip is None else [f"clip={self.clip!r}"]
         words += ["input_forget"] if self.input_forget else []
-        words += [f"{key}={function}" for key, function in self.functions if str(function) != usual[key]]
+        words += [f"{key}={function}" for key, function in self.functions if str(function) != default[key]]
         return "rnn-relu" if (self.base, words) == ("rnn", ["f=Relu"]) else ",".join((self.base, *words))
 
 
 def read(name: str) -> Variant:
-    """The variant of a name.
+    """Parse the name of a variant.
 
     Raises
     ------
     ValueError
-        It is no variant's; the message says what is wrong with it.
+        It is not the name of a variant; the message says why.
     """
     base, *words = name.split(",")
     if base not in VARIED:
         raise ValueError(f"expected one of {', '.join(VARIED)} before the comma")
-    functions = {letter: Activation(usual) for letter, usual in VARIED[base].items()}
+    functions = {letter: Activation(default) for letter, default in VARIED[base].items()}
     clip, coupled = None, False
     for word in words:
         key, _, value = word.partition("=")
@@ -117,11 +119,11 @@ def _activation(text: str) -> Activation:
     word, *numbers = text.split("_")
     if word not in ACTIVATIONS:
         raise ValueError(f"expected one of {', '.join(ACTIVATIONS)}, got {word!r}")
-    usual = ACTIVATIONS[word]
-    if len(numbers) not in (0, len(usual)) or (not numbers and None in usual):
-        raise ValueError(f"{word} takes {len(usual)} numbers, got {len(numbers)}")
-    given = tuple(_number(number) for number in numbers)
-    return Activation(word, given or tuple(number for number in usual if number is not None))
+    defaults = ACTIVATIONS[word]
+    if len(numbers) not in (0, len(defaults)) or (not numbers and None in defaults):
+        raise ValueError(f"{word} takes {len(defaults)} numbers, got {len(numbers)}")
+    values = tuple(_number(number) for number in numbers)
+    return Activation(word, values or tuple(number for number in defaults if number is not None))
 
 
 def _number(text: str) -> float:
@@ -142,7 +144,7 @@ def variant_cell(variant: Variant) -> Any:
 
 
 def _plain_cell(variant: Variant) -> type:
-    """The class of a variant, as `make_cell` takes it."""
+    """The class of a variant, for `make_cell`."""
     functions = {letter: _with_slope(function) for letter, function in variant.functions}
     f, f_slope = _clipped(*functions["f"], variant.clip)
     if variant.base == "rnn":
@@ -153,23 +155,23 @@ def _plain_cell(variant: Variant) -> type:
     if variant.base == "gru-reset-before":
         return _gru_reset_before(f, f_slope, g, g_slope)
     h, h_slope = map(_compiled, functions["h"])
-    forget, forget_back = _forget(f, f_slope, variant.input_forget)
+    forget, forget_backward = _forget(f, f_slope, variant.input_forget)
     make = _peephole if variant.base == "peephole" else _lstm
-    return make(f, f_slope, g, g_slope, h, h_slope, forget, forget_back)
+    return make(f, f_slope, g, g_slope, h, h_slope, forget, forget_backward)
 
 
 _Function = Callable[[Any], Any]
 
 
 def _compiled(function: Callable[..., Any]) -> Any:
-    """A function that equations may call; on plain numbers it runs as Python."""
+    """Make a function callable from compiled equations; on Python numbers it still runs as Python."""
     from numba.extending import register_jitable
 
     return register_jitable(forceinline=True, error_model="numpy")(function)
 
 
 def _clipped(function: _Function, slope: _Function, clip: float | None) -> tuple[Any, Any]:
-    """A function of a clipped number, and its slope: zero where the number is clipped."""
+    """A function of the clipped argument and its derivative, which is zero where clipping acts."""
     function, slope = _compiled(function), _compiled(slope)
     if clip is None:
         return function, slope
@@ -184,7 +186,7 @@ def _clipped(function: _Function, slope: _Function, clip: float | None) -> tuple
 
 
 def _with_slope(activation: Activation) -> tuple[_Function, _Function]:
-    """An activation and its derivative; at a kink that of the side of the smaller numbers."""
+    """An activation and its derivative; at a kink the left-sided one."""
     alpha, beta = (*activation.numbers, 0.0, 0.0)[:2]
     found: dict[str, tuple[_Function, _Function]] = {
         "Affine": (lambda x: alpha * x + beta, lambda x: x * 0.0 + alpha),
@@ -218,13 +220,13 @@ def _with_slope(activation: Activation) -> tuple[_Function, _Function]:
 
 
 def _forget(f: _Function, f_slope: _Function, coupled: bool) -> tuple[Any, Any]:
-    """The forget gate of (input gate, pre-activation); its gradient to those of the two."""
+    """The forget gate as a function of input gate and pre-activation, and its backward function."""
     if coupled:
         return _compiled(lambda i, a: 1.0 - i), _compiled(lambda df, a: (-df, a * 0.0))
     return _compiled(lambda i, a: f(a)), _compiled(lambda df, a: (df * 0.0, df * f_slope(a)))
 
 
-# The cells. Their slots keep the pre-activations: a function's slope does not always follow from its value.
+# The cells. Their slots keep pre-activations, since a derivative does not always follow from the value.
 
 
 def _rnn(f: _Function, f_slope: _Function) -> type:
@@ -245,7 +247,7 @@ def _rnn(f: _Function, f_slope: _Function) -> type:
 
 def _lstm(
     f: _Function, f_slope: _Function, g: _Function, g_slope: _Function, h: _Function, h_slope: _Function,
-    forget: Any, forget_back: Any,
+    forget: Any, forget_backward: Any,
 ) -> type:  # fmt: skip
     class LSTMVariant:
         """c = forget ⊙ c₋ + f(i) ⊙ g(z), output f(o) ⊙ h(c)."""
@@ -261,7 +263,7 @@ def _lstm(
         def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
             i, o, c, dh = f(slots[0]), f(slots[3]), states[1], gradient[0]
             dc = gradient[1] + dh * o * h_slope(c)
-            more, df = forget_back(dc * previous[1], slots[1])
+            more, df = forget_backward(dc * previous[1], slots[1])
             di = (dc * g(slots[2]) + more) * f_slope(slots[0])
             dg = dc * i * g_slope(slots[2])
             do = dh * h(c) * f_slope(slots[3])
@@ -272,10 +274,10 @@ def _lstm(
 
 def _peephole(
     f: _Function, f_slope: _Function, g: _Function, g_slope: _Function, h: _Function, h_slope: _Function,
-    forget: Any, forget_back: Any,
+    forget: Any, forget_backward: Any,
 ) -> type:  # fmt: skip
     class PeepholeLSTMVariant:
-        """As without peepholes, gates seeing the cell state through diagonal weights."""
+        """The same with diagonal peepholes from the cell state to the gates."""
 
         gates = ("i", "f", "g", "o")
         states = ("h", "c")
@@ -292,7 +294,7 @@ def _peephole(
             i, o, c_prev, c, dh = f(slots[0]), f(slots[3]), previous[1], states[1], gradient[0]
             do = dh * h(c) * f_slope(slots[3])
             dc = gradient[1] + dh * o * h_slope(c) + do * peephole[2]
-            more, df = forget_back(dc * c_prev, slots[1])
+            more, df = forget_backward(dc * c_prev, slots[1])
             di = (dc * g(slots[2]) + more) * f_slope(slots[0])
             dg = dc * i * g_slope(slots[2])
             dc_prev = dc * forget(i, slots[1]) + di * peephole[0] + df * peephole[1]
@@ -303,7 +305,7 @@ def _peephole(
 
 def _gru(f: _Function, f_slope: _Function, g: _Function, g_slope: _Function) -> type:
     class GRUVariant:
-        """h = (1 − f(z)) ⊙ g(n + f(r) ⊙ q) + f(z) ⊙ h₋, q the recurrent product of n."""
+        """h = (1 − f(z)) ⊙ g(n + f(r) ⊙ q) + f(z) ⊙ h₋; q is the recurrent product of n."""
 
         gates = ("r", "z", "n")
         states = ("h",)
@@ -327,7 +329,7 @@ def _gru(f: _Function, f_slope: _Function, g: _Function, g_slope: _Function) -> 
 
 def _gru_reset_before(f: _Function, f_slope: _Function, g: _Function, g_slope: _Function) -> type:
     class GRUResetBeforeVariant:
-        """h = (1 − f(z)) ⊙ g(n) + f(z) ⊙ h₋, the recurrent product of n that of f(r) ⊙ h₋."""
+        """h = (1 − f(z)) ⊙ g(n) + f(z) ⊙ h₋; the recurrent product of n has the operand f(r) ⊙ h₋."""
 
         gates = ("r", "z", "n")
         states = ("h",)

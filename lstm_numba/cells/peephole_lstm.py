@@ -4,10 +4,10 @@
     f = σ(W_f x + R_f h₋ + p_f ⊙ c₋ + b_f)
     g = tanh(W_g x + R_g h₋ + b_g)
     c = f ⊙ c₋ + i ⊙ g
-    o = σ(W_o x + R_o h₋ + p_o ⊙ c + b_o)      sees the new c
+    o = σ(W_o x + R_o h₋ + p_o ⊙ c + b_o)      with the new c
     h = o ⊙ tanh(c)
 
-The gradient is exact: c receives p_o ⊙ δ_o at its own step, and p_i ⊙ δ_i + p_f ⊙ δ_f from the next.
+The gradient of c includes p_o ⊙ δ_o of the same step and p_i ⊙ δ_i + p_f ⊙ δ_f of the next.
 
 F. A. Gers, J. Schmidhuber, "Recurrent nets that time and count", IJCNN 2000.
 """
@@ -21,7 +21,7 @@ from lstm_numba.cells.protocol import Stage
 
 
 class PeepholeLSTMCell(NamedTuple):
-    """LSTM whose sigmoid gates see the cell state through diagonal weights."""
+    """LSTM with diagonal weights from the cell state to its three sigmoid gates."""
 
     gates = ("i", "f", "g", "o")
     states = ("h", "c")

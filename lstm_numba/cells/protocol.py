@@ -1,18 +1,18 @@
 """What a cell is: names and sizes, and the scalar equations of one hidden unit, forward and backward.
 
-A cell is a `typing.NamedTuple` subclass, because Numba passes an instance of it into a compiled kernel,
-chooses the equations by its class, and still finds the kernel in its disk cache in the next process.
+A cell is an instance of a `typing.NamedTuple` subclass: Numba can pass it to a compiled kernel, chooses the
+equations by its class, and finds the kernel in its disk cache in the next process.
 
 Slots
-    An engine keeps a few numbers for every hidden unit and time step, the *slots*. Before `forward`
-    they hold pre-activations, after it whatever the cell wants to find again in `backward`, and after
-    that the gradients of the pre-activations. Mostly a slot is a gate; a GRU whose reset gate acts
-    after the product needs one more, because ``W_n x`` and ``R_n h`` stay apart.
+    For every hidden unit and time step an engine stores a few numbers, the *slots*. Before `forward` they
+    hold pre-activations; `forward` replaces them with what `backward` needs; `backward` replaces those with
+    the gradients of the pre-activations. Usually there is one slot per gate; a GRU whose reset gate acts
+    after the product needs one more, because ``W_n x`` and ``R_n h`` are not added.
 
 Stages
-    Most cells need one product with the recurrent weights, ``R h``. A cell whose product operand
-    depends on gates of the same step (a GRU with ``R_n (r * h)``) needs a second: it computes the
-    operand from the gates of the first stage.
+    Most cells need one recurrent product, ``R h``. If the operand of a product depends on gates of the same
+    step, such as ``R_n (r * h)`` of a GRU, the cell has a second stage, whose operand it computes from the
+    gates of the first.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Stage(NamedTuple):
-    """A product with recurrent weights: which slots it feeds, and from the weights of which gates.
+    """A recurrent product: the slots that it feeds, and the gates whose weights it uses.
 
     Attributes
     ----------
     first : int
-        First slot; the others follow it.
+        First slot that it feeds; the others follow it.
     gates : tuple of int
-        For each slot the gate (row block of ``weight_hh``) that feeds it.
+        For each of these slots the gate (row block of ``weight_hh``) that feeds it.
     """
 
     first: int
@@ -52,8 +52,8 @@ class Cell(Protocol):
     slots : tuple of str
         Slot names.
     input_gates : tuple of int
-        For slot 0, 1, ... the gate whose ``weight_ih`` and ``bias_ih`` feed it; the slots after these
-        see nothing of the input.
+        For slots 0, 1, ... the gate whose ``weight_ih`` and ``bias_ih`` feed it; further slots get nothing
+        from the input.
     stages : tuple of Stage
         One or two recurrent products.
     peepholes : tuple of str
@@ -68,27 +68,44 @@ class Cell(Protocol):
     peepholes: tuple[str, ...]
 
     def forward(self, slots: Any, previous: Any, peephole: Any) -> tuple[Any, Any]:
-        """Pre-activations and the previous states to (slots to keep, new states)."""
+        """Compute one step from pre-activations and previous states.
+
+        Returns a tuple of slots to keep for `backward` and a tuple of new states.
+        """
 
     def backward(
         self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any
     ) -> tuple[Any, Any, Any]:
-        """Gradients of the new states to those of (pre-activations, previous states, peephole weights).
+        """Compute gradients from those of the new states.
 
-        The previous states' gradients leave out what flows through the recurrent products: that is
-        the engine's.
+        Parameters
+        ----------
+        slots, states
+            What `forward` returned.
+        previous, peephole
+            Arguments of `forward`.
+        gradient : tuple
+            Gradients of the new states.
+
+        Returns
+        -------
+        tuple of tuples
+            Gradients of the pre-activations (one per slot), of the previous states and of the peephole
+            weights. The previous states' gradients exclude what flows through the recurrent products, which
+            the engine adds.
         """
 
 
 class TwoStageCell(Cell, Protocol):
-    """A cell with a second recurrent product, whose operand is the operand."""
+    """A cell with a second recurrent product, of an operand that it computes."""
 
     def operand(self, slots: Any, previous: Any) -> Any:
-        """Pre-activations of the first stage to the operand of the second product."""
+        """The operand of the second product, from the first stage's pre-activations and previous states."""
 
     def operand_backward(self, slots: Any, previous: Any, gradient: Any) -> tuple[Any, Any]:
-        """The operand's gradient to (all slots' gradients, addition to the previous states' gradients).
+        """Compute gradients from that of the operand.
 
-        ``slots`` is what `backward` returned for them: gradients, but for first-stage slots whose
-        gradient needs the operand's, where `backward` passed on what is needed here.
+        ``slots`` is what `backward` returned for them: gradients, or, for first-stage slots whose gradient
+        depends on the operand's, what is needed here. Returns all slots' gradients, and what to add to the
+        previous states' gradients.
         """

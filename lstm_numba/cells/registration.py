@@ -1,4 +1,4 @@
-"""From a plain class with a cell's names and equations to a cell that the engines run."""
+"""Makes a cell that the engines run from a plain class with names and equations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 }
 ATTRIBUTES = ("gates", "states", "slots", "input_gates", "stages", "peepholes")
 _OPERAND_METHODS = ("operand", "operand_backward")
-#: Beginnings of the names of instructions that need one truth value.
+#: Prefixes of instructions that need a single truth value.
 _DECISIONS = ("COMPARE_OP", "POP_JUMP", "JUMP_IF", "IS_OP", "CONTAINS_OP", "UNARY_NOT", "TO_BOOL")
 
 
@@ -32,20 +32,20 @@ def make_cell(plain: type) -> Any:
     Parameters
     ----------
     plain : type
-        With the attributes and methods of `lstm_numba.cells.protocol.Cell`. Needed are ``gates``, ``states``,
-        ``forward`` and ``backward``; by default the slots are the gates, the input feeds all gates in their
-        order, there is one stage with all gates, and there are no peepholes.
+        With the attributes and methods of `lstm_numba.cells.protocol.Cell`. Required are ``gates``,
+        ``states``, ``forward`` and ``backward``; by default the slots are the gates, the input and one stage
+        feed all of them, and there are no peepholes.
 
     Returns
     -------
     Cell
-        Of a class in `lstm_numba.cells.numba_classes`; ``digest`` tells its equations from others,
-        ``display_name`` is the plain class's name, ``key`` the one in `lstm_numba.cells.CELLS`.
+        Of a class in `lstm_numba.cells.numba_classes`; ``digest`` identifies its equations, ``display_name``
+        is the plain class's name, ``key`` its name in `lstm_numba.cells.CELLS`.
 
     Raises
     ------
     TypeError, ValueError
-        Something is missing, misnamed or does not fit; the message names the class and it.
+        The class is no valid cell; the message names the class and the fault.
     """
     if not isinstance(plain, type):
         raise TypeError(f"register_cell: expected a class, got {plain!r}")
@@ -58,10 +58,10 @@ def make_cell(plain: type) -> Any:
     except (TypeError, ValueError) as error:
         raise type(error)(f"{plain.__name__}: {error}") from None
     kind = cell_class(f"{plain.__name__}_{digest}")
-    facts = {**sizes, **{name: frozen(method) for name, method in methods.items()}}
-    facts.update(digest=digest, key=full_name, display_name=plain.__name__, __doc__=plain.__doc__)
-    _try(plain.__name__, type(plain.__name__, (), facts)())
-    for name, value in facts.items():
+    attributes = {**sizes, **{name: frozen(method) for name, method in methods.items()}}
+    attributes.update(digest=digest, key=full_name, display_name=plain.__name__, __doc__=plain.__doc__)
+    _try_equations(plain.__name__, type(plain.__name__, (), attributes)())
+    for name, value in attributes.items():
         setattr(kind, name, value)
     return kind()
 
@@ -73,7 +73,7 @@ def _public(plain: type) -> Iterator[str]:
 
 
 def _names(plain: type) -> dict[str, tuple[str, ...]]:
-    """Gates, states, slots and peepholes."""
+    """Names of gates, states, slots and peepholes, checked."""
     for name in _public(plain):
         if name not in (*ATTRIBUTES, *METHODS):
             known = ", ".join((*ATTRIBUTES, *METHODS))
@@ -100,13 +100,13 @@ def _names(plain: type) -> dict[str, tuple[str, ...]]:
 
 
 def _wiring(plain: type, names: dict[str, tuple[str, ...]]) -> dict[str, Any]:
-    """Which gates feed which slots, from the input and from the recurrent products."""
+    """`input_gates` and `stages`: which gates feed which slots, checked."""
     every = tuple(range(len(names["gates"])))
-    given = getattr(plain, "stages", (Stage(0, every),))
-    if not isinstance(given, (tuple, list)) or not 1 <= len(given) <= 2:
-        raise ValueError(f"stages: expected one or two, got {given!r}")
+    declared = getattr(plain, "stages", (Stage(0, every),))
+    if not isinstance(declared, (tuple, list)) or not 1 <= len(declared) <= 2:
+        raise ValueError(f"stages: expected one or two, got {declared!r}")
     stages = []
-    for stage in given:
+    for stage in declared:
         if not isinstance(stage, (tuple, list)) or len(stage) != 2 or type(stage[0]) is not int:
             raise TypeError(f"stages: expected Stage(first slot, gates), got {stage!r}")
         stages.append(Stage(stage[0], _gate_numbers("stages", stage[1])))
@@ -137,7 +137,7 @@ def _gate_numbers(name: str, value: Any) -> tuple[int, ...]:
 
 
 def _methods(plain: type, stages: int) -> dict[str, FunctionType]:
-    """The equations; operands where there are two stages."""
+    """The equations, checked; with two stages those of the operand too."""
     found: dict[str, FunctionType] = {}
     for name, parameters in METHODS.items():
         method = getattr(plain, name, None)
@@ -160,7 +160,7 @@ def _methods(plain: type, stages: int) -> dict[str, FunctionType]:
 
 
 def _check_instructions(name: str, method: FunctionType) -> None:
-    """Refuse what cannot be compiled, where Numba's answer would be hard to read."""
+    """Refuse what cannot be compiled, with a clearer message than Numba's."""
     for used in global_names(method.__code__):
         value = method.__globals__.get(used)
         if isinstance(value, FunctionType) and value.__module__ != activations.__name__:
@@ -168,10 +168,10 @@ def _check_instructions(name: str, method: FunctionType) -> None:
     line, owner = method.__code__.co_firstlineno, None
     for instruction in dis.get_instructions(method):
         # Since Python 3.13 starts_line is a flag, and the number is elsewhere.
-        started = getattr(instruction, "line_number", instruction.starts_line)
-        line = started if type(started) is int else line
+        number = getattr(instruction, "line_number", instruction.starts_line)
+        line = number if type(number) is int else line
         value = instruction.argval
-        owner = _looked_up(instruction, owner, method.__globals__)
+        owner = _loaded_object(instruction, owner, method.__globals__)
         if type(owner).__name__ == "ufunc":
             raise TypeError(
                 f"{name}, line {line}: {value} is NumPy's, for arrays; equations call functions of "
@@ -182,24 +182,24 @@ def _check_instructions(name: str, method: FunctionType) -> None:
                 f"{name}, line {line}: equations compute many units at once, for which a comparison or an if "
                 "has no single answer; use relu, positive, min, max or abs"
             )
-        if instruction.opname.startswith("LOAD_FAST") and (value == "self" or "self" in _several(value)):
+        if instruction.opname.startswith("LOAD_FAST") and (value == "self" or "self" in _as_tuple(value)):
             raise TypeError(f"{name}, line {line}: uses self; constants belong outside of the class")
 
 
-def _looked_up(instruction: dis.Instruction, owner: Any, names: dict[str, Any]) -> Any:
-    """What an instruction finds: a global, or an attribute of what the instruction before it found."""
+def _loaded_object(instruction: dis.Instruction, owner: Any, names: dict[str, Any]) -> Any:
+    """The object that an instruction loads: a global, or an attribute of the object loaded before it."""
     if instruction.opname == "LOAD_GLOBAL":
         return names.get(instruction.argval)
-    found_there = owner is not None and instruction.opname in ("LOAD_ATTR", "LOAD_METHOD")
-    return getattr(owner, instruction.argval, None) if found_there else None
+    is_attribute = owner is not None and instruction.opname in ("LOAD_ATTR", "LOAD_METHOD")
+    return getattr(owner, instruction.argval, None) if is_attribute else None
 
 
-def _several(value: Any) -> tuple[Any, ...]:
+def _as_tuple(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else ()  # one instruction may load two variables
 
 
-def _try(title: str, cell: Any) -> None:
-    """Run the equations on numbers and see whether they give as many as there are slots and states."""
+def _try_equations(class_name: str, cell: Any) -> None:
+    """Run the equations on random numbers and check the form of what they return."""
     from lstm_numba.cells import evaluate
 
     rng, problem = random.Random(0), ""
@@ -208,7 +208,7 @@ def _try(title: str, cell: Any) -> None:
             evaluate.run_once(cell, lambda: rng.uniform(0.1, 0.9))
             return
         except evaluate.WrongShape as error:
-            raise ValueError(f"{title}: {error}") from None
-        except Exception as error:  # a number out of a function's domain is the numbers' fault
+            raise ValueError(f"{class_name}: {error}") from None
+        except Exception as error:  # a number may be outside a function's domain: try others
             problem = f"{type(error).__name__}: {error}"
-    raise ValueError(f"{title}: the equations fail on numbers from 0.1 to 0.9: {problem}")
+    raise ValueError(f"{class_name}: the equations fail on numbers from 0.1 to 0.9: {problem}")

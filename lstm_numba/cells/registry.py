@@ -1,4 +1,4 @@
-"""Every cell by its name: the library's, variants of them, and those of users."""
+"""All cells by name: the library's, their variants, and those of users."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from lstm_numba.cells.registration import make_cell
 from lstm_numba.cells.rnn import ReluRNNCell, RNNCell
 from lstm_numba.errors import CellError
 
-#: Every cell by the name that the command line and `lstm_numba.make_layer` know it by. Those of
-#: `lstm_numba.register_cell` come to it as ``module:Class``, variants when they are asked for.
+#: Cells by the name that the command line and `lstm_numba.make_layer` take. `lstm_numba.register_cell` adds
+#: cells as ``module:Class``; variants are added when first asked for.
 CELLS: dict[str, Any] = {
     "rnn": RNNCell(),
     "rnn-relu": ReluRNNCell(),
@@ -30,24 +30,24 @@ CELLS: dict[str, Any] = {
     "gru-reset-before": GRUResetBeforeCell(),
 }
 
-#: Names of the cells that the library brings.
+#: Names of the library's own cells.
 BUILT_IN: tuple[str, ...] = tuple(CELLS)
 
 
 def add_cell(name: str, cell: Any) -> Any:
-    """Know a cell of `make_cell` by a name from now on, also in other processes that get a pickle of it."""
+    """Register a cell of `make_cell` under a name, and make it picklable; returns the cell."""
     copyreg.pickle(type(cell), _reduced)
     CELLS[name] = cell
     return cell
 
 
 def _reduced(cell: Any) -> Any:
-    """With the name by which a process that knows no equations of the class yet finds them."""
+    """Pickle a cell with its key, by which another process finds its equations."""
     return _restored, (type(cell), cell.key)
 
 
 def _restored(kind: Any, key: str) -> Any:
-    """The cell of a class, which gets its equations where it has none; a ValueError where they are others."""
+    """Unpickle a cell, loading its equations if necessary; a ValueError if they have changed."""
     if not hasattr(kind, "gates"):
         if ":" in key:
             load_cell(key)
@@ -59,13 +59,12 @@ def _restored(kind: Any, key: str) -> Any:
 
 
 def find_cell(name: str) -> Any:
-    """The cell of a name in `CELLS`, or of a variant's (`lstm_numba.cells.onnx_variants`), which is then
-    there.
+    """The cell of a name: one in `CELLS`, or a variant (`lstm_numba.cells.onnx_variants`), which is added.
 
     Raises
     ------
     TypeError, ValueError
-        It is no text, or there is none.
+        The name is no string, or there is no such cell.
     """
     if not isinstance(name, str):
         raise TypeError(f"name: expected a cell's name, got {name!r}")
@@ -86,13 +85,13 @@ def find_cell(name: str) -> Any:
 
 
 def load_cell(name: str) -> Any:
-    """Import the module of ``module:Class`` and know its cell by this name from now on.
+    """Import the module of ``module:Class`` and register its cell under this name.
 
     Parameters
     ----------
     name : str
-        The module is looked for in the current folder and on Python's path; the class is what `register_cell`
-        returned, or a plain class that is not registered yet.
+        The module is searched in the current folder and on Python's path; the class is a result of
+        `register_cell` or a plain class that is not registered yet.
 
     Returns
     -------
@@ -101,15 +100,15 @@ def load_cell(name: str) -> Any:
     Raises
     ------
     CellError
-        No such module or class, an error inside the module, or no cell.
+        No such module or class, an error while importing the module, or the class is no cell.
     """
     module_name, _, path = name.partition(":")
     found: Any = _import(module_name, name)
     for part in path.split("."):
         if not hasattr(found, part):
             cells = [key for key, value in vars(found).items() if _has_cell(value)]
-            there = f"; its cells are {', '.join(sorted(cells))}" if cells else ""
-            raise CellError(f"{name}: {module_name} has no {part}{there}")
+            hint = f"; its cells are {', '.join(sorted(cells))}" if cells else ""
+            raise CellError(f"{name}: {module_name} has no {part}{hint}")
         found = getattr(found, part)
     if not _has_cell(found):
         if not isinstance(found, type) or not all(hasattr(found, n) for n in ("gates", "states", "forward")):
@@ -124,12 +123,12 @@ def load_cell(name: str) -> Any:
 
 
 def _has_cell(value: Any) -> bool:
-    """Whether it is a layer class that `lstm_numba.register_cell` made."""
+    """Whether a value is a layer class made by `lstm_numba.register_cell`."""
     return isinstance(value, type) and isinstance(getattr(value, "cell", None), numba_classes.Equations)
 
 
 def _import(module: str, name: str) -> ModuleType:
-    """Import a module, from the current folder too; its own errors become one line."""
+    """Import a module, also from the current folder; errors in it become a one-line CellError."""
     folder = os.getcwd()
     if folder not in sys.path and "" not in sys.path:
         sys.path.insert(0, folder)
@@ -147,9 +146,12 @@ def _import(module: str, name: str) -> ModuleType:
 
 
 def _place(error: BaseException) -> str:
-    """File and line where a module failed: the last that is neither Python's nor this library's."""
-    ours = str(Path(__file__).parents[1]) + os.sep
+    """File and line of an error: the innermost frame that is neither Python's nor this library's."""
+    package = str(Path(__file__).parents[1]) + os.sep
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(("<frozen", ours)) or f"{os.sep}examples{os.sep}" in frame.filename:
+        if (
+            not frame.filename.startswith(("<frozen", package))
+            or f"{os.sep}examples{os.sep}" in frame.filename
+        ):
             return f"{frame.filename}, line {frame.lineno}: "
     return ""

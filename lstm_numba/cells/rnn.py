@@ -2,7 +2,7 @@
 
     h = tanh(W x + b_ih + R h₋ + b_hh)
 
-With ``relu`` in tanh's place: Le, Jaitly & Hinton 2015.
+With ``relu`` instead of tanh: Le, Jaitly & Hinton 2015.
 
 J. L. Elman, "Finding structure in time", Cognitive Science 14 (1990).
 Q. V. Le, N. Jaitly, G. E. Hinton, "A simple way to initialize recurrent networks of rectified linear
@@ -39,7 +39,7 @@ class RNNCell(NamedTuple):
 
 
 class ReluRNNCell(NamedTuple):
-    """Elman's cell with a rectifier."""
+    """Elman's cell with relu."""
 
     gates = ("h",)
     states = ("h",)

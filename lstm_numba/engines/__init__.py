@@ -1,7 +1,7 @@
-"""How and where cells are computed: one engine for each device, with the same file names.
+"""Engines compute the cells: one for each device, with the same file names.
 
-`base` is the abstract engine: what layers, models and training ask of a device. `cpu` and `cuda` implement
-it, `lookup` finds the one of a device, and the other modules here are what both share.
+`base` is the abstract engine, which layers, models and training call; `cpu` and `cuda` implement it; `lookup`
+returns the engine of a device. The other modules are shared by both.
 """
 
 from lstm_numba.engines.lookup import DEVICES, Cuda, engine, engine_of, find_cuda, host_array

@@ -1,4 +1,4 @@
-"""What layers, models and training ask of a device; the engines of `cpu` and `cuda` implement it."""
+"""The interface of an engine: what layers, models and training call, implemented by `cpu` and `cuda`."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ Array = Any
 Arrays = Sequence[Array]
 Shape = tuple[int, ...]
 
-#: Indices into an array of totals: sum of losses, correct predictions, gradient norm, factor of the
-#: gradients.
+#: Indices into `Engine.totals`: summed loss, correct predictions, gradient norm, factor of the gradients.
 LOSS, CORRECT, NORM, FACTOR = range(4)
 
 
 class Engine(ABC):
-    """Computes on one device.
+    """Computes on one device; there is one instance per device (`lstm_numba.engines.engine`).
 
-    ``Array`` stands for the engine's arrays: NumPy's on the CPU, device arrays on a GPU. Where `out` may be
-    given, the result is written to it. There is one instance for each device (`lstm_numba.engines.engine`).
+    ``Array`` is the engine's array type: NumPy arrays on the CPU, device arrays on a GPU. Unless stated
+    otherwise, arguments are not checked, and array arguments and results are C-contiguous and of one dtype.
+    `out`, where given, has the shape and dtype of the result, is overwritten with it and returned. Calls may
+    return before their work is done: later calls can use the results, the host only after `download`.
+
+    T, B, I, H are time steps, sequences, input features and hidden units; D directions, G gates.
 
     Attributes
     ----------
     name : str
         Name of the device.
     in_flight : int
-        Training steps that may be under way before the numbers of the first are looked at.
+        Training steps that may be queued before the host reads the results of the first.
     """
 
     name: ClassVar[str]
@@ -40,7 +43,7 @@ class Engine(ABC):
 
     @abstractmethod
     def empty(self, shape: Shape, dtype: npt.DTypeLike) -> Array:
-        """A new array with whatever the memory holds."""
+        """A new uninitialised array."""
 
     @abstractmethod
     def zeros(self, shape: Shape, dtype: npt.DTypeLike) -> Array:
@@ -48,68 +51,89 @@ class Engine(ABC):
 
     @abstractmethod
     def stack(self, shape: Shape, dtype: npt.DTypeLike) -> list[Array]:
-        """New arrays of one shape, as many as `shape` says first; they may share a piece of memory."""
+        """``shape[0]`` new uninitialised arrays of ``shape[1:]``; they may be views of one allocation."""
 
     @abstractmethod
     def upload(self, array: npt.NDArray[Any], out: Array | None = None) -> Array:
-        """A NumPy array in the engine's memory; without `out` it need not be a copy."""
+        """Copy a NumPy array to the engine's memory.
+
+        Without `out` the CPU engine returns `array` itself.
+        """
 
     @abstractmethod
     def download(self, array: Array) -> npt.NDArray[Any]:
-        """An array as NumPy's; it need not be a copy."""
+        """The array as a NumPy array, after all work on it has finished.
+
+        The CPU engine returns `array` itself.
+        """
 
     @abstractmethod
     def fetch(self, array: Array) -> Callable[[], npt.NDArray[Any]]:
-        """Begin to copy an array; the function returned waits for the numbers and gives them."""
+        """Start copying an array to the host; the function returned waits and returns a NumPy copy.
+
+        With ``in_flight = 0`` the copy may be made only when that function is called.
+        """
 
     @abstractmethod
     def synchronize(self) -> None:
-        """Wait for all that was begun, before other streams may need it."""
+        """Wait until all work submitted so far has finished, so that other streams may use the results."""
 
     @abstractmethod
     def from_user(self, name: str, value: Any, dtype: np.dtype[Any] | None) -> Array:
-        """A user's array as the engine's; a TypeError names the argument."""
+        """Check a user's array and return it as the engine's, not necessarily C-contiguous.
+
+        It is not copied if it is in the engine's memory already. `dtype` None accepts any.
+
+        Raises
+        ------
+        TypeError
+            `value` is masked, of another dtype, or no array that the engine takes; names the argument.
+        """
 
     @abstractmethod
     def to_user(self, array: Array, like: Any) -> Any:
-        """An array in the form of what the user came with."""
+        """The array as one of the same library as the user's array `like`.
+
+        The CPU engine returns `array` itself.
+        """
 
     @abstractmethod
     def on_stream_of(self, value: Any) -> contextlib.AbstractContextManager[Any]:
-        """Compute in the order that the user's array belongs to."""
+        """Context that submits work to the stream that the library of `value` uses, if it names one."""
 
     @abstractmethod
     def read_only(self, array: Array, copy: bool) -> Array:
-        """A view that cannot be written to, or where there are no such views, a copy if asked for."""
+        """A read-only view; where there are none (CUDA), a copy if `copy`, else the array itself."""
 
     @abstractmethod
     def contiguous(self, array: Array) -> Array:
-        """The array itself where it is C-contiguous, else a copy."""
+        """The array itself if it is C-contiguous, else a C-contiguous copy."""
 
     @abstractmethod
     def copy_input(self, x: Array, lengths: Array | None) -> Array:
-        """A copy of an input (T, B, I) for the backward pass: the caller may refill the original before it.
+        """A C-contiguous copy of an input (T, B, I) of any strides, for `forward` with `keep`.
 
-        It is zero past a sequence's end: what lies there is multiplied with zeros, and may be NaN.
+        The caller may then overwrite `x` before `backward`. Steps beyond a sequence's end become zero:
+        `backward` multiplies them by zero, and they may be NaN.
         """
 
     @abstractmethod
     def swap_time_batch(self, array: Array) -> Array:
-        """An array (A, B, C) as (B, A, C)."""
+        """An array (A, B, C), of any strides, as (B, A, C): a view (CPU) or a copy (CUDA)."""
 
     @abstractmethod
     def transposed(self, matrix: Array) -> Array:
-        """A matrix (M, N) as (N, M), without a copy."""
+        """A matrix (M, N) as (N, M), a view that `matmul` accepts."""
 
     @abstractmethod
     def lengths(self, lengths: npt.NDArray[np.int64] | None) -> Array | None:
-        """Checked lengths in the engine's memory."""
+        """Lengths (B,), known to be in 0..T, in the engine's memory; None stays None (all are T)."""
 
     # -- layers ----------------------------------------------------------------------------------
 
     @abstractmethod
     def multiply(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """Product of two arrays of one shape, number by number."""
+        """Elementwise product of two arrays of the same shape; `out` may be one of them."""
 
     @abstractmethod
     def dropout(
@@ -120,11 +144,18 @@ class Engine(ABC):
         out: Array | None = None,
         mask: Array | None = None,
     ) -> tuple[Array, Array]:
-        """An array times a mask of `lstm_numba.engines.dropout_masks`, and the mask. `out` may be `x`."""
+        """Multiply an array by a mask; returns the product and the mask, both of the shape and dtype of `x`.
+
+        The mask is that of `lstm_numba.engines.dropout_masks.draw_mask`; a Philox generator gives the same
+        masks on every engine. `out` may be `x`.
+        """
 
     @abstractmethod
     def weight_cache(self) -> Any:
-        """Memory for what repeated calls with the same parameters can share."""
+        """Memory that repeated `forward` calls of one layer and direction share, such as packed weights.
+
+        None if the engine keeps nothing between calls.
+        """
 
     @abstractmethod
     def forward(
@@ -141,17 +172,50 @@ class Engine(ABC):
         weight_cache: Any = None,
         borrow: bool = False,
     ) -> tuple[Any, Any]:
-        """Run one layer and direction over a sequence x (T, B, I).
+        """Run one layer and direction over a sequence.
 
-        `states` (None for zeros) and `finals` are stacked, (layers * directions, B, H): of them number
-        `index` is
-        read and written. Returns the output, for `join`, and what `backward` needs, or None without `keep`.
-        With `borrow` nobody writes to the parameters until then, so that it need not copy them.
+        Parameters
+        ----------
+        cell : Cell
+        params : dict of Array
+            ``weight_ih`` (G*H, I), ``weight_hh`` (G*H, H); with biases ``bias_ih`` and ``bias_hh`` (G*H,);
+            with P peepholes ``weight_ph`` (P*H,). All have the dtype of `x`.
+        x : Array (T, B, I), C-contiguous
+        states, finals : sequence of Array (layers*D, B, H), C-contiguous
+            One array per state of the cell: initial states, read at `index` (None: zeros), and final states,
+            written at `index`.
+        index : int
+            ``layer * D + direction``.
+        lengths : Array (B,) or None
+            From `lengths`. A sequence's final state is that after its last step.
+        reverse : bool
+            Read each sequence from its last step to its first.
+        keep : bool
+            Save what `backward` needs. `x` must then stay unchanged until `backward`.
+        weight_cache : object, optional
+            From `weight_cache`, the same one for the same layer and direction.
+        borrow : bool
+            The caller does not change `params` before `backward`, so they need not be copied.
+
+        Returns
+        -------
+        output : object
+            Output h of all steps, for `join` only.
+        saved : object or None
+            For one call of `backward`; None without `keep`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A parameter has another dtype or shape. Other arguments are not checked.
         """
 
     @abstractmethod
     def join(self, outputs: Sequence[Any], lengths: Array | None, shape: Shape) -> Array:
-        """The outputs of all directions side by side, (T, B, D*H), zero past a sequence's end."""
+        """Concatenate the outputs of `forward`, one per direction, to an array of `shape` (T, B, D*H).
+
+        It is zero beyond a sequence's end, and may share memory with what `forward` saved.
+        """
 
     @abstractmethod
     def backward(
@@ -165,67 +229,102 @@ class Engine(ABC):
         dx: Array | None,
         input_gradient: bool = True,
     ) -> tuple[Array | None, dict[str, Array]]:
-        """Back-propagate through what `forward` ran, as direction number `direction` of dy (T, B, D*H).
+        """Back-propagate through one call of `forward`.
 
-        `dy` and `dstates` may be None for zeros. Returns the gradient of x, added to `dx` where that is given
-        and None where it is not wanted, and those of the parameters.
+        Parameters
+        ----------
+        saved : object
+            From `forward`; used up.
+        dy : Array (T, B, D*H) or None
+            Gradient of the joined output, of which `direction` selects H columns; None means zero. Values
+            beyond a sequence's end are ignored.
+        direction : int
+        dstates : sequence of Array (layers*D, B, H) or None
+            Gradients of the final states, read at `index`; None means zero.
+        initial : sequence of Array (layers*D, B, H)
+            Gradients of the initial states, written at `index`.
+        index : int
+        dx : Array (T, B, I) or None
+            Gradient of x from another direction, to add to in place.
+        input_gradient : bool
+            Whether the gradient of x is wanted.
+
+        Returns
+        -------
+        dx : Array (T, B, I) or None
+            Zero beyond a sequence's end; `dx` itself where given; None if not wanted.
+        grads : dict of Array
+            Gradients of the parameters, keys as in `params` of `forward`.
         """
 
     # -- models ----------------------------------------------------------------------------------
 
     @abstractmethod
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """Matrix product."""
+        """Matrix product (M, K) x (K, N) -> (M, N); an operand may be a view from `transposed`."""
 
     @abstractmethod
     def column_sums(self, matrix: Array, out: Array | None = None) -> Array:
-        """Sums of the columns of a matrix."""
+        """Sums over the rows of a matrix (M, N), shape (N,)."""
 
     @abstractmethod
     def add_row(self, matrix: Array, row: Array) -> Array:
-        """Add a row to all rows of a matrix, in place."""
+        """Add a row (N,) to every row of a matrix (M, N) in place; returns the matrix."""
 
     @abstractmethod
     def tokens(
         self, ids: npt.NDArray[Any], gradient: bool = True, fixed: bool = False, out: Any = None
     ) -> Any:
-        """A NumPy array of valid tokens as the engine wants them.
+        """Prepare integer token ids, a NumPy array known to be in range, for `take_rows` and `row_gradient`.
 
-        Without `gradient` they will only be looked up. `fixed` has arrays of the same sizes come of all
-        tokens of one shape; `out` are earlier ones of that kind, whose place they take.
+        Without `gradient` the result is for `take_rows` only. With `fixed` the sizes of its arrays depend on
+        the shape of `ids` alone; `out` is an earlier result of that kind and shape. It is opaque but for its
+        ``shape``, that of `ids`.
         """
 
     @abstractmethod
     def take_rows(self, table: Array, tokens: Any, out: Array | None = None) -> Array:
-        """Rows of a table."""
+        """Rows of a table (V, E) for `tokens`: (*tokens.shape, E)."""
 
     @abstractmethod
     def row_gradient(self, tokens: Any, dy: Array, shape: tuple[int, int]) -> Any:
-        """Gradient of a table of that shape from those of the rows that `take_rows` took."""
+        """Gradient of a table from `dy` (*tokens.shape, E), that of the rows which `take_rows` returned.
+
+        `shape` is the table's, (V, E). Returns a `SparseRows`.
+        """
 
     @abstractmethod
     def add_rows(self, rows: Any, out: Array) -> None:
-        """Add a sparse gradient to a whole one."""
+        """Add a `SparseRows` to a whole matrix, in place."""
 
     @abstractmethod
     def last_outputs(self, h: Array, directions: int) -> Array:
-        """The last layer's final h, directions side by side: (B, D*H) of (layers * D, B, H)."""
+        """Final h of the last layer, directions concatenated: (layers*D, B, H) -> (B, D*H)."""
 
     @abstractmethod
     def last_outputs_gradient(self, h: Array, directions: int, gradient: Array) -> Array:
-        """Gradient of h from that of `last_outputs`."""
+        """Gradient of `h` (layers*D, B, H) from that of `last_outputs` (B, D*H); zero for other layers."""
 
     @abstractmethod
     def totals(self) -> Array:
-        """For the numbers of a step, in float64: see `LOSS` and the other places."""
+        """A float64 array (4,) for a step's loss, correct predictions, gradient norm and factor.
+
+        See `LOSS` and the other indices; each is undefined until the method that computes it has run.
+        """
 
     @abstractmethod
     def targets(
         self, targets: npt.NDArray[Any], weights: npt.NDArray[Any] | None, classes: int, out: Any = None
     ) -> Any:
-        """NumPy arrays of targets and their weights, each (N,), as `cross_entropy` wants them.
+        """Prepare targets (N,) and their weights (N,), NumPy arrays, for `cross_entropy`.
 
-        `out` are earlier ones of that shape, whose place they take.
+        Weights are ones by default; a row of weight 0 is padding, whatever its target. `out` is an earlier
+        result of the same N. The result is opaque.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A target is not in 0..`classes` - 1, or a weight negative; raised here or in `cross_entropy`.
         """
 
     @abstractmethod
@@ -239,46 +338,65 @@ class Engine(ABC):
         bias: Array,
         gradient: bool = True,
     ) -> None:
-        """Put loss and correct predictions into new totals; the gradient takes the place of the logits.
+        """Softmax cross-entropy; see `lstm_numba.engines.cpu.losses.softmax_cross_entropy`.
 
-        See `lstm_numba.engines.cpu.losses.softmax_cross_entropy`.
+        Parameters
+        ----------
+        logits : Array (N, V)
+            Without the bias. Overwritten with the gradient; with `gradient` False their values are undefined.
+        targets : object
+            From `targets`.
+        totals : Array
+            From `totals`: `LOSS` is set to the summed loss in nats, `CORRECT` to the correct predictions.
+        scale : float
+            Factor of the gradient alone.
+        bias : Array (V,)
+        gradient : bool
         """
 
     # -- training --------------------------------------------------------------------------------
 
     @abstractmethod
     def clip_by_value(self, grads: Mapping[str, Any], limit: float) -> None:
-        """Limit every number of the gradients to [-limit, limit]."""
+        """Clip every element of the gradients (arrays or `SparseRows`) to [-limit, limit], in place."""
 
     @abstractmethod
     def clip_by_norm(self, grads: Mapping[str, Any], totals: Array, max_norm: float | None) -> None:
-        """Put the gradients' norm and the factor that brings it down to `max_norm` into the totals.
+        """Set `NORM` of the totals to the global L2 norm, `FACTOR` to min(1, max_norm / norm).
 
-        The factor is NaN where the norm or the loss is not finite; then no parameter shall change.
+        The gradients (arrays or `SparseRows`) stay as they are. The factor is 1 for `max_norm` None, and NaN
+        if the norm or the totals' loss is not finite: then no parameter may change.
         """
 
     @abstractmethod
     def scatter(self, rows: Any, out: Array) -> Array:
-        """Put the rows of a sparse gradient into a matrix that is zero elsewhere."""
+        """Write the rows of a `SparseRows` to a matrix that is zero elsewhere; returns the matrix."""
 
     @abstractmethod
     def clear_rows(self, rows: Any, out: Array) -> None:
-        """Zero the rows of a matrix that a sparse gradient has."""
+        """Set the rows of a matrix that a `SparseRows` has to zero."""
 
     @abstractmethod
     def factor(self, scale: float, totals: Array | None) -> Any:
-        """What the updates below take as the factor of the gradients: `scale`, or the one in the totals.
+        """The factor of the gradients as the updates below take it: `scale`, or the totals' `FACTOR`.
 
-        Where it is NaN, no update changes anything.
+        If it is NaN, an update changes neither parameters nor state.
         """
 
     @abstractmethod
     def numbers(self, values: tuple[float, ...], out: Any = None) -> Any:
-        """Numbers of a step as the updates take them; into those of an earlier step where these are given."""
+        """The hyperparameters of a step as the updates below take them.
+
+        With `out`, a float64 array (len(values),), the CUDA engine writes them there, where a recorded step
+        finds them at each repetition.
+        """
 
     @abstractmethod
     def sgd(self, params: Arrays, grads: Sequence[Any], factor: Any, numbers: Any) -> None:
-        """Update parameters by ``p -= rate * g``; sparse gradients touch their own rows only."""
+        """Update parameters in place: ``p -= lr * factor * g``; `numbers` holds lr.
+
+        Gradients are arrays or `SparseRows`, which change their own rows only.
+        """
 
     @abstractmethod
     def momentum(
@@ -290,24 +408,33 @@ class Engine(ABC):
         numbers: Any,
         nesterov: bool,
     ) -> None:
-        """Update parameters by `update_rules.momentum`, from rest without `velocities`."""
+        """Update parameters and velocities in place by `update_rules.momentum`.
+
+        `numbers` holds rate, weight_decay and momentum. `velocities` None means zero ones that are not kept.
+        """
 
     @abstractmethod
     def adam(
         self, params: Arrays, grads: Arrays, means: Arrays, squares: Arrays, factor: Any, numbers: Any
     ) -> None:
-        """Update parameters by `update_rules.adam`."""
+        """Update parameters, means and squares in place by `update_rules.adam`.
+
+        `numbers` holds the arguments of the rule from `l2` to `eps`.
+        """
 
     @abstractmethod
     def rmsprop(
         self, params: Arrays, grads: Arrays, squares: Arrays, velocities: Arrays, factor: Any, numbers: Any
     ) -> None:
-        """Update parameters by `update_rules.rmsprop`."""
+        """Update parameters, squares and velocities in place by `update_rules.rmsprop`.
+
+        `numbers` holds rate, weight_decay, alpha, 1 - alpha, eps and momentum.
+        """
 
     @abstractmethod
     def assign(self, target: Array, source: Array | None) -> None:
-        """Copy an array to another one of its shape; None stands for zeros."""
+        """Copy `source` to `target`, of the same shape and dtype; None means zeros."""
 
     @abstractmethod
     def recorder(self) -> Any:
-        """What records a training step, to repeat it without the host; None where nothing does."""
+        """A recorder of training steps, such as `lstm_numba.engines.cuda.graph.Recorder`, or None."""

@@ -1,4 +1,4 @@
-"""Inverted dropout: what is kept is scaled up in training, so that inference needs no change.
+"""Inverted dropout: kept values are scaled by 1 / (1 - p) in training, so inference needs no change.
 
 N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15 (2014).
 """
@@ -18,8 +18,8 @@ def check_probability(p: float, name: str = "dropout") -> float:
     return float(p)
 
 
-def _begin_block(rng: np.random.Generator) -> None:
-    """Make a Philox generator forget what it has drawn ahead."""
+def _discard_buffer(rng: np.random.Generator) -> None:
+    """Discard the values that a Philox generator has buffered."""
     if isinstance(rng.bit_generator, np.random.Philox):
         rng.bit_generator.advance(0)
 
@@ -31,20 +31,19 @@ def draw_mask(
     dtype: npt.DTypeLike = np.float32,
     out: npt.NDArray[Any] | None = None,
 ) -> npt.NDArray[Any]:
-    """Draw a dropout mask to multiply with.
+    """Draw a dropout mask to multiply by.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Gives one float32 a number, whatever the dtype: float32 and float64 models drop the same units. One of
-        `numpy.random.Philox` starts and ends with a new value of its counter, as the CUDA engine's masks do:
-        both devices draw the same masks.
+        Draws one float32 per element whatever the dtype: float32 and float64 models drop the same units. With
+        `numpy.random.Philox` a mask begins and ends at a counter value, so both engines draw the same masks.
     shape : tuple of int
     p : float
         Probability of dropping, in [0, 1).
     dtype : float32 or float64
     out : ndarray, optional
-        Array of that shape and dtype to write to.
+        Array of that shape and dtype, overwritten with the mask.
 
     Returns
     -------
@@ -53,8 +52,8 @@ def draw_mask(
     """
     check_probability(p)
     mask = np.empty(shape, dtype) if out is None else out
-    _begin_block(rng)
+    _discard_buffer(rng)
     keep = rng.random(shape, dtype=np.float32) >= np.float32(p)
-    _begin_block(rng)
+    _discard_buffer(rng)
     np.multiply(keep, mask.dtype.type(1.0 / (1.0 - p)), out=mask)
     return mask

@@ -1,4 +1,4 @@
-"""The engine of a device or of an array. Nothing of CUDA is imported before somebody asks for it."""
+"""The engine of a device or of an array. CUDA is imported only when it is asked for."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _EXTRAS = "pip install 'lstm_numba[cuda13]', or [cuda12] for a driver of CUDA 12
 
 
 class Cuda(NamedTuple):
-    """What there is of CUDA.
+    """Whether CUDA can be used.
 
     Attributes
     ----------
     available : bool
     text : str
-        The device, or why there is none.
+        Description of the device, or the reason why CUDA cannot be used.
     """
 
     available: bool
@@ -37,19 +37,19 @@ class Cuda(NamedTuple):
 
 @functools.cache
 def find_cuda() -> Cuda:
-    """Look for a CUDA device and what computing on it needs."""
+    """Look for a CUDA device and the packages that it needs."""
     if importlib.util.find_spec("numba_cuda") is None:
         return Cuda(False, f"the package numba-cuda is not installed: {_EXTRAS}")
     try:
         from lstm_numba.engines.cuda.driver import describe_device
 
         return Cuda(True, describe_device())
-    except Exception as error:  # a driver fails in more ways than anyone can list
+    except Exception as error:  # a driver may raise anything
         why = " ".join(str(error).split()).rstrip(" .:") or type(error).__name__
-        lacking = type(error).__name__ == "DynamicLibNotFoundError"
-        if lacking:  # the rest is where it was looked for
+        missing = type(error).__name__ == "DynamicLibNotFoundError"
+        if missing:  # the rest lists the paths searched
             why = why.split(":")[0]
-        remedy = f"; {_EXTRAS}" if lacking or isinstance(error, DeviceError) else ""
+        remedy = f"; {_EXTRAS}" if missing or isinstance(error, DeviceError) else ""
         return Cuda(False, f"no CUDA device can be used: {why}{remedy}")
 
 
@@ -65,7 +65,7 @@ def engine(device: str) -> Engine:
     ValueError
         There is no such device.
     DeviceError
-        CUDA cannot be used here; the text says why and what would help.
+        CUDA cannot be used here; the message says why and how to fix it.
     """
     if device not in DEVICES:
         raise ValueError(f"device: expected {' or '.join(map(repr, DEVICES))}, got {device!r}")
@@ -81,35 +81,35 @@ def engine(device: str) -> Engine:
 def _cpu() -> Engine:
     from lstm_numba.engines.cpu.engine import CpuEngine
 
-    return _only_one(CpuEngine)
+    return _singleton(CpuEngine)
 
 
 @functools.cache
 def _cuda() -> Engine:
     from lstm_numba.engines.cuda.engine import CudaEngine
 
-    return _only_one(CudaEngine)
+    return _singleton(CudaEngine)
 
 
-def _only_one(kind: type[Engine]) -> Engine:
-    """The engine of a device: copies and pickles of what computes with it share it."""
-    copyreg.pickle(kind, lambda only: (engine, (only.name,)))
+def _singleton(kind: type[Engine]) -> Engine:
+    """The single instance of an engine; copying or unpickling it gives the same instance."""
+    copyreg.pickle(kind, lambda instance: (engine, (instance.name,)))
     return kind()
 
 
 def engine_of(array: Any) -> Engine:
-    """The engine in whose memory an array, or a sparse gradient, lies."""
+    """The engine in whose memory an array or a `SparseRows` is stored."""
     array = getattr(array, "values", array)
     return _cpu() if isinstance(array, np.ndarray) else engine("cuda")
 
 
 def host_array(value: Any, name: str = "array") -> np.ndarray[Any, Any]:
-    """Anything that NumPy takes, or any library's array on a CUDA device, as a NumPy array of real numbers.
+    """A NumPy array of real numbers, from anything that NumPy converts or any array on a CUDA device.
 
     Raises
     ------
     TypeError
-        It has a mask, or holds something else than real numbers.
+        It is masked, or its elements are not real numbers.
     """
     if hasattr(value, "__cuda_array_interface__") or getattr(value, "__cuda_ndarray__", False):
         value = engine("cuda").download(engine("cuda").from_user(name, value, None))

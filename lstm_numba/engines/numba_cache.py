@@ -1,11 +1,11 @@
-"""Numba's kernels on disk: safe from processes that save at the same time, from damage, from full disks.
+"""Numba's disk cache, made safe against concurrent writers, damaged files and full disks.
 
-Numba gives what it saves the first free number in the function's index, then writes index and kernel. Of two
-processes that do so at the same moment for different types, both take the same number: one's kernel then
-answers for the other's. So they take turns, one folder at a time.
+Numba saves a kernel under the first free number in the function's index. Two processes that save at the same
+time for different types choose the same number, and one later loads the other's kernel. A lock per folder
+prevents that.
 
-A file that a crash or a full disk cut off, or that is otherwise not what was written, is a miss, and written
-anew. Where nothing can be written, kernels are compiled for this process alone, which a warning says once.
+A truncated or otherwise damaged file counts as a cache miss and is rewritten. If no folder is writable,
+kernels are compiled for this process alone, with one warning.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from lstm_numba.errors import CacheWarning
 
 try:
     import fcntl
-except ImportError:  # no such locks on this system
+except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
 
 _LOCK = "lstm_numba.lock"
 _PACKAGE = Path(__file__).resolve().parent.parent
 
-#: What follows an object in a file, where reading stops before: a mark, the object's bytes, their checksum.
-_SEAL = struct.Struct("<8sQI")
-_MARK = b"\nlstm_n\n"
+#: Trailer after the pickled object, which unpickling ignores: magic bytes, size of the object, its CRC-32.
+_TRAILER = struct.Struct("<8sQI")
+_MAGIC = b"\nlstm_n\n"
 
-#: What mends a `CacheWarning`.
-REMEDY = "set NUMBA_CACHE_DIR to a folder with space that can be written to, or every process compiles anew"
+#: How to fix the cause of a `CacheWarning`.
+REMEDY = "set NUMBA_CACHE_DIR to a folder with space that can be written to, or every process compiles again"
 
 
 @contextmanager
-def _turn(folder: str) -> Iterator[None]:
-    """Wait until no other process saves in a folder; the lock goes with the process."""
+def _locked(folder: str) -> Iterator[None]:
+    """Hold an exclusive lock on a cache folder; the system releases it if the process ends."""
     with ExitStack() as stack:
         if fcntl is not None:
             with suppress(OSError):  # a file system without locks
@@ -49,22 +49,22 @@ def _turn(folder: str) -> Iterator[None]:
         yield
 
 
-class _Files(caching.IndexDataCacheFile):
-    """A function's files, index and kernels."""
+class _SafeCacheFile(caching.IndexDataCacheFile):
+    """The cache files of a function: index and kernels."""
 
     def save(self, key: Any, data: Any) -> None:
-        with _turn(self._cache_path):
+        with _locked(self._cache_path):
             super().save(key, data)
 
     def _dump(self, obj: Any) -> bytes:
         content: bytes = super()._dump(obj)
-        return content + _SEAL.pack(_MARK, len(content), zlib.crc32(content))
+        return content + _TRAILER.pack(_MAGIC, len(content), zlib.crc32(content))
 
     def _load_index(self) -> Any:
         try:
             _check(self._index_path)
             return super()._load_index()
-        except Exception:  # a damaged pickle fails in any way
+        except Exception:  # a damaged pickle may raise anything
             return {}
 
     def _load_data(self, name: str) -> Any:
@@ -72,56 +72,57 @@ class _Files(caching.IndexDataCacheFile):
             _check(self._data_path(name))
             return super()._load_data(name)
         except Exception as error:
-            raise OSError(f"{name}: damaged") from error  # which Numba takes for a miss
+            raise OSError(f"{name}: damaged") from error  # a cache miss to Numba
 
 
 def _check(path: str) -> None:
-    """Raise a ValueError if a file is not as it was written; what others wrote has no seal."""
+    """Raise a ValueError if a file is damaged; files that plain Numba wrote have no trailer to check."""
     content = Path(path).read_bytes()
-    mark, size, checksum = _SEAL.unpack(content[-_SEAL.size :]) if len(content) > _SEAL.size else (b"", 0, 0)
-    if mark == _MARK and zlib.crc32(content[-_SEAL.size - size : -_SEAL.size]) != checksum:
+    end = content[-_TRAILER.size :]
+    magic, size, checksum = _TRAILER.unpack(end) if len(content) > _TRAILER.size else (b"", 0, 0)
+    if magic == _MAGIC and zlib.crc32(content[-_TRAILER.size - size : -_TRAILER.size]) != checksum:
         raise ValueError(f"{path}: damaged")
 
 
-class _LastResort:
-    """Where this library's functions are looked for if no folder can be written to: some may be there."""
+class _ReadOnlyLocator:
+    """Locates cache files of this package in a folder that is not writable: some may exist already."""
 
     @classmethod
     def from_function(cls, py_func: Any, py_file: str) -> Any:
         if _PACKAGE not in Path(py_file).resolve().parents:
             return None
-        places = caching.UserProvidedCacheLocator if config.CACHE_DIR else caching.InTreeCacheLocator
-        return places(py_func, py_file)
+        locator = caching.UserProvidedCacheLocator if config.CACHE_DIR else caching.InTreeCacheLocator
+        return locator(py_func, py_file)
 
 
 _save = caching.Cache.save_overload
-_told = False
+_warned = False
 
 
 def _save_if_possible(self: Any, sig: Any, data: Any) -> None:
-    global _told
+    global _warned
     try:
         _save(self, sig, data)
     except OSError as error:
-        if not _told:
-            _told = True
+        if not _warned:
+            _warned = True
             why = f"{self.cache_path}: {error.strerror or error}"
             warnings.warn(
                 f"compiled kernels are not kept on disk: {why}; {REMEDY}", CacheWarning, stacklevel=2
             )
 
 
-def take_turns() -> None:
-    """Have this process keep kernels, whoever's they are, as this module says."""
+def make_cache_safe() -> None:
+    """Apply this module to all Numba caches of this process, also those of other packages."""
     if caching.Cache.save_overload is not _save_if_possible:
-        caching.IndexDataCacheFile = _Files
+        caching.IndexDataCacheFile = _SafeCacheFile
         caching.Cache.save_overload = _save_if_possible
-        caching.CacheImpl._locator_classes.append(_LastResort)
+        caching.CacheImpl._locator_classes.append(_ReadOnlyLocator)
 
 
-def kept_in() -> Path | None:
-    """The folder in which this process keeps compiled kernels; None if there is none."""
-    take_turns()
+def cache_folder() -> Path | None:
+    """The folder to which this process writes compiled kernels; None if none is writable."""
+    make_cache_safe()
     locator = caching.FunctionCache(_check)._impl.locator
     try:
         locator.ensure_cache_path()

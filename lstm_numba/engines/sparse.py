@@ -1,4 +1,4 @@
-"""Gradients of tables, of which only the rows that were read are not zero."""
+"""Sparse gradients of embedding tables."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 
 class SparseRows(NamedTuple):
-    """The rows of a matrix that are not zero; arrays of NumPy, or on the device where the matrix lies.
+    """The nonzero rows of a matrix; arrays of NumPy, or of the device that holds the matrix.
 
     Attributes
     ----------
     indices : ndarray (n,), int64
-        Row numbers, ascending, each once.
+        Row numbers, ascending and unique.
     values : ndarray (n, E)
         The rows.
     shape : tuple of int
@@ -25,7 +25,7 @@ class SparseRows(NamedTuple):
     shape: tuple[int, int]
 
     def to_dense(self) -> Any:
-        """The whole matrix; of NumPy arrays only."""
+        """The whole matrix; NumPy arrays only."""
         dense = np.zeros(self.shape, self.values.dtype)
         dense[self.indices] = self.values
         return dense

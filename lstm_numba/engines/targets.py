@@ -13,7 +13,7 @@ Array = npt.NDArray[Any]
 
 
 def check_targets(targets: Array, weights: Array | None, rows: int, classes: int) -> tuple[Array, Array]:
-    """Targets as int64 and weights as float64, ones by default; raises as `softmax_cross_entropy` does."""
+    """Targets as int64 and weights as float64 (ones by default); raises ValueError or TypeError."""
     targets = integers("targets", targets)
     if targets.shape != (rows,):
         raise ValueError(f"targets: expected shape ({rows},), got {targets.shape}")

@@ -1,7 +1,7 @@
-"""The optimisers' rules for one number, written once for all devices; see `lstm_numba.optim.optimizers`.
+"""The optimisers' update rules for one parameter element; see `lstm_numba.optim.optimizers` for sources.
 
-Undecorated functions of numbers of one precision; each engine compiles them into its loops. They round as
-written, operation by operation.
+Undecorated scalar functions; each engine compiles them into its loops, in the precision of the parameter and
+without contraction or reordering. Throughout, `scale` is the factor of the gradient.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 def momentum(
     p: Any, g: Any, velocity: Any, rate: Any, scale: Any, weight_decay: Any, factor: Any, nesterov: Any
 ) -> Any:
-    """``v = factor * v + d``; ``p`` goes along v, or, after Nesterov, along ``d + factor * v``.
+    """``v = factor * v + d``, ``p -= rate * v``; with `nesterov` ``p -= rate * (d + factor * v)``.
 
-    Returns the new p and velocity.
+    ``d = scale * g + weight_decay * p``. Returns the new p and velocity.
     """
     d = scale * g + weight_decay * p
     v = factor * velocity + d
@@ -28,7 +28,7 @@ def adam(
     p: Any, g: Any, mean: Any, square: Any, scale: Any, l2: Any, keep: Any, beta1: Any, rest1: Any,
     beta2: Any, rest2: Any, rate: Any, correction: Any, eps: Any,
 ) -> Any:  # fmt: skip
-    """`keep` shrinks p (AdamW), `l2` adds to its gradient (Adam); `rate`, `correction` undo the bias.
+    """Adam; `l2` is its weight decay, `1 - keep` that of AdamW; `rate` and `correction` correct the bias.
 
     Returns the new p, mean and square.
     """
@@ -42,7 +42,7 @@ def rmsprop(
     p: Any, g: Any, square: Any, velocity: Any, rate: Any, scale: Any, weight_decay: Any, alpha: Any,
     rest: Any, eps: Any, factor: Any,
 ) -> Any:  # fmt: skip
-    """``d`` over the root of its mean square, through momentum.
+    """``v = factor * v + d / (sqrt(s) + eps)``, ``p -= rate * v``; s is the running mean of ``d**2``.
 
     Returns the new p, square and velocity.
     """

@@ -1,1 +1,1 @@
-"""Small programs to read, to run and to start from: controller, closure, streams, c_callbacks and others."""
+"""Small example programs: controller, closure, streams, c_callbacks and others."""

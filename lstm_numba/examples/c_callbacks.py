@@ -1,12 +1,12 @@
-"""A trained layer behind a C function pointer: called through ctypes, and inside SciPy without Python.
+"""A trained layer as a C function pointer: called through ctypes, and inside SciPy without Python.
 
-A GRU learns to clean a signal that jumps between levels, from the noisy samples so far. Then the same trained
-step serves programs that know C functions only:
+A GRU learns to denoise a signal that jumps between levels, from the samples so far. Its step is then called
+as a C function:
 
-* `by_ctypes` passes addresses to `CStep.function`, as any program would that can call
+* `by_ctypes` passes addresses to `CStep.function`, as any program can that calls
   ``void step(const void *handle, const double *x, double *state, double *y)``;
 * `scipy_filter` wraps the step in a ``numba.cfunc`` with the signature that `scipy.ndimage.generic_filter1d`
-  asks for, and SciPy runs it along every line of an array.
+  requires, and SciPy runs it along every line of an array.
 
     python -m lstm_numba.examples.c_callbacks
 """
@@ -28,7 +28,7 @@ Array = np.ndarray[Any, Any]
 
 
 def draw_signals(lines: int, samples: int, seed: int) -> tuple[Array, Array]:
-    """Noisy lines and what they hide, both (lines, samples)."""
+    """Noisy lines and the clean ones, both (lines, samples)."""
     rng = np.random.default_rng(seed)
     jumps = rng.random((lines, samples)) < 0.03
     jumps[:, 0] = True
@@ -40,7 +40,7 @@ def draw_signals(lines: int, samples: int, seed: int) -> tuple[Array, Array]:
 def train(
     noisy: Array, clean: Array, hidden: int = 16, updates: int = 300, seed: int = 0
 ) -> tuple[GRU, Array]:
-    """A GRU and a readout, of which ``readout[:H] @ h + readout[H]`` is the clean sample.
+    """Train a GRU and a readout, so that ``readout[:H] @ h + readout[H]`` estimates the clean sample.
 
     Parameters
     ----------
@@ -64,13 +64,13 @@ def train(
 
 
 def by_layer(rnn: GRU, readout: Array, noisy: Array) -> Array:
-    """What the layer itself makes of the lines."""
+    """Denoise the lines with the layer itself."""
     y, _ = rnn(np.ascontiguousarray(noisy.T[:, :, None]))
     return (y @ readout[:-1] + readout[-1]).T
 
 
 def by_ctypes(rnn: GRU, readout: Array, noisy: Array) -> Array:
-    """The same through the C function, a call a sample."""
+    """The same through the C function, one call per sample."""
     step, cleaned = CStep(rnn), np.empty_like(noisy)
     x, y = np.empty(rnn.input_size), np.empty(rnn.hidden_size)
     for source, target in zip(noisy, cleaned, strict=True):
@@ -88,7 +88,7 @@ def scipy_filter(step: CStep, readout: Array) -> LowLevelCallable:
     ``int filter(double *input_line, npy_intp input_length, double *output_line, npy_intp output_length,
     void *user_data)``, where user_data is the handle.
     """
-    # What a compiled function finds outside of itself are constants to it: cell, sizes and readout.
+    # Cell, sizes and readout are constants to the compiled function.
     cell, zero, weights, shift = step.cell, step.zero, np.array(readout[:-1]), float(readout[-1])
     states, hidden = int(np.prod(step.state_shape)), step.state_shape[-1]
     numbers = types.CPointer(types.double)
@@ -106,7 +106,7 @@ def scipy_filter(step: CStep, readout: Array) -> LowLevelCallable:
         return 1
 
     pointer = run.ctypes
-    pointer.keep = run, step  # A pointer alone keeps neither the code nor the handle alive.
+    pointer.keep = run, step  # The pointer itself does not keep code and handle alive.
     return LowLevelCallable(pointer, step.handle)
 
 

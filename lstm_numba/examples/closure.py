@@ -1,18 +1,17 @@
-"""An ODE with a GRU for what the equations leave out: fitted in compiled code, solved by SciPy.
+"""An ODE with a GRU as closure model for an unknown force: fitted in compiled code, solved by SciPy.
 
-A driven mass on a spring that yields: the force z of the Bouc-Wen model depends on the past (R. Bouc 1967;
+A driven mass on a hysteretic spring, whose force z depends on the past (Bouc-Wen model: R. Bouc 1967;
 Y.-K. Wen, "Method for random vibration of hysteretic systems", 1976):
 
     ẋ = v,    v̇ = F(t) − c v − k x − z,    ż = a v − b |v| z − g v |z|
 
-Known are c, k and F; of z nothing, but recorded motions. A GRU's hidden state h takes its place, and
-because a solver asks for the right-hand side at any time, again, and not in order, h is no memory that a
-call would move on, but part of the ODE's state. In continuous time (E. De Brouwer et al., "GRU-ODE-Bayes",
-2019; there τ = 1):
+Known are c, k, F and recorded motions, but not z; a GRU with hidden state h replaces it. A solver evaluates
+the right-hand side repeatedly and in any order, so h is part of the ODE's state, not updated by a call. In
+continuous time (E. De Brouwer et al., "GRU-ODE-Bayes", 2019; there τ = 1):
 
     ḣ = (GRU((x, v), h) − h) / τ,    v̇ = F(t) − c v − k x − (w·h + w₀)
 
-The gradient is that of the classical Runge-Kutta method with fixed steps, written by hand around
+The gradient is that of the classical Runge-Kutta method with fixed steps, written by hand with
 `kernels.step_forward` and `kernels.step_backward`; forecasts come from `scipy.integrate.solve_ivp`.
 
     python -m lstm_numba.examples.closure
@@ -42,8 +41,8 @@ from lstm_numba.nn.recurrent import GRU
 
 DT, DAMPING, STIFFNESS, TAU = 0.1, 0.1, 1.0, 0.3
 A, B, G = 2.0, 1.5, 0.5
-#: Where the stages of a Runge-Kutta step lie in time, and what each adds to the result.
-NODES, SHARES = (0.0, 0.5, 0.5, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6)
+#: Nodes and weights of the Runge-Kutta method.
+NODES, WEIGHTS = (0.0, 0.5, 0.5, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6)
 
 
 @njit(cache=True)
@@ -65,14 +64,14 @@ def true_system(t, y, waves):
 
 @njit(cache=True)
 def linear_system(t, y, waves, gains):
-    """The best that needs no memory: the force is a linear function of y = (x, v)."""
+    """Memoryless baseline: the force is a linear function of y = (x, v)."""
     force = gains[0] * y[0] + gains[1] * y[1]
     return np.array([y[1], drive(t, waves) - DAMPING * y[1] - STIFFNESS * y[0] - force])
 
 
 @njit(cache=True)
 def closed_system(t, y, waves, model):
-    """Right-hand side with the GRU, y = (x, v, h): a function of its arguments and of nothing else."""
+    """Right-hand side with the GRU, y = (x, v, h); a pure function."""
     new, scratch = y[2:].copy(), np.empty(scratch_size(model.weights), y.dtype)
     step(model.weights, y[:2], new, scratch)
     dy = np.empty_like(y)
@@ -85,23 +84,23 @@ def closed_system(t, y, waves, model):
 
 
 class Work(NamedTuple):
-    """Memory of a block of B trials over T steps; with a leading axis, that of all blocks."""
+    """Work arrays of a block of B trials over T steps; with a leading axis, of all blocks."""
 
     y: Any  # (T + 1, 4, B, 2 + H), states of the stages
     x: Any  # (T, 4, B, 2), the GRU's inputs
     tape: Any  # (T, 4, a step's tape)
     scratch: Any
-    h: Any  # (B, H), on the way back its gradient
+    h: Any  # (B, H), in the backward pass its gradient
     dx: Any  # (B, 2)
-    k: Any  # (4, B, 2 + H), slopes of the stages, on the way back their gradients
-    dy: Any  # (B, 2 + H), the gradient of a step's end
-    dstage: Any  # (B, 2 + H), that of a stage's state
+    k: Any  # (4, B, 2 + H), slopes of the stages, in the backward pass their gradients
+    dy: Any  # (B, 2 + H), gradient of the state after a step
+    dstage: Any  # (B, 2 + H), gradient of a stage's state
     gradient: Any  # as theta
     loss: Any  # (1,)
 
 
 def make_work(model: Model, blocks: int, steps: int, batch: int) -> Work:
-    """All the memory that training needs."""
+    """Allocate all work arrays of the training."""
     hidden, count = model.readout.size - 1, parameter_count(parameters_of(model.plain)) + model.readout.size
     tape, scratch = tape_size(model.weights, 1, batch), scratch_size(model.weights, 1, batch, True)
     state = (batch, 2 + hidden)
@@ -112,7 +111,7 @@ def make_work(model: Model, blocks: int, steps: int, batch: int) -> Work:
 
 @njit(cache=True)
 def slope(model, t, waves, y, x, h, tape, scratch, dy):
-    """`closed_system` for a batch, kept on a tape."""
+    """`closed_system` for a batch, saved for backward on a tape."""
     x[:] = y[:, :2]
     h[:] = y[:, 2:]
     step_forward(model.weights, x, h, tape, scratch)
@@ -125,8 +124,8 @@ def slope(model, t, waves, y, x, h, tape, scratch, dy):
 
 
 @njit(cache=True)
-def slope_back(model, y, x, h, tape, scratch, k, dx, dy, grads, dreadout):
-    """From the gradient k of the slopes to dy, that of the state; h and dx are work space."""
+def slope_backward(model, y, x, h, tape, scratch, k, dx, dy, grads, dreadout):
+    """From the gradient k of the slopes to the gradient dy of the state; h and dx are work arrays."""
     h[:] = k[:, 2:] / TAU
     step_backward(model.weights, x, tape, h, dx, grads, scratch)
     for n in range(y.shape[0]):
@@ -150,13 +149,13 @@ def forward(model, waves, truth, own):
                 own.y[t, i] = own.y[t, 0] + DT * NODES[i] * own.k[i - 1]
             time = (t + NODES[i]) * DT
             slope(model, time, waves, own.y[t, i], own.x[t, i], own.h, own.tape[t, i], own.scratch, own.k[i])
-            own.y[t + 1, 0] += DT * SHARES[i] * own.k[i]
+            own.y[t + 1, 0] += DT * WEIGHTS[i] * own.k[i]
         own.loss[0] += np.sum((own.y[t + 1, 0, :, :2] - truth[:, t + 1]) ** 2)
 
 
 @njit(cache=True)
 def backward(model, truth, own):
-    """Back through the integration: own.gradient, of own.loss."""
+    """Back-propagate through the integration: own.gradient is that of own.loss."""
     count = parameter_count(parameters_of(model.plain))
     own.gradient[:] = 0
     grads, dreadout = unflatten(parameters_of(model.plain), own.gradient[:count]), own.gradient[count:]
@@ -164,9 +163,9 @@ def backward(model, truth, own):
     for t in range(own.x.shape[0] - 1, -1, -1):
         own.dy[:, :2] += 2 * (own.y[t + 1, 0, :, :2] - truth[:, t + 1])
         for i in range(4):
-            own.k[i] = DT * SHARES[i] * own.dy
+            own.k[i] = DT * WEIGHTS[i] * own.dy
         for i in range(3, -1, -1):
-            slope_back(
+            slope_backward(
                 model, own.y[t, i], own.x[t, i], own.h, own.tape[t, i], own.scratch, own.k[i], own.dx,
                 own.dstage, grads, dreadout,
             )  # fmt: skip
@@ -215,7 +214,7 @@ def train(
     waves: Array, truth: Array, hidden: int = 12, batch: int = 8, updates: int = 200, lr: float = 2e-2,
     seed: int = 0, log: bool = False,
 ) -> tuple[Model, list[float]]:  # fmt: skip
-    """A GRU that stands for the force, and its losses; `truth` holds x and v, (trials, T + 1, 2)."""
+    """Train a GRU as the force; returns model and losses. `truth` holds x and v, (trials, T + 1, 2)."""
     theta, model = flat_model(GRU(2, hidden, seed=seed, dtype=np.float64))
     work = make_work(model, len(waves) // batch, truth.shape[1] - 1, batch)
     truth = np.ascontiguousarray(truth)
@@ -227,10 +226,10 @@ def train(
 
 
 def main() -> None:
-    """Fit, then forecast new drives, for longer than was trained."""
+    """Fit, then forecast with new drives, over a longer time than in training."""
     waves, truth = draw_trials(32, 200, 0)
     model, _ = train(waves, truth[..., :2], log=True)
-    # The linear force is fitted to the true z itself, which the GRU never sees.
+    # The linear force is fitted to the true z, which the GRU never sees.
     gains = np.linalg.lstsq(truth[..., :2].reshape(-1, 2), truth[..., 2].ravel(), rcond=None)[0]
     waves, truth = draw_trials(16, 400, 1)
     times, size = DT * np.arange(401), 2 + model.readout.size - 1
@@ -248,7 +247,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Numba's disk cache does not know again what a script defines, a module's classes it does.
+    # Numba's disk cache recognises classes of a module, not those of __main__.
     from lstm_numba.examples import closure
 
     closure.main()

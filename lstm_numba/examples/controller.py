@@ -1,14 +1,14 @@
-"""A controller trained through the simulation that it acts in; all of it is one compiled function.
+"""A controller trained through a differentiable simulation, all in one compiled function.
 
-A controller pushes cart 1 (p₁, v₁), which rubs on the ground and hangs on a weak spring. A second spring
-joins it to cart 2 (p₂, v₂), which is to come to rest at 0:
+A controller pushes cart 1 (p₁, v₁), which has friction and is attached to a weak spring. A second spring
+connects it to cart 2 (p₂, v₂), which is to come to rest at 0:
 
     v̇₁ = u − [k (p₁ − p₂) + b (v₁ − v₂)] − k₀ p₁ − c tanh(v₁ / v₀),    ṗ₁ = v₁
     v̇₂ = ([k (p₁ − p₂) + b (v₁ − v₂)] + d) / m,                        ṗ₂ = v₂
 
-Seen is p₂ alone. The mass m and the pull d differ from trial to trial and are never seen, so the controller
-must remember: it is an LSTM, and u a linear readout of its h. The gradient of the summed cost goes back in
-time through both: through the plant by `plant_back`, its adjoint written by hand, through the LSTM by
+Only p₂ is observed. The mass m and the force d differ from trial to trial and are not observed, so the
+controller needs memory: it is an LSTM, and u a linear readout of its h. The gradient of the summed cost is
+propagated back through the plant by `plant_backward`, its adjoint written by hand, and through the LSTM by
 `kernels.step_backward`.
 
     python -m lstm_numba.examples.controller
@@ -49,8 +49,8 @@ def plant(s, u, trial, new):
 
 
 @njit(cache=True)
-def plant_back(s, trial, ds):
-    """Turn the gradient with respect to the new state into that with respect to s; return that for u."""
+def plant_backward(s, trial, ds):
+    """Replace the gradient ds of the new state by that of s; returns the gradient of u."""
     dv1, dv2 = ds[1] + DT * ds[0], ds[3] + DT * ds[2]
     du = DT * dv1
     dpull = DT * dv2 / trial[1] - du
@@ -63,13 +63,13 @@ def plant_back(s, trial, ds):
 
 
 class Work(NamedTuple):
-    """Memory of a block of B trials over T steps; with a leading axis, that of all blocks."""
+    """Work arrays of a block of B trials over T steps; with a leading axis, of all blocks."""
 
     s: Any  # (T + 1, B, 4), the plant
     seen: Any  # (T, B, 1), the LSTM's input
     u: Any  # (T, B)
     out: Any  # (T, B, H), the LSTM's h
-    h: Any  # (B, H), on the way back its gradient; likewise c
+    h: Any  # (B, H), in the backward pass its gradient; likewise c
     c: Any
     tape: Any  # (T, a step's tape)
     scratch: Any
@@ -80,7 +80,7 @@ class Work(NamedTuple):
 
 
 def make_work(model: Model, blocks: int, steps: int, batch: int) -> Work:
-    """All the memory that training needs."""
+    """Allocate all work arrays of the training."""
     count, hidden = parameter_count(parameters_of(model.plain)) + model.readout.size, model.readout.size - 1
     tape, scratch = tape_size(model.weights, 1, batch), scratch_size(model.weights, 1, batch, True)
     shapes = [(steps + 1, batch, 4), (steps, batch, 1), (steps, batch), (steps, batch, hidden)]
@@ -122,7 +122,7 @@ def forward(model, trials, own):
 
 @njit(cache=True)
 def backward(model, trials, own):
-    """Back through the block's simulation: own.gradient, of own.loss."""
+    """Back-propagate through the block's simulation: own.gradient is that of own.loss."""
     hidden, count = model.readout.size - 1, parameter_count(parameters_of(model.plain))
     own.gradient[:] = 0
     grads, dreadout = unflatten(parameters_of(model.plain), own.gradient[:count]), own.gradient[count:]
@@ -132,7 +132,7 @@ def backward(model, trials, own):
     for t in range(own.u.shape[0] - 1, -1, -1):
         for n in range(trials.shape[0]):
             own.ds[n, 2] += 2 * own.s[t + 1, n, 2]
-            du = plant_back(own.s[t, n], trials[n], own.ds[n]) + 2 * EFFORT * own.u[t, n]
+            du = plant_backward(own.s[t, n], trials[n], own.ds[n]) + 2 * EFFORT * own.u[t, n]
             dreadout[hidden] += du
             for j in range(hidden):
                 dreadout[j] += du * own.out[t, n, j]
@@ -143,7 +143,7 @@ def backward(model, trials, own):
 
 @njit(cache=True, parallel=True)
 def loss_and_gradient(model, trials, work, gradient):
-    """Mean cost of a time step over all trials; its gradient, if there is room for one (else size 0)."""
+    """Mean cost of a time step over all trials; writes its gradient unless `gradient` is empty."""
     repack(model.weights, parameters_of(model.plain))
     blocks, batch = work.h.shape[:2]
     for k in prange(blocks):
@@ -155,7 +155,7 @@ def loss_and_gradient(model, trials, work, gradient):
         forward(model, block, own)
         if gradient.size > 0:
             backward(model, block, own)
-    # Blocks are added in their order: the same bits for any number of threads.
+    # Blocks are summed in order: the same bits for any number of threads.
     total, scale = 0.0, 1 / (trials.shape[0] * work.u.shape[1])
     gradient[:] = 0
     for k in range(blocks):
@@ -167,7 +167,7 @@ def loss_and_gradient(model, trials, work, gradient):
 
 @njit(cache=True)
 def pid_loss(gains, trials, steps):
-    """The same cost under u = −(P p₂ + I ∫ p₂ + D ṗ₂), with ṗ₂ from differences of what is seen."""
+    """The same cost under u = −(P p₂ + I ∫ p₂ + D ṗ₂), with ṗ₂ from finite differences."""
     total = 0.0
     s = np.empty(4)
     for trial in trials:
@@ -189,7 +189,7 @@ def draw_trials(count: int, seed: int, dtype: Any = np.float32) -> Array:
 
 
 def tune_pid(trials: Array, steps: int, used: int) -> Array:
-    """The best of the gains P, I, D of which the first `used` are not zero, by Nelder and Mead's search."""
+    """The best gains P, I, D, of which the first `used` are not zero, by the Nelder-Mead method."""
 
     def cost(gains: Array) -> float:
         found = float(pid_loss(np.append(gains, np.zeros(3 - used)), trials, steps))
@@ -208,7 +208,7 @@ def train(
     seed: int = 0,
     log: bool = False,
 ) -> tuple[Model, list[float]]:
-    """An LSTM that controls, and its losses."""
+    """Train an LSTM as controller; returns model and losses."""
     theta, model = flat_model(LSTM(1, hidden, seed=seed, dtype=trials.dtype))
     work = make_work(model, len(trials) // batch, steps, batch)
     losses = descend(
@@ -224,7 +224,7 @@ def evaluate(model: Model, trials: Array, steps: int, batch: int = 16) -> float:
 
 
 def main() -> None:
-    """Train, and compare on trials that were not trained on."""
+    """Train, and compare on new trials."""
     steps, training, fresh = 160, draw_trials(128, 0), draw_trials(1024, 1)
     model, _ = train(training, steps, log=True)
     print("cost of a time step, p₂² + 0.001 u², on 1024 other trials:")
@@ -235,7 +235,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Numba's disk cache does not know again what a script defines, a module's classes it does.
+    # Numba's disk cache recognises classes of a module, not those of __main__.
     from lstm_numba.examples import controller
 
     controller.main()

@@ -1,4 +1,4 @@
-"""What the examples with a loss of their own share: all parameters in one vector, and the descent on it."""
+"""Shared by the examples with their own loss: all parameters in one vector, and its optimisation."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Model(NamedTuple):
     Attributes
     ----------
     weights : Packed
-        For the kernels. Where the vector has changed, ``repack(weights, parameters_of(plain))`` comes first.
+        For the kernels. After a change of the vector call ``repack(weights, parameters_of(plain))``.
     plain : Plain
         Its parameters are views of the vector.
     readout : ndarray, shape (H + 1,)
-        A view of the vector too.
+        A view of the vector.
     """
 
     weights: Packed
@@ -37,12 +37,12 @@ class Model(NamedTuple):
 
 @njit(cache=True)
 def parameters_of(plain):
-    """The arrays of plain weights together; for calls from compiled code."""
+    """The arrays of plain weights as `Parameters`; for calls from compiled code."""
     return Parameters(plain.weight_ih, plain.weight_hh, plain.bias_ih, plain.bias_hh, plain.weight_ph)
 
 
 def flat_model(rnn: Recurrent) -> tuple[Array, Model]:
-    """A layer's parameters and a readout of zeros in one vector.
+    """Put a layer's parameters and a readout of zeros into one vector.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def flat_model(rnn: Recurrent) -> tuple[Array, Model]:
     -------
     theta : ndarray, shape (parameter_count + H + 1,)
     model : Model
-        Of views of `theta`.
+        Made of views of `theta`.
     """
     own = plain(rnn).parameters
     theta = np.concatenate([*(p.ravel() for p in own), np.zeros(rnn.hidden_size + 1, rnn.dtype)])
@@ -65,18 +65,18 @@ def flat_model(rnn: Recurrent) -> tuple[Array, Model]:
 def descend(
     theta: Array, loss_and_gradient: Callable[[Array], float], steps: int, lr: float, log: bool = False
 ) -> list[float]:
-    """Adam on the vector, with the gradient clipped to norm 1 and a learning rate that falls to zero.
+    """Minimise with Adam, the gradient clipped to norm 1, the learning rate decaying to zero.
 
     Parameters
     ----------
     theta : ndarray, 1-D
-        Changes in place.
+        Updated in place.
     loss_and_gradient : callable
-        Overwrites the array that it gets with the gradient, and returns the loss.
+        Overwrites its argument with the gradient and returns the loss.
     steps : int
     lr : float
     log : bool
-        Print ten lines.
+        Print the loss ten times.
 
     Returns
     -------

@@ -1,11 +1,11 @@
-"""JANET, "just another network": an LSTM that has nothing but its forget gate.
+"""JANET, "just another network": an LSTM with only a forget gate.
 
     s = W_f x + U_f h₋ + b_f
     c̃ = tanh(W_c x + U_c h₋ + b_c)
     c = σ(s) ⊙ c₋ + (1 − σ(s − β)) ⊙ c̃
     h = c
 
-With β = 1 a little less is written than is forgotten. Train it:
+β = 1 makes it write a little less than it forgets. Train it:
 
     lstm-numba train digits --cell lstm_numba.examples.janet:JANET
 
@@ -31,7 +31,7 @@ class JANET:
     states = ("h",)
 
     def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
-        """The new state; s and the candidate are kept."""
+        """The new state; keeps s and the candidate."""
         s, g = slots[0], tanh(slots[1])
         h = sigmoid(s) * previous[0] + (1 - sigmoid(s - BETA)) * g
         return (s, g), (h,)

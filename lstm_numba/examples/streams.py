@@ -1,13 +1,12 @@
-"""Ten thousand independent streams: online anomaly scores, every sample scored as it comes.
+"""Online anomaly scores of ten thousand independent streams.
 
-An LSTM learns to predict the next sample of noisy oscillations; a sample that it did not expect raises its
-stream's score. Each stream has a state of its own and its samples come when they come: at a tick only some
-streams have one. Three compiled loops over the streams, all with `kernels.step` and without allocation:
+An LSTM learns to predict the next sample of noisy oscillations; a large prediction error raises the stream's
+score. Each stream has its own state, and at a tick only some streams have a sample. Three compiled loops over
+the streams, all with `kernels.step` and without allocation:
 
-* `tick_all`, where every stream has a sample: blocks of streams are stepped where their states lie,
-  ``h[lo:hi]``;
-* `tick_arrived`, where some have: a block's arrivals are gathered, stepped together and put back;
-* `tick_each`, the same with a call a stream, which needs no gathering.
+* `tick_all`, if every stream has a sample: steps blocks of streams in place, ``h[lo:hi]``;
+* `tick_arrived`, if some have: gathers a block's arrivals, steps them together, scatters the states;
+* `tick_each`: the same with one call per stream, without gathering.
 
     python -m lstm_numba.examples.streams
 """
@@ -27,7 +26,7 @@ from lstm_numba.optim.optimizers import Adam
 
 Array = np.ndarray[Any, Any]
 
-#: Streams that are stepped together: enough to fill vector registers, few enough to stay in the cache.
+#: Streams per block: enough to fill vector registers, few enough for the cache.
 BLOCK = 64
 
 
@@ -48,7 +47,7 @@ def tick_all(weights, x, h, c, scratch):
 def tick_arrived(weights, x, arrived, h, c, rows, scratch):
     """One sample of those streams whose `arrived` is true.
 
-    arrived (S,); rows (threads, BLOCK * (I + 2 H)) is room for what is gathered; the others as in `tick_all`.
+    arrived (S,); rows (threads, BLOCK * (I + 2 H)) is a gather buffer; the others as in `tick_all`.
     """
     count, inputs, hidden = x.shape[0], x.shape[1], h.shape[1]
     for block in prange(-(-count // BLOCK)):
@@ -59,9 +58,9 @@ def tick_arrived(weights, x, arrived, h, c, rows, scratch):
             n += arrived[stream]
         if n > 0:
             a, b = n * inputs, n * hidden
-            room = rows[thread]
-            x_n = room[:a].reshape(n, inputs)
-            h_n, c_n = room[a : a + b].reshape(n, hidden), room[a + b : a + 2 * b].reshape(n, hidden)
+            buffer = rows[thread]
+            x_n = buffer[:a].reshape(n, inputs)
+            h_n, c_n = buffer[a : a + b].reshape(n, hidden), buffer[a + b : a + 2 * b].reshape(n, hidden)
             at = 0
             for stream in range(lo, hi):
                 if arrived[stream]:
@@ -77,35 +76,35 @@ def tick_arrived(weights, x, arrived, h, c, rows, scratch):
 
 @njit(cache=True, parallel=True)
 def tick_each(weights, x, arrived, h, c, scratch):
-    """As `tick_arrived`, with a call for every stream."""
+    """As `tick_arrived`, with one call per stream."""
     for stream in prange(x.shape[0]):
         if arrived[stream]:
             step(weights, x[stream], (h[stream], c[stream]), scratch[get_thread_id()])
 
 
 def make_scratch(weights: Any) -> Array:
-    """Scratch for every thread, enough for a block."""
+    """Scratch memory for every thread and a block."""
     return np.empty((get_num_threads(), scratch_size(weights, 1, BLOCK)), weights.data.dtype)
 
 
 def make_rows(inputs: int, hidden: int, dtype: Any) -> Array:
-    """Room in which `tick_arrived` gathers."""
+    """Gather buffer of `tick_arrived`."""
     return np.empty((get_num_threads(), BLOCK * (inputs + 2 * hidden)), dtype)
 
 
 def draw_samples(steps: int, streams: int, seed: int, odd: float = 0.0) -> tuple[Array, Array]:
-    """Noisy oscillations (steps, streams), and which streams begin to stumble half-way (streams,)."""
+    """Noisy oscillations (steps, streams), and which streams become anomalous half-way (streams,)."""
     rng = np.random.default_rng(seed)
     frequency, phase = rng.uniform(0.2, 0.5, streams), rng.uniform(0, 2 * np.pi, streams)
-    stumbles = rng.random(streams) < odd
+    anomalous = rng.random(streams) < odd
     rates = np.tile(frequency, (steps, 1))
-    rates[steps // 2 :] += stumbles * 0.2 * rng.standard_normal((steps - steps // 2, streams))
+    rates[steps // 2 :] += anomalous * 0.2 * rng.standard_normal((steps - steps // 2, streams))
     x = np.sin(phase + np.cumsum(rates, axis=0)) + 0.1 * rng.standard_normal((steps, streams))
-    return x.astype(np.float32), stumbles
+    return x.astype(np.float32), anomalous
 
 
 def train(x: Array, hidden: int = 16, updates: int = 200, seed: int = 0) -> tuple[LSTM, Array]:
-    """An LSTM and a readout, ``readout[:H] @ h + readout[H]`` being the next sample; x is (T, B)."""
+    """Train an LSTM and a readout, ``readout[:H] @ h + readout[H]`` being the next sample; x is (T, B)."""
     rnn, readout = LSTM(1, hidden, seed=seed), np.zeros(hidden + 1, np.float32)
     optimizer = Adam({**rnn.params, "readout": readout}, lr=1e-2)
     for update in range(updates):
@@ -118,7 +117,7 @@ def train(x: Array, hidden: int = 16, updates: int = 200, seed: int = 0) -> tupl
 
 
 def area(scores: Array, odd: Array) -> float:
-    """Probability that an odd stream scores higher than another one (area under the ROC curve)."""
+    """Area under the ROC curve: probability that an odd stream scores higher than a normal one."""
     ranks = np.empty(scores.size)
     ranks[np.argsort(scores)] = np.arange(1, scores.size + 1)
     n = np.count_nonzero(odd)
@@ -126,23 +125,23 @@ def area(scores: Array, odd: Array) -> float:
 
 
 def score_streams(rnn: LSTM, readout: Array, x: Array, arrivals: Array, rate: float = 0.1) -> Array:
-    """Running mean of each stream's squared surprise; x and arrivals are (ticks, S)."""
+    """Running mean of each stream's squared prediction error; x and arrivals are (ticks, S)."""
     weights, count = pack(plain(rnn)), x.shape[1]
     h, c = np.zeros((count, rnn.hidden_size), rnn.dtype), np.zeros((count, rnn.hidden_size), rnn.dtype)
     scratch, rows, scores = make_scratch(weights), make_rows(1, rnn.hidden_size, rnn.dtype), np.zeros(count)
     for samples, arrived in zip(x, arrivals, strict=True):
-        surprise = (samples - h @ readout[:-1] - readout[-1]) ** 2
-        scores += np.where(arrived, rate * (surprise - scores), 0)
+        error = (samples - h @ readout[:-1] - readout[-1]) ** 2
+        scores += np.where(arrived, rate * (error - scores), 0)
         tick_arrived(weights, samples[:, None], arrived, h, c, rows, scratch)
     return scores
 
 
 def main() -> None:
-    """Train, watch 10,000 streams of which some begin to stumble, and time the three loops."""
+    """Train, score 10,000 streams of which some become anomalous, and time the three loops."""
     streams, ticks = 10_000, 120
     rnn, readout = train(draw_samples(50, 128, 0)[0])
     samples, odd = draw_samples(ticks, streams, 1, odd=0.05)
-    # Sample number n of a stream comes at a tick of the stream's own, about every second one.
+    # A stream's samples arrive at random ticks, about every second one.
     arrivals = np.random.default_rng(2).random((2 * ticks, streams)) < 0.5
     arrivals &= np.cumsum(arrivals, axis=0) <= ticks
     number = np.maximum(np.cumsum(arrivals, axis=0) - 1, 0)
@@ -151,7 +150,7 @@ def main() -> None:
     # The baseline: without noise a sine follows from its last two samples; here with the mean frequency.
     guess = 2 * np.cos(0.35) * samples[1:-1] - samples[:-2]
     naive = np.mean((samples[2:] - guess)[-20:] ** 2, axis=0)
-    print(f"{np.count_nonzero(odd)} of {streams} streams began to stumble; told apart by their scores")
+    print(f"{np.count_nonzero(odd)} of {streams} streams became anomalous; detected by their scores")
     print(f"(area under the ROC curve): LSTM {area(scores, odd):.4f}, linear {area(naive, odd):.4f}")
     weights = pack(plain(rnn))
     h, c = np.zeros((2, streams, rnn.hidden_size), np.float32)

@@ -1,1 +1,1 @@
-"""Weights in and out: PyTorch's names in npz and safetensors, PyTorch's modules, Keras' lists, ONNX."""
+"""Reading and writing weights: npz and safetensors files, PyTorch modules, Keras weights, ONNX models."""

@@ -1,7 +1,4 @@
-"""Weights of any format that is read here: as a layer, or as the parameters of a model.
-
-The way back from `lstm_numba.interop.export.save_model`.
-"""
+"""Read weights of any format, as a layer or into a model: the inverse of `lstm_numba.interop.export`."""
 
 from __future__ import annotations
 
@@ -14,10 +11,10 @@ import numpy as np
 
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.export import ENDINGS
-from lstm_numba.interop.keras import has_keras_names, layer_of_lists
+from lstm_numba.interop.keras import has_keras_names, layer_from_lists
 from lstm_numba.interop.onnx_import import load_onnx
 from lstm_numba.interop.state_dict import Array, as_float, build, cell_name
-from lstm_numba.interop.weights_file import PICKLES, find_prefix, known_cell, read_arrays
+from lstm_numba.interop.weights_file import PICKLES, find_prefix, known_cell, read_arrays, select_prefix
 from lstm_numba.nn.recurrent import Recurrent
 
 if TYPE_CHECKING:
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Source(NamedTuple):
-    """A file that was opened; its arrays, and the cell that it names, where it is no ONNX model."""
+    """An opened weights file; `tensors` and `cell` (the cell that it names) are empty for an ONNX model."""
 
     path: str
     kind: str  # one of ENDINGS
@@ -34,11 +31,11 @@ class Source(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """What a model's parameters came to be."""
+    """Result of `fit_model`."""
 
-    taken: list[str]  # from the file
-    kept: list[str]  # the model's own
-    passed_over: list[str]  # of the file's tensors
+    taken: list[str]  # parameters read from the file
+    kept: list[str]  # parameters that the model keeps
+    passed_over: list[str]  # tensors in the file that were not used
 
 
 def open_source(path: str | os.PathLike[str], kind: str | None = None) -> Source:
@@ -48,13 +45,13 @@ def open_source(path: str | os.PathLike[str], kind: str | None = None) -> Source
     ----------
     path : path
     kind : {"onnx", "torch", "keras", "npz"}, optional
-        By default what the file's ending and the names in it tell. "torch" and "npz" both mean PyTorch's
+        By default inferred from the suffix and the names in the file. "torch" and "npz" both mean PyTorch's
         names, in either kind of file.
 
     Raises
     ------
     WeightsError
-        The file is missing, damaged, or something else; one line that names it. An ONNX model is read later.
+        The file is missing, damaged or something else; the message names it. An ONNX model is read later.
     """
     path = Path(path)
     if kind is None and path.suffix not in (*ENDINGS.values(), *PICKLES):
@@ -70,13 +67,13 @@ def open_source(path: str | os.PathLike[str], kind: str | None = None) -> Source
 def load_layer(
     source: Source, *, cell: str | None = None, prefix: str | None = None
 ) -> tuple[Recurrent, list[str]]:
-    """Make a layer of a file's recurrent parameters.
+    """Make a layer from a file's recurrent parameters.
 
     Parameters
     ----------
     source : Source
     cell : str, optional
-        Cell, where names and shapes do not tell it; an ONNX model does.
+        Cell, if names and shapes do not determine it; ignored for an ONNX model, which does.
     prefix : str, optional
         See `lstm_numba.interop.weights_file.load_weights`.
 
@@ -84,55 +81,54 @@ def load_layer(
     -------
     rnn : Recurrent
     passed_over : list of str
-        Names of the tensors that are no part of it.
+        Names of the tensors in the file that were not used.
 
     Raises
     ------
     WeightsError
-        The file holds no such layer; one line that names it.
+        The file holds no such layer; the message names it.
     """
     cell = cell or known_cell(source.path, source.cell)
     if source.kind == "onnx":
         return load_onnx(source.path), []
     if source.kind == "keras":
-        return layer_of_lists(source.tensors, source.path, cell), []
-    start = find_prefix(source.tensors, source.path) if prefix is None else prefix
-    chosen = {n[len(start) :]: array for n, array in source.tensors.items() if n.startswith(start)}
-    rnn = build(chosen, source.path, cell)
-    return rnn, sorted(name for name in source.tensors if not name.startswith(start))
+        return layer_from_lists(source.tensors, source.path, cell), []
+    prefix = find_prefix(source.tensors, source.path) if prefix is None else prefix
+    rnn = build(select_prefix(source.tensors, prefix, source.path), source.path, cell)
+    return rnn, sorted(name for name in source.tensors if not name.startswith(prefix))
 
 
 def fit_model(source: Source, model: Model, *, cell: str | None = None, prefix: str | None = None) -> Fitted:
-    """Copy a file's parameters into a model: all of them, or those of its recurrent layers.
+    """Copy a file's parameters into a model: all of them, or those of the recurrent layers only.
 
-    A file has all if anything in it but the recurrent layers has a name that `save_model` gives.
+    The file must have all if it has any other parameter than those of the recurrent layers.
 
     Parameters
     ----------
     source : Source
     model : Model
     cell : str, optional
-        Cell of the file, by default what the file says, or else the model's.
+        Cell of the file; by default the one that it names, else the model's.
     prefix : str, optional
-        What the names of the model begin with, or those of the recurrent layers alone; other tensors are then
-        passed over. By default the only one that recurrent parameters in the file have.
+        Prefix of the names of the model's or the recurrent layers' parameters; other tensors are skipped. By
+        default the only prefix of recurrent parameters in the file.
 
     Raises
     ------
     WeightsError
-        A parameter is missing, unknown, not finite, or its shape or precision does not fit; one line that
-        names it. The model is not changed then.
+        A parameter is missing, unknown or not finite, or its shape or dtype does not fit; the message names
+        it. The model is not changed then.
     """
-    own, path = model.config()["cell"], source.path
-    said = cell or source.cell
+    model_cell, path = model.config()["cell"], source.path
+    file_cell = cell or source.cell
     if source.kind in ("onnx", "keras"):
-        rnn, _ = load_layer(source, cell=said or own)
+        rnn, _ = load_layer(source, cell=file_cell or model_cell)
         names = {f"rnn.{name}": name for name in rnn.params}
-        tensors, said = rnn.state_dict(), cell_name(rnn)
+        tensors, file_cell = rnn.state_dict(), cell_name(rnn)
     else:
         names, tensors = _names_in_file(source, model, prefix), dict(source.tensors)
-    if said is not None and said != own:
-        raise WeightsError(f"{path}: weights of the cell {said}, expected {own}")
+    if file_cell is not None and file_cell != model_cell:
+        raise WeightsError(f"{path}: weights of the cell {file_cell}, expected {model_cell}")
     passed_over = sorted(tensors.keys() - names.values())
     _untie(names, tensors, model, path)
     found = _checked(names, tensors, model, path)
@@ -142,7 +138,7 @@ def fit_model(source: Source, model: Model, *, cell: str | None = None, prefix: 
 
 
 def _names_in_file(source: Source, model: Model, prefix: str | None) -> dict[str, str]:
-    """The model's name -> the file's name, of all that the file has of the model, and of what is unknown."""
+    """Name in the model -> name in the file, for all tensors with the prefix, known to the model or not."""
     if prefix is None:
         start = find_prefix(source.tensors, source.path)
         base = start.removesuffix("rnn.") if f".{start}".endswith(".rnn.") else None
@@ -158,36 +154,36 @@ def _names_in_file(source: Source, model: Model, prefix: str | None) -> dict[str
 
 
 def _untie(names: dict[str, str], tensors: Mapping[str, Array], model: Model, path: str) -> None:
-    """A tied matrix may stand under both names, as PyTorch has it, or under either."""
+    """Accept a tied matrix under both names, as in PyTorch, or under either."""
     if "output.weight" in model.params or "output.weight" not in names:
         return
     second = names.pop("output.weight")
     first = names.setdefault("embedding.weight", second)
-    one, other = tensors[first], tensors[second]
-    if (one.dtype, one.shape, one.tobytes()) != (other.dtype, other.shape, other.tobytes()):
+    a, b = tensors[first], tensors[second]
+    if (a.dtype, a.shape, a.tobytes()) != (b.dtype, b.shape, b.tobytes()):
         raise WeightsError(f"{path}: {second} differs from {first}; they are one matrix here (tied)")
 
 
 def _checked(
     names: Mapping[str, str], tensors: Mapping[str, Array], model: Model, path: str
 ) -> dict[str, Array]:
-    """The arrays for the model, in its precision."""
-    whole = any(not name.startswith("rnn.") for name in names)
+    """The arrays for the model, in its dtype."""
+    complete = any(not name.startswith("rnn.") for name in names)
     found = {}
     for name, array in model.params.items():
         if name not in names:
-            if whole or name.startswith("rnn."):
+            if complete or name.startswith("rnn."):
                 raise WeightsError(f"{path}: {name} is missing, expected shape {array.shape}")
             continue
-        theirs = names[name]
-        new = as_float(theirs, tensors[theirs], path)
+        file_name = names[name]
+        new = as_float(file_name, tensors[file_name], path)
         if new.shape != array.shape:
-            raise WeightsError(f"{path}: {theirs}: expected shape {array.shape}, got {new.shape}")
+            raise WeightsError(f"{path}: {file_name}: expected shape {array.shape}, got {new.shape}")
         if not np.can_cast(new.dtype, array.dtype):
-            raise WeightsError(f"{path}: {theirs}: expected {array.dtype}, got {new.dtype}")
+            raise WeightsError(f"{path}: {file_name}: expected {array.dtype}, got {new.dtype}")
         found[name] = new.astype(array.dtype)
     unknown = sorted(names.keys() - model.params.keys())
     if unknown:
-        theirs = names[unknown[0]]
-        raise WeightsError(f"{path}: {theirs} {tensors[theirs].shape}: the model has no such parameter")
+        file_name = names[unknown[0]]
+        raise WeightsError(f"{path}: {file_name} {tensors[file_name].shape}: the model has no such parameter")
     return found

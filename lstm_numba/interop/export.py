@@ -1,4 +1,4 @@
-"""Whole models, as runs train them, in the formats of other programs."""
+"""Write whole models in the formats of other libraries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lstm_numba.interop.weights_file import write_arrays
 if TYPE_CHECKING:
     from lstm_numba.models.base import Model
 
-#: Format -> how its files' names end.
+#: Format -> suffix of its files.
 ENDINGS = {"onnx": ".onnx", "torch": ".safetensors", "keras": ".npz", "npz": ".npz"}
 
 
@@ -27,10 +27,10 @@ def save_model(model: Model, kind: str, path: Path) -> int:
     ----------
     model : Model
     kind : {"onnx", "torch", "keras", "npz"}
-        "onnx" and "keras" hold the recurrent layers; "torch" (safetensors) and "npz" hold all parameters
-        under the names that a PyTorch module with the parts ``embedding``, ``rnn`` and ``output`` has.
+        "onnx" and "keras" hold the recurrent layers; "torch" (safetensors) and "npz" hold all parameters,
+        named as in a PyTorch module with the submodules ``embedding``, ``rnn`` and ``output``.
     path : Path
-        Ending as `ENDINGS` says.
+        With the suffix in `ENDINGS`.
 
     Returns
     -------
@@ -40,9 +40,9 @@ def save_model(model: Model, kind: str, path: Path) -> int:
     Raises
     ------
     WeightsError
-        The format cannot say the model's cell, or the name has another ending.
+        The format has no such cell, or the file has another suffix.
     OSError
-        The file system refuses.
+        The file cannot be written.
     """
     if path.suffix != ENDINGS[kind]:
         raise WeightsError(f"{path}: expected a name that ends in {ENDINGS[kind]} for {kind}")
@@ -50,7 +50,7 @@ def save_model(model: Model, kind: str, path: Path) -> int:
         (save_onnx if kind == "onnx" else save_keras)(model.rnn, path)
         return sum(array.size for array in model.rnn.params.values())
     arrays = {name: np.asarray(model.engine.download(array)) for name, array in model.params.items()}
-    if "output.bias" in arrays and "output.weight" not in arrays:  # tied: PyTorch names it twice
+    if "output.bias" in arrays and "output.weight" not in arrays:  # tied: PyTorch lists it under both names
         arrays["output.weight"] = arrays["embedding.weight"]
     write_arrays(path, arrays, cell_name(model.rnn))
     return model.parameter_count

@@ -1,12 +1,12 @@
-"""Keras' weights: lists of arrays as ``layer.get_weights()`` gives and ``layer.set_weights()`` takes them.
+"""Keras weights: lists of arrays as returned by ``layer.get_weights()``.
 
-A layer and direction has kernel (I, G*H), recurrent_kernel (H, G*H) and, if any, bias; gates in the order
-i f c o (LSTM) or z r h (GRU). There is one bias (G*H,), but for a GRU with ``reset_after=True``, which has
-(2, 3*H): of the input and of the recurrent product. ``Bidirectional`` lists the forward layer, then the
-backward one. Source of layouts and equations: keras/src/layers/rnn/{lstm,gru,simple_rnn,bidirectional}.py.
+Each layer and direction has kernel (I, G*H), recurrent_kernel (H, G*H) and optionally bias (G*H,); with
+``GRU(reset_after=True)`` bias is (2, 3*H), input and recurrent. The order of gates is i f c o (LSTM) or z r h
+(GRU). ``Bidirectional`` lists the forward layer, then the backward one. Source of layouts and equations:
+keras/src/layers/rnn/{lstm,gru,simple_rnn,bidirectional}.py.
 
-Where Keras has one bias for our two, theirs becomes ``bias_ih`` beside a ``bias_hh`` of zeros, and ours
-become their sum: Keras' weights survive the way in and out to the bit, ours but for the rounding of that sum.
+Where Keras has one bias, it is read as ``bias_ih`` with ``bias_hh`` zero, and written as the sum of the two.
+Weights from Keras therefore survive a round trip exactly, others up to the rounding of that sum.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from lstm_numba.cells.parameters import suffix
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.state_dict import Array, as_float, build, cell_name
+from lstm_numba.interop.state_dict import Array, as_float, build, cell_name, reorder_gates
 from lstm_numba.interop.weights_file import known_cell, read_arrays, write_arrays
 from lstm_numba.nn.recurrent import Recurrent
 
-#: Cell -> for each of Keras' gates the place of ours: z r h of r z n; i f c o are i f g o.
+#: Cell -> for each gate of Keras the index of ours: z r h of r z n; i f c o are i f g o.
 _ORDER: dict[str, tuple[int, ...]] = {
     "lstm": (0, 1, 2, 3),
     "gru": (1, 0, 2),
@@ -36,14 +37,8 @@ _PARTS = ("kernel", "recurrent_kernel", "bias")
 _FILE_NAME = re.compile(r"l(0|[1-9]\d{0,4})\.(backward\.)?(kernel|recurrent_kernel|bias)")
 
 
-def _reordered(array: Array, order: Sequence[int]) -> Array:
-    """Gates along the first axis in another order."""
-    parts = np.split(array, len(order))
-    return np.concatenate([parts[place] for place in order])
-
-
 def to_keras(rnn: Recurrent) -> list[list[Array]]:
-    """A layer's weights as Keras' layers take them.
+    """Convert a layer's weights to Keras weight lists.
 
     Parameters
     ----------
@@ -52,8 +47,8 @@ def to_keras(rnn: Recurrent) -> list[list[Array]]:
     Returns
     -------
     list of list of ndarray
-        For every layer what ``set_weights`` of Keras' ``LSTM``, ``GRU(reset_after=...)`` or ``SimpleRNN``
-        takes, or of a ``Bidirectional`` around one.
+        For every layer the argument of ``set_weights`` of Keras' ``LSTM``, ``GRU(reset_after=...)`` or
+        ``SimpleRNN``, or of a ``Bidirectional`` around it.
 
     Raises
     ------
@@ -67,13 +62,13 @@ def to_keras(rnn: Recurrent) -> list[list[Array]]:
     layers = []
     for layer in range(rnn.num_layers):
         weights = []
-        for end in (f"_l{layer}", f"_l{layer}_reverse")[: rnn.directions]:
-            weights += [_reordered(state[key + end], order).T.copy() for key in ("weight_ih", "weight_hh")]
+        for end in (suffix(layer, direction) for direction in range(rnn.directions)):
+            weights += [reorder_gates(state[key + end], order).T.copy() for key in ("weight_ih", "weight_hh")]
             if rnn.bias:
-                ours, theirs = (_reordered(state[key + end], order) for key in ("bias_ih", "bias_hh"))
-                # A sum with 0 would make -0 to 0.
+                b_ih, b_hh = (reorder_gates(state[key + end], order) for key in ("bias_ih", "bias_hh"))
+                # Adding 0 would turn -0 into 0.
                 weights.append(
-                    np.stack([ours, theirs]) if name == "gru" else np.where(theirs == 0, ours, ours + theirs)
+                    np.stack([b_ih, b_hh]) if name == "gru" else np.where(b_hh == 0, b_ih, b_ih + b_hh)
                 )
         layers.append(weights)
     return layers
@@ -82,18 +77,18 @@ def to_keras(rnn: Recurrent) -> list[list[Array]]:
 def from_keras(
     weights: Sequence[Any], *, cell: str | None = None, bidirectional: bool | None = None, **options: Any
 ) -> Recurrent:
-    """Make a layer of Keras' weights.
+    """Make a layer from Keras weight lists.
 
     Parameters
     ----------
     weights : sequence of ndarray, or sequence of such sequences
-        What ``get_weights`` gives: two or three arrays of a layer, twice as many of a bidirectional one; or
-        such a list for every layer of a stack.
+        Result of ``get_weights``: two or three arrays for a layer, twice as many for a bidirectional one; or
+        such a list for every stacked layer.
     cell : str, optional
         "lstm", "gru" (``reset_after=True``, Keras' default), "gru-reset-before", "rnn" (tanh) or "rnn-relu";
-        by default what gates and bias tell, with Keras' defaults.
+        by default the one that the numbers of gates and biases mean in Keras.
     bidirectional : bool, optional
-        Whether each layer has two directions; by default what the number of arrays tells.
+        Whether each layer has two directions; by default inferred from the number of arrays.
     **options
         ``batch_first``, ``dropout``, ``device``, ``seed`` of the layer.
 
@@ -104,7 +99,7 @@ def from_keras(
     Raises
     ------
     WeightsError
-        The arrays are not those of such layers.
+        The arrays are not weights of such layers.
     """
     return _from_layers(weights, "weights", cell, bidirectional, options)
 
@@ -132,57 +127,57 @@ def _from_layers(
             )
         size = count // 2 if both else count
         for direction in range(1 + both):
-            own = f"layer {number}{' backward' * direction} "
+            label = f"layer {number}{' backward' * direction} "
             arrays = [
-                as_float(own + part, value, where)
+                as_float(label + part, value, where)
                 for part, value in zip(_PARTS, layer[direction * size :][:size], strict=False)
             ]
-            cell = _cell_of(arrays, cell, own, where)
-            end = f"_l{number}" + "_reverse" * direction
-            params.update({key + end: value for key, value in _ours(arrays, cell, own, where).items()})
+            cell = _find_cell(arrays, cell, label, where)
+            end, renamed = suffix(number, direction), _renamed(arrays, cell, label, where)
+            params.update({key + end: value for key, value in renamed.items()})
     return build(params, where, cell, **options)
 
 
-def _cell_of(arrays: Sequence[Array], cell: str | None, own: str, where: str) -> str:
-    """The cell by gates and bias; refuses a shape that is no gates at all."""
+def _find_cell(arrays: Sequence[Array], cell: str | None, label: str, where: str) -> str:
+    """The cell from the numbers of gates and biases, checked against `cell`."""
     for part, array in zip(_PARTS, arrays[:2], strict=False):
         if array.ndim != 2 or 0 in array.shape:
-            raise WeightsError(f"{where}: {own}{part}: expected a matrix, got shape {array.shape}")
+            raise WeightsError(f"{where}: {label}{part}: expected a matrix, got shape {array.shape}")
     hidden, columns = arrays[1].shape
     gates, rest = divmod(columns, hidden)
-    two = len(arrays) == 3 and arrays[2].ndim == 2
-    means = {
+    two_biases = len(arrays) == 3 and arrays[2].ndim == 2
+    by_gates = {
         1: "rnn",
-        3: "gru" if two or len(arrays) == 2 else "gru-reset-before",
+        3: "gru" if two_biases or len(arrays) == 2 else "gru-reset-before",
         4: "lstm",
     }
-    if rest or gates not in means or (cell is not None and len(_ORDER[cell]) != gates):
-        wanted = "1, 3 or 4 gates" if cell is None else f"{len(_ORDER[cell])} gates ({cell})"
-        raise WeightsError(f"{where}: {own}recurrent_kernel: expected {wanted}, got shape {arrays[1].shape}")
-    return cell or means[gates]
+    if rest or gates not in by_gates or (cell is not None and len(_ORDER[cell]) != gates):
+        expected = "1, 3 or 4 gates" if cell is None else f"{len(_ORDER[cell])} gates ({cell})"
+        shape = arrays[1].shape
+        raise WeightsError(f"{where}: {label}recurrent_kernel: expected {expected}, got shape {shape}")
+    return cell or by_gates[gates]
 
 
-def _ours(arrays: Sequence[Array], cell: str, own: str, where: str) -> dict[str, Array]:
-    """One layer and direction under our names, without suffix."""
-    # Each order is its own inverse.
-    order, columns = _ORDER[cell], arrays[1].shape[1]
+def _renamed(arrays: Sequence[Array], cell: str, label: str, where: str) -> dict[str, Array]:
+    """One layer and direction under PyTorch's names, without suffix."""
+    order, columns = _ORDER[cell], arrays[1].shape[1]  # each order is its own inverse
     if arrays[0].shape[1] != columns:
-        raise WeightsError(f"{where}: {own}kernel: expected {columns} columns, got shape {arrays[0].shape}")
-    found = {
-        key: _reordered(array.T, order)
+        raise WeightsError(f"{where}: {label}kernel: expected {columns} columns, got shape {arrays[0].shape}")
+    params = {
+        key: reorder_gates(array.T, order)
         for key, array in zip(("weight_ih", "weight_hh"), arrays[:2], strict=True)
     }
     if len(arrays) == 3:
         bias, shape = arrays[2], (2, columns) if cell == "gru" else (columns,)
         if bias.shape != shape:
-            raise WeightsError(f"{where}: {own}bias: expected shape {shape} ({cell}), got {bias.shape}")
+            raise WeightsError(f"{where}: {label}bias: expected shape {shape} ({cell}), got {bias.shape}")
         pair = bias if cell == "gru" else (bias, np.zeros_like(bias))
-        found["bias_ih"], found["bias_hh"] = (_reordered(b, order) for b in pair)
-    return found
+        params["bias_ih"], params["bias_hh"] = (reorder_gates(b, order) for b in pair)
+    return params
 
 
 def save_keras(rnn: Recurrent, path: str | os.PathLike[str]) -> None:
-    """Write Keras' weights of a layer to an ``.npz`` file: ``l0.kernel``, ``l0.backward.bias`` and so on.
+    """Write a layer's Keras weights to a file, as ``l0.kernel``, ``l0.backward.bias`` and so on.
 
     Parameters
     ----------
@@ -193,26 +188,26 @@ def save_keras(rnn: Recurrent, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     WeightsError
-        Keras has no such cell, or the name has another ending.
+        Keras has no such cell, or the file has another suffix.
     OSError
-        The file system refuses.
+        The file cannot be written.
     """
     arrays = {}
     size = 3 if rnn.bias else 2
     for layer, weights in enumerate(to_keras(rnn)):
-        for place, array in enumerate(weights):
-            arrays[f"l{layer}." + "backward." * (place // size) + _PARTS[place % size]] = array
+        for n, array in enumerate(weights):
+            arrays[f"l{layer}." + "backward." * (n // size) + _PARTS[n % size]] = array
     write_arrays(Path(path), arrays, cell_name(rnn))
 
 
 def load_keras(path: str | os.PathLike[str], *, cell: str | None = None, **options: Any) -> Recurrent:
-    """Make a layer of a file of `save_keras`.
+    """Make a layer from a file of `save_keras`.
 
     Parameters
     ----------
     path : path
     cell : str, optional
-        See `from_keras`; by default what the file says.
+        See `from_keras`; by default the one that the file names.
     **options
         ``batch_first``, ``dropout``, ``device``, ``seed`` of the layer.
 
@@ -223,19 +218,19 @@ def load_keras(path: str | os.PathLike[str], *, cell: str | None = None, **optio
     Raises
     ------
     WeightsError
-        The file is missing, damaged or holds something else; one line that names it.
+        The file is missing, damaged or holds something else; the message names it.
     """
-    tensors, said = read_arrays(Path(path))
-    return layer_of_lists(tensors, str(path), cell or known_cell(path, said), **options)
+    tensors, named = read_arrays(Path(path))
+    return layer_from_lists(tensors, str(path), cell or known_cell(path, named), **options)
 
 
 def has_keras_names(names: Iterable[str]) -> bool:
-    """Whether the names are those of `save_keras`, at least one of them."""
+    """Whether any of the names is one of `save_keras`."""
     return any(_FILE_NAME.fullmatch(name) for name in names)
 
 
-def layer_of_lists(tensors: Mapping[str, Array], where: str, cell: str | None, **options: Any) -> Recurrent:
-    """Make a layer of what `read_arrays` found in a file of `save_keras`; see `load_keras`."""
+def layer_from_lists(tensors: Mapping[str, Array], where: str, cell: str | None, **options: Any) -> Recurrent:
+    """Make a layer from the arrays in a file of `save_keras`; see `load_keras`."""
     found: dict[tuple[int, bool], dict[str, Array]] = {}
     for name, array in tensors.items():
         match = _FILE_NAME.fullmatch(name)
@@ -244,12 +239,12 @@ def layer_of_lists(tensors: Mapping[str, Array], where: str, cell: str | None, *
         found.setdefault((int(match[1]), match[2] is not None), {})[match[3]] = array
     layers: list[list[Array]] = []
     for (layer, backward), parts in sorted(found.items()):
-        own = f"l{layer}.{'backward.' * backward}"
+        label = f"l{layer}.{'backward.' * backward}"
         for part in _PARTS[:2]:
             if part not in parts:
-                raise WeightsError(f"{where}: {own}{part} is missing")
+                raise WeightsError(f"{where}: {label}{part} is missing")
         if layer != len(layers) - backward:
-            raise WeightsError(f"{where}: a layer or its forward direction is missing before {own}kernel")
+            raise WeightsError(f"{where}: a layer or its forward direction is missing before {label}kernel")
         if not backward:
             layers.append([])
         layers[-1] += [parts[part] for part in _PARTS if part in parts]

@@ -1,4 +1,4 @@
-"""Layers as ONNX models: one LSTM, GRU or RNN node a layer, between nodes that only move numbers.
+"""Layers as ONNX models: one LSTM, GRU or RNN node per layer, joined by data movement nodes.
 
 Operators of operator set 14 (github.com/onnx/onnx, docs/Operators.md); the package ``onnx`` is not needed.
 """
@@ -14,8 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstm_numba.cells.onnx_variants import VARIED, Activation, read
+from lstm_numba.cells.parameters import suffix
+from lstm_numba.data.file_io import atomic_write
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop import onnx_writer
+from lstm_numba.interop.state_dict import cell_name, reorder_gates
 
 Array = np.ndarray[Any, Any]
 
@@ -24,9 +27,9 @@ _IR_VERSION = 8
 
 
 class Node(NamedTuple):
-    """A cell as an ONNX operator: which of our gates and peepholes stand where, and attributes.
+    """A cell as an ONNX operator: for each of its gates and peepholes the index of ours, and attributes.
 
-    `functions` are the activations of a direction, where they are not the operator's own.
+    `functions` are the activations of one direction, empty for the operator's defaults.
     """
 
     operator: str
@@ -55,28 +58,23 @@ NODES: Mapping[str, Node] = MappingProxyType(
 
 
 def node_of(cell: str) -> Node | None:
-    """A cell's operator; None where ONNX has none."""
+    """The operator of a cell; None if ONNX has none."""
     if "," not in cell:
         return NODES.get(cell)
     variant = read(cell)
-    usual = VARIED[variant.base]
+    default = VARIED[variant.base]
     functions = tuple(function for _, function in variant.functions)
-    if all(str(function) == usual[letter] for letter, function in variant.functions):
+    if all(str(function) == default[letter] for letter, function in variant.functions):
         functions = ()
     return NODES[variant.base]._replace(
         functions=functions, clip=variant.clip, input_forget=variant.input_forget
     )
 
 
-def _reordered(array: Array, order: Sequence[int]) -> Array:
-    parts = np.split(array, len(order))
-    return np.concatenate([parts[number] for number in order])
-
-
 def _layer(
     node: Node, directions: Sequence[Mapping[str, Array]], names: Mapping[str, str], prefix: str
 ) -> tuple[bytes, list[bytes]]:
-    """A layer's node and its constants.
+    """The node of a layer and its constants, encoded.
 
     Parameters
     ----------
@@ -84,24 +82,25 @@ def _layer(
     directions : sequence of mapping
         Parameters of each direction, without suffix.
     names : mapping
-        Names of the tensors x, h, c, lengths (inputs; empty: left out) and y, h', c' (outputs).
+        Names of the tensors x, h, c, lengths (inputs; empty: omitted) and y, h', c' (outputs).
     prefix : str
-        Of the constants' names.
+        Prefix of the constants' names.
     """
 
     def both(name: str, order: Sequence[int]) -> Array:
-        return np.stack([_reordered(params[name], order) for params in directions])
+        return np.stack([reorder_gates(params[name], order) for params in directions])
 
     constants = {"W": both("weight_ih", node.gates), "R": both("weight_hh", node.gates)}
     if "bias_ih" in directions[0]:
         constants["B"] = np.concatenate([both(b, node.gates) for b in ("bias_ih", "bias_hh")], axis=1)
     if node.peepholes:
         constants["P"] = both("weight_ph", node.peepholes)
-    own = {key: prefix + key for key in constants}
+    constant_names = {key: prefix + key for key in constants}
     states = [s for s in ("h", "c") if s in names]
-    inputs = [names["x"], own["W"], own["R"], own.get("B", ""), names["lengths"], *(names[s] for s in states)]
-    if "P" in own:
-        inputs.append(own["P"])
+    weights = [constant_names.get(key, "") for key in ("W", "R", "B")]
+    inputs = [names["x"], *weights, names["lengths"], *(names[s] for s in states)]
+    if "P" in constant_names:
+        inputs.append(constant_names["P"])
     while not inputs[-1]:
         inputs.pop()
     attributes: dict[str, onnx_writer.Attribute] = {"hidden_size": directions[0]["weight_hh"].shape[1]}
@@ -112,9 +111,9 @@ def _layer(
     if node.functions:
         functions = node.functions * len(directions)
         attributes["activations"] = [function.name for function in functions]
-        for place, name in enumerate(("activation_alpha", "activation_beta")):
-            # Of each function that takes one, in their order.
-            numbers = [f.numbers[place] for f in functions if len(f.numbers) > place]
+        for n, name in enumerate(("activation_alpha", "activation_beta")):
+            # One for each function that takes one, in their order.
+            numbers = [f.numbers[n] for f in functions if len(f.numbers) > n]
             if numbers:
                 attributes[name] = numbers
     if node.clip is not None:
@@ -122,12 +121,12 @@ def _layer(
     if node.input_forget:
         attributes["input_forget"] = 1
     outputs = [names["y"], *(names[s + "'"] for s in states)]
-    written = onnx_writer.node(node.operator, inputs, outputs, attributes)
-    return written, [onnx_writer.tensor(own[key], array) for key, array in constants.items()]
+    encoded = onnx_writer.node(node.operator, inputs, outputs, attributes)
+    return encoded, [onnx_writer.tensor(constant_names[key], array) for key, array in constants.items()]
 
 
 def recurrent_model(cell: str, params: Mapping[str, Array], states: Sequence[str]) -> bytes:
-    """Write one layer and direction as an ONNX model of a single node.
+    """Encode one layer and direction as an ONNX model of a single node.
 
     Parameters
     ----------
@@ -143,53 +142,49 @@ def recurrent_model(cell: str, params: Mapping[str, Array], states: Sequence[str
     bytes
         A model with inputs x (T, B, I) and h0, c0 (1, B, H), outputs y (T, 1, B, H) and h, c (1, B, H).
     """
-    own = {name.removesuffix("_l0"): array for name, array in params.items()}
-    element, hidden = own["weight_hh"].dtype.name, own["weight_hh"].shape[1]
+    params = {name.removesuffix("_l0"): array for name, array in params.items()}
+    element, hidden = params["weight_hh"].dtype.name, params["weight_hh"].shape[1]
     names = {"x": "x", "y": "y", "lengths": ""}
     for state in states:
         names |= {state: f"{state}0", state + "'": state}
     operator = node_of(cell)
     assert operator is not None
-    node, constants = _layer(operator, [own], names, "")
+    node, constants = _layer(operator, [params], names, "")
     state_size: list[int | str] = [1, "batch", hidden]
-    given = [onnx_writer.value("x", element, ["steps", "batch", own["weight_ih"].shape[1]])]
-    given += [onnx_writer.value(f"{state}0", element, state_size) for state in states]
-    results = [onnx_writer.value("y", element, ["steps", 1, "batch", hidden])]
-    results += [onnx_writer.value(state, element, state_size) for state in states]
-    return onnx_writer.model(cell, [node], constants, given, results, _OPERATOR_SET, _IR_VERSION)
+    inputs = [onnx_writer.value("x", element, ["steps", "batch", params["weight_ih"].shape[1]])]
+    inputs += [onnx_writer.value(f"{state}0", element, state_size) for state in states]
+    outputs = [onnx_writer.value("y", element, ["steps", 1, "batch", hidden])]
+    outputs += [onnx_writer.value(state, element, state_size) for state in states]
+    return onnx_writer.model(cell, [node], constants, inputs, outputs, _OPERATOR_SET, _IR_VERSION)
 
 
 def save_onnx(
     rnn: Any, path: str | os.PathLike[str], *, initial_state: bool = True, lengths: bool = False
 ) -> None:
-    """Write a layer as an ONNX model that computes what a call of the layer does.
+    """Write a layer as an ONNX model that computes the same as a call of the layer.
 
     Inputs are ``x`` (T, B, I), or (B, T, I) with `batch_first`; with `initial_state` ``h0`` (and ``c0``)
     (num_layers*D, B, H); with `lengths` int32 ``lengths`` (B,). Outputs are ``y`` (T, B, D*H), or
-    (B, T, D*H), and the final ``h`` (and ``c``). T and B are free. Dropout is no part of inference and is
-    left out.
+    (B, T, D*H), and the final ``h`` (and ``c``). T and B are dynamic. Dropout is omitted, as in inference.
 
     Parameters
     ----------
     rnn : Recurrent
-        ONNX Runtime (1.31) computes float32 models only.
+        ONNX Runtime (1.31) runs float32 models only.
     path : path
-        Ending in ``.onnx``; replaced as a whole.
+        ``.onnx``; an existing file is replaced atomically.
     initial_state : bool
         Whether the model takes an initial state; else it is zero.
     lengths : bool
-        Whether the model takes the lengths of the sequences.
+        Whether the model takes the sequences' lengths.
 
     Raises
     ------
     WeightsError
-        ONNX has no operator for the cell, or the name has another ending.
+        ONNX has no operator for the cell, or the file has another suffix.
     OSError
-        The file system refuses.
+        The file cannot be written.
     """
-    from lstm_numba.data.file_io import atomic_write
-    from lstm_numba.interop.state_dict import cell_name
-
     name, path = cell_name(rnn), Path(path)
     node = node_of(name)
     if node is None:
@@ -200,8 +195,8 @@ def save_onnx(
 
 
 def _stack(rnn: Any, name: str, operator: Node, initial_state: bool, lengths: bool) -> bytes:
-    """All layers: states are split before and joined after them, directions put side by side between them."""
-    states, count, both = rnn.cell.states, rnn.num_layers, rnn.directions
+    """All layers: initial states are split, final ones concatenated, and directions joined between layers."""
+    states, count, directions = rnn.cell.states, rnn.num_layers, rnn.directions
     params = rnn.state_dict()
     nodes: list[bytes] = []
     constants: list[bytes] = []
@@ -209,8 +204,8 @@ def _stack(rnn: Any, name: str, operator: Node, initial_state: bool, lengths: bo
     def move(operator: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
         nodes.append(onnx_writer.node(operator, inputs, outputs, attributes))
 
-    # Sizes that Reshape copies are 0.
-    constants.append(onnx_writer.tensor("joined", np.array([0, 0, both * rnn.hidden_size], np.int64)))
+    # 0 means to Reshape: copy this size from the input.
+    constants.append(onnx_writer.tensor("joined", np.array([0, 0, directions * rnn.hidden_size], np.int64)))
     if initial_state and count > 1:
         for s in states:
             move("Split", [f"{s}0"], [f"{s}0_{k}" for k in range(count)], axis=0)
@@ -219,19 +214,19 @@ def _stack(rnn: Any, name: str, operator: Node, initial_state: bool, lengths: bo
         x = "x_time_first"
         move("Transpose", ["x"], [x], perm=[1, 0, 2])
     for k in range(count):
-        ends = (f"_l{k}", f"_l{k}_reverse")[:both]
-        own = [{n.removesuffix(e): p for n, p in params.items() if n.endswith(e)} for e in ends]
+        ends = [suffix(k, direction) for direction in range(directions)]
+        layer_params = [{n.removesuffix(e): p for n, p in params.items() if n.endswith(e)} for e in ends]
         names = {"x": x, "y": f"y_{k}", "lengths": "lengths" if lengths else ""}
         for s in states:
             names[s] = (f"{s}0_{k}" if count > 1 else f"{s}0") if initial_state else ""
             names[s + "'"] = f"{s}_{k}" if count > 1 else s
-        node, weights = _layer(operator, own, names, f"l{k}.")
+        node, weights = _layer(operator, layer_params, names, f"l{k}.")
         nodes.append(node)
         constants += weights
-        # (T, D, B, H) -> (T, B, D, H) -> (T, B, D*H); the last one to (B, T, D*H) if wanted.
+        # (T, D, B, H) -> (T, B, D, H) -> (T, B, D*H); the last layer with batch_first to (B, T, D*H).
         last = k == count - 1
-        turned = last and rnn.batch_first
-        move("Transpose", [f"y_{k}"], [f"t_{k}"], perm=[2, 0, 1, 3] if turned else [0, 2, 1, 3])
+        batch_first = last and rnn.batch_first
+        move("Transpose", [f"y_{k}"], [f"t_{k}"], perm=[2, 0, 1, 3] if batch_first else [0, 2, 1, 3])
         x = "y" if last else f"x_{k + 1}"
         move("Reshape", [f"t_{k}", "joined"], [x])
     if count > 1:
@@ -243,15 +238,15 @@ def _stack(rnn: Any, name: str, operator: Node, initial_state: bool, lengths: bo
 def _finish(
     rnn: Any, name: str, nodes: list[bytes], constants: list[bytes], initial_state: bool, lengths: bool
 ) -> bytes:
-    """The file of a stack: inputs and outputs with their types."""
+    """The whole model, with the types of inputs and outputs."""
     element = rnn.dtype.name
     time: list[int | str] = ["batch", "steps"] if rnn.batch_first else ["steps", "batch"]
     size: list[int | str] = [rnn.num_layers * rnn.directions, "batch", rnn.hidden_size]
-    given = [onnx_writer.value("x", element, [*time, rnn.input_size])]
+    inputs = [onnx_writer.value("x", element, [*time, rnn.input_size])]
     if initial_state:
-        given += [onnx_writer.value(f"{s}0", element, size) for s in rnn.cell.states]
+        inputs += [onnx_writer.value(f"{s}0", element, size) for s in rnn.cell.states]
     if lengths:
-        given.append(onnx_writer.value("lengths", "int32", ["batch"]))
-    results = [onnx_writer.value("y", element, [*time, rnn.directions * rnn.hidden_size])]
-    results += [onnx_writer.value(s, element, size) for s in rnn.cell.states]
-    return onnx_writer.model(name, nodes, constants, given, results, _OPERATOR_SET, _IR_VERSION)
+        inputs.append(onnx_writer.value("lengths", "int32", ["batch"]))
+    outputs = [onnx_writer.value("y", element, [*time, rnn.directions * rnn.hidden_size])]
+    outputs += [onnx_writer.value(s, element, size) for s in rnn.cell.states]
+    return onnx_writer.model(name, nodes, constants, inputs, outputs, _OPERATOR_SET, _IR_VERSION)

@@ -1,9 +1,9 @@
-"""What stands between the recurrent nodes of an ONNX model, followed number by number.
+"""Evaluates the nodes between the recurrent nodes of an ONNX model.
 
-Nodes such as Transpose and Reshape only move numbers. So each tensor that the model is given, or that a
-recurrent node gives, is filled with numbers that occur nowhere else, the nodes are carried out in NumPy, and
-what comes out says exactly what went where. Such numbers are ``uint64``; constants have their own types.
-Sizes are computed with, as exporters do where a dimension is free.
+Nodes such as Transpose and Reshape only move data. Inputs of the model and outputs of recurrent nodes are
+filled with unique markers (``uint64``), the nodes are evaluated in NumPy, and the result shows which element
+went where. Constants keep their types. Integer arithmetic on sizes, which exporters use for dynamic
+dimensions, is evaluated too.
 
 Operators: github.com/onnx/onnx, docs/Operators.md.
 """
@@ -22,15 +22,15 @@ from lstm_numba.interop.state_dict import from_bfloat16
 
 Array = npt.NDArray[Any]
 
-MARK = np.uint64
-#: Numbers that a model may make us write, all tensors together.
+MARKER = np.uint64
+#: Elements that all tensors of a model may have together.
 _BUDGET = 1 << 25
-#: Element types that are read; bfloat16 (16) comes as the upper half of a float32.
+#: Supported element types; bfloat16 (16) is read as bits.
 _TYPES = {1: "<f4", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8", 16: "<u2"}
 
 
 def constant(tensor: Any, what: str) -> Array:
-    """A tensor stored in the file, checked before it is believed.
+    """A tensor stored in the file, with its size checked.
 
     Parameters
     ----------
@@ -41,10 +41,10 @@ def constant(tensor: Any, what: str) -> Array:
     Raises
     ------
     WeightsError
-        Its content lies elsewhere, is of another kind, or is not as large as its shape says.
+        It is stored in another file, has an unsupported type, or its size does not match its shape.
     """
     if tensor.data_location or len(tensor.external_data):
-        raise WeightsError(f"{what}: lies in another file, which is not read")
+        raise WeightsError(f"{what}: is stored in another file, which is not read")
     if tensor.data_type not in _TYPES:
         known = tensor.data_type in tensor.DataType.values()
         kind = tensor.DataType.Name(tensor.data_type) if known else tensor.data_type
@@ -57,7 +57,9 @@ def constant(tensor: Any, what: str) -> Array:
         flat = np.frombuffer(content, dtype)
     else:
         lists = {1: tensor.float_data, 7: tensor.int64_data, 11: tensor.double_data}
-        bits = np.dtype("<u2") if tensor.data_type == 10 else dtype  # these two stand as bits among integers
+        bits = (
+            np.dtype("<u2") if tensor.data_type == 10 else dtype
+        )  # 16-bit floats are stored as bits in int32_data
         flat = np.array(lists.get(tensor.data_type, tensor.int32_data)).astype(bits).view(dtype)
     if min(shape, default=0) < 0 or math.prod(shape) != flat.size:
         raise WeightsError(f"{what}: shape {shape} does not fit its {flat.size} numbers")
@@ -66,19 +68,19 @@ def constant(tensor: Any, what: str) -> Array:
     return flat.reshape(shape).astype(np.float32 if dtype.itemsize == 2 else dtype.newbyteorder("="))
 
 
-class Marks:
-    """Gives out numbers that occur once, and counts what a model makes us write."""
+class Markers:
+    """Makes arrays of unique markers and limits the memory that a model may use."""
 
     def __init__(self) -> None:
         self._used = 0
 
     def spend(self, shape: tuple[int, ...]) -> None:
-        """Count an array before it is made.
+        """Count the elements of an array before it is allocated.
 
         Raises
         ------
         WeightsError
-            The model wants too much.
+            The limit is exceeded.
         """
         if min(shape, default=0) < 0:
             raise WeightsError(f"a tensor of shape {shape}")
@@ -87,14 +89,14 @@ class Marks:
             raise WeightsError(f"tensors of more than {_BUDGET} numbers, the last of shape {shape}")
 
     def draw(self, *shape: int) -> Array:
-        """An array of new numbers."""
+        """An array of new markers."""
         first = self._used
         self.spend(shape)
-        return np.arange(first, self._used, dtype=MARK).reshape(shape)
+        return np.arange(first, self._used, dtype=MARKER).reshape(shape)
 
 
 def attributes_of(node: Any) -> dict[str, Any]:
-    """A node's attributes as Python's values."""
+    """A node's attributes as Python values."""
     kinds = {
         1: lambda a: a.f,
         2: lambda a: a.i,
@@ -113,41 +115,41 @@ def attributes_of(node: Any) -> dict[str, Any]:
 
 
 def _numbers(value: Any) -> list[int]:
-    """Sizes or axes: an attribute, or a constant of whole numbers."""
+    """Sizes or axes: an attribute, or a constant of integers."""
     array = np.asarray(value)
     if array.dtype.kind != "i" or array.ndim > 1:
         raise WeightsError("expected constant whole numbers")
     return [int(n) for n in array.reshape(-1)]
 
 
-def _squeeze(marks: Marks, x: Array, a: dict[str, Any], axes: Any = None) -> list[Array]:
+def _squeeze(markers: Markers, x: Array, a: dict[str, Any], axes: Any = None) -> list[Array]:
     axes = a.get("axes", axes)
     return [np.squeeze(x, None if axes is None else tuple(_numbers(axes)))]
 
 
-def _unsqueeze(marks: Marks, x: Array, a: dict[str, Any], axes: Any = None) -> list[Array]:
+def _unsqueeze(markers: Markers, x: Array, a: dict[str, Any], axes: Any = None) -> list[Array]:
     return [np.expand_dims(x, tuple(_numbers(a.get("axes", axes))))]
 
 
-def _reshape(marks: Marks, x: Array, a: dict[str, Any], shape: Any = None) -> list[Array]:
+def _reshape(markers: Markers, x: Array, a: dict[str, Any], shape: Any = None) -> list[Array]:
     sizes = _numbers(a.get("shape", shape))
     if not a.get("allowzero"):
         sizes = [x.shape[n] if size == 0 else size for n, size in enumerate(sizes)]
     return [x.reshape(sizes)]
 
 
-def _transpose(marks: Marks, x: Array, a: dict[str, Any]) -> list[Array]:
+def _transpose(markers: Markers, x: Array, a: dict[str, Any]) -> list[Array]:
     return [x.transpose(a.get("perm"))]
 
 
-def _concat(marks: Marks, x: Array, a: dict[str, Any], *more: Any) -> list[Array]:
+def _concat(markers: Markers, x: Array, a: dict[str, Any], *more: Any) -> list[Array]:
     if any(other.dtype != x.dtype for other in more):
         raise WeightsError("joins tensors with constants")
-    marks.spend((x.size + sum(other.size for other in more),))
+    markers.spend((x.size + sum(other.size for other in more),))
     return [np.concatenate((x, *more), a["axis"])]
 
 
-def _split(marks: Marks, x: Array, a: dict[str, Any], sizes: Any = None) -> list[Array]:
+def _split(markers: Markers, x: Array, a: dict[str, Any], sizes: Any = None) -> list[Array]:
     sizes, axis = a.get("split", sizes), a.get("axis", 0)
     if sizes is None:
         return np.split(x, a["outputs"], axis)
@@ -157,8 +159,8 @@ def _split(marks: Marks, x: Array, a: dict[str, Any], sizes: Any = None) -> list
     return np.split(x, np.cumsum(sizes)[:-1], axis)
 
 
-def _slice(marks: Marks, x: Array, a: dict[str, Any], *given: Any) -> list[Array]:
-    starts, ends, axes, steps = (*given, None, None, None, None)[:4]
+def _slice(markers: Markers, x: Array, a: dict[str, Any], *inputs: Any) -> list[Array]:
+    starts, ends, axes, steps = (*inputs, None, None, None, None)[:4]
     starts, ends = (_numbers(a.get(name, v)) for name, v in (("starts", starts), ("ends", ends)))
     axes = a.get("axes", axes)
     axes = range(len(starts)) if axes is None else _numbers(axes)
@@ -171,54 +173,54 @@ def _slice(marks: Marks, x: Array, a: dict[str, Any], *given: Any) -> list[Array
     return [x[tuple(index)]]
 
 
-def _gather(marks: Marks, x: Array, a: dict[str, Any], places: Any) -> list[Array]:
-    if places.dtype.kind != "i":
+def _gather(markers: Markers, x: Array, a: dict[str, Any], indices: Any) -> list[Array]:
+    if indices.dtype.kind != "i":
         raise WeightsError("expected constant whole numbers")
-    marks.spend((x.size * places.size,))
-    return [np.take(x, places, a.get("axis", 0))]
+    markers.spend((x.size * indices.size,))
+    return [np.take(x, indices, a.get("axis", 0))]
 
 
-def _fill(marks: Marks, x: Array, a: dict[str, Any]) -> list[Array]:
+def _fill(markers: Markers, x: Array, a: dict[str, Any]) -> list[Array]:
     shape = _numbers(x)
-    marks.spend(tuple(shape))
+    markers.spend(tuple(shape))
     return [np.full(shape, np.reshape(a.get("value", np.float32(0)), ()))]
 
 
-def _expand(marks: Marks, x: Array, a: dict[str, Any], shape: Any) -> list[Array]:
+def _expand(markers: Markers, x: Array, a: dict[str, Any], shape: Any) -> list[Array]:
     sizes = np.broadcast_shapes(x.shape, tuple(_numbers(shape)))
-    marks.spend(sizes)
+    markers.spend(sizes)
     return [np.broadcast_to(x, sizes)]
 
 
-def _cast(marks: Marks, x: Array, a: dict[str, Any]) -> list[Array]:
-    wanted = np.dtype(_TYPES.get(a["to"], "V"))
-    if x.dtype.kind not in "ib" or wanted.kind not in "ib":
+def _cast(markers: Markers, x: Array, a: dict[str, Any]) -> list[Array]:
+    target = np.dtype(_TYPES.get(a["to"], "V"))
+    if x.dtype.kind not in "ib" or target.kind not in "ib":
         raise WeightsError(f"from {x.dtype}: only whole numbers may change their type")
-    return [x.astype(wanted.newbyteorder("="))]
+    return [x.astype(target.newbyteorder("="))]
 
 
 def _sizes(function: Callable[..., Any]) -> Callable[..., list[Array]]:
-    """Arithmetic of sizes: whole numbers that the file or a shape gives, and truth values, but no marks."""
+    """Arithmetic on sizes: on integers and bools from constants or shapes, not on markers."""
 
-    def carried(marks: Marks, x: Array, a: dict[str, Any], *more: Any) -> list[Array]:
+    def evaluated(markers: Markers, x: Array, a: dict[str, Any], *more: Any) -> list[Array]:
         if any(value.dtype.kind not in "ib" for value in (x, *more)):
             raise WeightsError("only LSTM, GRU, RNN and nodes that move numbers are read")
-        marks.spend(np.broadcast_shapes(x.shape, *(value.shape for value in more)))
+        markers.spend(np.broadcast_shapes(x.shape, *(value.shape for value in more)))
         with np.errstate(all="raise"):
             return [np.asarray(function(x, *more))]
 
-    return carried
+    return evaluated
 
 
 def _quotient(x: Array, y: Array) -> Array:
-    return (x - np.fmod(x, y)) // y  # towards zero, as in C
+    return (x - np.fmod(x, y)) // y  # rounds towards zero, as in C
 
 
-#: Operator -> what it does to arrays: (marks, first input, attributes, further inputs).
+#: Operator -> its NumPy function of (markers, first input, attributes, further inputs).
 _OPERATORS: Mapping[str, Callable[..., list[Array]]] = {
-    "Identity": lambda marks, x, a: [x],
-    "Shape": lambda marks, x, a: [np.array(x.shape[a.get("start", 0) : a.get("end")], np.int64)],
-    "Constant": lambda marks, a: [np.asarray(a.get("value", a.get("value_ints", a.get("value_int"))))],
+    "Identity": lambda markers, x, a: [x],
+    "Shape": lambda markers, x, a: [np.array(x.shape[a.get("start", 0) : a.get("end")], np.int64)],
+    "Constant": lambda markers, a: [np.asarray(a.get("value", a.get("value_ints", a.get("value_int"))))],
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
     "Reshape": _reshape,
@@ -242,20 +244,20 @@ _OPERATORS: Mapping[str, Callable[..., list[Array]]] = {
 }
 
 
-def carry_out(node: Any, inputs: list[Array | None], marks: Marks) -> list[Array]:
-    """Carry out a node that only moves numbers.
+def evaluate(node: Any, inputs: list[Array | None], markers: Markers) -> list[Array]:
+    """Evaluate a node that only moves data or computes sizes.
 
     Parameters
     ----------
     node : onnx.NodeProto
     inputs : list of ndarray or None
-        None where an input is left out.
-    marks : Marks
+        None where an input is omitted.
+    markers : Markers
 
     Raises
     ------
     WeightsError
-        The operator does more, or its inputs do not fit it.
+        The operator is not supported, or its inputs do not fit it.
     """
     if node.domain not in ("", "ai.onnx") or node.op_type not in _OPERATORS:
         kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
@@ -263,9 +265,9 @@ def carry_out(node: Any, inputs: list[Array | None], marks: Marks) -> list[Array
     attributes = {**attributes_of(node), "outputs": len(node.output)}
     try:
         if node.op_type == "Constant":
-            return _OPERATORS["Constant"](marks, attributes)
+            return _OPERATORS["Constant"](markers, attributes)
         first, *more = inputs
-        return _OPERATORS[node.op_type](marks, first, attributes, *more)
+        return _OPERATORS[node.op_type](markers, first, attributes, *more)
     except WeightsError as error:
         raise WeightsError(f"{node.op_type}: {error}") from None
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, ArithmeticError) as error:

@@ -1,7 +1,6 @@
-"""ONNX' messages, written without the package ``onnx``.
+"""Encodes ONNX models as protocol buffers, without the package ``onnx``.
 
-ONNX files are protocol buffers: fields, each a number, a kind (whole number, float32 or bytes) and a value.
-The field numbers are those of ``onnx.proto3`` (github.com/onnx/onnx).
+Field numbers are those of ``onnx.proto3`` (github.com/onnx/onnx); each function returns an encoded message.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 Attribute = int | float | str | list[int] | list[float] | list[str]
 
-#: The number of an element type, as `onnx.TensorProto.DataType` counts.
+#: Element type -> its number in `onnx.TensorProto.DataType`.
 ELEMENTS = {"float32": 1, "int32": 6, "int64": 7, "float64": 11}
-#: Type of an attribute's value -> the field that holds one, that holds several, and how each is declared.
+#: Type of an attribute's value -> field of one and of several values, AttributeType of one and of several.
 _ATTRIBUTES: dict[type, tuple[int, int, int, int]] = {
     float: (2, 7, 1, 6),
     int: (3, 8, 2, 7),
@@ -25,8 +24,8 @@ _ATTRIBUTES: dict[type, tuple[int, int, int, int]] = {
 }
 
 
-def _number(value: int) -> bytes:
-    """A whole number in groups of seven bits, the lowest first."""
+def _varint(value: int) -> bytes:
+    """An integer in groups of seven bits, the lowest first."""
     groups = bytearray()
     while value > 127:
         groups.append(value & 127 | 128)
@@ -35,13 +34,13 @@ def _number(value: int) -> bytes:
 
 
 def field(number: int, value: int | float | str | bytes) -> bytes:
-    """One field of a message."""
+    """One field of a message: key, for bytes the length, and value."""
     if isinstance(value, int):
-        return _number(number << 3) + _number(value)
+        return _varint(number << 3) + _varint(value)
     if isinstance(value, float):
-        return _number(number << 3 | 5) + struct.pack("<f", value)
+        return _varint(number << 3 | 5) + struct.pack("<f", value)
     content = value.encode() if isinstance(value, str) else value
-    return _number(number << 3 | 2) + _number(len(content)) + content
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 
 def fields(number: int, values: Sequence[Any]) -> bytes:
@@ -50,7 +49,7 @@ def fields(number: int, values: Sequence[Any]) -> bytes:
 
 
 def tensor(name: str, array: Array) -> bytes:
-    """A constant."""
+    """A ``TensorProto``: a constant."""
     raw = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).tobytes()
     element = ELEMENTS[array.dtype.name]
     return fields(1, array.shape) + field(2, element) + field(8, name) + field(9, raw)
@@ -66,13 +65,13 @@ def _attribute(name: str, value: Attribute) -> bytes:
 def node(
     operator: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Mapping[str, Attribute]
 ) -> bytes:
-    """An operator; an empty name leaves an input out, which are known by position."""
+    """A ``NodeProto``: an operator; inputs are positional, an empty name omits one."""
     head = fields(1, inputs) + fields(2, outputs) + field(4, operator)
     return head + fields(5, [_attribute(name, value) for name, value in attributes.items()])
 
 
 def value(name: str, element: str, dimensions: Sequence[int | str]) -> bytes:
-    """Name, type and shape of an input or output; a dimension may be a name."""
+    """A ``ValueInfoProto``: name, type and shape of an input or output; a dimension may be a name."""
     sizes = [field(1, field(1 if isinstance(size, int) else 2, size)) for size in dimensions]
     kind = field(1, ELEMENTS[element]) + field(2, b"".join(sizes))
     return field(1, name) + field(2, field(1, kind))
@@ -87,7 +86,7 @@ def model(
     operator_set: int,
     ir_version: int,
 ) -> bytes:
-    """A whole file."""
+    """A ``ModelProto``: the content of a file."""
     graph = fields(1, nodes) + field(2, name) + fields(5, tensors) + fields(11, inputs) + fields(12, outputs)
     operators = field(1, "") + field(2, operator_set)
     return field(1, ir_version) + field(2, "lstm_numba") + field(7, graph) + field(8, operators)

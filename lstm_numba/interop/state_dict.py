@@ -1,12 +1,12 @@
-"""What all formats share: a layer out of parameters under PyTorch's names, and the name of a layer's cell.
+"""Shared by all formats: a layer from parameters under PyTorch's names, checks, the name of a layer's cell.
 
-Names and shapes are those of ``torch.nn.LSTM``, ``GRU`` and ``RNN``; ``weight_ph`` (peepholes) is ours.
+Names and shapes are those of ``torch.nn.LSTM``, ``GRU`` and ``RNN``; ``weight_ph`` (peepholes) is our own.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_numba.cells import CELLS, display_name, find_cell
+from lstm_numba.cells.parameters import stack_shapes
 from lstm_numba.errors import WeightsError
 from lstm_numba.nn.recurrent import GRU, LSTM, RNN, PeepholeLSTM, Recurrent, make_layer
 
 Array = npt.NDArray[Any]
 
 _NAME = re.compile(r"(weight_ih|weight_hh|weight_ph|bias_ih|bias_hh)_l(0|[1-9]\d{0,4})(_reverse)?")
-#: Gates -> the cell that they mean where nothing else is said: what PyTorch's modules compute by default.
+#: Number of gates -> the default cell, that of PyTorch's modules.
 _BY_GATES = {1: "rnn", 3: "gru", 4: "lstm"}
 _CLASSES: dict[str, Any] = {
     "rnn": RNN,
@@ -33,7 +34,7 @@ _CLASSES: dict[str, Any] = {
 
 
 class _Sizes(NamedTuple):
-    """Of a stack of layers."""
+    """Sizes of stacked layers."""
 
     inputs: int
     hidden: int
@@ -62,14 +63,14 @@ def cell_name(rnn: Recurrent) -> str:
 
 
 def as_float(name: str, value: Any, where: str) -> Array:
-    """An array of float32 or float64, in the machine's byte order, of finite numbers.
+    """Convert to a C-contiguous float32 or float64 array in native byte order, with finite elements.
 
     float16 and bfloat16 become float32, which is exact.
 
     Raises
     ------
     WeightsError
-        It holds something else.
+        It is masked, of another dtype, or has an element that is not finite.
     """
     if np.ma.isMaskedArray(value):
         raise WeightsError(f"{where}: {name}: expected an array, got a masked one, whose mask would be lost")
@@ -85,32 +86,38 @@ def as_float(name: str, value: Any, where: str) -> Array:
 
 
 def from_bfloat16(bits: Array) -> Array:
-    """The float32 of which 16 bits each are the upper half."""
+    """float32 from bfloat16 bits (uint16)."""
     return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def check_finite(name: str, array: Array, where: str) -> None:
-    """Refuse NaN and infinity: a network with such weights computes nothing.
+    """Refuse NaN and infinity.
 
     Parameters
     ----------
     name : str
-        Of the tensor.
+        Name of the tensor.
     array : ndarray
     where : str
-        File or argument that it comes from.
+        File or argument that it comes from, for the message.
 
     Raises
     ------
     WeightsError
-        It names both.
+        An element is not finite.
     """
     if array.dtype.kind in "fc" and not np.isfinite(array).all():
         raise WeightsError(f"{where}: {name}: holds numbers that are not finite")
 
 
+def reorder_gates(array: Array, order: Sequence[int] | npt.NDArray[np.intp]) -> Array:
+    """A parameter with its gates, blocks of rows, in another order: block n is the old block ``order[n]``."""
+    blocks = np.split(array, len(order))
+    return np.concatenate([blocks[n] for n in order])
+
+
 def build(params: Mapping[str, Any], where: str, cell: str | None = None, **options: Any) -> Recurrent:
-    """Make a layer of parameters, whose names and shapes tell the cell, sizes, layers and directions.
+    """Make a layer from parameters; sizes, layers, directions and mostly the cell follow from them.
 
     Parameters
     ----------
@@ -120,21 +127,20 @@ def build(params: Mapping[str, Any], where: str, cell: str | None = None, **opti
     where : str
         File or argument that they come from, for messages.
     cell : str, optional
-        Cell, as `lstm_numba.nn.recurrent.make_layer` takes it; by default what the number of gates means to
-        PyTorch: 1 RNN with tanh, 3 GRU with the reset after the product, 4 LSTM; with ``weight_ph`` that of
-        peepholes.
+        Cell, as `lstm_numba.nn.recurrent.make_layer` takes it. By default PyTorch's for the number of gates
+        (1: RNN with tanh, 3: GRU with reset after the product, 4: LSTM), with ``weight_ph`` peephole LSTM.
     **options
         ``batch_first``, ``dropout``, ``device``, ``seed`` of the layer.
 
     Returns
     -------
     Recurrent
-        With exactly these weights; float64 if any array is.
+        With exactly these weights; float64 if any of them is.
 
     Raises
     ------
     WeightsError
-        Names or shapes are not those of a layer, or not of this cell.
+        Names or shapes are not those of a layer of this cell.
     """
     arrays = {name: as_float(name, value, where) for name, value in params.items()}
     sizes = _sizes(arrays, where)
@@ -155,7 +161,7 @@ def build(params: Mapping[str, Any], where: str, cell: str | None = None, **opti
 
 
 def _sizes(arrays: Mapping[str, Array], where: str) -> _Sizes:
-    """Read sizes off the names and the first layer."""
+    """Sizes from the names and the shapes of the first layer."""
     layers, reverse = set(), False
     for name in arrays:
         found = _NAME.fullmatch(name)
@@ -178,7 +184,7 @@ def _sizes(arrays: Mapping[str, Array], where: str) -> _Sizes:
 
 
 def _choose(arrays: Mapping[str, Array], sizes: _Sizes, cell: str | None, where: str) -> str:
-    """The cell of a number of gates; one that was asked for must have as many."""
+    """The name of the cell; a requested one must have the right number of gates."""
     if cell is not None:
         try:
             find_cell(cell)
@@ -187,9 +193,9 @@ def _choose(arrays: Mapping[str, Array], sizes: _Sizes, cell: str | None, where:
     rows, hidden = arrays["weight_hh_l0"].shape
     gates, rest = divmod(rows, hidden)
     if rest or (cell is None and gates not in _BY_GATES):
-        wanted = "1, 3 or 4" if cell is None else len(CELLS[cell].gates)
+        expected = "1, 3 or 4" if cell is None else len(CELLS[cell].gates)
         raise WeightsError(
-            f"{where}: weight_hh_l0: expected {wanted} gates of {hidden} rows, got shape {(rows, hidden)}"
+            f"{where}: weight_hh_l0: expected {expected} gates of {hidden} rows, got shape {(rows, hidden)}"
         )
     name = cell or ("peephole" if gates == 4 and "weight_ph_l0" in arrays else _BY_GATES[gates])
     if len(CELLS[name].gates) != gates:
@@ -198,18 +204,8 @@ def _choose(arrays: Mapping[str, Array], sizes: _Sizes, cell: str | None, where:
 
 
 def _check(arrays: Mapping[str, Array], name: str, sizes: _Sizes, bias: bool, where: str) -> None:
-    """Compare every name and shape before anything is allocated."""
-    cell, hidden = CELLS[name], sizes.hidden
-    rows = len(cell.gates) * hidden
-    expected: dict[str, tuple[int, ...]] = {}
-    for layer in range(sizes.layers):
-        for end in (f"_l{layer}", f"_l{layer}_reverse")[: sizes.directions]:
-            expected["weight_ih" + end] = (rows, hidden * sizes.directions if layer else sizes.inputs)
-            expected["weight_hh" + end] = (rows, hidden)
-            if bias:
-                expected["bias_ih" + end] = expected["bias_hh" + end] = (rows,)
-            if cell.peepholes:
-                expected["weight_ph" + end] = (len(cell.peepholes) * hidden,)
+    """Check all names and shapes before anything is allocated."""
+    expected = stack_shapes(CELLS[name], *sizes, bias)
     for key, shape in expected.items():
         if key not in arrays:
             raise WeightsError(f"{where}: {key} is missing")

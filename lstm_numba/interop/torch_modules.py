@@ -1,4 +1,4 @@
-"""PyTorch's modules, live: ``torch.nn.LSTM``, ``GRU`` and ``RNN``."""
+"""Conversion from and to PyTorch modules: ``torch.nn.LSTM``, ``GRU`` and ``RNN``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn", "RNN_RELU": "rnn-relu
 
 
 def from_torch(module: Any, **options: Any) -> Recurrent:
-    """Make a layer of a PyTorch module, with the same weights.
+    """Make a layer with the weights of a PyTorch module.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def from_torch(module: Any, **options: Any) -> Recurrent:
     Raises
     ------
     WeightsError
-        The module is another one or quantized, or has what no cell here computes (``proj_size``).
+        The module is of another class, quantized, or uses ``proj_size``.
     """
     mode = getattr(module, "mode", None)
     if mode not in _CELLS or not callable(getattr(module, "state_dict", None)):
@@ -43,15 +43,15 @@ def from_torch(module: Any, **options: Any) -> Recurrent:
             raise WeightsError(f"{where}: {name} is no tensor: expected a module that is not quantized")
         try:
             state[name] = tensor.detach().cpu().numpy()
-        except (TypeError, NotImplementedError):  # bfloat16; on the device "meta", where there are no numbers
+        except (TypeError, NotImplementedError):  # bfloat16, or on the device "meta"
             got = f"{tensor.dtype} on {tensor.device}"
             raise WeightsError(f"{where}: {name}: expected float32 or float64, got {got}") from None
-    chosen = {"batch_first": module.batch_first, "dropout": module.dropout, **options}
-    return build(state, where, _CELLS[mode], **chosen)
+    options = {"batch_first": module.batch_first, "dropout": module.dropout, **options}
+    return build(state, where, _CELLS[mode], **options)
 
 
 def to_torch(rnn: Recurrent) -> Any:
-    """Make a PyTorch module of a layer, on the CPU, with the same weights.
+    """Make a PyTorch module on the CPU with the weights of a layer.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def to_torch(rnn: Recurrent) -> Any:
     except ImportError:
         raise WeightsError("to_torch: PyTorch is not installed: pip install torch") from None
     kind, _, nonlinearity = modes[name].partition("_")
-    more = {"nonlinearity": nonlinearity.lower()} if nonlinearity else {}
+    options = {"nonlinearity": nonlinearity.lower()} if nonlinearity else {}
     module = getattr(torch.nn, kind)(
         rnn.input_size,
         rnn.hidden_size,
@@ -85,7 +85,7 @@ def to_torch(rnn: Recurrent) -> Any:
         dropout=rnn.dropout,
         bidirectional=rnn.bidirectional,
         dtype=getattr(torch, rnn.dtype.name),
-        **more,
+        **options,
     )
     module.load_state_dict({key: torch.from_numpy(value) for key, value in rnn.state_dict().items()})
     return module

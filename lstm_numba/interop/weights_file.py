@@ -1,9 +1,8 @@
 """Parameters under PyTorch's names in ``.npz`` and ``.safetensors`` files.
 
-Both hold arrays and nothing that could be executed: an ``.npz`` is a zip archive of arrays
-(numpy.lib.format), read without pickle; safetensors: github.com/huggingface/safetensors. The cell's name,
-which shapes do not always tell, goes into the safetensors metadata or the archive's comment, where other
-readers do not meet it.
+Neither can execute code: an ``.npz`` is a zip archive of arrays (numpy.lib.format), read without pickle;
+safetensors: github.com/huggingface/safetensors. The cell's name, which the shapes do not always determine, is
+stored in the safetensors metadata or the archive's comment, which other readers ignore.
 """
 
 from __future__ import annotations
@@ -23,23 +22,22 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.cells import find_cell
-from lstm_numba.data.file_io import read_file
+from lstm_numba.data.file_io import atomic_write, read_file
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.state_dict import Array, build, cell_name, from_bfloat16
-from lstm_numba.interop.state_dict import check_finite as check_finite
 from lstm_numba.nn.recurrent import Recurrent
 from lstm_numba.training.settings import is_own_cell
 
 _KEY = "lstm_numba.cell"
-#: Endings of files that hold pickles.
+#: Suffixes of pickle files.
 PICKLES = (".pt", ".pth", ".bin", ".pkl")
-#: What an archive may unpack to, in bytes, or as a multiple of its own size: weights hardly compress.
+#: Largest unpacked size of an archive, in bytes or as a multiple of its size; weights hardly compress.
 _UNPACKED, _RATIO = 1 << 28, 100
-#: The most that is read of a file of weights, packed or not, in bytes; and of an archive's arrays.
+#: Largest file that is read, packed or not, in bytes; and the most arrays in an archive.
 LARGEST, _MEMBERS = 1 << 32, 10_000
-#: Ways to pack that NumPy uses; others may swell in one step, whatever is asked of them.
-_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-#: Number types of safetensors files that NumPy has.
+#: Compression methods that NumPy uses; others may expand without limit in one read.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+#: Safetensors dtype -> NumPy dtype.
 _TYPES = {"BOOL": "?"} | {
     f"{kind}{8 * size}": f"<{letter}{size}"
     for kind, letter, sizes in (("F", "f", (2, 4, 8)), ("I", "i", (1, 2, 4, 8)), ("U", "u", (1, 2, 4, 8)))
@@ -50,20 +48,20 @@ _TYPES = {"BOOL": "?"} | {
 def save_weights(rnn: Recurrent, path: str | os.PathLike[str]) -> None:
     """Write a layer's parameters under PyTorch's names.
 
-    A PyTorch ``LSTM``, ``GRU`` or ``RNN`` of the same sizes takes them as its ``state_dict``.
+    They can be loaded as the ``state_dict`` of a PyTorch ``LSTM``, ``GRU`` or ``RNN`` of the same sizes.
 
     Parameters
     ----------
     rnn : Recurrent
     path : path
-        Ending in ``.npz`` or ``.safetensors``; replaced as a whole.
+        ``.npz`` or ``.safetensors``; an existing file is replaced atomically.
 
     Raises
     ------
     WeightsError
-        The name has another ending.
+        The file has another suffix.
     OSError
-        The file system refuses.
+        The file cannot be written.
     """
     write_arrays(Path(path), rnn.state_dict(), cell_name(rnn))
 
@@ -71,18 +69,18 @@ def save_weights(rnn: Recurrent, path: str | os.PathLike[str]) -> None:
 def load_weights(
     path: str | os.PathLike[str], *, cell: str | None = None, prefix: str | None = None, **options: Any
 ) -> Recurrent:
-    """Make a layer of a file's parameters under PyTorch's names.
+    """Make a layer from a file of parameters under PyTorch's names.
 
     Parameters
     ----------
     path : path
         An ``.npz`` or ``.safetensors`` file of `save_weights`, or of PyTorch's ``state_dict``.
     cell : str, optional
-        Cell, as `lstm_numba.nn.recurrent.make_layer` takes it; by default what the file says, or else what
-        the shapes mean to PyTorch: RNN with tanh, GRU with the reset after the product, LSTM.
+        Cell, as `lstm_numba.nn.recurrent.make_layer` takes it; by default the one that the file names, else
+        PyTorch's for the number of gates: RNN with tanh, GRU with reset after the product, LSTM.
     prefix : str, optional
-        What the names begin with, such as ``"rnn."``; other parameters are then passed over. By default
-        nothing, or the only prefix that recurrent parameters in the file have.
+        Prefix of the names, such as ``"rnn."``; other parameters are skipped. By default the only prefix of
+        recurrent parameters in the file, if any.
     **options
         ``batch_first``, ``dropout``, ``device``, ``seed`` of the layer.
 
@@ -94,16 +92,21 @@ def load_weights(
     Raises
     ------
     WeightsError
-        The file is missing, damaged or holds something else; one line that names it.
+        The file is missing, damaged or holds something else; the message names it.
     """
-    tensors, said = read_arrays(Path(path))
-    prefix = find_prefix(tensors, str(path)) if prefix is None else prefix
-    chosen = {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}
-    return build(chosen, str(path), cell or known_cell(path, said), **options)
+    tensors, named = read_arrays(Path(path))
+    params = select_prefix(tensors, prefix, str(path))
+    return build(params, str(path), cell or known_cell(path, named), **options)
+
+
+def select_prefix(tensors: Mapping[str, Array], prefix: str | None, where: str) -> dict[str, Array]:
+    """The tensors whose names have a prefix (None: that of `find_prefix`), under the rest of their names."""
+    prefix = find_prefix(tensors, where) if prefix is None else prefix
+    return {name[len(prefix) :]: array for name, array in tensors.items() if name.startswith(prefix)}
 
 
 def find_prefix(names: Iterable[str], where: str) -> str:
-    """What stands before the names of recurrent parameters: ``rnn.`` of ``rnn.weight_hh_l0``.
+    """The prefix of the recurrent parameters' names: ``rnn.`` of ``rnn.weight_hh_l0``; else ``""``.
 
     Raises
     ------
@@ -117,20 +120,18 @@ def find_prefix(names: Iterable[str], where: str) -> str:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array], cell: str | None = None) -> None:
-    """Write arrays to an ``.npz`` or ``.safetensors`` file, with a cell's name; equal content, equal bytes.
+    """Write arrays, and optionally a cell's name, to an ``.npz`` or ``.safetensors`` file, reproducibly.
 
     Raises
     ------
     WeightsError
-        The name has another ending.
+        The file has another suffix.
     OSError
-        The file system refuses.
+        The file cannot be written.
     """
-    from lstm_numba.data.file_io import atomic_write
-
-    ending = _ending(path)
+    suffix = _suffix(path)
     ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
-    if ending == ".safetensors":
+    if suffix == ".safetensors":
         from safetensors.numpy import save
 
         content = save(ordered, metadata=None if cell is None else {_KEY: cell})
@@ -158,51 +159,51 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], str | None]:
     -------
     arrays : dict of ndarray
     cell : str or None
-        The cell that the file names, see `known_cell`.
+        The cell that the file names, not checked; see `known_cell`.
 
     Raises
     ------
     WeightsError
-        The file is missing, damaged or something else; one line that names it.
+        The file is missing, damaged or something else; the message names it.
     """
-    ending = _ending(path)
+    suffix = _suffix(path)
     content = read_file(path, LARGEST, WeightsError)
     try:
-        arrays, cell = _read_safetensors(content) if ending == ".safetensors" else _read_npz(content)
+        arrays, cell = _read_safetensors(content) if suffix == ".safetensors" else _read_npz(content)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
-    # What the readers raise on damaged files is not documented and wide.
+    # Undocumented exceptions of the readers on damaged files.
     except (ValueError, KeyError, TypeError, AttributeError, SyntaxError, RecursionError) as error:
         raise WeightsError(f"{path}: damaged ({_short(error)})") from None
     return arrays, cell
 
 
-def known_cell(path: str | os.PathLike[str], said: Any) -> str | None:
-    """The cell that a file names, if it names one.
+def known_cell(path: str | os.PathLike[str], name: Any) -> str | None:
+    """Check the cell name of a file, None if it has none.
 
     Raises
     ------
     WeightsError
-        There is no such cell here.
+        There is no such cell.
     """
-    if said is None:
+    if name is None:
         return None
     try:
-        find_cell(said)
+        find_cell(name)
     except (TypeError, ValueError) as error:
-        if isinstance(said, str) and "," in said:
+        if isinstance(name, str) and "," in name:
             raise WeightsError(f"{path}: {_short(error)}") from None
     else:
-        return str(said)
-    hint = f"; import its module first (--cell {said} in a command)" if is_own_cell(said) else ""
-    raise WeightsError(f"{path}: of a cell {_short(said)!r}, which is unknown here{hint}")
+        return str(name)
+    hint = f"; import its module first (--cell {name} in a command)" if is_own_cell(name) else ""
+    raise WeightsError(f"{path}: of a cell {_short(name)!r}, which is unknown here{hint}")
 
 
 def _short(error: Any) -> str:
     return " ".join(str(error).split())[:120]
 
 
-def _ending(path: Path) -> str:
+def _suffix(path: Path) -> str:
     if path.suffix in PICKLES:
         raise WeightsError(
             f"{path}: {path.suffix} files can execute code and are not read; "
@@ -226,7 +227,7 @@ def _read_safetensors(content: bytes) -> tuple[dict[str, Array], str | None]:
 
 
 def _tensor(dtype: str, shape: list[int], data: bytes) -> Array:
-    """A tensor of a safetensors file; one of a type that NumPy has not is empty, and says which it is."""
+    """A safetensors tensor; one of a dtype unknown to NumPy becomes a structured array of that name."""
     if dtype == "BF16":
         return from_bfloat16(np.frombuffer(data, "<u2")).reshape(shape)
     if dtype in _TYPES:
@@ -237,7 +238,7 @@ def _tensor(dtype: str, shape: list[int], data: bytes) -> Array:
 def _read_npz(content: bytes) -> tuple[dict[str, Array], str | None]:
     arrays: dict[str, Array] = {}
     try:
-        count = content.count(b"PK\1\2")  # before what lists them is read: each takes memory
+        count = content.count(b"PK\1\2")  # before zipfile allocates memory for each
         if count > _MEMBERS:
             raise WeightsError(f"an archive of {count} files; at most {_MEMBERS} are read")
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -245,7 +246,7 @@ def _read_npz(content: bytes) -> tuple[dict[str, Array], str | None]:
             if unpacked > min(max(_UNPACKED, _RATIO * len(content)), LARGEST):
                 raise WeightsError(f"damaged: {len(content)} bytes that say they are {unpacked}")
             for member in archive.infolist():
-                if member.compress_type not in _PACKED:
+                if member.compress_type not in _METHODS:
                     raise WeightsError(f"{_short(member.filename)}: packed in a way that NumPy does not use")
                 name = member.filename.removesuffix(".npy")
                 if name == member.filename or name in arrays:
@@ -255,14 +256,14 @@ def _read_npz(content: bytes) -> tuple[dict[str, Array], str | None]:
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
         raise WeightsError(f"damaged, or not an .npz archive ({_short(error)})") from None
     try:
-        said = json.loads(comment).get(_KEY) if comment.startswith(b'{"' + _KEY.encode()) else None
+        cell = json.loads(comment).get(_KEY) if comment.startswith(b'{"' + _KEY.encode()) else None
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"the archive's comment: damaged ({_short(error)})") from None
-    return arrays, said
+    return arrays, cell
 
 
 def _array(name: str, content: bytes) -> Array:
-    """An array out of a ``.npy`` file's bytes; `numpy.load` would allocate what the header claims first."""
+    """An array from the bytes of a ``.npy`` file; `numpy.load` would trust the size in the header."""
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
@@ -270,9 +271,9 @@ def _array(name: str, content: bytes) -> Array:
     read = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Python 2, of odd escapes: nobody reads more than one line
+            warnings.simplefilter("ignore")  # about Python 2 headers and invalid escapes
             shape, column_major, dtype = read(file)
-    except (TokenError, MemoryError) as error:  # of Python's parser, which reads the header as a literal
+    except (TokenError, MemoryError) as error:  # from ast.literal_eval of the header
         raise WeightsError(f"{name}: damaged header ({_short(error)})") from None
     if dtype.hasobject:
         raise WeightsError(f"{name}: holds Python objects, which are not read")

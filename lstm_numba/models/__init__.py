@@ -1,4 +1,4 @@
-"""Models: recurrent layers with what they read from and answer to, and their losses."""
+"""Models for a task: recurrent layers with input and output layers and a loss."""
 
 from __future__ import annotations
 

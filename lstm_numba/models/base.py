@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.arguments import refuse_mask
+from lstm_numba.arguments import check_arrays
 from lstm_numba.cells import display_name
 from lstm_numba.engines import engine
 from lstm_numba.engines.base import CORRECT, LOSS, Engine
@@ -81,11 +81,11 @@ class StepResult:
     engine : Engine
         Engine of the totals.
     totals : ndarray
-        Sums that the engine's `cross_entropy` filled.
+        From ``Engine.totals``, filled by ``Engine.cross_entropy``.
     count : int
         Number of predictions.
     scale : float
-        Factor from the sum of losses to the objective.
+        The objective is the summed loss times this.
     grads : dict, optional
     state : optional
 
@@ -125,16 +125,16 @@ class StepResult:
         """Start copying the totals to the host."""
         self._fetched = self._engine.fetch(self.totals)
 
-    def number(self, place: int) -> float:
+    def number(self, index: int) -> float:
         """One of the totals."""
         if self._fetched is None:
             self.fetch()
         assert self._fetched is not None
-        return float(self._fetched()[place])
+        return float(self._fetched()[index])
 
     @property
     def loss_sum(self) -> float:
-        """Sum of -log p over everything predicted, in nats."""
+        """Sum of -log p over all predictions, in nats."""
         return self.number(LOSS)
 
     @property
@@ -144,7 +144,7 @@ class StepResult:
 
     @property
     def objective(self) -> float:
-        """What the gradients are gradients of."""
+        """The loss that `grads` are the gradients of."""
         return self.loss_sum * self._scale
 
 
@@ -170,7 +170,7 @@ class Workspace:
         return array
 
     def arrays(self) -> list[Array]:
-        """The arrays as they are now."""
+        """All arrays."""
         return list(self._arrays.values())
 
 
@@ -189,7 +189,7 @@ def random_streams(seed: int | None) -> Streams:
     Parameters
     ----------
     seed : int or None
-        ``None`` takes a new one from the operating system.
+        ``None`` takes entropy from the operating system.
     """
     weights, dropout = np.random.SeedSequence(seed).spawn(2)
     return Streams(
@@ -258,7 +258,7 @@ class Model:
     Attributes
     ----------
     params : dict of ndarray
-        Live arrays by prefixed names: ``rnn.weight_ih_l0``, ``output.weight``, ...
+        The parameters, updated in place, by prefixed names: ``rnn.weight_ih_l0``, ``output.weight``, ...
     rnn : Recurrent
         The recurrent layers; they draw dropout masks from `rng` too.
     rng : numpy.random.Generator
@@ -286,11 +286,11 @@ class Model:
         self.dtype = rnn.dtype
         self._config = {**sizes, **network._asdict(), "dropout": self.dropout, "dtype": self.dtype.name}
         self._parts = params
-        self._take_parts()
+        self._collect_params()
         self._initialise(network.init_range, network.forget_bias, streams.weights)
         self.to(device)
 
-    def _take_parts(self) -> None:
+    def _collect_params(self) -> None:
         """Name the parameters of all parts; a shared array is listed under its first name only."""
         self.engine, self.device = self.rnn.engine, self.rnn.device
         self.workspace = Workspace(self.engine)
@@ -327,7 +327,7 @@ class Model:
                         if id(array) not in moved:
                             moved[id(array)] = target.upload(before.download(array))
                         part[name] = moved[id(array)]
-            self._take_parts()
+            self._collect_params()
         return self
 
     @property
@@ -359,7 +359,7 @@ class Model:
         ----------
         batch : SequenceBatch or TokenBatch
         gradient : bool
-            Whether it is for `learn`.
+            Whether the result is for `learn`.
         fixed : bool
             Make all arrays of a step the same size for all batches of one shape.
         out : Placed, optional
@@ -380,31 +380,24 @@ class Model:
         raise NotImplementedError
 
     def load_params(self, params: Mapping[str, Array]) -> None:
-        """Copy parameters in.
+        """Copy parameters from NumPy arrays into `params`.
 
         Raises
         ------
         ValueError, TypeError
-            A parameter is missing, unknown or no array, or its shape or dtype does not fit; then nothing is
-            changed.
+            A parameter is missing, unknown or no array, or its shape or dtype does not fit. No parameter is
+            changed then.
         """
-        odd = sorted(params.keys() ^ self.params.keys())
-        if odd:
-            raise ValueError(f"params: {odd[0]} is {'unknown' if odd[0] in params else 'missing'}")
-        for name, array in self.params.items():
-            new = params[name]
-            if not isinstance(new, np.ndarray):
-                raise TypeError(f"params: {name}: expected a NumPy array, got {type(new).__name__}")
-            refuse_mask(f"params: {name}", new)
-            if new.shape != array.shape or new.dtype != array.dtype:
-                raise ValueError(
-                    f"params: expected {array.dtype} {array.shape} for {name}, got {new.dtype} {new.shape}"
-                )
+        mismatched = sorted(params.keys() ^ self.params.keys())
+        if mismatched:
+            name = mismatched[0]
+            raise ValueError(f"params: {name} is {'unknown' if name in params else 'missing'}")
+        check_arrays("params", params, self.params)
         for name, array in self.params.items():
             self.engine.upload(params[name], out=array)
 
     def rng_state(self) -> dict[str, Any]:
-        """State of the dropout stream, as JSON can hold it."""
+        """State of the dropout generator, as JSON values."""
         return _as_json(self.rng.bit_generator.state)
 
     def set_rng_state(self, state: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A sequence classifier: recurrent layers, their last state, a linear layer and softmax cross-entropy."""
+"""A sequence classifier: recurrent layers, a linear layer on their final state, softmax cross-entropy."""
 
 from __future__ import annotations
 
@@ -73,14 +73,14 @@ class SequenceClassifier(Model):
         return Placed(x, labels, len(batch.labels), batch.lengths)
 
     def learn(self, placed: Placed, state: State = None) -> StepResult:
-        """Objective (mean over the batch), gradients and hits of a batch, with dropout.
+        """Loss, correct predictions and gradients of a batch, with dropout.
 
         Parameters
         ----------
         placed : Placed
             From `place`.
         state : ndarray or tuple of ndarray, optional
-            Initial state; zero if not given.
+            Initial state; zero by default.
         """
         engine, weight = self.engine, self.output.params["weight"]
         _, final, tape = self.rnn.forward(placed.inputs, state, placed.lengths, training=True, copy=False)
@@ -103,7 +103,7 @@ class SequenceClassifier(Model):
         return StepResult(engine, totals, size, 1.0 / size, grads, final)
 
     def evaluate(self, batch: SequenceBatch, state: State = None) -> StepResult:
-        """Loss and hits of a batch, without dropout."""
+        """Loss and correct predictions of a batch, without dropout."""
         engine, placed = self.engine, self.place(batch, gradient=False)
         _, final = self.rnn(placed.inputs, state, placed.lengths)
         totals, size = engine.totals(), placed.predictions
@@ -112,7 +112,7 @@ class SequenceClassifier(Model):
         return StepResult(engine, totals, size, 1.0 / size, None, final)
 
     def logits(self, x: Array, lengths: Array | None = None) -> Array:
-        """Scores of the classes.
+        """Logits of the classes.
 
         Parameters
         ----------
@@ -124,8 +124,8 @@ class SequenceClassifier(Model):
         ndarray (B, C)
         """
         _, final = self.rnn(self._input(x), None, lengths)
-        scores = self.engine.add_row(self._logits(self._features(final)), self.output.params["bias"])
-        return np.array(self.engine.download(scores))
+        logits = self.engine.add_row(self._logits(self._features(final)), self.output.params["bias"])
+        return np.array(self.engine.download(logits))
 
     def probabilities(self, x: Array, lengths: Array | None = None) -> Array:
         """Probabilities of the classes, (B, C) float64; arguments as for `logits`."""
@@ -136,7 +136,7 @@ class SequenceClassifier(Model):
         return self.engine.from_user("x", x, self.dtype)
 
     def _logits(self, features: Array) -> Array:
-        """Scores without the bias, which the loss adds."""
+        """Logits without the bias, which the loss adds."""
         shape = (len(features), self._config["classes"])
         out = self.workspace.get("logits", shape, self.dtype)
         weight = self.engine.transposed(self.output.params["weight"])
@@ -148,7 +148,7 @@ class SequenceClassifier(Model):
         return self.engine.last_outputs(h, self.rnn.directions)
 
     def _state_gradient(self, final: State, dfeatures: Array) -> State:
-        """The gradient of `_features` in the form of the state."""
+        """Gradient of the final state from that of `_features`, structured like the state."""
         arrays = final if isinstance(final, tuple) else (final,)
         dh = self.engine.last_outputs_gradient(arrays[0], self.rnn.directions, dfeatures)
         others = [self.engine.zeros(array.shape, array.dtype) for array in arrays[1:]]

@@ -28,7 +28,7 @@ from lstm_numba.nn.linear import Linear
 class LanguageModel(Model):
     """Predicts the next token of a text.
 
-    The objective is the literature's: the cross-entropy summed over time and averaged over the batch.
+    The objective is the cross-entropy summed over time and averaged over the batch, as in the literature.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class LanguageModel(Model):
         )
 
     def learn(self, placed: Placed, state: State = None) -> StepResult:
-        """Objective, gradients and final state of a window of text, with dropout.
+        """Loss, gradients and final state of a window of text, with dropout.
 
         No gradient flows into `state` (truncated back-propagation
         through time).
@@ -97,7 +97,7 @@ class LanguageModel(Model):
         placed : Placed
             (T, B) tokens, from `place`.
         state : ndarray or tuple of ndarray, optional
-            State at the beginning of the window; zero if not given.
+            State at the beginning of the window; zero by default.
         """
         engine = self.engine
         steps, size = placed.inputs.shape
@@ -127,7 +127,7 @@ class LanguageModel(Model):
         return StepResult(engine, totals, placed.predictions, 1.0 / size, grads, final)
 
     def evaluate(self, batch: TokenBatch, state: State = None) -> StepResult:
-        """Loss, hits and final state of a window of text, without dropout."""
+        """Loss, correct predictions and final state of a window of text, without dropout."""
         placed = self.place(batch, gradient=False)
         steps, size = batch.inputs.shape
         y, final = self.rnn(self._embed(placed.inputs), state)
@@ -135,25 +135,25 @@ class LanguageModel(Model):
         return StepResult(self.engine, totals, placed.predictions, 1.0 / size, None, final)
 
     def next_logits(self, ids: Array, state: State = None) -> tuple[Array, State]:
-        """Scores of the token that follows.
+        """Logits of the next token.
 
         Parameters
         ----------
         ids : ndarray (T, B), int
             Tokens to read, T at least 1.
         state : ndarray or tuple of ndarray, optional
-            State before them.
+            State before the tokens; zero by default.
 
         Returns
         -------
         logits : ndarray (B, V)
-            On the host, whatever the device.
+            A NumPy array on any device.
         state : ndarray or tuple of ndarray
-            State after them.
+            State after the tokens.
         """
         y, final = self.rnn(self.embedding.forward(np.asarray(ids)), state)
-        scores = self.output.forward(self.engine.contiguous(y[len(y) - 1]))
-        return np.array(self.engine.download(scores)), final
+        logits = self.output.forward(self.engine.contiguous(y[len(y) - 1]))
+        return np.array(self.engine.download(logits)), final
 
     def _embed(self, tokens: Any) -> Array:
         out = self.workspace.get("x", (*tokens.shape, self._config["embedding"]), self.dtype)

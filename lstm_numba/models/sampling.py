@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from lstm_numba.arguments import integer, not_negative
+from lstm_numba.arguments import integer, non_negative
 from lstm_numba.models.base import Array, State
 from lstm_numba.models.language_model import LanguageModel
 from lstm_numba.nn.losses import softmax
@@ -21,7 +21,7 @@ def draw_token(
     ----------
     logits : ndarray (V,)
     rng : numpy.random.Generator
-        Gives one number; none at temperature 0.
+        One number is drawn, none at temperature 0.
     temperature : float
         Divides the scores; 0 takes the most likely token, the first of equals.
     top_k : int, optional
@@ -34,9 +34,9 @@ def draw_token(
     Raises
     ------
     ValueError
-        `temperature` is negative or not finite, `top_k` is less than 1, or a score is NaN or infinite.
+        `temperature` is negative or not finite, `top_k` less than 1, or a logit NaN or infinity.
     """
-    not_negative("temperature", temperature)
+    non_negative("temperature", temperature)
     if top_k is not None:
         integer("top_k", top_k)
     scores = np.asarray(logits, dtype=np.float64)
@@ -47,10 +47,10 @@ def draw_token(
     allowed = np.arange(len(scores))
     if top_k is not None and top_k < len(scores):
         allowed = np.sort(np.argsort(-scores, kind="stable")[:top_k])
-    # A tiny temperature must not overflow: the largest score is taken off before the division.
+    # Subtract the largest before dividing, lest a tiny temperature overflow.
     cumulative = np.cumsum(softmax((scores[allowed] - scores.max()) / temperature))
-    place = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
-    return int(allowed[min(place, len(allowed) - 1)])
+    index = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
+    return int(allowed[min(index, len(allowed) - 1)])
 
 
 def generate(
@@ -70,7 +70,7 @@ def generate(
     prompt : sequence of int
         Tokens to start with, at least one; not yielded.
     length : int
-        Tokens to draw.
+        Number of tokens to draw.
     temperature, top_k
         See `draw_token`.
     rng : numpy.random.Generator, optional
@@ -78,7 +78,7 @@ def generate(
     Yields
     ------
     int
-        Tokens as they are drawn.
+        The tokens drawn.
     """
     if len(prompt) == 0:
         raise ValueError("prompt: expected at least one token, got none")

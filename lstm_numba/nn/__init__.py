@@ -1,1 +1,1 @@
-"""Objects that users hold: recurrent layers, linear layer, embedding, losses, cells of their own."""
+"""Recurrent layers, linear layer, embedding, losses, registration of cells, gradient check."""

@@ -1,4 +1,4 @@
-"""Embedding: a row of a table for each token, with a gradient of the touched rows only."""
+"""Embedding: a row of a table for each token, with a sparse gradient."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from lstm_numba.engines import engine_of
 
 Array = npt.NDArray[Any]
 
-
-#: Half-width of the initial weights: small, so that weights tied to the output start with mild logits.
+#: Bound of the initial weights: small, so that tied output weights give small initial logits.
 _INITIAL = 0.1
 
 
 class Embedding:
-    """A table with a row of numbers for each token.
+    """A table with a vector for each token.
 
     Parameters
     ----------
     num_embeddings : int
         Number of tokens V.
     dim : int
-        Numbers a token, E.
+        Length of the vectors, E.
     dtype : float32 or float64
     rng : numpy.random.Generator, optional
         Draws the initial weights U(-0.1, 0.1).
@@ -33,7 +32,7 @@ class Embedding:
     Attributes
     ----------
     params : dict
-        ``weight`` (V, E), a live array.
+        ``weight`` (V, E), to be updated in place.
     """
 
     def __init__(
@@ -50,13 +49,13 @@ class Embedding:
         self.params: dict[str, Array] = {"weight": weight}
 
     def forward(self, ids: Array, *, out: Array | None = None) -> Array:
-        """Look the tokens up.
+        """Look tokens up.
 
         Parameters
         ----------
         ids : ndarray of int, e.g. (T, B)
         out : ndarray, optional
-            Shape of `ids` and E.
+            Array (*ids.shape, E) for the result.
 
         Returns
         -------
@@ -64,8 +63,8 @@ class Embedding:
 
         Raises
         ------
-        ValueError
-            A token is outside the table.
+        ValueError, TypeError
+            A token is not in 0..V-1, or `ids` is no integer array.
         """
         weight = self.params["weight"]
         return engine_of(weight).take_rows(weight, self.tokens(ids, gradient=False), out)
@@ -76,14 +75,14 @@ class Embedding:
         Parameters
         ----------
         ids : ndarray of int
-            What `forward` saw.
+            Argument of `forward`.
         dy : ndarray (*ids.shape, E)
-            Gradient of its result.
+            Gradient of the result of `forward`.
 
         Returns
         -------
         SparseRows
-            A token that occurs more than once has one row: the sum in the order of its occurrence.
+            One row per distinct token, summed in order of occurrence.
         """
         tokens, weight = self.tokens(ids), self.params["weight"]
         dy = engine_of(weight).from_user("dy", dy, weight.dtype)
@@ -92,7 +91,7 @@ class Embedding:
         return engine_of(weight).row_gradient(tokens, dy, weight.shape)
 
     def tokens(self, ids: Array, **options: Any) -> Any:
-        """Checked tokens as the table's engine wants them; see ``tokens`` there."""
+        """Check tokens and prepare them for the engine, see ``Engine.tokens``."""
         if not isinstance(ids, np.ndarray):
             raise TypeError(f"ids: expected an integer array, got {type(ids).__name__}")
         integers("ids", ids)

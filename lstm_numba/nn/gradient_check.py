@@ -1,8 +1,8 @@
-"""Whether a cell's backward pass is the derivative of its forward pass.
+"""Checks that a cell's backward pass is the derivative of its forward pass.
 
-Two stages. First the equations of one hidden unit as plain Python in float64: a mistake is named in the words
-of the cell, such as "gate f". Then a small network on the production kernels, through time, layers,
-directions and sequences of different lengths: all parameters, the input and the initial state.
+First the equations of one hidden unit, as plain Python in float64, so that an error is reported in terms of
+the cell, such as "gate f". Then a small network on the production kernels, through time, layers, directions
+and sequences of different lengths: gradients of all parameters, the input and the initial state.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from lstm_numba.nn.recurrent import Recurrent
 
 Array = npt.NDArray[Any]
 
-#: Step of the differences, for numbers of about one. Extrapolated, their error is near 1e-12.
+#: Step of the central differences, for numbers of order 1. After extrapolation their error is near 1e-12.
 _STEP = 1e-4
-#: Two estimates of a slope that differ by more have a kink between them; so have slopes of the two sides.
+#: Relative differences above which there is a kink: of two estimates of a slope, of its left and right side.
 _AGREE, _SIDES = 1e-6, 1e-2
-#: Points at which the equations are tried, and directions in which each variable of the network is moved.
+#: Number of points for the equations, and of random directions for each variable of the network.
 _POINTS, _DIRECTIONS = 24, 3
 
 
 class Entry(NamedTuple):
-    """The worst of one quantity.
+    """The largest error of one quantity.
 
     Attributes
     ----------
     quantity : str
         Such as "gate f" or "weight_hh_l0".
     analytic, numeric : float
-        What the cell says, and the central difference.
+        Gradient from the backward pass, and central difference.
     """
 
     quantity: str
@@ -52,12 +52,12 @@ class Entry(NamedTuple):
 
     @property
     def relative(self) -> float:
-        """The error as a part of the larger of the two, or of one."""
+        """Error divided by the larger of the two, or by 1 if they are smaller."""
         return self.error / max(1.0, abs(self.analytic), abs(self.numeric))
 
 
 class Report(NamedTuple):
-    """What `check_gradients` saw, each quantity at its worst; prints as a table.
+    """Result of `check_gradients`: the largest error of each quantity; prints as a table.
 
     Attributes
     ----------
@@ -86,19 +86,19 @@ class Report(NamedTuple):
 def check_gradients(cell: Any, *, device: str = "cpu", seed: int = 0, tolerance: float = 1e-6) -> Report:
     """Compare a cell's backward pass with central differences of its forward pass, in float64.
 
-    Points where the forward pass has a kink, as relu has at zero, are left out.
+    Points where the forward pass is not differentiable, as relu at zero, are skipped.
 
     Parameters
     ----------
     cell : layer class, layer, Cell or str
-        What `register_cell` returned, or one of the library's; or a name, as
-        `lstm_numba.nn.recurrent.make_layer` takes it.
+        A result of `register_cell`, one of the library's, or a name for
+        `lstm_numba.nn.recurrent.make_layer`.
     device : {"cpu", "cuda"}
-        Whose kernels compute the network.
+        Device of the network.
     seed : int
-        Of the points.
+        Seed of the random points.
     tolerance : float
-        Largest error, relative to the larger of the two numbers or to one.
+        Largest accepted error, see `Entry.relative`.
 
     Returns
     -------
@@ -107,9 +107,9 @@ def check_gradients(cell: Any, *, device: str = "cpu", seed: int = 0, tolerance:
     Raises
     ------
     GradientError
-        A gradient is wrong; the text names cell, method, quantity, both numbers and the error.
+        A gradient is wrong; the message gives cell, method, quantity, both numbers and the error.
     TypeError, ValueError
-        `cell` is none of these.
+        `cell` is none of these, or `tolerance` is out of range.
     """
     found = _cell_of(cell)
     if not 0 < tolerance < 1:
@@ -119,18 +119,18 @@ def check_gradients(cell: Any, *, device: str = "cpu", seed: int = 0, tolerance:
     return Report(display_name(found), unit, _check_layer(found, rng, tolerance, device), device)
 
 
-def _cell_of(given: Any) -> Any:
-    """The cell that somebody means."""
-    if isinstance(given, str):
-        return find_cell(given)
-    if isinstance(given, type) and issubclass(given, Recurrent):
-        kind: Any = given
-        given = getattr(kind, "cell", None) or kind(1, 1)
-    cell = given.cell if isinstance(given, Recurrent) else given
+def _cell_of(argument: Any) -> Any:
+    """The cell of `check_gradients`' argument."""
+    if isinstance(argument, str):
+        return find_cell(argument)
+    if isinstance(argument, type) and issubclass(argument, Recurrent):
+        layer_class: Any = argument
+        argument = getattr(layer_class, "cell", None) or layer_class(1, 1)
+    cell = argument.cell if isinstance(argument, Recurrent) else argument
     if isinstance(cell, type) or not all(hasattr(cell, name) for name in ("gates", "stages", "backward")):
         raise TypeError(
-            f"cell: expected a layer class, a layer, a cell or its name, got {given!r}"
-            + ("; register it with ln.register_cell" if isinstance(given, type) else "")
+            f"cell: expected a layer class, a layer, a cell or its name, got {argument!r}"
+            + ("; register it with ln.register_cell" if isinstance(argument, type) else "")
         )
     return cell
 
@@ -139,15 +139,15 @@ def _cell_of(given: Any) -> Any:
 
 
 class _Quantity(NamedTuple):
-    """A number that the equations depend on: where it stands in a `Point`, and its name."""
+    """A number that the equations depend on: its field and position in a `Point`, and its name."""
 
-    group: int
-    place: int
+    field: int
+    position: int
     name: str
 
 
 def _quantities(cell: Any) -> list[_Quantity]:
-    """All but slots that no product feeds: those are a cell's own notes."""
+    """All quantities; not slots that no product feeds, which only carry values to backward."""
     fed: dict[int, list[tuple[str, int]]] = {}
     for slot, gate in enumerate(cell.input_gates):
         fed.setdefault(slot, []).append(("input", gate))
@@ -167,7 +167,7 @@ def _quantities(cell: Any) -> list[_Quantity]:
 
 
 class _Trial(NamedTuple):
-    """A loss: the states times `states`, plus the operand times `operand`; and who is to blame."""
+    """A loss, the states weighted by `states` plus the operand by `operand`, and the method that it tests."""
 
     method: str
     states: tuple[float, ...]
@@ -178,7 +178,7 @@ def _check_unit(cell: Any, rng: np.random.Generator, tolerance: float) -> tuple[
     quantities = _quantities(cell)
     worst: dict[str, Entry] = {}
     for n in range(_POINTS):
-        # Gates saturate far from zero, and small mistakes show near it.
+        # Small numbers, where small errors show, and large ones, where gates saturate.
         width = (0.5, 1.0, 2.0)[n % 3]
         point = evaluate.draw(cell, partial(_normal, rng, width))
         for trial in _trials(cell, rng):
@@ -187,9 +187,9 @@ def _check_unit(cell: Any, rng: np.random.Generator, tolerance: float) -> tuple[
                 numeric = _slope(partial(_moved_loss, cell, point, trial, quantity))
                 if numeric is None:
                     continue
-                entry = Entry(quantity.name, analytic[quantity.group][quantity.place], numeric)
+                entry = Entry(quantity.name, analytic[quantity.field][quantity.position], numeric)
                 if not entry.relative <= tolerance:  # NaN is not
-                    _refuse(cell, trial, entry)
+                    _raise_error(cell, trial, entry)
                 if entry.relative >= worst.get(entry.quantity, Entry("", 0, 0)).relative:
                     worst[entry.quantity] = entry
     for quantity in quantities:
@@ -205,7 +205,7 @@ def _normal(rng: np.random.Generator, width: float) -> float:
 
 
 def _trials(cell: Any, rng: np.random.Generator) -> Iterator[_Trial]:
-    """Every state alone, so that a mistake is not covered by another; then all together."""
+    """Every state alone, so that errors cannot cancel; then all together."""
     for n in range(len(cell.states)):
         yield _Trial("backward", tuple(float(k == n) for k in range(len(cell.states))), 0.0)
     weights = tuple(float(w) for w in rng.standard_normal(len(cell.states)))
@@ -222,11 +222,11 @@ def _loss(cell: Any, point: Point, trial: _Trial) -> float:
 
 
 def _moved_loss(cell: Any, point: Point, trial: _Trial, quantity: _Quantity, step: float) -> float:
-    """The loss after one number of the point has moved."""
-    groups = [list(group) for group in point]
-    groups[quantity.group][quantity.place] += step
+    """The loss with one number of the point changed by `step`."""
+    fields = [list(field) for field in point]
+    fields[quantity.field][quantity.position] += step
     try:
-        loss = _loss(cell, Point(*map(tuple, groups)), trial)
+        loss = _loss(cell, Point(*map(tuple, fields)), trial)
     except (ArithmeticError, ValueError) as error:
         raise GradientError(f"{display_name(cell)}: forward fails at {point}: {error}") from None
     if not math.isfinite(loss):
@@ -242,7 +242,7 @@ def _analytic(cell: Any, point: Point, trial: _Trial) -> Gradients:
         after = evaluate.operand_backward(cell, point, found, trial.operand)
     except (ArithmeticError, ValueError) as error:
         raise GradientError(f"{display_name(cell)}: {trial.method} fails at {point}: {error}") from None
-    # The engine needs those of the second stage before the operand's gradient is known: they must be final.
+    # The engine needs the second stage's gradients to compute the operand's: they must not change.
     second = cell.stages[1]
     for slot in range(second.first, second.first + len(second.gates)):
         if not math.isclose(found.slots[slot], after.slots[slot], rel_tol=1e-12, abs_tol=1e-300):
@@ -254,21 +254,21 @@ def _analytic(cell: Any, point: Point, trial: _Trial) -> Gradients:
 
 
 def _slope(loss: Callable[[float], float]) -> float | None:
-    """Derivative at zero by differences of two steps, extrapolated; None at a kink."""
-    here, ahead, behind = loss(0.0), loss(_STEP), loss(-_STEP)
-    coarse = (ahead - behind) / (2 * _STEP)
+    """Derivative at zero by Richardson extrapolation of central differences; None at a kink."""
+    center, right, left = loss(0.0), loss(_STEP), loss(-_STEP)
+    coarse = (right - left) / (2 * _STEP)
     fine = (loss(_STEP / 2) - loss(-_STEP / 2)) / _STEP
     scale = max(1.0, abs(fine))
-    sides = abs(ahead - 2 * here + behind) / _STEP
+    sides = abs(right - 2 * center + left) / _STEP
     if abs(fine - coarse) > _AGREE * scale or sides > _SIDES * scale:
         return None
     return (4 * fine - coarse) / 3
 
 
-def _refuse(cell: Any, trial: _Trial, entry: Entry) -> None:
-    """Say what is wrong, and with respect to which state's gradient it shows."""
-    alone = [name for name, weight in zip(cell.states, trial.states, strict=True) if weight]
-    of = [f"state {name}" for name in alone] + (["the operand"] if trial.operand else [])
+def _raise_error(cell: Any, trial: _Trial, entry: Entry) -> None:
+    """Raise a GradientError that names the quantity and the states of the trial's loss."""
+    names = [name for name, weight in zip(cell.states, trial.states, strict=True) if weight]
+    of = [f"state {name}" for name in names] + (["the operand"] if trial.operand else [])
     raise GradientError(
         f"{display_name(cell)}.{trial.method}: {entry.quantity}: the gradient of {' and '.join(of)} is "
         f"{entry.analytic:.9g}, central differences give {entry.numeric:.9g} "
@@ -280,7 +280,7 @@ def _refuse(cell: Any, trial: _Trial, entry: Entry) -> None:
 
 
 class _Network:
-    """A small layer of two directions over two layers, with all that its loss depends on."""
+    """A small bidirectional two-layer network, with all variables that its loss depends on."""
 
     def __init__(self, cell: Any, rng: np.random.Generator, device: str) -> None:
         steps, batch, inputs, hidden = 3, 3, 2, 2
@@ -301,7 +301,7 @@ class _Network:
         return arrays[0] if len(arrays) == 1 else tuple(arrays)
 
     def loss(self) -> float:
-        """Of the variables as they are now."""
+        """The loss for the present values of the variables."""
         engine = self.layer.engine
         for name, value in self.params.items():
             engine.upload(value, out=self.layer.params[name])
@@ -315,16 +315,16 @@ class _Network:
         return float(sum(np.vdot(value, weight) for value, weight in pairs))
 
     def moved_loss(self, array: Array, direction: Array, step: float) -> float:
-        """With one variable a step further in a direction."""
-        kept = array.copy()
+        """The loss with one variable moved by a step in a direction."""
+        original = array.copy()
         array += step * direction
         try:
             return self.loss()
         finally:
-            array[...] = kept
+            array[...] = original
 
     def gradients(self) -> dict[str, Array]:
-        """As the layer computes them, under the names of `variables`."""
+        """The layer's gradients, keys as in `variables`."""
         _, _, tape = self.layer.forward(self.x, self._pack(self.states), self.lengths)
         dx, dstate, grads = self.layer.backward(tape, self.dy, self._pack(self.dstates))
         dstates = [dstate] if len(self.states) == 1 else dstate
@@ -373,8 +373,8 @@ def _check_layer(cell: Any, rng: np.random.Generator, tolerance: float, device: 
 
 
 def _reason(error: Exception) -> str:
-    """What Numba says last of what it cannot do: the innermost function of a long answer."""
+    """The part of Numba's error message about the innermost function."""
     lines = [line.strip(" >") for line in str(error).splitlines() if line.strip(" >")]
-    telling = ("No implementation", "Unknown attribute", "Untyped", "Invalid use")
-    found = [n for n, line in enumerate(lines) if line.startswith(telling)]
+    informative = ("No implementation", "Unknown attribute", "Untyped", "Invalid use")
+    found = [n for n, line in enumerate(lines) if line.startswith(informative)]
     return " ".join(lines[found[-1] : found[-1] + 2] if found else lines[:1])

@@ -1,4 +1,4 @@
-"""A linear layer, ``y = x W^T + b``, on matrices of rows."""
+"""A linear layer, ``y = x W^T + b``, on matrices."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class Linear:
     Parameters
     ----------
     in_features, out_features : int
-        Widths of a row before and after.
+        Columns of input and output.
     bias : bool
-        Add a learnt constant.
+        Whether to add a bias.
     dtype : float32 or float64
     rng : numpy.random.Generator, optional
-        Draws the initial weights, in float64 whatever the dtype.
+        Draws the initial weights, in float64 for any dtype.
 
     Attributes
     ----------
     params : dict
-        ``weight`` (out, in) and, with a bias, ``bias`` (out,); live arrays.
+        ``weight`` (out, in) and, with a bias, ``bias`` (out,), to be updated in place.
     """
 
     def __init__(
@@ -74,19 +74,19 @@ class Linear:
         Parameters
         ----------
         x : ndarray (N, in)
-            What `forward` saw.
+            Argument of `forward`.
         dy : ndarray (N, out), C-contiguous
-            Gradient of its result.
+            Gradient of the result of `forward`.
         need_dx : bool
             Compute the gradient of `x` too.
         out : dict, optional
-            Arrays to write the parameters' gradients to, by the names of `params`.
+            Arrays for the gradients of the parameters, keys as in `params`.
 
         Returns
         -------
         dx : ndarray (N, in) or None
         grads : dict
-            By the names of `params`.
+            Gradients of the parameters, keys as in `params`.
         """
         x, dy = self._accept("x", x, 1), self._accept("dy", dy, 0)
         if len(x) != len(dy):

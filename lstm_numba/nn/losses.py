@@ -1,6 +1,6 @@
-"""Softmax and mean squared error, for people who use the layers from Python.
+"""Softmax and mean squared error for use from Python.
 
-The loss that models train with, softmax cross-entropy, is the engines' (`lstm_numba.engines.cpu.losses`).
+The models' softmax cross-entropy is part of the engines (`lstm_numba.engines.cpu.losses`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 
 
 def softmax(logits: Array) -> Array:
-    """Probabilities of each row in float64, for people to read; not the training path.
+    """Softmax over the last axis, in float64; not used in training.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Recurrent layers: any cell, stacked, in one or both directions, forward and backward.
 
-The layers own parameters, argument checks, stacking, directions and dropout; what is computed is computed by
-the engine of their device (`lstm_numba.engines`).
+A layer holds the parameters, checks arguments, and does stacking, directions and dropout; the engine of its
+device (`lstm_numba.engines`) computes.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import numpy as np
 
 from lstm_numba.arguments import integer, integers
 from lstm_numba.cells import BUILT_IN, CELLS, display_name, find_cell
-from lstm_numba.cells.parameters import parameter_shape
+from lstm_numba.cells.parameters import parameter_names, stack_shapes, suffix
 from lstm_numba.engines import engine, host_array
 from lstm_numba.engines.dropout_masks import check_probability
 
-Array = Any  # of NumPy, or on the device
-State = Any  # one array, or a tuple of arrays, each (num_layers * directions, B, H)
+Array = Any  # a NumPy or a device array
+State = Any  # an array or a tuple of arrays, each (num_layers*D, B, H)
 
 #: The library's own cells by name, as the command line knows them.
 CELL_NAMES = BUILT_IN
 
 
 class Tape:
-    """What `Recurrent.forward` keeps for one call of `Recurrent.backward`; opaque."""
+    """What `Recurrent.forward` saves for one call of `Recurrent.backward`; opaque."""
 
     def __init__(self, owner: Recurrent, shape: tuple[int, int, int], lengths: Array | None) -> None:
         self.owner = owner
@@ -34,7 +34,7 @@ class Tape:
         self.lengths = lengths
         self.saved: list[list[Any]] = []
         self.masks: list[Array | None] = []
-        self.like: Any = None  # what the user came with, whose form the results get
+        self.user_x: Any = None  # the x that was passed; gradients are returned as arrays of its library
 
     def __reduce__(self) -> Any:
         raise TypeError(
@@ -42,8 +42,8 @@ class Tape:
         )
 
 
-class _Part(NamedTuple):
-    """A layer and direction, and the names of its parameters: without their suffix, and whole."""
+class _LayerDirection(NamedTuple):
+    """One direction of one layer; `names` maps its parameters' names without suffix to the full ones."""
 
     layer: int
     direction: int
@@ -66,35 +66,35 @@ class Recurrent:
     batch_first : bool
         Whether input and output are (B, T, features) instead of (T, B, features). States are not.
     dropout : float
-        Probability with which, in training, a number on its way from one layer to the next is zeroed.
+        Probability of zeroing an output of a layer before the next layer reads it; in training only.
     bidirectional : bool
-        Whether a second set of cells reads the sequence from its end; outputs are concatenated.
+        Whether each layer also reads the sequence from its end; the two outputs are concatenated.
     dtype : dtype
         float32 or float64.
     device : {"cpu", "cuda"}
-        Where the layer computes and its parameters lie. On "cuda" it takes NumPy arrays, and arrays of any
-        library on the device (CuPy, PyTorch, Numba) without copying them, in their stream; results come in
-        the same form.
+        Where the parameters are stored and the layer computes. On "cuda" it takes NumPy arrays, and device
+        arrays of CuPy, PyTorch or Numba without copying them, on their stream; results are arrays of the
+        same library.
     seed : int, Generator or None
         Source of the initial weights and the dropout masks.
 
     Attributes
     ----------
     params : dict of str to ndarray
-        The parameters under PyTorch's names, on "cuda" device arrays of Numba, to be updated in place:
+        The parameters under PyTorch's names, to be updated in place; on "cuda" device arrays of Numba.
         ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, H), ``bias_ih_l0``, ``bias_hh_l0`` (G*H,), suffix
         ``_reverse`` for the second direction; diagonal peepholes ``weight_ph_l0`` (P*H,).
     rng : numpy.random.Generator
-        Draws the dropout masks; may be replaced.
+        Draws the dropout masks; may be replaced by another generator.
 
     Raises
     ------
     ValueError, TypeError
-        An argument is out of its range, or of the wrong kind; the message names it.
+        An argument is out of range or of the wrong type; the message names it.
 
     Notes
     -----
-    What holds of threads and forked processes `Stream` says; it is the same for layers.
+    For threads and forked processes see `Stream`; the same holds for layers.
     """
 
     def __init__(
@@ -127,12 +127,18 @@ class Recurrent:
         self.engine = engine(device)
         self.device = device
         self.rng = np.random.default_rng(seed)
-        self._parts = self._list_parts()
-        self._weight_caches = [self.engine.weight_cache() for _ in self._parts]
+        self._layer_directions = [
+            _LayerDirection(n, d, {name: name + suffix(n, d) for name in parameter_names(cell, self.bias)})
+            for n in range(self.num_layers)
+            for d in range(self.directions)
+        ]
+        self._weight_caches = [self.engine.weight_cache() for _ in self._layer_directions]
         bound = 1 / math.sqrt(self.hidden_size)
         self.params: dict[str, Array] = {
             name: self.engine.upload(self.rng.uniform(-bound, bound, shape).astype(self.dtype))
-            for name, shape in self._parameter_shapes().items()
+            for name, shape in stack_shapes(
+                cell, self.input_size, self.hidden_size, self.num_layers, self.directions, self.bias
+            ).items()
         }
         self.engine.synchronize()
 
@@ -153,46 +159,29 @@ class Recurrent:
             f"{type(self).__name__}({cell}{self.input_size}, {self.hidden_size}{extra}, dtype={self.dtype})"
         )
 
-    def _list_parts(self) -> list[_Part]:
-        names = ["weight_ih", "weight_hh"]
-        names += ["bias_ih", "bias_hh"] if self.bias else []
-        names += ["weight_ph"] if self.cell.peepholes else []
-        places = []
-        for layer in range(self.num_layers):
-            for direction in range(self.directions):
-                suffix = f"_l{layer}" + ("_reverse" if direction else "")
-                places.append(_Part(layer, direction, {name: name + suffix for name in names}))
-        return places
-
-    def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        cell, hidden = self.cell, self.hidden_size
-        shapes: dict[str, tuple[int, ...]] = {}
-        for part in self._parts:
-            inputs = self.input_size if part.layer == 0 else hidden * self.directions
-            for name, whole in part.names.items():
-                shapes[whole] = parameter_shape(cell, name, inputs, hidden)
-        return shapes
-
-    def _local(self, part: _Part) -> dict[str, Array]:
-        """The parameters of one layer and direction, without the suffix."""
-        params = self.params
-        return {name: params[whole] for name, whole in part.names.items()}
-
     def layer_params(self) -> list[dict[str, Array]]:
-        """The parameters of every layer and direction, from the first layer on, without their suffix."""
-        params = self._accepted()
-        return [{name: params[whole] for name, whole in part.names.items()} for part in self._parts]
+        """The parameters of each layer and direction, from the first layer on, names without suffix.
 
-    def _accepted(self) -> dict[str, Array]:
-        """The parameters, which users may have replaced by anything."""
+        Raises
+        ------
+        TypeError
+            A parameter was replaced by something that is no array of the layer's dtype.
+        """
+        params = self._checked_params()
+        return [
+            {name: params[full] for name, full in entry.names.items()} for entry in self._layer_directions
+        ]
+
+    def _checked_params(self) -> dict[str, Array]:
+        """The parameters as the engine's arrays; users may have replaced them."""
         return {name: self.engine.from_user(name, value, self.dtype) for name, value in self.params.items()}
 
     def state_dict(self) -> dict[str, Array]:
-        """Return copies of all parameters under PyTorch's names."""
-        return {name: np.array(self.engine.download(value)) for name, value in self._accepted().items()}
+        """Copies of all parameters as NumPy arrays, under PyTorch's names."""
+        return {name: np.array(self.engine.download(value)) for name, value in self._checked_params().items()}
 
     def to(self, device: str) -> Recurrent:
-        """Move the layer to a device: its parameters become other arrays.
+        """Move the layer to a device, as new arrays in `params`.
 
         Parameters
         ----------
@@ -210,15 +199,15 @@ class Recurrent:
         """
         target = engine(device)
         if target is not self.engine:
-            for name, value in self._accepted().items():
+            for name, value in self._checked_params().items():
                 self.params[name] = target.upload(self.engine.download(value))
             target.synchronize()
             self.engine, self.device = target, device
-            self._weight_caches = [target.weight_cache() for _ in self._parts]
+            self._weight_caches = [target.weight_cache() for _ in self._layer_directions]
         return self
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Copy parameters in; those of a PyTorch ``LSTM``, ``GRU`` or ``RNN`` fit as they are.
+        """Copy parameters in, e.g. the ``state_dict`` of a PyTorch ``LSTM``, ``GRU`` or ``RNN``.
 
         Parameters
         ----------
@@ -229,8 +218,8 @@ class Recurrent:
         Raises
         ------
         ValueError, TypeError
-            A name is missing or unknown, a shape does not fit, or there is something else than real numbers;
-            nothing is changed then.
+            A name is missing or unknown, a shape does not fit, or an array is not of real numbers. No
+            parameter is changed then.
         """
         missing, unknown = self.params.keys() - state.keys(), state.keys() - self.params.keys()
         if missing or unknown:
@@ -247,19 +236,19 @@ class Recurrent:
         self.engine.synchronize()
 
     def zero_state(self, batch: int) -> State:
-        """Initial state of zeros for `batch` sequences: ``h``, or ``(h, c)``; each (num_layers*D, B, H)."""
+        """Initial state of zeros for `batch` sequences: ``h`` or ``(h, c)``, each (num_layers*D, B, H)."""
         states, *shape = self._state_shape(batch)
         return self._pack_state([self.engine.zeros(tuple(shape), self.dtype) for _ in range(states)])
 
     def _state_shape(self, batch: int) -> tuple[int, int, int, int]:
-        """Shape of all states together."""
-        return (len(self.cell.states), len(self._parts), batch, self.hidden_size)
+        """Shape of all states stacked."""
+        return (len(self.cell.states), len(self._layer_directions), batch, self.hidden_size)
 
     def _pack_state(self, arrays: list[Array]) -> State:
         return arrays[0] if len(arrays) == 1 else tuple(arrays)
 
     def __call__(self, x: Any, state: State = None, lengths: Any = None) -> tuple[Array, State]:
-        """Run without dropout and without keeping anything for a backward pass.
+        """Run without dropout and without saving anything for a backward pass.
 
         Parameters
         ----------
@@ -268,14 +257,13 @@ class Recurrent:
         state : ndarray or tuple of ndarray, shape (num_layers*D, B, H), optional
             Initial state, ``h`` or ``(h, c)``; zeros by default.
         lengths : array_like of int, shape (B,), optional
-            Steps of each sequence, 0 to T. Output beyond a sequence's end is zero, its final state is
-            that at its end, and the backward direction begins there. What x holds beyond the end, even NaN,
-            does not count.
+            Steps of each sequence, 0 to T. Beyond a sequence's end x is ignored, even NaN, and the output is
+            zero; the final state is that after its last step, where the reverse direction begins.
 
         Returns
         -------
         y : ndarray, shape (T, B, D*H), or (B, T, D*H)
-            Output h of the last layer, directions side by side.
+            Output h of the last layer, directions concatenated.
         state : ndarray or tuple of ndarray
             Final state, in the form of the initial one.
 
@@ -291,10 +279,10 @@ class Recurrent:
     def forward(
         self, x: Any, state: State = None, lengths: Any = None, *, training: bool = True, copy: bool = True
     ) -> tuple[Array, State, Tape]:
-        """Run and keep what `backward` needs.
+        """Run and save what `backward` needs.
 
-        The tape has copies of what it needs: arrays that this is called with, and the parameters, may be
-        written to before `backward`, which gives the gradients of this call.
+        The tape holds copies, so x and the parameters may be changed before `backward`, which still returns
+        the gradients of this call.
 
         Parameters
         ----------
@@ -303,12 +291,12 @@ class Recurrent:
         training : bool
             Whether dropout between layers is on.
         copy : bool
-            False spares the copies: until `backward` nobody may write to x, y or the parameters then.
+            False skips the copies; x, y and the parameters must then stay unchanged until `backward`.
 
         Returns
         -------
         y : ndarray
-            As for a call; a NumPy array is read-only, because the tape needs it unchanged.
+            As for a call; a NumPy array is read-only, because `backward` reads it.
         state : ndarray or tuple of ndarray
         tape : Tape
             For one call of `backward`.
@@ -320,13 +308,13 @@ class Recurrent:
             return self.engine.to_user(y, x), self._state_to_user(final, x), tape
 
     def _run(
-        self, given: Any, state: State, lengths: Any, keep: bool, training: bool, copy: bool
+        self, user_x: Any, state: State, lengths: Any, keep: bool, training: bool, copy: bool
     ) -> tuple[Array, list[Array], Tape | None]:
         engine = self.engine
-        x = self._check_input(given)
+        x = self._check_input(user_x)
         steps, batch, _ = x.shape
         lengths = engine.lengths(_check_lengths(lengths, steps, batch))
-        # What lies past a sequence's end is zeroed, in a copy.
+        # The copy is zero past a sequence's end.
         x = engine.copy_input(x, lengths) if keep and (copy or lengths is not None) else engine.contiguous(x)
         states = self._check_state("state", state, batch)
         tape = Tape(self, x.shape, lengths) if keep else None
@@ -338,44 +326,44 @@ class Recurrent:
             outputs, saved = [], []
             for direction in range(self.directions):
                 n = layer * self.directions + direction
-                params, weight_cache = self._local(self._parts[n]), self._weight_caches[n]
-                output, saved_here = engine.forward(
-                    self.cell, params, x, states, finals, n, lengths, bool(direction), keep, weight_cache,
-                    borrow=not copy,
+                params = {name: self.params[full] for name, full in self._layer_directions[n].names.items()}
+                output, saved_pass = engine.forward(
+                    self.cell, params, x, states, finals, n, lengths, bool(direction), keep,
+                    self._weight_caches[n], borrow=not copy,
                 )  # fmt: skip
                 outputs.append(output)
-                saved.append(saved_here)
+                saved.append(saved_pass)
             if tape is not None:
                 tape.masks.append(mask)
                 tape.saved.append(saved)
-                tape.like = given
+                tape.user_x = user_x
             x = engine.join(outputs, lengths, (steps, batch, self.directions * self.hidden_size))
         return (engine.swap_time_batch(x) if self.batch_first else x), finals, tape
 
-    def _state_to_user(self, arrays: list[Array], like: Any) -> State:
-        """States in the form of what the user came with."""
-        return self._pack_state([self.engine.to_user(array, like) for array in arrays])
+    def _state_to_user(self, arrays: list[Array], user_array: Any) -> State:
+        """States as arrays of the library of `user_array`."""
+        return self._pack_state([self.engine.to_user(array, user_array) for array in arrays])
 
     def backward(
         self, tape: Tape, dy: Any = None, dstate: State = None, *, input_gradient: bool = True
     ) -> tuple[Array, State, dict[str, Array]]:
-        """Back-propagate through the whole sequence, with the input and the parameters that `forward` saw.
+        """Back-propagate through the whole sequence, with the input and parameters of the `forward` call.
 
         Parameters
         ----------
         tape : Tape
-            From `forward`; is used up. It cannot be copied or pickled.
+            From `forward`; used up by this call.
         dy : ndarray, same shape as y, optional
-            Gradient of the loss with respect to the output; zero by default. What lies beyond a
-            sequence's end is ignored.
+            Gradient of the loss with respect to the output; zero by default. Ignored beyond a sequence's
+            end.
         dstate : ndarray or tuple of ndarray, optional
-            Gradient with respect to the final state, in the state's form; zero by default.
+            Gradient with respect to the final state, structured like it; zero by default.
         input_gradient : bool
-            Whether dx is wanted; the bottom layer is spared a product where it is not.
+            Whether to compute dx; False saves a matrix product.
 
         Returns
         -------
-        dx : ndarray, same shape as x, or None where not wanted
+        dx : ndarray, same shape as x, or None without `input_gradient`
             Zero beyond a sequence's end.
         dstate : ndarray or tuple of ndarray
             Gradient with respect to the initial state.
@@ -385,19 +373,19 @@ class Recurrent:
         Raises
         ------
         ValueError, TypeError
-            The tape is of another layer or used up, or a shape or dtype does not fit.
+            The tape belongs to another layer or is used up, or a shape or dtype does not fit.
         """
         if not isinstance(tape, Tape) or tape.owner is not self:
             raise TypeError("tape: expected a tape from this layer's forward")
         if not tape.saved:
             raise ValueError("tape: already used by a backward pass; run forward again")
-        like = tape.like if dy is None else dy
-        with self.engine.on_stream_of(like):
-            dx, initial, grads = self._run_back(tape, dy, dstate, input_gradient)
-            dx = None if dx is None else self.engine.to_user(dx, like)
-            return dx, self._state_to_user(initial, like), grads
+        user_array = tape.user_x if dy is None else dy
+        with self.engine.on_stream_of(user_array):
+            dx, initial, grads = self._run_backward(tape, dy, dstate, input_gradient)
+            dx = None if dx is None else self.engine.to_user(dx, user_array)
+            return dx, self._state_to_user(initial, user_array), grads
 
-    def _run_back(
+    def _run_backward(
         self, tape: Tape, dy: Any, dstate: State, input_gradient: bool
     ) -> tuple[Array | None, list[Array], dict[str, Array]]:
         engine = self.engine
@@ -411,11 +399,12 @@ class Recurrent:
             dx: Array | None = None
             for direction in range(self.directions):
                 n = layer * self.directions + direction
-                saved_here = saved[layer][direction]
-                wanted = layer > 0 or input_gradient
-                dx, local = engine.backward(saved_here, dy, direction, dstates, initial, n, dx, wanted)
-                for name, whole in self._parts[n].names.items():
-                    grads[whole] = local[name]
+                need_dx = layer > 0 or input_gradient
+                dx, local = engine.backward(
+                    saved[layer][direction], dy, direction, dstates, initial, n, dx, need_dx
+                )
+                for name, full in self._layer_directions[n].names.items():
+                    grads[full] = local[name]
             mask = tape.masks[layer]
             dy = dx if mask is None else engine.multiply(dx, mask, out=dx)
         return (engine.swap_time_batch(dy) if self.batch_first and dy is not None else dy), initial, grads
@@ -429,7 +418,7 @@ class Recurrent:
         return self.engine.swap_time_batch(x) if self.batch_first else x
 
     def _check_output_gradient(self, dy: Any, steps: int, batch: int) -> Array | None:
-        """The output's gradient as the engine takes it, None for zeros."""
+        """The gradient of the output as (T, B, D*H), None for zeros."""
         features = self.directions * self.hidden_size
         if dy is None:
             return None
@@ -440,7 +429,7 @@ class Recurrent:
         return self.engine.contiguous(self.engine.swap_time_batch(dy) if self.batch_first else dy)
 
     def _check_state(self, name: str, state: State, batch: int) -> list[Array] | None:
-        """States as the engine takes them, None for zeros."""
+        """States as a list, one array per state of the cell; None for zeros."""
         if state is None:
             return None
         shape, names = self._state_shape(batch), self.cell.states
@@ -557,13 +546,13 @@ class GRU(Recurrent):
 def make_layer(
     name: str, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any
 ) -> Recurrent:
-    """Make a layer of the cell called `name`.
+    """Make a layer of the cell `name`.
 
     Parameters
     ----------
     name : str
-        One of `CELL_NAMES`, a variant's (`lstm_numba.cells.onnx_variants`), or ``module:Class`` of a
-        registered cell.
+        One of `CELL_NAMES`, a variant (`lstm_numba.cells.onnx_variants`), or ``module:Class`` of a registered
+        cell.
     input_size, hidden_size, num_layers, **options
         See `Recurrent`.
 

@@ -1,4 +1,4 @@
-"""Cells of a user's own: a layer class out of a plain class with equations."""
+"""Registers a user's cell: makes a layer class from a class with equations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class CellLayer(Recurrent):
     Attributes
     ----------
     cell : Cell
-        The equations; of the class, too.
+        The equations; also an attribute of the class.
     """
 
     cell: Any
@@ -30,11 +30,11 @@ class CellLayer(Recurrent):
 
 
 def register_cell(cls: type) -> type[CellLayer]:
-    """Make a layer class of a plain class that states gates, states and the equations of one hidden unit.
+    """Make a layer class from a class with gates, states and the equations of one hidden unit.
 
-    To be used as a decorator; ``lstm_numba/cells/README.md`` walks through an example. The cell is also known
-    as ``module:Class`` from now on, to `make_layer`, `load_weights` and the models. A class of the same name
-    that was registered before, in a module that is loaded again, is replaced.
+    Use it as a decorator; ``lstm_numba/cells/README.md`` explains an example. `make_layer`, `load_weights`
+    and the models then know the cell as ``module:Class``. A class registered before under the same name, as
+    when a module is reloaded, is replaced.
 
     Parameters
     ----------
@@ -42,25 +42,24 @@ def register_cell(cls: type) -> type[CellLayer]:
         With the attributes and methods of `lstm_numba.cells.protocol.Cell`:
 
         * ``gates``, ``states`` : tuples of names; the first state is the output.
-        * ``forward(self, slots, previous, peephole)`` : pre-activations, one a slot, and previous states to
-          (slots to keep, new states).
-        * ``backward(self, slots, previous, states, peephole, gradient)`` : gradients of the new states to
-          those of (pre-activations, previous states, peephole weights), without what flows through the
+        * ``forward(self, slots, previous, peephole)`` : from pre-activations, one per slot, and previous
+          states to (slots to keep, new states).
+        * ``backward(self, slots, previous, states, peephole, gradient)`` : from gradients of the new states
+          to those of (pre-activations, previous states, peephole weights), without what flows through the
           recurrent products.
         * ``peepholes`` : gates with a diagonal peephole weight; none by default.
-        * ``slots``, ``input_gates``, ``stages`` : where one slot for each gate, fed by both products, is not
-          enough. With two stages also ``operand`` and ``operand_backward``.
+        * ``slots``, ``input_gates``, ``stages`` : needed if one slot per gate, fed by both products, is not
+          enough; with two stages also ``operand`` and ``operand_backward``.
 
     Returns
     -------
     type
-        A subclass of `Recurrent`, used as ``ln.LSTM`` is, with the class's name, module and docstring, and
-        ``cell``.
+        A subclass of `Recurrent`, used like ``ln.LSTM``, with the class's name, module and docstring.
 
     Raises
     ------
     TypeError, ValueError
-        Something is missing, misnamed or does not fit; the message names the class and it.
+        The class is no valid cell; the message names the class and the fault.
     """
     if isinstance(cls, type) and issubclass(cls, Recurrent):
         raise TypeError(f"register_cell: {cls.__name__} is a layer already")

@@ -1,8 +1,8 @@
 """Optimisers: SGD, Adam, AdamW and RMSprop, by the update rules of ``torch.optim``.
 
-Every update is one pass over the memory of a parameter, its gradient and its state, in parallel, and
-rounds as written, so it gives the same bits for any number of threads. Gradient clipping costs no pass of
-its own: ``step(grads, scale=...)`` multiplies the gradients on the way.
+An update is one parallel, elementwise pass over parameter, gradient and state; the result has the same bits
+for any number of threads. Clipping needs no pass of its own: ``step(grads, scale=...)`` scales the gradients
+within the update.
 
 Sources: B. T. Polyak (1964) for momentum; I. Sutskever et al., "On the importance of initialization and
 momentum in deep learning" (2013) for Nesterov's; D. P. Kingma, J. Ba, "Adam" (2015); I. Loshchilov,
@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.arguments import not_negative, refuse_mask
+from lstm_numba.arguments import check_arrays, non_negative, refuse_mask
 from lstm_numba.engines import engine_of
 from lstm_numba.engines.sparse import SparseRows
 
@@ -28,18 +28,18 @@ Array = npt.NDArray[Any]
 
 
 class Optimizer:
-    """What all optimisers share: the parameters, their state, saving and loading.
+    """Base of the optimisers: the parameters, their state, saving and loading.
 
     Parameters
     ----------
     params : dict of ndarray
-        Live float32 or float64 arrays, C-contiguous; `step` changes them in place.
+        C-contiguous float32 or float64 arrays, which `step` updates in place.
     lr : float
         Learning rate; the attribute may be changed between steps.
     state_names : tuple of str
         Names of the state arrays that each parameter gets.
     **settings : float
-        Other numbers that must not be negative.
+        Other hyperparameters, checked to be finite and not negative.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Optimizer:
                     f"got {getattr(array, 'dtype', type(array).__name__)} for {name}"
                 )
         for name, value in {"lr": lr, **settings}.items():
-            not_negative(name, value)
+            non_negative(name, value)
         self.params = dict(params)
         self._engine = engine_of(next(iter(params.values()), np.empty(0)))
         self.lr = float(lr)
@@ -80,19 +80,17 @@ class Optimizer:
         scale : float
             Factor of all gradients, e.g. from `lstm_numba.engines.cpu.clipping.clip_factor`.
         totals : ndarray, optional
-            What an engine's ``clip_by_norm`` filled: the factor is taken from it. If it is NaN, because loss
-            or norm is not finite, all parameters stay as they are.
+            Totals after ``Engine.clip_by_norm``, whose factor replaces `scale`. A NaN factor (loss or norm
+            not finite) leaves parameters and state unchanged.
 
         Raises
         ------
         ValueError, TypeError
-            A gradient is missing, unknown, no array, or has another shape or dtype than its parameter.
+            A gradient is missing, unknown or no array, or its shape or dtype is not the parameter's.
         """
         if grads.keys() != self.params.keys():
-            odd = sorted(grads.keys() ^ self.params.keys())
-            raise ValueError(
-                f"grads: expected the names of the parameters; {', '.join(odd)} has no counterpart"
-            )
+            mismatched = ", ".join(sorted(grads.keys() ^ self.params.keys()))
+            raise ValueError(f"grads: expected the names of the parameters; {mismatched} has no counterpart")
         for name, gradient in grads.items():
             values = gradient.values if isinstance(gradient, SparseRows) else gradient
             refuse_mask(f"grads[{name!r}]", values)
@@ -106,46 +104,46 @@ class Optimizer:
         self.update(grads, self._engine.factor(scale, totals), self.begin_step())
 
     def begin_step(self, out: Any = None) -> Any:
-        """Count a step, and give its numbers; into those of an earlier one where these are given."""
+        """Count a step and return its hyperparameters, see ``Engine.numbers`` (also for `out`)."""
         self.steps += 1
         return self._engine.numbers(self._numbers(), out)
 
     @property
     def number_count(self) -> int:
-        """How many numbers a step has."""
+        """Number of hyperparameters that ``begin_step`` returns."""
         return len(self._numbers())
 
     def update(self, grads: Mapping[str, Any], factor: Any, numbers: Any) -> None:
-        """Update all parameters; the gradients are known to fit."""
+        """Update all parameters; the gradients are not checked."""
         self._update(list(self.params.values()), [grads[name] for name in self.params], factor, numbers)
 
     def _numbers(self) -> tuple[float, ...]:
-        """What the rule needs at this step."""
+        """Hyperparameters of this step, in the order of the engine's method."""
         raise NotImplementedError
 
     def _update(self, params: list[Array], grads: list[Any], factor: Any, numbers: Any) -> None:
         raise NotImplementedError
 
     def _arrays_of(self, kind: str) -> list[Array]:
-        """A state array of each parameter."""
+        """The state arrays of one kind, in the order of the parameters."""
         return [self._state[f"{kind}.{name}"] for name in self.params]
 
     @contextlib.contextmanager
     def _dense_gradients(self, grads: Sequence[Array | SparseRows]) -> Iterator[list[Array]]:
-        """The gradients as whole arrays; sparse ones in buffers that are zero elsewhere."""
-        whole: list[Any] = list(grads)
+        """The gradients as dense arrays; sparse ones are scattered into zeroed buffers."""
+        dense: list[Any] = list(grads)
         sparse = [n for n, gradient in enumerate(grads) if isinstance(gradient, SparseRows)]
         names = list(self.params)
         for n in sparse:
             if names[n] not in self._dense:
-                self._dense[names[n]] = self._engine.zeros(whole[n].shape, whole[n].values.dtype)
-            whole[n] = self._engine.scatter(whole[n], self._dense[names[n]])
-        yield whole
+                self._dense[names[n]] = self._engine.zeros(dense[n].shape, dense[n].values.dtype)
+            dense[n] = self._engine.scatter(dense[n], self._dense[names[n]])
+        yield dense
         for n in sparse:
-            self._engine.clear_rows(grads[n], whole[n])
+            self._engine.clear_rows(grads[n], dense[n])
 
     def state_arrays(self) -> dict[str, Array]:
-        """The live state arrays, named ``kind.parameter``."""
+        """The state arrays themselves, named ``kind.parameter``."""
         return self._state
 
     def state_dict(self) -> dict[str, Any]:
@@ -154,26 +152,18 @@ class Optimizer:
         return {**arrays, "steps": self.steps, "lr": self.lr}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` gave.
+        """Restore a state from `state_dict`.
 
         Raises
         ------
         ValueError, TypeError
-            An array is missing, unknown, none, or of another shape or dtype.
+            An array is missing, unknown, not a NumPy array, or of another shape or dtype.
         """
         arrays = {name: value for name, value in state.items() if name not in ("steps", "lr")}
         if arrays.keys() != self._state.keys():
-            odd = sorted(arrays.keys() ^ self._state.keys())
-            raise ValueError(f"state: {odd[0]} has no counterpart in {type(self).__name__}")
-        for name, array in self._state.items():
-            if not isinstance(arrays[name], np.ndarray):
-                raise TypeError(f"state: expected an array for {name}, got {type(arrays[name]).__name__}")
-            refuse_mask(f"state: {name}", arrays[name])
-            if arrays[name].shape != array.shape or arrays[name].dtype != array.dtype:
-                raise ValueError(
-                    f"state: expected {array.dtype} {array.shape} for {name}, "
-                    f"got {arrays[name].dtype} {arrays[name].shape}"
-                )
+            mismatched = sorted(arrays.keys() ^ self._state.keys())
+            raise ValueError(f"state: {mismatched[0]} has no counterpart in {type(self).__name__}")
+        check_arrays("state", arrays, self._state)
         for name, array in self._state.items():
             self._engine.upload(arrays[name], out=array)
         self.steps = int(state["steps"])
@@ -181,10 +171,10 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum where asked for.
+    """Stochastic gradient descent, optionally with momentum.
 
     ``v = momentum * v + g``, ``p -= lr * v``; Nesterov: ``p -= lr * (g + momentum * v)``. Without momentum
-    and weight decay a sparse gradient touches its own rows only.
+    and weight decay, a sparse gradient updates its own rows only.
 
     Parameters
     ----------
@@ -192,9 +182,9 @@ class SGD(Optimizer):
         See `Optimizer`.
     momentum : float
     nesterov : bool
-        Needs momentum.
+        Needs `momentum` > 0.
     weight_decay : float
-        Factor of an L2 penalty.
+        L2 penalty: ``weight_decay * p`` is added to the gradient.
     """
 
     def __init__(
@@ -237,9 +227,9 @@ class Adam(Optimizer):
     params, lr
         See `Optimizer`.
     betas : tuple of float
-        Decay of the running means of gradient and squared gradient.
+        Decay rates of the running means of the gradient and of its square.
     eps : float
-        Added to the root of the squared gradient's mean.
+        Added to the square root of the second mean.
     weight_decay : float
     """
 
@@ -281,7 +271,7 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay: ``p *= 1 - lr * weight_decay`` beside the update.
+    """Adam with decoupled weight decay: ``p *= 1 - lr * weight_decay`` before the update.
 
     Parameters
     ----------
@@ -304,19 +294,19 @@ class AdamW(Adam):
 
 
 class RMSprop(Optimizer):
-    """RMSprop: the gradient over the root of the mean of its square, with momentum where asked for.
+    """RMSprop: the gradient divided by its running root mean square, optionally with momentum.
 
     Parameters
     ----------
     params, lr
         See `Optimizer`.
     alpha : float
-        Decay of the mean of the squared gradient.
+        Decay rate of the running mean of the squared gradient.
     eps : float
-        Added to its root.
+        Added to its square root.
     momentum : float
     weight_decay : float
-        Factor of an L2 penalty.
+        L2 penalty: ``weight_decay * p`` is added to the gradient.
     """
 
     def __init__(
@@ -355,7 +345,7 @@ def make_optimizer(
     nesterov: bool = False,
     weight_decay: float = 0.0,
 ) -> Optimizer:
-    """Make an optimiser by the name that a run's configuration uses.
+    """Make an optimiser by its name in a run's configuration.
 
     Parameters
     ----------
@@ -366,7 +356,7 @@ def make_optimizer(
     Raises
     ------
     ValueError
-        No such optimiser, or one without momentum was given some.
+        Unknown name, or momentum for an optimiser that has none.
     """
     if name == "sgd":
         return SGD(params, lr, momentum, nesterov, weight_decay)

@@ -1,6 +1,6 @@
-"""Learning-rate schedules: a rate for every step, computed from its position, not from the steps before.
+"""Learning-rate schedules: the rate of a step as a function of its position, not of the steps before.
 
-Only the plateau schedule remembers anything, and only between epochs; every schedule can be saved.
+Only the plateau schedule has a state, which changes between epochs.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from lstm_numba.arguments import integer, not_negative
+from lstm_numba.arguments import integer, non_negative
 
 
 class Schedule:
@@ -21,7 +21,7 @@ class Schedule:
     """
 
     def __init__(self, lr: float) -> None:
-        self.lr = not_negative("lr", lr)
+        self.lr = non_negative("lr", lr)
 
     def rate(self, epoch: int, step: int = 0, steps: int = 1) -> float:
         """Learning rate of one step.
@@ -38,21 +38,21 @@ class Schedule:
         return self.lr
 
     def end_epoch(self, loss: float) -> None:
-        """Hear the loss that the epoch ended with (of the validation split where there is one)."""
+        """Report the loss after an epoch (on the validation split if there is one)."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What the schedule remembers, as JSON can hold it."""
+        """The state as JSON values."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
+        """Restore a state from `state_dict`."""
 
 
 class HoldThenDecay(Schedule):
     """Constant for `hold` epochs, then multiplied by `decay` at every further epoch.
 
     ``lr * decay ** max(epoch + 1 - hold, 0)``: W. Zaremba, I. Sutskever, O. Vinyals, "Recurrent neural
-    network regularization" (2014), as the language modelling literature has used it since.
+    network regularization" (2014).
     """
 
     def __init__(self, lr: float, hold: int = 4, decay: float = 0.5) -> None:
@@ -68,7 +68,7 @@ class HoldThenDecay(Schedule):
 
 
 class Cosine(Schedule):
-    """Half a cosine from `lr` to ``final * lr`` over the training, after a linear warm-up.
+    """Linear warm-up, then half a cosine from `lr` to ``final * lr``.
 
     I. Loshchilov, F. Hutter, "SGDR: stochastic gradient descent with warm restarts" (2017), without restarts.
 
@@ -79,7 +79,7 @@ class Cosine(Schedule):
     epochs : int
         Epochs of the training.
     warmup : float
-        Epochs, or parts of one, over which the rate rises from 0.
+        Epochs (may be a fraction) over which the rate rises from 0.
     final : float
         Last rate as a fraction of `lr`.
     """
@@ -96,10 +96,10 @@ class Cosine(Schedule):
 
     def rate(self, epoch: int, step: int = 0, steps: int = 1) -> float:
         """See `Schedule.rate`."""
-        # The first step of a warm-up must move too: it ends its step, not begins it.
-        reached = epoch + (step + 1) / steps
-        if reached < self.warmup:
-            return self.lr * reached / self.warmup
+        # The rate at the end of the step: the first step of a warm-up must not have rate 0.
+        end = epoch + (step + 1) / steps
+        if end < self.warmup:
+            return self.lr * end / self.warmup
         position = (epoch + step / steps - self.warmup) / (self.epochs - self.warmup)
         position = min(max(position, 0.0), 1.0)
         return self.lr * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * position)))
@@ -117,9 +117,9 @@ class Plateau(Schedule):
     factor : float
         Factor, in (0, 1).
     patience : int
-        Epochs without improvement that are borne.
+        Epochs without improvement that are tolerated.
     threshold : float
-        Fraction by which a loss must fall to count as improved.
+        Relative decrease that counts as an improvement.
     minimum : float
         Lowest rate.
     """
@@ -170,7 +170,7 @@ class Plateau(Schedule):
 
 
 def make_schedule(name: str, lr: float, epochs: int, options: dict[str, Any] | None = None) -> Schedule:
-    """Make a schedule by the name that a run's configuration uses.
+    """Make a schedule by its name in a run's configuration.
 
     Parameters
     ----------
@@ -180,12 +180,12 @@ def make_schedule(name: str, lr: float, epochs: int, options: dict[str, Any] | N
     epochs : int
         Epochs of the training.
     options : dict, optional
-        Further arguments of the schedule's class.
+        Further arguments of the class.
 
     Raises
     ------
     ValueError
-        No such schedule, an option that it does not have, or a value out of range.
+        Unknown name or option, or a value out of range.
     """
     options = dict(options or {})
     makers: dict[str, tuple[Any, tuple[str, ...]]] = {

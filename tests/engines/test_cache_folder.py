@@ -17,7 +17,7 @@ from cli_tools import invoke
 from numba.core import caching
 from repository import ROOT
 
-import lstm_numba.engines.cpu.options  # noqa: F401  (has this process keep kernels as `lstm_numba.engines.numba_cache` says)
+import lstm_numba.engines.cpu.options  # noqa: F401  (applies `numba_cache`)
 from lstm_numba.errors import CacheWarning
 
 #: Compiles a small kernel, says how many functions had to be compiled, and computes a checksum with it.
@@ -26,7 +26,7 @@ import ctypes
 import numpy as np
 from numba.core import event
 from lstm_numba.engines.cpu.checksum import checksum_address
-from lstm_numba.engines.numba_cache import kept_in
+from lstm_numba.engines.numba_cache import cache_folder
 
 class Heard(event.Listener):
     count = 0
@@ -41,7 +41,7 @@ with event.install_listener("numba:compile", heard):
 data, sums = np.arange(100), np.zeros(1, np.int64)
 words = np.array([data.ctypes.data, data.nbytes])
 ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 5)(address)(words.ctypes.data, 1, sums.ctypes.data, 0, 1)
-print(heard.count, sums[0], kept_in())
+print(heard.count, sums[0], cache_folder())
 """
 _SMALL_FILES = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
 _KEYS = [("float32", 1), ("float64", 2)]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lstm_numba.engines.numba_cache import take_turns
+from lstm_numba.engines.numba_cache import make_cache_safe
 
-take_turns()
+make_cache_safe()
 
 # Without "nnan" and "ninf": a NaN or an infinity must stay visible, so that divergence is noticed.
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
