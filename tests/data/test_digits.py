@@ -152,7 +152,7 @@ def test_bad_arguments(arguments: tuple[Any, ...], error: type[Exception], words
 
 def test_mixing_is_splitmix64() -> None:
     """The published first numbers of SplitMix64 from the seed 1234567."""
-    state = np.array([1234567], np.uint64) + np.arange(1, 6, dtype=np.uint64) * _random._GOLDEN
+    state = np.array([1234567], np.uint64) + np.arange(1, 6, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     assert _random._mix(state).tolist() == [
         6457827717110365317,
         3203168211198807973,

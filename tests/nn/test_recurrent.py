@@ -10,7 +10,7 @@ import numpy as np
 import own_cells
 import pytest
 from backends import simulated
-from recurrent_problems import Case, Problem, central_differences, host, unpack
+from recurrent_problems import Case, Problem, central_differences, host, pack, unpack
 from tolerances import assert_close
 
 import lstm_numba as ln
@@ -231,18 +231,18 @@ def test_what_is_not_given_is_zero(reads: str, backend: str) -> None:
         layer = make_layer(name, inputs, hidden, 2, bidirectional=True, seed=1, device=backend)
         rng = np.random.default_rng(2)
         x = rng.standard_normal((steps, batch, inputs)).astype(np.float32)
-        zeros = tuple(np.zeros((4, batch, hidden), np.float32) for _ in layer.cell.states)
+        zeros = [np.zeros((4, batch, hidden), np.float32) for _ in layer.cell.states]
         y, state, tape = layer.forward(x)
-        y2, state2, tape2 = layer.forward(x, layer._pack_state(list(zeros)))
+        y2, state2, tape2 = layer.forward(x, pack(zeros))
         np.testing.assert_array_equal(y, y2)
         np.testing.assert_array_equal(unpack(state), unpack(state2))
-        np.testing.assert_array_equal(layer(x)[0], layer(x, layer._pack_state(list(zeros)))[0])
+        np.testing.assert_array_equal(layer(x)[0], layer(x, pack(zeros))[0])
         if reads == "output":
             dy, given = rng.standard_normal(y.shape).astype(np.float32), None
-            full = (dy, layer._pack_state(list(zeros)))
+            full = (dy, pack(zeros))
         else:
             dy = None
-            given = layer._pack_state([rng.standard_normal(z.shape).astype(np.float32) for z in zeros])
+            given = pack([rng.standard_normal(z.shape).astype(np.float32) for z in zeros])
             full = (np.zeros_like(y), given)
         dx, dstate, grads = layer.backward(tape, dy, given)
         dx2, dstate2, grads2 = layer.backward(tape2, *full)

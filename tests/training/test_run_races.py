@@ -153,10 +153,9 @@ def test_a_folder_that_is_trained_in_stays_locked(small: None, tmp_path: Path) -
     refusals = []
 
     def intrude() -> None:
-        other = Run.open(tmp_path / "run")
-        other.config["epochs"] = 3
-        other._write_config()
-        other._kept = config
+        path = tmp_path / "run" / "config.json"
+        (tmp_path / "other.json").write_text(json.dumps({**json.loads(path.read_text()), "epochs": 3}))
+        (tmp_path / "other.json").replace(path)
         with pytest.raises(CheckpointError, match="another process is training") as caught:
             Trainer(build_task(config), Run.open(tmp_path / "run")).train()
         refusals.append(caught.value)

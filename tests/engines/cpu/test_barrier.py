@@ -34,7 +34,9 @@ def test_one_is_a_party() -> None:
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru-reset-before"])
-def test_without_a_meeting_the_caller_does_the_work(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_that_do_not_run_at_the_same_time(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller does the work alone; after some sequences the threads are not asked to share units again."""
+    choose_plan, shape, dtype = sequence.choose_plan, (50, 1, 300, 300), np.dtype(np.float32)
     rnn = ln.make_layer(cell, 4, 40, seed=0, dtype=np.float64)
     x = np.random.default_rng(0).standard_normal((3, 2, 4))
 
@@ -43,25 +45,20 @@ def test_without_a_meeting_the_caller_does_the_work(cell: str, monkeypatch: pyte
         dx, _, grads = rnn.backward(tape, np.ones_like(y))
         return (y, dx, *grads.values())
 
+    def shares_units() -> bool:
+        return bool(choose_plan(rnn.cell, shape, dtype).team.by_units)
+
     expected = run()
     # Of two parts on one thread the second begins when the first has ended.
     numba.set_num_threads(1)
     monkeypatch.setattr(sequence, "choose_plan", lambda *_: sequence.Plan(Team(1, 2, 2), 2, 1))
     monkeypatch.setattr(sequence, "_apart", sequence._Apart())
-    for got, wanted in zip(run(), expected, strict=True):
-        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-13)
-    assert sequence._apart.count == 2
-
-
-def test_threads_that_do_not_come_are_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    shape = (50, 1, 300, 300)
-    cell = ln.make_layer("lstm", 1, 1).cell
     monkeypatch.setattr(sequence, "thread_count", lambda: 2)
-    monkeypatch.setattr(sequence, "_apart", sequence._Apart())
-    assert sequence.choose_plan(cell, shape, np.dtype("float32")).team.by_units
-    for _ in range(sequence.MAX_COMPILED_APART):
-        sequence._apart()
-    assert not sequence.choose_plan(cell, shape, np.dtype("float32")).team.by_units
+    assert shares_units()
+    for _ in range(2):
+        for got, wanted in zip(run(), expected, strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-13)
+    assert not shares_units()
 
 
 # Tasks
