@@ -48,6 +48,7 @@ def test_all_commands_are_found() -> None:
 
 
 @pytest.mark.parametrize(("path", "command"), EVERY, ids=NAMES)
+@pytest.mark.smoke
 def test_help(path: tuple[str, ...], command: click.Command, capsys: pytest.CaptureFixture[str]) -> None:
     from lstm_numba.cli.main import run
 
@@ -87,6 +88,7 @@ def test_examples_parse_as_this_command(path: tuple[str, ...], command: click.Co
         command.make_context(path[-1], rest)  # raises a usage error if it does not parse
 
 
+@pytest.mark.smoke
 def test_readme_examples_parse() -> None:
     lines = re.findall(r"^lstm-numba (.+?)(?:\s+#.*)?$", README, re.MULTILINE)
     assert lines

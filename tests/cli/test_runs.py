@@ -100,7 +100,9 @@ def test_preset_gives_way_to_what_the_user_typed(tmp_path: Path) -> None:
     assert config["schedule_options"] == {"hold": 6, "decay": 1 / 1.2}
 
 
-@pytest.mark.parametrize("cell", ["rnn", "rnn-relu", "peephole", "gru", "gru-reset-before"])
+@pytest.mark.parametrize(
+    "cell", ["rnn", "rnn-relu", "peephole", pytest.param("gru", marks=pytest.mark.smoke), "gru-reset-before"]
+)
 def test_every_cell_trains_and_evaluates(cell: str, tmp_path: Path) -> None:
     words = f"train digits --cell {cell} --images 200 --hidden 8 --epochs 1 --bidirectional --json"
     result = invoke(words, "--out", tmp_path / "run").json()
@@ -119,6 +121,7 @@ def test_resume_of_a_complete_run_changes_nothing(digits_run: Path) -> None:
     assert result["accuracy"] == invoke("evaluate", digits_run, "--json").json()["accuracy"]
 
 
+@pytest.mark.smoke
 def test_resume_with_more_epochs(tmp_path: Path) -> None:
     small = "train digits --images 100 --hidden 4 --batch-size 20 --schedule constant"
     assert invoke(small, "--epochs", "1", "--out", tmp_path / "grown").status == 0

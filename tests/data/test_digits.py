@@ -98,6 +98,7 @@ def test_every_way_of_writing_appears(train: Any) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 9, 23, len(glyphs()) - 1])
+@pytest.mark.smoke
 def test_ink_against_plain_loops(number: int) -> None:
     """Every pixel is as dark as the disc that covers it most says: all pixels against all points."""
     items = np.array([4, 123456])
@@ -191,6 +192,7 @@ def test_streams_are_addressed_not_drawn() -> None:
         stream.bits(np.arange(2), 4090, 7)
 
 
+@pytest.mark.smoke
 def test_uniforms_and_permutations_come_from_raw_bits() -> None:
     """By hand from NumPy's bit generator, whose bits never change."""
     bits = np.random.PCG64(np.random.SeedSequence([5, int.from_bytes(b"x", "little")])).random_raw(20_000)

@@ -96,6 +96,7 @@ def test_the_readmes_cell_is_the_guides() -> None:
         np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.smoke
 def test_links_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", GUIDE)
     assert links

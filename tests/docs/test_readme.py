@@ -55,6 +55,7 @@ def test_library_examples_run_learn_and_stream() -> None:
         np.testing.assert_array_equal(states[1], stepped)
 
 
+@pytest.mark.smoke
 def test_links_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
     assert links

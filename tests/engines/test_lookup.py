@@ -122,6 +122,7 @@ print(".entry" in ptx)
     assert result.stdout.strip() == "True", result.stderr
 
 
+@pytest.mark.smoke
 def test_the_program_knows_the_devices_and_cells() -> None:
     assert config.DEVICES == engines.DEVICES
     assert BUILT_IN == config.CELLS

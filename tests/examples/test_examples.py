@@ -237,6 +237,7 @@ def test_scores_tell_who_stumbles() -> None:
     assert_close(scores, expected, "forward", dtype="float32")
 
 
+@pytest.mark.smoke
 def test_area_under_the_curve() -> None:
     scores, odd = np.array([0.1, 0.9, 0.4, 0.5]), np.array([False, True, True, False])
     # Of the four pairs of an odd and another one, (0.4, 0.5) alone is the wrong way round.

@@ -172,6 +172,7 @@ def test_without_biases(kind: str) -> None:
     assert grads.bias_ih.size == 0
 
 
+@pytest.mark.smoke
 def test_one_state_may_come_alone() -> None:
     case = Case("gru", "float32", "packed", (1, None, 3, 5))
     alone, in_tuple = case.first[0].copy(), (case.first[0].copy(),)

@@ -40,6 +40,7 @@ def test_steps_are_the_sequence(cell: str) -> None:
         assert_close(got, expected, "forward")
 
 
+@pytest.mark.smoke
 def test_one_sample_float32_and_reset() -> None:
     rnn, x = _layer("lstm", "float32"), _input(4, 1, "float32")
     stream = ln.Stream(rnn)

@@ -196,6 +196,7 @@ def test_dropout_stands_where_zaremba_put_it() -> None:
     assert model.rng_state() == before
 
 
+@pytest.mark.smoke
 def test_equal_seeds_give_equal_models_and_other_seeds_others() -> None:
     batch = _window(np.random.default_rng(0), 7)
 
@@ -231,6 +232,7 @@ def test_initial_weights() -> None:
         np.testing.assert_array_equal(array.astype(np.float32), single.params[name])
 
 
+@pytest.mark.smoke
 def test_configuration_makes_the_same_model_again() -> None:
     model = LanguageModel(
         9, 4, cell="lstm", layers=2, dropout=0.2, tie=True, init_range=0.2, forget_bias=1, seed=3

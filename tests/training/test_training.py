@@ -285,6 +285,7 @@ def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.smoke
 def test_training_outside_the_main_thread(tmp_path: Path) -> None:
     results: list[Any] = []
     config = small_config("images", tmp_path, epochs=1)

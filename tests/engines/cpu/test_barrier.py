@@ -29,6 +29,7 @@ def test_who_is_alone_does_not_wait_for_ever() -> None:
     assert not _gather(address(memory), 2)  # who comes too late hears the same
 
 
+@pytest.mark.smoke
 def test_one_is_a_party() -> None:
     assert _gather(address(np.zeros(barrier.NUMBERS, np.int64)), 1)
 
