@@ -66,7 +66,7 @@ class PackedType(WeightsType):
     def __init__(self, kind: Any, dtype: Any) -> None:
         super().__init__(
             kind, dtype, ("inputs", types.int64), ("hidden", types.int64),
-            ("data", types.Array(dtype, 1, "C")), ("notes", _INT64S), ("functions", _INT64S),
+            ("data", types.Array(dtype, 1, "C")), ("descriptor", _INT64S), ("functions", _INT64S),
         )  # fmt: skip
 
 

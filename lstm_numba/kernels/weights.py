@@ -92,7 +92,7 @@ class Packed:
         I and H.
     data : ndarray, 1-D
         The copy. Threads may share it as long as nobody calls `repack`.
-    notes : ndarray of int64
+    descriptor : ndarray of int64
         Memory for `repack`.
     functions : ndarray of int64
         Where the compiled matrix products lie, in this process.
