@@ -170,7 +170,7 @@ def test_kernels_are_read_from_a_folder_that_cannot_be_written_to(
     site = Path(package["PYTHONPATH"])
     compiled, total, kept, _ = _run(tmp_path, **package)
     assert compiled > 0
-    assert Path(kept) == site / "lstm_numba" / "cpu" / "__pycache__"
+    assert Path(kept) == site / "lstm_numba" / "engines" / "cpu" / "__pycache__"
     try:
         for folder in (site, *site.rglob("*")):
             folder.chmod(0o555 if folder.is_dir() else 0o444)
