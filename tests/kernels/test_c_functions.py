@@ -14,8 +14,7 @@ from lstm_numba import kernels, reference
 pytestmark = pytest.mark.processor
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("cell", ["lstm", "gru-reset-before"])
+@pytest.mark.parametrize(("cell", "dtype"), [("lstm", "float32"), ("gru-reset-before", "float64")])
 def test_a_c_function_steps(cell: str, dtype: str) -> None:
     rnn = ln.make_layer(cell, 3, 17, 2, seed=1, dtype=dtype)
     step = kernels.CStep(rnn, 4)

@@ -154,5 +154,5 @@ class Everything:
 CLASSES = (JANET, CoupledPeepholes, MinimalGatedUnit, Notes, ThreeStates, Everything)
 #: As `make_layer` knows them.
 NAMES = tuple(f"{layer.__module__}:{layer.__qualname__}" for layer in CLASSES)
-#: Those that have between them all that a cell can have.
-VARIED = NAMES[1:2] + NAMES[-2:]
+#: Those that have between them all that a cell can have, and the others.
+VARIED, SIMILAR = NAMES[-2:], NAMES[:-2]

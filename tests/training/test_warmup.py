@@ -83,4 +83,4 @@ def test_nothing_is_downloaded(monkeypatch) -> None:  # type: ignore[no-untyped-
         raise AssertionError("looked for data")
 
     monkeypatch.setattr(store, "content", refuse)
-    warmup.warm_up("mnist")
+    warmup.warm_up("mnist", {"cell": "rnn"})
