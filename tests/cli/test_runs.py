@@ -41,7 +41,7 @@ def checkpoint(folder: Path) -> bytes:
 # -- train -------------------------------------------------------------------------------------------
 
 
-def test_result_on_stdout_talk_on_stderr(tmp_path: Path) -> None:
+def test_result_on_stdout_messages_on_stderr(tmp_path: Path) -> None:
     answer = invoke(DIGITS, "--out", tmp_path / "run")
     (line,) = answer.out.splitlines()
     assert "accuracy" in line
@@ -150,7 +150,7 @@ def test_evaluate_agrees_with_predict(digits_run: Path, tmp_path: Path) -> None:
     probabilities = np.array([entry["probabilities"] for entry in predictions])
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
     assert [entry["class"] for entry in predictions] == probabilities.argmax(axis=1).tolist()
-    # The same network on all test images: the sample's accuracy lies within four standard errors.
+    # The same network on all test images: the sample's accuracy is within four standard errors.
     result = invoke("evaluate", digits_run, "--json").json()
     assert {"loss", "accuracy"} <= result.keys()
     hits = np.mean([entry["class"] == label for entry, label in zip(predictions, some.labels, strict=True)])

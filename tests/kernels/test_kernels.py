@@ -312,7 +312,7 @@ def test_kept_on_disk(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", WEIGHTS)
 def test_weights_go_to_another_process(kind: str, tmp_path: Path) -> None:
-    """The addresses in them do not: where the products lie differs from process to process."""
+    """The addresses in them do not: those of the products differ from process to process."""
     case = Case("lstm", "float32", kind, (1, None, 3, 5))
     y = np.empty_like(case.dy)
     run_steps(case.weights, case.x, case.copies(case.first), y, case.room(1).numbers)

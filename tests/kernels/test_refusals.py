@@ -22,7 +22,7 @@ def test_refuses_what_does_not_fit() -> None:
     small, other = tuple(s[:, :4].copy() for s in state), kernels.plain(ln.LSTM(3, 5))
 
     wider = kernels.plain(ln.LSTM(4, 6)).parameters
-    turned = tuple(s.reshape(5, 2) for s in state)
+    transposed = tuple(s.reshape(5, 2) for s in state)
 
     def back(
         x: Any = x, tape: Any = tape, dy: Any = dy, dstate: Any = state, dx: Any = dx, grads: Any = grads,
@@ -36,7 +36,7 @@ def test_refuses_what_does_not_fit() -> None:
         ("x: expected", lambda: kernels.sequence(w, x[:0], state, y[:0], scratch)),
         ("state: expected", lambda: kernels.step(w, x[0], small, scratch)),
         ("state: expected", lambda: kernels.step(w, x[0, :1], state, scratch)),
-        ("state: expected", lambda: kernels.step(w, x[0], turned, scratch)),
+        ("state: expected", lambda: kernels.step(w, x[0], transposed, scratch)),
         ("y: expected", lambda: kernels.sequence(w, x, state, y[:2], scratch)),
         ("y: expected", lambda: kernels.sequence(w, x, state, y.reshape(2, 3, 5), scratch)),
         ("y: expected", lambda: kernels.sequence(w, x, state, y.reshape(3, 5, 2), scratch)),

@@ -111,7 +111,7 @@ def test_another_size_is_refused() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_samples_however_they_lie_in_memory(batch: int) -> None:
+def test_samples_of_any_memory_layout(batch: int) -> None:
     rnn = _layer("gru")
     stream, plain = ln.Stream(rnn, batch), ln.Stream(rnn, batch)
     wide = np.random.default_rng(4).standard_normal((batch, 10)).astype(np.float32)

@@ -59,11 +59,11 @@ def test_a_training_after_it_compiles_nothing(tmp_path: Path) -> None:
 def test_every_data_set_and_option(monkeypatch) -> None:  # type: ignore[no-untyped-def]
     asked = []
 
-    def note(dataset, options, reporter):  # type: ignore[no-untyped-def]
+    def record(dataset, options, reporter):  # type: ignore[no-untyped-def]
         asked.append((dataset, *options.values()))
         return warmup.Warmed((), 0.0)
 
-    monkeypatch.setattr(warmup, "warm_up", note)
+    monkeypatch.setattr(warmup, "warm_up", record)
     answer = invoke("warmup all --cell gru --cell lstm --dtype float64 --json").json()
     assert asked == [
         (dataset, cell, "float64", "sgd" if dataset == "ptb" else "adam")

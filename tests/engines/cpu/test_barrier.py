@@ -66,8 +66,8 @@ def test_threads_that_do_not_run_at_the_same_time(cell: str, monkeypatch: pytest
 
 
 @njit
-def _meet_others(job: Any, phase: Any, part: Any) -> None:
-    """In the phases that threads share, wait for one another; note who saw all of them."""
+def _wait_for_others(job: Any, phase: Any, part: Any) -> None:
+    """In the phases that threads share, wait for one another; record who saw all of them."""
     if phase in (thread_team.CHECK, thread_team.PREPARE, thread_team.WORK, thread_team.AFTER):
         where = pointer_to(job[8 + phase], job[0])
         if barrier.rendezvous(where, job[0]):
@@ -76,16 +76,16 @@ def _meet_others(job: Any, phase: Any, part: Any) -> None:
         job[16 + phase * 8] += 1
 
 
-def _run_meeting(
+def _run_phases(
     parts: int, workers: int, prepare: int, stale: int | None = None, checks: int = 0
 ) -> list[list[int]]:
-    """Who was in which phase of a task whose threads meet; `stale` is what a check would find."""
+    """Which threads were in which phase of a task; `stale` is what a check would find."""
     memory = np.zeros((thread_team.AFTER + 1, barrier.NUMBERS), np.int64)
     job = np.zeros(72, np.int64)
     job[0] = max(parts, prepare)
     job[1] = stale or 0
     job[8 : 8 + len(memory)] = [address(row) for row in memory]
-    task = thread_team.compile_task(_meet_others.py_func)
+    task = thread_team.compile_task(_wait_for_others.py_func)
     where = address(job)
     check = {} if stale is None else {"check": checks or prepare, "stale": where + 8}
     assert thread_team.run_task(task, where, parts, workers, prepare=prepare, **check)
@@ -97,16 +97,16 @@ def _run_meeting(
 def test_threads_share_a_tasks_phases() -> None:
     numba.set_num_threads(2)
     work = [[1, 0], [1, 1], [1, 0], [1, 1]]
-    assert _run_meeting(2, 2, 2) == [[0, 0], [1, 1], *work]
-    assert _run_meeting(2, 2, 2, stale=1) == [[1, 1], [1, 1], *work]
-    assert _run_meeting(2, 2, 2, stale=0) == [[1, 1], [0, 0], *work]
-    assert _run_meeting(2, 2, 0) == [[0, 0], [0, 0], *work]
-    assert _run_meeting(0, 0, 2) == [[0, 0], [1, 1], *4 * [[0, 0]]]
+    assert _run_phases(2, 2, 2) == [[0, 0], [1, 1], *work]
+    assert _run_phases(2, 2, 2, stale=1) == [[1, 1], [1, 1], *work]
+    assert _run_phases(2, 2, 2, stale=0) == [[1, 1], [0, 0], *work]
+    assert _run_phases(2, 2, 0) == [[0, 0], [0, 0], *work]
+    assert _run_phases(0, 0, 2) == [[0, 0], [1, 1], *4 * [[0, 0]]]
 
 
 def test_one_thread_does_all_phases_or_only_the_first() -> None:
-    assert _run_meeting(1, 1, 1) == [[0, 0], *5 * [[1, 0]]]
-    assert _run_meeting(1, 1, 1, stale=1) == 6 * [[1, 0]]
-    assert _run_meeting(1, 1, 1, stale=0) == [[1, 0], [0, 0], *4 * [[1, 0]]]
-    assert _run_meeting(1, 1, 0) == [[0, 0], [0, 0], *4 * [[1, 0]]]
-    assert _run_meeting(0, 0, 1) == [[0, 0], [1, 0], *4 * [[0, 0]]]
+    assert _run_phases(1, 1, 1) == [[0, 0], *5 * [[1, 0]]]
+    assert _run_phases(1, 1, 1, stale=1) == 6 * [[1, 0]]
+    assert _run_phases(1, 1, 1, stale=0) == [[1, 0], [0, 0], *4 * [[1, 0]]]
+    assert _run_phases(1, 1, 0) == [[0, 0], [0, 0], *4 * [[1, 0]]]
+    assert _run_phases(0, 0, 1) == [[0, 0], [1, 0], *4 * [[0, 0]]]
