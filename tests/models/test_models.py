@@ -232,7 +232,6 @@ def test_initial_weights() -> None:
         np.testing.assert_array_equal(array.astype(np.float32), single.params[name])
 
 
-@pytest.mark.smoke
 def test_configuration_makes_the_same_model_again() -> None:
     model = LanguageModel(
         9, 4, cell="lstm", layers=2, dropout=0.2, tie=True, init_range=0.2, forget_bias=1, seed=3
