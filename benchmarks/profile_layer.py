@@ -26,7 +26,7 @@ from lstm_numba.benchmarks.cases import SHAPES, Shape, flop_count
 from lstm_numba.benchmarks.gemm_peak import big_product
 from lstm_numba.benchmarks.implementations import Problem
 from lstm_numba.benchmarks.results import machine
-from lstm_numba.engines.cpu import task as jobs
+from lstm_numba.engines.cpu import task as tasks
 from lstm_numba.engines.cpu import thread_team
 from lstm_numba.engines.cpu.function_pointers import call_pointer
 from lstm_numba.engines.cpu.vector import pointer_to
@@ -54,7 +54,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)
-        jobs.run_task = self._run
+        tasks.run_task = self._run
 
     def _run(
         self, task: int, job: int, parts: int = 1, workers: int = 1, barrier: int = 0, prepare: int = 0,

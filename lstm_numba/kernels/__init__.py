@@ -1,10 +1,10 @@
 """Cells for your own compiled code: functions to call from ``@njit`` code, on arrays that you own.
 
-Nothing is copied behind your back, so what a forward pass read must be the same on the way back. There are no
-lengths: all numbers of all T steps count, and a shorter sequence is a call with a smaller T.
+Nothing is copied behind your back, so what a forward pass read must be unchanged in the backward pass. There
+are no lengths: all numbers of all T steps count, and a shorter sequence is a call with a smaller T.
 """
 
-from lstm_numba.engines.cpu.weights import Parameters
+from lstm_numba.engines.cpu.records import Parameters
 from lstm_numba.kernels.backward import sequence_backward, step_backward
 from lstm_numba.kernels.c_functions import CStep, c_step
 from lstm_numba.kernels.forward import (

@@ -6,7 +6,8 @@ import numpy as np
 from numba import njit
 
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
-from lstm_numba.engines.cpu.passes import GradientTargets, OutputGradient, run_backward
+from lstm_numba.engines.cpu.passes import run_backward
+from lstm_numba.engines.cpu.records import GradientTargets, OutputGradient
 from lstm_numba.kernels.forward import call_status, packed_layer, sequence_on, tape_fits
 from lstm_numba.kernels.memory import address_of, addresses_of, as_states, batch_of, writable_address
 from lstm_numba.kernels.status import DX, DY, FITS, GRADS, TAPE, Checked, spoil
@@ -36,11 +37,11 @@ def _retrace(weights, x, steps, tape, dy, dstates, dx, grads, scratch, status):
     (inputs, hidden), cell, zero = layer_sizes(weights), cell_of(weights), zero_like(weights)
     if status == FITS:
         layer = packed_layer(weights, batch_of(x, steps, inputs), scratch, True)
-        places = addresses_of(dstates, zero)
+        addresses = addresses_of(dstates, zero)
         kept = sequence_on(writable_address(tape, zero), steps, address_of(x, zero))
         output_gradient = OutputGradient(dy, hidden if dy != 0 else 0)
         targets = GradientTargets(writable_address(dx, zero), inputs, locate(grads, zero), np.int64(1))
-        run_backward(cell, layer, kept, output_gradient, places, places, targets, zero)
+        run_backward(cell, layer, kept, output_gradient, addresses, addresses, targets, zero)
     else:
         spoil(dstates, zero)
         spoil(dx, zero)

@@ -1,8 +1,7 @@
 """A layer's step as a C function, for whoever calls function pointers: ctypes, cffi, SciPy, C code.
 
 The function is ``void step(const void *handle, const T *x, T *state, T *y)`` with T float or double. The
-handle is an array of int64: the number of layers, then for every layer the numbers of
-`lstm_numba.engines.cpu.offsets.Layer`.
+handle is an array of int64: the number of layers, then a `lstm_numba.engines.cpu.records.Layer` for each.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from numba.np.numpy_support import from_dtype
 from lstm_numba.engines.cpu.function_pointers import compile_apart, once
 from lstm_numba.engines.cpu.function_table import compiled_functions
 from lstm_numba.engines.cpu.memory import address, aligned_zeros
-from lstm_numba.engines.cpu.offsets import Layer, pointer_address
 from lstm_numba.engines.cpu.options import SERIAL
-from lstm_numba.engines.cpu.passes import ALONE, run_stack, scratch_bytes
+from lstm_numba.engines.cpu.passes import run_stack, scratch_bytes
+from lstm_numba.engines.cpu.records import ALONE, Layer, numbers
 from lstm_numba.engines.cpu.sequence import pack
-from lstm_numba.engines.cpu.vector import pointer_to
-from lstm_numba.kernels.memory import place_of
+from lstm_numba.engines.cpu.vector import pointer_address, pointer_to
+from lstm_numba.kernels.memory import target_address
 from lstm_numba.nn.recurrent import Recurrent
 
 Array = np.ndarray[Any, Any]
@@ -43,7 +42,9 @@ def c_step(cell, zero, handle, x, state, y):
         As `CStep` describes. Sizes are not checked.
     """
     layers = pointer_to(pointer_address(handle), 0)
-    run_stack(cell, layers, place_of(x, zero), place_of(state, zero), place_of(y, zero), zero)
+    run_stack(
+        cell, layers, target_address(x, zero), target_address(state, zero), target_address(y, zero), zero
+    )
 
 
 @once
@@ -88,9 +89,9 @@ class CStep:
     state_shape : tuple of int
         (S, num_layers, B, H).
     layers : list of Layer
-        Where each layer's weights and scratch lie.
+        Addresses of each layer's weights and scratch.
     cell, zero
-        What `c_step` wants to know, to be global variables of a ``numba.cfunc`` of one's own.
+        Arguments of `c_step`, to be global variables of a ``numba.cfunc`` of one's own.
 
     Raises
     ------
@@ -130,9 +131,8 @@ class CStep:
             scratch = aligned_zeros((scratch_bytes(cell, layer, 1, False, ALONE, self.zero),), np.uint8)
             self._alive += [packed, scratch]
             self.layers.append(layer._replace(scratch=address(scratch)))
-        numbers = [rnn.num_layers, *(number for layer in self.layers for number in layer)]
-        self._numbers = np.array(numbers, np.int64)
-        self.handle = ctypes.c_void_p(address(self._numbers))
+        self._numbers = numbers((rnn.num_layers, *self.layers))
+        self.handle = ctypes.c_void_p(self._numbers.buffer_info()[0])
         kind: Any = type(cell)
         self.address = _compiled(kind, dtype)
         self.function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(self.address)

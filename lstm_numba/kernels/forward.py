@@ -9,10 +9,9 @@ from numba import njit
 from numba.extending import overload
 
 from lstm_numba.engines.cpu.memory import ALIGNMENT
-from lstm_numba.engines.cpu.offsets import DESCRIPTOR_SIZE, Layer, Sequence, aligned, number_bytes
+from lstm_numba.engines.cpu.offsets import DESCRIPTOR_SIZE, aligned, number_bytes
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.passes import (
-    ALONE,
     kept_bytes,
     run_forward,
     run_sequence,
@@ -20,6 +19,7 @@ from lstm_numba.engines.cpu.passes import (
     run_unpacked_step,
     scratch_bytes,
 )
+from lstm_numba.engines.cpu.records import ALONE, Layer, Sequence
 from lstm_numba.kernels.memory import (
     address_of,
     addresses_of,
@@ -43,7 +43,7 @@ from lstm_numba.kernels.weights import (
 
 @njit(**INLINE)
 def _after_packing(weights, address):
-    """Where scratch goes on after the notes and the packed weights of plain ones."""
+    """Address of scratch after the descriptor and the packed weights of plain ones."""
     return aligned(
         address + 8 * DESCRIPTOR_SIZE + packing_numbers(weights) * number_bytes(zero_like(weights))
     )
@@ -51,7 +51,7 @@ def _after_packing(weights, address):
 
 @njit(**SERIAL)
 def scratch_size(weights, steps=1, batch=1, training=False):
-    """How many numbers of scratch the functions of this package want.
+    """How many numbers of scratch the functions of this package need.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def call_status(weights, x, steps, states, scratch, training):
 
 
 def _advance(weights: Any, x: Any, states: Any, batch: Any, scratch: Any) -> Any:
-    """A step with packed weights, or with plain ones as they lie."""
+    """A step with packed or plain weights."""
     raise NotImplementedError
 
 
@@ -171,7 +171,7 @@ def step(weights, x, state, scratch):
     Parameters
     ----------
     weights : Plain or Packed
-        Plain weights are read as they lie, packed ones are faster.
+        Packed weights are faster.
     x : ndarray, shape (I,) or (B, I)
     state : tuple of ndarray, shape (H,) or (B, H)
         ``(h, c)``, or ``(h,)`` or ``h`` for a cell with one state; overwritten by the new state. All arrays
@@ -182,7 +182,7 @@ def step(weights, x, state, scratch):
     Returns
     -------
     int
-        In compiled code: 0, or a status, of which `reason` tells what does not fit; the state is NaN then.
+        In compiled code: 0, or a status, which `reason` explains; the state is NaN then.
 
     Raises
     ------
@@ -238,8 +238,8 @@ def sequence(weights, x, state, y, scratch):
         status = Y
     if status == FITS:
         layer = packed_layer(weights, batch_of(x, steps, inputs), scratch, False)
-        places = addresses_of(states, zero)
-        run_sequence(cell, layer, steps, address_of(x, zero), places, writable_address(y, zero), zero)
+        addresses = addresses_of(states, zero)
+        run_sequence(cell, layer, steps, address_of(x, zero), addresses, writable_address(y, zero), zero)
     else:
         spoil(states, zero)
         spoil(y, zero)
@@ -269,8 +269,8 @@ def _record(weights, x, steps, states, tape, scratch, status):
     if status == FITS:
         layer = packed_layer(weights, batch_of(x, steps, layer_sizes(weights)[0]), scratch, False)
         kept = sequence_on(writable_address(tape, zero), steps, address_of(x, zero))
-        places = addresses_of(states, zero)
-        run_forward(cell, layer, kept, places, places, zero)
+        addresses = addresses_of(states, zero)
+        run_forward(cell, layer, kept, addresses, addresses, zero)
     else:
         spoil(states, zero)
         spoil(tape, zero)

@@ -9,15 +9,16 @@ from numba import njit
 from numba.core import errors, types
 from numba.extending import overload
 
-from lstm_numba.engines.cpu.offsets import number_bytes, pointer_address
+from lstm_numba.engines.cpu.offsets import number_bytes
 from lstm_numba.engines.cpu.options import INLINE
 from lstm_numba.engines.cpu.specialize import state_count
+from lstm_numba.engines.cpu.vector import pointer_address
 
 # The functions without a body below exist for their overloads.
 
 
 def address_of(array: Any, zero: Any) -> Any:
-    """Where an array's first number lies; refuses, while compiling, what the kernels would misread."""
+    """Address of an array's first number; while compiling, refuses what the kernels would misread."""
     raise NotImplementedError
 
 
@@ -43,12 +44,12 @@ def _(array, zero):
     return lambda array, zero: address_of(array, zero)
 
 
-def place_of(memory: Any, zero: Any) -> Any:
-    """Where an array or a C pointer leads to."""
+def target_address(memory: Any, zero: Any) -> Any:
+    """Address of an array, or that in a C pointer."""
     raise NotImplementedError
 
 
-@overload(place_of, INLINE)
+@overload(target_address, INLINE)
 def _(memory, zero):
     if isinstance(memory, types.Array):
         return lambda memory, zero: address_of(memory, zero)

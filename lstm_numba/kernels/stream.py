@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -12,14 +12,13 @@ from numba.core.errors import NumbaTypeError
 from numba.np.numpy_support import from_dtype
 
 from lstm_numba.arguments import float_array, real_numbers
-from lstm_numba.engines.cpu import passes
-from lstm_numba.engines.cpu import task as jobs
+from lstm_numba.engines.cpu import passes, task
+from lstm_numba.engines.cpu.blocking import choose_plan
 from lstm_numba.engines.cpu.function_pointers import call_pointer, once
 from lstm_numba.engines.cpu.memory import address, aligned_zeros
 from lstm_numba.engines.cpu.offsets import BARRIER_BYTES
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
-from lstm_numba.engines.cpu.passes import Team
-from lstm_numba.engines.cpu.sequence import choose_plan
+from lstm_numba.engines.cpu.records import PACKED, Numbers, SequenceJob, Team, numbers, read_record
 from lstm_numba.engines.cpu.vector import pointer_to
 from lstm_numba.kernels.c_functions import CStep
 from lstm_numba.kernels.status import FITS, STREAM, Checked, spoil
@@ -28,19 +27,28 @@ from lstm_numba.nn.recurrent import Recurrent
 Array = np.ndarray[Any, Any]
 _ARRAY = np.ndarray  # a name that is looked up once: it counts in a step
 
-# A stream's plan: the C function of a step, the four that it takes; the numbers of an input, of all that a
-# step reads, and of what it gives.
-_STEP, _HANDLE, _X, _STATE, _Y, _INPUTS, _SAMPLE, _OUTPUT = range(8)
+
+class _Plan(NamedTuple):
+    """What a stream's step needs, as a record: addresses of the C function and its arguments, and sizes."""
+
+    step: int
+    handle: int
+    x: int
+    state: int
+    y: int
+    inputs: int  # I
+    sample: int  # numbers that a step reads, B * I
+    output: int  # and that it writes, B * H
 
 
 @njit(**INLINE)
-def _advance(plan: Any, numbers: Any, out: Any, zero: Any) -> None:
+def _advance(plan: Any, given: Any, out: Any, zero: Any) -> None:
     """A step, from a flat array to an address."""
-    sample = pointer_to(plan[_X], zero)
-    for n in range(numbers.size):
-        sample[n] = numbers[n]
-    handle, state = pointer_to(plan[_HANDLE], out), pointer_to(plan[_STATE], zero)
-    call_pointer(plan[_STEP], (handle, sample, state, pointer_to(out, zero)))
+    sample = pointer_to(plan.x, zero)
+    for n in range(given.size):
+        sample[n] = given[n]
+    handle, state = pointer_to(plan.handle, out), pointer_to(plan.state, zero)
+    call_pointer(plan.step, (handle, sample, state, pointer_to(out, zero)))
 
 
 @Checked
@@ -69,10 +77,11 @@ def stream_step(cell: Any, plan: Any, zero: Any, x: Any, out: Any) -> int:
     ValueError
         From Python: an array has another size.
     """
-    if x.size != plan[_SAMPLE] or out.size != plan[_OUTPUT]:
+    record = read_record(_Plan, np.int64(plan.ctypes.data), 0)
+    if x.size != record.sample or out.size != record.output:
         spoil(out, zero)
         return STREAM
-    _advance(plan, x.ravel(), np.int64(out.reshape(-1).ctypes.data), zero)
+    _advance(record, x.ravel(), np.int64(out.reshape(-1).ctypes.data), zero)
     return FITS
 
 
@@ -82,10 +91,10 @@ def _from_python(plan: Any, x: Any) -> bool:
     Takes two arguments of plain types, for Python tells Numba of each: of `stream_step`'s five this takes as
     long as the step.
     """
-    numbers = pointer_to(plan, plan)
-    if x.shape[-1] != numbers[_INPUTS] or x.size != numbers[_SAMPLE]:
+    record = read_record(_Plan, plan, 0)
+    if x.shape[-1] != record.inputs or x.size != record.sample:
         return False
-    _advance(numbers, x.reshape(-1), numbers[_Y], x.dtype.type(0))
+    _advance(record, x.reshape(-1), record.y, x.dtype.type(0))
     return True
 
 
@@ -143,10 +152,9 @@ class Stream:
         self._x = aligned_zeros(self._shape, rnn.dtype)
         self._out = np.zeros((self.batch, rnn.hidden_size), rnn.dtype)
         self._first = self._out[0]
-        places = [address(array) for array in (self._x, self._states, self._out)]
+        addresses = [address(array) for array in (self._x, self._states, self._out)]
         sizes = rnn.input_size, self._x.size, self._out.size
-        numbers = [self._c.address, self._c.handle.value, *places, *sizes]
-        plan = np.array(numbers, np.int64)
+        plan = np.array(_Plan._make([self._c.address, self._c.handle.value, *addresses, *sizes]), np.int64)
         self.arguments = (rnn.cell, plan, self._c.zero)
         teams = [choose_plan(rnn.cell, (1, *layer[:3]), rnn.dtype).team for layer in self._c.layers]
         self._alone = all(team.parts == 1 for team in teams)
@@ -228,16 +236,16 @@ class Stream:
 
     def _advance_together(self) -> None:
         """A step of much work, on several threads."""
-        for task, job, team, barrier in self._jobs:
-            jobs.run_job(task, job[:], team, 0, barrier)
+        for function, job, team, barrier in self._jobs:
+            task.run_job(function, job[:], team, 0, barrier)
         self._out[...] = self._states[0, -1]
 
-    def _job(self, cell: Any, layer: int, team: Team) -> tuple[int, jobs.Numbers, Team, int]:
+    def _job(self, cell: Any, layer: int, team: Team) -> tuple[int, Numbers, Team, int]:
         """A layer's step as `lstm_numba.engines.cpu.task.run_job` takes it; each reads the one below."""
         kind: Any = type(cell)
         source = self._x if layer == 0 else self._states[0, layer - 1]
         states = tuple(address(state[layer]) for state in self._states)
         where = passes.one_step(self._c.layers[layer], address(source))
         end = where.rest + passes.kept_bytes(cell, self._c.layers[layer], where, self._c.zero)
-        job = jobs.sequence_job(self._c.layers[layer], where, team, jobs.PACKED, states, states)
-        return jobs.forward_task(kind, self.dtype), job, team, end - BARRIER_BYTES
+        job = numbers(SequenceJob(self._c.layers[layer], where, team, PACKED), *states, *states)
+        return task.forward_task(kind, self.dtype), job, team, end - BARRIER_BYTES

@@ -16,8 +16,9 @@ from lstm_numba.engines.cpu.function_table import compiled_functions
 from lstm_numba.engines.cpu.memory import aligned_empty
 from lstm_numba.engines.cpu.offsets import DESCRIPTOR_SIZE, number_bytes
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.records import Layer, Parameters
 from lstm_numba.engines.cpu.specialize import gate_count, peephole_count
-from lstm_numba.engines.cpu.weights import Parameters, pack_part, packed_numbers
+from lstm_numba.engines.cpu.weights import pack_part, packed_numbers
 from lstm_numba.kernels.memory import address_of
 from lstm_numba.kernels.status import (
     BIASES,
@@ -48,7 +49,7 @@ class Plain:
     weight_ih, weight_hh, bias_ih, bias_hh, weight_ph : ndarray
         As in `Parameters`.
     functions : ndarray of int64
-        Where the compiled matrix products lie, in this process.
+        Addresses of the compiled matrix products, in this process.
     """
 
     cell: Any
@@ -95,7 +96,7 @@ class Packed:
     descriptor : ndarray of int64
         Memory for `repack`.
     functions : ndarray of int64
-        Where the compiled matrix products lie, in this process.
+        Addresses of the compiled matrix products, in this process.
     """
 
     cell: Any
@@ -339,26 +340,23 @@ def repack(packed, parameters):
         spoil(packed.data, zero)
         return status
     located, descriptor = locate(parameters, zero), np.int64(packed.descriptor.ctypes.data)
-    functions = np.int64(packed.functions.ctypes.data)
+    layer = _layer_of(packed)
     for back in (False, True):
         address = part_address(packed, back)
-        pack_part(
-            cell, functions, located, packed.inputs, packed.hidden, back, address, descriptor, np.int64(0),
-            np.int64(1), zero,
-        )  # fmt: skip
+        pack_part(cell, layer, located, back, address, descriptor, np.int64(0), np.int64(1), zero)
     return status
 
 
 @njit(**SERIAL)
 def both_numbers(cell, inputs, hidden, zero):
-    """How many numbers packed weights of both ways are."""
+    """How many numbers packed weights of both passes are."""
     forward = packed_numbers(cell, inputs, hidden, False, zero)
     return forward + packed_numbers(cell, inputs, hidden, True, zero)
 
 
 @njit(**INLINE)
 def part_address(packed, back):
-    """Where packed weights hold those of a way: forward, then back."""
+    """Address of the packed weights of a pass: forward, then backward."""
     cell, zero = cell_of(packed), packed.data.dtype.type(0)
     begin = address_of(packed.data, zero)
     if back:
@@ -393,6 +391,14 @@ def _(weights):
     return lambda weights: (weights.weight_ih.shape[1], weights.weight_hh.shape[1])
 
 
+@njit(**INLINE)
+def _layer_of(weights):
+    """The layer's sizes and functions, for packing."""
+    inputs, hidden = layer_sizes(weights)
+    nothing = np.int64(0)
+    return Layer(nothing, inputs, hidden, nothing, np.int64(weights.functions.ctypes.data), nothing)
+
+
 def weights_status(weights: Any) -> Any:
     """Status of the weights' own shapes: plain ones may have been put together anywhere."""
     raise NotImplementedError
@@ -406,7 +412,7 @@ def _(weights):
 
 
 def packing_numbers(weights: Any) -> Any:
-    """Numbers of scratch that the packed weights want: none where they are packed already."""
+    """Numbers of scratch for packed weights: none where they are packed already."""
     raise NotImplementedError
 
 
@@ -425,7 +431,7 @@ def _(weights):
 
 
 def packed_address(weights: Any, back: Any, scratch: Any, descriptor: Any) -> Any:
-    """Where the packed weights of a way lie; plain ones are packed into scratch first."""
+    """Address of the packed weights of a pass; plain ones are packed into scratch first."""
     raise NotImplementedError
 
 
@@ -435,12 +441,9 @@ def _(weights, back, scratch, descriptor):
         return lambda weights, back, scratch, descriptor: part_address(weights, back)
 
     def pack_first(weights, back, scratch, descriptor):
-        (inputs, hidden), zero = layer_sizes(weights), zero_like(weights)
-        functions, located = np.int64(weights.functions.ctypes.data), locate(weights, zero)
-        pack_part(
-            cell_of(weights), functions, located, inputs, hidden, back, scratch, descriptor, np.int64(0),
-            np.int64(1), zero,
-        )  # fmt: skip
+        zero = zero_like(weights)
+        located, one, none = locate(weights, zero), np.int64(1), np.int64(0)
+        pack_part(cell_of(weights), _layer_of(weights), located, back, scratch, descriptor, none, one, zero)
         return scratch
 
     return pack_first

@@ -16,7 +16,8 @@ from tolerances import assert_close
 import lstm_numba as ln
 from lstm_numba import reference
 from lstm_numba.engines.cpu import sequence, task
-from lstm_numba.engines.cpu.passes import Team
+from lstm_numba.engines.cpu.blocking import Plan
+from lstm_numba.engines.cpu.records import Team
 from lstm_numba.nn.recurrent import CELL_NAMES, make_layer
 
 DTYPES = ("float32", "float64")
@@ -41,10 +42,10 @@ CASES = [
 ]
 
 PLANS = {
-    "serial, in chunks": sequence.Plan(Team(0, 1, 1), 2, 2),
-    "rows, input product in the step": sequence.Plan(Team(0, 2, 1), 1, 1),
-    "rows, input product before": sequence.Plan(Team(0, 2, 2), 3, 2),
-    "units": sequence.Plan(Team(1, 2, 2), 2, 1),
+    "serial, in chunks": Plan(Team(0, 1, 1), 2, 2),
+    "rows, input product in the step": Plan(Team(0, 2, 1), 1, 1),
+    "rows, input product before": Plan(Team(0, 2, 2), 3, 2),
+    "units": Plan(Team(1, 2, 2), 2, 1),
 }
 
 

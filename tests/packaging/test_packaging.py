@@ -11,8 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from mypy_on_wheel import SOURCES
-from wheel_contents import PACKAGE_DIR, ROOT, complaints, expected_files, packages_in_tree
+from check_wheel import PACKAGE_DIR, SOURCES, complaints, expected_files, packages_in_tree
+from repository import ROOT
 
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
 
@@ -51,6 +51,17 @@ def test_nothing_imports_the_folders_by_their_name_in_the_repository() -> None:
         if re.match(r"\s*(from|import) (benchmarks|cli|data)\b", line)
     ]
     assert wrong == []
+
+
+def test_one_module_imports_numba_cuda() -> None:
+    """What import-linter cannot see: to it ``numba.cuda`` is Numba."""
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "lstm_numba").rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.match(r"\s*(from numba import .*\bcuda\b|(from|import) numba\.cuda\b)", line)
+    }
+    assert found == {"lstm_numba/engines/cuda/driver.py"}
 
 
 def test_folders_are_no_top_level_modules(tmp_path: Path) -> None:

@@ -27,7 +27,6 @@ from lstm_numba.engines.cpu.layout import (
     time_of,
 )
 from lstm_numba.engines.cpu.microkernel import tile_product
-from lstm_numba.engines.cpu.offsets import pointer_address
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.panel_packing import BACK_VECTORS
 from lstm_numba.engines.cpu.specialize import (
@@ -45,7 +44,7 @@ from lstm_numba.engines.cpu.specialize import (
     stage_width,
     zero_slots,
 )
-from lstm_numba.engines.cpu.vector import accumulate_vectors, store_vectors
+from lstm_numba.engines.cpu.vector import accumulate_vectors, pointer_address, store_vectors
 
 BACK_ROWS = tile_rows(BACK_VECTORS)
 #: Numbers in a part of a panel of input weights: with the rows beside them it stays in the level-2 cache.
@@ -160,7 +159,7 @@ def _units_of(sizes, first, last, tiles, tile):
 def _first_stage_back(cell, weights, arrays, gradients, sizes, step, share, final):
     """Gradients at one step, on one thread's share.
 
-    The last step has no later one to take gradients back from. Step -1 lies before the first and has no
+    The last step has no later one to take gradients from. Step -1 is before the first and has no
     equations: what arrives there is the initial state's gradient. The equations read much from far and
     go along rows, where the processor foresees the next address; doing them tile by tile took 5 % longer.
     """
@@ -169,10 +168,10 @@ def _first_stage_back(cell, weights, arrays, gradients, sizes, step, share, fina
     if step + 1 < sizes.steps:
         t = time_of(sizes, step + 1)
         for n in range(first, last):
-            place = serpentine(first, last, n, t)
-            row, rows = tile_of(share, tiles, place % tiles)
+            index = serpentine(first, last, n, t)
+            row, rows = tile_of(share, tiles, index % tiles)
             _product_back(
-                cell, 0, weights, arrays, sizes, t, row, rows, weights.first, place // tiles,
+                cell, 0, weights, arrays, sizes, t, row, rows, weights.first, index // tiles,
                 gradients.dh, True,
             )  # fmt: skip
     if step >= 0:
@@ -191,10 +190,10 @@ def _second_stage_back_tiles(cell, weights, arrays, gradients, sizes, step, shar
     tiles = tile_count(share, BACK_ROWS)
     first, last = tile_range(share, _panels(sizes.padded, sizes.lanes), tiles)
     for n in range(first, last):
-        place = serpentine(first, last, n, t)
-        row, rows = tile_of(share, tiles, place % tiles)
+        index = serpentine(first, last, n, t)
+        row, rows = tile_of(share, tiles, index % tiles)
         _product_back(
-            cell, 1, weights, arrays, sizes, t, row, rows, weights.second, place // tiles,
+            cell, 1, weights, arrays, sizes, t, row, rows, weights.second, index // tiles,
             gradients.doperand, False,
         )  # fmt: skip
     for tile in range(tiles):

@@ -3,7 +3,7 @@
 A parallel loop may run its iterations one after the other, on as few threads as it likes. Waiting for one
 that has not begun would take for ever, so the threads first gather, with limited patience: either all find
 that all are there, or all find that not, and the caller goes on without them. From then on a counter that
-only grows is enough: at the n-th meeting it has reached n times the number of threads.
+only grows is enough: at the n-th barrier it has reached n times the number of threads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from lstm_numba.engines.cpu.options import SERIAL
 
-#: Numbers of int64 in a meeting's memory: one cache line for the counter, one for the outcome.
+#: Numbers of int64 in a barrier's memory: one cache line for the counter, one for the outcome.
 NUMBERS = 16
 _OUTCOME = 8
 _OPEN, _TOGETHER, _ALONE = 0, 1, 2
@@ -26,7 +26,7 @@ _PATIENCE = 40_000_000
 
 
 @intrinsic
-def _atomic_add(typingctx: Any, pointer: Any, place: Any, value: Any) -> Any:
+def _atomic_add(typingctx: Any, pointer: Any, index: Any, value: Any) -> Any:
     """Add to a number in memory that others may change; return the sum."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -37,7 +37,7 @@ def _atomic_add(typingctx: Any, pointer: Any, place: Any, value: Any) -> Any:
 
 
 @intrinsic
-def atomic_load(typingctx: Any, pointer: Any, place: Any) -> Any:
+def atomic_load(typingctx: Any, pointer: Any, index: Any) -> Any:
     """A number in memory that others may change, and all that they wrote before it."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -47,7 +47,7 @@ def atomic_load(typingctx: Any, pointer: Any, place: Any) -> Any:
 
 
 @intrinsic
-def atomic_store(typingctx: Any, pointer: Any, place: Any, value: Any) -> Any:
+def atomic_store(typingctx: Any, pointer: Any, index: Any, value: Any) -> Any:
     """Store a number for others to `atomic_load` at, after all that was written before."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -58,8 +58,8 @@ def atomic_store(typingctx: Any, pointer: Any, place: Any, value: Any) -> Any:
 
 
 @intrinsic
-def _compare_and_swap(typingctx: Any, pointer: Any, place: Any, old: Any, new: Any) -> Any:
-    """Put `new` where `old` stands; nothing where something else does."""
+def _compare_and_swap(typingctx: Any, pointer: Any, index: Any, old: Any, new: Any) -> Any:
+    """Store `new` if the number is `old`; whether it was."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         where = builder.gep(args[0], [args[1]])

@@ -59,8 +59,8 @@ def _stir_rounds(typingctx: Any, words: Any, rounds: Any, seed: Any) -> Any:
         with cgutils.for_range(builder, args[1], intp=number) as loop:
             begin = builder.mul(loop.index, ir.Constant(number, _LANES * _VECTORS))
             for n, total in enumerate(totals):
-                place = builder.gep(args[0], [builder.add(begin, ir.Constant(number, n * _LANES))])
-                read = builder.load(builder.bitcast(place, vector.as_pointer()), align=4)
+                index = builder.gep(args[0], [builder.add(begin, ir.Constant(number, n * _LANES))])
+                read = builder.load(builder.bitcast(index, vector.as_pointer()), align=4)
                 builder.store(stir(builder.load(total), read), total)
         result = args[2]
         for total in totals:
@@ -97,7 +97,7 @@ def checksum_part(words, arrays, part, parts):
 
 @once
 def checksum_address() -> int:
-    """Where `checksum_part` lies, for calls with (words, arrays, where the sums go, part, parts)."""
+    """Address of `checksum_part`, for calls with (words, arrays, address of the sums, part, parts)."""
 
     def checksum(words, arrays, sums, part, parts):
         sums[part] = checksum_part(words, arrays, part, parts)

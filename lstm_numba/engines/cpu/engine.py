@@ -302,7 +302,7 @@ def _addresses(cell: Any, states: Sequence[Array] | None, index: int) -> tuple[i
 
 
 def _beyond(steps: int, lengths: Array) -> Array:
-    """Which of (T, B) lie past a sequence's end."""
+    """Which of (T, B) are past a sequence's end."""
     return np.arange(steps)[:, None] >= lengths
 
 

@@ -4,7 +4,7 @@ Work is cut into tiles: a few rows of the batch times one vector of hidden units
 tile's products and at once its gate equations, while its numbers are in the nearest cache. The products
 with the input are part of the step where all weights fit the cache, else they go ahead of it by a block
 of steps, so that weights that come from far are used often. Threads share either the rows, each running
-all steps on its own, or the units, meeting after every product.
+all steps on its own, or the units, with a barrier after every product.
 """
 
 from __future__ import annotations
@@ -135,10 +135,10 @@ def first_stage(cell, weights, arrays, sizes, t, share):
     tiles = tile_count(share, tile_height(cell))
     begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
     for n in range(begin, end):
-        place = serpentine(begin, end, n, t)
-        panel = place // tiles
+        index = serpentine(begin, end, n, t)
+        panel = index // tiles
         unit = panel * sizes.lanes
-        row, rows = tile_of(share, tiles, place % tiles)
+        row, rows = tile_of(share, tiles, index % tiles)
         at, slot_row = _place(cell, sizes, t, row, unit)
         if sizes.block == 1:
             _input_product(cell, weights, arrays, sizes, t, panel, row, rows)
@@ -157,10 +157,10 @@ def _second_stage_tiles(cell, weights, arrays, sizes, t, share):
     tiles = tile_count(share, tile_height(cell))
     begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
     for n in range(begin, end):
-        place = serpentine(begin, end, n, t)
-        panel = place // tiles
+        index = serpentine(begin, end, n, t)
+        panel = index // tiles
         unit = panel * sizes.lanes
-        row, rows = tile_of(share, tiles, place % tiles)
+        row, rows = tile_of(share, tiles, index % tiles)
         at, slot_row = _place(cell, sizes, t, row, unit)
         source = t % sizes.depth * sizes.operand_step + row * sizes.hidden
         gate_product(

@@ -1,6 +1,6 @@
-"""Code that is compiled once, apart from its callers, and called by its address as a C function.
+"""Code that is compiled once, separately from its callers, and called by its address as a C function.
 
-Numba optimises a function anew within every compiled function on the way to it. What is much machine code and
+Numba optimises a function anew within every compiled function that calls it. What is much machine code and
 the same for all its callers would be most of their compile time.
 """
 
@@ -24,8 +24,8 @@ COMPILE_EVENT = "lstm_numba:compile_apart"
 def once(function: Any) -> Any:
     """`functools.cache` for what compiles: threads that ask at the same time get the first one's result.
 
-    The cache alone lets each of them compute, and keeps the last result: what lay at the address that another
-    got is gone. The lock is Numba's own, so that no two threads wait for each other; behind it the inner
+    The cache alone lets each of them compute, and keeps the last result: what was at the address that another
+    got is freed. The lock is Numba's own, so that no two threads wait for each other; behind it the inner
     cache knows what was compiled meanwhile, and what is known waits for no lock.
     """
     return functools.cache(global_compiler_lock(functools.cache(function)))

@@ -1,4 +1,4 @@
-"""What a layer's kernels call by addresses: compiled apart, listed in one array that stands for all of it."""
+"""What a layer's kernels call by address: compiled apart, listed in one `FunctionTable`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from lstm_numba.engines.cpu.function_pointers import once
 from lstm_numba.engines.cpu.gemm import product_task
 from lstm_numba.engines.cpu.microkernel import tile_address
 from lstm_numba.engines.cpu.panel_packing import BACK_VECTORS, gates_address, transposed_address
+from lstm_numba.engines.cpu.records import FunctionTable
 
 Array = np.ndarray[Any, Any]
-
-#: Places in the array, after the tiles in the order of the fields of `lstm_numba.engines.cpu.layout.Weights`.
-PACK, CHECKSUM, PRODUCT, PACK_BACK = 6, 7, 8, 9
 
 
 def compiled_functions(cell: Any, dtype: Any, training: bool = True) -> Array:
@@ -26,12 +24,12 @@ def compiled_functions(cell: Any, dtype: Any, training: bool = True) -> Array:
     cell : Cell
     dtype : numpy.dtype
     training : bool
-        With those that only the way back needs; else zeros stand in their places.
+        With those that only the backward pass needs; else zeros in their fields.
 
     Returns
     -------
     ndarray of int64, 1-D
-        Is kept for as long as the process lives.
+        The `FunctionTable`; is kept for as long as the process lives.
     """
     kind: Any = type(cell)  # cells are empty tuples, all of them equal
     functions: Array = _functions(kind, dtype, training)
@@ -46,4 +44,5 @@ def _functions(cell: Any, dtype: Any, training: bool) -> Array:
     widths += [max(1, len(cell.slots) - len(cell.input_gates)), BACK_VECTORS, 1]
     addresses = [tile_address(width, dtype) for width in widths]
     back = (product_task(dtype), transposed_address(dtype)) if training else (0, 0)
-    return np.array([*addresses, gates_address(dtype), checksum_address(), *back], np.int64)
+    table = FunctionTable._make([*addresses, gates_address(dtype), checksum_address(), *back])
+    return np.array(table, np.int64)

@@ -1,4 +1,4 @@
-"""Matrix products of any size: blocks packed for the cache around the register tile of `tile.py`.
+"""Matrix products of any size: blocks packed for the cache around the register tile of `microkernel.py`.
 
 The blocking is Goto & van de Geijn's ("Anatomy of high-performance matrix multiplication", ACM TOMS 34,
 2008). Each thread computes its own part of C, whole inner dimension included: a result does not depend
@@ -20,10 +20,11 @@ from lstm_numba.engines.cpu.layout import split
 from lstm_numba.engines.cpu.memory import ALIGNMENT, address, aligned_empty, reserve, strided
 from lstm_numba.engines.cpu.microkernel import tile_address, tile_product
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.records import ProductJob, ProductOperand, read_record, size_of
 from lstm_numba.engines.cpu.thread_team import WORK, compile_task, run_task
 from lstm_numba.engines.cpu.threads import thread_count
 from lstm_numba.engines.cpu.transpose import run_copier, transpose_square
-from lstm_numba.engines.cpu.vector import pointer_to
+from lstm_numba.engines.cpu.vector import pointer_address, pointer_to
 
 #: Width of a register tile in vectors. Two by twelve rows and four by six need the same registers;
 #: two vectors waste less on narrow matrices.
@@ -35,6 +36,9 @@ DEPTH = 384
 HEIGHT = 8 * ROWS
 WIDTH = 2048
 
+#: Numbers of a job's head and of an operand.
+HEAD, OPERAND = size_of(ProductJob), size_of(ProductOperand)
+
 #: Products smaller than this many multiplications stay on the calling thread.
 SERIAL_LIMIT = 1 << 21
 
@@ -42,53 +46,14 @@ _copy_strip_row = run_copier(lambda dtype: ROWS)
 _copy_panel_row = run_copier(lambda dtype: VECTORS * lanes(dtype.name))
 
 
-class Job(NamedTuple):
-    """What the kernels are to do, as numbers, followed by the operands and the segments.
-
-    Strides count numbers, addresses bytes. A segment is its first row, its number of rows, and a target for
-    every operand, the first row of its C that they are for, or -1 where it is not multiplied with them.
-    """
-
-    a: int
-    a_row: int
-    a_column: int
-    inner: int
-    lane: int
-    size: int  # bytes of a number
-    add: int
-    workspace: int
-    share: int  # bytes of the workspace for each thread
-    wide: int  # tile of `VECTORS` vectors
-    narrow: int  # tile of one vector
-    parts: int
-    operands: int
-    segments: int
-
-
 class _Strips(NamedTuple):
-    """Rows of A, packed or as they lie: number (m, k) of a strip, and numbers from strip to strip."""
+    """Rows of A, packed or not: number (m, k) of a strip, and numbers from strip to strip."""
 
     a: Any
     at: int
     row: int
     column: int
     strip: int
-
-
-class Operand(NamedTuple):
-    """Where a matrix B and its product C lie, and how many columns they have."""
-
-    b: int
-    b_row: int
-    b_column: int
-    c: int
-    c_row: int
-    width: int
-    packed: int  # bytes into a thread's workspace
-
-
-HEAD = len(Job._fields)
-OPERAND = len(Operand._fields)
 
 
 @njit(**SERIAL)
@@ -168,23 +133,14 @@ def _block(job, strips, b, height, depth, width, edge, c, c_at, c_row, add):
 
 
 @njit(**INLINE)
-def _unpack(job):
-    return Job(
-        job[0], job[1], job[2], job[3], job[4], job[5], job[6], job[7], job[8], job[9], job[10], job[11],
-        job[12], job[13],
-    )  # fmt: skip
-
-
-@njit(**INLINE)
 def _operand(job, n):
-    at = HEAD + n * OPERAND
-    return Operand(job[at], job[at + 1], job[at + 2], job[at + 3], job[at + 4], job[at + 5], job[at + 6])
+    return read_record(ProductOperand, pointer_address(job) + 8 * HEAD, n)
 
 
 @njit(**INLINE)
-def _segment(head, n):
-    """Where a segment's numbers stand in a job."""
-    return HEAD + head.operands * OPERAND + n * (2 + head.operands)
+def segment_index(operands, n):
+    """Which of a job's numbers is the first one of a segment."""
+    return HEAD + operands * OPERAND + n * (2 + operands)
 
 
 @njit(**SERIAL)
@@ -203,7 +159,7 @@ def _columns(width, panel, part, parts):
 @njit(**SERIAL)
 def _pack_operands(job, zero, k, depth, begin, part, parts, workspace):
     """Pack a block of a part of every B's columns."""
-    head = _unpack(job)
+    head = read_record(ProductJob, job, 0)
     for n in range(head.operands):
         b = _operand(job, n)
         left, right = _columns(b.width, VECTORS * head.lane, part, parts)
@@ -216,7 +172,7 @@ def _pack_operands(job, zero, k, depth, begin, part, parts, workspace):
 @njit(**SERIAL)
 def _multiply_operands(job, zero, strips, segment, m, height, k, depth, begin, part, parts, workspace):
     """Some rows of a segment times a packed block of every B."""
-    head = _unpack(job)
+    head = read_record(ProductJob, job, 0)
     for n in range(head.operands):
         target = job[segment + 2 + n]
         if target >= 0:
@@ -233,7 +189,7 @@ def _multiply_operands(job, zero, strips, segment, m, height, k, depth, begin, p
 @njit(**SERIAL)
 def _part(job, zero, first, last, part, parts, workspace):
     """Strips [first, last) of A, counted over its segments, times one of the parts of each B's columns."""
-    head = _unpack(job)
+    head = read_record(ProductJob, job, 0)
     a, depth = pointer_to(head.a, zero), _block_depth(head.inner)
     a_packed = pointer_to(workspace + ROWS * VECTORS * head.lane * head.size, zero)
     widest = 0
@@ -246,7 +202,7 @@ def _part(job, zero, first, last, part, parts, workspace):
             _pack_operands(job, zero, k, d, begin, part, parts, workspace)
             passed = 0
             for n in range(head.segments):
-                segment = _segment(head, n)
+                segment = segment_index(head.operands, n)
                 height = job[segment + 1]
                 top = max(first - passed, 0) * ROWS
                 bottom = min((last - passed) * ROWS, height)
@@ -275,7 +231,7 @@ def operand_numbers(inner, width, lane):
 
 @once
 def product_task(dtype: Any) -> int:
-    """Where the task of products of a dtype lies; see `lstm_numba.engines.cpu.thread_team`."""
+    """Address of the task of products of a dtype; see `lstm_numba.engines.cpu.thread_team`."""
     zero = dtype.type(0)
 
     def product(job, phase, part):
@@ -288,11 +244,11 @@ def product_task(dtype: Any) -> int:
 @njit(**SERIAL)
 def _product_part(job, zero, part):
     """One of the parts of the products, which are split along their longer side."""
-    head = _unpack(job)
+    head = read_record(ProductJob, job, 0)
     parts = head.parts
     strips = 0
     for n in range(head.segments):
-        strips += -(-job[_segment(head, n) + 1] // ROWS)
+        strips += -(-job[segment_index(head.operands, n) + 1] // ROWS)
     width = 0
     for n in range(head.operands):
         width += _operand(job, n).width
@@ -312,7 +268,7 @@ def matmul(a: Any, b: Any, out: Any = None, accumulate: bool = False) -> Any:
     a, b : ndarray, shapes (M, K) and (K, N)
         float32 or float64, both the same; any strides (``a.T`` costs no copy).
     out : ndarray, shape (M, N), optional
-        Where the product goes; rows may lie apart, the numbers of a row must be neighbours.
+        Where the product goes; rows need not be adjacent, the numbers of a row must be.
     accumulate : bool
         Add to `out` instead of overwriting it.
 
@@ -348,12 +304,12 @@ def matmul(a: Any, b: Any, out: Any = None, accumulate: bool = False) -> Any:
     a, a_row, a_column = strided(a)
     b, b_row, b_column = strided(b)
     _workspace, _, workspace = reserve(setting.parts * setting.share)
-    head = Job(
+    head = ProductJob(
         address(a), a_row, a_column, a.shape[1], setting.lane, a.itemsize, int(accumulate), workspace,
         setting.share, *setting.tiles, setting.parts, operands=1, segments=1,
     )  # fmt: skip
     c_row = out.strides[0] // a.itemsize
-    operand = Operand(address(b), b_row, b_column, address(out), c_row, shape[1], setting.packed)
+    operand = ProductOperand(address(b), b_row, b_column, address(out), c_row, shape[1], setting.packed)
     job = array("q", (*head, *operand, 0, shape[0], 0))
     run_task(setting.task, job.buffer_info()[0], setting.parts)
     return out

@@ -73,7 +73,7 @@ class Arrays(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """What the way back works on; rows of the gradients of states and inputs are padded to whole vectors."""
+    """What the backward pass works on; rows of gradients of states and inputs are padded to whole vectors."""
 
     dh: Any
     dcell_states: Any
@@ -159,7 +159,7 @@ def time_of(sizes, step):
 def first_block(sizes):
     """First step of the first block, or the step at which it would begin if it were whole.
 
-    The times of a block lie side by side in `slots`: blocks end at multiples of their length in time.
+    The times of a block are adjacent in `slots`: blocks end at multiples of their length in time.
     """
     return -(-sizes.steps % sizes.block) if sizes.reverse else 0
 

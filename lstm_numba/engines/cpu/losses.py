@@ -1,7 +1,7 @@
-"""Losses with their gradients: softmax cross-entropy, fused and in place, and mean squared error.
+"""Softmax cross-entropy with its gradient, fused and in place.
 
 A language model spends much of its time here: 400 rows of 10,000 logits a step are 16 MB. The kernel
-reads a row three times while it lies in the first-level cache, adds the output bias on the way, and
+reads a row three times while it is in the first-level cache, adds the output bias meanwhile, and
 leaves the gradient where the logits were, so that no second copy exists.
 
 The exponential is a polynomial without branches, after W. J. Cody and W. Waite, "Software Manual for the
@@ -149,7 +149,7 @@ def _exponentials(row, largest):
 
 @njit(**EXACT)
 def _is_argmax(row, target, largest):
-    """Whether `target` is the first place of the largest number."""
+    """Whether `target` is the first index of the largest number."""
     first = row[target] >= largest  # False for NaN
     if first:
         for j in range(target):
@@ -183,7 +183,7 @@ def _cross_entropy_rows(
             )
             losses[i] = weights[i] * loss
             hits[i] = hit
-        else:  # a padded position; what stands in its logits, even NaN, does not count
+        else:  # a padded position; whatever its logits, even NaN, does not count
             losses[i] = 0.0
             hits[i] = False
             if want_gradient:
@@ -226,7 +226,7 @@ def softmax_cross_entropy(
     overwrite : bool
         Work in the memory of `logits`, whose content is lost.
     gradient : bool
-        Compute the gradient. If False, ``None`` stands in its place.
+        Compute the gradient. If False, it is ``None``.
 
     Returns
     -------

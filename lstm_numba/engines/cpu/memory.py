@@ -1,4 +1,4 @@
-"""Arrays as the kernels want them: aligned, in memory that is used again, known by their addresses."""
+"""Aligned arrays in memory that is reused, and their addresses."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
 
 
 def address(array: np.ndarray[Any, Any]) -> int:
-    """Where an array's first number lies in memory."""
+    """Address of an array's first number."""
     memory: Any = array if array.flags.c_contiguous else array.T
     try:
         return ctypes.addressof(ctypes.c_char.from_buffer(memory))  # a seventh of the general way's time
@@ -116,7 +116,7 @@ def strided(array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], int, int
     Returns
     -------
     array : ndarray
-        The matrix, or a copy if its numbers do not lie at whole steps forward from its first.
+        The matrix, or a copy if its strides are negative or no multiples of its item size.
     row, column : int
         Strides, in numbers.
     """

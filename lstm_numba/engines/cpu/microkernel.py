@@ -26,7 +26,7 @@ _I64 = ir.IntType(64)
 
 @once
 def tile_address(vectors: int, dtype: Any) -> int:
-    """Where the tile product of a width in vector registers lies, compiled at the first call.
+    """Address of the tile product of a width in vector registers, compiled at the first call.
 
     Parameters
     ----------
@@ -91,9 +91,9 @@ def tile_product(
     )
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        places = [builder.gep(args[n], [args[n + 1]]) for n in (2, 6, 9)]
+        pointers = [builder.gep(args[n], [args[n + 1]]) for n in (2, 6, 9)]
         numbers = [
-            args[1], places[0], args[4], args[5], places[1], args[8], places[2], args[11], args[12],
+            args[1], pointers[0], args[4], args[5], pointers[1], args[8], pointers[2], args[11], args[12],
             builder.zext(args[13], _I64),
         ]  # fmt: skip
         kind = ir.FunctionType(ir.VoidType(), [number.type for number in numbers])

@@ -7,13 +7,14 @@ those units in registers, and the gate equations follow while they are in the ne
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from numba import njit
 
 from lstm_numba.engines.cpu.cpu_features import lanes
 from lstm_numba.engines.cpu.function_pointers import once
-from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.options import SERIAL
+from lstm_numba.engines.cpu.records import PackingJob, read_record, size_of
 from lstm_numba.engines.cpu.thread_team import compile_task
 from lstm_numba.engines.cpu.transpose import run_copier, transpose_square
 from lstm_numba.engines.cpu.vector import pointer_to
@@ -21,33 +22,18 @@ from lstm_numba.engines.cpu.vector import pointer_to
 #: Width, in vectors, of the tiles of the product that takes gradients back through the recurrent weights.
 BACK_VECTORS = 2
 
+#: Where the gates are in a job.
+GATES = size_of(PackingJob)
+
 _copy_panel_row = run_copier(lambda dtype: BACK_VECTORS * lanes(dtype.name))
-
-
-class _Job(NamedTuple):
-    """What a packing kernel is to do, as numbers; followed by the gates."""
-
-    weight: int
-    packed: int
-    columns: int
-    hidden: int
-    lane: int
-    slots: int
-
-
-GATES = len(_Job._fields)
-
-
-@njit(**INLINE)
-def _unpack(job):
-    return _Job(job[0], job[1], job[2], job[3], job[4], job[5])
 
 
 @njit(**SERIAL)
 def gates_kernel(job, zero, first, last):
     """Panel p, row k, slot s, lane l  <-  weight[gates[s] * hidden + p * lane + l, k]; zero past `hidden`."""
-    _, _, depth, hidden, lane, slots = _unpack(job)
-    weight, packed = pointer_to(job[0], zero), pointer_to(job[1], zero)
+    record = read_record(PackingJob, job, 0)
+    depth, hidden, lane, slots = record.columns, record.hidden, record.lane, record.slots
+    weight, packed = pointer_to(record.weight, zero), pointer_to(record.packed, zero)
     for panel in range(first, last):
         units = min(lane, hidden - panel * lane)
         whole = depth // lane * lane if units == lane else 0
@@ -70,8 +56,9 @@ def transposed_kernel(job, zero, first, last):
     Units are padded to whole vectors. The width is `BACK_VECTORS` vectors, or what is left of the columns
     in whole vectors.
     """
-    _, _, columns, hidden, lane, slots = _unpack(job)
-    weight, packed = pointer_to(job[0], zero), pointer_to(job[1], zero)
+    record = read_record(PackingJob, job, 0)
+    columns, hidden, lane, slots = record.columns, record.hidden, record.lane, record.slots
+    weight, packed = pointer_to(record.weight, zero), pointer_to(record.packed, zero)
     padded = -(-hidden // lane) * lane
     whole = BACK_VECTORS * lane
     for panel in range(first, last):
@@ -94,7 +81,7 @@ def transposed_kernel(job, zero, first, last):
 
 @once
 def gates_address(dtype: Any) -> int:
-    """Where `gates_kernel` of a dtype lies, for calls with (pointer to the job, first, last)."""
+    """Address of `gates_kernel` of a dtype, for calls with (pointer to the job, first, last)."""
     zero = dtype.type(0)
 
     def gates(job, first, last):
@@ -105,7 +92,7 @@ def gates_address(dtype: Any) -> int:
 
 @once
 def transposed_address(dtype: Any) -> int:
-    """Where `transposed_kernel` of a dtype lies, likewise."""
+    """Address of `transposed_kernel` of a dtype, likewise."""
     zero = dtype.type(0)
 
     def transposed(job, first, last):

@@ -6,8 +6,6 @@ alone it does as a team of one.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
 
@@ -15,55 +13,40 @@ from lstm_numba.engines.cpu.backward import backward_by_batch
 from lstm_numba.engines.cpu.barrier import NUMBERS
 from lstm_numba.engines.cpu.forward import first_stage, forward_by_batch, input_products, second_stage
 from lstm_numba.engines.cpu.function_pointers import call_pointer
-from lstm_numba.engines.cpu.function_table import PRODUCT
-from lstm_numba.engines.cpu.gemm import HEAD, OPERAND, operand_numbers, workspace_numbers
+from lstm_numba.engines.cpu.gemm import HEAD, operand_numbers, segment_index, workspace_numbers
 from lstm_numba.engines.cpu.layout import Arrays, Gradients, share_all, share_rows
 from lstm_numba.engines.cpu.offsets import (
-    LAYER_NUMBERS,
-    Layer,
-    Sequence,
     aligned,
     backward_offsets,
     number_bytes,
-    pointer_address,
     saved_offsets,
     sequence_sizes,
     strided_addresses,
     whole_vectors,
 )
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.records import (
+    ALONE,
+    BackwardJob,
+    FunctionTable,
+    Layer,
+    ProductJob,
+    ProductOperand,
+    Sequence,
+    read_record,
+    write_record,
+)
 from lstm_numba.engines.cpu.specialize import gate_of, peephole_count, product_count, slot_count, state_count
 from lstm_numba.engines.cpu.thread_team import WORK
 from lstm_numba.engines.cpu.unpacked_step import unpacked_stages
-from lstm_numba.engines.cpu.vector import pointer_to
-from lstm_numba.engines.cpu.weights import Parameters, gather_bias, gather_peephole, packed_view
+from lstm_numba.engines.cpu.vector import pointer_address, pointer_to
+from lstm_numba.engines.cpu.weights import gather_bias, gather_peephole, packed_view
 
 
 @njit(**INLINE)
 def _after_lengths(layer):
-    """Where scratch goes on after the sequences' lengths."""
+    """Address of scratch after the sequences' lengths."""
     return aligned(layer.scratch + 8 * layer.batch)
-
-
-class Team(NamedTuple):
-    """Threads that share a sequence.
-
-    Attributes
-    ----------
-    by_units : int
-        1 where each has its units and they meet at every step, 0 where each has its rows.
-    parts : int
-        How many.
-    workers : int
-        Threads that share the products of all steps.
-    """
-
-    by_units: int
-    parts: int
-    workers: int
-
-
-ALONE = Team(0, 1, 1)
 
 
 @njit(**SERIAL)
@@ -83,7 +66,7 @@ def scratch_bytes(cell, layer, steps, training, team, zero):
 
 
 @njit(**INLINE)
-def _arrays(layer, places, sequence, zero):
+def _arrays(layer, offsets, sequence, zero):
     """The engine's arrays; lengths are made up where there are none."""
     ends = pointer_to(sequence.lengths if sequence.lengths != 0 else layer.scratch, sequence.steps)
     if sequence.lengths == 0:
@@ -91,9 +74,9 @@ def _arrays(layer, places, sequence, zero):
             ends[row] = sequence.steps
     rest = sequence.rest
     return Arrays(
-        pointer_to(sequence.x, zero), pointer_to(rest + places.slots, zero), pointer_to(sequence.h, zero),
-        pointer_to(rest + places.cell_states, zero), pointer_to(rest + places.operand, zero), ends,
-        pointer_to(rest + places.barrier, sequence.steps),
+        pointer_to(sequence.x, zero), pointer_to(rest + offsets.slots, zero), pointer_to(sequence.h, zero),
+        pointer_to(rest + offsets.cell_states, zero), pointer_to(rest + offsets.operand, zero), ends,
+        pointer_to(rest + offsets.barrier, sequence.steps),
     )  # fmt: skip
 
 
@@ -119,7 +102,7 @@ def one_step(layer, x):
 
 @njit(**INLINE)
 def forward_weights(cell, layer, zero):
-    """A layer's packed weights, of the way forward."""
+    """A layer's packed weights of the forward pass."""
     return packed_view(cell, layer, np.bool_(False), zero)
 
 
@@ -163,7 +146,7 @@ def run_step(cell, layer, x, states, zero):
 
 @njit(**SERIAL)
 def run_unpacked_step(cell, located, layer, x, states, zero):
-    """One step with weights as they lie; where packed ones would be there is room for the biases."""
+    """One step with weights that are not packed; in the place of packed ones there is room for the biases."""
     sizes, arrays = forward_arrays(cell, layer, _in_scratch(layer, 1, x), zero)
     _load_states(cell, states, arrays, sizes, 0, zero)
     weights = forward_weights(cell, layer, zero)
@@ -177,7 +160,7 @@ def run_unpacked_step(cell, located, layer, x, states, zero):
 def run_sequence(cell, layer, steps, x, states, y, zero):
     """A sequence of which only the output is kept.
 
-    From the second step on y is the history: entry t + 1 of h is y[t]. Entry 0, the initial state, lies
+    From the second step on y is the history: entry t + 1 of h is y[t]. Entry 0, the initial state, would be
     before the caller's memory, so the first step has a history of its own.
     """
     sizes, first = forward_arrays(cell, layer, _in_scratch(layer, steps, x), zero)
@@ -207,28 +190,25 @@ def run_sequence(cell, layer, steps, x, states, y, zero):
 def run_stack(cell, layers, x, states, y, zero):
     """One step of stacked layers, whose states (states, layers, B, H) change in place.
 
-    `layers` points at their number and at the numbers of each, as `Layer` lists them.
+    `layers` points at their number and, behind it, a `Layer` for each.
     """
-    source, top = x, _layer_at(layers, layers[0] - 1)
+    records = pointer_address(layers) + 8
+    source, top = x, read_record(Layer, records, layers[0] - 1)
     size = top.batch * top.hidden * number_bytes(zero)
     for n in range(layers[0]):
         at = states + n * size
-        run_step(cell, _layer_at(layers, n), source, strided_addresses(cell, at, layers[0] * size), zero)
+        run_step(
+            cell, read_record(Layer, records, n), source, strided_addresses(cell, at, layers[0] * size), zero
+        )
         source = at
     last, target = pointer_to(source, zero), pointer_to(y, zero)
     for k in range(top.batch * top.hidden):
         target[k] = last[k]
 
 
-@njit(**INLINE)
-def _layer_at(layers, n):
-    at = 1 + n * LAYER_NUMBERS
-    return Layer(layers[at], layers[at + 1], layers[at + 2], layers[at + 3], layers[at + 4], layers[at + 5])
-
-
 @njit(**SERIAL)
 def begin(cell, layer, sequence, first, zero):
-    """Put the initial states where the first step looks for them, and make ready to meet."""
+    """Copy the initial states to where the first step reads them, and reset the barrier."""
     sizes, arrays = forward_arrays(cell, layer, sequence, zero)
     _load_states(cell, first, arrays, sizes, sizes.steps if sizes.reverse else 0, zero)
     for n in range(NUMBERS):
@@ -237,7 +217,7 @@ def begin(cell, layer, sequence, first, zero):
 
 @njit(**SERIAL)
 def end(cell, layer, sequence, last, zero):
-    """Fetch the final states from where the last step left them."""
+    """Copy the final states from where the last step wrote them."""
     sizes, arrays = forward_arrays(cell, layer, sequence, zero)
     _store_states(cell, last, arrays, sizes, 0 if sizes.reverse else sizes.steps, zero)
 
@@ -253,7 +233,7 @@ def run_forward(cell, layer, sequence, first, last, zero):
 
 @njit(**INLINE)
 def _copy_rows(source, source_row, target, target_row, rows, width):
-    """Copy rows of `width` numbers that lie apart in source or target."""
+    """Copy rows of `width` numbers with strides of their own in source and target."""
     for row in range(rows):
         for k in range(width):
             target[row * target_row + k] = source[row * source_row + k]
@@ -299,150 +279,119 @@ def _continues(cell, slot, padded, hidden):
 
 
 @njit(**INLINE)
-def _describe_products(cell, layer, arrays, sizes, places, targets, team, zero):
-    """Describe for `gemm` the products of the slots' gradients with x, h and the operand."""
-    scratch, tiles = _after_lengths(layer), pointer_to(layer.functions, layer.functions)
-    descriptor, grads = pointer_to(scratch + places.descriptor, sizes.steps), targets.grads
+def _describe_products(cell, job, arrays, sizes, offsets, zero):
+    """Write the `ProductJob` of the slots' gradients with x, h and the operand."""
+    layer, targets = job.layer, job.targets
+    scratch, table = _after_lengths(layer), read_record(FunctionTable, layer.functions, 0)
+    descriptor = scratch + offsets.descriptor
     size, slots, products = number_bytes(zero), slot_count(cell), product_count(cell)
     inner = sizes.steps * sizes.batch
     before = pointer_address(arrays.h) + sizes.reverse * sizes.batch * sizes.hidden * size
-    descriptor[0], descriptor[1], descriptor[2], descriptor[3] = (
-        pointer_address(arrays.slots),
-        1,
-        slots * sizes.padded,
-        inner,
-    )
-    descriptor[4], descriptor[5], descriptor[6], descriptor[7] = (
-        sizes.lanes,
-        size,
-        targets.add,
-        scratch + places.workspace,
-    )
-    descriptor[8], descriptor[9], descriptor[10] = places.share, tiles[4], tiles[5]
-    descriptor[11], descriptor[12] = team.workers, products
     packed = workspace_numbers(inner, sizes.lanes)
     for product in range(products):
-        at = HEAD + product * OPERAND
-        b, target, width = pointer_address(arrays.x), grads.weight_ih, sizes.inputs
+        b, target, width = pointer_address(arrays.x), targets.grads.weight_ih, sizes.inputs
         if product > 0:
-            b, target, width = before, grads.weight_hh, sizes.hidden
+            b, target, width = before, targets.grads.weight_hh, sizes.hidden
         if product > 1:
             b = pointer_address(arrays.operand)
-        descriptor[at], descriptor[at + 1], descriptor[at + 2], descriptor[at + 3] = b, width, 1, target
-        descriptor[at + 4], descriptor[at + 5], descriptor[at + 6] = width, width, packed * size
+        operand = ProductOperand(b, width, 1, target, width, width, packed * size)
+        write_record(descriptor + 8 * HEAD, product, operand)
         packed += operand_numbers(inner, width, sizes.lanes)
-    segments, at = 0, HEAD + products * OPERAND
+    segments, numbers = 0, pointer_to(descriptor, sizes.steps)
     for slot in range(slots):
         if _continues(cell, slot, sizes.padded, sizes.hidden):  # one longer segment fills more tiles
-            descriptor[at - 1 - products] += sizes.hidden
+            numbers[segment_index(products, segments - 1) + 1] += sizes.hidden
         else:
-            descriptor[at], descriptor[at + 1] = slot * sizes.padded, sizes.hidden
+            at = segment_index(products, segments)
+            numbers[at], numbers[at + 1] = slot * sizes.padded, sizes.hidden
             for product in range(products):
                 gate = gate_of(cell, product, slot)
-                descriptor[at + 2 + product] = gate * sizes.hidden if gate >= 0 else -1
+                numbers[at + 2 + product] = gate * sizes.hidden if gate >= 0 else -1
             segments += 1
-            at += 2 + products
-    descriptor[13] = segments
-
-
-class OutputGradient(NamedTuple):
-    """Gradient of the loss with respect to the output: where it begins, 0 for none, and from row to row."""
-
-    dy: int
-    row: int
-
-
-class GradientTargets(NamedTuple):
-    """Where gradients go: of x, rows `row` numbers apart, and of the parameters, which are added to or not.
-
-    Rows of x in whole vectors cost no copy; with 0 for `dx` and such rows its gradient is left out.
-    """
-
-    dx: int
-    row: int
-    grads: Parameters
-    add: int
+    head = ProductJob(
+        pointer_address(arrays.slots), 1, slots * sizes.padded, inner, sizes.lanes, size, targets.add,
+        scratch + offsets.workspace, offsets.share, table.wide_tile, table.narrow_tile, job.team.workers,
+        products, segments,
+    )  # fmt: skip
+    write_record(descriptor, 0, head)
 
 
 @njit(**INLINE)
 def backward_weights(cell, layer, zero):
-    """A layer's packed weights, of the way back."""
+    """A layer's packed weights of the backward pass."""
     return packed_view(cell, layer, np.bool_(True), zero)
 
 
 @njit(**INLINE)
-def backward_arrays(cell, layer, sequence, output_gradient, targets, team, zero):
-    """Sizes, places in scratch, arrays and gradients of a sequence on its way back."""
-    sizes, arrays = forward_arrays(cell, layer, sequence, zero)
-    places, start = backward_offsets(cell, sizes, team, zero), _after_lengths(layer)
-    dy = output_gradient.dy if output_gradient.dy != 0 else start + places.zeros
+def backward_arrays(cell, job, zero):
+    """Sizes, offsets in scratch, arrays and gradients of a backward pass, a `BackwardJob`."""
+    layer, targets = job.layer, job.targets
+    sizes, arrays = forward_arrays(cell, layer, job.sequence, zero)
+    offsets, start = backward_offsets(cell, sizes, job.team, zero), _after_lengths(layer)
+    dy = job.output_gradient.dy if job.output_gradient.dy != 0 else start + offsets.zeros
     direct = targets.row == whole_vectors(sizes.inputs, sizes.lanes)
-    dx = targets.dx if direct else start + places.dx
+    dx = targets.dx if direct else start + offsets.dx
     state = sizes.batch * sizes.padded
     gradients = Gradients(
-        pointer_to(start + places.carried, zero),
-        pointer_to(start + places.carried + state * number_bytes(zero), zero),
-        pointer_to(start + places.doperand, zero), pointer_to(start + places.sums, zero),
-        pointer_to(dy, zero), pointer_to(dx, zero), output_gradient.row, state,
+        pointer_to(start + offsets.carried, zero),
+        pointer_to(start + offsets.carried + state * number_bytes(zero), zero),
+        pointer_to(start + offsets.doperand, zero), pointer_to(start + offsets.sums, zero),
+        pointer_to(dy, zero), pointer_to(dx, zero), job.output_gradient.row, state,
     )  # fmt: skip
-    return sizes, places, arrays, gradients
+    return sizes, offsets, arrays, gradients
 
 
 @njit(**SERIAL)
-def backward_prologue(cell, layer, sequence, output_gradient, dlast, targets, team, zero):
-    """Copy the final states' gradients to where the last step looks for them, and make ready to meet."""
-    sizes, places, arrays, _ = backward_arrays(cell, layer, sequence, output_gradient, targets, team, zero)
-    start, hidden, padded = _after_lengths(layer), sizes.hidden, sizes.padded
+def backward_prologue(cell, job, dlast, zero):
+    """Copy the final states' gradients to where the last step reads them, and reset sums and barrier."""
+    sizes, offsets, arrays, _ = backward_arrays(cell, job, zero)
+    start, hidden, padded = _after_lengths(job.layer), sizes.hidden, sizes.padded
     state = sizes.batch * padded
-    _clear(start + places.carried, state_count(cell) * state, zero)
-    _clear(start + places.zeros, padded, zero)
-    _clear(start + places.sums, team.parts * (slot_count(cell) + peephole_count(cell)) * padded, zero)
+    _clear(start + offsets.carried, state_count(cell) * state, zero)
+    _clear(start + offsets.zeros, padded, zero)
+    _clear(start + offsets.sums, job.team.parts * (slot_count(cell) + peephole_count(cell)) * padded, zero)
     for n in range(state_count(cell)):
         if dlast[n] != 0:
-            target = pointer_to(start + places.carried + n * state * number_bytes(zero), zero)
+            target = pointer_to(start + offsets.carried + n * state * number_bytes(zero), zero)
             _copy_rows(pointer_to(dlast[n], zero), hidden, target, padded, sizes.batch, hidden)
     for n in range(NUMBERS):
         arrays.barrier[n] = 0
 
 
 @njit(**SERIAL)
-def backward_epilogue(cell, layer, sequence, output_gradient, dfirst, targets, team, zero):
-    """Give away all gradients but those of the weights, and write down the products that give these."""
-    sizes, places, arrays, gradients = backward_arrays(
-        cell, layer, sequence, output_gradient, targets, team, zero
-    )
-    start, hidden, padded = _after_lengths(layer), sizes.hidden, sizes.padded
+def backward_epilogue(cell, job, dfirst, zero):
+    """Store all gradients but those of the weights, and describe the products that give these."""
+    sizes, offsets, arrays, gradients = backward_arrays(cell, job, zero)
+    start, hidden, padded = _after_lengths(job.layer), sizes.hidden, sizes.padded
     for n in range(state_count(cell)):
-        source = pointer_to(start + places.carried + n * sizes.batch * padded * number_bytes(zero), zero)
+        source = pointer_to(start + offsets.carried + n * sizes.batch * padded * number_bytes(zero), zero)
         _copy_rows(source, padded, pointer_to(dfirst[n], zero), hidden, sizes.batch, hidden)
     wide = whole_vectors(sizes.inputs, sizes.lanes)
-    if targets.row != wide:
-        rows, target = sizes.steps * sizes.batch, pointer_to(targets.dx, zero)
-        _copy_rows(gradients.dx, wide, target, targets.row, rows, sizes.inputs)
+    if job.targets.row != wide:
+        rows, target = sizes.steps * sizes.batch, pointer_to(job.targets.dx, zero)
+        _copy_rows(gradients.dx, wide, target, job.targets.row, rows, sizes.inputs)
     numbers = (slot_count(cell) + peephole_count(cell)) * padded
-    for part in range(1, team.parts):
+    for part in range(1, job.team.parts):
         for k in range(numbers):
             gradients.sums[k] += gradients.sums[part * numbers + k]
-    _store_sums(cell, gradients.sums, sizes, targets.grads, targets.add, zero)
-    _describe_products(cell, layer, arrays, sizes, places, targets, team, zero)
+    _store_sums(cell, gradients.sums, sizes, job.targets.grads, job.targets.add, zero)
+    _describe_products(cell, job, arrays, sizes, offsets, zero)
 
 
 @njit(**INLINE)
 def weights_part(layer, part):
     """A part of the products that give the weights' gradients."""
-    functions = pointer_to(layer.functions, layer.functions)
     descriptor = pointer_to(_after_lengths(layer), layer.batch)
-    call_pointer(functions[PRODUCT], (descriptor, WORK, part))
+    call_pointer(read_record(FunctionTable, layer.functions, 0).product, (descriptor, WORK, part))
 
 
 @njit(**SERIAL)
 def run_backward(cell, layer, sequence, output_gradient, dlast, dfirst, targets, zero):
-    """The way back over what `run_forward` kept; from the final states' gradients to the initial ones'."""
-    backward_prologue(cell, layer, sequence, output_gradient, dlast, targets, ALONE, zero)
-    sizes, _, arrays, gradients = backward_arrays(
-        cell, layer, sequence, output_gradient, targets, ALONE, zero
-    )
+    """The backward pass over what `run_forward` saved; from the final states' gradients to the initial."""
+    job = BackwardJob(layer, sequence, ALONE, output_gradient, targets)
+    backward_prologue(cell, job, dlast, zero)
+    sizes, _, arrays, gradients = backward_arrays(cell, job, zero)
     weights = backward_weights(cell, layer, zero)
     backward_by_batch(cell, weights, arrays, gradients, sizes, np.int64(1), np.int64(0))
-    backward_epilogue(cell, layer, sequence, output_gradient, dfirst, targets, ALONE, zero)
+    backward_epilogue(cell, job, dfirst, zero)
     weights_part(layer, np.int64(0))

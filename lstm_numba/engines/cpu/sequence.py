@@ -7,71 +7,44 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.engines.cpu import passes
-from lstm_numba.engines.cpu import task as jobs
-from lstm_numba.engines.cpu.cpu_features import lanes, round_up
+from lstm_numba.engines.cpu import passes, task
+from lstm_numba.engines.cpu.blocking import Plan, cell_class, choose_plan, missed_rendezvous, padded
+from lstm_numba.engines.cpu.cpu_features import round_up
 from lstm_numba.engines.cpu.function_table import compiled_functions
-from lstm_numba.engines.cpu.gemm import SERIAL_LIMIT
 from lstm_numba.engines.cpu.memory import ALIGNMENT, address, allocate, reserve, strided
-from lstm_numba.engines.cpu.offsets import (
-    BARRIER_BYTES,
-    CACHE_BYTES,
-    DESCRIPTOR_SIZE,
-    MIN_ROWS,
+from lstm_numba.engines.cpu.offsets import BARRIER_BYTES, DESCRIPTOR_SIZE
+from lstm_numba.engines.cpu.records import (
+    ALONE,
+    BackwardJob,
+    GradientTargets,
     Layer,
+    OutputGradient,
+    Packing,
+    Parameters,
     Sequence,
-    blocking,
+    SequenceJob,
+    Team,
+    numbers,
 )
-from lstm_numba.engines.cpu.passes import ALONE, GradientTargets, OutputGradient, Team
-from lstm_numba.engines.cpu.task import Packing
 from lstm_numba.engines.cpu.thread_team import run_task
-from lstm_numba.engines.cpu.threads import thread_count
 from lstm_numba.engines.cpu.weight_cache import Located, WeightCache, locate
-from lstm_numba.engines.cpu.weights import Parameters, packed_numbers
+from lstm_numba.engines.cpu.weights import packed_numbers
 
 Array = np.ndarray[Any, Any]
-
-#: Meeting after every step pays from about this many multiplications a step.
-MIN_STEP_WORK = 1 << 15
-#: Below this many multiplications in all, one thread is done before a second has started.
-MIN_WORK = 1 << 19
-#: After so many sequences for which the threads did not come together they are not asked again.
-MAX_COMPILED_APART = 3
-
-
-class _Apart:
-    """Counts the sequences for which threads that should meet did not run at the same time."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __call__(self) -> None:
-        self.count += 1
-
-
-_apart = _Apart()
-
-
-class Plan(NamedTuple):
-    """Who does what, and how much of it at once: the block and the chunks of `Sequence`."""
-
-    team: Team
-    block: int
-    chunks: int
 
 
 class Setting(NamedTuple):
     """What calls of one shape have in common; bytes are whole cache lines."""
 
     functions: int  # address of `compiled_functions`,
-    task: int  # and of the task of the way forward
+    task: int  # and of the task of the forward pass
     ends: Array  # steps of each row where all have as many
     ends_at: int
     rest: int  # bytes of what is kept beside h,
     descriptor: int  # of those for packing,
     found: int  # of checksums,
-    forward: int  # of packed weights for the way forward,
-    back: int  # of those for the way back,
+    forward: int  # of packed weights for the forward pass,
+    back: int  # of those for the backward pass,
     scratch: int  # and of scratch on it
 
 
@@ -86,45 +59,6 @@ class Saved(NamedTuple):
     team: Team
     scratch: int
     barrier: int
-
-
-def _kind(cell: Any) -> Any:
-    """A cell's class, by which results are kept: cells are empty tuples, all of them equal."""
-    return type(cell)
-
-
-def _padded(units: int, dtype: Any) -> int:
-    """Units rounded up to whole vectors."""
-    return round_up(units, lanes(dtype))
-
-
-def choose_plan(cell: Any, shape: tuple[int, int, int, int], dtype: Any, keep: bool = False) -> Plan:
-    """Choose what the threads share, and how much a thread takes on at once; `shape` is (T, B, I, H)."""
-    threads = thread_count()
-    return _choose(
-        _kind(cell), shape, dtype.char, keep, threads, threads > 1 and _apart.count < MAX_COMPILED_APART
-    )
-
-
-@functools.lru_cache(maxsize=1024)
-def _choose(
-    cell: Any, shape: tuple[int, int, int, int], char: str, keep: bool, threads: int, barrier: bool
-) -> Plan:
-    steps, batch, inputs, hidden = shape
-    dtype = np.dtype(char)
-    size = dtype.itemsize
-    recurrent = sum(len(stage.gates) for stage in cell.stages) * hidden * hidden
-    work = batch * recurrent
-    fits = recurrent * size <= CACHE_BYTES
-    row = len(cell.slots) * _padded(hidden, dtype) * size
-    both = recurrent + len(cell.input_gates) * hidden * inputs
-    enough = steps * work >= MIN_WORK
-    by_units = barrier and enough and work >= MIN_STEP_WORK and not (fits and batch >= MIN_ROWS * threads)
-    rows = max(1, min(threads, batch // MIN_ROWS)) if enough else 1
-    parts = threads if by_units else rows
-    workers = threads if parts > 1 and steps * batch * both >= SERIAL_LIMIT else 1
-    block, chunks = blocking.py_func(steps, batch, both * size, row, 1 if by_units else parts, keep)
-    return Plan(Team(int(by_units), parts, workers), block, 1 if by_units else chunks)
 
 
 def forward_sequence(
@@ -158,14 +92,14 @@ def forward_sequence(
         From the last step to the first.
     keep : bool
         Keep what the backward pass needs.
-    prepared : Prepared, optional
+    weight_cache : WeightCache, optional
         Remembers the parameters and, without `keep`, packed weights for the next call with the same.
 
     Returns
     -------
     output : ndarray, shape (T, B, H)
         A view of the kept history; beyond a sequence's end it repeats the last state.
-    trace : Trace or None
+    saved : Saved or None
 
     Raises
     ------
@@ -175,7 +109,7 @@ def forward_sequence(
     (steps, batch, inputs), dtype = x.shape, x.dtype
     shape = (steps, batch, inputs, hidden)
     team, block, chunks = plan = choose_plan(cell, shape, dtype, keep)
-    setting = _setting(_kind(cell), shape, dtype, plan, keep)
+    setting = _setting(cell_class(cell), shape, dtype, plan, keep)
     weight_cache = weight_cache or WeightCache()
     located = weight_cache.locate(cell, params, inputs, hidden, dtype)
     x = np.ascontiguousarray(x)
@@ -184,20 +118,20 @@ def forward_sequence(
     memory, _, rest = reserve(setting.rest + setting.descriptor + setting.found + setting.back)
     descriptor = rest + setting.rest
     found = descriptor + setting.descriptor
-    if keep:  # what is packed for a training step alone is let go when the way forward ends
+    if keep:  # what is packed for one training step is freed when the forward pass ends
         back, (_packed, weights) = found + setting.found, allocate((setting.forward,), np.uint8)
-        packing = Packing(located.places, back, descriptor, team.parts)
+        packing = Packing(located.addresses, back, descriptor, team.parts)
     else:
         back, kept = 0, weight_cache.packed(located, setting.forward)
         weights, checks = kept.weights, team.parts if located.large else 1
         look = checks, located.words_at, len(located.arrays), kept.sums, found
-        packing = Packing(located.places, 0, descriptor, team.parts, *look)
+        packing = Packing(located.addresses, 0, descriptor, team.parts, *look)
     layer = Layer(batch, inputs, hidden, weights, setting.functions, 0)
     where = Sequence(steps, int(reverse), int(keep), address(x), ends_at, h_at, rest, 0, block, chunks)
-    job = jobs.sequence_job(layer, where, team, packing, first, last)
+    job = numbers(SequenceJob(layer, where, team, packing), *first, *last)
     barrier = descriptor - BARRIER_BYTES
-    if not jobs.run_job(setting.task, job, team, 0, barrier, packing):
-        _apart()
+    if not task.run_job(setting.task, job, team, 0, barrier, packing):
+        missed_rendezvous()
     output = h[:-1] if reverse else h[1:]
     if not keep:
         return output, None
@@ -210,7 +144,7 @@ def _setting(kind: Any, shape: tuple[int, int, int, int], dtype: Any, plan: Plan
     steps, batch, inputs, hidden = shape
     cell, layer, zero = kind(), Layer(batch, inputs, hidden, 0, 0, 0), dtype.type(0)
     sequence = Sequence(steps, 0, int(keep), 0, 0, 0, 0, 0, plan.block, plan.chunks)
-    numbers = [
+    sizes = [
         passes.kept_bytes(cell, layer, sequence, zero),
         plan.team.parts * DESCRIPTOR_SIZE * 8,
         0 if keep else plan.team.parts * 8,
@@ -221,15 +155,15 @@ def _setting(kind: Any, shape: tuple[int, int, int, int], dtype: Any, plan: Plan
     ends = np.full(batch, steps, np.int64)
     return Setting(
         address(compiled_functions(cell, dtype, keep)),
-        jobs.forward_task(kind, dtype),
+        task.forward_task(kind, dtype),
         ends,
         address(ends),
-        *(round_up(number, ALIGNMENT) for number in numbers),
+        *(round_up(size, ALIGNMENT) for size in sizes),
     )
 
 
 def pack(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: Any) -> Array:
-    """Packed weights for the way forward.
+    """Packed weights for the forward pass.
 
     Raises
     ------
@@ -237,33 +171,34 @@ def pack(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: A
         A parameter has another dtype, or not its shape.
     """
     located = locate(cell, params, inputs, hidden, dtype)
-    setting = _setting(_kind(cell), (1, 1, inputs, hidden), dtype, Plan(ALONE, 1, 1), False)
+    setting = _setting(cell_class(cell), (1, 1, inputs, hidden), dtype, Plan(ALONE, 1, 1), False)
     (packed, weights), descriptor = (
         allocate((setting.forward,), np.uint8),
         np.empty(DESCRIPTOR_SIZE, np.int64),
     )
     layer = Layer(1, inputs, hidden, weights, setting.functions, 0)
-    packing = Packing(located.places, 0, address(descriptor), 1)
+    packing = Packing(located.addresses, 0, address(descriptor), 1)
     nothing = Sequence(*(0 for _ in Sequence._fields))
-    job = jobs.sequence_job(layer, nothing, ALONE, packing, (), ())
+    job = numbers(SequenceJob(layer, nothing, ALONE, packing))
     run_task(setting.task, job.buffer_info()[0], parts=0, prepare=1)
     return packed
 
 
 def backward_sequence(
-    trace: Saved,
+    saved: Saved,
     dy: Array | None,
     dlast: tuple[int, ...],
     dfirst: tuple[int, ...],
     input_gradient: bool = True,
 ) -> tuple[Array | None, dict[str, Array]]:
-    """Back-propagate through one layer and direction, with the weights of the way forward; uses the trace up.
+    """Back-propagate through one layer and direction, with the weights of the forward pass; uses the saved
+    state up.
 
     Parameters
     ----------
-    trace : Trace
+    saved : Saved
     dy : ndarray, shape (T, B, H), or None
-        Gradient of the output; rows may lie apart; None for zeros. What lies beyond a sequence's end is
+        Gradient of the output; rows need not be adjacent; None for zeros. What is beyond a sequence's end is
         ignored.
     dlast, dfirst : tuple of int
         Addresses of the gradients of the final states (B, H), 0 for zeros; and of where those of the initial
@@ -277,21 +212,19 @@ def backward_sequence(
     grads : dict
         Gradients of the parameters, keys as in ``params``.
     """
-    x, team = trace.alive[0], trace.team
+    x, team = saved.alive[0], saved.team
     (steps, batch, inputs), dtype = x.shape, x.dtype
-    wide = _padded(inputs, dtype)
-    _scratch, _, where = reserve(trace.scratch)
+    wide = padded(inputs, dtype)
+    _scratch, _, where = reserve(saved.scratch)
     dx, dx_at = allocate((steps, batch, wide), dtype) if input_gradient else (None, 0)
-    grads, places = _gradients(trace.located, dtype)
+    grads, addresses = _gradients(saved.located, dtype)
     output_gradient, _rows = _incoming(dy)
-    layer = Layer(*trace.layer[:5], where)
-    job = jobs.backward_job(
-        layer, trace.sequence, team, dlast, dfirst, output_gradient,
-        GradientTargets(dx_at, wide, places, 0),
-    )  # fmt: skip
-    task = jobs.backward_task(_kind(trace.cell), dtype)
-    if not jobs.run_job(task, job, team, team.workers, trace.barrier):
-        _apart()
+    layer = saved.layer._replace(scratch=where)
+    targets = GradientTargets(dx_at, wide, addresses, 0)
+    job = numbers(BackwardJob(layer, saved.sequence, team, output_gradient, targets), *dlast, *dfirst)
+    backward = task.backward_task(cell_class(saved.cell), dtype)
+    if not task.run_job(backward, job, team, team.workers, saved.barrier):
+        missed_rendezvous()
     return None if dx is None else dx[..., :inputs], grads
 
 
@@ -305,7 +238,7 @@ def _gradients(located: Located, dtype: Any) -> tuple[dict[str, Array], Paramete
 
 
 def _incoming(dy: Array | None) -> tuple[OutputGradient, Array | None]:
-    """Where the output's gradient (T, B, H) lies as (T * B, H), and what keeps that true."""
+    """Address and stride of the output's gradient (T, B, H) as (T * B, H), and the array that owns it."""
     if dy is None:
         return OutputGradient(0, 0), None
     steps, batch, hidden = dy.shape

@@ -5,6 +5,7 @@ Numba chooses these by the class of the cell that a kernel is called with, while
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -12,6 +13,7 @@ from numba.core import types
 from numba.extending import intrinsic, overload
 
 import lstm_numba.engines.cpu.activations  # noqa: F401  (registers the nonlinearities on vectors)
+from lstm_numba.engines.cpu.cpu_features import tile_rows
 from lstm_numba.engines.cpu.microkernel import tile_product
 from lstm_numba.engines.cpu.options import INLINE
 from lstm_numba.engines.cpu.vector import Vector, load_lanes, vector_loader, vector_type
@@ -20,6 +22,57 @@ load_vector = vector_loader(lambda cell: 1)
 load_slots = vector_loader(lambda cell: len(cell.slots))
 load_cell_states = vector_loader(lambda cell: len(cell.states) - 1)
 load_peephole = vector_loader(lambda cell: len(cell.peepholes))
+
+
+def cell_constant(value_of: Callable[[Any], Any]) -> Any:
+    """Make a function of a cell that compiled code replaces by ``value_of(the cell's class)``."""
+
+    def constant(cell: Any) -> Any:
+        return value_of(type(cell))
+
+    @overload(constant, INLINE)
+    def _(cell):
+        value = value_of(cell.instance_class)
+        return lambda cell: value
+
+    return constant
+
+
+def stage_constant(value_of: Callable[[Any], Any]) -> Any:
+    """The same of a cell and the number of one of its stages, which is a literal."""
+
+    def constant(cell: Any, number: Any) -> Any:
+        return value_of(cell.stages[number])
+
+    @overload(constant, INLINE, prefer_literal=True)
+    def _(cell, number):
+        value = value_of(cell.instance_class.stages[number.literal_value])
+        return lambda cell, number: value
+
+    return constant
+
+
+def _products(cell: Any) -> list[int]:
+    """Slots that each product feeds: that with the input, and those of the stages."""
+    return [len(cell.input_gates), *(len(stage.gates) for stage in cell.stages)]
+
+
+gate_count = cell_constant(lambda cell: len(cell.gates))
+slot_count = cell_constant(lambda cell: len(cell.slots))
+state_count = cell_constant(lambda cell: len(cell.states))
+stage_count = cell_constant(lambda cell: len(cell.stages))
+peephole_count = cell_constant(lambda cell: len(cell.peepholes))
+#: Products whose weights have a gradient: with the input, and of each stage.
+product_count = cell_constant(lambda cell: 1 + len(cell.stages))
+#: Slots that the input feeds, the first ones; that recurrent products feed; that a second stage feeds.
+input_count = cell_constant(lambda cell: len(cell.input_gates))
+recurrent_count = cell_constant(lambda cell: sum(_products(cell)[1:]))
+second_count = cell_constant(lambda cell: sum(_products(cell)[2:]))
+#: Rows of the tallest register tile that serves all of the cell's products.
+tile_height = cell_constant(lambda cell: min(map(tile_rows, _products(cell))))
+#: First slot of a stage, and how many it feeds.
+stage_first = stage_constant(lambda stage: stage.first)
+stage_width = stage_constant(lambda stage: len(stage.gates))
 
 
 @intrinsic
@@ -62,12 +115,12 @@ def cell_backward(self: Any, slots: Any, previous: Any, states: Any, peephole: A
 
 
 def cell_operand(self: Any, slots: Any, previous: Any) -> Any:
-    """The cell's message."""
+    """The operand of the cell's second product."""
     raise NotImplementedError
 
 
 def cell_operand_backward(self: Any, slots: Any, previous: Any, gradient: Any) -> Any:
-    """The backward equations of the cell's message."""
+    """The backward equations of that operand."""
     raise NotImplementedError
 
 
@@ -143,119 +196,6 @@ def _(cell, tile, rows, slots, slot_at, slot_row, padded):
         )
 
     return clear
-
-
-def tile_height(cell: Any) -> Any:
-    """Rows of the tallest register tile that serves all of the cell's products."""
-    raise NotImplementedError
-
-
-@overload(tile_height, INLINE)
-def _(cell):
-    from lstm_numba.engines.cpu.cpu_features import tile_rows
-
-    spec = cell.instance_class
-    height = min(tile_rows(n) for n in (len(spec.input_gates), *(len(s.gates) for s in spec.stages)))
-    return lambda cell: height
-
-
-def slot_count(cell: Any) -> Any:
-    """Number of slots."""
-    raise NotImplementedError
-
-
-@overload(slot_count, INLINE)
-def _(cell):
-    count = len(cell.instance_class.slots)
-    return lambda cell: count
-
-
-def peephole_count(cell: Any) -> Any:
-    """Number of peephole weights of a unit."""
-    raise NotImplementedError
-
-
-@overload(peephole_count, INLINE)
-def _(cell):
-    count = len(cell.instance_class.peepholes)
-    return lambda cell: count
-
-
-def input_count(cell: Any) -> Any:
-    """Number of slots that the input feeds: the first ones."""
-    raise NotImplementedError
-
-
-@overload(input_count, INLINE)
-def _(cell):
-    count = len(cell.instance_class.input_gates)
-    return lambda cell: count
-
-
-def stage_count(cell: Any) -> Any:
-    """Number of stages."""
-    raise NotImplementedError
-
-
-@overload(stage_count, INLINE)
-def _(cell):
-    count = len(cell.instance_class.stages)
-    return lambda cell: count
-
-
-def stage_first(cell: Any, number: Any) -> Any:
-    """First slot of a stage."""
-    raise NotImplementedError
-
-
-@overload(stage_first, INLINE, prefer_literal=True)
-def _(cell, number):
-    first = cell.instance_class.stages[number.literal_value].first
-    return lambda cell, number: first
-
-
-def stage_width(cell: Any, number: Any) -> Any:
-    """Number of slots that a stage feeds."""
-    raise NotImplementedError
-
-
-@overload(stage_width, INLINE, prefer_literal=True)
-def _(cell, number):
-    width = len(cell.instance_class.stages[number.literal_value].gates)
-    return lambda cell, number: width
-
-
-def gate_count(cell: Any) -> Any:
-    """Number of gates: row blocks of the weights."""
-    raise NotImplementedError
-
-
-@overload(gate_count, INLINE)
-def _(cell):
-    count = len(cell.instance_class.gates)
-    return lambda cell: count
-
-
-def state_count(cell: Any) -> Any:
-    """Number of states."""
-    raise NotImplementedError
-
-
-@overload(state_count, INLINE)
-def _(cell):
-    count = len(cell.instance_class.states)
-    return lambda cell: count
-
-
-def product_count(cell: Any) -> Any:
-    """Number of products whose weights have a gradient: with the input, and of each stage."""
-    raise NotImplementedError
-
-
-@overload(product_count, INLINE)
-def _(cell):
-    count = 1 + len(cell.instance_class.stages)
-    return lambda cell: count
 
 
 def gate_of(cell: Any, product: Any, slot: Any) -> Any:

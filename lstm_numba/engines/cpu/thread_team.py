@@ -24,7 +24,7 @@ CHECK, PREPARE, BEGIN, WORK, END, AFTER = range(6)
 
 
 def compile_task(function: Any) -> int:
-    """Where a function of (job, phase, part), or of a job and two other numbers, lies as a C function."""
+    """Address of a function of (job, phase, part), or of a job and two other numbers, as a C function."""
     address: int = compile_apart(function, types.CPointer(types.int64), types.int64, types.int64).address
     return address
 
@@ -74,9 +74,8 @@ def run_task(
     parts, workers : int
         With more than one of the former, threads share both. Without parts nothing but the preparation is
         done.
-    meeting : int
-        Address of what is to have brought the threads together (`lstm_numba.engines.cpu.barrier`), 0 where
-        they do not meet.
+    barrier : int
+        Address of the threads' barrier (`lstm_numba.engines.cpu.barrier`), 0 where they have none.
     prepare : int
         Parts of the preparation; 0 to leave it out.
     check : int
@@ -87,14 +86,14 @@ def run_task(
     Returns
     -------
     bool
-        False if threads that had to meet did not run at the same time. Then nothing was done beyond the
+        False if threads that share a barrier did not run at the same time. Then nothing was done beyond the
         preparation.
     """
-    apart = bool(barrier) and alone()
-    if apart:
+    missed = bool(barrier) and alone()
+    if missed:
         parts = barrier = 0
     if max(parts, prepare, check) <= 1:
         first = CHECK if check else PREPARE if prepare else BEGIN
         _run_alone(task, job, first, AFTER if parts else PREPARE, stale)
-        return not apart
-    return bool(_run_together(task, job, check, prepare, parts, workers, barrier, stale)) and not apart
+        return not missed
+    return bool(_run_together(task, job, check, prepare, parts, workers, barrier, stale)) and not missed

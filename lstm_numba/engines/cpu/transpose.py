@@ -28,15 +28,15 @@ def transpose_square(
         source_data = args[0]
         target_data = args[3]
 
-        def place(data: Any, at: Any, row: Any, n: int) -> Any:
+        def pointer(data: Any, at: Any, row: Any, n: int) -> Any:
             return builder.gep(data, [builder.add(at, builder.mul(row, ir.Constant(_I64, n)))])
 
         rows = [
-            load_lanes(builder, place(source_data, args[1], args[2], n), vector, None)
+            load_lanes(builder, pointer(source_data, args[1], args[2], n), vector, None)
             for n in range(vector.count)
         ]
         for n, row in enumerate(_transposed(builder, rows)):
-            store_lanes(builder, place(target_data, args[4], args[5], n), row, None)
+            store_lanes(builder, pointer(target_data, args[4], args[5], n), row, None)
         return context.get_dummy_value()
 
     return signature, codegen

@@ -1,4 +1,4 @@
-"""A step with weights as they lie: row by row, each a sum of products with the input or the state."""
+"""A step with weights that are not packed: row by row, each a sum of products with the input or the state."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def unpacked_stages(cell, located, weights, arrays, sizes, zero):
             for unit in range(hidden):
                 value = zero
                 if gate >= 0:
-                    place = row * sizes.inputs
+                    at_x = row * sizes.inputs
                     value += _dot(
-                        cell, weight_ih, gate * hidden + unit, arrays.x, place, sizes.inputs, lane, zero
+                        cell, weight_ih, gate * hidden + unit, arrays.x, at_x, sizes.inputs, lane, zero
                     )
                 if recurrent >= 0:
                     value += _dot(

@@ -120,5 +120,5 @@ def rmsprop_parallel(p, g, square, velocity, rate, scale, weight_decay, alpha, r
 
 
 def sweep(serial: Any, parallel: Any, arrays: tuple[Array, ...], *numbers: Any) -> None:
-    """Run an update on one thread or on all, as the size of the last array asks; the bits are the same."""
+    """Run an update on one thread or on all, by the size of the last array; the bits are the same."""
     (serial if arrays[-1].size <= _CHUNK else parallel)(*arrays, *numbers)

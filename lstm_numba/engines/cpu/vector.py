@@ -229,8 +229,8 @@ def vector_loader(count_of: Callable[[Any], int]) -> Any:
             data = args[1]
             values = []
             for n in range(count):
-                place = builder.add(args[2], builder.mul(args[3], ir.Constant(_I64, n)))
-                values.append(load_lanes(builder, builder.gep(data, [place]), vector_type(vector), args[4]))
+                index = builder.add(args[2], builder.mul(args[3], ir.Constant(_I64, n)))
+                values.append(load_lanes(builder, builder.gep(data, [index]), vector_type(vector), args[4]))
             return context.make_tuple(builder, sig.return_type, values)
 
         return sig, codegen
@@ -252,8 +252,8 @@ def store_vectors(typingctx: Any, pointer: Any, offset: Any, stride: Any, values
         data = args[0]
         vector = Vector(sig.args[0].dtype)
         for n, value in enumerate(_tuple_items(context, builder, sig.args[3], args[3], vector)):
-            place = builder.add(args[1], builder.mul(args[2], ir.Constant(_I64, n)))
-            store_lanes(builder, builder.gep(data, [place]), value, args[4])
+            index = builder.add(args[1], builder.mul(args[2], ir.Constant(_I64, n)))
+            store_lanes(builder, builder.gep(data, [index]), value, args[4])
         return context.get_dummy_value()
 
     return sig, codegen
@@ -268,13 +268,23 @@ def accumulate_vectors(typingctx: Any, pointer: Any, offset: Any, stride: Any, v
         data = args[0]
         vector = Vector(sig.args[0].dtype)
         for n, value in enumerate(_tuple_items(context, builder, sig.args[3], args[3], vector)):
-            place = builder.add(args[1], builder.mul(args[2], ir.Constant(_I64, n)))
-            target = builder.gep(data, [place])
+            index = builder.add(args[1], builder.mul(args[2], ir.Constant(_I64, n)))
+            target = builder.gep(data, [index])
             old = load_lanes(builder, target, value.type, None)
             store_lanes(builder, target, builder.fadd(old, value), None)
         return context.get_dummy_value()
 
     return sig, codegen
+
+
+@intrinsic
+def pointer_address(typingctx: Any, pointer: Any) -> Any:
+    """A C pointer as an integer."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.ptrtoint(args[0], ir.IntType(64))
+
+    return types.int64(pointer), codegen
 
 
 @intrinsic

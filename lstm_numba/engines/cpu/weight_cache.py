@@ -1,4 +1,4 @@
-"""What calls with the same parameters share: where these lie, and weights that are packed already."""
+"""Weights that are packed once for repeated calls with the same parameters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lstm_numba.arguments import float_array
 from lstm_numba.cells.parameters import check_shapes
 from lstm_numba.engines.cpu.cpu_features import round_up
 from lstm_numba.engines.cpu.memory import ALIGNMENT, address, allocate
-from lstm_numba.engines.cpu.weights import Parameters
+from lstm_numba.engines.cpu.records import Parameters
 
 Array = np.ndarray[Any, Any]
 
@@ -22,7 +22,7 @@ _SHARED = 1 << 21
 
 
 class Located(NamedTuple):
-    """Parameters that were checked, and where they lie.
+    """Parameters that were checked, and their addresses.
 
     Attributes
     ----------
@@ -31,9 +31,9 @@ class Located(NamedTuple):
     whole : dict of str to ndarray
         C-contiguous: the same, or copies.
     ends : dict of str to int
-        Where each would end in memory in which they all lie, in bytes, on whole cache lines.
+        End of each, in bytes, in one piece of memory for all, on whole cache lines.
     places : Parameters
-        Addresses of these; 0 for what there is not.
+        Addresses of these; 0 for a parameter that is absent.
     words : ndarray of int64
         Address and bytes of each, for the checksum.
     words_at : int
@@ -45,14 +45,14 @@ class Located(NamedTuple):
     arrays: list[Array]
     whole: dict[str, Array]
     ends: dict[str, int]
-    places: Parameters
+    addresses: Parameters
     words: Array
     words_at: int
     large: bool
 
 
 def locate(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: Any) -> Located:
-    """Check parameters, as the kernels read as much as they expect, and say where they lie.
+    """Check parameters, as the kernels cannot, and find their addresses.
 
     Raises
     ------
@@ -63,12 +63,12 @@ def locate(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype:
         float_array(name, array, dtype)
     check_shapes(cell, params, inputs, hidden)
     whole = {name: np.ascontiguousarray(array) for name, array in params.items()}
-    places = Parameters(*(address(whole[name]) if name in whole else 0 for name in Parameters._fields))
+    addresses = Parameters(*(address(whole[name]) if name in whole else 0 for name in Parameters._fields))
     words = np.array([n for array in whole.values() for n in (address(array), array.nbytes)], np.int64)
     sizes = [round_up(array.nbytes, ALIGNMENT) for array in whole.values()]
     ends = dict(zip(whole, itertools.accumulate(sizes), strict=True))
     arrays, large = list(params.values()), sum(sizes) > _SHARED
-    return Located(arrays, whole, ends, places, words, address(words), large)
+    return Located(arrays, whole, ends, addresses, words, address(words), large)
 
 
 class PackedWeights(NamedTuple):
@@ -77,11 +77,12 @@ class PackedWeights(NamedTuple):
     Attributes
     ----------
     located : Located or None
-        Whose they are.
+        The parameters that they are packed from.
     weights, sums : int
-        Where they go, and the parts of which there are checksums of what was packed (0 at first), then these.
+        Address of the packed weights; address of the number of checksums of what was packed (0 at first),
+        then these.
     memory : tuple of ndarray
-        What is there.
+        Owner of both.
     """
 
     located: Located | None
@@ -91,7 +92,7 @@ class PackedWeights(NamedTuple):
 
 
 class WeightCache:
-    """What is remembered of the parameters of one layer and direction. Threads may share it.
+    """Addresses and packed weights of one layer and direction. Threads may share it.
 
     It knows arrays by their addresses, so a copy, which travels with copies of the arrays, remembers nothing.
     """
@@ -125,7 +126,7 @@ class WeightCache:
         return found
 
     def packed(self, located: Located, size: int) -> PackedWeights:
-        """Memory of so many bytes for the packed weights, the same as long as the parameters lie there.
+        """Memory of so many bytes for the packed weights, the same as long as the parameters' addresses are.
 
         Threads that find it out of date at the same time write the same numbers to it.
         """

@@ -1,50 +1,32 @@
-"""Packed weights: one array for the way forward, one for the way back; how they are made and read.
+"""Packed weights: one array for the forward pass, one for the backward pass; how they are made and read.
 
 Each holds the weights of the input product and of one or two stages' recurrent products as
-`lstm_numba.engines.cpu.panel_packing` lays them out, then, for the way forward, the biases per slot, then the
-peepholes, units padded to whole vectors.
+`lstm_numba.engines.cpu.panel_packing` lays them out, then, for the forward pass, the biases per slot, then
+the peepholes, units padded to whole vectors.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from numba import njit
-from numba.extending import overload
 
 from lstm_numba.engines.cpu import panel_packing
 from lstm_numba.engines.cpu.function_pointers import call_pointer
-from lstm_numba.engines.cpu.function_table import PACK, PACK_BACK
 from lstm_numba.engines.cpu.layout import Weights, split
 from lstm_numba.engines.cpu.offsets import lane_count, number_bytes, whole_vectors
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.records import FunctionTable, PackingJob, read_record, write_record
 from lstm_numba.engines.cpu.specialize import (
     gate_of,
     input_count,
     peephole_count,
     product_count,
+    second_count,
     slot_count,
     stage_width,
 )
 from lstm_numba.engines.cpu.vector import pointer_to
-
-
-class Parameters(NamedTuple):
-    """Parameters of one layer and direction, or their gradients, in PyTorch's layout; C-contiguous.
-
-    Attributes
-    ----------
-    weight_ih : ndarray, shape (G*H, I)
-    weight_hh : ndarray, shape (G*H, H)
-    bias_ih, bias_hh : ndarray, shape (G*H,), or (0,) without biases
-    weight_ph : ndarray, shape (P*H,), or (0,) for a cell without peepholes
-    """
-
-    weight_ih: Any
-    weight_hh: Any
-    bias_ih: Any
-    bias_hh: Any
-    weight_ph: Any
 
 
 class Parts(NamedTuple):
@@ -58,26 +40,14 @@ class Parts(NamedTuple):
     end: int
 
 
-def _second_width(cell: Any) -> Any:
-    """Slots that a second stage feeds; none where there is none."""
-    raise NotImplementedError
-
-
-@overload(_second_width, INLINE)
-def _(cell):
-    stages = cell.instance_class.stages
-    width = len(stages[1].gates) if len(stages) > 1 else 0
-    return lambda cell: width
-
-
 @njit(**INLINE)
 def _parts(cell, inputs, hidden, back, zero):
-    """The parts of packed weights, of the way back or forward."""
+    """The parts of packed weights, of the backward or forward pass."""
     padded, lane = whole_vectors(hidden, lane_count(zero)), lane_count(zero)
     columns, depth = (whole_vectors(inputs, lane), padded) if back else (inputs, hidden)
     first = padded * input_count(cell) * columns
     second = first + padded * stage_width(cell, 0) * depth
-    bias = second + padded * _second_width(cell) * depth
+    bias = second + padded * second_count(cell) * depth
     peephole = bias if back else bias + padded * slot_count(cell)
     return Parts(0, first, second, bias, peephole, peephole + padded * max(1, peephole_count(cell)))
 
@@ -100,47 +70,41 @@ def packed_offsets(cell, inputs, hidden, back, address, zero):
 
 @njit(**INLINE)
 def packed_view(cell, layer, back, zero):
-    """A layer's packed weights as the engine's kernels want them."""
+    """A layer's packed weights as the kernels read them."""
     at = packed_offsets(cell, layer.inputs, layer.hidden, back, layer.weights, zero)
-    tiles = pointer_to(layer.functions, layer.functions)
+    table = read_record(FunctionTable, layer.functions, 0)
     return Weights(
         pointer_to(at[0], zero), pointer_to(at[1], zero), pointer_to(at[2], zero), pointer_to(at[3], zero),
-        pointer_to(at[4], zero), tiles[0], tiles[1], tiles[2], tiles[3], tiles[4], tiles[5],
+        pointer_to(at[4], zero), table.input_tile, table.first_tile, table.second_tile, table.clear_tile,
+        table.wide_tile, table.narrow_tile,
     )  # fmt: skip
 
 
 @njit(**SERIAL)
-def _pack_product(
-    cell, functions, product, weight, columns, hidden, back, address, descriptor, part, parts, zero
-):
+def _pack_product(cell, layer, product, weight, columns, back, address, descriptor, part, parts, zero):
     """One part of the panels of a product's weights."""
-    lane = lane_count(zero)
-    descriptor[0], descriptor[1], descriptor[2], descriptor[3], descriptor[4] = (
-        weight,
-        address,
-        columns,
-        hidden,
-        lane,
-    )
+    lane, hidden = lane_count(zero), layer.hidden
+    functions, gates = read_record(FunctionTable, layer.functions, 0), descriptor + 8 * panel_packing.GATES
     count = 0
     for slot in range(slot_count(cell)):
         gate = gate_of(cell, product, slot)
         if gate >= 0:
-            descriptor[panel_packing.GATES + count] = gate
+            pointer_to(gates, hidden)[count] = gate
             count += 1
-    descriptor[5] = count
+    write_record(descriptor, 0, PackingJob(weight, address, columns, hidden, lane, count))
+    job = pointer_to(descriptor, hidden)
     if back:
         panels = -(-whole_vectors(columns, lane) // (panel_packing.BACK_VECTORS * lane))
         first, last = split(panels, parts, part)
-        call_pointer(functions[PACK_BACK], (descriptor, first, last))
+        call_pointer(functions.pack_transposed, (job, first, last))
     else:
         first, last = split(whole_vectors(hidden, lane) // lane, parts, part)
-        call_pointer(functions[PACK], (descriptor, first, last))
+        call_pointer(functions.pack, (job, first, last))
 
 
 @njit(**INLINE)
 def gather_peephole(cell, located, hidden, peephole, zero):
-    """Peephole weights, padded with zeros; no place gets another number on the way."""
+    """Peephole weights, padded with zeros; each number is written once."""
     padded, weight_ph = whole_vectors(hidden, lane_count(zero)), pointer_to(located.weight_ph, zero)
     for n in range(peephole_count(cell)):
         for unit in range(hidden):
@@ -151,7 +115,7 @@ def gather_peephole(cell, located, hidden, peephole, zero):
 
 @njit(**SERIAL)
 def gather_bias(cell, located, hidden, bias, zero):
-    """Biases, summed where they meet, padded with zeros; no place gets another number on the way."""
+    """Biases, summed where both products feed a slot, padded with zeros; each number is written once."""
     padded, given = whole_vectors(hidden, lane_count(zero)), located.bias_ih != 0
     bias_ih, bias_hh = pointer_to(located.bias_ih, zero), pointer_to(located.bias_hh, zero)
     for slot in range(slot_count(cell)):
@@ -170,22 +134,18 @@ def gather_bias(cell, located, hidden, bias, zero):
 
 
 @njit(**SERIAL)
-def pack_part(cell, functions, located, inputs, hidden, back, address, descriptor, part, parts, zero):
-    """One of some parts of packing parameters, known by their addresses, into memory at an address.
+def pack_part(cell, layer, params, back, address, descriptor, part, parts, zero):
+    """One of some parts of packing parameters, given by their addresses, for a pass, to an address.
 
-    `functions` is the address of `lstm_numba.engines.cpu.function_table.compiled_functions`, `descriptor`
-    that of `DESCRIPTOR_SIZE` numbers of int64 that are this part's own.
+    `descriptor` is the address of `DESCRIPTOR_SIZE` numbers of int64 that are this part's own.
     """
-    table = pointer_to(functions, functions)
-    at, descriptor = packed_offsets(cell, inputs, hidden, back, address, zero), pointer_to(descriptor, inputs)
+    at = packed_offsets(cell, layer.inputs, layer.hidden, back, address, zero)
     for product in range(product_count(cell)):
-        place, weight, columns = at[0], located.weight_ih, inputs
+        target, weight, columns = at[0], params.weight_ih, layer.inputs
         if product > 0:
-            place, weight, columns = at[1] if product == 1 else at[2], located.weight_hh, hidden
-        _pack_product(
-            cell, table, product, weight, columns, hidden, back, place, descriptor, part, parts, zero
-        )
+            target, weight, columns = at[1] if product == 1 else at[2], params.weight_hh, layer.hidden
+        _pack_product(cell, layer, product, weight, columns, back, target, descriptor, part, parts, zero)
     if part == 0:
         if not back:
-            gather_bias(cell, located, hidden, pointer_to(at[3], zero), zero)
-        gather_peephole(cell, located, hidden, pointer_to(at[4], zero), zero)
+            gather_bias(cell, params, layer.hidden, pointer_to(at[3], zero), zero)
+        gather_peephole(cell, params, layer.hidden, pointer_to(at[4], zero), zero)

@@ -10,9 +10,10 @@ import pytest
 from numba import njit
 
 import lstm_numba as ln
-from lstm_numba.engines.cpu import barrier, sequence, thread_team
+from lstm_numba.engines.cpu import barrier, blocking, sequence, thread_team
+from lstm_numba.engines.cpu.blocking import Plan
 from lstm_numba.engines.cpu.memory import address
-from lstm_numba.engines.cpu.passes import Team
+from lstm_numba.engines.cpu.records import Team
 from lstm_numba.engines.cpu.vector import pointer_to
 
 pytestmark = pytest.mark.processor
@@ -37,7 +38,7 @@ def test_one_is_a_party() -> None:
 @pytest.mark.parametrize("cell", ["lstm", "gru-reset-before"])
 def test_threads_that_do_not_run_at_the_same_time(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The caller does the work alone; after some sequences the threads are not asked to share units again."""
-    choose_plan, shape, dtype = sequence.choose_plan, (50, 1, 300, 300), np.dtype(np.float32)
+    shape, dtype = (50, 1, 300, 300), np.dtype(np.float32)
     rnn = ln.make_layer(cell, 4, 40, seed=0, dtype=np.float64)
     x = np.random.default_rng(0).standard_normal((3, 2, 4))
 
@@ -47,14 +48,14 @@ def test_threads_that_do_not_run_at_the_same_time(cell: str, monkeypatch: pytest
         return (y, dx, *grads.values())
 
     def shares_units() -> bool:
-        return bool(choose_plan(rnn.cell, shape, dtype).team.by_units)
+        return bool(blocking.choose_plan(rnn.cell, shape, dtype).team.by_units)
 
     expected = run()
     # Of two parts on one thread the second begins when the first has ended.
     numba.set_num_threads(1)
-    monkeypatch.setattr(sequence, "choose_plan", lambda *_: sequence.Plan(Team(1, 2, 2), 2, 1))
-    monkeypatch.setattr(sequence, "_apart", sequence._Apart())
-    monkeypatch.setattr(sequence, "thread_count", lambda: 2)
+    monkeypatch.setattr(sequence, "choose_plan", lambda *_: Plan(Team(1, 2, 2), 2, 1))
+    monkeypatch.setattr(blocking.missed_rendezvous, "count", 0)
+    monkeypatch.setattr(blocking, "thread_count", lambda: 2)
     assert shares_units()
     for _ in range(2):
         for got, wanted in zip(run(), expected, strict=True):

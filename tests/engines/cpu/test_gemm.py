@@ -11,6 +11,7 @@ from lstm_numba.engines.cpu import gemm
 from lstm_numba.engines.cpu.gemm import matmul
 from lstm_numba.engines.cpu.memory import address
 from lstm_numba.engines.cpu.microkernel import tile_address
+from lstm_numba.engines.cpu.records import ProductJob, ProductOperand
 from lstm_numba.engines.cpu.thread_team import run_task
 
 pytestmark = pytest.mark.processor
@@ -129,11 +130,11 @@ def test_segments_of_one_matrix_times_several(parts: int) -> None:
     )
     for matrix, out in zip(b, outs, strict=True):
         width = out.shape[1]
-        operands += gemm.Operand(address(matrix), width, 1, address(out), width, width, packed)
+        operands += ProductOperand(address(matrix), width, 1, address(out), width, width, packed)
         packed += 8 * gemm.operand_numbers.py_func(inner, width, lane)
     workspace = np.empty((parts, packed), np.uint8)
     tiles = tile_address(gemm.VECTORS, a.dtype), tile_address(1, a.dtype)
-    head = gemm.Job(address(a), 1, 70, inner, lane, 8, 0, address(workspace), packed, *tiles, parts, 2, 3)
+    head = ProductJob(address(a), 1, 70, inner, lane, 8, 0, address(workspace), packed, *tiles, parts, 2, 3)
     rest = [number for first, count, targets in segments for number in (first, count, *targets)]
     job = np.array([*head, *operands, *rest], np.int64)
     run_task(gemm.product_task(a.dtype), address(job), parts)

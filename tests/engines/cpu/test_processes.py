@@ -69,13 +69,13 @@ print(numba.threading_layer())
 _FORK = """
 import multiprocessing, time
 from numba.core.compiler_lock import global_compiler_lock
-from lstm_numba.engines.cpu import sequence
+from lstm_numba.engines.cpu import blocking
 from lstm_numba.engines.cpu.threads import alone, thread_count
 
 mine = layers()
 expected = compute(mine)
-sequence._apart.count = 0  # on a busy machine threads may not have come together, and are then not asked to
-tapes = [layer.forward(x) for layer, x in zip(mine, xs)]
+blocking.missed_rendezvous.count = 0  # on a busy machine threads may not have come together, and are then not
+asked to tapes = [layer.forward(x) for layer, x in zip(mine, xs)]
 stream = ln.Stream(mine[1], 64)
 teams = [tape.saved[0][0].team for _, _, tape in tapes]
 ways = [(team.by_units, team.parts) for team in (*teams, stream._jobs[0][2])]

@@ -11,8 +11,9 @@ import pytest
 
 import lstm_numba as ln
 from lstm_numba.engines.cpu import sequence, weight_cache
+from lstm_numba.engines.cpu.blocking import Plan
 from lstm_numba.engines.cpu.checksum import checksum_part
-from lstm_numba.engines.cpu.passes import Team
+from lstm_numba.engines.cpu.records import Team
 from lstm_numba.engines.cpu.weight_cache import WeightCache
 
 pytestmark = pytest.mark.processor
@@ -108,7 +109,7 @@ _TEAMS = pytest.mark.parametrize(
 def test_weights_that_did_not_change_are_not_packed_again(
     team: Team, shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sequence, "choose_plan", lambda *_: sequence.Plan(team, 2, 1))
+    monkeypatch.setattr(sequence, "choose_plan", lambda *_: Plan(team, 2, 1))
     monkeypatch.setattr(weight_cache, "_SHARED", 0 if shared else 1 << 21)
     rnn, x = ln.LSTM(3, 40, seed=0, bias=False, dtype=np.float64), np.ones((4, 8, 3))
     expected, _ = rnn(x)
@@ -122,7 +123,7 @@ def test_weights_that_did_not_change_are_not_packed_again(
 
 @_TEAMS
 def test_a_layer_follows_every_parameter(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sequence, "choose_plan", lambda *_: sequence.Plan(team, 2, 1))
+    monkeypatch.setattr(sequence, "choose_plan", lambda *_: Plan(team, 2, 1))
     monkeypatch.setattr(weight_cache, "_SHARED", 0)
     rnn, x = ln.PeepholeLSTM(3, 40, seed=0, dtype=np.float64), np.ones((4, 8, 3))
     seen = [rnn(x)[0]]
