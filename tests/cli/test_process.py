@@ -97,8 +97,15 @@ def test_interrupt_ends_a_compilation(tmp_path: Path) -> None:
 
 @posix
 def test_interrupt_at_start_up_is_quiet(tmp_path: Path) -> None:
-    for delay in (0.4, 0.8):  # before that, Python itself may still be starting
-        process = start(tmp_path, "train", "digits", "--out", f"run-{delay}")
+    """While the program imports what it needs; before that, Python itself answers."""
+    code = "from lstm_numba.cli.main import main; print('begun', flush=True); main()"
+    for delay in (0.2, 0.6):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, "train", "digits", "--out", f"run-{delay}"],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
