@@ -48,14 +48,16 @@ def _threads_as_before() -> Iterator[None]:
 _LONG = (
     "nn/test_recurrent",
     "kernels/test_kernels",
-    "kernels/test_refusals",
-    "benchmarks/test_bench",
     "examples/test_examples",
+    "kernels/test_refusals",
+    "kernels/test_user_loops",
+    "benchmarks/test_bench",
     "engines/cuda/test_compiled_kernels",
-    "nn/test_register_cell_cache",
-    "docs/test_cells_guide",
-    "training/test_warmup",
     "kernels/test_stream",
+    "nn/test_register_cell_cache",
+    "training/test_warmup",
+    "docs/test_cells_guide",
+    "nn/test_gradient_check",
 )
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 #: Workers of `-n auto` at most: the longest file lasts as long anyway, and each worker takes its memory.
@@ -66,6 +68,14 @@ _WORKERS = 8
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     """One worker a core, up to a limit."""
     return min((yield), _WORKERS)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Let ``pytest -m smoke`` use all cores by itself: most of its time is compilation."""
+    given = getattr(config.option, "numprocesses", 0)  # 0 where pytest-xdist is not installed
+    if config.option.markexpr == "smoke" and given is None and _WORKER is None:
+        config.option.numprocesses, config.option.dist = "auto", "worksteal"
 
 
 def pytest_configure(config: pytest.Config) -> None:

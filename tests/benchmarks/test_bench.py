@@ -72,6 +72,7 @@ def test_names_are_those_that_there_are() -> None:
     assert all(name in SHAPES for names in cases.PRESETS.values() for name in names)
 
 
+@pytest.mark.smoke
 def test_shapes_are_read() -> None:
     assert cases.parse_shape("ptb-small") == ("ptb-small", 20, 20, 200, 200)
     assert cases.parse_shape("32x50x64x128") == ("32x50x64x128", 32, 50, 64, 128)
@@ -80,6 +81,7 @@ def test_shapes_are_read() -> None:
             cases.parse_shape(wrong)
 
 
+@pytest.mark.smoke
 def test_nothing_is_measured_twice() -> None:
     shapes = [SHAPES["stream"], SHAPES["sequence"], Shape("same", 1, 100, 16, 64)]
     found = [(row.shape.name, row.task) for row in plan_rows(["gru"], shapes, cases.TASKS, 1)]
@@ -101,6 +103,7 @@ def test_sweeps_vary_one_axis() -> None:
             cases.parse_sweep(wrong)
 
 
+@pytest.mark.smoke
 def test_flop_count_by_hand() -> None:
     shape = Shape("", 3, 5, 2, 4)  # a step of an LSTM's sequence: 16 rows of weights, 2 + 4 columns
     assert cases.flop_count(4, shape, "inference") == 2 * 16 * 6 * 3 * 5 == 2880

@@ -33,6 +33,7 @@ def write(folder: Path, name: str, document: Any) -> Path:
     return path
 
 
+@pytest.mark.smoke
 def test_compare(tmp_path: Path) -> None:
     first = a_document(cpu_serial=0.001, cpu_parallel=0.004, pytorch=0.1)
     second = a_document(cpu_parallel=0.001, cpu_serial=0.00115)
@@ -82,6 +83,7 @@ def test_compare_refuses_files_without_anything_in_common(tmp_path: Path) -> Non
     assert invoke("bench --compare", files[0], tmp_path / "none").err.endswith("no such file\n")
 
 
+@pytest.mark.smoke
 def test_summary_by_hand() -> None:
     def row(name: str, ratio: float) -> dict[str, Any]:
         return {"cell": "gru", "task": "training", "shape": {"name": name}, "ratios": {"pytorch": ratio}}

@@ -51,6 +51,7 @@ def test_names_have_one_form(name: str, canonical: str) -> None:
     assert check_cell(name) == ""
 
 
+@pytest.mark.smoke
 def test_a_variant_of_nothing_is_the_cell_itself() -> None:
     assert find_cell("gru,f=Sigmoid") is find_cell("gru")
     assert find_cell("rnn,f=Relu") is find_cell("rnn-relu")
@@ -137,6 +138,7 @@ def _names() -> list[str]:
     return [name for name in found if "," in read(name).name]
 
 
+@pytest.mark.smoke
 def test_equations_and_their_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lstm_numba.cells.registry.CELLS", dict(CELLS))
     names = _names()

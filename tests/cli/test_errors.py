@@ -48,7 +48,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train digits surplus", ["surplus"]),
         ("train digits --hidden", ["--hidden"]),
         ("train digits --hidden many", ["--hidden", "'many'", "whole number"]),
-        ("train digits --hidden 0", ["--hidden", "'0'"]),
+        pytest.param("train digits --hidden 0", ["--hidden", "'0'"], marks=pytest.mark.smoke),
         ("train digits --hidden -5", ["--hidden", "'-5'"]),
         ("train digits --hidden 1.5", ["--hidden", "'1.5'"]),
         ("train digits --layers 99999999999999999999", ["--layers"]),

@@ -1,4 +1,4 @@
-"""``lstm-numba import``: what does not fit, lies or is in the way gets one line and leaves nothing behind."""
+"""``lstm-numba import``: files that do not fit, or not what they claim, get one line and leave nothing."""
 
 from __future__ import annotations
 

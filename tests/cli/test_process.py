@@ -92,31 +92,25 @@ def test_interrupt_ends_a_compilation(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "stopped after step 0, saved in run/checkpoint.safetensors" in err.splitlines()[-1]
-    assert not list((tmp_path / "empty").rglob("jobs.backward_task*"))  # the step's last: it was not reached
-
-
-@posix
-def test_kill_resumes_to_the_same_bits(whole: bytes, tmp_path: Path) -> None:
-    process = start(tmp_path, *SETTINGS.split(), "--checkpoint-every", "0.05", "--out", "run")
-    read_until(process, "epoch 2/5")
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    expected = call(*SETTINGS.split(), "--checkpoint-every", "0.05", "--out", "whole", cwd=tmp_path)
-    assert expected.status == 0
-    assert resumed(tmp_path) == (tmp_path / "whole" / "checkpoint.safetensors").read_bytes()
+    assert not list((tmp_path / "empty").rglob("task.backward_task*"))  # a step compiles it last
 
 
 @posix
 def test_interrupt_at_start_up_is_quiet(tmp_path: Path) -> None:
-    for delay in (0.15, 0.4, 0.8):
-        process = start(tmp_path, "train", "digits", "--out", f"run-{delay}")
+    """While the program imports what it needs; before that, Python itself answers."""
+    code = "from lstm_numba.cli.main import main; print('begun', flush=True); main()"
+    for delay in (0.2, 0.6):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, "train", "digits", "--out", f"run-{delay}"],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
-        if delay > 0.15:  # before that, Python itself may still be starting
-            assert process.returncode == 130
-            assert "Traceback" not in err
+        assert process.returncode == 130
+        assert "Traceback" not in err
 
 
 @posix
@@ -136,7 +130,7 @@ def test_reader_that_leaves(tmp_path: Path) -> None:
 def test_closed_standard_streams(tmp_path: Path) -> None:
     program = " ".join(PROGRAM)
     small = "train digits --images 60 --hidden 3 --epochs 1 --threads 1"
-    for number, redirection in enumerate((">&-", "2>&-", ">&- 2>&-", "2>/dev/full")):
+    for number, redirection in enumerate((">&- 2>&-", "2>/dev/full")):
         line = f"{program} {small} --out run-{number} {redirection}"
         done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, (redirection, done.stderr)

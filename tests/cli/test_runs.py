@@ -41,7 +41,7 @@ def checkpoint(folder: Path) -> bytes:
 # -- train -------------------------------------------------------------------------------------------
 
 
-def test_result_on_stdout_talk_on_stderr(tmp_path: Path) -> None:
+def test_result_on_stdout_messages_on_stderr(tmp_path: Path) -> None:
     answer = invoke(DIGITS, "--out", tmp_path / "run")
     (line,) = answer.out.splitlines()
     assert "accuracy" in line
@@ -100,7 +100,9 @@ def test_preset_gives_way_to_what_the_user_typed(tmp_path: Path) -> None:
     assert config["schedule_options"] == {"hold": 6, "decay": 1 / 1.2}
 
 
-@pytest.mark.parametrize("cell", ["rnn", "rnn-relu", "peephole", "gru", "gru-reset-before"])
+@pytest.mark.parametrize(
+    "cell", ["rnn", "rnn-relu", "peephole", pytest.param("gru", marks=pytest.mark.smoke), "gru-reset-before"]
+)
 def test_every_cell_trains_and_evaluates(cell: str, tmp_path: Path) -> None:
     words = f"train digits --cell {cell} --images 200 --hidden 8 --epochs 1 --bidirectional --json"
     result = invoke(words, "--out", tmp_path / "run").json()
@@ -119,6 +121,7 @@ def test_resume_of_a_complete_run_changes_nothing(digits_run: Path) -> None:
     assert result["accuracy"] == invoke("evaluate", digits_run, "--json").json()["accuracy"]
 
 
+@pytest.mark.smoke
 def test_resume_with_more_epochs(tmp_path: Path) -> None:
     small = "train digits --images 100 --hidden 4 --batch-size 20 --schedule constant"
     assert invoke(small, "--epochs", "1", "--out", tmp_path / "grown").status == 0
@@ -147,7 +150,7 @@ def test_evaluate_agrees_with_predict(digits_run: Path, tmp_path: Path) -> None:
     probabilities = np.array([entry["probabilities"] for entry in predictions])
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
     assert [entry["class"] for entry in predictions] == probabilities.argmax(axis=1).tolist()
-    # The same network on all test images: the sample's accuracy lies within four standard errors.
+    # The same network on all test images: the sample's accuracy is within four standard errors.
     result = invoke("evaluate", digits_run, "--json").json()
     assert {"loss", "accuracy"} <= result.keys()
     hits = np.mean([entry["class"] == label for entry, label in zip(predictions, some.labels, strict=True)])

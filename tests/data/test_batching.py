@@ -124,6 +124,7 @@ def test_batch_order_covers_each_epoch_once(count: int, size: int, drop: bool) -
         np.testing.assert_array_equal(np.sort(order.epoch(epoch)), np.arange(count))
 
 
+@pytest.mark.smoke
 def test_batch_order_depends_on_seed_and_epoch_alone() -> None:
     order = BatchOrder(1000, 32, seed=3)
     later = order.epoch(4).copy()
@@ -157,6 +158,7 @@ def test_batch_order_refuses() -> None:
         BatchOrder(3, 1).batch(0, 3)
 
 
+@pytest.mark.smoke
 def test_held_out() -> None:
     kept, held = held_out(100, 10, seed=2)
     assert len(held) == 10

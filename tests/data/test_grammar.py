@@ -161,6 +161,7 @@ def test_entropy_of_the_grammar_by_sampling() -> None:
         assert abs(np.mean(numbers) - mean) < 4 * np.std(numbers) / np.sqrt(len(numbers))
 
 
+@pytest.mark.smoke
 def test_the_published_numbers() -> None:
     """The Perplexities in the README stand beside this one: another grammar is another data set."""
     made = grammar.grammar()

@@ -60,6 +60,7 @@ def test_gzip_of_several_members_and_zero_padding(tmp_path: Path, array: np.ndar
 
 
 @pytest.mark.parametrize("name", ["a.idx", "a.idx.gz"])
+@pytest.mark.smoke
 def test_writes_what_the_format_says(tmp_path: Path, array: np.ndarray, name: str) -> None:
     path = tmp_path / "new" / name
     write_idx(path, array)

@@ -201,6 +201,7 @@ def test_characters_of_a_text_with_windows_line_ends_and_mark(tmp_path: Path) ->
     assert corpus.decode(corpus.splits["train"][:7]) == "ab\ncd\na"
 
 
+@pytest.mark.smoke
 def test_words(tmp_path: Path) -> None:
     path = tmp_path / "own.txt"
     lines = ["the cat sat", "", "the dog ran", "a cat ran", "the end"] * 10 + ["an unseen word", "the cat"]

@@ -121,5 +121,6 @@ print(".entry" in ptx)
     assert result.stdout.strip() == "True", result.stderr
 
 
+@pytest.mark.smoke
 def test_the_program_knows_the_devices() -> None:
     assert DEVICES == engines.DEVICES

@@ -24,6 +24,7 @@ TORCH = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "rnn-relu": "RNN"}
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("ending", ["npz", "safetensors"])
 @pytest.mark.parametrize("name", CELL_NAMES)
+@pytest.mark.smoke
 def test_files_give_back_the_bits(
     name: str, ending: str, dtype: str, layers: int, both: bool, bias: bool, tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ def test_runtime_gives_the_same(
 
 
 @pytest.mark.parametrize("name", CELL_NAMES)
+@pytest.mark.smoke
 def test_float64_comes_back(name: str, tmp_path: Path) -> None:
     rnn = layer(name, 2, True, dtype="float64")
     ln.save_onnx(rnn, tmp_path / "m.onnx")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import ctypes
 import pickle
 import subprocess
 import sys
@@ -15,11 +13,11 @@ import numba
 import numpy as np
 import pytest
 from kernel_tools import CANARY, EVERY_CELL, LARGE, SHAPES, WEIGHTS, Case, Room
-from numba import njit, prange
+from numba import njit
 from tolerances import assert_close
 
 import lstm_numba as ln
-from lstm_numba import kernels, reference
+from lstm_numba import kernels
 
 pytestmark = pytest.mark.processor
 
@@ -172,6 +170,7 @@ def test_without_biases(kind: str) -> None:
     assert grads.bias_ih.size == 0
 
 
+@pytest.mark.smoke
 def test_one_state_may_come_alone() -> None:
     case = Case("gru", "float32", "packed", (1, None, 3, 5))
     alone, in_tuple = case.first[0].copy(), (case.first[0].copy(),)
@@ -226,26 +225,6 @@ def test_a_vector_as_parameters() -> None:
         kernels.unflatten(like, flat[1:])
 
 
-@njit
-def run_other_parameters(weights, vectors, x, h, scratch):
-    for n in range(len(vectors)):
-        own = kernels.with_parameters(weights, kernels.unflatten(weights, vectors[n]))
-        for t in range(x.shape[0]):
-            kernels.step(own, x[t], h[n], scratch)
-
-
-def test_other_parameters_of_the_same_cell() -> None:
-    """An ensemble: every member with weights of its own, in one compiled loop."""
-    layers = [ln.GRU(3, 17, seed=n) for n in range(4)]
-    weights = kernels.plain(layers[0])
-    vectors = np.stack([np.concatenate([p.reshape(-1) for p in r.params.values()]) for r in layers])
-    vectors = np.ascontiguousarray(vectors)
-    x, h = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32), np.zeros((4, 17), np.float32)
-    run_other_parameters(weights, vectors, x, h, np.empty(kernels.scratch_size(weights), np.float32))
-    for n, layer in enumerate(layers):
-        assert_close(h[n], layer(x[:, None])[1][0, 0], "forward")
-
-
 def test_global_weights_are_refused() -> None:
     """Numba would freeze them, and keep the addresses in them on disk."""
     case = Case("lstm", "float32", "packed", (1, 2, 4, 5))
@@ -259,64 +238,6 @@ def test_global_weights_are_refused() -> None:
         closed_over(case.x[0], case.copies(case.first), case.room(1).numbers)
     assert "Packed(LSTMCell, 4, 5, float32)" in str(caught.value)
     assert "array(" not in str(caught.value)
-
-
-# In a user's loops.
-
-
-@njit(parallel=True)
-def gradients_in_parallel(weights, x, h, c, dy, tapes, dx, grads, scratch):
-    """Independent sequences, each part of them with gradients and scratch of its own."""
-    parts = len(grads)
-    for part in prange(parts):
-        mine = kernels.unflatten(weights, grads[part])
-        y = np.empty((x.shape[1], h.shape[1]), x.dtype)
-        for n in range(part * len(x) // parts, (part + 1) * len(x) // parts):
-            state, dstate = (h[n], c[n]), (np.zeros_like(h[n]), np.zeros_like(c[n]))
-            kernels.sequence_forward(weights, x[n], state, y, tapes[part], scratch[part])
-            kernels.sequence_backward(weights, x[n], tapes[part], dy[n], dstate, dx[n], mine, scratch[part])
-
-
-def test_in_a_parallel_loop_over_sequences() -> None:
-    rnn = ln.LSTM(3, 17, seed=0, dtype="float64")
-    weights, rng = kernels.plain(rnn), np.random.default_rng(0)
-    x, dy = rng.standard_normal((23, 8, 3)), rng.standard_normal((23, 8, 17))
-    h, c, dx = np.zeros((23, 17)), np.zeros((23, 17)), np.empty_like(x)
-    grads = np.zeros((4, kernels.parameter_count(weights.parameters)))
-    tapes = np.empty((4, kernels.tape_size(weights, 8)))
-    scratch = np.empty((4, kernels.scratch_size(weights, 8, 1, True)))
-    gradients_in_parallel(weights, x, h, c, dy, tapes, dx, grads, scratch)
-    _, (last, memory), tape = rnn.forward(x.transpose(1, 0, 2))
-    expected_dx, _, expected = rnn.backward(tape, dy.transpose(1, 0, 2))
-    assert_close(h, last[0], "forward")
-    assert_close(c, memory[0], "forward")
-    assert_close(dx, expected_dx.transpose(1, 0, 2), "backward")
-    total = kernels.unflatten(weights.parameters, grads.sum(axis=0))
-    for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-        assert_close(getattr(total, name), expected[f"{name}_l0"], "backward", name)
-
-
-@njit(nogil=True)
-def run_without_lock(weights, x, h, y, scratch):
-    for t in range(x.shape[0]):
-        kernels.step(weights, x[t], h, scratch)
-        y[t] = h
-
-
-def test_in_threads_without_the_lock() -> None:
-    rnn = ln.GRU(4, 33, seed=0)
-    weights = kernels.pack(kernels.plain(rnn))
-    x = np.random.default_rng(0).standard_normal((40, 12, 4)).astype(np.float32)
-
-    def one(n: int) -> np.ndarray:
-        y, h = np.empty((40, 33), np.float32), np.zeros(33, np.float32)
-        scratch = np.empty(kernels.scratch_size(weights), np.float32)
-        run_without_lock(weights, np.ascontiguousarray(x[:, n]), h, y, scratch)
-        return y
-
-    with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        outputs = list(pool.map(one, range(12)))
-    assert_close(np.stack(outputs, axis=1), rnn(x)[0], "forward")
 
 
 def test_nothing_is_allocated() -> None:
@@ -391,7 +312,7 @@ def test_kept_on_disk(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", WEIGHTS)
 def test_weights_go_to_another_process(kind: str, tmp_path: Path) -> None:
-    """The addresses in them do not: where the products lie differs from process to process."""
+    """The addresses in them do not: those of the products differ from process to process."""
     case = Case("lstm", "float32", kind, (1, None, 3, 5))
     y = np.empty_like(case.dy)
     run_steps(case.weights, case.x, case.copies(case.first), y, case.room(1).numbers)
@@ -425,24 +346,3 @@ def test_scratch_may_begin_anywhere() -> None:
         assert_close(y, expected, "forward", f"{4 * (begin - first)} bytes beyond a cache line")
         assert (memory[:begin] == CANARY).all()
         assert (memory[begin + size :] == CANARY).all()
-
-
-# As C functions.
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("cell", ["lstm", "gru-reset-before"])
-def test_a_c_function_steps(cell: str, dtype: str) -> None:
-    rnn = ln.make_layer(cell, 3, 17, 2, seed=1, dtype=dtype)
-    step = kernels.CStep(rnn, 4)
-    x = np.random.default_rng(0).standard_normal((6, 4, 3)).astype(dtype)
-    states = [np.random.default_rng(n).standard_normal((2, 4, 17)) for n in range(len(rnn.cell.states))]
-    expected, final = reference.run(cell, rnn.params, x, states, num_layers=2)
-    state, y = np.array(states, dtype), np.empty((4, 17), dtype)
-    assert state.shape == step.state_shape
-    call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(step.address)  # as anybody would
-    for t in range(6):
-        call(step.handle, x[t].ctypes.data, state.ctypes.data, y.ctypes.data)
-        assert_close(y, expected[t], "forward")
-    for got, want in zip(state, final, strict=True):
-        assert_close(got, want, "forward")

@@ -196,6 +196,7 @@ def test_dropout_stands_where_zaremba_put_it() -> None:
     assert model.rng_state() == before
 
 
+@pytest.mark.smoke
 def test_equal_seeds_give_equal_models_and_other_seeds_others() -> None:
     batch = _window(np.random.default_rng(0), 7)
 

@@ -32,11 +32,7 @@ from lstm_numba.nn.recurrent import CELL_NAMES
     [
         *CELL_NAMES,
         *own_cells.VARIED,
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in own_cells.NAMES
-            if name not in own_cells.VARIED
-        ),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in own_cells.SIMILAR),
     ],
 )
 def test_right_cells_pass_with_errors_of_rounding(name: str) -> None:

@@ -14,7 +14,7 @@ import lstm_numba as ln
 from lstm_numba.models import SequenceBatch, SequenceClassifier
 from lstm_numba.nn.recurrent import CELL_NAMES, make_layer
 
-#: Peepholes; two stages with a note, two states and a peephole.
+#: Peepholes; two stages with an extra slot, two states and a peephole.
 _ODD = ("peephole", own_cells.VARIED[-1])
 _CASE = Case(4, 5, 3, 9, 2, True, (4, 0, 2, 1, 3))
 

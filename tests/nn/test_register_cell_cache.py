@@ -127,30 +127,32 @@ def test_a_second_process_compiles_nothing_and_an_edited_cell_is_compiled_anew(p
     assert place.run() == again  # what was compiled before serves again
 
 
+TYPED = """
+exec('''
+__name__ = 'a_module_that_is_none'
+@ln.register_cell
+class Typed:
+    gates, states = ('a',), ('h',)
+    def forward(self, slots, previous, peephole): return slots, (2 * slots[0],)
+    def backward(self, slots, previous, states, peephole, gradient): return (2 * gradient[0],), (0.0,), ()
+''')
+"""
+
+
 def test_a_process_without_the_module_uses_the_same_cache(place: Workplace) -> None:
+    """Its own cell is typed into an interpreter and has no file at all."""
     place.write()
     place.run()
     (place.folder / "own.py").unlink()
     try:
-        compiled = place.run("ln.RNN", imports="")
-        assert compiled.compiled > 0
-        assert place.run("ln.RNN", imports="")[0] == 0
+        first = place.run("Typed", imports=TYPED)
+        assert first.compiled > 0
+        assert first[1:] == (2.0, 2.0)
+        assert place.run("Typed", imports=TYPED) == (0, 2.0, 2.0)
     finally:
         place.write()
     # Nor does what that process wrote spoil anything for one that has the module.
     assert place.run() == (0, 6.25, 6.0)
-
-
-def test_a_cell_typed_into_an_interpreter_needs_no_file(place: Workplace) -> None:
-    source = (
-        "exec('''\n__name__ = 'a_module_that_is_none'\n"
-        "@ln.register_cell\nclass Typed:\n gates, states = ('a',), ('h',)\n"
-        " def forward(self, slots, previous, peephole): return slots, (2 * slots[0],)\n"
-        " def backward(self, slots, previous, states, peephole, gradient):\n"
-        "  return (2 * gradient[0],), (0.0,), ()\n''')"
-    )
-    assert place.run("Typed", imports=source)[1:] == (2.0, 2.0)
-    assert place.run("Typed", imports=source) == (0, 2.0, 2.0)
 
 
 def test_types_are_pickled_by_name_and_found_again() -> None:

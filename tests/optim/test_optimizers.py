@@ -108,7 +108,10 @@ def _by_formula(setting: str, p: Any, grads: list[Any]) -> Any:
     return np.array(result).reshape(p.shape)
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    "setting",
+    [pytest.param(name, marks=[pytest.mark.smoke] * (name in ("sgd", "adam"))) for name in SETTINGS],
+)
 def test_same_as_the_formulas(setting: str) -> None:
     kind, options, _, _ = SETTINGS[setting]
     params, grads = _problem(np.float64)
@@ -275,11 +278,13 @@ def test_clip_factor_and_value() -> None:
 # -- schedules ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_ptb_schedule_is_the_published_one() -> None:
     schedule = HoldThenDecay(1.0, hold=4, decay=0.5)
     assert [schedule.rate(epoch) for epoch in range(8)] == [1, 1, 1, 1, 0.5, 0.25, 0.125, 0.0625]
 
 
+@pytest.mark.smoke
 def test_cosine_with_warmup() -> None:
     schedule = Cosine(2.0, epochs=10, warmup=2, final=0.1)
     rates = [schedule.rate(epoch, step, 4) for epoch in range(10) for step in range(4)]

@@ -23,6 +23,7 @@ def listed(table: str, pattern: str) -> list[str]:
     return re.findall(pattern, body, re.MULTILINE)
 
 
+@pytest.mark.smoke
 def test_packages_list_is_the_tree() -> None:
     block = PYPROJECT.split("packages = [", 1)[1].split("]", 1)[0]
     assert sorted(re.findall(r'"(.+?)"', block)) == sorted(packages_in_tree())

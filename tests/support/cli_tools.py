@@ -41,7 +41,7 @@ def invoke(words: str, *more: object) -> Answer:
     """Call the program in this process; only `words` are split at spaces.
 
     It computes on one thread unless ``--threads`` says otherwise: on a machine that is busy, threads that
-    meet at every time step crawl.
+    wait for each other at every time step crawl.
     """
     out, err = io.StringIO(), io.StringIO()
     threads = numba.get_num_threads()  # holds for the process: other tests must not feel it

@@ -1,4 +1,4 @@
-"""Cells as users write them, for tests: peepholes, two stages, notes in a slot, three states, `math`."""
+"""Cells as users write them, for tests: peepholes, two stages, an extra slot, three states, `math`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class MinimalGatedUnit:
 
     gates = ("f", "g")
     states = ("h",)
-    slots = ("f", "g", "note")
+    slots = ("f", "g", "extra")
     stages = (Stage(0, (0,)), Stage(1, (1,)))
 
     def operand(self, slots: Any, previous: Any) -> Any:
@@ -70,30 +70,30 @@ class MinimalGatedUnit:
 
 
 @ln.register_cell
-class Notes:
+class ExtraSlot:
     """An LSTM that keeps tanh(c) in a slot that nothing feeds."""
 
     gates = ("i", "f", "g", "o")
     states = ("h", "c")
-    slots = ("i", "f", "g", "o", "note")
+    slots = ("i", "f", "g", "o", "extra")
 
     def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
         i, f, g, o = sigmoid(slots[0]), sigmoid(slots[1]), tanh(slots[2]), sigmoid(slots[3])
         c = f * previous[1] + i * g
-        note = tanh(c)
-        return (i, f, g, o, note), (o * note, c)
+        t = tanh(c)
+        return (i, f, g, o, t), (o * t, c)
 
     def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-        i, f, g, o, note = slots
+        i, f, g, o, t = slots
         dh, dc = gradient
-        dc += dh * o * (1 - note * note)
+        dc += dh * o * (1 - t * t)
         di, df = dc * g * i * (1 - i), dc * previous[1] * f * (1 - f)
-        return (di, df, dc * i * (1 - g * g), dh * note * o * (1 - o), 0.0), (0.0, dc * f), ()
+        return (di, df, dc * i * (1 - g * g), dh * t * o * (1 - o), 0.0), (0.0, dc * f), ()
 
 
 @ln.register_cell
 class ThreeStates:
-    """A memory c, and a slow average m of it."""
+    """A cell state c, and a slow average m of it."""
 
     gates = ("f", "g", "o")
     states = ("h", "c", "m")
@@ -117,11 +117,11 @@ class ThreeStates:
 
 @ln.register_cell
 class Everything:
-    """Two stages, two states, a peephole, slots in another order, one note, gates fed apart, math."""
+    """Two stages, two states, a peephole, slots in another order, one extra slot, gates fed apart, math."""
 
     gates = ("f", "r", "g")
     states = ("h", "c")
-    slots = ("g", "r", "f", "q", "note")
+    slots = ("g", "r", "f", "q", "extra")
     input_gates = (2, 1, 0)
     stages = (Stage(1, (1, 0)), Stage(3, (2,)))
     peepholes = ("f",)
@@ -137,22 +137,22 @@ class Everything:
         return (g, r, f, 0.0, math.exp(-c * c)), (c * math.exp(-c * c), c)
 
     def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-        g, r, f, _, note = slots
+        g, r, f, _, extra = slots
         dh, dc = gradient
         c = states[1]
-        dc = dc + dh * note * (1 - 2 * c * c)
+        dc = dc + dh * extra * (1 - 2 * c * c)
         df = dc * (previous[1] - g) * f * (1 - f)
         dg = dc * (1 - f) * (1 - g * g)
         return (dg, r, df, dg, 0.0), (0.0, dc * f + df * peephole[0]), (df * previous[1],)
 
     def operand_backward(self, slots: Any, previous: Any, gradient: Any) -> Any:
-        dg, r, df, dq, note = slots
+        dg, r, df, dq, extra = slots
         operand = previous[0] + HALF * previous[1]
-        return (dg, gradient * operand * r * (1 - r), df, dq, note), (gradient * r, HALF * gradient * r)
+        return (dg, gradient * operand * r * (1 - r), df, dq, extra), (gradient * r, HALF * gradient * r)
 
 
-CLASSES = (JANET, CoupledPeepholes, MinimalGatedUnit, Notes, ThreeStates, Everything)
+CLASSES = (JANET, CoupledPeepholes, MinimalGatedUnit, ExtraSlot, ThreeStates, Everything)
 #: As `make_layer` knows them.
 NAMES = tuple(f"{layer.__module__}:{layer.__qualname__}" for layer in CLASSES)
-#: Those that have between them all that a cell can have.
-VARIED = NAMES[1:2] + NAMES[-2:]
+#: Those that have between them all that a cell can have, and the others.
+VARIED, SIMILAR = NAMES[-2:], NAMES[:-2]

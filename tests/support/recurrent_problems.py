@@ -44,7 +44,7 @@ class Problem:
         self.dstates = [draw(*shape) for _ in self.states]
 
     def pack(self, arrays: list[np.ndarray]) -> Any:
-        return arrays[0] if len(arrays) == 1 else tuple(arrays)
+        return pack(arrays)
 
     def run(self) -> tuple[np.ndarray, list[np.ndarray]]:
         y, state = self.layer(self.x, self.pack(self.states), self.case.lengths)
@@ -68,6 +68,11 @@ class Problem:
 def host(layer: Recurrent, array: Any) -> np.ndarray:
     """An array in the memory of a layer's device, as NumPy's."""
     return np.array(layer.engine.download(array))
+
+
+def pack(arrays: list[np.ndarray]) -> Any:
+    """A layer's state of its arrays."""
+    return arrays[0] if len(arrays) == 1 else tuple(arrays)
 
 
 def unpack(state: Any) -> list[np.ndarray]:

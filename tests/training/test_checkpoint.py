@@ -129,6 +129,7 @@ def test_meta_must_be_json_numbers(tmp_path: Path) -> None:
 # -- run folders -------------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_a_run_opens_as_it_was_made(tmp_path: Path) -> None:
     config = make_config("digits", {"hidden": 7})
     made = Run.create(tmp_path / "deep" / "run", config)

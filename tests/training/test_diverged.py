@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from cli_tools import call, invoke
@@ -20,7 +23,7 @@ from training_tools import Crash, CrashAt, few_digits, small_config, train
 from lstm_numba.data import digits, file_io
 from lstm_numba.errors import TrainingDiverged
 from lstm_numba.training import checkpoint
-from lstm_numba.training.callbacks import Best, EpochInfo, Evaluation, Outcome, Reporter
+from lstm_numba.training.callbacks import Best, EpochInfo, Evaluation, Outcome, Reporter, StepInfo
 from lstm_numba.training.run import MetricsLog, Run
 from lstm_numba.training.tasks import build_task, open_task
 from lstm_numba.training.trainer import Trainer
@@ -30,9 +33,13 @@ SMALL = "train digits --images 60 --hidden 6 --batch-size 20 --threads 1"
 
 @pytest.fixture(scope="module", autouse=True)
 def _small() -> Iterator[None]:
+    """Few images, and one thread: on a busy machine waking others costs more than these models compute."""
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(digits, "load", few_digits)
         yield
+    numba.set_num_threads(threads)
 
 
 # -- what is said ------------------------------------------------------------------------------------
@@ -187,10 +194,11 @@ def test_no_finite_numbers_names_both_checkpoints(tmp_path: Path) -> None:
     with pytest.raises(TrainingDiverged) as caught:
         trainer.train()
     text = str(caught.value)
-    assert (
-        f", of step 21, loss {trainer._loss:.4g} ({trainer.start:.4g} at the start): {run.checkpoint_path}"
-        in text
-    )
+    found = re.search(r", of step 21, loss (\S+) \((\S+) at the start\): (.*?checkpoint\.safetensors)", text)
+    assert found
+    assert 0 < float(found[1]) < 10
+    assert found[2] == f"{trainer.start:.4g}"
+    assert found[3] == str(run.checkpoint_path)
     assert text.endswith(f"the best, of epoch 1: {run.best_path}")
 
 
@@ -208,6 +216,83 @@ def test_moments_that_overflow_are_divergence(tmp_path: Path) -> None:
     with pytest.raises(TrainingDiverged, match=r"optimizer\.\w+\.rnn\.weight_ih_l0 is not finite"):
         trainer.train()
     assert checkpoint.not_finite(checkpoint.load(run.checkpoint_path)[0]) is None
+
+
+# -- numbers that are not finite -------------------------------------------------------------------
+
+
+class Poison(Reporter):
+    """Makes a parameter NaN or infinite after some steps."""
+
+    def __init__(self, name: str, value: float, steps: int) -> None:
+        self.name, self.value, self.left = name, value, steps
+        self.trainer: Trainer | None = None
+        self.good = b""
+
+    def on_step(self, info: StepInfo) -> None:
+        """Count, and poison."""
+        assert self.trainer is not None
+        self.left -= 1
+        if self.left == 0:
+            self.good = self.trainer.run.checkpoint_path.read_bytes()
+            self.trainer.task.model.params[self.name].reshape(-1)[0] = self.value
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("every", [0.0, 60.0])
+@pytest.mark.parametrize("name", ["output.bias", "rnn.weight_hh_l0"])
+def test_divergence_stops_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, value: float, every: float, name: str
+) -> None:
+    config = small_config("images", tmp_path, checkpoint_every=every)
+    poison = Poison(name, value, 3)
+    poison.trainer = Trainer(build_task(config), Run.create(tmp_path / "run", config), poison)
+    with pytest.raises(TrainingDiverged) as caught:
+        poison.trainer.train()
+    path = tmp_path / "run" / "checkpoint.safetensors"
+    text = str(caught.value)
+    for part in (f"step {4 if every else 3}", "learning rate", "gradient norm", str(path)):
+        assert part in text
+    assert "\n" not in text
+    assert path.read_bytes() == poison.good
+    assert all(np.all(np.isfinite(array)) for array in checkpoint.load(path)[0].values())
+
+
+def test_a_huge_learning_rate_is_told(tmp_path: Path) -> None:
+    config = small_config("images", tmp_path, optimizer="sgd", schedule="constant", lr=1e39, clip=0)
+    with pytest.raises(TrainingDiverged, match="learning rate 1e\\+39"):
+        train(tmp_path / "run", config)
+
+
+def test_a_loss_that_is_no_number_on_another_split_is_divergence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config("images", tmp_path)
+    trainer = Trainer(build_task(config), Run.create(tmp_path / "run", config))
+    evaluate = trainer.task.evaluate
+
+    def infinite(split: str, progress: Any = None) -> Evaluation:
+        return replace(evaluate(split, progress), loss=math.inf)
+
+    monkeypatch.setattr(trainer.task, "evaluate", infinite)
+    with pytest.raises(TrainingDiverged, match=r"step 21 .*the loss on valid is inf, .*gradient norm 0"):
+        trainer.train()
+    _, meta = checkpoint.load(trainer.run.checkpoint_path)
+    assert (meta["epoch"], meta["step"]) == (0, 21)
+    assert all(line["kind"] == "step" for line in trainer.run.metrics())
+
+
+def test_a_perplexity_beyond_all_numbers_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config("text", tmp_path, epochs=1)
+    trainer = Trainer(build_task(config), Run.create(tmp_path / "run", config))
+    huge = Evaluation("valid", 800.0, None, math.inf, 5)
+    monkeypatch.setattr(trainer.task, "evaluate", lambda split, progress=None: replace(huge, split=split))
+    outcome = trainer.train()
+    assert outcome.evaluations["test"].perplexity == math.inf
+    assert trainer.run.metrics()[-1]["perplexity"] is None
+    assert train(tmp_path / "run", config).evaluations == outcome.evaluations
 
 
 # -- full disks --------------------------------------------------------------------------------------

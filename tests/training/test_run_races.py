@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import pytest
@@ -25,9 +25,9 @@ from lstm_numba.training.run import Run
 from lstm_numba.training.tasks import build_task
 from lstm_numba.training.trainer import Trainer
 
-#: Processes wait for a file before they race; what they do is the last argument.
+#: Processes wait for a file before they race; what they do is in the last argument.
 _RACER = """
-import sys, time
+import json, sys
 from pathlib import Path
 from lstm_numba.cli.run_folder import claimed
 from lstm_numba.errors import UserError
@@ -39,71 +39,91 @@ def make(path, content):
     with claimed(str(path)):
         atomic_write(path, content)
 
-number, rounds, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-for k in range(rounds):
-    (folder / f"ready-{k}-{number}").touch()
-    while not (folder / f"go-{k}").exists():
-        pass
-    try:
-        print(eval(sys.argv[4]), flush=True)
-    except UserError:
-        print("refused", flush=True)
+number, rounds, start = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+for n, (name, what) in enumerate(json.loads(sys.argv[4])):
+    folder = start / name
+    for k in range(rounds):
+        (start / f"ready-{n * rounds + k}-{number}").touch()
+        while not (start / f"go-{n * rounds + k}").exists():
+            pass
+        try:
+            print(eval(what), flush=True)
+        except UserError:
+            print("refused", flush=True)
 """
 RACERS, ROUNDS = 3, 12
+#: What is raced for: a run folder's name, the next free number, a file that is not there yet, one that is.
+_RACES = {
+    "folder": (
+        "Run.create(folder / f'run-{k}', make_config('digits', {'hidden': 1 + number})).config['hidden'] - 1"
+    ),
+    "number": "Run.create_next(folder / 'digits', make_config('digits', {'seed': number})).folder.name",
+    "file": "make(folder / f'f-{k}', bytes([number])) or number",
+    "replaced": "atomic_write(folder / 'file', bytes([number]) * 3_000_000)",
+}
 
 
-def race(folder: Path, what: str) -> list[list[str]]:
-    """What each process printed in each round: ``[round][process]``."""
-    words = [str(ROUNDS), str(folder), what]
+class Race(NamedTuple):
+    """Where processes raced, and what each printed in each round: ``[round][process]``."""
+
+    folder: Path
+    said: list[list[str]]
+
+
+@pytest.fixture(scope="module")
+def races(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Race]:
+    """All races, one after the other, by the same processes."""
+    start, total = tmp_path_factory.mktemp("races"), ROUNDS * len(_RACES)
+    for name in _RACES:
+        (start / name).mkdir()
+    (start / "number" / "digits-2").mkdir()
+    words = [str(ROUNDS), str(start), json.dumps(list(_RACES.items()))]
     processes = [
         subprocess.Popen([sys.executable, "-c", _RACER, str(n), *words], stdout=subprocess.PIPE, text=True)
         for n in range(RACERS)
     ]
-    for k in range(ROUNDS):
-        while not all((folder / f"ready-{k}-{n}").exists() for n in range(RACERS)):
+    for k in range(total):
+        while not all((start / f"ready-{k}-{n}").exists() for n in range(RACERS)):
             assert all(process.poll() in (None, 0) for process in processes)
             time.sleep(0.001)
-        (folder / f"go-{k}").touch()
+        (start / f"go-{k}").touch()
     said = [process.communicate(timeout=60)[0].splitlines() for process in processes]
-    assert all(len(lines) == ROUNDS for lines in said)
-    return [list(lines) for lines in zip(*said, strict=True)]
+    assert all(len(lines) == total for lines in said)
+    rounds = [list(lines) for lines in zip(*said, strict=True)]
+    return {name: Race(start / name, rounds[n * ROUNDS :][:ROUNDS]) for n, name in enumerate(_RACES)}
 
 
-def test_one_of_several_gets_a_run_folder(tmp_path: Path) -> None:
-    what = (
-        "Run.create(folder / f'run-{k}', make_config('digits', {'hidden': 1 + number})).config['hidden'] - 1"
-    )
-    for k, said in enumerate(race(tmp_path, what)):
+def test_one_of_several_gets_a_run_folder(races: dict[str, Race]) -> None:
+    folder, rounds = races["folder"]
+    for k, said in enumerate(rounds):
         (winner,) = set(said) - {"refused"}
         assert said.count("refused") == RACERS - 1
-        run = Run.open(tmp_path / f"run-{k}")
+        run = Run.open(folder / f"run-{k}")
         assert run.config["hidden"] - 1 == int(winner)
         assert [path.name for path in run.folder.iterdir()] == ["config.json"]
 
 
-def test_several_runs_take_several_numbers(tmp_path: Path) -> None:
-    what = "Run.create_next(folder / 'runs' / 'digits', make_config('digits', {'seed': number})).folder.name"
-    (tmp_path / "runs" / "digits-2").mkdir(parents=True)
-    names = [name for said in race(tmp_path, what) for name in said]
+def test_several_runs_take_several_numbers(races: dict[str, Race]) -> None:
+    place, rounds = races["number"]
+    names = [name for said in rounds for name in said]
     assert sorted(names) == sorted(f"digits-{k}" for k in range(1, 2 + RACERS * ROUNDS) if k != 2)
-    for folder in (tmp_path / "runs").iterdir():
+    for folder in place.iterdir():
         assert folder.name == "digits-2" or Run.open(folder).config["dataset"] == "digits"
 
 
-def test_one_of_several_makes_a_file(tmp_path: Path) -> None:
-    what = "make(folder / f'f-{k}', bytes([number])) or number"
-    for k, said in enumerate(race(tmp_path, what)):
+def test_one_of_several_makes_a_file(races: dict[str, Race]) -> None:
+    folder, rounds = races["file"]
+    for k, said in enumerate(rounds):
         (winner,) = set(said) - {"refused"}
         assert said.count("refused") == RACERS - 1
-        assert (tmp_path / f"f-{k}").read_bytes() == bytes([int(winner)])
+        assert (folder / f"f-{k}").read_bytes() == bytes([int(winner)])
 
 
-def test_writers_of_the_same_file_do_not_mix(tmp_path: Path) -> None:
-    what = "atomic_write(folder / 'file', bytes([number]) * 3_000_000)"
-    race(tmp_path, what)
-    content = (tmp_path / "file").read_bytes()
+def test_writers_of_the_same_file_do_not_mix(races: dict[str, Race]) -> None:
+    folder = races["replaced"].folder
+    content = (folder / "file").read_bytes()
     assert content in [bytes([n]) * 3_000_000 for n in range(RACERS)]
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not list(folder.glob("*.tmp"))
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -153,10 +173,9 @@ def test_a_folder_that_is_trained_in_stays_locked(small: None, tmp_path: Path) -
     refusals = []
 
     def intrude() -> None:
-        other = Run.open(tmp_path / "run")
-        other.config["epochs"] = 3
-        other._write_config()
-        other._kept = config
+        path = tmp_path / "run" / "config.json"
+        (tmp_path / "other.json").write_text(json.dumps({**json.loads(path.read_text()), "epochs": 3}))
+        (tmp_path / "other.json").replace(path)
         with pytest.raises(CheckpointError, match="another process is training") as caught:
             Trainer(build_task(config), Run.open(tmp_path / "run")).train()
         refusals.append(caught.value)

@@ -114,8 +114,9 @@ def test_evaluation_reads_a_text_in_one_go(tmp_path: Path) -> None:
     config["data"]["file"] = str(write_text(tmp_path / "long.txt", 20000))
     train(tmp_path / "run", config)
     task: Any = open_task(tmp_path / "run")
+    corpus = build_task(config).corpus
     for split in ("test", "valid"):
-        ids = task.corpus.splits[split] if task.corpus.splits else task._text().splits[split]
+        ids = corpus.splits[split]
         whole = task.model.evaluate(TokenBatch(ids[:-1, None], ids[1:, None]))
         result = task.evaluate(split)
         assert result.count == len(ids) - 1

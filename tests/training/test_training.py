@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +29,13 @@ from training_tools import (
 
 from lstm_numba.data import digits
 from lstm_numba.engines.sparse import SparseRows
-from lstm_numba.errors import CheckpointError, TrainingDiverged
+from lstm_numba.errors import CheckpointError
 from lstm_numba.models import LanguageModel, TokenBatch
 from lstm_numba.training import checkpoint
-from lstm_numba.training.callbacks import EpochInfo, Evaluation, Reporter, StepInfo
+from lstm_numba.training.callbacks import EpochInfo, Reporter, StepInfo
 from lstm_numba.training.run import Run
 from lstm_numba.training.tasks import build_task, open_task
-from lstm_numba.training.trainer import Interrupted, Trainer
+from lstm_numba.training.trainer import Interrupted
 
 KINDS = ["images", "text", "grammar"]
 
@@ -285,6 +283,7 @@ def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.smoke
 def test_training_outside_the_main_thread(tmp_path: Path) -> None:
     results: list[Any] = []
     config = small_config("images", tmp_path, epochs=1)
@@ -333,83 +332,6 @@ def test_killed_and_resumed_is_never_stopped(kind: str, tmp_path: Path) -> None:
     assert lines_without_times(ours) == lines_without_times(theirs)
     assert ours.checkpoint_path.read_bytes() == theirs.checkpoint_path.read_bytes()
     assert ours.best_path.read_bytes() == theirs.best_path.read_bytes()
-
-
-# -- divergence --------------------------------------------------------------------------------------
-
-
-class Poison(Reporter):
-    """Makes a parameter NaN or infinite after some steps."""
-
-    def __init__(self, name: str, value: float, steps: int) -> None:
-        self.name, self.value, self.left = name, value, steps
-        self.trainer: Trainer | None = None
-        self.good = b""
-
-    def on_step(self, info: StepInfo) -> None:
-        """Count, and poison."""
-        assert self.trainer is not None
-        self.left -= 1
-        if self.left == 0:
-            self.good = self.trainer.run.checkpoint_path.read_bytes()
-            self.trainer.task.model.params[self.name].reshape(-1)[0] = self.value
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("every", [0.0, 60.0])
-@pytest.mark.parametrize("name", ["output.bias", "rnn.weight_hh_l0"])
-def test_divergence_stops_and_keeps_the_last_good_checkpoint(
-    tmp_path: Path, value: float, every: float, name: str
-) -> None:
-    config = small_config("images", tmp_path, checkpoint_every=every)
-    poison = Poison(name, value, 3)
-    poison.trainer = Trainer(build_task(config), Run.create(tmp_path / "run", config), poison)
-    with pytest.raises(TrainingDiverged) as caught:
-        poison.trainer.train()
-    path = tmp_path / "run" / "checkpoint.safetensors"
-    text = str(caught.value)
-    for part in (f"step {4 if every else 3}", "learning rate", "gradient norm", str(path)):
-        assert part in text
-    assert "\n" not in text
-    assert path.read_bytes() == poison.good
-    assert all(np.all(np.isfinite(array)) for array in checkpoint.load(path)[0].values())
-
-
-def test_a_huge_learning_rate_is_told(tmp_path: Path) -> None:
-    config = small_config("images", tmp_path, optimizer="sgd", schedule="constant", lr=1e39, clip=0)
-    with pytest.raises(TrainingDiverged, match="learning rate 1e\\+39"):
-        train(tmp_path / "run", config)
-
-
-def test_a_loss_that_is_no_number_on_another_split_is_divergence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = small_config("images", tmp_path)
-    trainer = Trainer(build_task(config), Run.create(tmp_path / "run", config))
-    evaluate = trainer.task.evaluate
-
-    def infinite(split: str, progress: Any = None) -> Evaluation:
-        return replace(evaluate(split, progress), loss=math.inf)
-
-    monkeypatch.setattr(trainer.task, "evaluate", infinite)
-    with pytest.raises(TrainingDiverged, match=r"step 21 .*the loss on valid is inf, .*gradient norm 0"):
-        trainer.train()
-    _, meta = checkpoint.load(trainer.run.checkpoint_path)
-    assert (meta["epoch"], meta["step"]) == (0, 21)
-    assert all(line["kind"] == "step" for line in trainer.run.metrics())
-
-
-def test_a_perplexity_beyond_all_numbers_is_no_obstacle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = small_config("text", tmp_path, epochs=1)
-    trainer = Trainer(build_task(config), Run.create(tmp_path / "run", config))
-    huge = Evaluation("valid", 800.0, None, math.inf, 5)
-    monkeypatch.setattr(trainer.task, "evaluate", lambda split, progress=None: replace(huge, split=split))
-    outcome = trainer.train()
-    assert outcome.evaluations["test"].perplexity == math.inf
-    assert trainer.run.metrics()[-1]["perplexity"] is None
-    assert train(tmp_path / "run", config).evaluations == outcome.evaluations
 
 
 # -- what a run goes on with -------------------------------------------------------------------------

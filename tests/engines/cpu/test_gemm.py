@@ -84,6 +84,7 @@ def test_empty() -> None:
     assert matmul(np.ones((0, 2)), np.ones((2, 3))).shape == (0, 3)
 
 
+@pytest.mark.smoke
 def test_nan_shows() -> None:
     a = np.ones((20, 20), np.float32)
     a[3, 4] = np.nan

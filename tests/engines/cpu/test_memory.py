@@ -14,6 +14,7 @@ from lstm_numba.engines.cpu.memory import ALIGNMENT, LARGE, Memory, address, ali
 pytestmark = pytest.mark.processor
 
 
+@pytest.mark.smoke
 def test_large_arrays_use_memory_again_when_nobody_does() -> None:
     Memory.idle.clear()
     first = aligned_empty((LARGE,), np.uint8)
@@ -64,6 +65,7 @@ def test_a_view_of_memory_gives_nothing_back() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3,), (5, 7), (LARGE // 4, 3)])
+@pytest.mark.smoke
 def test_arrays_begin_on_a_cache_line(shape: tuple[int, ...]) -> None:
     array = aligned_empty(shape, np.float32)
     assert array.shape == shape
