@@ -38,14 +38,14 @@ def _add_rows_parallel(rows, slots, out):
         _add_rows(rows, slots, out, block * _COLUMNS, min((block + 1) * _COLUMNS, columns))
 
 
-def row_gradient(ids: Array, dy: Array, shape: tuple[int, int]) -> SparseRows:
+def row_gradient(tokens: Array, dy: Array, shape: tuple[int, int]) -> SparseRows:
     """Gradient of a table from those of rows that were taken from it.
 
     Parameters
     ----------
-    ids : ndarray of int
+    tokens : ndarray of int
         Which rows were taken.
-    dy : ndarray (*ids.shape, E)
+    dy : ndarray (*tokens.shape, E)
         Gradients of the rows.
     shape : tuple of int
         Shape of the table.
@@ -55,7 +55,7 @@ def row_gradient(ids: Array, dy: Array, shape: tuple[int, int]) -> SparseRows:
     SparseRows
         A row that was taken more than once is there once: the sum in the order of its occurrence.
     """
-    indices, slots = np.unique(ids.reshape(-1), return_inverse=True)
+    indices, slots = np.unique(tokens.reshape(-1), return_inverse=True)
     values = np.zeros((len(indices), shape[1]), dy.dtype)
     rows = np.ascontiguousarray(dy.reshape(-1, shape[1]))
     slots = slots.reshape(-1).astype(np.int64)

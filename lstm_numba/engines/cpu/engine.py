@@ -108,8 +108,7 @@ class CpuEngine(Engine):
         mask = draw_mask(rng, x.shape, p, x.dtype, mask)
         return np.multiply(x, mask, out=out), mask
 
-    def weight_cache(self) -> Any:
-        return WeightCache()
+    weight_cache = staticmethod(WeightCache)
 
     def forward(
         self,
@@ -156,11 +155,9 @@ class CpuEngine(Engine):
 
     # -- models ----------------------------------------------------------------------------------
 
-    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        return gemm.matmul(a, b, out=out)
+    matmul = staticmethod(gemm.matmul)
 
-    def column_sums(self, matrix: Array, out: Array | None = None) -> Array:
-        return reductions.column_sums(matrix, out)
+    column_sums = staticmethod(reductions.column_sums)
 
     def add_row(self, matrix: Array, row: Array) -> Array:
         matrix += row
@@ -177,8 +174,7 @@ class CpuEngine(Engine):
         # "clip" lets NumPy write straight to `out`.
         return np.take(table, tokens, axis=0, out=out, mode="clip")
 
-    def row_gradient(self, tokens: Any, dy: Array, shape: tuple[int, int]) -> Any:
-        return embedding.row_gradient(tokens, dy, shape)
+    row_gradient = staticmethod(embedding.row_gradient)
 
     def add_rows(self, rows: Any, out: Array) -> None:
         out[rows.indices] += rows.values
@@ -219,8 +215,7 @@ class CpuEngine(Engine):
 
     # -- training --------------------------------------------------------------------------------
 
-    def clip_by_value(self, grads: Mapping[str, Any], limit: float) -> None:
-        clipping.clip_by_value(grads, limit)
+    clip_by_value = staticmethod(clipping.clip_by_value)
 
     def clip_by_norm(self, grads: Mapping[str, Any], totals: Array, max_norm: float | None) -> None:
         norm = clipping.global_norm(grads)

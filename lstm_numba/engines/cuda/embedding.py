@@ -85,23 +85,23 @@ def add_occurrences_kernel(dy, width, packed, count, values):
             values[n * width + k] = total
 
 
-def add_rows(rows: SparseRows, dense: DeviceArray) -> None:
-    """Add sparse rows to a dense matrix, C-contiguous."""
-    launch_over_box(add_rows_kernel, rows.values.shape, *_operands(rows, dense))
+def add_rows(rows: SparseRows, out: DeviceArray) -> None:
+    """Add sparse rows to a whole matrix, C-contiguous."""
+    launch_over_box(add_rows_kernel, rows.values.shape, *_operands(rows, out))
 
 
-def set_rows(rows: SparseRows, dense: DeviceArray) -> None:
-    """Store sparse rows in a dense matrix, C-contiguous."""
-    launch_over_box(set_rows_kernel, rows.values.shape, *_operands(rows, dense))
+def set_rows(rows: SparseRows, out: DeviceArray) -> None:
+    """Store sparse rows in a whole matrix, C-contiguous."""
+    launch_over_box(set_rows_kernel, rows.values.shape, *_operands(rows, out))
 
 
 def _operands(rows: SparseRows, dense: DeviceArray) -> tuple[Any, ...]:
     return flat(dense), rows.indices, flat(rows.values), rows.shape[1]
 
 
-def clear_rows(rows: SparseRows, dense: DeviceArray) -> None:
-    """Zero the rows of a dense matrix, C-contiguous, that are in the sparse rows."""
-    launch_over_box(clear_rows_kernel, rows.values.shape, flat(dense), rows.indices, rows.shape[1])
+def clear_rows(rows: SparseRows, out: DeviceArray) -> None:
+    """Zero the rows of a whole matrix, C-contiguous, that are in the sparse rows."""
+    launch_over_box(clear_rows_kernel, rows.values.shape, flat(out), rows.indices, rows.shape[1])
 
 
 class Tokens(NamedTuple):
@@ -172,12 +172,12 @@ def row_gradient(tokens: Tokens, dy: DeviceArray, shape: tuple[int, int]) -> Spa
     return SparseRows(packed[:count], values, (shape[0], width))
 
 
-def gather(weight: DeviceArray, tokens: Tokens, out: DeviceArray | None = None) -> DeviceArray:
+def gather(table: DeviceArray, tokens: Tokens, out: DeviceArray | None = None) -> DeviceArray:
     """Rows of a table.
 
     Parameters
     ----------
-    weight : device array (V, E), C-contiguous
+    table : device array (V, E), C-contiguous
     tokens : Tokens
         0 to V - 1; the device does not check it.
     out : device array (*tokens.shape, E), C-contiguous, optional
@@ -186,9 +186,9 @@ def gather(weight: DeviceArray, tokens: Tokens, out: DeviceArray | None = None) 
     -------
     device array (*tokens.shape, E)
     """
-    size, width = math.prod(tokens.shape), weight.shape[1]
+    size, width = math.prod(tokens.shape), table.shape[1]
     if out is None:
-        out = empty((*tokens.shape, width), weight.dtype)
+        out = empty((*tokens.shape, width), table.dtype)
     ids = tokens.packed[:size]
-    launch_over_box(gather_kernel, (size, width), flat(weight), ids, width, flat(out))
+    launch_over_box(gather_kernel, (size, width), flat(table), ids, width, flat(out))
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -60,17 +60,13 @@ class CudaEngine(Engine):
         # Separate arrays, which are faster to make than views.
         return [self.empty(shape[1:], dtype) for _ in range(shape[0])]
 
-    def upload(self, array: npt.NDArray[Any], out: Array | None = None) -> Array:
-        return memory.upload(array, out)
+    upload = staticmethod(memory.upload)
 
-    def download(self, array: Array) -> npt.NDArray[Any]:
-        return memory.download(array)
+    download = staticmethod(memory.download)
 
-    def fetch(self, array: Array) -> Callable[[], npt.NDArray[Any]]:
-        return memory.Download(array)
+    fetch = staticmethod(memory.Download)
 
-    def synchronize(self) -> None:
-        memory.synchronize()
+    synchronize = staticmethod(memory.synchronize)
 
     def from_user(self, name: str, value: Any, dtype: np.dtype[Any] | None) -> Array:
         # NumPy arrays are copied; device arrays are not.
@@ -120,8 +116,7 @@ class CudaEngine(Engine):
     def read_only(self, array: Array, copy: bool) -> Array:
         return memory.copied(array) if copy else array
 
-    def contiguous(self, array: Array) -> Array:
-        return memory.contiguous(array)
+    contiguous = staticmethod(memory.contiguous)
 
     def copy_input(self, x: Array, lengths: Array | None) -> Array:
         copy = memory.copied(x)
@@ -133,8 +128,7 @@ class CudaEngine(Engine):
         # A copy.
         return elementwise.transpose_first(memory.contiguous(array))
 
-    def transposed(self, matrix: Array) -> Array:
-        return transposed(matrix)
+    transposed = staticmethod(transposed)
 
     def lengths(self, lengths: npt.NDArray[np.int64] | None) -> Array | None:
         return None if lengths is None else memory.upload(lengths)
@@ -223,29 +217,21 @@ class CudaEngine(Engine):
 
     # -- models ----------------------------------------------------------------------------------
 
-    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        return gemm.matmul(a, b, out)
+    matmul = staticmethod(gemm.matmul)
 
-    def column_sums(self, matrix: Array, out: Array | None = None) -> Array:
-        return reductions.column_sums(matrix, out)
+    column_sums = staticmethod(reductions.column_sums)
 
     def add_row(self, matrix: Array, row: Array) -> Array:
         elementwise.add_row(matrix, row)
         return matrix
 
-    def tokens(
-        self, ids: npt.NDArray[Any], gradient: bool = True, fixed: bool = False, out: Any = None
-    ) -> Any:
-        return embedding.upload_tokens(ids, gradient, fixed, out)
+    tokens = staticmethod(embedding.upload_tokens)
 
-    def take_rows(self, table: Array, tokens: Any, out: Array | None = None) -> Array:
-        return embedding.gather(table, tokens, out)
+    take_rows = staticmethod(embedding.gather)
 
-    def row_gradient(self, tokens: Any, dy: Array, shape: tuple[int, int]) -> SparseRows:
-        return embedding.row_gradient(tokens, dy, shape)
+    row_gradient = staticmethod(embedding.row_gradient)
 
-    def add_rows(self, rows: SparseRows, out: Array) -> None:
-        embedding.add_rows(rows, out)
+    add_rows = staticmethod(embedding.add_rows)
 
     def last_outputs(self, h: Array, directions: int) -> Array:
         _, batch, hidden = h.shape
@@ -292,8 +278,7 @@ class CudaEngine(Engine):
 
     # -- training --------------------------------------------------------------------------------
 
-    def clip_by_value(self, grads: Mapping[str, Any], limit: float) -> None:
-        clipping.clip_by_value(grads, limit)
+    clip_by_value = staticmethod(clipping.clip_by_value)
 
     def clip_by_norm(self, grads: Mapping[str, Any], totals: Array, max_norm: float | None) -> None:
         clipping.clip_by_norm(grads, totals, NORM, FACTOR, max_norm)
@@ -302,8 +287,7 @@ class CudaEngine(Engine):
         embedding.set_rows(rows, out)
         return out
 
-    def clear_rows(self, rows: SparseRows, out: Array) -> None:
-        embedding.clear_rows(rows, out)
+    clear_rows = staticmethod(embedding.clear_rows)
 
     def factor(self, scale: float, totals: Array | None) -> Any:
         # As totals on the device.
@@ -341,8 +325,7 @@ class CudaEngine(Engine):
     ) -> None:
         updates.rmsprop(params, grads, squares, velocities, factor, FACTOR, numbers)
 
-    def assign(self, target: Array, source: Array | None) -> None:
-        memory.assign(target, source)
+    assign = staticmethod(memory.assign)
 
     def recorder(self) -> Any:
         # Of CUDA graphs, if they are asked for and possible.
