@@ -222,7 +222,7 @@ def kernels(dtype: Any) -> list[Listed]:
         ("add_row", elementwise.add_row_kernel, types.void(a, _I, a)),
         ("transpose", elementwise.transpose_kernel, types.void(a, _I, _I, a)),
         ("transpose_first", elementwise.transpose_first_kernel, types.void(a, _I, _I, _I, a)),
-        ("clear_beyond", elementwise.zero_padding_kernel, types.void(a, _I, i, _I)),
+        ("zero_padding", elementwise.zero_padding_kernel, types.void(a, _I, i, _I)),
         ("copy_block", elementwise.copy_block_kernel, types.void(a, _I, _I, a, *[_I] * 4)),
         ("gather_to_contiguous", memory._gather, types.void(a, types.Array(dtype, 3, "A"))),
         ("fill", memory._fill, types.void(a, dtype)),
