@@ -74,8 +74,9 @@ from lstm_numba.engines.cpu.threads import alone, thread_count
 
 mine = layers()
 expected = compute(mine)
-blocking.missed_rendezvous.count = 0  # on a busy machine threads may not have come together, and are then not
-asked to tapes = [layer.forward(x) for layer, x in zip(mine, xs)]
+# On a busy machine threads may have missed each other, and are then not asked to share a barrier.
+blocking.missed_rendezvous.count = 0
+tapes = [layer.forward(x) for layer, x in zip(mine, xs)]
 stream = ln.Stream(mine[1], 64)
 teams = [tape.saved[0][0].team for _, _, tape in tapes]
 ways = [(team.by_units, team.parts) for team in (*teams, stream._jobs[0][2])]
