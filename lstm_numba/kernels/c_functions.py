@@ -7,6 +7,8 @@ handle is an array of int64: the number of layers, then a `lstm_numba.engines.cp
 from __future__ import annotations
 
 import ctypes
+from array import array
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from lstm_numba.engines.cpu.function_table import compiled_functions
 from lstm_numba.engines.cpu.memory import address, aligned_zeros
 from lstm_numba.engines.cpu.options import SERIAL
 from lstm_numba.engines.cpu.passes import run_stack, scratch_bytes
-from lstm_numba.engines.cpu.records import ALONE, Layer, numbers
+from lstm_numba.engines.cpu.records import ALONE, Layer
 from lstm_numba.engines.cpu.sequence import pack
 from lstm_numba.engines.cpu.vector import pointer_address, pointer_to
 from lstm_numba.kernels.memory import target_address
@@ -129,7 +131,7 @@ class CStep:
             scratch = aligned_zeros((scratch_bytes(cell, layer, 1, False, ALONE, self.zero),), np.uint8)
             self._alive += [packed, scratch]
             self.layers.append(layer._replace(scratch=address(scratch)))
-        self._numbers = numbers((rnn.num_layers, *self.layers))
+        self._numbers = array("q", (rnn.num_layers, *chain.from_iterable(self.layers)))
         self.handle = ctypes.c_void_p(self._numbers.buffer_info()[0])
         kind: Any = type(cell)
         self.address = _compiled(kind, dtype)

@@ -247,5 +247,5 @@ class Stream:
         states = tuple(address(state[layer]) for state in self._states)
         where = passes.one_step(self._c.layers[layer], address(source))
         end = where.rest + passes.kept_bytes(cell, self._c.layers[layer], where, self._c.zero)
-        job = numbers(SequenceJob(self._c.layers[layer], where, team, PACKED), *states, *states)
+        job = numbers(SequenceJob(self._c.layers[layer], where, team, PACKED), states + states)
         return task.forward_task(kind, self.dtype), job, team, end - BARRIER_BYTES

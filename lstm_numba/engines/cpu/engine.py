@@ -293,6 +293,8 @@ def _addresses(cell: Any, states: Sequence[Array] | None, index: int) -> tuple[i
     """Addresses of one of stacked states, C-contiguous; 0 where there are none."""
     if states is None:
         return (0,) * len(cell.states)
+    if index == 0:  # asking for strides takes as long as for the address
+        return tuple(map(address, states))
     return tuple([address(state) + index * state.strides[0] for state in states])
 
 

@@ -98,10 +98,10 @@ def aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
 
 def address(array: np.ndarray[Any, Any]) -> int:
     """Address of an array's first number."""
-    memory: Any = array if array.flags.c_contiguous else array.T
     try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(memory))  # a seventh of the general way's time
-    except (TypeError, ValueError):  # read-only, empty, or with gaps
+        memory: Any = array
+        return ctypes.addressof(ctypes.c_char.from_buffer(memory))  # a seventh of the time of what follows
+    except (TypeError, ValueError, BufferError):  # read-only, empty, or not C-contiguous
         where: int = array.__array_interface__["data"][0]
         return where
 

@@ -288,17 +288,25 @@ def index_of(kind: Any, field: str) -> int:
     raise AttributeError(f"{kind.__name__} has no field {field}")
 
 
-def _flat(record: Any) -> Iterator[int]:
-    for value in record:
-        if isinstance(value, tuple):
-            yield from _flat(value)
-        else:
-            yield value
+@cache
+def _flattener(kind: Any) -> Any:
+    """A function from a record, and others behind it, to its numbers; as quick as if it were written by hand."""
+
+    def items(kind: Any, path: str) -> Iterator[str]:
+        members = _members(kind)
+        if all(inner is None for _, inner in members):
+            yield f"*{path}"
+            return
+        for n, (_, inner) in enumerate(members):
+            yield from (f"{path}[{n}]",) if inner is None else items(inner, f"{path}[{n}]")
+
+    return eval(f"lambda record, behind: ({', '.join(items(kind, 'record'))}, *behind)")
 
 
-def numbers(record: Any, *behind: int) -> Numbers:
+def numbers(record: Any, behind: tuple[int, ...] = ()) -> Numbers:
     """A record as an array of numbers, with others behind it; ``buffer_info()[0]`` is its address."""
-    return array("q", (*_flat(record), *behind))
+    kind: Any = type(record)
+    return array("q", _flattener(kind)(record, behind))
 
 
 def _record_type(kind: Any) -> Any:

@@ -112,7 +112,6 @@ def forward_sequence(
     setting = _setting(cell_class(cell), shape, dtype, plan, keep)
     weight_cache = weight_cache or WeightCache()
     located = weight_cache.locate(cell, params, inputs, hidden, dtype)
-    x = np.ascontiguousarray(x)
     ends, ends_at = (setting.ends, setting.ends_at) if lengths is None else (lengths, address(lengths))
     h, h_at = allocate((steps + 1, batch, hidden), dtype)
     memory, _, rest = reserve(setting.rest + setting.descriptor + setting.found + setting.back)
@@ -128,7 +127,7 @@ def forward_sequence(
         packing = Packing(located.addresses, 0, descriptor, team.parts, *look)
     layer = Layer(batch, inputs, hidden, weights, setting.functions, 0)
     where = Sequence(steps, int(reverse), int(keep), address(x), ends_at, h_at, rest, 0, block, chunks)
-    job = numbers(SequenceJob(layer, where, team, packing), *first, *last)
+    job = numbers(SequenceJob(layer, where, team, packing), first + last)
     barrier = descriptor - BARRIER_BYTES
     if not task.run_job(setting.task, job, team, 0, barrier, packing):
         missed_rendezvous()
@@ -219,9 +218,9 @@ def backward_sequence(
     dx, dx_at = allocate((steps, batch, wide), dtype) if input_gradient else (None, 0)
     grads, addresses = _gradients(saved.located, dtype)
     output_gradient, _rows = _incoming(dy)
-    layer = saved.layer._replace(scratch=where)
+    layer = Layer(*saved.layer[:-1], where)
     targets = GradientTargets(dx_at, wide, addresses, 0)
-    job = numbers(BackwardJob(layer, saved.sequence, team, output_gradient, targets), *dlast, *dfirst)
+    job = numbers(BackwardJob(layer, saved.sequence, team, output_gradient, targets), dlast + dfirst)
     backward = task.backward_task(cell_class(saved.cell), dtype)
     if not task.run_job(backward, job, team, team.workers, saved.barrier):
         missed_rendezvous()
