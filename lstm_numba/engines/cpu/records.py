@@ -290,7 +290,7 @@ def index_of(kind: Any, field: str) -> int:
 
 @cache
 def _flattener(kind: Any) -> Any:
-    """A function from a record, and others behind it, to its numbers; as quick as if it were written by hand."""
+    """A function from a record, and numbers behind it, to all of them; as quick as one written by hand."""
 
     def items(kind: Any, path: str) -> Iterator[str]:
         members = _members(kind)
