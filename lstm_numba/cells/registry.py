@@ -34,10 +34,10 @@ CELLS: dict[str, Any] = {
 BUILT_IN: tuple[str, ...] = tuple(CELLS)
 
 
-def add_cell(name: str, cell: Any) -> Any:
-    """Register a cell of `make_cell` under a name, and make it picklable; returns the cell."""
+def add_cell(cell: Any, *names: str) -> Any:
+    """Register a cell of `make_cell` under its key and other names, make it picklable, and return it."""
     copyreg.pickle(type(cell), _reduced)
-    CELLS[name] = cell
+    CELLS.update(dict.fromkeys((cell.key, *names), cell))
     return cell
 
 
@@ -76,8 +76,7 @@ def find_cell(name: str) -> Any:
         if variant.name in CELLS:
             CELLS[name] = CELLS[variant.name]
         else:
-            cell = onnx_variants.variant_cell(variant)
-            CELLS[name] = add_cell(variant.name, cell)
+            add_cell(onnx_variants.variant_cell(variant), name)
     if name in CELLS:
         return CELLS[name]
     hint = "; a cell of your own must be registered first: import its module" if ":" in name else ""
@@ -116,10 +115,10 @@ def load_cell(name: str) -> Any:
                 f"{name}: is no cell: expected a class with gates, states, forward, backward, got {found!r}"
             )
         try:
-            return add_cell(name, make_cell(found))
+            return add_cell(make_cell(found), name)
         except (TypeError, ValueError) as error:
             raise CellError(f"{name}: {error}") from None
-    return add_cell(name, found.cell)
+    return add_cell(found.cell, name)
 
 
 def _has_cell(value: Any) -> bool:

@@ -63,8 +63,7 @@ def register_cell(cls: type) -> type[CellLayer]:
     """
     if isinstance(cls, type) and issubclass(cls, Recurrent):
         raise TypeError(f"register_cell: {cls.__name__} is a layer already")
-    cell = make_cell(cls)
-    add_cell(f"{cls.__module__}:{cls.__qualname__}", cell)
+    cell = add_cell(make_cell(cls))
     names = {
         "cell": cell,
         "__module__": cls.__module__,
