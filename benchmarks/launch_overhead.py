@@ -239,6 +239,11 @@ def main() -> None:
     parser.add_argument(
         "--stand-in", action="store_true", help="use the stand-in driver even if there is a GPU"
     )
+    parser.add_argument(
+        "--products",
+        choices=["cublas", "numba"],
+        help="what computes products  [default: cuBLAS where it is installed]",
+    )
     parser.add_argument("--source", help="checkout to import the library from  [default: this one]")
     parser.add_argument("--kernels", action="store_true", help="print the number of launches of each kernel")
     parser.add_argument("--json", type=Path, help="write the results to this file")
@@ -253,10 +258,14 @@ def main() -> None:
         stand_in.enter()
     if stand_in.active():
         stand_in.still()
+    from lstm_numba.engines.cuda import gemm
+
+    gemm.use(args.products)
     result: dict[str, Any] = {
         "stand_in": stand_in.active(),
         "commit": commit(Path(args.source or __file__)),
         "graph": os.environ.get("LSTM_NUMBA_CUDA_GRAPH", "0"),
+        "products": gemm.backend(),
         "machine": {**machine(), "commit": None},  # that of this program, not of the library
         "rows": [],
     }

@@ -22,7 +22,10 @@ typedef int Result;
 typedef uint64_t Pointer; /* to memory of the "device" */
 typedef void *Handle;
 
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, NOT_FOUND = 500, NOT_SUPPORTED = 801 };
+enum {
+    SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INVALID_CONTEXT = 201, NOT_FOUND = 500, NOT_SUPPORTED = 801,
+    STREAM_CAPTURE_IMPLICIT = 906
+};
 
 /* -- what is counted ------------------------------------------------------------------------------------------ */
 
@@ -50,11 +53,18 @@ typedef struct {
 
 typedef struct {
     Graph *recording;
+    unsigned non_blocking; /* the default stream does not wait for it */
 } Stream;
 
 static Stream default_stream;
 
 static Stream *stream_of(Handle s) { return (uintptr_t)s <= 2 ? &default_stream : s; }
+
+/* Streams that record and that the default stream would wait for. */
+static atomic_int waited_for;
+
+/* Whether CUDA refuses work on the stream because a recorded one would have to wait for it. */
+static int refused(Handle s) { return (uintptr_t)s <= 1 && waited_for; }
 
 /* Whether the stream records; if so, that a node was added. */
 static int recorded(Handle s, Kernel *kernel) {
@@ -76,6 +86,7 @@ static void count_kernel(Kernel *kernel) {
 
 static Result launched(Kernel *kernel, unsigned shared, Handle s, int together) {
     if (shared > kernel->most_shared) return INVALID_VALUE; /* as a device would refuse it */
+    if (refused(s)) return STREAM_CAPTURE_IMPLICIT;
     if (recorded(s, kernel)) return SUCCESS;
     launches++;
     cooperative += together;
@@ -197,6 +208,7 @@ Result cuMemHostGetDevicePointer(Pointer *d, void *p, unsigned flags) { return *
 Result cuMemGetAddressRange(Pointer *base, size_t *size, Pointer p) { return *base = p, *size = 0, SUCCESS; }
 
 static Result copied(void *to, const void *from, size_t size, Handle s, atomic_long *counter) {
+    if (refused(s)) return STREAM_CAPTURE_IMPLICIT;
     if (recorded(s, NULL)) return SUCCESS;
     if (counter != &on_device || !still) memcpy(to, from, size);
     return ++*counter, SUCCESS;
@@ -211,6 +223,7 @@ Result cuMemcpyHtoD(Pointer d, const void *h, size_t n) { return cuMemcpyHtoDAsy
 Result cuMemcpyDtoH(void *h, Pointer d, size_t n) { return synchronizations++, cuMemcpyDtoHAsync(h, d, n, 0); }
 Result cuMemcpyDtoD(Pointer d, Pointer e, size_t n) { return cuMemcpyDtoDAsync(d, e, n, 0); }
 Result cuMemsetD8Async(Pointer d, unsigned char value, size_t n, Handle s) {
+    if (refused(s)) return STREAM_CAPTURE_IMPLICIT;
     if (recorded(s, NULL)) return SUCCESS;
     if (!still) memset((void *)d, value, n);
     return fills++, SUCCESS;
@@ -238,7 +251,11 @@ Result cuMemPoolGetAttribute(Handle pool, int attribute, void *value) { return *
 
 /* -- streams and events: all is done when it is asked for -------------------------------------------------------- */
 
-Result cuStreamCreate(Handle *s, unsigned flags) { return *s = calloc(1, sizeof(Stream)), SUCCESS; }
+Result cuStreamCreate(Handle *s, unsigned flags) {
+    Stream *stream = calloc(1, sizeof(Stream));
+    stream->non_blocking = flags & 1;
+    return *s = stream, SUCCESS;
+}
 Result cuStreamCreateWithPriority(Handle *s, unsigned flags, int priority) { return cuStreamCreate(s, flags); }
 Result cuStreamDestroy(Handle s) { return free(s), SUCCESS; }
 Result cuStreamSynchronize(Handle s) { return synchronizations++, SUCCESS; }
@@ -369,11 +386,15 @@ Result cuProfilerStop(void) { return SUCCESS; }
 Result cuStreamBeginCapture(Handle s, int mode) {
     Stream *stream = stream_of(s);
     if (stream->recording) return INVALID_VALUE;
+    waited_for += !stream->non_blocking;
     return stream->recording = calloc(1, sizeof(Graph)), SUCCESS;
 }
 Result cuStreamEndCapture(Handle s, Handle *graph) {
-    *graph = stream_of(s)->recording;
-    return stream_of(s)->recording = NULL, *graph ? SUCCESS : INVALID_VALUE;
+    Stream *stream = stream_of(s);
+    *graph = stream->recording;
+    if (!*graph) return INVALID_VALUE;
+    waited_for -= !stream->non_blocking;
+    return stream->recording = NULL, SUCCESS;
 }
 Result cuStreamIsCapturing(Handle s, int *status) { return *status = stream_of(s)->recording != NULL, SUCCESS; }
 /* (stream, status, id, graph, dependencies, [their edges,] how many): the pointers behind `graph` stay as they are. */

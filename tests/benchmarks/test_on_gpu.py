@@ -229,7 +229,8 @@ def test_commands_follow_the_options(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
     assert [
-        "device_parity grammar --preset small --steps 7" in command for command in commands("training")
+        "device_parity grammar --preset small --dtype float64 --steps 7" in command
+        for command in commands("training")
     ] == [
         False,
         True,

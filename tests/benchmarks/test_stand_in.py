@@ -29,12 +29,12 @@ pytestmark = [
 ]
 
 
-def run(script: str, *words: str, folder: Path) -> str:
+def run(script: str, *words: str, folder: Path, **environment: str) -> str:
     """What a script prints with the stand-in driver, run where no folder hides the installed packages."""
     done = subprocess.run(
         [sys.executable, script, *words],
         cwd=folder,
-        env={**os.environ, **stand_in.environment()},
+        env={**os.environ, **stand_in.environment(), **environment},
         capture_output=True,
         text=True,
     )
@@ -57,6 +57,35 @@ def test_launches_of_a_step_are_counted(tmp_path: Path) -> None:
     assert counts["allocations"] == 0  # all memory is used again
     assert 0 < row["host_us"]["least"] <= row["host_us"]["median"]
     assert f"{counts['launches']} launches" in printed
+
+
+def test_a_recorded_step_is_one_launch(tmp_path: Path) -> None:
+    words = ("--task", "mnist", "--steps", "3", "--products", "numba", "--json", "out.json")
+    run(launch_overhead.__file__, *words, folder=tmp_path, LSTM_NUMBA_CUDA_GRAPH="1")
+    (row,) = json.loads((tmp_path / "out.json").read_text())["rows"]
+    counts = row["driver"]
+    assert (counts["launches"], counts["graph_launches"], counts["allocations"]) == (0, 1, 0)
+    assert counts["kernels"]["backward_kernel"] == 1
+
+
+def test_constants_of_recorded_work_are_not_where_it_writes(tmp_path: Path) -> None:
+    script = tmp_path / "constants.py"
+    script.write_text(
+        "import numpy as np\n"
+        "from lstm_numba.engines.cuda import graph, memory\n"
+        "recorder = graph.Recorder()\n"
+        "def work():\n"
+        "    temporary = memory.zeros((8,), np.int64)\n"
+        "    before = memory.address(temporary)\n"
+        "    del temporary\n"
+        "    constant = memory.constant(np.arange(8))\n"
+        "    again = memory.zeros((8,), np.int64)\n"
+        "    return before, memory.address(again), memory.address(constant)\n"
+        "with recorder.apart():\n"
+        "    before, again, constant = recorder.record(work)\n"
+        "print(before == again, before == constant)\n"
+    )
+    assert run(str(script), folder=tmp_path).splitlines() == ["True False"]
 
 
 def test_recorded_work_is_counted_when_it_is_launched(tmp_path: Path) -> None:

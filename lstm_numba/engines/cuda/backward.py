@@ -23,7 +23,7 @@ from lstm_numba.engines.cuda.layout import (
     slots_offset,
     time_of,
 )
-from lstm_numba.engines.cuda.options import DEVICE, KERNEL
+from lstm_numba.engines.cuda.options import COOPERATIVE_KERNEL, DEVICE, KERNEL
 from lstm_numba.engines.cuda.scalar import (
     accumulate_scalars,
     add_tuples,
@@ -241,6 +241,8 @@ def backward_kernel(cell, mode, tile, sizes, arrays, gradients):
     _store_initial_gradients(cell, tile, sizes, gradients)
 
 
-#: The kernel for each launch mode. Cells of one stage take up to 102 registers a thread, and two blocks fit
-#: on a multiprocessor; cells of two stages take up to 142, and one fits.
-BACKWARD: dict[type, Any] = dict.fromkeys((SingleBlock, CooperativeGrid), cuda.jit(**KERNEL)(backward_kernel))
+#: The kernel for each launch mode.
+BACKWARD: dict[type, Any] = {
+    SingleBlock: cuda.jit(**KERNEL)(backward_kernel),
+    CooperativeGrid: cuda.jit(**COOPERATIVE_KERNEL)(backward_kernel),
+}

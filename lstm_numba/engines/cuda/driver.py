@@ -7,6 +7,7 @@ calls the CUDA driver.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 from typing import Any
 
@@ -120,6 +121,22 @@ def shared_memory_limit() -> int:
     return int(driver.cuDeviceGetAttribute(attribute, current_device()))
 
 
+@functools.cache
+def _stream_apart(device: int) -> Any:
+    return driver.cuStreamCreate(binding.CUstream_flags.CU_STREAM_NON_BLOCKING)
+
+
+def copy_apart(target: int, source: int, size: int) -> None:
+    """Copy bytes from the host to the device and wait, without any other work on the device.
+
+    CUDA allows it while a graph is recorded, where it refuses copies on the default stream, for which the
+    recorded stream would wait.
+    """
+    stream = _stream_apart(current_device())
+    driver.cuMemcpyHtoDAsync(target, source, size, stream)
+    driver.cuStreamSynchronize(stream)
+
+
 class Event:
     """A CUDA event: a point in the work of a stream."""
 
@@ -212,6 +229,7 @@ __all__ = [
     "alloca_once",
     "allow_shared_memory",
     "binding",
+    "copy_apart",
     "core_launch",
     "core_stream",
     "cuda",

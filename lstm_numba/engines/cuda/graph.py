@@ -63,7 +63,7 @@ class Recorder:
             stream_handle(), binding.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
         )
         try:
-            with memory.recording():
+            with memory.recording() as self._constants:
                 result = work()
         except BaseException:
             with contextlib.suppress(Exception):  # an incomplete graph cannot be used

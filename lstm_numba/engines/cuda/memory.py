@@ -19,6 +19,7 @@ from lstm_numba.engines.cuda.driver import (
     DEVICE_ARRAY,
     SIMULATED,
     Event,
+    copy_apart,
     cuda,
     current_device,
     driver,
@@ -33,7 +34,7 @@ from lstm_numba.engines.cuda.launch import (
 )
 from lstm_numba.engines.cuda.options import KERNEL
 from lstm_numba.engines.cuda.page_locked import PageLocked, staging
-from lstm_numba.engines.cuda.pool import current_pool
+from lstm_numba.engines.cuda.pool import Pool, allocate_from, current_pool
 
 #: An array on the device: a `DeviceView`, or in the simulator one of its own.
 DeviceArray = Any
@@ -41,15 +42,25 @@ DeviceArray = Any
 #: Copies to the device of up to so many bytes are staged in page-locked memory.
 _STAGED = 1 << 24
 
-_recording: contextvars.ContextVar[bool] = contextvars.ContextVar("recording", default=False)
+#: Constants of the graph that is being recorded; None if none is.
+_recording: contextvars.ContextVar[list[DeviceArray] | None] = contextvars.ContextVar(
+    "recording", default=None
+)
 
 
 @contextlib.contextmanager
-def recording() -> Iterator[None]:
-    """Refuse copies from the host in a ``with`` block in which a graph is recorded."""
-    token = _recording.set(True)
+def recording() -> Iterator[list[DeviceArray]]:
+    """Refuse copies from the host in a ``with`` block in which a graph is recorded.
+
+    Yields
+    ------
+    list of device arrays
+        What `keep` was called with: the graph's constants, which have to live as long as it.
+    """
+    constants: list[DeviceArray] = []
+    token = _recording.set(constants)
     try:
-        yield
+        yield constants
     finally:
         _recording.reset(token)
 
@@ -85,7 +96,7 @@ def upload(array: npt.NDArray[Any], out: DeviceArray | None = None) -> DeviceArr
     RuntimeError
         A graph is being recorded: it would copy the same values at each repetition.
     """
-    if _recording.get():
+    if _recording.get() is not None:
         raise RuntimeError("no copy from the host can be part of a graph")
     return _upload(array, out)
 
@@ -224,11 +235,20 @@ def counters(count: int) -> DeviceArray:
 
 def constant(array: npt.NDArray[Any]) -> DeviceArray:
     """Upload an array that is never written to; allowed while a graph is recorded, and not part of it."""
-    if SIMULATED or not _recording.get():
+    if SIMULATED or _recording.get() is None:
         return _upload(array)
-    result, source = empty(array.shape, array.dtype), np.ascontiguousarray(array)
-    driver.cuMemcpyHtoD(address(result), source.__array_interface__["data"][0], source.nbytes)
+    with allocate_from(Pool()):  # not where recorded work has had arrays: it would overwrite this one
+        result, source = empty(array.shape, array.dtype), np.ascontiguousarray(array)
+    if source.size:
+        copy_apart(address(result), source.__array_interface__["data"][0], source.nbytes)
     return result
+
+
+def keep(array: DeviceArray) -> None:
+    """If a graph is being recorded, let it keep a constant that it reads."""
+    kept = _recording.get()
+    if kept is not None:
+        kept.append(array)
 
 
 def assign(target: DeviceArray, source: DeviceArray | None) -> None:

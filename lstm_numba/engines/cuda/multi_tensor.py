@@ -22,7 +22,7 @@ from lstm_numba.engines.cuda.driver import (
     unpack_tuple,
 )
 from lstm_numba.engines.cuda.launch import stream_key
-from lstm_numba.engines.cuda.memory import DeviceArray, address, constant, empty
+from lstm_numba.engines.cuda.memory import DeviceArray, address, constant, empty, keep
 from lstm_numba.engines.cuda.scalar import indexer
 
 
@@ -124,6 +124,7 @@ def _table(dtype: np.dtype[Any], rows: list[Any]) -> tuple[Table, int]:
     sizes = [row[0].size for row in rows]
     entries = (*sizes, *(array_address(array) for column in zip(*rows, strict=True) for array in column))
     uploaded = _uploaded(entries, current_device(), stream_key())
+    keep(uploaded)
     return Table(uploaded, len(rows), empty((0,), dtype)), max(sizes, default=0)
 
 
