@@ -1,32 +1,62 @@
-"""Recurrent cells: one file per cell with its equations, forward and backward, and their source.
+"""Recurrent cells: one file per cell with its forward equations and their source.
 
-Also exports what equations are written with: `sigmoid`, `tanh`, `relu`, `positive`, `Stage`.
+Also exports what equations are written with: `Phase`, `Product`, and the functions of
+`lstm_numba.cells.functions`.
 """
 
-from lstm_numba.cells.activations import positive, relu, sigmoid, tanh
-from lstm_numba.cells.gru import GRUCell, GRUResetBeforeCell
-from lstm_numba.cells.lstm import LSTMCell
-from lstm_numba.cells.peephole_lstm import PeepholeLSTMCell
-from lstm_numba.cells.protocol import Stage, display_name
+from lstm_numba.cells.definition import Phase, Product
+from lstm_numba.cells.functions import (
+    absolute,
+    atan,
+    cos,
+    cosh,
+    erf,
+    exp,
+    expm1,
+    log,
+    log1p,
+    log2,
+    maximum,
+    minimum,
+    positive,
+    relu,
+    sigmoid,
+    sin,
+    sinh,
+    sqrt,
+    tan,
+    tanh,
+)
+from lstm_numba.cells.protocol import display_name
 from lstm_numba.cells.registry import BUILT_IN, CELLS, add_cell, find_cell, load_cell
-from lstm_numba.cells.rnn import ReluRNNCell, RNNCell
 
 __all__ = [
     "BUILT_IN",
     "CELLS",
-    "GRUCell",
-    "GRUResetBeforeCell",
-    "LSTMCell",
-    "PeepholeLSTMCell",
-    "RNNCell",
-    "ReluRNNCell",
-    "Stage",
+    "Phase",
+    "Product",
+    "absolute",
     "add_cell",
+    "atan",
+    "cos",
+    "cosh",
     "display_name",
+    "erf",
+    "exp",
+    "expm1",
     "find_cell",
     "load_cell",
+    "log",
+    "log1p",
+    "log2",
+    "maximum",
+    "minimum",
     "positive",
     "relu",
     "sigmoid",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
     "tanh",
 ]

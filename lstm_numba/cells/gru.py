@@ -15,78 +15,42 @@ translation", EMNLP 2014.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from lstm_numba.cells.activations import sigmoid, tanh
-from lstm_numba.cells.protocol import Stage
+from lstm_numba.cells.definition import Phase, Product
+from lstm_numba.cells.functions import sigmoid, tanh
 
 
-class GRUCell(NamedTuple):
-    """GRU with the reset gate after the recurrent product.
+class GRUCell:
+    """GRU with the reset gate after the recurrent product: n gets the input's product, q the recurrent one."""
 
-    Slot n gets ``W_n x + b_in`` and keeps n; slot q gets and keeps ``R_n h₋ + b_hn``. The order of the slots
-    lets each product feed adjacent ones.
-    """
-
-    gates = ("r", "z", "n")
     states = ("h",)
-    slots = ("n", "r", "z", "q")
-    input_gates = (2, 0, 1)
-    stages = (Stage(1, (0, 1, 2)),)
-    peepholes = ()
 
-    def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
-        """See `lstm_numba.cells.protocol.Cell.forward`."""
-        h_prev = previous[0]
-        r = sigmoid(slots[1])
-        z = sigmoid(slots[2])
-        q = slots[3]
-        n = tanh(slots[0] + r * q)
-        h = (1 - z) * n + z * h_prev
-        return (n, r, z, q), (h,)
+    def equations(self, z: Any, v: Any) -> dict[str, Any]:
+        """The new state."""
+        u = sigmoid(z.z)
+        n = tanh(z.n + sigmoid(z.r) * z.q)
+        return {"h": (1 - u) * n + u * v.h}
 
-    def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-        """See `lstm_numba.cells.protocol.Cell.backward`."""
-        n, r, z, q = slots
-        h_prev, dh = previous[0], gradient[0]
-        dn = dh * (1 - z) * (1 - n * n)
-        dz = dh * (h_prev - n) * z * (1 - z)
-        dr = dn * q * r * (1 - r)
-        return (dn, dr, dz, dn * r), (dh * z,), ()
+    products = (Product("weight_ih", "x", ("r", "z", "n")), Product("weight_hh", "h", ("r", "z", "q")))
+    phases = (Phase(products, equations),)
 
 
-class GRUResetBeforeCell(NamedTuple):
+class GRUResetBeforeCell:
     """GRU with the reset gate before the recurrent product of n, whose operand is r ⊙ h₋."""
 
-    gates = ("r", "z", "n")
     states = ("h",)
-    slots = ("r", "z", "n")
-    input_gates = (0, 1, 2)
-    stages = (Stage(0, (0, 1)), Stage(2, (2,)))
-    peepholes = ()
 
-    def operand(self, slots: Any, previous: Any) -> Any:
-        """See `lstm_numba.cells.protocol.TwoStageCell.operand`."""
-        return sigmoid(slots[0]) * previous[0]
+    def reset(self, z: Any, v: Any) -> dict[str, Any]:
+        """What the candidate sees of the previous state."""
+        return {"seen": sigmoid(z.r) * v.h}
 
-    def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
-        """See `lstm_numba.cells.protocol.Cell.forward`."""
-        r = sigmoid(slots[0])
-        z = sigmoid(slots[1])
-        n = tanh(slots[2])
-        h = (1 - z) * n + z * previous[0]
-        return (r, z, n), (h,)
+    def update(self, z: Any, v: Any) -> dict[str, Any]:
+        """The new state."""
+        u = sigmoid(z.z)
+        return {"h": (1 - u) * tanh(z.n) + u * v.h}
 
-    def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-        """See `Cell.backward`; slot r keeps r until the operand's gradient is known."""
-        r, z, n = slots
-        h_prev, dh = previous[0], gradient[0]
-        dn = dh * (1 - z) * (1 - n * n)
-        dz = dh * (h_prev - n) * z * (1 - z)
-        return (r, dz, dn), (dh * z,), ()
-
-    def operand_backward(self, slots: Any, previous: Any, gradient: Any) -> Any:
-        """See `lstm_numba.cells.protocol.TwoStageCell.operand_backward`."""
-        r, dz, dn = slots
-        dr = gradient * previous[0] * r * (1 - r)
-        return (dr, dz, dn), (gradient * r,)
+    phases = (
+        Phase((Product("weight_ih", "x", ("r", "z")), Product("weight_hh", "h", ("r", "z"))), reset),
+        Phase((Product("weight_ih", "x", ("n",)), Product("weight_hh", "seen", ("n",))), update),
+    )

@@ -7,48 +7,41 @@
     c = f ⊙ c₋ + i ⊙ g
     h = o ⊙ tanh(c)
 
+In the coupled LSTM (Greff et al. 2017) one gate decides what is forgotten and what is written: i = 1 − f.
+
 S. Hochreiter, J. Schmidhuber, "Long short-term memory", Neural Computation 9 (1997).
 F. A. Gers, J. Schmidhuber, F. Cummins, "Learning to forget", Neural Computation 12 (2000).
+K. Greff et al., "LSTM: a search space odyssey", IEEE Transactions on Neural Networks and Learning Systems 28
+(2017).
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from lstm_numba.cells.activations import sigmoid, tanh
-from lstm_numba.cells.protocol import Stage
+from lstm_numba.cells.functions import sigmoid, tanh
 
 
-class LSTMCell(NamedTuple):
+class LSTMCell:
     """LSTM with a forget gate, gates in PyTorch's order."""
 
     gates = ("i", "f", "g", "o")
     states = ("h", "c")
-    slots = ("i", "f", "g", "o")
-    input_gates = (0, 1, 2, 3)
-    stages = (Stage(0, (0, 1, 2, 3)),)
-    peepholes = ()
 
-    def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
-        """See `lstm_numba.cells.protocol.Cell.forward`."""
-        c_prev = previous[1]
-        i = sigmoid(slots[0])
-        f = sigmoid(slots[1])
-        g = tanh(slots[2])
-        o = sigmoid(slots[3])
-        c = f * c_prev + i * g
-        h = o * tanh(c)
-        return (i, f, g, o), (h, c)
+    def forward(self, z: Any, v: Any) -> dict[str, Any]:
+        """The new states."""
+        c = sigmoid(z.f) * v.c + sigmoid(z.i) * tanh(z.g)
+        return {"h": sigmoid(z.o) * tanh(c), "c": c}
 
-    def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-        """See `lstm_numba.cells.protocol.Cell.backward`."""
-        i, f, g, o = slots
-        c_prev = previous[1]
-        dh, dc = gradient
-        tanh_c = tanh(states[1])
-        do = dh * tanh_c * o * (1 - o)
-        dc = dc + dh * o * (1 - tanh_c * tanh_c)
-        di = dc * g * i * (1 - i)
-        df = dc * c_prev * f * (1 - f)
-        dg = dc * i * (1 - g * g)
-        return (di, df, dg, do), (0.0, dc * f), ()
+
+class CoupledLSTMCell:
+    """LSTM whose input gate is 1 − f."""
+
+    gates = ("f", "g", "o")
+    states = ("h", "c")
+
+    def forward(self, z: Any, v: Any) -> dict[str, Any]:
+        """The new states."""
+        f = sigmoid(z.f)
+        c = f * v.c + (1 - f) * tanh(z.g)
+        return {"h": sigmoid(z.o) * tanh(c), "c": c}

@@ -1,7 +1,9 @@
-"""What a cell is: names and sizes, and the scalar equations of one hidden unit, forward and backward.
+"""What the engines read from a cell: names, wiring, and one hidden unit's equations, forward and backward.
 
-A cell is an instance of a `typing.NamedTuple` subclass: Numba can pass it to a compiled kernel, chooses the
-equations by its class, and finds the kernel in its disk cache in the next process.
+`lstm_numba.cells.registration` makes it from what an author writes (`lstm_numba.cells.definition`): the wiring
+is planned, the backward equations are derived. A cell is an instance of a `typing.NamedTuple` subclass: Numba can
+pass it to a compiled kernel, chooses the equations by its class, and finds the kernel in its disk cache in the
+next process.
 
 Slots
     For every hidden unit and time step an engine stores a few numbers, the *slots*. Before `forward` they
@@ -57,7 +59,8 @@ class Cell(Protocol):
     stages : tuple of Stage
         One or two recurrent products.
     peepholes : tuple of str
-        Gates with a diagonal peephole weight, in the order of ``weight_ph``; empty for none.
+        Names of per-unit vectors, such as diagonal peephole weights, in the order of ``weight_ph``; empty for
+        none.
     """
 
     gates: tuple[str, ...]

@@ -13,25 +13,28 @@ from typing import Any
 
 from lstm_numba.cells import numba_classes, onnx_variants
 from lstm_numba.cells.gru import GRUCell, GRUResetBeforeCell
-from lstm_numba.cells.lstm import LSTMCell
+from lstm_numba.cells.lstm import CoupledLSTMCell, LSTMCell
 from lstm_numba.cells.peephole_lstm import PeepholeLSTMCell
 from lstm_numba.cells.registration import make_cell
 from lstm_numba.cells.rnn import ReluRNNCell, RNNCell
 from lstm_numba.errors import CellError
 
-#: Cells by the name that the command line and `lstm_numba.make_layer` take. `lstm_numba.register_cell` adds
-#: cells as ``module:Class``; variants are added when first asked for.
-CELLS: dict[str, Any] = {
-    "rnn": RNNCell(),
-    "rnn-relu": ReluRNNCell(),
-    "lstm": LSTMCell(),
-    "peephole": PeepholeLSTMCell(),
-    "gru": GRUCell(),
-    "gru-reset-before": GRUResetBeforeCell(),
+_CLASSES: dict[str, type] = {
+    "rnn": RNNCell,
+    "rnn-relu": ReluRNNCell,
+    "lstm": LSTMCell,
+    "coupled": CoupledLSTMCell,
+    "peephole": PeepholeLSTMCell,
+    "gru": GRUCell,
+    "gru-reset-before": GRUResetBeforeCell,
 }
 
 #: Names of the library's own cells.
-BUILT_IN: tuple[str, ...] = tuple(CELLS)
+BUILT_IN: tuple[str, ...] = tuple(_CLASSES)
+
+#: Cells by the name that the command line and `lstm_numba.make_layer` take. `lstm_numba.register_cell` adds
+#: cells as ``module:Class``; variants are added when first asked for.
+CELLS: dict[str, Any] = {}
 
 
 def add_cell(cell: Any, *names: str) -> Any:
@@ -39,6 +42,13 @@ def add_cell(cell: Any, *names: str) -> Any:
     copyreg.pickle(type(cell), _reduced)
     CELLS.update(dict.fromkeys((cell.key, *names), cell))
     return cell
+
+
+def _add_built_in() -> None:
+    for name, plain in _CLASSES.items():
+        cell = make_cell(plain)
+        type(cell).key = name
+        add_cell(cell)
 
 
 def _reduced(cell: Any) -> Any:
@@ -110,9 +120,9 @@ def load_cell(name: str) -> Any:
             raise CellError(f"{name}: {module_name} has no {part}{hint}")
         found = getattr(found, part)
     if not _has_cell(found):
-        if not isinstance(found, type) or not all(hasattr(found, n) for n in ("gates", "states", "forward")):
+        if not isinstance(found, type) or not hasattr(found, "states"):
             raise CellError(
-                f"{name}: is no cell: expected a class with gates, states, forward, backward, got {found!r}"
+                f"{name}: is no cell: expected a class with gates, states, forward, got {found!r}"
             )
         try:
             return add_cell(make_cell(found), name)
@@ -154,3 +164,6 @@ def _place(error: BaseException) -> str:
         ):
             return f"{frame.filename}, line {frame.lineno}: "
     return ""
+
+
+_add_built_in()

@@ -11,49 +11,28 @@ units", arXiv:1504.00941.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from lstm_numba.cells.activations import positive, relu, tanh
-from lstm_numba.cells.protocol import Stage
+from lstm_numba.cells.functions import relu, tanh
 
 
-class RNNCell(NamedTuple):
+class RNNCell:
     """Elman's cell with tanh."""
 
     gates = ("h",)
     states = ("h",)
-    slots = ("h",)
-    input_gates = (0,)
-    stages = (Stage(0, (0,)),)
-    peepholes = ()
 
-    def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
-        """See `lstm_numba.cells.protocol.Cell.forward`."""
-        h = tanh(slots[0])
-        return (h,), (h,)
-
-    def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-        """See `lstm_numba.cells.protocol.Cell.backward`."""
-        h, dh = slots[0], gradient[0]
-        return (dh * (1 - h * h),), (0.0,), ()
+    def forward(self, z: Any, v: Any) -> dict[str, Any]:
+        """The new state."""
+        return {"h": tanh(z.h)}
 
 
-class ReluRNNCell(NamedTuple):
+class ReluRNNCell:
     """Elman's cell with relu."""
 
     gates = ("h",)
     states = ("h",)
-    slots = ("h",)
-    input_gates = (0,)
-    stages = (Stage(0, (0,)),)
-    peepholes = ()
 
-    def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
-        """See `lstm_numba.cells.protocol.Cell.forward`."""
-        h = relu(slots[0])
-        return (h,), (h,)
-
-    def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-        """See `lstm_numba.cells.protocol.Cell.backward`."""
-        h, dh = slots[0], gradient[0]
-        return (dh * positive(h),), (0.0,), ()
+    def forward(self, z: Any, v: Any) -> dict[str, Any]:
+        """The new state."""
+        return {"h": relu(z.h)}

@@ -162,7 +162,7 @@ def _quantities(cell: Any) -> list[_Quantity]:
             names += f" ({feeds[0][0]} part, slot {cell.slots[slot]})"
         slots.append(_Quantity(0, slot, names))
     previous = [_Quantity(1, n, f"previous state {name}") for n, name in enumerate(cell.states)]
-    peepholes = [_Quantity(2, n, f"peephole p_{name}") for n, name in enumerate(cell.peepholes)]
+    peepholes = [_Quantity(2, n, f"vector {name}") for n, name in enumerate(cell.peepholes)]
     return slots + previous + peepholes
 
 

@@ -1,0 +1,232 @@
+"""What the author of a cell writes: names, products, and the forward equations of one hidden unit.
+
+The matrix products are the library's; what remains concerns one unit, and all numbers are scalars. Equations
+are a function of two namespaces:
+
+``z``
+    Pre-activations by the name of their slot: the sum of all products, with their biases, that feed it.
+``v``
+    The latest value of everything else: previous states by their names, results of earlier phases, vectors.
+
+They return a dictionary of new states and, in a cell of several phases, of results that later phases use.
+"""
+
+from __future__ import annotations
+
+import keyword
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FunctionType
+from typing import Any, NamedTuple
+
+_HERE = str(Path(__file__).parent)
+
+
+class Product(NamedTuple):
+    """A matrix product.
+
+    Attributes
+    ----------
+    weight : str
+        Parameter: ``weight_ih`` or ``weight_hh``. Products of one weight use its row blocks one after another.
+    operand : str
+        "x" for the input, the name of the first state for its previous value, or that of an earlier phase's
+        result.
+    slots : tuple of str
+        The pre-activations that it is added to, one for each of its row blocks.
+    """
+
+    weight: str
+    operand: str
+    slots: tuple[str, ...]
+
+
+class Phase(NamedTuple):
+    """Products, and the equations that follow them.
+
+    Attributes
+    ----------
+    products : tuple of Product
+    equations : callable
+        ``equations(z, v)``, or with `self` before: a method of the cell's class.
+    """
+
+    products: tuple[Product, ...]
+    equations: Callable[..., dict[str, Any]]
+
+
+class Definition(NamedTuple):
+    """A cell as its author wrote it, checked as far as that is possible without running the equations.
+
+    Attributes
+    ----------
+    name : str
+        Of the class.
+    states : tuple of str
+        The first is the output.
+    phases : tuple of Phase
+    vectors : tuple of str
+        Names of per-unit vectors, such as diagonal peephole weights: row blocks of ``weight_ph``.
+    backward : callable or None
+        ``backward(z, v, d)``: the author's own derivative.
+    """
+
+    name: str
+    states: tuple[str, ...]
+    phases: tuple[Phase, ...]
+    vectors: tuple[str, ...]
+    backward: Callable[..., dict[str, Any]] | None
+
+
+class Names:
+    """A namespace of symbols; what it has not got is an error that says what there is.
+
+    Parameters
+    ----------
+    what : str
+        Such as "pre-activations".
+    values : dict
+    """
+
+    def __init__(self, what: str, values: dict[str, Any]) -> None:
+        self._what, self._values = what, values
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name not in self._values:
+            raise TypeError(f"there is no {name!r} among the {self._what}: {', '.join(self._values)}")
+        return self._values[name]
+
+    __getitem__ = __getattr__
+
+
+def call(equations: Callable[..., Any], what: str, *arguments: Any) -> dict[str, Any]:
+    """Call equations; an error in them names their line.
+
+    Raises
+    ------
+    TypeError
+        The equations fail, or return something else than a dictionary of names.
+    """
+    try:
+        found = equations(*arguments)
+    except Exception as error:
+        kind = "" if isinstance(error, TypeError) else f"{type(error).__name__}: "
+        text = str(error)
+        if type(error).__module__.startswith("numba"):
+            kind, text = "", "a function of numba.njit takes numbers only; write it as a plain function"
+        raise TypeError(f"{what}{_line(error)}: {kind}{text}") from None
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise TypeError(f"{what}: expected a dictionary of new states by name, got {found!r}")
+    return found
+
+
+def _line(error: BaseException) -> str:
+    """The line that an error comes from: the innermost frame outside of this package."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_HERE)]
+    own = [f for f in frames if f"{'site-packages'}" not in f.filename] or frames
+    return f", line {own[-1].lineno}" if own else ""
+
+
+def read(plain: type) -> Definition:
+    """Read a cell's class.
+
+    Parameters
+    ----------
+    plain : type
+        With ``states`` and either ``gates`` and a method ``forward(self, z, v)``, for a cell of one phase whose
+        gates all get a product with the input and one with the first state, or ``phases``; optionally
+        ``vectors`` and ``backward(self, z, v, d)``. Other attributes are its own.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Something is missing or does not fit.
+    """
+    if not isinstance(plain, type):
+        raise TypeError(f"register_cell: expected a class, got {plain!r}")
+    states = _names("states", getattr(plain, "states", None))
+    vectors = _names("vectors", getattr(plain, "vectors", ()), at_least=0)
+    phases, gates = getattr(plain, "phases", None), getattr(plain, "gates", None)
+    if phases is None:
+        products = _simple_products(_names("gates", gates), states)
+        phases = (Phase(products, _method(plain, "forward", "z, v")),)
+    elif gates is not None or hasattr(plain, "forward"):
+        raise TypeError("phases: a cell has either phases or gates and forward")
+    else:
+        phases = tuple(_phases(plain, phases))
+    backward = _method(plain, "backward", "z, v, d") if hasattr(plain, "backward") else None
+    if backward and len(phases) > 1:
+        raise TypeError("backward: only for a cell of one phase; that of several phases is derived")
+    found = Definition(plain.__name__, states, phases, vectors, backward)
+    _check_names(found)
+    return found
+
+
+def _simple_products(gates: tuple[str, ...], states: tuple[str, ...]) -> tuple[Product, ...]:
+    return Product("weight_ih", "x", gates), Product("weight_hh", states[0], gates)
+
+
+def _names(what: str, value: Any, at_least: int = 1) -> tuple[str, ...]:
+    if value is None:
+        raise TypeError(f"{what}: missing, expected a tuple of names")
+    if not isinstance(value, (tuple, list)) or not all(isinstance(name, str) for name in value):
+        raise TypeError(f"{what}: expected a tuple of names, got {value!r}")
+    for name in value:
+        if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
+            raise ValueError(f"{what}: expected names as Python's variables have, got {name!r}")
+    if len(set(value)) != len(value):
+        raise ValueError(f"{what}: a name stands twice in {value!r}")
+    if len(value) < at_least:
+        raise ValueError(f"{what}: expected at least one name")
+    return tuple(value)
+
+
+def _method(plain: type, name: str, parameters: str) -> Callable[..., Any]:
+    text = f"def {name}(self, {parameters})"
+    method = getattr(plain, name, None)
+    if method is None:
+        raise TypeError(f"{name}: missing, expected {text}")
+    return _bound(plain, name, method, parameters)
+
+
+def _bound(plain: type, what: str, function: Any, parameters: str) -> Callable[..., Any]:
+    """Equations as a function of the given parameters alone."""
+    if not isinstance(function, FunctionType):
+        raise TypeError(f"{what}: expected a function of ({parameters}), got {function!r}")
+    code = function.__code__
+    found = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    expected = tuple(parameters.split(", "))
+    if found[:1] == ("self",) and len(found) == len(expected) + 1:
+        return function.__get__(plain())
+    if len(found) != len(expected):
+        raise TypeError(
+            f"{what}: expected the parameters ({parameters}) or (self, {parameters}), got ({', '.join(found)})"
+        )
+    return function
+
+
+def _phases(plain: type, declared: Any) -> Iterator[Phase]:
+    if not isinstance(declared, (tuple, list)) or not declared:
+        raise TypeError(f"phases: expected a tuple of Phase(products, equations), got {declared!r}")
+    for n, phase in enumerate(declared):
+        if not isinstance(phase, (tuple, list)) or len(phase) != 2:
+            raise TypeError(f"phases: expected Phase(products, equations), got {phase!r}")
+        products = []
+        for product in phase[0]:
+            if not isinstance(product, (tuple, list)) or len(product) != 3:
+                raise TypeError(f"phase {n}: expected Product(weight, operand, slots), got {product!r}")
+            weight, operand, slots = product
+            products.append(Product(weight, operand, _names(f"phase {n}: slots", slots)))
+        yield Phase(tuple(products), _bound(plain, f"phase {n}", phase[1], "z, v"))
+
+
+def _check_names(cell: Definition) -> None:
+    """A name stands for one thing only: of states and vectors."""
+    for name in cell.vectors:
+        if name in cell.states or name == "x":
+            raise ValueError(f"vectors: {name!r} is the name of something else")
+    if "x" in cell.states:
+        raise ValueError("states: x is the name of the input")

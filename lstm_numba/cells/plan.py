@@ -1,0 +1,120 @@
+"""What follows from a cell's products: slots and their order, stages, row blocks of the weights."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+from lstm_numba.cells.definition import Definition, Product
+from lstm_numba.cells.protocol import Stage
+
+#: Slots of which all orders are tried.
+_MOST_SLOTS = 8
+
+
+class Plan(NamedTuple):
+    """The wiring of a cell; see `lstm_numba.cells.protocol.Cell`.
+
+    Attributes
+    ----------
+    gates : tuple of str
+    slots : tuple of str
+        Those that products feed, in an order in which each product's are neighbours, the input's the first.
+    input_gates : tuple of int
+    stages : tuple of Stage
+    operand : str
+        Name of the second stage's operand; empty for a cell of one stage.
+    """
+
+    gates: tuple[str, ...]
+    slots: tuple[str, ...]
+    input_gates: tuple[int, ...]
+    stages: tuple[Stage, ...]
+    operand: str
+
+
+def make_plan(cell: Definition) -> Plan:
+    """Plan a cell.
+
+    Raises
+    ------
+    ValueError
+        Its products cannot be computed by the engines; the message says which and why.
+    """
+    inputs, recurrent = _feeds(cell, "weight_ih"), _feeds(cell, "weight_hh")
+    gates = _row_blocks("weight_ih", inputs)
+    rows = _row_blocks("weight_hh", recurrent)
+    if len(gates) != len(rows):
+        raise ValueError(
+            f"phases: weight_ih has the row blocks {', '.join(gates)} and weight_hh {', '.join(rows)}: "
+            "expected as many"
+        )
+    slots = _order(gates, [product.slots for product in recurrent])
+    stages = tuple(_stage(slots, rows, product) for product in recurrent)
+    input_gates = tuple(gates.index(slot) for slot in slots[: len(gates)])
+    operand = recurrent[1].operand if len(recurrent) > 1 else ""
+    return Plan(gates, slots, input_gates, stages, operand)
+
+
+def _feeds(cell: Definition, weight: str) -> list[Product]:
+    """The products of a weight, checked."""
+    found = []
+    for n, phase in enumerate(cell.phases):
+        for product in phase.products:
+            if product.weight not in ("weight_ih", "weight_hh"):
+                raise ValueError(
+                    f"phase {n}: a product with {product.weight!r}; expected weight_ih or weight_hh"
+                )
+            if product.weight == weight:
+                _check_operand(cell, n, product, len(found))
+                found.append(product)
+    if not found:
+        raise ValueError(f"phases: no product with {weight}")
+    return found
+
+
+def _check_operand(cell: Definition, phase: int, product: Product, number: int) -> None:
+    """The input's products are of x, the recurrent ones of the first state and then of a result."""
+    first = cell.states[0]
+    if product.weight == "weight_ih":
+        fits, expected = product.operand == "x", "x"
+    elif number == 0:
+        fits, expected = phase == 0 and product.operand == first, f"the state {first}, in the first phase"
+    else:
+        fits = number == 1 and phase == 1 and product.operand not in ("x", *cell.states)
+        expected = "a result of the first phase, in a second one, and no third product"
+    if not fits:
+        raise ValueError(
+            f"phase {phase}: {product.weight} with the operand {product.operand!r}: expected {expected}"
+        )
+
+
+def _row_blocks(weight: str, products: list[Product]) -> tuple[str, ...]:
+    blocks = tuple(slot for product in products for slot in product.slots)
+    if len(set(blocks)) != len(blocks):
+        raise ValueError(f"phases: {weight} feeds a slot twice: {', '.join(blocks)}")
+    return blocks
+
+
+def _order(inputs: tuple[str, ...], recurrent: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """The slots in the first order in which those of the input come first and each product's side by side."""
+    every = tuple(dict.fromkeys((*inputs, *itertools.chain(*recurrent))))
+    if len(every) > _MOST_SLOTS:
+        raise ValueError(f"phases: {len(every)} slots, expected {_MOST_SLOTS} at most")
+    for order in itertools.permutations(every):
+        if set(order[: len(inputs)]) == set(inputs) and all(_adjacent(order, slots) for slots in recurrent):
+            return order
+    raise ValueError(
+        f"phases: no order of the slots {', '.join(every)} has those of each product side by side"
+    )
+
+
+def _adjacent(order: tuple[str, ...], slots: tuple[str, ...]) -> bool:
+    first = min(map(order.index, slots))
+    return set(order[first : first + len(slots)]) == set(slots)
+
+
+def _stage(slots: tuple[str, ...], rows: tuple[str, ...], product: Product) -> Stage:
+    """A product's slots, which are neighbours, and the row block that feeds each of them."""
+    first = min(map(slots.index, product.slots))
+    return Stage(first, tuple(rows.index(slot) for slot in slots[first : first + len(product.slots)]))
