@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lstm_numba.nn.gradient_check import check_gradients
     from lstm_numba.nn.recurrent import GRU, LSTM, RNN, PeepholeLSTM, Recurrent, make_layer
     from lstm_numba.nn.register_cell import register_cell
+    from lstm_numba.nn.show_cell import show_cell
 
 # Modules are imported when a name is first used, because importing Numba takes a good part of a second.
 _MODULES = {
@@ -30,6 +31,7 @@ _MODULES = {
     "make_layer": "lstm_numba.nn.recurrent",
     "register_cell": "lstm_numba.nn.register_cell",
     "check_gradients": "lstm_numba.nn.gradient_check",
+    "show_cell": "lstm_numba.nn.show_cell",
     "GradientError": "lstm_numba.errors",
     "Stream": "lstm_numba.kernels.stream",
     "stream_step": "lstm_numba.kernels.stream",
@@ -66,6 +68,7 @@ __all__ = [
     "save_keras",
     "save_onnx",
     "save_weights",
+    "show_cell",
     "stream_step",
     "to_keras",
     "to_torch",

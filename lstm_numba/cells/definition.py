@@ -29,7 +29,7 @@ class Product(NamedTuple):
     Attributes
     ----------
     weight : str
-        Parameter: ``weight_ih`` or ``weight_hh``. Products of one weight use its row blocks one after another.
+        Parameter: ``weight_ih`` or ``weight_hh``. Products of one weight have its row blocks in turn.
     operand : str
         "x" for the input, the name of the first state for its previous value, or that of an earlier phase's
         result.
@@ -136,8 +136,8 @@ def read(plain: type) -> Definition:
     Parameters
     ----------
     plain : type
-        With ``states`` and either ``gates`` and a method ``forward(self, z, v)``, for a cell of one phase whose
-        gates all get a product with the input and one with the first state, or ``phases``; optionally
+        With ``states`` and either ``gates`` and a method ``forward(self, z, v)``, for a cell of one phase
+        whose gates all get a product with the input and one with the first state, or ``phases``; optionally
         ``vectors`` and ``backward(self, z, v, d)``. Other attributes are its own.
 
     Raises
@@ -203,7 +203,8 @@ def _bound(plain: type, what: str, function: Any, parameters: str) -> Callable[.
         return function.__get__(plain())
     if len(found) != len(expected):
         raise TypeError(
-            f"{what}: expected the parameters ({parameters}) or (self, {parameters}), got ({', '.join(found)})"
+            f"{what}: expected the parameters (self, {parameters}) or ({parameters}), "
+            f"got ({', '.join(found)})"
         )
     return function
 

@@ -2,9 +2,10 @@
 
 The forward equations are called with symbols, which gives an expression graph. Its adjoint, by the chain rule
 from the new states' gradients back (A. Griewank, A. Walther, "Evaluating derivatives", SIAM 2008, chapter 3),
-is more of the same graph. Previous and new states are in memory anyway; of all else as few numbers as possible
-are kept for the backward pass: a smallest set of expressions through which everything goes that it needs from
-the pre-activations (Menger's theorem), and of several such sets the one that leaves least to compute again.
+is more of the same graph. Previous and new states are in memory anyway; of all else as few numbers as
+possible are kept for the backward pass: a smallest set of expressions through which everything goes that it
+needs from the pre-activations (Menger's theorem), and of several such sets the one that leaves least to
+compute again.
 """
 
 from __future__ import annotations

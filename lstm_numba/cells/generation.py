@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import linecache
+from collections import Counter
 from collections.abc import Iterable
 from types import FunctionType
 from typing import Any
 
 from lstm_numba.cells.definition import Definition
-from lstm_numba.cells.derivation import GRADIENT, OPERAND, PREVIOUS, SLOT, VECTOR, Derived
+from lstm_numba.cells.derivation import GRADIENT, OPERAND, PREVIOUS, SLOT, VECTOR, Derived, Expressions
 from lstm_numba.cells.expressions import Expression, ancestors
 from lstm_numba.cells.functions import FUNCTIONS, Function
 
@@ -18,63 +20,56 @@ _TIGHTEST = 4
 _CALLS = {"maximum": "max", "minimum": "min"}
 
 
-class Writer:
-    """Writes expressions as lines of Python that assign names.
+def written(
+    names: dict[Expression, str], given: Iterable[Expression], outputs: Iterable[Expression]
+) -> tuple[list[str], list[str]]:
+    """Lines of Python that compute expressions.
 
     Parameters
     ----------
     names : dict
         What expressions are called.
+    given, outputs : iterables of Expression
+        What is known, by its name, and what is wanted.
+
+    Returns
+    -------
+    lines : list of str
+        Assignments of all that has a name or is used twice.
+    texts : list of str
+        The outputs.
     """
+    outputs, known = list(outputs), set(given)
+    nodes = ancestors(outputs, known)
+    uses = Counter(operand for node in nodes if node not in known for operand in node.operands)
+    uses.update(outputs)
+    texts: dict[Expression, tuple[str, int]] = {}
+    lines: list[str] = []
+    numbers = (f"t{n}" for n in itertools.count(1) if f"t{n}" not in names.values())
+    for node in nodes:
+        if node in names and (node in known or not node.operands):
+            texts[node] = names[node], _TIGHTEST
+            continue
+        texts[node] = _text(node, texts)
+        if node.number is None and (node in names or uses[node] > 1):
+            name = names.get(node) or next(numbers)
+            lines.append(f"{name} = {texts[node][0]}")
+            texts[node] = name, _TIGHTEST
+    return lines, [texts[node][0] if node.number is None else repr(float(node.number)) for node in outputs]
 
-    def __init__(self, names: dict[Expression, str]) -> None:
-        self._preferred = dict(names)
 
-    def lines(
-        self, given: Iterable[Expression], outputs: Iterable[Expression]
-    ) -> tuple[list[str], list[str]]:
-        """Assignments of all that is used twice or has a name, and the outputs' texts.
-
-        Parameters
-        ----------
-        given, outputs : iterables of Expression
-            What is known, by its name, and what is wanted.
-        """
-        outputs, known = list(outputs), set(given)
-        nodes = ancestors(outputs, known)
-        uses: dict[Expression, int] = {}
-        for node in nodes:
-            for operand in () if node in known else node.operands:
-                uses[operand] = uses.get(operand, 0) + 1
-        for node in outputs:
-            uses[node] = uses.get(node, 0) + 1
-        texts = {node: (self._preferred[node], _TIGHTEST) for node in known if node in self._preferred}
-        taken, found, count = set(self._preferred.values()), [], 0
-        for node in nodes:
-            if node in texts:
-                continue
-            text = self._text(node, texts)
-            if node.number is None and (node in self._preferred or uses[node] > 1):
-                name = self._preferred.get(node)
-                while name is None:
-                    count += 1
-                    name = None if f"t{count}" in taken else f"t{count}"
-                found.append(f"{name} = {text[0]}")
-                text = (name, _TIGHTEST)
-            texts[node] = text
-        return found, [texts[node][0] for node in outputs]
-
-    def _text(self, node: Expression, texts: dict[Expression, tuple[str, int]]) -> tuple[str, int]:
-        if node.number is not None:
-            return repr(node.number), _TIGHTEST if node.number >= 0 else _STRENGTH["negative"]
-        if isinstance(node.operation, Function):
-            arguments = ", ".join(texts[a][0] for a in node.operands)
-            return f"{_CALLS.get(node.operation.name, node.operation.name)}({arguments})", _TIGHTEST
-        strength = _STRENGTH[node.operation]
-        if node.operation == "negative":
-            return f"-{_inside(texts[node.operands[0]], strength)}", strength
-        left, right = (texts[operand] for operand in node.operands)
-        return f"{_inside(left, strength)} {node.operation} {_inside(right, strength + 1)}", strength
+def _text(node: Expression, texts: dict[Expression, tuple[str, int]]) -> tuple[str, int]:
+    """An expression of what has a text already, and how tightly it binds."""
+    if node.number is not None:
+        return repr(node.number), _TIGHTEST if node.number >= 0 else _STRENGTH["negative"]
+    if isinstance(node.operation, Function):
+        arguments = ", ".join(texts[a][0] for a in node.operands)
+        return f"{_CALLS.get(node.operation.name, node.operation.name)}({arguments})", _TIGHTEST
+    strength = _STRENGTH[node.operation]
+    if node.operation == "negative":
+        return f"-{_inside(texts[node.operands[0]], strength)}", strength
+    left, right = (texts[operand] for operand in node.operands)
+    return f"{_inside(left, strength)} {node.operation} {_inside(right, strength + 1)}", strength
 
 
 def _inside(text: tuple[str, int], strength: int) -> str:
@@ -91,53 +86,52 @@ class Equations:
     """
 
     def __init__(self, cell: Definition, derived: Derived) -> None:
-        self._cell, self._derived, self._slots = cell, derived, derived.slots
+        self._cell, self._derived = cell, derived
         self._graph = derived.states[0].graph
-        self._writer = Writer(self._names())
+        self._names = self._chosen_names()
 
     def _symbol(self, kind: str, name: str) -> Expression:
         return self._graph.symbol(kind, name)
 
-    def _names(self) -> dict[Expression, str]:
-        """What is called as its author would call it; the first name that an expression gets is its own."""
-        derived, found = self._derived, {}
+    def _chosen_names(self) -> dict[Expression, str]:
+        """What is called as its author would call it; the first name that an expression gets stays."""
+        d, cell, found = self._derived, self._cell, dict[Expression, str]()
 
-        def name(node: Expression, text: str) -> None:
-            if node.number is None and node not in found and text not in found.values():
+        def name(node: Expression | None, text: str) -> None:
+            if node is not None and node.number is None and node not in found and text not in found.values():
                 found[node] = text
 
-        for slot in derived.slots:
+        for slot in d.slots:
             name(self._symbol(SLOT, slot), f"z_{slot}")
-        for state in self._cell.states:
+        for state in cell.states:
             name(self._symbol(PREVIOUS, state), f"{state}_prev")
             name(self._symbol(GRADIENT, state), f"d{state}")
-        for vector in self._cell.vectors:
+        for vector in cell.vectors:
             name(self._symbol(VECTOR, vector), vector)
         name(self._symbol(GRADIENT, OPERAND), "doperand")
-        for result, node in derived.results.items():
+        for result, node in d.results.items():
             name(node, result)
-        for slot, node in zip(derived.slots, derived.kept, strict=True):
+        for slot, node in zip(d.slots, d.kept, strict=True):
             name(node, slot)
-        for slot, node in zip(derived.slots, derived.late_slots, strict=True):
+            name(node, f"kept_{slot}")
+        for slot, node in zip(d.slots, d.late_slots, strict=True):
             name(node, f"dz_{slot}")
-        for vector, node in zip(self._cell.vectors, derived.dvectors, strict=True):
+        for slot, node in zip(d.slots, d.dslots, strict=True):
+            name(node, f"for_{slot}")
+        for vector, node in zip(cell.vectors, d.dvectors, strict=True):
             name(node, f"d{vector}")
-        for slot in self._slots:
+        for slot in d.slots:  # a function of a pre-activation is called as the gate, if nothing else is
             for function in FUNCTIONS.values():
-                node = self._graph.known(function, self._symbol(SLOT, slot))
-                if node is not None:
-                    name(node, slot)
-        for node in ancestors(derived.states):
-            if isinstance(node.operation, Function) and len(node.operands) == 1:
-                inner = found.get(node.operands[0], "")
-                name(node, f"{node.operation.name}_{inner}" if inner else "")
-        for node, gradient in derived.gradients.items():
+                name(self._graph.known(function, self._symbol(SLOT, slot)), slot)
+        for node in ancestors(d.states):
+            inner = found.get(node.operands[0]) if node.operands else None
+            if inner and isinstance(node.operation, Function) and len(node.operands) == 1:
+                name(node, f"{node.operation.name}_{inner}")
+        for node, gradient in d.gradients.items():
             if node in found:
-                name(
-                    gradient,
-                    f"d{found[node]}" if f"d{found[node]}" not in found.values() else f"d_{found[node]}",
-                )
-        return {node: text for node, text in found.items() if text}
+                name(gradient, f"d{found[node]}")
+                name(gradient, f"d_{found[node]}")
+        return found
 
     # -- the functions -------------------------------------------------------------------------------
 
@@ -185,7 +179,7 @@ class Equations:
         return [(self._symbol(VECTOR, name), f"peephole[{n}]") for n, name in enumerate(self._cell.vectors)]
 
     def _function(
-        self, header: str, given: list[tuple[Expression, str]], *results: Expression | tuple[Expression, ...]
+        self, header: str, given: list[tuple[Expression, str]], *results: Expression | Expressions
     ) -> str:
         """A function of what is given, each by the text that it is read by."""
         flat = [node for result in results for node in (result if isinstance(result, tuple) else (result,))]
@@ -193,25 +187,56 @@ class Equations:
         for node, text in given:
             if node.number is None:
                 known.setdefault(node, text)
-        used = set(ancestors(flat, known))
-        names = {n: name for n, name in self._writer._preferred.items()}
-        reads = []
-        for n, (node, text) in enumerate(known.items()):
-            if node in used:
-                names.setdefault(node, f"k{n}")
-                reads.append(f"{names[node]} = {text}")
-        lines, texts = Writer(names).lines([n for n in known if n in used], flat)
-        texts = [
-            repr(float(n.number)) if n.number is not None else text
-            for n, text in zip(flat, texts, strict=True)
-        ]
-        texts.reverse()
-        returned = [
-            _tuple([texts.pop() for _ in result]) if isinstance(result, tuple) else texts.pop()
-            for result in results
-        ]
+        used, names = set(ancestors(flat, known)), dict(self._names)
+        known = {node: text for node, text in known.items() if node in used}
+        for n, node in enumerate(known):
+            names.setdefault(node, f"k{n}")
+        lines, texts = written(names, known, flat)
+        reads = [f"{names[node]} = {text}" for node, text in known.items()]
+        returned, rest = [], iter(texts)
+        for result in results:
+            returned.append(_tuple([next(rest) for _ in result]) if isinstance(result, tuple) else next(rest))
         body = "".join(f"    {line}\n" for line in (*reads, *lines))
         return f"def {header}:\n{body}    return {', '.join(returned)}\n"
+
+    # -- to be read ----------------------------------------------------------------------------------
+
+    def shown(self) -> str:
+        """Forward and backward equations of one unit, as `lstm_numba.show_cell` prints them."""
+        d, cell = self._derived, self._cell
+        parts = [self._part("forward", (), dict(zip(cell.states, d.states, strict=True)))]
+        if d.operand is not None:
+            parts[:0] = [self._part("operand of the second product", (), {self._operand_name(): d.operand})]
+        known = {*d.kept, *d.states, *(n for n in ancestors(d.kept + d.states) if not n.operands)}
+        needed = set(ancestors([*d.dslots, *d.dprevious, *d.dvectors], known))
+        kept = [self._names.get(node, "a number") for node in d.kept if node in needed]
+        parts.append(f"kept for the backward pass: {', '.join([*kept, 'all states'])}")
+        late = [n for n, (a, b) in enumerate(zip(d.dslots, d.late_slots, strict=True)) if a is not b]
+        wanted = {
+            f"dz_{s}": g for n, (s, g) in enumerate(zip(d.slots, d.dslots, strict=True)) if n not in late
+        }
+        wanted |= {f"d{name}_prev": g for name, g in zip(cell.states, d.dprevious, strict=True)}
+        wanted |= {f"d{name}": g for name, g in zip(cell.vectors, d.dvectors, strict=True)}
+        gradients = ", ".join(f"d{name}" for name in cell.states)
+        parts.append(self._part(f"backward, from {gradients}", known, wanted))
+        if d.operand is not None:
+            wanted = {f"dz_{d.slots[n]}": d.late_slots[n] for n in late}
+            wanted |= {f"d{name}_prev": g for name, g in zip(cell.states, d.late_previous, strict=True)}
+            known |= {*d.dslots}
+            parts.append(self._part("and from the operand's gradient; dh_prev is added", known, wanted))
+        return "\n".join((cell.name, *parts))
+
+    def _operand_name(self) -> str:
+        assert self._derived.operand is not None
+        return self._names.get(self._derived.operand, "operand")
+
+    def _part(self, title: str, known: Iterable[Expression], wanted: dict[str, Expression]) -> str:
+        wanted = {name: node for name, node in wanted.items() if node.number != 0}
+        lines, texts = written(self._names, known, wanted.values())
+        for name, text in zip(wanted, texts, strict=True):
+            if text != name:
+                lines.append(f"{name} = {text}")
+        return "\n".join((title, *(f"    {line}" for line in lines)))
 
 
 def _tuple(texts: list[str]) -> str:

@@ -22,7 +22,7 @@ from lstm_numba.cells.functions import sigmoid, tanh
 
 
 class GRUCell:
-    """GRU with the reset gate after the recurrent product: n gets the input's product, q the recurrent one."""
+    """GRU with the reset gate after the recurrent product of the candidate, which feeds slot q."""
 
     states = ("h",)
 

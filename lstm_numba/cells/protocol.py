@@ -1,9 +1,9 @@
 """What the engines read from a cell: names, wiring, and one hidden unit's equations, forward and backward.
 
-`lstm_numba.cells.registration` makes it from what an author writes (`lstm_numba.cells.definition`): the wiring
-is planned, the backward equations are derived. A cell is an instance of a `typing.NamedTuple` subclass: Numba can
-pass it to a compiled kernel, chooses the equations by its class, and finds the kernel in its disk cache in the
-next process.
+`lstm_numba.cells.registration` makes it from what an author writes (`lstm_numba.cells.definition`): the
+wiring is planned, the backward equations are derived. A cell is an instance of a `typing.NamedTuple`
+subclass: Numba can pass it to a compiled kernel, chooses the equations by its class, and finds the kernel in
+its disk cache in the next process.
 
 Slots
     For every hidden unit and time step an engine stores a few numbers, the *slots*. Before `forward` they

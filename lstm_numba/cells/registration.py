@@ -29,8 +29,8 @@ def make_cell(plain: type) -> Any:
     -------
     Cell
         Of a class in `lstm_numba.cells.numba_classes`; ``digest`` identifies its equations, ``display_name``
-        is the plain class's name, ``key`` its name in `lstm_numba.cells.CELLS`, ``equations`` what
-        `show_cell` prints.
+        is the plain class's name, ``key`` its name in `lstm_numba.cells.CELLS`, ``texts`` the source
+        of its functions, ``shown`` what `lstm_numba.show_cell` returns.
 
     Raises
     ------
@@ -39,27 +39,27 @@ def make_cell(plain: type) -> Any:
     """
     try:
         read = definition.read(plain)
-        attributes, texts = _attributes(read)
+        attributes, texts, shown = _attributes(read)
         full_name = f"{plain.__module__}:{plain.__qualname__}"
         digest = _digest(full_name, attributes, texts)
         functions = _functions(texts, f"<{plain.__name__} {digest}>")
         cell = type(plain.__name__, (), {**attributes, **functions})()
         _try_equations(cell)
         if read.backward:
-            derived, others = _attributes(read._replace(backward=None))
+            derived, others, _ = _attributes(read._replace(backward=None))
             _compare(cell, type(plain.__name__, (), {**derived, **_functions(others, "<derived>")})())
     except (TypeError, ValueError) as error:
         name = getattr(plain, "__name__", "")
         raise type(error)(f"{name}: {error}" if name else str(error)) from None
     kind = numba_classes.cell_class(f"{plain.__name__}_{digest}")
     attributes |= {**functions, "digest": digest, "key": full_name, "display_name": plain.__name__}
-    for name, value in {**attributes, "equations": texts, "__doc__": plain.__doc__}.items():
+    for name, value in {**attributes, "texts": texts, "shown": shown, "__doc__": plain.__doc__}.items():
         setattr(kind, name, value)
     return kind()
 
 
-def _attributes(cell: Definition) -> tuple[dict[str, Any], dict[str, str]]:
-    """Names and wiring of `lstm_numba.cells.protocol.Cell`, and the texts of its functions."""
+def _attributes(cell: Definition) -> tuple[dict[str, Any], dict[str, str], str]:
+    """Names and wiring of `lstm_numba.cells.protocol.Cell`, its functions' texts, and one to be read."""
     plan = make_plan(cell)
     derived = derive(cell, plan, trace(cell))
     equations = Equations(cell, derived)
@@ -74,7 +74,7 @@ def _attributes(cell: Definition) -> tuple[dict[str, Any], dict[str, str]]:
         "stages": plan.stages,
         "peepholes": cell.vectors,
     }
-    return attributes, texts
+    return attributes, texts, equations.shown()
 
 
 def _functions(texts: dict[str, str], file: str) -> dict[str, Any]:
