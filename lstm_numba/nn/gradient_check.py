@@ -111,7 +111,7 @@ def check_gradients(cell: Any, *, device: str = "cpu", seed: int = 0, tolerance:
     TypeError, ValueError
         `cell` is none of these, or `tolerance` is out of range.
     """
-    found = _cell_of(cell)
+    found = cell_of(cell)
     if not 0 < tolerance < 1:
         raise ValueError(f"tolerance: expected a number between 0 and 1, got {tolerance}")
     rng = np.random.default_rng(seed)
@@ -119,7 +119,7 @@ def check_gradients(cell: Any, *, device: str = "cpu", seed: int = 0, tolerance:
     return Report(display_name(found), unit, _check_layer(found, rng, tolerance, device), device)
 
 
-def _cell_of(argument: Any) -> Any:
+def cell_of(argument: Any) -> Any:
     """The cell of `check_gradients`' argument."""
     if isinstance(argument, str):
         return find_cell(argument)

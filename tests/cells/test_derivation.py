@@ -88,7 +88,7 @@ def expression(rng: random.Random, leaves: list[Any], size: int) -> Any:
     pool = list(leaves)
     for _ in range(size):
         a, b = rng.choice(pool), rng.choice(pool)
-        kind = rng.randrange(6)
+        kind = rng.randrange(9)
         if kind == 0:
             pool.append(a + b * 0.5)
         elif kind == 1:
@@ -99,6 +99,12 @@ def expression(rng: random.Random, leaves: list[Any], size: int) -> Any:
             pool.append(a / (1.5 + f.sigmoid(b)))
         elif kind == 4:
             pool.append((1 - a) * f.sin(b))
+        elif kind == 5:
+            pool.append(0.1 * f.tanh(a) ** 3 - f.tanh(b) ** 2)
+        elif kind == 6:
+            pool.append(-f.tanh(a))
+        elif kind == 7:
+            pool.append(0 - f.tanh(a) / (2 + b * b))
         else:
             pool.append(f.FUNCTIONS[rng.choice(SMOOTH[:2] + SMOOTH[3:])](a))
     return f.tanh(pool[-1]) + 0.1 * pool[-2]
@@ -138,6 +144,27 @@ def random_cell(seed: int, phases: int) -> Any:
     return make_cell(TwoPhases)
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_forward_is_what_the_author_wrote(seed: int) -> None:
+    """The equations called with numbers, against what is generated from them."""
+    rng = random.Random(seed)
+
+    class Cell:
+        gates, states, vectors = ("a", "b", "d"), ("h", "c"), ("p",)
+
+        def forward(self, z: Any, v: Any) -> dict[str, Any]:
+            same = random.Random(seed)
+            return {s: expression(same, [z.a, z.b, z.d, v.h, v.c, v.p, 0.5], 12) for s in self.states}
+
+    cell = make_cell(Cell)
+    point = evaluate.draw(cell, lambda: rng.gauss(0, 1))
+    z = definition.Names("", dict(zip(cell.gates, point.slots, strict=False)))
+    v = definition.Names("", {**dict(zip(cell.states, point.previous, strict=True)), "p": point.peephole[0]})
+    expected = Cell().forward(z, v)
+    for name, found in zip(cell.states, evaluate.forward(cell, point)[1], strict=True):
+        assert math.isclose(found, expected[name], rel_tol=1e-13, abs_tol=1e-14), cell.texts["forward"]
+
+
 @pytest.mark.parametrize("phases", [1, 2])
 @pytest.mark.parametrize("seed", range(60))
 def test_random_cells_against_central_differences(seed: int, phases: int) -> None:
@@ -160,6 +187,23 @@ def test_random_cells_against_central_differences(seed: int, phases: int) -> Non
             expected = slope(lambda h, field=field, place=place: loss(field, place, h))
             got = found[field][place]
             assert math.isclose(got, expected, rel_tol=1e-6, abs_tol=1e-7), (field, place, cell.texts)
+
+
+def test_states_may_be_the_same_expression_or_unchanged() -> None:
+    class Cell:
+        gates, states = ("a",), ("h", "c", "d", "e")
+
+        def forward(self, z: Any, v: Any) -> dict[str, Any]:
+            h = f.tanh(z.a) * v.c
+            return {"h": h, "c": h, "d": v.d, "e": 2.0}
+
+    cell = make_cell(Cell)
+    point = evaluate.Point((0.3,), (0.1, 0.7, 0.2, 0.4), ())
+    t = math.tanh(0.3)
+    assert evaluate.forward(cell, point)[1] == (t * 0.7, t * 0.7, 0.2, 2.0)
+    found = evaluate.backward(cell, point, (1.0, 10.0, 100.0, 1000.0))
+    assert math.isclose(found.slots[0], 11 * 0.7 * (1 - t * t))
+    assert found.previous == (0.0, 11 * t, 100.0, 0.0)
 
 
 # -- how few -------------------------------------------------------------------------------------------
