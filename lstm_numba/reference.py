@@ -23,29 +23,30 @@ States = tuple[Array, ...]
 Params = dict[str, Array]
 
 
-def _products(x: Array, h: Array, p: Params, gates: int) -> tuple[list[Array], list[Array]]:
+def _products(x: Array, h: Array, p: Params) -> tuple[list[Array], list[Array]]:
     """W x + b_ih and R h + b_hh, split into gates."""
     w = x @ p["weight_ih"].T + p.get("bias_ih", 0.0)
     r = h @ p["weight_hh"].T + p.get("bias_hh", 0.0)
-    return np.split(w, gates, axis=1), np.split(r, gates, axis=1)
+    hidden = h.shape[1]
+    return tuple(np.split(a, a.shape[1] // hidden, axis=1) for a in (w, r))  # type: ignore[return-value]
 
 
 def rnn_step(x: Array, states: States, p: Params) -> States:
     """h = tanh(W x + b_ih + R h + b_hh)."""
-    (w,), (r,) = _products(x, states[0], p, 1)
+    (w,), (r,) = _products(x, states[0], p)
     return (np.tanh(w + r),)
 
 
 def rnn_relu_step(x: Array, states: States, p: Params) -> States:
     """h = max(0, W x + b_ih + R h + b_hh)."""
-    (w,), (r,) = _products(x, states[0], p, 1)
+    (w,), (r,) = _products(x, states[0], p)
     return (np.maximum(w + r, 0.0),)
 
 
 def lstm_step(x: Array, states: States, p: Params) -> States:
     """Gates i, f, g, o; c = f c + i g; h = o tanh(c)."""
     h, c = states
-    w, r = _products(x, h, p, 4)
+    w, r = _products(x, h, p)
     i, f, o = (expit(w[n] + r[n]) for n in (0, 1, 3))
     c = f * c + i * np.tanh(w[2] + r[2])
     return o * np.tanh(c), c
@@ -54,7 +55,7 @@ def lstm_step(x: Array, states: States, p: Params) -> States:
 def peephole_lstm_step(x: Array, states: States, p: Params) -> States:
     """LSTM with diagonal weights from the old c to i and f, and from the new c to o."""
     h, c = states
-    w, r = _products(x, h, p, 4)
+    w, r = _products(x, h, p)
     p_i, p_f, p_o = np.split(p["weight_ph"], 3)
     i = expit(w[0] + r[0] + p_i * c)
     f = expit(w[1] + r[1] + p_f * c)
@@ -66,7 +67,7 @@ def peephole_lstm_step(x: Array, states: States, p: Params) -> States:
 def gru_step(x: Array, states: States, p: Params) -> States:
     """Gates r, z; n = tanh(W x + b + r (R h + b)); h = (1 - z) n + z h."""
     (h,) = states
-    w, r = _products(x, h, p, 3)
+    w, r = _products(x, h, p)
     reset, update = expit(w[0] + r[0]), expit(w[1] + r[1])
     n = np.tanh(w[2] + reset * r[2])
     return ((1 - update) * n + update * h,)
@@ -75,9 +76,9 @@ def gru_step(x: Array, states: States, p: Params) -> States:
 def gru_reset_before_step(x: Array, states: States, p: Params) -> States:
     """GRU with n = tanh(W x + b + R (r h) + b)."""
     (h,) = states
-    w, r = _products(x, h, p, 3)
+    w, r = _products(x, h, p)
     reset, update = expit(w[0] + r[0]), expit(w[1] + r[1])
-    _, after = _products(x, reset * h, p, 3)
+    _, after = _products(x, reset * h, p)
     n = np.tanh(w[2] + after[2])
     return ((1 - update) * n + update * h,)
 
@@ -97,7 +98,7 @@ def equations_step(cell: Any) -> Callable[[Array, States, Params], States]:
     """Make a step function from a cell's scalar equations and NumPy matrix products."""
 
     def step(x: Array, states: States, p: Params) -> States:
-        w, r = _products(x, states[0], p, len(cell.gates))
+        w, r = _products(x, states[0], p)
         slots = np.zeros((len(cell.slots), *states[0].shape))
         for slot, gate in enumerate(cell.input_gates):
             slots[slot] += w[gate]
@@ -108,7 +109,7 @@ def equations_step(cell: Any) -> Callable[[Array, States, Params], States]:
             operand = np.empty_like(states[0])
             for b, unit in units:
                 operand[b, unit] = cell.operand(_at(slots, b, unit), _at(before, b, unit))
-            _add_products(slots, cell.stages[1], _products(x, operand, p, len(cell.gates))[1])
+            _add_products(slots, cell.stages[1], _products(x, operand, p)[1])
         peephole = np.reshape(p.get("weight_ph", ()), (len(cell.peepholes), 1, states[0].shape[1]))
         after = np.empty_like(before)
         for b, unit in units:

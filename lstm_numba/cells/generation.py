@@ -13,6 +13,7 @@ from lstm_numba.cells.definition import Definition
 from lstm_numba.cells.derivation import GRADIENT, OPERAND, PREVIOUS, SLOT, VECTOR, Derived, Expressions
 from lstm_numba.cells.expressions import Expression, ancestors
 from lstm_numba.cells.functions import FUNCTIONS, Function
+from lstm_numba.cells.plan import Plan
 
 _STRENGTH = {"+": 1, "-": 1, "*": 2, "/": 2, "negative": 3}
 _TIGHTEST = 4
@@ -82,11 +83,12 @@ class Equations:
     Parameters
     ----------
     cell : Definition
+    plan : Plan
     derived : Derived
     """
 
-    def __init__(self, cell: Definition, derived: Derived) -> None:
-        self._cell, self._derived = cell, derived
+    def __init__(self, cell: Definition, plan: Plan, derived: Derived) -> None:
+        self._cell, self._plan, self._derived = cell, plan, derived
         self._graph = derived.states[0].graph
         self._names = self._chosen_names()
 
@@ -206,10 +208,10 @@ class Equations:
         d, cell = self._derived, self._cell
         parts = [self._part("forward", (), dict(zip(cell.states, d.states, strict=True)))]
         if d.operand is not None:
-            parts[:0] = [self._part("operand of the second product", (), {self._operand_name(): d.operand})]
+            parts[:0] = [self._part("operand of the second product", (), {self._plan.operand: d.operand})]
         known = {*d.kept, *d.states, *(n for n in ancestors(d.kept + d.states) if not n.operands)}
         needed = set(ancestors([*d.dslots, *d.dprevious, *d.dvectors], known))
-        kept = [self._names.get(node, "a number") for node in d.kept if node in needed]
+        kept = [self._names[node] for node in d.kept if node in needed and node.number is None]
         parts.append(f"kept for the backward pass: {', '.join([*kept, 'all states'])}")
         late = [n for n, (a, b) in enumerate(zip(d.dslots, d.late_slots, strict=True)) if a is not b]
         wanted = {
@@ -225,10 +227,6 @@ class Equations:
             known |= {*d.dslots}
             parts.append(self._part("and from the operand's gradient; dh_prev is added", known, wanted))
         return "\n".join((cell.name, *parts))
-
-    def _operand_name(self) -> str:
-        assert self._derived.operand is not None
-        return self._names.get(self._derived.operand, "operand")
 
     def _part(self, title: str, known: Iterable[Expression], wanted: dict[str, Expression]) -> str:
         wanted = {name: node for name, node in wanted.items() if node.number != 0}

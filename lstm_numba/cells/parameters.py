@@ -19,13 +19,15 @@ def parameter_names(cell: Any, bias: bool) -> list[str]:
 
 def parameter_shape(cell: Any, name: str, inputs: int, hidden: int) -> tuple[int, ...]:
     """Shape of a parameter of one layer and direction, by its name without suffix."""
-    rows = len(cell.gates) * hidden
-    shapes = {
+    rows, recurrent = len(cell.gates) * hidden, len(cell.recurrent_gates) * hidden
+    shapes: dict[str, tuple[int, ...]] = {
         "weight_ih": (rows, inputs),
-        "weight_hh": (rows, hidden),
+        "weight_hh": (recurrent, hidden),
+        "bias_ih": (rows,),
+        "bias_hh": (recurrent,),
         "weight_ph": (len(cell.peepholes) * hidden,),
     }
-    return shapes.get(name, (rows,))
+    return shapes[name]
 
 
 def stack_shapes(

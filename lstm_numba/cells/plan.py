@@ -17,7 +17,7 @@ class Plan(NamedTuple):
 
     Attributes
     ----------
-    gates : tuple of str
+    gates, recurrent_gates : tuple of str
     slots : tuple of str
         Those that products feed, in an order in which each product's are neighbours, the input's the first.
     input_gates : tuple of int
@@ -27,6 +27,7 @@ class Plan(NamedTuple):
     """
 
     gates: tuple[str, ...]
+    recurrent_gates: tuple[str, ...]
     slots: tuple[str, ...]
     input_gates: tuple[int, ...]
     stages: tuple[Stage, ...]
@@ -44,16 +45,11 @@ def make_plan(cell: Definition) -> Plan:
     inputs, recurrent = _feeds(cell, "weight_ih"), _feeds(cell, "weight_hh")
     gates = _row_blocks("weight_ih", inputs)
     rows = _row_blocks("weight_hh", recurrent)
-    if len(gates) != len(rows):
-        raise ValueError(
-            f"phases: weight_ih has the row blocks {', '.join(gates)} and weight_hh {', '.join(rows)}: "
-            "expected as many"
-        )
     slots = _order(gates, [product.slots for product in recurrent])
     stages = tuple(_stage(slots, rows, product) for product in recurrent)
     input_gates = tuple(gates.index(slot) for slot in slots[: len(gates)])
     operand = recurrent[1].operand if len(recurrent) > 1 else ""
-    return Plan(gates, slots, input_gates, stages, operand)
+    return Plan(gates, rows, slots, input_gates, stages, operand)
 
 
 def _feeds(cell: Definition, weight: str) -> list[Product]:

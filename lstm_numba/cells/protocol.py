@@ -30,7 +30,7 @@ class Stage(NamedTuple):
     first : int
         First slot that it feeds; the others follow it.
     gates : tuple of int
-        For each of these slots the gate (row block of ``weight_hh``) that feeds it.
+        For each of these slots the row block of ``weight_hh`` that feeds it.
     """
 
     first: int
@@ -47,8 +47,8 @@ class Cell(Protocol):
 
     Attributes
     ----------
-    gates : tuple of str
-        Gate names, in the order of the row blocks of ``weight_ih``, ``weight_hh`` and the biases.
+    gates, recurrent_gates : tuple of str
+        Names of the row blocks of ``weight_ih`` and ``bias_ih``, and of ``weight_hh`` and ``bias_hh``.
     states : tuple of str
         State names; the first is the output ``h``.
     slots : tuple of str
@@ -64,6 +64,7 @@ class Cell(Protocol):
     """
 
     gates: tuple[str, ...]
+    recurrent_gates: tuple[str, ...]
     states: tuple[str, ...]
     slots: tuple[str, ...]
     input_gates: tuple[int, ...]

@@ -62,12 +62,13 @@ def _attributes(cell: Definition) -> tuple[dict[str, Any], dict[str, str], str]:
     """Names and wiring of `lstm_numba.cells.protocol.Cell`, its functions' texts, and one to be read."""
     plan = make_plan(cell)
     derived = derive(cell, plan, trace(cell))
-    equations = Equations(cell, derived)
+    equations = Equations(cell, plan, derived)
     texts = {"forward": equations.forward(), "backward": equations.backward()}
     if plan.operand:
         texts |= {"operand": equations.operand(), "operand_backward": equations.operand_backward()}
     attributes = {
         "gates": plan.gates,
+        "recurrent_gates": plan.recurrent_gates,
         "states": cell.states,
         "slots": derived.slots,
         "input_gates": plan.input_gates,

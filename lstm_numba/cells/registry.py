@@ -14,9 +14,10 @@ from typing import Any
 from lstm_numba.cells import numba_classes, onnx_variants
 from lstm_numba.cells.gru import GRUCell, GRUResetBeforeCell
 from lstm_numba.cells.lstm import CoupledLSTMCell, LSTMCell
-from lstm_numba.cells.peephole_lstm import PeepholeLSTMCell
+from lstm_numba.cells.peephole_lstm import FullPeepholeLSTMCell, PeepholeLSTMCell
 from lstm_numba.cells.registration import make_cell
 from lstm_numba.cells.rnn import ReluRNNCell, RNNCell
+from lstm_numba.cells.use_gate_lstm import UseGateLSTMCell
 from lstm_numba.errors import CellError
 
 _CLASSES: dict[str, type] = {
@@ -25,11 +26,16 @@ _CLASSES: dict[str, type] = {
     "lstm": LSTMCell,
     "coupled": CoupledLSTMCell,
     "peephole": PeepholeLSTMCell,
+    "peephole-full": FullPeepholeLSTMCell,
+    "use-gate": UseGateLSTMCell,
     "gru": GRUCell,
     "gru-reset-before": GRUResetBeforeCell,
 }
 
-#: Names of the library's own cells.
+#: Names of the library's own cells that other libraries or formats have, too.
+STANDARD = ("rnn", "rnn-relu", "lstm", "peephole", "gru", "gru-reset-before")
+
+#: Names of all of the library's own cells.
 BUILT_IN: tuple[str, ...] = tuple(_CLASSES)
 
 #: Cells by the name that the command line and `lstm_numba.make_layer` take. `lstm_numba.register_cell` adds

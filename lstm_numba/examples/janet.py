@@ -30,17 +30,6 @@ class JANET:
     gates = ("f", "g")
     states = ("h",)
 
-    def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
-        """The new state; keeps s and the candidate."""
-        s, g = slots[0], tanh(slots[1])
-        h = sigmoid(s) * previous[0] + (1 - sigmoid(s - BETA)) * g
-        return (s, g), (h,)
-
-    def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-        """The derivative, with σ' = σ (1 − σ) and tanh' = 1 − tanh²."""
-        s, g = slots
-        dh = gradient[0]
-        f, w = sigmoid(s), sigmoid(s - BETA)
-        ds = dh * (previous[0] * f * (1 - f) - g * w * (1 - w))
-        dg = dh * (1 - w) * (1 - g * g)
-        return (ds, dg), (dh * f,), ()
+    def forward(self, z: Any, v: Any) -> dict[str, Any]:
+        """The new state."""
+        return {"h": sigmoid(z.f) * v.h + (1 - sigmoid(z.f - BETA)) * tanh(z.g)}

@@ -193,13 +193,14 @@ def _choose(arrays: Mapping[str, Array], sizes: _Sizes, cell: str | None, where:
     rows, hidden = arrays["weight_hh_l0"].shape
     gates, rest = divmod(rows, hidden)
     if rest or (cell is None and gates not in _BY_GATES):
-        expected = "1, 3 or 4" if cell is None else len(CELLS[cell].gates)
+        expected = "1, 3 or 4" if cell is None else len(CELLS[cell].recurrent_gates)
         raise WeightsError(
             f"{where}: weight_hh_l0: expected {expected} gates of {hidden} rows, got shape {(rows, hidden)}"
         )
     name = cell or ("peephole" if gates == 4 and "weight_ph_l0" in arrays else _BY_GATES[gates])
-    if len(CELLS[name].gates) != gates:
-        raise WeightsError(f"{where}: {name} has {len(CELLS[name].gates)} gates, weight_hh_l0 has {gates}")
+    expected = len(CELLS[name].recurrent_gates)
+    if expected != gates:
+        raise WeightsError(f"{where}: {name} has {expected} gates, weight_hh_l0 has {gates}")
     return name
 
 

@@ -17,7 +17,7 @@ from lstm_numba.engines.cpu.memory import aligned_empty
 from lstm_numba.engines.cpu.offsets import DESCRIPTOR_SIZE, number_bytes
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.records import Layer, Parameters
-from lstm_numba.engines.cpu.specialize import gate_count, peephole_count
+from lstm_numba.engines.cpu.specialize import gate_count, peephole_count, recurrent_gate_count
 from lstm_numba.engines.cpu.weights import pack_part, packed_numbers
 from lstm_numba.kernels.memory import address_of
 from lstm_numba.kernels.status import (
@@ -203,12 +203,13 @@ def _check_arrays(cell: Any, parameters: Parameters) -> None:
 def parameters_status(cell, parameters):
     """Status of parameters' shapes: of wrong ones what follows would read beyond the arrays."""
     hidden = parameters.weight_hh.shape[1]
-    rows = gate_count(cell) * hidden
-    if hidden < 1 or parameters.weight_hh.shape[0] != rows:
+    rows, recurrent = gate_count(cell) * hidden, recurrent_gate_count(cell) * hidden
+    if hidden < 1 or parameters.weight_hh.shape[0] != recurrent:
         return WEIGHT_HH
     if parameters.weight_ih.shape[1] < 1 or parameters.weight_ih.shape[0] != rows:
         return WEIGHT_IH
-    if parameters.bias_ih.size != parameters.bias_hh.size or parameters.bias_ih.size not in (0, rows):
+    both = parameters.bias_ih.size + parameters.bias_hh.size
+    if both != 0 and (parameters.bias_ih.size != rows or parameters.bias_hh.size != recurrent):
         return BIASES
     if parameters.weight_ph.size != peephole_count(cell) * hidden:
         return WEIGHT_PH

@@ -148,16 +148,16 @@ class _Quantity(NamedTuple):
 
 def _quantities(cell: Any) -> list[_Quantity]:
     """All quantities; not slots that no product feeds, which only carry values to backward."""
-    fed: dict[int, list[tuple[str, int]]] = {}
+    fed: dict[int, list[tuple[str, str]]] = {}
     for slot, gate in enumerate(cell.input_gates):
-        fed.setdefault(slot, []).append(("input", gate))
+        fed.setdefault(slot, []).append(("input", cell.gates[gate]))
     for stage in cell.stages:
         for slot, gate in enumerate(stage.gates, stage.first):
-            fed.setdefault(slot, []).append(("recurrent", gate))
+            fed.setdefault(slot, []).append(("recurrent", cell.recurrent_gates[gate]))
     slots = []
     for slot, feeds in sorted(fed.items()):
         gates = {gate for _, gate in feeds}
-        names = " and ".join(f"gate {cell.gates[gate]}" for gate in sorted(gates))
+        names = " and ".join(f"gate {gate}" for gate in sorted(gates))
         if len(feeds) == 1:
             names += f" ({feeds[0][0]} part, slot {cell.slots[slot]})"
         slots.append(_Quantity(0, slot, names))

@@ -1,12 +1,11 @@
-"""Cells as users write them, for tests: peepholes, two stages, an extra slot, three states, `math`."""
+"""Cells as users write them, for tests: vectors, two phases, three states, an own derivative, `exp`."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import lstm_numba as ln
-from lstm_numba.cells import Stage, sigmoid, tanh
+from lstm_numba.cells import Phase, Product, exp, sigmoid, tanh
 from lstm_numba.examples.janet import JANET
 
 SLOW = 0.9
@@ -19,76 +18,65 @@ class CoupledPeepholes:
 
     gates = ("f", "g", "o")
     states = ("h", "c")
-    peepholes = ("o", "f")
+    vectors = ("p_o", "p_f")
 
-    def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
-        p_o, p_f = peephole
-        f = sigmoid(slots[0] + p_f * previous[1])
-        g = tanh(slots[1])
-        c = f * previous[1] + (1 - f) * g
-        o = sigmoid(slots[2] + p_o * c)
-        return (f, g, o), (o * tanh(c), c)
-
-    def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-        f, g, o = slots
-        p_o, p_f = peephole
-        tanh_c = tanh(states[1])
-        do = gradient[0] * tanh_c * o * (1 - o)
-        dc = gradient[1] + gradient[0] * o * (1 - tanh_c**2) + do * p_o
-        df = dc * (previous[1] - g) * f * (1 - f)
-        dg = dc * (1 - f) * (1 - g * g)
-        return (df, dg, do), (0.0, dc * f + df * p_f), (do * states[1], df * previous[1])
+    def forward(self, z: Any, v: Any) -> dict[str, Any]:
+        f = sigmoid(z.f + v.p_f * v.c)
+        c = f * v.c + (1 - f) * tanh(z.g)
+        return {"h": sigmoid(z.o + v.p_o * c) * tanh(c), "c": c}
 
 
 @ln.register_cell
 class MinimalGatedUnit:
     """Minimal gated unit (Zhou, Wu, Zhang, Zhou 2016): the candidate sees f * h.
 
-    f is needed once more when the operand's gradient is known: it goes through `backward` in its own slot.
+    f is needed once more when the operand's gradient is known: it goes through the backward equations in a
+    slot that no product feeds.
     """
 
-    gates = ("f", "g")
     states = ("h",)
-    slots = ("f", "g", "extra")
-    stages = (Stage(0, (0,)), Stage(1, (1,)))
 
-    def operand(self, slots: Any, previous: Any) -> Any:
-        return sigmoid(slots[0]) * previous[0]
+    def forget(self, z: Any, v: Any) -> dict[str, Any]:
+        f = sigmoid(z.f)
+        return {"f": f, "seen": f * v.h}
 
-    def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
-        f, g = sigmoid(slots[0]), tanh(slots[1])
-        return (f, g, f), ((1 - f) * previous[0] + f * g,)
+    def update(self, z: Any, v: Any) -> dict[str, Any]:
+        return {"h": (1 - v.f) * v.h + v.f * tanh(z.g)}
 
-    def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-        f, g, _ = slots
-        dh = gradient[0]
-        return (dh * (g - previous[0]) * f * (1 - f), dh * f * (1 - g * g), f), (dh * (1 - f),), ()
+    phases = (
+        Phase((Product("weight_ih", "x", ("f",)), Product("weight_hh", "h", ("f",))), forget),
+        Phase((Product("weight_ih", "x", ("g",)), Product("weight_hh", "seen", ("g",))), update),
+    )
 
-    def operand_backward(self, slots: Any, previous: Any, gradient: Any) -> Any:
-        df, dg, f = slots
-        return (df + gradient * previous[0] * f * (1 - f), dg, 0.0), (gradient * f,)
+
+def softsign(x: Any) -> Any:
+    """A helper that equations call."""
+    return x / (1 + abs(x))
 
 
 @ln.register_cell
-class ExtraSlot:
-    """An LSTM that keeps tanh(c) in a slot that nothing feeds."""
+class OwnDerivative:
+    """An LSTM with another candidate, a constant of the class, and its author's backward equations."""
 
     gates = ("i", "f", "g", "o")
     states = ("h", "c")
-    slots = ("i", "f", "g", "o", "extra")
+    scale = 0.5
 
-    def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
-        i, f, g, o = sigmoid(slots[0]), sigmoid(slots[1]), tanh(slots[2]), sigmoid(slots[3])
-        c = f * previous[1] + i * g
-        t = tanh(c)
-        return (i, f, g, o, t), (o * t, c)
+    def forward(self, z: Any, v: Any) -> dict[str, Any]:
+        c = sigmoid(z.f) * v.c + sigmoid(z.i) * softsign(z.g)
+        return {"h": sigmoid(z.o) * tanh(self.scale * c), "c": c}
 
-    def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-        i, f, g, o, t = slots
-        dh, dc = gradient
-        dc += dh * o * (1 - t * t)
-        di, df = dc * g * i * (1 - i), dc * previous[1] * f * (1 - f)
-        return (di, df, dc * i * (1 - g * g), dh * t * o * (1 - o), 0.0), (0.0, dc * f), ()
+    def backward(self, z: Any, v: Any, d: Any) -> dict[str, Any]:
+        i, f, o, scaled = sigmoid(z.i), sigmoid(z.f), sigmoid(z.o), 1 / (1 + abs(z.g))
+        t = tanh(self.scale * (f * v.c + i * softsign(z.g)))
+        dc = d.c + self.scale * d.h * o * (1 - t * t)
+        return {
+            "i": dc * softsign(z.g) * i * (1 - i),
+            "f": dc * v.c * f * (1 - f),
+            "g": dc * i * scaled * scaled,
+            "o": d.h * t * o * (1 - o),
+            "c": dc * f,
+        }
 
 
 @ln.register_cell
@@ -98,60 +86,36 @@ class ThreeStates:
     gates = ("f", "g", "o")
     states = ("h", "c", "m")
 
-    def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
-        f, g, o = sigmoid(slots[0]), tanh(slots[1]), sigmoid(slots[2])
-        c = f * previous[1] + (1 - f) * g
-        m = SLOW * previous[2] + (1 - SLOW) * c
-        return (f, g, o), (o * tanh(c + m), c, m)
-
-    def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-        f, g, o = slots
-        dh, dc, dm = gradient
-        t = tanh(states[1] + states[2])
-        inner = dh * o * (1 - t * t)
-        dm = dm + inner
-        dc = dc + inner + (1 - SLOW) * dm
-        df = dc * (previous[1] - g) * f * (1 - f)
-        return (df, dc * (1 - f) * (1 - g * g), dh * t * o * (1 - o)), (0.0, dc * f, SLOW * dm), ()
+    def forward(self, z: Any, v: Any) -> dict[str, Any]:
+        f = sigmoid(z.f)
+        c = f * v.c + (1 - f) * tanh(z.g)
+        m = SLOW * v.m + (1 - SLOW) * c
+        return {"h": sigmoid(z.o) * tanh(c + m), "c": c, "m": m}
 
 
 @ln.register_cell
 class Everything:
-    """Two stages, two states, a peephole, slots in another order, one extra slot, gates fed apart, math."""
+    """Two phases, two states, a vector, slots in another order, one that nothing feeds, gate f fed apart."""
 
-    gates = ("f", "r", "g")
     states = ("h", "c")
-    slots = ("g", "r", "f", "q", "extra")
-    input_gates = (2, 1, 0)
-    stages = (Stage(1, (1, 0)), Stage(3, (2,)))
-    peepholes = ("f",)
+    vectors = ("p_f",)
 
-    def operand(self, slots: Any, previous: Any) -> Any:
-        return sigmoid(slots[1]) * (previous[0] + HALF * previous[1])
+    def look(self, z: Any, v: Any) -> dict[str, Any]:
+        r = sigmoid(z.r)
+        return {"r": r, "seen": r * (v.h + HALF * v.c)}
 
-    def forward(self, slots: Any, previous: Any, peephole: Any) -> Any:
-        r = sigmoid(slots[1])
-        f = sigmoid(slots[2] + peephole[0] * previous[1])
-        g = tanh(slots[0] + slots[3])
-        c = f * previous[1] + (1 - f) * g
-        return (g, r, f, 0.0, math.exp(-c * c)), (c * math.exp(-c * c), c)
+    def write(self, z: Any, v: Any) -> dict[str, Any]:
+        f = sigmoid(z.f + v.r * z.q + v.p_f * v.c)
+        c = f * v.c + (1 - f) * tanh(z.g)
+        return {"h": c * exp(-c * c), "c": c}
 
-    def backward(self, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-        g, r, f, _, extra = slots
-        dh, dc = gradient
-        c = states[1]
-        dc = dc + dh * extra * (1 - 2 * c * c)
-        df = dc * (previous[1] - g) * f * (1 - f)
-        dg = dc * (1 - f) * (1 - g * g)
-        return (dg, r, df, dg, 0.0), (0.0, dc * f + df * peephole[0]), (df * previous[1],)
-
-    def operand_backward(self, slots: Any, previous: Any, gradient: Any) -> Any:
-        dg, r, df, dq, extra = slots
-        operand = previous[0] + HALF * previous[1]
-        return (dg, gradient * operand * r * (1 - r), df, dq, extra), (gradient * r, HALF * gradient * r)
+    phases = (
+        Phase((Product("weight_ih", "x", ("f", "r")), Product("weight_hh", "h", ("q", "r"))), look),
+        Phase((Product("weight_ih", "x", ("g",)), Product("weight_hh", "seen", ("g",))), write),
+    )
 
 
-CLASSES = (JANET, CoupledPeepholes, MinimalGatedUnit, ExtraSlot, ThreeStates, Everything)
+CLASSES = (JANET, CoupledPeepholes, MinimalGatedUnit, OwnDerivative, ThreeStates, Everything)
 #: As `make_layer` knows them.
 NAMES = tuple(f"{layer.__module__}:{layer.__qualname__}" for layer in CLASSES)
 #: Those that have between them all that a cell can have, and the others.

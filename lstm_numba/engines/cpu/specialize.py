@@ -57,7 +57,9 @@ def _products(cell: Any) -> list[int]:
     return [len(cell.input_gates), *(len(stage.gates) for stage in cell.stages)]
 
 
+#: Row blocks of the input weights, and of the recurrent ones.
 gate_count = cell_constant(lambda cell: len(cell.gates))
+recurrent_gate_count = cell_constant(lambda cell: len(cell.recurrent_gates))
 slot_count = cell_constant(lambda cell: len(cell.slots))
 state_count = cell_constant(lambda cell: len(cell.states))
 stage_count = cell_constant(lambda cell: len(cell.stages))

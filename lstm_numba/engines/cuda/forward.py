@@ -28,9 +28,9 @@ from lstm_numba.engines.cuda.scalar import add_tuples, load_each, store_each, st
 from lstm_numba.engines.cuda.specialize import (
     FIRST,
     SECOND,
+    block_count,
     cell_forward,
     cell_operand,
-    gate_count,
     load_biases,
     load_inputs,
     load_peephole,
@@ -146,7 +146,7 @@ def _(cell, stage, sizes, arrays, t, row, unit, sums):
 def _product(cell, stage, tile, sizes, weights, operand, start, row, unit, shared):
     """Store this thread's part of the stage's product in shared memory; `start`: offset of the operand."""
     lanes, lane, part = cuda.blockDim.x, cuda.threadIdx.x, cuda.threadIdx.y
-    weight_row = gate_count(cell) * sizes.hidden
+    weight_row = block_count(cell, stage) * sizes.hidden
     width = stage_width(cell, stage)
     column = min(unit, sizes.hidden - 1)
     rows = row_offsets(tile, row, sizes.batch, sizes.hidden)

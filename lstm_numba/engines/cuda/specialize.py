@@ -91,8 +91,18 @@ def stage_constant(value_of: Callable[[Stage], Any]) -> Any:
     return constant
 
 
+def block_count(cell: Any, stage: Any) -> Any:
+    """Row blocks of the weights of a product."""
+    return len(cell.gates if stage.number < 0 else cell.recurrent_gates)
+
+
+@overload(block_count)
+def _(cell, stage):
+    value = block_count(cell.instance_class, stage.instance_class)
+    return lambda cell, stage: value
+
+
 slot_count = class_constant(lambda cell: len(cell.slots))
-gate_count = class_constant(lambda cell: len(cell.gates))
 peephole_count = class_constant(lambda cell: len(cell.peepholes))
 stage_count = class_constant(lambda cell: len(cell.stages))
 tile_rows = class_constant(lambda tile: tile.rows)

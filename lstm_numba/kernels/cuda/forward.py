@@ -13,9 +13,9 @@ from lstm_numba.engines.cuda.specialize import (
     INPUT,
     SECOND,
     OneRow,
+    block_count,
     cell_forward,
     cell_operand,
-    gate_count,
     load_peephole,
     load_scalar,
     load_slots,
@@ -37,7 +37,7 @@ def block_barrier(size):
 def _add_product(weights, stage, slots, matrix, operand, offset, depth, unit):
     """Add a stage's product to the slots of a unit; the operand begins at `offset` of its array."""
     cell, hidden = weights.cell, weights.hidden
-    width = gate_count(cell) * hidden
+    width = block_count(cell, stage) * hidden
     sums, rows = outer_zeros(cell, stage, ONE, weights.bias), (offset,)
     for k in range(depth):
         sums = add_outer(cell, stage, ONE, sums, matrix, k * width + unit, hidden, operand, rows, k)
