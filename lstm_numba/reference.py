@@ -64,6 +64,35 @@ def peephole_lstm_step(x: Array, states: States, p: Params) -> States:
     return o * np.tanh(c), c
 
 
+def coupled_lstm_step(x: Array, states: States, p: Params) -> States:
+    """Gates f, g, o; c = f c + (1 - f) g; h = o tanh(c)."""
+    h, c = states
+    w, r = _products(x, h, p)
+    f = expit(w[0] + r[0])
+    c = f * c + (1 - f) * np.tanh(w[1] + r[1])
+    return expit(w[2] + r[2]) * np.tanh(c), c
+
+
+def full_peephole_lstm_step(x: Array, states: States, p: Params) -> States:
+    """LSTM with matrices from the old c to i, f and o: the last three blocks of weight_hh."""
+    h, c = states
+    w, r = _products(x, h, p)
+    _, seen = _products(x, c, p)
+    i, f, o = (expit(w[n] + r[n] + seen[k]) for n, k in ((0, 4), (1, 5), (3, 6)))
+    c = f * c + i * np.tanh(w[2] + r[2])
+    return o * np.tanh(c), c
+
+
+def use_gate_lstm_step(x: Array, states: States, p: Params) -> States:
+    """Gates i, f, g, v; c = f c + i g; h = tanh(W_u (f c_old) + b_u) v, W_u the last block of weight_hh."""
+    h, c = states
+    w, r = _products(x, h, p)
+    i, f, v = (expit(w[n] + r[n]) for n in (0, 1, 3))
+    kept = f * c
+    _, after = _products(x, kept, p)
+    return np.tanh(after[4]) * v, kept + i * np.tanh(w[2] + r[2])
+
+
 def gru_step(x: Array, states: States, p: Params) -> States:
     """Gates r, z; n = tanh(W x + b + r (R h + b)); h = (1 - z) n + z h."""
     (h,) = states
@@ -88,7 +117,10 @@ STEPS: dict[str, Callable[[Array, States, Params], States]] = {
     "rnn": rnn_step,
     "rnn-relu": rnn_relu_step,
     "lstm": lstm_step,
+    "coupled": coupled_lstm_step,
     "peephole": peephole_lstm_step,
+    "peephole-full": full_peephole_lstm_step,
+    "use-gate": use_gate_lstm_step,
     "gru": gru_step,
     "gru-reset-before": gru_reset_before_step,
 }

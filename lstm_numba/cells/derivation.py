@@ -10,6 +10,7 @@ compute again.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -22,8 +23,8 @@ from lstm_numba.cells.plan import Plan
 
 #: Kinds of symbols.
 SLOT, PREVIOUS, VECTOR, GRADIENT = "slot", "previous", "vector", "gradient"
-#: The name of the gradient of the second product's operand.
-OPERAND = "operand"
+#: The name of the gradient of the second product's operand, which no state can have.
+OPERAND = "the operand"
 
 Expressions = tuple[Expression, ...]
 
@@ -90,7 +91,7 @@ def trace(cell: Definition) -> Forward:
     latest = {name: graph.symbol(PREVIOUS, name) for name in cell.states}
     latest |= {name: graph.symbol(VECTOR, name) for name in cell.vectors}
     slots: dict[str, Expression] = {}
-    computed: set[str] = set()
+    computed: dict[str, None] = {}  # not a set, whose order changes from process to process
     for n, phase in enumerate(cell.phases):
         what = "forward" if len(cell.phases) == 1 else f"phase {n}"
         slots |= {slot: graph.symbol(SLOT, slot) for product in phase.products for slot in product.slots}
@@ -104,7 +105,7 @@ def trace(cell: Definition) -> Forward:
                 latest[name] = graph.wrap(value)
             except TypeError as error:
                 raise TypeError(f"{what}: {name}: {error}") from None
-        computed |= found.keys()
+        computed |= dict.fromkeys(found)
     for name in cell.states:
         if name not in computed:
             raise ValueError(f"forward: the new state {name!r} is missing")
@@ -294,8 +295,9 @@ class _Keeping:
         def padded(values: list[Expression]) -> Expressions:
             return (*values, *[zero] * (count - len(values)))
 
+        more = (f"kept{n}" for n in itertools.count() if f"kept{n}" not in self._plan.slots)
         return Derived(
-            (*self._plan.slots, *(f"kept{n}" for n in range(count - len(slots)))),
+            (*self._plan.slots, *itertools.islice(more, count - len(slots))),
             padded(kept), self._states, self._operand, padded(dslots), self._first.previous,
             self._first.vectors, padded(late), self._late.previous, self._forward.results, {},
         )  # fmt: skip

@@ -19,6 +19,10 @@ _STRENGTH = {"+": 1, "-": 1, "*": 2, "/": 2, "negative": 3}
 _TIGHTEST = 4
 #: What the functions of equations are called in the text, for the functions that have not their own name.
 _CALLS = {"maximum": "max", "minimum": "min"}
+#: What a name in the text must not hide.
+_TAKEN = frozenset(
+    ("self", "slots", "previous", "states", "peephole", "gradient", *FUNCTIONS, *_CALLS.values())
+)
 
 
 def written(
@@ -99,9 +103,16 @@ class Equations:
         """What is called as its author would call it; the first name that an expression gets stays."""
         d, cell, found = self._derived, self._cell, dict[Expression, str]()
 
-        def name(node: Expression | None, text: str) -> None:
-            if node is not None and node.number is None and node not in found and text not in found.values():
+        def free(text: str) -> bool:
+            return text not in _TAKEN and text not in found.values()
+
+        def maybe(node: Expression | None, text: str) -> None:
+            if node is not None and node.number is None and node not in found and free(text):
                 found[node] = text
+
+        def name(node: Expression, text: str) -> None:
+            others = (f"{text}_{n}" for n in itertools.count(2))
+            maybe(node, next(filter(free, itertools.chain((text,), others))))
 
         for slot in d.slots:
             name(self._symbol(SLOT, slot), f"z_{slot}")
@@ -114,7 +125,7 @@ class Equations:
         for result, node in d.results.items():
             name(node, result)
         for slot, node in zip(d.slots, d.kept, strict=True):
-            name(node, slot)
+            maybe(node, slot)
             name(node, f"kept_{slot}")
         for slot, node in zip(d.slots, d.late_slots, strict=True):
             name(node, f"dz_{slot}")
@@ -124,15 +135,15 @@ class Equations:
             name(node, f"d{vector}")
         for slot in d.slots:  # a function of a pre-activation is called as the gate, if nothing else is
             for function in FUNCTIONS.values():
-                name(self._graph.known(function, self._symbol(SLOT, slot)), slot)
+                maybe(self._graph.known(function, self._symbol(SLOT, slot)), slot)
         for node in ancestors(d.states):
             inner = found.get(node.operands[0]) if node.operands else None
             if inner and isinstance(node.operation, Function) and len(node.operands) == 1:
-                name(node, f"{node.operation.name}_{inner}")
+                maybe(node, f"{node.operation.name}_{inner}")
         for node, gradient in d.gradients.items():
             if node in found:
-                name(gradient, f"d{found[node]}")
-                name(gradient, f"d_{found[node]}")
+                maybe(gradient, f"d{found[node]}")
+                maybe(gradient, f"d_{found[node]}")
         return found
 
     # -- the functions -------------------------------------------------------------------------------
@@ -189,12 +200,10 @@ class Equations:
         for node, text in given:
             if node.number is None:
                 known.setdefault(node, text)
-        used, names = set(ancestors(flat, known)), dict(self._names)
+        used = set(ancestors(flat, known))
         known = {node: text for node, text in known.items() if node in used}
-        for n, node in enumerate(known):
-            names.setdefault(node, f"k{n}")
-        lines, texts = written(names, known, flat)
-        reads = [f"{names[node]} = {text}" for node, text in known.items()]
+        lines, texts = written(self._names, known, flat)
+        reads = [f"{self._names[node]} = {text}" for node, text in known.items()]
         returned, rest = [], iter(texts)
         for result in results:
             returned.append(_tuple([next(rest) for _ in result]) if isinstance(result, tuple) else next(rest))
@@ -219,6 +228,7 @@ class Equations:
         }
         wanted |= {f"d{name}_prev": g for name, g in zip(cell.states, d.dprevious, strict=True)}
         wanted |= {f"d{name}": g for name, g in zip(cell.vectors, d.dvectors, strict=True)}
+        wanted |= {self._names.get(g, ""): g for g in (d.dslots[n] for n in late) if g not in known}
         gradients = ", ".join(f"d{name}" for name in cell.states)
         parts.append(self._part(f"backward, from {gradients}", known, wanted))
         if d.operand is not None:
