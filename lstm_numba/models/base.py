@@ -223,8 +223,13 @@ class Network(NamedTuple):
         Recurrent layers.
     dropout : float
         Probability of dropping between the layers and before the output.
+    weight_drop : float
+        Probability of dropping an element of the recurrent weights, see `Recurrent`.
+    init : str
+        Initial weights of the recurrent layers, see `lstm_numba.nn.initial_weights`.
     init_range : float, optional
-        Draw every parameter from U(-init_range, init_range) instead of each layer's usual range.
+        Draw every parameter from U(-init_range, init_range) instead of each layer's usual range; beside
+        `init` "uniform" only.
     forget_bias : float
         Added to the initial biases of the forget gates.
     dtype : float32 or float64
@@ -234,6 +239,8 @@ class Network(NamedTuple):
     cell: str = "lstm"
     layers: int = 1
     dropout: float = 0.0
+    weight_drop: float = 0.0
+    init: str = "uniform"
     init_range: float | None = None
     forget_bias: float = 0.0
     dtype: npt.DTypeLike = np.float32
@@ -247,6 +254,8 @@ class Network(NamedTuple):
             self.layers,
             bidirectional=bidirectional,
             dropout=self.dropout,
+            weight_drop=self.weight_drop,
+            init=self.init,
             dtype=self.dtype,
             seed=rng,
         )
@@ -284,10 +293,11 @@ class Model:
         rnn.rng = streams.dropout
         self.dropout = rnn.dropout
         self.dtype = rnn.dtype
-        self._config = {**sizes, **network._asdict(), "dropout": self.dropout, "dtype": self.dtype.name}
+        checked = {"dropout": self.dropout, "weight_drop": rnn.weight_drop, "dtype": self.dtype.name}
+        self._config = {**sizes, **network._asdict(), **checked}
         self._parts = params
         self._collect_params()
-        self._initialise(network.init_range, network.forget_bias, streams.weights)
+        self._initialise(network, streams.weights)
         self.to(device)
 
     def _collect_params(self) -> None:
@@ -404,9 +414,12 @@ class Model:
         """Restore a state from `rng_state`."""
         self.rng.bit_generator.state = _from_json(state)
 
-    def _initialise(self, init_range: float | None, forget_bias: float, weights: np.random.Generator) -> None:
+    def _initialise(self, network: Network, weights: np.random.Generator) -> None:
         """Draw all parameters from U(-init_range, init_range) if given; raise the forget biases."""
+        init_range, forget_bias = network.init_range, network.forget_bias
         if init_range is not None:
+            if network.init != "uniform":
+                raise ValueError(f"init_range: expected None beside init {network.init}, got {init_range}")
             if not (math.isfinite(init_range) and init_range > 0):
                 raise ValueError(f"init_range: expected a positive number, got {init_range}")
             for array in self.params.values():

@@ -6,7 +6,6 @@ device (`lstm_numba.engines`) computes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from lstm_numba.cells import BUILT_IN, CELLS, display_name, find_cell
 from lstm_numba.cells.parameters import parameter_names, stack_shapes, suffix
 from lstm_numba.engines import engine, host_array
 from lstm_numba.engines.dropout_masks import check_probability
+from lstm_numba.nn.initial_weights import check_init, initial_weights
 
 Array = Any  # a NumPy or a device array
 State = Any  # an array or a tuple of arrays, each (num_layers*D, B, H)
@@ -34,6 +34,7 @@ class Tape:
         self.lengths = lengths
         self.saved: list[list[Any]] = []
         self.masks: list[Array | None] = []
+        self.weight_masks: list[Array | None] = []  # one for each layer and direction
         self.user_x: Any = None  # the x that was passed; gradients are returned as arrays of its library
 
     def __reduce__(self) -> Any:
@@ -67,6 +68,9 @@ class Recurrent:
         Whether input and output are (B, T, features) instead of (T, B, features). States are not.
     dropout : float
         Probability of zeroing an output of a layer before the next layer reads it; in training only.
+    weight_drop : float
+        Probability of zeroing an element of ``weight_hh``, in training only: dropout on the recurrent
+        connections [1]_. Each `forward` draws one mask a layer and direction, for all steps and sequences.
     bidirectional : bool
         Whether each layer also reads the sequence from its end; the two outputs are concatenated.
     dtype : dtype
@@ -77,6 +81,9 @@ class Recurrent:
         same library.
     seed : int, Generator or None
         Source of the initial weights and the dropout masks.
+    init : {"uniform", "xavier", "orthogonal", "identity"}
+        Initial weights, see `lstm_numba.nn.initial_weights`: PyTorch's uniform ones; Glorot's uniform ones;
+        an orthogonal ``weight_hh`` for each gate; identity, for an RNN with relu.
 
     Attributes
     ----------
@@ -95,6 +102,10 @@ class Recurrent:
     Notes
     -----
     For threads and forked processes see `Stream`; the same holds for layers.
+
+    References
+    ----------
+    .. [1] S. Merity, N. S. Keskar, R. Socher, "Regularizing and optimizing LSTM language models", ICLR 2018.
     """
 
     def __init__(
@@ -107,11 +118,14 @@ class Recurrent:
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
+        weight_drop: float = 0.0,
         bidirectional: bool = False,
         dtype: Any = np.float32,
         device: str = "cpu",
         seed: int | np.random.Generator | None = None,
+        init: str = "uniform",
     ) -> None:
+        check_init(init, cell)
         self.cell = cell
         self.input_size = integer("input_size", input_size)
         self.hidden_size = integer("hidden_size", hidden_size)
@@ -119,6 +133,7 @@ class Recurrent:
         self.bias = bool(bias)
         self.batch_first = bool(batch_first)
         self.dropout = check_probability(dropout)
+        self.weight_drop = check_probability(weight_drop, "weight_drop")
         self.bidirectional = bool(bidirectional)
         self.directions = 2 if bidirectional else 1
         self.dtype = np.dtype(dtype)
@@ -133,12 +148,12 @@ class Recurrent:
             for d in range(self.directions)
         ]
         self._weight_caches = [self.engine.weight_cache() for _ in self._layer_directions]
-        bound = 1 / math.sqrt(self.hidden_size)
+        shapes = stack_shapes(
+            cell, self.input_size, self.hidden_size, self.num_layers, self.directions, self.bias
+        )
         self.params: dict[str, Array] = {
-            name: self.engine.upload(self.rng.uniform(-bound, bound, shape).astype(self.dtype))
-            for name, shape in stack_shapes(
-                cell, self.input_size, self.hidden_size, self.num_layers, self.directions, self.bias
-            ).items()
+            name: self.engine.upload(weights.astype(self.dtype))
+            for name, weights in initial_weights(init, shapes, self.rng)
         }
         self.engine.synchronize()
 
@@ -150,6 +165,7 @@ class Recurrent:
                 ("bias", self.bias, True),
                 ("batch_first", self.batch_first, False),
                 ("dropout", self.dropout, 0.0),
+                ("weight_drop", self.weight_drop, 0.0),
                 ("bidirectional", self.bidirectional, False),
             )
             if value != default
@@ -289,7 +305,7 @@ class Recurrent:
         x, state, lengths
             As for a call.
         training : bool
-            Whether dropout between layers is on.
+            Whether dropout, between layers and of weights, is on.
         copy : bool
             False skips the copies; x, y and the parameters must then stay unchanged until `backward`.
 
@@ -326,19 +342,32 @@ class Recurrent:
             outputs, saved = [], []
             for direction in range(self.directions):
                 n = layer * self.directions + direction
-                params = {name: self.params[full] for name, full in self._layer_directions[n].names.items()}
+                names, cache = self._layer_directions[n].names, self._weight_caches[n]
+                params = {name: self.params[full] for name, full in names.items()}
+                weight_mask = None
+                if training and self.weight_drop > 0.0:
+                    params["weight_hh"], weight_mask = self._drop_weights(names["weight_hh"])
+                    cache = None  # the weights are this call's only
                 output, saved_pass = engine.forward(
                     self.cell, params, x, states, finals, n, lengths, bool(direction), keep,
-                    self._weight_caches[n], borrow=not copy,
+                    cache, borrow=not copy,
                 )  # fmt: skip
                 outputs.append(output)
                 saved.append(saved_pass)
+                if tape is not None:
+                    tape.weight_masks.append(weight_mask)
             if tape is not None:
                 tape.masks.append(mask)
                 tape.saved.append(saved)
                 tape.user_x = user_x
             x = engine.join(outputs, lengths, (steps, batch, self.directions * self.hidden_size))
         return (engine.swap_time_batch(x) if self.batch_first else x), finals, tape
+
+    def _drop_weights(self, name: str) -> tuple[Array, Array]:
+        """A copy of a parameter with elements dropped, and the mask."""
+        engine = self.engine
+        weights = engine.contiguous(engine.from_user(name, self.params[name], self.dtype))
+        return engine.dropout(self.rng, weights, self.weight_drop)
 
     def _state_to_user(self, arrays: list[Array], user_array: Any) -> State:
         """States as arrays of the library of `user_array`."""
@@ -403,6 +432,9 @@ class Recurrent:
                 dx, local = engine.backward(
                     saved[layer][direction], dy, direction, dstates, initial, n, dx, need_dx
                 )
+                weight_mask = tape.weight_masks[n]
+                if weight_mask is not None:
+                    engine.multiply(local["weight_hh"], weight_mask, out=local["weight_hh"])
                 for name, full in self._layer_directions[n].names.items():
                     grads[full] = local[name]
             mask = tape.masks[layer]

@@ -130,12 +130,20 @@ def make_config(
         if name not in config or name in ("format", "version", "dataset", "data", "preset"):
             raise ConfigError(name, "there is no such setting")
         config[name] = value
+    if given.get("init", "uniform") != "uniform" and "init_range" not in given:
+        config["init_range"] = None  # a preset's
     if given.get("optimizer") == "adamw" and "weight_decay" not in given:
         config["weight_decay"] = 0.01
     config.update({name: config[name] or None for name, one in SETTINGS.items() if one.zero_is_none})
     config["data"].update({name: value for name, value in (data or {}).items() if value is not None})
     check_config(config)
     return config
+
+
+def with_later_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration with the defaults of settings that there were not yet when it was written."""
+    missing = (name for name, one in SETTINGS.items() if one.later and name not in config)
+    return {**config, **{name: getattr(Settings, name) for name in missing}}
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -202,6 +210,10 @@ def _check_together(config: Mapping[str, Any]) -> None:
     own = is_own_cell(config["cell"])  # the model looks for its forget gate
     if config["forget_bias"] and not own and "f" not in find_cell(config["cell"].split(",")[0]).gates:
         raise ConfigError("forget_bias", f"the cell {config['cell']} has no forget gate")
+    if config["init"] == "identity" and (own or find_cell(config["cell"]).key != "rnn-relu"):
+        raise ConfigError("init", f"identity is for the cell rnn-relu, got {config['cell']}")
+    if config["init"] != "uniform" and config["init_range"] is not None:
+        raise ConfigError("init_range", f"draws all weights, which does not go with init {config['init']}")
     if config["momentum"] and config["optimizer"] not in ("sgd", "rmsprop"):
         raise ConfigError("momentum", f"{config['optimizer']} has none; sgd and rmsprop do")
     if config["nesterov"] and (config["optimizer"] != "sgd" or not config["momentum"]):

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from lstm_numba.errors import CheckpointError, printable_json
-from lstm_numba.training.config import ConfigError, check_config
+from lstm_numba.training.config import ConfigError, check_config, with_later_settings
 from lstm_numba.training.settings import is_number
 
 #: Bytes of a file at most, and of a configuration, which is small.
@@ -32,10 +32,10 @@ class Run:
     config : dict
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, config: dict[str, Any], kept: dict[str, Any] | None = None) -> None:
         self.folder = folder
         self.config = config
-        self._kept = copy.deepcopy(config)  # as config.json has it
+        self._kept = copy.deepcopy(config if kept is None else kept)  # as config.json has it
 
     @property
     def config_path(self) -> Path:
@@ -116,12 +116,13 @@ class Run:
         path = Path(folder) / "config.json"
         if not path.exists():
             raise CheckpointError(f"{folder}: not a run folder: it holds no config.json")
-        config = _parse(path, _read(path, _LARGEST_CONFIG))
+        kept = _parse(path, _read(path, _LARGEST_CONFIG))
+        config = with_later_settings(kept)
         try:
             check_config(config)
         except ConfigError as error:
             raise CheckpointError(f"{path}: {error}") from None
-        return cls(Path(folder), config)
+        return cls(Path(folder), config, kept)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The objects in ``metrics.jsonl``; an incomplete last line is left out.

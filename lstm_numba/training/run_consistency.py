@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lstm_numba.errors import CheckpointError, printable_json
+from lstm_numba.training.config import with_later_settings
 
 if TYPE_CHECKING:
     from lstm_numba.training.run import Run
@@ -50,7 +51,7 @@ def check_belongs(run: Run, path: Path, meta: Mapping[str, Any]) -> None:
     """
     trained, now = meta.get("settings"), bound_settings(run.config)
     if isinstance(trained, Mapping):
-        _compare(run, path, trained, now)
+        _compare(run, path, with_later_settings(trained), now)
     vocabulary = run.vocabulary()
     digest = meta.get("vocabulary")
     if vocabulary is not None and digest is not None and vocabulary_digest(**vocabulary) != digest:

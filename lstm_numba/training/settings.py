@@ -22,6 +22,7 @@ LANGUAGE_MODELS = ("ptb", "text", "grammar")
 DATASETS = ("mnist", "ptb", "text", "digits", "grammar")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 DTYPES = ("float32", "float64")
+INITS = ("uniform", "xavier", "orthogonal", "identity")
 DEVICES = ("cpu", "cuda")
 #: Headings of the command line's help, in their order.
 NETWORK, OPTIMISATION, DATA, RUN = SECTIONS = ("Network", "Optimisation", "Data", "Run")
@@ -140,6 +141,8 @@ class Setting(NamedTuple):
         Shown as the default where that is None.
     option, metavar : str, optional
         The option's name, and what help shows of its value, where they do not follow from name and check.
+    later : bool
+        The ``config.json`` of an earlier version may lack it: then it has its default.
     """
 
     check: Callable[[Any], str]
@@ -151,6 +154,7 @@ class Setting(NamedTuple):
     unset: str = ""
     option: str | None = None
     metavar: str | None = None
+    later: bool = False
 
     def refuse(self, value: Any) -> str:
         """What was expected, "" for a good value."""
@@ -237,12 +241,22 @@ class Settings:
         False, check_flag, "Use the embedding as the output layer's weights too.", only=LANGUAGE_MODELS
     )
     dropout: float = setting(0.0, _PROBABILITY, "Dropout on the non-recurrent connections.")
+    weight_drop: float = setting(
+        0.0, _PROBABILITY, "Dropout of the recurrent weights (Merity et al. 2018).", later=True
+    )
     dtype: str = setting("float32", Choice(DTYPES), "Precision of all numbers.")
+    init: str = setting(
+        "uniform",
+        Choice(INITS),
+        "Initial weights of the recurrent layers: uniform, as PyTorch's; xavier (Glorot & Bengio 2010); "
+        "orthogonal (Saxe et al. 2014); identity (Le et al. 2015, for rnn-relu).",
+        later=True,
+    )
     init_range: float | None = setting(
         None,
         Range(0, _LARGEST_WEIGHT, above=True),
-        "Draw all initial weights from U(-R, R).",
-        unset="as PyTorch, R = 1/sqrt(H)",
+        "Draw all initial weights, also the other layers', from U(-R, R).",
+        unset="as --init says, uniform with R = 1/sqrt(H)",
         metavar="R",
     )
     forget_bias: float = setting(

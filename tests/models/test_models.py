@@ -72,7 +72,7 @@ def _window(rng: np.random.Generator, vocabulary: int, weights: bool = False) ->
     [
         {"cell": "lstm", "embedding": 4},
         {"cell": "lstm", "layers": 2, "dropout": 0.4, "tie": True, "init_range": 0.5},
-        {"cell": "gru", "dropout": 0.3, "embedding": 7},
+        {"cell": "gru", "dropout": 0.3, "weight_drop": 0.4, "embedding": 7, "init": "orthogonal"},
         {"cell": "lstm", "tie": True, "weights": True, "init_range": 0.3},
     ],
     ids=["plain", "tied dropout", "gru dropout", "tied weights"],
@@ -96,7 +96,14 @@ def test_language_model_gradients(options: dict[str, Any]) -> None:
     [
         {"cell": "lstm"},
         {"cell": "gru", "bidirectional": True, "lengths": True},
-        {"cell": "lstm", "layers": 2, "bidirectional": True, "dropout": 0.4, "lengths": True},
+        {
+            "cell": "lstm",
+            "layers": 2,
+            "bidirectional": True,
+            "dropout": 0.4,
+            "weight_drop": 0.3,
+            "lengths": True,
+        },
     ],
     ids=["plain", "gru lengths", "deep"],
 )
@@ -234,10 +241,11 @@ def test_initial_weights() -> None:
 
 def test_configuration_makes_the_same_model_again() -> None:
     model = LanguageModel(
-        9, 4, cell="lstm", layers=2, dropout=0.2, tie=True, init_range=0.2, forget_bias=1, seed=3
+        9, 4, layers=2, dropout=0.2, weight_drop=0.1, tie=True, init="xavier", forget_bias=1, seed=3
     )
     other = LanguageModel.from_config(json.loads(json.dumps(model.config())), seed=3)
     assert other.config() == model.config()
+    assert (other.rnn.weight_drop, other.rnn.dropout) == (0.1, 0.2)
     assert "output.weight" not in model.params
     assert model.output.params["weight"] is model.params["embedding.weight"]
     for name, array in model.params.items():

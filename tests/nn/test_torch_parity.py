@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tolerances import assert_close
 
+from lstm_numba.engines.dropout_masks import draw_mask
 from lstm_numba.nn.recurrent import make_layer
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -65,3 +66,31 @@ def test_forward_and_every_gradient(name: str, dtype: str, lengths: Any) -> None
         assert_close(initials[n], tstates[n].grad.numpy(), "backward", f"dstate {n}")
     for key, parameter in peer.named_parameters():
         assert_close(grads[key], parameter.grad.numpy(), "backward", f"d{key}")
+
+
+def test_dropped_weights() -> None:
+    """Masks on a torch.nn.LSTM's recurrent weights, by hand."""
+    rng, sizes = np.random.default_rng(0), (5, 18, 2)
+    peer = torch.nn.LSTM(*sizes, bidirectional=True, dtype=torch.float64)
+    ours = make_layer("lstm", *sizes, bidirectional=True, dtype="float64", weight_drop=0.4)
+    ours.load_state_dict(peer.state_dict())
+    x, dy = rng.standard_normal((6, 4, 5)), rng.standard_normal((6, 4, 36))
+    ours.rng = np.random.Generator(np.random.Philox(1))
+    y, _, tape = ours.forward(x)
+    _, _, grads = ours.backward(tape, dy)
+
+    rng = np.random.Generator(np.random.Philox(1))
+    masks = {
+        key: torch.tensor(draw_mask(rng, tuple(value.shape), 0.4, np.float64))
+        for key, value in peer.named_parameters()
+        if key.startswith("weight_hh")
+    }
+    with torch.no_grad():
+        for key, mask in masks.items():
+            getattr(peer, key).mul_(mask)
+    ty, _ = peer(torch.tensor(x))
+    (ty * torch.tensor(dy)).sum().backward()
+    assert_close(y, ty.detach().numpy(), "forward", "y")
+    for key, parameter in peer.named_parameters():
+        expected = parameter.grad * masks.get(key, 1.0)
+        assert_close(grads[key], expected.numpy(), "backward", f"d{key}")

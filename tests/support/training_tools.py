@@ -46,12 +46,16 @@ def small_config(kind: str, folder: Path, **more: Any) -> dict[str, Any]:
         data: dict[str, Any] = {"count": 200}
         dataset = "digits"
     elif kind == "text":
-        options.update(hidden=8, layers=2, dropout=0.3, tie=True, batch_size=4, bptt=20, lr=0.5)
+        options.update(
+            hidden=8, layers=2, dropout=0.3, weight_drop=0.2, tie=True, batch_size=4, bptt=20, lr=0.5
+        )
         options.update(optimizer="sgd", momentum=0.5, nesterov=True, schedule="plateau", patience=0, clip=1.0)
         data = {"file": str(write_text(folder / "text.txt"))}
         dataset = "text"
     else:
-        options.update(hidden=8, cell="gru", batch_size=4, bptt=20, optimizer="rmsprop", lr=0.01)
+        options.update(
+            hidden=8, cell="gru", init="orthogonal", batch_size=4, bptt=20, optimizer="rmsprop", lr=0.01
+        )
         options.update(schedule="ptb", hold=1, clip_value=0.1)
         data = {"tokens": 1500}
         dataset = "grammar"

@@ -161,6 +161,29 @@ def test_bad_run_folders_are_named(tmp_path: Path) -> None:
         Run.create(tmp_path / "file" / "run", config)
 
 
+def test_a_configuration_of_an_earlier_version_has_the_defaults(tmp_path: Path) -> None:
+    """Of settings that there were not yet; they are written when the run goes on."""
+    config = make_config("digits", {"hidden": 7})
+    Run.create(tmp_path, config)
+    path = tmp_path / "config.json"
+    earlier = {n: v for n, v in config.items() if n not in ("weight_drop", "init")}
+    assert len(earlier) == len(config) - 2
+    path.write_text(json.dumps(earlier))
+    run = Run.open(tmp_path)
+    assert run.config == config
+    assert (config["weight_drop"], config["init"]) == (0.0, "uniform")
+    run.keep_config()
+    assert json.loads(path.read_text()) == config
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({}, 0.05), ({"init": "uniform"}, 0.05), ({"init": "orthogonal"}, None)],
+)
+def test_an_initialisation_wins_over_the_range_of_a_preset(options: dict[str, Any], expected: Any) -> None:
+    assert make_config("ptb", options, preset="medium")["init_range"] == expected
+
+
 def test_metrics_are_cut_to_what_the_checkpoint_knows(tmp_path: Path) -> None:
     run = Run(tmp_path, {})
     assert run.metrics() == []
@@ -257,6 +280,16 @@ def test_no_configuration_shares_its_dicts_with_the_defaults() -> None:
         ("mnist", {"hidden": True}, "hidden", "expected a whole number from 1, got True"),
         ("mnist", {"cell": "elman"}, "cell", "expected one of rnn, rnn-relu, lstm"),
         ("mnist", {"dropout": 1.0}, "dropout", "expected a number from 0 below 1, got 1.0"),
+        ("mnist", {"weight_drop": -0.1}, "weight_drop", "expected a number from 0 below 1, got -0.1"),
+        ("mnist", {"init": "he"}, "init", "expected one of uniform, xavier, orthogonal, identity, got 'he'"),
+        ("mnist", {"init": "identity"}, "init", "identity is for the cell rnn-relu, got lstm"),
+        ("mnist", {"init": "identity", "cell": "m:C"}, "init", "identity is for the cell rnn-relu, got m:C"),
+        (
+            "mnist",
+            {"init": "xavier", "init_range": 0.1},
+            "init_range",
+            "draws all weights, which does not go with init xavier",
+        ),
         ("mnist", {"lr": float("nan")}, "lr", "expected a number above 0, got nan"),
         ("mnist", {"lr": 0}, "lr", "expected a number above 0, got 0"),
         ("mnist", {"bptt": 20}, "bptt", "trains a classifier"),

@@ -188,6 +188,24 @@ def test_runs_of_before(run: dict[str, Path], tmp_path: Path) -> None:
     refused_everywhere(run["images"], "images", "does not fit config.json", "dropout 0.3, not with 0.1")
 
 
+def test_a_run_of_a_version_without_a_setting(run: dict[str, Path]) -> None:
+    """It was trained with the setting's default."""
+    folder = run["images"]
+
+    def old(tensors: dict[str, Any], meta: dict[str, Any]) -> None:
+        for name in ("weight_drop", "init"):
+            del meta["settings"][name], meta["model"][name]
+
+    forge(folder, old)
+    edit(folder / "config.json", lambda c: c.update(weight_drop=0.5))
+    refused_everywhere(folder, "images", "does not fit config.json", "weight_drop 0.0, not with 0.5")
+    edit(folder / "config.json", lambda c: [c.pop(name) for name in ("weight_drop", "init")])
+    assert [answer.status for answer in commands(folder, "images")] == [0] * 5
+    assert invoke("train", "digits", "--resume", folder, "--epochs", "2").status == 0
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["epochs"], config["weight_drop"], config["init"]) == (2, 0.0, "uniform")
+
+
 # -- numbers that are none ---------------------------------------------------------------------------
 
 

@@ -164,7 +164,8 @@ def test_a_language_model_is_trained_as_written_out_here(tmp_path: Path) -> None
     """
     recipe: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.0, "nesterov": False, "lr": 0.7, "clip": 1.5}
     recipe.update(schedule="ptb", hold=1, decay=0.5, patience=None, epochs=3)
-    config = small_config("text", tmp_path, dropout=0.0, tie=False, init_range=0.1, **recipe)
+    recipe.update(dropout=0.0, weight_drop=0.0, tie=False, init_range=0.1)
+    config = small_config("text", tmp_path, **recipe)
     task: Any = build_task(config)
     model = LanguageModel(
         len(task.corpus.vocabulary), 8, layers=2, init_range=0.1, dropout=0.0, seed=config["seed"]

@@ -122,7 +122,9 @@ def compare(make: Callable[[], Any], batches: list[Any], made: list[Any], *optio
 @pytest.mark.parametrize("tie", [False, True])
 def test_language_model(recording: list[Any], name: str, tie: bool) -> None:
     def make() -> LanguageModel:
-        return LanguageModel(VOCABULARY, 5, layers=2, dropout=0.3, tie=tie, seed=1, device="cuda")
+        return LanguageModel(
+            VOCABULARY, 5, layers=2, dropout=0.3, weight_drop=0.2, tie=tie, seed=1, device="cuda"
+        )
 
     compare(make, text(np.random.default_rng(0)), recording, name, True)
 
@@ -130,7 +132,7 @@ def test_language_model(recording: list[Any], name: str, tie: bool) -> None:
 @pytest.mark.parametrize("options", [{"momentum": 0.5}, {"weight_decay": 0.1}])
 def test_classifier(recording: list[Any], options: dict[str, float]) -> None:
     def make() -> SequenceClassifier:
-        return SequenceClassifier(5, 4, 6, cell="gru", dropout=0.2, seed=1, device="cuda")
+        return SequenceClassifier(5, 4, 6, cell="gru", dropout=0.2, weight_drop=0.3, seed=1, device="cuda")
 
     compare(make, sequences(np.random.default_rng(0)), recording, "sgd", False, **options)
 

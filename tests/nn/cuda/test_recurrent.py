@@ -120,6 +120,23 @@ def test_dropout_masks_are_those_of_the_processor() -> None:
         assert_close(value, expected[key], "backward", f"d{key}")
 
 
+@pytest.mark.parametrize("copy", [True, False])
+def test_weights_are_dropped_as_on_the_processor(copy: bool) -> None:
+    problem, host = both("lstm", Case(2, 2, 3, 4, 2, True), np.float64, dropout=0.4, weight_drop=0.3)
+    for make in (np.random.Philox, np.random.PCG64):
+        found: list[Any] = []
+        for p in (problem, host):
+            p.layer.rng = np.random.Generator(make(11))
+            y, state, tape = p.layer.forward(p.x, p.pack(p.states), copy=copy)
+            dx, dstate, grads = p.layer.backward(tape, p.dy, p.pack(p.dstates))
+            arrays = {name: p.layer.engine.download(grad) for name, grad in grads.items()}
+            found.append([y, *unpack(state), dx, *unpack(dstate), *arrays.values()])
+        for got, expected in zip(*found, strict=True):
+            assert_close(got, expected, "backward")
+        for name in ("weight_hh_l0", "weight_hh_l1_reverse"):
+            assert 0 < np.count_nonzero(arrays[name]) < arrays[name].size
+
+
 def test_arrays_on_the_device_stay_there() -> None:
     problem, host = both("peephole", Case(3, 2, 2, 5), np.float32)
     x, dy = (memory.upload(a) for a in (problem.x, problem.dy))

@@ -40,7 +40,8 @@ def models(kind: str, device: str, dtype: Any) -> Any:
         options: dict[str, Any] = {"cell": "peephole", "layers": 2, "bidirectional": True, "dropout": 0.3}
         return SequenceClassifier(3, 4, 5, **options, dtype=dtype, seed=1, device=device)
     tie = kind == "tied language model"
-    options = {"cell": "gru", "layers": 2, "dropout": 0.3, "tie": tie, "embedding": 4 if tie else 3}
+    options = {"cell": "gru", "layers": 2, "dropout": 0.3, "weight_drop": 0.2, "init": "orthogonal"}
+    options.update(tie=tie, embedding=4 if tie else 3)
     return LanguageModel(7, 4, **options, dtype=dtype, seed=1, device=device)
 
 
