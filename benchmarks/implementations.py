@@ -10,7 +10,7 @@ import numpy as np
 from lstm_numba.benchmarks.cases import Shape
 from lstm_numba.engines import find_cuda, host_array
 from lstm_numba.kernels.stream import Stream
-from lstm_numba.nn.recurrent import make_layer
+from lstm_numba.nn.layers import make_layer
 
 Array = np.ndarray[Any, Any]
 
@@ -21,7 +21,7 @@ class Problem:
     Parameters
     ----------
     cell : str
-        One of `lstm_numba.nn.recurrent.CELL_NAMES`.
+        One of `lstm_numba.nn.layers.CELL_NAMES`.
     shape : Shape
     task : {"inference", "training", "streaming"}
     dtype : str

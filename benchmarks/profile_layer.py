@@ -30,7 +30,7 @@ from lstm_numba.engines.cpu import task as engine_task
 from lstm_numba.engines.cpu import thread_team
 from lstm_numba.engines.cpu.function_pointers import call_pointer
 from lstm_numba.engines.cpu.vector import pointer_to
-from lstm_numba.nn.recurrent import make_layer
+from lstm_numba.nn.layers import make_layer
 
 STAGES = ("packing", "forward", "backward", "weight gradients")
 

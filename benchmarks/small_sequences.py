@@ -14,7 +14,7 @@ import argparse
 from lstm_numba.benchmarks import correctness
 from lstm_numba.benchmarks.cases import Shape
 from lstm_numba.benchmarks.implementations import Cuda, Problem
-from lstm_numba.nn.recurrent import CELL_NAMES
+from lstm_numba.nn.layers import CELL_NAMES
 from lstm_numba.training.settings import DTYPES
 
 

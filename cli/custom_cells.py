@@ -6,7 +6,6 @@ opening a folder must not execute code.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,15 +30,12 @@ def load_own_cells(*names: str) -> None:
 
 
 def equations_of(name: str) -> str | None:
-    """A digest of a custom cell's equations for the run's configuration; None for the library's cells.
-
-    It is computed from bytecode, which differs between Python versions.
-    """
+    """A digest of a custom cell's equations for the run's configuration; None for the library's cells."""
     if not is_own_cell(name):
         return None
     from lstm_numba.cells import find_cell
 
-    return f"{sys.version_info[0]}.{sys.version_info[1]}:{find_cell(name).digest}"
+    return str(find_cell(name).digest)
 
 
 def use_run_cell(config: Mapping[str, Any], given: str | None, folder: Any) -> None:
@@ -71,5 +67,5 @@ def use_run_cell(config: Mapping[str, Any], given: str | None, folder: Any) -> N
         )
     load_own_cells(trained)
     before, now = config.get("equations"), equations_of(trained)
-    if before and now and before != now and before.split(":")[0] == now.split(":")[0]:
+    if before and before != now:
         warn(f"the equations of {trained} are not those that {folder} was trained with")

@@ -17,18 +17,21 @@ if TYPE_CHECKING:
     from lstm_numba.interop.weights_file import load_weights, save_weights
     from lstm_numba.kernels.stream import Stream, stream_step
     from lstm_numba.nn.gradient_check import check_gradients
-    from lstm_numba.nn.recurrent import GRU, LSTM, RNN, PeepholeLSTM, Recurrent, make_layer
+    from lstm_numba.nn.layers import GRU, LSTM, RNN, CoupledLSTM, PeepholeLSTM, UseGateLSTM, make_layer
+    from lstm_numba.nn.recurrent import Recurrent
     from lstm_numba.nn.register_cell import register_cell
     from lstm_numba.nn.show_cell import show_cell
 
 # Modules are imported when a name is first used, because importing Numba takes a good part of a second.
 _MODULES = {
-    "RNN": "lstm_numba.nn.recurrent",
-    "LSTM": "lstm_numba.nn.recurrent",
-    "PeepholeLSTM": "lstm_numba.nn.recurrent",
-    "GRU": "lstm_numba.nn.recurrent",
+    "RNN": "lstm_numba.nn.layers",
+    "LSTM": "lstm_numba.nn.layers",
+    "CoupledLSTM": "lstm_numba.nn.layers",
+    "UseGateLSTM": "lstm_numba.nn.layers",
+    "PeepholeLSTM": "lstm_numba.nn.layers",
+    "GRU": "lstm_numba.nn.layers",
     "Recurrent": "lstm_numba.nn.recurrent",
-    "make_layer": "lstm_numba.nn.recurrent",
+    "make_layer": "lstm_numba.nn.layers",
     "register_cell": "lstm_numba.nn.register_cell",
     "check_gradients": "lstm_numba.nn.gradient_check",
     "show_cell": "lstm_numba.nn.show_cell",
@@ -51,10 +54,12 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "CoupledLSTM",
     "GradientError",
     "PeepholeLSTM",
     "Recurrent",
     "Stream",
+    "UseGateLSTM",
     "__version__",
     "check_gradients",
     "from_keras",

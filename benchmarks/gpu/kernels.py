@@ -18,7 +18,7 @@ from lstm_numba.engines.cuda.driver import cuda
 from lstm_numba.engines.cuda.launch import cooperative_blocks, launch
 from lstm_numba.engines.cuda.layout import CooperativeGrid, barrier_leave, barrier_wait
 from lstm_numba.engines.cuda.memory import counters, download, upload
-from lstm_numba.nn.recurrent import make_layer
+from lstm_numba.nn.layers import make_layer
 
 Calls = dict[str, Callable[[], Any]]
 

@@ -93,7 +93,7 @@ class Names:
         self._what, self._values = what, values
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if str(name).startswith("__"):
             raise AttributeError(name)
         if name not in self._values:
             raise TypeError(f"there is no {name!r} among the {self._what}: {', '.join(self._values)}")
@@ -102,8 +102,16 @@ class Names:
     __getitem__ = __getattr__
 
 
-def call(equations: Callable[..., Any], what: str, *arguments: Any) -> dict[str, Any]:
+def call(equations: Callable[..., Any], what: str, returns: str, *arguments: Any) -> dict[str, Any]:
     """Call equations; an error in them names their line.
+
+    Parameters
+    ----------
+    equations : callable
+    what, returns : str
+        What equations they are, and what they return by name, such as "new states".
+    *arguments
+        Of `equations`.
 
     Raises
     ------
@@ -117,17 +125,20 @@ def call(equations: Callable[..., Any], what: str, *arguments: Any) -> dict[str,
         text = str(error)
         if type(error).__module__.startswith("numba"):
             kind, text = "", "a function of numba.njit takes numbers only; write it as a plain function"
-        raise TypeError(f"{what}{_line(error)}: {kind}{text}") from None
+        raise TypeError(f"{what}{_line(error, equations)}: {kind}{text}") from None
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        raise TypeError(f"{what}: expected a dictionary of new states by name, got {found!r}")
+        raise TypeError(f"{what}: expected a dictionary of {returns} by name, got {type(found).__name__}")
     return found
 
 
-def _line(error: BaseException) -> str:
-    """The line that an error comes from: the innermost frame outside of this package."""
+def _line(error: BaseException, equations: Callable[..., Any]) -> str:
+    """The line that an error comes from: the innermost frame outside of this package and others."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_HERE)]
-    own = [f for f in frames if f"{'site-packages'}" not in f.filename] or frames
-    return f", line {own[-1].lineno}" if own else ""
+    own = [f for f in frames if "site-packages" not in f.filename] or frames
+    if not own:
+        return ""
+    same = own[-1].filename == equations.__code__.co_filename
+    return f", line {own[-1].lineno}" + ("" if same else f" of {Path(own[-1].filename).name}")
 
 
 def read(plain: type) -> Definition:
@@ -165,6 +176,12 @@ def read(plain: type) -> Definition:
     return found
 
 
+def check_name(what: str, name: str) -> None:
+    """Raise a ValueError if a name cannot be a variable's."""
+    if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
+        raise ValueError(f"{what}: expected names as Python's variables have, got {name!r}")
+
+
 def _simple_products(gates: tuple[str, ...], states: tuple[str, ...]) -> tuple[Product, ...]:
     return Product("weight_ih", "x", gates), Product("weight_hh", states[0], gates)
 
@@ -175,8 +192,7 @@ def _names(what: str, value: Any, at_least: int = 1) -> tuple[str, ...]:
     if not isinstance(value, (tuple, list)) or not all(isinstance(name, str) for name in value):
         raise TypeError(f"{what}: expected a tuple of names, got {value!r}")
     for name in value:
-        if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
-            raise ValueError(f"{what}: expected names as Python's variables have, got {name!r}")
+        check_name(what, name)
     if len(set(value)) != len(value):
         raise ValueError(f"{what}: a name stands twice in {value!r}")
     if len(value) < at_least:
@@ -198,30 +214,38 @@ def _bound(plain: type, what: str, function: Any, parameters: str) -> Callable[.
         raise TypeError(f"{what}: expected a function of ({parameters}), got {function!r}")
     code = function.__code__
     found = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    expected = tuple(parameters.split(", "))
-    if found[:1] == ("self",) and len(found) == len(expected) + 1:
-        return function.__get__(plain())
-    if len(found) != len(expected):
+    method, count = found[:1] == ("self",), len(parameters.split(", "))
+    if code.co_kwonlyargcount or len(found) != count + method:
         raise TypeError(
             f"{what}: expected the parameters (self, {parameters}) or ({parameters}), "
             f"got ({', '.join(found)})"
         )
-    return function
+    if not method:
+        return function
+    try:
+        return function.__get__(plain())
+    except Exception as error:
+        raise TypeError(f"__init__: a cell's class is called without arguments: {error}") from None
 
 
 def _phases(plain: type, declared: Any) -> Iterator[Phase]:
-    if not isinstance(declared, (tuple, list)) or not declared:
+    if not declared or not _several(declared, Phase):
         raise TypeError(f"phases: expected a tuple of Phase(products, equations), got {declared!r}")
-    for n, phase in enumerate(declared):
-        if not isinstance(phase, (tuple, list)) or len(phase) != 2:
-            raise TypeError(f"phases: expected Phase(products, equations), got {phase!r}")
-        products = []
-        for product in phase[0]:
-            if not isinstance(product, (tuple, list)) or len(product) != 3:
-                raise TypeError(f"phase {n}: expected Product(weight, operand, slots), got {product!r}")
-            weight, operand, slots = product
-            products.append(Product(weight, operand, _names(f"phase {n}: slots", slots)))
-        yield Phase(tuple(products), _bound(plain, f"phase {n}", phase[1], "z, v"))
+    for n, (declared_products, equations) in enumerate(declared):
+        if not _several(declared_products, Product):
+            raise TypeError(
+                f"phase {n}: expected a tuple of Product(weight, operand, slots), got {declared_products!r}"
+            )
+        products = tuple(
+            Product(weight, operand, _names(f"phase {n}: slots", slots))
+            for weight, operand, slots in declared_products
+        )
+        yield Phase(products, _bound(plain, f"phase {n}", equations, "z, v"))
+
+
+def _several(value: Any, kind: type) -> bool:
+    """Whether a value is a tuple or list of tuples of a kind."""
+    return type(value) in (tuple, list) and all(isinstance(part, kind) for part in value)
 
 
 def _check_names(cell: Definition) -> None:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from lstm_numba.cells.definition import Definition, Names, call
+from lstm_numba.cells.definition import Definition, Names, call, check_name
 from lstm_numba.cells.expressions import Expression, Graph, ancestors, depends
 from lstm_numba.cells.functions import FUNCTIONS, Function
 from lstm_numba.cells.plan import Plan
@@ -95,21 +95,28 @@ def trace(cell: Definition) -> Forward:
     for n, phase in enumerate(cell.phases):
         what = "forward" if len(cell.phases) == 1 else f"phase {n}"
         slots |= {slot: graph.symbol(SLOT, slot) for product in phase.products for slot in product.slots}
-        found = call(phase.equations, what, Names("pre-activations", slots), Names("values", dict(latest)))
+        last = n == len(cell.phases) - 1
+        given = Names("pre-activations", slots), Names("values", dict(latest))
+        found = call(phase.equations, what, "new states" if last else "results", *given)
         for name, value in found.items():
+            check_name(what, name)
             if name in cell.vectors:
                 raise ValueError(f"{what}: returns {name!r}, which is a vector")
-            if n == len(cell.phases) - 1 and name not in cell.states:
-                raise ValueError(f"{what}: returns {name!r}, which is none of the states {cell.states!r}")
-            try:
-                latest[name] = graph.wrap(value)
-            except TypeError as error:
-                raise TypeError(f"{what}: {name}: {error}") from None
+            if last and name not in cell.states:
+                raise ValueError(f"{what}: returns {name!r}; the states are {', '.join(cell.states)}")
+            latest[name] = _wrapped(graph, f"{what}: {name}", value)
         computed |= dict.fromkeys(found)
     for name in cell.states:
         if name not in computed:
             raise ValueError(f"forward: the new state {name!r} is missing")
     return Forward(graph, {name: latest[name] for name in (*cell.states, *computed)})
+
+
+def _wrapped(graph: Graph, what: str, value: Any) -> Expression:
+    try:
+        return graph.wrap(value)
+    except TypeError as error:
+        raise TypeError(f"{what}: {error}") from None
 
 
 def derive(cell: Definition, plan: Plan, forward: Forward) -> Derived:
@@ -118,7 +125,7 @@ def derive(cell: Definition, plan: Plan, forward: Forward) -> Derived:
     Raises
     ------
     ValueError
-        The second product's operand is missing, or depends on what the engines do not give it.
+        The second product's operand is missing, or depends on a vector.
     """
     graph = forward.graph
     states = tuple(forward.results[name] for name in cell.states)
@@ -133,8 +140,6 @@ def derive(cell: Definition, plan: Plan, forward: Forward) -> Derived:
     first = own_backward(cell, plan, forward) if cell.backward else leaves.gradients(gradients)
     late_seeds = {} if operand is None else {operand: graph.symbol(GRADIENT, OPERAND)}
     late = leaves.gradients(adjoint(outputs, late_seeds))
-    if any(gradient.number != 0 for gradient in late.vectors):
-        raise ValueError("phase 0: the operand of the second product depends on a vector")
     found = _Keeping(graph, plan, leaves, states, operand, first, late, forward).derived()
     return found._replace(gradients=gradients)
 
@@ -147,7 +152,10 @@ def _operand(cell: Definition, plan: Plan, forward: Forward) -> Expression | Non
     found = forward.results[plan.operand]
     for node in ancestors([found]):
         if node.operation == "symbol" and node.arguments[0] == VECTOR:
-            raise ValueError(f"phase 0: {plan.operand} depends on the vector {node.arguments[1]}")
+            raise ValueError(
+                f"phase 0: {plan.operand} depends on the vector {node.arguments[1]}; expected an operand of "
+                "pre-activations and previous states only"
+            )
     return found
 
 
@@ -239,6 +247,7 @@ def own_backward(cell: Definition, plan: Plan, forward: Forward) -> Gradients:
     found = call(
         cell.backward,
         "backward",
+        "gradients",
         Names("pre-activations", slots),
         Names("values", values),
         Names("gradients of the new states", gradients),
@@ -253,7 +262,9 @@ def own_backward(cell: Definition, plan: Plan, forward: Forward) -> Gradients:
         if name not in wanted:
             raise ValueError(f"backward: returns {name!r}; it returns gradients of {', '.join(wanted)}")
     leaves = _Leaves(graph, plan.slots, cell.states, cell.vectors)
-    return leaves.gradients({wanted[name]: graph.wrap(value) for name, value in found.items()})
+    return leaves.gradients(
+        {wanted[name]: _wrapped(graph, f"backward: {name}", value) for name, value in found.items()}
+    )
 
 
 class _Keeping:

@@ -5,6 +5,7 @@ A `Graph` has each expression once: what is written twice is one node, so that n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
@@ -14,6 +15,9 @@ _NO_DECISION = (
     "positive, maximum, minimum or abs"
 )
 _NO_NUMBER = "Python's math has numbers only; use the function of that name in lstm_numba.cells"
+_NO_POWER = "a power is a whole number or 0.5, as in x ** 2; for others use exp(power * log(x))"
+#: Functions that NumPy calls otherwise.
+_NAMES_IN_NUMPY = {"absolute": "abs", "fabs": "abs", "arctan": "atan"}
 
 
 class Expression:
@@ -47,8 +51,9 @@ class Expression:
         return self.arguments[0] if self.operation == "number" else None
 
     def __repr__(self) -> str:
-        name = getattr(self.operation, "name", self.operation)
-        return f"{name}({', '.join(map(repr, self.arguments))})"
+        if self.operation in ("number", "symbol"):
+            return f"<{' '.join(map(str, self.arguments))}>"
+        return f"<expression with {getattr(self.operation, 'name', self.operation)}>"
 
     def __add__(self, other: Any) -> Any:
         return self.graph.binary("+", self, other)
@@ -75,14 +80,18 @@ class Expression:
         return self.graph.binary("/", other, self)
 
     def __pow__(self, other: Any) -> Any:
-        if type(other) is int and other > 0:
-            half = self ** (other // 2) if other > 1 else None
-            if half is None:
-                return self
-            return half * half if other % 2 == 0 else half * half * self
-        if other == 0.5:
+        number = math.nan if isinstance(other, Expression) else float(other)
+        if number == 0.5:
             return self.graph.function("sqrt", self)
-        raise TypeError(f"a power is a whole number from 1 on, or 0.5; use exp and log for {other!r}")
+        if not number.is_integer():
+            raise TypeError(_NO_POWER)
+        if number < 1:
+            return 1 / self**-number if number else 1.0
+        half = self ** (number // 2) if number > 1 else 1.0
+        return half * half if number % 2 == 0 else half * half * self
+
+    def __rpow__(self, other: Any) -> NoReturn:
+        raise TypeError(_NO_POWER)
 
     def __neg__(self) -> Any:
         return self.graph.negative(self)
@@ -94,12 +103,15 @@ class Expression:
         return self.graph.function("abs", self)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        name = {"absolute": "abs"}.get(ufunc.__name__, ufunc.__name__)
-        operators: dict[str, Callable[[Any, Any], Any]] = {
+        name = _NAMES_IN_NUMPY.get(ufunc.__name__, ufunc.__name__)
+        operators: dict[str, Callable[..., Any]] = {
             "add": lambda a, b: self.graph.binary("+", a, b),
             "subtract": lambda a, b: self.graph.binary("-", a, b),
             "multiply": lambda a, b: self.graph.binary("*", a, b),
             "divide": lambda a, b: self.graph.binary("/", a, b),
+            "power": lambda a, b: a**b,
+            "square": lambda a: a * a,
+            "negative": lambda a: -a,
         }
         if method == "__call__" and not options:
             if name in operators:
@@ -107,7 +119,7 @@ class Expression:
             if name in self.graph.functions:
                 return self.graph.function(name, *inputs)
         raise TypeError(
-            f"{ufunc.__name__} is NumPy's and no function of equations: those are in lstm_numba.cells"
+            f"{ufunc.__name__} is no function of equations: those are {', '.join(self.graph.functions)}"
         )
 
     def _refuse(self, *_: Any) -> NoReturn:
@@ -119,7 +131,7 @@ class Expression:
     def _no_operator(self, *_: Any) -> NoReturn:
         raise TypeError("equations compute with + - * / ** and the functions of lstm_numba.cells")
 
-    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __matmul__ = __rpow__ = __getitem__ = _no_operator
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __matmul__ = __getitem__ = _no_operator
     __iter__ = None  # or Python would try __getitem__
 
     def __float__(self) -> float:
@@ -161,14 +173,16 @@ class Graph:
         Raises
         ------
         TypeError
-            It is neither.
+            It is neither, or not finite.
         """
         if isinstance(value, Expression):
             return value
         try:
-            number = float(value)
+            number = math.nan if isinstance(value, str) else float(value)
         except (TypeError, ValueError):
-            raise TypeError(f"expected a number or an expression of them, got {value!r}") from None
+            number = math.nan
+        if not math.isfinite(number):
+            raise TypeError(f"expected a finite number or an expression, got {value!r}")
         return self._node("number", int(number) if number.is_integer() and abs(number) < 2**31 else number)
 
     def function(self, name: str, *arguments: Any) -> Expression:

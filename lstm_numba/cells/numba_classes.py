@@ -2,8 +2,8 @@
 
 The cache index of a kernel names the classes of all cells that it was compiled for. Reading it must work in
 processes that have not imported, or cannot import, a user's module: so the classes are made here, and an
-unknown name gives an empty class. Names end in a digest of the equations (`lstm_numba.cells.fingerprint`), so
-machine code of changed equations is never found.
+unknown name gives an empty class. Names end in a digest of the equations, so that machine code of changed
+equations is never found.
 """
 
 from __future__ import annotations

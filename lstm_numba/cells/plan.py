@@ -79,6 +79,8 @@ def _check_operand(cell: Definition, phase: int, product: Product, number: int) 
     else:
         fits = number == 1 and phase == 1 and product.operand not in ("x", *cell.states)
         expected = "a result of the first phase, in a second one, and no third product"
+        if product.operand == first:
+            expected = f"one product with the state {first}, for all slots that it feeds"
     if not fits:
         raise ValueError(
             f"phase {phase}: {product.weight} with the operand {product.operand!r}: expected {expected}"

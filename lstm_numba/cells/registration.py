@@ -110,8 +110,10 @@ def _compare(own: Any, derived: Any) -> None:
             found, expected = (evaluate.backward(cell, point, gradient) for cell in (own, derived))
         except (ArithmeticError, ValueError):  # outside a function's domain
             continue
-        names = (own.slots, [f"previous {name}" for name in own.states], own.peepholes)
-        for got, right, words in zip(found, expected, names, strict=True):
-            for a, b, word in zip(got, right, words, strict=False):
+        kinds = (("gate", own.slots), ("previous state", own.states), ("vector", own.peepholes))
+        for got, right, (kind, names) in zip(found, expected, kinds, strict=True):
+            for a, b, name in zip(got, right, names, strict=True):
                 if not math.isclose(a, b, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE):
-                    raise ValueError(f"backward: {word}: {a:.9g}, but the derivative of forward is {b:.9g}")
+                    raise ValueError(
+                        f"backward: {kind} {name}: {a:.9g}, but the derivative of forward is {b:.9g}"
+                    )

@@ -21,7 +21,7 @@ from scipy import LowLevelCallable
 from scipy.ndimage import generic_filter1d
 
 from lstm_numba.kernels import CStep, c_step
-from lstm_numba.nn.recurrent import GRU
+from lstm_numba.nn.layers import GRU
 from lstm_numba.optim.optimizers import Adam
 
 Array = np.ndarray[Any, Any]

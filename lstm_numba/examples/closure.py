@@ -37,7 +37,7 @@ from lstm_numba.kernels import (
     tape_size,
     unflatten,
 )
-from lstm_numba.nn.recurrent import GRU
+from lstm_numba.nn.layers import GRU
 
 DT, DAMPING, STIFFNESS, TAU = 0.1, 0.1, 1.0, 0.3
 A, B, G = 2.0, 1.5, 0.5

@@ -33,7 +33,7 @@ from lstm_numba.kernels import (
     tape_size,
     unflatten,
 )
-from lstm_numba.nn.recurrent import LSTM
+from lstm_numba.nn.layers import LSTM
 
 DT, SPRING, DAMPER, GROUND, RUB, SLOW, EFFORT = 0.05, 4.0, 0.2, 0.5, 0.3, 0.1, 1e-3
 

@@ -21,7 +21,7 @@ import numpy as np
 from numba import get_num_threads, get_thread_id, njit, prange
 
 from lstm_numba.kernels import pack, plain, scratch_size, step
-from lstm_numba.nn.recurrent import LSTM
+from lstm_numba.nn.layers import LSTM
 from lstm_numba.optim.optimizers import Adam
 
 Array = np.ndarray[Any, Any]

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from lstm_numba.cells import CELLS, display_name, find_cell
 from lstm_numba.cells.parameters import stack_shapes
 from lstm_numba.errors import WeightsError
-from lstm_numba.nn.recurrent import GRU, LSTM, RNN, PeepholeLSTM, Recurrent, make_layer
+from lstm_numba.nn.layers import GRU, LSTM, RNN, PeepholeLSTM, make_layer
+from lstm_numba.nn.recurrent import Recurrent
 
 Array = npt.NDArray[Any]
 
@@ -127,7 +128,7 @@ def build(params: Mapping[str, Any], where: str, cell: str | None = None, **opti
     where : str
         File or argument that they come from, for messages.
     cell : str, optional
-        Cell, as `lstm_numba.nn.recurrent.make_layer` takes it. By default PyTorch's for the number of gates
+        Cell, as `lstm_numba.nn.layers.make_layer` takes it. By default PyTorch's for the number of gates
         (1: RNN with tanh, 3: GRU with reset after the product, 4: LSTM), with ``weight_ph`` peephole LSTM.
     **options
         ``batch_first``, ``dropout``, ``device``, ``seed`` of the layer.

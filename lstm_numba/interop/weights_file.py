@@ -76,7 +76,7 @@ def load_weights(
     path : path
         An ``.npz`` or ``.safetensors`` file of `save_weights`, or of PyTorch's ``state_dict``.
     cell : str, optional
-        Cell, as `lstm_numba.nn.recurrent.make_layer` takes it; by default the one that the file names, else
+        Cell, as `lstm_numba.nn.layers.make_layer` takes it; by default the one that the file names, else
         PyTorch's for the number of gates: RNN with tanh, GRU with reset after the product, LSTM.
     prefix : str, optional
         Prefix of the names, such as ``"rnn."``; other parameters are skipped. By default the only prefix of

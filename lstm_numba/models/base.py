@@ -13,7 +13,8 @@ from lstm_numba.arguments import check_arrays
 from lstm_numba.cells import display_name
 from lstm_numba.engines import engine
 from lstm_numba.engines.base import CORRECT, LOSS, Engine
-from lstm_numba.nn.recurrent import Recurrent, make_layer
+from lstm_numba.nn.layers import make_layer
+from lstm_numba.nn.recurrent import Recurrent
 
 Array = npt.NDArray[Any]
 #: State of the recurrent layers: one array or a tuple of arrays.
@@ -218,7 +219,7 @@ class Network(NamedTuple):
     hidden : int
         Hidden units, H.
     cell : str
-        One of `lstm_numba.nn.recurrent.CELL_NAMES`.
+        One of `lstm_numba.nn.layers.CELL_NAMES`.
     layers : int
         Recurrent layers.
     dropout : float

@@ -92,7 +92,7 @@ def check_gradients(cell: Any, *, device: str = "cpu", seed: int = 0, tolerance:
     ----------
     cell : layer class, layer, Cell or str
         A result of `register_cell`, one of the library's, or a name for
-        `lstm_numba.nn.recurrent.make_layer`.
+        `lstm_numba.nn.layers.make_layer`.
     device : {"cpu", "cuda"}
         Device of the network.
     seed : int
@@ -148,19 +148,10 @@ class _Quantity(NamedTuple):
 
 def _quantities(cell: Any) -> list[_Quantity]:
     """All quantities; not slots that no product feeds, which only carry values to backward."""
-    fed: dict[int, list[tuple[str, str]]] = {}
-    for slot, gate in enumerate(cell.input_gates):
-        fed.setdefault(slot, []).append(("input", cell.gates[gate]))
+    fed = {*range(len(cell.input_gates))}
     for stage in cell.stages:
-        for slot, gate in enumerate(stage.gates, stage.first):
-            fed.setdefault(slot, []).append(("recurrent", cell.recurrent_gates[gate]))
-    slots = []
-    for slot, feeds in sorted(fed.items()):
-        gates = {gate for _, gate in feeds}
-        names = " and ".join(f"gate {gate}" for gate in sorted(gates))
-        if len(feeds) == 1:
-            names += f" ({feeds[0][0]} part, slot {cell.slots[slot]})"
-        slots.append(_Quantity(0, slot, names))
+        fed |= {*range(stage.first, stage.first + len(stage.gates))}
+    slots = [_Quantity(0, slot, f"gate {cell.slots[slot]}") for slot in sorted(fed)]
     previous = [_Quantity(1, n, f"previous state {name}") for n, name in enumerate(cell.states)]
     peepholes = [_Quantity(2, n, f"vector {name}") for n, name in enumerate(cell.peepholes)]
     return slots + previous + peepholes

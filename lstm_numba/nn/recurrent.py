@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstm_numba.arguments import integer, integers
-from lstm_numba.cells import BUILT_IN, CELLS, display_name, find_cell
+from lstm_numba.cells import display_name
 from lstm_numba.cells.parameters import parameter_names, stack_shapes, suffix
 from lstm_numba.engines import engine, host_array
 from lstm_numba.engines.dropout_masks import check_probability
@@ -20,9 +20,6 @@ from lstm_numba.nn.initial_weights import check_init, initial_weights
 
 Array = Any  # a NumPy or a device array
 State = Any  # an array or a tuple of arrays, each (num_layers*D, B, H)
-
-#: The library's own cells by name, as the command line knows them.
-CELL_NAMES = BUILT_IN
 
 
 class Tape:
@@ -485,112 +482,3 @@ def _check_lengths(lengths: Any, steps: int, batch: int) -> Array | None:
     if np.any(array < 0) or np.any(array > steps):
         raise ValueError(f"lengths: expected 0 to {steps}, got {int(array.min())} to {int(array.max())}")
     return array.astype(np.int64)
-
-
-class RNN(Recurrent):
-    """Elman's simple recurrent network; see `lstm_numba.cells.rnn` for the equations.
-
-    Parameters
-    ----------
-    input_size, hidden_size, num_layers, **options
-        See `Recurrent`.
-    nonlinearity : str
-        "tanh" or "relu".
-    """
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        *,
-        nonlinearity: str = "tanh",
-        **options: Any,
-    ) -> None:
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
-        cell = CELLS["rnn" if nonlinearity == "tanh" else "rnn-relu"]
-        super().__init__(cell, input_size, hidden_size, num_layers, **options)
-
-
-class LSTM(Recurrent):
-    """Long short-term memory; see `lstm_numba.cells.lstm` for the equations.
-
-    Parameters
-    ----------
-    input_size, hidden_size, num_layers, **options
-        See `Recurrent`.
-    """
-
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> None:
-        super().__init__(CELLS["lstm"], input_size, hidden_size, num_layers, **options)
-
-
-class PeepholeLSTM(Recurrent):
-    """LSTM with diagonal peepholes; see `lstm_numba.cells.peephole_lstm` for the equations.
-
-    Parameters
-    ----------
-    input_size, hidden_size, num_layers, **options
-        See `Recurrent`.
-    peephole : str
-        "diagonal".
-    """
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        *,
-        peephole: str = "diagonal",
-        **options: Any,
-    ) -> None:
-        if peephole != "diagonal":
-            raise ValueError(f"peephole: expected 'diagonal', got {peephole!r}")
-        super().__init__(CELLS["peephole"], input_size, hidden_size, num_layers, **options)
-
-
-class GRU(Recurrent):
-    """Gated recurrent unit; see `lstm_numba.cells.gru` for the equations.
-
-    Parameters
-    ----------
-    input_size, hidden_size, num_layers, **options
-        See `Recurrent`.
-    reset_after : bool
-        Whether the reset gate acts after the recurrent product (PyTorch, cuDNN) or before it.
-    """
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        *,
-        reset_after: bool = True,
-        **options: Any,
-    ) -> None:
-        cell = CELLS["gru" if reset_after else "gru-reset-before"]
-        super().__init__(cell, input_size, hidden_size, num_layers, **options)
-
-
-def make_layer(
-    name: str, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any
-) -> Recurrent:
-    """Make a layer of the cell `name`.
-
-    Parameters
-    ----------
-    name : str
-        One of `CELL_NAMES`, a variant (`lstm_numba.cells.onnx_variants`), or ``module:Class`` of a registered
-        cell.
-    input_size, hidden_size, num_layers, **options
-        See `Recurrent`.
-
-    Raises
-    ------
-    ValueError
-        There is no such cell.
-    """
-    return Recurrent(find_cell(name), input_size, hidden_size, num_layers, **options)

@@ -30,26 +30,26 @@ class CellLayer(Recurrent):
 
 
 def register_cell(cls: type) -> type[CellLayer]:
-    """Make a layer class from a class with gates, states and the equations of one hidden unit.
+    """Make a layer class from a class with gates, states and the forward equations of one hidden unit.
 
-    Use it as a decorator; ``lstm_numba/cells/README.md`` explains an example. `make_layer`, `load_weights`
-    and the models then know the cell as ``module:Class``. A class registered before under the same name, as
-    when a module is reloaded, is replaced.
+    The backward equations are derived. Use it as a decorator; ``lstm_numba/cells/README.md`` explains an
+    example. `make_layer`, `load_weights` and the models then know the cell as ``module:Class``. A class
+    registered before under the same name, as when a module is reloaded, is replaced.
 
     Parameters
     ----------
     cls : type
-        With the attributes and methods of `lstm_numba.cells.protocol.Cell`:
+        With these attributes and methods, as `lstm_numba.cells.definition` says:
 
-        * ``gates``, ``states`` : tuples of names; the first state is the output.
-        * ``forward(self, slots, previous, peephole)`` : from pre-activations, one per slot, and previous
-          states to (slots to keep, new states).
-        * ``backward(self, slots, previous, states, peephole, gradient)`` : from gradients of the new states
-          to those of (pre-activations, previous states, peephole weights), without what flows through the
-          recurrent products.
-        * ``peepholes`` : gates with a diagonal peephole weight; none by default.
-        * ``slots``, ``input_gates``, ``stages`` : needed if one slot per gate, fed by both products, is not
-          enough; with two stages also ``operand`` and ``operand_backward``.
+        * ``gates``, ``states`` : tuples of names; the first state is the output. Every gate gets a product
+          with the input and one with the previous output.
+        * ``forward(self, z, v)`` : a dictionary of the new states by name. ``z.f`` is the pre-activation of
+          gate f, ``v.c`` the previous state c.
+        * ``vectors`` : names of per-unit parameters, such as diagonal peepholes, ``v.p_f``; none by default.
+        * ``phases`` instead of ``gates`` and ``forward`` : products that feed other gates, or whose operand
+          is computed from gates of the same step.
+        * ``backward(self, z, v, d)`` : optional, the author's own gradients by name, from those of the new
+          states, ``d.h``. They must be the derivative of ``forward``.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def register_cell(cls: type) -> type[CellLayer]:
     Raises
     ------
     TypeError, ValueError
-        The class is no valid cell; the message names the class and the fault.
+        The class is no valid cell; the message names the class, the fault and, in equations, its line.
     """
     if isinstance(cls, type) and issubclass(cls, Recurrent):
         raise TypeError(f"register_cell: {cls.__name__} is a layer already")

@@ -29,7 +29,7 @@ from lstm_numba.benchmarks import (
 )
 from lstm_numba.benchmarks.cases import OURS, PEERS, SHAPES, Row, Shape, plan_rows
 from lstm_numba.engines import Cuda
-from lstm_numba.nn.recurrent import CELL_NAMES, make_layer
+from lstm_numba.nn.layers import CELL_NAMES, make_layer
 
 TINY = "--shape 3x4x5x6 --repeats 2"
 

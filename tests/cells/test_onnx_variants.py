@@ -16,7 +16,7 @@ import lstm_numba as ln
 from lstm_numba.cells import CELLS, find_cell
 from lstm_numba.cells.onnx_variants import ACTIVATIONS, VARIED, read
 from lstm_numba.interop.state_dict import cell_name
-from lstm_numba.nn.recurrent import make_layer
+from lstm_numba.nn.layers import make_layer
 from lstm_numba.training.settings import check_cell
 
 #: Numbers for the activations that take some; HardSigmoid's are not the usual ones.
@@ -56,6 +56,13 @@ def test_a_variant_of_nothing_is_the_cell_itself() -> None:
     assert find_cell("gru,f=Sigmoid") is find_cell("gru")
     assert find_cell("rnn,f=Relu") is find_cell("rnn-relu")
     assert find_cell("rnn,clip=2") is find_cell("rnn,clip=2.0")
+
+
+def test_names_of_the_same_equations_stay_apart() -> None:
+    names = ("rnn,f=Affine_1.0_0.0", "rnn,f=LeakyRelu_1.0")
+    cells = [find_cell(name) for name in names]
+    assert cells[0].texts == cells[1].texts
+    assert tuple(cell.key for cell in cells) == names
 
 
 def test_a_layer_says_which_variant_it_is() -> None:
@@ -145,6 +152,58 @@ def test_equations_and_their_derivatives(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(names) > 100
     for seed, name in enumerate(names):
         _check_equations(name, seed)
+
+
+#: Activation -> its slopes at -1e4 and at 1e4.
+FAR = {
+    "Affine": (0.7, 0.7),
+    "Elu": (0, 1),
+    "HardSigmoid": (0, 0),
+    "LeakyRelu": (0.3, 1),
+    "Relu": (0, 1),
+    "ScaledTanh": (0, 0),
+    "Sigmoid": (0, 0),
+    "Softplus": (0, 1),
+    "Softsign": (1 / 10001**2, 1 / 10001**2),
+    "Tanh": (0, 0),
+    "ThresholdedRelu": (0, 1),
+}
+
+
+def _value_and_slope(name: str, x: float) -> tuple[float, float]:
+    """New state of one unit of an RNN, and its derivative by the pre-activation."""
+    cell = find_cell(name)
+    kept, states = cell.forward((x,), (0.0,), ())
+    return states[0], cell.backward(kept, (0.0,), states, (), (1.0,))[0][0]
+
+
+@pytest.mark.parametrize("function", ACTIVATIONS)
+def test_slopes_far_out(function: str) -> None:
+    found = [_value_and_slope(f"rnn,f={function}{NUMBERS.get(function, '')}", x)[1] for x in (-1e4, 1e4)]
+    assert found == pytest.approx(FAR[function], rel=1e-9, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("name", "kink", "side"),
+    [
+        ("rnn,f=Elu_0.6", 0.0, -1),
+        ("rnn,f=HardSigmoid_0.25_0.4", -1.6, -1),
+        ("rnn,f=HardSigmoid_0.25_0.4", 2.4, -1),
+        ("rnn,f=LeakyRelu_0.3", 0.0, -1),
+        ("rnn,f=Relu", 0.0, -1),
+        ("rnn,f=ThresholdedRelu_0.4", 0.4, -1),
+        ("rnn,clip=2.0,f=Affine_0.7_0.1", 2.0, -1),
+        ("rnn,clip=2.0,f=Affine_0.7_0.1", -2.0, 1),
+    ],
+)
+def test_slopes_at_kinks_are_the_left_ones_and_at_a_bound_the_inner_one(
+    name: str, kink: float, side: int
+) -> None:
+    step = side * 1e-6
+    (here, found), (there, _) = _value_and_slope(name, kink), _value_and_slope(name, kink + step)
+    assert found == pytest.approx((there - here) / step, abs=1e-6)
+    other = _value_and_slope(name, kink - step)
+    assert other[1] != pytest.approx(found, abs=0.05)
 
 
 # Beside ONNX Runtime: all of a node's attributes, through the compiled engine

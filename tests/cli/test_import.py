@@ -16,7 +16,7 @@ import lstm_numba as ln
 from lstm_numba.data.images import NORMALISATION
 from lstm_numba.interop.export import save_model
 from lstm_numba.interop.state_dict import cell_name
-from lstm_numba.nn.recurrent import CELL_NAMES, make_layer
+from lstm_numba.nn.layers import CELL_NAMES, make_layer
 from lstm_numba.training import checkpoint
 from lstm_numba.training.tasks import build_task, open_task
 

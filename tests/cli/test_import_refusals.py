@@ -15,7 +15,7 @@ from interop_tools import layer
 
 import lstm_numba as ln
 from lstm_numba.errors import CheckpointError
-from lstm_numba.nn.recurrent import make_layer
+from lstm_numba.nn.layers import make_layer
 from lstm_numba.training.run import Run
 from lstm_numba.training.tasks import open_task
 from lstm_numba.training.warm_start import create_successor

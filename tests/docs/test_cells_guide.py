@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import re
 from pathlib import Path
@@ -15,6 +13,7 @@ from cli_tools import call
 from repository import ROOT
 
 import lstm_numba as ln
+from lstm_numba.cells import evaluate
 from lstm_numba.examples import janet
 
 GUIDE = (ROOT / "lstm_numba" / "cells" / "README.md").read_text(encoding="utf-8")
@@ -26,12 +25,13 @@ def blocks(language: str, text: str = GUIDE) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
-def run(source: str, names: dict[str, Any]) -> str:
-    """Run a block and return what it prints."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(source, "guide", "exec"), names)
-    return printed.getvalue()
+@pytest.fixture(scope="module")
+def names() -> dict[str, Any]:
+    """What the guide's code defines, run from beginning to end."""
+    found: dict[str, Any] = {"__name__": "janet"}
+    for source in blocks("python"):
+        exec(compile(source, "guide", "exec"), found)
+    return found
 
 
 def outputs(layer: Any) -> list[np.ndarray]:
@@ -43,33 +43,40 @@ def outputs(layer: Any) -> list[np.ndarray]:
     return [y, dx, *grads.values()]
 
 
-def test_the_guides_cell_is_checked_trained_and_the_same_as_the_example() -> None:
-    cell, check, training = blocks("python")
-    names: dict[str, Any] = {"__name__": "janet"}
-    run(cell, names)
-    report = run(check, names)
-    assert report.startswith("JANET")
-    assert all(float(line.split()[-1]) < 1e-9 for line in report.splitlines() if line.startswith("  "))
-    found = float(run(training, names).split()[-1])
-    target = np.asarray(names["target"])
-    assert found < 0.5 * float(np.mean((target - target.mean()) ** 2))
+def test_the_guides_cell_is_the_example_and_its_equations_are_shown(names: dict[str, Any]) -> None:
+    assert ln.show_cell(names["JANET"]) == blocks("text")[0].rstrip("\n")
     for got, expected in zip(outputs(names["JANET"]), outputs(janet.JANET), strict=True):
         np.testing.assert_array_equal(got, expected)
-    made = ln.make_layer("janet:JANET", 4, 4)
-    assert made.cell is names["JANET"].cell
+    assert ln.make_layer("janet:JANET", 4, 4).cell is names["JANET"].cell
 
 
-def test_the_guides_mistake_gives_the_guides_error() -> None:
+def test_the_guides_gru_is_the_librarys(names: dict[str, Any]) -> None:
+    own, ours = names["ResetBefore"].cell, ln.GRU(1, 1, reset_after=False).cell
+    point = evaluate.Point((0.3, -0.4, 0.7), (0.2,), ())
+    for function in (evaluate.forward, evaluate.operand):
+        assert function(own, point) == function(ours, point)
+
+
+def test_the_guides_own_derivative_is_right_at_zero_where_the_derived_is_not(names: dict[str, Any]) -> None:
+    own = names["Softplus"]
+    source = blocks("python")[-1]
+    without: dict[str, Any] = {**names, "__name__": "derived"}
+    exec(source[: source.index("    def backward")], without)
+    found = [
+        evaluate.backward(cell, evaluate.Point((0.0,), (0.0,), ()), (1.0,)).slots[0]
+        for cell in (own.cell, without["Softplus"].cell)
+    ]
+    assert found[0] == 0.5
+    assert abs(found[1] - 0.5) > 0.1
+
+
+def test_the_guides_mistake_gives_the_guides_error(names: dict[str, Any]) -> None:
     ((before, after),) = re.findall(r"<!-- error: (.*) -> (.*) -->", GUIDE)
-    (shown,) = blocks("text")
-    source = blocks("python")[0]
+    source = blocks("python")[-1]
     assert source.count(before) == 1
-    names: dict[str, Any] = {"__name__": "wrong_janet"}
-    run(source.replace(before, after), names)
-    with pytest.raises(ln.GradientError) as caught:
-        ln.check_gradients(names["JANET"])
-    kind = type(caught.value)
-    assert f"{kind.__module__}.{kind.__name__}: {caught.value}".startswith(shown.strip())
+    with pytest.raises(ValueError, match="Softplus") as caught:
+        exec(source.replace(before, after), {**names, "__name__": "wrong"})
+    assert f"ValueError: {caught.value}\n" == blocks("text")[1]
 
 
 def test_the_guides_commands_run(tmp_path: Path) -> None:
@@ -88,10 +95,13 @@ def test_the_guides_commands_run(tmp_path: Path) -> None:
     assert not few
 
 
-def test_the_readmes_cell_is_the_guides() -> None:
+def test_the_readmes_cell_is_the_guides(capsys: pytest.CaptureFixture[str]) -> None:
     (source,) = (block for block in blocks("py", README) if "register_cell" in block)
     names: dict[str, Any] = {"ln": ln, "__name__": "readme"}
-    run(source, names)
+    exec(source, names)
+    shown, _, report = capsys.readouterr().out.partition("JANET: backward is the derivative")
+    assert shown == blocks("text")[0]
+    assert all(float(line.split()[-1]) < 1e-9 for line in report.splitlines() if line.startswith("  "))
     for got, expected in zip(outputs(names["JANET"]), outputs(janet.JANET), strict=True):
         np.testing.assert_array_equal(got, expected)
 

@@ -12,7 +12,7 @@ from scipy.special import expit
 
 import lstm_numba as ln
 from lstm_numba.interop.state_dict import cell_name
-from lstm_numba.nn.recurrent import CELL_NAMES
+from lstm_numba.nn.layers import CELL_NAMES
 
 TORCH = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN", "rnn-relu": "RNN"}
 

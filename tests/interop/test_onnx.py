@@ -12,7 +12,8 @@ from interop_tools import FORMS, assert_same, call, compare, layer, random_input
 from onnx_models import change, dynamic, in_runtime, onnx, set_attribute
 
 import lstm_numba as ln
-from lstm_numba.nn.recurrent import CELL_NAMES, Recurrent
+from lstm_numba.nn.layers import CELL_NAMES
+from lstm_numba.nn.recurrent import Recurrent
 
 
 @FORMS

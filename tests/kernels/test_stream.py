@@ -12,7 +12,7 @@ from tolerances import assert_close
 
 import lstm_numba as ln
 from lstm_numba import reference
-from lstm_numba.nn.recurrent import CELL_NAMES
+from lstm_numba.nn.layers import CELL_NAMES
 
 
 def _layer(cell: str, dtype: str = "float32", **options: Any) -> Any:
@@ -27,7 +27,7 @@ def _as_tuple(state: Any) -> tuple[np.ndarray, ...]:
     return state if isinstance(state, tuple) else (state,)
 
 
-@pytest.mark.parametrize("cell", CELL_NAMES)
+@pytest.mark.parametrize("cell", (*CELL_NAMES, "use-gate"))
 def test_steps_are_the_sequence(cell: str) -> None:
     rnn, x = _layer(cell, num_layers=2), _input(6, 3)
     rng = np.random.default_rng(2)

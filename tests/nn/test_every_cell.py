@@ -8,7 +8,7 @@ from recurrent_problems import Case, Problem, unpack
 from tolerances import assert_close
 
 from lstm_numba import reference
-from lstm_numba.nn.recurrent import CELL_NAMES
+from lstm_numba.cells import BUILT_IN
 
 pytestmark = pytest.mark.smoke
 
@@ -22,7 +22,7 @@ def _reference_loss(problem: Problem, variables: dict[str, np.ndarray]) -> float
     return float(sum(np.vdot(a, np.float64(b)) for a, b in pairs))
 
 
-@pytest.mark.parametrize("name", CELL_NAMES)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_output_and_gradients_in_float32(name: str) -> None:
     problem = Problem(name, Case(4, 3, 5, 17, lengths=(4, 1, 3)), np.float32)
     variables = {key: value.astype(np.float64) for key, value in problem.variables().items()}

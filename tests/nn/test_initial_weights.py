@@ -11,7 +11,8 @@ import lstm_numba as ln
 from lstm_numba.models import LanguageModel, SequenceClassifier
 from lstm_numba.models.base import random_streams
 from lstm_numba.nn import initial_weights
-from lstm_numba.nn.recurrent import CELL_NAMES, Recurrent, make_layer
+from lstm_numba.nn.layers import CELL_NAMES, make_layer
+from lstm_numba.nn.recurrent import Recurrent
 from lstm_numba.training import settings
 
 INPUTS, H = 48, 64

@@ -11,7 +11,7 @@ from tolerances import assert_close
 
 import lstm_numba as ln
 from lstm_numba import reference
-from lstm_numba.nn.recurrent import make_layer
+from lstm_numba.nn.layers import make_layer
 
 
 def test_batch_first_is_a_transposition(backend: str) -> None:
@@ -112,7 +112,7 @@ def test_the_weights_in_use_are_the_weights_in_params(backend: str) -> None:
         (lambda r, x: ln.LSTM(1, 2, dtype=np.float16), TypeError, "dtype: expected float32 or float64"),
         (lambda r, x: ln.LSTM(1, 2, device="tpu"), ValueError, "device"),
         (lambda r, x: ln.RNN(1, 2, nonlinearity="sin"), ValueError, "nonlinearity"),
-        (lambda r, x: ln.PeepholeLSTM(1, 2, peephole="full"), ValueError, "peephole"),
+        (lambda r, x: ln.PeepholeLSTM(1, 2, peephole="wide"), ValueError, "peephole"),
         (lambda r, x: make_layer("lstn", 1, 2), ValueError, "expected one of rnn, rnn-relu, lstm"),
     ],
 )

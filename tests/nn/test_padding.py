@@ -12,7 +12,7 @@ from recurrent_problems import Case, Problem, host, unpack
 
 import lstm_numba as ln
 from lstm_numba.models import SequenceBatch, SequenceClassifier
-from lstm_numba.nn.recurrent import CELL_NAMES, make_layer
+from lstm_numba.nn.layers import CELL_NAMES, make_layer
 
 #: Peepholes; two stages with an extra slot, two states and a peephole.
 _ODD = ("peephole", own_cells.VARIED[-1])

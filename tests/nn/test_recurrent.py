@@ -18,11 +18,11 @@ from lstm_numba import reference
 from lstm_numba.engines.cpu import sequence, task
 from lstm_numba.engines.cpu.blocking import Plan
 from lstm_numba.engines.cpu.records import Team
-from lstm_numba.nn.recurrent import CELL_NAMES, make_layer
+from lstm_numba.nn.layers import CELL_NAMES, make_layer
 
 DTYPES = ("float32", "float64")
 #: The library's cells and some that a user registered.
-NAMES = CELL_NAMES + own_cells.VARIED[-1:]
+NAMES = (*CELL_NAMES, "use-gate", *own_cells.VARIED[-1:])
 #: The same; some are compiled for other processors too: with one product and with two, with peepholes.
 EVERY_NAME = pytest.mark.parametrize(
     "name",

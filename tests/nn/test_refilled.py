@@ -11,7 +11,7 @@ from backends import simulated
 from recurrent_problems import Case, Problem, unpack
 
 from lstm_numba.engines import engine_of, host_array
-from lstm_numba.nn.recurrent import CELL_NAMES
+from lstm_numba.nn.layers import CELL_NAMES
 
 _CASE = Case(3, 4, 3, 9, 2)
 

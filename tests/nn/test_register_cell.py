@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import math
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,36 +13,15 @@ from typing import Any
 import numpy as np
 import own_cells
 import pytest
-from numba import njit
 from tolerances import assert_close
 
 import lstm_numba as ln
 from lstm_numba import reference
-from lstm_numba.cells import BUILT_IN, CELLS, Stage, find_cell, load_cell
+from lstm_numba.cells import BUILT_IN, CELLS, evaluate, find_cell, load_cell, sigmoid, tanh
+from lstm_numba.cells.functions import FUNCTIONS
 from lstm_numba.cells.registration import make_cell
 from lstm_numba.errors import CellError, WeightsError
 from lstm_numba.examples.janet import JANET
-
-ATTRIBUTES: dict[str, Any] = {
-    "gates": ("f", "g"),
-    "states": ("h",),
-    "forward": own_cells.MinimalGatedUnit.cell.forward.__func__,
-    "backward": own_cells.MinimalGatedUnit.cell.backward.__func__,
-}
-
-
-def _forward(self: Any, slots: Any, previous: Any, peephole: Any) -> Any:
-    return (slots[0], slots[1]), (previous[0] * slots[0] + slots[1],)
-
-
-def _backward(self: Any, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-    return (gradient[0] * previous[0], gradient[0]), (gradient[0] * slots[0],), ()
-
-
-def plain(**changed: Any) -> type:
-    """A sound class, but for what is changed; None takes something away."""
-    facts = {"gates": ("f", "g"), "states": ("h",), "forward": _forward, "backward": _backward, **changed}
-    return type("Cell", (), {name: value for name, value in facts.items() if value is not None})
 
 
 def test_a_layer_class_is_used_as_the_librarys() -> None:
@@ -89,95 +70,6 @@ def test_the_reference_of_any_cell_is_that_of_the_librarys(monkeypatch: pytest.M
             assert_close(got, truth, "forward", name)
 
 
-def _keyword(self: Any, slots: Any, previous: Any, peephole: Any, *, more: int = 1) -> Any: ...
-def _renamed(self: Any, gates: Any, previous: Any, peephole: Any) -> Any: ...
-def _decides(self: Any, slots: Any, previous: Any, peephole: Any) -> Any:
-    return slots, (slots[0] if slots[0] > 0 else slots[1],)
-
-
-def _asks_self(self: Any, slots: Any, previous: Any, peephole: Any) -> Any:
-    return slots, (self.scale * slots[0],)
-
-
-def _one_slot(self: Any, slots: Any, previous: Any, peephole: Any) -> Any:
-    return (slots[0],), (slots[1],)
-
-
-def _no_tuple(self: Any, slots: Any, previous: Any, peephole: Any) -> Any:
-    return slots, slots[1]
-
-
-def _undefined(self: Any, slots: Any, previous: Any, peephole: Any) -> Any:
-    return slots, (not_there(slots[0]),)  # type: ignore[name-defined]  # noqa: F821
-
-
-TABLE: dict[str, float] = {}
-
-
-def _table(self: Any, slots: Any, previous: Any, peephole: Any) -> Any:
-    return slots, (TABLE["a"] * slots[0],)
-
-
-def _python_helper(self: Any, slots: Any, previous: Any, peephole: Any) -> Any:
-    return slots, (doubled(slots[0]),)
-
-
-def _numpys(self: Any, slots: Any, previous: Any, peephole: Any) -> Any:
-    return (np.pi * slots[0], slots[1]), (np.tanh(slots[0]),)
-
-
-def doubled(x: Any) -> Any:
-    """A plain function, which Numba does not call."""
-    return 2 * x
-
-
-@pytest.mark.parametrize(
-    ("changed", "text"),
-    [
-        ({"gates": None}, "Cell: gates: missing"),
-        ({"gates": ()}, "gates: expected at least one name"),
-        ({"gates": "fg"}, "gates: expected a tuple of names, got 'fg'"),
-        ({"gates": ("f", "f")}, "gates: a name stands twice"),
-        ({"gates": ("f", 2)}, "gates: expected a tuple of names"),
-        ({"states": ()}, "states: expected at least one name"),
-        ({"states": None}, "states: missing"),
-        ({"peepholes": ("o",)}, "peepholes: 'o' is not one of the gates"),
-        ({"peephole": ("f",)}, "peephole: a cell has no such attribute"),
-        ({"slots": ("f",)}, "input_gates: 2 gates feed 1 slots"),
-        ({"input_gates": (0,)}, "input_gates: expected each of the 2 gates once"),
-        ({"input_gates": (0, 2)}, r"input_gates: expected each .* 0 to 1, got \(0, 2\)"),
-        ({"input_gates": ("f", "g")}, "input_gates: expected a tuple of gates' numbers"),
-        ({"stages": ()}, "stages: expected one or two"),
-        ({"stages": (Stage(0, (0,)),)}, "stages: expected each of the 2 gates once"),
-        ({"stages": (Stage(1, (0, 1)),)}, "feeds slots beyond the 2"),
-        ({"stages": (Stage(0, (0,)), Stage(0, (1,)))}, "feeds slots that another stage feeds"),
-        ({"stages": (3,)}, r"stages: expected Stage\(first slot, gates\), got 3"),
-        ({"stages": (Stage(0, (0,)), Stage(1, (1,)))}, "operand: missing, expected def operand"),
-        ({"operand": _forward}, "operand: only a cell of two stages has one"),
-        ({"forward": None}, "forward: missing, expected def forward"),
-        ({"backward": None}, "backward: missing"),
-        ({"forward": 3}, "forward: expected a method"),
-        ({"forward": _renamed}, r"forward: expected def .* got the parameters \(self, gates"),
-        ({"forward": _keyword}, "forward: expected def forward"),
-        ({"forward": _decides}, "forward, line .* comparison or an if has no single answer"),
-        ({"forward": _asks_self}, "forward, line .* uses self"),
-        ({"forward": _one_slot}, r"forward: slots to keep: expected a tuple of 2 \(f, g\)"),
-        ({"forward": _no_tuple}, r"forward: new states: expected a tuple of 1 \(h\)"),
-        ({"forward": _undefined}, "not_there is not defined yet"),
-        ({"forward": _table}, r"TABLE: equations may use numbers, .* got {}"),
-        ({"forward": _python_helper}, "doubled.*numba.njit"),
-        ({"forward": _numpys}, "forward, line .*: tanh is NumPy's"),
-        (
-            {"backward": lambda self, slots, previous, states, peephole, gradient: 1},
-            "backward: expected the grad",
-        ),
-    ],
-)
-def test_what_cannot_work_is_refused_by_name(changed: dict[str, Any], text: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=text):
-        make_cell(plain(**changed))
-
-
 def test_what_is_no_plain_class_is_refused() -> None:
     with pytest.raises(TypeError, match="register_cell: expected a class, got 3"):
         ln.register_cell(3)  # type: ignore[arg-type]
@@ -189,42 +81,114 @@ def test_what_is_no_plain_class_is_refused() -> None:
         find_cell(3)  # type: ignore[arg-type]
 
 
-def test_equal_equations_share_a_class_and_others_do_not() -> None:
-    first, same = make_cell(plain()), make_cell(plain())
-    assert type(first) is type(same)
-    assert type(make_cell(plain(states=("c",)))) is not type(first)
-    assert type(first).__name__ == f"Cell_{first.digest}"
-
-
 SCALE = 2.0
 
 
-@njit
 def halved(x: Any) -> Any:
     """A helper that the equations call."""
     return x / SCALE
 
 
-def _with_helper(self: Any, slots: Any, previous: Any, peephole: Any) -> Any:
-    return (slots[0], slots[1]), (previous[0] + halved(slots[0]) + 1 / (1 + math.exp(slots[1])),)
+class Scaled:
+    """A cell with a helper and a constant of its class."""
+
+    gates, states = ("f", "g"), ("h",)
+    slope = 0.5
+
+    def forward(self, z: Any, v: Any) -> dict[str, Any]:
+        f = sigmoid(z.f)
+        return {"h": halved(v.h) * f + self.slope * tanh(z.g)}
 
 
-def _helper_backward(self: Any, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any) -> Any:
-    d, power = gradient[0], math.exp(slots[1])
-    return (halved(d), -d * power / (1 + power) ** 2), (d,), ()
+def changed(**changes: Any) -> Any:
+    """A cell as if the class had other attributes."""
+    names = {name: value for name, value in vars(Scaled).items() if not name.startswith("__")}
+    return make_cell(type("Scaled", (), {**names, "__module__": __name__, **changes}))
+
+
+def test_equal_equations_share_a_class() -> None:
+    """Names, helpers and docstrings are no part of them."""
+
+    def otherwise(z: Any, v: Any) -> dict[str, Any]:
+        """With a docstring, other names, NumPy, and no helper."""
+        gate = sigmoid(z["f"])
+        left = v["h"] / 2 * gate
+        return {"h": left + 0.5 * np.tanh(z["g"])}
+
+    first = make_cell(Scaled)
+    assert type(changed()) is type(first)
+    assert type(changed(forward=otherwise)) is type(first)
+    assert type(first).__name__ == f"Scaled_{first.digest}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"slope": 0.25}, "a constant"),
+        ({"gates": ("g", "f")}, "the order of the gates, and so of the weights"),
+        ({"gates": ("f", "g", "o")}, "one more gate"),
+        ({"vectors": ("p",)}, "a parameter"),
+        ({"states": ("h", "c"), "forward": lambda z, v: {"h": z.f, "c": z.g}}, "states"),
+        ({"forward": lambda z, v: {"h": halved(v.h) * sigmoid(z.f) - 0.5 * tanh(z.g)}}, "a sign"),
+        ({"__module__": "elsewhere"}, "the key by which a pickle finds it"),
+    ],
+)
+def test_other_cells_have_another_class(changes: dict[str, Any], why: str) -> None:
+    first, other = make_cell(Scaled), changed(**changes)
+    assert other.digest != first.digest, why
+    assert type(other) is not type(first)
+
+
+def test_a_renamed_gate_is_another_cell() -> None:
+    def renamed(z: Any, v: Any) -> dict[str, Any]:
+        return {"h": halved(v.h) * sigmoid(z.k) + 0.5 * tanh(z.g)}
+
+    assert changed(gates=("k", "g"), forward=renamed).digest != make_cell(Scaled).digest
 
 
 def test_helpers_and_constants_belong_to_the_equations(monkeypatch: pytest.MonkeyPatch) -> None:
     """A number that changes far away makes another cell, which computes with it."""
-    changed = {"forward": _with_helper, "backward": _helper_backward}
-    before = make_cell(plain(**changed))
-    ln.check_gradients(before)
+    point = evaluate.Point((0.3, 0.0), (0.7,), ())
+    before = make_cell(Scaled)
     monkeypatch.setitem(globals(), "SCALE", 4.0)
-    assert make_cell(plain(**changed)).digest != before.digest
+    after = make_cell(Scaled)
+    assert after.digest != before.digest
+    (found,), (half,) = (evaluate.forward(cell, point)[1] for cell in (before, after))
+    assert found == pytest.approx(2 * half, rel=1e-15)
     monkeypatch.setitem(globals(), "SCALE", 2.0)
-    assert make_cell(plain(**changed)).digest == before.digest
-    monkeypatch.setattr(math, "exp", math.log1p)
-    assert make_cell(plain(**changed)).digest != before.digest
+    assert make_cell(Scaled).digest == before.digest
+    monkeypatch.setitem(globals(), "halved", lambda x: x / 3)
+    assert make_cell(Scaled).digest not in (before.digest, after.digest)
+
+
+SEVERAL_NAMES = """
+from lstm_numba.cells import Phase, Product, sigmoid, tanh
+from lstm_numba.cells.functions import FUNCTIONS
+from lstm_numba.cells.registration import make_cell
+
+class Cell:
+    states = ("h",)
+    def look(z, v):
+        r = sigmoid(z.r)
+        return {"apple": r, "berry": r, "cherry": r, "seen": r * v.h}
+    phases = (
+        Phase((Product("weight_ih", "x", ("r",)), Product("weight_hh", "h", ("r",))), look),
+        Phase((Product("weight_ih", "x", ("n",)), Product("weight_hh", "seen", ("n",))),
+              lambda z, v: {"h": tanh(z.n) * v.apple}),
+    )
+
+print(make_cell(Cell).digest)
+"""
+
+
+def test_the_digest_is_the_same_in_every_process() -> None:
+    """Also when an expression has several names, of which the text uses one."""
+    found = set()
+    for seed in range(6):  # of Python's hashes, which decide the order of sets
+        environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
+        words = [sys.executable, "-c", SEVERAL_NAMES]
+        found.add(subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert len(found) == 1
 
 
 MODULE = """
@@ -235,11 +199,8 @@ import lstm_numba as ln
 class Scaled:
     gates, states = ("a",), ("h",)
 
-    def forward(self, slots, previous, peephole):
-        return slots, ({factor} * slots[0] + previous[0],)
-
-    def backward(self, slots, previous, states, peephole, gradient):
-        return ({factor} * gradient[0],), gradient, ()
+    def forward(self, z, v):
+        return {{"h": {factor} * z.a + v.h}}
 """
 
 
@@ -285,7 +246,12 @@ def test_a_module_loaded_again_replaces_its_cell(tmp_path: Path, monkeypatch: py
         (
             "class A:\n gates, states = ('a',), ('h',)\n def forward(self): ...",
             "{}:A",
-            "A: forward: expected def",
+            "A: forward: expected the parameters",
+        ),
+        (
+            "class A:\n gates, states = ('a',), ('h',)\n def forward(self, z, v):\n  return {'h': z.b}",
+            "{}:A",
+            "A: forward, line 4: there is no 'b' among the pre-activations: a",
         ),
         ("\n1 / 0", "{}:A", r"\.py, line 2: ZeroDivisionError: division by zero"),
         ("raise SystemExit('x')", "{}:A", "line 1: SystemExit: x"),
@@ -337,3 +303,59 @@ def test_a_stream_of_a_registered_cell() -> None:
     stream = ln.Stream(layer)
     steps = [stream.step(row).copy() for row in x]
     assert_close(np.stack(steps), layer(x[:, None])[0][:, 0], "forward")
+
+
+@pytest.mark.parametrize("power", [-3, -1, 0, 1, 2, 3.0, 7, 0.5])
+def test_powers(power: float) -> None:
+    cell = changed(gates=("a",), forward=lambda z, v: {"h": v.h + z.a**power})
+    for x in (0.3, 1.7):
+        point = evaluate.Point((x,), (0.0,), ())
+        assert evaluate.forward(cell, point)[1][0] == pytest.approx(x**power, rel=1e-15)
+        slope = evaluate.backward(cell, point, (1.0,)).slots[0]
+        assert slope == pytest.approx(power * x ** (power - 1), rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("numpys", "ours"),
+    [
+        *((name, name) for name in FUNCTIONS if hasattr(np, name)),
+        *(("absolute", "abs"), ("fabs", "abs"), ("arctan", "atan")),
+    ],
+)
+def test_numpys_functions_are_taken_for_ours(numpys: str, ours: str) -> None:
+    def text(function: Any) -> str:
+        words = (lambda z, v: z.f, lambda z, v: z.g)[: FUNCTIONS[ours].arity]
+        forward = lambda z, v: {"h": 0.5 * function(*(word(z, v) for word in words))}  # noqa: E731
+        return str(changed(forward=forward).texts)
+
+    assert text(getattr(np, numpys)) == text(FUNCTIONS[ours])
+
+
+def test_numpys_operators() -> None:
+    def numpys(z: Any, v: Any) -> dict[str, Any]:
+        return {"h": np.add(np.multiply(np.float32(2), z.f), np.divide(np.negative(z.g), np.square(v.h)))}
+
+    expected = changed(forward=lambda z, v: {"h": 2 * z.f + (-z.g) / (v.h * v.h)})
+    assert changed(forward=numpys).texts == expected.texts
+
+
+@pytest.mark.parametrize("name", [*BUILT_IN, *own_cells.NAMES])
+def test_shown_equations_are_complete(name: str) -> None:
+    """Every name in them is given, or has been computed before."""
+    cell = find_cell(name)
+    given = {f"z_{slot}" for slot in cell.slots} | {f"{s}_prev" for s in cell.states}
+    given |= {*cell.states, *cell.peepholes, "doperand", *(f"d{state}" for state in cell.states)}
+    given |= {*FUNCTIONS, "max", "min"}
+    kept, computed, ever = set[str](), set[str](), set[str]()
+    for line in ln.show_cell(name).splitlines()[1:]:
+        if line.startswith("kept for the backward pass: "):
+            kept = {*line.partition(": ")[2].removesuffix("all states").split(", ")} - {""}
+            assert kept <= ever | given
+        elif not line.startswith("    "):
+            computed = {n for n in computed if line.startswith("and from the operand")} | kept
+        else:
+            result, _, text = line.strip().partition(" = ")
+            assert {*re.findall(r"[A-Za-z_]\w*", text)} <= given | computed, line
+            computed.add(result)
+            ever.add(result)
+    assert {f"dz_{gate}" for gate in cell.gates} <= computed

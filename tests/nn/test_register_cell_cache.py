@@ -29,19 +29,13 @@ from helpers import bent
 class Own:
     gates, states = ("a",), ("h",)
 
-    def forward(self, slots, previous, peephole):
-        return slots, ({factor} * bent(slots[0]) + helpers.SHIFT + 0.0 * previous[0],)
-
-    def backward(self, slots, previous, states, peephole, gradient):
-        return ({factor} * bent(gradient[0]),), (0.0 * gradient[0],), ()
+    def forward(self, z, v):
+        return {{"h": {factor} * bent(z.a) + helpers.SHIFT}}
 """
 HELPERS = """
-from numba import njit
-
 SHIFT = 0.25
 SLOPE = {slope}
 
-@njit
 def bent(x):
     return SLOPE * x
 """
@@ -133,8 +127,7 @@ __name__ = 'a_module_that_is_none'
 @ln.register_cell
 class Typed:
     gates, states = ('a',), ('h',)
-    def forward(self, slots, previous, peephole): return slots, (2 * slots[0],)
-    def backward(self, slots, previous, states, peephole, gradient): return (2 * gradient[0],), (0.0,), ()
+    def forward(self, z, v): return {'h': 2 * z.a}
 ''')
 """
 

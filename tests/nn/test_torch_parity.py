@@ -9,7 +9,7 @@ import pytest
 from tolerances import assert_close
 
 from lstm_numba.engines.dropout_masks import draw_mask
-from lstm_numba.nn.recurrent import make_layer
+from lstm_numba.nn.layers import make_layer
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 

@@ -11,7 +11,7 @@ from tolerances import assert_close
 
 import lstm_numba as ln
 from lstm_numba.engines.dropout_masks import draw_mask
-from lstm_numba.nn.recurrent import CELL_NAMES
+from lstm_numba.nn.layers import CELL_NAMES
 
 P = 0.4
 CASE = Case(5, 3, 4, 9, 2, True, (5, 0, 3))

@@ -29,7 +29,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, lower_cast, overload, register_jitable, register_model
 
 #: Built-in cells to compare; the others add nothing to these. Each takes half a minute to compile.
-NAMES = ("peephole", "gru", "gru-reset-before")
+NAMES = ("peephole", "gru", "gru-reset-before", "use-gate")
 
 #: What device arrays and launches import from the driver; neither is used here.
 DRIVER_ONLY = (
@@ -149,7 +149,7 @@ def compare_sequences(name: str, dtype: str, reverse: bool, lengths: tuple[int, 
     from lstm_numba.engines.cpu import sequence as truth
     from lstm_numba.engines.cpu.memory import address
     from lstm_numba.engines.cuda import sequence
-    from lstm_numba.nn.recurrent import make_layer
+    from lstm_numba.nn.layers import make_layer
 
     steps, batch, inputs, hidden = 4, 7, 3, 5
     layer = make_layer(name, inputs, hidden, dtype=dtype, seed=1)
@@ -197,7 +197,7 @@ def compare_steps(name: str, dtype: str) -> None:
     from tolerances import assert_close
 
     from lstm_numba.kernels.cuda import step
-    from lstm_numba.nn.recurrent import make_layer
+    from lstm_numba.nn.layers import make_layer
 
     steps, batch, inputs, hidden = 3, 2, 3, 5
     layer = make_layer(name, inputs, hidden, dtype=dtype, seed=1)
@@ -242,7 +242,7 @@ def compare_argument_errors() -> None:
     import user_kernels as user
 
     from lstm_numba.kernels.cuda import step
-    from lstm_numba.nn.recurrent import make_layer
+    from lstm_numba.nn.layers import make_layer
 
     weights, sizes = step.device_weights(make_layer("gru", 2, 3)), np.zeros(2, np.int64)
     x, h = np.zeros(2, np.float32), np.zeros(3, np.float32)

@@ -9,7 +9,8 @@ import pytest
 from tolerances import assert_close
 
 from lstm_numba.interop.state_dict import cell_name
-from lstm_numba.nn.recurrent import Recurrent, make_layer
+from lstm_numba.nn.layers import make_layer
+from lstm_numba.nn.recurrent import Recurrent
 
 KERAS = ("lstm", "gru", "gru-reset-before", "rnn", "rnn-relu")
 

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.nn.recurrent import Recurrent, make_layer
+from lstm_numba.nn.layers import make_layer
+from lstm_numba.nn.recurrent import Recurrent
 
 
 class Case(NamedTuple):

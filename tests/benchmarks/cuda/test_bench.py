@@ -25,7 +25,7 @@ from lstm_numba.benchmarks.cases import Shape
 from lstm_numba.benchmarks.implementations import Cuda, CudaTransfers, Problem
 from lstm_numba.engines.cuda import memory
 from lstm_numba.engines.cuda.driver import SIMULATED
-from lstm_numba.nn.recurrent import CELL_NAMES
+from lstm_numba.nn.layers import CELL_NAMES
 
 TINY = "--shape 2x2x3x4 --repeats 1 --implementation cuda --implementation cuda-transfers"
 

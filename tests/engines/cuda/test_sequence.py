@@ -14,7 +14,7 @@ from lstm_numba.engines.cuda import launch, memory, sequence
 from lstm_numba.engines.cuda.layout import COUNTER_STRIDE, CooperativeGrid, SingleBlock
 from lstm_numba.engines.cuda.specialize import FourRows, OneRow
 from lstm_numba.errors import DeviceError
-from lstm_numba.nn.recurrent import make_layer
+from lstm_numba.nn.layers import make_layer
 
 
 def plan(

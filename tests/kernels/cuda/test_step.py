@@ -16,9 +16,10 @@ from tolerances import assert_close
 import lstm_numba as ln
 from lstm_numba import reference
 from lstm_numba.kernels.cuda import step
-from lstm_numba.nn.recurrent import CELL_NAMES, make_layer
+from lstm_numba.nn.layers import CELL_NAMES, make_layer
 
 DTYPES = ("float32", "float64")
+NAMES = (*CELL_NAMES, "use-gate", "peephole-full")
 Array = npt.NDArray[Any]
 
 
@@ -122,7 +123,7 @@ def flattened(case: Case) -> Case:
 
 @pytest.mark.parametrize("by", ["thread", "block"])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", CELL_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_steps_against_reference_and_processor(name: str, dtype: str, by: str) -> None:
     run: Callable[[Work], Any] = by_threads if by == "thread" else by_blocks
     for given in CASES:
@@ -140,7 +141,7 @@ def test_steps_against_reference_and_processor(name: str, dtype: str, by: str) -
 
 @pytest.mark.parametrize("by", ["thread", "block"])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", CELL_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_gradient_against_the_processor(name: str, dtype: str, by: str) -> None:
     for given in CASES:
         work = Work(name, flattened(given), dtype)
@@ -150,7 +151,7 @@ def test_every_gradient_against_the_processor(name: str, dtype: str, by: str) ->
 
 
 @pytest.mark.parametrize("by", ["thread", "block"])
-@pytest.mark.parametrize("name", CELL_NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_gradient_against_central_differences(name: str, by: str) -> None:
     """Of a loss that is computed by the steps themselves."""
     work = Work(name, Case(2, 1, 2, 2, 1, 3), np.float64)

@@ -18,11 +18,12 @@ from lstm_numba.engines.cuda import memory, pool, sequence
 from lstm_numba.engines.cuda.driver import SIMULATED, cuda
 from lstm_numba.engines.cuda.layout import CooperativeGrid, SingleBlock
 from lstm_numba.errors import DeviceError
-from lstm_numba.nn.recurrent import CELL_NAMES, Recurrent, make_layer
+from lstm_numba.nn.layers import CELL_NAMES, make_layer
+from lstm_numba.nn.recurrent import Recurrent
 
 DTYPES = ("float32", "float64")
 #: Registered cells take long in the simulator, and run as machine code of the CPU in `compiled_kernels.py`.
-NAMES = CELL_NAMES + (() if SIMULATED else own_cells.NAMES)
+NAMES = (*CELL_NAMES, "use-gate", "peephole-full", *(() if SIMULATED else own_cells.NAMES))
 
 #: Blocks and tiles are smaller in the simulator, and so may be the sizes that exceed them.
 CASES = cases(

@@ -1,0 +1,147 @@
+"""Layers of the library's cells: `Recurrent` with the cell chosen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lstm_numba.cells import CELLS, STANDARD, find_cell
+from lstm_numba.nn.recurrent import Recurrent
+
+#: Cells that other libraries or formats have, too.
+CELL_NAMES = STANDARD
+
+
+class RNN(Recurrent):
+    """Elman's simple recurrent network; see `lstm_numba.cells.rnn` for the equations.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, **options
+        See `Recurrent`.
+    nonlinearity : str
+        "tanh" or "relu".
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        nonlinearity: str = "tanh",
+        **options: Any,
+    ) -> None:
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
+        cell = CELLS["rnn" if nonlinearity == "tanh" else "rnn-relu"]
+        super().__init__(cell, input_size, hidden_size, num_layers, **options)
+
+
+class LSTM(Recurrent):
+    """Long short-term memory; see `lstm_numba.cells.lstm` for the equations.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, **options
+        See `Recurrent`.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> None:
+        super().__init__(CELLS["lstm"], input_size, hidden_size, num_layers, **options)
+
+
+class CoupledLSTM(Recurrent):
+    """LSTM whose input gate is 1 − f; see `lstm_numba.cells.lstm` for the equations.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, **options
+        See `Recurrent`.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> None:
+        super().__init__(CELLS["coupled"], input_size, hidden_size, num_layers, **options)
+
+
+class UseGateLSTM(Recurrent):
+    """LSTM with learn, forget, remember and use gates; see `lstm_numba.cells.use_gate_lstm`.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, **options
+        See `Recurrent`.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> None:
+        super().__init__(CELLS["use-gate"], input_size, hidden_size, num_layers, **options)
+
+
+class PeepholeLSTM(Recurrent):
+    """LSTM with peepholes; see `lstm_numba.cells.peephole_lstm` for the equations.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, **options
+        See `Recurrent`.
+    peephole : {"diagonal", "full"}
+        Whether a unit's gates see its own cell state only, by a weight each, or all cell states, by matrices.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        peephole: str = "diagonal",
+        **options: Any,
+    ) -> None:
+        if peephole not in ("diagonal", "full"):
+            raise ValueError(f"peephole: expected 'diagonal' or 'full', got {peephole!r}")
+        cell = CELLS["peephole" if peephole == "diagonal" else "peephole-full"]
+        super().__init__(cell, input_size, hidden_size, num_layers, **options)
+
+
+class GRU(Recurrent):
+    """Gated recurrent unit; see `lstm_numba.cells.gru` for the equations.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, **options
+        See `Recurrent`.
+    reset_after : bool
+        Whether the reset gate acts after the recurrent product (PyTorch, cuDNN) or before it.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        reset_after: bool = True,
+        **options: Any,
+    ) -> None:
+        cell = CELLS["gru" if reset_after else "gru-reset-before"]
+        super().__init__(cell, input_size, hidden_size, num_layers, **options)
+
+
+def make_layer(
+    name: str, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any
+) -> Recurrent:
+    """Make a layer of the cell `name`.
+
+    Parameters
+    ----------
+    name : str
+        One of `lstm_numba.cells.BUILT_IN`, a variant (`lstm_numba.cells.onnx_variants`), or ``module:Class``
+        of a registered cell.
+    input_size, hidden_size, num_layers, **options
+        See `Recurrent`.
+
+    Raises
+    ------
+    ValueError
+        There is no such cell.
+    """
+    return Recurrent(find_cell(name), input_size, hidden_size, num_layers, **options)
