@@ -132,7 +132,7 @@ def derive(cell: Definition, plan: Plan, forward: Forward) -> Derived:
     operand = _operand(cell, plan, forward)
     leaves = _Leaves(graph, plan.slots, cell.states, cell.vectors)
     outputs = states if operand is None else (*states, operand)
-    seeds = {}
+    seeds: dict[Expression, Expression] = {}
     for name, state in zip(cell.states, states, strict=True):
         gradient = graph.symbol(GRADIENT, name)
         seeds[state] = _plus(seeds[state], gradient) if state in seeds else gradient

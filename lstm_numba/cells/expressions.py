@@ -126,7 +126,7 @@ class Expression:
         raise TypeError(_NO_DECISION)
 
     __bool__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
-    __eq__ = __ne__ = _refuse  # type: ignore[assignment]
+    __eq__ = __ne__ = _refuse
 
     def _no_operator(self, *_: Any) -> NoReturn:
         raise TypeError("equations compute with + - * / ** and the functions of lstm_numba.cells")
@@ -137,7 +137,7 @@ class Expression:
     def __float__(self) -> float:
         raise TypeError(_NO_NUMBER)
 
-    __int__ = __index__ = __float__  # type: ignore[assignment]
+    __int__ = __index__ = __float__
 
 
 class Graph:

@@ -54,7 +54,7 @@ def make_plan(cell: Definition) -> Plan:
 
 def _feeds(cell: Definition, weight: str) -> list[Product]:
     """The products of a weight, checked."""
-    found = []
+    found: list[Product] = []
     for n, phase in enumerate(cell.phases):
         for product in phase.products:
             if product.weight not in ("weight_ih", "weight_hh"):
