@@ -1,8 +1,8 @@
-"""The functions that cell equations may use, defined on Python numbers.
+"""The functions that the engines implement, on Python numbers.
 
-Each engine has its own implementation of them (`engines.cpu.activations`, `engines.cuda.activations`).
-Equations may also use arithmetic operators, ``abs``, ``min`` and ``max`` of two numbers, and `FUNCTIONS` of
-Python's ``math``.
+Equations use them through `lstm_numba.cells.functions`. Each engine has its own implementation
+(`engines.cpu.activations`, `engines.cuda.activations`), also of ``abs``, ``min`` and ``max`` of two numbers
+and of `FUNCTIONS` of Python's ``math``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ LANE_BY_LANE = (
     math.log, math.log1p, math.log2, math.expm1, math.sin, math.cos, math.tan, math.atan, math.sinh,
     math.cosh, math.erf,
 )  # fmt: skip
-#: Functions of `math` that equations may use.
+#: Functions of `math` that they implement.
 FUNCTIONS = (math.exp, math.tanh, math.sqrt, math.fabs, *LANE_BY_LANE)
 
 

@@ -27,7 +27,7 @@ def _as_tuple(state: Any) -> tuple[np.ndarray, ...]:
     return state if isinstance(state, tuple) else (state,)
 
 
-@pytest.mark.parametrize("cell", (*CELL_NAMES, "use-gate"))
+@pytest.mark.parametrize("cell", [*CELL_NAMES, "use-gate"])
 def test_steps_are_the_sequence(cell: str) -> None:
     rnn, x = _layer(cell, num_layers=2), _input(6, 3)
     rng = np.random.default_rng(2)

@@ -33,8 +33,8 @@ NAMES = ("peephole", "gru", "gru-reset-before", "use-gate")
 
 #: What device arrays and launches import from the driver; neither is used here.
 DRIVER_ONLY = (
-    "Event", "allow_shared_memory", "binding", "core_launch", "core_stream", "describe_memory", "driver",
-    "launch_configuration",
+    "Event", "allow_shared_memory", "binding", "copy_apart", "core_launch", "core_stream", "describe_memory",
+    "driver", "launch_configuration",
 )  # fmt: skip
 
 _SHARED = 4096  # elements of shared memory
