@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 TASKS = ("inference", "training", "streaming")
 #: This library's implementations, the one used for ratios first; and the others.
@@ -118,15 +118,37 @@ def parse_sweep(text: str) -> Sweep:
     return Sweep(axis, tuple(map(int, values.split(","))))
 
 
-def flop_count(gates: int, shape: Shape, task: str) -> int:
+class Blocks(NamedTuple):
+    """Row blocks of a cell's weights, of H rows each.
+
+    Attributes
+    ----------
+    inputs, recurrent : int
+        Of ``weight_ih`` and of ``weight_hh``.
+    """
+
+    inputs: int
+    recurrent: int
+
+    @classmethod
+    def of(cls, cell: Any) -> Blocks:
+        """Those of a cell."""
+        return cls(len(cell.gates), len(cell.recurrent_gates))
+
+    def weights(self, shape: Shape) -> int:
+        """Numbers in both weights."""
+        return shape.hidden * (self.inputs * shape.inputs + self.recurrent * shape.hidden)
+
+
+def flop_count(blocks: Blocks, shape: Shape, task: str) -> int:
     """Floating-point operations of the matrix products, two for each multiplication and addition.
 
-    ``2 T B G H (I + H)`` for the products of inputs and hidden states with their weights; three times that
-    for training (forward, gradients of the operands, gradients of the weights); a single step for streaming.
-    Activations and other element-wise operations are not counted.
+    ``2 T B H (G I + R H)``, with G and R row blocks, for the products of inputs and hidden states with their
+    weights; three times that for training (forward, gradients of the operands, gradients of the weights); a
+    single step for streaming. Activations and other element-wise operations are not counted.
     """
     steps = 1 if task == "streaming" else shape.steps
-    products = 2 * steps * shape.batch * gates * shape.hidden * (shape.inputs + shape.hidden)
+    products = 2 * steps * shape.batch * blocks.weights(shape)
     return 3 * products if task == "training" else products
 
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lstm_numba import reference
-from lstm_numba.benchmarks.cases import Shape
+from lstm_numba.benchmarks.cases import Blocks, Shape
 from lstm_numba.benchmarks.implementations import Array, Implementation, Problem
 
 #: Largest difference of outputs (y), of gradients (d), and of directional derivatives. Rounding errors are
@@ -66,12 +66,11 @@ class Difference(NamedTuple):
         )
 
 
-def shortened(shape: Shape, gates: int, runs: int) -> Shape:
+def shortened(shape: Shape, blocks: Blocks, runs: int) -> Shape:
     """Return a shape small enough for `runs` runs of the reference."""
-    weights = gates * shape.hidden * (shape.inputs + shape.hidden)
     for steps, batch in _SHORTENED:
         small = shape._replace(steps=min(steps, shape.steps), batch=min(batch, shape.batch))
-        if runs * small.steps * small.batch * weights <= _MAX_MULTIPLICATIONS:
+        if runs * small.steps * small.batch * blocks.weights(shape) <= _MAX_MULTIPLICATIONS:
             break
     return small
 

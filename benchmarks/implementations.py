@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lstm_numba.benchmarks.cases import Shape
+from lstm_numba.benchmarks.cases import Blocks, Shape
 from lstm_numba.engines import find_cuda, host_array
 from lstm_numba.kernels.stream import Stream
 from lstm_numba.nn.layers import make_layer
@@ -21,7 +21,7 @@ class Problem:
     Parameters
     ----------
     cell : str
-        One of `lstm_numba.nn.layers.CELL_NAMES`.
+        As `lstm_numba.make_layer` takes it.
     shape : Shape
     task : {"inference", "training", "streaming"}
     dtype : str
@@ -31,6 +31,7 @@ class Problem:
     ----------
     params : dict of ndarray
         Parameters under PyTorch's names.
+    blocks : Blocks
     x, dy : ndarray, shapes (T, B, I) and (T, B, H)
         Input, and gradient of the loss with respect to the output.
     state : dict of ndarray, shape (1, B, H)
@@ -46,7 +47,7 @@ class Problem:
             return rng.standard_normal(size).astype(dtype)
 
         self.params = layer.params
-        self.gates = len(layer.cell.gates)
+        self.blocks = Blocks.of(layer.cell)
         self.x = draw(shape.steps, shape.batch, shape.inputs)
         self.dy = draw(shape.steps, shape.batch, shape.hidden)
         self.state = {name: 0.5 * draw(1, shape.batch, shape.hidden) for name in layer.cell.states}

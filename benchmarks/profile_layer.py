@@ -116,7 +116,7 @@ def breakdown(clock: Clock, cell: str, shape: Shape, peak: float) -> dict[str, A
         layer.backward(saved, problem.dy)
 
     total, stages = measure(clock, train)
-    flops = flop_count(problem.gates, shape, "training") / 3  # forward, dx and dh, dW: each a third
+    flops = flop_count(problem.blocks, shape, "training") / 3  # forward, dx and dh, dW: each a third
     python = total - sum(stages.values())
     rate = 3 * flops / total
     share = f"{rate / 1e9:.0f} GFLOP/s, {rate / peak:.0%} of the GEMM peak"

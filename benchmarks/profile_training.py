@@ -23,7 +23,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from lstm_numba.benchmarks.cases import Shape, flop_count
+from lstm_numba.benchmarks.cases import Blocks, Shape, flop_count
 from lstm_numba.benchmarks.gemm_peak import measure_peak
 from lstm_numba.benchmarks.results import machine
 from lstm_numba.engines.cpu.engine import CpuEngine
@@ -83,14 +83,14 @@ def _model(name: str) -> tuple[dict[str, Any], Any, Any, dict[str, int]]:
         rng, hidden, batch = np.random.default_rng(0), config["hidden"], config["batch_size"]
         model = SequenceClassifier(28, hidden, 10, cell=config["cell"], layers=config["layers"], seed=0)
         x = rng.random((28, batch, 28), dtype=np.float32)
-        flops = flop_count(4, Shape("", batch, 28, 28, hidden), "training")
+        flops = flop_count(Blocks(4, 4), Shape("", batch, 28, 28, hidden), "training")
         flops -= 28 * batch * 4 * hidden * 28 * 2  # the images have no gradient
         found = {LAYERS: flops, OUTPUT: batch * hidden * 10 * 6}
         return config, model, SequenceBatch(x, rng.integers(10, size=batch)), found
     config = make_config("ptb", preset=name)
     task, hidden = _Noise(config), config["hidden"]
     batch, steps, words = config["batch_size"], config["bptt"], len(task.corpus.vocabulary)
-    layers = config["layers"] * flop_count(4, Shape("", batch, steps, hidden, hidden), "training")
+    layers = config["layers"] * flop_count(Blocks(4, 4), Shape("", batch, steps, hidden, hidden), "training")
     found = {LAYERS: layers, OUTPUT: batch * steps * hidden * words * 6}
     return config, task.model, task.batch(0, 0), found
 

@@ -102,7 +102,7 @@ class Bench:
             for name, entry in entries.items():
                 if name not in ON_CUDA:
                     entry["memory_mib"] = memory.growth_in_child(name, row, dtype)
-        flops = flop_count(problem.gates, row.shape, row.task)
+        flops = flop_count(problem.blocks, row.shape, row.task)
         medians = {name: t.median for name, t in times.items()}
         return {
             "cell": row.cell,
@@ -169,7 +169,7 @@ class _Checks:
         """Check all results on a shortened problem."""
         inputs = 1 + len(problem.state) + len(problem.params)
         runs = 1 + (2 * inputs if problem.task == "training" else 0)
-        shape = correctness.shortened(problem.shape, problem.gates, runs)
+        shape = correctness.shortened(problem.shape, problem.blocks, runs)
         short = Problem(problem.cell, shape, problem.task, problem.dtype)
         reference = correctness.Reference(short)
         for name in names:

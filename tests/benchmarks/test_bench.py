@@ -106,9 +106,9 @@ def test_sweeps_vary_one_axis() -> None:
 @pytest.mark.smoke
 def test_flop_count_by_hand() -> None:
     shape = Shape("", 3, 5, 2, 4)  # a step of an LSTM's sequence: 16 rows of weights, 2 + 4 columns
-    assert cases.flop_count(4, shape, "inference") == 2 * 16 * 6 * 3 * 5 == 2880
-    assert cases.flop_count(4, shape, "training") == 3 * 2880
-    assert cases.flop_count(4, shape, "streaming") == 2880 // 5
+    assert cases.flop_count(cases.Blocks(4, 4), shape, "inference") == 2 * 16 * 6 * 3 * 5 == 2880
+    assert cases.flop_count(cases.Blocks(4, 4), shape, "training") == 3 * 2880
+    assert cases.flop_count(cases.Blocks(4, 4), shape, "streaming") == 2880 // 5
 
 
 # -- what is correct ---------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def test_an_error_of_an_implementation_ends_nothing_else(
 
 def test_shortened_problem_keeps_the_reference_quick() -> None:
     for shape in SHAPES.values():
-        small = correctness.shortened(shape, 4, 17)
+        small = correctness.shortened(shape, cases.Blocks(4, 4), 17)
         work = 17 * small.batch * small.steps * 4 * shape.hidden * (shape.inputs + shape.hidden)
         assert work < 2e9
         assert (small.inputs, small.hidden) == (shape.inputs, shape.hidden)
@@ -287,7 +287,9 @@ def test_results_and_table(tmp_path: Path) -> None:
     ]
     for row in document["rows"]:
         gates = len(make_layer(row["cell"], 1, 1).cell.gates)
-        assert row["flops"] == cases.flop_count(gates, Shape(**row["shape"]), row["task"])
+        assert row["flops"] == cases.flop_count(
+            cases.Blocks(gates, gates), Shape(**row["shape"]), row["task"]
+        )
         for entry in row["contestants"].values():
             assert len(entry["seconds"]) == 2
             assert entry["median"] == pytest.approx(np.mean(entry["seconds"]))
