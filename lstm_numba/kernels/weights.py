@@ -11,6 +11,7 @@ from numba.extending import overload
 from numba.np.numpy_support import from_dtype
 
 from lstm_numba.arguments import refuse_mask
+from lstm_numba.cells import display_name
 from lstm_numba.engines.cpu.cpu_features import lanes
 from lstm_numba.engines.cpu.function_table import compiled_functions
 from lstm_numba.engines.cpu.memory import aligned_empty
@@ -121,7 +122,7 @@ class Packed:
 
 
 def _text(weights: Plain | Packed, inputs: int, hidden: int, dtype: Any) -> str:
-    return f"{type(weights).__name__}({type(weights.cell).__name__}, {inputs}, {hidden}, {dtype})"
+    return f"{type(weights).__name__}({display_name(weights.cell)}, {inputs}, {hidden}, {dtype})"
 
 
 def _restored(cell: Any, inputs: int, hidden: int, data: Array, lane: int) -> Packed:
