@@ -28,8 +28,8 @@ class GRUCell:
 
     def equations(self, z: Any, v: Any) -> dict[str, Any]:
         """The new state."""
-        u = sigmoid(z.z)
-        n = tanh(z.n + sigmoid(z.r) * z.q)
+        r, u = sigmoid(z.r), sigmoid(z.z)
+        n = tanh(z.n + r * z.q)
         return {"h": (1 - u) * n + u * v.h}
 
     products = (Product("weight_ih", "x", ("r", "z", "n")), Product("weight_hh", "h", ("r", "z", "q")))

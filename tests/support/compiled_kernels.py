@@ -29,7 +29,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, lower_cast, overload, register_jitable, register_model
 
 #: Built-in cells to compare; the others add nothing to these. Each takes half a minute to compile.
-NAMES = ("peephole", "gru", "gru-reset-before", "use-gate")
+NAMES = ("peephole", "gru", "gru-reset-before")
 
 #: What device arrays and launches import from the driver; neither is used here.
 DRIVER_ONLY = (

@@ -83,7 +83,7 @@ def sequence_kernels(dtype: Any) -> list[Listed]:
     sizes = group(Sizes, *[_I] * len(Sizes._fields))
     output = types.void(a, _I, array(_I), a, _I, _I, _I, _I, dtype)
     listed: list[Listed] = [("write_output", sequence._write_output, output)]
-    for name in (*CELL_NAMES, "use-gate", "peephole-full", own_cells.NAMES[-1], VARIANT):
+    for name in (*CELL_NAMES, "peephole-full", own_cells.NAMES[-1], VARIANT):
         cell = find_cell(name)
         stacks = types.UniTuple(a, len(cell.states))
         arrays = group(Arrays, *[a] * 6, array(_I), a, a, stacks, stacks, _COUNTERS)

@@ -19,7 +19,7 @@ from lstm_numba.kernels.cuda import step
 from lstm_numba.nn.layers import CELL_NAMES, make_layer
 
 DTYPES = ("float32", "float64")
-NAMES = (*CELL_NAMES, "use-gate", "peephole-full")
+NAMES = (*CELL_NAMES, "use-gate")
 Array = npt.NDArray[Any]
 
 

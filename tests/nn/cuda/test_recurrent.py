@@ -23,7 +23,7 @@ from lstm_numba.nn.recurrent import Recurrent
 
 DTYPES = ("float32", "float64")
 #: Registered cells take long in the simulator, and run as machine code of the CPU in `compiled_kernels.py`.
-NAMES = (*CELL_NAMES, "use-gate", "peephole-full", *(() if SIMULATED else own_cells.NAMES))
+NAMES = (*CELL_NAMES, "peephole-full", *(() if SIMULATED else own_cells.NAMES))
 
 #: Blocks and tiles are smaller in the simulator, and so may be the sizes that exceed them.
 CASES = cases(
