@@ -10,7 +10,7 @@ import numpy as np
 import own_cells
 import pytest
 from backends import simulated
-from recurrent_problems import Case, Problem, central_differences, host, pack, unpack
+from recurrent_problems import DISTINCT, Case, Problem, central_differences, host, pack, unpack
 from tolerances import assert_close
 
 import lstm_numba as ln
@@ -18,11 +18,11 @@ from lstm_numba import reference
 from lstm_numba.engines.cpu import sequence, task
 from lstm_numba.engines.cpu.blocking import Plan
 from lstm_numba.engines.cpu.records import Team
-from lstm_numba.nn.layers import CELL_NAMES, make_layer
+from lstm_numba.nn.layers import make_layer
 
 DTYPES = ("float32", "float64")
 #: The library's cells and some that a user registered.
-NAMES = (*CELL_NAMES, "use-gate", *own_cells.VARIED[-1:])
+NAMES = DISTINCT + own_cells.VARIED[-1:]
 #: The same; some are compiled for other processors too: with one product and with two, with peepholes.
 EVERY_NAME = pytest.mark.parametrize(
     "name",
@@ -194,7 +194,7 @@ def one_thread() -> Iterator[None]:
     numba.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("name", CELL_NAMES)
+@pytest.mark.parametrize("name", DISTINCT)
 def test_one_thread_agrees_and_repeats_to_the_bit(name: str, one_thread: None) -> None:
     problem = Problem(name, CASES[3], np.float32)
     first, again = problem.gradients(), problem.gradients()
@@ -259,7 +259,7 @@ def test_the_inputs_gradient_may_be_left_out(batch_first: bool, backend: str) ->
 
 def test_padding_may_hold_anything(backend: str) -> None:
     """What is stored beyond a sequence's end changes neither outputs nor gradients."""
-    for name in CELL_NAMES if simulated() else NAMES:
+    for name in DISTINCT if simulated() else NAMES:
         case = CASES[2]._replace(hidden=3, layers=1) if simulated() else CASES[2]
         problem = Problem(name, case, np.float64, device=backend)
         y, states = problem.run()
@@ -277,7 +277,7 @@ def test_padding_may_hold_anything(backend: str) -> None:
 
 def test_state_carries_a_sequence_across_calls(backend: str) -> None:
     hidden = 4 if simulated() else 20
-    for name in CELL_NAMES:
+    for name in DISTINCT:
         layer = make_layer(name, 3, hidden, 2, dtype=np.float64, seed=0, device=backend)
         x = np.random.default_rng(1).standard_normal((9, 2, 3))
         whole, final = layer(x)

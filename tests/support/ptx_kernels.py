@@ -9,6 +9,7 @@ from typing import Any
 
 import own_cells
 import user_kernels as user
+from recurrent_problems import DISTINCT
 
 from lstm_numba.cells import CELLS, find_cell
 from lstm_numba.engines.cuda import (
@@ -33,7 +34,6 @@ from lstm_numba.engines.cuda.specialize import FourRows, OneRow
 from lstm_numba.examples import cuda_pipeline
 from lstm_numba.kernels.cuda import weights
 from lstm_numba.kernels.cuda.step import ParameterGradients, Weights
-from lstm_numba.nn.layers import CELL_NAMES
 
 Listed = tuple[str, Any, Any]
 
@@ -83,7 +83,7 @@ def sequence_kernels(dtype: Any) -> list[Listed]:
     sizes = group(Sizes, *[_I] * len(Sizes._fields))
     output = types.void(a, _I, array(_I), a, _I, _I, _I, _I, dtype)
     listed: list[Listed] = [("write_output", sequence._write_output, output)]
-    for name in (*CELL_NAMES, "peephole-full", own_cells.NAMES[-1], VARIANT):
+    for name in (*DISTINCT, "peephole-full", own_cells.NAMES[-1], VARIANT):
         cell = find_cell(name)
         stacks = types.UniTuple(a, len(cell.states))
         arrays = group(Arrays, *[a] * 6, array(_I), a, a, stacks, stacks, _COUNTERS)

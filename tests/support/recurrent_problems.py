@@ -9,6 +9,9 @@ import numpy as np
 from lstm_numba.nn.layers import make_layer
 from lstm_numba.nn.recurrent import Recurrent
 
+#: The library's cells but for those that are like another one: their kernels differ by a function, or a gate.
+DISTINCT = ("rnn", "lstm", "peephole", "gru", "gru-reset-before", "use-gate")
+
 
 class Case(NamedTuple):
     """Sizes of a network and its input."""

@@ -10,16 +10,15 @@ import numpy.typing as npt
 import pytest
 import user_kernels
 from cuda_tools import cases, download, normal, upload
-from recurrent_problems import central_differences
+from recurrent_problems import DISTINCT, central_differences
 from tolerances import assert_close
 
 import lstm_numba as ln
 from lstm_numba import reference
 from lstm_numba.kernels.cuda import step
-from lstm_numba.nn.layers import CELL_NAMES, make_layer
+from lstm_numba.nn.layers import make_layer
 
 DTYPES = ("float32", "float64")
-NAMES = (*CELL_NAMES, "use-gate")
 Array = npt.NDArray[Any]
 
 
@@ -123,7 +122,7 @@ def flattened(case: Case) -> Case:
 
 @pytest.mark.parametrize("by", ["thread", "block"])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DISTINCT)
 def test_steps_against_reference_and_processor(name: str, dtype: str, by: str) -> None:
     run: Callable[[Work], Any] = by_threads if by == "thread" else by_blocks
     for given in CASES:
@@ -141,7 +140,7 @@ def test_steps_against_reference_and_processor(name: str, dtype: str, by: str) -
 
 @pytest.mark.parametrize("by", ["thread", "block"])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DISTINCT)
 def test_every_gradient_against_the_processor(name: str, dtype: str, by: str) -> None:
     for given in CASES:
         work = Work(name, flattened(given), dtype)
@@ -151,7 +150,7 @@ def test_every_gradient_against_the_processor(name: str, dtype: str, by: str) ->
 
 
 @pytest.mark.parametrize("by", ["thread", "block"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DISTINCT)
 def test_every_gradient_against_central_differences(name: str, by: str) -> None:
     """Of a loss that is computed by the steps themselves."""
     work = Work(name, Case(2, 1, 2, 2, 1, 3), np.float64)

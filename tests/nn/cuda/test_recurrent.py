@@ -9,7 +9,7 @@ import own_cells
 import pytest
 from backends import simulated
 from cuda_tools import cases, download
-from recurrent_problems import Case, Problem, central_differences, unpack
+from recurrent_problems import DISTINCT, Case, Problem, central_differences, unpack
 from tolerances import assert_close
 
 import lstm_numba as ln
@@ -18,12 +18,12 @@ from lstm_numba.engines.cuda import memory, pool, sequence
 from lstm_numba.engines.cuda.driver import SIMULATED, cuda
 from lstm_numba.engines.cuda.layout import CooperativeGrid, SingleBlock
 from lstm_numba.errors import DeviceError
-from lstm_numba.nn.layers import CELL_NAMES, make_layer
+from lstm_numba.nn.layers import make_layer
 from lstm_numba.nn.recurrent import Recurrent
 
 DTYPES = ("float32", "float64")
 #: Registered cells take long in the simulator, and run as machine code of the CPU in `compiled_kernels.py`.
-NAMES = (*CELL_NAMES, "peephole-full", *(() if SIMULATED else own_cells.NAMES))
+NAMES = (*DISTINCT, "peephole-full", *(() if SIMULATED else own_cells.NAMES))
 
 #: Blocks and tiles are smaller in the simulator, and so may be the sizes that exceed them.
 CASES = cases(
