@@ -112,8 +112,6 @@ def test_every_gradient_against_central_differences(name: str, plan: str) -> Non
 def test_wide_gradients_along_random_directions(name: str, plan: str) -> None:
     """Sizes beyond a tile and a vector, where trying every number would take too long."""
     rng = np.random.default_rng(0)
-    # A step among thousands of rectifiers may cross a kink, where no derivative exists: try shorter ones.
-    steps = (1e-5, 1e-6, 1e-7) if name == "rnn-relu" else (1e-5,)
     for case in CASES:
         problem = Problem(name, case, np.float64)
         gradients = problem.gradients()
@@ -121,12 +119,11 @@ def test_wide_gradients_along_random_directions(name: str, plan: str) -> None:
             direction = rng.standard_normal(array.shape)
             direction /= np.linalg.norm(direction)
             exact = float(np.vdot(gradients[key], direction))
-            slopes = [slope_along(problem, array, direction, step) for step in steps]
-            closest = min(slopes, key=lambda slope: abs(slope - exact))
-            assert_close([exact], [closest], "central differences", f"d{key} ({case})", dtype=np.float64)
+            slope = slope_along(problem, array, direction)
+            assert_close([exact], [slope], "central differences", f"d{key} ({case})", dtype=np.float64)
 
 
-def slope_along(problem: Problem, array: np.ndarray, direction: np.ndarray, step: float) -> float:
+def slope_along(problem: Problem, array: np.ndarray, direction: np.ndarray, step: float = 1e-5) -> float:
     """Derivative of the loss along a direction in which an array moves."""
     kept = array.copy()
     array += step * direction
