@@ -14,7 +14,7 @@ import argparse
 from lstm_numba.benchmarks import correctness
 from lstm_numba.benchmarks.cases import Shape
 from lstm_numba.benchmarks.implementations import Cuda, Problem
-from lstm_numba.nn.layers import CELL_NAMES
+from lstm_numba.cells import BUILT_IN
 from lstm_numba.training.settings import DTYPES
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cell", choices=CELL_NAMES, action="append", help="may be repeated")
+    parser.add_argument("--cell", choices=BUILT_IN, action="append", help="may be repeated")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="precision")
     parser.add_argument("--steps", type=int, default=3, help="time steps  [default: 3]")
     parser.add_argument(

@@ -282,10 +282,9 @@ class _Keeping:
     ) -> None:  # fmt: skip
         self._graph, self._plan, self._leaves, self._forward = graph, plan, leaves, forward
         self._states, self._operand, self._first, self._late = states, operand, first, late
-        self._slots = list(plan.slots)
 
     def derived(self) -> Derived:
-        """The whole."""
+        """All expressions, and what the slots hold."""
         zero = self._graph.wrap(0.0)
         sums = [
             _plus(a, b) if a.number != 0 and b.number != 0 else b if a.number == 0 else a
@@ -296,7 +295,8 @@ class _Keeping:
         between = smallest_cut(wanted, self._known_late(), lambda node: not self._is_late(node))
         dslots = self._place(between, list(self._first.slots), open_slots)
         needed = [*dslots, *self._first.previous, *self._first.vectors]
-        forward = set(ancestors([*self._states, *self._second_slots()]))
+        operand = () if self._operand is None else (self._operand,)
+        forward = set(ancestors([*self._states, *operand]))
         keep = smallest_cut(needed, self._known(), lambda node: node in forward)
         slots = [self._graph.symbol(SLOT, name) for name in self._plan.slots]
         kept = self._place(keep, slots, list(range(len(slots))))
@@ -312,9 +312,6 @@ class _Keeping:
             padded(kept), self._states, self._operand, padded(dslots), self._first.previous,
             self._first.vectors, padded(late), self._late.previous, self._forward.results, {},
         )  # fmt: skip
-
-    def _second_slots(self) -> list[Expression]:
-        return [] if self._operand is None else [self._operand]
 
     def _known(self) -> set[Expression]:
         """What the backward pass finds in memory."""

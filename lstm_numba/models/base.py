@@ -219,7 +219,7 @@ class Network(NamedTuple):
     hidden : int
         Hidden units, H.
     cell : str
-        One of `lstm_numba.nn.layers.CELL_NAMES`.
+        As `lstm_numba.make_layer` takes it.
     layers : int
         Recurrent layers.
     dropout : float

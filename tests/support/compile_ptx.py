@@ -34,7 +34,7 @@ FLOAT64 = {
 #: Bytes of a stack frame, or spilt, that are no fault: a register or two, in float64.
 ALLOWED_SPILL = 16
 
-#: Kernels with a second product and two equations' worth of float64 numbers -> bytes that they may spill.
+#: Kernels of cells with a second product, in float64 -> bytes that they may spill.
 KNOWN_SPILLS = {
     f"forward ({name}, CooperativeGrid, FourRows), float64": 96 for name in ("peephole-full", "use-gate")
 }
