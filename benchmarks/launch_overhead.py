@@ -28,6 +28,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "mnist": {"hidden": 128, "batch_size": 128, "optimizer": "adam"},
     "ptb-small": {},
     "ptb-medium": {},
+    "ptb-large": {},
 }
 _WORDS = 10_000
 _WARM_STEPS = 5
@@ -264,7 +265,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "stand_in": stand_in.active(),
         "commit": commit(Path(args.source or __file__)),
-        "graph": os.environ.get("LSTM_NUMBA_CUDA_GRAPH", "0"),
+        "graph": os.environ.get("LSTM_NUMBA_CUDA_GRAPH", "1"),
         "products": gemm.backend(),
         "machine": {**machine(), "commit": None},  # that of this program, not of the library
         "rows": [],

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lstm_numba.benchmarks.gpu.schedule import Job
+from lstm_numba.cells import BUILT_IN
 
-#: The five cells, each with kernels of its own, and what lies around them.
-SMOKE = ("lstm", "gru", "rnn", "peephole", "gru-reset-before", "around")
+#: The cells, each with kernels of its own, and what lies around them.
+SMOKE = (*BUILT_IN, "around")
 BENCHMARKS = Path(__file__).resolve().parent.parent
 ROOT = BENCHMARKS.parent
 

@@ -105,8 +105,10 @@ def divisions(ptx: str) -> list[str]:
     return re.findall(r"\b(?:div|rem)\.[su]64\b.*", ptx)
 
 
-def spills(ptxas: str, ptx: str, capability: tuple[int, int], allowed: int) -> tuple[str, str]:
-    """Registers that ptxas reports, and faults: spills and stack frames of more bytes than allowed."""
+def spills(
+    ptxas: str, ptx: str, capability: tuple[int, int], most: int | None, allowed: int
+) -> tuple[str, str]:
+    """Registers of at most so many, and faults: spills and stack frames of more bytes than allowed."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(ptx)
@@ -119,6 +121,8 @@ def spills(ptxas: str, ptx: str, capability: tuple[int, int], allowed: int) -> t
             "-o",
             str(Path(folder) / "kernel.cubin"),
         ]
+        if most is not None:
+            command.append(f"--maxrregcount={most}")
         if ".extern .func" in ptx:  # CUDA's device runtime, which numba-cuda links later
             command.append("--compile-only")
         result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -147,7 +151,8 @@ def check(
         faults.append(f"{len(divisions(ptx))} divisions in 64 bits, the first: {divisions(ptx)[0]}")
     if ptxas:
         allowed = KNOWN_SPILLS.get(f"{name}, {kind}", ALLOWED_SPILL)
-        known, wrong = spills(ptxas, ptx, capability, allowed)
+        most = kernel.targetoptions.get("max_registers")
+        known, wrong = spills(ptxas, ptx, capability, most, allowed)
         faults += [wrong] if wrong else []
     return f"{known}, {len(wide)} float64 instructions", faults
 

@@ -23,7 +23,7 @@ from lstm_numba.engines.cuda.layout import (
     slots_offset,
     time_of,
 )
-from lstm_numba.engines.cuda.options import COOPERATIVE_KERNEL, DEVICE, KERNEL
+from lstm_numba.engines.cuda.options import COOPERATIVE_BACKWARD, DEVICE, KERNEL
 from lstm_numba.engines.cuda.scalar import (
     accumulate_scalars,
     add_tuples,
@@ -244,5 +244,5 @@ def backward_kernel(cell, mode, tile, sizes, arrays, gradients):
 #: The kernel for each launch mode.
 BACKWARD: dict[type, Any] = {
     SingleBlock: cuda.jit(**KERNEL)(backward_kernel),
-    CooperativeGrid: cuda.jit(**COOPERATIVE_KERNEL)(backward_kernel),
+    CooperativeGrid: cuda.jit(**COOPERATIVE_BACKWARD)(backward_kernel),
 }

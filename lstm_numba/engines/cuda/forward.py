@@ -23,7 +23,7 @@ from lstm_numba.engines.cuda.layout import (
     store_entry,
     time_of,
 )
-from lstm_numba.engines.cuda.options import COOPERATIVE_KERNEL, DEVICE, KERNEL
+from lstm_numba.engines.cuda.options import COOPERATIVE_FORWARD, DEVICE, KERNEL
 from lstm_numba.engines.cuda.scalar import add_tuples, load_each, store_each, store_scalars
 from lstm_numba.engines.cuda.specialize import (
     FIRST,
@@ -238,5 +238,5 @@ def forward_kernel(cell, mode, tile, sizes, arrays):
 #: The kernel for each launch mode.
 FORWARD: dict[type, Any] = {
     SingleBlock: cuda.jit(**KERNEL)(forward_kernel),
-    CooperativeGrid: cuda.jit(**COOPERATIVE_KERNEL)(forward_kernel),
+    CooperativeGrid: cuda.jit(**COOPERATIVE_FORWARD)(forward_kernel),
 }

@@ -18,14 +18,13 @@ from lstm_numba.engines.cuda import dropout, gemm, memory, pool
 from lstm_numba.engines.cuda.driver import SIMULATED, binding, cuda, driver
 from lstm_numba.engines.cuda.launch import on_stream, stream_handle
 
-#: The environment variable that asks for graphs.
+#: The environment variable that switches graphs off, by 0.
 VARIABLE = "LSTM_NUMBA_CUDA_GRAPH"
 
 
 def wanted() -> bool:
-    """Whether graphs are asked for and possible: CuPy cannot call cuBLAS while one is recorded."""
-    asked = os.environ.get(VARIABLE, "0") not in ("", "0")
-    return asked and not SIMULATED and gemm.backend() == "numba"
+    """Whether graphs are on and possible: CuPy cannot call cuBLAS while one is recorded."""
+    return os.environ.get(VARIABLE) != "0" and not SIMULATED and gemm.backend() == "numba"
 
 
 class Recorder:

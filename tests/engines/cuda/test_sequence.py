@@ -29,20 +29,23 @@ def plan(
 
 
 @pytest.mark.parametrize(
-    ("batch", "hidden", "mode", "grid"),
+    ("batch", "hidden", "mode", "grid", "tile"),
     [
-        (128, 128, CooperativeGrid, (4, 32)),  # on an H100 203 µs; 494 as SingleBlock
-        (20, 650, CooperativeGrid, (21, 5)),
-        (20, 1500, CooperativeGrid, (47, 5)),
-        (1, 256, CooperativeGrid, (8, 1)),
-        (20, 32, SingleBlock, (1, 5)),  # nothing to share
-        (4000, 64, SingleBlock, (1, 1000)),  # no block is idle, and no barrier needed
+        (128, 128, CooperativeGrid, (4, 32), FourRows),  # on an H100 203 µs; 494 as SingleBlock
+        (20, 650, CooperativeGrid, (21, 5), FourRows),
+        (20, 1500, CooperativeGrid, (47, 5), FourRows),
+        (20, 200, CooperativeGrid, (7, 20), OneRow),  # all tiles at once: 107 µs; 137 with four rows
+        (1, 256, CooperativeGrid, (8, 1), OneRow),
+        (20, 32, SingleBlock, (1, 20), OneRow),  # nothing to share
+        (4000, 64, SingleBlock, (1, 1000), FourRows),  # no block is idle, and no barrier needed
     ],
 )
-def test_launch_mode(batch: int, hidden: int, mode: type, grid: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_launch_mode(
+    batch: int, hidden: int, mode: type, grid: Any, tile: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = plan(monkeypatch, batch, hidden)
     assert (type(found.mode), found.grid) == (mode, grid)
-    assert type(found.tile) is (FourRows if batch > 1 else OneRow)
+    assert type(found.tile) is tile
 
 
 def test_more_tiles_than_blocks_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
