@@ -16,8 +16,20 @@ if TYPE_CHECKING:
     from lstm_numba.interop.torch_modules import from_torch, to_torch
     from lstm_numba.interop.weights_file import load_weights, save_weights
     from lstm_numba.kernels.stream import Stream, stream_step
+    from lstm_numba.nn.clockwork import ClockworkRNN
     from lstm_numba.nn.gradient_check import check_gradients
-    from lstm_numba.nn.layers import GRU, LSTM, RNN, CoupledLSTM, PeepholeLSTM, UseGateLSTM, make_layer
+    from lstm_numba.nn.layers import (
+        GRU,
+        LSTM,
+        RNN,
+        SLSTM,
+        CoupledLSTM,
+        LayerNormGRU,
+        LayerNormLSTM,
+        PeepholeLSTM,
+        UseGateLSTM,
+        make_layer,
+    )
     from lstm_numba.nn.recurrent import Recurrent
     from lstm_numba.nn.register_cell import register_cell
     from lstm_numba.nn.show_cell import show_cell
@@ -28,7 +40,11 @@ _MODULES = {
     "LSTM": "lstm_numba.nn.layers",
     "CoupledLSTM": "lstm_numba.nn.layers",
     "UseGateLSTM": "lstm_numba.nn.layers",
+    "SLSTM": "lstm_numba.nn.layers",
     "PeepholeLSTM": "lstm_numba.nn.layers",
+    "LayerNormLSTM": "lstm_numba.nn.layers",
+    "LayerNormGRU": "lstm_numba.nn.layers",
+    "ClockworkRNN": "lstm_numba.nn.clockwork",
     "GRU": "lstm_numba.nn.layers",
     "Recurrent": "lstm_numba.nn.recurrent",
     "make_layer": "lstm_numba.nn.layers",
@@ -54,8 +70,12 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "SLSTM",
+    "ClockworkRNN",
     "CoupledLSTM",
     "GradientError",
+    "LayerNormGRU",
+    "LayerNormLSTM",
     "PeepholeLSTM",
     "Recurrent",
     "Stream",

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from lstm_numba.cells import find_cell
+from lstm_numba.cells import display_name, find_cell
 from lstm_numba.cells.parameters import suffix
 
 Array = np.ndarray[Any, Any]
@@ -50,6 +50,44 @@ def lstm_step(x: Array, states: States, p: Params) -> States:
     i, f, o = (expit(w[n] + r[n]) for n in (0, 1, 3))
     c = f * c + i * np.tanh(w[2] + r[2])
     return o * np.tanh(c), c
+
+
+def projected_lstm_step(x: Array, states: States, p: Params) -> States:
+    """LSTM with h = R_r (o tanh(c))."""
+    h, c = states
+    w, r = x @ p["weight_ih"].T + p.get("bias_ih", 0.0), h @ p["weight_hh"].T + p.get("bias_hh", 0.0)
+    i, f, g, o = np.split(w + r, 4, axis=1)
+    c = expit(f) * c + expit(i) * np.tanh(g)
+    return (expit(o) * np.tanh(c)) @ p["weight_hr"].T, c
+
+
+def _normalised(a: Array) -> Array:
+    """Each row with mean 0 and variance 1."""
+    return (a - a.mean(axis=1, keepdims=True)) / np.sqrt(a.var(axis=1, keepdims=True) + 1e-5)
+
+
+def layer_norm_lstm_step(x: Array, states: States, p: Params) -> States:
+    """LSTM with N(W x) and N(R h), each with gains, and h = o tanh(N(c))."""
+    h, c = states
+    gain_x, gain_h, shift, last = np.split(p["weight_ph"], np.array([4, 8, 12]) * h.shape[1])
+    z = gain_x * _normalised(x @ p["weight_ih"].T) + gain_h * _normalised(h @ p["weight_hh"].T) + shift
+    i, f, g, o = np.split(z, 4, axis=1)
+    c = expit(f) * c + expit(i) * np.tanh(g)
+    gain, shift = np.split(last, 2)
+    return expit(o) * np.tanh(gain * _normalised(c) + shift), c
+
+
+def layer_norm_gru_step(x: Array, states: States, p: Params) -> States:
+    """GRU with normalised products: r and z together, n alone."""
+    (h,) = states
+    gates = 2 * h.shape[1]
+    v = p["weight_ph"].reshape(10, -1)
+    w, r = x @ p["weight_ih"].T, h @ p["weight_hh"].T
+    both = v[:2].ravel() * _normalised(w[:, :gates]) + v[3:5].ravel() * _normalised(r[:, :gates])
+    reset, update = np.split(expit(both + v[6:8].ravel()), 2, axis=1)
+    n = v[5] * _normalised(r[:, gates:]) + v[9]
+    n = np.tanh(v[2] * _normalised(w[:, gates:]) + v[8] + reset * n)
+    return ((1 - update) * n + update * h,)
 
 
 def peephole_lstm_step(x: Array, states: States, p: Params) -> States:
@@ -93,6 +131,18 @@ def use_gate_lstm_step(x: Array, states: States, p: Params) -> States:
     return np.tanh(after[4]) * v, kept + i * np.tanh(w[2] + r[2])
 
 
+def slstm_step(x: Array, states: States, p: Params) -> States:
+    """Gates i, f, g, o; m = max(log f + m, i), the exponential gates divided by exp(m); h = o c / n."""
+    h, c, n, m = states
+    w, r = _products(x, h, p)
+    log_f, log_i = -np.logaddexp(0.0, -w[1] - r[1]) + m, w[0] + r[0]
+    m = np.maximum(log_f, log_i)
+    f, i = np.exp(log_f - m), np.exp(log_i - m)
+    c, n = f * c + i * np.tanh(w[2] + r[2]), f * n + i
+    ratio = np.divide(c, np.abs(n), out=np.zeros_like(c), where=n != 0)
+    return expit(w[3] + r[3]) * ratio, c, n, m
+
+
 def gru_step(x: Array, states: States, p: Params) -> States:
     """Gates r, z; n = tanh(W x + b + r (R h + b)); h = (1 - z) n + z h."""
     (h,) = states
@@ -121,44 +171,70 @@ STEPS: dict[str, Callable[[Array, States, Params], States]] = {
     "peephole": peephole_lstm_step,
     "peephole-full": full_peephole_lstm_step,
     "use-gate": use_gate_lstm_step,
+    "slstm": slstm_step,
     "gru": gru_step,
     "gru-reset-before": gru_reset_before_step,
+    "lstm-projected": projected_lstm_step,
+    "layer-norm-lstm": layer_norm_lstm_step,
+    "layer-norm-gru": layer_norm_gru_step,
 }
 
 
 def equations_step(cell: Any) -> Callable[[Array, States, Params], States]:
-    """Make a step function from a cell's scalar equations and NumPy matrix products."""
+    """Make a step function from a cell's scalar equations and NumPy matrix products.
+
+    Raises
+    ------
+    ValueError
+        The cell has extras.
+    """
+    if cell.extras:
+        raise ValueError(f"{display_name(cell)}: the reference takes no extras, such as {cell.extras[0]}")
 
     def step(x: Array, states: States, p: Params) -> States:
-        w, r = _products(x, states[0], p)
-        slots = np.zeros((len(cell.slots), *states[0].shape))
+        batch, hidden = len(x), len(p["weight_hh"]) // len(cell.recurrent_gates)
+        # States of fewer units are filled up with zeros.
+        before = np.stack([np.pad(s, ((0, 0), (0, hidden - s.shape[1]))) for s in states])
+        slots = np.zeros((len(cell.slots), batch, hidden))
         for slot, gate in enumerate(cell.input_gates):
-            slots[slot] += w[gate]
-        _add_products(slots, cell.stages[0], r)
-        before = np.stack(states)
-        units = list(np.ndindex(*states[0].shape))
-        if len(cell.stages) > 1:
-            operand = np.empty_like(states[0])
-            for b, unit in units:
-                operand[b, unit] = cell.operand(_at(slots, b, unit), _at(before, b, unit))
-            _add_products(slots, cell.stages[1], _products(x, operand, p)[1])
-        peephole = np.reshape(p.get("weight_ph", ()), (len(cell.peepholes), 1, states[0].shape[1]))
-        after = np.empty_like(before)
-        for b, unit in units:
-            weights = _at(peephole, 0, unit)
-            after[:, b, unit] = cell.forward(_at(slots, b, unit), _at(before, b, unit), weights)[1]
-        return tuple(after)
+            slots[slot] += _block(x @ p["weight_ih"].T + p.get("bias_ih", 0.0), gate, hidden)
+        vectors = [
+            np.broadcast_to(v, (batch, hidden)) for v in np.reshape(p.get("weight_ph", ()), (-1, hidden))
+        ]
+        every = list(np.ndindex(batch, hidden))
+
+        def each(function: Callable[..., Any]) -> Array:
+            """A function of slots, previous states and vectors at every unit; its results come first."""
+            given = [np.reshape(a, (-1, batch, hidden)) for a in (slots, before, vectors)]
+            found = np.array([function(*(_at(a, b, unit) for a in given)) for b, unit in every])
+            return np.moveaxis(found.reshape(batch, hidden, -1), 2, 0)
+
+        def add(stage: Any, operand: Array) -> None:
+            biased = stage.weight == "weight_hh"
+            product = operand @ p[stage.weight].T + (p.get("bias_hh", 0.0) if biased else 0.0)
+            units = hidden if biased or not cell.projected else states[0].shape[1]
+            for slot, gate in enumerate(stage.gates, stage.first):
+                slots[slot, :, :units] += _block(product, gate, units)
+
+        operand = each(lambda z, previous, v: cell.prepare(previous, v))[0] if cell.prepared else before[0]
+        add(cell.stages[0], operand[:, : states[0].shape[1]])
+        for level in range(len(cell.mean_levels)):
+            means = each(getattr(cell, f"means_{level}")).mean(axis=2, keepdims=True)
+            vectors += [np.broadcast_to(mean, (batch, hidden)) for mean in means]
+        for stage in cell.stages[1:]:
+            add(stage, each(cell.operand)[0])
+        after = each(lambda z, previous, v: cell.forward(z, previous, v)[1])
+        return tuple(new[:, : s.shape[1]] for new, s in zip(after, states, strict=True))
 
     return step
 
 
+def _block(product: Array, n: int, width: int) -> Array:
+    return product[:, n * width : (n + 1) * width]
+
+
 def _at(arrays: Array, b: int, unit: int) -> tuple[float, ...]:
     return tuple(arrays[:, b, unit].tolist())
-
-
-def _add_products(slots: Array, stage: Any, products: list[Array]) -> None:
-    for slot, gate in enumerate(stage.gates, stage.first):
-        slots[slot] += products[gate]
 
 
 def run_direction(
@@ -200,6 +276,7 @@ def run(
     num_layers: int = 1,
     bidirectional: bool = False,
     lengths: Any = None,
+    heads: int = 1,
 ) -> tuple[Array, States]:
     """Run stacked layers, with the semantics of `lstm_numba.nn.recurrent.Recurrent`.
 
@@ -212,7 +289,7 @@ def run(
     x : array_like, shape (T, B, I)
     states : sequence of array_like, shape (num_layers*D, B, H)
         One array per state of the cell.
-    num_layers, bidirectional, lengths
+    num_layers, bidirectional, lengths, heads
         See `lstm_numba.nn.recurrent.Recurrent`.
 
     Returns
@@ -234,9 +311,13 @@ def run(
                 for key, value in params.items()
                 if key.endswith(end)
             }
-            first = tuple(s[len(finals)] for s in initial)
-            out, final = run_direction(step, y, first, local, steps, bool(direction))
-            outputs.append(out)
-            finals.append(final)
+            first = [np.split(s[len(finals)], heads, axis=1) for s in initial]
+            rows = {key: np.split(value, heads) for key, value in local.items()}
+            parts = []
+            for k in range(heads):
+                own = {key: value[k] for key, value in rows.items()}
+                parts.append(run_direction(step, y, tuple(s[k] for s in first), own, steps, bool(direction)))
+            outputs += [out for out, _ in parts]
+            finals.append(tuple(np.concatenate(s, axis=1) for s in zip(*(f for _, f in parts), strict=True)))
         y = np.concatenate(outputs, axis=2)
     return y, tuple(np.stack(arrays) for arrays in zip(*finals, strict=True))

@@ -28,11 +28,12 @@ from lstm_numba.cells.functions import (
     tanh,
 )
 from lstm_numba.cells.protocol import display_name
-from lstm_numba.cells.registry import BUILT_IN, CELLS, STANDARD, add_cell, find_cell, load_cell
+from lstm_numba.cells.registry import BUILT_IN, CELLS, GROUPED, STANDARD, add_cell, find_cell, load_cell
 
 __all__ = [
     "BUILT_IN",
     "CELLS",
+    "GROUPED",
     "STANDARD",
     "Phase",
     "Product",

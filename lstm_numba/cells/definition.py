@@ -6,7 +6,8 @@ are a function of two namespaces:
 ``z``
     Pre-activations by the name of their slot: the sum of all products, with their biases, that feed it.
 ``v``
-    The latest value of everything else: previous states by their names, results of earlier phases, vectors.
+    The latest value of everything else: previous states by their names, results of earlier phases, vectors,
+    extras.
 
 They return a dictionary of new states and, in a cell of several phases, of results that later phases use.
 """
@@ -29,9 +30,10 @@ class Product(NamedTuple):
     Attributes
     ----------
     weight : str
-        Parameter: ``weight_ih`` or ``weight_hh``. Products of one weight have its row blocks in turn.
+        Parameter: ``weight_ih``, ``weight_hh`` or, for the second recurrent product, one of another name.
+        Products of one weight have its row blocks in turn.
     operand : str
-        "x" for the input, the name of the first state for its previous value, or that of an earlier phase's
+        "x" for the input, the name of the first state for its latest value, or that of an earlier phase's
         result.
     slots : tuple of str
         The pre-activations that it is added to, one for each of its row blocks.
@@ -50,10 +52,28 @@ class Phase(NamedTuple):
     products : tuple of Product
     equations : callable
         ``equations(z, v)``, or with `self` before: a method of the cell's class.
+    projected : bool
+        Whether its units, and those of the first state, are not the hidden ones but fewer, the projected
+        ones.
     """
 
     products: tuple[Product, ...]
     equations: Callable[..., dict[str, Any]]
+    projected: bool = False
+
+
+class Extra(NamedTuple):
+    """A number that comes from outside at every step, such as a mask.
+
+    Attributes
+    ----------
+    name : str
+    units : bool
+        Whether each hidden unit has one, or each row of the batch.
+    """
+
+    name: str
+    units: bool = True
 
 
 class Definition(NamedTuple):
@@ -70,6 +90,17 @@ class Definition(NamedTuple):
         Names of per-unit vectors, such as diagonal peephole weights: row blocks of ``weight_ph``.
     backward : callable or None
         ``backward(z, v, d)``: the author's own derivative.
+    extras : tuple of Extra
+    candidate : str
+        The slot of the candidate, or the result that it is, which dropout can mask; empty for none.
+    candidate_mask : str
+        The extra that the candidate's activation is multiplied by; empty for none.
+    means : tuple of str
+        Results whose value for later phases is their mean over the row's hidden units.
+    biased : bool
+        Whether products may have biases.
+    initial_vectors : tuple of float
+        What each of the vectors begins with; empty for random ones.
     """
 
     name: str
@@ -77,6 +108,12 @@ class Definition(NamedTuple):
     phases: tuple[Phase, ...]
     vectors: tuple[str, ...]
     backward: Callable[..., dict[str, Any]] | None
+    extras: tuple[Extra, ...] = ()
+    candidate: str = ""
+    candidate_mask: str = ""
+    means: tuple[str, ...] = ()
+    biased: bool = True
+    initial_vectors: tuple[float, ...] = ()
 
 
 class Names:
@@ -137,7 +174,7 @@ def _line(error: BaseException, equations: Callable[..., Any]) -> str:
     own = [f for f in frames if "site-packages" not in f.filename] or frames
     if not own:
         return ""
-    same = own[-1].filename == equations.__code__.co_filename
+    same = own[-1].filename == getattr(equations, "__code__", _line.__code__).co_filename
     return f", line {own[-1].lineno}" + ("" if same else f" of {Path(own[-1].filename).name}")
 
 
@@ -149,7 +186,8 @@ def read(plain: type) -> Definition:
     plain : type
         With ``states`` and either ``gates`` and a method ``forward(self, z, v)``, for a cell of one phase
         whose gates all get a product with the input and one with the first state, or ``phases``; optionally
-        ``vectors`` and ``backward(self, z, v, d)``. Other attributes are its own.
+        ``vectors``, ``initial_vectors``, ``extras`` (names, or `Extra`), ``means``, ``biased``, ``candidate``
+        and ``backward(self, z, v, d)``. Other attributes are its own.
 
     Raises
     ------
@@ -171,7 +209,15 @@ def read(plain: type) -> Definition:
     backward = _method(plain, "backward", "z, v, d") if hasattr(plain, "backward") else None
     if backward and len(phases) > 1:
         raise TypeError("backward: only for a cell of one phase; that of several phases is derived")
-    found = Definition(plain.__name__, states, phases, vectors, backward)
+    extras, candidate = _extras(getattr(plain, "extras", ())), getattr(plain, "candidate", "")
+    means = _names("means", getattr(plain, "means", ()), at_least=0)
+    initial = tuple(map(float, getattr(plain, "initial_vectors", ())))
+    if len(initial) not in (0, len(vectors)):
+        raise ValueError(f"initial_vectors: expected {len(vectors)} numbers, got {len(initial)}")
+    biased = bool(getattr(plain, "biased", True))
+    found = Definition(
+        plain.__name__, states, phases, vectors, backward, extras, candidate, "", means, biased, initial
+    )
     _check_names(found)
     return found
 
@@ -184,6 +230,16 @@ def check_name(what: str, name: str) -> None:
 
 def _simple_products(gates: tuple[str, ...], states: tuple[str, ...]) -> tuple[Product, ...]:
     return Product("weight_ih", "x", gates), Product("weight_hh", states[0], gates)
+
+
+def _extras(declared: Any) -> tuple[Extra, ...]:
+    if not isinstance(declared, (tuple, list)):
+        raise TypeError(f"extras: expected a tuple of names or Extra(name, units), got {declared!r}")
+    found = [Extra(extra) if isinstance(extra, str) else extra for extra in declared]
+    if not all(isinstance(extra, Extra) for extra in found):
+        raise TypeError(f"extras: expected names or Extra(name, units), got {declared!r}")
+    _names("extras", [extra.name for extra in found], at_least=0)
+    return tuple(found)
 
 
 def _names(what: str, value: Any, at_least: int = 1) -> tuple[str, ...]:
@@ -231,7 +287,7 @@ def _bound(plain: type, what: str, function: Any, parameters: str) -> Callable[.
 def _phases(plain: type, declared: Any) -> Iterator[Phase]:
     if not declared or not _several(declared, Phase):
         raise TypeError(f"phases: expected a tuple of Phase(products, equations), got {declared!r}")
-    for n, (declared_products, equations) in enumerate(declared):
+    for n, (declared_products, equations, projected) in enumerate(declared):
         if not _several(declared_products, Product):
             raise TypeError(
                 f"phase {n}: expected a tuple of Product(weight, operand, slots), got {declared_products!r}"
@@ -240,7 +296,7 @@ def _phases(plain: type, declared: Any) -> Iterator[Phase]:
             Product(weight, operand, _names(f"phase {n}: slots", slots))
             for weight, operand, slots in declared_products
         )
-        yield Phase(products, _bound(plain, f"phase {n}", equations, "z, v"))
+        yield Phase(products, _bound(plain, f"phase {n}", equations, "z, v"), bool(projected))
 
 
 def _several(value: Any, kind: type) -> bool:
@@ -249,9 +305,15 @@ def _several(value: Any, kind: type) -> bool:
 
 
 def _check_names(cell: Definition) -> None:
-    """A name stands for one thing only: of states and vectors."""
+    """A name stands for one thing only: of states, vectors and extras."""
     for name in cell.vectors:
         if name in cell.states or name == "x":
             raise ValueError(f"vectors: {name!r} is the name of something else")
+    for name, _ in cell.extras:
+        if name in (*cell.states, *cell.vectors, "x"):
+            raise ValueError(f"extras: {name!r} is the name of something else")
+    for name in cell.means:
+        if name in (*cell.states, *cell.vectors, *(extra.name for extra in cell.extras), "x"):
+            raise ValueError(f"means: {name!r} is the name of something else")
     if "x" in cell.states:
         raise ValueError("states: x is the name of the input")

@@ -22,9 +22,13 @@ from lstm_numba.cells.functions import FUNCTIONS, Function
 from lstm_numba.cells.plan import Plan
 
 #: Kinds of symbols.
-SLOT, PREVIOUS, VECTOR, GRADIENT = "slot", "previous", "vector", "gradient"
-#: The name of the gradient of the second product's operand, which no state can have.
-OPERAND = "the operand"
+SLOT, PREVIOUS, VECTOR, EXTRA = "slot", "previous", "vector", "extra"
+MEAN, GRADIENT = "mean", "gradient"
+#: The names of the gradients of the products' operands, which no state can have.
+PREPARED, OPERAND = "the prepared operand", "the operand"
+
+#: Means of means of means, and so on.
+_MOST_LEVELS = 3
 
 Expressions = tuple[Expression, ...]
 
@@ -37,10 +41,16 @@ class Forward(NamedTuple):
     graph : Graph
     results : dict
         New states and results of all phases, by name.
+    operands : tuple of Expression
+        Of the recurrent products.
+    means : dict
+        What a unit contributes to each mean, by its name; a mean depends on those before it only.
     """
 
     graph: Graph
     results: dict[str, Expression]
+    operands: Expressions
+    means: dict[str, Expression]
 
 
 class Derived(NamedTuple):
@@ -54,6 +64,8 @@ class Derived(NamedTuple):
         For each slot what it holds for the backward pass.
     states : tuple of Expression
         New states.
+    prepared : Expression or None
+        Operand of the first recurrent product, where it is not the first state.
     operand : Expression or None
         Of the second product.
     dslots, dprevious, dvectors : tuple of Expression
@@ -62,6 +74,12 @@ class Derived(NamedTuple):
     late_slots, late_previous : tuple of Expression
         With the operand's gradient: gradients of all pre-activations, and what is added to those of the
         previous states. An expression of `dslots` is known to them.
+    prepared_previous : tuple of Expression
+        What the prepared operand's gradient adds to those of the previous states.
+    means, dmeans : dict
+        By the name of each mean, what a unit contributes to it, and to its gradient.
+    levels : tuple of tuple of str
+        The means in groups, each of which depends on those before it.
     results, gradients : dict
         Named intermediate results, and the gradients of all expressions, for their names.
     """
@@ -69,12 +87,17 @@ class Derived(NamedTuple):
     slots: tuple[str, ...]
     kept: Expressions
     states: Expressions
+    prepared: Expression | None
     operand: Expression | None
     dslots: Expressions
     dprevious: Expressions
     dvectors: Expressions
     late_slots: Expressions
     late_previous: Expressions
+    prepared_previous: Expressions
+    means: dict[str, Expression]
+    dmeans: dict[str, Expression]
+    levels: tuple[tuple[str, ...], ...]
     results: dict[str, Expression]
     gradients: dict[Expression, Expression]
 
@@ -90,10 +113,21 @@ def trace(cell: Definition) -> Forward:
     graph = Graph(FUNCTIONS)
     latest = {name: graph.symbol(PREVIOUS, name) for name in cell.states}
     latest |= {name: graph.symbol(VECTOR, name) for name in cell.vectors}
+    latest |= {name: graph.symbol(EXTRA, name) for name, _ in cell.extras}
     slots: dict[str, Expression] = {}
+    operands: list[Expression] = []
+    contributions: dict[str, Expression] = {}
     computed: dict[str, None] = {}  # not a set, whose order changes from process to process
     for n, phase in enumerate(cell.phases):
         what = "forward" if len(cell.phases) == 1 else f"phase {n}"
+        for product in phase.products:
+            if product.weight != "weight_ih":
+                if product.operand not in latest:
+                    raise ValueError(
+                        f"phase {max(0, n - 1)}: returns no {product.operand!r}, the operand of a product of "
+                        f"phase {n}"
+                    )
+                operands.append(latest[product.operand])
         slots |= {slot: graph.symbol(SLOT, slot) for product in phase.products for slot in product.slots}
         last = n == len(cell.phases) - 1
         given = Names("pre-activations", slots), Names("values", dict(latest))
@@ -102,14 +136,59 @@ def trace(cell: Definition) -> Forward:
             check_name(what, name)
             if name in cell.vectors:
                 raise ValueError(f"{what}: returns {name!r}, which is a vector")
+            if any(name == extra.name for extra in cell.extras):
+                raise ValueError(f"{what}: returns {name!r}, which is an extra")
             if last and name not in cell.states:
+                if name in cell.means:
+                    raise ValueError(f"{what}: returns the mean {name!r}, which no later phase uses")
                 raise ValueError(f"{what}: returns {name!r}; the states are {', '.join(cell.states)}")
             latest[name] = _wrapped(graph, f"{what}: {name}", value)
-        computed |= dict.fromkeys(found)
+            if name in cell.means:
+                contributions[name], latest[name] = latest[name], graph.symbol(MEAN, name)
+        computed |= dict.fromkeys(name for name in found if name not in cell.means)
     for name in cell.states:
         if name not in computed:
             raise ValueError(f"forward: the new state {name!r} is missing")
-    return Forward(graph, {name: latest[name] for name in (*cell.states, *computed)})
+    for name in cell.means:
+        if name not in contributions:
+            raise ValueError(f"means: no phase returns {name!r}")
+    results = {name: latest[name] for name in (*cell.states, *computed)}
+    forward = Forward(graph, results, tuple(operands), contributions)
+    return _with_candidate_mask(cell, forward) if cell.candidate_mask else forward
+
+
+def _with_candidate_mask(cell: Definition, forward: Forward) -> Forward:
+    """The same equations with the candidate's activation times the mask.
+
+    Raises
+    ------
+    ValueError
+        There is no activation of the candidate's slot alone that could be masked.
+    """
+    graph = forward.graph
+    outputs = [*forward.results.values(), *forward.operands, *forward.means.values()]
+    everything = dict.fromkeys(outputs)
+    node, found = graph.symbol(SLOT, str(cell.candidate)), None
+    users: dict[Expression, list[Expression]] = {}
+    for user in ancestors(everything):
+        for operand in dict.fromkeys(user.operands):
+            users.setdefault(operand, []).append(user)
+    if cell.candidate in forward.results:
+        node = found = forward.results[cell.candidate]
+    while cell.candidate not in forward.results and node.operation not in ("*", "/"):
+        found = node if isinstance(node.operation, Function) else found
+        above = users.get(node, [])
+        if len(above) != 1 or node in everything:
+            break
+        node = above[0]
+    if not cell.candidate or found is None:
+        raise ValueError("the cell has no candidate with an activation of its own, which could be masked")
+    masked = graph.symbol(EXTRA, cell.candidate_mask) * found
+    changed = graph.replaced(outputs, {found: masked})
+    first, second = len(forward.results), len(forward.results) + len(forward.operands)
+    results = dict(zip(forward.results, changed[:first], strict=True))
+    means = dict(zip(forward.means, changed[second:], strict=True))
+    return Forward(graph, results, tuple(changed[first:second]), means)
 
 
 def _wrapped(graph: Graph, what: str, value: Any) -> Expression:
@@ -129,32 +208,73 @@ def derive(cell: Definition, plan: Plan, forward: Forward) -> Derived:
     """
     graph = forward.graph
     states = tuple(forward.results[name] for name in cell.states)
-    operand = _operand(cell, plan, forward)
+    operand, prepared = _operand(plan, forward), _prepared(cell, forward)
     leaves = _Leaves(graph, plan.slots, cell.states, cell.vectors)
-    outputs = states if operand is None else (*states, operand)
+    outputs = (*states, *forward.means.values())
     seeds: dict[Expression, Expression] = {}
-    for name, state in zip(cell.states, states, strict=True):
+    for name, output in zip((*cell.states, *forward.means), outputs, strict=True):
         gradient = graph.symbol(GRADIENT, name)
-        seeds[state] = _plus(seeds[state], gradient) if state in seeds else gradient
+        seeds[output] = _plus(seeds[output], gradient) if output in seeds else gradient
+    outputs += () if operand is None else (operand,)
     gradients = adjoint(outputs, seeds)
     first = own_backward(cell, plan, forward) if cell.backward else leaves.gradients(gradients)
     late_seeds = {} if operand is None else {operand: graph.symbol(GRADIENT, OPERAND)}
     late = leaves.gradients(adjoint(outputs, late_seeds))
-    found = _Keeping(graph, plan, leaves, states, operand, first, late, forward).derived()
-    return found._replace(gradients=gradients)
+    levels = _levels(forward)
+    zero = graph.wrap(0.0)
+    dmeans = {name: gradients.get(graph.symbol(MEAN, name), zero) for name in forward.means}
+    found = _Keeping(graph, cell, plan, leaves, states, operand, first, late, forward, dmeans).derived()
+    before: Expressions = ()
+    if prepared is not None:
+        before = leaves.gradients(adjoint([prepared], {prepared: graph.symbol(GRADIENT, PREPARED)})).previous
+    return found._replace(
+        gradients=gradients, prepared=prepared, prepared_previous=before, dmeans=dmeans, levels=levels
+    )
 
 
-def _operand(cell: Definition, plan: Plan, forward: Forward) -> Expression | None:
-    if not plan.operand:
+def _levels(forward: Forward) -> tuple[tuple[str, ...], ...]:
+    """The means in groups that can be computed together, one after the other."""
+    graph, level = forward.graph, dict[str, int]()
+    for name, node in forward.means.items():
+        below = [level[other] for other in level if depends(node, graph.symbol(MEAN, other))]
+        level[name] = 1 + max(below, default=-1)
+    if len(forward.operands) > 1 and level:
+        raise ValueError("means: expected a cell of one recurrent product")
+    if max(level.values(), default=0) >= _MOST_LEVELS:
+        raise ValueError(f"means: expected at most {_MOST_LEVELS} that depend on one another")
+    for operand in forward.operands:
+        for name in level:
+            if depends(operand, graph.symbol(MEAN, name)):
+                raise ValueError(f"means: the operand of a product depends on {name!r}")
+    return tuple(
+        tuple(name for name in level if level[name] == n) for n in range(1 + max(level.values(), default=-1))
+    )
+
+
+def _operand(plan: Plan, forward: Forward) -> Expression | None:
+    """The operand of the second product."""
+    if len(forward.operands) < 2:
         return None
-    if plan.operand not in forward.results:
-        raise ValueError(f"phase 0: returns no {plan.operand!r}, the operand of a product of phase 1")
-    found = forward.results[plan.operand]
+    found = forward.operands[1]
     for node in ancestors([found]):
         if node.operation == "symbol" and node.arguments[0] == VECTOR:
             raise ValueError(
                 f"phase 0: {plan.operand} depends on the vector {node.arguments[1]}; expected an operand of "
                 "pre-activations and previous states only"
+            )
+    return found
+
+
+def _prepared(cell: Definition, forward: Forward) -> Expression | None:
+    """The operand of the first product, if it is not the first state."""
+    found = forward.operands[0]
+    if found is forward.graph.symbol(PREVIOUS, cell.states[0]):
+        return None
+    for node in ancestors([found]):
+        if node.operation == "symbol" and node.arguments[0] == VECTOR:
+            raise ValueError(
+                f"phases: the first product's operand depends on the vector {node.arguments[1]}; expected an "
+                "operand of previous states and extras only"
             )
     return found
 
@@ -243,6 +363,7 @@ def own_backward(cell: Definition, plan: Plan, forward: Forward) -> Gradients:
     slots = {name: graph.symbol(SLOT, name) for name in plan.slots}
     values = {name: graph.symbol(PREVIOUS, name) for name in cell.states}
     values |= {name: graph.symbol(VECTOR, name) for name in cell.vectors}
+    values |= {name: graph.symbol(EXTRA, name) for name, _ in cell.extras}
     gradients = {name: graph.symbol(GRADIENT, name) for name in cell.states}
     found = call(
         cell.backward,
@@ -277,9 +398,14 @@ class _Keeping:
     """
 
     def __init__(
-        self, graph: Graph, plan: Plan, leaves: _Leaves, states: Expressions, operand: Expression | None,
-        first: Gradients, late: Gradients, forward: Forward,
+        self, graph: Graph, cell: Definition, plan: Plan, leaves: _Leaves, states: Expressions,
+        operand: Expression | None, first: Gradients, late: Gradients, forward: Forward,
+        dmeans: dict[str, Expression],
     ) -> None:  # fmt: skip
+        self._given = {graph.symbol(EXTRA, name) for name, _ in cell.extras}
+        for name in forward.means:
+            self._given |= {graph.symbol(MEAN, name), graph.symbol(GRADIENT, name)}
+        self._dmeans = dmeans
         self._graph, self._plan, self._leaves, self._forward = graph, plan, leaves, forward
         self._states, self._operand, self._first, self._late = states, operand, first, late
 
@@ -294,9 +420,9 @@ class _Keeping:
         wanted = [sums[n] for n in open_slots] + [g for g in self._late.previous if g.number != 0]
         between = smallest_cut(wanted, self._known_late(), lambda node: not self._is_late(node))
         dslots = self._place(between, list(self._first.slots), open_slots)
-        needed = [*dslots, *self._first.previous, *self._first.vectors]
+        needed = [*dslots, *self._first.previous, *self._first.vectors, *self._dmeans.values()]
         operand = () if self._operand is None else (self._operand,)
-        forward = set(ancestors([*self._states, *operand]))
+        forward = set(ancestors([*self._states, *operand, *self._forward.means.values()]))
         keep = smallest_cut(needed, self._known(), lambda node: node in forward)
         slots = [self._graph.symbol(SLOT, name) for name in self._plan.slots]
         kept = self._place(keep, slots, list(range(len(slots))))
@@ -309,8 +435,9 @@ class _Keeping:
         more = (f"kept{n}" for n in itertools.count() if f"kept{n}" not in self._plan.slots)
         return Derived(
             (*self._plan.slots, *itertools.islice(more, count - len(slots))),
-            padded(kept), self._states, self._operand, padded(dslots), self._first.previous,
-            self._first.vectors, padded(late), self._late.previous, self._forward.results, {},
+            padded(kept), self._states, None, self._operand, padded(dslots), self._first.previous,
+            self._first.vectors, padded(late), self._late.previous, (), self._forward.means, self._dmeans,
+            (), self._forward.results, {},
         )  # fmt: skip
 
     def _known(self) -> set[Expression]:
@@ -318,6 +445,7 @@ class _Keeping:
         leaves, symbol = self._leaves, self._graph.symbol
         return {
             *self._states,
+            *self._given,
             *(symbol(PREVIOUS, name) for name in leaves.states),
             *(symbol(GRADIENT, name) for name in leaves.states),
             *(symbol(VECTOR, name) for name in leaves.vectors),
@@ -326,7 +454,7 @@ class _Keeping:
     def _known_late(self) -> set[Expression]:
         """What it finds when the operand's gradient is known."""
         previous = {self._graph.symbol(PREVIOUS, name) for name in self._leaves.states}
-        return previous | {self._graph.symbol(GRADIENT, OPERAND)}
+        return previous | self._given | {self._graph.symbol(GRADIENT, OPERAND)}
 
     def _is_late(self, node: Expression) -> bool:
         return depends(node, self._graph.symbol(GRADIENT, OPERAND))

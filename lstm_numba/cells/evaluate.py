@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ class Point(NamedTuple):
     previous : tuple of float
         Previous states.
     peephole : tuple of float
-        Peephole weights.
+        Per-unit vectors, such as peephole weights, extras, and means.
     """
 
     slots: tuple[float, ...]
@@ -25,16 +26,21 @@ class Point(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """Gradients with respect to the fields of a `Point`."""
+    """Gradients with respect to the fields of a `Point`; NaN for extras."""
 
     slots: tuple[float, ...]
     previous: tuple[float, ...]
     peephole: tuple[float, ...]
 
 
+def mean_count(cell: Any) -> int:
+    """Means over a row's units."""
+    return sum(map(len, cell.mean_levels))
+
+
 def draw(cell: Any, number: Callable[[], float]) -> Point:
     """A point for the cell, each number from `number`."""
-    counts = (len(cell.slots), len(cell.states), len(cell.peepholes))
+    counts = (len(cell.slots), len(cell.states), len(cell.peepholes) + len(cell.extras) + mean_count(cell))
     return Point(*(tuple(number() for _ in range(count)) for count in counts))
 
 
@@ -46,25 +52,50 @@ def forward(cell: Any, point: Point) -> tuple[tuple[float, ...], tuple[float, ..
 
 def operand(cell: Any, point: Point) -> float:
     """The operand of the second product."""
-    return float(cell.operand(point.slots, point.previous))
+    return float(cell.operand(*point))
+
+
+def prepare(cell: Any, point: Point) -> float:
+    """The operand of the first product, for a cell that prepares it."""
+    return float(cell.prepare(point.previous, point.peephole))
+
+
+def prepare_backward(cell: Any, point: Point, gradient: float) -> tuple[float, ...]:
+    """Gradients of the previous states from that of this operand."""
+    return tuple(cell.prepare_backward(point.previous, point.peephole, gradient))
 
 
 def backward(cell: Any, point: Point, gradient: Sequence[float]) -> Gradients:
-    """`Cell.backward` at a point, for a gradient of the new states."""
+    """`Cell.backward` at a point, for a gradient of the new states and of what is added to means."""
     kept, states = forward(cell, point)
-    return Gradients(*cell.backward(kept, point.previous, states, point.peephole, tuple(gradient)))
+    given = kept, point.previous, states, point.peephole, tuple(gradient)
+    slots, previous, vectors = cell.backward(*given)
+    levels = range(len(cell.mean_levels))
+    dmeans = [number for n in levels for number in getattr(cell, f"dmeans_{n}")(*given)]
+    return Gradients(slots, previous, (*vectors, *(math.nan for _ in cell.extras), *dmeans))
+
+
+def contributions(cell: Any, point: Point) -> tuple[float, ...]:
+    """What a unit adds to each of the means."""
+    levels = range(len(cell.mean_levels))
+    return tuple(number for n in levels for number in getattr(cell, f"means_{n}")(*point))
 
 
 def operand_backward(cell: Any, point: Point, after: Gradients, gradient: float) -> Gradients:
     """`TwoStageCell.operand_backward`, for the gradients `after` that `backward` returned."""
-    slots, added = cell.operand_backward(after.slots, point.previous, gradient)
+    slots, added = cell.operand_backward(after.slots, point.previous, point.peephole, gradient)
     return Gradients(slots, tuple(a + b for a, b in zip(after.previous, added, strict=True)), after.peephole)
 
 
 def run_once(cell: Any, number: Callable[[], float]) -> None:
     """Run all equations of a cell once on random numbers."""
     point = draw(cell, number)
-    found = backward(cell, point, tuple(number() for _ in cell.states))
+    gradient = tuple(number() for _ in range(len(cell.states) + mean_count(cell)))
+    found = backward(cell, point, gradient)
+    contributions(cell, point)
     if len(cell.stages) > 1:
         operand(cell, point)
         operand_backward(cell, point, found, number())
+    if cell.prepared:
+        prepare(cell, point)
+        prepare_backward(cell, point, number())

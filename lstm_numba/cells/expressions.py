@@ -6,6 +6,7 @@ A `Graph` has each expression once: what is written twice is one node, so that n
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
@@ -239,6 +240,25 @@ class Graph:
 
     def _quotient(self, a: Expression, b: Expression) -> Expression | None:
         return a if b.number == 1 or a.number == 0 else None
+
+    def replaced(
+        self, outputs: Iterable[Expression], replacements: dict[Expression, Expression]
+    ) -> list[Expression]:
+        """Outputs with expressions replaced by others wherever they are used."""
+        outputs, found = list(outputs), dict(replacements)
+        for node in ancestors(outputs):
+            if node in found:
+                continue
+            operands = tuple(found[operand] for operand in node.operands)
+            if all(map(operator.is_, operands, node.operands)):
+                found[node] = node
+            elif node.operation == "negative":
+                found[node] = self.negative(*operands)
+            elif isinstance(node.operation, str):
+                found[node] = self.binary(node.operation, *operands)
+            else:
+                found[node] = self.function(node.operation.name, *operands)
+        return [found[node] for node in outputs]
 
 
 _SIMPLER = {"+": "_sum", "-": "_difference", "*": "_product", "/": "_quotient"}

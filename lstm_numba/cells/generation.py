@@ -10,7 +10,18 @@ from types import FunctionType
 from typing import Any
 
 from lstm_numba.cells.definition import Definition
-from lstm_numba.cells.derivation import GRADIENT, OPERAND, PREVIOUS, SLOT, VECTOR, Derived, Expressions
+from lstm_numba.cells.derivation import (
+    EXTRA,
+    GRADIENT,
+    MEAN,
+    OPERAND,
+    PREPARED,
+    PREVIOUS,
+    SLOT,
+    VECTOR,
+    Derived,
+    Expressions,
+)
 from lstm_numba.cells.expressions import Expression, ancestors
 from lstm_numba.cells.functions import FUNCTIONS, Function
 from lstm_numba.cells.plan import Plan
@@ -121,7 +132,13 @@ class Equations:
             name(self._symbol(GRADIENT, state), f"d{state}")
         for vector in cell.vectors:
             name(self._symbol(VECTOR, vector), vector)
+        for extra, _ in cell.extras:
+            name(self._symbol(EXTRA, extra), extra)
+        for mean in d.means:
+            name(self._symbol(MEAN, mean), mean)
+            name(self._symbol(GRADIENT, mean), f"d{mean}")
         name(self._symbol(GRADIENT, OPERAND), "doperand")
+        name(self._symbol(GRADIENT, PREPARED), "dprepared")
         for result, node in d.results.items():
             name(node, result)
         for slot, node in zip(d.slots, d.kept, strict=True):
@@ -154,42 +171,82 @@ class Equations:
         given = [*self._given("slots", SLOT), *self._given("previous", PREVIOUS), *self._vectors()]
         return self._function("forward(self, slots, previous, peephole)", given, d.kept, d.states)
 
+    def means(self, level: int) -> str:
+        """``means_0(self, slots, previous, peephole)``, and so on"""
+        d = self._derived
+        given = [*self._given("slots", SLOT), *self._given("previous", PREVIOUS), *self._vectors()]
+        found = tuple(d.means[name] for name in d.levels[level])
+        return self._function(f"means_{level}(self, slots, previous, peephole)", given, found)
+
+    def dmeans(self, level: int) -> str:
+        """``dmeans_0(self, slots, previous, states, peephole, gradient)``, and so on"""
+        found = tuple(self._derived.dmeans[name] for name in self._derived.levels[level])
+        header = f"dmeans_{level}(self, slots, previous, states, peephole, gradient)"
+        return self._function(header, self._known_backward(), found)
+
     def backward(self) -> str:
         """``backward(self, slots, previous, states, peephole, gradient)``"""
         d = self._derived
-        given = [
+        header = "backward(self, slots, previous, states, peephole, gradient)"
+        return self._function(header, self._known_backward(), d.dslots, d.dprevious, d.dvectors)
+
+    def _known_backward(self) -> list[tuple[Expression, str]]:
+        """What the backward pass is given; the means' gradients are behind those of the states."""
+        d = self._derived
+        gradients = [self._symbol(GRADIENT, name) for name in (*self._cell.states, *self._means())]
+        return [
             *((node, f"slots[{n}]") for n, node in enumerate(d.kept)),
             *self._given("previous", PREVIOUS),
             *((node, f"states[{n}]") for n, node in enumerate(d.states)),
             *self._vectors(),
-            *self._given("gradient", GRADIENT),
+            *((node, f"gradient[{n}]") for n, node in enumerate(gradients)),
         ]
-        header = "backward(self, slots, previous, states, peephole, gradient)"
-        return self._function(header, given, d.dslots, d.dprevious, d.dvectors)
+
+    def _means(self) -> tuple[str, ...]:
+        """The means in the order in which they are computed."""
+        return tuple(itertools.chain.from_iterable(self._derived.levels))
 
     def operand(self) -> str:
-        """``operand(self, slots, previous)``"""
+        """``operand(self, slots, previous, peephole)``"""
         assert self._derived.operand is not None
-        given = [*self._given("slots", SLOT), *self._given("previous", PREVIOUS)]
-        return self._function("operand(self, slots, previous)", given, self._derived.operand)
+        given = [*self._given("slots", SLOT), *self._given("previous", PREVIOUS), *self._vectors()]
+        return self._function("operand(self, slots, previous, peephole)", given, self._derived.operand)
 
     def operand_backward(self) -> str:
-        """``operand_backward(self, slots, previous, gradient)``"""
+        """``operand_backward(self, slots, previous, peephole, gradient)``"""
         d = self._derived
         given = [
             *((node, f"slots[{n}]") for n, node in enumerate(d.dslots)),
             *self._given("previous", PREVIOUS),
+            *self._vectors(),
             (self._symbol(GRADIENT, OPERAND), "gradient"),
         ]
-        header = "operand_backward(self, slots, previous, gradient)"
+        header = "operand_backward(self, slots, previous, peephole, gradient)"
         return self._function(header, given, d.late_slots, d.late_previous)
+
+    def prepare(self) -> str:
+        """``prepare(self, previous, peephole)``"""
+        assert self._derived.prepared is not None
+        given = [*self._given("previous", PREVIOUS), *self._vectors()]
+        return self._function("prepare(self, previous, peephole)", given, self._derived.prepared)
+
+    def prepare_backward(self) -> str:
+        """``prepare_backward(self, previous, peephole, gradient)``"""
+        gradient = self._symbol(GRADIENT, PREPARED), "gradient"
+        given = [*self._given("previous", PREVIOUS), *self._vectors(), gradient]
+        header = "prepare_backward(self, previous, peephole, gradient)"
+        return self._function(header, given, self._derived.prepared_previous)
 
     def _given(self, argument: str, kind: str) -> list[tuple[Expression, str]]:
         names = self._derived.slots if kind == SLOT else self._cell.states
         return [(self._symbol(kind, name), f"{argument}[{n}]") for n, name in enumerate(names)]
 
     def _vectors(self) -> list[tuple[Expression, str]]:
-        return [(self._symbol(VECTOR, name), f"peephole[{n}]") for n, name in enumerate(self._cell.vectors)]
+        """Vectors, behind them the extras, and behind those the means."""
+        symbols = [self._symbol(VECTOR, name) for name in self._cell.vectors]
+        symbols += [self._symbol(EXTRA, name) for name, _ in self._cell.extras]
+        symbols += [self._symbol(MEAN, name) for name in self._means()]
+        return [(symbol, f"peephole[{n}]") for n, symbol in enumerate(symbols)]
 
     def _function(
         self, header: str, given: list[tuple[Expression, str]], *results: Expression | Expressions
@@ -215,11 +272,14 @@ class Equations:
     def shown(self) -> str:
         """Forward and backward equations of one unit, as `lstm_numba.show_cell` prints them."""
         d, cell = self._derived, self._cell
-        parts = [self._part("forward", (), dict(zip(cell.states, d.states, strict=True)))]
+        parts = [self._part("means over the units of", (), d.means)] if d.means else []
+        parts.append(self._part("forward", (), dict(zip(cell.states, d.states, strict=True))))
         if d.operand is not None:
             parts[:0] = [self._part("operand of the second product", (), {self._plan.operand: d.operand})]
+        if d.prepared is not None:
+            parts[:0] = [self._part("operand of the first product", (), {"prepared": d.prepared})]
         known = {*d.kept, *d.states, *(n for n in ancestors(d.kept + d.states) if not n.operands)}
-        needed = set(ancestors([*d.dslots, *d.dprevious, *d.dvectors], known))
+        needed = set(ancestors([*d.dslots, *d.dprevious, *d.dvectors, *d.dmeans.values()], known))
         kept = [self._names[node] for node in d.kept if node in needed and node.number is None]
         parts.append(f"kept for the backward pass: {', '.join([*kept, 'all states'])}")
         late = [n for n, (a, b) in enumerate(zip(d.dslots, d.late_slots, strict=True)) if a is not b]
@@ -230,12 +290,21 @@ class Equations:
         wanted |= {f"d{name}": g for name, g in zip(cell.vectors, d.dvectors, strict=True)}
         wanted |= {self._names.get(g, ""): g for g in (d.dslots[n] for n in late) if g not in known}
         gradients = ", ".join(f"d{name}" for name in cell.states)
+        if d.means:
+            means = {f"d{name}": d.dmeans[name] for name in reversed(self._means())}
+            title = f"gradients of the means, from {gradients}, are the means over the units of"
+            parts.append(self._part(title, known, means))
+            gradients += " and those of the means"
         parts.append(self._part(f"backward, from {gradients}", known, wanted))
         if d.operand is not None:
             wanted = {f"dz_{d.slots[n]}": d.late_slots[n] for n in late}
             wanted |= {f"d{name}_prev": g for name, g in zip(cell.states, d.late_previous, strict=True)}
             known |= {*d.dslots}
             parts.append(self._part("and from the operand's gradient; dh_prev is added", known, wanted))
+        if d.prepared is not None:
+            wanted = {f"d{name}_prev": g for name, g in zip(cell.states, d.prepared_previous, strict=True)}
+            title = "and from the gradient of the first product's operand; the gradients are added"
+            parts.append(self._part(title, (), wanted))
         return "\n".join((cell.name, *parts))
 
     def _part(self, title: str, known: Iterable[Expression], wanted: dict[str, Expression]) -> str:

@@ -25,6 +25,7 @@ class GRUCell:
     """GRU with the reset gate after the recurrent product of the candidate, which feeds slot q."""
 
     states = ("h",)
+    candidate = "n"
 
     def equations(self, z: Any, v: Any) -> dict[str, Any]:
         """The new state."""
@@ -40,6 +41,7 @@ class GRUResetBeforeCell:
     """GRU with the reset gate before the recurrent product of n, whose operand is r ⊙ h₋."""
 
     states = ("h",)
+    candidate = "n"
 
     def reset(self, z: Any, v: Any) -> dict[str, Any]:
         """What the candidate sees of the previous state."""

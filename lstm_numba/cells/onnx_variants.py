@@ -23,7 +23,7 @@ from lstm_numba.cells.functions import exp, log1p, maximum, minimum, positive, r
 from lstm_numba.cells.gru import GRUCell, GRUResetBeforeCell
 from lstm_numba.cells.lstm import LSTMCell
 from lstm_numba.cells.peephole_lstm import PeepholeLSTMCell
-from lstm_numba.cells.registration import make_cell
+from lstm_numba.cells.registration import defined_cell
 from lstm_numba.cells.rnn import RNNCell
 
 #: Cells that have variants -> their default f, g and h; an RNN has f only.
@@ -170,12 +170,7 @@ def variant_cell(variant: Variant) -> Any:
         Phase(phase.products, equations)
         for phase, equations in zip(base.phases, _equations(variant), strict=True)
     )
-    names = {"states": base.states, "vectors": base.vectors, "phases": phases}
-    # The qualified name is part of the digest: variants of the same equations are two cells all the same.
-    plain = type(f"{base.name}Variant", (), {**names, "__qualname__": variant.name})
-    cell = make_cell(plain)
-    type(cell).display_name = type(cell).key = variant.name
-    return cell
+    return defined_cell(base._replace(name=variant.name, phases=phases), variant.name)
 
 
 def _equations(variant: Variant) -> tuple[Callable[..., dict[str, Any]], ...]:

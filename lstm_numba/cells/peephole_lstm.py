@@ -30,6 +30,7 @@ class PeepholeLSTMCell:
     gates = ("i", "f", "g", "o")
     states = ("h", "c")
     vectors = ("p_i", "p_f", "p_o")
+    candidate = "g"
 
     def forward(self, z: Any, v: Any) -> dict[str, Any]:
         """The new states."""
@@ -46,6 +47,7 @@ class FullPeepholeLSTMCell:
     """
 
     states = ("h", "c")
+    candidate = "g"
 
     def memory(self, z: Any, v: Any) -> dict[str, Any]:
         """What the peepholes see."""

@@ -30,11 +30,14 @@ class Stage(NamedTuple):
     first : int
         First slot that it feeds; the others follow it.
     gates : tuple of int
-        For each of these slots the row block of ``weight_hh`` that feeds it.
+        For each of these slots the row block of the weights that feeds it.
+    weight : str
+        Name of the weights: ``weight_hh``, or those of the second stage alone.
     """
 
     first: int
     gates: tuple[int, ...]
+    weight: str = "weight_hh"
 
 
 def display_name(cell: Any) -> str:
@@ -61,6 +64,25 @@ class Cell(Protocol):
     peepholes : tuple of str
         Names of per-unit vectors, such as diagonal peephole weights, in the order of ``weight_ph``; empty for
         none.
+    extras : tuple of str
+        Names of numbers from outside for every step and row, such as masks. The argument ``peephole`` of the
+        functions below holds the vectors and behind them the extras.
+    extra_units : tuple of bool
+        For each extra whether every unit has one, or a row of the batch one for all its units.
+    biased : bool
+        Whether the products may have biases.
+    initial_vectors : tuple of float
+        What each of the vectors begins with; empty for random ones.
+    mean_levels : tuple of tuple of str
+        Names of means over a row's hidden units, in groups that are computed one after the other. They are
+        behind the extras in the argument ``peephole``, and their gradients behind those of the new states in
+        ``gradient``. What a unit contributes to them returns ``means_0(slots, previous, peephole)`` for the
+        first group, and so on; to their gradients ``dmeans_0(slots, previous, states, peephole, gradient)``,
+        in the reverse order of groups.
+    projected : bool
+        Whether the first state, and the slots of the second stage, have fewer units than the others.
+    prepared : bool
+        Whether the operand of the first recurrent product is not the first state but what `prepare` returns.
     """
 
     gates: tuple[str, ...]
@@ -70,6 +92,13 @@ class Cell(Protocol):
     input_gates: tuple[int, ...]
     stages: tuple[Stage, ...]
     peepholes: tuple[str, ...]
+    extras: tuple[str, ...]
+    extra_units: tuple[bool, ...]
+    biased: bool
+    initial_vectors: tuple[float, ...]
+    mean_levels: tuple[tuple[str, ...], ...]
+    projected: bool
+    prepared: bool
 
     def forward(self, slots: Any, previous: Any, peephole: Any) -> tuple[Any, Any]:
         """Compute one step from pre-activations and previous states.
@@ -103,13 +132,23 @@ class Cell(Protocol):
 class TwoStageCell(Cell, Protocol):
     """A cell with a second recurrent product, of an operand that it computes."""
 
-    def operand(self, slots: Any, previous: Any) -> Any:
+    def operand(self, slots: Any, previous: Any, peephole: Any) -> Any:
         """The operand of the second product, from the first stage's pre-activations and previous states."""
 
-    def operand_backward(self, slots: Any, previous: Any, gradient: Any) -> tuple[Any, Any]:
+    def operand_backward(self, slots: Any, previous: Any, peephole: Any, gradient: Any) -> tuple[Any, Any]:
         """Compute gradients from that of the operand.
 
         ``slots`` is what `backward` returned for them: gradients, or, for first-stage slots whose gradient
         depends on the operand's, what is needed here. Returns all slots' gradients, and what to add to the
         previous states' gradients.
         """
+
+
+class PreparedCell(Cell, Protocol):
+    """A cell whose first recurrent product is not of its first state."""
+
+    def prepare(self, previous: Any, peephole: Any) -> Any:
+        """The operand of the first product, from the states before the step and the step's extras."""
+
+    def prepare_backward(self, previous: Any, peephole: Any, gradient: Any) -> Any:
+        """What the gradient of this operand adds to those of the states, a tuple."""

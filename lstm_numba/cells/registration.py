@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+import re
 from typing import Any
 
 from lstm_numba.cells import definition, evaluate, numba_classes
@@ -17,20 +18,22 @@ from lstm_numba.cells.plan import make_plan
 _POINTS, _TOLERANCE = 20, 1e-6
 
 
-def make_cell(plain: type) -> Any:
+def make_cell(plain: type, key: str = "") -> Any:
     """Check a class and make the cell that it describes.
 
     Parameters
     ----------
     plain : type
         See `lstm_numba.cells.definition.read`.
+    key : str
+        The cell's name in `lstm_numba.cells.CELLS`; ``module:Class`` by default.
 
     Returns
     -------
     Cell
         Of a class in `lstm_numba.cells.numba_classes`; ``digest`` identifies its equations, ``display_name``
         is the plain class's name, ``key`` its name in `lstm_numba.cells.CELLS`, ``texts`` the source
-        of its functions, ``shown`` what `lstm_numba.show_cell` returns.
+        of its functions, ``shown`` what `lstm_numba.show_cell` returns, ``definition`` what was read.
 
     Raises
     ------
@@ -39,21 +42,35 @@ def make_cell(plain: type) -> Any:
     """
     try:
         read = definition.read(plain)
-        attributes, texts, shown = _attributes(read)
-        full_name = f"{plain.__module__}:{plain.__qualname__}"
-        digest = _digest(full_name, attributes, texts)
-        functions = _functions(texts, f"<{plain.__name__} {digest}>")
-        cell = type(plain.__name__, (), {**attributes, **functions})()
-        _try_equations(cell)
-        if read.backward:
-            derived, others, _ = _attributes(read._replace(backward=None))
-            _compare(cell, type(plain.__name__, (), {**derived, **_functions(others, "<derived>")})())
+        return defined_cell(read, f"{plain.__module__}:{plain.__qualname__}", key, plain.__doc__)
     except (TypeError, ValueError) as error:
         name = getattr(plain, "__name__", "")
         raise type(error)(f"{name}: {error}" if name else str(error)) from None
-    kind = numba_classes.cell_class(f"{plain.__name__}_{digest}")
-    attributes |= {**functions, "digest": digest, "key": full_name, "display_name": plain.__name__}
-    for name, value in {**attributes, "texts": texts, "shown": shown, "__doc__": plain.__doc__}.items():
+
+
+def defined_cell(read: Definition, full_name: str, key: str = "", doc: str | None = None) -> Any:
+    """The cell of a definition; see `make_cell`.
+
+    Parameters
+    ----------
+    read : Definition
+    full_name : str
+        Names it beside others with the same equations.
+    key, doc : str
+    """
+    attributes, texts, shown = _attributes(read)
+    digest = _digest(full_name, attributes, texts)
+    name = re.sub(r"\W", "_", read.name.partition(",")[0])
+    functions = _functions(texts, f"<{read.name} {digest}>")
+    cell = type(name, (), {**attributes, **functions})()
+    _try_equations(cell)
+    if read.backward:
+        derived, others, _ = _attributes(read._replace(backward=None))
+        _compare(cell, type(name, (), {**derived, **_functions(others, "<derived>")})())
+    kind = numba_classes.cell_class(f"{name}_{digest}")
+    attributes |= {**functions, "digest": digest, "key": key or full_name, "display_name": read.name}
+    attributes |= {"texts": texts, "shown": shown, "definition": read, "__doc__": doc}
+    for name, value in attributes.items():
         setattr(kind, name, value)
     return kind()
 
@@ -66,6 +83,10 @@ def _attributes(cell: Definition) -> tuple[dict[str, Any], dict[str, str], str]:
     texts = {"forward": equations.forward(), "backward": equations.backward()}
     if plan.operand:
         texts |= {"operand": equations.operand(), "operand_backward": equations.operand_backward()}
+    for level in range(len(derived.levels)):
+        texts |= {f"means_{level}": equations.means(level), f"dmeans_{level}": equations.dmeans(level)}
+    if derived.prepared is not None:
+        texts |= {"prepare": equations.prepare(), "prepare_backward": equations.prepare_backward()}
     attributes = {
         "gates": plan.gates,
         "recurrent_gates": plan.recurrent_gates,
@@ -74,6 +95,13 @@ def _attributes(cell: Definition) -> tuple[dict[str, Any], dict[str, str], str]:
         "input_gates": plan.input_gates,
         "stages": plan.stages,
         "peepholes": cell.vectors,
+        "extras": tuple(extra.name for extra in cell.extras),
+        "extra_units": tuple(extra.units for extra in cell.extras),
+        "biased": cell.biased,
+        "initial_vectors": cell.initial_vectors,
+        "mean_levels": derived.levels,
+        "projected": any(phase.projected for phase in cell.phases),
+        "prepared": derived.prepared is not None,
     }
     return attributes, texts, equations.shown()
 
@@ -112,7 +140,7 @@ def _compare(own: Any, derived: Any) -> None:
             continue
         kinds = (("gate", own.slots), ("previous state", own.states), ("vector", own.peepholes))
         for got, right, (kind, names) in zip(found, expected, kinds, strict=True):
-            for a, b, name in zip(got, right, names, strict=True):
+            for a, b, name in zip(got, right, names, strict=False):  # extras have no gradients
                 if not math.isclose(a, b, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE):
                     raise ValueError(
                         f"backward: {kind} {name}: {a:.9g}, but the derivative of forward is {b:.9g}"

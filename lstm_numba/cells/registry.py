@@ -13,10 +13,12 @@ from typing import Any
 
 from lstm_numba.cells import numba_classes, onnx_variants
 from lstm_numba.cells.gru import GRUCell, GRUResetBeforeCell
-from lstm_numba.cells.lstm import CoupledLSTMCell, LSTMCell
+from lstm_numba.cells.layer_norm import LayerNormGRUCell, LayerNormLSTMCell
+from lstm_numba.cells.lstm import CoupledLSTMCell, LSTMCell, ProjectedLSTMCell
 from lstm_numba.cells.peephole_lstm import FullPeepholeLSTMCell, PeepholeLSTMCell
 from lstm_numba.cells.registration import make_cell
 from lstm_numba.cells.rnn import ReluRNNCell, RNNCell
+from lstm_numba.cells.slstm import SLSTMCell
 from lstm_numba.cells.use_gate_lstm import UseGateLSTMCell
 from lstm_numba.errors import CellError
 
@@ -28,9 +30,18 @@ _CLASSES: dict[str, type] = {
     "peephole": PeepholeLSTMCell,
     "peephole-full": FullPeepholeLSTMCell,
     "use-gate": UseGateLSTMCell,
+    "slstm": SLSTMCell,
     "gru": GRUCell,
     "gru-reset-before": GRUResetBeforeCell,
+    "layer-norm-lstm": LayerNormLSTMCell,
+    "layer-norm-gru": LayerNormGRUCell,
 }
+
+#: Cells that options of layers stand for, by their names.
+_OPTIONS: dict[str, type] = {"lstm-projected": ProjectedLSTMCell}
+
+#: Layers of groups of cells -> the cell of a group.
+GROUPED: dict[str, str] = {"clockwork": "rnn"}
 
 #: Names of the library's own cells that other libraries or formats have, too.
 STANDARD = ("rnn", "rnn-relu", "lstm", "peephole", "gru", "gru-reset-before")
@@ -51,10 +62,9 @@ def add_cell(cell: Any, *names: str) -> Any:
 
 
 def _add_built_in() -> None:
-    for name, plain in _CLASSES.items():
-        cell = make_cell(plain)
-        type(cell).key = name
-        add_cell(cell)
+    for name, plain in {**_CLASSES, **_OPTIONS}.items():
+        add_cell(make_cell(plain, name))
+    CELLS.update({name: CELLS[cell] for name, cell in GROUPED.items()})
 
 
 def _reduced(cell: Any) -> Any:

@@ -26,6 +26,7 @@ class UseGateLSTMCell:
     """
 
     states = ("h", "c")
+    candidate = "g"
 
     def remember(self, z: Any, v: Any) -> dict[str, Any]:
         """The new cell state, and what is left of the old one."""

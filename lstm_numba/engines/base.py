@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,18 @@ Shape = tuple[int, ...]
 
 #: Indices into `Engine.totals`: summed loss, correct predictions, gradient norm, factor of the gradients.
 LOSS, CORRECT, NORM, FACTOR = range(4)
+
+
+class Steps(NamedTuple):
+    """Which step belongs to step s: ``(s * multiply + add) // divide``, not descending."""
+
+    multiply: int
+    add: int
+    divide: int
+
+    def of(self, count: int) -> npt.NDArray[np.int64]:
+        """Those of the first `count` steps."""
+        return (np.arange(count, dtype=np.int64) * self.multiply + self.add) // self.divide
 
 
 class Engine(ABC):
@@ -136,6 +148,22 @@ class Engine(ABC):
         """Elementwise product of two arrays of the same shape; `out` may be one of them."""
 
     @abstractmethod
+    def copy_steps(
+        self, source: Array, begin: int, out: Array, column: int, width: int, steps: Steps
+    ) -> None:
+        """``out[s, :, column : column + width] = source[steps(s), :, begin : begin + width]`` for every s.
+
+        Of arrays (T, B, C) and (S, B, E).
+        """
+
+    @abstractmethod
+    def add_steps(self, source: Array, begin: int, out: Array, column: int, width: int, steps: Steps) -> None:
+        """``out[steps(s), :, column : column + width] += source[s, :, begin : begin + width]`` for every s.
+
+        Of arrays (S, B, C) and (T, B, E), in the order of s. `source` may be a dx from `backward`.
+        """
+
+    @abstractmethod
     def dropout(
         self,
         rng: np.random.Generator,
@@ -149,6 +177,12 @@ class Engine(ABC):
         The mask is that of `lstm_numba.engines.dropout_masks.draw_mask`; a Philox generator gives the same
         masks on every engine. `out` may be `x`.
         """
+
+    @abstractmethod
+    def mask(
+        self, rng: np.random.Generator, shape: Shape, p: float, dtype: npt.DTypeLike, kept: float = 1.0
+    ) -> Array:
+        """A new array, 0 with probability `p`, else `kept`; drawn as `dropout` draws."""
 
     @abstractmethod
     def weight_cache(self) -> Any:
@@ -171,6 +205,7 @@ class Engine(ABC):
         keep: bool,
         weight_cache: Any = None,
         borrow: bool = False,
+        extras: Sequence[Array] = (),
     ) -> tuple[Any, Any]:
         """Run one layer and direction over a sequence.
 
@@ -196,6 +231,9 @@ class Engine(ABC):
             From `weight_cache`, the same one for the same layer and direction.
         borrow : bool
             The caller does not change `params` before `backward`, so they need not be copied.
+        extras : sequence of Array (T or 1, B or 1, H or 1), C-contiguous
+            One for each of the cell's extras, at the times of `x`; along an axis of length 1 all are the
+            same. They must stay unchanged until `backward`.
 
         Returns
         -------

@@ -30,8 +30,9 @@ def draw_mask(
     p: float,
     dtype: npt.DTypeLike = np.float32,
     out: npt.NDArray[Any] | None = None,
+    kept: float | None = None,
 ) -> npt.NDArray[Any]:
-    """Draw a dropout mask to multiply by.
+    """Draw a mask to multiply by, such as a dropout mask.
 
     Parameters
     ----------
@@ -44,16 +45,18 @@ def draw_mask(
     dtype : float32 or float64
     out : ndarray, optional
         Array of that shape and dtype, overwritten with the mask.
+    kept : float, optional
+        The mask's value where it drops nothing; ``1 / (1 - p)`` by default.
 
     Returns
     -------
     ndarray
-        0 with probability `p`, else ``1 / (1 - p)``.
+        0 with probability `p`, else `kept`.
     """
     check_probability(p)
     mask = np.empty(shape, dtype) if out is None else out
     _discard_buffer(rng)
     keep = rng.random(shape, dtype=np.float32) >= np.float32(p)
     _discard_buffer(rng)
-    np.multiply(keep, mask.dtype.type(1.0 / (1.0 - p)), out=mask)
+    np.multiply(keep, mask.dtype.type(1.0 / (1.0 - p) if kept is None else kept), out=mask)
     return mask

@@ -21,13 +21,14 @@ from lstm_numba.nn.recurrent import Recurrent
 
 Array = npt.NDArray[Any]
 
-_NAME = re.compile(r"(weight_ih|weight_hh|weight_ph|bias_ih|bias_hh)_l(0|[1-9]\d{0,4})(_reverse)?")
+_NAME = re.compile(r"(weight_ih|weight_hh|weight_ph|weight_hr|bias_ih|bias_hh)_l(0|[1-9]\d{0,4})(_reverse)?")
 #: Number of gates -> the default cell, that of PyTorch's modules.
 _BY_GATES = {1: "rnn", 3: "gru", 4: "lstm"}
 _CLASSES: dict[str, Any] = {
     "rnn": RNN,
     "rnn-relu": partial(RNN, nonlinearity="relu"),
     "lstm": LSTM,
+    "lstm-projected": LSTM,
     "peephole": PeepholeLSTM,
     "gru": GRU,
     "gru-reset-before": partial(GRU, reset_after=False),
@@ -35,12 +36,13 @@ _CLASSES: dict[str, Any] = {
 
 
 class _Sizes(NamedTuple):
-    """Sizes of stacked layers."""
+    """Sizes of stacked layers; `projected` is 0 without a projection."""
 
     inputs: int
     hidden: int
     layers: int
     directions: int
+    projected: int
 
 
 def cell_name(rnn: Recurrent) -> str:
@@ -53,10 +55,14 @@ def cell_name(rnn: Recurrent) -> str:
     Raises
     ------
     WeightsError
-        The cell is not one of the library's.
+        The cell is not one of the library's, there are several heads, or groups of periods.
     """
     if not isinstance(rnn, Recurrent):
         raise TypeError(f"rnn: expected a recurrent layer, got {type(rnn).__name__}")
+    if rnn.heads > 1:
+        raise WeightsError(f"rnn: expected one head, which all formats have, got heads={rnn.heads}")
+    if hasattr(rnn, "periods"):
+        raise WeightsError("rnn: no format has a ClockworkRNN; save its state_dict")
     for name, cell in CELLS.items():
         if type(cell) is type(rnn.cell):  # cells without fields are all equal
             return name
@@ -129,7 +135,8 @@ def build(params: Mapping[str, Any], where: str, cell: str | None = None, **opti
         File or argument that they come from, for messages.
     cell : str, optional
         Cell, as `lstm_numba.nn.layers.make_layer` takes it. By default PyTorch's for the number of gates
-        (1: RNN with tanh, 3: GRU with reset after the product, 4: LSTM), with ``weight_ph`` peephole LSTM.
+        (1: RNN with tanh, 3: GRU with reset after the product, 4: LSTM), with ``weight_ph`` peephole LSTM,
+        with ``weight_hr`` an LSTM with `proj_size`.
     **options
         ``batch_first``, ``dropout``, ``device``, ``seed`` of the layer.
 
@@ -155,6 +162,7 @@ def build(params: Mapping[str, Any], where: str, cell: str | None = None, **opti
         bias=bias,
         bidirectional=sizes.directions == 2,
         dtype=np.result_type(*arrays.values()),
+        **({"proj_size": sizes.projected} if sizes.projected else {}),
         **options,
     )
     rnn.load_state_dict(arrays)
@@ -167,11 +175,11 @@ def _sizes(arrays: Mapping[str, Array], where: str) -> _Sizes:
     for name in arrays:
         found = _NAME.fullmatch(name)
         if found is None:
-            why = "projections (proj_size) are not computed here" if "weight_hr" in name else "unknown name"
-            raise WeightsError(f"{where}: {name}: {why}")
+            raise WeightsError(f"{where}: {name}: unknown name")
         layers.add(int(found[2]))
         reverse |= found[3] is not None
-    for name in ("weight_ih_l0", "weight_hh_l0"):
+    projection = "weight_hr_l0" if any("weight_hr" in name for name in arrays) else "weight_hh_l0"
+    for name in ("weight_ih_l0", "weight_hh_l0", projection):
         if name not in arrays:
             raise WeightsError(f"{where}: {name} is missing")
         if arrays[name].ndim != 2 or 0 in arrays[name].shape:
@@ -179,9 +187,9 @@ def _sizes(arrays: Mapping[str, Array], where: str) -> _Sizes:
     if len(layers) != max(layers) + 1:
         gap = min(set(range(max(layers))) - layers)
         raise WeightsError(f"{where}: layer {gap} is missing, there is a layer {max(layers)}")
-    return _Sizes(
-        arrays["weight_ih_l0"].shape[1], arrays["weight_hh_l0"].shape[1], len(layers), 2 if reverse else 1
-    )
+    units, hidden = arrays["weight_hh_l0"].shape[1], arrays[projection].shape[1]
+    inputs, directions = arrays["weight_ih_l0"].shape[1], 2 if reverse else 1
+    return _Sizes(inputs, hidden, len(layers), directions, units if projection == "weight_hr_l0" else 0)
 
 
 def _choose(arrays: Mapping[str, Array], sizes: _Sizes, cell: str | None, where: str) -> str:
@@ -191,13 +199,15 @@ def _choose(arrays: Mapping[str, Array], sizes: _Sizes, cell: str | None, where:
             find_cell(cell)
         except (TypeError, ValueError) as error:
             raise WeightsError(f"cell: {str(error).removeprefix('name: ')}") from None
-    rows, hidden = arrays["weight_hh_l0"].shape
+    rows, hidden = len(arrays["weight_hh_l0"]), sizes.hidden
     gates, rest = divmod(rows, hidden)
     if rest or (cell is None and gates not in _BY_GATES):
         expected = "1, 3 or 4" if cell is None else len(CELLS[cell].recurrent_gates)
         raise WeightsError(
             f"{where}: weight_hh_l0: expected {expected} gates of {hidden} rows, got shape {(rows, hidden)}"
         )
+    if sizes.projected and cell in (None, "lstm"):
+        cell = "lstm-projected"
     name = cell or ("peephole" if gates == 4 and "weight_ph_l0" in arrays else _BY_GATES[gates])
     expected = len(CELLS[name].recurrent_gates)
     if expected != gates:
@@ -207,7 +217,7 @@ def _choose(arrays: Mapping[str, Array], sizes: _Sizes, cell: str | None, where:
 
 def _check(arrays: Mapping[str, Array], name: str, sizes: _Sizes, bias: bool, where: str) -> None:
     """Check all names and shapes before anything is allocated."""
-    expected = stack_shapes(CELLS[name], *sizes, bias)
+    expected = stack_shapes(CELLS[name], *sizes[:4], bias, projected=sizes.projected or None)
     for key, shape in expected.items():
         if key not in arrays:
             raise WeightsError(f"{where}: {key} is missing")

@@ -29,14 +29,12 @@ def from_torch(module: Any, **options: Any) -> Recurrent:
     Raises
     ------
     WeightsError
-        The module is of another class, quantized, or uses ``proj_size``.
+        The module is of another class, or quantized.
     """
     mode = getattr(module, "mode", None)
     if mode not in _CELLS or not callable(getattr(module, "state_dict", None)):
         raise WeightsError(f"module: expected PyTorch's LSTM, GRU or RNN, got {type(module).__name__}")
     where = f"module {type(module).__name__}"
-    if getattr(module, "proj_size", 0):
-        raise WeightsError(f"{where}: proj_size={module.proj_size}: projections are not computed here")
     state = {}
     for name, tensor in module.state_dict().items():
         if not hasattr(tensor, "detach"):
@@ -66,7 +64,7 @@ def to_torch(rnn: Recurrent) -> Any:
     WeightsError
         PyTorch has no such cell (peepholes, reset before the product), or is not installed.
     """
-    name = cell_name(rnn)
+    name = cell_name(rnn).removesuffix("-projected")
     modes = {cell: mode for mode, cell in _CELLS.items()}
     if name not in modes:
         raise WeightsError(f"rnn: PyTorch has no module for the cell {name}")
@@ -75,7 +73,9 @@ def to_torch(rnn: Recurrent) -> Any:
     except ImportError:
         raise WeightsError("to_torch: PyTorch is not installed: pip install torch") from None
     kind, _, nonlinearity = modes[name].partition("_")
-    options = {"nonlinearity": nonlinearity.lower()} if nonlinearity else {}
+    options: dict[str, Any] = {"nonlinearity": nonlinearity.lower()} if nonlinearity else {}
+    if rnn.proj_size:
+        options["proj_size"] = rnn.proj_size
     module = getattr(torch.nn, kind)(
         rnn.input_size,
         rnn.hidden_size,

@@ -26,6 +26,7 @@ from lstm_numba.engines.cpu.records import ALONE, Layer
 from lstm_numba.engines.cpu.sequence import pack
 from lstm_numba.engines.cpu.vector import pointer_address, pointer_to
 from lstm_numba.kernels.memory import target_address
+from lstm_numba.kernels.weights import check_supported
 from lstm_numba.nn.recurrent import Recurrent
 
 Array = np.ndarray[Any, Any]
@@ -120,14 +121,14 @@ class CStep:
         cell, dtype, hidden = rnn.cell, rnn.dtype, rnn.hidden_size
         self.cell, self.zero = cell, dtype.type(0)
         self.state_shape = (len(cell.states), rnn.num_layers, batch, hidden)
+        check_supported(cell)
         functions = address(compiled_functions(cell, dtype, False))
         self._alive: list[Array] = []
         self.layers: list[Layer] = []
-        for params in rnn.layer_params():
-            params = {name: rnn.engine.download(array) for name, array in params.items()}
+        for params in rnn.dense_params():
             inputs = params["weight_ih"].shape[1]
             packed = pack(cell, params, inputs, hidden, dtype)
-            layer = Layer(batch, inputs, hidden, address(packed), functions, 0)
+            layer = Layer(batch, inputs, hidden, hidden, address(packed), functions, 0)
             scratch = aligned_zeros((scratch_bytes(cell, layer, 1, False, ALONE, self.zero),), np.uint8)
             self._alive += [packed, scratch]
             self.layers.append(layer._replace(scratch=address(scratch)))

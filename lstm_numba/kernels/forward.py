@@ -68,7 +68,7 @@ def scratch_size(weights, steps=1, batch=1, training=False):
     """
     inputs, hidden = layer_sizes(weights)
     zero = zero_like(weights)
-    layer = Layer(batch, inputs, hidden, 0, 0, 0)
+    layer = Layer(batch, inputs, hidden, hidden, 0, 0, 0)
     size = scratch_bytes(cell_of(weights), layer, steps, training, ALONE, zero)
     # An array may begin anywhere: up to a cache line is lost before its first aligned number.
     return -(-(_after_packing(weights, 0) + size + ALIGNMENT) // number_bytes(zero))
@@ -78,7 +78,7 @@ def scratch_size(weights, steps=1, batch=1, training=False):
 def tape_bytes(weights, steps, batch):
     """Bytes of a tape: the history of h, and the rest."""
     inputs, hidden = layer_sizes(weights)
-    layer = Layer(batch, inputs, hidden, 0, 0, 0)
+    layer = Layer(batch, inputs, hidden, hidden, 0, 0, 0)
     return kept_bytes(cell_of(weights), layer, sequence_on(0, steps, 0), zero_like(weights))
 
 
@@ -111,6 +111,7 @@ def _layer_in(weights, batch, scratch):
         batch,
         inputs,
         hidden,
+        hidden,
         descriptor + 8 * DESCRIPTOR_SIZE,
         functions,
         _after_packing(weights, descriptor),
@@ -122,7 +123,7 @@ def packed_layer(weights, batch, scratch, training):
     """The same with packed weights: in training those of the backward pass."""
     layer = _layer_in(weights, batch, scratch)
     address = packed_address(weights, training, layer.weights, layer.weights - 8 * DESCRIPTOR_SIZE)
-    return Layer(batch, layer.inputs, layer.hidden, address, layer.functions, layer.scratch)
+    return Layer(batch, layer.inputs, layer.hidden, layer.output, address, layer.functions, layer.scratch)
 
 
 @njit(**INLINE)
@@ -249,7 +250,7 @@ def sequence(weights, x, state, y, scratch):
 @njit(**INLINE)
 def sequence_on(tape, steps, x):
     """A sequence that is kept on the tape at an address."""
-    return Sequence(steps, 0, 1, x, 0, tape, tape, steps + 1, 0, 0)
+    return Sequence(steps, 0, 1, x, 0, tape, tape, steps + 1, 0, 0, 0, 1)
 
 
 @njit(**INLINE)

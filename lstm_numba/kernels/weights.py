@@ -12,12 +12,13 @@ from numba.np.numpy_support import from_dtype
 
 from lstm_numba.arguments import refuse_mask
 from lstm_numba.cells import display_name
+from lstm_numba.cells.parameters import second_weight
 from lstm_numba.engines.cpu.cpu_features import lanes
 from lstm_numba.engines.cpu.function_table import compiled_functions
 from lstm_numba.engines.cpu.memory import aligned_empty
 from lstm_numba.engines.cpu.offsets import DESCRIPTOR_SIZE, number_bytes
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
-from lstm_numba.engines.cpu.records import Layer, Parameters
+from lstm_numba.engines.cpu.records import Addresses, Layer, Parameters
 from lstm_numba.engines.cpu.specialize import gate_count, peephole_count, recurrent_gate_count
 from lstm_numba.engines.cpu.weights import pack_part, packed_numbers
 from lstm_numba.kernels.memory import address_of
@@ -181,8 +182,19 @@ def plain(source: Any, parameters: Parameters | None = None, *, layer: int = 0, 
         raise TypeError(f"source: expected a recurrent layer, or a cell, as rnn.cell, got {got}")
     if not isinstance(parameters, Parameters):
         raise TypeError(f"parameters: expected Parameters beside a cell, got {type(parameters).__name__}")
+    check_supported(source)
     _check_arrays(source, parameters)
     return Plain(source, *parameters, compiled_functions(source, parameters.weight_hh.dtype))
+
+
+def check_supported(cell: Any) -> None:
+    """Raise a TypeError that names what a cell needs and the functions of this package do not have."""
+    missing = list(cell.extras) + ([second_weight(cell)] if second_weight(cell) else [])
+    if missing:
+        raise TypeError(
+            f"{display_name(cell)}: needs {', '.join(missing)}, which layers have, but not the functions of "
+            "lstm_numba.kernels"
+        )
 
 
 def _check_arrays(cell: Any, parameters: Parameters) -> None:
@@ -301,12 +313,13 @@ def parameter_count(like):
 def locate(parameters, zero):
     """Parameters' addresses; 0 for biases that are not there."""
     biased = parameters.bias_ih.size > 0
-    return Parameters(
+    return Addresses(
         address_of(parameters.weight_ih, zero),
         address_of(parameters.weight_hh, zero),
         address_of(parameters.bias_ih, zero) if biased else 0,
         address_of(parameters.bias_hh, zero) if biased else 0,
         address_of(parameters.weight_ph, zero),
+        0,
     )
 
 
@@ -352,8 +365,8 @@ def repack(packed, parameters):
 @njit(**SERIAL)
 def both_numbers(cell, inputs, hidden, zero):
     """How many numbers packed weights of both passes are."""
-    forward = packed_numbers(cell, inputs, hidden, False, zero)
-    return forward + packed_numbers(cell, inputs, hidden, True, zero)
+    forward = packed_numbers(cell, inputs, hidden, hidden, False, zero)
+    return forward + packed_numbers(cell, inputs, hidden, hidden, True, zero)
 
 
 @njit(**INLINE)
@@ -362,7 +375,8 @@ def part_address(packed, back):
     cell, zero = cell_of(packed), packed.data.dtype.type(0)
     begin = address_of(packed.data, zero)
     if back:
-        begin += packed_numbers(cell, packed.inputs, packed.hidden, False, zero) * number_bytes(zero)
+        inputs, hidden = packed.inputs, packed.hidden
+        begin += packed_numbers(cell, inputs, hidden, hidden, False, zero) * number_bytes(zero)
     return begin
 
 
@@ -398,7 +412,7 @@ def _layer_of(weights):
     """The layer's sizes and functions, for packing."""
     inputs, hidden = layer_sizes(weights)
     nothing = np.int64(0)
-    return Layer(nothing, inputs, hidden, nothing, np.int64(weights.functions.ctypes.data), nothing)
+    return Layer(nothing, inputs, hidden, hidden, nothing, np.int64(weights.functions.ctypes.data), nothing)
 
 
 def weights_status(weights: Any) -> Any:
@@ -426,8 +440,8 @@ def _(weights):
     def numbers(weights):
         inputs, hidden = layer_sizes(weights)
         cell, zero = cell_of(weights), zero_like(weights)
-        forward = packed_numbers(cell, inputs, hidden, False, zero)
-        return max(forward, packed_numbers(cell, inputs, hidden, True, zero))
+        forward = packed_numbers(cell, inputs, hidden, hidden, False, zero)
+        return max(forward, packed_numbers(cell, inputs, hidden, hidden, True, zero))
 
     return numbers
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_numba.arguments import check_arrays
-from lstm_numba.cells import display_name
+from lstm_numba.cells import display_name, find_cell
 from lstm_numba.engines import engine
 from lstm_numba.engines.base import CORRECT, LOSS, Engine
 from lstm_numba.nn.layers import make_layer
@@ -226,6 +226,12 @@ class Network(NamedTuple):
         Probability of dropping between the layers and before the output.
     weight_drop : float
         Probability of dropping an element of the recurrent weights, see `Recurrent`.
+    zoneout, zoneout_cell : float
+        Probability that a unit keeps its output, and the other states; the latter as the former if not given.
+    recurrent_dropout, recurrent_dropout_kind, proj_size, heads
+        See `Recurrent`.
+    periods : str
+        Of a `ClockworkRNN`, such as "1,2,4,8".
     init : str
         Initial weights of the recurrent layers, see `lstm_numba.nn.initial_weights`.
     init_range : float, optional
@@ -241,6 +247,13 @@ class Network(NamedTuple):
     layers: int = 1
     dropout: float = 0.0
     weight_drop: float = 0.0
+    zoneout: float = 0.0
+    zoneout_cell: float | None = None
+    recurrent_dropout: float = 0.0
+    recurrent_dropout_kind: str = "sequence"
+    proj_size: int | None = None
+    heads: int = 1
+    periods: str | None = None
     init: str = "uniform"
     init_range: float | None = None
     forget_bias: float = 0.0
@@ -248,6 +261,19 @@ class Network(NamedTuple):
 
     def recurrent(self, input_size: int, rng: np.random.Generator, bidirectional: bool = False) -> Recurrent:
         """Make the recurrent layers."""
+        others = self.zoneout if self.zoneout_cell is None else self.zoneout_cell
+        zoneout = (self.zoneout, *[others] * (len(find_cell(self.cell).states) - 1))
+        options = {
+            "weight_drop": self.weight_drop,
+            "zoneout": zoneout if any(zoneout) else 0.0,
+            "recurrent_dropout": self.recurrent_dropout,
+            "proj_size": self.proj_size or 0,
+            "heads": 0 if self.heads == 1 else self.heads,
+            "periods": tuple(map(int, self.periods.split(","))) if self.periods else (),
+        }
+        options = {name: value for name, value in options.items() if value}  # not all layers have all of them
+        if self.recurrent_dropout:
+            options["recurrent_dropout_kind"] = self.recurrent_dropout_kind
         return make_layer(
             self.cell,
             input_size,
@@ -255,10 +281,10 @@ class Network(NamedTuple):
             self.layers,
             bidirectional=bidirectional,
             dropout=self.dropout,
-            weight_drop=self.weight_drop,
             init=self.init,
             dtype=self.dtype,
             seed=rng,
+            **options,
         )
 
 
@@ -426,10 +452,12 @@ class Model:
             for array in self.params.values():
                 array[...] = weights.uniform(-init_range, init_range, array.shape)
         if forget_bias:
-            gates = self.rnn.cell.gates
+            gates, heads = self.rnn.cell.gates, self.rnn.heads
             if "f" not in gates:
-                raise ValueError(f"forget_bias: {display_name(self.rnn.cell)} has no forget gate")
-            first = gates.index("f") * self.rnn.hidden_size
+                raise ValueError(f"forget_bias: {display_name(self.rnn.plain_cell)} has no forget gate")
+            width = self.rnn.hidden_size // heads
             for name, array in self.rnn.params.items():
                 if name.startswith("bias_ih"):
-                    array[first : first + self.rnn.hidden_size] += array.dtype.type(forget_bias)
+                    for head in range(heads):
+                        first = (head * len(gates) + gates.index("f")) * width
+                        array[first : first + width] += array.dtype.type(forget_bias)

@@ -58,7 +58,7 @@ class SequenceClassifier(Model):
     ) -> None:
         network, streams = Network(hidden, **options), random_streams(seed)
         rnn = network.recurrent(input_size, streams.weights, bidirectional)
-        self.output = Linear(hidden * rnn.directions, classes, dtype=rnn.dtype, rng=streams.weights)
+        self.output = Linear(rnn.output_size * rnn.directions, classes, dtype=rnn.dtype, rng=streams.weights)
         parts = {"rnn": rnn.params, "output": self.output.params}
         sizes = {"input_size": input_size, "classes": classes, "bidirectional": rnn.bidirectional}
         super().__init__(network, rnn, parts, streams, device, **sizes)

@@ -62,11 +62,12 @@ class LanguageModel(Model):
         network, streams = Network(hidden, **options), random_streams(seed)
         self.tie = bool(tie)
         width = hidden if embedding is None else embedding
-        if self.tie and width != hidden:
-            raise ValueError(f"embedding: tied weights need the hidden size {hidden}, got {width}")
+        units = network.proj_size or hidden
+        if self.tie and width != units:
+            raise ValueError(f"embedding: tied weights need the size of the output, {units}, got {width}")
         self.embedding = Embedding(vocabulary, width, dtype=network.dtype, rng=streams.weights)
         rnn = network.recurrent(width, streams.weights)
-        self.output = Linear(hidden, vocabulary, dtype=network.dtype, rng=streams.weights)
+        self.output = Linear(units, vocabulary, dtype=network.dtype, rng=streams.weights)
         if self.tie:
             self.output.params["weight"] = self.embedding.params["weight"]
         parts = {"embedding": self.embedding.params, "rnn": rnn.params, "output": self.output.params}

@@ -7,7 +7,9 @@ and sequences of different lengths: gradients of all parameters, the input and t
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -126,6 +128,8 @@ def cell_of(argument: Any) -> Any:
     if isinstance(argument, type) and issubclass(argument, Recurrent):
         layer_class: Any = argument
         argument = getattr(layer_class, "cell", None) or layer_class(1, 1)
+    if hasattr(argument, "periods"):
+        raise TypeError("cell: the groups of a ClockworkRNN are of the cell rnn, which can be checked")
     cell = argument.cell if isinstance(argument, Recurrent) else argument
     if isinstance(cell, type) or not all(hasattr(cell, name) for name in ("gates", "stages", "backward")):
         raise TypeError(
@@ -154,15 +158,22 @@ def _quantities(cell: Any) -> list[_Quantity]:
     slots = [_Quantity(0, slot, f"gate {cell.slots[slot]}") for slot in sorted(fed)]
     previous = [_Quantity(1, n, f"previous state {name}") for n, name in enumerate(cell.states)]
     peepholes = [_Quantity(2, n, f"vector {name}") for n, name in enumerate(cell.peepholes)]
-    return slots + previous + peepholes
+    first, names = len(cell.peepholes) + len(cell.extras), itertools.chain.from_iterable(cell.mean_levels)
+    means = [_Quantity(2, first + n, f"mean {name}") for n, name in enumerate(names)]
+    return slots + previous + peepholes + means
 
 
 class _Trial(NamedTuple):
-    """A loss, the states weighted by `states` plus the operand by `operand`, and the method that it tests."""
+    """A loss, and the method that it tests.
+
+    The loss is the states, and behind them what a unit adds to means, weighted by `states`, plus the operands
+    of the second and of the first product, if that is prepared, weighted by `operand` and `prepared`.
+    """
 
     method: str
     states: tuple[float, ...]
     operand: float
+    prepared: float = 0.0
 
 
 def _check_unit(cell: Any, rng: np.random.Generator, tolerance: float) -> tuple[Entry, ...]:
@@ -197,18 +208,22 @@ def _normal(rng: np.random.Generator, width: float) -> float:
 
 def _trials(cell: Any, rng: np.random.Generator) -> Iterator[_Trial]:
     """Every state alone, so that errors cannot cancel; then all together."""
-    for n in range(len(cell.states)):
-        yield _Trial("backward", tuple(float(k == n) for k in range(len(cell.states))), 0.0)
-    weights = tuple(float(w) for w in rng.standard_normal(len(cell.states)))
+    count = len(cell.states) + evaluate.mean_count(cell)
+    for n in range(count):
+        yield _Trial("backward", tuple(float(k == n) for k in range(count)), 0.0)
+    weights = tuple(float(w) for w in rng.standard_normal(count))
     yield _Trial("backward", weights, 0.0)
     if len(cell.stages) > 1:
-        yield _Trial("operand_backward", (0.0,) * len(cell.states), 1.0)
+        yield _Trial("operand_backward", (0.0,) * count, 1.0)
         yield _Trial("operand_backward", weights, float(rng.standard_normal()))
+    if cell.prepared:
+        yield _Trial("prepare_backward", (0.0,) * count, 0.0, 1.0)
 
 
 def _loss(cell: Any, point: Point, trial: _Trial) -> float:
-    _, states = evaluate.forward(cell, point)
-    total = sum(w * s for w, s in zip(trial.states, states, strict=True))
+    outputs = (*evaluate.forward(cell, point)[1], *evaluate.contributions(cell, point))
+    total = sum(w * s for w, s in zip(trial.states, outputs, strict=True))
+    total += trial.prepared * evaluate.prepare(cell, point) if trial.prepared else 0.0
     return total + (trial.operand * evaluate.operand(cell, point) if trial.operand else 0.0)
 
 
@@ -228,6 +243,9 @@ def _moved_loss(cell: Any, point: Point, trial: _Trial, quantity: _Quantity, ste
 def _analytic(cell: Any, point: Point, trial: _Trial) -> Gradients:
     try:
         found = evaluate.backward(cell, point, trial.states)
+        if trial.prepared:
+            added = evaluate.prepare_backward(cell, point, trial.prepared)
+            found = found._replace(previous=tuple(map(operator.add, found.previous, added)))
         if len(cell.stages) == 1:
             return found
         after = evaluate.operand_backward(cell, point, found, trial.operand)
@@ -258,7 +276,7 @@ def _slope(loss: Callable[[float], float]) -> float | None:
 
 def _raise_error(cell: Any, trial: _Trial, entry: Entry) -> None:
     """Raise a GradientError that names the quantity and the states of the trial's loss."""
-    names = [name for name, weight in zip(cell.states, trial.states, strict=True) if weight]
+    names = [name for name, weight in zip(cell.states, trial.states, strict=False) if weight]
     of = [f"state {name}" for name in names] + (["the operand"] if trial.operand else [])
     raise GradientError(
         f"{display_name(cell)}.{trial.method}: {entry.quantity}: the gradient of {' and '.join(of)} is "
@@ -274,19 +292,30 @@ class _Network:
     """A small bidirectional two-layer network, with all variables that its loss depends on."""
 
     def __init__(self, cell: Any, rng: np.random.Generator, device: str) -> None:
-        steps, batch, inputs, hidden = 3, 3, 2, 2
+        steps, batch, inputs = 3, 3, 2
+        # Two units that are normalised would be 1 and -1.
+        hidden, projected = (5, 0) if cell.mean_levels else (3, 2) if cell.projected else (2, 0)
         self.layer = Recurrent(
-            cell, inputs, hidden, 2, bidirectional=True, dtype=np.float64, device=device, seed=rng
-        )
-        self.lengths = (3, 0, 2)
-        shape = (4, batch, hidden)
+            cell, inputs, hidden, 2, bidirectional=True, proj_size=projected, dtype=np.float64,
+            device=device, seed=rng,
+        )  # fmt: skip
+        self.given: dict[str, Any] = {"lengths": (3, 0, 2)}
+        if cell.extras:
+            extras = zip(cell.extras, cell.extra_units, strict=True)
+            self.given["extras"] = {
+                name: rng.standard_normal((steps, batch, hidden if units else 1)) for name, units in extras
+            }
+        shapes = [state.shape for state in self._unpack(self.layer.zero_state(batch))]
         self.x: Array = rng.standard_normal((steps, batch, inputs))
-        self.states: list[Array] = [rng.standard_normal(shape) for _ in cell.states]
-        self.dy: Array = rng.standard_normal((steps, batch, 2 * hidden))
-        self.dstates: list[Array] = [rng.standard_normal(shape) for _ in cell.states]
+        self.states: list[Array] = [rng.standard_normal(shape) for shape in shapes]
+        self.dy: Array = rng.standard_normal((steps, batch, 2 * self.layer.output_size))
+        self.dstates: list[Array] = [rng.standard_normal(shape) for shape in shapes]
         self.params = self.layer.state_dict()
         states = {f"initial state {n}": s for n, s in zip(cell.states, self.states, strict=True)}
         self.variables = {"input x": self.x, **states, **self.params}
+
+    def _unpack(self, state: Any) -> list[Array]:
+        return list(state) if isinstance(state, tuple) else [state]
 
     def _pack(self, arrays: Sequence[Array]) -> Any:
         return arrays[0] if len(arrays) == 1 else tuple(arrays)
@@ -296,8 +325,8 @@ class _Network:
         engine = self.layer.engine
         for name, value in self.params.items():
             engine.upload(value, out=self.layer.params[name])
-        y, state = self.layer(self.x, self._pack(self.states), self.lengths)
-        finals = [state] if len(self.states) == 1 else state
+        y, state = self.layer(self.x, self._pack(self.states), **self.given)
+        finals = self._unpack(state)
         pairs = [(y, self.dy), *zip(finals, self.dstates, strict=True)]
         if not all(np.isfinite(value).all() for value, _ in pairs):
             raise GradientError(
@@ -316,9 +345,9 @@ class _Network:
 
     def gradients(self) -> dict[str, Array]:
         """The layer's gradients, keys as in `variables`."""
-        _, _, tape = self.layer.forward(self.x, self._pack(self.states), self.lengths)
+        _, _, tape = self.layer.forward(self.x, self._pack(self.states), **self.given)
         dx, dstate, grads = self.layer.backward(tape, self.dy, self._pack(self.dstates))
-        dstates = [dstate] if len(self.states) == 1 else dstate
+        dstates = self._unpack(dstate)
         download = self.layer.engine.download
         return dict(
             zip(

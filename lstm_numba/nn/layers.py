@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lstm_numba.cells import CELLS, STANDARD, find_cell
+from lstm_numba.nn.clockwork import ClockworkRNN
 from lstm_numba.nn.recurrent import Recurrent
 
 #: Cells that other libraries or formats have, too.
@@ -43,7 +44,7 @@ class LSTM(Recurrent):
     Parameters
     ----------
     input_size, hidden_size, num_layers, **options
-        See `Recurrent`.
+        See `Recurrent`; among them `proj_size`.
     """
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> None:
@@ -74,6 +75,49 @@ class UseGateLSTM(Recurrent):
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> None:
         super().__init__(CELLS["use-gate"], input_size, hidden_size, num_layers, **options)
+
+
+class SLSTM(Recurrent):
+    """LSTM with exponential gates; see `lstm_numba.cells.slstm` for the equations.
+
+    The paper's block-diagonal recurrent weights are those of several `heads`.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, **options
+        See `Recurrent`.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> None:
+        super().__init__(CELLS["slstm"], input_size, hidden_size, num_layers, **options)
+
+
+class LayerNormLSTM(Recurrent):
+    """LSTM with layer normalisation; see `lstm_numba.cells.layer_norm` for the equations.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, **options
+        See `Recurrent`. ``weight_ph_l0`` (14*H,) holds the gains of the products with x and with h, for each
+        of the gates i, f, g, o; the shifts of these gates; gain and shift of c. There are no other biases.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> None:
+        super().__init__(CELLS["layer-norm-lstm"], input_size, hidden_size, num_layers, **options)
+
+
+class LayerNormGRU(Recurrent):
+    """GRU with layer normalisation; see `lstm_numba.cells.layer_norm` for the equations.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, **options
+        See `Recurrent`. ``weight_ph_l0`` (10*H,) holds the gains of the products with x and with h, for each
+        of r, z, n; the shifts of r and z, and those of both products for n. There are no other biases.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> None:
+        super().__init__(CELLS["layer-norm-gru"], input_size, hidden_size, num_layers, **options)
 
 
 class PeepholeLSTM(Recurrent):
@@ -134,8 +178,8 @@ def make_layer(
     Parameters
     ----------
     name : str
-        One of `lstm_numba.cells.BUILT_IN`, a variant (`lstm_numba.cells.onnx_variants`), or ``module:Class``
-        of a registered cell.
+        One of `lstm_numba.cells.BUILT_IN`, "clockwork", a variant (`lstm_numba.cells.onnx_variants`), or
+        ``module:Class`` of a registered cell.
     input_size, hidden_size, num_layers, **options
         See `Recurrent`.
 
@@ -144,4 +188,6 @@ def make_layer(
     ValueError
         There is no such cell.
     """
+    if name == "clockwork":
+        return ClockworkRNN(input_size, hidden_size, num_layers, **options)
     return Recurrent(find_cell(name), input_size, hidden_size, num_layers, **options)

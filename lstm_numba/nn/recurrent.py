@@ -1,54 +1,32 @@
 """Recurrent layers: any cell, stacked, in one or both directions, forward and backward.
 
-A layer holds the parameters, checks arguments, and does stacking, directions and dropout; the engine of its
-device (`lstm_numba.engines`) computes.
+A layer holds the parameters, checks arguments, and does stacking, directions, heads and dropout; the engine
+of its device (`lstm_numba.engines`) computes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from lstm_numba.arguments import integer, integers
+from lstm_numba.arguments import integer
 from lstm_numba.cells import display_name
-from lstm_numba.cells.parameters import parameter_names, stack_shapes, suffix
-from lstm_numba.engines import engine, host_array
+from lstm_numba.cells.parameters import second_weight
+from lstm_numba.engines import engine
 from lstm_numba.engines.dropout_masks import check_probability
-from lstm_numba.nn.initial_weights import check_init, initial_weights
-
-Array = Any  # a NumPy or a device array
-State = Any  # an array or a tuple of arrays, each (num_layers*D, B, H)
-
-
-class Tape:
-    """What `Recurrent.forward` saves for one call of `Recurrent.backward`; opaque."""
-
-    def __init__(self, owner: Recurrent, shape: tuple[int, int, int], lengths: Array | None) -> None:
-        self.owner = owner
-        self.shape = shape
-        self.lengths = lengths
-        self.saved: list[list[Any]] = []
-        self.masks: list[Array | None] = []
-        self.weight_masks: list[Array | None] = []  # one for each layer and direction
-        self.user_x: Any = None  # the x that was passed; gradients are returned as arrays of its library
-
-    def __reduce__(self) -> Any:
-        raise TypeError(
-            "tape: cannot be copied or pickled, it holds addresses; run forward again with the copy"
-        )
+from lstm_numba.nn import checks
+from lstm_numba.nn.heads import join_units, split_extras, split_units
+from lstm_numba.nn.initial_weights import check_init
+from lstm_numba.nn.layer_passes import LayerPasses
+from lstm_numba.nn.projection import projected_cell
+from lstm_numba.nn.regularisation import Regularisation
+from lstm_numba.nn.resets import check_resets, going
+from lstm_numba.nn.tape import Array, Call, Given, State, Tape
 
 
-class _LayerDirection(NamedTuple):
-    """One direction of one layer; `names` maps its parameters' names without suffix to the full ones."""
-
-    layer: int
-    direction: int
-    names: dict[str, str]
-
-
-class Recurrent:
+class Recurrent(LayerPasses):
     """Base of the recurrent layers; use `LSTM`, `GRU` and the others, or `make_layer`.
 
     Parameters
@@ -68,8 +46,23 @@ class Recurrent:
     weight_drop : float
         Probability of zeroing an element of ``weight_hh``, in training only: dropout on the recurrent
         connections [1]_. Each `forward` draws one mask a layer and direction, for all steps and sequences.
+    zoneout : float or tuple of float
+        Probability that a unit keeps a state in a step [2]_, for all states or for each in the order of
+        ``cell.states``. In training by masks, one draw a step, sequence, unit and state; otherwise each state
+        becomes the expectation.
+    recurrent_dropout : float
+        Probability of dropping in the recurrent step, in training only; what is kept is divided by 1 - p.
+    recurrent_dropout_kind : {"sequence", "candidate"}
+        "sequence" [3]_: units of what the recurrent products read, the same ones at all steps of a sequence.
+        "candidate" [4]_: units of the candidate, other ones at each step, so that no state is lost.
     bidirectional : bool
         Whether each layer also reads the sequence from its end; the two outputs are concatenated.
+    proj_size : int
+        Units that the output h of an LSTM is projected to by ``weight_hr`` [6]_, as PyTorch's; 0 for none.
+        Then h, y and their gradients have as many units, c has H.
+    heads : int
+        Recurrences side by side that read the same input, of ``hidden_size / heads`` units each, so that the
+        recurrent weights are block-diagonal [5]_. The first head has the first units of states and outputs.
     dtype : dtype
         float32 or float64.
     device : {"cpu", "cuda"}
@@ -87,9 +80,17 @@ class Recurrent:
     params : dict of str to ndarray
         The parameters under PyTorch's names, to be updated in place; on "cuda" device arrays of Numba.
         ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (G*H, H), ``bias_ih_l0``, ``bias_hh_l0`` (G*H,), suffix
-        ``_reverse`` for the second direction; diagonal peepholes ``weight_ph_l0`` (P*H,).
+        ``_reverse`` for the second direction; diagonal peepholes ``weight_ph_l0`` (P*H,). With several heads
+        the rows of all of them are ordered by head, then gate, and ``weight_hh_l0`` is (G*H, H/heads). With a
+        projection ``weight_hh_l0`` is (G*H, proj_size), and ``weight_hr_l0`` (proj_size, H).
     rng : numpy.random.Generator
-        Draws the dropout masks; may be replaced by another generator.
+        Draws the masks; may be replaced by another generator. Each layer draws, in this order, that of the
+        dropout before it, and for each direction that of its recurrent weights, then for each head zoneout's,
+        state by state, and that of the recurrent dropout. A Philox gives the same ones on each device.
+    cell : Cell
+        What computes inference: the cell that was given, with zoneout's expectation if there is zoneout.
+    plain_cell : Cell
+        The cell that was given.
 
     Raises
     ------
@@ -103,6 +104,14 @@ class Recurrent:
     References
     ----------
     .. [1] S. Merity, N. S. Keskar, R. Socher, "Regularizing and optimizing LSTM language models", ICLR 2018.
+    .. [2] D. Krueger et al., "Zoneout: regularizing RNNs by randomly preserving hidden activations", ICLR
+       2017.
+    .. [3] Y. Gal, Z. Ghahramani, "A theoretically grounded application of dropout in recurrent neural
+       networks", NIPS 2016.
+    .. [4] S. Semeniuta, A. Severyn, E. Barth, "Recurrent dropout without memory loss", COLING 2016.
+    .. [5] M. Beck et al., "xLSTM: extended long short-term memory", NeurIPS 2024.
+    .. [6] H. Sak, A. Senior, F. Beaufays, "Long short-term memory based recurrent neural network
+       architectures for large vocabulary speech recognition", arXiv:1402.1128, 2014.
     """
 
     def __init__(
@@ -116,17 +125,34 @@ class Recurrent:
         batch_first: bool = False,
         dropout: float = 0.0,
         weight_drop: float = 0.0,
+        zoneout: float | tuple[float, ...] = 0.0,
+        recurrent_dropout: float = 0.0,
+        recurrent_dropout_kind: str = "sequence",
         bidirectional: bool = False,
+        proj_size: int = 0,
+        heads: int = 1,
         dtype: Any = np.float32,
         device: str = "cpu",
         seed: int | np.random.Generator | None = None,
         init: str = "uniform",
     ) -> None:
         check_init(init, cell)
-        self.cell = cell
+        cell = projected_cell(cell, proj_size, hidden_size)
+        self._regularisation = Regularisation.read(cell, zoneout, recurrent_dropout, recurrent_dropout_kind)
+        self.plain_cell = cell
+        self.cell = self._regularisation.cell(cell, training=False)
+        self.zoneout, self.recurrent_dropout = zoneout, self._regularisation.dropout
+        self.recurrent_dropout_kind = recurrent_dropout_kind
         self.input_size = integer("input_size", input_size)
         self.hidden_size = integer("hidden_size", hidden_size)
+        self.proj_size = proj_size
+        self.output_size = proj_size or self.hidden_size
         self.num_layers = integer("num_layers", num_layers)
+        self.heads = integer("heads", heads)
+        if self.hidden_size % self.heads:
+            raise ValueError(f"heads: expected a divisor of the {self.hidden_size} hidden units, got {heads}")
+        if self.heads > 1 and second_weight(cell):
+            raise ValueError(f"heads: expected 1 beside {second_weight(cell)}, got {heads}")
         self.bias = bool(bias)
         self.batch_first = bool(batch_first)
         self.dropout = check_probability(dropout)
@@ -139,20 +165,7 @@ class Recurrent:
         self.engine = engine(device)
         self.device = device
         self.rng = np.random.default_rng(seed)
-        self._layer_directions = [
-            _LayerDirection(n, d, {name: name + suffix(n, d) for name in parameter_names(cell, self.bias)})
-            for n in range(self.num_layers)
-            for d in range(self.directions)
-        ]
-        self._weight_caches = [self.engine.weight_cache() for _ in self._layer_directions]
-        shapes = stack_shapes(
-            cell, self.input_size, self.hidden_size, self.num_layers, self.directions, self.bias
-        )
-        self.params: dict[str, Array] = {
-            name: self.engine.upload(weights.astype(self.dtype))
-            for name, weights in initial_weights(init, shapes, self.rng)
-        }
-        self.engine.synchronize()
+        self._make_params(init)
 
     def __repr__(self) -> str:
         extra = "".join(
@@ -163,104 +176,52 @@ class Recurrent:
                 ("batch_first", self.batch_first, False),
                 ("dropout", self.dropout, 0.0),
                 ("weight_drop", self.weight_drop, 0.0),
+                ("zoneout", self.zoneout, 0.0),
+                ("recurrent_dropout", self.recurrent_dropout, 0.0),
+                ("recurrent_dropout_kind", repr(self.recurrent_dropout_kind), repr("sequence")),
                 ("bidirectional", self.bidirectional, False),
+                ("proj_size", self.proj_size, 0),
+                ("heads", self.heads, 1),
             )
             if value != default
         )
-        cell = f"{display_name(self.cell)}, " if type(self) is Recurrent else ""
+        cell = f"{display_name(self.plain_cell)}, " if type(self) is Recurrent else ""
         return (
             f"{type(self).__name__}({cell}{self.input_size}, {self.hidden_size}{extra}, dtype={self.dtype})"
         )
 
-    def layer_params(self) -> list[dict[str, Array]]:
-        """The parameters of each layer and direction, from the first layer on, names without suffix.
-
-        Raises
-        ------
-        TypeError
-            A parameter was replaced by something that is no array of the layer's dtype.
-        """
-        params = self._checked_params()
-        return [
-            {name: params[full] for name, full in entry.names.items()} for entry in self._layer_directions
-        ]
-
-    def _checked_params(self) -> dict[str, Array]:
-        """The parameters as the engine's arrays; users may have replaced them."""
-        return {name: self.engine.from_user(name, value, self.dtype) for name, value in self.params.items()}
-
-    def state_dict(self) -> dict[str, Array]:
-        """Copies of all parameters as NumPy arrays, under PyTorch's names."""
-        return {name: np.array(self.engine.download(value)) for name, value in self._checked_params().items()}
-
-    def to(self, device: str) -> Recurrent:
-        """Move the layer to a device, as new arrays in `params`.
-
-        Parameters
-        ----------
-        device : {"cpu", "cuda"}
-
-        Returns
-        -------
-        Recurrent
-            The layer itself.
-
-        Raises
-        ------
-        DeviceError
-            CUDA cannot be used here.
-        """
-        target = engine(device)
-        if target is not self.engine:
-            for name, value in self._checked_params().items():
-                self.params[name] = target.upload(self.engine.download(value))
-            target.synchronize()
-            self.engine, self.device = target, device
-            self._weight_caches = [target.weight_cache() for _ in self._layer_directions]
-        return self
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Copy parameters in, e.g. the ``state_dict`` of a PyTorch ``LSTM``, ``GRU`` or ``RNN``.
-
-        Parameters
-        ----------
-        state : mapping of str to array_like
-            All parameters by name; anything that `numpy.asarray` takes, or an array on a CUDA device; cast to
-            the layer's dtype.
-
-        Raises
-        ------
-        ValueError, TypeError
-            A name is missing or unknown, a shape does not fit, or an array is not of real numbers. No
-            parameter is changed then.
-        """
-        missing, unknown = self.params.keys() - state.keys(), state.keys() - self.params.keys()
-        if missing or unknown:
-            raise ValueError(
-                f"state: expected the parameters {sorted(self.params)}; "
-                f"missing {sorted(missing)}, unknown {sorted(unknown)}"
-            )
-        arrays = {name: host_array(state[name], name) for name in self.params}
-        for name, value in arrays.items():
-            if value.shape != self.params[name].shape:
-                raise ValueError(f"{name}: expected shape {self.params[name].shape}, got {value.shape}")
-        for name, value in arrays.items():
-            self.engine.upload(value.astype(self.dtype, copy=False), out=self.params[name])
-        self.engine.synchronize()
-
     def zero_state(self, batch: int) -> State:
         """Initial state of zeros for `batch` sequences: ``h`` or ``(h, c)``, each (num_layers*D, B, H)."""
-        states, *shape = self._state_shape(batch)
-        return self._pack_state([self.engine.zeros(tuple(shape), self.dtype) for _ in range(states)])
+        count, sizes = len(self._layer_directions), (self.output_size, self.hidden_size)
+        shapes = [(count, batch, sizes[min(n, 1)]) for n in range(len(self.cell.states))]
+        return self._pack_state([self.engine.zeros(shape, self.dtype) for shape in shapes])
 
-    def _state_shape(self, batch: int) -> tuple[int, int, int, int]:
-        """Shape of all states stacked."""
-        return (len(self.cell.states), len(self._layer_directions), batch, self.hidden_size)
+    def _state_shapes(self, cell: Any, batch: int) -> list[tuple[int, int, int]]:
+        """Shape of each state of a cell, as the engine takes them."""
+        count, states = self.heads * len(self._layer_directions), len(self.cell.states)
+        sizes = self.output_size // self.heads, self.hidden_size // self.heads
+        return [(count, batch, sizes[min(n % states, 1)]) for n in range(len(cell.states))]
+
+    def _new_states(self, cell: Any, batch: int) -> list[Array]:
+        """Arrays for all states of a cell."""
+        shapes = self._state_shapes(cell, batch)
+        if self.proj_size:
+            return [self.engine.empty(shape, self.dtype) for shape in shapes]
+        return self.engine.stack((len(shapes), *shapes[0]), self.dtype)
 
     def _pack_state(self, arrays: list[Array]) -> State:
         return arrays[0] if len(arrays) == 1 else tuple(arrays)
 
-    def __call__(self, x: Any, state: State = None, lengths: Any = None) -> tuple[Array, State]:
+    def __call__(
+        self,
+        x: Any,
+        state: State = None,
+        lengths: Any = None,
+        resets: Any = None,
+        reset_to: str = "zeros",
+        *,
+        extras: Mapping[str, Any] | None = None,
+    ) -> tuple[Array, State]:
         """Run without dropout and without saving anything for a backward pass.
 
         Parameters
@@ -272,6 +233,17 @@ class Recurrent:
         lengths : array_like of int, shape (B,), optional
             Steps of each sequence, 0 to T. Beyond a sequence's end x is ignored, even NaN, and the output is
             zero; the final state is that after its last step, where the reverse direction begins.
+        resets : array_like of bool, shape (T, B), or (B, T) with `batch_first`, optional
+            Where another sequence begins inside a row. Where ``resets[t, b]``, the states before step t are
+            not those after step t - 1 but those of `reset_to`; in the reverse direction, which comes from t,
+            those before step t - 1. Beyond a sequence's end they are ignored.
+        reset_to : {"zeros", "initial"}
+            Zeros, or the initial state, whose gradient is then the sum over all that begins with it; not with
+            a projection.
+        extras : mapping of str to ndarray, optional
+            What the equations of a cell of one's own declare as extras: arrays of the layer's dtype of shape
+            (T or 1, B or 1, H), or (T or 1, B or 1, 1) for those that all units share; with `batch_first` the
+            first two axes the other way round. All layers and directions are given the same ones.
 
         Returns
         -------
@@ -285,26 +257,36 @@ class Recurrent:
         ValueError, TypeError
             A shape or dtype does not fit; the message names the argument.
         """
+        given = Given(state, lengths, resets, reset_to, extras)
         with self.engine.on_stream_of(x):
-            y, final, _ = self._run(x, state, lengths, keep=False, training=False, copy=False)
+            y, final, _ = self._run(x, given, keep=False, training=False, copy=False)
             return self.engine.to_user(y, x), self._state_to_user(final, x)
 
     def forward(
-        self, x: Any, state: State = None, lengths: Any = None, *, training: bool = True, copy: bool = True
+        self,
+        x: Any,
+        state: State = None,
+        lengths: Any = None,
+        resets: Any = None,
+        reset_to: str = "zeros",
+        *,
+        extras: Mapping[str, Any] | None = None,
+        training: bool = True,
+        copy: bool = True,
     ) -> tuple[Array, State, Tape]:
         """Run and save what `backward` needs.
 
-        The tape holds copies, so x and the parameters may be changed before `backward`, which still returns
-        the gradients of this call.
+        The tape holds copies, so x, extras and the parameters may be changed before `backward`, which still
+        returns the gradients of this call.
 
         Parameters
         ----------
-        x, state, lengths
+        x, state, lengths, resets, reset_to, extras
             As for a call.
         training : bool
-            Whether dropout, between layers and of weights, is on.
+            Whether dropout, between layers, of weights and in the step, and zoneout's masks are on.
         copy : bool
-            False skips the copies; x, y and the parameters must then stay unchanged until `backward`.
+            False skips the copies; x, extras, y and the parameters must then stay unchanged until `backward`.
 
         Returns
         -------
@@ -314,57 +296,69 @@ class Recurrent:
         tape : Tape
             For one call of `backward`.
         """
+        given = Given(state, lengths, resets, reset_to, extras)
         with self.engine.on_stream_of(x):
-            y, final, tape = self._run(x, state, lengths, keep=True, training=training, copy=copy)
+            y, final, tape = self._run(x, given, keep=True, training=training, copy=copy)
             assert tape is not None
             y = self.engine.read_only(y, copy)
             return self.engine.to_user(y, x), self._state_to_user(final, x), tape
 
     def _run(
-        self, user_x: Any, state: State, lengths: Any, keep: bool, training: bool, copy: bool
+        self, user_x: Any, given: Given, keep: bool, training: bool, copy: bool
     ) -> tuple[Array, list[Array], Tape | None]:
         engine = self.engine
-        x = self._check_input(user_x)
+        x = checks.check_input(self, user_x)
         steps, batch, _ = x.shape
-        lengths = engine.lengths(_check_lengths(lengths, steps, batch))
+        lengths = checks.check_lengths(given.lengths, steps, batch)
+        states = checks.check_state(self, "state", given.state, batch)
+        resets = check_resets(given.resets, given.reset_to, (steps, batch), lengths, self.batch_first)
+        extras = checks.check_extras(self, given.extras, steps, batch, keep and copy)
+        # Without a backward pass the initial state zero is no other than zeros.
+        to = "zeros" if states is None and not keep else given.reset_to
+        if self.proj_size and given.reset_to == "initial":
+            raise ValueError("reset_to: expected zeros beside proj_size, got 'initial'")
+        cell = self._regularisation.cell(self.plain_cell, training, "" if resets is None else to)
+        call = Call(
+            cell,
+            self._initial_states(cell, states),
+            self._new_states(cell, batch),
+            engine.lengths(lengths),
+            self._going(resets),
+            split_extras(engine, extras, self.heads),
+            keep,
+            training,
+            copy,
+            Tape(self, cell, x.shape) if keep else None,
+        )
         # The copy is zero past a sequence's end.
-        x = engine.copy_input(x, lengths) if keep and (copy or lengths is not None) else engine.contiguous(x)
-        states = self._check_state("state", state, batch)
-        tape = Tape(self, x.shape, lengths) if keep else None
-        finals = engine.stack(self._state_shape(batch), self.dtype)
+        copied = keep and (copy or lengths is not None)
+        x = engine.copy_input(x, call.lengths) if copied else engine.contiguous(x)
         for layer in range(self.num_layers):
             mask = None
             if layer > 0 and training and self.dropout > 0.0:
                 x, mask = engine.dropout(self.rng, x, self.dropout)
-            outputs, saved = [], []
-            for direction in range(self.directions):
-                n = layer * self.directions + direction
-                names, cache = self._layer_directions[n].names, self._weight_caches[n]
-                params = {name: self.params[full] for name, full in names.items()}
-                weight_mask = None
-                if training and self.weight_drop > 0.0:
-                    params["weight_hh"], weight_mask = self._drop_weights(names["weight_hh"])
-                    cache = None  # the weights are this call's only
-                output, saved_pass = engine.forward(
-                    self.cell, params, x, states, finals, n, lengths, bool(direction), keep,
-                    cache, borrow=not copy,
-                )  # fmt: skip
-                outputs.append(output)
-                saved.append(saved_pass)
-                if tape is not None:
-                    tape.weight_masks.append(weight_mask)
-            if tape is not None:
-                tape.masks.append(mask)
-                tape.saved.append(saved)
-                tape.user_x = user_x
-            x = engine.join(outputs, lengths, (steps, batch, self.directions * self.hidden_size))
-        return (engine.swap_time_batch(x) if self.batch_first else x), finals, tape
+            if call.tape is not None:
+                call.tape.masks.append(mask)
+                call.tape.user_x = user_x
+            x = self._forward_layer(layer, x, call)
+        finals = [join_units(engine, array, self.heads) for array in call.finals[: len(self.cell.states)]]
+        return (engine.swap_time_batch(x) if self.batch_first else x), finals, call.tape
 
-    def _drop_weights(self, name: str) -> tuple[Array, Array]:
-        """A copy of a parameter with elements dropped, and the mask."""
-        engine = self.engine
-        weights = engine.contiguous(engine.from_user(name, self.params[name], self.dtype))
-        return engine.dropout(self.rng, weights, self.weight_drop)
+    def _initial_states(self, cell: Any, states: list[Array] | None) -> list[Array] | None:
+        """The states of each head, and again those that the cell carries along."""
+        if states is None:
+            return None
+        split = [split_units(self.engine, array, self.heads) for array in states]
+        return split + split[: len(cell.states) - len(split)]
+
+    def _going(self, resets: Array | None) -> list[Array]:
+        """Where each direction is not reset."""
+        if resets is None:
+            return []
+        return [
+            self.engine.upload(going(resets, bool(direction), self.dtype))
+            for direction in range(self.directions)
+        ]
 
     def _state_to_user(self, arrays: list[Array], user_array: Any) -> State:
         """States as arrays of the library of `user_array`."""
@@ -416,69 +410,26 @@ class Recurrent:
     ) -> tuple[Array | None, list[Array], dict[str, Array]]:
         engine = self.engine
         steps, batch, _ = tape.shape
-        dy = self._check_output_gradient(dy, steps, batch)
-        dstates = self._check_state("dstate", dstate, batch)
+        dy = checks.check_output_gradient(self, dy, steps, batch)
+        dstates = self._final_gradients(tape.cell, checks.check_state(self, "dstate", dstate, batch), batch)
         saved, tape.saved = tape.saved, []
-        initial = engine.stack(self._state_shape(batch), self.dtype)
+        initial = self._new_states(tape.cell, batch)
         grads = dict.fromkeys(self.params)
         for layer in reversed(range(self.num_layers)):
-            dx: Array | None = None
-            for direction in range(self.directions):
-                n = layer * self.directions + direction
-                need_dx = layer > 0 or input_gradient
-                dx, local = engine.backward(
-                    saved[layer][direction], dy, direction, dstates, initial, n, dx, need_dx
-                )
-                weight_mask = tape.weight_masks[n]
-                if weight_mask is not None:
-                    engine.multiply(local["weight_hh"], weight_mask, out=local["weight_hh"])
-                for name, full in self._layer_directions[n].names.items():
-                    grads[full] = local[name]
+            need_dx = layer > 0 or input_gradient
+            dx = self._backward_layer(layer, tape, saved[layer], dy, dstates, initial, need_dx, grads)
             mask = tape.masks[layer]
             dy = dx if mask is None else engine.multiply(dx, mask, out=dx)
-        return (engine.swap_time_batch(dy) if self.batch_first and dy is not None else dy), initial, grads
+        count = len(self.cell.states)
+        for array, carried in zip(initial, initial[count:], strict=False):
+            engine.add_row(array.reshape(1, array.size), carried.reshape(carried.size))
+        first = [join_units(engine, array, self.heads) for array in initial[:count]]
+        return (engine.swap_time_batch(dy) if self.batch_first and dy is not None else dy), first, grads
 
-    def _check_input(self, x: Any) -> Array:
-        x = self.engine.from_user("x", x, self.dtype)
-        if x.ndim != 3 or x.shape[2] != self.input_size or 0 in x.shape:
-            hint = " with T, B of at least 1" if 0 in x.shape else ""
-            axes = "B, T" if self.batch_first else "T, B"
-            raise ValueError(f"x: expected shape ({axes}, {self.input_size}){hint}, got {x.shape}")
-        return self.engine.swap_time_batch(x) if self.batch_first else x
-
-    def _check_output_gradient(self, dy: Any, steps: int, batch: int) -> Array | None:
-        """The gradient of the output as (T, B, D*H), None for zeros."""
-        features = self.directions * self.hidden_size
-        if dy is None:
+    def _final_gradients(self, cell: Any, dstates: list[Array] | None, batch: int) -> list[Array] | None:
+        """Gradients of all final states of a cell, zeros for those that it carries along."""
+        if dstates is None:
             return None
-        dy = self.engine.from_user("dy", dy, self.dtype)
-        expected = (batch, steps, features) if self.batch_first else (steps, batch, features)
-        if dy.shape != expected:
-            raise ValueError(f"dy: expected shape {expected}, got {dy.shape}")
-        return self.engine.contiguous(self.engine.swap_time_batch(dy) if self.batch_first else dy)
-
-    def _check_state(self, name: str, state: State, batch: int) -> list[Array] | None:
-        """States as a list, one array per state of the cell; None for zeros."""
-        if state is None:
-            return None
-        shape, names = self._state_shape(batch), self.cell.states
-        arrays = [state] if len(names) == 1 else state
-        if not isinstance(arrays, (tuple, list)) or len(arrays) != len(names):
-            kind = "a tuple of arrays (" + ", ".join(names) + ")" if len(names) > 1 else "an array"
-            raise TypeError(f"{name}: expected {kind}, got {type(state).__name__}")
-        checked = [self.engine.from_user(name, array, self.dtype) for array in arrays]
-        for array in checked:
-            if array.shape != shape[1:]:
-                raise ValueError(f"{name}: expected shape {shape[1:]}, got {array.shape}")
-        return [self.engine.contiguous(array) for array in checked]
-
-
-def _check_lengths(lengths: Any, steps: int, batch: int) -> Array | None:
-    if lengths is None:
-        return None
-    array = integers("lengths", lengths)
-    if array.shape != (batch,):
-        raise ValueError(f"lengths: expected shape ({batch},), got {array.shape}")
-    if np.any(array < 0) or np.any(array > steps):
-        raise ValueError(f"lengths: expected 0 to {steps}, got {int(array.min())} to {int(array.max())}")
-    return array.astype(np.int64)
+        split = [split_units(self.engine, array, self.heads) for array in dstates]
+        shapes = self._state_shapes(cell, batch)[len(split) :]
+        return split + [self.engine.zeros(shape, self.dtype) for shape in shapes]

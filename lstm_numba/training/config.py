@@ -11,12 +11,13 @@ from dataclasses import asdict
 from typing import Any
 
 from lstm_numba._version import __version__
-from lstm_numba.cells import find_cell
+from lstm_numba.cells import GROUPED, find_cell
 from lstm_numba.errors import UserError, printable
 from lstm_numba.training.presets import PRESETS
 from lstm_numba.training.settings import (
     DATA_OPTIONS,
     DATASETS,
+    DEFAULT_PERIODS,
     LANGUAGE_MODELS,
     SCHEDULE_OPTIONS,
     SCHEDULES,
@@ -25,6 +26,7 @@ from lstm_numba.training.settings import (
     Settings,
     data_defaults,
     is_own_cell,
+    read_periods,
 )
 
 FORMAT = 1
@@ -190,23 +192,45 @@ def shown(value: Any) -> str:
         return f"something else ({type(value).__name__})"
 
 
+def _check_recurrent(config: Mapping[str, Any]) -> None:
+    """Options of the recurrent layers beside one another."""
+    cell, hidden = config["cell"], config["hidden"]
+    if cell in GROUPED:
+        for name in ("weight_drop", "zoneout", "zoneout_cell", "recurrent_dropout", "proj_size"):
+            if config[name]:
+                raise ConfigError(name, f"the cell {cell} has none")
+        groups = len(read_periods(config["periods"] or DEFAULT_PERIODS))
+        if hidden % groups:
+            raise ConfigError("hidden", f"expected a multiple of the {groups} periods, got {hidden}")
+    elif config["periods"] is not None:
+        raise ConfigError("periods", f"are for the cell {', '.join(GROUPED)}, got {cell}")
+    if config["proj_size"] and (cell != "lstm" or config["proj_size"] >= hidden):
+        raise ConfigError("proj_size", f"is for the cell lstm, and less than its hidden units, {hidden}")
+    if config["heads"] > 1 and (cell in GROUPED or config["proj_size"] or hidden % config["heads"]):
+        raise ConfigError(
+            "heads", f"expected a divisor of the {hidden} hidden units, without groups or projection"
+        )
+    masked = config["recurrent_dropout"] and config["recurrent_dropout_kind"] == "candidate"
+    if masked and not is_own_cell(cell) and not find_cell(cell).definition.candidate:
+        raise ConfigError("recurrent_dropout_kind", f"the cell {cell} has no candidate")
+
+
 def _check_together(config: Mapping[str, Any]) -> None:
     language = config["dataset"] in LANGUAGE_MODELS
     if language:
         _expect("bptt", SETTINGS["bptt"].check, config["bptt"])
         if config["bidirectional"]:
             raise ConfigError("bidirectional", "a language model must not read what it has to predict")
-        if config["tie"] and config["embedding"] not in (None, config["hidden"]):
-            raise ConfigError(
-                "embedding",
-                f"tied weights need the hidden size {config['hidden']}, got {config['embedding']}",
-            )
+        width, units = config["embedding"] or config["hidden"], config["proj_size"] or config["hidden"]
+        if config["tie"] and width != units:
+            raise ConfigError("embedding", f"tied weights need the size of the output, {units}, got {width}")
         if config["validation"]:
             raise ConfigError("validation", f"{config['dataset']} has its own validation split")
     else:
         for name in ("bptt", "embedding", "tie"):
             if config.get(name):
                 raise ConfigError(name, f"{config['dataset']} trains a classifier, which has none")
+    _check_recurrent(config)
     own = is_own_cell(config["cell"])  # the model looks for its forget gate
     if config["forget_bias"] and not own and "f" not in find_cell(config["cell"].split(",")[0]).gates:
         raise ConfigError("forget_bias", f"the cell {config['cell']} has no forget gate")

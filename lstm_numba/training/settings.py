@@ -6,6 +6,7 @@ The options of ``lstm-numba train``, the checks of `lstm_numba.training.config` 
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import sys
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
-from lstm_numba.cells import BUILT_IN
+from lstm_numba.cells import BUILT_IN, GROUPED
 from lstm_numba.cells.onnx_variants import read
 from lstm_numba.training.presets import PRESETS
 
@@ -24,9 +25,11 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 DTYPES = ("float32", "float64")
 INITS = ("uniform", "xavier", "orthogonal", "identity")
 DEVICES = ("cpu", "cuda")
+DEFAULT_PERIODS = "1,2,4,8"
 #: Headings of the command line's help, in their order.
 NETWORK, OPTIMISATION, DATA, RUN = SECTIONS = ("Network", "Optimisation", "Data", "Run")
 
+_PERIODS = re.compile(r"[1-9]\d{0,8}(,[1-9]\d{0,8})*")
 #: How a cell of a user's own is named, see `lstm_numba.cells.load_cell`.
 _OWN_CELL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -98,7 +101,7 @@ def is_own_cell(name: Any) -> bool:
 
 def check_cell(value: Any) -> str:
     """Check the name of a cell: one of the library's, a variant of one, or a user's own."""
-    if value in BUILT_IN or is_own_cell(value):
+    if value in (*BUILT_IN, *GROUPED) or is_own_cell(value):
         return ""
     if isinstance(value, str) and "," in value:
         try:
@@ -106,7 +109,20 @@ def check_cell(value: Any) -> str:
         except ValueError as error:
             return f"a cell: {error}"
         return ""
-    return f"one of {', '.join(BUILT_IN)}, one of them with variations, or module:Class"
+    names = ", ".join((*BUILT_IN, *GROUPED))
+    return f"one of {names}, one of them with variations, or module:Class"
+
+
+def check_periods(value: Any) -> str:
+    """Check a text of ascending whole numbers, such as 1,2,4."""
+    numbers = read_periods(value) if isinstance(value, str) and _PERIODS.fullmatch(value) else (0,)
+    fits = numbers[0] > 0 and all(a < b for a, b in itertools.pairwise(numbers))
+    return "" if fits else "ascending whole numbers from 1, such as 1,2,4"
+
+
+def read_periods(text: str) -> tuple[int, ...]:
+    """The numbers of a text that `check_periods` accepts."""
+    return tuple(map(int, text.split(",")))
 
 
 #: Larger counts are typing errors, and would overflow somewhere deep inside.
@@ -243,6 +259,36 @@ class Settings:
     dropout: float = setting(0.0, _PROBABILITY, "Dropout on the non-recurrent connections.")
     weight_drop: float = setting(
         0.0, _PROBABILITY, "Dropout of the recurrent weights (Merity et al. 2018).", later=True
+    )
+    zoneout: float = setting(
+        0.0, _PROBABILITY, "Probability that a unit keeps its state (Krueger et al. 2017).", later=True
+    )
+    zoneout_cell: float | None = setting(
+        None, _PROBABILITY, "The same of the states beside the output.", unset="as --zoneout", later=True
+    )
+    recurrent_dropout: float = setting(0.0, _PROBABILITY, "Dropout inside the recurrent step.", later=True)
+    recurrent_dropout_kind: str = setting(
+        "sequence",
+        Choice(("sequence", "candidate")),
+        "One mask a sequence on what the recurrent weights multiply (Gal & Ghahramani 2016), or one a step "
+        "on the candidate (Semeniuta et al. 2016).",
+        later=True,
+    )
+    proj_size: int | None = setting(
+        None,
+        POSITIVE,
+        "Units that an LSTM's output is projected to (Sak et al. 2014).",
+        unset="no projection",
+        later=True,
+    )
+    heads: int = setting(1, POSITIVE, "Heads of block-diagonal recurrent weights.", later=True)
+    periods: str | None = setting(
+        None,
+        check_periods,
+        "Steps between the moves of each group of a clockwork network (Koutnik et al. 2014).",
+        unset=DEFAULT_PERIODS,
+        metavar="P,P,...",
+        later=True,
     )
     dtype: str = setting("float32", Choice(DTYPES), "Precision of all numbers.")
     init: str = setting(

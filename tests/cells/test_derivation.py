@@ -16,6 +16,7 @@ from lstm_numba.cells import functions as f
 from lstm_numba.cells.derivation import adjoint, derive, smallest_cut, trace
 from lstm_numba.cells.expressions import Expression, Graph, ancestors
 from lstm_numba.cells.plan import make_plan
+from lstm_numba.cells.protocol import Stage
 from lstm_numba.cells.registration import make_cell
 
 SMOOTH = ("sigmoid", "tanh", "exp", "sin", "cos", "atan", "erf")
@@ -307,8 +308,8 @@ def test_wiring_is_what_kernels_were_measured_with() -> None:
     """Another order of slots would be right, too, and give other bits."""
     gru, before = CELLS["gru"], CELLS["gru-reset-before"]
     assert (gru.gates, gru.slots, gru.input_gates) == (("r", "z", "n"), ("n", "r", "z", "q"), (2, 0, 1))
-    assert gru.stages == ((1, (0, 1, 2)),)
-    assert (before.slots, before.stages) == (("r", "z", "n"), ((0, (0, 1)), (2, (2,))))
+    assert gru.stages == (Stage(1, (0, 1, 2)),)
+    assert (before.slots, before.stages) == (("r", "z", "n"), (Stage(0, (0, 1)), Stage(2, (2,))))
     for name in ("lstm", "peephole"):
         assert CELLS[name].slots == CELLS[name].gates == ("i", "f", "g", "o")
-        assert CELLS[name].stages == ((0, (0, 1, 2, 3)),)
+        assert CELLS[name].stages == (Stage(0, (0, 1, 2, 3)),)

@@ -100,7 +100,7 @@ def _run(cell: Any, gates: Any, previous: Any, peephole: Any, mix: float) -> tup
     """One unit whose second product, if it has one, is `mix` times its operand; slots to keep, states."""
     slots = list(gates)
     if len(cell.stages) == 2:
-        slots[2] += mix * cell.operand(slots, previous)
+        slots[2] += mix * cell.operand(slots, previous, peephole)
     kept, states = cell.forward(slots, previous, peephole)
     return slots, kept, states
 
@@ -123,7 +123,7 @@ def _check_equations(name: str, seed: int) -> None:
     dslots, dprevious, dpeephole = cell.backward(kept, previous, states, peephole, tuple(map(float, weights)))
     dprevious = list(dprevious)
     if len(cell.stages) == 2:
-        dslots, more = cell.operand_backward(dslots, previous, mix * dslots[2])
+        dslots, more = cell.operand_backward(dslots, previous, peephole, mix * dslots[2])
         dprevious[0] += more[0]
     for place, got in enumerate([*dslots, *dprevious, *dpeephole]):
         step = np.zeros_like(point)

@@ -85,13 +85,36 @@ def test_pytorch(name: str, dtype: str, layers: int, both: bool, bias: bool, tmp
     assert_same(ln.load_weights(tmp_path / "theirs.safetensors", cell=name), rnn)
 
 
+def test_a_projection_from_pytorch_and_back(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    module = torch.nn.LSTM(3, 5, 2, proj_size=2, bidirectional=True)
+    rnn = ln.from_torch(module)
+    assert (rnn.proj_size, rnn.hidden_size, rnn.num_layers, rnn.directions) == (2, 5, 2, 2)
+    x = np.random.default_rng(0).standard_normal((4, 3, 3)).astype(np.float32)
+    expected = module(torch.tensor(x))[0].detach().numpy()
+    np.testing.assert_allclose(rnn(x)[0], expected, rtol=1e-5, atol=1e-6)
+    again = ln.to_torch(rnn)
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), module.parameters(), strict=True))
+
+
+def test_a_projection_in_files(tmp_path: Path) -> None:
+    rnn = ln.LSTM(3, 5, 2, proj_size=2, bidirectional=True, seed=1)
+    ln.save_weights(rnn, tmp_path / "ours.safetensors")
+    assert_same(ln.load_weights(tmp_path / "ours.safetensors"), rnn)
+    ln.save_weights(rnn, tmp_path / "ours.npz")
+    loaded = ln.load_weights(tmp_path / "ours.npz")
+    assert (type(loaded), loaded.proj_size) == (ln.LSTM, 2)
+    with pytest.raises(ValueError, match="lstm-projected"):
+        ln.save_onnx(rnn, tmp_path / "ours.onnx")
+    with pytest.raises(ValueError, match="lstm-projected"):
+        ln.to_keras(rnn)
+
+
 def test_pytorch_refusals() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     for name in ("peephole", "gru-reset-before"):
         with pytest.raises(ValueError, match=name):
             ln.to_torch(layer(name))
-    with pytest.raises(ValueError, match="proj_size=2"):
-        ln.from_torch(torch.nn.LSTM(3, 5, proj_size=2))
     with pytest.raises(ValueError, match="Linear"):
         ln.from_torch(torch.nn.Linear(3, 5))
     with pytest.raises(ValueError, match="bfloat16"):

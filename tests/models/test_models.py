@@ -259,7 +259,7 @@ def test_configuration_makes_the_same_model_again() -> None:
         again.load_params({n: a for n, a in classifier.params.items() if n != "output.bias"})
     with pytest.raises(ValueError, match=r"params: expected float64 \(2,\) for output\.bias"):
         again.load_params({**classifier.params, "output.bias": np.zeros(3)})
-    with pytest.raises(ValueError, match="embedding: tied weights need the hidden size 4, got 5"):
+    with pytest.raises(ValueError, match="embedding: tied weights need the size of the output, 4, got 5"):
         LanguageModel(9, 4, tie=True, embedding=5)
 
 

@@ -22,9 +22,10 @@ def _reference_loss(problem: Problem, variables: dict[str, np.ndarray]) -> float
     return float(sum(np.vdot(a, np.float64(b)) for a, b in pairs))
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", [*BUILT_IN, "lstm-projected"])
 def test_output_and_gradients_in_float32(name: str) -> None:
-    problem = Problem(name, Case(4, 3, 5, 17, lengths=(4, 1, 3)), np.float32)
+    options = {"proj_size": 6} if name == "lstm-projected" else {}
+    problem = Problem(name, Case(4, 3, 5, 17, lengths=(4, 1, 3)), np.float32, **options)
     variables = {key: value.astype(np.float64) for key, value in problem.variables().items()}
     params = {key: variables[key] for key in problem.layer.params}
     first = [variables[f"state {n}"] for n in range(len(problem.states))]

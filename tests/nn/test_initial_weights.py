@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import lstm_numba as ln
+from lstm_numba.cells import CELLS
 from lstm_numba.models import LanguageModel, SequenceClassifier
 from lstm_numba.models.base import random_streams
 from lstm_numba.nn import initial_weights
@@ -86,7 +87,8 @@ def test_orthogonal_matrices_are_of_all_kinds() -> None:
 
 def _hidden_weights(hidden: int, rng: np.random.Generator) -> Any:
     shapes = {"weight_hh_l0": (hidden, hidden)}
-    return (array for _, array in initial_weights.initial_weights("orthogonal", shapes, rng))
+    drawn = initial_weights.initial_weights("orthogonal", CELLS["rnn"], shapes, hidden, rng)
+    return (array for _, array in drawn)
 
 
 def test_identity() -> None:

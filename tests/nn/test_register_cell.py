@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import re
 import subprocess
@@ -346,6 +347,8 @@ def test_shown_equations_are_complete(name: str) -> None:
     given = {f"z_{slot}" for slot in cell.slots} | {f"{s}_prev" for s in cell.states}
     given |= {*cell.states, *cell.peepholes, "doperand", *(f"d{state}" for state in cell.states)}
     given |= {*FUNCTIONS, "max", "min"}
+    for mean in itertools.chain.from_iterable(cell.mean_levels):
+        given |= {mean, f"d{mean}"}
     kept, computed, ever = set[str](), set[str](), set[str]()
     for line in ln.show_cell(name).splitlines()[1:]:
         if line.startswith("kept for the backward pass: "):
@@ -355,7 +358,7 @@ def test_shown_equations_are_complete(name: str) -> None:
             computed = {n for n in computed if line.startswith("and from the operand")} | kept
         else:
             result, _, text = line.strip().partition(" = ")
-            assert {*re.findall(r"[A-Za-z_]\w*", text)} <= given | computed, line
+            assert {*re.findall(r"(?<![\w.])[A-Za-z_]\w*", text)} <= given | computed, line
             computed.add(result)
             ever.add(result)
     assert {f"dz_{gate}" for gate in cell.gates} <= computed

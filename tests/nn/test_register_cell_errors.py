@@ -186,8 +186,12 @@ def in_phases(*phases: Any, **more: Any) -> type:
             "phase 0: slots: expected a tuple",
         ),
         (
-            (FIRST, SECOND._replace(products=(X_G, SEEN_G._replace(weight="weight_xx")))),
-            "phase 1: a product with 'weight_xx'; expected weight_ih or weight_hh",
+            (FIRST, SECOND._replace(products=(X_G, SEEN_G._replace(weight="weight_ph")))),
+            "phase 1: a product with 'weight_ph'; expected weight_ih or weight_hh or another name",
+        ),
+        (
+            (FIRST._replace(products=(X_F, H_F._replace(weight="weight_xx"))), SECOND),
+            "phase 0: a product with 'weight_xx'; expected weight_ih or weight_hh",
         ),
         ((FIRST._replace(products=(X_F._replace(operand="h"), H_F)), SECOND), "operand 'h': expected x"),
         (

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from recurrent_problems import unpack
 from tolerances import assert_close
 
 from lstm_numba.engines.dropout_masks import draw_mask
@@ -17,6 +18,7 @@ MAKERS = {
     "lstm": torch.nn.LSTM,
     "gru": torch.nn.GRU,
     "rnn": torch.nn.RNN,
+    "lstm-projected": lambda *sizes, **options: torch.nn.LSTM(*sizes, proj_size=7, **options),
     "rnn-relu": lambda *sizes, **options: torch.nn.RNN(*sizes, nonlinearity="relu", **options),
 }
 
@@ -28,15 +30,16 @@ def test_forward_and_every_gradient(name: str, dtype: str, lengths: Any) -> None
     rng = np.random.default_rng(0)
     steps, batch, inputs, hidden, layers = 6, 4, 5, 18, 2
     peer = MAKERS[name](inputs, hidden, layers, bidirectional=True, dtype=getattr(torch, dtype))
-    ours = make_layer(name, inputs, hidden, layers, bidirectional=True, dtype=dtype)
+    projection = {"proj_size": 7} if name == "lstm-projected" else {}
+    ours = make_layer(name, inputs, hidden, layers, bidirectional=True, dtype=dtype, **projection)
     ours.load_state_dict(peer.state_dict())
 
     def draw(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape).astype(dtype)
 
-    x, dy = draw(steps, batch, inputs), draw(steps, batch, 2 * hidden)
-    states = [draw(2 * layers, batch, hidden) for _ in ours.cell.states]
-    dstates = [draw(2 * layers, batch, hidden) for _ in states]
+    x, dy = draw(steps, batch, inputs), draw(steps, batch, 2 * ours.output_size)
+    shapes = [state.shape for state in unpack(ours.zero_state(batch))]
+    states, dstates = ([draw(*shape) for shape in shapes] for _ in range(2))
 
     def ours_form(arrays: list[Any]) -> Any:
         return tuple(arrays) if len(arrays) > 1 else arrays[0]

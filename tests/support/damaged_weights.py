@@ -32,7 +32,7 @@ LIES: dict[str, tuple[Callable[[State], Any], str]] = {
     ),
     "far layer": (lambda s: s.update(weight_hh_l99999=s["weight_hh_l0"]), "layer 2 is missing"),
     "unknown": (lambda s: s.update(weight_xx_l0=s["weight_hh_l0"]), "weight_xx_l0: unknown name"),
-    "projection": (lambda s: s.update(weight_hr_l0=s["weight_hh_l0"]), "proj_size"),
+    "projection": (lambda s: s.update(weight_hr_l0=s["weight_hh_l0"]), "weight_hr_l0: expected shape"),
     "extra gate": (lambda s: s.update(weight_hh_l0=np.zeros((25, 5), F4)), "1, 3 or 4 gates of 5"),
     "extra gate above": (
         lambda s: s.update(weight_hh_l1=np.zeros((25, 5), F4)),

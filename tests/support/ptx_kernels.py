@@ -9,9 +9,11 @@ from typing import Any
 
 import own_cells
 import user_kernels as user
+from engine_problems import with_everything
 from recurrent_problems import DISTINCT
 
 from lstm_numba.cells import CELLS, find_cell
+from lstm_numba.cells.parameters import second_weight
 from lstm_numba.engines.cuda import (
     backward,
     clipping,
@@ -26,6 +28,7 @@ from lstm_numba.engines.cuda import (
     multi_tensor,
     reductions,
     sequence,
+    steps,
     updates,
 )
 from lstm_numba.engines.cuda.driver import types
@@ -37,8 +40,12 @@ from lstm_numba.kernels.cuda.step import ParameterGradients, Weights
 
 Listed = tuple[str, Any, Any]
 
+#: Cells with means over a row's units.
+LAYER_NORM = ("layer-norm-lstm", "layer-norm-gru")
+
 #: A cell whose equations call functions that another function made.
 VARIANT = "lstm,clip=3.0,f=HardSigmoid_0.2_0.5,h=Softsign"
+
 
 _I, _D, _U = types.int64, types.float64, types.uint64
 
@@ -57,6 +64,11 @@ def group(cls: Any, *kinds: Any) -> Any:
     """Type of a named tuple."""
     same = len(set(kinds)) == 1
     return types.NamedUniTuple(kinds[0], len(kinds), cls) if same else types.NamedTuple(kinds, cls)
+
+
+def repeated(kind: Any, count: int) -> Any:
+    """Type of a tuple of so many."""
+    return types.Tuple([kind] * count)
 
 
 def table_of(number: Any) -> Any:
@@ -83,13 +95,21 @@ def sequence_kernels(dtype: Any) -> list[Listed]:
     sizes = group(Sizes, *[_I] * len(Sizes._fields))
     output = types.void(a, _I, array(_I), a, _I, _I, _I, _I, dtype)
     listed: list[Listed] = [("write_output", sequence._write_output, output)]
-    for name in (*DISTINCT, "peephole-full", own_cells.NAMES[-1], VARIANT):
-        cell = find_cell(name)
+    names = (*DISTINCT, "peephole-full", "lstm-projected", *LAYER_NORM, own_cells.NAMES[-1], VARIANT)
+    cells = {name: find_cell(name) for name in names}
+    for name in ("lstm", "lstm-projected", "gru-reset-before"):
+        cells[f"wrapped {name}"] = with_everything(name)
+    for name, cell in cells.items():
         stacks = types.UniTuple(a, len(cell.states))
-        arrays = group(Arrays, *[a] * 6, array(_I), a, a, stacks, stacks, _COUNTERS)
-        gradients = group(Gradients, *[a] * 4, stacks, stacks)
-        biases = types.void(instance(cell), a, a, a, _I)
-        listed.append((f"fill_biases ({name})", weights._fill_biases, biases))
+        matrices = repeated(a, 2 if second_weight(cell) else 1)
+        extras = repeated(a, len(cell.extras)), repeated(types.UniTuple(_I, 3), len(cell.extras))
+        known = (*[a] * 4, matrices, a, array(_I), a, a, stacks, stacks, _COUNTERS)
+        means = bool(cell.mean_levels)
+        arrays = group(Arrays, *known, repeated(a, cell.prepared), *extras, repeated(a, 2 * means))
+        gradients = group(Gradients, *[a] * 3, matrices, stacks, stacks, repeated(a, means))
+        if not (cell.extras or second_weight(cell) or means):
+            biases = types.void(instance(cell), a, a, a, _I)
+            listed.append((f"fill_biases ({name})", weights._fill_biases, biases))
         for mode in (SingleBlock(), CooperativeGrid()):
             for tile in (OneRow(), FourRows()):
                 kinds = (instance(cell), instance(mode), instance(tile), sizes, arrays)
@@ -218,12 +238,15 @@ def kernels(dtype: Any) -> list[Listed]:
         ("clear_rows", embedding.clear_rows_kernel, types.void(a, i, _I)),
         ("add_occurrences", embedding.add_occurrences_kernel, types.void(a, _I, i, _I, a)),
         ("dropout", dropout.dropout_kernel, types.void(counter, key, array(_I), _I, dtype, a, a, a)),
+        ("mask", dropout.mask_kernel, types.void(counter, key, array(_I), _I, dtype, a)),
         ("multiply", elementwise.multiply_kernel, types.void(a, a, a)),
         ("add_row", elementwise.add_row_kernel, types.void(a, _I, a)),
         ("transpose", elementwise.transpose_kernel, types.void(a, _I, _I, a)),
         ("transpose_first", elementwise.transpose_first_kernel, types.void(a, _I, _I, _I, a)),
         ("zero_padding", elementwise.zero_padding_kernel, types.void(a, _I, i, _I)),
         ("copy_block", elementwise.copy_block_kernel, types.void(a, _I, _I, a, *[_I] * 4)),
+        ("copy_steps", steps.copy_steps_kernel, types.void(a, _I, _I, a, _I, _I, i, _I, _I)),
+        ("add_steps", steps.add_steps_kernel, types.void(a, _I, _I, a, _I, _I, i, _I, _I)),
         ("gather_to_contiguous", memory._gather, types.void(a, types.Array(dtype, 3, "A"))),
         ("fill", memory._fill, types.void(a, dtype)),
     ]

@@ -40,12 +40,11 @@ class Problem:
         def draw(*shape: int) -> np.ndarray:
             return rng.standard_normal(shape).astype(dtype)
 
-        directions = self.layer.directions
-        shape = (case.layers * directions, case.batch, case.hidden)
+        shapes = [state.shape for state in unpack(self.layer.zero_state(case.batch))]
         self.x = draw(case.steps, case.batch, case.inputs)
-        self.states = [draw(*shape) for _ in self.layer.cell.states]
-        self.dy = draw(case.steps, case.batch, directions * case.hidden)
-        self.dstates = [draw(*shape) for _ in self.states]
+        self.states = [draw(*shape) for shape in shapes]
+        self.dy = draw(case.steps, case.batch, self.layer.directions * self.layer.output_size)
+        self.dstates = [draw(*shape) for shape in shapes]
 
     def pack(self, arrays: list[np.ndarray]) -> Any:
         return pack(arrays)

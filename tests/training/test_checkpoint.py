@@ -300,7 +300,7 @@ def test_no_configuration_shares_its_dicts_with_the_defaults() -> None:
             "ptb",
             {"tie": True, "embedding": 100},
             "embedding",
-            "tied weights need the hidden size 200, got 100",
+            "tied weights need the size of the output, 200, got 100",
         ),
         ("ptb", {"validation": 0.1}, "validation", "has its own validation split"),
         ("ptb", {"cell": "gru", "forget_bias": 1.0}, "forget_bias", "the cell gru has no forget gate"),

@@ -16,8 +16,12 @@ from lstm_numba.engines.cpu.barrier import barrier_wait, rendezvous
 from lstm_numba.engines.cpu.cpu_features import tile_rows
 from lstm_numba.engines.cpu.layout import (
     FULL,
+    clear_partial,
+    finish_means,
     load_states,
+    load_vectors,
     neighbours,
+    partial_at,
     serpentine,
     share_rows,
     share_units,
@@ -27,24 +31,31 @@ from lstm_numba.engines.cpu.layout import (
     time_of,
 )
 from lstm_numba.engines.cpu.microkernel import tile_product
+from lstm_numba.engines.cpu.offsets import whole_vectors
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.panel_packing import BACK_VECTORS
 from lstm_numba.engines.cpu.specialize import (
     cell_backward,
+    cell_dmeans,
     cell_operand_backward,
+    cell_prepare_backward,
     input_count,
+    level_range,
     load_cell_states,
-    load_peephole,
+    load_means,
     load_slots,
     load_vector,
+    mean_count,
     peephole_count,
+    prepared_count,
     slot_count,
     stage_count,
     stage_first,
     stage_width,
     zero_slots,
 )
-from lstm_numba.engines.cpu.vector import accumulate_vectors, pointer_address, store_vectors
+from lstm_numba.engines.cpu.vector import accumulate_valid, accumulate_vectors, pointer_address, store_vectors
+from lstm_numba.engines.cpu.weights import product_sizes
 
 BACK_ROWS = tile_rows(BACK_VECTORS)
 #: Numbers in a part of a panel of input weights: with the rows beside them it stays in the level-2 cache.
@@ -59,6 +70,24 @@ def _accumulate(cell, gradients, sizes, part, unit, first, values):
 
 
 @njit(**INLINE)
+def _incoming(cell, weights, arrays, gradients, sizes, t, row, unit):
+    """What the cell's backward equations read, one vector of units of each."""
+    at = t * sizes.slot_step + row * slot_count(cell) * sizes.padded + unit
+    before, after = neighbours(sizes, t)
+    dh_at = row * sizes.padded + unit
+    dy_at = (t * sizes.batch + row) * gradients.dy_row + unit
+    dh = load_vector(cell, gradients.dh, dh_at, 0, FULL)[0]
+    dy = load_vector(cell, gradients.dy, dy_at, 0, sizes.output - unit)[0]
+    dcell_states = load_cell_states(cell, gradients.dcell_states, dh_at, gradients.state, FULL)
+    previous = load_states(cell, arrays, sizes, before, row, unit)
+    states = load_states(cell, arrays, sizes, after, row, unit)
+    slots = load_slots(cell, arrays.slots, at, sizes.padded, FULL)
+    vectors = load_vectors(cell, weights, arrays, sizes, t, row, unit)
+    dmeans = load_means(cell, gradients.dmeans, row * mean_count(cell))
+    return slots, previous, states, vectors, (dh + dy, *dcell_states, *dmeans)
+
+
+@njit(**INLINE)
 def _cell_gradients(cell, weights, arrays, gradients, sizes, t, part, row, unit, final):
     """The cell's backward equations on one vector of units."""
     at = t * sizes.slot_step + row * slot_count(cell) * sizes.padded + unit
@@ -66,18 +95,11 @@ def _cell_gradients(cell, weights, arrays, gradients, sizes, t, part, row, unit,
         # The state was carried along: so is its gradient, and nothing reaches the weights.
         store_vectors(arrays.slots, at, sizes.padded, zero_slots(cell), FULL)
         return
-    before, after = neighbours(sizes, t)
     dh_at = row * sizes.padded + unit
-    dy_at = (t * sizes.batch + row) * gradients.dy_row + unit
-    dh = load_vector(cell, gradients.dh, dh_at, 0, FULL)[0]
-    dy = load_vector(cell, gradients.dy, dy_at, 0, sizes.hidden - unit)[0]
-    dcell_states = load_cell_states(cell, gradients.dcell_states, dh_at, gradients.state, FULL)
-    previous = load_states(cell, arrays, sizes, before, row, unit)
-    states = load_states(cell, arrays, sizes, after, row, unit)
-    slots = load_slots(cell, arrays.slots, at, sizes.padded, FULL)
-    peephole = load_peephole(cell, weights.peephole, unit, sizes.padded, FULL)
-    gradient = (dh + dy, *dcell_states)
-    dslots, dprevious, dpeephole = cell_backward(cell, slots, previous, states, peephole, gradient)
+    slots, previous, states, vectors, gradient = _incoming(
+        cell, weights, arrays, gradients, sizes, t, row, unit
+    )
+    dslots, dprevious, dpeephole = cell_backward(cell, slots, previous, states, vectors, gradient)
     store_vectors(arrays.slots, at, sizes.padded, dslots, FULL)
     store_vectors(gradients.dh, dh_at, 0, dprevious[:1], FULL)
     store_vectors(gradients.dcell_states, dh_at, gradients.state, dprevious[1:], FULL)
@@ -86,8 +108,34 @@ def _cell_gradients(cell, weights, arrays, gradients, sizes, t, part, row, unit,
     _accumulate(cell, gradients, sizes, part, unit, slot_count(cell), dpeephole)
 
 
+def _prepared_gradients(
+    cell: Any, weights: Any, arrays: Any, gradients: Any, sizes: Any, t: Any, row: Any, unit: Any
+) -> Any:
+    """The backward equations of the prepared operand of time t on one vector of units, if there is one."""
+    raise NotImplementedError
+
+
+@overload(_prepared_gradients, INLINE)
+def _(cell, weights, arrays, gradients, sizes, t, row, unit):
+    if not cell.instance_class.prepared:
+        return lambda cell, weights, arrays, gradients, sizes, t, row, unit: None
+
+    def run(cell, weights, arrays, gradients, sizes, t, row, unit):
+        if t < arrays.lengths[row]:
+            before, _ = neighbours(sizes, t)
+            at = row * sizes.padded + unit
+            previous = load_states(cell, arrays, sizes, before, row, unit)
+            vectors = load_vectors(cell, weights, arrays, sizes, t, row, unit)
+            gradient = load_vector(cell, gradients.dprepared, at, 0, FULL)[0]
+            dprevious = cell_prepare_backward(cell, previous, vectors, gradient)
+            accumulate_vectors(gradients.dh, at, 0, dprevious[:1])
+            accumulate_vectors(gradients.dcell_states, at, gradients.state, dprevious[1:])
+
+    return run
+
+
 @njit(**INLINE)
-def _operand_gradients(cell, arrays, gradients, sizes, t, part, row, unit):
+def _operand_gradients(cell, weights, arrays, gradients, sizes, t, part, row, unit):
     """The backward equations of the operand on one vector of units."""
     if t >= arrays.lengths[row]:
         return
@@ -97,7 +145,8 @@ def _operand_gradients(cell, arrays, gradients, sizes, t, part, row, unit):
     previous = load_states(cell, arrays, sizes, before, row, unit)
     slots = load_slots(cell, arrays.slots, at, sizes.padded, FULL)
     doperand = load_vector(cell, gradients.doperand, dh_at, 0, FULL)[0]
-    dslots, dprevious = cell_operand_backward(cell, slots, previous, doperand)
+    vectors = load_vectors(cell, weights, arrays, sizes, t, row, unit)
+    dslots, dprevious = cell_operand_backward(cell, slots, previous, vectors, doperand)
     store_vectors(arrays.slots, at, sizes.padded, dslots, FULL)
     accumulate_vectors(gradients.dh, dh_at, 0, dprevious[:1])
     accumulate_vectors(gradients.dcell_states, dh_at, gradients.state, dprevious[1:])
@@ -112,23 +161,26 @@ def _panels(units, lanes):
 
 @njit(**INLINE)
 def _panel_product(
-    weights, rows, a, a_at, a_row, packed, panel, first, depth, whole, lanes, units, c, c_at, add
+    weights, rows, a, a_at, a_row, packed, panel, first, depth, whole, lanes, units, c, c_at, c_row, add
 ):  # fmt: skip
     """Numbers [first, first + depth) of a few rows times their part of a panel of transposed weights.
 
-    Panels are two vectors wide but for the last of an odd number of vectors. C has `units` columns.
+    Panels are two vectors wide but for the last of an odd number of vectors. C has `units` columns; what is
+    beyond them is left as it is.
     """
     left = panel * BACK_VECTORS * lanes
     at = left * whole
+    if left >= units:
+        return
     if left + BACK_VECTORS * lanes <= units:
         tile_product(
             weights.wide_tile, rows, a, a_at + first, a_row, 1, packed,
-            at + first * BACK_VECTORS * lanes, depth, c, c_at + left, units, lanes, add,
+            at + first * BACK_VECTORS * lanes, depth, c, c_at + left, c_row, lanes, add,
         )  # fmt: skip
     else:
         tile_product(
             weights.narrow_tile, rows, a, a_at + first, a_row, 1, packed, at + first * lanes, depth,
-            c, c_at + left, units, lanes, add,
+            c, c_at + left, c_row, lanes, add,
         )  # fmt: skip
 
 
@@ -140,10 +192,11 @@ def _product_back(cell, number, weights, arrays, sizes, t, row, rows, packed, pa
     """
     slot_row = slot_count(cell) * sizes.padded
     source = t * sizes.slot_step + row * slot_row + stage_first(cell, number) * sizes.padded
-    depth = stage_width(cell, number) * sizes.padded
+    units, columns = product_sizes(1 + number, sizes.inputs, sizes.hidden, sizes.output)
+    depth = stage_width(cell, number) * whole_vectors(units, sizes.lanes)
     _panel_product(
         weights, rows, arrays.slots, source, slot_row, packed, panel, 0, depth, depth, sizes.lanes,
-        sizes.padded, target, row * sizes.padded, add,
+        whole_vectors(columns, sizes.lanes), target, row * sizes.padded, sizes.padded, add,
     )  # fmt: skip
 
 
@@ -156,32 +209,114 @@ def _units_of(sizes, first, last, tiles, tile):
 
 
 @njit(**SERIAL)
-def _first_stage_back(cell, weights, arrays, gradients, sizes, step, share, final):
-    """Gradients at one step, on one thread's share.
+def _products_back(cell, weights, arrays, gradients, sizes, step, share):
+    """What the later step's slot gradients give the states after a step, on one thread's share.
 
-    The last step has no later one to take gradients from. Step -1 is before the first and has no
-    equations: what arrives there is the initial state's gradient. The equations read much from far and
-    go along rows, where the processor foresees the next address; doing them tile by tile took 5 % longer.
+    The last step has no later one. Step -1 is before the first: what arrives there is the initial state's
+    gradient.
     """
     tiles = tile_count(share, BACK_ROWS)
     first, last = tile_range(share, _panels(sizes.padded, sizes.lanes), tiles)
     if step + 1 < sizes.steps:
         t = time_of(sizes, step + 1)
+        prepared = prepared_count(cell) > 0
+        target = gradients.dprepared if prepared else gradients.dh
         for n in range(first, last):
             index = serpentine(first, last, n, t)
             row, rows = tile_of(share, tiles, index % tiles)
             _product_back(
-                cell, 0, weights, arrays, sizes, t, row, rows, weights.first, index // tiles,
-                gradients.dh, True,
+                cell, 0, weights, arrays, sizes, t, row, rows, weights.first, index // tiles, target,
+                not prepared,
             )  # fmt: skip
-    if step >= 0:
-        t = time_of(sizes, step)
-        for tile in range(tiles):
-            begin, end = _units_of(sizes, first, last, tiles, tile)
-            row, rows = tile_of(share, tiles, tile)
-            for r in range(row, row + rows):
+        if prepared:
+            for tile in range(tiles):
+                begin, end = _units_of(sizes, first, last, tiles, tile)
+                row, rows = tile_of(share, tiles, tile)
+                for r in range(row, row + rows):
+                    for unit in range(begin, end, sizes.lanes):
+                        _prepared_gradients(cell, weights, arrays, gradients, sizes, t, r, unit)
+
+
+@njit(**SERIAL)
+def _equations_back(cell, weights, arrays, gradients, sizes, step, share, final):
+    """The cell's backward equations of a step, on one thread's share.
+
+    They read much from far and go along rows, where the processor foresees the next address; doing them tile
+    by tile took 5 % longer.
+    """
+    tiles = tile_count(share, BACK_ROWS)
+    first, last = tile_range(share, _panels(sizes.padded, sizes.lanes), tiles)
+    t = time_of(sizes, step)
+    for tile in range(tiles):
+        begin, end = _units_of(sizes, first, last, tiles, tile)
+        row, rows = tile_of(share, tiles, tile)
+        for r in range(row, row + rows):
+            for unit in range(begin, end, sizes.lanes):
+                _cell_gradients(cell, weights, arrays, gradients, sizes, t, share.part, r, unit, final)
+
+
+@njit(**INLINE)
+def _mean_gradients(cell, level, weights, arrays, gradients, sizes, t, share, parts, expected):
+    """Gradients of the means of a group; with several parts, after a barrier at which `expected` arrived."""
+    tiles = tile_count(share, BACK_ROWS)
+    first, last = tile_range(share, _panels(sizes.padded, sizes.lanes), tiles)
+    begin_mean, end_mean = level_range(cell, level)
+    part = share.part if parts > 1 else 0
+    clear_partial(cell, gradients.partial, sizes, share, part, begin_mean, end_mean)
+    for tile in range(tiles):
+        begin, end = _units_of(sizes, first, last, tiles, tile)
+        row, rows = tile_of(share, tiles, tile)
+        for r in range(row, row + rows):
+            if t < arrays.lengths[r]:
+                place = partial_at(cell, sizes, part, r, begin_mean)
                 for unit in range(begin, end, sizes.lanes):
-                    _cell_gradients(cell, weights, arrays, gradients, sizes, t, share.part, r, unit, final)
+                    slots, previous, states, vectors, gradient = _incoming(
+                        cell, weights, arrays, gradients, sizes, t, r, unit
+                    )
+                    values = cell_dmeans(cell, level, slots, previous, states, vectors, gradient)
+                    accumulate_valid(gradients.partial, place, sizes.lanes, values, sizes.hidden - unit)
+    if parts > 1:
+        barrier_wait(arrays.barrier, expected)
+    finish_means(cell, gradients.partial, gradients.dmeans, 0, sizes, share, parts, begin_mean, end_mean)
+
+
+def _means_back(
+    cell: Any, weights: Any, arrays: Any, gradients: Any, sizes: Any, step: Any, share: Any, parts: Any,
+    expected: Any,
+) -> Any:  # fmt: skip
+    """Gradients of all means at a step.
+
+    Returns how many have arrived at the barrier when this is over; `expected` had before.
+    """
+    raise NotImplementedError
+
+
+@overload(_means_back)
+def _(cell, weights, arrays, gradients, sizes, step, share, parts, expected):
+    levels = len(cell.instance_class.mean_levels)
+
+    def none(cell, weights, arrays, gradients, sizes, step, share, parts, expected):
+        return expected
+
+    def one(cell, weights, arrays, gradients, sizes, step, share, parts, expected):
+        t = time_of(sizes, step)
+        _mean_gradients(cell, 0, weights, arrays, gradients, sizes, t, share, parts, expected + parts)
+        return expected + parts
+
+    def two(cell, weights, arrays, gradients, sizes, step, share, parts, expected):
+        t = time_of(sizes, step)
+        _mean_gradients(cell, 1, weights, arrays, gradients, sizes, t, share, parts, expected + parts)
+        _mean_gradients(cell, 0, weights, arrays, gradients, sizes, t, share, parts, expected + 2 * parts)
+        return expected + 2 * parts
+
+    def three(cell, weights, arrays, gradients, sizes, step, share, parts, expected):
+        t = time_of(sizes, step)
+        _mean_gradients(cell, 2, weights, arrays, gradients, sizes, t, share, parts, expected + parts)
+        _mean_gradients(cell, 1, weights, arrays, gradients, sizes, t, share, parts, expected + 2 * parts)
+        _mean_gradients(cell, 0, weights, arrays, gradients, sizes, t, share, parts, expected + 3 * parts)
+        return expected + 3 * parts
+
+    return (none, one, two, three)[levels]
 
 
 @njit(**SERIAL)
@@ -201,7 +336,7 @@ def _second_stage_back_tiles(cell, weights, arrays, gradients, sizes, step, shar
         row, rows = tile_of(share, tiles, tile)
         for r in range(row, row + rows):
             for unit in range(begin, end, sizes.lanes):
-                _operand_gradients(cell, arrays, gradients, sizes, t, share.part, r, unit)
+                _operand_gradients(cell, weights, arrays, gradients, sizes, t, share.part, r, unit)
 
 
 def _second_stage_back(
@@ -245,7 +380,7 @@ def _input_gradients(cell, weights, arrays, gradients, sizes, share):
                     _panel_product(
                         weights, rows, arrays.slots, t * sizes.slot_step + row * slot_row, slot_row,
                         weights.input, panel, first, numbers, whole, sizes.lanes, units,
-                        gradients.dx, (t * sizes.batch + row) * units, first > 0,
+                        gradients.dx, (t * sizes.batch + row) * units, units, first > 0,
                     )  # fmt: skip
 
 
@@ -256,8 +391,10 @@ def backward_by_batch(cell, weights, arrays, gradients, sizes, parts, part):
     for chunk in range(sizes.chunks):
         share = share_rows(sizes, parts, part, sizes.chunks, chunk)
         for step in range(sizes.steps - 1, -2, -1):
-            _first_stage_back(cell, weights, arrays, gradients, sizes, step, share, not two_stages)
+            _products_back(cell, weights, arrays, gradients, sizes, step, share)
             if step >= 0:
+                _means_back(cell, weights, arrays, gradients, sizes, step, share, 1, 0)
+                _equations_back(cell, weights, arrays, gradients, sizes, step, share, not two_stages)
                 _second_stage_back(cell, weights, arrays, gradients, sizes, step, share)
         _input_gradients(cell, weights, arrays, gradients, sizes, share)
 
@@ -271,7 +408,10 @@ def backward_by_units(cell, weights, arrays, gradients, sizes, parts, part):
     share = share_units(sizes, parts, part)
     expected = parts
     for step in range(sizes.steps - 1, -2, -1):
-        _first_stage_back(cell, weights, arrays, gradients, sizes, step, share, not two_stages)
+        _products_back(cell, weights, arrays, gradients, sizes, step, share)
+        if step >= 0:
+            expected = _means_back(cell, weights, arrays, gradients, sizes, step, share, parts, expected)
+            _equations_back(cell, weights, arrays, gradients, sizes, step, share, not two_stages)
         expected += parts
         barrier_wait(arrays.barrier, expected)
         if two_stages and step >= 0:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lstm_numba.arguments import refuse_mask
 from lstm_numba.engines.base import CORRECT, FACTOR, LOSS, NORM, Array, Arrays, Engine, Shape
-from lstm_numba.engines.cpu import clipping, embedding, gemm, reductions, sequence, updates
+from lstm_numba.engines.cpu import clipping, embedding, gemm, reductions, sequence, steps, updates
 from lstm_numba.engines.cpu.losses import softmax_cross_entropy
 from lstm_numba.engines.cpu.memory import address, aligned_empty
 from lstm_numba.engines.cpu.weight_cache import WeightCache
@@ -97,6 +97,10 @@ class CpuEngine(Engine):
     def multiply(self, a: Array, b: Array, out: Array | None = None) -> Array:
         return np.multiply(a, b, out=out)
 
+    copy_steps = staticmethod(steps.copy_steps)
+
+    add_steps = staticmethod(steps.add_steps)
+
     def dropout(
         self,
         rng: np.random.Generator,
@@ -107,6 +111,11 @@ class CpuEngine(Engine):
     ) -> tuple[Array, Array]:
         mask = draw_mask(rng, x.shape, p, x.dtype, mask)
         return np.multiply(x, mask, out=out), mask
+
+    def mask(
+        self, rng: np.random.Generator, shape: Shape, p: float, dtype: npt.DTypeLike, kept: float = 1.0
+    ) -> Array:
+        return draw_mask(rng, shape, p, dtype, self.empty(shape, dtype), kept)
 
     weight_cache = staticmethod(WeightCache)
 
@@ -123,11 +132,13 @@ class CpuEngine(Engine):
         keep: bool,
         weight_cache: Any = None,
         borrow: bool = False,
+        extras: Sequence[Array] = (),
     ) -> tuple[Any, Any]:
         first, last = _addresses(cell, states, index), _addresses(cell, finals, index)
-        hidden = finals[0].shape[2]
+        # The first state may have fewer units than the others.
+        sizes = finals[min(len(finals) - 1, int(cell.projected))].shape[2], finals[0].shape[2]
         return sequence.forward_sequence(
-            cell, params, x, hidden, first, last, lengths, reverse, keep, weight_cache
+            cell, params, x, sizes, first, last, lengths, reverse, keep, weight_cache, extras
         )
 
     def join(self, outputs: Sequence[Any], lengths: Array | None, shape: Shape) -> Array:
@@ -147,8 +158,8 @@ class CpuEngine(Engine):
         dx: Array | None,
         input_gradient: bool = True,
     ) -> tuple[Array | None, dict[str, Array]]:
-        hidden = initial[0].shape[2]
-        part = None if dy is None else dy[:, :, direction * hidden : (direction + 1) * hidden]
+        units = initial[0].shape[2]
+        part = None if dy is None else dy[:, :, direction * units : (direction + 1) * units]
         last, first = _addresses(saved.cell, dstates, index), _addresses(saved.cell, initial, index)
         d, grads = sequence.backward_sequence(saved, part, last, first, input_gradient)
         return (d if dx is None or d is None else np.add(dx, d, out=dx)), grads

@@ -18,9 +18,14 @@ from lstm_numba.engines.cpu.barrier import barrier_wait, rendezvous
 from lstm_numba.engines.cpu.layout import (
     FULL,
     Share,
+    clear_partial,
+    finish_means,
     first_block,
     load_states,
+    load_vectors,
     neighbours,
+    partial_at,
+    prepared_at,
     serpentine,
     share_rows,
     share_units,
@@ -33,16 +38,18 @@ from lstm_numba.engines.cpu.layout import (
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.specialize import (
     cell_forward,
+    cell_means,
     cell_operand,
+    cell_prepare,
     clear_hidden_slots,
     gate_product,
+    level_range,
     load_biased_slots,
-    load_peephole,
     slot_count,
     stage_count,
     tile_height,
 )
-from lstm_numba.engines.cpu.vector import store_vectors
+from lstm_numba.engines.cpu.vector import accumulate_valid, store_vectors
 
 
 @njit(**INLINE)
@@ -52,12 +59,81 @@ def cell_equations(cell, weights, arrays, sizes, t, row, unit, at):
     previous = load_states(cell, arrays, sizes, before, row, unit)
     if t < arrays.lengths[row]:
         slots = load_biased_slots(cell, arrays.slots, at, weights.bias, unit, sizes.padded)
-        peephole = load_peephole(cell, weights.peephole, unit, sizes.padded, FULL)
-        kept, states = cell_forward(cell, slots, previous, peephole)
+        vectors = load_vectors(cell, weights, arrays, sizes, t, row, unit)
+        kept, states = cell_forward(cell, slots, previous, vectors)
         store_vectors(arrays.slots, at, sizes.padded, kept, FULL)
         store_states(arrays, sizes, after, row, unit, states)
+        prepare_next(cell, weights, arrays, sizes, t, row, unit, states)
     else:
         store_states(arrays, sizes, after, row, unit, previous)
+        prepare_next(cell, weights, arrays, sizes, t, row, unit, previous)
+
+
+@njit(**INLINE)
+def _prepare(cell, weights, arrays, sizes, t, row, unit, previous):
+    """The operand of the first product of time t on one vector of units; zero past a sequence's end."""
+    at, valid = prepared_at(sizes, t) + row * sizes.output + unit, sizes.output - unit
+    if t < arrays.lengths[row]:
+        vectors = load_vectors(cell, weights, arrays, sizes, t, row, unit)
+        store_vectors(arrays.prepared, at, 0, (cell_prepare(cell, previous, vectors),), valid)
+    else:
+        store_vectors(arrays.prepared, at, 0, (0.0,), valid)
+
+
+def prepare_next(
+    cell: Any, weights: Any, arrays: Any, sizes: Any, t: Any, row: Any, unit: Any, states: Any
+) -> Any:
+    """The operand of the next step's first product, where the cell prepares it."""
+    raise NotImplementedError
+
+
+@overload(prepare_next, INLINE)
+def _(cell, weights, arrays, sizes, t, row, unit, states):
+    if not cell.instance_class.prepared:
+        return lambda cell, weights, arrays, sizes, t, row, unit, states: None
+
+    def run(cell, weights, arrays, sizes, t, row, unit, states):
+        following = t - 1 if sizes.reverse else t + 1
+        if 0 <= following < sizes.steps:
+            _prepare(cell, weights, arrays, sizes, following, row, unit, states)
+
+    return run
+
+
+def prepare_first(cell: Any, weights: Any, arrays: Any, sizes: Any) -> Any:
+    """The same of the first step, for all rows and units."""
+    raise NotImplementedError
+
+
+@overload(prepare_first, INLINE)
+def _(cell, weights, arrays, sizes):
+    if not cell.instance_class.prepared:
+        return lambda cell, weights, arrays, sizes: None
+
+    def run(cell, weights, arrays, sizes):
+        t = time_of(sizes, 0)
+        before, _ = neighbours(sizes, t)
+        for row in range(sizes.batch):
+            for unit in range(0, sizes.hidden, sizes.lanes):
+                previous = load_states(cell, arrays, sizes, before, row, unit)
+                _prepare(cell, weights, arrays, sizes, t, row, unit, previous)
+
+    return run
+
+
+def first_operand(cell: Any, arrays: Any, sizes: Any, t: Any) -> Any:
+    """Where the operands of the first product of time t are: array, and offset of the first row."""
+    raise NotImplementedError
+
+
+@overload(first_operand, INLINE)
+def _(cell, arrays, sizes, t):
+    if cell.instance_class.prepared:
+        return lambda cell, arrays, sizes, t: (arrays.prepared, prepared_at(sizes, t))
+    return lambda cell, arrays, sizes, t: (
+        arrays.h,
+        neighbours(sizes, t)[0] * sizes.batch * sizes.output,
+    )
 
 
 @njit(**INLINE)
@@ -68,7 +144,8 @@ def _operand_equations(cell, weights, arrays, sizes, t, row, unit, at):
     if t < arrays.lengths[row]:
         previous = load_states(cell, arrays, sizes, before, row, unit)
         slots = load_biased_slots(cell, arrays.slots, at, weights.bias, unit, sizes.padded)
-        operand = cell_operand(cell, slots, previous)
+        vectors = load_vectors(cell, weights, arrays, sizes, t, row, unit)
+        operand = cell_operand(cell, slots, previous, vectors)
         store_vectors(arrays.operand, target, 0, (operand,), sizes.hidden - unit)
     else:
         store_vectors(arrays.operand, target, 0, (0.0,), sizes.hidden - unit)
@@ -77,13 +154,17 @@ def _operand_equations(cell, weights, arrays, sizes, t, row, unit, at):
 def equations_after_first(
     cell: Any, weights: Any, arrays: Any, sizes: Any, t: Any, row: Any, unit: Any, at: Any
 ) -> Any:
-    """What follows the first product: the cell's equations, or the message that the second one needs."""
+    """What follows the first product: the cell's equations, or the operand of the second one; of a cell with
+    means nothing, they need all units.
+    """
     raise NotImplementedError
 
 
 @overload(equations_after_first, INLINE)
 def _(cell, weights, arrays, sizes, t, row, unit, at):
     equations = cell_equations if len(cell.instance_class.stages) == 1 else _operand_equations
+    if cell.instance_class.mean_levels:
+        return lambda cell, weights, arrays, sizes, t, row, unit, at: None
 
     def run(cell, weights, arrays, sizes, t, row, unit, at):
         equations(cell, weights, arrays, sizes, t, row, unit, at)
@@ -131,7 +212,7 @@ def input_products(cell, weights, arrays, sizes, first, last, share):
 @njit(**SERIAL)
 def first_stage(cell, weights, arrays, sizes, t, share):
     """First (mostly only) stage of one step, on one thread's share."""
-    before, _ = neighbours(sizes, t)
+    operand, start = first_operand(cell, arrays, sizes, t)
     tiles = tile_count(share, tile_height(cell))
     begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
     for n in range(begin, end):
@@ -144,12 +225,96 @@ def first_stage(cell, weights, arrays, sizes, t, share):
             _input_product(cell, weights, arrays, sizes, t, panel, row, rows)
         clear_hidden_slots(cell, weights.clear_tile, rows, arrays.slots, at, slot_row, sizes.padded)
         gate_product(
-            cell, 0, weights.first_tile, rows, arrays.h, (before * sizes.batch + row) * sizes.hidden,
-            sizes.hidden, weights.first, panel, sizes.hidden, sizes.lanes, arrays.slots, at, slot_row,
-            sizes.padded, True,
+            cell, 0, weights.first_tile, rows, operand, start + row * sizes.output, sizes.output,
+            weights.first, panel, sizes.output, sizes.lanes, arrays.slots, at, slot_row, sizes.padded, True,
         )  # fmt: skip
         for r in range(rows):
             equations_after_first(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row)
+    if share.pieces == 1:
+        equations_with_means(cell, weights, arrays, sizes, t, share, 1, 0)
+
+
+@njit(**INLINE)
+def _contributions(cell, level, weights, arrays, sizes, t, row, unit, at, part):
+    """Add what one vector of units contributes to the means of a group."""
+    if t < arrays.lengths[row]:
+        before, _ = neighbours(sizes, t)
+        first, _ = level_range(cell, level)
+        previous = load_states(cell, arrays, sizes, before, row, unit)
+        slots = load_biased_slots(cell, arrays.slots, at, weights.bias, unit, sizes.padded)
+        vectors = load_vectors(cell, weights, arrays, sizes, t, row, unit)
+        values = cell_means(cell, level, slots, previous, vectors)
+        place = partial_at(cell, sizes, part, row, first)
+        accumulate_valid(arrays.partial, place, sizes.lanes, values, sizes.hidden - unit)
+
+
+@njit(**INLINE)
+def _means(cell, level, weights, arrays, sizes, t, share, parts, expected):
+    """The means of a group; with several parts, after a barrier at which `expected` have arrived."""
+    tiles = tile_count(share, tile_height(cell))
+    begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
+    part, (first, last) = share.part if parts > 1 else 0, level_range(cell, level)
+    clear_partial(cell, arrays.partial, sizes, share, part, first, last)
+    for index in range(begin, end):
+        unit = index // tiles * sizes.lanes
+        row, rows = tile_of(share, tiles, index % tiles)
+        at, slot_row = _place(cell, sizes, t, row, unit)
+        for r in range(rows):
+            _contributions(cell, level, weights, arrays, sizes, t, row + r, unit, at + r * slot_row, part)
+    if parts > 1:
+        barrier_wait(arrays.barrier, expected)
+    finish_means(cell, arrays.partial, arrays.means, t * sizes.means_step, sizes, share, parts, first, last)
+
+
+@njit(**INLINE)
+def _all_equations(cell, weights, arrays, sizes, t, share):
+    """The cell's equations on a share, when its means are known."""
+    tiles = tile_count(share, tile_height(cell))
+    begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
+    for index in range(begin, end):
+        unit = index // tiles * sizes.lanes
+        row, rows = tile_of(share, tiles, index % tiles)
+        at, slot_row = _place(cell, sizes, t, row, unit)
+        for r in range(rows):
+            cell_equations(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row)
+
+
+def equations_with_means(
+    cell: Any, weights: Any, arrays: Any, sizes: Any, t: Any, share: Any, parts: Any, expected: Any
+) -> Any:
+    """What follows the product of a cell with means, on a share of the rows or, of `parts`, of the units.
+
+    Returns how many have arrived at the barrier when this is over; `expected` had before.
+    """
+    raise NotImplementedError
+
+
+@overload(equations_with_means, INLINE)
+def _(cell, weights, arrays, sizes, t, share, parts, expected):
+    levels = len(cell.instance_class.mean_levels)
+
+    def none(cell, weights, arrays, sizes, t, share, parts, expected):
+        return expected
+
+    def one(cell, weights, arrays, sizes, t, share, parts, expected):
+        _means(cell, 0, weights, arrays, sizes, t, share, parts, expected + parts)
+        _all_equations(cell, weights, arrays, sizes, t, share)
+        return expected + parts
+
+    def two(cell, weights, arrays, sizes, t, share, parts, expected):
+        _means(cell, 0, weights, arrays, sizes, t, share, parts, expected + parts)
+        _means(cell, 1, weights, arrays, sizes, t, share, parts, expected + 2 * parts)
+        _all_equations(cell, weights, arrays, sizes, t, share)
+        return expected + 2 * parts
+
+    def three(cell, weights, arrays, sizes, t, share, parts, expected):
+        _means(cell, 0, weights, arrays, sizes, t, share, parts, expected + parts)
+        _means(cell, 1, weights, arrays, sizes, t, share, parts, expected + 2 * parts)
+        _means(cell, 2, weights, arrays, sizes, t, share, parts, expected + 3 * parts)
+        _all_equations(cell, weights, arrays, sizes, t, share)
+        return expected + 3 * parts
+
+    return (none, one, two, three)[levels]
 
 
 @njit(**SERIAL)
@@ -163,10 +328,11 @@ def _second_stage_tiles(cell, weights, arrays, sizes, t, share):
         row, rows = tile_of(share, tiles, index % tiles)
         at, slot_row = _place(cell, sizes, t, row, unit)
         source = t % sizes.depth * sizes.operand_step + row * sizes.hidden
-        gate_product(
-            cell, 1, weights.second_tile, rows, arrays.operand, source, sizes.hidden, weights.second, panel,
-            sizes.hidden, sizes.lanes, arrays.slots, at, slot_row, sizes.padded, True,
-        )  # fmt: skip
+        if unit < sizes.output:
+            gate_product(
+                cell, 1, weights.second_tile, rows, arrays.operand, source, sizes.hidden, weights.second,
+                panel, sizes.hidden, sizes.lanes, arrays.slots, at, slot_row, sizes.padded, True,
+            )  # fmt: skip
         for r in range(rows):
             cell_equations(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row)
 
@@ -222,6 +388,8 @@ def forward_by_units(cell, weights, arrays, sizes, parts, part):
         for step in range(first, last):
             t = time_of(sizes, step)
             first_stage(cell, weights, arrays, sizes, t, share)
+            if share.pieces > 1:
+                expected = equations_with_means(cell, weights, arrays, sizes, t, share, parts, expected)
             for _ in range(1, stage_count(cell)):
                 expected += parts
                 barrier_wait(arrays.barrier, expected)

@@ -1,7 +1,7 @@
 """The arrays of one sequence through one layer, and how kernels address them.
 
 ``slots`` is (time, batch, slot, padded unit), ``h`` is (time + 1, batch, unit), ``cell_states`` (the other
-states) is (state, depth, batch, unit), ``operand`` is (time, batch, unit); the kernels
+states) is (state, depth, batch, unit), ``operand`` and ``prepared`` are (time, batch, unit); the kernels
 know them by address. The history of a state has one entry more than there are steps. A reversed sequence
 fills it from the end, so the output is ``history[1:]``, in reverse ``history[:-1]``. Rows whose sequence
 has ended, or in reverse has not begun, carry their state along unchanged.
@@ -14,8 +14,15 @@ from typing import Any, NamedTuple
 from numba import njit
 
 from lstm_numba.engines.cpu.options import INLINE
-from lstm_numba.engines.cpu.specialize import load_cell_states, load_vector
-from lstm_numba.engines.cpu.vector import store_vectors
+from lstm_numba.engines.cpu.specialize import (
+    load_cell_states,
+    load_extras,
+    load_means,
+    load_peephole,
+    load_vector,
+    mean_count,
+)
+from lstm_numba.engines.cpu.vector import lane_sum, store_vectors
 
 #: As a number of valid lanes: all of them.
 FULL = 1 << 30
@@ -28,7 +35,8 @@ class Sizes(NamedTuple):
     batch: int
     inputs: int
     hidden: int
-    padded: int
+    output: int  # units of h
+    padded: int  # hidden units in whole vectors
     lanes: int
     reverse: int
     chunks: int  # into which a thread that has rows to itself cuts them, to keep a step's in its cache
@@ -38,6 +46,9 @@ class Sizes(NamedTuple):
     operand_step: int
     cell_step: int
     cell_stride: int  # numbers from one of `cell_states` to the next
+    prepared_depth: int  # times that `prepared` holds
+    prepared_step: int  # numbers from one to the next
+    means_step: int  # numbers from one time of `means` to the next
 
 
 class Weights(NamedTuple):
@@ -68,6 +79,10 @@ class Arrays(NamedTuple):
     h: Any
     cell_states: Any
     operand: Any
+    prepared: Any  # operands of the first product, where it is not h
+    extras: Any  # see `lstm_numba.engines.cpu.records.Sequence`
+    means: Any  # (time, row, mean)
+    partial: Any  # sums for them: (part of the units, row, mean, lane)
     lengths: Any
     barrier: Any  # where threads wait for each other; see `lstm_numba.engines.cpu.barrier`
 
@@ -78,6 +93,9 @@ class Gradients(NamedTuple):
     dh: Any
     dcell_states: Any
     doperand: Any
+    dprepared: Any
+    dmeans: Any  # (row, mean)
+    partial: Any  # sums for them, as those of the means
     sums: Any  # (part, slots + peepholes, padded)
     dy: Any
     dx: Any
@@ -176,15 +194,59 @@ def neighbours(sizes, t):
 def load_states(cell, arrays, sizes, entry, row, unit):
     """One vector of every state, as a tuple."""
     valid = sizes.hidden - unit
-    h = load_vector(cell, arrays.h, (entry * sizes.batch + row) * sizes.hidden + unit, 0, valid)
+    at = (entry * sizes.batch + row) * sizes.output + unit
+    h = load_vector(cell, arrays.h, at, 0, sizes.output - unit)
     at = entry * sizes.cell_step + row * sizes.hidden + unit
     return h + load_cell_states(cell, arrays.cell_states, at, sizes.cell_stride, valid)
+
+
+@njit(**INLINE)
+def load_vectors(cell, weights, arrays, sizes, t, row, unit):
+    """One vector of every per-unit vector, of every extra and of every mean, as a tuple."""
+    peephole = load_peephole(cell, weights.peephole, unit, sizes.padded, FULL)
+    extras = load_extras(cell, arrays.slots, arrays.extras, t, row, unit)
+    means = load_means(cell, arrays.means, t * sizes.means_step + row * mean_count(cell))
+    return peephole + extras + means
+
+
+@njit(**INLINE)
+def partial_at(cell, sizes, part, row, mean):
+    """Where the sum of a part, row and mean is."""
+    return ((part * sizes.batch + row) * mean_count(cell) + mean) * sizes.lanes
+
+
+@njit(**INLINE)
+def clear_partial(cell, partial, sizes, share, part, first, last):
+    """Zero a part's sums for means [first, last) of a share's rows; others may still be read."""
+    for row in range(share.top, share.bottom):
+        at = partial_at(cell, sizes, part, row, 0)
+        for k in range(first * sizes.lanes, last * sizes.lanes):
+            partial[at + k] = 0
+
+
+@njit(**INLINE)
+def finish_means(cell, partial, target, start, sizes, share, parts, first, last):
+    """Means [first, last) of a share's rows from the sums of all parts, to (row, mean) from `start` on."""
+    for row in range(share.top, share.bottom):
+        for mean in range(first, last):
+            total = lane_sum(load_vector(cell, partial, partial_at(cell, sizes, 0, row, mean), 0, FULL)[0])
+            for part in range(1, parts):
+                at = partial_at(cell, sizes, part, row, mean)
+                total += lane_sum(load_vector(cell, partial, at, 0, FULL)[0])
+            target[start + row * mean_count(cell) + mean] = total / sizes.hidden
+
+
+@njit(**INLINE)
+def prepared_at(sizes, t):
+    """Where the prepared operands of a time begin."""
+    return t % sizes.prepared_depth * sizes.prepared_step
 
 
 @njit(**INLINE)
 def store_states(arrays, sizes, entry, row, unit, states):
     """The inverse of `load_states`."""
     valid = sizes.hidden - unit
-    store_vectors(arrays.h, (entry * sizes.batch + row) * sizes.hidden + unit, 0, states[:1], valid)
+    at = (entry * sizes.batch + row) * sizes.output + unit
+    store_vectors(arrays.h, at, 0, states[:1], sizes.output - unit)
     at = entry * sizes.cell_step + row * sizes.hidden + unit
     store_vectors(arrays.cell_states, at, sizes.cell_stride, states[1:], valid)

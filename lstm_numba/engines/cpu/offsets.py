@@ -6,6 +6,7 @@ and what the kernels work on meanwhile, have their offsets in such a piece.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -22,7 +23,9 @@ from lstm_numba.engines.cpu.memory import ALIGNMENT
 from lstm_numba.engines.cpu.options import INLINE
 from lstm_numba.engines.cpu.specialize import (
     input_count,
+    mean_count,
     peephole_count,
+    prepared_count,
     recurrent_count,
     slot_count,
     stage_count,
@@ -74,17 +77,26 @@ def strided_addresses(typingctx: Any, cell: Any, address: Any, stride: Any) -> A
     return types.UniTuple(types.int64, count)(cell, types.int64, types.int64), codegen
 
 
-@intrinsic
-def addresses_at(typingctx: Any, cell: Any, numbers: Any, begin: Any) -> Any:
-    """As many numbers as a cell has states, from one of some on, as a tuple."""
-    count = len(cell.instance_class.states)
+def _reader(count_of: Callable[[Any], int]) -> Any:
+    """Make ``read(cell, numbers, begin)``: ``count_of(cell class)`` of some numbers as a tuple."""
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        addresses = [builder.add(args[2], ir.Constant(ir.IntType(64), n)) for n in range(count)]
-        values = [builder.load(builder.gep(args[1], [place])) for place in addresses]
-        return context.make_tuple(builder, sig.return_type, values)
+    @intrinsic
+    def read(typingctx: Any, cell: Any, numbers: Any, begin: Any) -> Any:
+        count = count_of(cell.instance_class)
 
-    return types.UniTuple(types.int64, count)(cell, numbers, types.int64), codegen
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            addresses = [builder.add(args[2], ir.Constant(ir.IntType(64), n)) for n in range(count)]
+            values = [builder.load(builder.gep(args[1], [place])) for place in addresses]
+            return context.make_tuple(builder, sig.return_type, values)
+
+        return types.UniTuple(types.int64, count)(cell, numbers, types.int64), codegen
+
+    return read
+
+
+#: Addresses of the states; and what `lstm_numba.engines.cpu.records.Sequence.extras` leads to.
+addresses_at = _reader(lambda cell: len(cell.states))
+extras_at = _reader(lambda cell: 4 * len(cell.extras))
 
 
 @njit(**INLINE)
@@ -109,7 +121,7 @@ def _after(numbers, zero):
 def sequence_sizes(cell, layer, sequence, zero):
     """The engine's sizes for a layer and a sequence."""
     lane, size = lane_count(zero), number_bytes(zero)
-    steps, batch, hidden = sequence.steps, layer.batch, layer.hidden
+    steps, batch, hidden, output = sequence.steps, layer.batch, layer.hidden, layer.output
     padded = whole_vectors(hidden, lane)
     row = slot_count(cell) * padded
     numbers = batch * hidden
@@ -117,12 +129,13 @@ def sequence_sizes(cell, layer, sequence, zero):
     if block == 0:
         weights = (recurrent_count(cell) * hidden + input_count(cell) * layer.inputs) * hidden * size
         block, chunks = blocking(steps, batch, weights, row * size, 1, sequence.keep != 0)
-    depth, cell_step, entries = block, 0, 1
+    depth, cell_step, entries, prepared = block, 0, 1, 2
     if sequence.keep != 0:
-        depth, cell_step, entries = steps, numbers, steps + 1
+        depth, cell_step, entries, prepared = steps, numbers, steps + 1, steps
     return Sizes(
-        steps, batch, layer.inputs, hidden, padded, lane, sequence.reverse, chunks, block, depth, batch * row,
-        numbers if stage_count(cell) > 1 else 0, cell_step, entries * numbers,
+        steps, batch, layer.inputs, hidden, output, padded, lane, sequence.reverse, chunks, block, depth,
+        batch * row, numbers if stage_count(cell) > 1 else 0, cell_step, entries * numbers, prepared,
+        prepared_count(cell) * batch * output, batch * mean_count(cell) if sequence.keep != 0 else 0,
     )  # fmt: skip
 
 
@@ -132,18 +145,27 @@ class SavedOffsets(NamedTuple):
     cell_states: int
     slots: int
     operand: int
+    prepared: int
+    means: int
+    partial: int
     barrier: int
     end: int
 
 
 @njit(**INLINE)
 def saved_offsets(cell, sizes, sequence, zero):
-    """After entries of h: other states' histories, slots and operands of `sizes.depth` steps, a barrier."""
-    cell_states = _after(sequence.entries * sizes.batch * sizes.hidden, zero)
+    """After entries of h: other states' histories, slots and operands of some steps, a barrier."""
+    cell_states = _after(sequence.entries * sizes.batch * sizes.output, zero)
     slots = cell_states + _after((state_count(cell) - 1) * sizes.cell_stride, zero)
     operand = slots + _after(sizes.depth * sizes.slot_step, zero)
-    barrier = operand + _after(sizes.depth * sizes.operand_step, zero)
-    return SavedOffsets(cell_states, slots, operand, barrier, barrier + BARRIER_BYTES)
+    prepared = operand + _after(sizes.depth * sizes.operand_step, zero)
+    means = prepared + _after(sizes.prepared_depth * sizes.prepared_step, zero)
+    rows = sizes.batch * mean_count(cell)
+    partial = means + _after(max(rows, sizes.steps * sizes.means_step), zero)
+    barrier = partial + _after(sequence.unit_parts * rows * sizes.lanes, zero)
+    return SavedOffsets(
+        cell_states, slots, operand, prepared, means, partial, barrier, barrier + BARRIER_BYTES
+    )
 
 
 class BackwardOffsets(NamedTuple):
@@ -153,6 +175,9 @@ class BackwardOffsets(NamedTuple):
     carried: int
     zeros: int
     doperand: int
+    dprepared: int
+    dmeans: int
+    partial: int
     sums: int
     dx: int
     workspace: int
@@ -170,12 +195,26 @@ def backward_offsets(cell, sizes, team, zero):
     carried = aligned(8 * DESCRIPTOR_SIZE)
     zeros = carried + _after(state_count(cell) * rows, zero)
     doperand = zeros + _after(sizes.padded, zero)
-    sums = doperand + _after(rows, zero)
+    dprepared = doperand + _after(rows, zero)
+    dmeans = dprepared + _after(prepared_count(cell) * rows, zero)
+    partial = dmeans + _after(sizes.batch * mean_count(cell), zero)
+    sums = partial + _after(team.parts * sizes.batch * mean_count(cell) * sizes.lanes, zero)
     dx = sums + _after(team.parts * (slot_count(cell) + peephole_count(cell)) * sizes.padded, zero)
     workspace = dx + _after(inner * whole_vectors(sizes.inputs, sizes.lanes), zero)
     numbers = workspace_numbers(inner, sizes.lanes) + operand_numbers(inner, sizes.inputs, sizes.lanes)
     numbers += stage_count(cell) * operand_numbers(inner, sizes.hidden, sizes.lanes)
     share = _after(numbers, zero)
     return BackwardOffsets(
-        0, carried, zeros, doperand, sums, dx, workspace, share, workspace + team.workers * share
+        0,
+        carried,
+        zeros,
+        doperand,
+        dprepared,
+        dmeans,
+        partial,
+        sums,
+        dx,
+        workspace,
+        share,
+        workspace + team.workers * share,
     )

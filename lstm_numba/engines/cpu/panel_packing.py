@@ -30,15 +30,15 @@ _copy_panel_row = run_copier(lambda dtype: BACK_VECTORS * lanes(dtype.name))
 
 @njit(**SERIAL)
 def gates_kernel(job, zero, first, last):
-    """Panel p, row k, slot s, lane l  <-  weight[gates[s] * hidden + p * lane + l, k]; zero past `hidden`."""
+    """Panel p, row k, slot s, lane l  <-  weight[gates[s] * units + p * lane + l, k]; zero past the units."""
     record = read_record(PackingJob, job, 0)
-    depth, hidden, lane, slots = record.columns, record.hidden, record.lane, record.slots
+    depth, count, lane, slots = record.columns, record.units, record.lane, record.slots
     weight, packed = pointer_to(record.weight, zero), pointer_to(record.packed, zero)
     for panel in range(first, last):
-        units = min(lane, hidden - panel * lane)
+        units = min(lane, count - panel * lane)
         whole = depth // lane * lane if units == lane else 0
         for s in range(slots):
-            source = (job[GATES + s] * hidden + panel * lane) * depth
+            source = (job[GATES + s] * count + panel * lane) * depth
             target = (panel * depth * slots + s) * lane
             for k in range(0, whole, lane):
                 transpose_square(weight, source + k, depth, packed, target + k * slots * lane, slots * lane)
@@ -51,15 +51,15 @@ def gates_kernel(job, zero, first, last):
 
 @njit(**SERIAL)
 def transposed_kernel(job, zero, first, last):
-    """Panel p, row (s, unit), column n  <-  weight[gates[s] * hidden + unit, p * width + n]; zero outside.
+    """Panel p, row (s, unit), column n  <-  weight[gates[s] * units + unit, p * width + n]; zero outside.
 
     Units are padded to whole vectors. The width is `BACK_VECTORS` vectors, or what is left of the columns
     in whole vectors.
     """
     record = read_record(PackingJob, job, 0)
-    columns, hidden, lane, slots = record.columns, record.hidden, record.lane, record.slots
+    columns, count, lane, slots = record.columns, record.units, record.lane, record.slots
     weight, packed = pointer_to(record.weight, zero), pointer_to(record.packed, zero)
-    padded = -(-hidden // lane) * lane
+    padded = -(-count // lane) * lane
     whole = BACK_VECTORS * lane
     for panel in range(first, last):
         left = panel * whole
@@ -68,14 +68,14 @@ def transposed_kernel(job, zero, first, last):
         for s in range(slots):
             for unit in range(padded):
                 target = left * slots * padded + (s * padded + unit) * width
-                source = (job[GATES + s] * hidden + unit) * columns + left
-                if unit < hidden and inside == whole:
+                source = (job[GATES + s] * count + unit) * columns + left
+                if unit < count and inside == whole:
                     _copy_panel_row(weight, source, packed, target)
                 else:
-                    count = inside if unit < hidden else 0
-                    for n in range(count):
+                    filled = inside if unit < count else 0
+                    for n in range(filled):
                         packed[target + n] = weight[source + n]
-                    for n in range(count, width):
+                    for n in range(filled, width):
                         packed[target + n] = zero
 
 

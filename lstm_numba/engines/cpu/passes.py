@@ -11,13 +11,20 @@ from numba import njit
 
 from lstm_numba.engines.cpu.backward import backward_by_batch
 from lstm_numba.engines.cpu.barrier import NUMBERS
-from lstm_numba.engines.cpu.forward import first_stage, forward_by_batch, input_products, second_stage
+from lstm_numba.engines.cpu.forward import (
+    first_stage,
+    forward_by_batch,
+    input_products,
+    prepare_first,
+    second_stage,
+)
 from lstm_numba.engines.cpu.function_pointers import call_pointer
 from lstm_numba.engines.cpu.gemm import HEAD, operand_numbers, segment_index, workspace_numbers
 from lstm_numba.engines.cpu.layout import Arrays, Gradients, share_all, share_rows
 from lstm_numba.engines.cpu.offsets import (
     aligned,
     backward_offsets,
+    extras_at,
     number_bytes,
     saved_offsets,
     sequence_sizes,
@@ -36,11 +43,20 @@ from lstm_numba.engines.cpu.records import (
     read_record,
     write_record,
 )
-from lstm_numba.engines.cpu.specialize import gate_of, peephole_count, product_count, slot_count, state_count
+from lstm_numba.engines.cpu.specialize import (
+    biased_stages,
+    gate_of,
+    peephole_count,
+    prepared_count,
+    product_count,
+    slot_count,
+    stage_count,
+    state_count,
+)
 from lstm_numba.engines.cpu.thread_team import WORK
 from lstm_numba.engines.cpu.unpacked_step import unpacked_stages
 from lstm_numba.engines.cpu.vector import pointer_address, pointer_to
-from lstm_numba.engines.cpu.weights import gather_bias, gather_peephole, packed_view
+from lstm_numba.engines.cpu.weights import gather_bias, gather_peephole, packed_view, product_sizes
 
 
 @njit(**INLINE)
@@ -60,13 +76,13 @@ def scratch_bytes(cell, layer, steps, training, team, zero):
     """Bytes of scratch that the functions below want, from an aligned address on."""
     size = kept_bytes(cell, layer, _in_scratch(layer, steps, 0), zero)
     if training:
-        sizes = sequence_sizes(cell, layer, Sequence(steps, 0, 1, 0, 0, 0, 0, 0, 0, 0), zero)
+        sizes = sequence_sizes(cell, layer, Sequence(steps, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1), zero)
         size = max(size, backward_offsets(cell, sizes, team, zero).end)
     return _after_lengths(layer) - layer.scratch + size
 
 
 @njit(**INLINE)
-def _arrays(layer, offsets, sequence, zero):
+def _arrays(cell, layer, offsets, sequence, zero):
     """The engine's arrays; lengths are made up where there are none."""
     ends = pointer_to(sequence.lengths if sequence.lengths != 0 else layer.scratch, sequence.steps)
     if sequence.lengths == 0:
@@ -75,7 +91,10 @@ def _arrays(layer, offsets, sequence, zero):
     rest = sequence.rest
     return Arrays(
         pointer_to(sequence.x, zero), pointer_to(rest + offsets.slots, zero), pointer_to(sequence.h, zero),
-        pointer_to(rest + offsets.cell_states, zero), pointer_to(rest + offsets.operand, zero), ends,
+        pointer_to(rest + offsets.cell_states, zero), pointer_to(rest + offsets.operand, zero),
+        pointer_to(rest + offsets.prepared, zero),
+        extras_at(cell, pointer_to(sequence.extras, sequence.steps), 0),
+        pointer_to(rest + offsets.means, zero), pointer_to(rest + offsets.partial, zero), ends,
         pointer_to(rest + offsets.barrier, sequence.steps),
     )  # fmt: skip
 
@@ -84,14 +103,14 @@ def _arrays(layer, offsets, sequence, zero):
 def forward_arrays(cell, layer, sequence, zero):
     """Sizes and arrays of a sequence."""
     sizes = sequence_sizes(cell, layer, sequence, zero)
-    return sizes, _arrays(layer, saved_offsets(cell, sizes, sequence, zero), sequence, zero)
+    return sizes, _arrays(cell, layer, saved_offsets(cell, sizes, sequence, zero), sequence, zero)
 
 
 @njit(**INLINE)
 def _in_scratch(layer, steps, x):
     """A sequence of which nothing is kept: two entries of h, and the rest, in scratch."""
     start = _after_lengths(layer)
-    return Sequence(steps, 0, 0, x, 0, start, start, 2, 0, 0)
+    return Sequence(steps, 0, 0, x, 0, start, start, 2, 0, 0, 0, 1)
 
 
 @njit(**SERIAL)
@@ -109,9 +128,9 @@ def forward_weights(cell, layer, zero):
 @njit(**INLINE)
 def _load_states(cell, states, arrays, sizes, entry, zero):
     """Copy the caller's states, or zeros where an address is 0, to an entry of the histories."""
-    numbers = sizes.batch * sizes.hidden
     for n in range(state_count(cell)):
         source, given = pointer_to(states[n], zero), states[n] != 0
+        numbers = sizes.batch * (sizes.output if n == 0 else sizes.hidden)
         for k in range(numbers):
             number = source[k] if given else zero
             if n == 0:
@@ -123,9 +142,9 @@ def _load_states(cell, states, arrays, sizes, entry, zero):
 @njit(**INLINE)
 def _store_states(cell, states, arrays, sizes, entry, zero):
     """Copy an entry of the histories to the caller's states."""
-    numbers = sizes.batch * sizes.hidden
     for n in range(state_count(cell)):
         target = pointer_to(states[n], zero)
+        numbers = sizes.batch * (sizes.output if n == 0 else sizes.hidden)
         for k in range(numbers):
             if n == 0:
                 target[k] = arrays.h[entry * numbers + k]
@@ -168,8 +187,9 @@ def run_sequence(cell, layer, steps, x, states, y, zero):
     weights, numbers = forward_weights(cell, layer, zero), layer.batch * layer.hidden
     history = pointer_to(y - numbers * number_bytes(zero), zero)
     later = Arrays(
-        first.x, first.slots, history, first.cell_states, first.operand, first.lengths, first.barrier
-    )
+        first.x, first.slots, history, first.cell_states, first.operand, first.prepared, first.extras,
+        first.means, first.partial, first.lengths, first.barrier,
+    )  # fmt: skip
     for chunk in range(sizes.chunks):
         share = share_rows(sizes, 1, 0, sizes.chunks, chunk)
         for begin in range(0, steps, sizes.block):
@@ -211,6 +231,7 @@ def begin(cell, layer, sequence, first, zero):
     """Copy the initial states to where the first step reads them, and reset the barrier."""
     sizes, arrays = forward_arrays(cell, layer, sequence, zero)
     _load_states(cell, first, arrays, sizes, sizes.steps if sizes.reverse else 0, zero)
+    prepare_first(cell, forward_weights(cell, layer, zero), arrays, sizes)
     for n in range(NUMBERS):
         arrays.barrier[n] = 0
 
@@ -253,7 +274,7 @@ def _store_sums(cell, sums, sizes, grads, add, zero):
     hidden = sizes.hidden
     for slot in range(slot_count(cell)):
         if grads.bias_ih != 0:
-            for product in range(product_count(cell)):
+            for product in range(1 + biased_stages(cell)):
                 gate = gate_of(cell, product, slot)
                 target = pointer_to(grads.bias_ih if product == 0 else grads.bias_hh, zero)
                 if gate >= 0:
@@ -271,7 +292,7 @@ def _store_sums(cell, sums, sizes, grads, add, zero):
 @njit(**INLINE)
 def _continues(cell, slot, padded, hidden):
     """Whether in all products a slot's gate is the next after that of the slot before it, without a gap."""
-    same = slot > 0 and padded == hidden
+    same = slot > 0 and padded == hidden and biased_stages(cell) == stage_count(cell)
     for product in range(product_count(cell)):
         gate, before = gate_of(cell, product, slot), gate_of(cell, product, max(0, slot - 1))
         same = same and ((gate >= 0 and gate == before + 1) or (gate < 0 and before < 0))
@@ -286,14 +307,19 @@ def _describe_products(cell, job, arrays, sizes, offsets, zero):
     descriptor = scratch + offsets.descriptor
     size, slots, products = number_bytes(zero), slot_count(cell), product_count(cell)
     inner = sizes.steps * sizes.batch
-    before = pointer_address(arrays.h) + sizes.reverse * sizes.batch * sizes.hidden * size
+    before = pointer_address(arrays.h) + sizes.reverse * sizes.batch * sizes.output * size
     packed = workspace_numbers(inner, sizes.lanes)
     for product in range(products):
-        b, target, width = pointer_address(arrays.x), targets.grads.weight_ih, sizes.inputs
+        b, target = pointer_address(arrays.x), targets.grads.weight_ih
+        _, width = product_sizes(product, sizes.inputs, sizes.hidden, sizes.output)
         if product > 0:
-            b, target, width = before, targets.grads.weight_hh, sizes.hidden
+            b, target = before, targets.grads.weight_hh
+            if prepared_count(cell) > 0:
+                b = pointer_address(arrays.prepared)
         if product > 1:
             b = pointer_address(arrays.operand)
+        if product > biased_stages(cell):
+            target = targets.grads.second
         operand = ProductOperand(b, width, 1, target, width, width, packed * size)
         write_record(descriptor + 8 * HEAD, product, operand)
         packed += operand_numbers(inner, width, sizes.lanes)
@@ -303,10 +329,13 @@ def _describe_products(cell, job, arrays, sizes, offsets, zero):
             numbers[segment_index(products, segments - 1) + 1] += sizes.hidden
         else:
             at = segment_index(products, segments)
-            numbers[at], numbers[at + 1] = slot * sizes.padded, sizes.hidden
+            numbers[at], numbers[at + 1] = slot * sizes.padded, 0
             for product in range(products):
                 gate = gate_of(cell, product, slot)
-                numbers[at + 2 + product] = gate * sizes.hidden if gate >= 0 else -1
+                units, _ = product_sizes(product, sizes.inputs, sizes.hidden, sizes.output)
+                numbers[at + 2 + product] = gate * units if gate >= 0 else -1
+                if gate >= 0:
+                    numbers[at + 1] = units
             segments += 1
     head = ProductJob(
         pointer_address(arrays.slots), 1, slots * sizes.padded, inner, sizes.lanes, size, targets.add,
@@ -335,8 +364,10 @@ def backward_arrays(cell, job, zero):
     gradients = Gradients(
         pointer_to(start + offsets.carried, zero),
         pointer_to(start + offsets.carried + state * number_bytes(zero), zero),
-        pointer_to(start + offsets.doperand, zero), pointer_to(start + offsets.sums, zero),
-        pointer_to(dy, zero), pointer_to(dx, zero), job.output_gradient.row, state,
+        pointer_to(start + offsets.doperand, zero), pointer_to(start + offsets.dprepared, zero),
+        pointer_to(start + offsets.dmeans, zero), pointer_to(start + offsets.partial, zero),
+        pointer_to(start + offsets.sums, zero), pointer_to(dy, zero), pointer_to(dx, zero),
+        job.output_gradient.row, state,
     )  # fmt: skip
     return sizes, offsets, arrays, gradients
 
@@ -345,7 +376,7 @@ def backward_arrays(cell, job, zero):
 def backward_prologue(cell, job, dlast, zero):
     """Copy the final states' gradients to where the last step reads them, and reset sums and barrier."""
     sizes, offsets, arrays, _ = backward_arrays(cell, job, zero)
-    start, hidden, padded = _after_lengths(job.layer), sizes.hidden, sizes.padded
+    start, padded = _after_lengths(job.layer), sizes.padded
     state = sizes.batch * padded
     _clear(start + offsets.carried, state_count(cell) * state, zero)
     _clear(start + offsets.zeros, padded, zero)
@@ -353,7 +384,8 @@ def backward_prologue(cell, job, dlast, zero):
     for n in range(state_count(cell)):
         if dlast[n] != 0:
             target = pointer_to(start + offsets.carried + n * state * number_bytes(zero), zero)
-            _copy_rows(pointer_to(dlast[n], zero), hidden, target, padded, sizes.batch, hidden)
+            units = sizes.output if n == 0 else sizes.hidden
+            _copy_rows(pointer_to(dlast[n], zero), units, target, padded, sizes.batch, units)
     for n in range(NUMBERS):
         arrays.barrier[n] = 0
 
@@ -362,10 +394,11 @@ def backward_prologue(cell, job, dlast, zero):
 def backward_epilogue(cell, job, dfirst, zero):
     """Store all gradients but those of the weights, and describe the products that give these."""
     sizes, offsets, arrays, gradients = backward_arrays(cell, job, zero)
-    start, hidden, padded = _after_lengths(job.layer), sizes.hidden, sizes.padded
+    start, padded = _after_lengths(job.layer), sizes.padded
     for n in range(state_count(cell)):
+        units = sizes.output if n == 0 else sizes.hidden
         source = pointer_to(start + offsets.carried + n * sizes.batch * padded * number_bytes(zero), zero)
-        _copy_rows(source, padded, pointer_to(dfirst[n], zero), hidden, sizes.batch, hidden)
+        _copy_rows(source, padded, pointer_to(dfirst[n], zero), units, sizes.batch, units)
     wide = whole_vectors(sizes.inputs, sizes.lanes)
     if job.targets.row != wide:
         rows, target = sizes.steps * sizes.batch, pointer_to(job.targets.dx, zero)

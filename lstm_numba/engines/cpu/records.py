@@ -25,8 +25,6 @@ _I64 = ir.IntType(64)
 class Parameters(NamedTuple):
     """Parameters of one layer and direction, or their gradients, in PyTorch's layout; C-contiguous.
 
-    In a record: their addresses, 0 for a parameter that is absent.
-
     Attributes
     ----------
     weight_ih : ndarray, shape (G*H, I)
@@ -42,13 +40,32 @@ class Parameters(NamedTuple):
     weight_ph: Any
 
 
+class Addresses(NamedTuple):
+    """Addresses of the arrays of one layer and direction: parameters or their gradients; 0 for none.
+
+    Attributes
+    ----------
+    weight_ih, weight_hh, bias_ih, bias_hh, weight_ph : int
+        Of `Parameters`.
+    second : int
+        Of the weights that the second recurrent product alone has.
+    """
+
+    weight_ih: int
+    weight_hh: int
+    bias_ih: int
+    bias_hh: int
+    weight_ph: int
+    second: int
+
+
 class Layer(NamedTuple):
     """A layer and direction.
 
     Attributes
     ----------
-    batch, inputs, hidden : int
-        B, I and H.
+    batch, inputs, hidden, output : int
+        B, I, H and the units of the first state: H, or fewer where it is projected.
     weights : int
         Address of the packed weights, those of the pass that is to run.
     functions : int
@@ -60,6 +77,7 @@ class Layer(NamedTuple):
     batch: int
     inputs: int
     hidden: int
+    output: int
     weights: int
     functions: int
     scratch: int
@@ -105,6 +123,11 @@ class Sequence(NamedTuple):
         Entries of h at the beginning of `rest`; 0 where the history is elsewhere.
     block, chunks : int
         Steps of a block and chunks of the rows; where they are 0, as `blocking` chooses for one thread.
+    extras : int
+        Address of four numbers for each of the cell's extras: its address, its strides from one step and from
+        one row to the next, and how many units it has.
+    unit_parts : int
+        Threads that share the units; 1 where they share the rows.
     """
 
     steps: int
@@ -117,6 +140,8 @@ class Sequence(NamedTuple):
     entries: int
     block: int
     chunks: int
+    extras: int
+    unit_parts: int
 
 
 class Team(NamedTuple):
@@ -146,7 +171,7 @@ class Packing(NamedTuple):
 
     Attributes
     ----------
-    params : Parameters
+    params : Addresses
     back : int
         Address for the weights of the backward pass; 0 if they are not wanted.
     descriptor : int
@@ -166,7 +191,7 @@ class Packing(NamedTuple):
         Address for the checksums of the present parameters.
     """
 
-    params: Parameters
+    params: Addresses
     back: int
     descriptor: int
     parts: int
@@ -178,7 +203,7 @@ class Packing(NamedTuple):
 
 
 #: For weights that are packed already.
-PACKED = Packing(Parameters(0, 0, 0, 0, 0), 0, 0, 0)
+PACKED = Packing(Addresses(0, 0, 0, 0, 0, 0), 0, 0, 0)
 
 
 class OutputGradient(NamedTuple):
@@ -196,7 +221,7 @@ class GradientTargets(NamedTuple):
 
     dx: int
     row: int
-    grads: Parameters
+    grads: Addresses
     add: int
 
 
@@ -261,7 +286,7 @@ class PackingJob(NamedTuple):
     weight: int
     packed: int
     columns: int
-    hidden: int
+    units: int
     lane: int
     slots: int
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from array import array
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,22 +17,25 @@ from lstm_numba.engines.cpu.memory import ALIGNMENT, address, allocate, reserve,
 from lstm_numba.engines.cpu.offsets import BARRIER_BYTES, DESCRIPTOR_SIZE
 from lstm_numba.engines.cpu.records import (
     ALONE,
+    Addresses,
     BackwardJob,
     GradientTargets,
     Layer,
+    Numbers,
     OutputGradient,
     Packing,
-    Parameters,
     Sequence,
     SequenceJob,
     Team,
     numbers,
 )
 from lstm_numba.engines.cpu.thread_team import run_task
-from lstm_numba.engines.cpu.weight_cache import Located, WeightCache, locate
+from lstm_numba.engines.cpu.weight_cache import Located, WeightCache, field_names, locate
 from lstm_numba.engines.cpu.weights import packed_numbers
 
 Array = np.ndarray[Any, Any]
+#: What `_table` returns for cells without extras.
+_NO_EXTRAS: Numbers = array("q")
 
 
 class Setting(NamedTuple):
@@ -53,7 +58,7 @@ class Saved(NamedTuple):
 
     cell: Any
     located: Located
-    alive: tuple[Array, ...]  # what the addresses in `layer` and `sequence` lead to; the input is the first
+    alive: tuple[Any, ...]  # what the addresses in `layer` and `sequence` lead to; the input is the first
     layer: Layer
     sequence: Sequence
     team: Team
@@ -65,13 +70,14 @@ def forward_sequence(
     cell: Any,
     params: dict[str, Array],
     x: Array,
-    hidden: int,
+    sizes: tuple[int, int],
     first: tuple[int, ...],
     last: tuple[int, ...],
     lengths: Array | None,
     reverse: bool,
     keep: bool,
     weight_cache: WeightCache | None = None,
+    extras: Collection[Array] = (),
 ) -> tuple[Array, Saved | None]:
     """Run one layer and direction.
 
@@ -82,11 +88,11 @@ def forward_sequence(
         ``weight_ih`` (G*H, I), ``weight_hh`` (G*H, H), optionally ``bias_ih``, ``bias_hh`` (G*H,) and
         ``weight_ph`` (P*H,).
     x : ndarray, shape (T, B, I)
-    hidden : int
-        H.
+    sizes : (int, int)
+        Hidden units H, and those of h: H, or fewer where it is projected.
     first, last : tuple of int
-        Addresses of the initial states (B, H), in the order of ``cell.states``, 0 for zeros; and of where the
-        final ones go.
+        Addresses of the initial states (B, units), in the order of ``cell.states``, 0 for zeros; and of where
+        the final ones go.
     lengths : ndarray of int64, shape (B,), or None
     reverse : bool
         From the last step to the first.
@@ -94,10 +100,12 @@ def forward_sequence(
         Keep what the backward pass needs.
     weight_cache : WeightCache, optional
         Remembers the parameters and, without `keep`, packed weights for the next call with the same.
+    extras : collection of ndarray, shape (T or 1, B or 1, H or 1)
+        In the order of ``cell.extras``; contiguous.
 
     Returns
     -------
-    output : ndarray, shape (T, B, H)
+    output : ndarray, shape (T, B, units of h)
         A view of the kept history; beyond a sequence's end it repeats the last state.
     saved : Saved or None
 
@@ -107,13 +115,14 @@ def forward_sequence(
         A parameter has another dtype than the input, or not its shape.
     """
     (steps, batch, inputs), dtype = x.shape, x.dtype
+    hidden, units = sizes
     shape = (steps, batch, inputs, hidden)
     team, block, chunks = plan = choose_plan(cell, shape, dtype, keep)
-    setting = _setting(cell_class(cell), shape, dtype, plan, keep)
+    setting = _setting(cell_class(cell), shape, units, dtype, plan, keep)
     weight_cache = weight_cache or WeightCache()
-    located = weight_cache.locate(cell, params, inputs, hidden, dtype)
+    located = weight_cache.locate(cell, params, inputs, hidden, units, dtype)
     ends, ends_at = (setting.ends, setting.ends_at) if lengths is None else (lengths, address(lengths))
-    h, h_at = allocate((steps + 1, batch, hidden), dtype)
+    h, h_at = allocate((steps + 1, batch, units), dtype)
     memory, _, rest = reserve(setting.rest + setting.descriptor + setting.found + setting.back)
     descriptor = rest + setting.rest
     found = descriptor + setting.descriptor
@@ -125,8 +134,12 @@ def forward_sequence(
         weights, checks = kept.weights, team.parts if located.large else 1
         look = checks, located.words_at, len(located.arrays), kept.sums, found
         packing = Packing(located.addresses, 0, descriptor, team.parts, *look)
-    layer = Layer(batch, inputs, hidden, weights, setting.functions, 0)
-    where = Sequence(steps, int(reverse), int(keep), address(x), ends_at, h_at, rest, 0, block, chunks)
+    layer = Layer(batch, inputs, hidden, units, weights, setting.functions, 0)
+    table = _table(extras) if cell.extras else _NO_EXTRAS
+    where = Sequence(
+        steps, int(reverse), int(keep), address(x), ends_at, h_at, rest, 0, block, chunks,
+        table.buffer_info()[0], team.parts if team.by_units else 1,
+    )  # fmt: skip
     job = numbers(SequenceJob(layer, where, team, packing), first + last)
     barrier = descriptor - BARRIER_BYTES
     if not task.run_job(setting.task, job, team, 0, barrier, packing):
@@ -134,21 +147,37 @@ def forward_sequence(
     output = h[:-1] if reverse else h[1:]
     if not keep:
         return output, None
-    layer = Layer(batch, inputs, hidden, back, setting.functions, 0)
-    return output, Saved(cell, located, (x, h, memory, ends), layer, where, team, setting.scratch, barrier)
+    layer = Layer(batch, inputs, hidden, units, back, setting.functions, 0)
+    return output, Saved(
+        cell, located, (x, h, memory, ends, table, *extras), layer, where, team, setting.scratch, barrier
+    )
+
+
+def _table(extras: Collection[Array]) -> Numbers:
+    """What `Sequence.extras` leads to; strides are 0 along an axis of length 1."""
+    found = array("q")
+    for extra in extras:
+        steps, batch, units = extra.shape
+        found.extend((address(extra), batch * units if steps > 1 else 0, units if batch > 1 else 0, units))
+    return found
 
 
 @functools.lru_cache(maxsize=1024)
-def _setting(kind: Any, shape: tuple[int, int, int, int], dtype: Any, plan: Plan, keep: bool) -> Setting:
+def _setting(
+    kind: Any, shape: tuple[int, int, int, int], units: int, dtype: Any, plan: Plan, keep: bool
+) -> Setting:
     steps, batch, inputs, hidden = shape
-    cell, layer, zero = kind(), Layer(batch, inputs, hidden, 0, 0, 0), dtype.type(0)
-    sequence = Sequence(steps, 0, int(keep), 0, 0, 0, 0, 0, plan.block, plan.chunks)
+    cell, layer, zero = kind(), Layer(batch, inputs, hidden, units, 0, 0, 0), dtype.type(0)
+    sequence = Sequence(
+        steps, 0, int(keep), 0, 0, 0, 0, 0, plan.block, plan.chunks, 0,
+        plan.team.parts if plan.team.by_units else 1,
+    )  # fmt: skip
     sizes = [
         passes.kept_bytes(cell, layer, sequence, zero),
         plan.team.parts * DESCRIPTOR_SIZE * 8,
         0 if keep else plan.team.parts * 8,
-        packed_numbers(cell, inputs, hidden, False, zero) * dtype.itemsize,
-        packed_numbers(cell, inputs, hidden, True, zero) * dtype.itemsize if keep else 0,
+        packed_numbers(cell, inputs, hidden, units, False, zero) * dtype.itemsize,
+        packed_numbers(cell, inputs, hidden, units, True, zero) * dtype.itemsize if keep else 0,
         passes.scratch_bytes(cell, layer, steps, True, plan.team, zero) if keep else 0,
     ]
     ends = np.full(batch, steps, np.int64)
@@ -169,13 +198,13 @@ def pack(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: A
     TypeError, ValueError
         A parameter has another dtype, or not its shape.
     """
-    located = locate(cell, params, inputs, hidden, dtype)
-    setting = _setting(cell_class(cell), (1, 1, inputs, hidden), dtype, Plan(ALONE, 1, 1), False)
+    located = locate(cell, params, inputs, hidden, hidden, dtype)
+    setting = _setting(cell_class(cell), (1, 1, inputs, hidden), hidden, dtype, Plan(ALONE, 1, 1), False)
     (packed, weights), descriptor = (
         allocate((setting.forward,), np.uint8),
         np.empty(DESCRIPTOR_SIZE, np.int64),
     )
-    layer = Layer(1, inputs, hidden, weights, setting.functions, 0)
+    layer = Layer(1, inputs, hidden, hidden, weights, setting.functions, 0)
     packing = Packing(located.addresses, 0, address(descriptor), 1)
     nothing = Sequence(*(0 for _ in Sequence._fields))
     job = numbers(SequenceJob(layer, nothing, ALONE, packing))
@@ -196,7 +225,7 @@ def backward_sequence(
     Parameters
     ----------
     saved : Saved
-    dy : ndarray, shape (T, B, H), or None
+    dy : ndarray, shape (T, B, units of h), or None
         Gradient of the output; rows need not be adjacent; None for zeros. What is beyond a sequence's end is
         ignored.
     dlast, dfirst : tuple of int
@@ -227,13 +256,13 @@ def backward_sequence(
     return None if dx is None else dx[..., :inputs], grads
 
 
-def _gradients(located: Located, dtype: Any) -> tuple[dict[str, Array], Parameters]:
+def _gradients(located: Located, dtype: Any) -> tuple[dict[str, Array], Addresses]:
     """Arrays of the parameters' shapes in one piece of memory, and their addresses."""
     ends, params = located.ends, located.whole
     memory, offset, where = reserve(max(ends.values()))
     starts = dict(zip(ends, (0, *ends.values()), strict=False))
     views = {n: np.ndarray(params[n].shape, dtype, memory, offset + start) for n, start in starts.items()}
-    return views, Parameters(*(where + starts[n] if n in starts else 0 for n in Parameters._fields))
+    return views, Addresses(*(where + starts[n] if n in starts else 0 for n in field_names(located.cell)))
 
 
 def _incoming(dy: Array | None) -> tuple[OutputGradient, Array | None]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
+from numba import njit
 from numba.core import types
 from numba.extending import intrinsic, overload
 
@@ -16,7 +17,7 @@ import lstm_numba.engines.cpu.activations  # noqa: F401  (registers the nonlinea
 from lstm_numba.engines.cpu.cpu_features import tile_rows
 from lstm_numba.engines.cpu.microkernel import tile_product
 from lstm_numba.engines.cpu.options import INLINE
-from lstm_numba.engines.cpu.vector import Vector, load_lanes, vector_loader, vector_type
+from lstm_numba.engines.cpu.vector import Vector, load_lanes, splat, vector_loader, vector_type
 
 load_vector = vector_loader(lambda cell: 1)
 load_slots = vector_loader(lambda cell: len(cell.slots))
@@ -64,6 +65,10 @@ slot_count = cell_constant(lambda cell: len(cell.slots))
 state_count = cell_constant(lambda cell: len(cell.states))
 stage_count = cell_constant(lambda cell: len(cell.stages))
 peephole_count = cell_constant(lambda cell: len(cell.peepholes))
+#: Means over a row's units.
+mean_count = cell_constant(lambda cell: sum(map(len, cell.mean_levels)))
+#: Whether the operand of the first recurrent product is prepared, as a number.
+prepared_count = cell_constant(lambda cell: int(cell.prepared))
 #: Products whose weights have a gradient: with the input, and of each stage.
 product_count = cell_constant(lambda cell: 1 + len(cell.stages))
 #: Slots that the input feeds, the first ones; that recurrent products feed; that a second stage feeds.
@@ -72,9 +77,53 @@ recurrent_count = cell_constant(lambda cell: sum(_products(cell)[1:]))
 second_count = cell_constant(lambda cell: sum(_products(cell)[2:]))
 #: Rows of the tallest register tile that serves all of the cell's products.
 tile_height = cell_constant(lambda cell: min(map(tile_rows, _products(cell))))
+#: Stages whose weights are in ``weight_hh``, the first ones, which have biases.
+biased_stages = cell_constant(lambda cell: sum(stage.weight == "weight_hh" for stage in cell.stages))
+#: Whether the first state, and what the second stage feeds, are projected, as a number.
+projected_count = cell_constant(lambda cell: int(cell.projected))
 #: First slot of a stage, and how many it feeds.
 stage_first = stage_constant(lambda stage: stage.first)
 stage_width = stage_constant(lambda stage: len(stage.gates))
+
+
+@intrinsic
+def load_extras(typingctx: Any, cell: Any, like: Any, extras: Any, t: Any, row: Any, unit: Any) -> Any:
+    """Load one vector of every extra of a time and row; in an extra of rows all lanes are the same.
+
+    `extras` is what `Sequence.extras` leads to; `like` a pointer to such numbers.
+    """
+    kinds = cell.instance_class.extra_units
+    vector, index = Vector(like.dtype), types.int64
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind, values = vector_type(vector), []
+        for n, units in enumerate(kinds):
+            address, step, row_step, count = (builder.extract_value(args[2], 4 * n + k) for k in range(4))
+            place = builder.add(builder.mul(args[3], step), builder.mul(args[4], row_step))
+            start = builder.inttoptr(address, kind.element.as_pointer())
+            if units:
+                pointer = builder.gep(start, [builder.add(place, args[5])])
+                values.append(load_lanes(builder, pointer, kind, builder.sub(count, args[5])))
+            else:
+                values.append(splat(builder, builder.load(builder.gep(start, [place])), kind))
+        return context.make_tuple(builder, sig.return_type, values)
+
+    return types.UniTuple(vector, len(kinds))(cell, like, extras, index, index, index), codegen
+
+
+@intrinsic
+def load_means(typingctx: Any, cell: Any, means: Any, offset: Any) -> Any:
+    """Load each of a row's means into all lanes of a vector."""
+    vector, count = Vector(means.dtype), sum(map(len, cell.instance_class.mean_levels))
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        values = []
+        for n in range(count):
+            place = builder.add(args[2], ir.Constant(ir.IntType(64), n))
+            values.append(splat(builder, builder.load(builder.gep(args[1], [place])), vector_type(vector)))
+        return context.make_tuple(builder, sig.return_type, values)
+
+    return types.UniTuple(vector, count)(cell, means, types.int64), codegen
 
 
 @intrinsic
@@ -116,12 +165,22 @@ def cell_backward(self: Any, slots: Any, previous: Any, states: Any, peephole: A
     raise NotImplementedError
 
 
-def cell_operand(self: Any, slots: Any, previous: Any) -> Any:
+def cell_operand(self: Any, slots: Any, previous: Any, peephole: Any) -> Any:
     """The operand of the cell's second product."""
     raise NotImplementedError
 
 
-def cell_operand_backward(self: Any, slots: Any, previous: Any, gradient: Any) -> Any:
+def cell_operand_backward(self: Any, slots: Any, previous: Any, peephole: Any, gradient: Any) -> Any:
+    """The backward equations of that operand."""
+    raise NotImplementedError
+
+
+def cell_prepare(self: Any, previous: Any, peephole: Any) -> Any:
+    """The operand of the cell's first product."""
+    raise NotImplementedError
+
+
+def cell_prepare_backward(self: Any, previous: Any, peephole: Any, gradient: Any) -> Any:
     """The backward equations of that operand."""
     raise NotImplementedError
 
@@ -137,13 +196,65 @@ def _(self, slots, previous, states, peephole, gradient):
 
 
 @overload(cell_operand, INLINE, strict=False)
-def _(self, slots, previous):
+def _(self, slots, previous, peephole):
     return self.instance_class.operand
 
 
 @overload(cell_operand_backward, INLINE, strict=False)
-def _(self, slots, previous, gradient):
+def _(self, slots, previous, peephole, gradient):
     return self.instance_class.operand_backward
+
+
+@overload(cell_prepare, INLINE, strict=False)
+def _(self, previous, peephole):
+    return self.instance_class.prepare
+
+
+@overload(cell_prepare_backward, INLINE, strict=False)
+def _(self, previous, peephole, gradient):
+    return self.instance_class.prepare_backward
+
+
+def cell_means(self: Any, level: Any, slots: Any, previous: Any, peephole: Any) -> Any:
+    """What a unit contributes to the means of a group."""
+    raise NotImplementedError
+
+
+def cell_dmeans(
+    self: Any, level: Any, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any
+) -> Any:
+    """What a unit contributes to the gradients of the means of a group."""
+    raise NotImplementedError
+
+
+@overload(cell_means, INLINE, prefer_literal=True, strict=False)
+def _(self, level, slots, previous, peephole):
+    equations = njit(**INLINE)(getattr(self.instance_class, f"means_{level.literal_value}"))
+    return lambda self, level, slots, previous, peephole: equations(self, slots, previous, peephole)
+
+
+@overload(cell_dmeans, INLINE, prefer_literal=True, strict=False)
+def _(self, level, slots, previous, states, peephole, gradient):
+    equations = njit(**INLINE)(getattr(self.instance_class, f"dmeans_{level.literal_value}"))
+    return lambda self, level, slots, previous, states, peephole, gradient: equations(
+        self, slots, previous, states, peephole, gradient
+    )
+
+
+def _level_range(cell: Any, level: int) -> tuple[int, int]:
+    first = sum(map(len, cell.mean_levels[:level]))
+    return first, first + len(cell.mean_levels[level])
+
+
+def level_range(cell: Any, level: Any) -> Any:
+    """First and one past the last of the means of a group."""
+    return _level_range(type(cell), level)
+
+
+@overload(level_range, INLINE, prefer_literal=True)
+def _(cell, level):
+    first, last = _level_range(cell.instance_class, level.literal_value)
+    return lambda cell, level: (first, last)
 
 
 def gate_product(

@@ -278,6 +278,24 @@ def accumulate_vectors(typingctx: Any, pointer: Any, offset: Any, stride: Any, v
 
 
 @intrinsic
+def accumulate_valid(typingctx: Any, pointer: Any, offset: Any, stride: Any, values: Any, valid: Any) -> Any:
+    """Add the first `valid` lanes of a tuple of vectors to whole vectors in memory."""
+    sig = types.void(pointer, types.int64, types.int64, values, types.int64)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        vector = Vector(sig.args[0].dtype)
+        mask = _mask(builder, args[4], vector_type(vector))
+        for n, value in enumerate(_tuple_items(context, builder, sig.args[3], args[3], vector)):
+            index = builder.add(args[1], builder.mul(args[2], ir.Constant(_I64, n)))
+            target = builder.gep(args[0], [index])
+            old = load_lanes(builder, target, value.type, None)
+            store_lanes(builder, target, builder.select(mask, builder.fadd(old, value), old), None)
+        return context.get_dummy_value()
+
+    return sig, codegen
+
+
+@intrinsic
 def pointer_address(typingctx: Any, pointer: Any) -> Any:
     """A C pointer as an integer."""
 

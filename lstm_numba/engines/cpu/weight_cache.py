@@ -10,10 +10,10 @@ import numba
 import numpy as np
 
 from lstm_numba.arguments import float_array
-from lstm_numba.cells.parameters import check_shapes
+from lstm_numba.cells.parameters import check_shapes, second_weight
 from lstm_numba.engines.cpu.cpu_features import round_up
 from lstm_numba.engines.cpu.memory import ALIGNMENT, address, allocate
-from lstm_numba.engines.cpu.records import Parameters
+from lstm_numba.engines.cpu.records import Addresses
 
 Array = np.ndarray[Any, Any]
 
@@ -26,14 +26,14 @@ class Located(NamedTuple):
 
     Attributes
     ----------
+    cell : Cell
     arrays : list of ndarray
         As they were given.
     whole : dict of str to ndarray
         C-contiguous: the same, or copies.
     ends : dict of str to int
         End of each, in bytes, in one piece of memory for all, on whole cache lines.
-    places : Parameters
-        Addresses of these; 0 for a parameter that is absent.
+    addresses : Addresses
     words : ndarray of int64
         Address and bytes of each, for the checksum.
     words_at : int
@@ -42,16 +42,17 @@ class Located(NamedTuple):
         Whether it pays to share the checksum.
     """
 
+    cell: Any
     arrays: list[Array]
     whole: dict[str, Array]
     ends: dict[str, int]
-    addresses: Parameters
+    addresses: Addresses
     words: Array
     words_at: int
     large: bool
 
 
-def locate(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: Any) -> Located:
+def locate(cell: Any, params: dict[str, Array], inputs: int, hidden: int, output: int, dtype: Any) -> Located:
     """Check parameters, as the kernels cannot, and find their addresses.
 
     Raises
@@ -61,14 +62,19 @@ def locate(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype:
     """
     for name, array in params.items():
         float_array(name, array, dtype)
-    check_shapes(cell, params, inputs, hidden)
+    check_shapes(cell, params, inputs, hidden, output)
     whole = {name: np.ascontiguousarray(array) for name, array in params.items()}
-    addresses = Parameters(*(address(whole[name]) if name in whole else 0 for name in Parameters._fields))
+    addresses = Addresses(*(address(whole[name]) if name in whole else 0 for name in field_names(cell)))
     words = np.array([n for array in whole.values() for n in (address(array), array.nbytes)], np.int64)
     sizes = [round_up(array.nbytes, ALIGNMENT) for array in whole.values()]
     ends = dict(zip(whole, itertools.accumulate(sizes), strict=True))
     arrays, large = list(params.values()), sum(sizes) > _SHARED
-    return Located(arrays, whole, ends, addresses, words, address(words), large)
+    return Located(cell, arrays, whole, ends, addresses, words, address(words), large)
+
+
+def field_names(cell: Any) -> tuple[str, ...]:
+    """The parameters whose addresses are the fields of `Addresses`."""
+    return (*Addresses._fields[:-1], second_weight(cell))
 
 
 class PackedWeights(NamedTuple):
@@ -105,7 +111,9 @@ class WeightCache:
     def __reduce__(self) -> Any:
         return WeightCache, ()
 
-    def locate(self, cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: Any) -> Located:
+    def locate(
+        self, cell: Any, params: dict[str, Array], inputs: int, hidden: int, output: int, dtype: Any
+    ) -> Located:
         """See `locate`, which arrays that were found to be C-contiguous are spared.
 
         Raises
@@ -120,7 +128,7 @@ class WeightCache:
             and not any(map(is_not, arrays, known.arrays))
         ):
             return known
-        found = locate(cell, params, inputs, hidden, dtype)
+        found = locate(cell, params, inputs, hidden, output, dtype)
         if not any(map(is_not, found.arrays, found.whole.values())):
             self._located = found
         return found

@@ -18,6 +18,7 @@ from lstm_numba.engines.cpu.offsets import lane_count, number_bytes, whole_vecto
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.records import FunctionTable, PackingJob, read_record, write_record
 from lstm_numba.engines.cpu.specialize import (
+    biased_stages,
     gate_of,
     input_count,
     peephole_count,
@@ -41,27 +42,41 @@ class Parts(NamedTuple):
 
 
 @njit(**INLINE)
-def _parts(cell, inputs, hidden, back, zero):
+def product_sizes(product, inputs, hidden, output):
+    """Units that a product feeds, and columns of its weights; product 0 is the input, 1 and 2 the stages."""
+    if product == 0:
+        return hidden, inputs
+    return (hidden, output) if product == 1 else (output, hidden)
+
+
+@njit(**INLINE)
+def _size(product, inputs, hidden, output, back, lane):
+    """Numbers of a product's packed weights for each of the slots that it feeds."""
+    units, columns = product_sizes(product, inputs, hidden, output)
+    return whole_vectors(units, lane) * (whole_vectors(columns, lane) if back else columns)
+
+
+@njit(**INLINE)
+def _parts(cell, inputs, hidden, output, back, zero):
     """The parts of packed weights, of the backward or forward pass."""
     padded, lane = whole_vectors(hidden, lane_count(zero)), lane_count(zero)
-    columns, depth = (whole_vectors(inputs, lane), padded) if back else (inputs, hidden)
-    first = padded * input_count(cell) * columns
-    second = first + padded * stage_width(cell, 0) * depth
-    bias = second + padded * second_count(cell) * depth
+    first = input_count(cell) * _size(0, inputs, hidden, output, back, lane)
+    second = first + stage_width(cell, 0) * _size(1, inputs, hidden, output, back, lane)
+    bias = second + second_count(cell) * _size(2, inputs, hidden, output, back, lane)
     peephole = bias if back else bias + padded * slot_count(cell)
     return Parts(0, first, second, bias, peephole, peephole + padded * max(1, peephole_count(cell)))
 
 
 @njit(**SERIAL)
-def packed_numbers(cell, inputs, hidden, back, zero):
+def packed_numbers(cell, inputs, hidden, output, back, zero):
     """How many numbers packed weights are."""
-    return _parts(cell, inputs, hidden, back, zero).end
+    return _parts(cell, inputs, hidden, output, back, zero).end
 
 
 @njit(**SERIAL)
-def packed_offsets(cell, inputs, hidden, back, address, zero):
-    """Addresses of the parts of packed weights, as the first fields of `layout.Weights`."""
-    p, size = _parts(cell, inputs, hidden, back, zero), number_bytes(zero)
+def packed_offsets(cell, layer, back, address, zero):
+    """Addresses of the parts of a layer's packed weights, as the first fields of `layout.Weights`."""
+    p, size = _parts(cell, layer.inputs, layer.hidden, layer.output, back, zero), number_bytes(zero)
     return (
         address, address + p.first * size, address + p.second * size, address + p.bias * size,
         address + p.peephole * size,
@@ -71,7 +86,7 @@ def packed_offsets(cell, inputs, hidden, back, address, zero):
 @njit(**INLINE)
 def packed_view(cell, layer, back, zero):
     """A layer's packed weights as the kernels read them."""
-    at = packed_offsets(cell, layer.inputs, layer.hidden, back, layer.weights, zero)
+    at = packed_offsets(cell, layer, back, layer.weights, zero)
     table = read_record(FunctionTable, layer.functions, 0)
     return Weights(
         pointer_to(at[0], zero), pointer_to(at[1], zero), pointer_to(at[2], zero), pointer_to(at[3], zero),
@@ -81,9 +96,10 @@ def packed_view(cell, layer, back, zero):
 
 
 @njit(**SERIAL)
-def _pack_product(cell, layer, product, weight, columns, back, address, descriptor, part, parts, zero):
+def _pack_product(cell, layer, product, weight, back, address, descriptor, part, parts, zero):
     """One part of the panels of a product's weights."""
     lane, hidden = lane_count(zero), layer.hidden
+    units, columns = product_sizes(product, layer.inputs, hidden, layer.output)
     functions, gates = read_record(FunctionTable, layer.functions, 0), descriptor + 8 * panel_packing.GATES
     count = 0
     for slot in range(slot_count(cell)):
@@ -91,14 +107,14 @@ def _pack_product(cell, layer, product, weight, columns, back, address, descript
         if gate >= 0:
             pointer_to(gates, hidden)[count] = gate
             count += 1
-    write_record(descriptor, 0, PackingJob(weight, address, columns, hidden, lane, count))
+    write_record(descriptor, 0, PackingJob(weight, address, columns, units, lane, count))
     job = pointer_to(descriptor, hidden)
     if back:
         panels = -(-whole_vectors(columns, lane) // (panel_packing.BACK_VECTORS * lane))
         first, last = split(panels, parts, part)
         call_pointer(functions.pack_transposed, (job, first, last))
     else:
-        first, last = split(whole_vectors(hidden, lane) // lane, parts, part)
+        first, last = split(whole_vectors(units, lane) // lane, parts, part)
         call_pointer(functions.pack, (job, first, last))
 
 
@@ -120,7 +136,7 @@ def gather_bias(cell, located, hidden, bias, zero):
     bias_ih, bias_hh = pointer_to(located.bias_ih, zero), pointer_to(located.bias_hh, zero)
     for slot in range(slot_count(cell)):
         gate_ih, gate_hh = gate_of(cell, 0, slot), -1
-        for product in range(1, product_count(cell)):
+        for product in range(1, 1 + biased_stages(cell)):
             gate_hh = max(gate_hh, gate_of(cell, product, slot))  # of the stages one at most feeds a slot
         for unit in range(hidden):
             total = zero
@@ -139,12 +155,14 @@ def pack_part(cell, layer, params, back, address, descriptor, part, parts, zero)
 
     `descriptor` is the address of `DESCRIPTOR_SIZE` numbers of int64 that are this part's own.
     """
-    at = packed_offsets(cell, layer.inputs, layer.hidden, back, address, zero)
+    at = packed_offsets(cell, layer, back, address, zero)
     for product in range(product_count(cell)):
-        target, weight, columns = at[0], params.weight_ih, layer.inputs
+        target, weight = at[0], params.weight_ih
         if product > 0:
-            target, weight, columns = at[1] if product == 1 else at[2], params.weight_hh, layer.hidden
-        _pack_product(cell, layer, product, weight, columns, back, target, descriptor, part, parts, zero)
+            target, weight = at[1] if product == 1 else at[2], params.weight_hh
+        if product > biased_stages(cell):
+            weight = params.second
+        _pack_product(cell, layer, product, weight, back, target, descriptor, part, parts, zero)
     if part == 0:
         if not back:
             gather_bias(cell, params, layer.hidden, pointer_to(at[3], zero), zero)

@@ -17,35 +17,54 @@ from lstm_numba.engines.cuda.layout import (
     barrier_leave,
     barrier_wait,
     for_each_unit,
+    has_output,
     load_entry,
+    load_stacked,
+    load_vectors,
     neighbours,
     previous_states,
     slots_offset,
+    stage_depth,
+    stage_units,
+    store_stacked,
+    time_from,
     time_of,
+)
+from lstm_numba.engines.cuda.means import (
+    FIRST_GROUP,
+    GROUPS,
+    SECOND_GROUP,
+    THIRD_GROUP,
+    cell_dmeans,
+    finish_means,
+    store_contribution,
+    store_no_contribution,
+    sum_tile,
 )
 from lstm_numba.engines.cuda.options import COOPERATIVE_BACKWARD, DEVICE, KERNEL
 from lstm_numba.engines.cuda.scalar import (
     accumulate_scalars,
     add_tuples,
-    load_each,
-    store_each,
     store_scalars,
 )
 from lstm_numba.engines.cuda.specialize import (
     FIRST,
     SECOND,
+    barrier_count,
     cell_backward,
     cell_operand_backward,
+    cell_prepare_backward,
     load_cell_states,
-    load_peephole,
+    load_means,
     load_scalar,
     load_slots,
     load_states,
     peephole_count,
+    reads_projected,
     slot_count,
-    stage_count,
     tile_rows,
     zero_peephole,
+    zero_scalar,
     zero_slots,
     zero_states,
 )
@@ -53,30 +72,70 @@ from lstm_numba.engines.cuda.stage_product import add_inner, inner_zeros, row_of
 
 
 @cuda.jit(**DEVICE)
-def _cell_equations(cell, sizes, arrays, gradients, step, row, unit, total):
+def _with_later_h(cell, sizes, arrays, gradients, step, row, unit, total):
+    return add_tuples(load_scalar(cell, gradients.dstates, row * sizes.hidden + unit, 0), total)
+
+
+@cuda.jit(**DEVICE)
+def _with_later_operand(cell, sizes, arrays, gradients, step, row, unit, total):
+    offset = row * sizes.hidden + unit
+    entry = step if sizes.reverse else sizes.steps - step
+    t = time_from(sizes, entry)
+    if 0 <= t < arrays.lengths[row]:
+        states = load_entry(cell, sizes, arrays, entry, row, unit)
+        vectors = load_vectors(cell, sizes, arrays, t, row, unit)
+        dstates = cell_prepare_backward(cell, states, vectors, total[0])
+        accumulate_scalars(gradients.dstates, offset, sizes.batch * sizes.hidden, dstates)
+    return load_scalar(cell, gradients.dstates, offset, 0)
+
+
+def _with_later(
+    cell: Any, sizes: Any, arrays: Any, gradients: Any, step: Any, row: Any, unit: Any, total: Any
+) -> Any:
+    """The gradient of a step's h from all later steps; those of the other states are complete then, too.
+
+    `total` is the gradient of the first product's operand in the later step: h, or what the cell prepared of
+    all states.
+    """
+    add = _with_later_operand if cell.prepared else _with_later_h
+    return add(cell, sizes, arrays, gradients, step, row, unit, total)
+
+
+@overload(_with_later)
+def _(cell, sizes, arrays, gradients, step, row, unit, total):
+    add = _with_later_operand if cell.instance_class.prepared else _with_later_h
+    return lambda cell, sizes, arrays, gradients, step, row, unit, total: add(
+        cell, sizes, arrays, gradients, step, row, unit, total
+    )
+
+
+@cuda.jit(**DEVICE)
+def _state_gradients(cell, sizes, gradients, t, row, unit, dh):
+    """The gradients of a step's states; `dh` is that of h from later steps, without the output's."""
+    stride = sizes.batch * sizes.hidden
+    if gradients.dy.size > 0 and has_output(cell, sizes, unit):
+        dy_offset = (t * sizes.batch + row) * sizes.dy_row + sizes.dy_offset + unit
+        dh = add_tuples(dh, load_scalar(cell, gradients.dy, dy_offset, 0))
+    return dh + load_cell_states(cell, gradients.dstates, stride + (row * sizes.hidden + unit), stride)
+
+
+@cuda.jit(**DEVICE)
+def _unit_gradients(cell, sizes, arrays, gradients, t, row, unit, dh):
     """The cell's backward equations for one unit; after a sequence's end its gradients are carried along."""
     offset = row * sizes.hidden + unit
     stride = sizes.batch * sizes.hidden
-    dh = add_tuples(load_scalar(cell, gradients.dstates, offset, 0), total)
-    if step == sizes.steps:
-        store_scalars(gradients.dstates, offset, 0, dh)
-        return
-    t = time_of(sizes, sizes.steps - 1 - step)
     slot_offset = slots_offset(cell, sizes, t, row, unit)
     if t < arrays.lengths[row]:
-        if gradients.dy.size > 0:
-            dy_offset = (t * sizes.batch + row) * sizes.dy_row + sizes.dy_offset + unit
-            dh = add_tuples(dh, load_scalar(cell, gradients.dy, dy_offset, 0))
-        dcell_states = load_cell_states(cell, gradients.dstates, stride + offset, stride)
+        dstates = _state_gradients(cell, sizes, gradients, t, row, unit, dh)
         _, after = neighbours(sizes, t)
-        states = load_entry(cell, sizes, arrays, after, offset)
+        states = load_entry(cell, sizes, arrays, after, row, unit)
         dslots, dprevious, dpeephole = cell_backward(
             cell,
             load_slots(cell, arrays.slots, slot_offset, sizes.hidden),
-            previous_states(cell, sizes, arrays, t, offset),
+            previous_states(cell, sizes, arrays, t, row, unit),
             states,
-            load_peephole(cell, arrays.peephole, unit, sizes.hidden),
-            dh + dcell_states,
+            load_vectors(cell, sizes, arrays, t, row, unit),
+            dstates + load_means(cell, gradients.dmeans, row),
         )
         store_scalars(arrays.slots, slot_offset, sizes.hidden, dslots)
         store_scalars(gradients.dstates, offset, stride, dprevious)
@@ -85,6 +144,31 @@ def _cell_equations(cell, sizes, arrays, gradients, step, row, unit, total):
     else:
         store_scalars(arrays.slots, slot_offset, sizes.hidden, zero_slots(cell, arrays.slots))
         store_scalars(gradients.dstates, offset, 0, dh)
+
+
+@cuda.jit(**DEVICE)
+def _later_gradient(cell, sizes, arrays, gradients, step, row, unit, total):
+    """See `_with_later`; zero for a unit that h has not."""
+    dh = _with_later(cell, sizes, arrays, gradients, step, row, unit, total)
+    return dh if has_output(cell, sizes, unit) else zero_scalar(cell, gradients.dstates)
+
+
+@cuda.jit(**DEVICE)
+def _cell_equations(cell, sizes, arrays, gradients, step, row, unit, total):
+    """The gradients from later steps, and the cell's backward equations."""
+    dh = _later_gradient(cell, sizes, arrays, gradients, step, row, unit, total)
+    if step == sizes.steps:
+        store_scalars(gradients.dstates, row * sizes.hidden + unit, 0, dh)
+        return
+    t = time_of(sizes, sizes.steps - 1 - step)
+    _unit_gradients(cell, sizes, arrays, gradients, t, row, unit, dh)
+
+
+@cuda.jit(**DEVICE)
+def _store_later_gradient(cell, sizes, arrays, gradients, step, row, unit, total):
+    """The gradients from later steps; the equations follow when those of the means are known."""
+    dh = _later_gradient(cell, sizes, arrays, gradients, step, row, unit, total)
+    store_scalars(gradients.dstates, row * sizes.hidden + unit, 0, dh)
 
 
 @cuda.jit(**DEVICE)
@@ -97,7 +181,8 @@ def _operand_equations(cell, sizes, arrays, gradients, step, row, unit, total):
         dslots, dprevious = cell_operand_backward(
             cell,
             load_slots(cell, arrays.slots, slot_offset, sizes.hidden),
-            previous_states(cell, sizes, arrays, t, offset),
+            previous_states(cell, sizes, arrays, t, row, unit),
+            load_vectors(cell, sizes, arrays, t, row, unit),
             total[0],
         )
         store_scalars(arrays.slots, slot_offset, sizes.hidden, dslots)
@@ -108,38 +193,49 @@ def _equations(
     cell: Any, stage: Any, sizes: Any, arrays: Any, gradients: Any, step: Any, row: Any, unit: Any, total: Any
 ) -> None:
     """What follows the product with a stage's weights."""
-    run = _cell_equations if stage.number == 0 else _operand_equations
+    run = _after_product(cell, stage)
     run(cell, sizes, arrays, gradients, step, row, unit, total)
+
+
+def _after_product(cell: Any, stage: Any) -> Any:
+    """The cell's backward equations, or those of the operand; those with means have to wait."""
+    if stage.number > 0:
+        return _operand_equations
+    return _store_later_gradient if cell.mean_levels else _cell_equations
 
 
 @overload(_equations)
 def _(cell, stage, sizes, arrays, gradients, step, row, unit, total):
-    run = _cell_equations if stage.instance_class.number == 0 else _operand_equations
+    run = _after_product(cell.instance_class, stage.instance_class)
     return lambda cell, stage, sizes, arrays, gradients, step, row, unit, total: run(
         cell, sizes, arrays, gradients, step, row, unit, total
     )
 
 
 @cuda.jit(**DEVICE)
-def _product(cell, stage, tile, sizes, arrays, gradients, t, row, unit, shared):
+def _product(cell, stage, tile, sizes, arrays, weights, t, row, unit, shared):
     """Store this thread's part of the product of the slots' gradients at time t in shared memory."""
     lanes, part = cuda.blockDim.x, cuda.threadIdx.y
-    column = min(unit, sizes.hidden - 1)
+    columns, _ = stage_depth(cell, stage, sizes)
+    units, part_depth = stage_units(cell, stage, sizes)
+    column = min(unit, columns - 1)
     slots = slot_count(cell) * sizes.hidden
     rows = row_offsets(tile, row, sizes.batch, slots)
     start = t * sizes.batch * slots
-    block = sizes.hidden * sizes.hidden
+    block = units * columns
     sums = inner_zeros(cell, stage, tile, shared)
-    for k in range(part * sizes.part_depth, min((part + 1) * sizes.part_depth, sizes.hidden)):
+    if reads_projected(cell, stage) and unit >= columns:
+        units = 0
+    for k in range(part * part_depth, min((part + 1) * part_depth, units)):
         sums = add_inner(
-            cell, stage, tile, sums, gradients.weights, k * sizes.hidden + column, block, arrays.slots, rows,
-            start + k, sizes.hidden,
+            cell, stage, tile, sums, weights, k * columns + column, block, arrays.slots, rows, start + k,
+            sizes.hidden,
         )  # fmt: skip
     store_scalars(shared, part * tile_rows(tile) * lanes + cuda.threadIdx.x, lanes, sums)
 
 
 @cuda.jit(**DEVICE)
-def _run_stage(cell, stage, tile, sizes, arrays, gradients, step, t, shared):
+def _run_stage(cell, stage, tile, sizes, arrays, gradients, weights, step, t, shared):
     """The product with a stage's weights and what follows it, on all tiles of this block.
 
     The product is of the slots' gradients at time t; -1 stands for zeros, before the first step.
@@ -151,7 +247,7 @@ def _run_stage(cell, stage, tile, sizes, arrays, gradients, step, t, shared):
         for row_tile in stride_range(cuda.blockIdx.y, sizes.row_tiles, cuda.gridDim.y):
             first = row_tile * height
             if t >= 0:
-                _product(cell, stage, tile, sizes, arrays, gradients, t, first, unit, shared)
+                _product(cell, stage, tile, sizes, arrays, weights, t, first, unit, shared)
             else:
                 offset = cuda.threadIdx.y * height * lanes + cuda.threadIdx.x
                 store_scalars(shared, offset, lanes, inner_zeros(cell, stage, tile, shared))
@@ -171,7 +267,7 @@ def _run_second_stage(cell, mode, tile, sizes, arrays, gradients, step, shared):
     if step < sizes.steps:
         barrier_wait(mode, arrays.counters, 1 + 2 * step)
         t = time_of(sizes, sizes.steps - 1 - step)
-        _run_stage(cell, SECOND, tile, sizes, arrays, gradients, step, t, shared)
+        _run_stage(cell, SECOND, tile, sizes, arrays, gradients, gradients.weights[-1], step, t, shared)
 
 
 def _second_stage(
@@ -192,11 +288,99 @@ def _(cell, mode, tile, sizes, arrays, gradients, step, shared):
 
 
 @cuda.jit(**DEVICE)
+def _contribution(cell, group, sizes, arrays, gradients, t, row, unit):
+    """What one unit contributes to the gradients of the means of a group."""
+    dh = load_scalar(cell, gradients.dstates, row * sizes.hidden + unit, 0)
+    dstates = _state_gradients(cell, sizes, gradients, t, row, unit, dh)
+    _, after = neighbours(sizes, t)
+    states = load_entry(cell, sizes, arrays, after, row, unit)
+    return cell_dmeans(
+        cell,
+        group,
+        load_slots(cell, arrays.slots, slots_offset(cell, sizes, t, row, unit), sizes.hidden),
+        previous_states(cell, sizes, arrays, t, row, unit),
+        states,
+        load_vectors(cell, sizes, arrays, t, row, unit),
+        dstates + load_means(cell, gradients.dmeans, row),
+    )
+
+
+@cuda.jit(**DEVICE)
+def _run_group(cell, group, mode, tile, sizes, arrays, gradients, step, earlier, shared):
+    """The gradients of the means of a group; `earlier`: groups before it in this step."""
+    height, partial, t = tile_rows(tile), arrays.means[1], time_of(sizes, sizes.steps - 1 - step)
+    for unit_tile in stride_range(cuda.blockIdx.x, sizes.unit_tiles, cuda.gridDim.x):
+        unit = unit_tile * cuda.blockDim.x + cuda.threadIdx.x
+        for row_tile in stride_range(cuda.blockIdx.y, sizes.row_tiles, cuda.gridDim.y):
+            first = row_tile * height
+            for r in stride_range(cuda.threadIdx.y, height, cuda.blockDim.y):
+                row = first + r
+                if unit < sizes.hidden and row < sizes.batch and t < arrays.lengths[row]:
+                    values = _contribution(cell, group, sizes, arrays, gradients, t, row, unit)
+                    store_contribution(cell, group, shared, r, values)
+                else:
+                    store_no_contribution(cell, group, shared, r)
+            sum_tile(cell, group, tile, sizes, shared, partial, first, unit_tile)
+    barrier_wait(mode, arrays.counters, 1 + step * barrier_count(cell) + earlier)
+    finish_means(cell, group, tile, sizes, partial, gradients.dmeans[0], 0)
+
+
+@cuda.jit(**DEVICE)
+def _run_equations(cell, tile, sizes, arrays, gradients, step):
+    """The backward equations for all units of this block, when the gradients of the means are known."""
+    height, t = tile_rows(tile), time_of(sizes, sizes.steps - 1 - step)
+    for unit_tile in stride_range(cuda.blockIdx.x, sizes.unit_tiles, cuda.gridDim.x):
+        unit = unit_tile * cuda.blockDim.x + cuda.threadIdx.x
+        for row_tile in stride_range(cuda.blockIdx.y, sizes.row_tiles, cuda.gridDim.y):
+            for r in stride_range(cuda.threadIdx.y, height, cuda.blockDim.y):
+                row = row_tile * height + r
+                if unit < sizes.hidden and row < sizes.batch:
+                    dh = load_scalar(cell, gradients.dstates, row * sizes.hidden + unit, 0)
+                    _unit_gradients(cell, sizes, arrays, gradients, t, row, unit, dh)
+
+
+def _means(
+    cell: Any, mode: Any, tile: Any, sizes: Any, arrays: Any, gradients: Any, step: Any, shared: Any
+) -> None:
+    """Gradients of the means and backward equations of a cell with means."""
+    if cell.mean_levels and step < sizes.steps:
+        for earlier, group in enumerate(reversed(GROUPS[: len(cell.mean_levels)])):
+            _run_group(cell, group, mode, tile, sizes, arrays, gradients, step, earlier, shared)
+        _run_equations(cell, tile, sizes, arrays, gradients, step)
+
+
+@overload(_means)
+def _(cell, mode, tile, sizes, arrays, gradients, step, shared):
+    def none(cell, mode, tile, sizes, arrays, gradients, step, shared):
+        pass
+
+    def one(cell, mode, tile, sizes, arrays, gradients, step, shared):
+        if step < sizes.steps:
+            _run_group(cell, FIRST_GROUP, mode, tile, sizes, arrays, gradients, step, 0, shared)
+            _run_equations(cell, tile, sizes, arrays, gradients, step)
+
+    def two(cell, mode, tile, sizes, arrays, gradients, step, shared):
+        if step < sizes.steps:
+            _run_group(cell, SECOND_GROUP, mode, tile, sizes, arrays, gradients, step, 0, shared)
+            _run_group(cell, FIRST_GROUP, mode, tile, sizes, arrays, gradients, step, 1, shared)
+            _run_equations(cell, tile, sizes, arrays, gradients, step)
+
+    def three(cell, mode, tile, sizes, arrays, gradients, step, shared):
+        if step < sizes.steps:
+            _run_group(cell, THIRD_GROUP, mode, tile, sizes, arrays, gradients, step, 0, shared)
+            _run_group(cell, SECOND_GROUP, mode, tile, sizes, arrays, gradients, step, 1, shared)
+            _run_group(cell, FIRST_GROUP, mode, tile, sizes, arrays, gradients, step, 2, shared)
+            _run_equations(cell, tile, sizes, arrays, gradients, step)
+
+    return (none, one, two, three)[len(cell.instance_class.mean_levels)]
+
+
+@cuda.jit(**DEVICE)
 def _load_final_gradient(cell, sizes, gradients, row, unit):
     """Start from the gradients of the final states, and from zeros for those of the peephole weights."""
     offset, stride = row * sizes.hidden + unit, sizes.batch * sizes.hidden
     if gradients.final[0].size > 0:
-        dstates = load_each(gradients.final, sizes.state_offset + offset)
+        dstates = load_stacked(cell, sizes, gradients.final, row, unit)
         store_scalars(gradients.dstates, offset, stride, dstates)
     else:
         store_scalars(gradients.dstates, offset, stride, zero_states(cell, gradients.dstates))
@@ -209,7 +393,7 @@ def _store_initial_gradient(cell, sizes, gradients, row, unit):
     """Copy out the gradients of the initial states."""
     offset, stride = row * sizes.hidden + unit, sizes.batch * sizes.hidden
     dstates = load_states(cell, gradients.dstates, offset, stride)
-    store_each(gradients.initial, sizes.state_offset + offset, dstates)
+    store_stacked(cell, sizes, gradients.initial, row, unit, dstates)
 
 
 _load_final_gradients = for_each_unit(_load_final_gradient)
@@ -233,10 +417,11 @@ def backward_kernel(cell, mode, tile, sizes, arrays, gradients):
     # One iteration more than there are steps: the last computes the gradient of the initial state.
     for step in range(sizes.steps + 1):
         if step > 0:
-            barrier_wait(mode, arrays.counters, step * stage_count(cell))
+            barrier_wait(mode, arrays.counters, step * barrier_count(cell))
         t = time_of(sizes, sizes.steps - step) if step > 0 else -1
-        _run_stage(cell, FIRST, tile, sizes, arrays, gradients, step, t, shared)
+        _run_stage(cell, FIRST, tile, sizes, arrays, gradients, gradients.weights[0], step, t, shared)
         _second_stage(cell, mode, tile, sizes, arrays, gradients, step, shared)
+        _means(cell, mode, tile, sizes, arrays, gradients, step, shared)
     barrier_leave(mode, arrays.counters)
     _store_initial_gradients(cell, tile, sizes, gradients)
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lstm_numba.engines.cuda.device_array import flat
 from lstm_numba.engines.cuda.driver import (
@@ -140,6 +141,22 @@ def _philox(counter, key, block):
     return x0, x1, x2, x3
 
 
+@cuda.jit(**DEVICE)
+def _word(words, n):
+    """The word that has number `n` of eight; indexing with a variable would put the tuple in local memory."""
+    return words[0] if n < 2 else words[1] if n < 4 else words[2] if n < 6 else words[3]
+
+
+@cuda.jit(**KERNEL)
+def mask_kernel(counter, key, drawn, threshold, kept, mask):
+    """Draw a mask, as `dropout_kernel` does."""
+    for block in stride_range(cuda.grid(1), (mask.size + 7) // 8, cuda.gridsize(1)):
+        words = _philox(counter, key, np.uint64(drawn[0] + block + 1))
+        for n in range(min(8, mask.size - block * 8)):
+            dropped = part(_word(words, n), n % 2, 24) < threshold
+            mask[block * 8 + n] = mask.dtype.type(0) if dropped else kept
+
+
 @cuda.jit(**KERNEL)
 def dropout_kernel(counter, key, drawn, threshold, kept, x, mask, out):
     """Draw a mask and multiply with it; a thread draws for one value of the counter at a time.
@@ -161,9 +178,7 @@ def dropout_kernel(counter, key, drawn, threshold, kept, x, mask, out):
     for block in stride_range(cuda.grid(1), (mask.size + 7) // 8, cuda.gridsize(1)):
         words = _philox(counter, key, np.uint64(drawn[0] + block + 1))
         for n in range(min(8, mask.size - block * 8)):
-            # Indexing the tuple with a variable would put it in local memory.
-            word = words[0] if n < 2 else words[1] if n < 4 else words[2] if n < 6 else words[3]
-            factor = mask.dtype.type(0) if part(word, n % 2, 24) < threshold else kept
+            factor = mask.dtype.type(0) if part(_word(words, n), n % 2, 24) < threshold else kept
             mask[block * 8 + n] = factor
             out[block * 8 + n] = x[block * 8 + n] * factor
 
@@ -238,18 +253,43 @@ def dropout(
         The generator is not a Philox.
     """
     check_probability(p)
+    out = empty(x.shape, x.dtype) if out is None else out
+    mask = empty(x.shape, x.dtype) if mask is None else mask
+    kept = x.dtype.type(1.0 / (1.0 - p))
+    _draw(dropout_kernel, rng, x.size, p, kept, flat(x), flat(mask), flat(out))
+    return out, mask
+
+
+def mask(
+    rng: np.random.Generator, shape: tuple[int, ...], p: float, dtype: npt.DTypeLike, kept: float
+) -> DeviceArray:
+    """A mask that is drawn on the device, equal to that of `lstm_numba.engines.dropout_masks.draw_mask`.
+
+    Parameters
+    ----------
+    rng, p
+        As for `dropout`.
+    shape : tuple of int
+    dtype : float32 or float64
+    kept : float
+        The value of what is not 0.
+    """
+    check_probability(p)
+    found = empty(shape, dtype)
+    _draw(mask_kernel, rng, found.size, p, found.dtype.type(kept), flat(found))
+    return found
+
+
+def _draw(kernel: Any, rng: np.random.Generator, count: int, p: float, kept: Any, *arrays: Any) -> None:
+    """Launch a kernel that draws `count` numbers, and advance the generator."""
     bits = rng.bit_generator
     if not isinstance(bits, np.random.Philox):
         raise TypeError(f"rng: expected a generator of numpy.random.Philox, got {type(bits).__name__}")
-    out = empty(x.shape, x.dtype) if out is None else out
-    mask = empty(x.shape, x.dtype) if mask is None else mask
     drawn = _drawn.get() or zero()
     state = bits.state["state"]
     counter, key = (tuple(np.uint64(n) for n in state[name]) for name in ("counter", "key"))
-    blocks = -(-x.size // _PER_COUNTER)
+    blocks = -(-count // _PER_COUNTER)
     # NumPy compares m / 2**24 with p in float32, which is exact: so is m with the threshold.
     threshold = math.ceil(float(np.float32(p)) * 2**24)
-    kept = x.dtype.type(1.0 / (1.0 - p))
-    launch_over(dropout_kernel, blocks, counter, key, drawn, threshold, kept, flat(x), flat(mask), flat(out))
+    launch_over(kernel, blocks, counter, key, drawn, threshold, kept, *arrays)
     bits.advance(blocks)  # which also clears what NumPy has buffered
-    return out, mask

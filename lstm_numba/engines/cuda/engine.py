@@ -25,6 +25,7 @@ from lstm_numba.engines.cuda import (
     memory,
     reductions,
     sequence,
+    steps,
     updates,
 )
 from lstm_numba.engines.cuda.device_array import as_view, transposed
@@ -140,6 +141,10 @@ class CudaEngine(Engine):
         elementwise.multiply(a, b, out)
         return out
 
+    copy_steps = staticmethod(steps.copy_steps)
+
+    add_steps = staticmethod(steps.add_steps)
+
     def dropout(
         self,
         rng: np.random.Generator,
@@ -153,6 +158,13 @@ class CudaEngine(Engine):
             return dropout.dropout(rng, x, p, out, mask)
         mask = memory.upload(draw_mask(rng, x.shape, p, x.dtype), mask)
         return self.multiply(x, mask, out), mask
+
+    def mask(
+        self, rng: np.random.Generator, shape: Shape, p: float, dtype: npt.DTypeLike, kept: float = 1.0
+    ) -> Array:
+        if isinstance(rng.bit_generator, np.random.Philox):
+            return dropout.mask(rng, shape, p, dtype, kept)
+        return memory.upload(draw_mask(rng, shape, p, dtype, kept=kept))
 
     def weight_cache(self) -> Any:
         # Nothing is kept between calls.
@@ -171,6 +183,7 @@ class CudaEngine(Engine):
         keep: bool,
         weight_cache: Any = None,
         borrow: bool = False,
+        extras: Sequence[Array] = (),
     ) -> tuple[Any, Any]:
         for name, array in params.items():
             if not getattr(array, "__cuda_ndarray__", False) or array.dtype != x.dtype:
@@ -178,10 +191,11 @@ class CudaEngine(Engine):
                 raise TypeError(
                     f"{name}: expected a device array of {x.dtype}, got {type(array).__name__} {got}".rstrip()
                 )
-        check_shapes(cell, params, x.shape[2], finals[0].shape[2])
+        output = finals[0].shape[2]
+        check_shapes(cell, params, x.shape[2], sequence.hidden_units(cell, params, output), output)
         ends = sequence.full_lengths(x.shape[0], x.shape[1]) if lengths is None else lengths
         h, offset, saved = sequence.forward_sequence(
-            cell, params, x, states, finals, index, ends, reverse, keep, borrow
+            cell, params, x, states, finals, index, ends, reverse, keep, borrow, extras
         )
         return (h, offset), saved
 

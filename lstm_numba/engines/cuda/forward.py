@@ -17,25 +17,47 @@ from lstm_numba.engines.cuda.layout import (
     barrier_wait,
     for_each_unit,
     load_entry,
+    load_stacked,
+    load_vectors,
     neighbours,
+    output_units,
     previous_states,
     slots_offset,
+    stage_depth,
+    stage_units,
     store_entry,
+    store_output,
+    store_stacked,
+    time_from,
     time_of,
 )
+from lstm_numba.engines.cuda.means import (
+    FIRST_GROUP,
+    GROUPS,
+    SECOND_GROUP,
+    THIRD_GROUP,
+    cell_means,
+    finish_means,
+    group_number,
+    store_contribution,
+    store_no_contribution,
+    sum_tile,
+)
 from lstm_numba.engines.cuda.options import COOPERATIVE_FORWARD, DEVICE, KERNEL
-from lstm_numba.engines.cuda.scalar import add_tuples, load_each, store_each, store_scalars
+from lstm_numba.engines.cuda.scalar import add_tuples, store_scalars
 from lstm_numba.engines.cuda.specialize import (
     FIRST,
     SECOND,
+    barrier_count,
     block_count,
     cell_forward,
     cell_operand,
+    cell_prepare,
+    feeds_projected,
     load_biases,
     load_inputs,
-    load_peephole,
     load_slots,
-    stage_count,
+    mean_count,
     stage_width,
     tile_rows,
     zero_states,
@@ -44,23 +66,57 @@ from lstm_numba.engines.cuda.stage_product import add_outer, add_to_stage, load_
 
 
 @cuda.jit(**DEVICE)
+def _prepare_operand(cell, sizes, arrays, entry, row, unit, states):
+    """The operand of the first product of the step from an entry on; zero after a sequence's end."""
+    t = time_from(sizes, entry)
+    if 0 <= t < sizes.steps:
+        start = t * sizes.batch * output_units(cell, sizes)
+        if t < arrays.lengths[row]:
+            operand = cell_prepare(cell, states, load_vectors(cell, sizes, arrays, t, row, unit))
+            store_output(cell, sizes, arrays.prepared[0], start, row, unit, (operand,))
+        else:
+            store_output(cell, sizes, arrays.prepared[0], start, row, unit, (0.0,))
+
+
+def _prepare(cell: Any, sizes: Any, arrays: Any, entry: Any, row: Any, unit: Any, states: Any) -> None:
+    """What the step from a history entry on needs of its states, for a cell that prepares it."""
+    if cell.prepared:
+        _prepare_operand(cell, sizes, arrays, entry, row, unit, states)
+
+
+@overload(_prepare)
+def _(cell, sizes, arrays, entry, row, unit, states):
+    if not cell.instance_class.prepared:
+        return lambda cell, sizes, arrays, entry, row, unit, states: None
+    return lambda cell, sizes, arrays, entry, row, unit, states: _prepare_operand(
+        cell, sizes, arrays, entry, row, unit, states
+    )
+
+
+@cuda.jit(**DEVICE)
+def _enter(cell, sizes, arrays, entry, row, unit, states):
+    """Store the states of a history entry, and what the step from there on prepares of them."""
+    store_entry(cell, sizes, arrays, entry, row, unit, states)
+    _prepare(cell, sizes, arrays, entry, row, unit, states)
+
+
+@cuda.jit(**DEVICE)
 def _load_initial_state(cell, sizes, arrays, row, unit):
     """Copy the initial states of a row and unit to the history."""
     entry = sizes.steps if sizes.reverse else 0
-    offset = row * sizes.hidden + unit
     if arrays.initial[0].size > 0:
-        states = load_each(arrays.initial, sizes.state_offset + offset)
-        store_entry(sizes, arrays, entry, offset, states)
+        states = load_stacked(cell, sizes, arrays.initial, row, unit)
+        _enter(cell, sizes, arrays, entry, row, unit, states)
     else:
-        store_entry(sizes, arrays, entry, offset, zero_states(cell, arrays.h))
+        _enter(cell, sizes, arrays, entry, row, unit, zero_states(cell, arrays.h))
 
 
 @cuda.jit(**DEVICE)
 def _store_final_state(cell, sizes, arrays, row, unit):
     """Copy the final states of a row and unit out of the history."""
     entry = 0 if sizes.reverse else sizes.steps
-    offset = row * sizes.hidden + unit
-    store_each(arrays.final, sizes.state_offset + offset, load_entry(cell, sizes, arrays, entry, offset))
+    states = load_entry(cell, sizes, arrays, entry, row, unit)
+    store_stacked(cell, sizes, arrays.final, row, unit, states)
 
 
 _load_initial_states = for_each_unit(_load_initial_state)
@@ -94,32 +150,46 @@ def _(cell, stage, sizes, arrays, slot_offset, unit):
 
 
 @cuda.jit(**DEVICE)
+def _new_states(cell, sizes, arrays, t, row, unit, slot_offset, slots, previous):
+    """The cell's equations for one unit."""
+    _, after = neighbours(sizes, t)
+    vectors = load_vectors(cell, sizes, arrays, t, row, unit)
+    kept, states = cell_forward(cell, slots, previous, vectors)
+    store_scalars(arrays.slots, slot_offset, sizes.hidden, kept)
+    _enter(cell, sizes, arrays, after, row, unit, states)
+
+
+@cuda.jit(**DEVICE)
 def _cell_equations(cell, stage, sizes, arrays, t, row, unit, sums):
     """The cell's equations for one unit; after a sequence's end its states are carried along."""
-    offset = row * sizes.hidden + unit
-    previous = previous_states(cell, sizes, arrays, t, offset)
-    _, after = neighbours(sizes, t)
+    previous = previous_states(cell, sizes, arrays, t, row, unit)
     if t < arrays.lengths[row]:
         slot_offset = slots_offset(cell, sizes, t, row, unit)
         slots = add_to_stage(cell, stage, _slots(cell, stage, sizes, arrays, slot_offset, unit), sums)
-        peephole = load_peephole(cell, arrays.peephole, unit, sizes.hidden)
-        kept, states = cell_forward(cell, slots, previous, peephole)
-        store_scalars(arrays.slots, slot_offset, sizes.hidden, kept)
-        store_entry(sizes, arrays, after, offset, states)
+        _new_states(cell, sizes, arrays, t, row, unit, slot_offset, slots, previous)
     else:
-        store_entry(sizes, arrays, after, offset, previous)
+        _, after = neighbours(sizes, t)
+        _enter(cell, sizes, arrays, after, row, unit, previous)
+
+
+@cuda.jit(**DEVICE)
+def _store_slots(cell, stage, sizes, arrays, t, row, unit, sums):
+    """The pre-activations of one unit; the equations follow when the means are known."""
+    slot_offset = slots_offset(cell, sizes, t, row, unit)
+    slots = add_to_stage(cell, stage, _slots(cell, stage, sizes, arrays, slot_offset, unit), sums)
+    store_scalars(arrays.slots, slot_offset, sizes.hidden, slots)
 
 
 @cuda.jit(**DEVICE)
 def _operand_equations(cell, stage, sizes, arrays, t, row, unit, sums):
     """The operand of the second product for one unit; zero after a sequence's end."""
-    offset = row * sizes.hidden + unit
-    target = t * sizes.batch * sizes.hidden + offset
+    target = t * sizes.batch * sizes.hidden + (row * sizes.hidden + unit)
     if t < arrays.lengths[row]:
         slot_offset = slots_offset(cell, sizes, t, row, unit)
         slots = add_to_stage(cell, stage, _slots(cell, stage, sizes, arrays, slot_offset, unit), sums)
         store_scalars(arrays.slots, slot_offset, sizes.hidden, slots)
-        operand = cell_operand(cell, slots, previous_states(cell, sizes, arrays, t, offset))
+        previous = previous_states(cell, sizes, arrays, t, row, unit)
+        operand = cell_operand(cell, slots, previous, load_vectors(cell, sizes, arrays, t, row, unit))
         store_scalars(arrays.operand, target, 0, (operand,))
     else:
         store_scalars(arrays.operand, target, 0, (0.0,))
@@ -128,15 +198,20 @@ def _operand_equations(cell, stage, sizes, arrays, t, row, unit, sums):
 def _equations(
     cell: Any, stage: Any, sizes: Any, arrays: Any, t: Any, row: Any, unit: Any, sums: Any
 ) -> None:
-    """What follows a stage's product: the operand of the second one, or the cell's equations."""
-    last = stage.number == len(cell.stages) - 1
-    (_cell_equations if last else _operand_equations)(cell, stage, sizes, arrays, t, row, unit, sums)
+    """What follows a stage's product."""
+    _after_product(cell, stage)(cell, stage, sizes, arrays, t, row, unit, sums)
+
+
+def _after_product(cell: Any, stage: Any) -> Any:
+    """The operand of the second product, or the cell's equations; those with means have to wait."""
+    if stage.number < len(cell.stages) - 1:
+        return _operand_equations
+    return _store_slots if cell.mean_levels else _cell_equations
 
 
 @overload(_equations)
 def _(cell, stage, sizes, arrays, t, row, unit, sums):
-    last = stage.instance_class.number == len(cell.instance_class.stages) - 1
-    equations = _cell_equations if last else _operand_equations
+    equations = _after_product(cell.instance_class, stage.instance_class)
     return lambda cell, stage, sizes, arrays, t, row, unit, sums: equations(
         cell, stage, sizes, arrays, t, row, unit, sums
     )
@@ -146,14 +221,18 @@ def _(cell, stage, sizes, arrays, t, row, unit, sums):
 def _product(cell, stage, tile, sizes, weights, operand, start, row, unit, shared):
     """Store this thread's part of the stage's product in shared memory; `start`: offset of the operand."""
     lanes, lane, part = cuda.blockDim.x, cuda.threadIdx.x, cuda.threadIdx.y
-    weight_row = block_count(cell, stage) * sizes.hidden
+    units, _ = stage_units(cell, stage, sizes)
+    depth, part_depth = stage_depth(cell, stage, sizes)
+    weight_row = block_count(cell, stage) * units
     width = stage_width(cell, stage)
-    column = min(unit, sizes.hidden - 1)
-    rows = row_offsets(tile, row, sizes.batch, sizes.hidden)
+    column = min(unit, units - 1)
+    rows = row_offsets(tile, row, sizes.batch, depth)
     sums = outer_zeros(cell, stage, tile, shared)
-    for k in range(part * sizes.part_depth, min((part + 1) * sizes.part_depth, sizes.hidden)):
+    if feeds_projected(cell, stage) and unit >= units:
+        depth = 0
+    for k in range(part * part_depth, min((part + 1) * part_depth, depth)):
         sums = add_outer(
-            cell, stage, tile, sums, weights, k * weight_row + column, sizes.hidden, operand, rows, start + k
+            cell, stage, tile, sums, weights, k * weight_row + column, units, operand, rows, start + k
         )
     store_scalars(shared, part * tile_rows(tile) * width * lanes + lane, lanes, sums)
 
@@ -172,14 +251,14 @@ def _total(cell, stage, tile, shared, r):
 
 
 @cuda.jit(**DEVICE)
-def _run_stage(cell, stage, tile, sizes, arrays, operand, start, t, shared):
+def _run_stage(cell, stage, tile, sizes, arrays, weights, operand, start, t, shared):
     """One stage of a step, on all tiles of this block."""
     height = tile_rows(tile)
     for unit_tile in stride_range(cuda.blockIdx.x, sizes.unit_tiles, cuda.gridDim.x):
         unit = unit_tile * cuda.blockDim.x + cuda.threadIdx.x
         for row_tile in stride_range(cuda.blockIdx.y, sizes.row_tiles, cuda.gridDim.y):
             first = row_tile * height
-            _product(cell, stage, tile, sizes, arrays.weights, operand, start, first, unit, shared)
+            _product(cell, stage, tile, sizes, weights, operand, start, first, unit, shared)
             cuda.syncthreads()
             for r in stride_range(cuda.threadIdx.y, height, cuda.blockDim.y):
                 if unit < sizes.hidden and first + r < sizes.batch:
@@ -189,10 +268,34 @@ def _run_stage(cell, stage, tile, sizes, arrays, operand, start, t, shared):
 
 
 @cuda.jit(**DEVICE)
+def _run_with_h(cell, tile, sizes, arrays, t, shared):
+    before, _ = neighbours(sizes, t)
+    start = before * sizes.batch * output_units(cell, sizes)
+    _run_stage(cell, FIRST, tile, sizes, arrays, arrays.weights[0], arrays.h, start, t, shared)
+
+
+@cuda.jit(**DEVICE)
+def _run_with_prepared(cell, tile, sizes, arrays, t, shared):
+    start = t * sizes.batch * output_units(cell, sizes)
+    _run_stage(cell, FIRST, tile, sizes, arrays, arrays.weights[0], arrays.prepared[0], start, t, shared)
+
+
+def _first_stage(cell: Any, tile: Any, sizes: Any, arrays: Any, t: Any, shared: Any) -> None:
+    """The first stage: its operand is the previous h, or what the cell prepared of the previous states."""
+    (_run_with_prepared if cell.prepared else _run_with_h)(cell, tile, sizes, arrays, t, shared)
+
+
+@overload(_first_stage)
+def _(cell, tile, sizes, arrays, t, shared):
+    run = _run_with_prepared if cell.instance_class.prepared else _run_with_h
+    return lambda cell, tile, sizes, arrays, t, shared: run(cell, tile, sizes, arrays, t, shared)
+
+
+@cuda.jit(**DEVICE)
 def _run_second_stage(cell, mode, tile, sizes, arrays, step, t, shared):
     barrier_wait(mode, arrays.counters, 2 + 2 * step)
     start = t * sizes.batch * sizes.hidden
-    _run_stage(cell, SECOND, tile, sizes, arrays, arrays.operand, start, t, shared)
+    _run_stage(cell, SECOND, tile, sizes, arrays, arrays.weights[-1], arrays.operand, start, t, shared)
 
 
 def _second_stage(
@@ -212,6 +315,89 @@ def _(cell, mode, tile, sizes, arrays, step, t, shared):
     )
 
 
+@cuda.jit(**DEVICE)
+def _contribution(cell, group, sizes, arrays, t, row, unit):
+    """What one unit contributes to the means of a group."""
+    return cell_means(
+        cell,
+        group,
+        load_slots(cell, arrays.slots, slots_offset(cell, sizes, t, row, unit), sizes.hidden),
+        previous_states(cell, sizes, arrays, t, row, unit),
+        load_vectors(cell, sizes, arrays, t, row, unit),
+    )
+
+
+@cuda.jit(**DEVICE)
+def _run_group(cell, group, mode, tile, sizes, arrays, step, t, shared):
+    """The means of a group."""
+    height, (means, partial) = tile_rows(tile), arrays.means
+    for unit_tile in stride_range(cuda.blockIdx.x, sizes.unit_tiles, cuda.gridDim.x):
+        unit = unit_tile * cuda.blockDim.x + cuda.threadIdx.x
+        for row_tile in stride_range(cuda.blockIdx.y, sizes.row_tiles, cuda.gridDim.y):
+            first = row_tile * height
+            for r in stride_range(cuda.threadIdx.y, height, cuda.blockDim.y):
+                row = first + r
+                if unit < sizes.hidden and row < sizes.batch and t < arrays.lengths[row]:
+                    values = _contribution(cell, group, sizes, arrays, t, row, unit)
+                    store_contribution(cell, group, shared, r, values)
+                else:
+                    store_no_contribution(cell, group, shared, r)
+            sum_tile(cell, group, tile, sizes, shared, partial, first, unit_tile)
+    barrier_wait(mode, arrays.counters, 2 + step * barrier_count(cell) + group_number(cell, group))
+    finish_means(cell, group, tile, sizes, partial, means, t * sizes.batch * mean_count(cell))
+
+
+@cuda.jit(**DEVICE)
+def _run_equations(cell, tile, sizes, arrays, t):
+    """The cell's equations for all units of this block, when the means are known."""
+    height = tile_rows(tile)
+    for unit_tile in stride_range(cuda.blockIdx.x, sizes.unit_tiles, cuda.gridDim.x):
+        unit = unit_tile * cuda.blockDim.x + cuda.threadIdx.x
+        for row_tile in stride_range(cuda.blockIdx.y, sizes.row_tiles, cuda.gridDim.y):
+            for r in stride_range(cuda.threadIdx.y, height, cuda.blockDim.y):
+                row = row_tile * height + r
+                if unit < sizes.hidden and row < sizes.batch:
+                    previous = previous_states(cell, sizes, arrays, t, row, unit)
+                    if t < arrays.lengths[row]:
+                        offset = slots_offset(cell, sizes, t, row, unit)
+                        slots = load_slots(cell, arrays.slots, offset, sizes.hidden)
+                        _new_states(cell, sizes, arrays, t, row, unit, offset, slots, previous)
+                    else:
+                        _, after = neighbours(sizes, t)
+                        _enter(cell, sizes, arrays, after, row, unit, previous)
+
+
+def _means(cell: Any, mode: Any, tile: Any, sizes: Any, arrays: Any, step: Any, t: Any, shared: Any) -> None:
+    """Means and equations of a cell with means."""
+    if cell.mean_levels:
+        for group in GROUPS[: len(cell.mean_levels)]:
+            _run_group(cell, group, mode, tile, sizes, arrays, step, t, shared)
+        _run_equations(cell, tile, sizes, arrays, t)
+
+
+@overload(_means)
+def _(cell, mode, tile, sizes, arrays, step, t, shared):
+    def none(cell, mode, tile, sizes, arrays, step, t, shared):
+        pass
+
+    def one(cell, mode, tile, sizes, arrays, step, t, shared):
+        _run_group(cell, FIRST_GROUP, mode, tile, sizes, arrays, step, t, shared)
+        _run_equations(cell, tile, sizes, arrays, t)
+
+    def two(cell, mode, tile, sizes, arrays, step, t, shared):
+        _run_group(cell, FIRST_GROUP, mode, tile, sizes, arrays, step, t, shared)
+        _run_group(cell, SECOND_GROUP, mode, tile, sizes, arrays, step, t, shared)
+        _run_equations(cell, tile, sizes, arrays, t)
+
+    def three(cell, mode, tile, sizes, arrays, step, t, shared):
+        _run_group(cell, FIRST_GROUP, mode, tile, sizes, arrays, step, t, shared)
+        _run_group(cell, SECOND_GROUP, mode, tile, sizes, arrays, step, t, shared)
+        _run_group(cell, THIRD_GROUP, mode, tile, sizes, arrays, step, t, shared)
+        _run_equations(cell, tile, sizes, arrays, t)
+
+    return (none, one, two, three)[len(cell.instance_class.mean_levels)]
+
+
 def forward_kernel(cell, mode, tile, sizes, arrays):
     """Run a whole sequence.
 
@@ -225,12 +411,11 @@ def forward_kernel(cell, mode, tile, sizes, arrays):
     shared = cuda.shared.array(0, arrays.h.dtype)
     _load_initial_states(cell, tile, sizes, arrays)
     for step in range(sizes.steps):
-        barrier_wait(mode, arrays.counters, 1 + step * stage_count(cell))
+        barrier_wait(mode, arrays.counters, 1 + step * barrier_count(cell))
         t = time_of(sizes, step)
-        before, _ = neighbours(sizes, t)
-        start = before * sizes.batch * sizes.hidden
-        _run_stage(cell, FIRST, tile, sizes, arrays, arrays.h, start, t, shared)
+        _first_stage(cell, tile, sizes, arrays, t, shared)
         _second_stage(cell, mode, tile, sizes, arrays, step, t, shared)
+        _means(cell, mode, tile, sizes, arrays, step, t, shared)
     barrier_leave(mode, arrays.counters)
     _store_final_states(cell, tile, sizes, arrays)
 

@@ -12,8 +12,20 @@ from typing import Any, NamedTuple
 from lstm_numba.engines.cuda.driver import cuda, intrinsic, ir, make_signature, overload, types
 from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.options import DEVICE
-from lstm_numba.engines.cuda.scalar import indexer, store_scalars
-from lstm_numba.engines.cuda.specialize import load_cell_states, load_scalar, slot_count, tile_rows
+from lstm_numba.engines.cuda.scalar import indexer, load_each, store_each, store_scalars
+from lstm_numba.engines.cuda.specialize import (
+    feeds_projected,
+    is_projected,
+    load_cell_states,
+    load_extras,
+    load_means,
+    load_peephole,
+    load_scalar,
+    reads_projected,
+    slot_count,
+    tile_rows,
+    zero_scalar,
+)
 
 
 class Sizes(NamedTuple):
@@ -22,6 +34,8 @@ class Sizes(NamedTuple):
     Attributes
     ----------
     steps, batch, hidden : int
+    output : int
+        Units of h: `hidden`, or fewer where it is projected.
     reverse : int
         1 where time runs backwards.
     cell_step : int
@@ -30,10 +44,11 @@ class Sizes(NamedTuple):
         Stride from one cell state to the next.
     unit_tiles, row_tiles : int
         Tiles along the hidden units and along the batch.
-    part_depth : int
-        Depth of one part of a product; given, because a GPU divides slowly.
-    state_offset : int
-        Offset of this layer's and direction's states in the stacked ones.
+    part_depth, output_part : int
+        Depth of one part of a product of depth `hidden`, and of depth `output`; given, because a GPU divides
+        slowly.
+    state_offset, output_offset : int
+        Offset of this layer's and direction's states in the stacked ones, and of h.
     dy_row, dy_offset : int
         Stride from one row of the output's gradient to the next, and offset of the first.
     """
@@ -41,39 +56,52 @@ class Sizes(NamedTuple):
     steps: Any
     batch: Any
     hidden: Any
+    output: Any
     reverse: Any
     cell_step: Any
     cell_stride: Any
     unit_tiles: Any
     row_tiles: Any
     part_depth: Any
+    output_part: Any
     state_offset: Any
+    output_offset: Any
     dy_row: Any = 0
     dy_offset: Any = 0
 
 
 class Arrays(NamedTuple):
-    """What the forward pass reads and writes; flat device arrays.
+    """What the forward pass reads and writes; flat device arrays. P units of h, as many as H or fewer.
 
     Attributes
     ----------
     slots : (T * B * S * H,)
         Products with the input weights, where a slot has one; afterwards what is saved for backward.
-    h : ((T + 1) * B * H,)
+    h : ((T + 1) * B * P,)
         All values of h, the initial one first; in reverse last.
     cell_states : (states - 1, T + 1 or 1, B, H)
         The other states, likewise.
     operand : (T * B * H or 0,)
         Operands of the second recurrent product.
-    weights : (H * G * H,)
-        ``weight_hh`` transposed.
-    peephole : (P * H,)
+    weights : tuple of flat arrays
+        ``weight_hh`` transposed, (P * G * H,), and likewise the second stage's weights where it has its own:
+        the first is the first stage's, the last that of the second.
+    peephole : (vectors * H,)
     lengths : (B,), int64
     bias_ih, bias_hh : (G * H,), or (0,) where there are none
-    initial, final : tuples of (layers * directions * B * H,)
+    initial, final : tuples of (layers * directions * B * H,), of P units for the first
         Stacked states; initial ones of size 0 stand for zeros.
     counters : int32
         Of the barriers between blocks; zero before and after.
+    prepared : tuple of (T * B * P,)
+        Operands of the first recurrent product, in the order of time, of a cell that prepares them.
+    extras : tuple of arrays
+        Of `lstm_numba.cells.protocol.Cell.extras`.
+    extra_strides : tuple of (int, int, int)
+        Their strides from step to step and from row to row, 0 where all have the same value, and their units.
+    means : tuple of flat arrays
+        Of a cell with M means over a row's units: those of all steps, (T * B * M,), and the sums that they are
+        made of, (B * M * unit_tiles,).
     """
 
     slots: Any
@@ -88,6 +116,10 @@ class Arrays(NamedTuple):
     initial: Any
     final: Any
     counters: Any
+    prepared: Any = ()
+    extras: Any = ()
+    extra_strides: Any = ()
+    means: Any = ()
 
 
 class Gradients(NamedTuple):
@@ -97,13 +129,15 @@ class Gradients(NamedTuple):
     ----------
     dy : (T * B, dy_row), or (0,) for zeros
     dstates : (states * B * H,)
-        Gradients of the states, from the final to the initial ones.
-    dpeephole : (P * B * H,)
+        Gradients of the states, from the final to the initial ones; of h zero beyond its units.
+    dpeephole : (vectors * B * H,)
         Sums over time.
-    weights : (G * H * H,)
-        ``weight_hh``.
-    final, initial : tuples of (layers * directions * B * H,)
+    weights : tuple of flat arrays
+        Likewise, not transposed.
+    final, initial : tuples of (layers * directions * B * H,), of P units for the first
         Stacked gradients of the final states, of size 0 for zeros; and of the initial ones, to be written.
+    dmeans : tuple of (B * M,)
+        Gradients of the means of a step.
     """
 
     dy: Any
@@ -112,6 +146,7 @@ class Gradients(NamedTuple):
     weights: Any
     final: Any
     initial: Any
+    dmeans: Any = ()
 
 
 # -- the barrier between steps -------------------------------------------------------------------------
@@ -282,24 +317,104 @@ def neighbours(sizes, t):
 
 
 @cuda.jit(**DEVICE)
-def load_entry(cell, sizes, arrays, entry, offset):
-    """All states of a history entry; `offset` is the row's and unit's in a state."""
-    h = load_scalar(cell, arrays.h, entry * sizes.batch * sizes.hidden + offset, 0)
+def output_units(cell, sizes):
+    """Units of h."""
+    return sizes.output if is_projected(cell) else sizes.hidden
+
+
+@cuda.jit(**DEVICE)
+def has_output(cell, sizes, unit):
+    """Whether h has a unit: all but where it is projected."""
+    return not is_projected(cell) or unit < sizes.output
+
+
+@cuda.jit(**DEVICE)
+def stage_depth(cell, stage, sizes):
+    """Units of the operand of a stage's product, and the depth of one part of it."""
+    if reads_projected(cell, stage):
+        return sizes.output, sizes.output_part
+    return sizes.hidden, sizes.part_depth
+
+
+@cuda.jit(**DEVICE)
+def stage_units(cell, stage, sizes):
+    """Units that a stage feeds, and how many are one part of the depth of the backward product."""
+    if feeds_projected(cell, stage):
+        return sizes.output, sizes.output_part
+    return sizes.hidden, sizes.part_depth
+
+
+@cuda.jit(**DEVICE)
+def load_output(cell, sizes, array, start, row, unit):
+    """One unit of a row of a matrix like h, which begins at `start`; zero for a unit that h has not."""
+    if has_output(cell, sizes, unit):
+        return load_scalar(cell, array, start + (row * output_units(cell, sizes) + unit), 0)
+    return zero_scalar(cell, array)
+
+
+@cuda.jit(**DEVICE)
+def store_output(cell, sizes, array, start, row, unit, values):
+    """The inverse of `load_output`."""
+    if has_output(cell, sizes, unit):
+        store_scalars(array, start + (row * output_units(cell, sizes) + unit), 0, values)
+
+
+@cuda.jit(**DEVICE)
+def load_entry(cell, sizes, arrays, entry, row, unit):
+    """All states of a history entry."""
+    offset = row * sizes.hidden + unit
+    h = load_output(cell, sizes, arrays.h, entry * sizes.batch * output_units(cell, sizes), row, unit)
     return h + load_cell_states(cell, arrays.cell_states, entry * sizes.cell_step + offset, sizes.cell_stride)
 
 
 @cuda.jit(**DEVICE)
-def store_entry(sizes, arrays, entry, offset, states):
+def store_entry(cell, sizes, arrays, entry, row, unit, states):
     """The inverse of `load_entry`."""
-    store_scalars(arrays.h, entry * sizes.batch * sizes.hidden + offset, 0, states[:1])
+    offset = row * sizes.hidden + unit
+    start = entry * sizes.batch * output_units(cell, sizes)
+    store_output(cell, sizes, arrays.h, start, row, unit, states[:1])
     store_scalars(arrays.cell_states, entry * sizes.cell_step + offset, sizes.cell_stride, states[1:])
 
 
 @cuda.jit(**DEVICE)
-def previous_states(cell, sizes, arrays, t, offset):
+def previous_states(cell, sizes, arrays, t, row, unit):
     """The states before the step at time t."""
     before, _ = neighbours(sizes, t)
-    return load_entry(cell, sizes, arrays, before, offset)
+    return load_entry(cell, sizes, arrays, before, row, unit)
+
+
+@cuda.jit(**DEVICE)
+def _stack_offset(cell, sizes):
+    """Offset of h in its stack."""
+    return sizes.output_offset if is_projected(cell) else sizes.state_offset
+
+
+@cuda.jit(**DEVICE)
+def load_stacked(cell, sizes, stacks, row, unit):
+    """All states of stacked ones; zero for a unit that h has not."""
+    h = load_output(cell, sizes, stacks[0], _stack_offset(cell, sizes), row, unit)
+    return h + load_each(stacks[1:], sizes.state_offset + (row * sizes.hidden + unit))
+
+
+@cuda.jit(**DEVICE)
+def store_stacked(cell, sizes, stacks, row, unit, states):
+    """The inverse of `load_stacked`."""
+    store_output(cell, sizes, stacks[0], _stack_offset(cell, sizes), row, unit, states[:1])
+    store_each(stacks[1:], sizes.state_offset + (row * sizes.hidden + unit), states[1:])
+
+
+@cuda.jit(**DEVICE)
+def time_from(sizes, entry):
+    """The time of the step that begins at a history entry; outside of the sequence for the last entry."""
+    return entry - sizes.reverse
+
+
+@cuda.jit(**DEVICE)
+def load_vectors(cell, sizes, arrays, t, row, unit):
+    """The cell's per-unit vectors, its extras at time t, and the row's means."""
+    vectors = load_peephole(cell, arrays.peephole, unit, sizes.hidden)
+    extras = load_extras(cell, arrays.extras, arrays.extra_strides, t, row, unit)
+    return vectors + extras + load_means(cell, arrays.means, t * sizes.batch + row)
 
 
 @cuda.jit(**DEVICE)

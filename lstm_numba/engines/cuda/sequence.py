@@ -26,6 +26,7 @@ from lstm_numba.engines.cuda.layout import (
     SingleBlock,
     Sizes,
 )
+from lstm_numba.engines.cuda.means import shared_sums
 from lstm_numba.engines.cuda.memory import DeviceArray, copied, counters, empty, synchronize, upload
 from lstm_numba.engines.cuda.options import KERNEL
 from lstm_numba.engines.cuda.reductions import bias_gradients, column_sums
@@ -53,6 +54,7 @@ class _Shape(NamedTuple):
     batch: int
     inputs: int
     hidden: int
+    output: int
 
 
 # -- launches ----------------------------------------------------------------------------------------
@@ -73,6 +75,7 @@ _plans: dict[Any, _Plan] = {}
 def _run(kernels: dict[type, Any], cell: Any, sums: int, sizes: Sizes, *groups: Any) -> None:
     """Launch one of a sequence's kernels; `sums` is the number of sums that a thread has for a row."""
     dtype, limit = groups[0].h.dtype, limits()
+    sums = shared_sums(cell, sums, limit.parts)
     forward, device = kernels is FORWARD, current_device()
     key = (forward, type(cell), dtype, sizes.batch, sizes.hidden, limit, FORCED_MODE, device)
     if key not in _plans:
@@ -177,6 +180,7 @@ def forward_sequence(
     reverse: bool,
     keep: bool,
     borrow: bool = False,
+    extras: Sequence[DeviceArray] = (),
 ) -> tuple[DeviceArray, int, Saved | None]:
     """Run one layer and direction.
 
@@ -184,10 +188,10 @@ def forward_sequence(
     ----------
     cell : Cell
     params : dict
-        ``weight_ih`` (G*H, I), ``weight_hh`` (G*H, H), optionally ``bias_ih``, ``bias_hh`` (G*H,) and
-        ``weight_ph`` (P*H,).
+        ``weight_ih`` (G*H, I), ``weight_hh`` (G*H, units of h), optionally ``bias_ih``, ``bias_hh`` (G*H,),
+        ``weight_ph`` (P*H,) and the second stage's own weights.
     x : device array, shape (T, B, I)
-    states, finals : list of device array, shape (layers * directions, B, H)
+    states, finals : list of device array, shape (layers * directions, B, H); h may have fewer units
         Initial states, None for zeros; and final ones, which are written.
     index : int
         Index of this layer and direction in the first axis.
@@ -198,32 +202,39 @@ def forward_sequence(
         Save what the backward pass needs.
     borrow : bool
         The parameters stay unchanged until the backward pass, which therefore needs no copies of them.
+    extras : list of device array, shape (T or 1, B or 1, H or 1)
+        One for each of the cell's extras; they stay unchanged until the backward pass.
 
     Returns
     -------
     h : device array, flat
         All values of h; after a sequence's end it repeats the last state.
     offset : int
-        Of the outputs (T, B, H) in it.
+        Of the outputs (T, B, units of h) in it.
     saved : Saved or None
     """
     if keep and not borrow:
         params = {name: copied(p) if name.startswith("weight") else p for name, p in params.items()}
-    shape = _Shape(*x.shape, hidden=finals[0].shape[2])
-    state, depth = shape.batch * shape.hidden, shape.steps + 1 if keep else 1
+    units = finals[0].shape[2]
+    shape = _Shape(*x.shape, hidden_units(cell, params, units), units)
+    state, output = shape.batch * shape.hidden, shape.batch * shape.output
+    depth = shape.steps + 1 if keep else 1
     sizes = Sizes(
         steps=shape.steps,
         batch=shape.batch,
         hidden=shape.hidden,
+        output=shape.output,
         reverse=int(reverse),
         cell_step=state if keep else 0,
         cell_stride=depth * state,
         unit_tiles=-(-shape.hidden // limits().lanes),
         row_tiles=0,  # depends on the tile
         part_depth=-(-shape.hidden // limits().parts),
+        output_part=-(-shape.output // limits().parts),
         state_offset=index * state,
+        output_offset=index * output,
     )
-    arrays = _forward_arrays(cell, params, shape, depth, x.dtype, states, finals, lengths)
+    arrays = _forward_arrays(cell, params, shape, depth, x.dtype, states, finals, lengths, extras)
     slots, inputs = _matrix(arrays.slots, cell, shape.hidden), x.reshape(-1, shape.inputs)
     for slot, gate, count in _input_segments(cell):
         weights = params["weight_ih"][gate * shape.hidden : (gate + count) * shape.hidden]
@@ -231,7 +242,18 @@ def forward_sequence(
         matmul(inputs, transposed(weights), out=target)
     _run(FORWARD, cell, max(len(stage.gates) for stage in cell.stages), sizes, arrays)
     saved = Saved(cell, params, x, arrays, sizes) if keep else None
-    return arrays.h, 0 if reverse else state, saved
+    return arrays.h, 0 if reverse else output, saved
+
+
+def hidden_units(cell: Any, params: dict[str, DeviceArray], output: int) -> int:
+    """Hidden units of a layer whose h has so many."""
+    rows: int = params["weight_hh"].shape[0]
+    return rows // len(cell.recurrent_gates) if cell.projected else output
+
+
+def _recurrent_weights(cell: Any) -> list[str]:
+    """Weights of the recurrent products by name: ``weight_hh``, and the second one's own."""
+    return list(dict.fromkeys(stage.weight for stage in cell.stages))
 
 
 def _forward_arrays(
@@ -243,15 +265,17 @@ def _forward_arrays(
     states: Sequence[DeviceArray] | None,
     finals: Sequence[DeviceArray],
     lengths: DeviceArray,
+    extras: Sequence[DeviceArray],
 ) -> Arrays:
     """The arrays of a forward pass that keeps the cell states of `depth` steps."""
     rows, state, none = shape.steps * shape.batch, shape.batch * shape.hidden, empty((0,), dtype)
+    output = shape.batch * shape.output
     return Arrays(
         slots=empty((rows * len(cell.slots) * shape.hidden,), dtype),
-        h=empty(((shape.steps + 1) * state,), dtype),
+        h=empty(((shape.steps + 1) * output,), dtype),
         cell_states=empty(((len(cell.states) - 1) * depth * state,), dtype),
         operand=empty((rows * shape.hidden if len(cell.stages) > 1 else 0,), dtype),
-        weights=flat(transpose(params["weight_hh"])),
+        weights=tuple(flat(transpose(params[name])) for name in _recurrent_weights(cell)),
         peephole=params.get("weight_ph", none),
         lengths=lengths,
         bias_ih=params.get("bias_ih", none),
@@ -259,7 +283,26 @@ def _forward_arrays(
         initial=_stacks(states, cell, none),
         final=_stacks(finals, cell, none),
         counters=counters(shape.batch * COUNTER_STRIDE),
+        prepared=(empty((shape.steps * output,), dtype),) if cell.prepared else (),
+        extras=tuple(map(flat, extras)),
+        extra_strides=tuple(map(_broadcast_strides, extras)),
+        means=_mean_arrays(cell, shape, dtype),
     )
+
+
+def _mean_arrays(cell: Any, shape: _Shape, dtype: np.dtype[Any]) -> tuple[DeviceArray, ...]:
+    """See `Arrays.means`; for a cell without means none."""
+    if not cell.mean_levels:
+        return ()
+    rows = shape.batch * sum(map(len, cell.mean_levels))
+    unit_tiles = -(-shape.hidden // limits().lanes)
+    return empty((shape.steps * rows,), dtype), empty((rows * unit_tiles,), dtype)
+
+
+def _broadcast_strides(array: DeviceArray) -> tuple[int, int, int]:
+    """Strides of the first two axes, 0 for an axis that has the same value everywhere; and units."""
+    steps, rows, units = array.shape
+    return 0 if steps == 1 else rows * units, 0 if rows == 1 else units, units
 
 
 def _stacks(states: Sequence[DeviceArray] | None, cell: Any, none: DeviceArray) -> tuple[DeviceArray, ...]:
@@ -296,7 +339,7 @@ def backward_sequence(
     Parameters
     ----------
     saved : Saved
-    dy : device array, shape (T, B, D*H), or None
+    dy : device array, shape (T, B, D * units of h), or None
         Gradient of the output, None for zeros. It is ignored after a sequence's end.
     direction : int
         Its columns of `dy`: 0 forward, 1 reverse.
@@ -321,12 +364,18 @@ def backward_sequence(
         dy=none if dy is None else flat(dy),
         dstates=empty((len(cell.states) * state,), dtype),
         dpeephole=empty((len(cell.peepholes) * state,), dtype),
-        weights=flat(params["weight_hh"]),
+        weights=tuple(flat(params[name]) for name in _recurrent_weights(cell)),
         final=_stacks(dstates, cell, none),
         initial=_stacks(initial, cell, none),
+        dmeans=_mean_gradients(cell, sizes, dtype),
     )
     row = 0 if dy is None else dy.shape[2]
-    sizes = sizes._replace(dy_row=row, dy_offset=direction * sizes.hidden, state_offset=index * state)
+    sizes = sizes._replace(
+        dy_row=row,
+        dy_offset=direction * sizes.output,
+        state_offset=index * state,
+        output_offset=index * sizes.batch * sizes.output,
+    )
     _run(BACKWARD, cell, 1, sizes, arrays, gradients)
     slots, hidden = _matrix(arrays.slots, cell, sizes.hidden), sizes.hidden
     if dx is not None:
@@ -339,20 +388,30 @@ def backward_sequence(
     return _parameter_gradients(saved, slots, gradients.dpeephole)
 
 
+def _mean_gradients(cell: Any, sizes: Sizes, dtype: np.dtype[Any]) -> tuple[DeviceArray, ...]:
+    """See `Gradients.dmeans`."""
+    count = sum(map(len, cell.mean_levels))
+    return (empty((sizes.batch * count,), dtype),) if count else ()
+
+
 def _parameter_gradients(saved: Saved, slots: DeviceArray, dpeephole: DeviceArray) -> dict[str, DeviceArray]:
     """Gradients of the parameters, from the slots' gradients of all steps."""
     cell, params, x, arrays, sizes = saved
-    hidden, state, rows = sizes.hidden, sizes.batch * sizes.hidden, sizes.steps * sizes.batch
+    hidden, output, rows = sizes.hidden, sizes.output, sizes.steps * sizes.batch
     grads = {name: empty(array.shape, array.dtype) for name, array in params.items()}
-    start = state if sizes.reverse else 0
-    before = arrays.h[start : start + rows * hidden].reshape(rows, hidden)
-    operands = [before] if len(cell.stages) == 1 else [before, arrays.operand.reshape(rows, hidden)]
-    jobs = [(x.reshape(rows, -1), "weight_ih", _input_segments(cell))]
-    jobs += [(o, "weight_hh", _stage_segments(s)) for o, s in zip(operands, cell.stages, strict=True)]
-    for operand, name, segments in jobs:
-        for slot, gate, count in segments:
-            part = columns(slots, slot * hidden, (slot + count) * hidden)
-            matmul(transposed(part), operand, out=grads[name][gate * hidden : (gate + count) * hidden])
+    start = sizes.batch * output if sizes.reverse else 0
+    before = arrays.prepared[0] if cell.prepared else arrays.h[start : start + rows * output]
+    jobs = [
+        (x.reshape(rows, -1), "weight_ih", hidden, _input_segments(cell)),
+        (before.reshape(rows, output), "weight_hh", hidden, _stage_segments(cell.stages[0])),
+    ]
+    for stage in cell.stages[1:]:
+        units = output if cell.projected else hidden
+        jobs.append((arrays.operand.reshape(rows, hidden), stage.weight, units, _stage_segments(stage)))
+    for operand, name, units, segments in jobs:
+        for slot, gate, count in segments:  # of one gate, where it has fewer units than a slot
+            part = columns(slots, slot * hidden, slot * hidden + count * units)
+            matmul(transposed(part), operand, out=grads[name][gate * units : (gate + count) * units])
     if "bias_ih" in params:
         bias_gradients(slots, *gate_tables(cell), grads["bias_ih"], grads["bias_hh"])
     if cell.peepholes:

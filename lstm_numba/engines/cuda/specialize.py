@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import lstm_numba.engines.cuda.activations  # noqa: F401  (registers the functions of equations)
 from lstm_numba.cells.protocol import Stage
-from lstm_numba.engines.cuda.driver import intrinsic, make_signature, overload, types
+from lstm_numba.engines.cuda.driver import intrinsic, ir, make_signature, overload, types
 from lstm_numba.engines.cuda.scalar import Scalar, indexer, scalar_loader, scalar_zeros, times
 
 
@@ -77,47 +77,58 @@ def class_constant(value_of: Callable[[Any], Any]) -> Any:
     return constant
 
 
-def stage_constant(value_of: Callable[[Stage], Any]) -> Any:
+def stage_constant(value_of: Callable[[Any, Any], Any]) -> Any:
     """The same for a function of a cell and a stage."""
 
     def constant(cell: Any, stage: Any) -> Any:
-        return value_of(stage_of(cell, stage))
+        return value_of(cell, stage)
 
     @overload(constant)
     def _(cell, stage):
-        value = value_of(stage_type(cell, stage))
+        value = value_of(cell.instance_class, stage.instance_class)
         return lambda cell, stage: value
 
     return constant
 
 
-def block_count(cell: Any, stage: Any) -> Any:
-    """Row blocks of the weights of a product."""
+def has_own_weights(stage: Stage) -> bool:
+    """Whether the weights of a recurrent product are not ``weight_hh``; then it has no bias."""
+    return stage.weight != "weight_hh"
+
+
+def _blocks(cell: Any, stage: Any) -> int:
+    if has_own_weights(stage_of(cell, stage)):
+        return len(stage_of(cell, stage).gates)
     return len(cell.gates if stage.number < 0 else cell.recurrent_gates)
-
-
-@overload(block_count)
-def _(cell, stage):
-    value = block_count(cell.instance_class, stage.instance_class)
-    return lambda cell, stage: value
 
 
 slot_count = class_constant(lambda cell: len(cell.slots))
 peephole_count = class_constant(lambda cell: len(cell.peepholes))
 stage_count = class_constant(lambda cell: len(cell.stages))
+#: Means over a row's units; and barriers of a step: after each group of means, and of each stage.
+mean_count = class_constant(lambda cell: sum(map(len, cell.mean_levels)))
+barrier_count = class_constant(lambda cell: len(cell.stages) + len(cell.mean_levels))
+is_projected = class_constant(lambda cell: cell.projected)
 tile_rows = class_constant(lambda tile: tile.rows)
 
+#: Row blocks of a product's weights.
+block_count = stage_constant(_blocks)
 #: The gates that feed a stage's slots, their number, and the first of these slots.
-stage_gates = stage_constant(lambda stage: stage.gates)
-stage_width = stage_constant(lambda stage: len(stage.gates))
-stage_first = stage_constant(lambda stage: stage.first)
+stage_gates = stage_constant(lambda cell, stage: stage_of(cell, stage).gates)
+stage_width = stage_constant(lambda cell, stage: len(stage_of(cell, stage).gates))
+stage_first = stage_constant(lambda cell, stage: stage_of(cell, stage).first)
+#: Whether only the units of h are in a recurrent product's operand, and in the slots that it feeds.
+reads_projected = stage_constant(lambda cell, stage: cell.projected and stage.number == 0)
+feeds_projected = stage_constant(lambda cell, stage: cell.projected and stage.number == 1)
 
 load_scalar = scalar_loader(lambda cell: 1)
 load_slots = scalar_loader(lambda cell: len(cell.slots))
 load_states = scalar_loader(lambda cell: len(cell.states))
 load_cell_states = scalar_loader(lambda cell: len(cell.states) - 1)
 load_peephole = scalar_loader(lambda cell: len(cell.peepholes))
+_load_means = scalar_loader(lambda cell: sum(map(len, cell.mean_levels)))
 
+zero_scalar = scalar_zeros(lambda cell: 1)
 zero_slots = scalar_zeros(lambda cell: len(cell.slots))
 zero_states = scalar_zeros(lambda cell: len(cell.states))
 zero_peephole = scalar_zeros(lambda cell: len(cell.peepholes))
@@ -136,14 +147,24 @@ def cell_backward(self: Any, slots: Any, previous: Any, states: Any, peephole: A
     return self.backward(slots, previous, states, peephole, gradient)
 
 
-def cell_operand(self: Any, slots: Any, previous: Any) -> Any:
+def cell_operand(self: Any, slots: Any, previous: Any, peephole: Any) -> Any:
     """The cell's operand of the second recurrent product."""
-    return self.operand(slots, previous)
+    return self.operand(slots, previous, peephole)
 
 
-def cell_operand_backward(self: Any, slots: Any, previous: Any, gradient: Any) -> Any:
+def cell_operand_backward(self: Any, slots: Any, previous: Any, peephole: Any, gradient: Any) -> Any:
     """The backward equations of the operand."""
-    return self.operand_backward(slots, previous, gradient)
+    return self.operand_backward(slots, previous, peephole, gradient)
+
+
+def cell_prepare(self: Any, previous: Any, peephole: Any) -> Any:
+    """The cell's operand of the first recurrent product, where it is not h."""
+    return self.prepare(previous, peephole)
+
+
+def cell_prepare_backward(self: Any, previous: Any, peephole: Any, gradient: Any) -> Any:
+    """The backward equations of that operand."""
+    return self.prepare_backward(previous, peephole, gradient)
 
 
 @overload(cell_forward, strict=False)
@@ -157,24 +178,89 @@ def _(self, slots, previous, states, peephole, gradient):
 
 
 @overload(cell_operand, strict=False)
-def _(self, slots, previous):
+def _(self, slots, previous, peephole):
     return self.instance_class.operand
 
 
 @overload(cell_operand_backward, strict=False)
-def _(self, slots, previous, gradient):
+def _(self, slots, previous, peephole, gradient):
     return self.instance_class.operand_backward
+
+
+@overload(cell_prepare, strict=False)
+def _(self, previous, peephole):
+    return self.instance_class.prepare
+
+
+@overload(cell_prepare_backward, strict=False)
+def _(self, previous, peephole, gradient):
+    return self.instance_class.prepare_backward
+
+
+# -- numbers from outside --------------------------------------------------------------------------
+
+
+def load_extras(cell: Any, extras: Any, strides: Any, t: Any, row: Any, unit: Any) -> Any:
+    """The values of a cell's extras at time t, one of each array; beyond its last unit, that one's.
+
+    `strides` are those of time and row, and the number of units.
+    """
+    return tuple(
+        array[t * step + row * line + (min(unit, count - 1) if of_unit else 0)]
+        for array, (step, line, count), of_unit in zip(extras, strides, cell.extra_units, strict=True)
+    )
+
+
+@intrinsic
+def _emit_load_extras(
+    typingctx: Any, cell: Any, extras: Any, strides: Any, t: Any, row: Any, unit: Any
+) -> Any:
+    kind = cell.instance_class
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        values = []
+        for n, (array, of_unit) in enumerate(zip(extras, kind.extra_units, strict=True)):
+            pointer = indexer(context, builder, array, builder.extract_value(args[1], n))
+            step, line, count = (builder.extract_value(args[2], (n, m)) for m in range(3))
+            terms = [builder.mul(args[3], step), builder.mul(args[4], line)]
+            if of_unit and kind.projected:  # the extras of h have as many units as h
+                last = builder.sub(count, ir.Constant(count.type, 1))
+                terms.append(builder.select(builder.icmp_signed("<", args[5], last), args[5], last))
+            elif of_unit:
+                terms.append(args[5])
+            values.append(builder.load(pointer(*terms)))
+        return context.make_tuple(builder, sig.return_type, values)
+
+    kinds = types.Tuple([Scalar(array.dtype) for array in extras])
+    return make_signature(kinds, cell, extras, strides, *[types.int64] * 3), codegen
+
+
+@overload(load_extras)
+def _(cell, extras, strides, t, row, unit):
+    return lambda cell, extras, strides, t, row, unit: _emit_load_extras(cell, extras, strides, t, row, unit)
+
+
+def load_means(cell: Any, means: Any, row: Any) -> Any:
+    """The means of a row, or their gradients, from the first array of a tuple; () for a cell without."""
+    return _load_means(cell, means[0], row * mean_count(cell), 1) if cell.mean_levels else ()
+
+
+@overload(load_means)
+def _(cell, means, row):
+    if not cell.instance_class.mean_levels:
+        return lambda cell, means, row: ()
+    return lambda cell, means, row: _load_means(cell, means[0], row * mean_count(cell), 1)
 
 
 # -- what the slots hold before the recurrent product ----------------------------------------------
 
 
 def gate_tables(cell: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """For each slot the gate whose input bias it gets, and whose recurrent bias; -1 for none."""
+    """For each slot the gate whose input weights and bias it gets, and whose recurrent bias; -1 for none."""
     count = len(cell.slots)
     inputs = cell.input_gates + (-1,) * (count - len(cell.input_gates))
     recurrent = [-1] * count
-    for stage in cell.stages:
+    for stage in (stage for stage in cell.stages if not has_own_weights(stage)):
         recurrent[stage.first : stage.first + len(stage.gates)] = stage.gates
     return inputs, tuple(recurrent)
 

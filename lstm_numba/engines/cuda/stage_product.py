@@ -89,7 +89,7 @@ def add_inner(
     The weight of gate g is at ``offset + g * block``, the gradient of slot s of row r at
     ``rows[r] + s * hidden + k``.
     """
-    first, gates = stage_of(cell, stage)
+    first, gates, _ = stage_of(cell, stage)
     return tuple(
         sums[r]
         + sum(
@@ -131,7 +131,7 @@ def _emit_add_inner(
     typingctx: Any, cell: Any, stage: Any, tile: Any, sums: Any, weights: Any, offset: Any, block: Any,
     operand: Any, rows: Any, k: Any, hidden: Any,
 ) -> Any:  # fmt: skip
-    first, gates = stage_type(cell, stage)
+    first, gates, _ = stage_type(cell, stage)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         w = indexer(context, builder, sig.args[4], args[4])
@@ -193,7 +193,7 @@ def _(cell, stage, array, offset, stride):
 
 def add_to_stage(cell: Any, stage: Any, slots: Any, sums: Any) -> Any:
     """The slots, with the sums added to those that the stage feeds."""
-    first, gates = stage_of(cell, stage)
+    first, gates, _ = stage_of(cell, stage)
     return (
         *slots[:first],
         *(slots[first + n] + sums[n] for n in range(len(gates))),

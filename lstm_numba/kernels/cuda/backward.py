@@ -85,6 +85,7 @@ def _run_second_stage_backward(weights, tape, dstates, rank, size):
             cell,
             load_slots(cell, tape, offset, hidden),
             load_states(cell, tape, previous_row(cell) * hidden + unit, hidden),
+            load_peephole(cell, weights.peephole, unit, hidden),
             load_scalar(cell, tape, unit, 0)[0],
         )
         store_scalars(tape, offset, hidden, dslots)

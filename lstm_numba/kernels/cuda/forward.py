@@ -63,7 +63,8 @@ def _operand_equations(weights, slots, states, work, keep, unit):
     """The operand of the second product for one unit."""
     cell, hidden = weights.cell, weights.hidden
     store_scalars(work, slots_row(cell) * hidden + unit, hidden, slots)
-    store_scalars(work, hidden + unit, 0, (cell_operand(cell, slots, load_each(states, unit)),))
+    vectors = load_peephole(cell, weights.peephole, unit, hidden)
+    store_scalars(work, hidden + unit, 0, (cell_operand(cell, slots, load_each(states, unit), vectors),))
 
 
 def _equations(weights: Any, slots: Any, states: Any, work: Any, keep: Any, unit: Any) -> None:

@@ -33,7 +33,7 @@ def _take_shares(sizes: Any, parts: int, done: Any, products: Any) -> None:
 @pytest.mark.parametrize("parts", [1, 2, 3, 7])
 @pytest.mark.parametrize(("hidden", "batch"), [(40, 3), (88, 20), (104, 30), (16, 1)])
 def test_shares_of_units_cover_every_row_and_unit_once(hidden: int, batch: int, parts: int) -> None:
-    sizes = layout.Sizes(1, batch, 1, hidden, hidden, 8, 0, 1, 1, 1, 0, 0, 0, 0)
+    sizes = layout.Sizes(1, batch, 1, hidden, hidden, hidden, 8, 0, 1, 1, 1, 0, 0, 0, 0, 2, 0, 0)
     done, products = np.zeros((batch, hidden), int), np.zeros((batch, -(-hidden // 16)), int)
     _take_shares(sizes, parts, done, products)
     assert (products == 1).all()

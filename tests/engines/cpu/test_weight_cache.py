@@ -39,7 +39,7 @@ class _Packer:
         """One use of the weights; how often they were packed until now."""
         hidden, inputs = self.params["weight_hh"].shape[1], self.params["weight_ih"].shape[1]
         dtype = self.params["weight_hh"].dtype
-        located = self.weight_cache.locate(_CELL, self.params, inputs, hidden, dtype)
+        located = self.weight_cache.locate(_CELL, self.params, inputs, hidden, hidden, dtype)
         place = self.weight_cache.packed(located, 64).weights
         words = located.words
         sums = [checksum_part(words, len(located.arrays), part, self.parts) for part in range(self.parts)]

@@ -1,0 +1,161 @@
+"""The parameters of a recurrent layer: under which names, copied in and out, moved to another device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from lstm_numba.cells.parameters import parameter_names, stack_shapes, suffix
+from lstm_numba.engines import engine, host_array
+from lstm_numba.engines.base import Array, Engine
+from lstm_numba.nn.heads import HeadParams, dense
+from lstm_numba.nn.initial_weights import initial_weights
+
+Layer = TypeVar("Layer", bound="LayerParameters")
+
+
+class _LayerDirection(NamedTuple):
+    """One direction of one layer; `names` maps its parameters' names without suffix to the full ones."""
+
+    layer: int
+    direction: int
+    names: dict[str, str]
+
+
+class LayerParameters:
+    """Part of `Recurrent`, which documents it."""
+
+    plain_cell: Any
+    input_size: int
+    hidden_size: int
+    proj_size: int
+    output_size: int
+    num_layers: int
+    directions: int
+    heads: int
+    bias: bool
+    dtype: np.dtype[Any]
+    device: str
+    engine: Engine
+    rng: np.random.Generator
+    params: dict[str, Array]
+
+    def _make_params(self, init: str) -> None:
+        """Draw the parameters."""
+        cell = self.plain_cell
+        self._layer_directions = [
+            _LayerDirection(n, d, {name: name + suffix(n, d) for name in parameter_names(cell, self.bias)})
+            for n in range(self.num_layers)
+            for d in range(self.directions)
+        ]
+        self._forget_weights()
+        self._shapes = stack_shapes(
+            cell, self.input_size, self.hidden_size, self.num_layers, self.directions, self.bias, self.heads,
+            self.proj_size or None,
+        )  # fmt: skip
+        self.params = {
+            name: self.engine.upload(weights.astype(self.dtype))
+            for name, weights in initial_weights(
+                init, cell, self._shapes, self.hidden_size // self.heads, self.rng
+            )
+        }
+        self.engine.synchronize()
+
+    def _forget_weights(self) -> None:
+        """Begin anew with what is remembered of the parameters."""
+        count = len(self._layer_directions)
+        self._weight_caches = [self.engine.weight_cache() for _ in range(self.heads * count)]
+        self._head_params = [HeadParams(self.heads) for _ in range(count)]
+
+    def layer_params(self) -> list[dict[str, Array]]:
+        """The parameters of each layer and direction, from the first layer on, names without suffix.
+
+        Raises
+        ------
+        TypeError
+            A parameter was replaced by something that is no array of the layer's dtype.
+        ValueError
+            There is more than one head.
+        """
+        if self.heads > 1:
+            raise ValueError(f"heads: expected 1, kernels read the weights of one head, got {self.heads}")
+        return self._local_params()
+
+    def dense_params(self) -> list[dict[str, Any]]:
+        """As `layer_params`, in the host's memory; of several heads those of one that computes the same."""
+        download = self.engine.download
+        return [
+            dense({name: download(array) for name, array in params.items()}, self.heads)
+            for params in self._local_params()
+        ]
+
+    def _local_params(self) -> list[dict[str, Array]]:
+        params = self._checked_params()
+        return [
+            {name: params[full] for name, full in entry.names.items()} for entry in self._layer_directions
+        ]
+
+    def _checked_params(self) -> dict[str, Array]:
+        """The parameters as the engine's arrays; users may have replaced them."""
+        return {name: self.engine.from_user(name, value, self.dtype) for name, value in self.params.items()}
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of all parameters as NumPy arrays, under PyTorch's names."""
+        return {name: np.array(self.engine.download(value)) for name, value in self._checked_params().items()}
+
+    def to(self: Layer, device: str) -> Layer:
+        """Move the layer to a device, as new arrays in `params`.
+
+        Parameters
+        ----------
+        device : {"cpu", "cuda"}
+
+        Returns
+        -------
+        Recurrent
+            The layer itself.
+
+        Raises
+        ------
+        DeviceError
+            CUDA cannot be used here.
+        """
+        target = engine(device)
+        if target is not self.engine:
+            for name, value in self._checked_params().items():
+                self.params[name] = target.upload(self.engine.download(value))
+            target.synchronize()
+            self.engine, self.device = target, device
+            self._forget_weights()
+        return self
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Copy parameters in, e.g. the ``state_dict`` of a PyTorch ``LSTM``, ``GRU`` or ``RNN``.
+
+        Parameters
+        ----------
+        state : mapping of str to array_like
+            All parameters by name; anything that `numpy.asarray` takes, or an array on a CUDA device; cast to
+            the layer's dtype.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A name is missing or unknown, a shape does not fit, or an array is not of real numbers. No
+            parameter is changed then.
+        """
+        missing, unknown = self.params.keys() - state.keys(), state.keys() - self.params.keys()
+        if missing or unknown:
+            raise ValueError(
+                f"state: expected the parameters {sorted(self.params)}; "
+                f"missing {sorted(missing)}, unknown {sorted(unknown)}"
+            )
+        arrays = {name: host_array(state[name], name) for name in self.params}
+        for name, value in arrays.items():
+            if value.shape != self.params[name].shape:
+                raise ValueError(f"{name}: expected shape {self.params[name].shape}, got {value.shape}")
+        for name, value in arrays.items():
+            self.engine.upload(value.astype(self.dtype, copy=False), out=self.params[name])
+        self.engine.synchronize()
