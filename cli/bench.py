@@ -81,8 +81,7 @@ Examples:
 @_option(
     "What to compare",
     "--cell",
-    "Recurrent cell; MODULE:CLASS is one of your own; may be repeated.  "
-    f"[default: {', '.join(DEFAULT_CELLS)}]",
+    f"Recurrent cell, as `train` has; may be repeated.  [default: {', '.join(DEFAULT_CELLS)}]",
     type=CellName(),
     multiple=True,
 )
@@ -199,6 +198,7 @@ def _run(values: dict[str, Any]) -> bool:
     with contextlib.suppress(ImportError):
         import torch  # noqa: F401
 
+    from lstm_numba.cells import GROUPED
     from lstm_numba.cli.custom_cells import load_own_cells
     from lstm_numba.cli.plot import require_matplotlib
     from lstm_numba.cli.resources import set_threads
@@ -213,6 +213,8 @@ def _run(values: dict[str, Any]) -> bool:
     if sweep is not None and sweep.axis == "threads":
         set_threads(max((*sweep.values, threads)))  # refuses more than are available
     names = [name for name in IMPLEMENTATIONS if name in (values["implementation"] or IMPLEMENTATIONS)]
+    if set(values["cell"]) & set(GROUPED):
+        raise click.UsageError("--cell: clockwork is timed by python -m lstm_numba.benchmarks.clockwork")
     load_own_cells(*values["cell"])
     rows = plan_rows(values["cell"] or DEFAULT_CELLS, shapes, values["task"] or TASKS, threads, sweep)
     document: dict[str, Any] = {}

@@ -65,7 +65,9 @@ def _type(setting: settings.Setting) -> dict[str, Any]:
         return {"type": Number(replace(check, above=check.above and not setting.zero_is_none))}
     if isinstance(check, settings.Choice):
         return {"type": click.Choice(check.values)}
-    return {"is_flag": True} if check is settings.check_flag else {"type": CellName()}
+    if check is settings.check_cell:
+        return {"type": CellName()}
+    return {"is_flag": True} if check is settings.check_flag else {}
 
 
 def setting_options(dataset: str, section: str) -> list[Callable[[F], F]]:

@@ -43,19 +43,16 @@ class CellName(click.ParamType):
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
         """What help shows."""
-        from lstm_numba.cells import BUILT_IN
-
-        return f"[{'|'.join(BUILT_IN)}|MODULE:CLASS]"
+        return "CELL"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check the form of the name."""
-        from lstm_numba.cells import BUILT_IN
-        from lstm_numba.training.settings import check_cell
+        from lstm_numba.training.settings import CELL_TEXT, check_cell
 
         expected = check_cell(value)
         if expected:
             varied = isinstance(value, str) and "," in value
-            why = expected if varied else f"one of {', '.join(BUILT_IN)}, nor MODULE:CLASS"
+            why = expected if varied else f"one of {CELL_TEXT}"
             self.fail(f"{value!r} is not {why}", param, ctx)
         return str(value)
 

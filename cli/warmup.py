@@ -28,7 +28,7 @@ Examples:
     "cells",
     type=CellName(),
     multiple=True,
-    help="Recurrent cell; MODULE:CLASS is one of your own; may be repeated.  [default: lstm]",
+    help="Recurrent cell, as `train` has; may be repeated.  [default: lstm]",
 )
 @option(
     "Network",

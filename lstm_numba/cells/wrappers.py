@@ -89,15 +89,13 @@ def wrap(cell: Any, **parts: Any) -> Any:
     ValueError
         The cell has no candidate, or not so many states, or is wrapped already.
     """
-    kind: Any = type(cell)  # cells are empty tuples, all of them equal
-    return _wrapped(kind, Wrapping(**parts))
+    wrapping, kind = Wrapping(**parts), type(cell)  # cells are empty tuples, all of them equal
+    return cell if wrapping == Wrapping() else _wrapped(kind, wrapping)
 
 
 @functools.cache
 def _wrapped(kind: Any, wrapping: Wrapping) -> Any:
     cell = kind()
-    if wrapping == Wrapping():
-        return cell
     if SEPARATOR in cell.key:
         raise ValueError(f"{cell.display_name}: is wrapped already; wrap {cell.key.split(SEPARATOR)[0]}")
     for name in ("zoneout", "zoneout_masks"):

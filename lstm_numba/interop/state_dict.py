@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.cells import CELLS, display_name, find_cell
+from lstm_numba.cells import CELLS, GROUPED, display_name, find_cell
 from lstm_numba.cells.parameters import stack_shapes
 from lstm_numba.errors import WeightsError
 from lstm_numba.nn.layers import GRU, LSTM, RNN, PeepholeLSTM, make_layer
@@ -194,6 +194,8 @@ def _sizes(arrays: Mapping[str, Array], where: str) -> _Sizes:
 
 def _choose(arrays: Mapping[str, Array], sizes: _Sizes, cell: str | None, where: str) -> str:
     """The name of the cell; a requested one must have the right number of gates."""
+    if cell in GROUPED:
+        raise WeightsError(f"cell: no format has the groups of {cell}")
     if cell is not None:
         try:
             find_cell(cell)

@@ -26,6 +26,9 @@ DTYPES = ("float32", "float64")
 INITS = ("uniform", "xavier", "orthogonal", "identity")
 DEVICES = ("cpu", "cuda")
 DEFAULT_PERIODS = "1,2,4,8"
+_NAMES = (*BUILT_IN, *GROUPED)
+#: What cells there are, for help and messages.
+CELL_TEXT = f"{', '.join(_NAMES)}, or MODULE:CLASS, one of your own"
 #: Headings of the command line's help, in their order.
 NETWORK, OPTIMISATION, DATA, RUN = SECTIONS = ("Network", "Optimisation", "Data", "Run")
 
@@ -101,7 +104,7 @@ def is_own_cell(name: Any) -> bool:
 
 def check_cell(value: Any) -> str:
     """Check the name of a cell: one of the library's, a variant of one, or a user's own."""
-    if value in (*BUILT_IN, *GROUPED) or is_own_cell(value):
+    if value in _NAMES or is_own_cell(value):
         return ""
     if isinstance(value, str) and "," in value:
         try:
@@ -109,8 +112,7 @@ def check_cell(value: Any) -> str:
         except ValueError as error:
             return f"a cell: {error}"
         return ""
-    names = ", ".join((*BUILT_IN, *GROUPED))
-    return f"one of {names}, one of them with variations, or module:Class"
+    return f"one of {', '.join(_NAMES)}, one of them with variations, or module:Class"
 
 
 def check_periods(value: Any) -> str:
@@ -244,7 +246,7 @@ class Settings:
         OPTIMISATION,
         LANGUAGE_MODELS,
     )
-    cell: str = setting("lstm", check_cell, "Recurrent cell; MODULE:CLASS is one of your own.")
+    cell: str = setting("lstm", check_cell, f"Recurrent cell: {CELL_TEXT}.")
     hidden: int = setting(128, POSITIVE, "Hidden units in a layer.")
     layers: int = setting(1, POSITIVE, "Recurrent layers, one on top of the other.")
     bidirectional: bool = setting(

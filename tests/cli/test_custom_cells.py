@@ -119,9 +119,9 @@ def test_equations_that_changed_are_told(digits: Path, tmp_path: Path) -> None:
         ("no_such_module_xyz:A", "there is no module no_such_module_xyz", 1),
         ("lstm_numba.examples.janet:Janet", "has no Janet; its cells are JANET", 1),
         ("lstm_numba.examples.janet:BETA", "is no cell", 1),
-        ("janet", "nor MODULE:CLASS", 2),
-        ("a:", "nor MODULE:CLASS", 2),
-        ("a b:c", "nor MODULE:CLASS", 2),
+        ("janet", "or MODULE:CLASS, one of your own", 2),
+        ("a:", "or MODULE:CLASS, one of your own", 2),
+        ("a b:c", "or MODULE:CLASS, one of your own", 2),
     ],
 )
 @pytest.mark.parametrize("command", ["train digits", "bench", "warmup digits"])

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import own_cells
 from llvmlite import binding, ir
 from numba import njit
 from numba.core import types
@@ -28,8 +29,21 @@ from numba.core.typeconv import Conversion
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, lower_cast, overload, register_jitable, register_model
 
-#: Built-in cells to compare; the others add nothing to these. Each takes half a minute to compile.
-NAMES = ("peephole", "gru", "gru-reset-before")
+#: Cells that are compared in users' kernels, too; the others add nothing to these.
+STEPS = ("peephole", "gru-reset-before", own_cells.VARIED[-1])
+
+
+def cells() -> dict[str, Any]:
+    """Cells to compare; the others add nothing to these. Each takes half a minute to compile."""
+    from engine_problems import with_everything
+
+    from lstm_numba.cells import find_cell
+
+    wrapped = {
+        f"wrapped {name}": with_everything(name) for name in ("gru", "lstm-projected", "layer-norm-lstm")
+    }
+    return {**{name: find_cell(name) for name in STEPS}, **wrapped}
+
 
 #: What device arrays and launches import from the driver; neither is used here.
 DRIVER_ONLY = (
@@ -142,53 +156,48 @@ def define_libdevice() -> None:
         binding.add_symbol(f"__nv_{name}", address)
 
 
-def compare_sequences(name: str, dtype: str, reverse: bool, lengths: tuple[int, ...] | None) -> None:
+class CompiledEngine:
+    """What `engine_problems.EngineProblem` calls of the CUDA engine, on NumPy arrays."""
+
+    upload = download = lengths = staticmethod(lambda array: array)
+    zeros = staticmethod(np.zeros)
+
+    def forward(self, cell: Any, params: Any, x: Any, states: Any, finals: Any, index: int, ends: Any,
+                reverse: bool, keep: bool, extras: Any) -> Any:  # fmt: skip
+        """See `Engine.forward`."""
+        from lstm_numba.engines.cuda import sequence
+
+        ends = np.full(x.shape[1], len(x)) if ends is None else ends
+        h, at, saved = sequence.forward_sequence(
+            cell, params, x, states, finals, index, ends, reverse, keep, extras=extras
+        )
+        return (h, at, ends), saved
+
+    def join(self, outputs: Any, ends: Any, shape: Any) -> Any:
+        """See `Engine.join`."""
+        from lstm_numba.engines.cuda import sequence
+
+        ((h, at, ends),) = outputs
+        result = np.empty(shape, h.dtype)
+        sequence.write_output(h, at, ends, result, 0, shape[2])
+        return result
+
+    def backward(
+        self, saved: Any, dy: Any, direction: int, dstates: Any, initial: Any, index: int, dx: Any
+    ) -> Any:
+        """See `Engine.backward`."""
+        from lstm_numba.engines.cuda import sequence
+
+        dx = np.empty_like(saved.x)
+        return dx, sequence.backward_sequence(saved, dy, direction, dstates, initial, index, dx, False)
+
+
+def compare_sequences(cell: Any, dtype: str, reverse: bool) -> None:
     """A sequence forward and back against the CPU engine."""
-    from tolerances import assert_close
+    from engine_problems import HIDDEN, LENGTHS, EngineProblem, compare_devices
 
-    from lstm_numba.engines.cpu import sequence as truth
-    from lstm_numba.engines.cpu.memory import address
-    from lstm_numba.engines.cuda import sequence
-    from lstm_numba.nn.layers import make_layer
-
-    steps, batch, inputs, hidden = 4, 7, 3, 5
-    layer = make_layer(name, inputs, hidden, dtype=dtype, seed=1)
-    (params,) = layer.layer_params()
-    rng = np.random.default_rng(0)
-
-    def draw(*shape: int) -> Any:
-        return rng.standard_normal(shape).astype(dtype)
-
-    def addresses(arrays: list[Any]) -> tuple[int, ...]:
-        return tuple(map(address, arrays))
-
-    x, dy = draw(steps, batch, inputs), draw(steps, batch, hidden)
-    states = [draw(1, batch, hidden) for _ in layer.cell.states]
-    dstates = [draw(1, batch, hidden) for _ in states]
-    ends = np.array(lengths or [steps] * batch)
-    first = [s[0] for s in states]
-    final, initial = [np.empty_like(s) for s in first], [np.empty_like(s) for s in first]
-    y, saved = truth.forward_sequence(
-        layer.cell, params, x, hidden, addresses(first), addresses(final), ends, reverse, True
-    )
-    y = np.where((np.arange(steps)[:, None] < ends)[..., None], y, 0)
-    dx, grads = truth.backward_sequence(saved, dy, addresses([d[0] for d in dstates]), addresses(initial))
-
-    for keep in (False, True):
-        finals = [np.empty_like(s) for s in states]
-        h, at, kept = sequence.forward_sequence(layer.cell, params, x, states, finals, 0, ends, reverse, keep)
-        result = np.empty_like(dy)
-        sequence.write_output(h, at, ends, result, 0, hidden)
-        assert_close(result, y, "forward", "y")
-        for got, expected in zip(finals, final, strict=True):
-            assert_close(got[0], expected, "forward", "final state")
-    got_dx, got_initial = np.empty_like(x), [np.empty_like(s) for s in states]
-    got = sequence.backward_sequence(kept, dy, 0, dstates, got_initial, 0, got_dx, False)
-    assert_close(got_dx, dx, "backward", "dx")
-    for value, expected in zip(got_initial, initial, strict=True):
-        assert_close(value[0], expected, "backward", "initial state")
-    for key, value in grads.items():
-        assert_close(got[key], value, "backward", key)
+    lengths, output = None if reverse else LENGTHS, 2 if cell.projected else HIDDEN
+    compare_devices(EngineProblem(cell, lengths, reverse, int(reverse), output, dtype), CompiledEngine())
 
 
 def compare_steps(name: str, dtype: str) -> None:
@@ -538,8 +547,6 @@ def main() -> None:
     """Compare everything; the first difference ends the script."""
     sys.modules["lstm_numba.engines.cuda.driver"] = fake_driver()
     define_libdevice()
-    import own_cells
-
     from lstm_numba.engines.cuda.microkernel import LargeTile, SmallTile
 
     replace_launches()
@@ -555,10 +562,10 @@ def main() -> None:
         compare_training(dtype)
         compare_sums(dtype)
         print(f"{dtype}: activations, products, masks, losses, updates, sums agree", flush=True)
-    for number, name in enumerate(NAMES + own_cells.VARIED[-1:]):
+    for number, (name, cell) in enumerate(cells().items()):
         for dtype in ("float32", "float64") if name == "peephole" else ("float32",):
-            compare_sequences(name, dtype, number % 2 == 0, None if number % 3 else (4, 0, 1, 2, 4, 3, 4))
-            if name != "gru":  # what it has, others have too
+            compare_sequences(cell, dtype, number % 2 == 0)
+            if name in STEPS:
                 compare_steps(name, dtype)
             print(f"{name}, {dtype}: compiled kernels agree", flush=True)
 

@@ -84,7 +84,10 @@ class EngineProblem:
 
     def run(self, device: str) -> dict[str, npt.NDArray[Any]]:
         """Outputs and gradients by name, from the engine of a device."""
-        used = engine(device)
+        return self.run_on(engine(device))
+
+    def run_on(self, used: Any) -> dict[str, npt.NDArray[Any]]:
+        """The same from an engine."""
         params = {name: used.upload(array) for name, array in self.params.items()}
         states, dstates, extras = (
             list(map(used.upload, arrays)) for arrays in (self.states, self.dstates, self.extras)
@@ -106,8 +109,8 @@ class EngineProblem:
         return {name: np.array(used.download(array)) for name, array in found.items()}
 
 
-def compare_devices(problem: EngineProblem) -> None:
-    """Everything is the same on CUDA as on the CPU."""
-    expected, got = problem.run("cpu"), problem.run("cuda")
+def compare_devices(problem: EngineProblem, other: Any = None) -> None:
+    """Everything is the same on CUDA, or on another engine, as on the CPU."""
+    expected, got = problem.run("cpu"), problem.run_on(other or engine("cuda"))
     for name, array in expected.items():
         assert_close(got[name], array, name.partition(":")[0], name)

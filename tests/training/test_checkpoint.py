@@ -14,6 +14,7 @@ from lstm_numba.errors import CheckpointError
 from lstm_numba.training import checkpoint
 from lstm_numba.training.config import ConfigError, make_config
 from lstm_numba.training.run import MetricsLog, Run
+from lstm_numba.training.settings import SETTINGS
 
 TENSORS = {
     "b": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -166,8 +167,10 @@ def test_a_configuration_of_an_earlier_version_has_the_defaults(tmp_path: Path) 
     config = make_config("digits", {"hidden": 7})
     Run.create(tmp_path, config)
     path = tmp_path / "config.json"
-    earlier = {n: v for n, v in config.items() if n not in ("weight_drop", "init")}
-    assert len(earlier) == len(config) - 2
+    later = [name for name, setting in SETTINGS.items() if setting.later]
+    assert {"weight_drop", "init", "zoneout", "proj_size", "periods"} <= {*later}
+    earlier = {n: v for n, v in config.items() if n not in later}
+    assert len(earlier) == len(config) - len(later)
     path.write_text(json.dumps(earlier))
     run = Run.open(tmp_path)
     assert run.config == config
@@ -284,6 +287,27 @@ def test_no_configuration_shares_its_dicts_with_the_defaults() -> None:
         ("mnist", {"init": "he"}, "init", "expected one of uniform, xavier, orthogonal, identity, got 'he'"),
         ("mnist", {"init": "identity"}, "init", "identity is for the cell rnn-relu, got lstm"),
         ("mnist", {"init": "identity", "cell": "m:C"}, "init", "identity is for the cell rnn-relu, got m:C"),
+        ("mnist", {"zoneout": 1.0}, "zoneout", "expected a number from 0 below 1, got 1.0"),
+        ("mnist", {"recurrent_dropout_kind": "step"}, "recurrent_dropout_kind", "expected one of sequence"),
+        (
+            "mnist",
+            {"cell": "rnn", "recurrent_dropout": 0.1, "recurrent_dropout_kind": "candidate"},
+            "recurrent_dropout_kind",
+            "the cell rnn has no candidate",
+        ),
+        ("mnist", {"proj_size": 128}, "proj_size", "for the cell lstm, and less than its hidden units, 128"),
+        ("mnist", {"proj_size": 8, "cell": "gru"}, "proj_size", "is for the cell lstm"),
+        ("mnist", {"heads": 3}, "heads", "expected a divisor of the 128 hidden units"),
+        ("mnist", {"heads": 2, "cell": "clockwork"}, "heads", "without groups or projection"),
+        ("mnist", {"periods": "1,2"}, "periods", "are for the cell clockwork, got lstm"),
+        ("mnist", {"cell": "clockwork", "periods": "2,1"}, "periods", "ascending whole numbers from 1"),
+        (
+            "mnist",
+            {"cell": "clockwork", "periods": "1,2,4"},
+            "hidden",
+            "a multiple of the 3 periods, got 128",
+        ),
+        ("mnist", {"cell": "clockwork", "zoneout": 0.1}, "zoneout", "the cell clockwork has none"),
         (
             "mnist",
             {"init": "xavier", "init_range": 0.1},

@@ -21,6 +21,7 @@ from lstm_numba.errors import CheckpointError, WeightsError
 from lstm_numba.training import checkpoint
 from lstm_numba.training.run import Run
 from lstm_numba.training.run_consistency import check_belongs, check_described
+from lstm_numba.training.settings import SETTINGS
 from lstm_numba.training.tasks import open_task
 
 Change = Callable[[dict[str, Any]], object]
@@ -190,16 +191,16 @@ def test_runs_of_before(run: dict[str, Path], tmp_path: Path) -> None:
 
 def test_a_run_of_a_version_without_a_setting(run: dict[str, Path]) -> None:
     """It was trained with the setting's default."""
-    folder = run["images"]
+    folder, later = run["images"], [name for name, setting in SETTINGS.items() if setting.later]
 
     def old(tensors: dict[str, Any], meta: dict[str, Any]) -> None:
-        for name in ("weight_drop", "init"):
+        for name in later:
             del meta["settings"][name], meta["model"][name]
 
     forge(folder, old)
     edit(folder / "config.json", lambda c: c.update(weight_drop=0.5))
     refused_everywhere(folder, "images", "does not fit config.json", "weight_drop 0.0, not with 0.5")
-    edit(folder / "config.json", lambda c: [c.pop(name) for name in ("weight_drop", "init")])
+    edit(folder / "config.json", lambda c: [c.pop(name) for name in later])
     assert [answer.status for answer in commands(folder, "images")] == [0] * 5
     assert invoke("train", "digits", "--resume", folder, "--epochs", "2").status == 0
     config = json.loads((folder / "config.json").read_text())

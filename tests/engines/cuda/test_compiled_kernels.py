@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import compiled_kernels
-import own_cells
 from repository import ROOT
 
 
@@ -16,5 +15,5 @@ def test_compiled_kernels_agree_with_the_cpu_engine() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for dtype in ("float32", "float64"):
         assert f"{dtype}: activations, products, masks, losses, updates, sums agree" in done.stdout
-    for name in compiled_kernels.NAMES + own_cells.VARIED[-1:]:
+    for name in compiled_kernels.cells():
         assert f"{name}, float32: compiled kernels agree" in done.stdout
