@@ -227,6 +227,16 @@ OWN = Product("weight_r", "seen", ("r",))
         ),
         (
             {
+                "states": ("h", "c"),
+                "phases": (
+                    Phase((XA, HA), lambda z, v: {"seen": z.a, "c": z.a}),
+                    Phase((OWN._replace(slots=("r", "s")),), lambda z, v: {"h": z.r + z.s}, True),
+                ),
+            },
+            "phase 1: is projected; expected .* feeds one slot",
+        ),
+        (
+            {
                 "means": ("m",),
                 "phases": (
                     Phase((XA, HA), lambda z, v: {"seen": z.a, "m": z.a}),

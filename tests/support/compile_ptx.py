@@ -39,8 +39,8 @@ KNOWN_SPILLS = {
     f"forward ({name}, CooperativeGrid, FourRows), float64": 96 for name in ("peephole-full", "use-gate")
 }
 
-#: Cells whose equations hold more numbers at once than a thread of a cooperative kernel has registers -> bytes
-#: that these kernels may spill in float32 and in float64.
+#: Cells whose equations hold more numbers at once than a thread of a cooperative kernel has registers ->
+#: bytes that these kernels may spill, in float32 and in float64.
 LARGE_CELLS = {
     "layer-norm-gru": (72, 320),
     "layer-norm-lstm": (256, 480),

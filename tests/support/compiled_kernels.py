@@ -40,7 +40,7 @@ def cells() -> dict[str, Any]:
     from lstm_numba.cells import find_cell
 
     wrapped = {
-        f"wrapped {name}": with_everything(name) for name in ("gru", "lstm-projected", "layer-norm-lstm")
+        f"wrapped {name}": with_everything(name) for name in ("gru", "lstm-projected", "layer-norm-gru")
     }
     return {**{name: find_cell(name) for name in STEPS}, **wrapped}
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstm_numba.cells import display_name
 from lstm_numba.engines.cuda.device_array import flat
 from lstm_numba.engines.cuda.driver import cuda, overload
 from lstm_numba.engines.cuda.elementwise import copy_block, transpose
@@ -15,6 +16,7 @@ from lstm_numba.engines.cuda.memory import DeviceArray, empty, upload, zeros
 from lstm_numba.engines.cuda.options import KERNEL
 from lstm_numba.engines.cuda.scalar import store_scalars
 from lstm_numba.engines.cuda.specialize import class_constant, load_biases, zero_slots
+from lstm_numba.kernels.weights import check_supported
 
 
 class Weights(NamedTuple):
@@ -99,7 +101,8 @@ def device_weights(rnn: Any, layer: int = 0, direction: int = 0) -> Weights:
     Raises
     ------
     TypeError, ValueError
-        `rnn` is no recurrent layer, or has not so many layers or directions.
+        `rnn` is no recurrent layer, has not so many layers or directions, or its cell needs what these
+        functions do not have.
     DeviceError
         There is not enough memory.
     """
@@ -151,6 +154,12 @@ def _parameters(rnn: Any, layer: int, direction: int) -> dict[str, Any]:
     for name, value, count in (("layer", layer, rnn.num_layers), ("direction", direction, rnn.directions)):
         if value not in range(count):
             raise ValueError(f"{name}: expected 0 to {count - 1}, got {value!r}")
+    check_supported(rnn.cell)
+    if rnn.cell.mean_levels:
+        raise TypeError(
+            f"{display_name(rnn.cell)}: needs means over all units, which layers have, but not the functions "
+            "of lstm_numba.kernels.cuda"
+        )
     params: dict[str, Any] = rnn.layer_params()[layer * rnn.directions + direction]
     return params
 

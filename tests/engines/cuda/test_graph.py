@@ -132,7 +132,8 @@ def test_language_model(recording: list[Any], name: str, tie: bool) -> None:
 @pytest.mark.parametrize("options", [{"momentum": 0.5}, {"weight_decay": 0.1}])
 def test_classifier(recording: list[Any], options: dict[str, float]) -> None:
     def make() -> SequenceClassifier:
-        return SequenceClassifier(5, 4, 6, cell="gru", dropout=0.2, weight_drop=0.3, seed=1, device="cuda")
+        drops = {"dropout": 0.2, "weight_drop": 0.3, "zoneout": 0.2, "recurrent_dropout": 0.3}
+        return SequenceClassifier(5, 4, 6, cell="gru", seed=1, device="cuda", **drops)
 
     compare(make, sequences(np.random.default_rng(0)), recording, "sgd", False, **options)
 

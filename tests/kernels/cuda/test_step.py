@@ -254,6 +254,10 @@ def test_what_is_refused() -> None:
             function(layer, -1)
         with pytest.raises(ValueError, match="direction: expected 0 to 0, got 1"):
             function(layer, 0, 1)
+        with pytest.raises(TypeError, match="ProjectedLSTMCell: needs weight_hr"):
+            function(ln.LSTM(2, 3, proj_size=2))
+        with pytest.raises(TypeError, match="LayerNormGRUCell: needs means"):
+            function(ln.LayerNormGRU(2, 3))
 
 
 def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
