@@ -51,6 +51,8 @@ class Problem:
         self.x = draw(shape.steps, shape.batch, shape.inputs)
         self.dy = draw(shape.steps, shape.batch, shape.hidden)
         self.state = {name: 0.5 * draw(1, shape.batch, shape.hidden) for name in layer.cell.states}
+        if "n" in self.state:  # the normaliser of an sLSTM, which is divided by, is a sum of positive numbers
+            self.state["n"] = np.abs(self.state["n"]) + np.dtype(dtype).type(0.5)
 
 
 class Implementation:

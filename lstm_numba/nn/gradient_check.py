@@ -127,7 +127,7 @@ def cell_of(argument: Any) -> Any:
         return find_cell(argument)
     if isinstance(argument, type) and issubclass(argument, Recurrent):
         layer_class: Any = argument
-        argument = getattr(layer_class, "cell", None) or layer_class(1, 1)
+        argument = layer_class.cell if hasattr(layer_class, "cell") else layer_class(1, 1)
     if hasattr(argument, "periods"):
         raise TypeError("cell: the groups of a ClockworkRNN are of the cell rnn, which can be checked")
     cell = argument.cell if isinstance(argument, Recurrent) else argument

@@ -13,6 +13,8 @@ from scipy.special import expit
 
 import lstm_numba as ln
 from lstm_numba import reference
+from lstm_numba.cells import Phase, Product, sigmoid, tanh
+from lstm_numba.engines.dropout_masks import draw_mask
 from lstm_numba.nn.layers import make_layer
 
 #: The projection is smaller than a vector, a whole number of vectors, and about as large as the hidden units.
@@ -88,6 +90,11 @@ def test_masks_have_the_sizes_of_their_states(options: dict[str, Any]) -> None:
         y, finals, _ = forward()
         return float(np.vdot(y, problem.dy) + sum(map(np.vdot, finals, problem.dstates)))
 
+    forward()
+    drawn, sizes = np.random.default_rng(3), ((5, 3, 5), (5, 3, 9)) if "zoneout" in options else ((1, 3, 5),)
+    for size, p in zip(sizes, np.ravel(list(options.values())), strict=True):
+        draw_mask(drawn, size, p, np.float64)
+    assert layer.rng.random() == drawn.random()  # so many numbers were drawn
     dx, dstate, grads = layer.backward(forward()[2], problem.dy, tuple(problem.dstates))
     found = {"x": dx, "state 0": dstate[0], "state 1": dstate[1], **grads}
     rng = np.random.default_rng(1)
@@ -153,3 +160,27 @@ def test_what_is_refused(options: dict[str, Any], text: str) -> None:
         layer(np.ones((1, 2, 3), np.float32), None, None, np.ones((1, 2), bool), "initial")
     with pytest.raises(ValueError, match=r"state: expected shape \(1, 2, 2\), got \(1, 2, 9\)"):
         layer(np.ones((1, 2, 3), np.float32), (np.ones((1, 2, 9), np.float32),) * 2)
+
+
+def test_h_has_no_gradient_beyond_its_units() -> None:
+    """A cell in which units of h meet those of c, which has more."""
+
+    @ln.register_cell
+    class HAndCTogether:
+        states = ("h", "c")
+
+        def first(self, z: Any, v: Any) -> dict[str, Any]:
+            c = sigmoid(z.f) * v.c + tanh(z.g) + 0.5 * v.h
+            return {"c": c, "m": tanh(c)}
+
+        def second(self, z: Any, v: Any) -> dict[str, Any]:
+            return {"h": sigmoid(z.r) * v.c}
+
+        phases = (
+            Phase((Product("weight_ih", "x", ("f", "g")), Product("weight_hh", "h", ("f", "g"))), first),
+            Phase((Product("weight_mr", "m", ("r",)),), second, projected=True),
+        )
+
+    ln.check_gradients(HAndCTogether)
+    layer = HAndCTogether(2, 3, proj_size=2, zoneout=0.3)
+    assert layer.params["weight_mr_l0"].shape == (2, 3)

@@ -48,6 +48,7 @@ from lstm_numba.engines.cpu.specialize import (
     mean_count,
     peephole_count,
     prepared_count,
+    projected_count,
     slot_count,
     stage_count,
     stage_first,
@@ -76,7 +77,9 @@ def _incoming(cell, weights, arrays, gradients, sizes, t, row, unit):
     before, after = neighbours(sizes, t)
     dh_at = row * sizes.padded + unit
     dy_at = (t * sizes.batch + row) * gradients.dy_row + unit
-    dh = load_vector(cell, gradients.dh, dh_at, 0, FULL)[0]
+    # Beyond the units of h there is no gradient of it, whatever the equations say.
+    valid = sizes.output - unit if projected_count(cell) > 0 else FULL
+    dh = load_vector(cell, gradients.dh, dh_at, 0, valid)[0]
     dy = load_vector(cell, gradients.dy, dy_at, 0, sizes.output - unit)[0]
     dcell_states = load_cell_states(cell, gradients.dcell_states, dh_at, gradients.state, FULL)
     previous = load_states(cell, arrays, sizes, before, row, unit)
@@ -126,7 +129,7 @@ def _(cell, weights, arrays, gradients, sizes, t, row, unit):
             at = row * sizes.padded + unit
             previous = load_states(cell, arrays, sizes, before, row, unit)
             vectors = load_vectors(cell, weights, arrays, sizes, t, row, unit)
-            gradient = load_vector(cell, gradients.dprepared, at, 0, FULL)[0]
+            gradient = load_vector(cell, gradients.dprepared, at, 0, sizes.output - unit)[0]
             dprevious = cell_prepare_backward(cell, previous, vectors, gradient)
             accumulate_vectors(gradients.dh, at, 0, dprevious[:1])
             accumulate_vectors(gradients.dcell_states, at, gradients.state, dprevious[1:])

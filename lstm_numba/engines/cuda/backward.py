@@ -225,7 +225,7 @@ def _product(cell, stage, tile, sizes, arrays, weights, t, row, unit, shared):
     block = units * columns
     sums = inner_zeros(cell, stage, tile, shared)
     if reads_projected(cell, stage) and unit >= columns:
-        units = 0
+        units = 0  # no gradient of what the operand has not
     for k in range(part * part_depth, min((part + 1) * part_depth, units)):
         sums = add_inner(
             cell, stage, tile, sums, weights, k * columns + column, block, arrays.slots, rows, start + k,

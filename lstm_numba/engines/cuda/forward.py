@@ -229,7 +229,7 @@ def _product(cell, stage, tile, sizes, weights, operand, start, row, unit, share
     rows = row_offsets(tile, row, sizes.batch, depth)
     sums = outer_zeros(cell, stage, tile, shared)
     if feeds_projected(cell, stage) and unit >= units:
-        depth = 0
+        depth = 0  # no work for a result that nobody reads
     for k in range(part * part_depth, min((part + 1) * part_depth, depth)):
         sums = add_outer(
             cell, stage, tile, sums, weights, k * weight_row + column, units, operand, rows, start + k

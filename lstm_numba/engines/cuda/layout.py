@@ -100,8 +100,8 @@ class Arrays(NamedTuple):
     extra_strides : tuple of (int, int, int)
         Their strides from step to step and from row to row, 0 where all have the same value, and their units.
     means : tuple of flat arrays
-        Of a cell with M means over a row's units: those of all steps, (T * B * M,), and the sums that they are
-        made of, (B * M * unit_tiles,).
+        Of a cell with M means over a row's units: those of all steps, (T * B * M,), and the sums that they
+        are made of, (B * M * unit_tiles,).
     """
 
     slots: Any

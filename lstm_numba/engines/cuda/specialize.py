@@ -206,8 +206,8 @@ def load_extras(cell: Any, extras: Any, strides: Any, t: Any, row: Any, unit: An
     `strides` are those of time and row, and the number of units.
     """
     return tuple(
-        array[t * step + row * line + (min(unit, count - 1) if of_unit else 0)]
-        for array, (step, line, count), of_unit in zip(extras, strides, cell.extra_units, strict=True)
+        array[t * step + row * line + min(unit, count - 1)]
+        for array, (step, line, count) in zip(extras, strides, strict=True)
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from engine_problems import LENGTHS, EngineProblem, compare_devices, with_everything
+from tolerances import assert_close
 
 from lstm_numba.cells import Phase, Product, find_cell, sigmoid, tanh
 from lstm_numba.cells.registration import make_cell
@@ -33,6 +35,26 @@ class OwnWeights:
     )
 
 
+class HAndCTogether:
+    """A projected cell in which units of h and of c, which has more, meet."""
+
+    states = ("h", "c")
+
+    def first(self, z: Any, v: Any) -> dict[str, Any]:
+        """The new cell state, and what is projected."""
+        c = sigmoid(z.f) * v.c + tanh(z.g) + 0.5 * v.h
+        return {"c": c, "m": tanh(c)}
+
+    def second(self, z: Any, v: Any) -> dict[str, Any]:
+        """The output."""
+        return {"h": sigmoid(z.r) * v.c}
+
+    phases = (
+        Phase((Product("weight_ih", "x", ("f", "g")), Product("weight_hh", "h", ("f", "g"))), first),
+        Phase((Product("weight_mr", "m", ("r",)),), second, projected=True),
+    )
+
+
 CELLS = {
     "lstm-projected": find_cell("lstm-projected"),
     "wrapped": with_everything("lstm-projected"),
@@ -51,3 +73,17 @@ def test_sequences(
     monkeypatch.setattr(sequence, "FORCED_MODE", mode)
     output = 5 if name == "own weights" else 2
     compare_devices(EngineProblem(CELLS[name], lengths, reverse, int(reverse), output))
+
+
+def test_h_has_no_gradient_beyond_its_units() -> None:
+    problem = EngineProblem(make_cell(HAndCTogether), output=2)
+    direction = np.random.default_rng(0).standard_normal(problem.x.shape)
+    expected = np.vdot(problem.run("cuda")["backward: x"], direction)
+    x, losses = problem.x, []
+    for step in (1e-5, -1e-5):
+        problem.x = x + step * direction
+        found = problem.run("cuda")
+        finals = [found[f"forward: final state {n}, keep=True"] for n in range(2)]
+        pairs = zip([found["forward: y, keep=True"], *finals], [problem.dy, *problem.dstates], strict=True)
+        losses.append(sum(np.vdot(a, b) for a, b in pairs))
+    assert_close(expected, (losses[0] - losses[1]) / 2e-5, "central differences")
