@@ -135,7 +135,10 @@ def main() -> None:
     print(f"{numba.get_num_threads()} threads")
     rows = [row for shape in shapes for row in compare(shape, options.groups or [2, 4, 8], options.repeats)]
     if options.json:
-        found = {"command": shlex.join(["python", *sys.argv]), "protocol": protocol(options.repeats)}
+        found = {
+            "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+            "protocol": protocol(options.repeats),
+        }
         options.json.write_text(json.dumps({**found, "rows": rows, "machine": machine()}, indent=1) + "\n")
 
 

@@ -133,7 +133,10 @@ def main() -> None:
         for row in compare(cell, shape, args.option or list(OPTIONS), args.repeats)
     ]
     if args.json:
-        found = {"command": shlex.join(["python", *sys.argv]), "protocol": protocol(args.repeats)}
+        found = {
+            "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+            "protocol": protocol(args.repeats),
+        }
         args.json.write_text(json.dumps({**found, "rows": rows, "machine": machine()}, indent=1) + "\n")
 
 

@@ -89,8 +89,13 @@ def wrap(cell: Any, **parts: Any) -> Any:
     ValueError
         The cell has no candidate, or not so many states, or is wrapped already.
     """
-    wrapping, kind = Wrapping(**parts), type(cell)  # cells are empty tuples, all of them equal
+    wrapping, kind = Wrapping(**parts), _kind(cell)
     return cell if wrapping == Wrapping() else _wrapped(kind, wrapping)
+
+
+def _kind(cell: Any) -> Any:
+    """A cell's class, by which cells are told apart: they are empty tuples, all of them equal."""
+    return type(cell)
 
 
 @functools.cache
@@ -113,7 +118,7 @@ def _wrapped(kind: Any, wrapping: Wrapping) -> Any:
 
 def _restored(kind: Any, cell: Any, parts: tuple[Any, ...]) -> Any:
     """Unpickle a wrapped cell; a ValueError if its equations have changed."""
-    _wrapped(type(cell), Wrapping(*parts))
+    _wrapped(_kind(cell), Wrapping(*parts))
     if not hasattr(kind, "gates"):
         raise ValueError(f"cell {cell.key}: other equations than those of the cell that was pickled")
     return kind()

@@ -263,7 +263,7 @@ class Network(NamedTuple):
         """Make the recurrent layers."""
         others = self.zoneout if self.zoneout_cell is None else self.zoneout_cell
         zoneout = (self.zoneout, *[others] * (len(find_cell(self.cell).states) - 1))
-        options = {
+        options: dict[str, Any] = {
             "weight_drop": self.weight_drop,
             "zoneout": zoneout if any(zoneout) else 0.0,
             "recurrent_dropout": self.recurrent_dropout,

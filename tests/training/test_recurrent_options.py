@@ -13,14 +13,9 @@ OPTIONS = {
         "--cell", "gru", "--zoneout", "0.1", "--recurrent-dropout", "0.2", "--weight-drop", "0.2",
         "--layers", "2", "--dropout", "0.1",
     ),
-    "candidate": (
-        "--cell", "lstm", "--zoneout-cell", "0.3", "--recurrent-dropout", "0.2",
-        "--recurrent-dropout-kind", "candidate",
-    ),
     "projection": ("--proj-size", "8", "--bidirectional"),
     "heads": ("--cell", "slstm", "--heads", "2", "--init", "orthogonal"),
     "clockwork": ("--cell", "clockwork", "--periods", "1,3"),
-    "layer norm": ("--cell", "layer-norm-gru",),
 }  # fmt: skip
 
 

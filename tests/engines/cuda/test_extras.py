@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from backends import simulated
 from engine_problems import LENGTHS, EngineProblem, compare_devices, with_everything
 
 from lstm_numba.cells import find_cell
@@ -30,7 +31,7 @@ CELLS = {
         (CooperativeGrid, False, None, 3),
     ],
 )
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", ["gru-reset-before", "peephole"] if simulated() else CELLS)
 def test_sequences(
     name: str, mode: type, reverse: bool, lengths: Any, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backends import simulated
 from engine_problems import LENGTHS, EngineProblem, compare_devices, with_everything
 
 from lstm_numba.cells import Phase, Product, find_cell, tanh
@@ -57,7 +58,7 @@ CELLS = {
     ("mode", "reverse", "lengths"),
     [(SingleBlock, False, LENGTHS), (SingleBlock, True, None), (CooperativeGrid, True, LENGTHS)],
 )
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", ["layer-norm-lstm"] if simulated() else CELLS)
 def test_sequences(
     name: str, mode: type, reverse: bool, lengths: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

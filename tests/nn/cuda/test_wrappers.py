@@ -15,7 +15,7 @@ CASE = Case(3, 2, 2, 4, 2, True, (3, 2))
 RESETS = np.array([[False, True], [True, False], [True, False]])
 
 
-@pytest.mark.parametrize("bits", [np.random.Philox, np.random.PCG64])
+@pytest.mark.parametrize("bits", [np.random.Philox])
 @pytest.mark.parametrize(
     ("name", "options", "to"),
     [
