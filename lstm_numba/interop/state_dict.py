@@ -45,12 +45,14 @@ class _Sizes(NamedTuple):
     projected: int
 
 
-def cell_name(rnn: Recurrent) -> str:
+def cell_name(rnn: Recurrent, weights_only: bool = False) -> str:
     """The name in `lstm_numba.cells.CELLS` of a layer's cell.
 
     Parameters
     ----------
     rnn : Recurrent
+    weights_only : bool
+        Whatever the layer computes with the cell's weights, such as zoneout's expectation.
 
     Raises
     ------
@@ -63,9 +65,12 @@ def cell_name(rnn: Recurrent) -> str:
         raise WeightsError(f"rnn: expected one head, which all formats have, got heads={rnn.heads}")
     if hasattr(rnn, "periods"):
         raise WeightsError("rnn: no format has a ClockworkRNN; save its state_dict")
+    own = rnn.plain_cell if weights_only else rnn.cell
     for name, cell in CELLS.items():
-        if type(cell) is type(rnn.cell):  # cells without fields are all equal
+        if type(cell) is type(own):  # cells without fields are all equal
             return name
+    if rnn.cell.key.startswith(f"{rnn.plain_cell.key}|"):
+        raise WeightsError(f"rnn: expected no zoneout, which no other format has, got {rnn.zoneout}")
     raise WeightsError(f"rnn: {display_name(rnn.cell)} is neither a cell of this library nor registered")
 
 

@@ -63,7 +63,7 @@ def save_weights(rnn: Recurrent, path: str | os.PathLike[str]) -> None:
     OSError
         The file cannot be written.
     """
-    write_arrays(Path(path), rnn.state_dict(), cell_name(rnn))
+    write_arrays(Path(path), rnn.state_dict(), cell_name(rnn, weights_only=True))
 
 
 def load_weights(

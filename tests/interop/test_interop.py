@@ -110,6 +110,15 @@ def test_a_projection_in_files(tmp_path: Path) -> None:
         ln.to_keras(rnn)
 
 
+def test_weights_of_a_layer_with_zoneout(tmp_path: Path) -> None:
+    """Files have the weights; other formats would compute something else with them."""
+    rnn = ln.GRU(3, 5, zoneout=0.3, seed=1)
+    ln.save_weights(rnn, tmp_path / "ours.npz")
+    assert_same(ln.load_weights(tmp_path / "ours.npz"), ln.GRU(3, 5, seed=1))
+    with pytest.raises(ValueError, match=r"expected no zoneout, which no other format has, got 0\.3"):
+        ln.save_onnx(rnn, tmp_path / "ours.onnx")
+
+
 def test_pytorch_refusals() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     for name in ("peephole", "gru-reset-before"):
