@@ -17,7 +17,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import own_cells
 from llvmlite import binding, ir
 from numba import njit
 from numba.core import types
@@ -30,7 +29,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, lower_cast, overload, register_jitable, register_model
 
 #: Cells that are compared in users' kernels, too; the others add nothing to these.
-STEPS = ("peephole", "gru-reset-before", own_cells.VARIED[-1])
+STEPS = ("peephole", "gru-reset-before")
 
 
 def cells() -> dict[str, Any]:
