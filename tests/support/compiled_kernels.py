@@ -29,7 +29,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, lower_cast, overload, register_jitable, register_model
 
 #: Cells that are compared in users' kernels, too; the others add nothing to these.
-STEPS = ("peephole", "gru-reset-before")
+STEPS = ("peephole",)
 
 
 def cells() -> dict[str, Any]:
@@ -38,8 +38,10 @@ def cells() -> dict[str, Any]:
 
     from lstm_numba.cells import find_cell
 
-    cells = {name: find_cell(name) for name in STEPS}
-    return {**cells, "wrapped lstm-projected": with_everything("lstm-projected")}
+    return {
+        "peephole": find_cell("peephole"),
+        "wrapped gru-reset-before": with_everything("gru-reset-before"),
+    }
 
 
 #: What device arrays and launches import from the driver; neither is used here.
