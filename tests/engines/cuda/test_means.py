@@ -58,7 +58,7 @@ CELLS = {
     ("mode", "reverse", "lengths"),
     [(SingleBlock, False, LENGTHS), (SingleBlock, True, None), (CooperativeGrid, True, LENGTHS)],
 )
-@pytest.mark.parametrize("name", ["layer-norm-lstm"] if simulated() else CELLS)
+@pytest.mark.parametrize("name", ["three groups"] if simulated() else CELLS)
 def test_sequences(
     name: str, mode: type, reverse: bool, lengths: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
