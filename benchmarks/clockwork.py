@@ -13,7 +13,6 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +21,13 @@ import numpy as np
 
 from lstm_numba.benchmarks.cases import DEFAULT_REPEATS, SHAPES, Shape, parse_shape
 from lstm_numba.benchmarks.results import machine
-from lstm_numba.benchmarks.timing import measure, protocol
+from lstm_numba.benchmarks.timing import Call, measure, protocol
 from lstm_numba.nn.clockwork import ClockworkRNN
 from lstm_numba.nn.layers import RNN
 from lstm_numba.nn.recurrent import Recurrent
 
 Array = np.ndarray[Any, Any]
 TASKS = ("inference", "training")
-
-
-class Call:
-    """A function to time."""
-
-    def __init__(self, call: Callable[[], Any]) -> None:
-        self.call = call
-
-    def start(self) -> None:
-        """Nothing to do before a repeat."""
-
-    def finish(self) -> None:
-        """Nothing to wait for."""
 
 
 def products(shape: Shape, periods: tuple[int, ...], task: str) -> int:

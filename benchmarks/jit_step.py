@@ -13,7 +13,6 @@ import functools
 import json
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from lstm_numba.benchmarks.cases import DEFAULT_REPEATS, Shape
 from lstm_numba.benchmarks.implementations import Problem
 from lstm_numba.benchmarks.peers import OnnxRuntime, PyTorch
 from lstm_numba.benchmarks.results import machine
-from lstm_numba.benchmarks.timing import Times, measure, protocol
+from lstm_numba.benchmarks.timing import Call, Times, measure, protocol
 from lstm_numba.engines.cpu.cpu_features import lanes
 from lstm_numba.engines.cpu.gemm import matmul
 from lstm_numba.engines.cpu.options import SERIAL
@@ -39,23 +38,6 @@ Array = np.ndarray[Any, Any]
 STEPS = 500
 #: Streams per call.
 BLOCK = 125
-
-
-class Call:
-    """A function to time: ``call()`` computes `count` steps."""
-
-    def __init__(
-        self, call: Callable[[], Any], count: int = 1, start: Callable[[], None] | None = None
-    ) -> None:
-        self.call, self.count, self._start = call, count, start
-
-    def start(self) -> None:
-        """Called before every repeat."""
-        if self._start is not None:
-            self._start()
-
-    def finish(self) -> None:
-        """Nothing to wait for."""
 
 
 @njit(**SERIAL)

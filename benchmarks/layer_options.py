@@ -19,9 +19,8 @@ import numba
 import numpy as np
 
 from lstm_numba.benchmarks.cases import DEFAULT_REPEATS, SHAPES, Shape, parse_shape
-from lstm_numba.benchmarks.clockwork import Call
 from lstm_numba.benchmarks.results import machine
-from lstm_numba.benchmarks.timing import measure, protocol
+from lstm_numba.benchmarks.timing import Call, measure, protocol
 from lstm_numba.nn.layers import make_layer
 from lstm_numba.nn.recurrent import Recurrent
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -38,6 +38,23 @@ class Timed(Protocol):
     @property
     def call(self) -> Any:
         """What is timed, a function without arguments."""
+
+
+class Call:
+    """A function to time: ``call()`` computes `count` steps."""
+
+    def __init__(
+        self, call: Callable[[], Any], count: int = 1, start: Callable[[], None] | None = None
+    ) -> None:
+        self.call, self.count, self._start = call, count, start
+
+    def start(self) -> None:
+        """Called before every repeat."""
+        if self._start is not None:
+            self._start()
+
+    def finish(self) -> None:
+        """Nothing to wait for."""
 
 
 class Times(NamedTuple):

@@ -7,13 +7,13 @@ import pickle
 from typing import Any
 
 import numpy as np
+import own_cells
 import pytest
 from recurrent_problems import Case, Problem, unpack
 from scipy.special import expit
 
 import lstm_numba as ln
 from lstm_numba import reference
-from lstm_numba.cells import Phase, Product, sigmoid, tanh
 from lstm_numba.engines.dropout_masks import draw_mask
 from lstm_numba.nn.layers import make_layer
 
@@ -164,22 +164,7 @@ def test_what_is_refused(options: dict[str, Any], text: str) -> None:
 def test_h_has_no_gradient_beyond_its_units() -> None:
     """A cell in which units of h meet those of c, which has more."""
 
-    @ln.register_cell
-    class HAndCTogether:
-        states = ("h", "c")
-
-        def first(self, z: Any, v: Any) -> dict[str, Any]:
-            c = sigmoid(z.f) * v.c + tanh(z.g) + 0.5 * v.h
-            return {"c": c, "m": tanh(c)}
-
-        def second(self, z: Any, v: Any) -> dict[str, Any]:
-            return {"h": sigmoid(z.r) * v.c}
-
-        phases = (
-            Phase((Product("weight_ih", "x", ("f", "g")), Product("weight_hh", "h", ("f", "g"))), first),
-            Phase((Product("weight_mr", "m", ("r",)),), second, projected=True),
-        )
-
-    ln.check_gradients(HAndCTogether)
-    layer = HAndCTogether(2, 3, proj_size=2, zoneout=0.3)
+    layer_class = ln.register_cell(own_cells.HAndCTogether)
+    ln.check_gradients(layer_class)
+    layer = layer_class(2, 3, proj_size=2, zoneout=0.3)
     assert layer.params["weight_mr_l0"].shape == (2, 3)

@@ -115,6 +115,26 @@ class Everything:
     )
 
 
+class HAndCTogether:
+    """A projected cell in which units of h and of c, which has more, meet."""
+
+    states = ("h", "c")
+
+    def first(self, z: Any, v: Any) -> dict[str, Any]:
+        """The new cell state, and what is projected."""
+        c = sigmoid(z.f) * v.c + tanh(z.g) + 0.5 * v.h
+        return {"c": c, "m": tanh(c)}
+
+    def second(self, z: Any, v: Any) -> dict[str, Any]:
+        """The output."""
+        return {"h": sigmoid(z.r) * v.c}
+
+    phases = (
+        Phase((Product("weight_ih", "x", ("f", "g")), Product("weight_hh", "h", ("f", "g"))), first),
+        Phase((Product("weight_mr", "m", ("r",)),), second, projected=True),
+    )
+
+
 CLASSES = (JANET, CoupledPeepholes, MinimalGatedUnit, OwnDerivative, ThreeStates, Everything)
 #: As `make_layer` knows them.
 NAMES = tuple(f"{layer.__module__}:{layer.__qualname__}" for layer in CLASSES)

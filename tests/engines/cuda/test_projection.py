@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import own_cells
 import pytest
 from backends import simulated
 from engine_problems import LENGTHS, EngineProblem, compare_devices, with_everything
@@ -36,26 +37,6 @@ class OwnWeights:
     )
 
 
-class HAndCTogether:
-    """A projected cell in which units of h and of c, which has more, meet."""
-
-    states = ("h", "c")
-
-    def first(self, z: Any, v: Any) -> dict[str, Any]:
-        """The new cell state, and what is projected."""
-        c = sigmoid(z.f) * v.c + tanh(z.g) + 0.5 * v.h
-        return {"c": c, "m": tanh(c)}
-
-    def second(self, z: Any, v: Any) -> dict[str, Any]:
-        """The output."""
-        return {"h": sigmoid(z.r) * v.c}
-
-    phases = (
-        Phase((Product("weight_ih", "x", ("f", "g")), Product("weight_hh", "h", ("f", "g"))), first),
-        Phase((Product("weight_mr", "m", ("r",)),), second, projected=True),
-    )
-
-
 CELLS = {
     "lstm-projected": find_cell("lstm-projected"),
     "wrapped": with_everything("lstm-projected"),
@@ -77,7 +58,7 @@ def test_sequences(
 
 
 def test_h_has_no_gradient_beyond_its_units() -> None:
-    problem = EngineProblem(make_cell(HAndCTogether), output=2)
+    problem = EngineProblem(make_cell(own_cells.HAndCTogether), output=2)
     direction = np.random.default_rng(0).standard_normal(problem.x.shape)
     expected = np.vdot(problem.run("cuda")["backward: x"], direction)
     x, losses = problem.x, []
