@@ -31,8 +31,8 @@ def once(function: Any) -> Any:
     return functools.cache(global_compiler_lock(functools.cache(function)))
 
 
-def compile_apart(function: Any, *arguments: Any) -> Any:
-    """A function that returns nothing as a C function, kept on disk like the kernels; it has an `address`.
+def compile_apart(function: Any, *arguments: Any, returns: Any = types.void) -> Any:
+    """A function as a C function, kept on disk like the kernels; it has an `address`.
 
     Parameters
     ----------
@@ -40,11 +40,12 @@ def compile_apart(function: Any, *arguments: Any) -> Any:
         Uncompiled.
     *arguments : numba.types.Type
         Of its arguments.
+    returns : numba.types.Type
     """
     # Numba tells its listeners of what compiles within, but not of a C function itself.
     heard = {"name": function.__name__, "compiled": False}
     with event.trigger_event(COMPILE_EVENT, data=heard):
-        compiled = cfunc(types.void(*arguments), cache=True, nogil=SERIAL["nogil"])(function)
+        compiled = cfunc(returns(*arguments), cache=True, nogil=SERIAL["nogil"])(function)
         heard["compiled"] = compiled.cache_hits == 0
     return compiled
 

@@ -242,20 +242,47 @@ def product_task(dtype: Any) -> int:
 
 
 @njit(**SERIAL)
+def _segment_cost(job, head, n):
+    """Strips of a segment, and what each costs: its products' columns, and a vector's for packing it."""
+    segment, cost = segment_index(head.operands, n), head.lane
+    for k in range(head.operands):
+        if job[segment + 2 + k] >= 0:
+            cost += _operand(job, k).width
+    return -(-job[segment + 1] // ROWS), cost
+
+
+@njit(**SERIAL)
+def _strips_for(job, head, cost):
+    """How many strips cost together no more than so much."""
+    found = 0
+    for n in range(head.segments):
+        strips, each = _segment_cost(job, head, n)
+        whole = min(strips, cost // each)
+        found += whole
+        cost -= whole * each
+        if whole < strips:
+            break
+    return found
+
+
+@njit(**SERIAL)
 def _product_part(job, zero, part):
     """One of the parts of the products, which are split along their longer side."""
     head = read_record(ProductJob, job, 0)
     parts = head.parts
-    strips = 0
+    strips, total = 0, 0
     for n in range(head.segments):
-        strips += -(-job[segment_index(head.operands, n) + 1] // ROWS)
+        count, each = _segment_cost(job, head, n)
+        strips += count
+        total += count * each
     width = 0
     for n in range(head.operands):
         width += _operand(job, n).width
     workspace = head.workspace + part * head.share
     first, last = 0, strips
     if strips * ROWS >= width:
-        first, last = split(strips, parts, part)
+        begin, end = split(total, parts, part)
+        first, last = _strips_for(job, head, begin), _strips_for(job, head, end)
         part, parts = 0, 1
     _part(job, zero, first, last, part, parts, workspace)
 

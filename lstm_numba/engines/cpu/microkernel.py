@@ -34,18 +34,15 @@ def tile_address(vectors: int, dtype: Any) -> int:
     dtype : numpy.dtype
         float32 or float64.
     """
-    address: int = _compiled(vectors, dtype).address
-    return address
+    return int(_compiled(vectors, dtype).ctypes(0.0))
 
 
 @once
 def _compiled(vectors: int, dtype: Any) -> Any:
-    def tile(rows, a, a_row, a_column, b, depth, c, c_row, c_vector, add):
-        _tile(vectors, rows, a, a_row, a_column, b, depth, c, c_row, c_vector, add)
+    def tile(zero):
+        return _tile(vectors, zero)
 
-    pointer, index = types.CPointer(from_dtype(dtype)), types.int64
-    signature = (index, pointer, index, index, pointer, index, pointer, index, index, index)
-    return compile_apart(tile, *signature)
+    return compile_apart(tile, from_dtype(dtype), returns=types.int64)
 
 
 @intrinsic
@@ -97,7 +94,6 @@ def tile_product(
             builder.zext(args[13], _I64),
         ]  # fmt: skip
         kind = ir.FunctionType(ir.VoidType(), [number.type for number in numbers])
-        # What Numba calls a C function returns nothing and raises nothing here.
         builder.call(builder.inttoptr(args[0], kind.as_pointer()), numbers)
         return context.get_dummy_value()
 
@@ -105,47 +101,30 @@ def tile_product(
 
 
 @intrinsic(prefer_literal=True)
-def _tile(
-    typingctx: Any,
-    vectors: Any,
-    rows: Any,
-    a: Any,
-    a_row: Any,
-    a_column: Any,
-    b: Any,
-    depth: Any,
-    c: Any,
-    c_row: Any,
-    c_vector: Any,
-    add: Any,
-) -> Any:
-    """The tile of a width that is known when it is compiled."""
+def _tile(typingctx: Any, vectors: Any, zero: Any) -> Any:
+    """Address of the tile of a width that is known when it is compiled, for numbers like `zero`.
+
+    Of the function itself: with so many arguments the one that Numba would put before it copies some of them
+    by whole vectors just after they were written one by one, which waits until all earlier writes are done.
+    """
     if not isinstance(vectors, types.IntegerLiteral):
         return None
-    width = vectors.literal_value
-    index = types.int64
-    signature = types.void(vectors, index, a, index, index, b, index, c, index, index, index)
+    width, count = vectors.literal_value, lanes(zero.name)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        element = context.get_data_type(sig.args[2].dtype)
-        function = _tile_function(builder.module, element, width, lanes(sig.args[2].dtype.name))
-        add = builder.icmp_signed("!=", args[10], ir.Constant(_I64, 0))
-        builder.call(function, [*args[1:10], add])
-        return context.get_dummy_value()
+        function = _tile_function(builder.module, context.get_data_type(zero), width, count)
+        return builder.ptrtoint(function, _I64)
 
-    return signature, codegen
+    return types.int64(vectors, zero), codegen
 
 
 def _tile_function(module: Any, element: Any, width: int, count: int) -> Any:
-    """The LLVM function that switches over the tile's height; one a module, shared by its callers."""
-    name = f"lstm_numba_tile_{element}_{count}x{width}"
-    if name in module.globals:
-        return module.globals[name]
+    """The LLVM function that switches over the tile's height."""
     pointer = element.as_pointer()
-    arguments = [_I64, pointer, _I64, _I64, pointer, _I64, pointer, _I64, _I64, ir.IntType(1)]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
+    arguments = [_I64, pointer, _I64, _I64, pointer, _I64, pointer, _I64, _I64, _I64]
+    kind = ir.FunctionType(ir.VoidType(), arguments)
+    function = ir.Function(module, kind, f"lstm_numba_tile_{element}_{count}x{width}")
     function.linkage = "linkonce_odr"
-    function.attributes.add("noinline")
     function.attributes.add("nounwind")
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     rows = function.args[0]
@@ -200,7 +179,7 @@ def _emit_tile(builder: Any, function: Any, element: Any, width: int, count: int
                 builder.store(
                     builder.call(multiply_add, [spread, loaded[v], builder.load(accumulator)]), accumulator
                 )
-    with builder.if_else(add) as (then, otherwise):
+    with builder.if_else(builder.icmp_signed("!=", add, ir.Constant(_I64, 0))) as (then, otherwise):
         with then:
             for n, accumulator in enumerate(accumulators):
                 pointer = c_pointer(*divmod(n, width))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numba
 import numpy as np
 import pytest
+from numba import njit
 from tolerances import assert_close
 
 from lstm_numba.engines.cpu import gemm
+from lstm_numba.engines.cpu.function_pointers import call_pointer
 from lstm_numba.engines.cpu.gemm import matmul
 from lstm_numba.engines.cpu.memory import address
 from lstm_numba.engines.cpu.microkernel import tile_address
 from lstm_numba.engines.cpu.records import ProductJob, ProductOperand
-from lstm_numba.engines.cpu.thread_team import run_task
+from lstm_numba.engines.cpu.thread_team import WORK, run_task
+from lstm_numba.engines.cpu.vector import pointer_to
 
 pytestmark = pytest.mark.processor
 
@@ -114,15 +120,15 @@ def test_bad_arguments(a: np.ndarray, b: np.ndarray, out: np.ndarray | None, err
         matmul(a, b, out=out)
 
 
-@pytest.mark.parametrize("parts", [1, 3])
-def test_segments_of_one_matrix_times_several(parts: int) -> None:
-    rng = np.random.default_rng(4)
-    inner = gemm.DEPTH + 9
-    a = rng.standard_normal((inner, 70))  # read transposed, as the weights' gradients are
-    b = [rng.standard_normal((inner, n)) for n in (5, 33)]
-    outs = [np.full((60, 5), 7.0), np.full((44, 33), 7.0)]
-    segments = [(2, 20, (30, -1)), (25, 13, (0, 4)), (40, 24, (-1, 20))]
+Segments = list[tuple[int, int, tuple[int, ...]]]
 
+
+@contextlib.contextmanager
+def product_job(
+    a: np.ndarray, b: list[np.ndarray], outs: list[np.ndarray], segments: Segments, parts: int
+) -> Iterator[int]:
+    """Address of the `ProductJob` of a matrix, read transposed, as the weights' gradients are."""
+    inner = len(a)
     lane, packed, operands = (
         gemm.LANES[a.dtype],
         8 * gemm.workspace_numbers.py_func(inner, gemm.LANES[a.dtype]),
@@ -134,13 +140,52 @@ def test_segments_of_one_matrix_times_several(parts: int) -> None:
         packed += 8 * gemm.operand_numbers.py_func(inner, width, lane)
     workspace = np.empty((parts, packed), np.uint8)
     tiles = tile_address(gemm.VECTORS, a.dtype), tile_address(1, a.dtype)
-    head = ProductJob(address(a), 1, 70, inner, lane, 8, 0, address(workspace), packed, *tiles, parts, 2, 3)
+    head = ProductJob(
+        address(a), 1, a.shape[1], inner, lane, 8, 0, address(workspace), packed, *tiles, parts, len(b),
+        len(segments),
+    )  # fmt: skip
     rest = [number for first, count, targets in segments for number in (first, count, *targets)]
     job = np.array([*head, *operands, *rest], np.int64)
-    run_task(gemm.product_task(a.dtype), address(job), parts)
+    yield address(job)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_segments_of_one_matrix_times_several(parts: int) -> None:
+    rng = np.random.default_rng(4)
+    inner = gemm.DEPTH + 9
+    a = rng.standard_normal((inner, 70))
+    b = [rng.standard_normal((inner, n)) for n in (5, 33)]
+    outs = [np.full((60, 5), 7.0), np.full((44, 33), 7.0)]
+    segments = [(2, 20, (30, -1)), (25, 13, (0, 4)), (40, 24, (-1, 20))]
+    with product_job(a, b, outs, segments, parts) as job:
+        run_task(gemm.product_task(a.dtype), job, parts)
     for n, (matrix, out) in enumerate(zip(b, outs, strict=True)):
         expected = np.full_like(out, 7.0)
         for first, count, targets in segments:
             if targets[n] >= 0:
                 expected[targets[n] : targets[n] + count] = a.T[first : first + count] @ matrix
         assert_close(out, expected, "product")
+
+
+@njit
+def _one_part(task: int, job: int, part: int) -> None:
+    call_pointer(task, (pointer_to(job, task), WORK, part))
+
+
+@pytest.mark.parametrize("cheap_first", [True, False])
+def test_parts_have_as_much_to_multiply(cheap_first: bool) -> None:
+    """Of segments with few columns a part gets more rows: they are written by the part that computes them."""
+    rng = np.random.default_rng(5)
+    a, rows = rng.standard_normal((20, 1200)), 600
+    b = [rng.standard_normal((20, n)) for n in (32, 384)]
+    firsts = (0, rows) if cheap_first else (rows, 0)
+    segments = sorted([(firsts[0], rows, (0, -1)), (firsts[1], rows, (-1, 0))])
+    shares = []
+    for part in range(2):
+        outs = [np.full((rows, matrix.shape[1]), np.nan) for matrix in b]
+        with product_job(a, b, outs, segments, 2) as job:
+            _one_part(gemm.product_task(a.dtype), job, part)
+        shares.append([np.count_nonzero(np.isfinite(out)) for out in outs])
+    assert np.array_equal(np.sum(shares, 0), [rows * 32, rows * 384])
+    work = np.sum(shares, 1)
+    assert max(work) < 1.1 * min(work), shares
