@@ -10,12 +10,11 @@ from __future__ import annotations
 import math
 
 #: Functions of `math` that the CPU engine computes one vector lane at a time, which is slow.
-LANE_BY_LANE = (
-    math.log, math.log1p, math.log2, math.expm1, math.sin, math.cos, math.tan, math.atan, math.sinh,
-    math.cosh, math.erf,
-)  # fmt: skip
+LANE_BY_LANE = (math.sin, math.cos, math.tan, math.atan, math.sinh, math.cosh, math.erf)
 #: Functions of `math` that they implement.
-FUNCTIONS = (math.exp, math.tanh, math.sqrt, math.fabs, *LANE_BY_LANE)
+FUNCTIONS = (
+    math.exp, math.tanh, math.sqrt, math.fabs, math.log, math.log1p, math.log2, math.expm1, *LANE_BY_LANE,
+)  # fmt: skip
 
 
 def sigmoid(x: float) -> float:
@@ -36,3 +35,12 @@ def relu(x: float) -> float:
 def positive(x: float) -> float:
     """1 where x > 0, else 0: the derivative of `relu`, 0 at 0 as in PyTorch."""
     return 1.0 if x > 0 else 0.0
+
+
+def rsqrt(x: float) -> float:
+    """``1 / sqrt(x)``."""
+    return 1.0 / math.sqrt(x)
+
+
+#: Those of this module.
+DEFINITIONS = (sigmoid, tanh, relu, positive, rsqrt)

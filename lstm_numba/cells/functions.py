@@ -66,6 +66,7 @@ relu = Function("relu", activations.relu, lambda d, y, x: d * positive(y))
 positive: Function = Function("positive", activations.positive, lambda d, y, x: 0.0)
 exp = Function("exp", math.exp, lambda d, y, x: d * y)
 sqrt = Function("sqrt", math.sqrt, lambda d, y, x: d * 0.5 / y)
+rsqrt = Function("rsqrt", activations.rsqrt, lambda d, y, x: d * (y * y * y * -0.5))
 absolute = Function("abs", abs, lambda d, y, x: d * (2 * positive(x) - 1))
 maximum = Function("maximum", max, _largest, 2)
 minimum = Function("minimum", min, _smallest, 2)
@@ -85,7 +86,7 @@ erf = Function("erf", math.erf, lambda d, y, x: d * (2 / math.sqrt(math.pi)) * e
 FUNCTIONS: dict[str, Function] = {
     function.name: function
     for function in (
-        sigmoid, tanh, relu, positive, exp, sqrt, absolute, maximum, minimum, log, log1p, log2, expm1, sin,
-        cos, tan, atan, sinh, cosh, erf,
+        sigmoid, tanh, relu, positive, exp, sqrt, rsqrt, absolute, maximum, minimum, log, log1p, log2, expm1,
+        sin, cos, tan, atan, sinh, cosh, erf,
     )
 }  # fmt: skip

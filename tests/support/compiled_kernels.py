@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import math
 import sys
 from collections import namedtuple
 from types import ModuleType
@@ -139,6 +140,16 @@ def _upper_half(a: int, b: int) -> int:
     return a * b >> 64
 
 
+@ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_double)
+def _rsqrt(x: float) -> float:
+    return 1 / math.sqrt(x)
+
+
+@ctypes.CFUNCTYPE(ctypes.c_float, ctypes.c_float)
+def _rsqrtf(x: float) -> float:
+    return 1 / math.sqrt(x)
+
+
 #: Functions of libdevice that equations may use; the C library has the same names.
 MATH_FUNCTIONS = (
     "exp", "tanh", "sqrt", "fabs", "log", "log1p", "log2", "expm1", "sin", "cos", "tan", "atan", "sinh",
@@ -149,6 +160,8 @@ MATH_FUNCTIONS = (
 def define_libdevice() -> None:
     """Define CUDA's functions as the C library's."""
     binding.add_symbol("__nv_umul64hi", ctypes.cast(_upper_half, ctypes.c_void_p).value)
+    for name, function in (("rsqrt", _rsqrt), ("rsqrtf", _rsqrtf)):
+        binding.add_symbol(f"__nv_{name}", ctypes.cast(function, ctypes.c_void_p).value)
     library = ctypes.CDLL(ctypes.util.find_library("m"))
     for name in [name + end for name in MATH_FUNCTIONS for end in ("", "f")]:
         address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
@@ -360,9 +373,10 @@ def compare_math_functions(dtype: str) -> None:
 
     x = np.linspace(0.01, 20, 400).astype(dtype)
     names = {"fabs": "abs", "atan": "arctan"}
-    for function in activations.FUNCTIONS:
+    others = {"erf": erf, "rsqrt": lambda x: 1 / np.sqrt(x)}
+    for function in (*activations.FUNCTIONS, activations.rsqrt):
         name = names.get(function.__name__, function.__name__)
-        truth = erf if name == "erf" else getattr(np, name)
+        truth = others.get(name) or getattr(np, name)
         expected = truth(x.astype(np.float64))
         np.testing.assert_allclose(applied(function, x), expected, rtol=1e-6 if dtype == "float32" else 1e-14)
 

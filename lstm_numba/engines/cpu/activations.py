@@ -1,9 +1,13 @@
 """The functions of cells' equations on vectors: the frequent ones branch-free, with errors of a few ulp.
 
-sigmoid and tanh rest on one splitting of the exponential, ``exp(y) = 2**n * exp(r)`` with
+sigmoid, tanh and expm1 rest on one splitting of the exponential, ``exp(y) = 2**n * exp(r)`` with
 ``n = round(y / ln 2)`` and ``|r| <= ln(2) / 2`` (W. J. Cody, W. Waite, "Software Manual for the Elementary
 Functions", 1980), and on a polynomial that interpolates at the Chebyshev nodes of that interval. tanh goes
 through ``exp(2x) - 1`` formed without cancellation, and so keeps its relative precision near zero.
+
+The logarithms split off a power of two, ``x = 2**k * (1 + f)`` with ``1 + f`` from sqrt(1/2) to sqrt(2), and
+take ``log(1 + f) = f - f**2 / 2 + s * (f**2 / 2 + R(s**2))`` with ``s = f / (2 + f)``, where R, which
+interpolates likewise, is small: the sum that Sun's FDLIBM (1993) takes.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import functools
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 from numpy.polynomial import Chebyshev, Polynomial
@@ -31,13 +36,14 @@ class _Precision(NamedTuple):
     exp_limit: float  # exp neither overflows nor becomes subnormal up to here
     tanh_limit: float  # tanh rounds to one from here
     terms: int  # of the polynomial for (exp(r) - 1 - r) / r**2; its error in exp(r) is below half an ulp
+    log_terms: int  # and of that for R(z) / z; its error in log(1 + f) is far below an ulp
 
 
 # In single precision the rest of ln 2 is not worth an operation: where n is large both functions are flat.
-_SINGLE = _Precision(32, 23, 127, (0.6931471805599453,), 87.0, 10.0, 5)
+_SINGLE = _Precision(32, 23, 127, (0.6931471805599453,), 87.0, 10.0, 5, 4)
 #: ln 2 for single precision in two parts, the first so short that its product with n is exact.
 _EXACT_LN2 = (0.693359375, math.log(2) - 0.693359375)
-_DOUBLE = _Precision(64, 52, 1023, (0.6931471803691238, 1.9082149292705877e-10), 708.0, 20.0, 11)
+_DOUBLE = _Precision(64, 52, 1023, (0.6931471803691238, 1.9082149292705877e-10), 708.0, 20.0, 11, 8)
 
 
 @functools.cache
@@ -49,6 +55,17 @@ def _coefficients(terms: int) -> tuple[float, ...]:
 
     half = math.log(2) / 2
     fit = Chebyshev.interpolate(tail, terms - 1, [-half, half])
+    return tuple(float(c) for c in fit.convert(kind=Polynomial).coef)
+
+
+@functools.cache
+def _log_coefficients(terms: int) -> tuple[float, ...]:
+    """Coefficients, lowest power first, of the polynomial for R(z) / z: 2/3 + 2/5 z + 2/7 z**2 + ..."""
+
+    def series(z: Any) -> Any:
+        return sum(2 / (2 * k + 3) * z**k for k in range(20))
+
+    fit = Chebyshev.interpolate(series, terms - 1, [0, (3 - 2 * math.sqrt(2)) ** 2])
     return tuple(float(c) for c in fit.convert(kind=Polynomial).coef)
 
 
@@ -80,6 +97,9 @@ class _Expression:
     def __sub__(self, other: Any) -> _Expression:
         return self._join("fsub", self, other)
 
+    def __rsub__(self, other: Any) -> _Expression:
+        return self._join("fsub", other, self)
+
     def __mul__(self, other: Any) -> _Expression:
         return self._join("fmul", self, other)
 
@@ -102,6 +122,28 @@ class _Expression:
         """Limit to [-limit, limit]; a NaN stays NaN."""
         low = self.where("<", -limit, -limit, self)
         return low.where(">", limit, limit, low)
+
+    def choose(self, test: Any, no: Any) -> _Expression:
+        """``self if test else no``."""
+        other = no.value if isinstance(no, _Expression) else self.constant(no)
+        return _Expression(self.builder, self.builder.select(test, self.value, other))
+
+    def split_power_of_two(self) -> tuple[_Expression, _Expression]:
+        """k and f of a positive normal number ``2**k * (1 + f)``, 1 + f between sqrt(1/2) and sqrt(2)."""
+        p, b = self.precision, self.builder
+        integer = ir.IntType(p.bits)
+        integers = ir.VectorType(integer, self.value.type.count)
+
+        def constant(value: int) -> Any:
+            return ir.Constant(integers, [ir.Constant(integer, value)] * integers.count)
+
+        one = p.bias << p.mantissa
+        root = int(np.array(math.sqrt(0.5), f"f{p.bits // 8}").view(f"i{p.bits // 8}"))
+        shifted = b.add(b.bitcast(self.value, integers), constant(one - root))
+        k = b.sub(b.ashr(shifted, constant(p.mantissa)), constant(p.bias))
+        rest = b.add(b.and_(shifted, constant((1 << p.mantissa) - 1)), constant(root))
+        mantissa = _Expression(b, b.bitcast(rest, self.value.type))
+        return _Expression(b, b.sitofp(k, self.value.type)), mantissa - 1.0
 
     def power_of_two(self) -> _Expression:
         """``2**n`` of a value that holds n in its lowest bits; see `_split_exponential`."""
@@ -153,9 +195,79 @@ def _exp(builder: Any, x: Any) -> Any:
     # The square of exp(x / 2) becomes infinite or zero by itself where exp(x) does. Here a large n counts.
     y = _Expression(builder, x)
     half = (y * 0.5).clamp(y.precision.exp_limit)
-    scale, rest = _split_exponential(half, _EXACT_LN2 if y.precision is _SINGLE else None)
+    scale, rest = _split_exponential(half, _exact_ln2(y))
     root = scale * rest + scale
     return (root * root).value
+
+
+def _expm1(builder: Any, x: Any) -> Any:
+    y = _Expression(builder, x)
+    scale, rest = _split_exponential(y.clamp(y.precision.exp_limit), _exact_ln2(y))
+    large = builder.fcmp_ordered(">", x, y.constant(y.precision.exp_limit))
+    return _Expression(builder, _exp(builder, x)).choose(large, scale * rest + (scale - 1.0)).value
+
+
+def _log_mantissa(f: _Expression, correction: _Expression | float) -> _Expression:
+    """log(1 + f), f as `_Expression.split_power_of_two` returns it, and added to it what is much smaller."""
+    s = f / (f + 2.0)
+    z = s * s
+    *lower, highest = _log_coefficients(f.precision.log_terms)
+    series = z * highest + lower.pop()
+    while lower:
+        series = series * z + lower.pop()
+    half = f * f * 0.5
+    return f - (half - (s * (half + series * z) + correction))
+
+
+def _exact_ln2(x: _Expression) -> tuple[float, ...]:
+    """ln 2 in two parts, of which the product of the first with an exponent is exact."""
+    return _EXACT_LN2 if x.precision is _SINGLE else _DOUBLE.ln2
+
+
+def _whole(x: _Expression, result: _Expression) -> Any:
+    """A logarithm of x where x is positive and finite, and what it is elsewhere."""
+    b, zero = x.builder, x.constant(0.0)
+    result = result.choose(b.fcmp_ordered("<", x.value, x.constant(math.inf)), x)
+    nothing = x.constant(-math.inf), x.constant(math.nan)
+    otherwise = _Expression(b, b.select(b.fcmp_ordered("==", x.value, zero), *nothing))
+    return result.choose(b.fcmp_ordered(">", x.value, zero), otherwise).value
+
+
+def _normal(x: _Expression) -> tuple[_Expression, _Expression]:
+    """x times a power of two where it is subnormal, and the power's exponent."""
+    p = x.precision
+    small = x.builder.fcmp_ordered("<", x.value, x.constant(2.0 ** (1 - p.bias)))
+    zero = _Expression(x.builder, x.constant(0.0))
+    shift = _Expression(x.builder, x.constant(float(p.mantissa + 2)))
+    return (x * 2.0 ** (p.mantissa + 2)).choose(small, x), shift.choose(small, zero)
+
+
+def _split_logarithm(x: _Expression) -> tuple[_Expression, _Expression]:
+    """k and f with ``x = 2**k * (1 + f)``, of a positive number that may be subnormal."""
+    normal, shift = _normal(x)
+    k, f = normal.split_power_of_two()
+    return k - shift, f
+
+
+def _log(builder: Any, x: Any) -> Any:
+    y = _Expression(builder, x)
+    (high, low), (k, f) = _exact_ln2(y), _split_logarithm(y)
+    return _whole(y, k * high + _log_mantissa(f, k * low))
+
+
+def _log2(builder: Any, x: Any) -> Any:
+    y = _Expression(builder, x)
+    k, f = _split_logarithm(y)
+    return _whole(y, _log_mantissa(f, 0.0) * (1 / math.log(2)) + k)
+
+
+def _log1p(builder: Any, x: Any) -> Any:
+    y = _Expression(builder, x)
+    total = y + 1.0
+    # What rounding took away: exact either way, if the larger number is subtracted first.
+    lost = y.where(">=", 1.0, 1.0 - (total - y), y - (total - 1.0))
+    (high, low), (k, f) = _exact_ln2(y), total.split_power_of_two()
+    return _whole(total, k * high + _log_mantissa(f, k * low + lost / total))
 
 
 def _absolute(builder: Any, x: Any) -> Any:
@@ -164,6 +276,10 @@ def _absolute(builder: Any, x: Any) -> Any:
 
 def _root(builder: Any, x: Any) -> Any:
     return builder.call(_vector_function(builder, "sqrt", x), [x])
+
+
+def _reciprocal_root(builder: Any, x: Any) -> Any:
+    return (1.0 / _Expression(builder, _root(builder, x))).value
 
 
 def _vector_function(builder: Any, name: str, x: Any) -> Any:
@@ -188,10 +304,15 @@ register(activations.relu, 1, _relu)
 register(activations.positive, 1, _positive)
 register(math.tanh, 1, _tanh)
 register(math.exp, 1, _exp)
+register(math.expm1, 1, _expm1)
+register(math.log, 1, _log)
+register(math.log2, 1, _log2)
+register(math.log1p, 1, _log1p)
 register(math.sqrt, 1, _root)
+register(activations.rsqrt, 1, _reciprocal_root)
 for _function in (abs, math.fabs):
     register(_function, 1, _absolute)
-for _definition in (activations.sigmoid, activations.tanh, activations.relu, activations.positive):
+for _definition in activations.DEFINITIONS:
     register_scalar(_definition)
 for _function in activations.LANE_BY_LANE:
     register_lane_by_lane(_function, 1)

@@ -11,7 +11,7 @@ from scipy.special import erf
 from tolerances import assert_close
 
 from lstm_numba.cells import CELLS
-from lstm_numba.cells.activations import FUNCTIONS, positive, relu, sigmoid, tanh
+from lstm_numba.cells.activations import FUNCTIONS, positive, relu, rsqrt, sigmoid, tanh
 from lstm_numba.engines.cpu.cpu_features import lanes
 from lstm_numba.engines.cpu.memory import address
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
@@ -34,8 +34,8 @@ def _run(x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
-def test_functions_of_math_against_extended_precision(function: Any, dtype: str) -> None:
+@pytest.mark.parametrize("function", [*FUNCTIONS, rsqrt], ids=lambda function: function.__name__)
+def test_functions_against_extended_precision(function: Any, dtype: str) -> None:
     """Over the whole range: overflow to infinity, underflow, what is not defined, and a NaN."""
 
     @njit(**{**SERIAL, "cache": False})
@@ -46,15 +46,18 @@ def test_functions_of_math_against_extended_precision(function: Any, dtype: str)
             store_vectors(target, at, 0, (function(v),), size - at)
 
     ends = [0.0, -0.0, 1e-20, -746.0, 710.0, 88.7, -103.9, np.inf, -np.inf, np.nan]
+    info = np.finfo(dtype)
+    ends += [info.tiny / 8, info.tiny, 1 + info.eps, 1 - info.eps, info.eps - 1, -1, -info.eps, 2.0**40]
     x = np.concatenate([np.linspace(-120, 120, 4001), np.linspace(0, 3, 999), ends]).astype(dtype)
     out = np.empty_like(x)
     apply(CELLS["lstm"], address(x), address(out), x.size, x.dtype.type(0), lanes(x.dtype))
     name = {"fabs": "abs", "atan": "arctan"}.get(function.__name__, function.__name__)
     with np.errstate(all="ignore"):
         wide = x.astype(np.longdouble)
-        truth = erf(x.astype(float)) if name == "erf" else getattr(np, name)(wide)
+        others = {"erf": lambda x: erf(x.astype(float)), "rsqrt": lambda x: 1 / np.sqrt(x)}
+        truth = (others.get(name) or getattr(np, name))(wide)
         expected = truth.astype(dtype)
-    finite, info = np.isfinite(expected), np.finfo(dtype)
+    finite = np.isfinite(expected)
     np.testing.assert_array_equal(out[~finite], expected[~finite])  # infinities and NaN
     error = np.abs(out[finite] - truth[finite]) / np.maximum(np.abs(truth[finite]), info.tiny)
     assert error.max() < 2.5 * info.eps
