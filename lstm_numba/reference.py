@@ -9,6 +9,7 @@ Sources of the equations: `lstm_numba.cells`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -201,12 +202,15 @@ def equations_step(cell: Any) -> Callable[[Array, States, Params], States]:
         vectors = [
             np.broadcast_to(v, (batch, hidden)) for v in np.reshape(p.get("weight_ph", ()), (-1, hidden))
         ]
+        means = np.full((sum(map(len, cell.mean_levels)), batch, hidden), np.nan)
+        reused = np.full((sum(cell.reused), batch, hidden), np.nan)
         every = list(np.ndindex(batch, hidden))
 
         def each(function: Callable[..., Any]) -> Array:
             """A function of slots, previous states and vectors at every unit; its results come first."""
-            given = [np.reshape(a, (-1, batch, hidden)) for a in (slots, before, vectors)]
-            found = np.array([function(*(_at(a, b, unit) for a in given)) for b, unit in every])
+            given = [np.reshape(a, (-1, batch, hidden)) for a in (slots, before, [*vectors, *means, *reused])]
+            results = (function(*(_at(a, b, unit) for a in given)) for b, unit in every)
+            found = np.array([tuple(r) if np.iterable(r) else r for r in results])
             return np.moveaxis(found.reshape(batch, hidden, -1), 2, 0)
 
         def add(stage: Any, operand: Array) -> None:
@@ -218,9 +222,13 @@ def equations_step(cell: Any) -> Callable[[Array, States, Params], States]:
 
         operand = each(lambda z, previous, v: cell.prepare(previous, v))[0] if cell.prepared else before[0]
         add(cell.stages[0], operand[:, : states[0].shape[1]])
-        for level in range(len(cell.mean_levels)):
-            means = each(getattr(cell, f"means_{level}")).mean(axis=2, keepdims=True)
-            vectors += [np.broadcast_to(mean, (batch, hidden)) for mean in means]
+        first, kept = 0, 0
+        for level, names in enumerate(cell.mean_levels):
+            equations, last = getattr(cell, f"means_{level}"), kept + cell.reused[level]
+            found = each(lambda *given, equations=equations: itertools.chain(*equations(*given)))
+            means[first : first + len(names)] = found[: len(names)].mean(axis=2, keepdims=True)
+            reused[kept:last] = found[len(names) :]
+            first, kept = first + len(names), last
         for stage in cell.stages[1:]:
             add(stage, each(cell.operand)[0])
         after = each(lambda z, previous, v: cell.forward(z, previous, v)[1])

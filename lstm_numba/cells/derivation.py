@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from lstm_numba.cells.definition import Definition, Names, call, check_name
 from lstm_numba.cells.expressions import Expression, Graph, ancestors, depends
-from lstm_numba.cells.functions import FUNCTIONS, Function
+from lstm_numba.cells.functions import FUNCTIONS, Function, absolute, maximum, minimum, positive, relu
 from lstm_numba.cells.plan import Plan
 
 #: Kinds of symbols.
@@ -80,6 +80,9 @@ class Derived(NamedTuple):
         By the name of each mean, what a unit contributes to it, and to its gradient.
     levels : tuple of tuple of str
         The means in groups, each of which depends on those before it.
+    reused, dreused : tuple of tuple of Expression
+        For each group, what is computed with its means, or with their gradients, and what the equations that
+        follow in the step need again; these are few numbers, without which much would be computed twice.
     results, gradients : dict
         Named intermediate results, and the gradients of all expressions, for their names.
     """
@@ -98,6 +101,8 @@ class Derived(NamedTuple):
     means: dict[str, Expression]
     dmeans: dict[str, Expression]
     levels: tuple[tuple[str, ...], ...]
+    reused: tuple[Expressions, ...]
+    dreused: tuple[Expressions, ...]
     results: dict[str, Expression]
     gradients: dict[Expression, Expression]
 
@@ -227,9 +232,64 @@ def derive(cell: Definition, plan: Plan, forward: Forward) -> Derived:
     before: Expressions = ()
     if prepared is not None:
         before = leaves.gradients(adjoint([prepared], {prepared: graph.symbol(GRADIENT, PREPARED)})).previous
-    return found._replace(
+    found = found._replace(
         gradients=gradients, prepared=prepared, prepared_previous=before, dmeans=dmeans, levels=levels
     )
+    return _with_reused(graph, cell, found)
+
+
+def _with_reused(graph: Graph, cell: Definition, found: Derived) -> Derived:
+    """What the equations of a step hand on from one group of means to the next."""
+    means = [tuple(graph.symbol(MEAN, name) for name in names) for names in found.levels]
+    dmeans = [tuple(graph.symbol(GRADIENT, name) for name in names) for names in found.levels]
+    steps = [tuple(found.means[name] for name in names) for names in found.levels]
+    dsteps = [tuple(found.dmeans[name] for name in names) for names in found.levels]
+    last = (*found.kept, *found.states)
+    dlast = (*found.dslots, *found.dprevious, *found.dvectors)
+    units = {graph.symbol(kind, name) for kind in (PREVIOUS, GRADIENT) for name in cell.states}
+    units |= {graph.symbol(SLOT, name) for name in found.slots}
+    units |= {graph.symbol(VECTOR, name) for name in cell.vectors}
+    units |= {graph.symbol(EXTRA, name) for name, of_units in cell.extras if of_units}
+    reused = _reused([*steps, last], means, set(), units)
+    known = {*found.kept, *found.states}
+    dreused = _reused([*dsteps[::-1], dlast], dmeans[::-1], known, units | known)
+    return found._replace(reused=reused, dreused=dreused[::-1])
+
+
+def _reused(
+    steps: list[Expressions], unknown: list[Expressions], known: set[Expression], units: set[Expression]
+) -> tuple[Expressions, ...]:
+    """What each of the steps but the last hands on to those after it.
+
+    Parameters
+    ----------
+    steps : list of tuple of Expression
+        What is computed, one after the other.
+    unknown : list of tuple of Expression
+        For each step but the last what is known only after it.
+    known, units : set of Expression
+        What is in memory; and what has another value in each of a row's units.
+    """
+    found: list[Expressions] = []
+    for n, outputs in enumerate(steps[:-1]):
+        behind = {node for step in found for node in step} | known
+        later = {symbol for symbols in unknown[n:] for symbol in symbols}
+        costly = [
+            node
+            for node in ancestors(outputs, behind)
+            if node not in behind and _costly(node) and not units.isdisjoint(ancestors([node]))
+        ]
+        needed = [node for step in steps[n + 1 :] for node in step]
+        may_keep = {node: later.isdisjoint(ancestors([node])) for node in ancestors(needed)}
+        found.append(tuple(smallest_cut(needed, behind, may_keep.__getitem__, costly)))
+    return tuple(found)
+
+
+def _costly(node: Expression) -> bool:
+    """Whether an expression takes much longer than to read a number from the nearest cache."""
+    if isinstance(node.operation, Function):
+        return node.operation not in (relu, positive, absolute, maximum, minimum)
+    return node.operation == "/" and node.operands[1].number is None
 
 
 def _levels(forward: Forward) -> tuple[tuple[str, ...], ...]:
@@ -331,7 +391,7 @@ def _chain_rule(node: Expression, d: Expression) -> tuple[Any, ...]:
         return node.operation.backward(d, node, *node.operands)
     if node.operation == "*":
         a, b = node.operands
-        return d * b, d * a
+        return (d * 2 * a, 0.0) if a is b else (d * b, d * a)
     if node.operation == "/":
         quotient = d / node.operands[1]
         return quotient, -(quotient * node)
@@ -437,7 +497,7 @@ class _Keeping:
             (*self._plan.slots, *itertools.islice(more, count - len(slots))),
             padded(kept), self._states, None, self._operand, padded(dslots), self._first.previous,
             self._first.vectors, padded(late), self._late.previous, (), self._forward.means, self._dmeans,
-            (), self._forward.results, {},
+            (), (), (), self._forward.results, {},
         )  # fmt: skip
 
     def _known(self) -> set[Expression]:
@@ -483,7 +543,10 @@ class _Keeping:
 
 
 def smallest_cut(
-    needed: Iterable[Expression], known: set[Expression], may_keep: Callable[[Expression], bool]
+    needed: Iterable[Expression],
+    known: set[Expression],
+    may_keep: Callable[[Expression], bool],
+    sources: Iterable[Expression] | None = None,
 ) -> list[Expression]:
     """A smallest set of expressions from which, with known ones, the needed ones can be computed.
 
@@ -495,8 +558,11 @@ def smallest_cut(
     known : set of Expression
         In addition to numbers.
     may_keep : callable
-        Whether an expression may be in the set; for all without arguments that are not known it must be true.
+        Whether an expression may be in the set; for all sources it must be true.
+    sources : iterable of Expression, optional
+        What must not be computed from the known ones: by default all that is not known and has no arguments.
     """
+    begin = None if sources is None else set(sources)
     needed = [node for node in needed if node not in known and node.number is None]
     nodes = [n for n in ancestors(needed, known) if n not in known and n.number is None]
     users: dict[Expression, list[Expression]] = {node: [] for node in nodes}
@@ -513,7 +579,7 @@ def smallest_cut(
     for node in nodes:
         n = node.order
         join((n, "in"), (n, "out"), 1 if may_keep(node) else math.inf)
-        if not node.operands:
+        if not node.operands if begin is None else node in begin:
             join("source", (n, "in"), math.inf)
         for user in users[node]:
             join((n, "out"), (user.order, "in"), math.inf)

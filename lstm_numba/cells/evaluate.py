@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -46,7 +47,8 @@ def draw(cell: Any, number: Callable[[], float]) -> Point:
 
 def forward(cell: Any, point: Point) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Slots to keep for backward, and new states."""
-    kept, states = cell.forward(*point)
+    _, reused = _means(cell, point)
+    kept, states = cell.forward(point.slots, point.previous, (*point.peephole, *reused))
     return kept, states
 
 
@@ -68,17 +70,39 @@ def prepare_backward(cell: Any, point: Point, gradient: float) -> tuple[float, .
 def backward(cell: Any, point: Point, gradient: Sequence[float]) -> Gradients:
     """`Cell.backward` at a point, for a gradient of the new states and of what is added to means."""
     kept, states = forward(cell, point)
-    given = kept, point.previous, states, point.peephole, tuple(gradient)
-    slots, previous, vectors = cell.backward(*given)
-    levels = range(len(cell.mean_levels))
-    dmeans = [number for n in levels for number in getattr(cell, f"dmeans_{n}")(*given)]
+
+    def run(name: str, reused: Sequence[float]) -> Any:
+        given = kept, point.previous, states, (*point.peephole, *reused), tuple(gradient)
+        return getattr(cell, name)(*given)
+
+    dmeans, reused = _in_groups(cell.dreused, True, lambda n, reused: run(f"dmeans_{n}", reused))
+    slots, previous, vectors = run("backward", reused)
     return Gradients(slots, previous, (*vectors, *(math.nan for _ in cell.extras), *dmeans))
+
+
+def _means(cell: Any, point: Point) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What a unit adds to each of the means, and what is reused."""
+
+    def run(n: int, reused: Sequence[float]) -> Any:
+        return getattr(cell, f"means_{n}")(point.slots, point.previous, (*point.peephole, *reused))
+
+    return _in_groups(cell.reused, False, run)
+
+
+def _in_groups(
+    counts: Sequence[int], backward: bool, function: Callable[[int, Sequence[float]], Any]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """All that the functions of some groups of means return, each of what those before it leave to reuse."""
+    values: list[tuple[float, ...]] = [()] * len(counts)
+    reused: list[tuple[float, ...]] = [(math.nan,) * count for count in counts]
+    for n in reversed(range(len(counts))) if backward else range(len(counts)):
+        values[n], reused[n] = function(n, tuple(itertools.chain.from_iterable(reused)))
+    return tuple(itertools.chain.from_iterable(values)), tuple(itertools.chain.from_iterable(reused))
 
 
 def contributions(cell: Any, point: Point) -> tuple[float, ...]:
     """What a unit adds to each of the means."""
-    levels = range(len(cell.mean_levels))
-    return tuple(number for n in levels for number in getattr(cell, f"means_{n}")(*point))
+    return _means(cell, point)[0]
 
 
 def operand_backward(cell: Any, point: Point, after: Gradients, gradient: float) -> Gradients:

@@ -168,27 +168,35 @@ class Equations:
     def forward(self) -> str:
         """``forward(self, slots, previous, peephole)``"""
         d = self._derived
-        given = [*self._given("slots", SLOT), *self._given("previous", PREVIOUS), *self._vectors()]
+        given = [*self._known_forward(), *self._reused(d.reused, range(len(d.levels)))]
         return self._function("forward(self, slots, previous, peephole)", given, d.kept, d.states)
 
     def means(self, level: int) -> str:
         """``means_0(self, slots, previous, peephole)``, and so on"""
         d = self._derived
-        given = [*self._given("slots", SLOT), *self._given("previous", PREVIOUS), *self._vectors()]
+        given = [*self._known_forward(), *self._reused(d.reused, range(level))]
         found = tuple(d.means[name] for name in d.levels[level])
-        return self._function(f"means_{level}(self, slots, previous, peephole)", given, found)
+        header = f"means_{level}(self, slots, previous, peephole)"
+        return self._function(header, given, found, d.reused[level])
 
     def dmeans(self, level: int) -> str:
         """``dmeans_0(self, slots, previous, states, peephole, gradient)``, and so on"""
-        found = tuple(self._derived.dmeans[name] for name in self._derived.levels[level])
+        d = self._derived
+        given = [*self._known_backward(), *self._reused(d.dreused, range(level + 1, len(d.levels)))]
+        found = tuple(d.dmeans[name] for name in d.levels[level])
         header = f"dmeans_{level}(self, slots, previous, states, peephole, gradient)"
-        return self._function(header, self._known_backward(), found)
+        return self._function(header, given, found, d.dreused[level])
 
     def backward(self) -> str:
         """``backward(self, slots, previous, states, peephole, gradient)``"""
         d = self._derived
         header = "backward(self, slots, previous, states, peephole, gradient)"
-        return self._function(header, self._known_backward(), d.dslots, d.dprevious, d.dvectors)
+        given = [*self._known_backward(), *self._reused(d.dreused, range(len(d.levels)))]
+        return self._function(header, given, d.dslots, d.dprevious, d.dvectors)
+
+    def _known_forward(self) -> list[tuple[Expression, str]]:
+        """What the forward pass is given."""
+        return [*self._given("slots", SLOT), *self._given("previous", PREVIOUS), *self._vectors()]
 
     def _known_backward(self) -> list[tuple[Expression, str]]:
         """What the backward pass is given; the means' gradients are behind those of the states."""
@@ -209,8 +217,8 @@ class Equations:
     def operand(self) -> str:
         """``operand(self, slots, previous, peephole)``"""
         assert self._derived.operand is not None
-        given = [*self._given("slots", SLOT), *self._given("previous", PREVIOUS), *self._vectors()]
-        return self._function("operand(self, slots, previous, peephole)", given, self._derived.operand)
+        header = "operand(self, slots, previous, peephole)"
+        return self._function(header, self._known_forward(), self._derived.operand)
 
     def operand_backward(self) -> str:
         """``operand_backward(self, slots, previous, peephole, gradient)``"""
@@ -248,6 +256,12 @@ class Equations:
         symbols += [self._symbol(MEAN, name) for name in self._means()]
         return [(symbol, f"peephole[{n}]") for n, symbol in enumerate(symbols)]
 
+    def _reused(self, groups: tuple[Expressions, ...], levels: Iterable[int]) -> list[tuple[Expression, str]]:
+        """What equations of some levels have handed on: behind the means."""
+        first = len(self._vectors())
+        places = dict(enumerate(itertools.accumulate(map(len, groups), initial=first)))
+        return [(node, f"peephole[{places[n] + k}]") for n in levels for k, node in enumerate(groups[n])]
+
     def _function(
         self, header: str, given: list[tuple[Expression, str]], *results: Expression | Expressions
     ) -> str:
@@ -259,8 +273,10 @@ class Equations:
                 known.setdefault(node, text)
         used = set(ancestors(flat, known))
         known = {node: text for node, text in known.items() if node in used}
-        lines, texts = written(self._names, known, flat)
-        reads = [f"{self._names[node]} = {text}" for node, text in known.items()]
+        unnamed = (node for node in known if node not in self._names)
+        names = self._names | {node: f"reused{n}" for n, node in enumerate(unnamed)}
+        lines, texts = written(names, known, flat)
+        reads = [f"{names[node]} = {text}" for node, text in known.items()]
         returned, rest = [], iter(texts)
         for result in results:
             returned.append(_tuple([next(rest) for _ in result]) if isinstance(result, tuple) else next(rest))

@@ -25,7 +25,7 @@ from __future__ import annotations
 from typing import Any
 
 from lstm_numba.cells.definition import Phase, Product
-from lstm_numba.cells.functions import relu, sigmoid, sqrt, tanh
+from lstm_numba.cells.functions import absolute, rsqrt, sigmoid, tanh
 
 EPSILON = 1e-5
 
@@ -36,10 +36,15 @@ def moments(name: str, *values: Any) -> dict[str, Any]:
     return {f"mean_{name}": share * sum(values), f"square_{name}": share * sum(a * a for a in values)}
 
 
-def scale(v: Any, name: str) -> Any:
-    """1 / √(variance + ε) of values whose `moments` are known."""
+def normalised(value: Any, v: Any, name: str) -> Any:
+    """(value − mean) / √(variance + ε), of values whose `moments` are known.
+
+    Written so that a unit's part of it is one multiplication and one addition. Rounding can make a variance
+    that is nearly zero negative.
+    """
     mean = v[f"mean_{name}"]
-    return 1 / sqrt(relu(v[f"square_{name}"] - mean * mean) + EPSILON)
+    scale = rsqrt(absolute(v[f"square_{name}"] - mean * mean) + EPSILON)
+    return value * scale - mean * scale
 
 
 class LayerNormLSTMCell:
@@ -58,10 +63,9 @@ class LayerNormLSTMCell:
 
     def remember(self, z: Any, v: Any) -> dict[str, Any]:
         """The new cell state, and its moments."""
-        sx, sh = scale(v, "x"), scale(v, "h")
 
         def gate(name: str) -> Any:
-            x, h = (z[f"x{name}"] - v.mean_x) * sx, (z[f"h{name}"] - v.mean_h) * sh
+            x, h = normalised(z[f"x{name}"], v, "x"), normalised(z[f"h{name}"], v, "h")
             return v[f"ax_{name}"] * x + v[f"ah_{name}"] * h + v[f"b_{name}"]
 
         g = tanh(gate("g"))
@@ -70,7 +74,7 @@ class LayerNormLSTMCell:
 
     def output(self, z: Any, v: Any) -> dict[str, Any]:
         """The output."""
-        return {"h": v.o * tanh(v.a_c * ((v.c - v.mean_c) * scale(v, "c")) + v.b_c)}
+        return {"h": v.o * tanh(v.a_c * normalised(v.c, v, "c") + v.b_c)}
 
     phases = (
         Phase(
@@ -103,12 +107,12 @@ class LayerNormGRUCell:
     def propose(self, z: Any, v: Any) -> dict[str, Any]:
         """The candidate and the update gate."""
 
-        def normalised(name: str, moments: str) -> Any:
-            return v[f"a{name[0]}_{name[1]}"] * ((z[name] - v[f"mean_{moments}"]) * scale(v, moments))
+        def gained(name: str, moments: str) -> Any:
+            return v[f"a{name[0]}_{name[1]}"] * normalised(z[name], v, moments)
 
-        r = sigmoid(normalised("xr", "x") + normalised("hr", "h") + v.b_r)
-        u = sigmoid(normalised("xz", "x") + normalised("hz", "h") + v.b_z)
-        n = tanh(normalised("xn", "xn") + v.b_xn + r * (normalised("hn", "hn") + v.b_hn))
+        r = sigmoid(gained("xr", "x") + gained("hr", "h") + v.b_r)
+        u = sigmoid(gained("xz", "x") + gained("hz", "h") + v.b_z)
+        n = tanh(gained("xn", "xn") + v.b_xn + r * (gained("hn", "hn") + v.b_hn))
         return {"n": n, "u": u}
 
     def update(self, z: Any, v: Any) -> dict[str, Any]:

@@ -79,6 +79,9 @@ class Cell(Protocol):
         ``gradient``. What a unit contributes to them returns ``means_0(slots, previous, peephole)`` for the
         first group, and so on; to their gradients ``dmeans_0(slots, previous, states, peephole, gradient)``,
         in the reverse order of groups.
+    reused, dreused : tuple of int
+        How many numbers these functions return besides, in a second tuple, for the functions that follow in
+        the step: there all groups' numbers, as far as they are computed yet, are behind the means.
     projected : bool
         Whether the first state, and the slots of the second stage, have fewer units than the others.
     prepared : bool
@@ -97,6 +100,8 @@ class Cell(Protocol):
     biased: bool
     initial_vectors: tuple[float, ...]
     mean_levels: tuple[tuple[str, ...], ...]
+    reused: tuple[int, ...]
+    dreused: tuple[int, ...]
     projected: bool
     prepared: bool
 

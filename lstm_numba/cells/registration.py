@@ -100,6 +100,8 @@ def _attributes(cell: Definition) -> tuple[dict[str, Any], dict[str, str], str]:
         "biased": cell.biased,
         "initial_vectors": cell.initial_vectors,
         "mean_levels": derived.levels,
+        "reused": tuple(map(len, derived.reused)),
+        "dreused": tuple(map(len, derived.dreused)),
         "projected": any(phase.projected for phase in cell.phases),
         "prepared": derived.prepared is not None,
     }

@@ -21,7 +21,14 @@ from lstm_numba.cells.registration import make_cell
 
 SMOOTH = ("sigmoid", "tanh", "exp", "sin", "cos", "atan", "erf")
 #: Where functions that are not defined everywhere, or not differentiable, are tried.
-RANGES = {"sqrt": (0.2, 2), "log": (0.2, 2), "log1p": (-0.5, 2), "log2": (0.2, 2), "tan": (-1, 1)}
+RANGES = {
+    "sqrt": (0.2, 2),
+    "rsqrt": (0.2, 2),
+    "log": (0.2, 2),
+    "log1p": (-0.5, 2),
+    "log2": (0.2, 2),
+    "tan": (-1, 1),
+}
 
 
 def slope(function: Callable[[float], float], step: float = 1e-3) -> float:
@@ -313,3 +320,21 @@ def test_wiring_is_what_kernels_were_measured_with() -> None:
     for name in ("lstm", "peephole"):
         assert CELLS[name].slots == CELLS[name].gates == ("i", "f", "g", "o")
         assert CELLS[name].stages == (Stage(0, (0, 1, 2, 3)),)
+
+
+@pytest.mark.parametrize(("name", "sigmoids", "tanhs"), [("layer-norm-lstm", 3, 2), ("layer-norm-gru", 2, 1)])
+def test_no_activation_is_computed_twice_in_a_pass(name: str, sigmoids: int, tanhs: int) -> None:
+    """Equations that follow others of a step, when means are known, get what these have computed."""
+    texts = CELLS[name].texts
+    for functions in (("means_", "forward"), ("dmeans_", "backward")):
+        text = "".join(text for key, text in texts.items() if key.startswith(functions))
+        assert (text.count("sigmoid("), text.count("tanh(")) == (sigmoids, tanhs), text
+
+
+def test_the_derivative_of_a_square_is_one_product() -> None:
+    graph = Graph(f.FUNCTIONS)
+    x, d = graph.symbol("slot", "x"), graph.symbol("gradient", "y")
+    y = x * x
+    gradient = adjoint([y], {y: d})[x]
+    assert value(gradient, {x: 3.0, d: 0.5}) == 3.0
+    assert [node.operation for node in ancestors([gradient]) if node.operands] == ["*", "*"]

@@ -42,8 +42,8 @@ KNOWN_SPILLS = {
 #: Cells whose equations hold more numbers at once than a thread of a cooperative kernel has registers ->
 #: bytes that these kernels may spill, in float32 and in float64.
 LARGE_CELLS = {
-    "layer-norm-gru": (72, 320),
-    "layer-norm-lstm": (256, 480),
+    "layer-norm-gru": (32, 320),
+    "layer-norm-lstm": (160, 432),
     "lstm-projected": (32, 48),
     "wrapped gru-reset-before": (80, 176),
     "wrapped lstm-projected": (96, 384),

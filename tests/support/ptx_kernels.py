@@ -105,8 +105,8 @@ def sequence_kernels(dtype: Any) -> list[Listed]:
         extras = repeated(a, len(cell.extras)), repeated(types.UniTuple(_I, 3), len(cell.extras))
         known = (*[a] * 4, matrices, a, array(_I), a, a, stacks, stacks, _COUNTERS)
         means = bool(cell.mean_levels)
-        arrays = group(Arrays, *known, repeated(a, cell.prepared), *extras, repeated(a, 2 * means))
-        gradients = group(Gradients, *[a] * 3, matrices, stacks, stacks, repeated(a, means))
+        arrays = group(Arrays, *known, repeated(a, cell.prepared), *extras, repeated(a, 3 * means))
+        gradients = group(Gradients, *[a] * 3, matrices, stacks, stacks, repeated(a, 2 * means))
         if not (cell.extras or second_weight(cell) or means):
             biases = types.void(instance(cell), a, a, a, _I)
             listed.append((f"fill_biases ({name})", weights._fill_biases, biases))

@@ -16,12 +16,12 @@ from lstm_numba.engines.cpu.barrier import barrier_wait, rendezvous
 from lstm_numba.engines.cpu.cpu_features import tile_rows
 from lstm_numba.engines.cpu.layout import (
     FULL,
-    clear_partial,
     finish_means,
     load_states,
     load_vectors,
     neighbours,
     partial_at,
+    row_means,
     serpentine,
     share_rows,
     share_units,
@@ -29,6 +29,7 @@ from lstm_numba.engines.cpu.layout import (
     tile_of,
     tile_range,
     time_of,
+    units_of,
 )
 from lstm_numba.engines.cpu.microkernel import tile_product
 from lstm_numba.engines.cpu.offsets import whole_vectors
@@ -39,23 +40,29 @@ from lstm_numba.engines.cpu.specialize import (
     cell_dmeans,
     cell_operand_backward,
     cell_prepare_backward,
+    dreused_count,
+    first_dreused,
+    has_biases,
     input_count,
     level_range,
     load_cell_states,
+    load_dreused,
     load_means,
     load_slots,
     load_vector,
     mean_count,
     peephole_count,
+    prefetch_slots,
     prepared_count,
     projected_count,
     slot_count,
     stage_count,
     stage_first,
     stage_width,
+    zero_means,
     zero_slots,
 )
-from lstm_numba.engines.cpu.vector import accumulate_valid, accumulate_vectors, pointer_address, store_vectors
+from lstm_numba.engines.cpu.vector import accumulate_vectors, add_valid, pointer_address, store_vectors
 from lstm_numba.engines.cpu.weights import product_sizes
 
 BACK_ROWS = tile_rows(BACK_VECTORS)
@@ -71,9 +78,28 @@ def _accumulate(cell, gradients, sizes, part, unit, first, values):
 
 
 @njit(**INLINE)
-def _incoming(cell, weights, arrays, gradients, sizes, t, row, unit):
-    """What the cell's backward equations read, one vector of units of each."""
-    at = t * sizes.slot_step + row * slot_count(cell) * sizes.padded + unit
+def _slots_at(cell, sizes, t, row, unit):
+    """Where the slots of a time, row and unit begin."""
+    return t * sizes.slot_step + row * slot_count(cell) * sizes.padded + unit
+
+
+@njit(**INLINE)
+def _reused_at(cell, sizes, row, unit):
+    """Where the numbers are that equations of a step hand on to others."""
+    return row * dreused_count(cell) * sizes.padded + unit
+
+
+@njit(**INLINE)
+def _row(cell, arrays, gradients, sizes, t, row):
+    """A row's means and their gradients: what its units have in common."""
+    means = row_means(cell, arrays, sizes, t, row)
+    return means, load_means(cell, gradients.dmeans, row * mean_count(cell))
+
+
+@njit(**INLINE)
+def _incoming(cell, weights, arrays, gradients, sizes, t, row, unit, common):
+    """What the cell's backward equations read, one vector of units of each, in a row of which `_row` told."""
+    at = _slots_at(cell, sizes, t, row, unit)
     before, after = neighbours(sizes, t)
     dh_at = row * sizes.padded + unit
     dy_at = (t * sizes.batch + row) * gradients.dy_row + unit
@@ -85,28 +111,30 @@ def _incoming(cell, weights, arrays, gradients, sizes, t, row, unit):
     previous = load_states(cell, arrays, sizes, before, row, unit)
     states = load_states(cell, arrays, sizes, after, row, unit)
     slots = load_slots(cell, arrays.slots, at, sizes.padded, FULL)
-    vectors = load_vectors(cell, weights, arrays, sizes, t, row, unit)
-    dmeans = load_means(cell, gradients.dmeans, row * mean_count(cell))
-    return slots, previous, states, vectors, (dh + dy, *dcell_states, *dmeans)
+    vectors = load_vectors(cell, weights, arrays, sizes, t, row, unit, common[0])
+    reused = load_dreused(cell, gradients.reused, _reused_at(cell, sizes, row, unit), sizes.padded, FULL)
+    return slots, previous, states, vectors + reused, (dh + dy, *dcell_states, *common[1])
 
 
 @njit(**INLINE)
-def _cell_gradients(cell, weights, arrays, gradients, sizes, t, part, row, unit, final):
+def _cell_gradients(cell, weights, arrays, gradients, sizes, t, part, row, unit, common, final):
     """The cell's backward equations on one vector of units."""
-    at = t * sizes.slot_step + row * slot_count(cell) * sizes.padded + unit
+    at = _slots_at(cell, sizes, t, row, unit)
     if t >= arrays.lengths[row]:
         # The state was carried along: so is its gradient, and nothing reaches the weights.
         store_vectors(arrays.slots, at, sizes.padded, zero_slots(cell), FULL)
         return
     dh_at = row * sizes.padded + unit
     slots, previous, states, vectors, gradient = _incoming(
-        cell, weights, arrays, gradients, sizes, t, row, unit
+        cell, weights, arrays, gradients, sizes, t, row, unit, common
     )
     dslots, dprevious, dpeephole = cell_backward(cell, slots, previous, states, vectors, gradient)
     store_vectors(arrays.slots, at, sizes.padded, dslots, FULL)
     store_vectors(gradients.dh, dh_at, 0, dprevious[:1], FULL)
     store_vectors(gradients.dcell_states, dh_at, gradients.state, dprevious[1:], FULL)
-    if final:
+    if mean_count(cell) == 0:
+        prefetch_slots(cell, arrays.slots, _slots_at(cell, sizes, t, row + 1, unit), sizes.padded)
+    if final and has_biases(cell):
         _accumulate(cell, gradients, sizes, part, unit, 0, dslots)
     _accumulate(cell, gradients, sizes, part, unit, slot_count(cell), dpeephole)
 
@@ -128,7 +156,8 @@ def _(cell, weights, arrays, gradients, sizes, t, row, unit):
             before, _ = neighbours(sizes, t)
             at = row * sizes.padded + unit
             previous = load_states(cell, arrays, sizes, before, row, unit)
-            vectors = load_vectors(cell, weights, arrays, sizes, t, row, unit)
+            means = row_means(cell, arrays, sizes, t, row)
+            vectors = load_vectors(cell, weights, arrays, sizes, t, row, unit, means)
             gradient = load_vector(cell, gradients.dprepared, at, 0, sizes.output - unit)[0]
             dprevious = cell_prepare_backward(cell, previous, vectors, gradient)
             accumulate_vectors(gradients.dh, at, 0, dprevious[:1])
@@ -143,12 +172,12 @@ def _operand_gradients(cell, weights, arrays, gradients, sizes, t, part, row, un
     if t >= arrays.lengths[row]:
         return
     before, _ = neighbours(sizes, t)
-    at = t * sizes.slot_step + row * slot_count(cell) * sizes.padded + unit
+    at = _slots_at(cell, sizes, t, row, unit)
     dh_at = row * sizes.padded + unit
     previous = load_states(cell, arrays, sizes, before, row, unit)
     slots = load_slots(cell, arrays.slots, at, sizes.padded, FULL)
     doperand = load_vector(cell, gradients.doperand, dh_at, 0, FULL)[0]
-    vectors = load_vectors(cell, weights, arrays, sizes, t, row, unit)
+    vectors = load_vectors(cell, weights, arrays, sizes, t, row, unit, ())
     dslots, dprevious = cell_operand_backward(cell, slots, previous, vectors, doperand)
     store_vectors(arrays.slots, at, sizes.padded, dslots, FULL)
     accumulate_vectors(gradients.dh, dh_at, 0, dprevious[:1])
@@ -206,9 +235,8 @@ def _product_back(cell, number, weights, arrays, sizes, t, row, rows, packed, pa
 @njit(**INLINE)
 def _units_of(sizes, first, last, tiles, tile):
     """Units of a row tile that belong to tiles [first, last) of a share: first and one past the last."""
-    width = BACK_VECTORS * sizes.lanes
-    begin, end = -((tile - first) // tiles), -((tile - last) // tiles)
-    return begin * width, min(end * width, sizes.padded)
+    begin, end = units_of(first, last, tiles, tile, BACK_VECTORS * sizes.lanes)
+    return begin, min(end, sizes.padded)
 
 
 @njit(**SERIAL)
@@ -254,8 +282,30 @@ def _equations_back(cell, weights, arrays, gradients, sizes, step, share, final)
         begin, end = _units_of(sizes, first, last, tiles, tile)
         row, rows = tile_of(share, tiles, tile)
         for r in range(row, row + rows):
+            common = _row(cell, arrays, gradients, sizes, t, r)
             for unit in range(begin, end, sizes.lanes):
-                _cell_gradients(cell, weights, arrays, gradients, sizes, t, share.part, r, unit, final)
+                _cell_gradients(
+                    cell, weights, arrays, gradients, sizes, t, share.part, r, unit, common, final
+                )
+
+
+@njit(**INLINE)
+def _contributions(cell, level, weights, arrays, gradients, sizes, t, row, begin, end):
+    """What units [begin, end) of a row contribute to the gradients of a group of means."""
+    sums = zero_means(cell, level, gradients.partial)
+    if t < arrays.lengths[row]:
+        common = _row(cell, arrays, gradients, sizes, t, row)
+        for unit in range(begin, end, sizes.lanes):
+            if level_range(cell, level)[1] == mean_count(cell):  # of the groups the first one backward
+                prefetch_slots(cell, arrays.slots, _slots_at(cell, sizes, t, row + 1, unit), sizes.padded)
+            slots, previous, states, vectors, gradient = _incoming(
+                cell, weights, arrays, gradients, sizes, t, row, unit, common
+            )
+            values, reused = cell_dmeans(cell, level, slots, previous, states, vectors, gradient)
+            target = _reused_at(cell, sizes, row, unit) + first_dreused(cell, level) * sizes.padded
+            store_vectors(gradients.reused, target, sizes.padded, reused, FULL)
+            sums = add_valid(sums, values, sizes.hidden - unit)
+    return sums
 
 
 @njit(**INLINE)
@@ -265,19 +315,13 @@ def _mean_gradients(cell, level, weights, arrays, gradients, sizes, t, share, pa
     first, last = tile_range(share, _panels(sizes.padded, sizes.lanes), tiles)
     begin_mean, end_mean = level_range(cell, level)
     part = share.part if parts > 1 else 0
-    clear_partial(cell, gradients.partial, sizes, share, part, begin_mean, end_mean)
     for tile in range(tiles):
         begin, end = _units_of(sizes, first, last, tiles, tile)
         row, rows = tile_of(share, tiles, tile)
         for r in range(row, row + rows):
-            if t < arrays.lengths[r]:
-                place = partial_at(cell, sizes, part, r, begin_mean)
-                for unit in range(begin, end, sizes.lanes):
-                    slots, previous, states, vectors, gradient = _incoming(
-                        cell, weights, arrays, gradients, sizes, t, r, unit
-                    )
-                    values = cell_dmeans(cell, level, slots, previous, states, vectors, gradient)
-                    accumulate_valid(gradients.partial, place, sizes.lanes, values, sizes.hidden - unit)
+            sums = _contributions(cell, level, weights, arrays, gradients, sizes, t, r, begin, end)
+            place = partial_at(cell, sizes, part, r, begin_mean)
+            store_vectors(gradients.partial, place, sizes.lanes, sums, FULL)
     if parts > 1:
         barrier_wait(arrays.barrier, expected)
     finish_means(cell, gradients.partial, gradients.dmeans, 0, sizes, share, parts, begin_mean, end_mean)

@@ -18,7 +18,6 @@ from lstm_numba.engines.cpu.barrier import barrier_wait, rendezvous
 from lstm_numba.engines.cpu.layout import (
     FULL,
     Share,
-    clear_partial,
     finish_means,
     first_block,
     load_states,
@@ -26,6 +25,7 @@ from lstm_numba.engines.cpu.layout import (
     neighbours,
     partial_at,
     prepared_at,
+    row_means,
     serpentine,
     share_rows,
     share_units,
@@ -34,6 +34,7 @@ from lstm_numba.engines.cpu.layout import (
     tile_of,
     tile_range,
     time_of,
+    units_of,
 )
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.specialize import (
@@ -42,29 +43,49 @@ from lstm_numba.engines.cpu.specialize import (
     cell_operand,
     cell_prepare,
     clear_hidden_slots,
+    first_reused,
     gate_product,
     level_range,
     load_biased_slots,
+    load_reused,
+    reused_count,
     slot_count,
     stage_count,
     tile_height,
+    zero_means,
 )
-from lstm_numba.engines.cpu.vector import accumulate_valid, store_vectors
+from lstm_numba.engines.cpu.vector import add_valid, store_vectors
 
 
 @njit(**INLINE)
-def cell_equations(cell, weights, arrays, sizes, t, row, unit, at):
-    """The cell's equations on one vector of units."""
-    before, after = neighbours(sizes, t)
+def _reused_at(cell, sizes, row, unit):
+    """Where the numbers are that equations of a step hand on to others."""
+    return row * reused_count(cell) * sizes.padded + unit
+
+
+@njit(**INLINE)
+def _load_forward(cell, weights, arrays, sizes, t, row, unit, at, means):
+    """What the cell's forward equations read, one vector of units of each."""
+    before, _ = neighbours(sizes, t)
+    slots = load_biased_slots(cell, arrays.slots, at, weights.bias, unit, sizes.padded)
     previous = load_states(cell, arrays, sizes, before, row, unit)
+    vectors = load_vectors(cell, weights, arrays, sizes, t, row, unit, means)
+    reused = load_reused(cell, arrays.reused, _reused_at(cell, sizes, row, unit), sizes.padded, FULL)
+    return slots, previous, vectors + reused
+
+
+@njit(**INLINE)
+def cell_equations(cell, weights, arrays, sizes, t, row, unit, at, means):
+    """The cell's equations on one vector of units, in a row of these means."""
+    before, after = neighbours(sizes, t)
     if t < arrays.lengths[row]:
-        slots = load_biased_slots(cell, arrays.slots, at, weights.bias, unit, sizes.padded)
-        vectors = load_vectors(cell, weights, arrays, sizes, t, row, unit)
+        slots, previous, vectors = _load_forward(cell, weights, arrays, sizes, t, row, unit, at, means)
         kept, states = cell_forward(cell, slots, previous, vectors)
         store_vectors(arrays.slots, at, sizes.padded, kept, FULL)
         store_states(arrays, sizes, after, row, unit, states)
         prepare_next(cell, weights, arrays, sizes, t, row, unit, states)
     else:
+        previous = load_states(cell, arrays, sizes, before, row, unit)
         store_states(arrays, sizes, after, row, unit, previous)
         prepare_next(cell, weights, arrays, sizes, t, row, unit, previous)
 
@@ -74,7 +95,8 @@ def _prepare(cell, weights, arrays, sizes, t, row, unit, previous):
     """The operand of the first product of time t on one vector of units; zero past a sequence's end."""
     at, valid = prepared_at(sizes, t) + row * sizes.output + unit, sizes.output - unit
     if t < arrays.lengths[row]:
-        vectors = load_vectors(cell, weights, arrays, sizes, t, row, unit)
+        means = row_means(cell, arrays, sizes, t, row)
+        vectors = load_vectors(cell, weights, arrays, sizes, t, row, unit, means)
         store_vectors(arrays.prepared, at, 0, (cell_prepare(cell, previous, vectors),), valid)
     else:
         store_vectors(arrays.prepared, at, 0, (0.0,), valid)
@@ -137,14 +159,11 @@ def _(cell, arrays, sizes, t):
 
 
 @njit(**INLINE)
-def _operand_equations(cell, weights, arrays, sizes, t, row, unit, at):
+def _operand_equations(cell, weights, arrays, sizes, t, row, unit, at, means):
     """The operand of the second product on one vector of units; zero past a sequence's end."""
-    before, _ = neighbours(sizes, t)
     target = t % sizes.depth * sizes.operand_step + row * sizes.hidden + unit
     if t < arrays.lengths[row]:
-        previous = load_states(cell, arrays, sizes, before, row, unit)
-        slots = load_biased_slots(cell, arrays.slots, at, weights.bias, unit, sizes.padded)
-        vectors = load_vectors(cell, weights, arrays, sizes, t, row, unit)
+        slots, previous, vectors = _load_forward(cell, weights, arrays, sizes, t, row, unit, at, means)
         operand = cell_operand(cell, slots, previous, vectors)
         store_vectors(arrays.operand, target, 0, (operand,), sizes.hidden - unit)
     else:
@@ -167,7 +186,7 @@ def _(cell, weights, arrays, sizes, t, row, unit, at):
         return lambda cell, weights, arrays, sizes, t, row, unit, at: None
 
     def run(cell, weights, arrays, sizes, t, row, unit, at):
-        equations(cell, weights, arrays, sizes, t, row, unit, at)
+        equations(cell, weights, arrays, sizes, t, row, unit, at, ())
 
     return run
 
@@ -235,17 +254,19 @@ def first_stage(cell, weights, arrays, sizes, t, share):
 
 
 @njit(**INLINE)
-def _contributions(cell, level, weights, arrays, sizes, t, row, unit, at, part):
-    """Add what one vector of units contributes to the means of a group."""
+def _contributions(cell, level, weights, arrays, sizes, t, row, begin, end):
+    """What units [begin, end) of a row contribute to the means of a group; they keep what is reused."""
+    sums = zero_means(cell, level, arrays.partial)
     if t < arrays.lengths[row]:
-        before, _ = neighbours(sizes, t)
-        first, _ = level_range(cell, level)
-        previous = load_states(cell, arrays, sizes, before, row, unit)
-        slots = load_biased_slots(cell, arrays.slots, at, weights.bias, unit, sizes.padded)
-        vectors = load_vectors(cell, weights, arrays, sizes, t, row, unit)
-        values = cell_means(cell, level, slots, previous, vectors)
-        place = partial_at(cell, sizes, part, row, first)
-        accumulate_valid(arrays.partial, place, sizes.lanes, values, sizes.hidden - unit)
+        means = row_means(cell, arrays, sizes, t, row)
+        for unit in range(begin, end, sizes.lanes):
+            at, _ = _place(cell, sizes, t, row, unit)
+            slots, previous, vectors = _load_forward(cell, weights, arrays, sizes, t, row, unit, at, means)
+            values, reused = cell_means(cell, level, slots, previous, vectors)
+            target = _reused_at(cell, sizes, row, unit) + first_reused(cell, level) * sizes.padded
+            store_vectors(arrays.reused, target, sizes.padded, reused, FULL)
+            sums = add_valid(sums, values, sizes.hidden - unit)
+    return sums
 
 
 @njit(**INLINE)
@@ -254,13 +275,13 @@ def _means(cell, level, weights, arrays, sizes, t, share, parts, expected):
     tiles = tile_count(share, tile_height(cell))
     begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
     part, (first, last) = share.part if parts > 1 else 0, level_range(cell, level)
-    clear_partial(cell, arrays.partial, sizes, share, part, first, last)
-    for index in range(begin, end):
-        unit = index // tiles * sizes.lanes
-        row, rows = tile_of(share, tiles, index % tiles)
-        at, slot_row = _place(cell, sizes, t, row, unit)
-        for r in range(rows):
-            _contributions(cell, level, weights, arrays, sizes, t, row + r, unit, at + r * slot_row, part)
+    for tile in range(tiles):
+        row, rows = tile_of(share, tiles, tile)
+        left, right = units_of(begin, end, tiles, tile, sizes.lanes)
+        for r in range(row, row + rows):
+            sums = _contributions(cell, level, weights, arrays, sizes, t, r, left, right)
+            place = partial_at(cell, sizes, part, r, first)
+            store_vectors(arrays.partial, place, sizes.lanes, sums, FULL)
     if parts > 1:
         barrier_wait(arrays.barrier, expected)
     finish_means(cell, arrays.partial, arrays.means, t * sizes.means_step, sizes, share, parts, first, last)
@@ -271,12 +292,14 @@ def _all_equations(cell, weights, arrays, sizes, t, share):
     """The cell's equations on a share, when its means are known."""
     tiles = tile_count(share, tile_height(cell))
     begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
-    for index in range(begin, end):
-        unit = index // tiles * sizes.lanes
-        row, rows = tile_of(share, tiles, index % tiles)
-        at, slot_row = _place(cell, sizes, t, row, unit)
-        for r in range(rows):
-            cell_equations(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row)
+    for tile in range(tiles):
+        row, rows = tile_of(share, tiles, tile)
+        left, right = units_of(begin, end, tiles, tile, sizes.lanes)
+        for r in range(row, row + rows):
+            means = row_means(cell, arrays, sizes, t, r)
+            for unit in range(left, right, sizes.lanes):
+                at, _ = _place(cell, sizes, t, r, unit)
+                cell_equations(cell, weights, arrays, sizes, t, r, unit, at, means)
 
 
 def equations_with_means(
@@ -334,7 +357,7 @@ def _second_stage_tiles(cell, weights, arrays, sizes, t, share):
                 panel, sizes.hidden, sizes.lanes, arrays.slots, at, slot_row, sizes.padded, True,
             )  # fmt: skip
         for r in range(rows):
-            cell_equations(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row)
+            cell_equations(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row, ())
 
 
 def second_stage(cell: Any, weights: Any, arrays: Any, sizes: Any, t: Any, share: Any) -> Any:

@@ -83,6 +83,7 @@ class Arrays(NamedTuple):
     extras: Any  # see `lstm_numba.engines.cpu.records.Sequence`
     means: Any  # (time, row, mean)
     partial: Any  # sums for them: (part of the units, row, mean, lane)
+    reused: Any  # what equations of a step hand on to others: (row, number, padded unit)
     lengths: Any
     barrier: Any  # where threads wait for each other; see `lstm_numba.engines.cpu.barrier`
 
@@ -96,6 +97,7 @@ class Gradients(NamedTuple):
     dprepared: Any
     dmeans: Any  # (row, mean)
     partial: Any  # sums for them, as those of the means
+    reused: Any  # as that of the forward pass
     sums: Any  # (part, slots + peepholes, padded)
     dy: Any
     dx: Any
@@ -201,12 +203,24 @@ def load_states(cell, arrays, sizes, entry, row, unit):
 
 
 @njit(**INLINE)
-def load_vectors(cell, weights, arrays, sizes, t, row, unit):
+def row_means(cell, arrays, sizes, t, row):
+    """The means of a row, one vector of each: what its units have in common."""
+    return load_means(cell, arrays.means, t * sizes.means_step + row * mean_count(cell))
+
+
+@njit(**INLINE)
+def load_vectors(cell, weights, arrays, sizes, t, row, unit, means):
     """One vector of every per-unit vector, of every extra and of every mean, as a tuple."""
     peephole = load_peephole(cell, weights.peephole, unit, sizes.padded, FULL)
-    extras = load_extras(cell, arrays.slots, arrays.extras, t, row, unit)
-    means = load_means(cell, arrays.means, t * sizes.means_step + row * mean_count(cell))
-    return peephole + extras + means
+    return peephole + load_extras(cell, arrays.slots, arrays.extras, t, row, unit) + means
+
+
+@njit(**INLINE)
+def units_of(first, last, tiles, tile, width):
+    """Units of a row tile that belong to tiles [first, last), counted panel by panel of `width` units: first
+    and one past the last.
+    """
+    return -((tile - first) // tiles) * width, -((tile - last) // tiles) * width
 
 
 @njit(**INLINE)
@@ -216,24 +230,16 @@ def partial_at(cell, sizes, part, row, mean):
 
 
 @njit(**INLINE)
-def clear_partial(cell, partial, sizes, share, part, first, last):
-    """Zero a part's sums for means [first, last) of a share's rows; others may still be read."""
-    for row in range(share.top, share.bottom):
-        at = partial_at(cell, sizes, part, row, 0)
-        for k in range(first * sizes.lanes, last * sizes.lanes):
-            partial[at + k] = 0
-
-
-@njit(**INLINE)
 def finish_means(cell, partial, target, start, sizes, share, parts, first, last):
     """Means [first, last) of a share's rows from the sums of all parts, to (row, mean) from `start` on."""
+    portion = 1.0 / sizes.hidden
     for row in range(share.top, share.bottom):
         for mean in range(first, last):
             total = lane_sum(load_vector(cell, partial, partial_at(cell, sizes, 0, row, mean), 0, FULL)[0])
             for part in range(1, parts):
                 at = partial_at(cell, sizes, part, row, mean)
                 total += lane_sum(load_vector(cell, partial, at, 0, FULL)[0])
-            target[start + row * mean_count(cell) + mean] = total / sizes.hidden
+            target[start + row * mean_count(cell) + mean] = total * portion
 
 
 @njit(**INLINE)

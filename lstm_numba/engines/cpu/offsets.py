@@ -22,11 +22,13 @@ from lstm_numba.engines.cpu.layout import Sizes
 from lstm_numba.engines.cpu.memory import ALIGNMENT
 from lstm_numba.engines.cpu.options import INLINE
 from lstm_numba.engines.cpu.specialize import (
+    dreused_count,
     input_count,
     mean_count,
     peephole_count,
     prepared_count,
     recurrent_count,
+    reused_count,
     slot_count,
     stage_count,
     state_count,
@@ -148,6 +150,7 @@ class SavedOffsets(NamedTuple):
     prepared: int
     means: int
     partial: int
+    reused: int
     barrier: int
     end: int
 
@@ -162,9 +165,10 @@ def saved_offsets(cell, sizes, sequence, zero):
     means = prepared + _after(sizes.prepared_depth * sizes.prepared_step, zero)
     rows = sizes.batch * mean_count(cell)
     partial = means + _after(max(rows, sizes.steps * sizes.means_step), zero)
-    barrier = partial + _after(sequence.unit_parts * rows * sizes.lanes, zero)
+    reused = partial + _after(sequence.unit_parts * rows * sizes.lanes, zero)
+    barrier = reused + _after(reused_count(cell) * sizes.batch * sizes.padded, zero)
     return SavedOffsets(
-        cell_states, slots, operand, prepared, means, partial, barrier, barrier + BARRIER_BYTES
+        cell_states, slots, operand, prepared, means, partial, reused, barrier, barrier + BARRIER_BYTES
     )
 
 
@@ -178,6 +182,7 @@ class BackwardOffsets(NamedTuple):
     dprepared: int
     dmeans: int
     partial: int
+    reused: int
     sums: int
     dx: int
     workspace: int
@@ -198,7 +203,8 @@ def backward_offsets(cell, sizes, team, zero):
     dprepared = doperand + _after(rows, zero)
     dmeans = dprepared + _after(prepared_count(cell) * rows, zero)
     partial = dmeans + _after(sizes.batch * mean_count(cell), zero)
-    sums = partial + _after(team.parts * sizes.batch * mean_count(cell) * sizes.lanes, zero)
+    reused = partial + _after(team.parts * sizes.batch * mean_count(cell) * sizes.lanes, zero)
+    sums = reused + _after(dreused_count(cell) * rows, zero)
     dx = sums + _after(team.parts * (slot_count(cell) + peephole_count(cell)) * sizes.padded, zero)
     workspace = dx + _after(inner * whole_vectors(sizes.inputs, sizes.lanes), zero)
     numbers = workspace_numbers(inner, sizes.lanes) + operand_numbers(inner, sizes.inputs, sizes.lanes)
@@ -212,6 +218,7 @@ def backward_offsets(cell, sizes, team, zero):
         dprepared,
         dmeans,
         partial,
+        reused,
         sums,
         dx,
         workspace,

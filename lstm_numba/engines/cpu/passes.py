@@ -94,7 +94,8 @@ def _arrays(cell, layer, offsets, sequence, zero):
         pointer_to(rest + offsets.cell_states, zero), pointer_to(rest + offsets.operand, zero),
         pointer_to(rest + offsets.prepared, zero),
         extras_at(cell, pointer_to(sequence.extras, sequence.steps), 0),
-        pointer_to(rest + offsets.means, zero), pointer_to(rest + offsets.partial, zero), ends,
+        pointer_to(rest + offsets.means, zero), pointer_to(rest + offsets.partial, zero),
+        pointer_to(rest + offsets.reused, zero), ends,
         pointer_to(rest + offsets.barrier, sequence.steps),
     )  # fmt: skip
 
@@ -188,7 +189,7 @@ def run_sequence(cell, layer, steps, x, states, y, zero):
     history = pointer_to(y - numbers * number_bytes(zero), zero)
     later = Arrays(
         first.x, first.slots, history, first.cell_states, first.operand, first.prepared, first.extras,
-        first.means, first.partial, first.lengths, first.barrier,
+        first.means, first.partial, first.reused, first.lengths, first.barrier,
     )  # fmt: skip
     for chunk in range(sizes.chunks):
         share = share_rows(sizes, 1, 0, sizes.chunks, chunk)
@@ -366,8 +367,8 @@ def backward_arrays(cell, job, zero):
         pointer_to(start + offsets.carried + state * number_bytes(zero), zero),
         pointer_to(start + offsets.doperand, zero), pointer_to(start + offsets.dprepared, zero),
         pointer_to(start + offsets.dmeans, zero), pointer_to(start + offsets.partial, zero),
-        pointer_to(start + offsets.sums, zero), pointer_to(dy, zero), pointer_to(dx, zero),
-        job.output_gradient.row, state,
+        pointer_to(start + offsets.reused, zero), pointer_to(start + offsets.sums, zero),
+        pointer_to(dy, zero), pointer_to(dx, zero), job.output_gradient.row, state,
     )  # fmt: skip
     return sizes, offsets, arrays, gradients
 

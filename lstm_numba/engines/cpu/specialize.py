@@ -17,12 +17,14 @@ import lstm_numba.engines.cpu.activations  # noqa: F401  (registers the nonlinea
 from lstm_numba.engines.cpu.cpu_features import tile_rows
 from lstm_numba.engines.cpu.microkernel import tile_product
 from lstm_numba.engines.cpu.options import INLINE
-from lstm_numba.engines.cpu.vector import Vector, load_lanes, splat, vector_loader, vector_type
+from lstm_numba.engines.cpu.vector import Vector, load_lanes, prefetch, splat, vector_loader, vector_type
 
 load_vector = vector_loader(lambda cell: 1)
 load_slots = vector_loader(lambda cell: len(cell.slots))
 load_cell_states = vector_loader(lambda cell: len(cell.states) - 1)
 load_peephole = vector_loader(lambda cell: len(cell.peepholes))
+load_reused = vector_loader(lambda cell: sum(cell.reused))
+load_dreused = vector_loader(lambda cell: sum(cell.dreused))
 
 
 def cell_constant(value_of: Callable[[Any], Any]) -> Any:
@@ -67,6 +69,9 @@ stage_count = cell_constant(lambda cell: len(cell.stages))
 peephole_count = cell_constant(lambda cell: len(cell.peepholes))
 #: Means over a row's units.
 mean_count = cell_constant(lambda cell: sum(map(len, cell.mean_levels)))
+#: Numbers that equations of a step hand on to others that follow.
+reused_count = cell_constant(lambda cell: sum(cell.reused))
+dreused_count = cell_constant(lambda cell: sum(cell.dreused))
 #: Whether the operand of the first recurrent product is prepared, as a number.
 prepared_count = cell_constant(lambda cell: int(cell.prepared))
 #: Products whose weights have a gradient: with the input, and of each stage.
@@ -77,6 +82,8 @@ recurrent_count = cell_constant(lambda cell: sum(_products(cell)[1:]))
 second_count = cell_constant(lambda cell: sum(_products(cell)[2:]))
 #: Rows of the tallest register tile that serves all of the cell's products.
 tile_height = cell_constant(lambda cell: min(map(tile_rows, _products(cell))))
+#: Whether products may have biases.
+has_biases = cell_constant(lambda cell: bool(cell.biased))
 #: Stages whose weights are in ``weight_hh``, the first ones, which have biases.
 biased_stages = cell_constant(lambda cell: sum(stage.weight == "weight_hh" for stage in cell.stages))
 #: Whether the first state, and what the second stage feeds, are projected, as a number.
@@ -130,8 +137,8 @@ def load_means(typingctx: Any, cell: Any, means: Any, offset: Any) -> Any:
 def load_biased_slots(
     typingctx: Any, cell: Any, slots: Any, offset: Any, bias: Any, unit: Any, stride: Any
 ) -> Any:
-    """Load one vector of every slot and add the slot's bias."""
-    count = len(cell.instance_class.slots)
+    """Load one vector of every slot and add the slot's bias, if the cell may have biases."""
+    count, biased = len(cell.instance_class.slots), cell.instance_class.biased
     vector = Vector(slots.dtype)
     index = types.int64
     signature = types.UniTuple(vector, count)(cell, slots, index, bias, index, index)
@@ -142,11 +149,11 @@ def load_biased_slots(
         values = []
         for n in range(count):
             step = builder.mul(args[5], ir.Constant(ir.IntType(64), n))
-            value, shift = (
+            value, *shift = (
                 load_lanes(builder, builder.gep(data, [builder.add(start, step)]), vector_type(vector), None)
-                for data, start in ((slot_data, args[2]), (bias_data, args[4]))
+                for data, start in ((slot_data, args[2]), (bias_data, args[4]))[: 1 + biased]
             )
-            values.append(builder.fadd(value, shift))
+            values.append(builder.fadd(value, *shift) if biased else value)
         return context.make_tuple(builder, sig.return_type, values)
 
     return signature, codegen
@@ -216,14 +223,14 @@ def _(self, previous, peephole, gradient):
 
 
 def cell_means(self: Any, level: Any, slots: Any, previous: Any, peephole: Any) -> Any:
-    """What a unit contributes to the means of a group."""
+    """What a unit contributes to the means of a group, and what later equations reuse."""
     raise NotImplementedError
 
 
 def cell_dmeans(
     self: Any, level: Any, slots: Any, previous: Any, states: Any, peephole: Any, gradient: Any
 ) -> Any:
-    """What a unit contributes to the gradients of the means of a group."""
+    """What a unit contributes to the gradients of the means of a group, and what later equations reuse."""
     raise NotImplementedError
 
 
@@ -255,6 +262,35 @@ def level_range(cell: Any, level: Any) -> Any:
 def _(cell, level):
     first, last = _level_range(cell.instance_class, level.literal_value)
     return lambda cell, level: (first, last)
+
+
+@intrinsic(prefer_literal=True)
+def zero_means(typingctx: Any, cell: Any, level: Any, like: Any) -> Any:
+    """A vector of zeros for each of the means of a group; `like`: a pointer to numbers of theirs."""
+    count, vector = len(cell.instance_class.mean_levels[level.literal_value]), Vector(like.dtype)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return context.make_tuple(builder, sig.return_type, [ir.Constant(vector_type(vector), None)] * count)
+
+    return types.UniTuple(vector, count)(cell, level, like), codegen
+
+
+def _group_offset(counts_of: Callable[[Any], tuple[int, ...]]) -> Any:
+    """Make a function of a cell and the number of a group: how many such numbers the groups before have."""
+
+    def offset(cell: Any, level: Any) -> Any:
+        return sum(counts_of(type(cell))[:level])
+
+    @overload(offset, INLINE, prefer_literal=True)
+    def _(cell, level):
+        first = sum(counts_of(cell.instance_class)[: level.literal_value])
+        return lambda cell, level: first
+
+    return offset
+
+
+first_reused = _group_offset(lambda cell: cell.reused)
+first_dreused = _group_offset(lambda cell: cell.dreused)
 
 
 def gate_product(
@@ -331,6 +367,20 @@ def gate_table(cell: Any) -> tuple[int, ...]:
 def _(cell, product, slot):
     table, count = gate_table(cell.instance_class), len(cell.instance_class.slots)
     return lambda cell, product, slot: table[product * count + slot]
+
+
+@intrinsic
+def prefetch_slots(typingctx: Any, cell: Any, slots: Any, offset: Any, stride: Any) -> Any:
+    """Ask for one vector of every slot before it is needed; the address need not be valid."""
+    count = len(cell.instance_class.slots)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        for n in range(count):
+            place = builder.add(args[2], builder.mul(args[3], ir.Constant(ir.IntType(64), n)))
+            prefetch(builder, builder.gep(args[1], [place]), write=False)
+        return context.get_dummy_value()
+
+    return types.void(cell, slots, types.int64, types.int64), codegen
 
 
 @intrinsic

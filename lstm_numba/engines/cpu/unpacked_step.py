@@ -60,4 +60,4 @@ def unpacked_stages(cell, located, weights, arrays, sizes, zero):
                             zero,
                         )
             for unit in range(0, hidden, lane):
-                cell_equations(cell, weights, arrays, sizes, 0, row, unit, at + unit)
+                cell_equations(cell, weights, arrays, sizes, 0, row, unit, at + unit, ())

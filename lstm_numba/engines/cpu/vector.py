@@ -278,21 +278,21 @@ def accumulate_vectors(typingctx: Any, pointer: Any, offset: Any, stride: Any, v
 
 
 @intrinsic
-def accumulate_valid(typingctx: Any, pointer: Any, offset: Any, stride: Any, values: Any, valid: Any) -> Any:
-    """Add the first `valid` lanes of a tuple of vectors to whole vectors in memory."""
-    sig = types.void(pointer, types.int64, types.int64, values, types.int64)
+def add_valid(typingctx: Any, sums: Any, values: Any, valid: Any) -> Any:
+    """A tuple of vectors, and added to it the first `valid` lanes of others."""
+    vector = sums.dtype
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        vector = Vector(sig.args[0].dtype)
-        mask = _mask(builder, args[4], vector_type(vector))
-        for n, value in enumerate(_tuple_items(context, builder, sig.args[3], args[3], vector)):
-            index = builder.add(args[1], builder.mul(args[2], ir.Constant(_I64, n)))
-            target = builder.gep(args[0], [index])
-            old = load_lanes(builder, target, value.type, None)
-            store_lanes(builder, target, builder.select(mask, builder.fadd(old, value), old), None)
-        return context.get_dummy_value()
+        mask = _mask(builder, args[2], vector_type(vector))
+        olds = cgutils.unpack_tuple(builder, args[0], len(sums))
+        added = _tuple_items(context, builder, sig.args[1], args[1], vector)
+        results = [
+            builder.select(mask, builder.fadd(old, value), old)
+            for old, value in zip(olds, added, strict=True)
+        ]
+        return context.make_tuple(builder, sig.return_type, results)
 
-    return sig, codegen
+    return sums(sums, values, types.int64), codegen
 
 
 @intrinsic

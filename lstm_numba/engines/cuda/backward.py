@@ -37,6 +37,7 @@ from lstm_numba.engines.cuda.means import (
     THIRD_GROUP,
     cell_dmeans,
     finish_means,
+    first_dreused,
     store_contribution,
     store_no_contribution,
     sum_tile,
@@ -54,7 +55,9 @@ from lstm_numba.engines.cuda.specialize import (
     cell_backward,
     cell_operand_backward,
     cell_prepare_backward,
+    dreused_count,
     load_cell_states,
+    load_dreused,
     load_means,
     load_scalar,
     load_slots,
@@ -134,7 +137,8 @@ def _unit_gradients(cell, sizes, arrays, gradients, t, row, unit, dh):
             load_slots(cell, arrays.slots, slot_offset, sizes.hidden),
             previous_states(cell, sizes, arrays, t, row, unit),
             states,
-            load_vectors(cell, sizes, arrays, t, row, unit),
+            load_vectors(cell, sizes, arrays, t, row, unit)
+            + load_dreused(cell, gradients.dmeans, row, unit, sizes.hidden),
             dstates + load_means(cell, gradients.dmeans, row),
         )
         store_scalars(arrays.slots, slot_offset, sizes.hidden, dslots)
@@ -289,20 +293,25 @@ def _(cell, mode, tile, sizes, arrays, gradients, step, shared):
 
 @cuda.jit(**DEVICE)
 def _contribution(cell, group, sizes, arrays, gradients, t, row, unit):
-    """What one unit contributes to the gradients of the means of a group."""
+    """What one unit contributes to the gradients of the means of a group; it keeps what is reused."""
+    hidden, numbers = sizes.hidden, gradients.dmeans[1]
     dh = load_scalar(cell, gradients.dstates, row * sizes.hidden + unit, 0)
     dstates = _state_gradients(cell, sizes, gradients, t, row, unit, dh)
     _, after = neighbours(sizes, t)
     states = load_entry(cell, sizes, arrays, after, row, unit)
-    return cell_dmeans(
+    values, reused = cell_dmeans(
         cell,
         group,
-        load_slots(cell, arrays.slots, slots_offset(cell, sizes, t, row, unit), sizes.hidden),
+        load_slots(cell, arrays.slots, slots_offset(cell, sizes, t, row, unit), hidden),
         previous_states(cell, sizes, arrays, t, row, unit),
         states,
-        load_vectors(cell, sizes, arrays, t, row, unit),
+        load_vectors(cell, sizes, arrays, t, row, unit)
+        + load_dreused(cell, gradients.dmeans, row, unit, hidden),
         dstates + load_means(cell, gradients.dmeans, row),
     )
+    first = row * dreused_count(cell) + first_dreused(cell, group)
+    store_scalars(numbers, first * hidden + unit, hidden, reused)
+    return values
 
 
 @cuda.jit(**DEVICE)

@@ -38,6 +38,7 @@ from lstm_numba.engines.cuda.means import (
     THIRD_GROUP,
     cell_means,
     finish_means,
+    first_reused,
     group_number,
     store_contribution,
     store_no_contribution,
@@ -56,8 +57,10 @@ from lstm_numba.engines.cuda.specialize import (
     feeds_projected,
     load_biases,
     load_inputs,
+    load_reused,
     load_slots,
     mean_count,
+    reused_count,
     stage_width,
     tile_rows,
     zero_states,
@@ -154,6 +157,7 @@ def _new_states(cell, sizes, arrays, t, row, unit, slot_offset, slots, previous)
     """The cell's equations for one unit."""
     _, after = neighbours(sizes, t)
     vectors = load_vectors(cell, sizes, arrays, t, row, unit)
+    vectors = vectors + load_reused(cell, arrays.means, row, unit, sizes.hidden)
     kept, states = cell_forward(cell, slots, previous, vectors)
     store_scalars(arrays.slots, slot_offset, sizes.hidden, kept)
     _enter(cell, sizes, arrays, after, row, unit, states)
@@ -317,20 +321,24 @@ def _(cell, mode, tile, sizes, arrays, step, t, shared):
 
 @cuda.jit(**DEVICE)
 def _contribution(cell, group, sizes, arrays, t, row, unit):
-    """What one unit contributes to the means of a group."""
-    return cell_means(
+    """What one unit contributes to the means of a group; it keeps what is reused."""
+    hidden, numbers = sizes.hidden, arrays.means[2]
+    values, reused = cell_means(
         cell,
         group,
-        load_slots(cell, arrays.slots, slots_offset(cell, sizes, t, row, unit), sizes.hidden),
+        load_slots(cell, arrays.slots, slots_offset(cell, sizes, t, row, unit), hidden),
         previous_states(cell, sizes, arrays, t, row, unit),
-        load_vectors(cell, sizes, arrays, t, row, unit),
+        load_vectors(cell, sizes, arrays, t, row, unit) + load_reused(cell, arrays.means, row, unit, hidden),
     )
+    first = row * reused_count(cell) + first_reused(cell, group)
+    store_scalars(numbers, first * hidden + unit, hidden, reused)
+    return values
 
 
 @cuda.jit(**DEVICE)
 def _run_group(cell, group, mode, tile, sizes, arrays, step, t, shared):
     """The means of a group."""
-    height, (means, partial) = tile_rows(tile), arrays.means
+    height, means, partial = tile_rows(tile), arrays.means[0], arrays.means[1]
     for unit_tile in stride_range(cuda.blockIdx.x, sizes.unit_tiles, cuda.gridDim.x):
         unit = unit_tile * cuda.blockDim.x + cuda.threadIdx.x
         for row_tile in stride_range(cuda.blockIdx.y, sizes.row_tiles, cuda.gridDim.y):

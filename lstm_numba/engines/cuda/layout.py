@@ -100,8 +100,8 @@ class Arrays(NamedTuple):
     extra_strides : tuple of (int, int, int)
         Their strides from step to step and from row to row, 0 where all have the same value, and their units.
     means : tuple of flat arrays
-        Of a cell with M means over a row's units: those of all steps, (T * B * M,), and the sums that they
-        are made of, (B * M * unit_tiles,).
+        Of a cell with M means over a row's units: those of all steps, (T * B * M,), the sums that they are
+        made of, (B * M * unit_tiles,), and what equations of a step hand on to others, (B * numbers * H,).
     """
 
     slots: Any
@@ -136,8 +136,8 @@ class Gradients(NamedTuple):
         Likewise, not transposed.
     final, initial : tuples of (layers * directions * B * H,), of P units for the first
         Stacked gradients of the final states, of size 0 for zeros; and of the initial ones, to be written.
-    dmeans : tuple of (B * M,)
-        Gradients of the means of a step.
+    dmeans : tuple of flat arrays
+        Gradients of the means of a step, (B * M,), and what equations of a step hand on to others.
     """
 
     dy: Any

@@ -45,6 +45,10 @@ group_number = stage_constant(lambda cell, group: group.number)
 _group_first = stage_constant(lambda cell, group: sum(map(len, cell.mean_levels[: group.number])))
 _group_count = stage_constant(lambda cell, group: len(cell.mean_levels[group.number]))
 
+#: Which of the numbers that are reused are the first ones of a group.
+first_reused = stage_constant(lambda cell, group: sum(cell.reused[: group.number]))
+first_dreused = stage_constant(lambda cell, group: sum(cell.dreused[: group.number]))
+
 
 def shared_sums(cell: Any, sums: int, parts: int) -> int:
     """Numbers of shared memory for a row and thread: `sums` for a product, or enough for a group of means."""
@@ -86,14 +90,14 @@ _DMEANS = [_dmeans(f"dmeans_{group.number}") for group in GROUPS]
 
 
 def cell_means(cell: Any, group: Any, slots: Any, previous: Any, vectors: Any) -> Any:
-    """What a unit contributes to the means of a group."""
+    """What a unit contributes to the means of a group, and what later equations reuse."""
     return _MEANS[group.number](cell, slots, previous, vectors)
 
 
 def cell_dmeans(
     cell: Any, group: Any, slots: Any, previous: Any, states: Any, vectors: Any, gradient: Any
 ) -> Any:
-    """What a unit contributes to the gradients of the means of a group."""
+    """What a unit contributes to the gradients of the means of a group, and what later equations reuse."""
     return _DMEANS[group.number](cell, slots, previous, states, vectors, gradient)
 
 

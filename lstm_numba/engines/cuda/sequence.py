@@ -296,7 +296,8 @@ def _mean_arrays(cell: Any, shape: _Shape, dtype: np.dtype[Any]) -> tuple[Device
         return ()
     rows = shape.batch * sum(map(len, cell.mean_levels))
     unit_tiles = -(-shape.hidden // limits().lanes)
-    return empty((shape.steps * rows,), dtype), empty((rows * unit_tiles,), dtype)
+    reused = sum(cell.reused) * shape.batch * shape.hidden
+    return tuple(empty((size,), dtype) for size in (shape.steps * rows, rows * unit_tiles, reused))
 
 
 def _broadcast_strides(array: DeviceArray) -> tuple[int, int, int]:
@@ -391,7 +392,10 @@ def backward_sequence(
 def _mean_gradients(cell: Any, sizes: Sizes, dtype: np.dtype[Any]) -> tuple[DeviceArray, ...]:
     """See `Gradients.dmeans`."""
     count = sum(map(len, cell.mean_levels))
-    return (empty((sizes.batch * count,), dtype),) if count else ()
+    if not count:
+        return ()
+    reused = sum(cell.dreused) * sizes.batch * sizes.hidden
+    return empty((sizes.batch * count,), dtype), empty((reused,), dtype)
 
 
 def _parameter_gradients(saved: Saved, slots: DeviceArray, dpeephole: DeviceArray) -> dict[str, DeviceArray]:

@@ -107,6 +107,9 @@ peephole_count = class_constant(lambda cell: len(cell.peepholes))
 stage_count = class_constant(lambda cell: len(cell.stages))
 #: Means over a row's units; and barriers of a step: after each group of means, and of each stage.
 mean_count = class_constant(lambda cell: sum(map(len, cell.mean_levels)))
+#: Numbers that equations of a step hand on to others of it.
+reused_count = class_constant(lambda cell: sum(cell.reused))
+dreused_count = class_constant(lambda cell: sum(cell.dreused))
 barrier_count = class_constant(lambda cell: len(cell.stages) + len(cell.mean_levels))
 is_projected = class_constant(lambda cell: cell.projected)
 tile_rows = class_constant(lambda tile: tile.rows)
@@ -250,6 +253,33 @@ def _(cell, means, row):
     if not cell.instance_class.mean_levels:
         return lambda cell, means, row: ()
     return lambda cell, means, row: _load_means(cell, means[0], row * mean_count(cell), 1)
+
+
+def _reused_loader(counts_of: Callable[[Any], tuple[int, ...]], place: int) -> Any:
+    """Make ``load(cell, arrays, row, unit, hidden)``: what equations of a step hand on to others of it.
+
+    It is in one of the arrays of a tuple; () for a cell without means.
+    """
+    load = scalar_loader(lambda cell: sum(counts_of(cell)))
+
+    def loaded(cell: Any, arrays: Any, row: Any, unit: Any, hidden: Any) -> Any:
+        count = sum(counts_of(cell))
+        return load(cell, arrays[place], row * count * hidden + unit, hidden) if cell.mean_levels else ()
+
+    @overload(loaded)
+    def _(cell, arrays, row, unit, hidden):
+        count = sum(counts_of(cell.instance_class))
+        if not cell.instance_class.mean_levels:
+            return lambda cell, arrays, row, unit, hidden: ()
+        return lambda cell, arrays, row, unit, hidden: load(
+            cell, arrays[place], row * count * hidden + unit, hidden
+        )
+
+    return loaded
+
+
+load_reused = _reused_loader(lambda cell: cell.reused, 2)
+load_dreused = _reused_loader(lambda cell: cell.dreused, 1)
 
 
 # -- what the slots hold before the recurrent product ----------------------------------------------
