@@ -1,6 +1,8 @@
-"""Training with options of the recurrent layers beside the plain layer: times, and multiplications of both.
+"""Training with options of the recurrent layers, or of other cells, beside the plain layer: times, and
+multiplications of both.
 
     python benchmarks/layer_options.py --cell lstm --shape ptb-medium --json OUTPUT.json
+    python benchmarks/layer_options.py --cell lstm --other slstm --other layer-norm-lstm --option plain
 
 Ratios are the option's over the plain layer's, of times and of the multiplications in matrix products. What
 an option costs beyond these is its masks, which are drawn and read, and the equations.
@@ -64,12 +66,14 @@ def agrees(layer: Recurrent, x: Array, dy: Array, arguments: dict[str, Any], sta
     layer.rng = np.random.default_rng(1)
     dx, _, _ = layer.backward(layer.forward(x, state, **arguments)[2], dy)
     direction = dx / np.linalg.norm(dx)
-    step = np.float32(0.05)
+    step = np.float32(0.01)
     slope = (loss(x + step * direction) - loss(x - step * direction)) / (2 * step)
     return bool(abs(slope - np.vdot(dx, direction)) < 0.01 * abs(slope))
 
 
-def compare(cell: str, shape: Shape, names: list[str], repeats: int) -> list[dict[str, Any]]:
+def compare(
+    cell: str, shape: Shape, names: list[str], others: list[str], repeats: int
+) -> list[dict[str, Any]]:
     """Check, time and print the layers of one shape."""
     rng = np.random.default_rng(0)
 
@@ -79,13 +83,13 @@ def compare(cell: str, shape: Shape, names: list[str], repeats: int) -> list[dic
     x, resets = draw(shape.steps, shape.batch, shape.inputs), rng.random((shape.steps, shape.batch)) < 0.05
     calls: dict[str, Call] = {}
     counts: dict[str, int] = {}
-    for name in ["plain", *(name for name in names if name != "plain")]:
-        options, given = OPTIONS[name]
+    for name in ["plain", *(name for name in names if name != "plain"), *others]:
+        options, given = OPTIONS.get(name, ({}, {}))
         if "proj_size" in options:
             if cell != "lstm":
                 continue
             options = {"proj_size": shape.hidden // 2}
-        layer = make_layer(cell, shape.inputs, shape.hidden, seed=0, **options)
+        layer = make_layer(name if name in others else cell, shape.inputs, shape.hidden, seed=0, **options)
         arguments: dict[str, Any] = {**given, "resets": resets} if given else {}
         state, dy = layer.zero_state(shape.batch), draw(shape.steps, shape.batch, layer.output_size)
         if not agrees(layer, x, dy, arguments, state):
@@ -118,6 +122,7 @@ def main() -> None:
     parser.add_argument(
         "--option", action="append", choices=list(OPTIONS), help="may be repeated  [default: all]"
     )
+    parser.add_argument("--other", action="append", default=[], help="another cell; may be repeated")
     parser.add_argument(
         "--repeats", type=int, default=DEFAULT_REPEATS, help=f"  [default: {DEFAULT_REPEATS}]"
     )
@@ -129,7 +134,7 @@ def main() -> None:
         row
         for cell in args.cell or ["lstm", "gru"]
         for shape in shapes
-        for row in compare(cell, shape, args.option or list(OPTIONS), args.repeats)
+        for row in compare(cell, shape, args.option or list(OPTIONS), args.other, args.repeats)
     ]
     if args.json:
         found = {
