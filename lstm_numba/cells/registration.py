@@ -59,7 +59,8 @@ def defined_cell(read: Definition, full_name: str, key: str = "", doc: str | Non
     key, doc : str
     """
     attributes, texts, shown = _attributes(read)
-    digest = _digest(full_name, attributes, texts)
+    follows = ("reused", "dreused")  # from the texts; runs know cells by digests from before there were these
+    digest = _digest(full_name, {n: v for n, v in attributes.items() if n not in follows}, texts)
     name = re.sub(r"\W", "_", read.name.partition(",")[0])
     functions = _functions(texts, f"<{read.name} {digest}>")
     cell = type(name, (), {**attributes, **functions})()
