@@ -7,6 +7,7 @@ handle is an array of int64: the number of layers, then a `lstm_numba.engines.cp
 from __future__ import annotations
 
 import ctypes
+import math
 from array import array
 from itertools import chain
 from typing import Any
@@ -69,9 +70,10 @@ class CStep:
 
     T is float for float32, double for float64. ``x`` holds (B, I) numbers, ``y`` gets (B, H), the last
     layer's h; ``state`` holds (S, num_layers, B, H), S being 2 for a cell with h and c, else 1, and is
-    overwritten by the new state: all that the step remembers, so it can be saved, copied and put back. The
-    memory is the caller's, without gaps; x, state and y must not overlap. The function allocates nothing,
-    takes no lock and needs no Python.
+    overwritten by the new state: all that the step remembers, so it can be saved, copied and put back. With
+    ``proj_size=P``, y is (B, P), and the state is h (num_layers, B, P) and behind it c. The memory is the
+    caller's, without gaps; x, state and y must not overlap. The function allocates nothing, takes no lock and
+    needs no Python.
 
     Parameters
     ----------
@@ -91,7 +93,9 @@ class CStep:
     function : ctypes function
         The same for calls from Python; takes addresses, as of ``array.ctypes``.
     state_shape : tuple of int
-        (S, num_layers, B, H).
+        (S, num_layers, B, H); with `proj_size` of the numbers one after the other.
+    state_shapes : list of tuple of int
+        (num_layers, B, H) or (num_layers, B, P) of each state.
     layers : list of Layer
         Addresses of each layer's weights and scratch.
     cell, zero
@@ -118,17 +122,21 @@ class CStep:
         if rnn.bidirectional:
             raise ValueError("rnn: expected one direction; single steps have no end to read from")
         batch = integer("batch", batch)
-        cell, dtype, hidden = rnn.cell, rnn.dtype, rnn.hidden_size
+        cell, dtype, hidden, output = rnn.cell, rnn.dtype, rnn.hidden_size, rnn.output_size
         self.cell, self.zero = cell, dtype.type(0)
-        self.state_shape = (len(cell.states), rnn.num_layers, batch, hidden)
-        check_supported(cell)
+        check_supported(cell, second=True)
+        units = (output, *[hidden] * (len(cell.states) - 1))
+        self.state_shapes = [(rnn.num_layers, batch, count) for count in units]
+        self.state_shape: tuple[int, ...] = (len(units), *self.state_shapes[0])
+        if output != hidden:
+            self.state_shape = (sum(map(math.prod, self.state_shapes)),)
         functions = address(compiled_functions(cell, dtype, False))
         self._alive: list[Array] = []
         self.layers: list[Layer] = []
         for params in rnn.dense_params():
             inputs = params["weight_ih"].shape[1]
-            packed = pack(cell, params, inputs, hidden, dtype)
-            layer = Layer(batch, inputs, hidden, hidden, address(packed), functions, 0)
+            packed = pack(cell, params, inputs, hidden, output, dtype)
+            layer = Layer(batch, inputs, hidden, output, address(packed), functions, 0)
             scratch = aligned_zeros((scratch_bytes(cell, layer, 1, False, ALONE, self.zero),), np.uint8)
             self._alive += [packed, scratch]
             self.layers.append(layer._replace(scratch=address(scratch)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -148,11 +150,14 @@ class Stream:
         self.dtype = rnn.dtype
         self._shape = (self.batch, rnn.input_size)
         self._single = (rnn.input_size,)
-        self._states = np.zeros(self._c.state_shape, rnn.dtype)
+        memory = np.zeros(self._c.state_shape, rnn.dtype)
+        ends = list(itertools.accumulate(map(math.prod, self._c.state_shapes)))
+        parts = np.split(memory.reshape(-1), ends[:-1])
+        self._states = [part.reshape(shape) for part, shape in zip(parts, self._c.state_shapes, strict=True)]
         self._x = aligned_zeros(self._shape, rnn.dtype)
-        self._out = np.zeros((self.batch, rnn.hidden_size), rnn.dtype)
+        self._out = np.zeros((self.batch, rnn.output_size), rnn.dtype)
         self._first = self._out[0]
-        addresses = [address(array) for array in (self._x, self._states, self._out)]
+        addresses = [address(array) for array in (self._x, memory, self._out)]
         sizes = rnn.input_size, self._x.size, self._out.size
         plan = np.array(_Plan._make([self._c.address, self._c.handle.value, *addresses, *sizes]), np.int64)
         self.arguments = (rnn.cell, plan, self._c.zero)
@@ -174,22 +179,21 @@ class Stream:
         Parameters
         ----------
         state : ndarray or tuple of ndarray, shape (num_layers, B, H), optional
-            As a layer takes it; zeros by default.
+            As a layer takes it, of `proj_size` units h; zeros by default.
 
         Raises
         ------
         ValueError, TypeError
             A shape does not fit, or there is something else than real numbers.
         """
-        shape = self._states.shape[1:]
+        shapes = self._c.state_shapes
         if state is None:
-            self._states.fill(0)
+            for target in self._states:
+                target.fill(0)
             return
         states = [real_numbers("state", s) for s in (state if len(self._states) > 1 else (state,))]
-        if len(states) != len(self._states) or any(s.shape != shape for s in states):
-            raise ValueError(
-                f"state: expected {len(self._states)} of shape {shape}, got {[s.shape for s in states]}"
-            )
+        if [s.shape for s in states] != shapes:
+            raise ValueError(f"state: expected shapes {shapes}, got {[s.shape for s in states]}")
         for target, source in zip(self._states, states, strict=True):
             target[...] = source
 
@@ -210,7 +214,8 @@ class Stream:
         Returns
         -------
         ndarray, shape (B, H), or (H,)
-            The last layer's h. The next step overwrites it: copy what is to stay.
+            The last layer's h, of `proj_size` units where it is projected. The next step overwrites it: copy
+            what is to stay.
 
         Raises
         ------
@@ -238,12 +243,12 @@ class Stream:
         """A step of much work, on several threads."""
         for function, job, team, barrier in self._jobs:
             task.run_job(function, job[:], team, 0, barrier)
-        self._out[...] = self._states[0, -1]
+        self._out[...] = self._states[0][-1]
 
     def _job(self, cell: Any, layer: int, team: Team) -> tuple[int, Numbers, Team, int]:
         """A layer's step as `lstm_numba.engines.cpu.task.run_job` takes it; each reads the one below."""
         kind: Any = type(cell)
-        source = self._x if layer == 0 else self._states[0, layer - 1]
+        source = self._x if layer == 0 else self._states[0][layer - 1]
         states = tuple(address(state[layer]) for state in self._states)
         where = passes.one_step(self._c.layers[layer], address(source))
         end = where.rest + passes.kept_bytes(cell, self._c.layers[layer], where, self._c.zero)

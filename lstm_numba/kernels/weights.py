@@ -187,9 +187,16 @@ def plain(source: Any, parameters: Parameters | None = None, *, layer: int = 0, 
     return Plain(source, *parameters, compiled_functions(source, parameters.weight_hh.dtype))
 
 
-def check_supported(cell: Any) -> None:
-    """Raise a TypeError that names what a cell needs and the functions of this package do not have."""
-    missing = list(cell.extras) + ([second_weight(cell)] if second_weight(cell) else [])
+def check_supported(cell: Any, second: bool = False) -> None:
+    """Raise a TypeError that names what a cell needs and the functions of this package do not have.
+
+    Parameters
+    ----------
+    cell : Cell
+    second : bool
+        Whether they have weights that the second product alone uses.
+    """
+    missing = list(cell.extras) + ([second_weight(cell)] if second_weight(cell) and not second else [])
     if missing:
         raise TypeError(
             f"{display_name(cell)}: needs {', '.join(missing)}, which layers have, but not the functions of "

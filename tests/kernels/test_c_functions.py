@@ -14,6 +14,19 @@ from lstm_numba import kernels, reference
 pytestmark = pytest.mark.processor
 
 
+def test_a_projected_layer_steps() -> None:
+    rnn = ln.LSTM(3, 17, 2, proj_size=6, seed=1)
+    step = kernels.CStep(rnn, 4)
+    x = np.random.default_rng(0).standard_normal((6, 4, 3)).astype(np.float32)
+    expected, final = rnn(x)
+    assert step.state_shapes == [(2, 4, 6), (2, 4, 17)]
+    state, y = np.zeros(step.state_shape, np.float32), np.full((4, 6), np.nan, np.float32)
+    for t in range(6):
+        step.function(step.handle, x[t].ctypes, state.ctypes, y.ctypes)
+        assert_close(y, expected[t], "forward")
+    assert_close(state, np.concatenate([array.ravel() for array in final]), "forward")
+
+
 @pytest.mark.parametrize(("cell", "dtype"), [("lstm", "float32"), ("gru-reset-before", "float64")])
 def test_a_c_function_steps(cell: str, dtype: str) -> None:
     rnn = ln.make_layer(cell, 3, 17, 2, seed=1, dtype=dtype)

@@ -41,6 +41,31 @@ def test_steps_are_the_sequence(cell: str) -> None:
         assert_close(got, expected, "forward")
 
 
+@pytest.mark.parametrize(("layers", "batch", "sizes"), [(1, 1, (19, 3)), (3, 2, (19, 7)), (2, 64, (96, 33))])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_steps_of_a_projected_layer_are_the_sequence(
+    layers: int, batch: int, sizes: tuple[int, int], dtype: str
+) -> None:
+    """The last case is much work, which threads share."""
+    hidden, units = sizes
+    rnn = ln.LSTM(5, hidden, layers, proj_size=units, seed=3, dtype=dtype)
+    x, rng = _input(6, batch, dtype), np.random.default_rng(2)
+    given = tuple(rng.standard_normal((layers, batch, n)).astype(dtype) for n in (units, hidden))
+    y, final = rnn(x, given)
+    stream = ln.Stream(rnn, batch)
+    for _ in range(2):
+        stream.reset(given)
+        for step, expected in zip(x, y, strict=True):
+            assert_close(stream.step(step), expected, "forward")
+        for got, expected in zip(stream.state, final, strict=True):
+            assert_close(got, expected, "forward")
+    stream.reset()
+    assert [array.shape for array in stream.state] == [array.shape for array in given]
+    assert not any(array.any() for array in stream.state)
+    with pytest.raises(ValueError, match="state: expected shapes"):
+        stream.reset((given[1], given[0]))
+
+
 @pytest.mark.smoke
 def test_one_sample_and_reset() -> None:
     rnn, x = _layer("lstm"), _input(4, 1)
@@ -169,7 +194,7 @@ def test_bad_input_is_named() -> None:
         ln.Stream(rnn).step(np.ones(6, np.float32))
     with pytest.raises(TypeError, match="x: expected float32, got float64"):
         ln.Stream(rnn).step(np.ones(5))
-    with pytest.raises(ValueError, match=r"state: expected 2 of shape \(1, 2, 19\)"):
+    with pytest.raises(ValueError, match=r"state: expected shapes \[\(1, 2, 19\), \(1, 2, 19\)\]"):
         stream.reset(np.zeros((2, 1, 2, 19), np.float32)[:, :, :1])
     with pytest.raises(ValueError, match="one direction"):
         ln.Stream(_layer("lstm", bidirectional=True))

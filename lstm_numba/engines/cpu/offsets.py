@@ -66,17 +66,16 @@ def _(zero):
 
 
 @intrinsic
-def strided_addresses(typingctx: Any, cell: Any, address: Any, stride: Any) -> Any:
-    """Addresses of a cell's states, `stride` bytes from one to the next, as a tuple."""
+def state_addresses(typingctx: Any, cell: Any, first: Any, second: Any, stride: Any) -> Any:
+    """Addresses of a cell's states: the first, and the others, `stride` bytes from one to the next."""
     count = len(cell.instance_class.states)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        addresses = [
-            builder.add(args[1], builder.mul(args[2], ir.Constant(ir.IntType(64), n))) for n in range(count)
-        ]
+        steps = [builder.mul(args[3], ir.Constant(ir.IntType(64), n)) for n in range(count - 1)]
+        addresses = [args[1], *(builder.add(args[2], step) for step in steps)]
         return context.make_tuple(builder, sig.return_type, addresses)
 
-    return types.UniTuple(types.int64, count)(cell, types.int64, types.int64), codegen
+    return types.UniTuple(types.int64, count)(cell, *[types.int64] * 3), codegen
 
 
 def _reader(count_of: Callable[[Any], int]) -> Any:

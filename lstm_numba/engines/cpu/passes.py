@@ -28,7 +28,7 @@ from lstm_numba.engines.cpu.offsets import (
     number_bytes,
     saved_offsets,
     sequence_sizes,
-    strided_addresses,
+    state_addresses,
     whole_vectors,
 )
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
@@ -209,21 +209,22 @@ def run_sequence(cell, layer, steps, x, states, y, zero):
 
 @njit(**SERIAL)
 def run_stack(cell, layers, x, states, y, zero):
-    """One step of stacked layers, whose states (states, layers, B, H) change in place.
+    """One step of stacked layers, whose states change in place: h (layers, B, units of h), and behind it each
+    other state (layers, B, H).
 
     `layers` points at their number and, behind it, a `Layer` for each.
     """
     records = pointer_address(layers) + 8
     source, top = x, read_record(Layer, records, layers[0] - 1)
+    output = top.batch * top.output * number_bytes(zero)
     size = top.batch * top.hidden * number_bytes(zero)
     for n in range(layers[0]):
-        at = states + n * size
-        run_step(
-            cell, read_record(Layer, records, n), source, strided_addresses(cell, at, layers[0] * size), zero
-        )
-        source = at
+        h, others = states + n * output, states + layers[0] * output + n * size
+        addresses = state_addresses(cell, h, others, layers[0] * size)
+        run_step(cell, read_record(Layer, records, n), source, addresses, zero)
+        source = h
     last, target = pointer_to(source, zero), pointer_to(y, zero)
-    for k in range(top.batch * top.hidden):
+    for k in range(top.batch * top.output):
         target[k] = last[k]
 
 

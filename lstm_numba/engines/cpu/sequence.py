@@ -190,21 +190,21 @@ def _setting(
     )
 
 
-def pack(cell: Any, params: dict[str, Array], inputs: int, hidden: int, dtype: Any) -> Array:
-    """Packed weights for the forward pass.
+def pack(cell: Any, params: dict[str, Array], inputs: int, hidden: int, output: int, dtype: Any) -> Array:
+    """Packed weights for the forward pass; `output`: units of h.
 
     Raises
     ------
     TypeError, ValueError
         A parameter has another dtype, or not its shape.
     """
-    located = locate(cell, params, inputs, hidden, hidden, dtype)
-    setting = _setting(cell_class(cell), (1, 1, inputs, hidden), hidden, dtype, Plan(ALONE, 1, 1), False)
+    located = locate(cell, params, inputs, hidden, output, dtype)
+    setting = _setting(cell_class(cell), (1, 1, inputs, hidden), output, dtype, Plan(ALONE, 1, 1), False)
     (packed, weights), descriptor = (
         allocate((setting.forward,), np.uint8),
         np.empty(DESCRIPTOR_SIZE, np.int64),
     )
-    layer = Layer(1, inputs, hidden, hidden, weights, setting.functions, 0)
+    layer = Layer(1, inputs, hidden, output, weights, setting.functions, 0)
     packing = Packing(located.addresses, 0, address(descriptor), 1)
     nothing = Sequence(*(0 for _ in Sequence._fields))
     job = numbers(SequenceJob(layer, nothing, ALONE, packing))
