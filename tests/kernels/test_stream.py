@@ -41,8 +41,10 @@ def test_steps_are_the_sequence(cell: str) -> None:
         assert_close(got, expected, "forward")
 
 
-@pytest.mark.parametrize(("layers", "batch", "sizes"), [(1, 1, (19, 3)), (3, 2, (19, 7)), (2, 64, (96, 33))])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("layers", "batch", "sizes", "dtype"),
+    [(1, 1, (19, 3), "float64"), (3, 2, (19, 7), "float32"), (2, 64, (96, 33), "float32")],
+)
 def test_steps_of_a_projected_layer_are_the_sequence(
     layers: int, batch: int, sizes: tuple[int, int], dtype: str
 ) -> None:

@@ -154,7 +154,7 @@ def test_what_is_refused(options: dict[str, Any], text: str) -> None:
         ln.GRU(3, 9, proj_size=2)
     layer = ln.LSTM(3, 9, proj_size=2)
     with pytest.raises(TypeError, match=r"needs weight_hr, which layers have"):
-        ln.Stream(layer)
+        ln.kernels.plain(layer)
     with pytest.raises(ValueError, match="reset_to: expected zeros beside proj_size"):
         layer(np.ones((1, 2, 3), np.float32), None, None, np.ones((1, 2), bool), "initial")
     with pytest.raises(ValueError, match=r"state: expected shape \(1, 2, 2\), got \(1, 2, 9\)"):
