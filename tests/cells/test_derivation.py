@@ -13,11 +13,12 @@ import pytest
 
 from lstm_numba.cells import CELLS, Phase, Product, definition, evaluate
 from lstm_numba.cells import functions as f
-from lstm_numba.cells.derivation import adjoint, derive, smallest_cut, trace
+from lstm_numba.cells.derivation import adjoint, derive, trace
 from lstm_numba.cells.expressions import Expression, Graph, ancestors
 from lstm_numba.cells.plan import make_plan
 from lstm_numba.cells.protocol import Stage
 from lstm_numba.cells.registration import make_cell
+from lstm_numba.cells.smallest_cut import smallest_cut
 
 SMOOTH = ("sigmoid", "tanh", "exp", "sin", "cos", "atan", "erf")
 #: Where functions that are not defined everywhere, or not differentiable, are tried.
