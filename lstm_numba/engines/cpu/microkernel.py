@@ -2,14 +2,17 @@
 
 A tile of C, a few rows high and a few vector registers wide, stays in registers while the inner
 dimension runs: per step one packed row of B is loaded and each row's number of A is broadcast and
-multiplied in. Written as LLVM vectors and ``llvm.fmuladd``, because a loop nest that LLVM has to discover
-the tile in does not get there: small products are where general BLAS libraries lose half their speed.
+multiplied in. A tile that the registers do not hold is computed some columns at a time
+(`lstm_numba.engines.cpu.cpu_features.column_groups`). Written as LLVM vectors and ``llvm.fmuladd``,
+because a loop nest that LLVM has to discover the tile in does not get there: small products are where
+general BLAS libraries lose half their speed.
 
 Compiled once per width and type, apart from the kernels: the tiles are most of the machine code.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from llvmlite import ir
@@ -17,7 +20,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
-from lstm_numba.engines.cpu.cpu_features import lanes, tile_rows
+from lstm_numba.engines.cpu.cpu_features import column_groups, lanes, tile_rows
 from lstm_numba.engines.cpu.function_pointers import compile_apart, once
 from lstm_numba.engines.cpu.vector import prefetch, splat
 
@@ -142,52 +145,69 @@ def _tile_function(module: Any, element: Any, width: int, count: int) -> Any:
 
 
 def _emit_tile(builder: Any, function: Any, element: Any, width: int, count: int, height: int) -> None:
+    ends = list(itertools.accumulate(column_groups(width, height), initial=0))
+    for first, last in itertools.pairwise(ends):
+        _emit_columns(builder, function, ir.VectorType(element, count), width, range(first, last), height)
+
+
+def _emit_columns(builder: Any, function: Any, vector: Any, width: int, columns: range, height: int) -> None:
+    """Some of the tile's columns of vectors."""
     _, a, a_row, a_column, b, depth, c, c_row, c_vector, add = function.args
-    vector = ir.VectorType(element, count)
+    element, count = vector.element, vector.count
     align = 4 if isinstance(element, ir.FloatType) else 8
     zero = ir.Constant(vector, [ir.Constant(element, 0.0)] * count)
     multiply_add = cgutils.get_or_insert_function(
         function.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{count}{_suffix(element)}"
     )
 
-    def c_pointer(m: int, v: int) -> Any:
-        offset = builder.add(
-            builder.mul(c_row, ir.Constant(_I64, m)), builder.mul(c_vector, ir.Constant(_I64, v))
-        )
-        return builder.bitcast(builder.gep(c, [offset]), vector.as_pointer())
+    def at(pointer: Any, stride: Any, index: Any) -> Any:
+        return builder.gep(pointer, [builder.mul(stride, index)])
 
-    accumulators = [cgutils.alloca_once(builder, vector) for _ in range(height * width)]
-    for n, accumulator in enumerate(accumulators):
-        builder.store(zero, accumulator)
-        prefetch(builder, c_pointer(*divmod(n, width)), write=True)  # worth 3 % of large products
+    def c_pointer(m: int, v: int) -> Any:
+        row = at(c, c_row, ir.Constant(_I64, m))
+        return builder.bitcast(at(row, c_vector, ir.Constant(_I64, v)), vector.as_pointer())
+
+    accumulators = {}
+    for place in itertools.product(range(height), columns):
+        accumulators[place] = cgutils.alloca_once_value(builder, zero)
+        prefetch(builder, c_pointer(*place), write=True)  # worth 3 % of large products
     with cgutils.for_range(builder, depth, intp=_I64) as loop:
-        k = loop.index
-        b_row = builder.gep(b, [builder.mul(k, ir.Constant(_I64, width * count))])
-        loaded = [
-            builder.load(
-                builder.bitcast(builder.gep(b_row, [ir.Constant(_I64, v * count)]), vector.as_pointer()),
-                align=align,
-            )
-            for v in range(width)
-        ]
-        a_k = builder.gep(a, [builder.mul(k, a_column)])
-        for m in range(height):
-            number = builder.load(builder.gep(a_k, [builder.mul(a_row, ir.Constant(_I64, m))]))
-            spread = splat(builder, number, vector)
-            for v in range(width):
-                accumulator = accumulators[m * width + v]
-                builder.store(
-                    builder.call(multiply_add, [spread, loaded[v], builder.load(accumulator)]), accumulator
-                )
+        a_k = at(a, a_column, loop.index)
+        b_k = at(b, ir.Constant(_I64, width * count), loop.index)
+
+        def spread(m: int) -> Any:
+            return splat(builder, builder.load(at(a_k, a_row, ir.Constant(_I64, m))), vector)
+
+        def packed(v: int) -> Any:
+            place = builder.gep(b_k, [ir.Constant(_I64, v * count)])
+            return builder.load(builder.bitcast(place, vector.as_pointer()), align=align)
+
+        def update(m: int, v: int, number: Any, row: Any) -> None:
+            accumulator = accumulators[m, v]
+            builder.store(builder.call(multiply_add, [number, row, builder.load(accumulator)]), accumulator)
+
+        # The shorter side stays in registers while the other one passes.
+        if height < len(columns):
+            numbers = [spread(m) for m in range(height)]
+            for v in columns:
+                row = packed(v)
+                for m in range(height):
+                    update(m, v, numbers[m], row)
+        else:
+            rows = {v: packed(v) for v in columns}
+            for m in range(height):
+                number = spread(m)
+                for v in columns:
+                    update(m, v, number, rows[v])
     with builder.if_else(builder.icmp_signed("!=", add, ir.Constant(_I64, 0))) as (then, otherwise):
         with then:
-            for n, accumulator in enumerate(accumulators):
-                pointer = c_pointer(*divmod(n, width))
+            for place, accumulator in accumulators.items():
+                pointer = c_pointer(*place)
                 total = builder.fadd(builder.load(pointer, align=align), builder.load(accumulator))
                 builder.store(total, pointer, align=align)
         with otherwise:
-            for n, accumulator in enumerate(accumulators):
-                builder.store(builder.load(accumulator), c_pointer(*divmod(n, width)), align=align)
+            for place, accumulator in accumulators.items():
+                builder.store(builder.load(accumulator), c_pointer(*place), align=align)
 
 
 def _suffix(element: Any) -> str:

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from lstm_numba.engines.cpu.cpu_features import vector_unit
+from lstm_numba.engines.cpu.cpu_features import column_groups, tile_rows, vector_unit
 
 pytestmark = pytest.mark.processor
 
 # The checks run this file once more with other processors' names, see `.ci/run`.
 
 _CHILD = """
+import sys
 import numpy as np
 from lstm_numba.engines.cpu.microkernel import _compiled
-print(_compiled(4, np.dtype("float32"))._library.get_asm_str())
+print(_compiled(int(sys.argv[1]), np.dtype(sys.argv[2]))._library.get_asm_str())
 """
 #: Unit -> registers of its tiles, and of wider ones.
 _REGISTERS = {
@@ -30,18 +31,44 @@ _REGISTERS = {
 }
 
 
-def test_a_tile_uses_the_registers_of_this_processor(tmp_path: Path) -> None:
-    """In what a new process compiles: a tile that Numba took from its cache has no assembly."""
+def _assembly(vectors: int, dtype: str, cache: Path) -> str:
+    """What a new process compiles: a tile that Numba took from its cache has no assembly."""
     done = subprocess.run(
-        [sys.executable, "-c", _CHILD],
+        [sys.executable, "-c", _CHILD, str(vectors), dtype],
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+        env={**os.environ, "NUMBA_CACHE_DIR": str(cache)},
     )
+    return done.stdout
+
+
+def test_a_tile_uses_the_registers_of_this_processor(tmp_path: Path) -> None:
+    code = _assembly(4, "float32", tmp_path)
     used, wider = _REGISTERS[vector_unit().name]
-    assert re.search(used, done.stdout)
-    assert not re.search(wider, done.stdout)
+    assert re.search(used, code)
+    assert not re.search(wider, code)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "dtype"), [(3, "float32"), (4, "float32"), (4, "float64"), (7, "float32")]
+)
+def test_a_tile_fits_the_registers(vectors: int, dtype: str, tmp_path: Path) -> None:
+    """No vector goes to the stack and back, which would cost a third of the speed."""
+    code = _assembly(vectors, dtype, tmp_path)
+    spilled = [line for line in code.splitlines() if re.search("mm[0-9]", line) and "(%rsp)" in line]
+    assert spilled == []
+
+
+def test_columns_of_a_tile_are_cut_evenly_and_fit() -> None:
+    for vectors in range(1, 13):
+        rows = tile_rows(vectors)
+        groups = [column_groups(vectors, height) for height in range(1, rows + 1)]
+        assert all(sum(group) == vectors and max(group) - min(group) <= 1 for group in groups)
+        # The tallest tile has as many accumulators as two units of a latency of four cycles keep busy.
+        assert max(groups[-1]) * rows >= (8 if vector_unit().registers == 16 else 12)
+    if vector_unit().name == "AVX2":
+        assert [tile_rows(vectors) for vectors in range(1, 9)] == [12, 6, 4, 3, 4, 4, 3, 3]
 
 
 @pytest.mark.skipif(vector_unit().name == "NEON", reason="names of x86-64")
