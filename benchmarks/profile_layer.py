@@ -20,33 +20,16 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba import njit, prange
 
 from lstm_numba.benchmarks.cases import SHAPES, Shape, flop_count
 from lstm_numba.benchmarks.gemm_peak import measure_peak
 from lstm_numba.benchmarks.implementations import Problem
 from lstm_numba.benchmarks.results import machine
 from lstm_numba.engines.cpu import task as engine_task
-from lstm_numba.engines.cpu import thread_team
-from lstm_numba.engines.cpu.function_pointers import call_pointer
-from lstm_numba.engines.cpu.vector import pointer_to
+from lstm_numba.engines.cpu.thread_team import Phases, run_task
 from lstm_numba.nn.layers import make_layer
 
 STAGES = ("packing", "forward", "backward", "weight gradients")
-
-
-@njit(nogil=True)
-def _phases(task: int, job: int, first: int, last: int) -> None:
-    """Run some phases of a task on the calling thread."""
-    for phase in range(first, last):
-        call_pointer(task, (pointer_to(job, task), phase, 0))
-
-
-@njit(parallel=True, nogil=True)
-def _shared(task: int, job: int, phase: int, parts: int) -> None:
-    """Run a phase of a task on several threads."""
-    for part in prange(parts):
-        call_pointer(task, (pointer_to(job, task), phase, np.int64(part)))
 
 
 class Clock:
@@ -56,27 +39,18 @@ class Clock:
         self.seconds = dict.fromkeys(STAGES, 0.0)
         engine_task.run_task = self._run
 
-    def _run(
-        self, task: int, job: int, parts: int = 1, workers: int = 1, barrier: int = 0, prepare: int = 0,
-        check: int = 0, stale: int = 0,
-    ) -> bool:  # fmt: skip
+    def _run(self, task: int, job: int, phases: Phases, together: bool = False, stale: int = 0) -> None:
         """`lstm_numba.engines.cpu.thread_team.run_task` of a training step, which packs without a check."""
-        assert not check
+        assert not phases.check
         assert not stale
-        stage, together = "backward" if workers else "forward", True
-        if prepare == 1:
-            self._timed("packing", _phases, task, job, thread_team.PREPARE, thread_team.BEGIN)
-        elif prepare:
-            self._timed("packing", _shared, task, job, thread_team.PREPARE, prepare)
-        if parts == 1:
-            self._timed(stage, _phases, task, job, thread_team.BEGIN, thread_team.AFTER)
-        else:
-            together = self._timed(stage, thread_team.run_task, task, job, parts, 0, barrier)
-        if workers and together and parts == 1:
-            self._timed("weight gradients", _phases, task, job, thread_team.AFTER, thread_team.AFTER + 1)
-        elif workers and together:
-            self._timed("weight gradients", _shared, task, job, thread_team.AFTER, workers)
-        return together
+        stages = {
+            "packing": Phases(prepare=phases.prepare),
+            "backward" if phases.after else "forward": phases._replace(prepare=0, after=0),
+            "weight gradients": Phases(after=phases.after),
+        }
+        for stage, part in stages.items():
+            if any(part):
+                self._timed(stage, run_task, task, job, part, together and part.work > 0)
 
     def _timed(self, stage: str, function: Callable[..., Any], *args: Any) -> Any:
         began = time.perf_counter()

@@ -18,7 +18,6 @@ from lstm_numba.engines.cpu import passes, task
 from lstm_numba.engines.cpu.blocking import choose_plan
 from lstm_numba.engines.cpu.function_pointers import call_pointer, once
 from lstm_numba.engines.cpu.memory import address, aligned_zeros
-from lstm_numba.engines.cpu.offsets import BARRIER_BYTES
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.records import PACKED, Numbers, SequenceJob, Team, numbers, read_record
 from lstm_numba.engines.cpu.vector import pointer_to
@@ -241,16 +240,15 @@ class Stream:
 
     def _advance_together(self) -> None:
         """A step of much work, on several threads."""
-        for function, job, team, barrier in self._jobs:
-            task.run_job(function, job[:], team, 0, barrier)
+        for function, job, team in self._jobs:
+            task.run_job(function, job[:], team, 0)
         self._out[...] = self._states[0][-1]
 
-    def _job(self, cell: Any, layer: int, team: Team) -> tuple[int, Numbers, Team, int]:
+    def _job(self, cell: Any, layer: int, team: Team) -> tuple[int, Numbers, Team]:
         """A layer's step as `lstm_numba.engines.cpu.task.run_job` takes it; each reads the one below."""
         kind: Any = type(cell)
         source = self._x if layer == 0 else self._states[0][layer - 1]
         states = tuple(address(state[layer]) for state in self._states)
         where = passes.one_step(self._c.layers[layer], address(source))
-        end = where.rest + passes.kept_bytes(cell, self._c.layers[layer], where, self._c.zero)
         job = numbers(SequenceJob(self._c.layers[layer], where, team, PACKED), states + states)
-        return task.forward_task(kind, self.dtype), job, team, end - BARRIER_BYTES
+        return task.forward_task(kind, self.dtype), job, team

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit
 from numba.extending import overload
 
-from lstm_numba.engines.cpu.barrier import barrier_wait, rendezvous
 from lstm_numba.engines.cpu.cpu_features import tile_rows
 from lstm_numba.engines.cpu.layout import (
     FULL,
@@ -35,6 +35,7 @@ from lstm_numba.engines.cpu.microkernel import tile_product
 from lstm_numba.engines.cpu.offsets import whole_vectors
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.panel_packing import BACK_VECTORS
+from lstm_numba.engines.cpu.rounds import finish_part, next_part
 from lstm_numba.engines.cpu.specialize import (
     cell_backward,
     cell_dmeans,
@@ -44,6 +45,7 @@ from lstm_numba.engines.cpu.specialize import (
     first_dreused,
     has_biases,
     input_count,
+    later_rounds,
     level_range,
     load_cell_states,
     load_dreused,
@@ -56,7 +58,6 @@ from lstm_numba.engines.cpu.specialize import (
     prepared_count,
     projected_count,
     slot_count,
-    stage_count,
     stage_first,
     stage_width,
     zero_means,
@@ -309,61 +310,87 @@ def _contributions(cell, level, weights, arrays, gradients, sizes, t, row, begin
 
 
 @njit(**INLINE)
-def _mean_gradients(cell, level, weights, arrays, gradients, sizes, t, share, parts, expected):
-    """Gradients of the means of a group; with several parts, after a barrier at which `expected` arrived."""
+def _sum_means_back(cell, level, weights, arrays, gradients, sizes, t, share):
+    """A share's sums for the gradients of the means of a group."""
     tiles = tile_count(share, BACK_ROWS)
     first, last = tile_range(share, _panels(sizes.padded, sizes.lanes), tiles)
-    begin_mean, end_mean = level_range(cell, level)
-    part = share.part if parts > 1 else 0
+    begin_mean, _ = level_range(cell, level)
     for tile in range(tiles):
         begin, end = _units_of(sizes, first, last, tiles, tile)
         row, rows = tile_of(share, tiles, tile)
         for r in range(row, row + rows):
             sums = _contributions(cell, level, weights, arrays, gradients, sizes, t, r, begin, end)
-            place = partial_at(cell, sizes, part, r, begin_mean)
+            place = partial_at(cell, sizes, share.piece, r, begin_mean)
             store_vectors(gradients.partial, place, sizes.lanes, sums, FULL)
-    if parts > 1:
-        barrier_wait(arrays.barrier, expected)
-    finish_means(cell, gradients.partial, gradients.dmeans, 0, sizes, share, parts, begin_mean, end_mean)
 
 
-def _means_back(
-    cell: Any, weights: Any, arrays: Any, gradients: Any, sizes: Any, step: Any, share: Any, parts: Any,
-    expected: Any,
-) -> Any:  # fmt: skip
-    """Gradients of all means at a step.
+@njit(**INLINE)
+def _finish_means_back(cell, level, gradients, sizes, share):
+    """The gradients of the means of a group on a share's rows, from all sums."""
+    first, last = level_range(cell, level)
+    finish_means(cell, gradients.partial, gradients.dmeans, 0, sizes, share, first, last)
 
-    Returns how many have arrived at the barrier when this is over; `expected` had before.
+
+def _equations_or_means(
+    cell: Any, weights: Any, arrays: Any, gradients: Any, sizes: Any, step: Any, share: Any
+) -> Any:
+    """What follows the product of a step: the cell's backward equations, or of a cell with means, as the
+    equations need all units, a share's sums for the gradients of the last group.
     """
     raise NotImplementedError
 
 
-@overload(_means_back)
-def _(cell, weights, arrays, gradients, sizes, step, share, parts, expected):
-    levels = len(cell.instance_class.mean_levels)
+@overload(_equations_or_means, INLINE)
+def _(cell, weights, arrays, gradients, sizes, step, share):
+    final = len(cell.instance_class.stages) == 1
+    last = len(cell.instance_class.mean_levels) - 1
+    if last < 0:
+        return lambda cell, weights, arrays, gradients, sizes, step, share: _equations_back(
+            cell, weights, arrays, gradients, sizes, step, share, final
+        )
+    return lambda cell, weights, arrays, gradients, sizes, step, share: _sum_means_back(
+        cell, last, weights, arrays, gradients, sizes, time_of(sizes, step), share
+    )
 
-    def none(cell, weights, arrays, gradients, sizes, step, share, parts, expected):
-        return expected
 
-    def one(cell, weights, arrays, gradients, sizes, step, share, parts, expected):
-        t = time_of(sizes, step)
-        _mean_gradients(cell, 0, weights, arrays, gradients, sizes, t, share, parts, expected + parts)
-        return expected + parts
+def _after_means_back(
+    cell: Any, level: Any, weights: Any, arrays: Any, gradients: Any, sizes: Any, step: Any, share: Any
+) -> Any:
+    """What follows the sums for the gradients of the means of a group, when all threads have theirs: these
+    gradients, and with them the sums of the group before, or the cell's backward equations.
+    """
+    raise NotImplementedError
 
-    def two(cell, weights, arrays, gradients, sizes, step, share, parts, expected):
-        t = time_of(sizes, step)
-        _mean_gradients(cell, 1, weights, arrays, gradients, sizes, t, share, parts, expected + parts)
-        _mean_gradients(cell, 0, weights, arrays, gradients, sizes, t, share, parts, expected + 2 * parts)
-        return expected + 2 * parts
 
-    def three(cell, weights, arrays, gradients, sizes, step, share, parts, expected):
-        t = time_of(sizes, step)
-        _mean_gradients(cell, 2, weights, arrays, gradients, sizes, t, share, parts, expected + parts)
-        _mean_gradients(cell, 1, weights, arrays, gradients, sizes, t, share, parts, expected + 2 * parts)
-        _mean_gradients(cell, 0, weights, arrays, gradients, sizes, t, share, parts, expected + 3 * parts)
-        return expected + 3 * parts
+@overload(_after_means_back)
+def _(cell, level, weights, arrays, gradients, sizes, step, share):
+    def none(cell, level, weights, arrays, gradients, sizes, step, share):
+        pass
 
-    return (none, one, two, three)[levels]
+    def one(cell, level, weights, arrays, gradients, sizes, step, share):
+        _finish_means_back(cell, 0, gradients, sizes, share)
+        _equations_back(cell, weights, arrays, gradients, sizes, step, share, True)
+
+    def two(cell, level, weights, arrays, gradients, sizes, step, share):
+        if level == 1:
+            _finish_means_back(cell, 1, gradients, sizes, share)
+            _sum_means_back(cell, 0, weights, arrays, gradients, sizes, time_of(sizes, step), share)
+        else:
+            _finish_means_back(cell, 0, gradients, sizes, share)
+            _equations_back(cell, weights, arrays, gradients, sizes, step, share, True)
+
+    def three(cell, level, weights, arrays, gradients, sizes, step, share):
+        if level == 2:
+            _finish_means_back(cell, 2, gradients, sizes, share)
+            _sum_means_back(cell, 1, weights, arrays, gradients, sizes, time_of(sizes, step), share)
+        elif level == 1:
+            _finish_means_back(cell, 1, gradients, sizes, share)
+            _sum_means_back(cell, 0, weights, arrays, gradients, sizes, time_of(sizes, step), share)
+        else:
+            _finish_means_back(cell, 0, gradients, sizes, share)
+            _equations_back(cell, weights, arrays, gradients, sizes, step, share, True)
+
+    return (none, one, two, three)[len(cell.instance_class.mean_levels)]
 
 
 @njit(**SERIAL)
@@ -386,22 +413,31 @@ def _second_stage_back_tiles(cell, weights, arrays, gradients, sizes, step, shar
                 _operand_gradients(cell, weights, arrays, gradients, sizes, t, share.part, r, unit)
 
 
-def _second_stage_back(
-    cell: Any, weights: Any, arrays: Any, gradients: Any, sizes: Any, step: Any, share: Any
+@njit(**INLINE)
+def _first_round_back(cell, weights, arrays, gradients, sizes, step, share):
+    """What the later step gives this one, and what follows from it; nothing before the first step, at -1."""
+    _products_back(cell, weights, arrays, gradients, sizes, step, share)
+    if step >= 0:
+        _equations_or_means(cell, weights, arrays, gradients, sizes, step, share)
+
+
+def _later_round_back(
+    cell: Any, number: Any, weights: Any, arrays: Any, gradients: Any, sizes: Any, step: Any, share: Any
 ) -> Any:
-    """Gradients of the second stage; nothing for a cell of one stage."""
+    """One of the rounds of a step after the first, `later_rounds`."""
     raise NotImplementedError
 
 
-@overload(_second_stage_back)
-def _(cell, weights, arrays, gradients, sizes, step, share):
-    if len(cell.instance_class.stages) == 1:
-        return lambda cell, weights, arrays, gradients, sizes, step, share: None
-
-    def run(cell, weights, arrays, gradients, sizes, step, share):
-        _second_stage_back_tiles(cell, weights, arrays, gradients, sizes, step, share)
-
-    return run
+@overload(_later_round_back)
+def _(cell, number, weights, arrays, gradients, sizes, step, share):
+    if len(cell.instance_class.stages) > 1:
+        return lambda cell, number, weights, arrays, gradients, sizes, step, share: _second_stage_back_tiles(
+            cell, weights, arrays, gradients, sizes, step, share
+        )
+    last = len(cell.instance_class.mean_levels) - 1
+    return lambda cell, number, weights, arrays, gradients, sizes, step, share: _after_means_back(
+        cell, last - number, weights, arrays, gradients, sizes, step, share
+    )
 
 
 @njit(**SERIAL)
@@ -434,35 +470,30 @@ def _input_gradients(cell, weights, arrays, gradients, sizes, share):
 @njit(**INLINE)
 def backward_by_batch(cell, weights, arrays, gradients, sizes, parts, part):
     """All steps of one of the parts of the rows."""
-    two_stages = stage_count(cell) > 1
     for chunk in range(sizes.chunks):
         share = share_rows(sizes, parts, part, sizes.chunks, chunk)
         for step in range(sizes.steps - 1, -2, -1):
-            _products_back(cell, weights, arrays, gradients, sizes, step, share)
-            if step >= 0:
-                _means_back(cell, weights, arrays, gradients, sizes, step, share, 1, 0)
-                _equations_back(cell, weights, arrays, gradients, sizes, step, share, not two_stages)
-                _second_stage_back(cell, weights, arrays, gradients, sizes, step, share)
+            _first_round_back(cell, weights, arrays, gradients, sizes, step, share)
+            for number in range(later_rounds(cell) if step >= 0 else 0):
+                _later_round_back(cell, number, weights, arrays, gradients, sizes, step, share)
         _input_gradients(cell, weights, arrays, gradients, sizes, share)
 
 
 @njit(**INLINE)
 def backward_by_units(cell, weights, arrays, gradients, sizes, parts, part):
-    """All steps of one of the parts of the units; nothing if the other threads are not there."""
-    if not rendezvous(arrays.barrier, parts):
-        return
-    two_stages = stage_count(cell) > 1
-    share = share_units(sizes, parts, part)
-    expected = parts
-    for step in range(sizes.steps - 1, -2, -1):
-        _products_back(cell, weights, arrays, gradients, sizes, step, share)
-        if step >= 0:
-            expected = _means_back(cell, weights, arrays, gradients, sizes, step, share, parts, expected)
-            _equations_back(cell, weights, arrays, gradients, sizes, step, share, not two_stages)
-        expected += parts
-        barrier_wait(arrays.barrier, expected)
-        if two_stages and step >= 0:
-            _second_stage_back(cell, weights, arrays, gradients, sizes, step, share)
-            expected += parts
-            barrier_wait(arrays.barrier, expected)
-    _input_gradients(cell, weights, arrays, gradients, sizes, share)
+    """All steps, whose units threads share in so many parts; `part` is this thread's."""
+    rounds, number, expected = arrays.rounds, np.int64(0), np.int64(0)
+    for step in range(sizes.steps - 1, -3, -1):
+        for later in range(1 + (later_rounds(cell) if step >= 0 else 0)):
+            number, expected = number + 1, expected + parts
+            piece = next_part(rounds, parts, part, number, expected)
+            while piece >= 0:
+                share = share_units(sizes, parts, piece)
+                if step == -2:
+                    _input_gradients(cell, weights, arrays, gradients, sizes, share)
+                elif later == 0:
+                    _first_round_back(cell, weights, arrays, gradients, sizes, step, share)
+                else:
+                    _later_round_back(cell, later - 1, weights, arrays, gradients, sizes, step, share)
+                finish_part(rounds, expected)
+                piece = next_part(rounds, parts, part, number, expected)

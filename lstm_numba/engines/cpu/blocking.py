@@ -24,21 +24,6 @@ CHUNK_ROWS = 16
 MIN_STEP_WORK = 1 << 15
 #: Below this many multiplications in all, one thread is done before a second has started.
 MIN_WORK = 1 << 19
-#: After so many sequences for which the threads did not run at the same time they are not asked again.
-MAX_MISSED = 3
-
-
-class _MissedRendezvous:
-    """Counts the sequences for which threads that share a barrier did not run at the same time."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __call__(self) -> None:
-        self.count += 1
-
-
-missed_rendezvous = _MissedRendezvous()
 
 
 class Plan(NamedTuple):
@@ -61,15 +46,11 @@ def padded(units: int, dtype: Any) -> int:
 
 def choose_plan(cell: Any, shape: tuple[int, int, int, int], dtype: Any, keep: bool = False) -> Plan:
     """Choose what the threads share, and how much a thread takes on at once; `shape` is (T, B, I, H)."""
-    threads = thread_count()
-    barrier = threads > 1 and missed_rendezvous.count < MAX_MISSED
-    return _choose(cell_class(cell), shape, dtype.char, keep, threads, barrier)
+    return _choose(cell_class(cell), shape, dtype.char, keep, thread_count())
 
 
 @functools.lru_cache(maxsize=1024)
-def _choose(
-    cell: Any, shape: tuple[int, int, int, int], char: str, keep: bool, threads: int, barrier: bool
-) -> Plan:
+def _choose(cell: Any, shape: tuple[int, int, int, int], char: str, keep: bool, threads: int) -> Plan:
     steps, batch, inputs, hidden = shape
     dtype = np.dtype(char)
     size = dtype.itemsize
@@ -79,7 +60,7 @@ def _choose(
     row = len(cell.slots) * padded(hidden, dtype) * size
     both = recurrent + len(cell.input_gates) * hidden * inputs
     enough = steps * work >= MIN_WORK
-    by_units = barrier and enough and work >= MIN_STEP_WORK and not (fits and batch >= MIN_ROWS * threads)
+    by_units = threads > 1 and enough and work >= MIN_STEP_WORK and not (fits and batch >= MIN_ROWS * threads)
     rows = max(1, min(threads, batch // MIN_ROWS)) if enough else 1
     parts = threads if by_units else rows
     workers = threads if parts > 1 and steps * batch * both >= SERIAL_LIMIT else 1

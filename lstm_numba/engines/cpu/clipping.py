@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
+from numba import njit
 
-from lstm_numba.engines.cpu.options import EXACT, EXACT_PARALLEL
-from lstm_numba.engines.cpu.threads import threaded
+from lstm_numba.engines.cpu.options import EXACT
+from lstm_numba.engines.cpu.shared_loop import share, shared_loop
 from lstm_numba.engines.sparse import SparseRows
 
 Array = npt.NDArray[Any]
@@ -45,10 +45,14 @@ def _chunk_squares(flat):
     return total
 
 
-@threaded(**EXACT_PARALLEL)
-def _chunks_squares(flat, parts):
-    for chunk in prange(parts.shape[0]):
-        parts[chunk] = _chunk_squares(flat[chunk * _CHUNK : (chunk + 1) * _CHUNK])
+@njit(**EXACT)
+def _chunk(chunk, flat, parts):
+    parts[chunk] = _chunk_squares(flat[chunk * _CHUNK : (chunk + 1) * _CHUNK])
+
+
+@njit(**EXACT)
+def _shared(where, threads, flat, parts):
+    shared_loop(where, threads, _chunk, parts.shape[0], (flat, parts))
 
 
 def sum_of_squares(array: Array) -> float:
@@ -64,10 +68,10 @@ def sum_of_squares(array: Array) -> float:
         NaN or inf if the array holds one.
     """
     flat = np.ascontiguousarray(array).reshape(-1)
-    if flat.size <= _CHUNK:  # a parallel call costs more than it gains
+    if flat.size <= _CHUNK:
         return float(_chunk_squares(flat))
     parts = np.empty(-(-flat.size // _CHUNK))
-    _chunks_squares(flat, parts)
+    share(_shared, flat, parts)
     return float(parts.sum())
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
+from numba import njit
 
-from lstm_numba.engines.cpu.options import EXACT, EXACT_PARALLEL
-from lstm_numba.engines.cpu.threads import threaded
+from lstm_numba.engines.cpu.options import EXACT
+from lstm_numba.engines.cpu.shared_loop import share, shared_loop
 from lstm_numba.engines.sparse import SparseRows
 
 Array = npt.NDArray[Any]
@@ -31,11 +31,15 @@ def _add_rows(rows, slots, out, first, last):
             target[j] += source[j]
 
 
-@threaded(**EXACT_PARALLEL)
-def _add_rows_parallel(rows, slots, out):
-    columns = rows.shape[1]
-    for block in prange((columns + _COLUMNS - 1) // _COLUMNS):
-        _add_rows(rows, slots, out, block * _COLUMNS, min((block + 1) * _COLUMNS, columns))
+@njit(**EXACT)
+def _block(block, rows, slots, out):
+    _add_rows(rows, slots, out, block * _COLUMNS, min((block + 1) * _COLUMNS, rows.shape[1]))
+
+
+@njit(**EXACT)
+def _shared(where, threads, rows, slots, out):
+    blocks = (rows.shape[1] + _COLUMNS - 1) // _COLUMNS
+    shared_loop(where, threads, _block, blocks, (rows, slots, out))
 
 
 def row_gradient(tokens: Array, dy: Array, shape: tuple[int, int]) -> SparseRows:
@@ -62,5 +66,5 @@ def row_gradient(tokens: Array, dy: Array, shape: tuple[int, int]) -> SparseRows
     if rows.size <= _SERIAL:
         _add_rows(rows, slots, values, 0, rows.shape[1])
     else:
-        _add_rows_parallel(rows, slots, values)
+        share(_shared, rows, slots, values)
     return SparseRows(indices.astype(np.int64), values, shape)

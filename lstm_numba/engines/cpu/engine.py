@@ -255,9 +255,9 @@ class CpuEngine(Engine):
                 continue
             if isinstance(g, SparseRows):
                 arrays = (p, g.indices, g.values)
-                updates.sweep(updates.sgd_rows, updates.sgd_rows_parallel, arrays, rate)
+                updates.sweep(updates.sgd_rows, updates.sgd_rows_shared, arrays, rate)
             else:
-                updates.sweep(updates.sgd, updates.sgd_parallel, _flat(p, g), rate)
+                updates.sweep(updates.sgd, updates.sgd_shared, _flat(p, g), rate)
 
     def momentum(
         self,
@@ -270,11 +270,11 @@ class CpuEngine(Engine):
     ) -> None:
         if np.isnan(factor):
             return
-        serial, parallel = updates.with_momentum, updates.with_momentum_parallel
+        serial, shared = updates.with_momentum, updates.with_momentum_shared
         for p, g, velocity in zip(params, grads, velocities or [None] * len(params), strict=True):
             lr, *rest = map(p.dtype.type, numbers)
             arrays = _flat(p, g, np.zeros_like(p) if velocity is None else velocity)
-            updates.sweep(serial, parallel, arrays, lr, p.dtype.type(factor), *rest, nesterov)
+            updates.sweep(serial, shared, arrays, lr, p.dtype.type(factor), *rest, nesterov)
 
     def adam(
         self, params: Arrays, grads: Arrays, means: Arrays, squares: Arrays, factor: Any, numbers: Any
@@ -282,7 +282,7 @@ class CpuEngine(Engine):
         if not np.isnan(factor):
             for p, *others in zip(params, grads, means, squares, strict=True):
                 typed = map(p.dtype.type, (factor, *numbers))
-                updates.sweep(updates.adam, updates.adam_parallel, _flat(p, *others), *typed)
+                updates.sweep(updates.adam, updates.adam_shared, _flat(p, *others), *typed)
 
     def rmsprop(
         self, params: Arrays, grads: Arrays, squares: Arrays, velocities: Arrays, factor: Any, numbers: Any
@@ -291,7 +291,7 @@ class CpuEngine(Engine):
             lr, *rest = numbers
             for p, *others in zip(params, grads, squares, velocities, strict=True):
                 typed = map(p.dtype.type, (lr, factor, *rest))
-                updates.sweep(updates.rmsprop, updates.rmsprop_parallel, _flat(p, *others), *typed)
+                updates.sweep(updates.rmsprop, updates.rmsprop_shared, _flat(p, *others), *typed)
 
     def assign(self, target: Array, source: Array | None) -> None:
         target[...] = 0 if source is None else source

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit
 from numba.extending import overload
 
-from lstm_numba.engines.cpu.barrier import barrier_wait, rendezvous
 from lstm_numba.engines.cpu.layout import (
     FULL,
     Share,
@@ -37,6 +37,7 @@ from lstm_numba.engines.cpu.layout import (
     units_of,
 )
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.rounds import finish_part, next_part
 from lstm_numba.engines.cpu.specialize import (
     cell_forward,
     cell_means,
@@ -45,12 +46,12 @@ from lstm_numba.engines.cpu.specialize import (
     clear_hidden_slots,
     first_reused,
     gate_product,
+    later_rounds,
     level_range,
     load_biased_slots,
     load_reused,
     reused_count,
     slot_count,
-    stage_count,
     tile_height,
     zero_means,
 )
@@ -249,8 +250,7 @@ def first_stage(cell, weights, arrays, sizes, t, share):
         )  # fmt: skip
         for r in range(rows):
             equations_after_first(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row)
-    if share.pieces == 1:
-        equations_with_means(cell, weights, arrays, sizes, t, share, 1, 0)
+    first_means(cell, weights, arrays, sizes, t, share)
 
 
 @njit(**INLINE)
@@ -270,21 +270,25 @@ def _contributions(cell, level, weights, arrays, sizes, t, row, begin, end):
 
 
 @njit(**INLINE)
-def _means(cell, level, weights, arrays, sizes, t, share, parts, expected):
-    """The means of a group; with several parts, after a barrier at which `expected` have arrived."""
+def _sum_means(cell, level, weights, arrays, sizes, t, share):
+    """A share's sums for the means of a group."""
     tiles = tile_count(share, tile_height(cell))
     begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
-    part, (first, last) = share.part if parts > 1 else 0, level_range(cell, level)
+    first, _ = level_range(cell, level)
     for tile in range(tiles):
         row, rows = tile_of(share, tiles, tile)
         left, right = units_of(begin, end, tiles, tile, sizes.lanes)
         for r in range(row, row + rows):
             sums = _contributions(cell, level, weights, arrays, sizes, t, r, left, right)
-            place = partial_at(cell, sizes, part, r, first)
+            place = partial_at(cell, sizes, share.piece, r, first)
             store_vectors(arrays.partial, place, sizes.lanes, sums, FULL)
-    if parts > 1:
-        barrier_wait(arrays.barrier, expected)
-    finish_means(cell, arrays.partial, arrays.means, t * sizes.means_step, sizes, share, parts, first, last)
+
+
+@njit(**INLINE)
+def _finish_means(cell, level, arrays, sizes, t, share):
+    """The means of a group on a share's rows, from all sums."""
+    first, last = level_range(cell, level)
+    finish_means(cell, arrays.partial, arrays.means, t * sizes.means_step, sizes, share, first, last)
 
 
 @njit(**INLINE)
@@ -302,42 +306,56 @@ def _all_equations(cell, weights, arrays, sizes, t, share):
                 cell_equations(cell, weights, arrays, sizes, t, r, unit, at, means)
 
 
-def equations_with_means(
-    cell: Any, weights: Any, arrays: Any, sizes: Any, t: Any, share: Any, parts: Any, expected: Any
-) -> Any:
-    """What follows the product of a cell with means, on a share of the rows or, of `parts`, of the units.
+def first_means(cell: Any, weights: Any, arrays: Any, sizes: Any, t: Any, share: Any) -> Any:
+    """What follows the first product of a cell with means: a share's sums for those of the first group."""
+    raise NotImplementedError
 
-    Returns how many have arrived at the barrier when this is over; `expected` had before.
+
+@overload(first_means, INLINE)
+def _(cell, weights, arrays, sizes, t, share):
+    if not cell.instance_class.mean_levels:
+        return lambda cell, weights, arrays, sizes, t, share: None
+    return lambda cell, weights, arrays, sizes, t, share: _sum_means(
+        cell, 0, weights, arrays, sizes, t, share
+    )
+
+
+def _after_means(cell: Any, level: Any, weights: Any, arrays: Any, sizes: Any, t: Any, share: Any) -> Any:
+    """What follows the sums for the means of a group, when all threads have theirs: the means, and with them
+    the sums of the next group, or the cell's equations.
     """
     raise NotImplementedError
 
 
-@overload(equations_with_means, INLINE)
-def _(cell, weights, arrays, sizes, t, share, parts, expected):
-    levels = len(cell.instance_class.mean_levels)
+@overload(_after_means)
+def _(cell, level, weights, arrays, sizes, t, share):
+    def none(cell, level, weights, arrays, sizes, t, share):
+        pass
 
-    def none(cell, weights, arrays, sizes, t, share, parts, expected):
-        return expected
-
-    def one(cell, weights, arrays, sizes, t, share, parts, expected):
-        _means(cell, 0, weights, arrays, sizes, t, share, parts, expected + parts)
+    def one(cell, level, weights, arrays, sizes, t, share):
+        _finish_means(cell, 0, arrays, sizes, t, share)
         _all_equations(cell, weights, arrays, sizes, t, share)
-        return expected + parts
 
-    def two(cell, weights, arrays, sizes, t, share, parts, expected):
-        _means(cell, 0, weights, arrays, sizes, t, share, parts, expected + parts)
-        _means(cell, 1, weights, arrays, sizes, t, share, parts, expected + 2 * parts)
-        _all_equations(cell, weights, arrays, sizes, t, share)
-        return expected + 2 * parts
+    def two(cell, level, weights, arrays, sizes, t, share):
+        if level == 0:
+            _finish_means(cell, 0, arrays, sizes, t, share)
+            _sum_means(cell, 1, weights, arrays, sizes, t, share)
+        else:
+            _finish_means(cell, 1, arrays, sizes, t, share)
+            _all_equations(cell, weights, arrays, sizes, t, share)
 
-    def three(cell, weights, arrays, sizes, t, share, parts, expected):
-        _means(cell, 0, weights, arrays, sizes, t, share, parts, expected + parts)
-        _means(cell, 1, weights, arrays, sizes, t, share, parts, expected + 2 * parts)
-        _means(cell, 2, weights, arrays, sizes, t, share, parts, expected + 3 * parts)
-        _all_equations(cell, weights, arrays, sizes, t, share)
-        return expected + 3 * parts
+    def three(cell, level, weights, arrays, sizes, t, share):
+        if level == 0:
+            _finish_means(cell, 0, arrays, sizes, t, share)
+            _sum_means(cell, 1, weights, arrays, sizes, t, share)
+        elif level == 1:
+            _finish_means(cell, 1, arrays, sizes, t, share)
+            _sum_means(cell, 2, weights, arrays, sizes, t, share)
+        else:
+            _finish_means(cell, 2, arrays, sizes, t, share)
+            _all_equations(cell, weights, arrays, sizes, t, share)
 
-    return (none, one, two, three)[levels]
+    return (none, one, two, three)[len(cell.instance_class.mean_levels)]
 
 
 @njit(**SERIAL)
@@ -360,20 +378,28 @@ def _second_stage_tiles(cell, weights, arrays, sizes, t, share):
             cell_equations(cell, weights, arrays, sizes, t, row + r, unit, at + r * slot_row, ())
 
 
-def second_stage(cell: Any, weights: Any, arrays: Any, sizes: Any, t: Any, share: Any) -> Any:
-    """Second stage of one step; nothing for a cell of one stage."""
+def later_round(cell: Any, number: Any, weights: Any, arrays: Any, sizes: Any, t: Any, share: Any) -> Any:
+    """One of `later_rounds`, counted from 0, on one thread's share."""
     raise NotImplementedError
 
 
-@overload(second_stage)
-def _(cell, weights, arrays, sizes, t, share):
-    if len(cell.instance_class.stages) == 1:
-        return lambda cell, weights, arrays, sizes, t, share: None
+@overload(later_round)
+def _(cell, number, weights, arrays, sizes, t, share):
+    if len(cell.instance_class.stages) > 1:
+        return lambda cell, number, weights, arrays, sizes, t, share: _second_stage_tiles(
+            cell, weights, arrays, sizes, t, share
+        )
+    return lambda cell, number, weights, arrays, sizes, t, share: _after_means(
+        cell, number, weights, arrays, sizes, t, share
+    )
 
-    def run(cell, weights, arrays, sizes, t, share):
-        _second_stage_tiles(cell, weights, arrays, sizes, t, share)
 
-    return run
+@njit(**INLINE)
+def whole_step(cell, weights, arrays, sizes, t, share):
+    """A step on a share of the rows."""
+    first_stage(cell, weights, arrays, sizes, t, share)
+    for number in range(later_rounds(cell)):
+        later_round(cell, number, weights, arrays, sizes, t, share)
 
 
 @njit(**INLINE)
@@ -387,35 +413,36 @@ def forward_by_batch(cell, weights, arrays, sizes, parts, part):
                 input_products(cell, weights, arrays, sizes, first, last, share)
             for step in range(first, last):
                 t = time_of(sizes, step)
-                first_stage(cell, weights, arrays, sizes, t, share)
-                second_stage(cell, weights, arrays, sizes, t, share)
+                whole_step(cell, weights, arrays, sizes, t, share)
 
 
 @njit(**INLINE)
 def forward_by_units(cell, weights, arrays, sizes, parts, part):
-    """All steps of one of the parts of the units; nothing if the other threads are not there.
+    """All steps, whose units threads share in so many parts; `part` is this thread's.
 
-    Each thread reads only its own part of the recurrent weights, which for large layers would not fit
-    one core's cache, and for a single sequence are most of what there is to do.
+    Each reads mostly its own part of the recurrent weights, which for large layers would not fit one core's
+    cache, and for a single sequence are most of what there is to do.
     """
-    if not rendezvous(arrays.barrier, parts):
-        return
-    share = share_units(sizes, parts, part)
-    expected = parts
+    rounds, number, expected = arrays.rounds, np.int64(0), np.int64(0)
     for begin in range(first_block(sizes), sizes.steps, sizes.block):
         first, last = max(0, begin), min(sizes.steps, begin + sizes.block)
         if sizes.block > 1:
-            input_products(cell, weights, arrays, sizes, first, last, share)
-            expected += parts
-            barrier_wait(arrays.barrier, expected)
+            number, expected = number + 1, expected + parts
+            piece = next_part(rounds, parts, part, number, expected)
+            while piece >= 0:
+                input_products(cell, weights, arrays, sizes, first, last, share_units(sizes, parts, piece))
+                finish_part(rounds, expected)
+                piece = next_part(rounds, parts, part, number, expected)
         for step in range(first, last):
             t = time_of(sizes, step)
-            first_stage(cell, weights, arrays, sizes, t, share)
-            if share.pieces > 1:
-                expected = equations_with_means(cell, weights, arrays, sizes, t, share, parts, expected)
-            for _ in range(1, stage_count(cell)):
-                expected += parts
-                barrier_wait(arrays.barrier, expected)
-                second_stage(cell, weights, arrays, sizes, t, share)
-            expected += parts
-            barrier_wait(arrays.barrier, expected)
+            for later in range(1 + later_rounds(cell)):
+                number, expected = number + 1, expected + parts
+                piece = next_part(rounds, parts, part, number, expected)
+                while piece >= 0:
+                    share = share_units(sizes, parts, piece)
+                    if later == 0:
+                        first_stage(cell, weights, arrays, sizes, t, share)
+                    else:
+                        later_round(cell, later - 1, weights, arrays, sizes, t, share)
+                    finish_part(rounds, expected)
+                    piece = next_part(rounds, parts, part, number, expected)

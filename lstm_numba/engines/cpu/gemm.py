@@ -21,7 +21,7 @@ from lstm_numba.engines.cpu.memory import ALIGNMENT, address, aligned_empty, res
 from lstm_numba.engines.cpu.microkernel import tile_address, tile_product
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.records import ProductJob, ProductOperand, read_record, size_of
-from lstm_numba.engines.cpu.thread_team import WORK, compile_task, run_task
+from lstm_numba.engines.cpu.thread_team import WORK, Phases, compile_task, run_task
 from lstm_numba.engines.cpu.threads import thread_count
 from lstm_numba.engines.cpu.transpose import run_copier, transpose_square
 from lstm_numba.engines.cpu.vector import pointer_address, pointer_to
@@ -338,7 +338,7 @@ def matmul(a: Any, b: Any, out: Any = None, accumulate: bool = False) -> Any:
     c_row = out.strides[0] // a.itemsize
     operand = ProductOperand(address(b), b_row, b_column, address(out), c_row, shape[1], setting.packed)
     job = array("q", (*head, *operand, 0, shape[0], 0))
-    run_task(setting.task, job.buffer_info()[0], setting.parts)
+    run_task(setting.task, job.buffer_info()[0], Phases(work=setting.parts))
     return out
 
 

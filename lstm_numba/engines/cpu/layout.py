@@ -85,7 +85,7 @@ class Arrays(NamedTuple):
     partial: Any  # sums for them: (part of the units, row, mean, lane)
     reused: Any  # what equations of a step hand on to others: (row, number, padded unit)
     lengths: Any
-    barrier: Any  # where threads wait for each other; see `lstm_numba.engines.cpu.barrier`
+    rounds: Any  # of threads that share the units; see `lstm_numba.engines.cpu.rounds`
 
 
 class Gradients(NamedTuple):
@@ -230,13 +230,13 @@ def partial_at(cell, sizes, part, row, mean):
 
 
 @njit(**INLINE)
-def finish_means(cell, partial, target, start, sizes, share, parts, first, last):
-    """Means [first, last) of a share's rows from the sums of all parts, to (row, mean) from `start` on."""
+def finish_means(cell, partial, target, start, sizes, share, first, last):
+    """Means [first, last) of a share's rows from the sums of all pieces, to (row, mean) from `start` on."""
     portion = 1.0 / sizes.hidden
     for row in range(share.top, share.bottom):
         for mean in range(first, last):
             total = lane_sum(load_vector(cell, partial, partial_at(cell, sizes, 0, row, mean), 0, FULL)[0])
-            for part in range(1, parts):
+            for part in range(1, share.pieces):
                 at = partial_at(cell, sizes, part, row, mean)
                 total += lane_sum(load_vector(cell, partial, at, 0, FULL)[0])
             target[start + row * mean_count(cell) + mean] = total * portion

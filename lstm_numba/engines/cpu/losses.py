@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange, types
+from numba import njit, types
 from numba.extending import overload
 
 from lstm_numba.arguments import float_array
-from lstm_numba.engines.cpu.options import EXACT, EXACT_PARALLEL
-from lstm_numba.engines.cpu.threads import threaded
+from lstm_numba.engines.cpu.options import EXACT
+from lstm_numba.engines.cpu.shared_loop import share, shared_loop
 from lstm_numba.engines.targets import check_targets
 
 Array = npt.NDArray[Any]
@@ -190,12 +190,17 @@ def _cross_entropy_rows(
                 gradient[i] = 0
 
 
-@threaded(**EXACT_PARALLEL)
-def _cross_entropy_parallel(logits, bias, targets, weights, scale, gradient, want_gradient, losses, hits):
-    for i in prange(logits.shape[0]):
-        _cross_entropy_rows(
-            logits, bias, targets, weights, scale, gradient, want_gradient, losses, hits, i, i + 1
-        )
+@njit(**EXACT)
+def _row(i, logits, bias, targets, weights, scale, gradient, want_gradient, losses, hits):
+    _cross_entropy_rows(
+        logits, bias, targets, weights, scale, gradient, want_gradient, losses, hits, i, i + 1
+    )
+
+
+@njit(**EXACT)
+def _shared(where, threads, logits, bias, targets, weights, scale, gradient, want_gradient, losses, hits):
+    work = (logits, bias, targets, weights, scale, gradient, want_gradient, losses, hits)
+    shared_loop(where, threads, _row, logits.shape[0], work)
 
 
 def softmax_cross_entropy(
@@ -257,7 +262,7 @@ def softmax_cross_entropy(
     if logits.size <= _SERIAL:
         _cross_entropy_rows(*work, 0, rows)
     else:
-        _cross_entropy_parallel(*work)
+        share(_shared, *work)
     return float(losses.sum()), result if gradient else None, int(hits.sum())
 
 

@@ -14,13 +14,13 @@ from numba import njit
 from numba.core import types
 from numba.extending import intrinsic, overload
 
-from lstm_numba.engines.cpu import barrier
 from lstm_numba.engines.cpu.blocking import blocking
 from lstm_numba.engines.cpu.cpu_features import lanes
 from lstm_numba.engines.cpu.gemm import operand_numbers, workspace_numbers
 from lstm_numba.engines.cpu.layout import Sizes
 from lstm_numba.engines.cpu.memory import ALIGNMENT
 from lstm_numba.engines.cpu.options import INLINE
+from lstm_numba.engines.cpu.rounds import rounds_numbers
 from lstm_numba.engines.cpu.specialize import (
     dreused_count,
     input_count,
@@ -34,8 +34,6 @@ from lstm_numba.engines.cpu.specialize import (
     state_count,
 )
 
-#: Bytes of a barrier.
-BARRIER_BYTES = 8 * barrier.NUMBERS
 #: Numbers of int64 of a `PackingJob` or a `ProductJob`, with all that is behind it.
 DESCRIPTOR_SIZE = 512
 
@@ -150,13 +148,13 @@ class SavedOffsets(NamedTuple):
     means: int
     partial: int
     reused: int
-    barrier: int
+    rounds: int
     end: int
 
 
 @njit(**INLINE)
 def saved_offsets(cell, sizes, sequence, zero):
-    """After entries of h: other states' histories, slots and operands of some steps, a barrier."""
+    """After entries of h: other states' histories, slots and operands of some steps, the threads' rounds."""
     cell_states = _after(sequence.entries * sizes.batch * sizes.output, zero)
     slots = cell_states + _after((state_count(cell) - 1) * sizes.cell_stride, zero)
     operand = slots + _after(sizes.depth * sizes.slot_step, zero)
@@ -165,10 +163,9 @@ def saved_offsets(cell, sizes, sequence, zero):
     rows = sizes.batch * mean_count(cell)
     partial = means + _after(max(rows, sizes.steps * sizes.means_step), zero)
     reused = partial + _after(sequence.unit_parts * rows * sizes.lanes, zero)
-    barrier = reused + _after(reused_count(cell) * sizes.batch * sizes.padded, zero)
-    return SavedOffsets(
-        cell_states, slots, operand, prepared, means, partial, reused, barrier, barrier + BARRIER_BYTES
-    )
+    rounds = reused + _after(reused_count(cell) * sizes.batch * sizes.padded, zero)
+    end = rounds + 8 * rounds_numbers(sequence.unit_parts)
+    return SavedOffsets(cell_states, slots, operand, prepared, means, partial, reused, rounds, end)
 
 
 class BackwardOffsets(NamedTuple):

@@ -33,10 +33,6 @@ INLINE: dict[str, Any] = {
     "no_cfunc_wrapper": True,
 }
 
-#: Options of a kernel that contains a ``prange``. Its index is unsigned: a function that takes it as it is
-#: gets compiled a second time beside the version for integers of other origin.
-PARALLEL: dict[str, Any] = {**SERIAL, "parallel": True}
-
 #: Flags of the single instructions that a vector equation becomes. Fewer than `FASTMATH`: the
 #: exponential rounds by adding and subtracting a large number, which reassociation would undo.
 VECTOR_FLAGS = ("contract", "nsz")
@@ -44,5 +40,4 @@ VECTOR_FLAGS = ("contract", "nsz")
 #: Options of kernels whose results must be the same bits whatever code LLVM makes of them: every operation
 #: rounds as written. LLVM still vectorises, but for sums, which then want explicit lanes.
 EXACT: dict[str, Any] = {**SERIAL, "fastmath": False}
-EXACT_PARALLEL: dict[str, Any] = {**PARALLEL, "fastmath": False}
 EXACT_INLINE: dict[str, Any] = {**INLINE, "fastmath": False}

@@ -10,13 +10,11 @@ import numpy as np
 from numba import njit
 
 from lstm_numba.engines.cpu.backward import backward_by_batch
-from lstm_numba.engines.cpu.barrier import NUMBERS
 from lstm_numba.engines.cpu.forward import (
-    first_stage,
     forward_by_batch,
     input_products,
     prepare_first,
-    second_stage,
+    whole_step,
 )
 from lstm_numba.engines.cpu.function_pointers import call_pointer
 from lstm_numba.engines.cpu.gemm import HEAD, operand_numbers, segment_index, workspace_numbers
@@ -43,6 +41,7 @@ from lstm_numba.engines.cpu.records import (
     read_record,
     write_record,
 )
+from lstm_numba.engines.cpu.rounds import clear_rounds
 from lstm_numba.engines.cpu.specialize import (
     biased_stages,
     gate_of,
@@ -96,7 +95,7 @@ def _arrays(cell, layer, offsets, sequence, zero):
         extras_at(cell, pointer_to(sequence.extras, sequence.steps), 0),
         pointer_to(rest + offsets.means, zero), pointer_to(rest + offsets.partial, zero),
         pointer_to(rest + offsets.reused, zero), ends,
-        pointer_to(rest + offsets.barrier, sequence.steps),
+        pointer_to(rest + offsets.rounds, sequence.steps),
     )  # fmt: skip
 
 
@@ -159,8 +158,7 @@ def run_step(cell, layer, x, states, zero):
     sizes, arrays = forward_arrays(cell, layer, _in_scratch(layer, 1, x), zero)
     _load_states(cell, states, arrays, sizes, 0, zero)
     weights, share = forward_weights(cell, layer, zero), share_all(sizes)
-    first_stage(cell, weights, arrays, sizes, 0, share)
-    second_stage(cell, weights, arrays, sizes, 0, share)
+    whole_step(cell, weights, arrays, sizes, 0, share)
     _store_states(cell, states, arrays, sizes, 1, zero)
 
 
@@ -189,7 +187,7 @@ def run_sequence(cell, layer, steps, x, states, y, zero):
     history = pointer_to(y - numbers * number_bytes(zero), zero)
     later = Arrays(
         first.x, first.slots, history, first.cell_states, first.operand, first.prepared, first.extras,
-        first.means, first.partial, first.reused, first.lengths, first.barrier,
+        first.means, first.partial, first.reused, first.lengths, first.rounds,
     )  # fmt: skip
     for chunk in range(sizes.chunks):
         share = share_rows(sizes, 1, 0, sizes.chunks, chunk)
@@ -199,8 +197,7 @@ def run_sequence(cell, layer, steps, x, states, y, zero):
                 input_products(cell, weights, later, sizes, begin, last, share)
             for t in range(begin, last):
                 arrays = first if t == 0 else later
-                first_stage(cell, weights, arrays, sizes, t, share)
-                second_stage(cell, weights, arrays, sizes, t, share)
+                whole_step(cell, weights, arrays, sizes, t, share)
                 if t == 0:
                     for k in range(share.top * layer.hidden, share.bottom * layer.hidden):
                         later.h[numbers + k] = first.h[numbers + k]
@@ -230,12 +227,11 @@ def run_stack(cell, layers, x, states, y, zero):
 
 @njit(**SERIAL)
 def begin(cell, layer, sequence, first, zero):
-    """Copy the initial states to where the first step reads them, and reset the barrier."""
+    """Copy the initial states to where the first step reads them, and clear the rounds."""
     sizes, arrays = forward_arrays(cell, layer, sequence, zero)
     _load_states(cell, first, arrays, sizes, sizes.steps if sizes.reverse else 0, zero)
     prepare_first(cell, forward_weights(cell, layer, zero), arrays, sizes)
-    for n in range(NUMBERS):
-        arrays.barrier[n] = 0
+    clear_rounds(arrays.rounds, sequence.unit_parts)
 
 
 @njit(**SERIAL)
@@ -376,7 +372,7 @@ def backward_arrays(cell, job, zero):
 
 @njit(**SERIAL)
 def backward_prologue(cell, job, dlast, zero):
-    """Copy the final states' gradients to where the last step reads them, and reset sums and barrier."""
+    """Copy the final states' gradients to where the last step reads them, and clear sums and rounds."""
     sizes, offsets, arrays, _ = backward_arrays(cell, job, zero)
     start, padded = _after_lengths(job.layer), sizes.padded
     state = sizes.batch * padded
@@ -388,8 +384,7 @@ def backward_prologue(cell, job, dlast, zero):
             target = pointer_to(start + offsets.carried + n * state * number_bytes(zero), zero)
             units = sizes.output if n == 0 else sizes.hidden
             _copy_rows(pointer_to(dlast[n], zero), units, target, padded, sizes.batch, units)
-    for n in range(NUMBERS):
-        arrays.barrier[n] = 0
+    clear_rounds(arrays.rounds, job.sequence.unit_parts)
 
 
 @njit(**SERIAL)

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, prange
+from numba import njit
 
-from lstm_numba.engines.cpu.options import EXACT, EXACT_PARALLEL
-from lstm_numba.engines.cpu.threads import threaded
+from lstm_numba.engines.cpu.options import EXACT
+from lstm_numba.engines.cpu.shared_loop import share, shared_loop
 
 Array = npt.NDArray[Any]
 
@@ -35,11 +35,15 @@ def _block_sums(matrix, out, first, last):
         part[j] = sums[j]
 
 
-@threaded(**EXACT_PARALLEL)
-def _column_sums(matrix, out):
-    columns = matrix.shape[1]
-    for block in prange((columns + _COLUMNS - 1) // _COLUMNS):
-        _block_sums(matrix, out, block * _COLUMNS, min((block + 1) * _COLUMNS, columns))
+@njit(**EXACT)
+def _block(block, matrix, out):
+    _block_sums(matrix, out, block * _COLUMNS, min((block + 1) * _COLUMNS, matrix.shape[1]))
+
+
+@njit(**EXACT)
+def _shared(where, threads, matrix, out):
+    blocks = (matrix.shape[1] + _COLUMNS - 1) // _COLUMNS
+    shared_loop(where, threads, _block, blocks, (matrix, out))
 
 
 def column_sums(matrix: Array, out: Array | None = None) -> Array:
@@ -60,5 +64,5 @@ def column_sums(matrix: Array, out: Array | None = None) -> Array:
     if matrix.size <= _SERIAL:
         _block_sums(matrix, out, 0, matrix.shape[1])
     else:
-        _column_sums(matrix, out)
+        share(_shared, matrix, out)
     return out

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstm_numba.engines.cpu import passes, task
-from lstm_numba.engines.cpu.blocking import Plan, cell_class, choose_plan, missed_rendezvous, padded
+from lstm_numba.engines.cpu.blocking import Plan, cell_class, choose_plan, padded
 from lstm_numba.engines.cpu.cpu_features import round_up
 from lstm_numba.engines.cpu.function_table import compiled_functions
 from lstm_numba.engines.cpu.memory import ALIGNMENT, address, allocate, reserve, strided
-from lstm_numba.engines.cpu.offsets import BARRIER_BYTES, DESCRIPTOR_SIZE
+from lstm_numba.engines.cpu.offsets import DESCRIPTOR_SIZE
 from lstm_numba.engines.cpu.records import (
     ALONE,
     Addresses,
@@ -29,7 +29,7 @@ from lstm_numba.engines.cpu.records import (
     Team,
     numbers,
 )
-from lstm_numba.engines.cpu.thread_team import run_task
+from lstm_numba.engines.cpu.thread_team import Phases, run_task
 from lstm_numba.engines.cpu.weight_cache import Located, WeightCache, field_names, locate
 from lstm_numba.engines.cpu.weights import packed_numbers
 
@@ -63,7 +63,6 @@ class Saved(NamedTuple):
     sequence: Sequence
     team: Team
     scratch: int
-    barrier: int
 
 
 def forward_sequence(
@@ -141,15 +140,13 @@ def forward_sequence(
         table.buffer_info()[0], team.parts if team.by_units else 1,
     )  # fmt: skip
     job = numbers(SequenceJob(layer, where, team, packing), first + last)
-    barrier = descriptor - BARRIER_BYTES
-    if not task.run_job(setting.task, job, team, 0, barrier, packing):
-        missed_rendezvous()
+    task.run_job(setting.task, job, team, 0, packing)
     output = h[:-1] if reverse else h[1:]
     if not keep:
         return output, None
     layer = Layer(batch, inputs, hidden, units, back, setting.functions, 0)
     return output, Saved(
-        cell, located, (x, h, memory, ends, table, *extras), layer, where, team, setting.scratch, barrier
+        cell, located, (x, h, memory, ends, table, *extras), layer, where, team, setting.scratch
     )
 
 
@@ -208,7 +205,7 @@ def pack(cell: Any, params: dict[str, Array], inputs: int, hidden: int, output: 
     packing = Packing(located.addresses, 0, address(descriptor), 1)
     nothing = Sequence(*(0 for _ in Sequence._fields))
     job = numbers(SequenceJob(layer, nothing, ALONE, packing))
-    run_task(setting.task, job.buffer_info()[0], parts=0, prepare=1)
+    run_task(setting.task, job.buffer_info()[0], Phases(prepare=1))
     return packed
 
 
@@ -251,8 +248,7 @@ def backward_sequence(
     targets = GradientTargets(dx_at, wide, addresses, 0)
     job = numbers(BackwardJob(layer, saved.sequence, team, output_gradient, targets), dlast + dfirst)
     backward = task.backward_task(cell_class(saved.cell), dtype)
-    if not task.run_job(backward, job, team, team.workers, saved.barrier):
-        missed_rendezvous()
+    task.run_job(backward, job, team, team.workers)
     return None if dx is None else dx[..., :inputs], grads
 
 

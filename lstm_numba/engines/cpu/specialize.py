@@ -67,6 +67,8 @@ slot_count = cell_constant(lambda cell: len(cell.slots))
 state_count = cell_constant(lambda cell: len(cell.states))
 stage_count = cell_constant(lambda cell: len(cell.stages))
 peephole_count = cell_constant(lambda cell: len(cell.peepholes))
+#: Rounds of a step after the first: groups of means, or a second stage; no cell has both.
+later_rounds = cell_constant(lambda cell: max(len(cell.mean_levels), len(cell.stages) - 1))
 #: Means over a row's units.
 mean_count = cell_constant(lambda cell: sum(map(len, cell.mean_levels)))
 #: Numbers that equations of a step hand on to others that follow.

@@ -5,14 +5,12 @@ Each is a task (`lstm_numba.engines.cpu.thread_team`) of a cell and dtype, whose
 
 from __future__ import annotations
 
-from array import array
 from typing import Any
 
 import numpy as np
 from numba import njit
 
 from lstm_numba.engines.cpu.backward import backward_by_batch, backward_by_units
-from lstm_numba.engines.cpu.barrier import atomic_load, atomic_store
 from lstm_numba.engines.cpu.forward import forward_by_batch, forward_by_units
 from lstm_numba.engines.cpu.function_pointers import call_pointer, once
 from lstm_numba.engines.cpu.offsets import DESCRIPTOR_SIZE, addresses_at
@@ -29,7 +27,6 @@ from lstm_numba.engines.cpu.passes import (
     weights_part,
 )
 from lstm_numba.engines.cpu.records import (
-    ALONE,
     PACKED,
     BackwardJob,
     FunctionTable,
@@ -42,12 +39,23 @@ from lstm_numba.engines.cpu.records import (
     size_of,
 )
 from lstm_numba.engines.cpu.specialize import state_count
-from lstm_numba.engines.cpu.thread_team import AFTER, BEGIN, CHECK, END, PREPARE, WORK, compile_task, run_task
+from lstm_numba.engines.cpu.thread_team import (
+    AFTER,
+    BEGIN,
+    CHECK,
+    END,
+    PREPARE,
+    WORK,
+    Phases,
+    compile_task,
+    run_task,
+)
 from lstm_numba.engines.cpu.vector import pointer_to
+from lstm_numba.engines.cpu.waiting import atomic_load, atomic_store
 from lstm_numba.engines.cpu.weights import pack_part
 
-#: Positions in the jobs: of the team, in both, of what a check sets, and of the states behind them.
-_TEAM, _STALE = index_of(SequenceJob, "team"), index_of(SequenceJob, "stale")
+#: Positions in the jobs: of what a check sets, and of the states behind them.
+_STALE = index_of(SequenceJob, "stale")
 _STATES, _DSTATES = size_of(SequenceJob), size_of(BackwardJob)
 
 
@@ -152,20 +160,9 @@ def backward_task(kind: Any, dtype: Any) -> int:
     return compile_task(backward)
 
 
-def run_job(
-    task: int, job: Numbers, team: Team, workers: int, barrier: int, packing: Packing = PACKED
-) -> bool:
-    """Do a sequence's job by a team; where its threads do not run at the same time, on this thread alone.
-
-    Returns
-    -------
-    bool
-        Whether they ran at the same time, if they had to.
-    """
+def run_job(task: int, job: Numbers, team: Team, workers: int, packing: Packing = PACKED) -> None:
+    """Do a sequence's job by a team, whose `workers` share what follows the backward pass."""
     where = job.buffer_info()[0]
-    barrier, stale = barrier if team.by_units else 0, where + 8 * _STALE if packing.checks else 0
-    if run_task(task, where, team.parts, workers, barrier, packing.parts, packing.checks, stale):
-        return True
-    job[_TEAM : _TEAM + len(ALONE)] = array("q", ALONE)
-    run_task(task, where)
-    return False
+    stale = where + 8 * _STALE if packing.checks else 0
+    phases = Phases(packing.checks, packing.parts, 1, team.parts, 1, workers)
+    run_task(task, where, phases, bool(team.by_units), stale)

@@ -1,26 +1,50 @@
-"""Tasks: C functions that threads share, and the one loop in which they do.
+"""Tasks: C functions that threads share.
 
 A task is a function of a job (a pointer to numbers), a phase and a part. Its phases follow one another: some
 threads check what there is to prepare, and prepare it, one begins, each of some does its part of the work,
-one ends, and what remains is shared again. There is one loop for all tasks and phases, because a parallel
-loop takes Numba a second to compile.
+one ends, and what remains is shared again.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numba.core import types
 
-from lstm_numba.engines.cpu.barrier import has_met
-from lstm_numba.engines.cpu.function_pointers import call_pointer, compile_apart
-from lstm_numba.engines.cpu.options import INLINE, PARALLEL, SERIAL
-from lstm_numba.engines.cpu.threads import alone, threaded
-from lstm_numba.engines.cpu.vector import pointer_to
+from lstm_numba.engines.cpu.function_pointers import call_pointer, compile_apart, once
+from lstm_numba.engines.cpu.helpers import call_with_helpers, helpers
+from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.records import numbers, read_record, size_of
+from lstm_numba.engines.cpu.rounds import finish_part, next_part, rounds_numbers
+from lstm_numba.engines.cpu.vector import pointer_address, pointer_to
 
 CHECK, PREPARE, BEGIN, WORK, END, AFTER = range(6)
+
+
+class Phases(NamedTuple):
+    """In how many parts each phase of a task is done, 0 to leave it out."""
+
+    check: int = 0
+    prepare: int = 0
+    begin: int = 0
+    work: int = 0
+    end: int = 0
+    after: int = 0
+
+
+class _Shared(NamedTuple):
+    """A task that threads share; behind it is the memory of its rounds, one for each phase."""
+
+    phases: Phases
+    task: int
+    job: int
+    together: int
+    stale: int
+
+
+_ROUNDS = size_of(_Shared)
 
 
 def compile_task(function: Any) -> int:
@@ -36,34 +60,41 @@ def _spared(phase, stale):
 
 
 @njit(**SERIAL)
-def _run_alone(task, job, first, last, stale):
-    """Phases of a task on the calling thread."""
-    for phase in range(first, last + 1):
-        if not _spared(phase, stale):
-            call_pointer(task, (pointer_to(job, task), phase, 0))
-
-
-@threaded(**PARALLEL)
-def _run_together(task, job, check, prepare, parts, workers, barrier, stale):
-    """A task by several threads."""
-    counts = (check, prepare, min(parts, 1), parts, min(parts, 1), workers)
+def _run_alone(task, job, phases, stale):
+    """The phases whose bits are set in `phases`, on the calling thread."""
     for phase in range(AFTER + 1):
-        count = 0 if _spared(phase, stale) else counts[phase]
-        if count == 1:
+        if phases >> phase & 1 and not _spared(phase, stale):
             call_pointer(task, (pointer_to(job, task), phase, 0))
-        elif count > 1:
-            for part in prange(count):
-                call_pointer(task, (pointer_to(job, task), phase, np.int64(part)))
-        if phase == WORK and barrier != 0 and not has_met(pointer_to(barrier, task)):
-            return False
-    return True
 
 
-def run_task(
-    task: int, job: int, parts: int = 1, workers: int = 1, barrier: int = 0, prepare: int = 0,
-    check: int = 0, stale: int = 0,
-) -> bool:  # fmt: skip
-    """Do a task: its work in so many parts, what remains afterwards by so many workers.
+def _take_part(shared, part):
+    """What each thread does of a shared task."""
+    record = read_record(_Shared, shared, 0)
+    job = pointer_to(record.job, part)
+    rounds = pointer_to(pointer_address(shared) + 8 * _ROUNDS, part)
+    expected = np.int64(0)
+    for phase in range(AFTER + 1):
+        count = shared[phase]
+        if phase == WORK and record.together != 0:
+            call_pointer(record.task, (job, phase, part))
+        elif count > 0 and not _spared(phase, record.stale):
+            expected += count
+            piece = next_part(rounds, count, part, phase + 1, expected)
+            while piece >= 0:
+                call_pointer(record.task, (job, phase, piece))
+                finish_part(rounds, expected)
+                piece = next_part(rounds, count, part, phase + 1, expected)
+
+
+@once
+def _entry() -> int:
+    """Address of `_take_part`."""
+    address: int = compile_apart(_take_part, types.CPointer(types.int64), types.int64).address
+    return address
+
+
+def run_task(task: int, job: int, phases: Phases, together: bool = False, stale: int = 0) -> None:
+    """Do a task, phase after phase; threads share those of several parts.
 
     Parameters
     ----------
@@ -71,29 +102,16 @@ def run_task(
         `compile_task`'s.
     job : int
         Address of its numbers, of int64.
-    parts, workers : int
-        With more than one of the former, threads share both. Without parts nothing but the preparation is
-        done.
-    barrier : int
-        Address of the threads' barrier (`lstm_numba.engines.cpu.barrier`), 0 where they have none.
-    prepare : int
-        Parts of the preparation; 0 to leave it out.
-    check : int
-        Parts of the check for whether a preparation is needed; 0 to prepare without one.
+    phases : Phases
+    together : bool
+        Whether each thread is to call the work, with its part or `lstm_numba.engines.cpu.rounds.ALONE_HERE`,
+        and knows its rounds.
     stale : int
-        Address of a number that a check sets where it is.
-
-    Returns
-    -------
-    bool
-        False if threads that share a barrier did not run at the same time. Then nothing was done beyond the
-        preparation.
+        Address of a number that a check sets where it is; 0 to prepare without one.
     """
-    missed = bool(barrier) and alone()
-    if missed:
-        parts = barrier = 0
-    if max(parts, prepare, check) <= 1:
-        first = CHECK if check else PREPARE if prepare else BEGIN
-        _run_alone(task, job, first, AFTER if parts else PREPARE, stale)
-        return not missed
-    return bool(_run_together(task, job, check, prepare, parts, workers, barrier, stale)) and not missed
+    parts = max(phases)
+    if parts <= 1:
+        _run_alone(task, job, sum(count << n for n, count in enumerate(phases)), stale)
+        return
+    shared = numbers(_Shared(phases, task, job, int(together), stale), (0,) * rounds_numbers.py_func(parts))
+    call_with_helpers(helpers(parts - 1), _entry(), shared.buffer_info()[0], parts)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy.typing as npt
-from numba import njit, prange
+from numba import njit
 
 from lstm_numba.engines import update_rules
-from lstm_numba.engines.cpu.options import EXACT, EXACT_INLINE, EXACT_PARALLEL
-from lstm_numba.engines.cpu.threads import threaded
+from lstm_numba.engines.cpu.options import EXACT, EXACT_INLINE
+from lstm_numba.engines.cpu.shared_loop import share, shared_loop
 
 Array = npt.NDArray[Any]
 
@@ -70,55 +70,138 @@ def rmsprop(p, g, square, velocity, rate, scale, weight_decay, alpha, rest, eps,
         )
 
 
-# The same in parallel, chunk by chunk. Numba keeps no function that is passed another one in its disk cache,
-# so the loop over chunks is written out for each.
+# The same chunk by chunk, shared by threads. Numba keeps no function that is passed another one in its disk
+# cache, so each is written out.
 
 
-@threaded(**EXACT_PARALLEL)
-def sgd_parallel(p, g, rate):
+@njit(**EXACT)
+def _chunks(p):
+    return (p.shape[0] + _CHUNK - 1) // _CHUNK
+
+
+@njit(**EXACT)
+def _part(array, chunk):
+    return array[chunk * _CHUNK : (chunk + 1) * _CHUNK]
+
+
+@njit(**EXACT)
+def _sgd_chunk(chunk, p, g, rate):
+    sgd(_part(p, chunk), _part(g, chunk), rate)
+
+
+@njit(**EXACT)
+def sgd_shared(where, threads, p, g, rate):
     """See `sgd`."""
-    for chunk in prange((p.shape[0] + _CHUNK - 1) // _CHUNK):
-        part = slice(chunk * _CHUNK, (chunk + 1) * _CHUNK)
-        sgd(p[part], g[part], rate)
+    shared_loop(where, threads, _sgd_chunk, _chunks(p), (p, g, rate))
 
 
-@threaded(**EXACT_PARALLEL)
-def sgd_rows_parallel(p, indices, values, rate):
+@njit(**EXACT)
+def _sgd_row(k, p, indices, values, rate):
+    sgd(p[indices[k]], values[k], rate)
+
+
+@njit(**EXACT)
+def sgd_rows_shared(where, threads, p, indices, values, rate):
     """See `sgd_rows`."""
-    for k in prange(indices.shape[0]):
-        sgd(p[indices[k]], values[k], rate)
+    shared_loop(where, threads, _sgd_row, indices.shape[0], (p, indices, values, rate))
 
 
-@threaded(**EXACT_PARALLEL)
-def with_momentum_parallel(p, g, velocity, rate, scale, weight_decay, momentum, nesterov):
+@njit(**EXACT)
+def _with_momentum_chunk(chunk, p, g, velocity, rate, scale, weight_decay, momentum, nesterov):
+    with_momentum(
+        _part(p, chunk),
+        _part(g, chunk),
+        _part(velocity, chunk),
+        rate,
+        scale,
+        weight_decay,
+        momentum,
+        nesterov,
+    )
+
+
+@njit(**EXACT)
+def with_momentum_shared(where, threads, p, g, velocity, rate, scale, weight_decay, momentum, nesterov):
     """See `with_momentum`."""
-    for chunk in prange((p.shape[0] + _CHUNK - 1) // _CHUNK):
-        part = slice(chunk * _CHUNK, (chunk + 1) * _CHUNK)
-        with_momentum(p[part], g[part], velocity[part], rate, scale, weight_decay, momentum, nesterov)
+    shared_loop(
+        where,
+        threads,
+        _with_momentum_chunk,
+        _chunks(p),
+        (p, g, velocity, rate, scale, weight_decay, momentum, nesterov),
+    )
 
 
-@threaded(**EXACT_PARALLEL)
-def adam_parallel(p, g, mean, square, scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps):
+@njit(**EXACT)
+def _adam_chunk(
+    chunk, p, g, mean, square, scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps
+):
+    adam(
+        _part(p, chunk),
+        _part(g, chunk),
+        _part(mean, chunk),
+        _part(square, chunk),
+        scale,
+        l2,
+        keep,
+        beta1,
+        rest1,
+        beta2,
+        rest2,
+        rate,
+        correction,
+        eps,
+    )
+
+
+@njit(**EXACT)
+def adam_shared(
+    where, threads, p, g, mean, square, scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps
+):
     """See `adam`."""
-    for chunk in prange((p.shape[0] + _CHUNK - 1) // _CHUNK):
-        part = slice(chunk * _CHUNK, (chunk + 1) * _CHUNK)
-        adam(
-            p[part], g[part], mean[part], square[part],
-            scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps,
-        )  # fmt: skip
+    shared_loop(
+        where,
+        threads,
+        _adam_chunk,
+        _chunks(p),
+        (p, g, mean, square, scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps),
+    )
 
 
-@threaded(**EXACT_PARALLEL)
-def rmsprop_parallel(p, g, square, velocity, rate, scale, weight_decay, alpha, rest, eps, momentum):
+@njit(**EXACT)
+def _rmsprop_chunk(chunk, p, g, square, velocity, rate, scale, weight_decay, alpha, rest, eps, momentum):
+    rmsprop(
+        _part(p, chunk),
+        _part(g, chunk),
+        _part(square, chunk),
+        _part(velocity, chunk),
+        rate,
+        scale,
+        weight_decay,
+        alpha,
+        rest,
+        eps,
+        momentum,
+    )
+
+
+@njit(**EXACT)
+def rmsprop_shared(
+    where, threads, p, g, square, velocity, rate, scale, weight_decay, alpha, rest, eps, momentum
+):
     """See `rmsprop`."""
-    for chunk in prange((p.shape[0] + _CHUNK - 1) // _CHUNK):
-        part = slice(chunk * _CHUNK, (chunk + 1) * _CHUNK)
-        rmsprop(
-            p[part], g[part], square[part], velocity[part],
-            rate, scale, weight_decay, alpha, rest, eps, momentum,
-        )  # fmt: skip
+    shared_loop(
+        where,
+        threads,
+        _rmsprop_chunk,
+        _chunks(p),
+        (p, g, square, velocity, rate, scale, weight_decay, alpha, rest, eps, momentum),
+    )
 
 
-def sweep(serial: Any, parallel: Any, arrays: tuple[Array, ...], *numbers: Any) -> None:
+def sweep(serial: Any, shared: Any, arrays: tuple[Array, ...], *numbers: Any) -> None:
     """Run an update on one thread or on all, by the size of the last array; the bits are the same."""
-    (serial if arrays[-1].size <= _CHUNK else parallel)(*arrays, *numbers)
+    if arrays[-1].size <= _CHUNK:
+        serial(*arrays, *numbers)
+    else:
+        share(shared, *arrays, *numbers)

@@ -17,7 +17,7 @@ from lstm_numba.engines.cpu.gemm import matmul
 from lstm_numba.engines.cpu.memory import address
 from lstm_numba.engines.cpu.microkernel import tile_address
 from lstm_numba.engines.cpu.records import ProductJob, ProductOperand
-from lstm_numba.engines.cpu.thread_team import WORK, run_task
+from lstm_numba.engines.cpu.thread_team import WORK, Phases, run_task
 from lstm_numba.engines.cpu.vector import pointer_to
 
 pytestmark = pytest.mark.processor
@@ -158,7 +158,7 @@ def test_segments_of_one_matrix_times_several(parts: int) -> None:
     outs = [np.full((60, 5), 7.0), np.full((44, 33), 7.0)]
     segments = [(2, 20, (30, -1)), (25, 13, (0, 4)), (40, 24, (-1, 20))]
     with product_job(a, b, outs, segments, parts) as job:
-        run_task(gemm.product_task(a.dtype), job, parts)
+        run_task(gemm.product_task(a.dtype), job, Phases(work=parts))
     for n, (matrix, out) in enumerate(zip(b, outs, strict=True)):
         expected = np.full_like(out, 7.0)
         for first, count, targets in segments:
