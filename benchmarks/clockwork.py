@@ -16,12 +16,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 
 from lstm_numba.benchmarks.cases import DEFAULT_REPEATS, SHAPES, Shape, parse_shape
 from lstm_numba.benchmarks.results import machine
 from lstm_numba.benchmarks.timing import Call, measure, protocol
+from lstm_numba.engines.cpu.threads import thread_count
 from lstm_numba.nn.clockwork import ClockworkRNN
 from lstm_numba.nn.layers import RNN
 from lstm_numba.nn.recurrent import Recurrent
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the results to this file")
     options = parser.parse_args()
     shapes = options.shape or [SHAPES[name] for name in ("mnist", "ptb-small", "wide")]
-    print(f"{numba.get_num_threads()} threads")
+    print(f"{thread_count()} threads")
     rows = [row for shape in shapes for row in compare(shape, options.groups or [2, 4, 8], options.repeats)]
     if options.json:
         found = {

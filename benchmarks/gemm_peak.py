@@ -41,11 +41,12 @@ def measure_peak(dtype: str, threads: int) -> dict[str, Any]:
     import numba
 
     from lstm_numba.engines.cpu.gemm import matmul
+    from lstm_numba.engines.cpu.threads import set_thread_count
 
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal((SIZE, SIZE)).astype(dtype) for _ in range(2))
     out = np.empty_like(a)
-    products = {"lstm_numba": _Product(lambda: numba.set_num_threads(threads), lambda: matmul(a, b, out))}
+    products = {"lstm_numba": _Product(lambda: set_thread_count(threads), lambda: matmul(a, b, out))}
     if threads == numba.config.NUMBA_NUM_THREADS:
         products["numpy"] = _Product(lambda: None, lambda: np.matmul(a, b, out))
     if find_spec("torch"):

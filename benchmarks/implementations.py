@@ -9,6 +9,7 @@ import numpy as np
 
 from lstm_numba.benchmarks.cases import Blocks, Shape
 from lstm_numba.engines import find_cuda, host_array
+from lstm_numba.engines.cpu.threads import set_thread_count
 from lstm_numba.kernels.stream import Stream
 from lstm_numba.nn.layers import make_layer
 
@@ -179,9 +180,7 @@ class Cpu(Ours):
 
     def start(self) -> None:
         """See `Implementation.start`."""
-        import numba
-
-        numba.set_num_threads(self.threads)
+        set_thread_count(self.threads)
 
     def rewind(self) -> None:
         """See `Implementation.rewind`."""

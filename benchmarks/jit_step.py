@@ -31,6 +31,7 @@ from lstm_numba.engines.cpu.cpu_features import lanes
 from lstm_numba.engines.cpu.gemm import matmul
 from lstm_numba.engines.cpu.options import SERIAL
 from lstm_numba.engines.cpu.specialize import cell_forward, load_cell_states, load_slots, load_vector
+from lstm_numba.engines.cpu.threads import thread_count
 from lstm_numba.engines.cpu.vector import pointer_to, store_vectors
 
 Array = np.ndarray[Any, Any]
@@ -187,7 +188,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=DEFAULT_REPEATS, help="[default: 11]")
     parser.add_argument("--json", type=Path, help="write the results to this file")
     options = parser.parse_args()
-    threads = numba.get_num_threads()
+    threads = thread_count()
     found: dict[str, Any] = {
         "command": shlex.join(["python", *sys.argv]),
         "protocol": protocol(options.repeats),

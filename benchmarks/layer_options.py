@@ -17,12 +17,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 
 from lstm_numba.benchmarks.cases import DEFAULT_REPEATS, SHAPES, Shape, parse_shape
 from lstm_numba.benchmarks.results import machine
 from lstm_numba.benchmarks.timing import Call, measure, protocol
+from lstm_numba.engines.cpu.threads import thread_count
 from lstm_numba.nn.layers import make_layer
 from lstm_numba.nn.recurrent import Recurrent
 
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the results to this file")
     args = parser.parse_args()
     shapes = args.shape or [SHAPES[name] for name in ("mnist", "ptb-small", "ptb-medium")]
-    print(f"{numba.get_num_threads()} threads")
+    print(f"{thread_count()} threads")
     rows = [
         row
         for cell in args.cell or ["lstm", "gru"]

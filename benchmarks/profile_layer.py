@@ -18,7 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 
 from lstm_numba.benchmarks.cases import SHAPES, Shape, flop_count
@@ -27,6 +26,7 @@ from lstm_numba.benchmarks.implementations import Problem
 from lstm_numba.benchmarks.results import machine
 from lstm_numba.engines.cpu import task as engine_task
 from lstm_numba.engines.cpu.thread_team import Phases, run_task
+from lstm_numba.engines.cpu.threads import thread_count
 from lstm_numba.nn.layers import make_layer
 
 STAGES = ("packing", "forward", "backward", "weight gradients")
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--cell", action="append", help="may be repeated  [default: lstm, gru]")
     parser.add_argument("--json", type=Path, help="write the results to this file")
     options = parser.parse_args()
-    threads = numba.get_num_threads()
+    threads = thread_count()
     peak = measure_peak("float32", threads)
     print(f"GEMM peak on {threads} threads: {peak['best']:.0f} GFLOP/s")
     clock, rows = Clock(), []

@@ -20,13 +20,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 
 from lstm_numba.benchmarks.cases import Blocks, Shape, flop_count
 from lstm_numba.benchmarks.gemm_peak import measure_peak
 from lstm_numba.benchmarks.results import machine
 from lstm_numba.engines.cpu.engine import CpuEngine
+from lstm_numba.engines.cpu.threads import thread_count
 from lstm_numba.models.base import SequenceBatch
 from lstm_numba.models.classifier import SequenceClassifier
 from lstm_numba.nn.recurrent import Recurrent
@@ -135,8 +135,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="seconds per task  [default: 5]")
     parser.add_argument("--json", type=Path, help="write the results to this file")
     options = parser.parse_args()
-    peak = measure_peak("float32", numba.get_num_threads())
-    print(f"GEMM peak on {numba.get_num_threads()} threads: {peak['best']:.0f} GFLOP/s")
+    peak = measure_peak("float32", thread_count())
+    print(f"GEMM peak on {thread_count()} threads: {peak['best']:.0f} GFLOP/s")
     clock = Clock()
     rows = [breakdown(clock, name, options.seconds, peak["best"] * 1e9) for name in options.task or names[:3]]
     if options.json:

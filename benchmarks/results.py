@@ -42,15 +42,14 @@ FORMAT = "lstm-numba bench 1"
 
 def machine() -> dict[str, Any]:
     """The hardware and software that numbers are measured with."""
-    import numba
-
     from lstm_numba.engines.cpu.cpu_features import vector_unit
+    from lstm_numba.engines.cpu.threads import thread_count
 
     return {
         "cpu": processor_name(),
         "vector_unit": vector_unit().name,
         "cores": os.cpu_count(),
-        "threads": numba.get_num_threads(),
+        "threads": thread_count(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         **versions(("numpy", "numba", "llvmlite", "torch", "onnxruntime")),

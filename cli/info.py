@@ -104,16 +104,14 @@ def _cpu() -> dict[str, Any]:
 def _threads() -> dict[str, Any]:
     import numba
 
-    try:
-        # The threading layer is known only once it has started, and no public function starts it without
-        # compiling a kernel.
-        from numba.np.ufunc.parallel import _launch_threads
+    from lstm_numba.engines.cpu.threads import core_quota, thread_count
 
-        _launch_threads()
-        layer = numba.threading_layer()
-    except (ImportError, ValueError):
-        layer = "unknown before the first parallel kernel"
-    return {"available": int(numba.config.NUMBA_NUM_THREADS), "layer": layer}
+    quota = core_quota()
+    return {
+        "used": thread_count(),
+        "available": int(numba.config.NUMBA_NUM_THREADS),
+        "quota": "none" if quota is None else f"{quota:g} cores",
+    }
 
 
 def _cuda() -> dict[str, Any]:

@@ -46,7 +46,10 @@ checkpoint_option = option(
     help="best: of the epoch with the lowest loss on valid, or in training where there is no valid.",
 )
 threads_option = option(
-    "Computer", "--threads", type=POSITIVE, help="Threads to compute with.  [default: all cores]"
+    "Computer",
+    "--threads",
+    type=POSITIVE,
+    help="Threads to compute with.  [default: all cores it may use]",
 )
 device_option = option(
     "Computer",

@@ -19,7 +19,7 @@ def set_threads(wanted: int | None) -> int:
     Parameters
     ----------
     wanted : int or None
-        None: leave Numba's number as it is.
+        None: as many as the process may use, `lstm_numba.engines.cpu.threads.thread_count`.
 
     Returns
     -------
@@ -33,14 +33,16 @@ def set_threads(wanted: int | None) -> int:
     """
     import numba
 
+    from lstm_numba.engines.cpu.threads import set_thread_count, thread_count
+
     available = int(numba.config.NUMBA_NUM_THREADS)
     if wanted is None:
-        return int(numba.get_num_threads())
+        return thread_count()
     if wanted > available:
         raise click.BadParameter(
             f"{wanted} is more than the {available} threads of this machine", param_hint="--threads"
         )
-    numba.set_num_threads(wanted)
+    set_thread_count(wanted)
     return wanted
 
 
