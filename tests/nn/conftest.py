@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from lstm_numba.engines.cpu import sequence
@@ -19,7 +17,7 @@ PLANS = {
 
 
 @pytest.fixture(params=list(PLANS))
-def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Every way to share the work, whatever the sizes would make the engine choose. Threads need not all come."""
+def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every way to share the work, whatever the sizes would make the engine choose."""
     monkeypatch.setattr(sequence, "choose_plan", lambda *args: PLANS[request.param])
-    yield str(request.param)
+    return str(request.param)
