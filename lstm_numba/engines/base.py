@@ -191,6 +191,10 @@ class Engine(ABC):
         None if the engine keeps nothing between calls.
         """
 
+    def prepared_calls(self) -> Any:
+        """What runs small calls of a layer, or None; see `lstm_numba.engines.cpu.prepared.PreparedCalls`."""
+        return None
+
     @abstractmethod
     def forward(
         self,

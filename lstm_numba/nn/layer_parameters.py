@@ -66,6 +66,7 @@ class LayerParameters:
     def _forget_weights(self) -> None:
         """Begin anew with what is remembered of the parameters."""
         count = len(self._layer_directions)
+        self._prepared_calls = self.engine.prepared_calls()
         self._weight_caches = [self.engine.weight_cache() for _ in range(self.heads * count)]
         self._head_params = [HeadParams(self.heads) for _ in range(count)]
 

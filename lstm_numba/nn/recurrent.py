@@ -257,6 +257,11 @@ class Recurrent(LayerPasses):
         ValueError, TypeError
             A shape or dtype does not fit; the message names the argument.
         """
+        if self._prepared_calls and lengths is resets is extras is None and reset_to == "zeros":
+            found = self._prepared_calls(self, x, state)
+            if found is not None:
+                y, final = found
+                return y, self._pack_state(final)
         given = Given(state, lengths, resets, reset_to, extras)
         with self.engine.on_stream_of(x):
             y, final, _ = self._run(x, given, keep=False, training=False, copy=False)

@@ -14,6 +14,7 @@ from lstm_numba.engines.base import CORRECT, FACTOR, LOSS, NORM, Array, Arrays, 
 from lstm_numba.engines.cpu import clipping, embedding, gemm, reductions, sequence, steps, updates
 from lstm_numba.engines.cpu.losses import softmax_cross_entropy
 from lstm_numba.engines.cpu.memory import address, aligned_empty
+from lstm_numba.engines.cpu.prepared import PreparedCalls
 from lstm_numba.engines.cpu.weight_cache import WeightCache
 from lstm_numba.engines.dropout_masks import draw_mask
 from lstm_numba.engines.sparse import SparseRows
@@ -118,6 +119,8 @@ class CpuEngine(Engine):
         return draw_mask(rng, shape, p, dtype, self.empty(shape, dtype), kept)
 
     weight_cache = staticmethod(WeightCache)
+
+    prepared_calls = staticmethod(PreparedCalls)
 
     def forward(
         self,

@@ -117,22 +117,19 @@ def forward_sequence(
     hidden, units = sizes
     shape = (steps, batch, inputs, hidden)
     team, block, chunks = plan = choose_plan(cell, shape, dtype, keep)
-    setting = _setting(cell_class(cell), shape, units, dtype, plan, keep)
+    setting = setting_of(cell_class(cell), shape, units, dtype, plan, keep)
     weight_cache = weight_cache or WeightCache()
     located = weight_cache.locate(cell, params, inputs, hidden, units, dtype)
     ends, ends_at = (setting.ends, setting.ends_at) if lengths is None else (lengths, address(lengths))
     h, h_at = allocate((steps + 1, batch, units), dtype)
     memory, _, rest = reserve(setting.rest + setting.descriptor + setting.found + setting.back)
     descriptor = rest + setting.rest
-    found = descriptor + setting.descriptor
     if keep:  # what is packed for one training step is freed when the forward pass ends
-        back, (_packed, weights) = found + setting.found, allocate((setting.forward,), np.uint8)
+        back = descriptor + setting.descriptor
+        _packed, weights = allocate((setting.forward,), np.uint8)
         packing = Packing(located.addresses, back, descriptor, team.parts)
     else:
-        back, kept = 0, weight_cache.packed(located, setting.forward)
-        weights, checks = kept.weights, team.parts if located.large else 1
-        look = checks, located.words_at, len(located.arrays), kept.sums, found
-        packing = Packing(located.addresses, 0, descriptor, team.parts, *look)
+        back, (weights, packing) = 0, checked_packing(weight_cache, located, setting, team, descriptor)
     layer = Layer(batch, inputs, hidden, units, weights, setting.functions, 0)
     table = _table(extras) if cell.extras else _NO_EXTRAS
     where = Sequence(
@@ -150,6 +147,18 @@ def forward_sequence(
     )
 
 
+def checked_packing(
+    weight_cache: WeightCache, located: Located, setting: Setting, team: Team, descriptor: int
+) -> tuple[int, Packing]:
+    """Address of kept weights, and how they are packed again where they are out of date; `descriptor` is the
+    address of descriptors and, behind them, checksums.
+    """
+    kept = weight_cache.packed(located, setting.forward)
+    checks, found = team.parts if located.large else 1, descriptor + setting.descriptor
+    look = checks, located.words_at, len(located.arrays), kept.sums, found
+    return kept.weights, Packing(located.addresses, 0, descriptor, team.parts, *look)
+
+
 def _table(extras: Collection[Array]) -> Numbers:
     """What `Sequence.extras` leads to; strides are 0 along an axis of length 1."""
     found = array("q")
@@ -160,7 +169,7 @@ def _table(extras: Collection[Array]) -> Numbers:
 
 
 @functools.lru_cache(maxsize=1024)
-def _setting(
+def setting_of(
     kind: Any, shape: tuple[int, int, int, int], units: int, dtype: Any, plan: Plan, keep: bool
 ) -> Setting:
     steps, batch, inputs, hidden = shape
@@ -196,7 +205,7 @@ def pack(cell: Any, params: dict[str, Array], inputs: int, hidden: int, output: 
         A parameter has another dtype, or not its shape.
     """
     located = locate(cell, params, inputs, hidden, output, dtype)
-    setting = _setting(cell_class(cell), (1, 1, inputs, hidden), output, dtype, Plan(ALONE, 1, 1), False)
+    setting = setting_of(cell_class(cell), (1, 1, inputs, hidden), output, dtype, Plan(ALONE, 1, 1), False)
     (packed, weights), descriptor = (
         allocate((setting.forward,), np.uint8),
         np.empty(DESCRIPTOR_SIZE, np.int64),

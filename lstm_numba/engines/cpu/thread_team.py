@@ -59,9 +59,14 @@ def _spared(phase, stale):
     return phase == PREPARE and stale != 0 and pointer_to(stale, stale)[0] == 0
 
 
+def phase_bits(phases: Phases) -> int:
+    """A bit for each phase that is not left out."""
+    return sum((count > 0) << n for n, count in enumerate(phases))
+
+
 @njit(**SERIAL)
-def _run_alone(task, job, phases, stale):
-    """The phases whose bits are set in `phases`, on the calling thread."""
+def run_alone(task, job, phases, stale):
+    """Do a task's phases, as `phase_bits`, on the calling thread; see `run_task`."""
     for phase in range(AFTER + 1):
         if phases >> phase & 1 and not _spared(phase, stale):
             call_pointer(task, (pointer_to(job, task), phase, 0))
@@ -111,7 +116,7 @@ def run_task(task: int, job: int, phases: Phases, together: bool = False, stale:
     """
     parts = max(phases)
     if parts <= 1:
-        _run_alone(task, job, sum(count << n for n, count in enumerate(phases)), stale)
+        run_alone(task, job, phase_bits(phases), stale)
         return
     shared = numbers(_Shared(phases, task, job, int(together), stale), (0,) * rounds_numbers.py_func(parts))
     call_with_helpers(helpers(parts - 1), _entry(), shared.buffer_info()[0], parts)
