@@ -31,8 +31,10 @@ def spread_time(entry: Mapping[str, Any]) -> str:
 def heading(document: Mapping[str, Any], dtype: str) -> str:
     """The lines above the table: machine, protocol, unavailable implementations."""
     about, repeats = document["machine"], document["protocol"]["turns"]
+    chosen = " (all libraries were told to use no more)" if about.get("isa") else ""
     lines = [
-        f"{about['cpu']}, {about['vector_unit']}, {about['cores']} cores; {dtype}",
+        f"{about['cpu']}, {about['vector_unit']}{chosen}, {about['cores']} cores; {dtype}",
+        *_conditions(document["protocol"]),
         *([_cuda_line(about["cuda"])] if about.get("cuda") else []),
         f"median of {repeats} repeats ± half the interquartile range; ratio: time of the fastest peer / ours",
     ]
@@ -40,6 +42,17 @@ def heading(document: Mapping[str, Any], dtype: str) -> str:
     for name, why in document["unavailable"].items():
         reasons.setdefault(why, []).append(name)
     return "\n".join(lines + [f"{', '.join(names)}: {why}" for why, names in reasons.items()])
+
+
+def _conditions(protocol: Mapping[str, Any]) -> list[str]:
+    """Lines on what else happened."""
+    lines, count = [], protocol.get("busy")
+    if protocol.get("call_pause_seconds"):
+        lines.append(f"each call after a pause of {1000 * protocol['call_pause_seconds']:g} ms")
+    if count:
+        others = "1 process that computes" if count == 1 else f"{count} processes that compute"
+        lines.append(f"beside {others} without end")
+    return lines
 
 
 def _cuda_line(about: Mapping[str, Any]) -> str:
@@ -117,6 +130,7 @@ def closing(document: Mapping[str, Any]) -> str:
     lines.append(f"compiled in {document['compile_seconds']:.1f} s (0 s when cached)")
     lines += _crossovers(document.get("crossovers", []))
     lines += _memory(document["rows"])
+    lines += _busy(document["rows"])
     summaries = summarise(document["rows"])
     if summaries:
         lines += ["", "time of a peer / ours (above 1: ours is faster), geometric mean and lowest"]
@@ -125,6 +139,27 @@ def closing(document: Mapping[str, Any]) -> str:
             right=(3, 4),
         )
     return "\n".join(lines)
+
+
+def _busy(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What other processes cost, as text."""
+    lines = []
+    for row in rows:
+        entries = row["contestants"]
+        slower = {n: e["median"] / e["quiet_median"] for n, e in entries.items() if "quiet_median" in e}
+        if slower:
+            serial, parallel = (
+                entries.get(name, {}).get("median") for name in ("cpu-serial", "cpu-parallel")
+            )
+            both = f"{parallel / serial:.2f}" if serial and parallel else "-"
+            times = ", ".join(f"{name} {ratio:.1f}" for name, ratio in slower.items())
+            lines.append((row["cell"], row["shape"]["name"], row["task"], both, times))
+    if not lines:
+        return []
+    heading = (
+        "busy: time of cpu-parallel / cpu-serial, and of each implementation / without the other processes"
+    )
+    return ["", heading, *aligned(lines, right=(3,))]
 
 
 def _crossovers(found: Sequence[Mapping[str, Any]]) -> list[str]:

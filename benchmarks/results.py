@@ -14,7 +14,8 @@ of these on the GPU).
 An implementation has ``seconds`` (per call, one number per repeat), ``calls`` (in a repeat), ``median``,
 ``quartiles``, ``compile_seconds`` (of CPU kernels), ``first_seconds`` (of the calls for the check, including
 what only a first call does, such as compiling CUDA kernels), ``differences`` (from the reference and from
-others, by array, relative to its largest element) and, with ``--memory``, ``memory_mib``.
+others, by array, relative to its largest element), with ``--memory`` ``memory_mib`` and with ``--busy``
+``quiet_median``, without the other processes.
 """
 
 from __future__ import annotations
@@ -42,12 +43,14 @@ FORMAT = "lstm-numba bench 1"
 
 def machine() -> dict[str, Any]:
     """The hardware and software that numbers are measured with."""
+    from lstm_numba.benchmarks.conditions import chosen_isa
     from lstm_numba.engines.cpu.cpu_features import vector_unit
     from lstm_numba.engines.cpu.threads import thread_count
 
     return {
         "cpu": processor_name(),
         "vector_unit": vector_unit().name,
+        "isa": chosen_isa(),
         "cores": os.cpu_count(),
         "threads": thread_count(),
         "platform": platform.platform(),

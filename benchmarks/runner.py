@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from lstm_numba.benchmarks import correctness, memory
 from lstm_numba.benchmarks.cases import DEFAULT_REPEATS, ON_CUDA, OURS, PEERS, Row, flop_count
+from lstm_numba.benchmarks.conditions import Conditions, busy, without_switch
 from lstm_numba.benchmarks.gemm_peak import measure_peak
 from lstm_numba.benchmarks.implementations import Array, Implementation, Problem
 from lstm_numba.benchmarks.registry import CLASSES, unavailable
@@ -28,12 +29,14 @@ class Settings(NamedTuple):
     repeats : int
     memory : bool
         Whether the host memory of training steps is measured too, for implementations on the CPU.
+    conditions : Conditions
     """
 
     implementations: Sequence[str]
     dtype: str = "float32"
     repeats: int = DEFAULT_REPEATS
     memory: bool = False
+    conditions: Conditions = Conditions()
 
 
 class Bench:
@@ -55,7 +58,7 @@ class Bench:
         self._settings = settings
         self._reporter = Reporter() if reporter is None else reporter
         self._watch = CompileWatch(self._reporter)
-        absent = unavailable(settings.implementations)
+        absent = {**unavailable(settings.implementations), **without_switch(settings.implementations)}
         self._names = [name for name in settings.implementations if name not in absent]
         self.peaks: dict[int, dict[str, Any]] = {}
 
@@ -85,7 +88,10 @@ class Bench:
         checks.compare_with_reference(names, problem)
         correct = checks.compare_with_each_other(problem)
         self._watch.flush()
-        times = measure(correct, self._settings.repeats)
+        repeats, conditions = self._settings.repeats, self._settings.conditions
+        quiet = measure(correct, repeats, conditions.pause) if conditions.busy else {}
+        with busy(conditions.busy):
+            times = measure(correct, repeats, conditions.pause)
         entries = {
             name: {
                 "seconds": t.seconds,
@@ -95,6 +101,7 @@ class Bench:
                 "compile_seconds": checks.compile_seconds[name],
                 "first_seconds": checks.first_seconds[name],
                 "differences": checks.differences[name],
+                **({"quiet_median": quiet[name].median} if quiet else {}),
             }
             for name, t in times.items()
         }

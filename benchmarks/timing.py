@@ -2,7 +2,8 @@
 
 A repeat begins with a pause and a few calls that are not timed; then as many calls as take `REPEAT_SECONDS`
 are timed together. Every repeat starts with another implementation. A repeat gives one number, seconds per
-call; the median and the quartiles over the repeats are reported.
+call; the median and the quartiles over the repeats are reported. With a pause before each call, calls are
+timed one by one, a few in a repeat.
 
 Calls on a GPU may return before their results are computed. The clock is read after all of them are: a repeat
 measures the throughput of consecutive calls, where the host prepares one while the last is computed.
@@ -24,6 +25,8 @@ PAUSE_SECONDS = 0.06
 #: Untimed calls at the start of every repeat, fewer where they take longer than this.
 WARM_CALLS = 3
 WARM_SECONDS = 0.03
+#: Calls in a repeat where each follows a pause.
+PAUSED_CALLS = 5
 
 
 class Timed(Protocol):
@@ -75,10 +78,12 @@ class Times(NamedTuple):
         return float(first), float(third)
 
 
-def protocol(repeats: int) -> dict[str, Any]:
-    """The constants, for those who read the numbers later."""
+def protocol(repeats: int, pause: float = 0.0, busy: int = 0) -> dict[str, Any]:
+    """The constants and conditions, for those who read the numbers later."""
     return {
         "turns": repeats,  # the names that these keys had in the first files
+        "call_pause_seconds": pause,
+        "busy": busy,
         "turn_seconds": REPEAT_SECONDS,
         "pause_seconds": PAUSE_SECONDS,
         "warm_calls": WARM_CALLS,
@@ -86,34 +91,40 @@ def protocol(repeats: int) -> dict[str, Any]:
     }
 
 
-def measure(implementations: Mapping[str, Timed], repeats: int) -> dict[str, Times]:
+def measure(implementations: Mapping[str, Timed], repeats: int, pause: float = 0.0) -> dict[str, Times]:
     """Time the calls of all implementations, alternating between them.
 
     Parameters
     ----------
     implementations : mapping of str to Timed
     repeats : int
+    pause : float
+        Seconds before each call.
 
     Returns
     -------
     dict of Times
     """
     names = list(implementations)
-    calls = {name: _calls_per_repeat(timed) for name, timed in implementations.items()}
+    calls = {
+        name: PAUSED_CALLS if pause else _calls_per_repeat(timed) for name, timed in implementations.items()
+    }
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for repeat in range(repeats):
         for position in range(len(names)):
             name = names[(position + repeat) % len(names)]
-            seconds[name].append(_seconds_per_call(implementations[name], calls[name]))
+            seconds[name].append(_seconds_per_call(implementations[name], calls[name], pause))
     return {name: Times(seconds[name], calls[name]) for name in names}
 
 
-def _seconds_per_call(timed: Timed, calls: int) -> float:
+def _seconds_per_call(timed: Timed, calls: int, pause: float) -> float:
     """Seconds per call in one repeat."""
     _warm_up(timed)
     collecting = gc.isenabled()
     gc.disable()  # a collection would be charged to whichever implementation is running
     try:
+        if pause:
+            return float(np.median([_after_pause(timed, pause) for _ in range(calls)]))
         return _time_calls(timed, calls) / calls
     finally:
         if collecting:
@@ -140,6 +151,12 @@ def _time_calls(timed: Timed, calls: int) -> float:
         call()
     timed.finish()
     return time.perf_counter() - began
+
+
+def _after_pause(timed: Timed, pause: float) -> float:
+    """Seconds of a call after so many seconds."""
+    time.sleep(pause)
+    return _time_calls(timed, 1)
 
 
 def _calls_per_repeat(timed: Timed) -> int:

@@ -27,7 +27,8 @@ from lstm_numba.benchmarks.cases import (
     parse_sweep,
     plan_rows,
 )
-from lstm_numba.cli.options import POSITIVE, threads_option
+from lstm_numba.benchmarks.conditions import ISAS, Conditions, chosen_isa, run_with_isa, without_switch
+from lstm_numba.cli.options import NATURAL, NOT_NEGATIVE, POSITIVE, threads_option
 from lstm_numba.cli.types import CellName, SectionedCommand, SectionedOption
 from lstm_numba.errors import UserError
 from lstm_numba.training.settings import DTYPES
@@ -74,6 +75,8 @@ Examples:
   lstm-numba bench
   lstm-numba bench --cell lstm --shape ptb-small --shape 32x50x64x128 --task training --memory
   lstm-numba bench --sweep hidden=64,128,256 --shape ptb-small --plot pictures --json hidden.json
+  lstm-numba bench --preset all --task inference --busy 2
+  lstm-numba bench --isa avx2
   lstm-numba bench --sweep batch --cell lstm --implementation cpu-parallel --implementation cuda
   lstm-numba bench --compare before.json after.json
 """,
@@ -139,6 +142,29 @@ Examples:
 )
 @_option(
     "How to measure",
+    "--pause",
+    "Milliseconds that pass before each call, as in a program that does something else too; such as 30.",
+    type=NOT_NEGATIVE,
+    default=0,
+    show_default=True,
+)
+@_option(
+    "How to measure",
+    "--busy",
+    "Also measure beside so many processes that compute without end.",
+    type=NATURAL,
+    default=0,
+    show_default=True,
+)
+@_option(
+    "How to measure",
+    "--isa",
+    "Have all libraries use no more than this instruction set on a processor with more; those that cannot "
+    "be told are left out.",
+    type=click.Choice(ISAS),
+)
+@_option(
+    "How to measure",
     "--memory",
     "Also measure the peak memory of training steps on the CPU, in MiB, each in a new process.",
     is_flag=True,
@@ -176,6 +202,8 @@ def bench(ctx: click.Context, **values: Any) -> None:
     if values["compare"]:
         _compare(*map(Path, values["compare"]))
         return
+    if values["isa"] and chosen_isa() != values["isa"]:
+        ctx.exit(run_with_isa(values["isa"], ctx.meta[_ARGUMENTS]))
     refused = _run(values)
     if refused:
         ctx.exit(1)
@@ -260,9 +288,10 @@ def _fill(document: dict[str, Any], rows: Sequence[Any], names: list[str], value
         def on_message(self, text: str) -> None:
             self.update(text)
 
-    absent = unavailable(names)
+    absent = {**unavailable(names), **without_switch(names)}
+    conditions = Conditions(values["pause"] / 1000, values["busy"])
     command = shlex.join(["lstm-numba", "bench", *click.get_current_context().meta[_ARGUMENTS]])
-    document.update(results.begin(command, protocol(values["repeats"]), absent))
+    document.update(results.begin(command, protocol(values["repeats"], *conditions), absent))
     click.echo(report.heading(document, values["dtype"]))
     present = [name for name in names if name not in absent]
     if not present:
@@ -270,7 +299,9 @@ def _fill(document: dict[str, Any], rows: Sequence[Any], names: list[str], value
     table = report.Table(rows, present)
     click.echo(table.header)
     terminal = Progress()
-    bench = Bench(Settings(present, values["dtype"], values["repeats"], values["memory"]), terminal)
+    bench = Bench(
+        Settings(present, values["dtype"], values["repeats"], values["memory"], conditions), terminal
+    )
     document["yardsticks"] = bench.peaks  # an old name, see `lstm_numba.benchmarks.results`
     for result in bench.run(rows):
         terminal.clear()

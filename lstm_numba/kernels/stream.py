@@ -161,6 +161,7 @@ class Stream:
         plan = np.array(_Plan._make([self._c.address, self._c.handle.value, *addresses, *sizes]), np.int64)
         self.arguments = (rnn.cell, plan, self._c.zero)
         teams = [choose_plan(rnn.cell, (1, *layer[:3]), rnn.dtype).team for layer in self._c.layers]
+        self._scratch: list[Array] = []  # of the threads
         self._alone = all(team.parts == 1 for team in teams)
         self._jobs = [] if self._alone else [self._job(rnn.cell, n, team) for n, team in enumerate(teams)]
         self._advance: Any = functools.partial(_python_step(rnn.dtype), address(plan))
@@ -249,6 +250,10 @@ class Stream:
         kind: Any = type(cell)
         source = self._x if layer == 0 else self._states[0][layer - 1]
         states = tuple(address(state[layer]) for state in self._states)
-        where = passes.one_step(self._c.layers[layer], address(source))
-        job = numbers(SequenceJob(self._c.layers[layer], where, team, PACKED), states + states)
+        record = self._c.layers[layer]
+        scratch = aligned_zeros((passes.scratch_bytes(cell, record, 1, False, team, self._c.zero),), np.uint8)
+        self._scratch.append(scratch)
+        record = record._replace(scratch=address(scratch))
+        where = passes.one_step(record, address(source), team)
+        job = numbers(SequenceJob(record, where, team, PACKED), states + states)
         return task.forward_task(kind, self.dtype), job, team

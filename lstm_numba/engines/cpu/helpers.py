@@ -17,6 +17,7 @@ import threading
 import numpy as np
 from numba import njit
 from numba.core import types
+from numba.core.compiler_lock import global_compiler_lock
 
 from lstm_numba.engines.cpu.function_pointers import call_pointer
 from lstm_numba.engines.cpu.memory import address, aligned_zeros
@@ -166,12 +167,20 @@ def helpers(count: int) -> int:
     return _helpers.at_least(count)
 
 
+# A fork waits for other threads' compilations: a child would find them half done, and Numba's lock taken. It
+# has none of the helpers, and their memory is as their work left it.
+
+
 def _in_child() -> None:
-    """A forked process has none of the threads, and the memory is as their work left it."""
     global _helpers
+    global_compiler_lock.release()
     _helpers = _Helpers()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=_in_child,
+    )
 atexit.register(lambda: _helpers.stop())

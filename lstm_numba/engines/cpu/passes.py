@@ -73,7 +73,7 @@ def kept_bytes(cell, layer, sequence, zero):
 @njit(**SERIAL)
 def scratch_bytes(cell, layer, steps, training, team, zero):
     """Bytes of scratch that the functions below want, from an aligned address on."""
-    size = kept_bytes(cell, layer, _in_scratch(layer, steps, 0), zero)
+    size = kept_bytes(cell, layer, _in_scratch(layer, steps, 0, team), zero)
     if training:
         sizes = sequence_sizes(cell, layer, Sequence(steps, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1), zero)
         size = max(size, backward_offsets(cell, sizes, team, zero).end)
@@ -107,16 +107,17 @@ def forward_arrays(cell, layer, sequence, zero):
 
 
 @njit(**INLINE)
-def _in_scratch(layer, steps, x):
+def _in_scratch(layer, steps, x, team):
     """A sequence of which nothing is kept: two entries of h, and the rest, in scratch."""
     start = _after_lengths(layer)
-    return Sequence(steps, 0, 0, x, 0, start, start, 2, 0, 0, 0, 1)
+    unit_parts = team.parts if team.by_units != 0 else 1
+    return Sequence(steps, 0, 0, x, 0, start, start, 2, 0, 0, 0, unit_parts)
 
 
 @njit(**SERIAL)
-def one_step(layer, x):
+def one_step(layer, x, team):
     """A step of which nothing is kept but the states."""
-    return _in_scratch(layer, np.int64(1), x)
+    return _in_scratch(layer, np.int64(1), x, team)
 
 
 @njit(**INLINE)
@@ -155,7 +156,7 @@ def _store_states(cell, states, arrays, sizes, entry, zero):
 @njit(**SERIAL)
 def run_step(cell, layer, x, states, zero):
     """One step; the states change in place."""
-    sizes, arrays = forward_arrays(cell, layer, _in_scratch(layer, 1, x), zero)
+    sizes, arrays = forward_arrays(cell, layer, _in_scratch(layer, 1, x, ALONE), zero)
     _load_states(cell, states, arrays, sizes, 0, zero)
     weights, share = forward_weights(cell, layer, zero), share_all(sizes)
     whole_step(cell, weights, arrays, sizes, 0, share)
@@ -165,7 +166,7 @@ def run_step(cell, layer, x, states, zero):
 @njit(**SERIAL)
 def run_unpacked_step(cell, located, layer, x, states, zero):
     """One step with weights that are not packed; in the place of packed ones there is room for the biases."""
-    sizes, arrays = forward_arrays(cell, layer, _in_scratch(layer, 1, x), zero)
+    sizes, arrays = forward_arrays(cell, layer, _in_scratch(layer, 1, x, ALONE), zero)
     _load_states(cell, states, arrays, sizes, 0, zero)
     weights = forward_weights(cell, layer, zero)
     gather_bias(cell, located, layer.hidden, weights.bias, zero)
@@ -181,7 +182,7 @@ def run_sequence(cell, layer, steps, x, states, y, zero):
     From the second step on y is the history: entry t + 1 of h is y[t]. Entry 0, the initial state, would be
     before the caller's memory, so the first step has a history of its own.
     """
-    sizes, first = forward_arrays(cell, layer, _in_scratch(layer, steps, x), zero)
+    sizes, first = forward_arrays(cell, layer, _in_scratch(layer, steps, x, ALONE), zero)
     _load_states(cell, states, first, sizes, 0, zero)
     weights, numbers = forward_weights(cell, layer, zero), layer.batch * layer.hidden
     history = pointer_to(y - numbers * number_bytes(zero), zero)
