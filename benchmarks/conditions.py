@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from lstm_numba.errors import UserError
+
 #: Computes without end, until whoever started it is gone.
 _BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(100_000))"
 #: Seconds until the scheduler has spread new processes over the cores.
@@ -66,6 +68,17 @@ def chosen_isa() -> str | None:
     return os.environ.get(_CHOSEN)
 
 
+def offers(isa: str) -> bool:
+    """Whether the processor has an instruction set."""
+    from llvmlite import binding
+
+    try:
+        features = binding.get_host_cpu_features()
+    except RuntimeError:  # LLVM cannot tell on this platform
+        return False
+    return bool(features.get(isa))
+
+
 def run_with_isa(isa: str, arguments: Sequence[str]) -> int:
     """Run ``lstm-numba bench`` with an instruction set, in a new process, as libraries choose theirs once.
 
@@ -73,7 +86,14 @@ def run_with_isa(isa: str, arguments: Sequence[str]) -> int:
     -------
     int
         The exit status.
+
+    Raises
+    ------
+    UserError
+        The processor does not have it.
     """
+    if not offers(isa):
+        raise UserError(f"--isa {isa}: this processor does not have it")
     command = [sys.executable, "-m", "lstm_numba", "bench", *arguments]
     return subprocess.run(command, env={**os.environ, **_ISA[isa], _CHOSEN: isa}).returncode
 

@@ -12,6 +12,9 @@ from tolerances import assert_close
 
 import lstm_numba as ln
 from lstm_numba import reference
+from lstm_numba.engines.cpu.blocking import Plan
+from lstm_numba.engines.cpu.records import Team
+from lstm_numba.kernels import stream
 from lstm_numba.nn.layers import CELL_NAMES
 
 
@@ -111,6 +114,21 @@ def _run(cell: Any, plan: Any, zero: Any, xs: Any, out: Any) -> None:
 
 
 ln_step = ln.stream_step
+
+
+@pytest.mark.parametrize("cell", ["gru-reset-before", "layer-norm-lstm"])
+def test_threads_that_share_units_have_room(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds and, of a cell with means, sums for each of them."""
+    rnn, x = _layer(cell, num_layers=2), _input(4, 2)
+    alone = ln.Stream(rnn, batch=2)
+    monkeypatch.setattr(stream, "choose_plan", lambda *_: Plan(Team(1, 3, 1), 1, 1))
+    shared = ln.Stream(rnn, batch=2)
+    sizes = [len(scratch) for scratch in shared._scratch]
+    monkeypatch.setattr(stream, "choose_plan", lambda *_: Plan(Team(1, 9, 1), 1, 1))
+    of_nine = [len(scratch) for scratch in ln.Stream(rnn, batch=2)._scratch]
+    assert all(more >= fewer + 6 * 64 for more, fewer in zip(of_nine, sizes, strict=True))
+    for step in x:
+        assert_close(shared.step(step), alone.step(step), "forward")
 
 
 @pytest.mark.parametrize(("cell", "dtype"), [("peephole", "float32"), ("gru-reset-before", "float64")])
