@@ -79,13 +79,8 @@ def offers(isa: str) -> bool:
     return bool(features.get(isa))
 
 
-def run_with_isa(isa: str, arguments: Sequence[str]) -> int:
-    """Run ``lstm-numba bench`` with an instruction set, in a new process, as libraries choose theirs once.
-
-    Returns
-    -------
-    int
-        The exit status.
+def environment(isa: str) -> dict[str, str]:
+    """Variables that make libraries use an instruction set.
 
     Raises
     ------
@@ -94,8 +89,19 @@ def run_with_isa(isa: str, arguments: Sequence[str]) -> int:
     """
     if not offers(isa):
         raise UserError(f"--isa {isa}: this processor does not have it")
+    return {**_ISA[isa], _CHOSEN: isa}
+
+
+def run_with_isa(isa: str, arguments: Sequence[str]) -> int:
+    """Run ``lstm-numba bench`` with an instruction set, in a new process, as libraries choose theirs once.
+
+    Returns
+    -------
+    int
+        The exit status.
+    """
     command = [sys.executable, "-m", "lstm_numba", "bench", *arguments]
-    return subprocess.run(command, env={**os.environ, **_ISA[isa], _CHOSEN: isa}).returncode
+    return subprocess.run(command, env={**os.environ, **environment(isa)}).returncode
 
 
 def without_switch(names: Sequence[str]) -> Mapping[str, str]:
