@@ -114,9 +114,9 @@ class Stream:
     several threads. Where a step is much work, for a large batch say, `step` shares it among as
     many threads as Numba had when the stream was made; `stream_step` never does.
 
-    Threads may call at the same time on each of Numba's threading layers. On ``workqueue`` they take turns
-    where work is shared, but not with a ``prange`` of a user's own. A process that is forked after such work
-    computes on one thread, unless the layer is ``workqueue``; spawn, forkserver and joblib's loky have all.
+    Threads may call at the same time, beside a ``prange`` of a user's own too: shared work is done by threads
+    of the library's own, whatever Numba's threading layer is, and who finds them at work for another thread
+    computes alone. A forked process has threads of its own.
 
     Parameters
     ----------

@@ -126,6 +126,7 @@ class ClockworkRNN(Recurrent):
 
     def _forget_weights(self) -> None:
         super()._forget_weights()
+        self._prepared_calls = None  # it is called group by group
         self._group_caches = [[self.engine.weight_cache() for _ in groups] for groups in self._group_names]
 
     def __repr__(self) -> str:
