@@ -40,7 +40,10 @@ def test_a_table_says_what_the_file_says(tmp_path: Path) -> None:
 def test_every_section_can_be_measured() -> None:
     """Its program takes the words that it is given."""
     for name, section in figures.SECTIONS.items():
-        assert section.module in ("lstm_numba", *(f"lstm_numba.benchmarks.{m}" for m in ("jit_step", "layer_options", "epochs")))
+        assert section.module in (
+            "lstm_numba",
+            *(f"lstm_numba.benchmarks.{m}" for m in ("jit_step", "layer_options", "epochs")),
+        )
         assert section.title, name
 
 
@@ -50,4 +53,7 @@ def test_epochs_are_named_by_their_training() -> None:
         "seconds": {"lstm_numba": [100.0, 90.0, 110.0], "pytorch": [200.0]},
     }
     table = figures.epochs_table(document)
-    assert table[-1] == "| `lstm-numba train ptb --preset small` | 100.00 (90.00 to 110.00) | 200.00 (200.00 to 200.00) |"
+    assert (
+        table[-1]
+        == "| `lstm-numba train ptb --preset small` | 100.00 (90.00 to 110.00) | 200.00 (200.00 to 200.00) |"
+    )
