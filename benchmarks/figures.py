@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 from lstm_numba.benchmarks.conditions import ISAS, environment
@@ -32,12 +33,13 @@ _NAMES = {"lstm": "LSTM", "gru": "GRU"}
 
 
 class Section(NamedTuple):
-    """A program that measures, the words after it, its table, and what the table is of."""
+    """A program that measures, the words after it, its table, what that is of, and more for its own page."""
 
     module: str
     words: Sequence[str]
     table: Table
     title: str
+    details: Table = lambda document: []
 
 
 def _row(cells: Sequence[object]) -> str:
@@ -130,11 +132,6 @@ def share_table(document: Mapping[str, Any]) -> list[str]:
     return _table(head, lines)
 
 
-def layers_table(document: Mapping[str, Any]) -> list[str]:
-    """`peers_table`, and behind it `share_table`."""
-    return [*peers_table(document), "", *share_table(document)]
-
-
 def busy_table(document: Mapping[str, Any]) -> list[str]:
     """What other processes cost."""
     lines = []
@@ -181,6 +178,12 @@ def options_table(document: Mapping[str, Any]) -> list[str]:
     )
 
 
+def streams_table(document: Mapping[str, Any]) -> list[str]:
+    """One step of many streams, in milliseconds."""
+    lines = [(entry["name"], f"{1e3 * entry['median']:.3g}") for entry in document["streams"]]
+    return _table(["one step of 10,000 streams, 16 inputs, 16 units", "ms"], lines)
+
+
 def steps_table(document: Mapping[str, Any]) -> list[str]:
     """A step from compiled code and from Python, in microseconds."""
     found: dict[str, dict[str, float]] = {}
@@ -195,12 +198,25 @@ def steps_table(document: Mapping[str, Any]) -> list[str]:
     return _table(["one step, µs", *names], lines)
 
 
+def clockwork_table(document: Mapping[str, Any]) -> list[str]:
+    """A clockwork RNN over a plain one."""
+    shapes = list(dict.fromkeys(row["shape"]["name"] for row in document["rows"]))
+    found: dict[str, dict[str, str]] = {}
+    for row in document["rows"]:
+        time = median(row["seconds"]) / median(row["plain_seconds"])
+        part = row["multiplications"] / row["plain_multiplications"]
+        name = f"{row['groups']} groups, {row['task']}"
+        found.setdefault(name, {})[row["shape"]["name"]] = f"{time:.2f} ({part:.2f})"
+    return _table(
+        ["", *shapes], [(name, *(cells.get(s, "") for s in shapes)) for name, cells in found.items()]
+    )
+
+
 def epochs_table(document: Mapping[str, Any]) -> list[str]:
     """Seconds an epoch of both programs."""
 
     def middle(values: Sequence[float]) -> str:
-        ordered = sorted(values)
-        return f"{ordered[len(ordered) // 2]:.2f} ({ordered[0]:.2f} to {ordered[-1]:.2f})"
+        return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
     seconds = document["seconds"]
     names = [name for name in ("lstm_numba", "pytorch") if name in seconds]
@@ -223,8 +239,9 @@ def _words(option: str, names: Sequence[str]) -> list[str]:
     return [word for name in names for word in (option, name)]
 
 
-def _bench(words: str, table: Table, title: str) -> Section:
-    return Section("lstm_numba", ["bench", *_words("--cell", list(_NAMES)), *words.split()], table, title)
+def _bench(words: str, table: Table, title: str, *details: Table) -> Section:
+    cells = _words("--cell", list(_NAMES))
+    return Section("lstm_numba", ["bench", *cells, *words.split()], table, title, *details)
 
 
 def _options(words: str, others: Sequence[str], title: str) -> Section:
@@ -248,8 +265,9 @@ _OTHERS = ("coupled", "peephole", "full-peephole", "use-gate", "slstm", "layer-n
 SECTIONS: dict[str, Section] = {
     "layers": _bench(
         f"--preset all {_TASKS} --repeats 7",
-        layers_table,
+        peers_table,
         "Layers: how many times as fast as the peers (above 1: faster)",
+        share_table,
     ),
     "cold": _bench(
         "--preset all --task inference --pause 30 --repeats 7",
@@ -269,11 +287,21 @@ SECTIONS: dict[str, Section] = {
         ["--repeats", "9"],
         steps_table,
         "One step a call, one sequence, 16 inputs, 64 units",
+        streams_table,
     ),
     "lstm-options": _options(
         "--cell lstm", _OTHERS, "Time of other cells and options over the plain LSTM's (multiplications)"
     ),
     "gru-options": _options("--cell gru", ["layer-norm-gru"], "The same of the GRU"),
+    "clockwork": Section(
+        "lstm_numba.benchmarks.clockwork",
+        [
+            *_words("--shape", ["mnist", "ptb-small", "ptb-medium", "ptb-large"]),
+            *_words("--groups", ["2", "4"]),
+        ],
+        clockwork_table,
+        "Time of a clockwork RNN over a plain RNN's of as many units (multiplications)",
+    ),
     "memory": _bench(
         "--preset all --task training --repeats 1 --memory "
         "--implementation cpu-parallel --implementation pytorch",
@@ -332,7 +360,8 @@ def page(folder: Path) -> str:
     for name, document in documents.items():
         section = SECTIONS[name]
         source = f"`{document.get('command', '')}`: [{name}.json]({name}.json)"
-        lines += ["", f"## {section.title}", "", *section.table(document), "", source]
+        lines += ["", f"## {section.title}", "", *section.table(document), ""]
+        lines += [*section.details(document), "", source] if section.details(document) else [source]
     return "\n".join(lines) + "\n"
 
 

@@ -31,7 +31,7 @@ from lstm_numba.engines.cpu.cpu_features import lanes
 from lstm_numba.engines.cpu.gemm import matmul
 from lstm_numba.engines.cpu.options import SERIAL
 from lstm_numba.engines.cpu.specialize import cell_forward, load_cell_states, load_slots, load_vector
-from lstm_numba.engines.cpu.threads import thread_count
+from lstm_numba.engines.cpu.threads import set_thread_count, thread_count
 from lstm_numba.engines.cpu.vector import pointer_to, store_vectors
 
 Array = np.ndarray[Any, Any]
@@ -189,6 +189,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the results to this file")
     options = parser.parse_args()
     threads = thread_count()
+    set_thread_count(threads)  # for the loops of this file, which are Numba's
     found: dict[str, Any] = {
         "command": shlex.join(["python", *sys.argv]),
         "protocol": protocol(options.repeats),

@@ -52,7 +52,6 @@ _LONG = (
     "kernels/test_refusals",
     "kernels/test_user_loops",
     "benchmarks/test_bench",
-    "engines/cuda/test_compiled_kernels",
     "kernels/test_stream",
     "nn/test_register_cell_cache",
     "training/test_warmup",

@@ -42,7 +42,7 @@ def test_every_section_can_be_measured() -> None:
     for name, section in figures.SECTIONS.items():
         assert section.module in (
             "lstm_numba",
-            *(f"lstm_numba.benchmarks.{m}" for m in ("jit_step", "layer_options", "epochs")),
+            *(f"lstm_numba.benchmarks.{m}" for m in ("jit_step", "layer_options", "clockwork", "epochs")),
         )
         assert section.title, name
 

@@ -6,9 +6,11 @@ import subprocess
 import sys
 
 import compiled_kernels
+import pytest
 from repository import ROOT
 
 
+@pytest.mark.slow
 def test_compiled_kernels_agree_with_the_cpu_engine() -> None:
     script = ROOT / "tests" / "support" / "compiled_kernels.py"
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
