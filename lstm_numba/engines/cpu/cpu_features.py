@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import platform
 from typing import Any, NamedTuple
 
@@ -87,6 +88,22 @@ def column_groups(vectors: int, rows: int) -> tuple[int, ...]:
     """
     count = next(count for count in range(1, vectors + 1) if _fits(-(-vectors // count), rows))
     return tuple((vectors + n) // count for n in reversed(range(count)))
+
+
+def group_start(vectors: int, group: int) -> int:
+    """First of the vectors of a packed operand's n-th group of columns, or of what is behind the last group.
+
+    The groups lie one after the other in memory: nearly equal ones of at most `WIDEST`, in which the tallest
+    tiles read them. Plain arithmetic, which kernels compile.
+    """
+    count = -(-vectors // WIDEST)
+    return -(-group * vectors // count)
+
+
+def packed_groups(vectors: int) -> list[tuple[int, int]]:
+    """First and one past the last vector of each of them."""
+    starts = [group_start(vectors, n) for n in range(-(-vectors // WIDEST) + 1)]
+    return list(itertools.pairwise(starts))
 
 
 @functools.cache

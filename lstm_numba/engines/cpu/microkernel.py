@@ -20,7 +20,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
-from lstm_numba.engines.cpu.cpu_features import column_groups, lanes, tile_rows
+from lstm_numba.engines.cpu.cpu_features import column_groups, lanes, packed_groups, tile_rows
 from lstm_numba.engines.cpu.function_pointers import compile_apart, once
 from lstm_numba.engines.cpu.vector import prefetch, splat
 
@@ -77,7 +77,8 @@ def tile_product(
     a : pointer
         Number (m, k) is at ``a_offset + m * a_row + k * a_column``.
     b : pointer
-        Packed: row k holds the tile's vector registers, rows follow one another from `b_offset`.
+        Packed from `b_offset` on: for each of `packed_groups` row after row, row k holding the group's vector
+        registers.
     depth : int
         Inner dimension.
     c : pointer
@@ -154,6 +155,7 @@ def _emit_columns(builder: Any, function: Any, vector: Any, width: int, columns:
     """Some of the tile's columns of vectors."""
     _, a, a_row, a_column, b, depth, c, c_row, c_vector, add = function.args
     element, count = vector.element, vector.count
+    groups = packed_groups(width)
     align = 4 if isinstance(element, ir.FloatType) else 8
     zero = ir.Constant(vector, [ir.Constant(element, 0.0)] * count)
     multiply_add = cgutils.get_or_insert_function(
@@ -173,13 +175,20 @@ def _emit_columns(builder: Any, function: Any, vector: Any, width: int, columns:
         prefetch(builder, c_pointer(*place), write=True)  # worth 3 % of large products
     with cgutils.for_range(builder, depth, intp=_I64) as loop:
         a_k = at(a, a_column, loop.index)
-        b_k = at(b, ir.Constant(_I64, width * count), loop.index)
+        b_k = {
+            begin: builder.gep(
+                at(b, ir.Constant(_I64, begin * count), depth),
+                [builder.mul(loop.index, ir.Constant(_I64, (end - begin) * count))],
+            )
+            for begin, end in groups
+        }
 
         def spread(m: int) -> Any:
             return splat(builder, builder.load(at(a_k, a_row, ir.Constant(_I64, m))), vector)
 
         def packed(v: int) -> Any:
-            place = builder.gep(b_k, [ir.Constant(_I64, v * count)])
+            begin = max(begin for begin, _ in groups if begin <= v)
+            place = builder.gep(b_k[begin], [ir.Constant(_I64, (v - begin) * count)])
             return builder.load(builder.bitcast(place, vector.as_pointer()), align=align)
 
         def update(m: int, v: int, number: Any, row: Any) -> None:

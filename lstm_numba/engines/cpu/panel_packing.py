@@ -1,8 +1,9 @@
 """Weights laid out as the register tiles read them.
 
 A panel holds the weights of one vector of hidden units, for all slots that a product feeds: row k is
-the slots' registers side by side. So one pass over the rows of a panel leaves every pre-activation of
-those units in registers, and the gate equations follow while they are in the nearest cache.
+the slots' registers side by side, of some slots at a time where there are more than a tall tile computes
+at once. So one pass over a panel gives every pre-activation of those units, and the gate equations follow
+while they are in the nearest cache.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from numba import njit
 
+from lstm_numba.engines.cpu import cpu_features
 from lstm_numba.engines.cpu.cpu_features import lanes
 from lstm_numba.engines.cpu.function_pointers import once
 from lstm_numba.engines.cpu.options import SERIAL
@@ -28,25 +30,36 @@ GATES = size_of(PackingJob)
 _copy_panel_row = run_copier(lambda dtype: BACK_VECTORS * lanes(dtype.name))
 
 
+group_start = njit(**SERIAL)(cpu_features.group_start)
+
+
 @njit(**SERIAL)
 def gates_kernel(job, zero, first, last):
-    """Panel p, row k, slot s, lane l  <-  weight[gates[s] * units + p * lane + l, k]; zero past the units."""
+    """Panel p, group g, row k, slot s of the group, lane l  <-  weight[gates[s] * units + p * lane + l, k].
+
+    The groups are `lstm_numba.engines.cpu.cpu_features.packed_groups` of the slots; zero past the units.
+    """
     record = read_record(PackingJob, job, 0)
     depth, count, lane, slots = record.columns, record.units, record.lane, record.slots
     weight, packed = pointer_to(record.weight, zero), pointer_to(record.packed, zero)
     for panel in range(first, last):
         units = min(lane, count - panel * lane)
         whole = depth // lane * lane if units == lane else 0
+        group = 0
         for s in range(slots):
+            if s == group_start(slots, group + 1):
+                group += 1
+            begin = group_start(slots, group)
+            row = (group_start(slots, group + 1) - begin) * lane
             source = (job[GATES + s] * count + panel * lane) * depth
-            target = (panel * depth * slots + s) * lane
+            target = (panel * slots + begin) * depth * lane + (s - begin) * lane
             for k in range(0, whole, lane):
-                transpose_square(weight, source + k, depth, packed, target + k * slots * lane, slots * lane)
+                transpose_square(weight, source + k, depth, packed, target + k * row, row)
             for k in range(whole, depth):
                 for unit in range(units):
-                    packed[target + k * slots * lane + unit] = weight[source + unit * depth + k]
+                    packed[target + k * row + unit] = weight[source + unit * depth + k]
                 for unit in range(units, lane):
-                    packed[target + k * slots * lane + unit] = zero
+                    packed[target + k * row + unit] = zero
 
 
 @njit(**SERIAL)
