@@ -125,8 +125,21 @@ def tile_rows(vectors: int) -> int:
     the packed operand half as often, which counts where it comes from far: an LSTM's inference at 20x200
     units gained 4 % on AVX-512, 2 % on AVX2. On AVX2 four vectors by two rows gave 114, eight by one row 91.
     """
-    widest = -(-vectors // -(-vectors // WIDEST))
-    return max(rows for rows in range(1, TALLEST + 1) if rows == 1 or _fits(widest, rows))
+    return _most_rows(-(-vectors // -(-vectors // WIDEST)))
+
+
+@functools.cache
+def flat_tile_rows(vectors: int) -> int:
+    """Rows of one whose columns are all computed at once, if they fit.
+
+    Its packed operand is read once a tile, which is better where that comes from memory: an LSTM's inference
+    at 20x1500 units gained 6 and 13 % on AVX-512 and 12 % on AVX2.
+    """
+    return _most_rows(vectors) if _fits(vectors, 1) else tile_rows(vectors)
+
+
+def _most_rows(columns: int) -> int:
+    return max(rows for rows in range(1, TALLEST + 1) if rows == 1 or _fits(columns, rows))
 
 
 def round_up(value: int, multiple: int) -> int:

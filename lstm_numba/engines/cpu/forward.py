@@ -45,17 +45,29 @@ from lstm_numba.engines.cpu.specialize import (
     cell_prepare,
     clear_hidden_slots,
     first_reused,
+    flat_tile,
     gate_product,
     later_rounds,
     level_range,
     load_biased_slots,
     load_reused,
+    recurrent_count,
     reused_count,
     slot_count,
-    tile_height,
+    tall_tile,
     zero_means,
 )
 from lstm_numba.engines.cpu.vector import add_valid, store_vectors
+
+#: Recurrent weights of more numbers than this come from memory at every step.
+FAR_WEIGHTS = 1 << 22
+
+
+@njit(**INLINE)
+def _tile_height(cell, sizes):
+    """Rows of a tile at most."""
+    far = recurrent_count(cell) * sizes.hidden * sizes.hidden > FAR_WEIGHTS
+    return flat_tile(cell) if far else tall_tile(cell)
 
 
 @njit(**INLINE)
@@ -220,7 +232,7 @@ def input_products(cell, weights, arrays, sizes, first, last, share):
     if share.pieces > 1 or share.bottom - share.top == sizes.batch:
         share = Share(share.part, 0, sizes.batch * (last - first), share.piece, share.pieces)
         last = first + 1
-    tiles = tile_count(share, tile_height(cell))
+    tiles = tile_count(share, _tile_height(cell, sizes))
     begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
     for panel in range(begin // tiles, -(-end // tiles)):
         for t in range(start, start + last - first):
@@ -233,7 +245,7 @@ def input_products(cell, weights, arrays, sizes, first, last, share):
 def first_stage(cell, weights, arrays, sizes, t, share):
     """First (mostly only) stage of one step, on one thread's share."""
     operand, start = first_operand(cell, arrays, sizes, t)
-    tiles = tile_count(share, tile_height(cell))
+    tiles = tile_count(share, _tile_height(cell, sizes))
     begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
     for n in range(begin, end):
         index = serpentine(begin, end, n, t)
@@ -272,7 +284,7 @@ def _contributions(cell, level, weights, arrays, sizes, t, row, begin, end):
 @njit(**INLINE)
 def _sum_means(cell, level, weights, arrays, sizes, t, share):
     """A share's sums for the means of a group."""
-    tiles = tile_count(share, tile_height(cell))
+    tiles = tile_count(share, _tile_height(cell, sizes))
     begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
     first, _ = level_range(cell, level)
     for tile in range(tiles):
@@ -294,7 +306,7 @@ def _finish_means(cell, level, arrays, sizes, t, share):
 @njit(**INLINE)
 def _all_equations(cell, weights, arrays, sizes, t, share):
     """The cell's equations on a share, when its means are known."""
-    tiles = tile_count(share, tile_height(cell))
+    tiles = tile_count(share, _tile_height(cell, sizes))
     begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
     for tile in range(tiles):
         row, rows = tile_of(share, tiles, tile)
@@ -360,7 +372,7 @@ def _(cell, level, weights, arrays, sizes, t, share):
 
 @njit(**SERIAL)
 def _second_stage_tiles(cell, weights, arrays, sizes, t, share):
-    tiles = tile_count(share, tile_height(cell))
+    tiles = tile_count(share, _tile_height(cell, sizes))
     begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)
     for n in range(begin, end):
         index = serpentine(begin, end, n, t)

@@ -14,7 +14,7 @@ from numba.core import types
 from numba.extending import intrinsic, overload
 
 import lstm_numba.engines.cpu.activations  # noqa: F401  (registers the nonlinearities on vectors)
-from lstm_numba.engines.cpu.cpu_features import tile_rows
+from lstm_numba.engines.cpu.cpu_features import flat_tile_rows, tile_rows
 from lstm_numba.engines.cpu.microkernel import tile_product
 from lstm_numba.engines.cpu.options import INLINE
 from lstm_numba.engines.cpu.vector import Vector, load_lanes, prefetch, splat, vector_loader, vector_type
@@ -82,8 +82,9 @@ product_count = cell_constant(lambda cell: 1 + len(cell.stages))
 input_count = cell_constant(lambda cell: len(cell.input_gates))
 recurrent_count = cell_constant(lambda cell: sum(_products(cell)[1:]))
 second_count = cell_constant(lambda cell: sum(_products(cell)[2:]))
-#: Rows of the tallest register tile that serves all of the cell's products.
-tile_height = cell_constant(lambda cell: min(map(tile_rows, _products(cell))))
+#: Rows of the tallest register tile that serves all of the cell's products, and of the tallest flat one.
+tall_tile = cell_constant(lambda cell: min(map(tile_rows, _products(cell))))
+flat_tile = cell_constant(lambda cell: min(map(flat_tile_rows, _products(cell))))
 #: Whether products may have biases.
 has_biases = cell_constant(lambda cell: bool(cell.biased))
 #: Stages whose weights are in ``weight_hh``, the first ones, which have biases.

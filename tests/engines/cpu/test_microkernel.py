@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lstm_numba.engines.cpu.cpu_features import column_groups, tile_rows, vector_unit
+from lstm_numba.engines.cpu.cpu_features import column_groups, flat_tile_rows, tile_rows, vector_unit
 
 pytestmark = pytest.mark.processor
 
@@ -71,7 +71,11 @@ def test_columns_of_a_tile_are_cut_evenly_and_fit() -> None:
         assert all(sum(group) == vectors and max(group) - min(group) <= 1 for group in groups)
         # The tallest tile has as many accumulators as two units of a latency of four cycles keep busy.
         assert max(groups[-1]) * rows >= (8 if vector_unit().registers == 16 else 12)
+        assert flat_tile_rows(vectors) <= rows
+        fits = column_groups(vectors, 1) == (vectors,)
+        assert not fits or column_groups(vectors, flat_tile_rows(vectors)) == (vectors,)
     if vector_unit().name == "AVX2":
+        assert [flat_tile_rows(vectors) for vectors in range(1, 9)] == [12, 6, 4, 3, 2, 2, 1, 1]
         assert [tile_rows(vectors) for vectors in range(1, 9)] == [12, 6, 4, 6, 4, 4, 4, 4]
 
 
