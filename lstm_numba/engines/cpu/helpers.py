@@ -23,13 +23,15 @@ from lstm_numba.engines.cpu.function_pointers import call_pointer
 from lstm_numba.engines.cpu.memory import address, aligned_zeros
 from lstm_numba.engines.cpu.options import SERIAL
 from lstm_numba.engines.cpu.rounds import ALONE_HERE
-from lstm_numba.engines.cpu.vector import pointer_to
+from lstm_numba.engines.cpu.vector import pointer_address, pointer_to
 from lstm_numba.engines.cpu.waiting import (
     atomic_add,
     atomic_load,
     atomic_store,
     compare_and_swap,
+    current_core,
     pause,
+    set_affinity,
     sleep_while,
     wake_all,
 )
@@ -43,8 +45,14 @@ _ASLEEP, _CALLER_ASLEEP, _STOP = 8, 9, 10
 #: Whether somebody's call is under way; what it offers.
 _TAKEN = 16
 _ENTRY, _ARGUMENT, _PARTS = 24, 25, 26
-_NUMBERS = 32
+#: The core that helpers leave to callers, how many helpers keep to that, the system's numbers of these
+#: threads; the cores of the process, and room for those of the helpers, a bit for each.
+_LEFT, _PLACED, _THREADS = 32, 33, 34
+_CORES, _THEIRS, _WORDS = 48, 64, 16
+_NUMBERS = 80
 _UPPER, _LOWER = 1, 0
+#: More helpers than this the system places well enough.
+_MOST_PLACED = _CORES - _THREADS
 
 #: Looks, of some 10 to 40 nanoseconds each, before a thread sleeps: a helper without work, and a caller who
 #: waits for the last one.
@@ -94,6 +102,29 @@ def _serve(where, part):
 
 
 @njit(**SERIAL)
+def _place(shared):
+    """Keep helpers off the core that this thread is on.
+
+    Linux may wake a thread on the core of the one that wakes it, and on a virtual machine leave it there for
+    milliseconds while another core has nothing to do.
+    """
+    core = current_core()
+    if core < 0 or core == shared[_LEFT] or core >= 64 * _WORDS:
+        return
+    shared[_LEFT] = core
+    for n in range(_WORDS):
+        shared[_THEIRS + n] = shared[_CORES + n]
+    shared[_THEIRS + core // 64] &= ~(np.int64(1) << (core % 64))
+    others = np.int64(0)
+    for n in range(_WORDS):
+        others |= shared[_THEIRS + n]
+    if others != 0:
+        theirs = pointer_to(pointer_address(shared) + 8 * _THEIRS, core)
+        for n in range(shared[_PLACED]):
+            set_affinity(shared[_THREADS + n], theirs, np.int64(_WORDS))
+
+
+@njit(**SERIAL)
 def call_with_helpers(where, entry, argument, parts):
     """Call an entry as part 0, and have helpers call it as the others.
 
@@ -107,6 +138,7 @@ def call_with_helpers(where, entry, argument, parts):
     shared[_ENTRY], shared[_ARGUMENT], shared[_PARTS] = entry, argument, parts
     atomic_store(shared, _STATE, (atomic_load(shared, _STATE) // _CALL + 1) * _CALL + _OPEN)
     if atomic_load(shared, _ASLEEP) > 0:
+        _place(shared)
         wake_all(shared, _STATE, _UPPER)
     call_pointer(entry, (job, np.int64(0)))
     joined = atomic_add(shared, _STATE, -_OPEN) % _CALL
@@ -131,6 +163,11 @@ class _Helpers:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._shared = aligned_zeros((_NUMBERS,), np.int64)
+        self._shared[_LEFT] = -1
+        if hasattr(os, "sched_getaffinity"):
+            for core in os.sched_getaffinity(0):
+                if core < 64 * _WORDS:
+                    self._shared.view(np.uint64)[_CORES + core // 64] |= np.uint64(1 << core % 64)
         self.address = address(self._shared)
 
     def at_least(self, count: int) -> int:
@@ -143,6 +180,10 @@ class _Helpers:
                     thread = threading.Thread(target=serve, args=(self.address, part), name=name, daemon=True)
                     thread.start()
                     self._threads.append(thread)
+                    if part <= _MOST_PLACED and thread.native_id is not None:
+                        self._shared[_THREADS + part - 1] = thread.native_id
+                        self._shared[_PLACED] = part
+                        self._shared[_LEFT] = -1
         return self.address
 
     def stop(self) -> None:

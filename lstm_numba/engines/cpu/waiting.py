@@ -134,6 +134,34 @@ def wake_all(typingctx: Any, pointer: Any, index: Any, half: Any) -> Any:
 
 
 @intrinsic
+def current_core(typingctx: Any) -> Any:
+    """Number of the core that this thread is on; -1 where the system does not tell."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if sys.platform != "linux":
+            return ir.Constant(_I64, -1)
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_I32, []), "sched_getcpu")
+        return builder.sext(builder.call(function, []), _I64)
+
+    return types.int64(), codegen
+
+
+@intrinsic
+def set_affinity(typingctx: Any, thread: Any, mask: Any, words: Any) -> Any:
+    """Let one of the system's threads run on those cores whose bits are set in so many words of a mask."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if sys.platform == "linux":
+            kind = ir.FunctionType(_I32, [_I32, _I64, args[1].type])
+            function = cgutils.get_or_insert_function(builder.module, kind, "sched_setaffinity")
+            size = builder.mul(args[2], ir.Constant(_I64, 8))
+            builder.call(function, [builder.trunc(args[0], _I32), size, args[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, mask, types.int64), codegen
+
+
+@intrinsic
 def _clock(typingctx: Any) -> Any:
     """Nanoseconds since some time."""
 
