@@ -27,8 +27,9 @@ _LINE = 8
 #: On the first line: parts done in all rounds so far, and threads that sleep until a round is over. Each part
 #: has a line, for the last round in which it was taken.
 _DONE, _ASLEEP = 0, 1
-#: Looks, of some 10 to 40 nanoseconds each, before a thread takes another's part, and before it sleeps.
-_OTHERS_LOOKS, _LOOKS = 100, 1_000
+#: Looks, of some 10 to 40 nanoseconds each, before a thread takes another's part, and before it sleeps. The
+#: latter last longer than waking a sleeper: one that slept sooner came too late for each round.
+_OTHERS_LOOKS, _LOOKS = 100, 10_000
 
 
 @njit(**SERIAL)
