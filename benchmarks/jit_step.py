@@ -191,7 +191,7 @@ def main() -> None:
     threads = thread_count()
     set_thread_count(threads)  # for the loops of this file, which are Numba's
     found: dict[str, Any] = {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "protocol": protocol(options.repeats),
     }
     for cell in ("lstm", "gru"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import Any
@@ -181,6 +182,28 @@ def test_who_finds_the_helpers_occupied_is_alone() -> None:
     with _Occupied(True):
         helpers.call_with_helpers(helpers.helpers(2), entry, address(job), 3)
     assert job[7:11].tolist() == [1, 1, 1, 1]  # number 8 + ALONE_HERE
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="one core, or it cannot be chosen",
+)
+def test_helpers_that_are_woken_keep_off_the_callers_core() -> None:
+    job = np.zeros(16, np.int64)
+    entry = compile_apart(_count_parts, types.CPointer(types.int64), types.int64).address
+    where, cores = helpers.helpers(2), os.sched_getaffinity(0)
+    try:
+        for core in sorted(cores)[:2]:
+            os.sched_setaffinity(0, {core})
+            time.sleep(0.05)  # they fall asleep
+            job[:] = 0
+            helpers.call_with_helpers(where, entry, address(job), 3)
+            assert job[8:11].tolist() == [1, 1, 1]
+            for thread in helpers._helpers._threads[:2]:
+                assert thread.native_id is not None
+                assert os.sched_getaffinity(thread.native_id) == cores - {core}
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 # Tasks
