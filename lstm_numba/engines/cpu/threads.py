@@ -78,8 +78,8 @@ def _groups(root: Path) -> Iterator[Path]:
             continue
         top, folder = mount.split(" ")[3:5]
         # Within a container the mount's root may be outside of what the path is relative to.
-        path = Path(memberships.get(controller, "/"))
-        inner = path.relative_to(top) if path.is_relative_to(top) else Path(path.relative_to("/"))
+        whole = Path(memberships.get(controller, "/"))
+        inner = whole.relative_to(top) if whole.is_relative_to(top) else whole.relative_to("/")
         group = root / folder.lstrip("/") / inner
         for above in (group, *group.parents):
             if above.is_relative_to(root / folder.lstrip("/")) and above.is_dir():
