@@ -261,7 +261,7 @@ def _epochs(words: str, title: str) -> Section:
 
 _TASKS = "--task inference --task training"
 _BUSY = "--shape mnist --shape ptb-small --shape ptb-medium --shape sequence-256"
-_OTHERS = ("coupled", "peephole", "full-peephole", "use-gate", "slstm", "layer-norm-lstm")
+_OTHERS = ("coupled", "peephole", "peephole-full", "use-gate", "slstm", "layer-norm-lstm")
 SECTIONS: dict[str, Section] = {
     "layers": _bench(
         f"--preset all {_TASKS} --repeats 7",

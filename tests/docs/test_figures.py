@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from repository import ROOT
 
 from lstm_numba.benchmarks import figures
+from lstm_numba.cells import find_cell
 
 FOLDERS = sorted({path.parent for path in (ROOT / "benchmarks/results").glob("*/layers.json")})
 
@@ -45,6 +47,9 @@ def test_every_section_can_be_measured() -> None:
             *(f"lstm_numba.benchmarks.{m}" for m in ("jit_step", "layer_options", "clockwork", "epochs")),
         )
         assert section.title, name
+        for option, value in itertools.pairwise(section.words):
+            if option in ("--cell", "--other"):
+                assert find_cell(value) is not None, name
 
 
 def test_epochs_are_named_by_their_training() -> None:

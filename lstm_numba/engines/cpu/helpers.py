@@ -188,16 +188,18 @@ class _Helpers:
 
     def stop(self) -> None:
         """End them: compiled code is freed when the interpreter ends."""
-        self._shared[_STOP] = 1
-        self._shared[_STATE] += _CALL
-        _wake(self.address)
+        _stop(self.address)
         for thread in self._threads:
             thread.join()
 
 
 @njit(**SERIAL)
-def _wake(where):
-    wake_all(pointer_to(where, where), _STATE, _UPPER)
+def _stop(where):
+    """Begin a last call, which nobody joins; another thread may have one under way."""
+    shared = pointer_to(where, where)
+    atomic_store(shared, _STOP, 1)
+    atomic_add(shared, _STATE, _CALL)
+    wake_all(shared, _STATE, _UPPER)
 
 
 _helpers = _Helpers()

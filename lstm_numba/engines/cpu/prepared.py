@@ -146,13 +146,8 @@ class _Prepared:
     def __init__(self, rnn: Any, shape: tuple[int, ...]) -> None:
         steps, batch, _ = shape
         count = len(rnn.cell.states)
-        if (
-            rnn.directions > 1
-            or rnn.heads > 1
-            or rnn.batch_first
-            or rnn.cell.extras
-            or count not in _BY_STATES
-        ):
+        plain = rnn.directions == rnn.heads == 1 and not rnn.batch_first and not rnn.cell.extras
+        if not plain or count not in _BY_STATES:
             raise _Unsuitable
         self._dtype = rnn.dtype
         self._states = [
@@ -207,9 +202,8 @@ class _Prepared:
         else:
             return None
         for array in first:
-            if (
-                type(array) is not _ARRAY
-            ):  # of a subclass, as a masked array is, Numba may see the numbers alone
+            # Of a subclass, as a masked array is, Numba may see the numbers alone.
+            if type(array) is not _ARRAY:
                 return None
         try:  # one operation, which threads cannot interrupt
             memory = self._free.pop()

@@ -22,7 +22,7 @@ def _described(typingctx: Any, function: Any, count: Any, arguments: Any) -> Any
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         compiled = function.dispatcher.overloads[tuple(called.args)]
-        context.active_code_library.add_linking_library(compiled.library)
+        context.add_linking_libs(context.get_function(function, called).libs)
         job = ir.LiteralStructType([_I64, _I64, args[2].type])
         kind = ir.FunctionType(ir.VoidType(), [job.as_pointer(), _I64])
         name = f"lstm_numba_loop_{compiled.fndesc.mangled_name}"

@@ -60,7 +60,7 @@ def core_quota(root: Path = Path("/")) -> float | None:
     """
     try:
         return min((quota for folder in _groups(root) if (quota := _quota(folder)) is not None), default=None)
-    except OSError:  # no such files: not Linux
+    except (OSError, ValueError):  # no such files, as elsewhere than on Linux, or of another form
         return None
 
 

@@ -109,27 +109,16 @@ def sgd_rows_shared(where, threads, p, indices, values, rate):
 @njit(**EXACT)
 def _with_momentum_chunk(chunk, p, g, velocity, rate, scale, weight_decay, momentum, nesterov):
     with_momentum(
-        _part(p, chunk),
-        _part(g, chunk),
-        _part(velocity, chunk),
-        rate,
-        scale,
-        weight_decay,
-        momentum,
-        nesterov,
-    )
+        _part(p, chunk), _part(g, chunk), _part(velocity, chunk),
+        rate, scale, weight_decay, momentum, nesterov,
+    )  # fmt: skip
 
 
 @njit(**EXACT)
 def with_momentum_shared(where, threads, p, g, velocity, rate, scale, weight_decay, momentum, nesterov):
     """See `with_momentum`."""
-    shared_loop(
-        where,
-        threads,
-        _with_momentum_chunk,
-        _chunks(p),
-        (p, g, velocity, rate, scale, weight_decay, momentum, nesterov),
-    )
+    work = (p, g, velocity, rate, scale, weight_decay, momentum, nesterov)
+    shared_loop(where, threads, _with_momentum_chunk, _chunks(p), work)
 
 
 @njit(**EXACT)
@@ -137,21 +126,9 @@ def _adam_chunk(
     chunk, p, g, mean, square, scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps
 ):
     adam(
-        _part(p, chunk),
-        _part(g, chunk),
-        _part(mean, chunk),
-        _part(square, chunk),
-        scale,
-        l2,
-        keep,
-        beta1,
-        rest1,
-        beta2,
-        rest2,
-        rate,
-        correction,
-        eps,
-    )
+        _part(p, chunk), _part(g, chunk), _part(mean, chunk), _part(square, chunk),
+        scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps,
+    )  # fmt: skip
 
 
 @njit(**EXACT)
@@ -159,30 +136,16 @@ def adam_shared(
     where, threads, p, g, mean, square, scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps
 ):
     """See `adam`."""
-    shared_loop(
-        where,
-        threads,
-        _adam_chunk,
-        _chunks(p),
-        (p, g, mean, square, scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps),
-    )
+    work = (p, g, mean, square, scale, l2, keep, beta1, rest1, beta2, rest2, rate, correction, eps)
+    shared_loop(where, threads, _adam_chunk, _chunks(p), work)
 
 
 @njit(**EXACT)
 def _rmsprop_chunk(chunk, p, g, square, velocity, rate, scale, weight_decay, alpha, rest, eps, momentum):
     rmsprop(
-        _part(p, chunk),
-        _part(g, chunk),
-        _part(square, chunk),
-        _part(velocity, chunk),
-        rate,
-        scale,
-        weight_decay,
-        alpha,
-        rest,
-        eps,
-        momentum,
-    )
+        _part(p, chunk), _part(g, chunk), _part(square, chunk), _part(velocity, chunk),
+        rate, scale, weight_decay, alpha, rest, eps, momentum,
+    )  # fmt: skip
 
 
 @njit(**EXACT)
@@ -190,13 +153,8 @@ def rmsprop_shared(
     where, threads, p, g, square, velocity, rate, scale, weight_decay, alpha, rest, eps, momentum
 ):
     """See `rmsprop`."""
-    shared_loop(
-        where,
-        threads,
-        _rmsprop_chunk,
-        _chunks(p),
-        (p, g, square, velocity, rate, scale, weight_decay, alpha, rest, eps, momentum),
-    )
+    work = (p, g, square, velocity, rate, scale, weight_decay, alpha, rest, eps, momentum)
+    shared_loop(where, threads, _rmsprop_chunk, _chunks(p), work)
 
 
 def sweep(serial: Any, shared: Any, arrays: tuple[Array, ...], *numbers: Any) -> None:

@@ -80,6 +80,11 @@ def test_without_such_files_there_is_no_quota(tmp_path: Path) -> None:
     assert core_quota(tmp_path) is None
 
 
+@pytest.mark.parametrize("text", ["", "100000", "a b"])
+def test_files_of_another_form_are_no_quota(tmp_path: Path, text: str) -> None:
+    assert core_quota(_system(tmp_path, _V2, "0::/\n", cpu___max=text)) is None
+
+
 _PROGRAM = """
 import numba
 from lstm_numba.engines.cpu import threads
