@@ -139,6 +139,8 @@ class Ours(Implementation):
         shape, dtype = problem.shape, problem.dtype
         self._layer = make_layer(problem.cell, shape.inputs, shape.hidden, dtype=dtype, device=self.device)
         self._layer.load_state_dict(problem.params)
+        if problem.task == "inference":  # constant weights, as ONNX Runtime's are
+            self._layer.freeze()
         self._x, self._dy = self._place(problem.x), self._place(problem.dy)
         values = tuple(self._place(value) for value in problem.state.values())
         self._state = values if len(values) > 1 else values[0]

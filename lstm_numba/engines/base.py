@@ -80,6 +80,10 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    def fixed(self, array: Array) -> Array:
+        """A copy that nobody can write to; where there is no such thing (CUDA), the array itself."""
+
+    @abstractmethod
     def fetch(self, array: Array) -> Callable[[], npt.NDArray[Any]]:
         """Start copying an array to the host; the function returned waits and returns a NumPy copy.
 

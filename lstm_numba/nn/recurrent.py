@@ -301,6 +301,14 @@ class Recurrent(LayerPasses):
         tape : Tape
             For one call of `backward`.
         """
+        drawn = training and (self.dropout or self.weight_drop or self._regularisation.draws)
+        if self._prepared_calls and lengths is resets is extras is None and reset_to == "zeros" and not drawn:
+            found = self._prepared_calls(self, x, state, True, copy)
+            if found is not None:
+                y, final, call, saved = found
+                tape = Tape(self, self.cell, x.shape, call)
+                tape.saved, tape.user_x = saved, x
+                return self.engine.read_only(y, copy), self._pack_state(final), tape
         given = Given(state, lengths, resets, reset_to, extras)
         with self.engine.on_stream_of(x):
             y, final, tape = self._run(x, given, keep=True, training=training, copy=copy)
@@ -414,10 +422,20 @@ class Recurrent(LayerPasses):
         self, tape: Tape, dy: Any, dstate: State, input_gradient: bool
     ) -> tuple[Array | None, list[Array], dict[str, Array]]:
         engine = self.engine
+        if tape.call:
+            found = tape.call.backward(tape.saved, dy, dstate, input_gradient)
+            if found is not None:
+                tape.saved = []
+                return found
         steps, batch, _ = tape.shape
         dy = checks.check_output_gradient(self, dy, steps, batch)
-        dstates = self._final_gradients(tape.cell, checks.check_state(self, "dstate", dstate, batch), batch)
+        dstates = checks.check_state(self, "dstate", dstate, batch)
         saved, tape.saved = tape.saved, []
+        if tape.call:  # with arrays that fit
+            dy = None if dy is None else np.array(dy)
+            dstates = None if dstates is None else self._pack_state([np.array(array) for array in dstates])
+            return tape.call.backward(saved, dy, dstates, input_gradient)
+        dstates = self._final_gradients(tape.cell, dstates, batch)
         initial = self._new_states(tape.cell, batch)
         grads = dict.fromkeys(self.params)
         for layer in reversed(range(self.num_layers)):

@@ -61,6 +61,11 @@ class Regularisation(NamedTuple):
                 ) from None
         return found
 
+    @property
+    def draws(self) -> bool:
+        """Whether there are masks in training."""
+        return bool(self.zoneout or self.dropout)
+
     def cell(self, cell: Any, training: bool, resets: str = "") -> Any:
         """The cell that computes a call.
 

@@ -16,11 +16,12 @@ State = Any  # an array or a tuple of arrays, each (num_layers*D, B, H)
 class Tape:
     """What `Recurrent.forward` saves for one call of `Recurrent.backward`; opaque."""
 
-    def __init__(self, owner: Recurrent, cell: Any, shape: tuple[int, int, int]) -> None:
+    def __init__(self, owner: Recurrent, cell: Any, shape: tuple[int, int, int], call: Any = None) -> None:
         self.owner = owner
         self.cell = cell  # that computed the call
         self.shape = shape
-        self.saved: list[list[Any]] = []
+        self.call = call  # a prepared one (`Engine.prepared_calls`), or None
+        self.saved: list[Any] = []  # of each layer; what that call's backward pass takes
         self.masks: list[Array | None] = []
         self.weight_masks: list[Array | None] = []  # one for each layer and direction
         self.user_x: Any = None  # the x that was passed; gradients are returned as arrays of its library

@@ -55,6 +55,8 @@ class Optimizer:
                     "params: expected C-contiguous float32 or float64 arrays, "
                     f"got {getattr(array, 'dtype', type(array).__name__)} for {name}"
                 )
+            if isinstance(array, np.ndarray) and not array.flags.writeable:
+                raise ValueError(f"params: {name} is read-only; a layer may be frozen, see its unfreeze()")
         for name, value in {"lr": lr, **settings}.items():
             non_negative(name, value)
         self.params = dict(params)

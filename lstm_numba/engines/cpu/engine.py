@@ -13,7 +13,7 @@ from lstm_numba.arguments import refuse_mask
 from lstm_numba.engines.base import CORRECT, FACTOR, LOSS, NORM, Array, Arrays, Engine, Shape
 from lstm_numba.engines.cpu import clipping, embedding, gemm, reductions, sequence, steps, updates
 from lstm_numba.engines.cpu.losses import softmax_cross_entropy
-from lstm_numba.engines.cpu.memory import address, aligned_empty
+from lstm_numba.engines.cpu.memory import address, aligned_empty, fixed
 from lstm_numba.engines.cpu.prepared import PreparedCalls
 from lstm_numba.engines.cpu.weight_cache import WeightCache
 from lstm_numba.engines.dropout_masks import draw_mask
@@ -48,6 +48,8 @@ class CpuEngine(Engine):
     def download(self, array: Array) -> npt.NDArray[Any]:
         result: npt.NDArray[Any] = array
         return result
+
+    fixed = staticmethod(fixed)
 
     def fetch(self, array: Array) -> Callable[[], npt.NDArray[Any]]:
         return array.copy

@@ -106,6 +106,21 @@ def address(array: np.ndarray[Any, Any]) -> int:
         return where
 
 
+def is_fixed(array: np.ndarray[Any, Any]) -> bool:
+    """Whether the numbers can never change: it is made of `bytes`, which NumPy lets nobody write to."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray) and not owner.flags.writeable:
+        owner = owner.base
+    return isinstance(owner, bytes)
+
+
+def fixed(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The array if it `is_fixed`, else a C-contiguous copy that is."""
+    if is_fixed(array):
+        return array
+    return np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape)
+
+
 def strided(array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], int, int]:
     """Describe a matrix by its address and two strides.
 

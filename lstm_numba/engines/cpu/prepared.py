@@ -1,137 +1,45 @@
-"""Forward passes of which everything but the arrays is known: repeated calls of a layer on one thread.
+"""Calls of which everything but the arrays is known: repeated small calls of a layer on one thread.
 
 A call of few multiplications takes less time than Python needs to plan it and to say where its arrays are. So
-the job of `lstm_numba.engines.cpu.task` is kept, and compiled code, which Numba gives the arrays with their
-shapes, checks these and fills in where the arrays are.
+its job (`lstm_numba.engines.cpu.task`) is kept as a template, and compiled code, which Numba gives the arrays
+with their shapes, checks these and fills in where the arrays are.
 """
 
 from __future__ import annotations
 
 from operator import is_not
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from numba import njit
-from numba.core import types
 from numba.core.errors import NumbaTypeError
-from numba.np.numpy_support import from_dtype
 
-from lstm_numba.engines.cpu.blocking import cell_class, choose_plan
+from lstm_numba.engines.cpu import task
+from lstm_numba.engines.cpu.blocking import cell_class, choose_plan, padded
 from lstm_numba.engines.cpu.cpu_features import round_up
-from lstm_numba.engines.cpu.function_pointers import once
-from lstm_numba.engines.cpu.memory import ALIGNMENT
-from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.job_template import ARRAYS, CALL, OTHER, THIRD, JobTemplate, compiled_call
+from lstm_numba.engines.cpu.memory import ALIGNMENT, reserve
 from lstm_numba.engines.cpu.records import (
     ALONE,
+    Addresses,
+    BackwardJob,
+    GradientTargets,
     Layer,
-    Numbers,
+    OutputGradient,
     Packing,
     Sequence,
     SequenceJob,
-    index_of,
-    numbers,
-    read_record,
     size_of,
 )
-from lstm_numba.engines.cpu.sequence import checked_packing, setting_of
-from lstm_numba.engines.cpu.thread_team import Phases, phase_bits, run_alone
+from lstm_numba.engines.cpu.sequence import Setting, checked_packing, setting_of
+from lstm_numba.engines.cpu.thread_team import Phases
 from lstm_numba.engines.cpu.threads import thread_count
-from lstm_numba.engines.cpu.vector import pointer_to
+from lstm_numba.engines.cpu.weight_cache import Located, field_names
 
 Array = np.ndarray[Any, Any]
 _ARRAY = np.ndarray  # a name that is looked up once: it counts in a call
 
-#: Positions in a job of what a call fills in.
-_SEQUENCE, _PACKING = index_of(SequenceJob, "sequence"), index_of(SequenceJob, "packing")
-_X, _H, _REST = (_SEQUENCE + index_of(Sequence, field) for field in ("x", "h", "rest"))
-_DESCRIPTOR, _FOUND = (_PACKING + index_of(Packing, field) for field in ("descriptor", "found"))
-_STALE = index_of(SequenceJob, "stale")
 #: Shapes for which calls are kept, and bytes of memory of those that are.
 _MOST, _LARGEST = 64, 1 << 20
-
-
-class _Plan(NamedTuple):
-    """A layer's call, as a record.
-
-    Attributes
-    ----------
-    task, phases : int
-        As `run_alone` takes them.
-    steps, batch, inputs, output, hidden, layers : int
-        T, B, I, units of the first and of the other states, and how many layers a state is of.
-    layer : int
-        Which of them this is.
-    template, job : int
-        Address of the job, with offsets instead of the addresses that a call fills in, and how many numbers
-        it has.
-    """
-
-    task: int
-    phases: int
-    steps: int
-    batch: int
-    inputs: int
-    output: int
-    hidden: int
-    layers: int
-    layer: int
-    template: int
-    job: int
-
-
-@njit(**INLINE)
-def _call(where, x, history, memory, states):
-    """A layer's call, whose states are the initial ones and behind them the final ones; False if a shape does
-    not fit.
-    """
-    plan = read_record(_Plan, where, 0)
-    if x.shape != (plan.steps, plan.batch, plan.inputs):
-        return False
-    count = len(states) // 2
-    for n in range(2 * count):
-        units = plan.output if n % count == 0 else plan.hidden
-        if states[n].shape != (plan.layers, plan.batch, units):
-            return False
-    start = -(-np.int64(memory.ctypes.data) // ALIGNMENT) * ALIGNMENT
-    job, template = pointer_to(start, where), pointer_to(plan.template, where)
-    for n in range(plan.job):
-        job[n] = template[n]
-    job[_X], job[_H] = np.int64(x.ctypes.data), np.int64(history.ctypes.data)
-    job[_REST] += start
-    job[_DESCRIPTOR] += start
-    job[_FOUND] += start
-    for n in range(2 * count):
-        stride = states[n].itemsize * states[n].shape[1] * states[n].shape[2]
-        job[plan.job - 2 * count + n] = np.int64(states[n].ctypes.data) + plan.layer * stride
-    run_alone(plan.task, start, plan.phases, start + 8 * _STALE)
-    return True
-
-
-# One for each number of states: Python gives Numba an array in a tenth of the time of a tuple of arrays.
-
-
-def _one(where, x, history, memory, a, last_a):
-    return _call(where, x, history, memory, (a, last_a))
-
-
-def _two(where, x, history, memory, a, b, last_a, last_b):
-    return _call(where, x, history, memory, (a, b, last_a, last_b))
-
-
-def _four(where, x, history, memory, a, b, c, d, last_a, last_b, last_c, last_d):
-    return _call(where, x, history, memory, (a, b, c, d, last_a, last_b, last_c, last_d))
-
-
-_BY_STATES = {1: _one, 2: _two, 4: _four}
-
-
-@once
-def _compiled(dtype: Any, states: int) -> Any:
-    number = from_dtype(dtype)
-    cube = number[:, :, ::1]
-    return njit(types.boolean(types.int64, cube, cube, types.uint8[::1], *[cube] * (2 * states)), **SERIAL)(
-        _BY_STATES[states]
-    )
 
 
 class _Prepared:
@@ -143,77 +51,115 @@ class _Prepared:
         There is more to do than these can.
     """
 
+    #: Whether a backward pass follows.
+    keep: ClassVar[bool]
+
     def __init__(self, rnn: Any, shape: tuple[int, ...]) -> None:
-        steps, batch, _ = shape
+        self._steps, self._batch, _ = shape
         count = len(rnn.cell.states)
         plain = rnn.directions == rnn.heads == 1 and not rnn.batch_first and not rnn.cell.extras
-        if not plain or count not in _BY_STATES:
+        if not plain or count not in (1, 2, 4):
             raise _Unsuitable
         self._dtype = rnn.dtype
         self._states = [
-            (rnn.num_layers, batch, rnn.hidden_size if n else rnn.output_size) for n in range(count)
+            (rnn.num_layers, self._batch, rnn.hidden_size if n else rnn.output_size) for n in range(count)
         ]
         self._zeros = [np.zeros(state, rnn.dtype) for state in self._states]
-        self._run = _compiled(rnn.dtype, count)
-        self._history = (steps + 1, batch, rnn.output_size)
-        made = [
-            self._layer(rnn, n, (steps, batch, rnn.output_size if n else rnn.input_size))
-            for n in range(rnn.num_layers)
-        ]
-        self._plans = [plan.buffer_info()[0] for plan, _, _ in made]
-        self._size = max(size for _, size, _ in made) + ALIGNMENT
-        if self._size > _LARGEST:
-            raise _Unsuitable
-        self._alive = made
-        self._free: list[Array] = []
+        self._run = compiled_call(rnn.dtype, 2 + 2 * count)
+        self._history = (self._steps + 1, self._batch, rnn.output_size)
 
-    def _layer(self, rnn: Any, n: int, shape: tuple[int, int, int]) -> tuple[Numbers, int, Any]:
-        """A layer's plan, the bytes of memory that its calls want, and what the addresses in it lead to."""
-        cell, (steps, batch, inputs), hidden, output = rnn.cell, shape, rnn.hidden_size, rnn.output_size
-        team, block, chunks = plan = choose_plan(cell, (*shape, hidden), self._dtype)
-        setting = setting_of(cell_class(cell), (*shape, hidden), output, self._dtype, plan, False)
+    def _inputs(self, rnn: Any, n: int) -> tuple[int, int, int]:
+        """Shape of what a layer reads."""
+        return self._steps, self._batch, rnn.output_size if n else rnn.input_size
+
+    def _layer(self, rnn: Any, n: int) -> tuple[Located, Setting, Layer, Sequence]:
+        """Parameters, setting and records of a layer, without addresses."""
+        cell, output, shape = rnn.cell, rnn.output_size, (*self._inputs(rnn, n), rnn.hidden_size)
+        team, block, chunks = plan = choose_plan(cell, shape, self._dtype, self.keep)
+        setting = setting_of(cell_class(cell), shape, output, self._dtype, plan, self.keep)
         params = {name: rnn.params[full] for name, full in rnn._layer_directions[n].names.items()}
-        cache = rnn._weight_caches[n]
-        located = cache.locate(cell, params, inputs, hidden, output, self._dtype)
+        located = rnn._weight_caches[n].locate(cell, params, shape[2], shape[3], output, self._dtype)
         if team != ALONE or any(map(is_not, located.arrays, located.whole.values())):
             raise _Unsuitable
-        states = (0,) * (2 * len(cell.states))
-        # The job is at the beginning of a call's memory.
-        rest = round_up(8 * (size_of(SequenceJob) + len(states)), ALIGNMENT)
-        weights, packing = checked_packing(cache, located, setting, team, rest + setting.rest)
-        sequence = Sequence(steps, 0, 0, 0, setting.ends_at, 0, rest, 0, block, chunks, 0, 1)
-        layer = Layer(batch, inputs, hidden, output, weights, setting.functions, 0)
-        job = numbers(SequenceJob(layer, sequence, team, packing), states)
-        call = _Plan(
-            setting.task, phase_bits(Phases(1, 1, 1, 1, 1)), steps, batch, inputs, output, hidden,
-            rnn.num_layers, n, job.buffer_info()[0], len(job),
-        )  # fmt: skip
-        size = rest + setting.rest + setting.descriptor + setting.found
-        return numbers(call), size, (job, setting, located, cache.packed(located, setting.forward))
+        sequence = Sequence(self._steps, 0, int(self.keep), 0, setting.ends_at, 0, 0, 0, block, chunks, 0, 1)
+        return located, setting, Layer(*shape[1:], output, 0, setting.functions, 0), sequence
 
-    def __call__(self, x: Array, state: Any) -> tuple[Array, list[Array]] | None:
-        """Outputs of the last layer and final states; None if a shape or dtype does not fit."""
+    def _offsets(self, n: int) -> list[int]:
+        """Where a layer's states are, in bytes from the beginning of arrays that hold those of all layers."""
+        return [n * units * self._batch * self._dtype.itemsize for _, _, units in self._states]
+
+    def _arrays(self, state: Any) -> Any:
+        """States as a sequence of arrays, those of zeros for None; None if they are no plain arrays."""
         if state is None:
-            first: Any = self._zeros
-        elif len(self._states) == 1:
-            first = (state,)
+            return self._zeros
+        if len(self._states) == 1:
+            arrays: Any = (state,)
         elif isinstance(state, (tuple, list)):
-            first = state
+            arrays = state
         else:
             return None
-        for array in first:
+        for array in arrays:
             # Of a subclass, as a masked array is, Numba may see the numbers alone.
             if type(array) is not _ARRAY:
                 return None
+        return arrays
+
+    def _empty_states(self) -> list[Array]:
+        return [np.empty(shape, self._dtype) for shape in self._states]
+
+
+def _job_bytes(kind: Any, states: int) -> int:
+    """Bytes of a job and, behind it, two addresses for each of a cell's states; whole cache lines."""
+    return round_up(8 * (size_of(kind) + 2 * states), ALIGNMENT)
+
+
+class _Inference(_Prepared):
+    """Calls that keep nothing. The memory of one is that of all layers, one after the other."""
+
+    keep = False
+
+    def __init__(self, rnn: Any, shape: tuple[int, ...]) -> None:
+        super().__init__(rnn, shape)
+        made = [self._job(rnn, n) for n in range(rnn.num_layers)]
+        self._plans = [job.plan for job, _, _ in made]
+        self._size = max(size for _, size, _ in made)
+        if self._size > _LARGEST:
+            raise _Unsuitable
+        self._alive = made
+        #: Memory that no call uses at present: what keeps it alive, and its address.
+        self._free: list[tuple[Array, int]] = []
+
+    def _job(self, rnn: Any, n: int) -> tuple[JobTemplate, int, Any]:
+        """A layer's job, the bytes of memory that its calls want, and what the addresses in it lead to."""
+        located, setting, layer, sequence = self._layer(rnn, n)
+        cache = rnn._weight_caches[n]
+        rest = _job_bytes(SequenceJob, len(self._states))
+        weights, packing = checked_packing(cache, located, setting, ALONE, rest + setting.rest)
+        record = SequenceJob(layer._replace(weights=weights), sequence._replace(rest=rest), ALONE, packing)
+        relative = {
+            ("sequence", "rest"): CALL, ("packing", "descriptor"): CALL, ("packing", "found"): CALL,
+            ("sequence", "x"): ARRAYS, ("sequence", "h"): ARRAYS + 1,
+        }  # fmt: skip
+        shapes = [self._inputs(rnn, n), self._history, *2 * self._states]
+        job = JobTemplate(setting.task, Phases(1, 1, 1, 1, 1), record, 2 * self._offsets(n), relative, shapes)
+        size = rest + setting.rest + setting.descriptor + setting.found
+        return job, size, (setting, located, cache.packed(located, setting.forward))
+
+    def __call__(self, x: Array, state: Any, copy: bool) -> tuple[Array, list[Array]] | None:
+        """Outputs of the last layer and final states; None if a shape or dtype does not fit."""
+        first = self._arrays(state)
+        if first is None:
+            return None
         try:  # one operation, which threads cannot interrupt
             memory = self._free.pop()
         except IndexError:
-            memory = np.empty(self._size, np.uint8)
-        finals = [np.empty(shape, self._dtype) for shape in self._states]
+            owner, _, where = reserve(self._size)
+            memory = owner, where
+        finals = self._empty_states()
         try:
             for plan in self._plans:
                 history = np.empty(self._history, self._dtype)
-                if not self._run(plan, x, history, memory, *first, *finals):
+                if not self._run(plan, memory[1], 0, 0, x, history, *first, *finals):
                     return None
                 x = history[1:]
         finally:
@@ -221,12 +167,161 @@ class _Prepared:
         return x, finals
 
 
+class _LayerPasses(NamedTuple):
+    """The passes of a layer that a backward pass follows.
+
+    Attributes
+    ----------
+    forward, backward, without_dx : JobTemplate
+        The latter for a backward pass without the gradient of the input.
+    kept, passing, scratch, gradients : int
+        Bytes of memory: of the forward pass, of what is gone when that ends, of the backward pass, and of the
+        gradients of the parameters.
+    views : list of (str, tuple of int, int)
+        Full name, shape and first byte of each of these.
+    dx : tuple of int
+        Shape of the gradient of the input, in whole vectors.
+    alive : tuple
+        What the addresses in the jobs lead to.
+    """
+
+    forward: JobTemplate
+    backward: JobTemplate
+    without_dx: JobTemplate
+    kept: int
+    passing: int
+    scratch: int
+    gradients: int
+    views: list[tuple[str, tuple[int, ...], int]]
+    dx: tuple[int, int, int]
+    alive: tuple[Any, ...]
+
+
+class _Training(_Prepared):
+    """Calls that a backward pass follows."""
+
+    keep = True
+
+    def __init__(self, rnn: Any, shape: tuple[int, ...]) -> None:
+        super().__init__(rnn, shape)
+        self._inputs_of_x = rnn.input_size
+        self._names = list(rnn.params)
+        self._layers = [self._passes(rnn, n) for n in range(rnn.num_layers)]
+        self._run_back = compiled_call(rnn.dtype, 4 + 2 * len(self._states))
+
+    def _passes(self, rnn: Any, n: int) -> _LayerPasses:
+        located, setting, layer, sequence = self._layer(rnn, n)
+        states, x = self._offsets(n) * 2, self._inputs(rnn, n)
+        rest = _job_bytes(SequenceJob, len(self._states))
+        back, sequence = rest + setting.rest, sequence._replace(rest=rest)
+        # The weights of the forward pass and what packing them wants are in other memory.
+        packing = Packing(located.addresses, back, setting.forward, 1)
+        forward = JobTemplate(
+            setting.task, Phases(prepare=1, begin=1, work=1, end=1),
+            SequenceJob(layer, sequence, ALONE, packing), states,
+            {
+                ("sequence", "rest"): CALL, ("packing", "back"): CALL, ("layer", "weights"): OTHER,
+                ("packing", "descriptor"): OTHER, ("sequence", "x"): ARRAYS, ("sequence", "h"): ARRAYS + 1,
+            },
+            [x, self._history, *2 * self._states],
+        )  # fmt: skip
+        starts = dict(zip(located.ends, (0, *located.ends.values()), strict=False))
+        fields = dict(zip(Addresses._fields, field_names(rnn.cell), strict=True))
+        grads = Addresses(*(starts.get(name, 0) for name in fields.values()))
+        scratch, wide = _job_bytes(BackwardJob, len(self._states)), padded(x[2], self._dtype)
+        row = padded(rnn.output_size, self._dtype) if n + 1 < rnn.num_layers else rnn.output_size
+        dx = (*x[:2], wide)
+        record = BackwardJob(
+            layer._replace(weights=back, scratch=scratch), sequence, ALONE, OutputGradient(0, row),
+            GradientTargets(0, wide, grads, 0),
+        )  # fmt: skip
+        relative: dict[tuple[str, ...], int] = {
+            ("layer", "weights"): OTHER, ("layer", "scratch"): CALL, ("sequence", "rest"): OTHER,
+            ("sequence", "x"): ARRAYS, ("sequence", "h"): ARRAYS + 1,
+            ("output_gradient", "dy"): ARRAYS + 2, ("targets", "dx"): ARRAYS + 3,
+        }  # fmt: skip
+        relative |= {("targets", "grads", field): THIRD for field, name in fields.items() if name in starts}
+        phases = Phases(begin=1, work=1, end=1, after=1)
+        backward = task.backward_task(cell_class(rnn.cell), self._dtype)
+        shapes = [x, self._history, (*x[:2], row), dx, *2 * self._states]
+        with_dx = JobTemplate(backward, phases, record, states, relative, shapes)
+        # Another array takes the place of the gradient.
+        del relative["targets", "dx"]
+        shapes[3] = shapes[0]
+        names = rnn._layer_directions[n].names
+        views = [(names[name], located.whole[name].shape, start) for name, start in starts.items()]
+        without_dx = JobTemplate(backward, phases, record, states, relative, shapes)
+        return _LayerPasses(
+            forward, with_dx, without_dx, back + setting.back, setting.forward + setting.descriptor,
+            scratch + setting.scratch, max(located.ends.values()), views, dx, (located, setting),
+        )  # fmt: skip
+
+    def __call__(self, x: Array, state: Any, copy: bool) -> tuple[Array, list[Array], Any, list[Any]] | None:
+        """Outputs of the last layer, final states, this, and what its `backward` takes; None if a shape or
+        dtype does not fit.
+        """
+        first = self._arrays(state)
+        if first is None:
+            return None
+        x = x.copy() if copy else x
+        finals, saved = self._empty_states(), []
+        for layer in self._layers:
+            history = np.empty(self._history, self._dtype)
+            memory, _, start = reserve(layer.kept)
+            _passing, _, other = reserve(layer.passing)
+            if not self._run(layer.forward.plan, start, other, 0, x, history, *first, *finals):
+                return None
+            saved.append((x, history, start, memory))
+            x = history[1:]
+        return x, finals, self, saved
+
+    def backward(
+        self, saved: list[Any], dy: Array | None, dstate: Any, input_gradient: bool
+    ) -> tuple[Array | None, list[Array], dict[str, Array]] | None:
+        """Gradients of the input, the initial states and the parameters; None if a shape or dtype does not
+        fit.
+
+        Parameters
+        ----------
+        saved : list
+            From the call.
+        dy, dstate, input_gradient
+            As `Recurrent.backward` takes them.
+        """
+        try:
+            return self._backward(saved, dy, dstate, input_gradient)
+        except (TypeError, NumbaTypeError):  # another dtype, or not as many arrays
+            return None
+
+    def _backward(self, saved: list[Any], dy: Array | None, dstate: Any, input_gradient: bool) -> Any:
+        last = self._arrays(dstate)
+        dy = np.zeros((self._steps, *self._history[1:]), self._dtype) if dy is None else dy
+        if last is None or type(dy) is not _ARRAY:
+            return None
+        initial = self._empty_states()
+        grads: dict[str, Array] = dict.fromkeys(self._names)  # type: ignore[arg-type]
+        for n in range(len(saved) - 1, -1, -1):
+            layer, (x, history, other, _) = self._layers[n], saved[n]
+            _scratch, _, start = reserve(layer.scratch)
+            memory, offset, third = reserve(layer.gradients)
+            if n or input_gradient:
+                job, dx = layer.backward, np.empty(layer.dx, self._dtype)
+            else:
+                job, dx = layer.without_dx, x
+            if not self._run_back(job.plan, start, other, third, x, history, dy, dx, *last, *initial):
+                return None
+            for name, shape, at in layer.views:
+                grads[name] = np.ndarray(shape, self._dtype, memory, offset + at)
+            dy = dx
+        return dy[..., : self._inputs_of_x] if input_gradient else None, initial, grads
+
+
 class _Unsuitable(Exception):
     """A layer or a shape for which calls are not prepared."""
 
 
 class PreparedCalls:
-    """A layer's calls for inference that one thread does, by the shape of x. Threads may share it.
+    """A layer's calls that one thread does, by the shape of x. Threads may share it.
 
     It knows parameters by their addresses, so a copy of it, which travels with copies of these, knows none.
     """
@@ -238,20 +333,26 @@ class PreparedCalls:
     def __reduce__(self) -> Any:
         return PreparedCalls, ()
 
-    def __call__(self, rnn: Any, x: Any, state: Any) -> tuple[Array, list[Array]] | None:
-        """Run a layer.
+    def __call__(self, rnn: Any, x: Any, state: Any, keep: bool = False, copy: bool = False) -> Any:
+        """Run a layer without dropout.
 
         Parameters
         ----------
         rnn : Recurrent
         x, state
             As `Recurrent` takes them.
+        keep : bool
+            Whether a backward pass follows.
+        copy : bool
+            Whether x may change before that.
 
         Returns
         -------
         output : ndarray, shape (T, B, units of h)
         finals : list of ndarray, shape (layers, B, units)
             None instead of both where there is more to do, or to refuse, than this can.
+        call, saved
+            With `keep`: whose ``backward`` takes what.
         """
         if type(x) is not _ARRAY or not x.flags.carray:
             return None
@@ -260,27 +361,27 @@ class PreparedCalls:
         if len(given) != len(arrays) or any(map(is_not, given, arrays)):
             calls = {}
             self._known = given, calls
-        key = x.shape, thread_count()
+        key = x.shape, thread_count(), keep
         try:
             call = calls[key]
         except KeyError:
-            call = _prepare(rnn, x)
+            call = _prepare(rnn, x, keep)
             if len(calls) >= _MOST:
                 calls.clear()
             calls[key] = call
         if call is None:
             return None
         try:
-            return call(x, state)
+            return call(x, state, copy)
         except (TypeError, NumbaTypeError):  # another dtype, no arrays, or not as many
             return None
 
 
-def _prepare(rnn: Any, x: Array) -> _Prepared | None:
+def _prepare(rnn: Any, x: Array, keep: bool) -> Any:
     """Calls for the shape of an array; None if they are not prepared."""
     if x.ndim != 3 or x.dtype != rnn.dtype or 0 in x.shape:
         return None
     try:
-        return _Prepared(rnn, x.shape)
+        return (_Training if keep else _Inference)(rnn, x.shape)
     except (_Unsuitable, TypeError, ValueError):  # the latter of parameters, which whoever does it refuses
         return None

@@ -303,14 +303,15 @@ def size_of(kind: Any) -> int:
     return sum(1 if inner is None else size_of(inner) for _, inner in _members(kind))
 
 
-def index_of(kind: Any, field: str) -> int:
-    """Which of a record's numbers is the first one of a field."""
+def index_of(kind: Any, *path: str) -> int:
+    """Which of a record's numbers is the first one of a field, or of a field of a record within it."""
     position = 0
-    for name, inner in _members(kind):
-        if name == field:
-            return position
-        position += 1 if inner is None else size_of(inner)
-    raise AttributeError(f"{kind.__name__} has no field {field}")
+    for field in path:
+        before = kind._fields[: kind._fields.index(field)]
+        members = dict(_members(kind))
+        position += sum(1 if members[name] is None else size_of(members[name]) for name in before)
+        kind = members[field]
+    return position
 
 
 @cache

@@ -155,7 +155,7 @@ def checked_packing(
     """
     kept = weight_cache.packed(located, setting.forward)
     checks, found = team.parts if located.large else 1, descriptor + setting.descriptor
-    look = checks, located.words_at, len(located.arrays), kept.sums, found
+    look = checks, located.words_at, len(located.words) // 2, kept.sums, found
     return kept.weights, Packing(located.addresses, 0, descriptor, team.parts, *look)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from lstm_numba.arguments import float_array
 from lstm_numba.cells.parameters import check_shapes, second_weight
 from lstm_numba.engines.cpu.cpu_features import round_up
-from lstm_numba.engines.cpu.memory import ALIGNMENT, address, allocate
+from lstm_numba.engines.cpu.memory import ALIGNMENT, address, allocate, is_fixed
 from lstm_numba.engines.cpu.records import Addresses
 
 Array = np.ndarray[Any, Any]
@@ -35,7 +35,7 @@ class Located(NamedTuple):
         End of each, in bytes, in one piece of memory for all, on whole cache lines.
     addresses : Addresses
     words : ndarray of int64
-        Address and bytes of each, for the checksum.
+        For the checksum, address and bytes of each that can change.
     words_at : int
         Address of these.
     large : bool
@@ -65,11 +65,12 @@ def locate(cell: Any, params: dict[str, Array], inputs: int, hidden: int, output
     check_shapes(cell, params, inputs, hidden, output)
     whole = {name: np.ascontiguousarray(array) for name, array in params.items()}
     addresses = Addresses(*(address(whole[name]) if name in whole else 0 for name in field_names(cell)))
-    words = np.array([n for array in whole.values() for n in (address(array), array.nbytes)], np.int64)
     sizes = [round_up(array.nbytes, ALIGNMENT) for array in whole.values()]
     ends = dict(zip(whole, itertools.accumulate(sizes), strict=True))
-    arrays, large = list(params.values()), sum(sizes) > _SHARED
-    return Located(cell, arrays, whole, ends, addresses, words, address(words), large)
+    open_ = [array for array in whole.values() if not is_fixed(array)]
+    words = np.array([n for array in open_ for n in (address(array), array.nbytes)], np.int64)
+    large = sum(array.nbytes for array in open_) > _SHARED
+    return Located(cell, list(params.values()), whole, ends, addresses, words, address(words), large)
 
 
 def field_names(cell: Any) -> tuple[str, ...]:

@@ -70,13 +70,14 @@ _FORK = """
 import multiprocessing, time
 from numba.core.compiler_lock import global_compiler_lock
 from lstm_numba.engines.cpu import helpers
+from lstm_numba.engines.cpu.records import ALONE
 from lstm_numba.engines.cpu.threads import thread_count
 
 mine = layers()
 expected = compute(mine)
 tapes = [layer.forward(x) for layer, x in zip(mine, xs)]
 stream = ln.Stream(mine[1], 64)
-teams = [tape.saved[0][0].team for _, _, tape in tapes]
+teams = [ALONE if tape.call else tape.saved[0][0].team for _, _, tape in tapes]
 ways = [(team.by_units, team.parts) for team in (*teams, stream._jobs[0][2])]
 assert ways == [(0, 2), (1, 2), (0, 1), (1, 2)]
 

@@ -42,7 +42,7 @@ class _Packer:
         located = self.weight_cache.locate(_CELL, self.params, inputs, hidden, hidden, dtype)
         place = self.weight_cache.packed(located, 64).weights
         words = located.words
-        sums = [checksum_part(words, len(located.arrays), part, self.parts) for part in range(self.parts)]
+        sums = [checksum_part(words, len(words) // 2, part, self.parts) for part in range(self.parts)]
         if place != self.place or sums != self.sums:
             self.count += 1
             self.place, self.sums = place, sums
