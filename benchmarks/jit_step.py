@@ -102,7 +102,8 @@ def _steps_of(cell: str, threads: int) -> dict[str, Call]:
     x, initial = np.ascontiguousarray(problem.x[:, 0]), [s[0, 0] for s in problem.state.values()]
     state = tuple(initial) if len(initial) > 1 else initial[0]
     given = tuple(problem.state.values())
-    expected = rnn(problem.x, given if len(given) > 1 else given[0])
+    states = given if len(given) > 1 else given[0]
+    expected = rnn(problem.x, states)
     plain = kernels.plain(rnn)
     packed, calls = kernels.pack(plain), {}
     for name, weights in (("packed", packed), ("plain", plain)):
@@ -115,6 +116,12 @@ def _steps_of(cell: str, threads: int) -> dict[str, Call]:
     calls["from Python, kernels.step"] = Call(lambda: kernels.step(packed, sample, state, scratch))
     stream = ln.Stream(rnn)
     calls["from Python, Stream.step"] = Call(lambda: stream.step(sample))
+    frozen = ln.make_layer(cell, 16, 64)
+    frozen.load_state_dict(problem.params)
+    frozen.freeze()
+    row = problem.x[:1].copy()
+    calls["from Python, layer"] = Call(lambda: rnn(row, states))
+    calls["from Python, layer, frozen"] = Call(lambda: frozen(row, states))
     step = kernels.CStep(rnn)
     own, y = np.zeros(step.state_shape, np.float32), np.empty(64, np.float32)
     addresses = (step.handle, x.ctypes.data, own.ctypes.data, y.ctypes.data)

@@ -39,6 +39,18 @@ def test_a_table_says_what_the_file_says(tmp_path: Path) -> None:
     assert before != after
 
 
+def test_the_share_says_what_is_left_to_gain() -> None:
+    row = {
+        "cell": "lstm", "task": "training", "shape": {"name": "mnist"}, "share": 0.8,
+        "ratios": {"pytorch": 1.2, "onnxruntime": 2.0},
+        "contestants": {"cpu-parallel": {"median": 0.004}, "pytorch": {"median": 0.0048}},
+    }  # fmt: skip
+    alone = {**row, "ratios": {}}
+    lines = figures.share_table({"rows": [row, alone]})
+    assert lines[-2] == "| LSTM | training | mnist |  | 4 | 4.8 |  | 80% | 1.50 |"
+    assert lines[-1].endswith("| 80% |  |")
+
+
 def test_every_section_can_be_measured() -> None:
     """Its program takes the words that it is given."""
     for name, section in figures.SECTIONS.items():
