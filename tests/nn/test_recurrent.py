@@ -17,7 +17,7 @@ from lstm_numba import reference
 from lstm_numba.nn.layers import make_layer
 
 DTYPES = ("float32", "float64")
-#: The library's cells and some that a user registered.
+#: The library's cells, and one that a user registered.
 NAMES = DISTINCT + own_cells.VARIED[-1:]
 #: The same; some are compiled for other processors too: with one product and with two, with peepholes.
 EVERY_NAME = pytest.mark.parametrize(

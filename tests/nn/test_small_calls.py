@@ -322,16 +322,26 @@ def test_refusals_of_the_backward_pass_are_the_same(dy: Any, dstate: Any) -> Non
     assert rnn.backward(tape)[0].shape == x.shape  # the tape is not used up
 
 
-def test_what_is_drawn_takes_the_longer_way(watch: _Watch) -> None:
-    for options in ({"zoneout": 0.2}, {"weight_drop": 0.2}, {"recurrent_dropout": 0.2}, {"dropout": 0.2}):
-        rnn = ln.LSTM(5, 9, 2, seed=0, **options)  # type: ignore[arg-type]
-        x, state = _draw(rnn, 3, 2)
-        other = copy.deepcopy(rnn)
-        other._prepared_calls = None
-        for _ in range(2):
-            _same(_step(rnn, x, state, None, state), _step(other, x, state, None, state))
-        assert watch.taken == 0
-        wanted = _flat(_longer(rnn).forward(x, state, training=False))
-        _same(_flat(rnn.forward(x, state, training=False)), wanted)
-        assert watch.taken == 1
-        watch.taken = 0
+class _LongerError(Exception):
+    pass
+
+
+def test_what_is_drawn_takes_the_longer_way(watch: _Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    rnn = ln.LSTM(5, 9, 2, dropout=0.2, seed=0)
+    x, state = _draw(rnn, 3, 2)
+    other = copy.deepcopy(rnn)
+    other._prepared_calls = None
+    for _ in range(2):
+        _same(_step(rnn, x, state, None, state), _step(other, x, state, None, state))
+    assert watch.taken == 0
+    _same(_flat(rnn.forward(x, state, training=False)), _flat(_longer(rnn).forward(x, state, training=False)))
+    assert watch.taken == 1
+
+    def longer(*args: Any, **options: Any) -> None:
+        raise _LongerError
+
+    monkeypatch.setattr(ln.LSTM, "_run", longer)
+    for options in ({"zoneout": 0.2}, {"weight_drop": 0.2}, {"recurrent_dropout": 0.2}):
+        with pytest.raises(_LongerError):
+            ln.LSTM(5, 9, 2, seed=0, **options).forward(x, state)  # type: ignore[arg-type]
+    assert watch.taken == 1

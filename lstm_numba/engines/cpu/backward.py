@@ -354,43 +354,33 @@ def _(cell, weights, arrays, gradients, sizes, step, share):
 
 
 def _after_means_back(
-    cell: Any, level: Any, weights: Any, arrays: Any, gradients: Any, sizes: Any, step: Any, share: Any
-) -> Any:
-    """What follows the sums for the gradients of the means of a group, when all threads have theirs: these
-    gradients, and with them the sums of the group before, or the cell's backward equations.
+    cell: Any, group: Any, level: Any, weights: Any, arrays: Any, gradients: Any, sizes: Any, step: Any,
+    share: Any,
+) -> Any:  # fmt: skip
+    """What follows the sums for the gradients of the means of a group, `level`, when all threads have theirs:
+    these gradients, and with them the sums of the group before, or the cell's backward equations. It is
+    `group`, a literal, or an earlier one.
     """
     raise NotImplementedError
 
 
-@overload(_after_means_back)
-def _(cell, level, weights, arrays, gradients, sizes, step, share):
-    def none(cell, level, weights, arrays, gradients, sizes, step, share):
-        pass
+@overload(_after_means_back, prefer_literal=True)
+def _(cell, group, level, weights, arrays, gradients, sizes, step, share):
+    this = group.literal_value
+    before = this - 1
 
-    def one(cell, level, weights, arrays, gradients, sizes, step, share):
+    def search(cell, group, level, weights, arrays, gradients, sizes, step, share):
+        if level == this:
+            _finish_means_back(cell, this, gradients, sizes, share)
+            _sum_means_back(cell, before, weights, arrays, gradients, sizes, time_of(sizes, step), share)
+        else:
+            _after_means_back(cell, before, level, weights, arrays, gradients, sizes, step, share)
+
+    def first(cell, group, level, weights, arrays, gradients, sizes, step, share):
         _finish_means_back(cell, 0, gradients, sizes, share)
         _equations_back(cell, weights, arrays, gradients, sizes, step, share, True)
 
-    def two(cell, level, weights, arrays, gradients, sizes, step, share):
-        if level == 1:
-            _finish_means_back(cell, 1, gradients, sizes, share)
-            _sum_means_back(cell, 0, weights, arrays, gradients, sizes, time_of(sizes, step), share)
-        else:
-            _finish_means_back(cell, 0, gradients, sizes, share)
-            _equations_back(cell, weights, arrays, gradients, sizes, step, share, True)
-
-    def three(cell, level, weights, arrays, gradients, sizes, step, share):
-        if level == 2:
-            _finish_means_back(cell, 2, gradients, sizes, share)
-            _sum_means_back(cell, 1, weights, arrays, gradients, sizes, time_of(sizes, step), share)
-        elif level == 1:
-            _finish_means_back(cell, 1, gradients, sizes, share)
-            _sum_means_back(cell, 0, weights, arrays, gradients, sizes, time_of(sizes, step), share)
-        else:
-            _finish_means_back(cell, 0, gradients, sizes, share)
-            _equations_back(cell, weights, arrays, gradients, sizes, step, share, True)
-
-    return (none, one, two, three)[len(cell.instance_class.mean_levels)]
+    return search if this > 0 else first
 
 
 @njit(**SERIAL)
@@ -435,9 +425,11 @@ def _(cell, number, weights, arrays, gradients, sizes, step, share):
             cell, weights, arrays, gradients, sizes, step, share
         )
     last = len(cell.instance_class.mean_levels) - 1
-    return lambda cell, number, weights, arrays, gradients, sizes, step, share: _after_means_back(
-        cell, last - number, weights, arrays, gradients, sizes, step, share
-    )
+    if last >= 0:
+        return lambda cell, number, weights, arrays, gradients, sizes, step, share: _after_means_back(
+            cell, last, last - number, weights, arrays, gradients, sizes, step, share
+        )
+    return lambda cell, number, weights, arrays, gradients, sizes, step, share: None
 
 
 @njit(**SERIAL)

@@ -332,42 +332,32 @@ def _(cell, weights, arrays, sizes, t, share):
     )
 
 
-def _after_means(cell: Any, level: Any, weights: Any, arrays: Any, sizes: Any, t: Any, share: Any) -> Any:
-    """What follows the sums for the means of a group, when all threads have theirs: the means, and with them
-    the sums of the next group, or the cell's equations.
+def _after_means(
+    cell: Any, group: Any, level: Any, weights: Any, arrays: Any, sizes: Any, t: Any, share: Any
+) -> Any:
+    """What follows the sums for the means of a group, `level`, when all threads have theirs: the means, and
+    with them the sums of the next group, or the cell's equations. It is `group`, a literal, or a later one.
     """
     raise NotImplementedError
 
 
-@overload(_after_means)
-def _(cell, level, weights, arrays, sizes, t, share):
-    def none(cell, level, weights, arrays, sizes, t, share):
-        pass
+@overload(_after_means, prefer_literal=True)
+def _(cell, group, level, weights, arrays, sizes, t, share):
+    this = group.literal_value
+    following = this + 1
 
-    def one(cell, level, weights, arrays, sizes, t, share):
-        _finish_means(cell, 0, arrays, sizes, t, share)
+    def search(cell, group, level, weights, arrays, sizes, t, share):
+        if level == this:
+            _finish_means(cell, this, arrays, sizes, t, share)
+            _sum_means(cell, following, weights, arrays, sizes, t, share)
+        else:
+            _after_means(cell, following, level, weights, arrays, sizes, t, share)
+
+    def last(cell, group, level, weights, arrays, sizes, t, share):
+        _finish_means(cell, this, arrays, sizes, t, share)
         _all_equations(cell, weights, arrays, sizes, t, share)
 
-    def two(cell, level, weights, arrays, sizes, t, share):
-        if level == 0:
-            _finish_means(cell, 0, arrays, sizes, t, share)
-            _sum_means(cell, 1, weights, arrays, sizes, t, share)
-        else:
-            _finish_means(cell, 1, arrays, sizes, t, share)
-            _all_equations(cell, weights, arrays, sizes, t, share)
-
-    def three(cell, level, weights, arrays, sizes, t, share):
-        if level == 0:
-            _finish_means(cell, 0, arrays, sizes, t, share)
-            _sum_means(cell, 1, weights, arrays, sizes, t, share)
-        elif level == 1:
-            _finish_means(cell, 1, arrays, sizes, t, share)
-            _sum_means(cell, 2, weights, arrays, sizes, t, share)
-        else:
-            _finish_means(cell, 2, arrays, sizes, t, share)
-            _all_equations(cell, weights, arrays, sizes, t, share)
-
-    return (none, one, two, three)[len(cell.instance_class.mean_levels)]
+    return search if following < len(cell.instance_class.mean_levels) else last
 
 
 @njit(**SERIAL)
@@ -401,9 +391,11 @@ def _(cell, number, weights, arrays, sizes, t, share):
         return lambda cell, number, weights, arrays, sizes, t, share: _second_stage_tiles(
             cell, weights, arrays, sizes, t, share
         )
-    return lambda cell, number, weights, arrays, sizes, t, share: _after_means(
-        cell, number, weights, arrays, sizes, t, share
-    )
+    if cell.instance_class.mean_levels:
+        return lambda cell, number, weights, arrays, sizes, t, share: _after_means(
+            cell, 0, number, weights, arrays, sizes, t, share
+        )
+    return lambda cell, number, weights, arrays, sizes, t, share: None
 
 
 @njit(**INLINE)

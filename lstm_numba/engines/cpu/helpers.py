@@ -161,6 +161,7 @@ class _Helpers:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._refused = False  # the system starts no more threads
         self._threads: list[threading.Thread] = []
         self._shared = aligned_zeros((_NUMBERS,), np.int64)
         self._shared[_LEFT] = -1
@@ -172,13 +173,17 @@ class _Helpers:
 
     def at_least(self, count: int) -> int:
         """See `helpers`."""
-        if len(self._threads) < count:
+        if len(self._threads) < count and not self._refused:
             with self._lock:
                 serve = njit([types.void(types.int64, types.int64)], **SERIAL)(_serve)
                 for part in range(len(self._threads) + 1, count + 1):
                     name = f"lstm_numba-{part}"
                     thread = threading.Thread(target=serve, args=(self.address, part), name=name, daemon=True)
-                    thread.start()
+                    try:
+                        thread.start()
+                    except RuntimeError:  # those that are there take its parts
+                        self._refused = True
+                        break
                     self._threads.append(thread)
                     if part <= _MOST_PLACED and thread.native_id is not None:
                         self._shared[_THREADS + part - 1] = thread.native_id
@@ -206,7 +211,9 @@ _helpers = _Helpers()
 
 
 def helpers(count: int) -> int:
-    """Address of what `call_with_helpers` wants, after starting helpers until there are so many."""
+    """Address of what `call_with_helpers` wants, after starting helpers until there are so many or as many as
+    the system allows.
+    """
     return _helpers.at_least(count)
 
 

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numba.core.errors import NumbaTypeError
 
-from lstm_numba.engines.cpu import task
-from lstm_numba.engines.cpu.blocking import cell_class, choose_plan, padded
+from lstm_numba.engines.cpu import sequence, task
+from lstm_numba.engines.cpu.blocking import cell_class, padded
 from lstm_numba.engines.cpu.cpu_features import round_up
 from lstm_numba.engines.cpu.job_template import ARRAYS, CALL, OTHER, THIRD, JobTemplate, compiled_call
 from lstm_numba.engines.cpu.memory import ALIGNMENT, reserve
@@ -30,7 +30,6 @@ from lstm_numba.engines.cpu.records import (
     SequenceJob,
     size_of,
 )
-from lstm_numba.engines.cpu.sequence import Setting, checked_packing, setting_of
 from lstm_numba.engines.cpu.thread_team import Phases
 from lstm_numba.engines.cpu.threads import thread_count
 from lstm_numba.engines.cpu.weight_cache import Located, field_names
@@ -72,17 +71,17 @@ class _Prepared:
         """Shape of what a layer reads."""
         return self._steps, self._batch, rnn.output_size if n else rnn.input_size
 
-    def _layer(self, rnn: Any, n: int) -> tuple[Located, Setting, Layer, Sequence]:
+    def _layer(self, rnn: Any, n: int) -> tuple[Located, sequence.Setting, Layer, Sequence]:
         """Parameters, setting and records of a layer, without addresses."""
         cell, output, shape = rnn.cell, rnn.output_size, (*self._inputs(rnn, n), rnn.hidden_size)
-        team, block, chunks = plan = choose_plan(cell, shape, self._dtype, self.keep)
-        setting = setting_of(cell_class(cell), shape, output, self._dtype, plan, self.keep)
+        team, block, chunks = plan = sequence.choose_plan(cell, shape, self._dtype, self.keep)
+        setting = sequence.setting_of(cell_class(cell), shape, output, self._dtype, plan, self.keep)
         params = {name: rnn.params[full] for name, full in rnn._layer_directions[n].names.items()}
         located = rnn._weight_caches[n].locate(cell, params, shape[2], shape[3], output, self._dtype)
         if team != ALONE or any(map(is_not, located.arrays, located.whole.values())):
             raise _Unsuitable
-        sequence = Sequence(self._steps, 0, int(self.keep), 0, setting.ends_at, 0, 0, 0, block, chunks, 0, 1)
-        return located, setting, Layer(*shape[1:], output, 0, setting.functions, 0), sequence
+        where = Sequence(self._steps, 0, int(self.keep), 0, setting.ends_at, 0, 0, 0, block, chunks, 0, 1)
+        return located, setting, Layer(*shape[1:], output, 0, setting.functions, 0), where
 
     def _offsets(self, n: int) -> list[int]:
         """Where a layer's states are, in bytes from the beginning of arrays that hold those of all layers."""
@@ -131,11 +130,11 @@ class _Inference(_Prepared):
 
     def _job(self, rnn: Any, n: int) -> tuple[JobTemplate, int, Any]:
         """A layer's job, the bytes of memory that its calls want, and what the addresses in it lead to."""
-        located, setting, layer, sequence = self._layer(rnn, n)
+        located, setting, layer, where = self._layer(rnn, n)
         cache = rnn._weight_caches[n]
         rest = _job_bytes(SequenceJob, len(self._states))
-        weights, packing = checked_packing(cache, located, setting, ALONE, rest + setting.rest)
-        record = SequenceJob(layer._replace(weights=weights), sequence._replace(rest=rest), ALONE, packing)
+        weights, packing = sequence.checked_packing(cache, located, setting, ALONE, rest + setting.rest)
+        record = SequenceJob(layer._replace(weights=weights), where._replace(rest=rest), ALONE, packing)
         relative = {
             ("sequence", "rest"): CALL, ("packing", "descriptor"): CALL, ("packing", "found"): CALL,
             ("sequence", "x"): ARRAYS, ("sequence", "h"): ARRAYS + 1,
@@ -210,15 +209,15 @@ class _Training(_Prepared):
         self._run_back = compiled_call(rnn.dtype, 4 + 2 * len(self._states))
 
     def _passes(self, rnn: Any, n: int) -> _LayerPasses:
-        located, setting, layer, sequence = self._layer(rnn, n)
+        located, setting, layer, where = self._layer(rnn, n)
         states, x = self._offsets(n) * 2, self._inputs(rnn, n)
         rest = _job_bytes(SequenceJob, len(self._states))
-        back, sequence = rest + setting.rest, sequence._replace(rest=rest)
+        back, where = rest + setting.rest, where._replace(rest=rest)
         # The weights of the forward pass and what packing them wants are in other memory.
         packing = Packing(located.addresses, back, setting.forward, 1)
         forward = JobTemplate(
             setting.task, Phases(prepare=1, begin=1, work=1, end=1),
-            SequenceJob(layer, sequence, ALONE, packing), states,
+            SequenceJob(layer, where, ALONE, packing), states,
             {
                 ("sequence", "rest"): CALL, ("packing", "back"): CALL, ("layer", "weights"): OTHER,
                 ("packing", "descriptor"): OTHER, ("sequence", "x"): ARRAYS, ("sequence", "h"): ARRAYS + 1,
@@ -232,7 +231,7 @@ class _Training(_Prepared):
         row = padded(rnn.output_size, self._dtype) if n + 1 < rnn.num_layers else rnn.output_size
         dx = (*x[:2], wide)
         record = BackwardJob(
-            layer._replace(weights=back, scratch=scratch), sequence, ALONE, OutputGradient(0, row),
+            layer._replace(weights=back, scratch=scratch), where, ALONE, OutputGradient(0, row),
             GradientTargets(0, wide, grads, 0),
         )  # fmt: skip
         relative: dict[tuple[str, ...], int] = {

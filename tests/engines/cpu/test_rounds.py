@@ -184,6 +184,24 @@ def test_who_finds_the_helpers_occupied_is_alone() -> None:
     assert job[7:11].tolist() == [1, 1, 1, 1]  # number 8 + ALONE_HERE
 
 
+def test_where_the_system_starts_no_thread_the_caller_does_everything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        tried.append(1)
+        raise RuntimeError("can't start new thread")
+
+    tried: list[int] = []
+    rnn, x = ln.LSTM(4, 40, seed=0), np.ones((3, 2, 4), np.float32)
+    monkeypatch.setattr(sequence, "choose_plan", lambda *_: Plan(Team(1, 3, 3), 2, 1))
+    expected = rnn(x)[0]
+    monkeypatch.setattr(helpers, "_helpers", helpers._Helpers())
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for _ in range(2):
+        np.testing.assert_array_equal(rnn(x)[0], expected)
+    assert len(tried) == 1
+
+
 @pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2,
     reason="one core, or it cannot be chosen",
