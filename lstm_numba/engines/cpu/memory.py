@@ -57,7 +57,7 @@ class Memory(np.ndarray):
         piece = getattr(self, "piece", None)
         if piece is None:  # a view of memory
             return
-        kind, size = Memory, self.size
+        kind, size = type(self), self.size  # where the interpreter ends, the module has no names any more
         pieces = kind.idle.pop(size, [])  # to the end: sizes in use are the last to be let go
         pieces.append(piece)
         kind.idle[size] = pieces

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -90,3 +92,11 @@ def test_threads_never_share_a_block() -> None:
     for thread in threads:
         thread.join()
     assert faults == []
+
+
+def test_memory_may_outlive_its_module() -> None:
+    """As that of a layer does which something holds to the end."""
+    program = "import numpy\nfrom lstm_numba.engines.cpu import memory\n"
+    program += "numpy.held, numpy.module = memory.Memory.of(memory.LARGE), memory\n"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
