@@ -306,9 +306,9 @@ class Recurrent(LayerPasses):
             found = self._prepared_calls(self, x, state, True, copy)
             if found is not None:
                 y, final, call, saved = found
-                tape = Tape(self, self.cell, x.shape, call)
-                tape.saved, tape.user_x = saved, x
-                return self.engine.read_only(y, copy), self._pack_state(final), tape
+                known = Tape(self, self.cell, x.shape, call)
+                known.saved, known.user_x = saved, x
+                return self.engine.read_only(y, copy), self._pack_state(final), known
         given = Given(state, lengths, resets, reset_to, extras)
         with self.engine.on_stream_of(x):
             y, final, tape = self._run(x, given, keep=True, training=training, copy=copy)

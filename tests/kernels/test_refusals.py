@@ -12,8 +12,6 @@ from kernel_tools import Case
 import lstm_numba as ln
 from lstm_numba import kernels
 
-pytestmark = pytest.mark.processor
-
 
 def test_refuses_what_does_not_fit() -> None:
     case = Case("lstm", "float32", "packed", (3, 2, 4, 5))

@@ -57,7 +57,6 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> _Watch:
     return _Watch(monkeypatch)
 
 
-@pytest.mark.processor
 @pytest.mark.parametrize(
     ("cell", "dtype"), [("lstm", "float32"), ("gru", "float32"), ("gru", "float64"), ("slstm", "float32")]
 )
@@ -278,7 +277,6 @@ def test_a_backward_pass_is_that_of_its_forward_pass(watch: _Watch) -> None:
     assert watch.taken == 2
 
 
-@pytest.mark.processor
 def test_gradients_of_any_strides(watch: _Watch) -> None:
     rnn = ln.GRU(5, 9, seed=0)
     x, state = _draw(rnn, 3, 2)

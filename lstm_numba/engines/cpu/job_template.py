@@ -34,7 +34,7 @@ class _Plan(NamedTuple):
         Address of the three axes of each array.
     template, job : int
         Address of the job, and how many numbers it has.
-    relative, count : int
+    relative, places : int
         Address of what in it is relative, position and to what, and how many these are.
     """
 
@@ -45,7 +45,7 @@ class _Plan(NamedTuple):
     template: int
     job: int
     relative: int
-    count: int
+    places: int
 
 
 @njit(**INLINE)
@@ -61,7 +61,7 @@ def _call(where, start, other, third, arrays):
     for n in range(plan.job):
         job[n] = template[n]
     relative = pointer_to(plan.relative, where)
-    for n in range(plan.count):
+    for n in range(plan.places):
         to = relative[2 * n + 1]
         if to >= ARRAYS:
             job[relative[2 * n]] += np.int64(arrays[to - ARRAYS].ctypes.data)

@@ -135,7 +135,7 @@ class _Inference(_Prepared):
         rest = _job_bytes(SequenceJob, len(self._states))
         weights, packing = sequence.checked_packing(cache, located, setting, ALONE, rest + setting.rest)
         record = SequenceJob(layer._replace(weights=weights), where._replace(rest=rest), ALONE, packing)
-        relative = {
+        relative: dict[tuple[str, ...], int] = {
             ("sequence", "rest"): CALL, ("packing", "descriptor"): CALL, ("packing", "found"): CALL,
             ("sequence", "x"): ARRAYS, ("sequence", "h"): ARRAYS + 1,
         }  # fmt: skip
@@ -298,7 +298,7 @@ class _Training(_Prepared):
         if last is None or type(dy) is not _ARRAY:
             return None
         initial = self._empty_states()
-        grads: dict[str, Array] = dict.fromkeys(self._names)  # type: ignore[arg-type]
+        grads: dict[str, Any] = dict.fromkeys(self._names)
         for n in range(len(saved) - 1, -1, -1):
             layer, (x, history, other, _) = self._layers[n], saved[n]
             _scratch, _, start = reserve(layer.scratch)
@@ -327,7 +327,7 @@ class PreparedCalls:
 
     def __init__(self) -> None:
         # Replaced as a whole, so that no thread sees half of it.
-        self._known: tuple[list[Array], dict[Any, _Prepared | None]] = ([], {})
+        self._known: tuple[list[Array], dict[Any, Any]] = ([], {})
 
     def __reduce__(self) -> Any:
         return PreparedCalls, ()

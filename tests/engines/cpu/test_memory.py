@@ -13,8 +13,6 @@ import pytest
 
 from lstm_numba.engines.cpu.memory import ALIGNMENT, LARGE, Memory, address, aligned_empty
 
-pytestmark = pytest.mark.processor
-
 
 @pytest.mark.smoke
 def test_large_arrays_use_memory_again_when_nobody_does() -> None:

@@ -16,8 +16,6 @@ from lstm_numba.engines.cpu.checksum import checksum_part
 from lstm_numba.engines.cpu.records import Team
 from lstm_numba.engines.cpu.weight_cache import WeightCache
 
-pytestmark = pytest.mark.processor
-
 _CELL = ln.make_layer("lstm", 1, 1).cell
 
 
