@@ -99,6 +99,11 @@ def check_arrays(argument: str, arrays: Mapping[str, Any], expected: Mapping[str
             )
 
 
+def read_only(array: Any) -> bool:
+    """Whether it is a NumPy array that cannot be written to."""
+    return isinstance(array, np.ndarray) and not array.flags.writeable
+
+
 def non_negative(name: str, value: float) -> float:
     """Return a finite number >= 0 as a float; any other is a ValueError."""
     if not (math.isfinite(value) and value >= 0):

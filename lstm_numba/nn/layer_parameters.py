@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from lstm_numba.arguments import read_only
 from lstm_numba.cells.parameters import parameter_names, stack_shapes, suffix
 from lstm_numba.engines import engine, host_array
 from lstm_numba.engines.base import Array, Engine
@@ -22,10 +23,6 @@ class _LayerDirection(NamedTuple):
     layer: int
     direction: int
     names: dict[str, str]
-
-
-def _read_only(array: Any) -> bool:
-    return isinstance(array, np.ndarray) and not array.flags.writeable
 
 
 class LayerParameters:
@@ -162,7 +159,7 @@ class LayerParameters:
             The layer itself.
         """
         for name, value in self.params.items():
-            if _read_only(value):
+            if read_only(value):
                 self.params[name] = self.engine.upload(np.array(value))
         return self
 
@@ -189,7 +186,7 @@ class LayerParameters:
             )
         arrays = {name: host_array(state[name], name) for name in self.params}
         for name, value in arrays.items():
-            if _read_only(self.params[name]):
+            if read_only(self.params[name]):
                 raise ValueError(f"{name}: the layer's is read-only; call unfreeze() first")
             if value.shape != self.params[name].shape:
                 raise ValueError(f"{name}: expected shape {self.params[name].shape}, got {value.shape}")

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.arguments import check_arrays, non_negative, refuse_mask
+from lstm_numba.arguments import check_arrays, non_negative, read_only, refuse_mask
 from lstm_numba.engines import engine_of
 from lstm_numba.engines.sparse import SparseRows
 
@@ -55,7 +55,7 @@ class Optimizer:
                     "params: expected C-contiguous float32 or float64 arrays, "
                     f"got {getattr(array, 'dtype', type(array).__name__)} for {name}"
                 )
-            if isinstance(array, np.ndarray) and not array.flags.writeable:
+            if read_only(array):
                 raise ValueError(f"params: {name} is read-only; a layer may be frozen, see its unfreeze()")
         for name, value in {"lr": lr, **settings}.items():
             non_negative(name, value)

@@ -155,6 +155,8 @@ def test_threads_are_counted_at_each_call(watch: _Watch) -> None:
     numba.set_num_threads(1)
     rnn(x, state)
     assert watch.taken == 1
+    rnn.forward(x, state)  # which keeps more than such calls may
+    assert watch.taken == 1
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,8 @@ from lstm_numba.engines.cpu.weight_cache import Located, field_names
 Array = np.ndarray[Any, Any]
 _ARRAY = np.ndarray  # a name that is looked up once: it counts in a call
 
-#: Shapes for which calls are kept, and bytes of memory of those that are.
+#: Shapes for which calls are kept, and bytes of memory of those that are: larger calls have time to plan, and
+#: are better off with memory that others used.
 _MOST, _LARGEST = 64, 1 << 20
 
 
@@ -64,7 +65,6 @@ class _Prepared:
             (rnn.num_layers, self._batch, rnn.hidden_size if n else rnn.output_size) for n in range(count)
         ]
         self._zeros = [np.zeros(state, rnn.dtype) for state in self._states]
-        self._run = compiled_call(rnn.dtype, 2 + 2 * count)
         self._history = (self._steps + 1, self._batch, rnn.output_size)
 
     def _inputs(self, rnn: Any, n: int) -> tuple[int, int, int]:
@@ -75,10 +75,12 @@ class _Prepared:
         """Parameters, setting and records of a layer, without addresses."""
         cell, output, shape = rnn.cell, rnn.output_size, (*self._inputs(rnn, n), rnn.hidden_size)
         team, block, chunks = plan = sequence.choose_plan(cell, shape, self._dtype, self.keep)
+        if team != ALONE:
+            raise _Unsuitable
         setting = sequence.setting_of(cell_class(cell), shape, output, self._dtype, plan, self.keep)
         params = {name: rnn.params[full] for name, full in rnn._layer_directions[n].names.items()}
         located = rnn._weight_caches[n].locate(cell, params, shape[2], shape[3], output, self._dtype)
-        if team != ALONE or any(map(is_not, located.arrays, located.whole.values())):
+        if any(map(is_not, located.arrays, located.whole.values())):
             raise _Unsuitable
         where = Sequence(self._steps, 0, int(self.keep), 0, setting.ends_at, 0, 0, 0, block, chunks, 0, 1)
         return located, setting, Layer(*shape[1:], output, 0, setting.functions, 0), where
@@ -124,6 +126,7 @@ class _Inference(_Prepared):
         self._size = max(size for _, size, _ in made)
         if self._size > _LARGEST:
             raise _Unsuitable
+        self._run = compiled_call(rnn.dtype, 2 + 2 * len(self._states))
         self._alive = made
         #: Memory that no call uses at present: what keeps it alive, and its address.
         self._free: list[tuple[Array, int]] = []
@@ -206,6 +209,9 @@ class _Training(_Prepared):
         self._inputs_of_x = rnn.input_size
         self._names = list(rnn.params)
         self._layers = [self._passes(rnn, n) for n in range(rnn.num_layers)]
+        if max(layer.kept + layer.passing for layer in self._layers) > _LARGEST:
+            raise _Unsuitable
+        self._run = compiled_call(rnn.dtype, 2 + 2 * len(self._states))
         self._run_back = compiled_call(rnn.dtype, 4 + 2 * len(self._states))
 
     def _passes(self, rnn: Any, n: int) -> _LayerPasses:
