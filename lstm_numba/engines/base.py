@@ -10,6 +10,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from lstm_numba.engines.number_losses import NumberLoss
+
 Array = Any
 Arrays = Sequence[Array]
 Shape = tuple[int, ...]
@@ -397,6 +399,54 @@ class Engine(ABC):
         scale : float
             Factor of the gradient alone.
         bias : Array (V,)
+        gradient : bool
+        """
+
+    @abstractmethod
+    def number_targets(
+        self,
+        targets: npt.NDArray[Any],
+        weights: npt.NDArray[Any] | None,
+        loss: NumberLoss,
+        out: Any = None,
+    ) -> Any:
+        """Prepare targets (N, M) and their weights, (N,) or (N, M), NumPy arrays, for `number_loss`.
+
+        Weights are ones by default; a target of weight 0 is missing, whatever its number. `out` is an
+        earlier result of the same N. The result is opaque.
+
+        Raises
+        ------
+        ValueError, TypeError
+            See `lstm_numba.engines.number_losses.check_number_targets`.
+        """
+
+    @abstractmethod
+    def number_loss(
+        self,
+        predictions: Array,
+        targets: Any,
+        totals: Array,
+        loss: NumberLoss,
+        *,
+        scale: float = 1.0,
+        bias: Array,
+        gradient: bool = True,
+    ) -> None:
+        """Loss of predicted numbers; see `lstm_numba.engines.number_losses`.
+
+        Parameters
+        ----------
+        predictions : Array (N, M * P)
+            Without the bias, P numbers a target. Overwritten with the gradient; with `gradient` False kept.
+        targets : object
+            From `number_targets`.
+        totals : Array
+            From `totals`: `LOSS` is set to the sum over the targets of weight times loss, `CORRECT` to 0.
+        loss : NumberLoss
+        scale : float
+            Factor of the gradient alone.
+        bias : Array (M * P,)
         gradient : bool
         """
 

@@ -5,5 +5,14 @@ from __future__ import annotations
 from lstm_numba.models.base import Model, SequenceBatch, StepResult, TokenBatch
 from lstm_numba.models.classifier import SequenceClassifier
 from lstm_numba.models.language_model import LanguageModel
+from lstm_numba.models.regressor import SequenceRegressor
 
-__all__ = ["LanguageModel", "Model", "SequenceBatch", "SequenceClassifier", "StepResult", "TokenBatch"]
+__all__ = [
+    "LanguageModel",
+    "Model",
+    "SequenceBatch",
+    "SequenceClassifier",
+    "SequenceRegressor",
+    "StepResult",
+    "TokenBatch",
+]

@@ -24,19 +24,23 @@ M = TypeVar("M", bound="Model")
 
 
 class SequenceBatch(NamedTuple):
-    """Sequences and their classes.
+    """Sequences and what is to be predicted of them.
 
     Attributes
     ----------
     x : ndarray (T, B, I)
-    labels : ndarray (B,), int
+    labels : ndarray
+        Classes (B,), int; of a `SequenceRegressor` numbers (B, M), or (T, B, M).
     lengths : ndarray (B,), int, optional
         True lengths of padded sequences.
+    weights : ndarray, optional
+        Of the sequences (B,), not negative; what a `SequenceRegressor` takes besides is said there.
     """
 
     x: Array
     labels: Array
     lengths: Array | None = None
+    weights: Array | None = None
 
 
 class TokenBatch(NamedTuple):
@@ -63,14 +67,14 @@ class Placed(NamedTuple):
         A sequence (T, B, I), or the engine's form of tokens (T, B).
     targets : object
         The engine's form of targets and weights.
-    predictions : int
-        Number of predictions.
+    predictions : float
+        Number of predictions, or the sum of their weights.
     lengths : ndarray (B,), int, optional
     """
 
     inputs: Any
     targets: Any
-    predictions: int
+    predictions: float
     lengths: Array | None = None
 
 
@@ -82,9 +86,9 @@ class StepResult:
     engine : Engine
         Engine of the totals.
     totals : ndarray
-        From ``Engine.totals``, filled by ``Engine.cross_entropy``.
-    count : int
-        Number of predictions.
+        From ``Engine.totals``, filled by ``Engine.cross_entropy`` or ``Engine.number_loss``.
+    count : float
+        Number of predictions, or the sum of their weights.
     scale : float
         The objective is the summed loss times this.
     grads : dict, optional
@@ -94,7 +98,7 @@ class StepResult:
     ----------
     totals : ndarray
         In the engine's memory; see `lstm_numba.engines.base.LOSS`.
-    count : int
+    count : float
     grads : dict of ndarray or SparseRows
         By the names of the model's `params`; empty for an evaluation. Valid until the next call.
     state : ndarray or tuple of ndarray or None
@@ -105,7 +109,7 @@ class StepResult:
         self,
         engine: Engine,
         totals: Any,
-        count: int,
+        count: float,
         scale: float,
         grads: dict[str, Any] | None = None,
         state: State = None,
@@ -118,7 +122,7 @@ class StepResult:
         self._scale = scale
         self._fetched: Callable[[], npt.NDArray[np.float64]] | None = None
 
-    def again(self, count: int) -> StepResult:
+    def again(self, count: float) -> StepResult:
         """The result of the next batch when the same computation is replayed in the same memory."""
         return StepResult(self._engine, self.totals, count, self._scale, None, self.state)
 
@@ -135,7 +139,7 @@ class StepResult:
 
     @property
     def loss_sum(self) -> float:
-        """Sum of -log p over all predictions, in nats."""
+        """Sum of the losses of all predictions; of classes and tokens -log p, in nats."""
         return self.number(LOSS)
 
     @property

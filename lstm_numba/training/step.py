@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lstm_numba.models.base import Model, State, StepResult
+from lstm_numba.models.base import Model, SequenceBatch, State, StepResult
 from lstm_numba.optim.optimizers import Optimizer
 
 
@@ -90,6 +90,8 @@ class TrainingStep:
     def _record(self, batch: Any) -> _Record | None:
         """The recorded step for batches of this shape; None for the first one, which compiles."""
         if self._records is None or getattr(batch, "lengths", None) is not None:
+            return None
+        if isinstance(batch, SequenceBatch) and batch.weights is not None:  # the mean's divisor changes
             return None
         shape = tuple(array.shape for array in batch if array is not None)
         if shape not in self._records:

@@ -21,6 +21,7 @@ from typing import Any
 #: Float32 kernels with float64 instructions, and why.
 FLOAT64 = {
     "cross_entropy": "a row's sum and its loss are float64, as on the CPU",
+    "number_loss": "a prediction's loss is float64, as on the CPU",
     "column_sums": "columns are summed in float64",
     "bias_gradients": "columns are summed in float64",
     "norm": "squares are summed in float64; norm and factor are float64",

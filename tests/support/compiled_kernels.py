@@ -422,6 +422,28 @@ def compare_losses(dtype: str) -> None:
     assert_close(logits, gradient, "loss")
 
 
+def compare_number_losses(dtype: str) -> None:
+    """Losses of predicted numbers and their gradients against the CPU's."""
+    from tolerances import assert_close
+
+    from lstm_numba.engines import number_losses as kinds
+    from lstm_numba.engines.cpu.number_losses import number_loss as truth
+    from lstm_numba.engines.cuda.number_losses import number_loss
+
+    rng = np.random.default_rng(0)
+    targets, weights = rng.standard_normal((9, 3)), rng.integers(3, size=(9, 3)) * 0.5
+    for name in kinds.NUMBER_LOSSES:
+        loss = kinds.number_loss(name)
+        predictions = rng.standard_normal((9, 3 * loss.width)).astype(dtype)
+        bias = rng.standard_normal(3 * loss.width).astype(dtype)
+        given, totals = (targets, weights, np.array(loss.levels)), np.ones(4)
+        gradient = predictions.copy()
+        expected = truth(gradient, bias, given, loss.kind, scale=0.25)
+        number_loss(predictions, bias, given, loss.kind, totals, scale=0.25)
+        assert_close(totals, [expected, 0, 0, 0], "loss", dtype=dtype)
+        assert_close(predictions, gradient, "loss")
+
+
 def compare_training(dtype: str) -> None:
     """Norm, clipping, sparse rows and updates against the CPU's."""
     from tolerances import assert_close
@@ -572,6 +594,7 @@ def main() -> None:
             compare_register_tiles(tile, dtype)
         compare_dropout(dtype)
         compare_losses(dtype)
+        compare_number_losses(dtype)
         compare_training(dtype)
         compare_sums(dtype)
         print(f"{dtype}: activations, products, masks, losses, updates, sums agree", flush=True)

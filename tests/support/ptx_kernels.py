@@ -26,6 +26,7 @@ from lstm_numba.engines.cuda import (
     memory,
     microkernel,
     multi_tensor,
+    number_losses,
     reductions,
     sequence,
     steps,
@@ -198,7 +199,11 @@ def _loss_kernels(f: Any) -> list[Listed]:
     a, d = array(f), array(_D)
     options = group(losses.LossOptions, _I, _D, _I, _I, _I, _I)
     operands = (a, a, array(_I), d, options, d, d, _COUNTERS, d)
-    return [("cross_entropy", losses.cross_entropy_kernel, types.void(*operands))]
+    numbers = (a, a, d, d, d, group(number_losses.NumberLossOptions, _I, _I, _D, _I), d)
+    return [
+        ("cross_entropy", losses.cross_entropy_kernel, types.void(*operands)),
+        ("number_loss", number_losses.number_loss_kernel, types.void(*numbers)),
+    ]
 
 
 def _reduction_kernels(f: Any) -> list[Listed]:

@@ -14,9 +14,11 @@ from lstm_numba.engines.base import CORRECT, FACTOR, LOSS, NORM, Array, Arrays, 
 from lstm_numba.engines.cpu import clipping, embedding, gemm, reductions, sequence, steps, updates
 from lstm_numba.engines.cpu.losses import softmax_cross_entropy
 from lstm_numba.engines.cpu.memory import address, aligned_empty, fixed
+from lstm_numba.engines.cpu.number_losses import number_loss
 from lstm_numba.engines.cpu.prepared import PreparedCalls
 from lstm_numba.engines.cpu.weight_cache import WeightCache
 from lstm_numba.engines.dropout_masks import draw_mask
+from lstm_numba.engines.number_losses import NumberLoss, check_number_targets
 from lstm_numba.engines.sparse import SparseRows
 
 _ANY_ORDER = contextlib.nullcontext()
@@ -228,6 +230,29 @@ class CpuEngine(Engine):
         )
         totals[LOSS] = loss
         totals[CORRECT] = correct
+
+    def number_targets(
+        self,
+        targets: npt.NDArray[Any],
+        weights: npt.NDArray[Any] | None,
+        loss: NumberLoss,
+        out: Any = None,
+    ) -> Any:
+        return *check_number_targets(targets, weights), np.array(loss.levels)
+
+    def number_loss(
+        self,
+        predictions: Array,
+        targets: Any,
+        totals: Array,
+        loss: NumberLoss,
+        *,
+        scale: float = 1.0,
+        bias: Array,
+        gradient: bool = True,
+    ) -> None:
+        totals[LOSS] = number_loss(predictions, bias, targets, loss.kind, scale=scale, gradient=gradient)
+        totals[CORRECT] = 0
 
     # -- training --------------------------------------------------------------------------------
 

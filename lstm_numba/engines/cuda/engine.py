@@ -23,6 +23,7 @@ from lstm_numba.engines.cuda import (
     graph,
     losses,
     memory,
+    number_losses,
     reductions,
     sequence,
     steps,
@@ -32,6 +33,7 @@ from lstm_numba.engines.cuda.device_array import as_view, transposed
 from lstm_numba.engines.cuda.driver import cuda
 from lstm_numba.engines.cuda.launch import on_stream
 from lstm_numba.engines.dropout_masks import draw_mask
+from lstm_numba.engines.number_losses import NumberLoss, check_number_targets
 from lstm_numba.engines.sparse import SparseRows
 from lstm_numba.engines.targets import check_targets
 
@@ -291,6 +293,31 @@ class CudaEngine(Engine):
         targets, weights = targets
         losses.softmax_cross_entropy(
             logits, targets, totals, scale=scale, weights=weights, bias=bias, gradient=gradient, start=True
+        )
+
+    def number_targets(
+        self,
+        targets: npt.NDArray[Any],
+        weights: npt.NDArray[Any] | None,
+        loss: NumberLoss,
+        out: Any = None,
+    ) -> Any:
+        arrays = *check_number_targets(targets, weights), np.array(loss.levels)
+        return tuple(map(memory.upload, arrays, out or (None, None, None)))
+
+    def number_loss(
+        self,
+        predictions: Array,
+        targets: Any,
+        totals: Array,
+        loss: NumberLoss,
+        *,
+        scale: float = 1.0,
+        bias: Array,
+        gradient: bool = True,
+    ) -> None:
+        number_losses.number_loss(
+            predictions, bias, targets, loss.kind, totals, scale=scale, gradient=gradient
         )
 
     # -- training --------------------------------------------------------------------------------

@@ -1,0 +1,212 @@
+"""Models of sequences: recurrent layers, and a linear layer on their final state or on every step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lstm_numba.models.base import (
+    Array,
+    Model,
+    Network,
+    Placed,
+    SequenceBatch,
+    State,
+    StepResult,
+    random_streams,
+)
+from lstm_numba.nn.linear import Linear
+
+
+class SequenceModel(Model):
+    """Base of `SequenceClassifier` and `SequenceRegressor`.
+
+    The linear layer sees the last layer's hidden state at the end of the sequence (at each sequence's own
+    end, with lengths), or at every step; both directions concatenated. The objective is the loss averaged over
+    the predictions of the batch, with their weights.
+
+    Parameters
+    ----------
+    input_size : int
+        Features of a step, I.
+    hidden : int
+        Hidden units, H.
+    outputs : int
+        Numbers that the linear layer gives, O.
+    per_step : bool
+        Predict at every step, not at the end.
+    bidirectional : bool
+        Read in both directions.
+    seed : int, optional
+        Seed of weights and dropout.
+    device : {"cpu", "cuda"}
+        Where the model computes.
+    options : mapping
+        See `lstm_numba.models.base.Network`.
+    sizes : mapping
+        Further arguments that make the model, for `config`.
+
+    Attributes
+    ----------
+    output : Linear
+        The linear layer.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden: int,
+        outputs: int,
+        *,
+        per_step: bool,
+        bidirectional: bool,
+        seed: int | None,
+        device: str,
+        options: dict[str, Any],
+        sizes: dict[str, Any],
+    ) -> None:
+        network, streams = Network(hidden, **options), random_streams(seed)
+        rnn = network.recurrent(input_size, streams.weights, bidirectional)
+        self.per_step = bool(per_step)
+        self.output = Linear(rnn.output_size * rnn.directions, outputs, dtype=rnn.dtype, rng=streams.weights)
+        parts = {"rnn": rnn.params, "output": self.output.params}
+        sizes = {"input_size": input_size, **sizes, "bidirectional": rnn.bidirectional}
+        super().__init__(network, rnn, parts, streams, device, **sizes)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.rnn!r}, {self.output!r})"
+
+    # -- what a kind of prediction adds --------------------------------------------------------------
+
+    def _targets(self, labels: Array, weights: Array | None, out: Any) -> Any:
+        """Labels of all predictions, as the engine takes them; `weights` begin with the labels' axis."""
+        raise NotImplementedError
+
+    def _count(self, labels: Array, weights: Array | None) -> float:
+        """Number of predictions, or the sum of their weights."""
+        return len(labels) if weights is None else float(np.sum(weights))
+
+    def _loss(self, scores: Array, targets: Any, totals: Array, *, scale: float, gradient: bool) -> None:
+        """Loss of scores (N, O) without the bias; the gradient overwrites them."""
+        raise NotImplementedError
+
+    # -- training ------------------------------------------------------------------------------------
+
+    def place(
+        self, batch: SequenceBatch, gradient: bool = True, fixed: bool = False, out: Placed | None = None
+    ) -> Placed:
+        """See `Model.place`."""
+        x, targets = (None, None) if out is None else (out.inputs, out.targets)
+        x = self._input(batch.x) if x is None else self.engine.upload(batch.x, x)
+        labels, weights = batch.labels, batch.weights
+        if self.per_step:
+            weights = _within(weights, labels, batch.lengths)
+            labels = labels.reshape(-1, *labels.shape[2:])
+        count = self._count(labels, weights)
+        return Placed(x, self._targets(labels, weights, targets), count, batch.lengths)
+
+    def learn(self, placed: Placed, state: State = None) -> StepResult:
+        """Loss and gradients of a batch, with dropout.
+
+        Parameters
+        ----------
+        placed : Placed
+            From `place`.
+        state : ndarray or tuple of ndarray, optional
+            Initial state; zero by default.
+        """
+        engine, weight = self.engine, self.output.params["weight"]
+        y, final, tape = self.rnn.forward(placed.inputs, state, placed.lengths, training=True, copy=False)
+        features, mask = self._features(y, final), None
+        if self.dropout:
+            features, mask = engine.dropout(self.rng, features, self.dropout)
+        scale = _scale(placed)
+        dscores, totals = self._scores(features), engine.totals()
+        self._loss(dscores, placed.targets, totals, scale=scale, gradient=True)
+        dfeatures = engine.matmul(dscores, weight)
+        if mask is not None:
+            dfeatures = engine.multiply(dfeatures, mask, out=dfeatures)
+        dy, dstate = self._feature_gradients(y, final, dfeatures)
+        _, _, rnn_grads = self.rnn.backward(tape, dy, dstate, input_gradient=False)
+        grads: dict[str, Any] = {f"rnn.{name}": gradient for name, gradient in rnn_grads.items()}
+        grads["output.weight"] = engine.matmul(engine.transposed(dscores), features)
+        grads["output.bias"] = engine.column_sums(dscores)
+        return StepResult(engine, totals, placed.predictions, scale, grads, final)
+
+    def evaluate(self, batch: SequenceBatch, state: State = None) -> StepResult:
+        """Loss of a batch, without dropout."""
+        placed = self.place(batch, gradient=False)
+        y, final = self.rnn(placed.inputs, state, placed.lengths)
+        totals, scale = self.engine.totals(), _scale(placed)
+        self._loss(
+            self._scores(self._features(y, final)), placed.targets, totals, scale=scale, gradient=False
+        )
+        return StepResult(self.engine, totals, placed.predictions, scale, None, final)
+
+    # -- use -----------------------------------------------------------------------------------------
+
+    def scores(self, x: Array, lengths: Array | None = None) -> Array:
+        """What the linear layer gives.
+
+        Parameters
+        ----------
+        x : ndarray (T, B, I)
+        lengths : ndarray (B,), int, optional
+
+        Returns
+        -------
+        ndarray (B, O), or (T, B, O) of a model that predicts at every step
+            Beyond a sequence's end they mean nothing.
+        """
+        y, final = self.rnn(self._input(x), None, lengths)
+        scores = self.engine.add_row(self._scores(self._features(y, final)), self.output.params["bias"])
+        found = np.array(self.engine.download(scores))
+        return found.reshape(*y.shape[:2], -1) if self.per_step else found
+
+    def _input(self, x: Array) -> Array:
+        """A user's input in the engine's memory."""
+        return self.engine.from_user("x", x, self.dtype)
+
+    def _scores(self, features: Array) -> Array:
+        """Scores without the bias, which the loss adds."""
+        weight = self.output.params["weight"]
+        out = self.workspace.get("scores", (len(features), len(weight)), self.dtype)
+        return self.engine.matmul(features, self.engine.transposed(weight), out=out)
+
+    def _features(self, y: Array, final: State) -> Array:
+        """What the linear layer reads: (B, D*H), the final hidden states, or (T*B, D*H)."""
+        if self.per_step:
+            return y.reshape(y.shape[0] * y.shape[1], y.shape[2])
+        h = final[0] if isinstance(final, tuple) else final
+        return self.engine.last_outputs(h, self.rnn.directions)
+
+    def _feature_gradients(self, y: Array, final: State, dfeatures: Array) -> tuple[Array | None, State]:
+        """Gradients of the layers' output and final state from that of `_features`."""
+        if self.per_step:
+            return dfeatures.reshape(y.shape), None
+        arrays = final if isinstance(final, tuple) else (final,)
+        dh = self.engine.last_outputs_gradient(arrays[0], self.rnn.directions, dfeatures)
+        others = [self.engine.zeros(array.shape, array.dtype) for array in arrays[1:]]
+        return None, ((dh, *others) if isinstance(final, tuple) else dh)
+
+
+def _within(weights: Array | None, labels: Array, lengths: Array | None) -> Array | None:
+    """Weights of all steps in a row, (T*B,) or (T*B, M): those of steps, or (B,) of whole sequences; zero
+    beyond a sequence's end.
+    """
+    steps, batch = labels.shape[:2]
+    if weights is None and lengths is None:
+        return None
+    found = np.ones((steps, batch)) if weights is None else np.asarray(weights, np.float64)
+    if found.ndim == 1:
+        found = np.broadcast_to(found, (steps, batch))
+    if lengths is not None:
+        inside = np.arange(steps)[:, None] < lengths
+        found = np.where(inside.reshape(steps, batch, *[1] * (found.ndim - 2)), found, 0.0)
+    return found.reshape(steps * batch, *found.shape[2:])
+
+
+def _scale(placed: Placed) -> float:
+    """Factor that makes a mean of the summed loss; 0 where nothing has a weight."""
+    return 1.0 / placed.predictions if placed.predictions else 0.0
