@@ -73,7 +73,7 @@ class Table:
 
 
 def read_table(
-    path: FilePath, columns: Collection[str] | None = None, text: Collection[str] = ()
+    path: FilePath, needed: Collection[str] | None = None, text: Collection[str] = ()
 ) -> Table:
     """Read a table; the ending of its name tells what it is.
 
@@ -85,8 +85,8 @@ def read_table(
     Parameters
     ----------
     path : path
-    columns : collection of str, optional
-        Columns to read, those that there are; by default all. Others may hold anything.
+    needed : collection of str, optional
+        Columns that must be sound, by default all; others are kept as text, or left out, if they are not.
     text : collection of str
         Columns that are kept as text, whatever they hold.
 
@@ -104,11 +104,11 @@ def read_table(
     name = Path(path).name.lower().removesuffix(".gz")
     kind = name.rpartition(".")[2] if "." in name else ""
     if kind in ("csv", "tsv", "txt"):
-        table = _read_text(path, "\t" if kind == "tsv" else None, columns, text)
+        table = _read_text(path, "\t" if kind == "tsv" else None, needed, text)
     elif kind in ("parquet", "pq"):
-        table = _read_parquet(path, columns, text)
+        table = _read_parquet(path, needed, text)
     elif kind in ("npy", "npz"):
-        table = (_read_npy if kind == "npy" else _read_npz)(path, columns, text)
+        table = (_read_npy if kind == "npy" else _read_npz)(path, needed, text)
     else:
         open_regular(path).close()  # a missing file is told first
         raise fault(path, "expected a file named .csv, .tsv, .txt, .parquet, .npy or .npz")
@@ -121,20 +121,17 @@ def read_table(
 
 
 def _read_text(
-    path: FilePath, separator: str | None, columns: Collection[str] | None, text: Collection[str]
+    path: FilePath, separator: str | None, needed: Collection[str] | None, text: Collection[str]
 ) -> Table:
     fields = read_fields(path, separator)
-    kept = {name: values for name, values in fields.columns.items() if columns is None or name in columns}
-    if not kept:  # whoever asked for them names them
-        return Table(os.fspath(path), {n: np.array(v, object) for n, v in fields.columns.items()}, fields.rows)
-    converted, guesses = convert(path, fields._replace(columns=kept), text)
+    converted, guesses = convert(path, fields, text, needed)
     return Table(os.fspath(path), converted, fields.rows, None, (*fields.guesses, *guesses))
 
 
 # -- arrays ------------------------------------------------------------------------------------------
 
 
-def _read_npy(path: FilePath, columns: Collection[str] | None, text: Collection[str]) -> Table:
+def _read_npy(path: FilePath, needed: Collection[str] | None, text: Collection[str]) -> Table:
     content = read_file(path)
     array = _array(path, content)
     if array.ndim not in (1, 2, 3):
@@ -146,10 +143,10 @@ def _read_npy(path: FilePath, columns: Collection[str] | None, text: Collection[
     elif array.ndim == 1:
         array = array[:, None]
     named = {str(k): array[:, k] for k in range(array.shape[1])}
-    return _from_arrays(path, named, columns, text, groups)
+    return _from_arrays(path, named, needed, text, groups)
 
 
-def _read_npz(path: FilePath, columns: Collection[str] | None, text: Collection[str]) -> Table:
+def _read_npz(path: FilePath, needed: Collection[str] | None, text: Collection[str]) -> Table:
     content = read_file(path)
     named: dict[str, Array] = {}
     try:
@@ -170,7 +167,7 @@ def _read_npz(path: FilePath, columns: Collection[str] | None, text: Collection[
         if len(shape) != 1 or shape != first:
             expected = f"shape {first} as the first has" if len(first) == 1 else "shape (T,)"
             raise fault(path, f"array {one_line(name, 60)}: expected {expected}, got {shape}")
-    return _from_arrays(path, named, columns, text)
+    return _from_arrays(path, named, needed, text)
 
 
 def _array(path: FilePath, content: bytes, which: str = "") -> Array:
@@ -187,15 +184,20 @@ def _array(path: FilePath, content: bytes, which: str = "") -> Array:
 def _from_arrays(
     path: FilePath,
     named: dict[str, Array],
-    columns: Collection[str] | None,
+    needed: Collection[str] | None,
     text: Collection[str],
     groups: npt.NDArray[np.int64] | None = None,
 ) -> Table:
     """A table of arrays (R,); numbers, times or texts."""
     count = len(next(iter(named.values()), ()))
     rows = np.arange(1, count + 1)
-    kept = {name: array for name, array in named.items() if columns is None or name in columns} or named
-    converted = {name: _column(path, name, array, rows, name in text) for name, array in kept.items()}
+    converted = {}
+    for name, array in named.items():
+        try:
+            converted[name] = _column(path, name, array, rows, name in text)
+        except DataError:
+            if needed is None or name in needed:
+                raise
     return Table(os.fspath(path), converted, rows, groups)
 
 
@@ -226,7 +228,7 @@ def texts_of(column: Array) -> Array:
 # -- Parquet -----------------------------------------------------------------------------------------
 
 
-def _read_parquet(path: FilePath, columns: Collection[str] | None, text: Collection[str]) -> Table:
+def _read_parquet(path: FilePath, needed: Collection[str] | None, text: Collection[str]) -> Table:
     content = read_file(path)
     try:
         import pandas
@@ -245,12 +247,14 @@ def _read_parquet(path: FilePath, columns: Collection[str] | None, text: Collect
         raise fault(path, f"has two columns of the name {one_line(twice, 60)}")
     frame.columns = names
     said: list[str] = []
-    named = {
-        name: _series(path, name, frame[name], said)
-        for name in names
-        if columns is None or name in columns or not set(columns) & set(names)
-    }
-    table = _from_arrays(path, named, columns, text)
+    named: dict[str, Array] = {}
+    for name in names:
+        try:
+            named[name] = _series(path, name, frame[name], said)
+        except DataError:
+            if needed is None or name in needed:
+                raise
+    table = _from_arrays(path, named, needed, text)
     return Table(table.name, table.columns, table.rows, None, tuple(said))
 
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from lstm_numba.data.delimited import Fields
 from lstm_numba.data.file_io import fault, one_line
 from lstm_numba.data.times import look_like_times, read_times
+from lstm_numba.errors import DataError
 
 Path = str | os.PathLike[str]
 Array = npt.NDArray[Any]
@@ -25,7 +26,9 @@ LARGEST = 1e150
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?|[+-]?\d+")
 
 
-def convert(path: Path, fields: Fields, text: Collection[str]) -> tuple[dict[str, Array], list[str]]:
+def convert(
+    path: Path, fields: Fields, text: Collection[str], needed: Collection[str] | None = None
+) -> tuple[dict[str, Array], list[str]]:
     """Read each column as numbers, times or text.
 
     Parameters
@@ -35,6 +38,8 @@ def convert(path: Path, fields: Fields, text: Collection[str]) -> tuple[dict[str
     fields : Fields
     text : collection of str
         Columns that are kept as text, whatever they hold.
+    needed : collection of str, optional
+        Columns that must be sound, by default all; others are text if they are not.
 
     Returns
     -------
@@ -52,25 +57,38 @@ def convert(path: Path, fields: Fields, text: Collection[str]) -> tuple[dict[str
         name: ["" if value.strip().lower() in MISSING else value.strip() for value in values]
         for name, values in fields.columns.items()
     }
-    columns, guesses = {}, []
+    columns: dict[str, Array] = {}
+    guesses: list[str] = []
     commas = _decimal_commas(path, fields, {n: v for n, v in stripped.items() if n not in text})
     if commas:
         guesses.append("numbers have a decimal comma")
     for name, values in stripped.items():
+        columns[name] = np.array(values, object)
         if name in text:
-            columns[name] = np.array(values, object)
             continue
-        numbers = _numbers(name, [value.replace(",", ".") for value in values] if name in commas else values)
-        if numbers is not None:
-            check_numbers(path, name, numbers, fields.rows)
-            columns[name] = numbers
-        elif look_like_times(values):
-            columns[name], said = read_times(path, name, values, fields.rows)
-            guesses += said
+        plain = [value.replace(",", ".") for value in values] if name in commas else values
+        try:
+            columns[name], said = _convert(path, name, plain, fields.rows)
+        except DataError:
+            if needed is None or name in needed:
+                raise
         else:
-            _refuse_odd_text(path, name, values, fields.rows)
-            columns[name] = np.array(values, object)
+            guesses += said
     return columns, guesses
+
+
+def _convert(
+    path: Path, name: str, values: Sequence[str], rows: npt.NDArray[np.int64]
+) -> tuple[Array, list[str]]:
+    """A column as what its values say."""
+    numbers = _numbers(values)
+    if numbers is not None:
+        check_numbers(path, name, numbers, rows)
+        return numbers, []
+    if look_like_times(values):
+        return read_times(path, name, values, rows)
+    _refuse_odd_text(path, name, values, rows)
+    return np.array(values, object), []
 
 
 def check_numbers(path: Path, name: str, numbers: Array, rows: npt.NDArray[np.int64]) -> None:
@@ -90,7 +108,7 @@ def check_numbers(path: Path, name: str, numbers: Array, rows: npt.NDArray[np.in
         )
 
 
-def _numbers(name: str, values: Sequence[str]) -> Array | None:
+def _numbers(values: Sequence[str]) -> Array | None:
     """The values as float64, NaN where missing; None if one is no number."""
     if any("_" in value for value in values):  # which Python would read over
         return None
