@@ -34,6 +34,16 @@ class Batches(Protocol):
         """Batch `step` of `epoch`, both from 0: a `SequenceBatch` or `TokenBatch`."""
 
 
+class Items(Protocol):
+    """Items that are put together to batches, as `SequenceData` is; an object of one's own will do."""
+
+    def __len__(self) -> int:
+        """Number of items."""
+
+    def gather(self, chosen: Array, dtype: npt.DTypeLike) -> SequenceBatch:
+        """The batch of the items `chosen` (B,), with an input of that dtype."""
+
+
 class SequenceData:
     """Sequences and what is to be predicted of them, in memory.
 
@@ -85,16 +95,11 @@ class SequenceData:
     def __len__(self) -> int:
         return len(self.x)
 
-    def batch(self, chosen: Array, dtype: npt.DTypeLike) -> SequenceBatch:
+    def gather(self, chosen: Array, dtype: npt.DTypeLike) -> SequenceBatch:
         """The sequences `chosen` (B,), padded to the longest of them."""
         x, lengths = self.x.padded(chosen, dtype)
         y, weights = (_pick(of, chosen) for of in (self.y, self.weights))
         return SequenceBatch(x, y, lengths, weights)
-
-    def in_order(self, batch_size: int, dtype: npt.DTypeLike) -> Iterator[SequenceBatch]:
-        """All sequences, in their order."""
-        for first in range(0, len(self), batch_size):
-            yield self.batch(np.arange(first, min(first + batch_size, len(self))), dtype)
 
 
 def _sequences(name: str, given: Any, lengths: Any) -> Sequences:
@@ -127,14 +132,13 @@ def _pick(of: Any, chosen: Array) -> Any:
     return None if of is None else of[chosen]
 
 
-class ShuffledSequences:
-    """Batches of `SequenceData` in another order at each epoch, determined by the seed.
+class Shuffled:
+    """Batches of items in another order at each epoch, determined by the seed.
 
     Parameters
     ----------
-    data : SequenceData
+    items : Items
     batch_size : int
-        Sequences in a batch.
     seed : int
     dtype : float32 or float64
         The model's.
@@ -142,16 +146,22 @@ class ShuffledSequences:
 
     carries_state = False
 
-    def __init__(self, data: SequenceData, batch_size: int, seed: int, dtype: npt.DTypeLike) -> None:
-        self._data, self._dtype = data, dtype
-        self._order = BatchOrder(len(data), batch_size, seed)
+    def __init__(self, items: Items, batch_size: int, seed: int, dtype: npt.DTypeLike) -> None:
+        self._items, self._dtype = items, dtype
+        self._order = BatchOrder(len(items), batch_size, seed)
 
     def __len__(self) -> int:
         return len(self._order)
 
     def batch(self, epoch: int, step: int) -> SequenceBatch:
         """See `Batches`."""
-        return self._data.batch(self._order.batch(epoch, step), self._dtype)
+        return self._items.gather(self._order.batch(epoch, step), self._dtype)
+
+
+def in_order(items: Items, batch_size: int, dtype: npt.DTypeLike) -> Iterator[SequenceBatch]:
+    """Batches of all items, in their order."""
+    for first in range(0, len(items), batch_size):
+        yield items.gather(np.arange(first, min(first + batch_size, len(items))), dtype)
 
 
 class TokenStreams:

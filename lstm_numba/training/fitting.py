@@ -18,7 +18,7 @@ from lstm_numba.models.classifier import SequenceClassifier
 from lstm_numba.models.language_model import LanguageModel
 from lstm_numba.optim.optimizers import Optimizer, make_optimizer
 from lstm_numba.optim.schedules import Schedule, make_schedule
-from lstm_numba.training.array_data import Batches, SequenceData, ShuffledSequences, TokenStreams
+from lstm_numba.training.array_data import Batches, SequenceData, Shuffled, TokenStreams, in_order
 from lstm_numba.training.compile_watch import CompileWatch
 from lstm_numba.training.history import History
 from lstm_numba.training.progress import Progress
@@ -64,9 +64,9 @@ def fit(
     ----------
     model : SequenceClassifier, SequenceRegressor or LanguageModel
         Is trained in place.
-    data : tuple, SequenceData, ndarray or Batches
-        ``(x, y)``, see `SequenceData`; the tokens of a text, 1-D, for a `LanguageModel`; or an object with
-        batches of one's own.
+    data : tuple, Items, ndarray or Batches
+        ``(x, y)``, see `SequenceData`; the tokens of a text, 1-D, for a `LanguageModel`; or an object of one's
+        own that makes batches of items, or whole batches.
     validation : the same, optional
         Evaluated after every epoch.
     epochs : int
@@ -122,14 +122,14 @@ def fit(
 
 
 def as_data(model: Model, data: Any, batch_size: int = 32, bptt: int = 35) -> Any:
-    """Data in one of the forms that `fit` takes, as `SequenceData` or `Batches`."""
+    """Data in one of the forms that `fit` takes, as `Items` or `Batches`."""
     if isinstance(data, tuple) and len(data) == 2:
         return SequenceData(*data)
     if isinstance(data, np.ndarray) or isinstance(data, (list, tuple)):
         if not isinstance(model, LanguageModel):
             raise TypeError(f"data: expected a pair (x, y), got {type(data).__name__}")
         return TokenStreams(data, batch_size, bptt)
-    if isinstance(data, SequenceData) or hasattr(data, "batch"):
+    if hasattr(data, "gather") or hasattr(data, "batch"):
         return data
     raise TypeError(f"data: expected (x, y), tokens or batches, got {type(data).__name__}")
 
@@ -137,8 +137,8 @@ def as_data(model: Model, data: Any, batch_size: int = 32, bptt: int = 35) -> An
 def as_batches(model: Model, data: Any, batch_size: int, bptt: int, seed: int) -> Batches:
     """Data as batches to train on."""
     found = as_data(model, data, batch_size, bptt)
-    if isinstance(found, SequenceData):
-        return ShuffledSequences(found, integer("batch_size", batch_size), seed, model.dtype)
+    if hasattr(found, "gather"):
+        return Shuffled(found, integer("batch_size", batch_size), seed, model.dtype)
     return found  # type: ignore[no-any-return]
 
 
@@ -159,8 +159,8 @@ def evaluate(model: Model, data: Any, *, batch_size: int = _EVALUATION_BATCH, bp
     """
     found, state, total, right, count = as_data(model, data, batch_size, bptt), None, 0.0, 0, 0.0
     batches: Any
-    if isinstance(found, SequenceData):
-        batches = found.in_order(batch_size, model.dtype)
+    if hasattr(found, "gather"):
+        batches = in_order(found, batch_size, model.dtype)
     else:
         batches = (found.batch(0, k) for k in range(len(found)))
     for batch in batches:
