@@ -1,0 +1,100 @@
+"""Times of a sequence: their order, repetitions and gaps."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from lstm_numba.data.file_io import fault
+from lstm_numba.data.tables import Array
+
+#: Share of equal steps from which on times count as regular.
+_REGULAR = 0.8
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+def order_of(file: str, column: str, times: Array, rows: npt.NDArray[np.int64]) -> slice:
+    """The order in which the rows of a sequence are to be read: as they are, or backwards.
+
+    Parameters
+    ----------
+    file, column : str
+        For messages.
+    times : ndarray (T,), float64 or datetime64[ns]
+    rows : ndarray (T,), int64
+        Where they stand in the file.
+
+    Raises
+    ------
+    DataError
+        A time is missing, comes twice, or the rows are in no order; the text names the row.
+    """
+    missing = np.flatnonzero(np.isnan(times) if times.dtype.kind == "f" else np.isnat(times))
+    if len(missing):
+        raise fault(file, f"row {rows[missing[0]]}, column {column}: the time is missing")
+    backwards = len(times) > 1 and bool(np.all(times[1:] < times[:-1]))
+    if backwards:
+        return slice(None, None, -1)
+    _, first = np.unique(times, return_index=True)
+    if len(first) < len(times):
+        seen = np.zeros(len(times), bool)
+        seen[first] = True
+        second = int(np.flatnonzero(~seen)[0])
+        before = int(np.flatnonzero(times[:second] == times[second])[0])
+        raise fault(
+            file,
+            f"row {rows[second]}, column {column}: {shown_time(times[second])} is there twice, first in row "
+            f"{rows[before]}; where a table holds several series, --group names the column that parts them",
+        )
+    falls = np.flatnonzero(times[1:] < times[:-1])
+    if len(falls):
+        k = int(falls[0])
+        raise fault(
+            file,
+            f"row {rows[k + 1]}, column {column}: {shown_time(times[k + 1])} comes after "
+            f"{shown_time(times[k])}: the rows must be in the order of time",
+        )
+    return slice(None)
+
+
+def shown_time(time: np.generic) -> str:
+    """A time for messages: without seconds or fractions that are zero."""
+    if time.dtype.kind == "f":
+        return f"{float(time):g}"
+    text = str(time.astype("datetime64[us]")).replace("T", " ")
+    return text.removesuffix(".000000").removesuffix(" 00:00:00").removesuffix(":00")
+
+
+def gaps(times: Array) -> tuple[str, npt.NDArray[np.int64]]:
+    """The usual step of ascending times, and the rows before which there is a larger one.
+
+    Returns
+    -------
+    step : str
+        Empty where the times are not regular.
+    places : ndarray of int64
+        Indices of the first rows after the gaps.
+    """
+    if times.dtype.kind == "M":
+        steps = np.diff(times).astype(np.int64) / 1e9
+    else:
+        steps = np.diff(times)
+    nothing = np.empty(0, np.int64)
+    if len(steps) < 2:
+        return "", nothing
+    usual = float(np.median(steps))
+    if times.dtype.kind == "M" and np.all((steps >= 28 * 86_400) & (steps <= 31 * 86_400)):
+        return "a month", nothing
+    close = np.abs(steps - usual) <= 0.01 * usual
+    if np.mean(close) < _REGULAR:
+        return "", nothing
+    return _shown_step(usual, times.dtype.kind == "M"), np.flatnonzero(steps > 1.5 * usual) + 1
+
+
+def _shown_step(step: float, seconds: bool) -> str:
+    if not seconds:
+        return f"{step:g}"
+    for size, unit in _UNITS:
+        if step >= size and step % size == 0:
+            return f"{step / size:g} {unit}"
+    return f"{step:g} s"
