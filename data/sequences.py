@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,8 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 
-class Sequences(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Sequences:
     """Sequences one after the other.
 
     Attributes
@@ -37,7 +39,7 @@ class Sequences(NamedTuple):
         count, steps, features = array.shape
         return cls(array.reshape(count * steps, features), np.full(count, steps, np.int64))
 
-    def __len__(self) -> int:  # type: ignore[override]
+    def __len__(self) -> int:
         return len(self.lengths)
 
     @property

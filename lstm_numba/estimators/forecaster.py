@@ -1,0 +1,397 @@
+"""A forecaster of series: windows of the past predict the steps that follow, all at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import r2_score
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from lstm_numba.data.series_types import Sequence
+from lstm_numba.data.series_windows import WindowIndex
+from lstm_numba.engines.number_losses import DEFAULT_QUANTILES
+from lstm_numba.estimators.base import Array, RecurrentEstimator
+from lstm_numba.estimators.documentation import document
+from lstm_numba.estimators.inputs import is_ragged, read_sequences
+from lstm_numba.estimators.quantiles import check_levels, middle, quantiles_of
+from lstm_numba.models.regressor import SequenceRegressor
+from lstm_numba.training.forecast_windows import ForecastWindows, drifts
+
+#: Of a pandas object whose rows are times.
+_TIME_INDEXES = ("DatetimeIndex", "PeriodIndex", "TimedeltaIndex")
+#: Longest window that is chosen where none is given.
+_LONGEST_WINDOW = 48
+
+
+@document
+class RNNForecaster(RecurrentEstimator):
+    """Forecasts series: recurrent layers read a window, and a linear layer on their state predicts the next steps.
+
+    Parameters
+    ----------
+    {parameters}
+    horizon : int
+        Steps that are predicted from a window, H. `predict` goes on from its own forecasts beyond it.
+    window : int, optional
+        Steps that are read; by default half of the shortest series, at most 48.
+    loss : {"mse", "mae", "huber", "quantile", "gaussian"}
+        As of `RNNRegressor`; the last two give bands.
+    quantiles : tuple of float
+        Levels of the loss "quantile", ascending.
+    relative : bool or "auto"
+        Read and predict differences from the window's last step, in the place of levels: for series that drift
+        to where they never were. "auto" does so where the mean of the last third of the series is more than
+        their standard deviation away from that of the first.
+
+    Attributes
+    ----------
+    window_ : int
+        Steps that are read.
+    relative_ : bool
+        Whether differences are.
+    {attributes}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lstm_numba.estimators import RNNForecaster
+    >>> y = np.sin(np.arange(400) / 5)
+    >>> forecaster = RNNForecaster(horizon=20, hidden_size=16, random_state=0).fit(y[:380])
+    >>> bool(np.abs(forecaster.predict(20) - y[380:]).max() < 0.2)
+    True
+    """
+
+    def __init__(
+        self,
+        cell: str = "lstm",
+        hidden_size: int = 32,
+        num_layers: int = 1,
+        *,
+        horizon: int = 1,
+        window: int | None = None,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        max_epochs: int = 200,
+        batch_size: int | str = "auto",
+        learning_rate: float = 0.01,
+        optimizer: str = "adam",
+        weight_decay: float = 0.0,
+        schedule: str = "constant",
+        clip: float | None = 1.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int | None = 10,
+        tol: float = 1e-4,
+        standardize: bool = True,
+        warm_start: bool = False,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        device: str = "cpu",
+        dtype: Any = None,
+        verbose: bool | int = False,
+        loss: str = "mse",
+        quantiles: tuple[float, ...] = DEFAULT_QUANTILES,
+        relative: bool | str = "auto",
+    ) -> None:
+        super().__init__(
+            cell, hidden_size, num_layers, bidirectional=bidirectional, dropout=dropout, max_epochs=max_epochs,
+            batch_size=batch_size, learning_rate=learning_rate, optimizer=optimizer,
+            weight_decay=weight_decay, schedule=schedule, clip=clip, early_stopping=early_stopping,
+            validation_fraction=validation_fraction, n_iter_no_change=n_iter_no_change, tol=tol,
+            standardize=standardize, warm_start=warm_start, random_state=random_state, n_jobs=n_jobs,
+            device=device, dtype=dtype, verbose=verbose,
+        )  # fmt: skip
+        self.horizon = horizon
+        self.window = window
+        self.loss = loss
+        self.quantiles = quantiles
+        self.relative = relative
+
+    def fit(self, y: Any, Y: Any = None, *, X: Any = None) -> RNNForecaster:
+        """Train on the windows of one series or many.
+
+        Parameters
+        ----------
+        y : array_like (T,), (N, T), (N, T, M), or list of array_like (T_i,) or (T_i, M)
+            One series; or N series, of M numbers a step. Of an array (N, T) other series must have T steps too,
+            as scikit-learn's rule is; of the other forms the number of steps is free.
+        Y : ignored
+            What scikit-learn's tools pass on as labels.
+        X : array_like (T,) or (T, F), (N, T, F), or list of array_like, optional
+            Features that will be known in advance, such as the weekday, at every step of every series.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            What was given does not fit, a series is too short, or a parameter is out of range.
+        """
+        _refuse_features(y, Y)
+        goes_on = self._goes_on()
+        self._check_horizon(self.horizon)
+        series = self._series(y, reset=True)
+        known = self._known(series, X, 0)
+        seed = self._begin(goes_on)
+        if not goes_on:
+            self._forget()
+            self._settle(series, known)
+        pieces, held = self._pieces(series, known), None
+        if self.early_stopping:
+            pieces, held = zip(*(self._cut(piece) for piece in pieces), strict=True)
+        training = self._windows(pieces, made=goes_on)
+        if not goes_on:
+            self._inputs, self._targets = training.inputs, training.targets
+            self._make(np.result_type(*series), seed)
+        # What a forecast goes on from.
+        self._last = [values[-self.window_ :] for values in series]
+        self._last_known = [values[-self.window_ :] for values in known]
+        self._train(training, None if held is None else self._windows(held, made=True), self.max_epochs, seed)
+        return self
+
+    def predict(self, horizon: Any = None, *, y: Any = None, X: Any = None) -> Array:
+        """Forecast the steps after those that are known.
+
+        Parameters
+        ----------
+        horizon : int or array_like, optional
+            Steps to forecast, by default the parameter `horizon`; more are forecast from forecasts. An array
+            stands for `y`, as scikit-learn calls it.
+        y : array_like, optional
+            Series to go on from, as `fit` takes them, by default those of `fit`; at least one step, of which
+            the last `window_` count.
+        X : array_like, optional
+            Features that are known in advance, of the steps to forecast, at least `horizon` of the parameters, (H,
+            F) or (N, H, F); where `y` is given, of its steps and those to forecast.
+
+        Returns
+        -------
+        ndarray (H,), (N, H) or (N, H, M)
+            As the series were given. Of quantiles the one whose level is nearest to the median, of a Gaussian
+            the mean.
+        """
+        check_is_fitted(self)
+        if horizon is not None and np.ndim(horizon):
+            horizon, y = None, horizon
+        found = self._forecast(horizon, y, X)
+        return self._shaped(found[..., middle(self.loss, self.quantiles)])
+
+    def predict_quantiles(self, horizon: Any = None, quantiles: Any = None, *, y: Any = None, X: Any = None) -> Array:
+        """Forecast quantiles, of the loss "quantile" or "gaussian".
+
+        Parameters
+        ----------
+        horizon : int, optional
+            At most the parameter `horizon`: beyond it the spread of forecasts from forecasts is not known.
+        quantiles : sequence of float, optional
+            Levels; by default, and of the loss "quantile" always, those of the parameter `quantiles`.
+        y, X
+            See `predict`.
+
+        Returns
+        -------
+        ndarray
+            As `predict`, with one more dimension, of the levels, at the end.
+        """
+        check_is_fitted(self)
+        levels = check_levels(self.loss, self.quantiles, quantiles)
+        if horizon is not None and horizon > self.horizon:
+            raise ValueError(f"horizon: expected at most {self.horizon} for quantiles, got {horizon}")
+        return self._shaped(quantiles_of(self._forecast(horizon, y, X), self.loss, levels))
+
+    def score(self, y: Any, Y: Any = None, *, X: Any = None) -> float:
+        """Coefficient of determination R² of the last `horizon` steps of series, forecast from those before.
+
+        Parameters
+        ----------
+        y, X
+            See `fit`.
+        Y : ignored
+        """
+        check_is_fitted(self)
+        series = self._series(y, reset=False)
+        known = self._known(series, X, 0)
+        short = [n for n, values in enumerate(series) if len(values) <= self.horizon]
+        if short:
+            raise ValueError(f"y: expected more than {self.horizon} steps to score, got {len(series[short[0]])}")
+        before = [values[: -self.horizon] for values in series]
+        true = np.stack([values[-self.horizon :] for values in series])
+        found = self._steps(before, known)[..., middle(self.loss, self.quantiles)]
+        present = ~np.isnan(true)
+        return float(r2_score(true[present], found[present]))
+
+    _model: SequenceRegressor
+
+    # -- training ------------------------------------------------------------------------------------
+
+    def _check_horizon(self, horizon: Any) -> int:
+        if isinstance(horizon, bool) or not isinstance(horizon, (int, np.integer)) or horizon < 1:
+            raise ValueError(f"horizon: expected a whole number from 1, got {horizon!r}")
+        return int(horizon)
+
+    def _series(self, y: Any, reset: bool) -> list[Array]:
+        """Series (T_i, M); also notes the form in which they were given."""
+        if hasattr(y, "iloc") and hasattr(y, "columns") and type(y.index).__name__ in _TIME_INDEXES:
+            raise ValueError(
+                "y: the rows of this DataFrame are times, but a row would be read as a series; give one of its "
+                "columns, or y.to_numpy()[None] for one series of several numbers a step"
+            )
+        form = "list" if is_ragged(y) else f"{np.ndim(y)}d"
+        if form == "1d":
+            column = check_array(np.reshape(y, (-1, 1)), ensure_all_finite="allow-nan", input_name="y")
+            given = read_sequences(self, column[None], reset=reset, whole=True)
+        else:
+            given = read_sequences(self, y, reset=reset, whole=True)
+        self._form = form if form != "list" else ("list1d" if np.ndim(y[0]) == 1 else "list")
+        return given.split()
+
+    def _known(self, series: list[Array], X: Any, more: int) -> list[Array]:
+        """Features (T_i + more, F) that are known in advance; F = 0 without any."""
+        wanted = getattr(self, "n_known_", None) if hasattr(self, "_model") else None
+        if X is None:
+            if wanted:
+                raise ValueError(f"X: expected {wanted} features that are known in advance, as in fit, got None")
+            return [np.empty((len(values) + more, 0)) for values in series]
+        if len(series) == 1 and not is_ragged(X) and np.ndim(X) < 3:
+            X = [X]
+        if len(X) != len(series):
+            raise ValueError(f"X: expected features of {len(series)} series, got {len(X)}")
+        found = [np.asarray(x, np.float64) for x in X]
+        found = [x[:, None] if x.ndim == 1 else x for x in found]
+        for n, (x, values) in enumerate(zip(found, series, strict=True)):
+            if x.ndim != 2 or len(x) < len(values) + more or (wanted is not None and x.shape[1] != wanted):
+                raise ValueError(
+                    f"X[{n}]: expected {len(values) + more} steps of {wanted or 'F'} features, got shape {x.shape}"
+                )
+            if not np.all(np.isfinite(x)):
+                raise ValueError(f"X[{n}]: expected finite numbers, got NaN or infinity")
+        if len({x.shape[1] for x in found}) > 1:
+            raise ValueError("X: expected as many features of each series")
+        return found
+
+    def _settle(self, series: list[Array], known: list[Array]) -> None:
+        """Choose what is not given: window, and whether differences are read."""
+        shortest = min(map(len, series))
+        if shortest < 2:
+            raise ValueError(
+                f"y: expected series of at least 2 steps, got a series of n_features = {shortest} step; a forecast "
+                "needs a step to read and one to predict"
+            )
+        self.window_ = self.window or max(1, min(_LONGEST_WINDOW, (shortest - self.horizon) // 2))
+        self._check_horizon(self.window_)
+        if shortest < self.window_ + self.horizon:
+            raise ValueError(
+                f"y: expected at least {self.window_ + self.horizon} steps, {self.window_} to read and {self.horizon} "
+                f"to predict, got a series of {shortest}"
+            )
+        self.relative_ = drifts(series) if self.relative == "auto" else bool(self.relative)
+        self.n_known_, self.n_outputs_ = known[0].shape[1], series[0].shape[1]
+
+    def _pieces(self, series: list[Array], known: list[Array]) -> list[Sequence]:
+        """Series with their features: the numbers of a step, and what is known of the next `horizon` steps."""
+        found = []
+        for n, (values, x) in enumerate(zip(series, known, strict=True)):
+            ahead = _ahead(x, len(values), self.horizon)
+            found.append(
+                Sequence(str(n), "y", None, np.hstack([values, ahead]), values, np.arange(len(values)))
+            )
+        return found
+
+    def _cut(self, piece: Sequence) -> tuple[Sequence, Sequence]:
+        """A series without its end, and its end, with as much before it as a window reads."""
+        held = max(self.horizon, round(self.validation_fraction * piece.steps))
+        first = piece.steps - held
+        if first < self.window_ + self.horizon:
+            raise ValueError(
+                f"y: expected at least {self.window_ + self.horizon + held} steps, of which {held} are held out for "
+                f"early stopping, got {piece.steps}"
+            )
+        return piece.part(0, first), piece.part(first - self.window_, None)
+
+    def _windows(self, pieces: Any, made: bool) -> ForecastWindows:
+        index = WindowIndex(pieces, self.window_, self.horizon)
+        if not len(index):
+            raise ValueError("y: expected at least one window with a step to predict that is not NaN")
+        return ForecastWindows(
+            index,
+            range(self.n_outputs_),
+            relative=self.relative_,
+            inputs=self._inputs if made else None,
+            targets=self._targets if made else None,
+            standardize=self.standardize,
+        )
+
+    def _make(self, dtype: np.dtype[Any], seed: int) -> None:
+        self._model = SequenceRegressor(
+            self.n_outputs_ + self.n_known_ * self.horizon,
+            outputs=self.horizon * self.n_outputs_,
+            loss=self.loss,
+            quantiles=self.quantiles,
+            **self._network(dtype, seed),
+        )
+        self._optimizer = self._new_optimizer()
+
+    # -- forecasts -----------------------------------------------------------------------------------
+
+    def _forecast(self, horizon: Any, y: Any, X: Any) -> Array:
+        """Forecasts (N, H, M, P)."""
+        horizon = self.horizon if horizon is None else self._check_horizon(horizon)
+        ahead = -(-horizon // self.horizon) * self.horizon
+        if y is not None:
+            series = self._series(y, reset=False)
+            known = self._known(series, X, ahead if self.n_known_ else 0)
+        else:
+            series, future = self._last, self._known([np.empty((0, 1))] * len(self._last), X, ahead if self.n_known_ else 0)
+            known = [np.concatenate(parts) for parts in zip(self._last_known, future, strict=True)]
+        found, parts = [values.copy() for values in series], []
+        for _ in range(ahead // self.horizon):
+            parts.append(self._steps(found, known))
+            found = [np.vstack([values, part]) for values, part in zip(found, parts[-1][..., middle(self.loss, self.quantiles)], strict=True)]
+        return np.concatenate(parts, axis=1)[:, :horizon]
+
+    def _steps(self, series: list[Array], known: list[Array]) -> Array:
+        """Forecasts of the next `horizon` steps of series, (N, H, M, P)."""
+        pieces = []
+        for n, (values, x) in enumerate(zip(series, known, strict=True)):
+            first = max(len(values) - self.window_, 0)
+            ahead = _ahead(x, len(values), self.horizon)[first:]
+            rows = np.hstack([values[first:], ahead])
+            # Of a short series the step before its first is the first again.
+            rows = np.vstack([np.repeat(rows[:1], self.window_ - len(rows), axis=0), rows])
+            rows = np.vstack([rows, np.full((self.horizon, rows.shape[1]), np.nan)])
+            pieces.append(Sequence(str(n), "y", None, rows, rows[:, : self.n_outputs_], np.arange(len(rows))))
+        index = WindowIndex(pieces, self.window_, self.horizon, all_items=True)
+        windows = ForecastWindows(
+            index, range(self.n_outputs_), relative=self.relative_, inputs=self._inputs, targets=self._targets,
+            standardize=False,
+        )  # fmt: skip
+        with self._threads():
+            found = windows.predict(self._model)
+        if not np.all(np.isfinite(found)):
+            raise ValueError("the model's answers are no numbers: its weights are too large")
+        return found
+
+    def _shaped(self, found: Array) -> Array:
+        """Forecasts (N, H, M, ...) in the form in which the series were given."""
+        if self._form in ("1d", "2d", "list1d"):
+            found = found[:, :, 0]
+        return found[0] if self._form == "1d" else found
+
+
+def _ahead(known: Array, steps: int, horizon: int) -> Array:
+    """For each of so many steps the features of the `horizon` steps after it, (T, H * F), NaN where unknown."""
+    features = known.shape[1]
+    if not features:
+        return np.empty((steps, 0))
+    padded = np.vstack([known, np.full((horizon + max(steps - len(known), 0), features), np.nan)])
+    return np.hstack([padded[k : k + steps] for k in range(1, horizon + 1)])
+
+
+def _refuse_features(y: Any, Y: Any) -> None:
+    """Labels that scikit-learn passes on are one for each series; features would be one for each step."""
+    if Y is None or (np.ndim(Y) == 1 and np.ndim(y) > 1 and len(Y) == len(y)):
+        return
+    raise ValueError("X: features that are known in advance are given by name, fit(y, X=X)")
