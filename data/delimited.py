@@ -18,6 +18,8 @@ from lstm_numba.errors import DataError
 
 Path = str | os.PathLike[str]
 
+#: Separator of a table with one column: none of the file.
+_NONE = "\x1f"
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabulators", "|": "vertical strokes"}
 #: Records that are looked at to find the separator.
 _LOOKED_AT = 100
@@ -61,7 +63,7 @@ def read_fields(path: Path, separator: str | None = None) -> Fields:
     guesses = []
     if separator is None:
         separator = _find_separator(path, text)
-        if separator != ",":
+        if separator not in (",", _NONE):
             guesses.append(f"values are separated by {_SEPARATORS[separator]}")
     records = _records(path, text, separator)
     _, names = next(records)
@@ -87,7 +89,7 @@ def _find_separator(path: Path, text: str) -> str:
     header = text.partition("\n")[0]
     found = [separator for separator in _SEPARATORS if separator in header]
     if not found:
-        return ","
+        return _NONE
     head = "\n".join(text.split("\n", 10 * _LOOKED_AT)[: 10 * _LOOKED_AT])
     scores = []
     for separator in found:

@@ -79,7 +79,7 @@ class WindowIndex:
         self.window, self.horizon, self.per_step = window, horizon, per_step
         filled = Sequences.join([piece.x for piece in pieces]).filled(np.nan)
         means = np.zeros(filled.rows.shape[1]) if before is None else np.asarray(before, np.float64)
-        self._x = filled._replace(rows=np.where(np.isnan(filled.rows), means, filled.rows))
+        self._x = Sequences(np.where(np.isnan(filled.rows), means, filled.rows), filled.lengths)
         self._y = np.concatenate([piece.y for piece in pieces])
         starts = self._x.starts
         if window is None:
@@ -95,6 +95,11 @@ class WindowIndex:
 
     def __len__(self) -> int:
         return len(self._first)
+
+    @property
+    def longest(self) -> int:
+        """Steps of the longest item."""
+        return self.window if self.window is not None else int(self._x.lengths.max())
 
     def _lengths(self, items: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         if self.window is not None:

@@ -28,6 +28,7 @@ FilePath = str | os.PathLike[str]
 
 #: Fewest rows of a table.
 _FEWEST = 2
+_MAGIC = b"\x93NUMPY"
 _DAMAGE = (
     ValueError,
     TypeError,
@@ -172,6 +173,8 @@ def _read_npz(path: FilePath, needed: Collection[str] | None, text: Collection[s
 
 def _array(path: FilePath, content: bytes, which: str = "") -> Array:
     """The array that the content of an ``.npy`` file holds."""
+    if not content.startswith(_MAGIC):
+        raise fault(path, f"{which}no array of NumPy")
     try:
         array: Array = np.load(io.BytesIO(content), allow_pickle=False)
     except _DAMAGE as error:

@@ -143,7 +143,7 @@ def _decimal_commas(path: Path, fields: Fields, columns: dict[str, list[str]]) -
     Not where commas separate the values: there a comma inside a number parts thousands. Points and commas in
     one file cannot both be decimal ones.
     """
-    if fields.separator == "," and len(fields.columns) > 1:
+    if fields.separator == ",":
         return set()
     found, points = set(), []
     for name, values in columns.items():

@@ -140,7 +140,7 @@ def test_several_files_are_groups(write: Write) -> None:
 def test_groups_inside_a_file_of_arrays(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.save(tmp_path / "a.npy", rng.standard_normal((6, 30, 2)))
-    data = load_series([tmp_path / "a.npy"], SeriesOptions(target=("1",), task="forecast", window=3))
+    data = load_series([tmp_path / "a.npy"], SeriesOptions(target=("1",), task="forecast", window=2))
     assert len(data.sequences) == 6
     assert data.features == ("0", "1")
 
@@ -197,7 +197,7 @@ def test_a_class_must_not_change_within_its_group(write: Write) -> None:
     labels[7] = "no"
     path = write(g=group, a=wave(30), label=labels)
     refused(path, "row 9", "'no'", "row 7", "'yes'", "--window", target=("label",), group="g")
-    data = load_series([path], SeriesOptions(target=("label",), group="g", window=2))
+    data = load_series([path], SeriesOptions(target=("label",), group="g", window=2, split="group"))
     batch = WindowIndex(data.sequences, 2).gather(np.arange(8))
     assert batch.y[:, 0, 0].tolist() == [0, 0, 0, 0, 1, 0, 1, 1]  # that of the last step; rows 5 to 9 are group 1
 
