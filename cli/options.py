@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lstm_numba.cli.types import CellName, F, Number, option
+from lstm_numba.cli.types import CellName, F, Names, Number, option
 from lstm_numba.training import settings
 from lstm_numba.training.config import default_config
 
@@ -70,6 +70,8 @@ def _type(setting: settings.Setting) -> dict[str, Any]:
         return {"type": click.Choice(check.values)}
     if check is settings.check_cell:
         return {"type": CellName()}
+    if check is settings.check_names:
+        return {"type": Names()}
     return {"is_flag": True} if check is settings.check_flag else {}
 
 
@@ -115,6 +117,11 @@ def train_options(dataset: str) -> Callable[[F], F]:
         *setting_options(dataset, settings.OPTIMISATION),
         *([data_dir_option] if dataset in settings.DATA_OPTIONS["data_dir"].only else []),
         *([click.argument("file", required=False, type=click.Path())] if dataset == "text" else []),
+        *(
+            [click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path())]
+            if dataset == "series"
+            else []
+        ),
         *setting_options(dataset, settings.DATA),
         device_option,
         threads_option,

@@ -91,7 +91,7 @@ def check_memory(config: Mapping[str, Any]) -> None:
     gates = len(find_cell(config["cell"]).gates)
     directions = 2 if config["bidirectional"] else 1
     units = hidden * gates * layers * directions
-    steps = config["bptt"] or 28
+    steps = config["bptt"] or config["data"].get("window") or 28
     # The data set, whose size is not known yet, may be smaller than a batch.
     numbers = 4 * units * hidden + steps * min(config["batch_size"], 1000) * units
     needed = numbers * (8 if config["dtype"] == "float64" else 4)

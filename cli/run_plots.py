@@ -50,15 +50,16 @@ def learning_curves(lines: Sequence[Line]) -> Figure:
         Metrics of the run.
     """
     epochs = [line for line in lines if line["kind"] == "epoch"]
-    accuracy = "accuracy" in epochs[0]
+    names = {"accuracy": "accuracy (%)", "perplexity": "perplexity", "mae": "MAE"}
+    metric = next(name for name in names if any(name in line for line in epochs))
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     for split in _COLOURS:
         _curve(left, epochs, split, "loss")
-        _curve(middle, epochs, split, "accuracy" if accuracy else "perplexity", 100 if accuracy else 1)
+        _curve(middle, epochs, split, metric, 100 if metric == "accuracy" else 1)
     _curve(right, epochs, "train", "lr")
-    _finish(left, "loss (nats)")
-    _finish(middle, "accuracy (%)" if accuracy else "perplexity")
+    _finish(left, "loss" if metric == "mae" else "loss (nats)")
+    _finish(middle, names[metric])
     _finish(right, "learning rate")
     return figure
 

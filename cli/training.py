@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -10,7 +11,16 @@ import click
 from click.core import ParameterSource
 
 from lstm_numba.cells import find_cell
-from lstm_numba.cli.console import Terminal, plural, print_json, result_line, result_object, short_path
+from lstm_numba.cli.console import (
+    Terminal,
+    measures_table,
+    plural,
+    print_json,
+    result_line,
+    result_object,
+    short_path,
+    warn,
+)
 from lstm_numba.cli.custom_cells import equations_of, load_own_cells, use_run_cell
 from lstm_numba.cli.resources import check_memory, choose_device, set_threads
 from lstm_numba.errors import UserError
@@ -19,12 +29,13 @@ from lstm_numba.training.run import Run
 from lstm_numba.training.settings import DATA_OPTIONS
 
 if TYPE_CHECKING:
+    from lstm_numba.training.task import Task
     from lstm_numba.training.trainer import Outcome
 
 #: Options of the data set; --seed is the run's.
 _DATA = DATA_OPTIONS.keys() - {"seed"}
 #: What may stand beside --resume.
-_WITH_RESUME = {"resume", "epochs", "threads", "device", "data_dir", "as_json", "file", "cell"}
+_WITH_RESUME = {"resume", "epochs", "threads", "device", "data_dir", "as_json", "file", "files", "cell"}
 #: Options that are no fields of the config.
 _NO_FIELDS = {"resume", "out", "as_json", "device", "threads", "preset", *_DATA}
 
@@ -43,7 +54,7 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
     given = {
         name: value
         for name, value in values.items()
-        if context.get_parameter_source(name) is not ParameterSource.DEFAULT and value is not None
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT and value not in (None, ())
     }
     terminal = Terminal()
     run = _reopen(dataset, given) if "resume" in given else None
@@ -66,6 +77,8 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
         run = Run.create_next(Path("runs", dataset), config) if out is None else Run.create(out, config)
     name = short_path(run.folder)
     terminal.say(f"{_describe(config, device, threads)}; run folder {name}")
+    for remark in task.remarks:
+        terminal.say(remark)
     try:
         outcome = Trainer(task, run, reporter=terminal).train()
     except Interrupted as stop:
@@ -75,7 +88,7 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
         terminal.clear()
     if outcome.already_complete:
         terminal.say("the run is complete; --epochs N with a larger N goes on")
-    _print_result(outcome, task.floor, config, name, values["as_json"])
+    _print_result(outcome, task, name, values["as_json"])
 
 
 def _describe(config: dict[str, Any], device: str, threads: int) -> str:
@@ -106,6 +119,8 @@ def _configure(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> d
     """Make the run's configuration from the options and the data set's defaults."""
     if dataset == "text" and values["file"] is None:
         raise click.UsageError("Missing argument 'FILE': the text to train on")
+    if dataset == "series" and not given.keys() & {"files", "example"}:
+        raise click.UsageError("Missing argument 'FILE': a table to train on; or --example")
     fields = {name: value for name, value in given.items() if name not in _NO_FIELDS}
     fields["device"] = choose_device(values["device"])
     fields["threads"] = set_threads(values["threads"])
@@ -113,6 +128,8 @@ def _configure(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> d
     for name in ("data_dir", "file"):
         if name in data:  # the run must be usable from any folder
             data[name] = os.path.abspath(data[name])
+    if "files" in data:
+        data["files"] = [os.path.abspath(path) for path in data["files"]]
     try:
         config = make_config(dataset, fields, data=data, preset=given.get("preset"))
     except ConfigError as error:
@@ -150,9 +167,20 @@ def _reopen(dataset: str, given: dict[str, Any]) -> Run:
         raise click.UsageError(
             f"{folder} was trained on {run.config['data']['file']}, not on {given['file']}"
         )
+    if "files" in given:
+        _move_files(run, given["files"])
     if "epochs" in given:
         _extend(run, given["epochs"])
     return run
+
+
+def _move_files(run: Run, files: Sequence[str]) -> None:
+    """Read a run's tables from where they are now; a checksum tells whether they are those."""
+    before = run.config["data"]["files"]
+    if before is None or len(before) != len(files):
+        trained = run.config["data"]["example"] if before is None else plural(len(before), "file")
+        raise click.UsageError(f"{run.folder} was trained on {trained}, not on {plural(len(files), 'file')}")
+    run.config["data"]["files"] = [os.path.abspath(path) for path in files]
 
 
 def _extend(run: Run, epochs: int) -> None:
@@ -177,18 +205,21 @@ def _threads_of(config: dict[str, Any], given: dict[str, Any]) -> int:
 # -- the result --------------------------------------------------------------------------------------
 
 
-def _print_result(
-    outcome: Outcome, floor: float | None, config: dict[str, Any], folder: str, as_json: bool
-) -> None:
-    test = outcome.evaluations["test"]
+def _print_result(outcome: Outcome, task: Task, folder: str, as_json: bool) -> None:
+    test, floor = outcome.evaluations["test"], task.floor
+    baselines, remarks = task.baselines()
+    for remark in remarks:
+        warn(remark)
     if not as_json:
         click.echo(f"{result_line(test, floor)}  ({plural(outcome.epochs, 'epoch')}, {folder})")
+        if baselines:
+            click.echo(measures_table({"this network": test.as_dict(), **baselines}))
         if outcome.diverged:
             click.echo(_divergence(outcome, folder))
         return
     result = {
         "run": folder,
-        "dataset": config["dataset"],
+        "dataset": task.config["dataset"],
         "epochs": outcome.epochs,
         "step": outcome.step,
         **result_object(test, floor),
@@ -196,6 +227,7 @@ def _print_result(
         "checkpoint": short_path(outcome.checkpoint),
         "diverged": outcome.diverged,
         "best": outcome.best and outcome.best._asdict(),
+        **({"baselines": baselines} if baselines else {}),
     }
     print_json(result)
 

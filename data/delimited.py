@@ -94,7 +94,9 @@ def _find_separator(path: Path, text: str) -> str:
     scores = []
     for separator in found:
         try:
-            records = [r for (_, r), _ in zip(_records(path, head, separator), range(_LOOKED_AT), strict=False)]
+            records = [
+                r for (_, r), _ in zip(_records(path, head, separator), range(_LOOKED_AT), strict=False)
+            ]
         except DataError:  # a quotation that `head` cuts; the whole file is read below
             records = [header.split(separator)]
         widths = {len(record) for record in records}
@@ -104,7 +106,9 @@ def _find_separator(path: Path, text: str) -> str:
 
 def _records(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     """Line and values of every record; empty lines are left out of tables with several columns."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True
+    )
     width, line = 0, 0
     while True:
         line = reader.line_num + 1
@@ -141,7 +145,9 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _named(path: Path, names: list[str], columns: list[list[str]], guesses: list[str]) -> dict[str, list[str]]:
+def _named(
+    path: Path, names: list[str], columns: list[list[str]], guesses: list[str]
+) -> dict[str, list[str]]:
     """Columns by name; those without a name are left out if they count rows or are empty."""
     named: dict[str, list[str]] = {}
     for number, (name, column) in enumerate(zip(names, columns, strict=True), 1):

@@ -19,7 +19,16 @@ from lstm_numba.data.series_columns import Columns, choose_columns, grouped_rows
 from lstm_numba.data.series_split import settle, split, with_parts
 from lstm_numba.data.series_targets import read_targets
 from lstm_numba.data.series_times import gaps, order_of
-from lstm_numba.data.series_types import PARTS, SPLITS, TASKS, Raw, Sequence, SeriesData, SeriesOptions, Targets
+from lstm_numba.data.series_types import (
+    PARTS,
+    SPLITS,
+    TASKS,
+    Raw,
+    Sequence,
+    SeriesData,
+    SeriesOptions,
+    Targets,
+)
 from lstm_numba.data.series_windows import Place, WindowIndex, Windows
 from lstm_numba.data.tables import Array, Table, read_table
 from lstm_numba.errors import DataError
@@ -41,7 +50,9 @@ __all__ = [
 ]
 
 
-def load_series(paths: SequenceOf[str | os.PathLike[str]], options: SeriesOptions | None = None) -> SeriesData:
+def load_series(
+    paths: SequenceOf[str | os.PathLike[str]], options: SeriesOptions | None = None
+) -> SeriesData:
     """Read tables as sequences; several files are several groups.
 
     Parameters
@@ -80,9 +91,7 @@ def asked(options: SeriesOptions) -> tuple[set[str] | None, set[str]]:
 def series_of_tables(tables: SequenceOf[Table], options: SeriesOptions) -> SeriesData:
     """As `load_series`, of tables that were read or made before."""
     guesses = _said(tables)
-    columns = choose_columns(
-        tables, options.target, options.features, options.time, options.group, guesses
-    )
+    columns = choose_columns(tables, options.target, options.features, options.time, options.group, guesses)
     found = raw_sequences(tables, columns)
     has_groups = len(found) > 1 or columns.group is not None
     targets = read_targets(found, columns, options.task, options.window, has_groups, guesses)

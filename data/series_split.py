@@ -103,7 +103,9 @@ def split(data: SeriesData) -> Parts:
     return parts
 
 
-def _deal(data: SeriesData, owners: SequenceOf[object], units: list[object], names: list[str]) -> dict[object, str]:
+def _deal(
+    data: SeriesData, owners: SequenceOf[object], units: list[object], names: list[str]
+) -> dict[object, str]:
     """The part of each unit: the shares of all classes are alike where each unit has one class."""
     options, count = data.options, len(units)
     shares = {"test": options.test, "valid": options.validation}

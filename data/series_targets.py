@@ -102,7 +102,9 @@ def _guess_task(
         distinct = np.unique(values[~np.isnan(values)])
         few = len(distinct) <= min(_MOST_CLASSES, len(found) // 2) and np.all(distinct == np.rint(distinct))
         if few and len(columns.targets) == 1:
-            guesses.append(f"task: classify, as the target {shown} is one of {len(distinct)} whole numbers in each group")
+            guesses.append(
+                f"task: classify, as the target {shown} is one of {len(distinct)} whole numbers in each group"
+            )
             return "classify"
         guesses.append(f"task: regress, as the target {shown} is one number in each group")
         return "regress"
@@ -135,9 +137,7 @@ def _refuse_varying(found: Sequence[Raw], name: str) -> None:
             )
 
 
-def _classes(
-    found: Sequence[Raw], name: str, one_each: bool, classes: tuple[str, ...] | None
-) -> Targets:
+def _classes(found: Sequence[Raw], name: str, one_each: bool, classes: tuple[str, ...] | None) -> Targets:
     texts = [texts_of(raw.column(name)) for raw in found]
     known = {str(text) for part in texts for text in part} - {""}
     if classes is None:
@@ -153,7 +153,9 @@ def _classes(
         )
     codes = {text: float(k) for k, text in enumerate(classes)} | {"": np.nan}
     values = [np.array([codes[text] for text in part], np.float64)[:, None] for part in texts]
-    return Targets("classify", (name,), classes, one_each, [_spread(y) for y in values] if one_each else values)
+    return Targets(
+        "classify", (name,), classes, one_each, [_spread(y) for y in values] if one_each else values
+    )
 
 
 def _by_number(text: str) -> tuple[float, str]:

@@ -172,5 +172,3 @@ class Raw(NamedTuple):
     def column(self, name: str) -> Array:
         """A column's values."""
         return self.table.columns[name][self.index]
-
-

@@ -123,6 +123,11 @@ class WindowIndex:
         first = int(self._first[item] - self._x.starts[owner])
         return Place(owner, first, first + int(self._lengths(np.array([item]))[0]))
 
+    def last_items(self) -> npt.NDArray[np.int64]:
+        """The last item of each piece that has any."""
+        found: npt.NDArray[np.int64] = np.flatnonzero(np.diff(self._owner, append=-1))
+        return found
+
     def gather(self, items: npt.NDArray[np.int64], dtype: npt.DTypeLike = np.float64) -> Windows:
         """The items of a batch.
 

@@ -73,9 +73,7 @@ class Table:
         return len(self.rows)
 
 
-def read_table(
-    path: FilePath, needed: Collection[str] | None = None, text: Collection[str] = ()
-) -> Table:
+def read_table(path: FilePath, needed: Collection[str] | None = None, text: Collection[str] = ()) -> Table:
     """Read a table; the ending of its name tells what it is.
 
     ``.csv`` and ``.txt``: text with a header, separated by commas, semicolons, tabulators or strokes; ``.tsv``:
@@ -220,7 +218,9 @@ def _column(path: FilePath, name: str, array: Array, rows: npt.NDArray[np.int64]
 def texts_of(column: Array) -> Array:
     """A column's values as texts, "" where missing: of numbers, whole ones without a decimal point."""
     if column.dtype.kind == "f":
-        texts: Iterable[str] = ("" if np.isnan(v) else f"{v:.0f}" if v == np.rint(v) else repr(v) for v in column.tolist())
+        texts: Iterable[str] = (
+            "" if np.isnan(v) else f"{v:.0f}" if v == np.rint(v) else repr(v) for v in column.tolist()
+        )
     elif column.dtype.kind == "M":
         texts = ("" if np.isnat(v) else str(v) for v in column)
     else:
@@ -279,6 +279,8 @@ def _series(path: FilePath, name: str, series: Any, said: list[str]) -> Array:
             numbers = np.array([np.nan if value is None else float(value) for value in values])
             return numbers
     except (TypeError, ValueError, OverflowError):
-        raise DataError(f"{path}: column {name}: expected numbers, times or texts, got {series.dtype}") from None
+        raise DataError(
+            f"{path}: column {name}: expected numbers, times or texts, got {series.dtype}"
+        ) from None
     length = max((len(value) for value in values if value is not None), default=1)
     return np.array([value or "" for value in values], f"U{max(length, 1)}")

@@ -34,10 +34,10 @@ class ImageTask(Task):
     classes : tuple of str
     """
 
-    kind: ClassVar[str] = "classification"
-    unit: ClassVar[str] = "images"
-    metric: ClassVar[str] = "accuracy"
-    carries_state: ClassVar[bool] = False
+    kind = "classification"
+    unit = "images"
+    metric = "accuracy"
+    carries_state = False
     classes: ClassVar[tuple[str, ...]] = tuple("0123456789")
 
     def __init__(

@@ -21,6 +21,7 @@ from lstm_numba.training.settings import (
     LANGUAGE_MODELS,
     SCHEDULE_OPTIONS,
     SCHEDULES,
+    SERIES,
     SETTINGS,
     Choice,
     Settings,
@@ -38,6 +39,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "digits": {"epochs": 5},
     "ptb": {**PRESETS["small"], "preset": "small"},
     "text": _TEXT,
+    "series": {"hidden": 64, "batch_size": 64, "epochs": 20, "validation": 0.1},
     "grammar": {**_TEXT, "hidden": 128, "epochs": 5, "bptt": 35},
 }
 
@@ -215,6 +217,22 @@ def _check_recurrent(config: Mapping[str, Any]) -> None:
         raise ConfigError("recurrent_dropout_kind", f"the cell {cell} has no candidate")
 
 
+def _check_series(config: Mapping[str, Any]) -> None:
+    """Options of a user's own series beside one another."""
+    data = config["data"]
+    missing = next((name for name in data_defaults("series") if name not in data), None)
+    if missing is not None:
+        raise ConfigError(f"data.{missing}", "is missing")
+    if (data["files"] is None) == (data["example"] is None):
+        raise ConfigError("example", "expected either files or an example")
+    if config["validation"] + data["test"] >= 1:
+        raise ConfigError(
+            "validation",
+            f"expected a share that leaves something to train on beside the test part's {data['test']:g}, "
+            f"got {config['validation']:g}",
+        )
+
+
 def _check_together(config: Mapping[str, Any]) -> None:
     language = config["dataset"] in LANGUAGE_MODELS
     if language:
@@ -229,7 +247,9 @@ def _check_together(config: Mapping[str, Any]) -> None:
     else:
         for name in ("bptt", "embedding", "tie"):
             if config.get(name):
-                raise ConfigError(name, f"{config['dataset']} trains a classifier, which has none")
+                raise ConfigError(name, f"is for language models, {config['dataset']} trains none")
+    if config["dataset"] in SERIES:
+        _check_series(config)
     _check_recurrent(config)
     own = is_own_cell(config["cell"])  # the model looks for its forget gate
     if config["forget_bias"] and not own and "f" not in find_cell(config["cell"].split(",")[0]).gates:

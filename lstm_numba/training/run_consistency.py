@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: Settings that may change when a run is resumed. Changed equations of a user's cell give a message only.
 _FREE = ("version", "preset", "epochs", "checkpoint_every", "device", "threads", "equations")
 #: Entries of `data` that only say where the data are; a checksum identifies the data.
-_FREE_DATA = ("data_dir", "file")
+_FREE_DATA = ("data_dir", "file", "files")
 
 
 def bound_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def vocabulary_digest(level: str, tokens: Sequence[str]) -> str:
 
 
 def check_belongs(run: Run, path: Path, meta: Mapping[str, Any]) -> None:
-    """Compare a run's configuration and vocabulary with those that a checkpoint was trained with.
+    """Compare a run's configuration, vocabulary and series with those that a checkpoint was trained with.
 
     Earlier checkpoints hold neither; their model's description is compared by `check_described`.
 
@@ -52,8 +52,11 @@ def check_belongs(run: Run, path: Path, meta: Mapping[str, Any]) -> None:
     trained, now = meta.get("settings"), bound_settings(run.config)
     if isinstance(trained, Mapping):
         _compare(run, path, with_later_settings(trained), now)
-    vocabulary = run.vocabulary()
     digest = meta.get("vocabulary")
+    series = run.series()
+    if series is not None and digest is not None and series.digest() != digest:
+        raise CheckpointError(f"{path}: does not fit {run.series_path.name}: it was trained with another one")
+    vocabulary = run.vocabulary()
     if vocabulary is not None and digest is not None and vocabulary_digest(**vocabulary) != digest:
         raise CheckpointError(
             f"{path}: does not fit {run.vocabulary_path.name}: it was trained with another vocabulary"

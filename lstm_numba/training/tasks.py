@@ -15,7 +15,9 @@ from lstm_numba.training.config import check_config
 from lstm_numba.training.language_modeling import TextTask
 from lstm_numba.training.run import Run
 from lstm_numba.training.run_consistency import check_belongs, check_described
-from lstm_numba.training.settings import CLASSIFIERS
+from lstm_numba.training.series import SeriesTask
+from lstm_numba.training.series_description import SeriesDescription
+from lstm_numba.training.settings import CLASSIFIERS, LANGUAGE_MODELS, SERIES
 from lstm_numba.training.task import Task
 
 
@@ -24,10 +26,13 @@ def _make(
     data_dir: str | os.PathLike[str] | None,
     device: str | None,
     vocabulary: Mapping[str, Any] | None = None,
+    series: SeriesDescription | None = None,
 ) -> Task:
     check_config(config)
     if config["dataset"] in CLASSIFIERS:
         return ImageTask(config, data_dir, device)
+    if config["dataset"] in SERIES:
+        return SeriesTask(config, data_dir, device, series)
     return TextTask(config, data_dir, device, vocabulary)
 
 
@@ -49,7 +54,7 @@ def build_task(
 
     Returns
     -------
-    ImageTask or TextTask
+    ImageTask, TextTask or SeriesTask
 
     Raises
     ------
@@ -89,7 +94,7 @@ def open_task(
 
     Returns
     -------
-    ImageTask or TextTask
+    ImageTask, TextTask or SeriesTask
 
     Raises
     ------
@@ -100,12 +105,14 @@ def open_task(
     path = run.best_path if which == "best" else run.checkpoint_path
     tensors, meta = checkpoint.load(path)
     check_belongs(run, path, meta)
-    vocabulary = None
-    if run.config["dataset"] not in CLASSIFIERS:
+    vocabulary, series = None, run.series() if run.config["dataset"] in SERIES else None
+    if run.config["dataset"] in SERIES and series is None:
+        raise CheckpointError(f"{run.series_path}: missing")
+    if run.config["dataset"] in LANGUAGE_MODELS:
         vocabulary = run.vocabulary()
         if vocabulary is None and not load_data:
             raise CheckpointError(f"{run.vocabulary_path}: missing")
-    task = _make(run.config, data_dir, device, vocabulary)
+    task = _make(run.config, data_dir, device, vocabulary, series)
     load_model(task.model, tensors, meta, run, path)
     return task
 

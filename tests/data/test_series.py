@@ -171,7 +171,9 @@ def test_times_must_be_in_order(write: Write, change: Any, fragments: list[str])
 
 
 def test_latest_first_is_read_backwards(write: Write) -> None:
-    data = load_series([write(date=days(40)[::-1], load=range(40))], SeriesOptions(target=("load",), window=2))
+    data = load_series(
+        [write(date=days(40)[::-1], load=range(40))], SeriesOptions(target=("load",), window=2)
+    )
     np.testing.assert_array_equal(data.sequences[0].y[:, 0], np.arange(40)[::-1])
     assert data.sequences[0].rows[0] == 41
     told(data, "backwards")
@@ -180,14 +182,17 @@ def test_latest_first_is_read_backwards(write: Write) -> None:
 def test_gaps_and_irregular_times_are_said(write: Write) -> None:
     some = days(50)
     data = load_series(
-        [write(date=some[:10] + some[12:20] + some[21:], load=range(47))], SeriesOptions(target=("load",), window=2)
+        [write(date=some[:10] + some[12:20] + some[21:], load=range(47))],
+        SeriesOptions(target=("load",), window=2),
     )
     told(data, "2 gaps", "1 d", "row 12")
     months = [f"2024-{m:02}-01" for m in range(1, 13)] + [f"2025-{m:02}-01" for m in range(1, 13)]
     data = load_series([write(date=months, load=range(24))], SeriesOptions(target=("load",), window=1))
     assert not any("gap" in line or "irregular" in line for line in data.guesses)
     odd = [1.0, 2.0, 7.0, 7.5, 20.0, 21.0, 50.0, 51.0, 51.5, 90.0]
-    data = load_series([write(t=odd, load=range(10))], SeriesOptions(target=("load",), window=1, validation=0.2))
+    data = load_series(
+        [write(t=odd, load=range(10))], SeriesOptions(target=("load",), window=1, validation=0.2)
+    )
     told(data, "irregular")
 
 
@@ -199,7 +204,16 @@ def test_a_class_must_not_change_within_its_group(write: Write) -> None:
     refused(path, "row 9", "'no'", "row 7", "'yes'", "--window", target=("label",), group="g")
     data = load_series([path], SeriesOptions(target=("label",), group="g", window=2, split="group"))
     batch = WindowIndex(data.sequences, 2).gather(np.arange(8))
-    assert batch.y[:, 0, 0].tolist() == [0, 0, 0, 0, 1, 0, 1, 1]  # that of the last step; rows 5 to 9 are group 1
+    assert batch.y[:, 0, 0].tolist() == [
+        0,
+        0,
+        0,
+        0,
+        1,
+        0,
+        1,
+        1,
+    ]  # that of the last step; rows 5 to 9 are group 1
 
 
 def test_constant_columns(write: Write) -> None:
@@ -216,7 +230,9 @@ def test_constant_columns(write: Write) -> None:
 
 def test_parts_that_are_too_short(write: Write) -> None:
     path = write(date=days(40), load=range(40))
-    refused(path, "valid", "4 rows", "window of 8", "horizon of 2", "10", target=("load",), window=8, horizon=2)
+    refused(
+        path, "valid", "4 rows", "window of 8", "horizon of 2", "10", target=("load",), window=8, horizon=2
+    )
     group = write("b.csv", g=[1, 1, 2, 2], a=wave(4), label=["x", "x", "y", "y"])
     refused(group, "at least 3 groups", "got 2", target=("label",), group="g")
     refused(path, "--horizon", target=("load",), task="regress", horizon=2)
@@ -236,7 +252,9 @@ def test_missing_numbers_are_said(write: Write) -> None:
     load[5] = ""
     heat: list[Any] = wave(40)
     heat[0] = heat[7] = "NA"
-    data = load_series([write(date=days(40), load=load, heat=heat)], SeriesOptions(target=("load",), window=2))
+    data = load_series(
+        [write(date=days(40), load=load, heat=heat)], SeriesOptions(target=("load",), window=2)
+    )
     told(data, "3 missing numbers", "load, heat")
     told(data, "1 missing values of load")
 
@@ -268,7 +286,13 @@ def test_no_row_serves_two_parts(split: str, window: int, horizon: int, stride: 
     data = series_of_tables(
         [table(g=[f"s{k}" for k in group], a=rng.standard_normal(630), y=np.arange(630.0))],
         SeriesOptions(
-            target=("y",), group="g", task="forecast", window=window, horizon=horizon, stride=stride, split=split
+            target=("y",),
+            group="g",
+            task="forecast",
+            window=window,
+            horizon=horizon,
+            stride=stride,
+            split=split,
         ),
     )
     used = used_rows(data)
@@ -278,9 +302,7 @@ def test_no_row_serves_two_parts(split: str, window: int, horizon: int, stride: 
             assert part == other or not rows & others
     # Also what the model is given: the target is the row's number, so that no number may come twice.
     numbers = {
-        part: set(
-            np.concatenate([piece.y.ravel() for piece in pieces]).tolist()
-        )
+        part: set(np.concatenate([piece.y.ravel() for piece in pieces]).tolist())
         for part, pieces in data.parts.items()
     }
     assert sum(map(len, numbers.values())) == len(set().union(*numbers.values()))
@@ -325,7 +347,9 @@ def grouped(split: str, seed: int = 0, **more: Any) -> SeriesData:
     group = np.repeat(np.arange(40), 3)
     labels = ["b" if k < 10 else "a" for k in group]
     made = table(g=[str(k) for k in group], x=wave(120), label=labels)
-    return series_of_tables([made], SeriesOptions(target=("label",), group="g", split=split, seed=seed, **more))
+    return series_of_tables(
+        [made], SeriesOptions(target=("label",), group="g", split=split, seed=seed, **more)
+    )
 
 
 def test_groups_are_dealt_out_by_seed_and_class() -> None:

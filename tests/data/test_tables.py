@@ -78,7 +78,9 @@ def test_decimal_commas(write: Write) -> None:
     assert any("decimal comma" in guess for guess in table.guesses)
     same(read_table(write("value\n1,5\n2,5\n")), value=[1.5, 2.5])
     refused(write("a;b\n1,5;2.5\n2,5;3.5\n"), "column a has decimal commas", "column b decimal points")
-    refused(write('a,b\n"1,500",2\n3,4\n5,6\n'), "row 2", "column a", "'1,500'")  # a comma parts thousands there
+    refused(
+        write('a,b\n"1,500",2\n3,4\n5,6\n'), "row 2", "column a", "'1,500'"
+    )  # a comma parts thousands there
 
 
 def test_names_that_pandas_writes(write: Write) -> None:
