@@ -12,8 +12,8 @@ from lstm_numba.cli.types import SectionedCommand
     cls=SectionedCommand,
     epilog="""\b
 Examples:
-  lstm-numba stream runs/series-1 < new.csv
-  lstm-numba stream runs/series-1 --checkpoint best < new.csv
+  lstm-numba stream runs/series-1
+  lstm-numba stream runs/series-1 --checkpoint best --threads 1
 """,
 )
 @click.argument("run", type=click.Path())

@@ -63,7 +63,7 @@ def read_inputs(
 def heading(task: SeriesTask, streamed: bool = False) -> list[str]:
     """Names of the columns of `predictions`, or of `SeriesStream`."""
     it = task.description
-    names = [it.group or _SEQUENCE]
+    names = [] if streamed and it.group is None else [it.group or _SEQUENCE]
     forecast = it.task == "forecast"
     if streamed or not (forecast or _whole(it)):
         names.append("row")
@@ -234,10 +234,11 @@ class SeriesStream:
         if answer is None:
             return []
         time = [] if self._it.time is None else [fields[self._time] if self._time is not None else ""]
+        head = [row] if self._group is None else [group, row]
         if self._it.task != "forecast":
-            return [[group, row, *time, *_values(self._it, _finite(answer))]]
+            return [[*head, *time, *_values(self._it, _finite(answer))]]
         steps = enumerate(_finite(answer), 1)
-        return [[group, row, step, *time, *values.ravel().tolist()] for step, values in steps]
+        return [[*head, step, *time, *values.ravel().tolist()] for step, values in steps]
 
     def _step(self, group: str, sample: Array) -> Array:
         it = self._it

@@ -293,11 +293,10 @@ def test_stream_gives_what_predict_gives(made: Any) -> None:
         answers = [stream.push(line.split(","), n) for n, line in enumerate(lines[1:], 2)]
         pieces, _ = read_inputs(task.description, [made.folder / f"{table}.csv"])
         expected = list(predictions(task, pieces))
-        columns = 3 if name == "forecast" else 2
+        columns = {"forecast": 3, "kind": 2, "sum": 2}[name]
         if name == "forecast":
             assert [len(rows) for rows in answers] == [0] * 4 + [3] * 196
-            found = answers[-1]
-            skip = 4
+            found, skip = answers[-1], 3
         elif name == "kind":  # the last of each group
             last = np.cumsum([piece.steps for piece in pieces]) - 1
             found = [answers[k][0] for k in last]
