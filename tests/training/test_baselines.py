@@ -96,6 +96,8 @@ def test_a_sine_and_a_day_within_slow_weather() -> None:
     assert guess_season([np.sin(2.0 * np.pi * steps / 24.0)]) == 24
     slow = 0.7 * np.sin(2.0 * np.pi * steps / 1400.0)
     assert guess_season([np.sin(2.0 * np.pi * steps / 24.0) + slow]) == 24
+    # A ripple that hardly matters is no season.
+    assert guess_season([0.1 * np.sin(2.0 * np.pi * steps / 10.0) + slow]) is None
 
 
 def test_no_season_where_there_is_none() -> None:
@@ -103,12 +105,12 @@ def test_no_season_where_there_is_none() -> None:
     mistakes = 0
     for seed in range(25):
         rng = np.random.default_rng(seed)
-        noise = rng.standard_normal(400)
+        noise = rng.standard_normal(1000)
         walk = np.cumsum(noise)
-        lasting, passing = np.zeros(400), np.zeros(400)
-        for t in range(2, 400):
+        lasting, passing = np.zeros(1000), np.zeros(1000)
+        for t in range(2, 1000):
             lasting[t] = 0.95 * lasting[t - 1] + noise[t]
-            passing[t] = 1.5 * passing[t - 1] - 0.8 * passing[t - 2] + noise[t]  # period 10.9
+            passing[t] = 1.593 * passing[t - 1] - 0.9025 * passing[t - 2] + noise[t]  # period 10.9
         for series in (noise[:30], walk, lasting, passing):
             mistakes += guess_season([series]) is not None
     assert mistakes <= 2
