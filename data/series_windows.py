@@ -79,7 +79,7 @@ class WindowIndex:
         self.window, self.horizon, self.per_step = window, horizon, per_step
         filled = Sequences.join([piece.x for piece in pieces]).filled(np.nan)
         means = np.zeros(filled.rows.shape[1]) if before is None else np.asarray(before, np.float64)
-        self._x = filled._replace(rows=np.where(np.isnan(filled.rows), means, filled.rows))
+        self._x = Sequences(np.where(np.isnan(filled.rows), means, filled.rows), filled.lengths)
         self._y = np.concatenate([piece.y for piece in pieces])
         starts = self._x.starts
         if window is None:

@@ -111,7 +111,7 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="horizon: expected a whole number"):
         RNNForecaster(horizon=0).fit(y)
     with pytest.raises(ValueError, match="held out"):
-        RNNForecaster(horizon=20, window=20, early_stopping=True).fit(y)
+        RNNForecaster(horizon=21, window=20, early_stopping=True).fit(y)
     fitted = RNNForecaster(horizon=2, max_epochs=1, hidden_size=4).fit(y)
     with pytest.raises(ValueError, match="horizon: expected a whole number"):
         fitted.predict(-1)
