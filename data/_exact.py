@@ -1,7 +1,7 @@
 """Sine and cosine whose last bit is the same on every machine.
 
-The ones of C libraries and of NumPy differ in the last bit between machines and versions. These use additions,
-multiplications, divisions and roundings only, whose results IEEE 754 defines.
+The ones of C libraries and of NumPy differ in the last bit between machines and versions. These use
+additions, multiplications, divisions and roundings only, whose results IEEE 754 defines.
 """
 
 from __future__ import annotations

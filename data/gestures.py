@@ -9,9 +9,10 @@ testing the classification of sequences; a result on them says nothing about peo
 `shake`    along a line, two to four times to and fro
 =========  =========================================================================================
 
-All classes have the same distributions of length (20 to 80 steps), strength, direction, pauses before and after,
-orientation of the sensor (which also turns gravity) and noise. Means, spreads and lengths tell little about the
-class; the order of the values tells it, but for the noise: see `table`.
+All classes have the same distributions of length (20 to 80 steps), strength, pauses before and after,
+orientation of the sensor (which also turns gravity) and noise. Swipes go mostly along x, shakes along y,
+circles lie in between, which is all that means and spreads of the axes tell about the class; the order of the
+values tells more: see `table`.
 
 Gesture `i` depends on (seed, i) alone, and is the same on every machine: see `lstm_numba.data._exact`.
 """
@@ -34,12 +35,14 @@ SHORTEST, LONGEST = 20, 80
 #: Standard deviation of the noise of each axis, in units of gravity's acceleration g.
 NOISE = 0.12
 
-_WEAKEST, _STRONGEST = 0.25, 1.0  # g, amplitude of the acceleration
+_WEAKEST, _STRONGEST = 0.3, 0.9  # g, amplitude of the acceleration
 _PAUSE = 0.25  # longest share of the steps before the movement, and after it
 _RAMP = 0.12  # share of the movement in which it sets in, and in which it ends
 _HURRY = 0.25  # how much faster than in the mean a movement may be at its beginning or end
 _FLATTEST = 0.5  # shorter over longer axis of a circle
-_TILT = 0.35  # spread of the quaternion that turns the sensor
+_TILT = 0.2  # spread of the quaternion that turns the sensor
+_SWAY = 0.35  # rad, spread of the direction within the plane
+_APART = 1.5  # rad, between the mean directions of swipes, along x, and of shakes; circles lie between
 # Lanes of the counter stream, by what a gesture's random numbers are used for.
 _LANE_ORDER = 0
 _LANE_UNIFORM = 8
@@ -77,8 +80,8 @@ def table(seed: int = 0, count: int = 360) -> dict[str, npt.NDArray[Any]]:
     -------
     dict of str to ndarray (R,)
         A row for each step of each gesture, in order: ``gesture``, int64, which it belongs to, from 0;
-        ``x``, ``y``, ``z``, float64, accelerations in g, to 0.001 g; ``label``, text, one of `CLASSES`, the same in
-        all rows of a gesture. Of each three gestures one is of each class.
+        ``x``, ``y``, ``z``, float64, accelerations in g, to 0.001 g; ``label``, text, one of `CLASSES`, the
+        same in all rows of a gesture. Of each three gestures one is of each class.
 
     Raises
     ------
@@ -87,7 +90,9 @@ def table(seed: int = 0, count: int = 360) -> dict[str, npt.NDArray[Any]]:
 
     Notes
     -----
-    @NOTES@
+    Of seeds 0 to 3, 180 gestures to learn from, 60 to choose the penalty and 120 for the test: logistic
+    regression on `lstm_numba.training.logistic_ridge.sequence_features` classifies 64 to 72 % correctly, on
+    three numbers that depend on the order of the values 93 to 98 %. Chance is 33 %.
     """
     seed, count = integer("seed", seed, 0), integer("count", count)
     stream, items = CounterStream("gestures", seed), np.arange(count)
@@ -107,7 +112,7 @@ def _draw(stream: CounterStream, items: npt.NDArray[np.int64]) -> _Draw:
     # One of each class in every three, in an order of their own.
     order = np.argsort(stream.bits(items // 3, _LANE_ORDER, 3), axis=1, kind="stable")
     kind = np.take_along_axis(order, (items % 3)[:, None], axis=1)[:, 0]
-    u = stream.uniform(items, _LANE_UNIFORM, 10).T
+    u = stream.uniform(items, _LANE_UNIFORM, 9).T
     circle, swipe = kind == 0, kind == 1
     # A swipe is one to and fro of the acceleration, from rest to rest.
     turns = np.where(circle, 1.0 + 2.0 * u[4], np.where(swipe, 1.0, 2.0 + 2.0 * u[4]))
@@ -122,7 +127,8 @@ def _draw(stream: CounterStream, items: npt.NDArray[np.int64]) -> _Draw:
         flatness=np.where(circle, _FLATTEST + (1.0 - _FLATTEST) * u[6], 0.0),
         start=np.where(swipe, 0.0, 2.0 * np.pi * u[7]),
         hurry=_HURRY * (2.0 * u[8] - 1.0),
-        direction=2.0 * np.pi * u[9],
+        direction=_APART * np.where(circle, 0.5, np.where(swipe, 0.0, 1.0))
+        + _SWAY * stream.bell(items, _LANE_BELL + 16, 1)[:, 0],
     )
 
 
@@ -148,7 +154,7 @@ def _movement(drawn: _Draw) -> Array:
 
 
 def _turned(vectors: Array, bell: Array) -> Array:
-    """Turn vectors (n, 3, LONGEST) by the quaternions ``1 + _TILT * (bell . (i, j, k))``, made of length 1."""
+    """Turn vectors (n, 3, LONGEST) by the quaternions ``1 + _TILT * (bell . (i, j, k))``."""
     b, c, d = _TILT * bell.T
     norm = 1.0 + b * b + c * c + d * d
     rows = (
@@ -158,7 +164,5 @@ def _turned(vectors: Array, bell: Array) -> Array:
     )
     x, y, z = vectors[:, 0], vectors[:, 1], vectors[:, 2]
     # Written out instead of a matrix product: the order of BLAS's sums differs between machines.
-    turned = [
-        (p / norm)[:, None] * x + (q / norm)[:, None] * y + (r / norm)[:, None] * z for p, q, r in rows
-    ]
+    turned = [(p / norm)[:, None] * x + (q / norm)[:, None] * y + (r / norm)[:, None] * z for p, q, r in rows]
     return np.stack(turned, axis=1)

@@ -1,20 +1,20 @@
 """A driven pendulum: a generated time series with an input, for forecasts and for regression.
 
-Nothing here was measured: the program integrates the equation of a rigid pendulum and adds noise to the angle.
-It is for trying out and testing the program; a result on it says nothing about a real machine.
+Nothing here was measured: the program integrates the equation of a rigid pendulum and adds noise to the
+angle. It is for trying out and testing the program; a result on it says nothing about a real machine.
 
 The angle θ obeys
 
     I θ'' = −m g l sin θ − c θ' + τ
 
-with the moment of inertia I = m l² = 1 kg m², the gravity's torque m g l = 9.81 N m, the damping c = 0.6 N m s
+with the moment of inertia I = m l² = 1 kg m², gravity's torque m g l = 9.81 N m, the damping c = 0.8 N m s,
 and the driving torque τ, whose levels are drawn at random, held for a while and smoothed by two lags. The
 pendulum starts at rest. It is integrated by the classical Runge-Kutta method of fourth order with steps of
 0.025 s; between two samples the torque changes linearly.
 
-Small swings are linear with a period of 2.0 s. The angle reaches more than 1 rad, where the sine is far from its
-tangent and swings are slower: a linear model cannot follow. The torque is without error, the angle has noise of
-`NOISE` rad: no model of the past has a smaller root mean square error than this.
+Small swings are linear with a period of 2.0 s. The angle reaches more than 1 rad, where the sine is far from
+its tangent and swings are slower: a linear model cannot follow. The torque is without error, the angle has
+noise of `NOISE` rad: no model of the past has a smaller root mean square error than this.
 
 The table is the same on every machine: see `lstm_numba.data._exact`.
 """
@@ -37,9 +37,9 @@ INERTIA = 1.0
 #: Largest torque of gravity, N m.
 GRAVITY = 9.81
 #: Torque of friction per angular velocity, N m s.
-DAMPING = 0.6
+DAMPING = 0.8
 
-_LEVEL = 7.0  # N m, largest level of the driving torque
+_LEVEL = 6.0  # N m, largest level of the driving torque
 _SHORTEST, _LONGEST = 0.4, 2.4  # s, how long a level is held
 _LAG = 0.15  # s, of each of the two lags that smooth the torque
 _STEPS_PER_SAMPLE = 2

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from lstm_numba.interop.torch_modules import from_torch, to_torch
     from lstm_numba.interop.weights_file import load_weights, save_weights
     from lstm_numba.kernels.stream import Stream, stream_step
+    from lstm_numba.models.classifier import SequenceClassifier
+    from lstm_numba.models.language_model import LanguageModel
+    from lstm_numba.models.regressor import SequenceRegressor
     from lstm_numba.nn.clockwork import ClockworkRNN
+    from lstm_numba.nn.embedding import Embedding
     from lstm_numba.nn.gradient_check import check_gradients
     from lstm_numba.nn.layers import (
         GRU,
@@ -30,9 +34,19 @@ if TYPE_CHECKING:
         UseGateLSTM,
         make_layer,
     )
+    from lstm_numba.nn.linear import Linear
+    from lstm_numba.nn.losses import cross_entropy, mean_squared_error, regression_loss, softmax
     from lstm_numba.nn.recurrent import Recurrent
     from lstm_numba.nn.register_cell import register_cell
     from lstm_numba.nn.show_cell import show_cell
+    from lstm_numba.optim.clipping import clip_norm, clip_values
+    from lstm_numba.optim.optimizers import SGD, Adam, AdamW, RMSprop
+    from lstm_numba.optim.schedules import Cosine, HoldThenDecay, Plateau, Schedule
+    from lstm_numba.training.array_data import SequenceData
+    from lstm_numba.training.fitting import evaluate, fit
+    from lstm_numba.training.history import History
+    from lstm_numba.training.prediction_stream import PredictionStream, prediction_step
+    from lstm_numba.training.tasks import load_run
 
 # Modules are imported when a name is first used, because importing Numba takes a good part of a second.
 _MODULES = {
@@ -64,36 +78,88 @@ _MODULES = {
     "save_onnx": "lstm_numba.interop.onnx_export",
     "from_torch": "lstm_numba.interop.torch_modules",
     "to_torch": "lstm_numba.interop.torch_modules",
+    "SequenceClassifier": "lstm_numba.models.classifier",
+    "LanguageModel": "lstm_numba.models.language_model",
+    "SequenceRegressor": "lstm_numba.models.regressor",
+    "Embedding": "lstm_numba.nn.embedding",
+    "Linear": "lstm_numba.nn.linear",
+    "cross_entropy": "lstm_numba.nn.losses",
+    "mean_squared_error": "lstm_numba.nn.losses",
+    "regression_loss": "lstm_numba.nn.losses",
+    "softmax": "lstm_numba.nn.losses",
+    "clip_norm": "lstm_numba.optim.clipping",
+    "clip_values": "lstm_numba.optim.clipping",
+    "SGD": "lstm_numba.optim.optimizers",
+    "Adam": "lstm_numba.optim.optimizers",
+    "AdamW": "lstm_numba.optim.optimizers",
+    "RMSprop": "lstm_numba.optim.optimizers",
+    "Cosine": "lstm_numba.optim.schedules",
+    "HoldThenDecay": "lstm_numba.optim.schedules",
+    "Plateau": "lstm_numba.optim.schedules",
+    "Schedule": "lstm_numba.optim.schedules",
+    "SequenceData": "lstm_numba.training.array_data",
+    "evaluate": "lstm_numba.training.fitting",
+    "fit": "lstm_numba.training.fitting",
+    "History": "lstm_numba.training.history",
+    "PredictionStream": "lstm_numba.training.prediction_stream",
+    "prediction_step": "lstm_numba.training.prediction_stream",
+    "load_run": "lstm_numba.training.tasks",
 }
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "SGD",
     "SLSTM",
+    "Adam",
+    "AdamW",
     "ClockworkRNN",
+    "Cosine",
     "CoupledLSTM",
+    "Embedding",
     "GradientError",
+    "History",
+    "HoldThenDecay",
+    "LanguageModel",
     "LayerNormGRU",
     "LayerNormLSTM",
+    "Linear",
     "PeepholeLSTM",
+    "Plateau",
+    "PredictionStream",
+    "RMSprop",
     "Recurrent",
+    "Schedule",
+    "SequenceClassifier",
+    "SequenceData",
+    "SequenceRegressor",
     "Stream",
     "UseGateLSTM",
     "__version__",
     "check_gradients",
+    "clip_norm",
+    "clip_values",
+    "cross_entropy",
+    "evaluate",
+    "fit",
     "from_keras",
     "from_torch",
     "kernels",
     "load_keras",
     "load_onnx",
+    "load_run",
     "load_weights",
     "make_layer",
+    "mean_squared_error",
+    "prediction_step",
     "register_cell",
+    "regression_loss",
     "save_keras",
     "save_onnx",
     "save_weights",
     "show_cell",
+    "softmax",
     "stream_step",
     "to_keras",
     "to_torch",

@@ -1,8 +1,8 @@
 """Measures of how good predictions are: of numbers, of quantiles and intervals, of classes.
 
-NaN in the true numbers means that a value is missing: it is left out. A prediction that is no finite number, where
-there is a true one, is an error, as are true numbers that are infinite. Where nothing is left to measure, a
-ValueError says so; none of the functions returns NaN.
+NaN in the true numbers means that a value is missing: it is left out. A prediction that is no finite number,
+where there is a true one, is an error, as are true numbers that are infinite. Where nothing is left to
+measure, a ValueError says so; none of the functions returns NaN.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def mase(
 def nse(true: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
     """Nash-Sutcliffe efficiency, for streamflow: 1 is perfect, 0 as good as the mean of the true values.
 
-    One minus the sum of squared errors over the sum of squared deviations from the mean of `true`. The mean is
-    that of all values: call it once for each gauge.
+    One minus the sum of squared errors over the sum of squared deviations from the mean of `true`. The mean
+    is that of all values: call it once for each gauge.
 
     Parameters and errors are those of `mae`; `true` must not be constant.
 
@@ -238,8 +238,8 @@ def _labels(true: Any, predicted: Any) -> tuple[npt.NDArray[Any], npt.NDArray[An
 def macro_f1(true: npt.ArrayLike, predicted: npt.ArrayLike, classes: int | Sequence[Any]) -> float:
     """Mean of the classes' F1, the harmonic mean of precision and recall.
 
-    F1 of a class is ``2 hits / (true ones + predicted ones)``. A class that is neither among the true nor among the
-    predicted labels does not count; one that is among one of them only counts with F1 = 0.
+    F1 of a class is ``2 hits / (true ones + predicted ones)``. A class that is neither among the true nor
+    among the predicted labels does not count; one that is among one of them only counts with F1 = 0.
 
     Parameters
     ----------
@@ -271,8 +271,8 @@ def roc_auc(true: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     """Area under the receiver operating characteristic; 0.5 is chance.
 
     It is the probability that a random member of a class is given a higher probability of it than a random
-    other one, ties counted as a half. Of two classes it is that of class 1. Of several it is the mean over the
-    classes, each against all others; classes without members do not count.
+    other one, ties counted as a half. Of two classes it is that of class 1. Of several it is the mean over
+    the classes, each against all others; classes without members do not count.
 
     Parameters
     ----------
@@ -301,7 +301,7 @@ def roc_auc(true: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     count = 2 if scores.ndim == 1 else scores.shape[1]
     if count < 2:
         raise ValueError("probabilities: expected two or more classes, got 1 column")
-    if truth.size and not (0 <= truth.min() and truth.max() < count):
+    if truth.size and not (truth.min() >= 0 and truth.max() < count):
         raise ValueError(f"true: expected labels 0 to {count - 1}, got {truth.min()} to {truth.max()}")
     occurring = np.unique(truth)
     if len(occurring) < 2:

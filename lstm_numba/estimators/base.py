@@ -27,7 +27,7 @@ from lstm_numba.training.prediction_stream import PredictionStream
 Array = npt.NDArray[Any]
 
 #: Sequences of a batch: of training, at most, where batch_size is "auto", and of a prediction.
-_LARGEST_BATCH, _PREDICTION_BATCH = 200, 500
+_LARGEST_BATCH, _PREDICTION_BATCH = 64, 500
 
 
 class RecurrentEstimator(BaseEstimator):
@@ -46,9 +46,9 @@ class RecurrentEstimator(BaseEstimator):
         *,
         bidirectional: bool = False,
         dropout: float = 0.0,
-        max_epochs: int = 200,
+        max_epochs: int = 100,
         batch_size: int | str = "auto",
-        learning_rate: float = 0.01,
+        learning_rate: float = 0.005,
         optimizer: str = "adam",
         weight_decay: float = 0.0,
         schedule: str = "constant",

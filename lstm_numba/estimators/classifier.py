@@ -55,9 +55,9 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
         *,
         bidirectional: bool = False,
         dropout: float = 0.0,
-        max_epochs: int = 200,
+        max_epochs: int = 100,
         batch_size: int | str = "auto",
-        learning_rate: float = 0.01,
+        learning_rate: float = 0.005,
         optimizer: str = "adam",
         weight_decay: float = 0.0,
         schedule: str = "constant",
@@ -179,7 +179,9 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
 
     def predict(self, X: Any) -> Array:
         """The most probable classes, (N,)."""
-        return self.classes_[np.argmax(self.predict_proba(X), axis=1)]  # type: ignore[no-any-return]
+        check_is_fitted(self)
+        found: Array = self.classes_[np.argmax(self.predict_proba(X), axis=1)]
+        return found
 
     _model: SequenceClassifier
 

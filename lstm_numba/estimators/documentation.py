@@ -21,7 +21,7 @@ dropout : float
 max_epochs : int
     Passes over the data.
 batch_size : int or "auto"
-    Sequences in a batch; "auto" is 200, or all if there are fewer.
+    Sequences in a batch; "auto" is 64, or all if there are fewer.
 learning_rate : float
 optimizer : {"adam", "adamw", "sgd", "rmsprop"}
 weight_decay : float

@@ -13,7 +13,7 @@ from lstm_numba.data.series_windows import WindowIndex
 from lstm_numba.engines.number_losses import DEFAULT_QUANTILES
 from lstm_numba.estimators.base import Array, RecurrentEstimator
 from lstm_numba.estimators.documentation import document
-from lstm_numba.estimators.inputs import is_ragged, read_sequences
+from lstm_numba.estimators.inputs import dimensions, is_ragged, read_sequences
 from lstm_numba.estimators.quantiles import check_levels, middle, quantiles_of
 from lstm_numba.models.regressor import SequenceRegressor
 from lstm_numba.training.forecast_windows import ForecastWindows, drifts
@@ -72,9 +72,9 @@ class RNNForecaster(RecurrentEstimator):
         window: int | None = None,
         bidirectional: bool = False,
         dropout: float = 0.0,
-        max_epochs: int = 200,
+        max_epochs: int = 100,
         batch_size: int | str = "auto",
-        learning_rate: float = 0.01,
+        learning_rate: float = 0.005,
         optimizer: str = "adam",
         weight_decay: float = 0.0,
         schedule: str = "constant",
@@ -130,10 +130,11 @@ class RNNForecaster(RecurrentEstimator):
         ValueError, TypeError
             What was given does not fit, a series is too short, or a parameter is out of range.
         """
-        _refuse_features(y, Y)
         goes_on = self._goes_on()
         self._check_horizon(self.horizon)
         series = self._series(y, reset=True)
+        if Y is not None and (dimensions(Y) != 1 or self._form == "1d" or len(Y) != len(series)):
+            raise ValueError("X: features that are known in advance are given by name, fit(y, X=X)")
         known = self._known(series, X, 0)
         seed = self._begin(goes_on)
         if not goes_on:
@@ -202,17 +203,20 @@ class RNNForecaster(RecurrentEstimator):
             raise ValueError(f"horizon: expected at most {self.horizon} for quantiles, got {horizon}")
         return self._shaped(quantiles_of(self._forecast(horizon, y, X), self.loss, levels))
 
-    def score(self, y: Any, Y: Any = None, *, X: Any = None) -> float:
+    def score(self, series: Any, y: Any = None, *, X: Any = None) -> float:
         """Coefficient of determination R² of the last `horizon` steps of series, forecast from those before.
 
         Parameters
         ----------
-        y, X
+        series : array_like
+            As `y` of `fit`.
+        y : ignored
+            What scikit-learn's tools pass on as labels.
+        X : array_like, optional
             See `fit`.
-        Y : ignored
         """
         check_is_fitted(self)
-        series = self._series(y, reset=False)
+        series = self._series(series, reset=False)
         known = self._known(series, X, 0)
         short = [n for n, values in enumerate(series) if len(values) <= self.horizon]
         if short:
@@ -239,7 +243,9 @@ class RNNForecaster(RecurrentEstimator):
                 "y: the rows of this DataFrame are times, but a row would be read as a series; give one of its "
                 "columns, or y.to_numpy()[None] for one series of several numbers a step"
             )
-        form = "list" if is_ragged(y) else f"{np.ndim(y)}d"
+        form = "list" if is_ragged(y) else f"{dimensions(y)}d"
+        if form == "1d" and not reset and not self._free_steps:
+            raise ValueError("y: expected series (N, T) as in fit, got a 1D array. Reshape your data: y[None]")
         if form == "1d":
             column = check_array(np.reshape(y, (-1, 1)), ensure_all_finite="allow-nan", input_name="y")
             given = read_sequences(self, column[None], reset=reset, whole=True)
@@ -389,9 +395,3 @@ def _ahead(known: Array, steps: int, horizon: int) -> Array:
     padded = np.vstack([known, np.full((horizon + max(steps - len(known), 0), features), np.nan)])
     return np.hstack([padded[k : k + steps] for k in range(1, horizon + 1)])
 
-
-def _refuse_features(y: Any, Y: Any) -> None:
-    """Labels that scikit-learn passes on are one for each series; features would be one for each step."""
-    if Y is None or (np.ndim(Y) == 1 and np.ndim(y) > 1 and len(Y) == len(y)):
-        return
-    raise ValueError("X: features that are known in advance are given by name, fit(y, X=X)")

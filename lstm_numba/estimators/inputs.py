@@ -60,6 +60,13 @@ class Given(NamedTuple):
         return full.reshape(len(self.lengths), -1, *rows.shape[1:])
 
 
+def dimensions(X: Any) -> int:
+    """Dimensions of an array, or of what scikit-learn will make one of."""
+    if hasattr(X, "shape"):
+        return len(X.shape)
+    return np.asarray(X).ndim if hasattr(X, "__array__") else int(np.ndim(X))
+
+
 def is_ragged(X: Any) -> bool:
     """Whether X is a list of arrays, one a sequence, rather than one array."""
     if isinstance(X, np.ndarray):
@@ -110,14 +117,13 @@ def read_sequences(estimator: Any, X: Any, *, reset: bool, whole: bool = False) 
 def _array(estimator: Any, X: Any, reset: bool) -> Array:
     """An array (N, T, F)."""
     # Its own conversion, since `validate_data` counts the features of three dimensions along the steps.
-    deep = np.ndim(X) == 3 if isinstance(X, np.ndarray) or not hasattr(X, "shape") else len(X.shape) == 3
-    if not deep:
+    if dimensions(X) != 3:
         free = not reset and getattr(estimator, "_free_steps", False)
-        options = {"dtype": _NUMBERS, "ensure_all_finite": "allow-nan", "estimator": estimator}
+        options: dict[str, Any] = {"dtype": _NUMBERS, "ensure_all_finite": "allow-nan"}
         if free and estimator.n_features_in_ == 1:
-            found = check_array(X, **options)
+            found = check_array(X, estimator=estimator, **options)
         else:
-            found = validate_data(estimator, X, reset=reset, **_without(options, "estimator"))
+            found = validate_data(estimator, X, reset=reset, **options)
         if reset:
             estimator._free_steps = False
         return np.asarray(found)[:, :, None]
@@ -126,10 +132,6 @@ def _array(estimator: Any, X: Any, reset: bool) -> Array:
         raise ValueError(f"X: expected at least one step and feature, got shape {array.shape}")
     _check_width(estimator, X, array.shape[2], reset)
     return array
-
-
-def _without(options: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in options.items() if key != name}
 
 
 def _ragged(n: int, x: Any) -> Array:

@@ -15,7 +15,7 @@ from lstm_numba.data.sequences import Sequences
 from lstm_numba.engines.number_losses import DEFAULT_QUANTILES
 from lstm_numba.estimators.base import Array, RecurrentEstimator
 from lstm_numba.estimators.documentation import document
-from lstm_numba.estimators.inputs import Given, is_ragged, read_sequences
+from lstm_numba.estimators.inputs import Given, dimensions, is_ragged, read_sequences
 from lstm_numba.estimators.quantiles import check_levels, middle, quantiles_of
 from lstm_numba.models.regressor import SequenceRegressor
 from lstm_numba.training.array_data import SequenceData
@@ -60,9 +60,9 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
         *,
         bidirectional: bool = False,
         dropout: float = 0.0,
-        max_epochs: int = 200,
+        max_epochs: int = 100,
         batch_size: int | str = "auto",
-        learning_rate: float = 0.01,
+        learning_rate: float = 0.005,
         optimizer: str = "adam",
         weight_decay: float = 0.0,
         schedule: str = "constant",
@@ -245,7 +245,7 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
         )
 
     def _numbers(self, given: Given, y: Any) -> Array:
-        if np.ndim(y) > 2:
+        if dimensions(y) > 2:
             raise ValueError(f"y: expected shape (N,) or (N, M) without per_step, got {np.shape(y)}")
         numbers = _check_y(y, multi_output=True, y_numeric=True, estimator=self)
         check_consistent_length(given.lengths, numbers)

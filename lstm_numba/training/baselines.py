@@ -9,14 +9,14 @@
 `LogisticRidge`     linear, of classes: see `lstm_numba.training.logistic_ridge`
 ==================  ========================================================================
 
-Windows are arrays x (N, T, F), of N samples, T steps and F columns, without missing values; targets are y (N, H, M), H
-steps ahead, or (N, M). A missing target has the weight 0. All results are the same in every run on a machine.
+Windows are arrays x (N, T, F), of N samples, T steps and F columns, without missing values; targets are y
+(N, H, M), H steps ahead, or (N, M). A missing target has the weight 0. All
+results are the same in every run on a machine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +62,9 @@ def _target_steps(x: npt.ArrayLike, columns: npt.NDArray[np.int64], horizon: int
     if not window.shape[1]:
         raise ValueError("x: expected windows of at least one step, got none")
     if not len(columns) or columns.max() >= window.shape[2]:
-        raise ValueError(f"target_columns: expected some of 0 to {window.shape[2] - 1}, got {columns.tolist()}")
+        raise ValueError(
+            f"target_columns: expected some of 0 to {window.shape[2] - 1}, got {columns.tolist()}"
+        )
     return window[:, :, columns], integer("horizon", horizon)
 
 
@@ -242,15 +244,17 @@ class Majority:
 def guess_season(series: Sequence[npt.ArrayLike]) -> int | None:
     """Guess the season of series, or none where nothing is convincing.
 
-    A straight line is taken out of each column of each series. Then the correlation of a step with that k steps
-    before is taken, the mean over all columns, weighted by the number of pairs. A season is a k >= 2 where this
+    A straight line is taken out of each column of each series. Then the correlation of a step with that k
+    steps before is taken, the mean over all columns, weighted by the number of pairs. A season is a k >= 2
+    where this
 
     * is a local maximum, at least 0.5, and at least 3 / √pairs, three standard errors of unlike numbers,
     * is at least 0.2 above its lowest value before,
     * is at 2 k still 0.8 of that (a tenth of k away at most), which a passing oscillation is not,
     * and series have at least 3 k steps.
 
-    Of those that are at least 0.9 of the highest one, the shortest is taken, as multiples of a season are alike.
+    Of those that are at least 0.9 of the highest one, the shortest is taken, as multiples of a season are
+    alike.
 
     Parameters
     ----------
@@ -281,7 +285,7 @@ def guess_season(series: Sequence[npt.ArrayLike]) -> int | None:
 
 
 def _autocorrelation(series: Sequence[npt.ArrayLike]) -> tuple[Array, Array]:
-    """Correlation of steps by their distance, from 0 to the longest series' length, and the number of pairs."""
+    """Correlation of steps by their distance, up to the longest series' length, and the number of pairs."""
     several = [real_numbers(f"series[{k}]", values).astype(np.float64) for k, values in enumerate(series)]
     for number, values in enumerate(several):
         if values.ndim not in (1, 2):

@@ -1,8 +1,9 @@
-"""Classify sequences by multinomial logistic regression, a linear model, on all numbers or on a summary of them.
+"""Classify sequences by multinomial logistic regression, on all their numbers or on a summary.
 
 With the standardised features x of a sequence, class c has the probability ``exp(z_c) / Σ_k exp(z_k)``, where
-``z = x W + b``. W and b minimise the mean cross-entropy plus ``penalty / 2 * Σ W^2`` (the bias is not penalised), by
-L-BFGS from zero (Bishop: Pattern Recognition and Machine Learning, 2006, section 4.3.4). The minimum is the only one.
+``z = x W + b``. W and b minimise the mean cross-entropy plus ``penalty / 2 * Σ W^2`` (the bias is not
+penalised), by L-BFGS from zero (Bishop: Pattern Recognition and Machine Learning, 2006, section 4.3.4). The
+minimum is the only one.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def checked_lengths(steps: Array, lengths: Any) -> npt.NDArray[np.int64]:
     checked = integers("lengths", lengths)
     if checked.shape != (count,):
         raise ValueError(f"lengths: expected shape ({count},), got {checked.shape}")
-    if count and not (1 <= checked.min() and checked.max() <= longest):
+    if count and not (checked.min() >= 1 and checked.max() <= longest):
         raise ValueError(f"lengths: expected 1 to {longest}, got {checked.min()} to {checked.max()}")
     return checked.astype(np.int64)
 
@@ -152,8 +153,8 @@ class LogisticRidge:
     classes : int
         How many, at least 2.
     penalty : float or sequence of float, optional
-        One is used as it is; of several, by default `PENALTIES`, the one with the smallest cross-entropy on the validation
-        sequences is chosen, the largest of equals.
+        One is used as it is; of several, by default `PENALTIES`, the one with the smallest cross-entropy on
+        the validation sequences is chosen, the largest of equals.
     summary : bool, optional
         Whether to use `sequence_features`; by default only where lengths differ.
 
@@ -197,7 +198,8 @@ class LogisticRidge:
         weights : array_like (N,), optional
             Weights >= 0 of the sequences, by default 1; 0 leaves one out.
         validation : tuple, optional
-            ``(x, labels)``, ``(x, labels, lengths)`` or ``(x, labels, lengths, weights)``, to choose the penalty.
+            ``(x, labels)``, ``(x, labels, lengths)`` or ``(x, labels, lengths, weights)``, to choose the
+            penalty.
 
         Returns
         -------
@@ -271,7 +273,9 @@ class LogisticRidge:
             return sequence_features(steps, counts)
         if len(counts) and (counts != length).any():
             wrong = counts[counts != length][0]
-            raise ValueError(f"lengths: expected sequences of {length} steps as in training, got one of {wrong}")
+            raise ValueError(
+                f"lengths: expected sequences of {length} steps as in training, got one of {wrong}"
+            )
         return steps[:, :length].reshape(len(steps), length * size)
 
     def _logs(self, coefficients: Array, x: Any, lengths: Any) -> Array:
@@ -302,5 +306,5 @@ class LogisticRidge:
         return np.exp(self._logs(self._coefficients, x, lengths))
 
     def predict(self, x: npt.ArrayLike, lengths: npt.ArrayLike | None = None) -> npt.NDArray[np.int64]:
-        """The most probable class of each sequence, (N,); parameters and errors are those of `probabilities`."""
+        """The most probable class of each sequence, (N,); all else as `probabilities`."""
         return np.argmax(self.probabilities(x, lengths), axis=1).astype(np.int64)

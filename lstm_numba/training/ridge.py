@@ -1,10 +1,11 @@
 """Linear forecasts by ridge regression, from batches of windows that need never be in memory together.
 
 With the numbers of a window as the vector x, its mean m and its spread per number s, a target is predicted as
-``b + Σ_j w_j (x_j - m_j) / s_j``. The weights minimise the mean squared error on the training windows, in units of the
-target's variance, plus ``penalty * Σ_j w_j^2``; the bias is not penalised (Hoerl, Kennard: Ridge regression.
-Technometrics 12, 1970). All that has to be known of the windows are the sums of x, of its products and of those
-with the targets, which are added up batch by batch; the weights then follow from the normal equations.
+``b + Σ_j w_j (x_j - m_j) / s_j``. The weights minimise the mean squared error on the training windows, in
+units of the target's variance, plus ``penalty * Σ_j w_j^2``; the bias is not penalised (Hoerl, Kennard:
+Ridge regression. Technometrics 12, 1970). All that has to be known of the windows are the sums of x, of its
+products and of those with the targets, which are added up batch by batch; the weights then follow from the
+normal equations.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def targets_of(batch: Batch) -> tuple[Array, Array]:
     Raises
     ------
     ValueError, TypeError
-        Weights that are negative or of another shape; targets that are not finite where their weight is above 0.
+        Weights that are negative or of another shape; targets that are not finite where their weight is
+        above 0.
     """
     targets = real_numbers("y", batch[1]).astype(np.float64)
     if targets.ndim < 2:
@@ -101,8 +103,8 @@ class _Products:
 class _Sums:
     """What the normal equations need of all training windows.
 
-    Where a window's targets all have one weight, as they mostly do, its products serve all targets; where not,
-    each target that is given has products of its own.
+    Where a window's targets all have one weight, as they mostly do, its products serve all targets; where
+    not, each target that is given has products of its own.
     """
 
     def __init__(self, x: Array, outputs: int) -> None:
@@ -124,8 +126,8 @@ class _Sums:
     def add(self, x: Array, y: Array, weights: Array) -> None:
         if x.shape[1] != len(self.origin) or y.shape[1] != len(self.target_sum):
             raise ValueError(
-                f"batches: expected {len(self.origin)} numbers a window and {len(self.target_sum)} targets as in "
-                f"the first, got {x.shape[1]} and {y.shape[1]}"
+                f"batches: expected {len(self.origin)} numbers a window and {len(self.target_sum)} targets "
+                f"as in the first, got {x.shape[1]} and {y.shape[1]}"
             )
         x = (x - self.origin) / self.unit
         if self.target_origin is None:
@@ -166,14 +168,15 @@ class _Sums:
 class RidgeForecast:
     """Predict numbers as linear functions of a standardised window.
 
-    It serves forecasts, windows (N, T, F) to targets (N, H, M), as well as regressions from sequences of one length or
-    from features (`lstm_numba.training.logistic_ridge.sequence_features`) to targets (N, M).
+    It serves forecasts, windows (N, T, F) to targets (N, H, M), as well as regressions from sequences of one
+    length or from features (`lstm_numba.training.logistic_ridge.sequence_features`) to targets (N, M).
 
     Parameters
     ----------
     penalty : float or sequence of float, optional
         One is used as it is; of several, by default `PENALTIES`, the one with the smallest error on the
-        validation windows is chosen, the largest of equals. They are relative to the mean of squares of a standardised number.
+        validation windows is chosen, the largest of equals. They are relative to the mean of squares of a
+        standardised number.
 
     Attributes
     ----------
@@ -189,8 +192,8 @@ class RidgeForecast:
 
     Notes
     -----
-    Targets of the weight 0 are left out. Where only some of a window's targets are, this takes a matrix of products for
-    each target; where these would take more than 256 MiB, such windows are left out whole.
+    Targets of the weight 0 are left out. Where only some of a window's targets are, this takes a matrix of
+    products for each target; where these would take more than 256 MiB, such windows are left out whole.
     """
 
     def __init__(self, penalty: float | Sequence[float] | None = None) -> None:
@@ -205,8 +208,8 @@ class RidgeForecast:
         Parameters
         ----------
         batches : iterable of tuple
-            Each ``(x, y)`` or ``(x, y, weights)``: windows (N, T, F) or features (N, P), targets (N, H, M) or (N, M),
-            and weights >= 0 of the targets' shape or its beginning. It is read once.
+            Each ``(x, y)`` or ``(x, y, weights)``: windows (N, T, F) or features (N, P), targets (N, H, M)
+            or (N, M), and weights >= 0 of the targets' shape or its beginning. It is read once.
         validation : iterable of tuple, optional
             The same; read once, if there are several penalties.
 
@@ -223,7 +226,9 @@ class RidgeForecast:
             coefficients.
         """
         if len(self._penalties) > 1 and validation is None:
-            raise ValueError(f"validation: expected windows to choose out of {len(self._penalties)} penalties")
+            raise ValueError(
+                f"validation: expected windows to choose out of {len(self._penalties)} penalties"
+            )
         sums = self._collect(batches)
         self.left_out = sums.left_out
         candidates, spreads = _solve(sums, self._penalties)

@@ -117,6 +117,37 @@ def open_task(
     return task
 
 
+def load_run(
+    folder: str | os.PathLike[str], *, checkpoint: str = "last", device: str = "cpu"
+) -> Model:
+    """The trained model of a run folder; no data are needed.
+
+    Parameters
+    ----------
+    folder : path
+        As ``lstm-numba train`` leaves it.
+    checkpoint : {"last", "best"}
+    device : {"cpu", "cuda"}
+
+    Returns
+    -------
+    SequenceClassifier, SequenceRegressor or LanguageModel
+
+    Raises
+    ------
+    CheckpointError
+        There is no run, or it is damaged.
+
+    Examples
+    --------
+    >>> model = ln.load_run("runs/digits-1")  # doctest: +SKIP
+    >>> model.probabilities(images)  # (28, B, 28), rows as steps  # doctest: +SKIP
+    """
+    if checkpoint not in ("last", "best"):
+        raise ValueError(f"checkpoint: expected 'last' or 'best', got {checkpoint!r}")
+    return open_task(folder, load_data=False, device=device, which=checkpoint).model
+
+
 def load_model(
     model: Model, tensors: Mapping[str, Any], meta: Mapping[str, Any], run: Run, path: Path
 ) -> None:

@@ -1,4 +1,5 @@
-"""The generated pendulum: the same for ever, true to its equation, and what linear and other models make of it."""
+"""The generated pendulum: the same for ever, true to its equation, and what linear and other models make of
+it."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy.integrate import solve_ivp
+from scipy.special import ellipk
 
 from lstm_numba.data import _exact, pendulum
 from lstm_numba.metrics import rmse
@@ -31,7 +33,7 @@ def digest(columns: dict[str, npt.NDArray[Any]]) -> str:
 
 @pytest.mark.smoke
 def test_the_same_for_ever(table: Any) -> None:
-    assert digest(table) == "@PENDULUM@"
+    assert digest(table) == "6acdc278d457783e32d8af6612d5a12975b8d187af02967c5407cb26180af63c"
 
 
 def test_form(table: Any) -> None:
@@ -59,9 +61,9 @@ def test_noise(table: Any) -> None:
 
 
 def test_beyond_the_linear_but_not_over_the_top() -> None:
-    for seed in range(3):
+    for seed in range(6):
         angle = pendulum.table(seed)["angle"]
-        assert 0.05 < np.mean(np.abs(angle) > 1.0) < 0.4
+        assert 0.02 < np.mean(np.abs(angle) > 1.0) < 0.2
         assert np.max(np.abs(angle)) < np.pi
 
 
@@ -82,8 +84,8 @@ def test_energy_decays_without_torque_and_stays_without_damping() -> None:
 
 
 def test_period_of_small_and_large_swings() -> None:
-    """Small: 2 pi / sqrt(9.81) s; at 2 rad longer by the arithmetic-geometric mean of 1 and cos(1)."""
-    for amplitude, stretch in ((0.01, 1.0), (2.0, 1.0 / 0.7529)):
+    """Small: 2 pi / sqrt(9.81) s; at 2 rad by the complete elliptic integral of the first kind."""
+    for amplitude, stretch in ((0.01, 1.0), (2.0, 2.0 / np.pi * ellipk(np.sin(1.0) ** 2))):
         angle, _ = pendulum.simulate(np.zeros(400), amplitude, damping=0.0)
         up = np.flatnonzero((angle[:-1] < 0) & (angle[1:] >= 0))
         crossings = up - angle[up] / (angle[up + 1] - angle[up])
@@ -114,73 +116,54 @@ def test_sine_and_cosine() -> None:
 # What models make of it
 
 
-STEPS = 60
+STEPS = 120
+SPLITS = (slice(0, 2400), slice(2400, 3000), slice(3000, None))
 
 
-def regression(table: Any) -> tuple[Array, Array]:
-    """The torque of the last three seconds, (N, T, 1), and the angle at their end, (N, 1)."""
-    rows = np.arange(STEPS, 4000)
-    return table["torque"][rows[:, None] + np.arange(1 - STEPS, 1)][:, :, None], table["angle"][rows, None]
+def before(column: Array) -> Array:
+    """The last `STEPS` values at each step, (T, STEPS), zeros before the first."""
+    return np.lib.stride_tricks.sliding_window_view(np.concatenate([np.zeros(STEPS - 1), column]), STEPS)
 
 
-def products_of_features(features: Array) -> Array:
-    """The features with all their products of three, by which a polynomial of the third degree is linear."""
-    first, second, third = np.meshgrid(*[np.arange(features.shape[1])] * 3, indexing="ij")
-    once = (first <= second) & (second <= third)
-    return np.concatenate(
-        [features, features[:, first[once]] * features[:, second[once]] * features[:, third[once]]], axis=1
-    )
+def fitted(features: Array, y: Array) -> Array:
+    """Predictions of the ridge regression from the training part, for all steps."""
+    train, valid, _ = SPLITS
+    model = RidgeForecast().fit([(features[train], y[train])], [(features[valid], y[valid])])
+    return model.predict(features)
 
 
 def test_a_linear_model_is_beaten_but_not_useless(table: Any) -> None:
-    """From the torque alone: a linear model, one with cubes of what it saw of the torque, and the equation."""
-    x, y = regression(table)
-    train, valid, test = slice(0, 2400), slice(2400, 3000), slice(3000, None)
-    linear = RidgeForecast().fit([(x[train], y[train])], [(x[valid], y[valid])])
-    error = rmse(y[test], linear.predict(x[test]))
-    # What the linear model sees of the torque, in twelve directions, with their products.
-    basis = np.linalg.svd(x[train, :, 0] - x[train, :, 0].mean(), full_matrices=False)[2][:12].T
-    seen = products_of_features(x[:, :, 0] @ basis / 10.0)
-    cubic = RidgeForecast().fit([(seen[train], y[train])], [(seen[valid], y[valid])])
-    cubic_error = rmse(y[test], cubic.predict(seen[test]))
-    floor = rmse(y[test, 0], pendulum.simulate(table["torque"])[0][STEPS:][test])
-    print(f"spread {y[test].std():.4f}, linear {error:.4f}, cubic {cubic_error:.4f}, floor {floor:.4f}")
-    assert floor == pytest.approx(pendulum.NOISE, rel=0.05)
-    assert 3.0 * floor < error < 0.7 * y[test].std()
-    assert cubic_error < 0.8 * error
-
-
-def forecasts_of_the_equation(table: Any, first: Array, horizon: int) -> Array:
-    """Forecasts that know the equation and the last torque: its state at rest, driven by the past torque."""
-    angle, velocity = pendulum.simulate(table["torque"])
-    answer = np.empty((len(first), horizon))
-    for number, start in enumerate(first):
-        now = start - 1
-        drive = np.full(horizon + 1, table["torque"][now])
-        answer[number] = pendulum.simulate(drive, angle[now], velocity[now])[0][1:]
-    return answer
+    """Angle from the torque of six seconds: a linear model, one that also has the cubes of its own last
+    answers, and the equation, which is left with the noise."""
+    y, test, drive = table["angle"][:, None], SPLITS[2], before(table["torque"])
+    answer = linear = fitted(drive, y)
+    for _ in range(3):
+        answer = fitted(np.concatenate([drive, before(answer[:, 0] ** 3)], axis=1), y)
+    exact = pendulum.simulate(table["torque"])[0][:, None]
+    errors = [rmse(y[test], found[test]) for found in (linear, answer, exact)]
+    print("spread {:.4f}, linear {:.4f}, with cubes {:.4f}, floor {:.4f}".format(y[test].std(), *errors))
+    assert errors[0] < 0.4 * y[test].std()
+    assert errors[1] < 0.6 * errors[0]
+    assert errors[2] == pytest.approx(pendulum.NOISE, rel=0.05)
+    assert errors[2] < 0.6 * errors[1]
 
 
 def test_forecasts(table: Any) -> None:
-    """A second ahead: ridge is better than the last value, and the equation better than ridge."""
-    series = np.stack([table["torque"], table["angle"]], axis=1)
+    """A second ahead with the torque known: ridge is better than the last value, and not at the floor."""
     horizon = 20
     starts = np.arange(40, 4000 - horizon)
-    x = series[starts[:, None] + np.arange(-40, 0)]
-    y = series[starts[:, None] + np.arange(horizon)][:, :, 1:]
-    train, valid, test = slice(0, 2400), slice(2420, 3000), slice(3040, None, 5)
-    ridge = RidgeForecast().fit([(x[train], y[train])], [(x[valid], y[valid])])
-    errors = [
-        rmse(y[test], forecast)
-        for forecast in (
-            LastValue([1]).predict(x[test], horizon),
-            ridge.predict(x[test]),
-            forecasts_of_the_equation(table, starts[test], horizon)[:, :, None],
-        )
-    ]
-    print("last value {:.4f}, ridge {:.4f}, equation {:.4f}".format(*errors))
-    assert errors[1] < 0.6 * errors[0]
-    assert errors[2] < 0.9 * errors[1]
+    x = table["angle"][starts[:, None] + np.arange(-40, 0)]
+    drive = table["torque"][starts[:, None] + np.arange(-40, horizon)]
+    y = table["angle"][starts[:, None] + np.arange(horizon)]
+    features = np.concatenate([x, drive], axis=1)
+    # No window of the test reaches into the training: 60 steps lie between.
+    train, valid, test = slice(0, 2400), slice(2460, 3000), slice(3060, None)
+    ridge = RidgeForecast().fit([(features[train], y[train])], [(features[valid], y[valid])])
+    last = rmse(y[test, :, None], LastValue([0]).predict(x[test, :, None], horizon))
+    error = rmse(y[test], ridge.predict(features[test]))
+    print(f"last value {last:.4f}, ridge {error:.4f}")
+    assert error < 0.3 * last
+    assert error > 1.5 * pendulum.NOISE
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,69 @@
+"""Clipping of gradients, for a training loop of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstm_numba.engines import engine_of
+from lstm_numba.engines.base import FACTOR, NORM
+from lstm_numba.engines.sparse import SparseRows
+
+
+class Clipped(NamedTuple):
+    """Norm of the gradients, and the factor that brings it down to the largest that is wanted."""
+
+    norm: float
+    scale: float
+
+
+def clip_norm(grads: Mapping[str, Any], max_norm: float) -> Clipped:
+    """Clip gradients by their global norm (Pascanu et al. 2013).
+
+    The gradients stay as they are: the factor goes into the update, ``optimizer.step(grads, scale=scale)``, which
+    saves a pass over them.
+
+    Parameters
+    ----------
+    grads : dict of ndarray or SparseRows
+        On one device.
+    max_norm : float
+        Positive.
+
+    Returns
+    -------
+    Clipped
+        The norm, and the factor, at most 1; NaN if the norm is not finite: then `step` changes nothing.
+
+    Raises
+    ------
+    ValueError
+        `max_norm` is not positive, or there are no gradients.
+    """
+    if not max_norm > 0:
+        raise ValueError(f"max_norm: expected a positive number, got {max_norm}")
+    if not grads:
+        raise ValueError("grads: expected at least one gradient, got none")
+    first = next(iter(grads.values()))
+    engine = engine_of(first.values if isinstance(first, SparseRows) else first)
+    totals = engine.upload(np.zeros(4))
+    engine.clip_by_norm(grads, totals, max_norm)
+    found = engine.download(totals)
+    return Clipped(float(found[NORM]), float(found[FACTOR]))
+
+
+def clip_values(grads: Mapping[str, Any], limit: float) -> None:
+    """Clip each number of the gradients to [-limit, limit], in place.
+
+    Raises
+    ------
+    ValueError
+        `limit` is not positive.
+    """
+    if not limit > 0:
+        raise ValueError(f"limit: expected a positive number, got {limit}")
+    for first in grads.values():
+        engine_of(first.values if isinstance(first, SparseRows) else first).clip_by_value(grads, limit)
+        return
