@@ -23,7 +23,7 @@ from lstm_numba.cli.console import (
 )
 from lstm_numba.cli.custom_cells import equations_of, load_own_cells, use_run_cell
 from lstm_numba.cli.resources import check_memory, choose_device, set_threads
-from lstm_numba.errors import UserError
+from lstm_numba.errors import UserError, printable
 from lstm_numba.training.config import ConfigError, check_config, make_config
 from lstm_numba.training.run import Run
 from lstm_numba.training.settings import DATA_OPTIONS
@@ -78,7 +78,7 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
     name = short_path(run.folder)
     terminal.say(f"{_describe(config, device, threads)}; run folder {name}")
     for remark in task.remarks:
-        terminal.say(remark)
+        terminal.say(printable(remark))
     try:
         outcome = Trainer(task, run, reporter=terminal).train()
     except Interrupted as stop:

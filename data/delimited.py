@@ -61,6 +61,10 @@ def read_fields(path: Path, separator: str | None = None) -> Fields:
     """
     text = decode_text(path, read_content(path))
     guesses = []
+    if separator is not None and separator not in text.partition("\n")[0]:
+        other = _find_separator(path, text)
+        if other != _NONE:
+            raise fault(path, f"expected {_SEPARATORS[separator]} in its header, got {_SEPARATORS[other]}")
     if separator is None:
         separator = _find_separator(path, text)
         if separator not in (",", _NONE):

@@ -1,8 +1,8 @@
-"""A user's own tables as sequences with features and targets: columns chosen, tasks told apart, faults refused.
+"""A user's own tables as sequences with features and targets.
 
 What is not said by the options is guessed only where nothing else makes sense, and each guess is one line in
-`SeriesData.guesses`. What would make a result wrong without anybody noticing is refused: rows out of order, times
-that come twice, a constant target, a class that changes within its group.
+`SeriesData.guesses`. What would make a result wrong without anybody noticing is refused: rows out of order,
+times that come twice, a constant target, a class that changes within its group.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def load_series(
     options = SeriesOptions() if options is None else options
     if not paths:
         raise DataError("expected at least one file")
-    resolved = [os.path.realpath(path) for path in paths]
+    resolved = [os.path.abspath(path) for path in paths]
     twice = next((paths[k] for k, path in enumerate(resolved) if path in resolved[:k]), None)
     if twice is not None:
         raise DataError(f"{one_line(os.fspath(twice), 400)}: is named twice")

@@ -142,7 +142,8 @@ def check_kinds(tables: Sequence[Table], columns: Columns) -> None:
             if table.columns[name].dtype.kind != first.columns[name].dtype.kind:
                 raise fault(
                     table.name,
-                    f"column {name}: expected {_kind(first, name)} as in {first.name}, got {_kind(table, name)}",
+                    f"column {name}: expected {_kind(first, name)} as in {first.name}, "
+                    f"got {_kind(table, name)}",
                 )
         if columns.time is not None and table.columns[columns.time].dtype.kind not in "fM":
             value = next((v for v in table.columns[columns.time] if v), "")

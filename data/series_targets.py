@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-
 import numpy as np
 
 from lstm_numba.data.file_io import fault, one_line
 from lstm_numba.data.series_columns import Columns, is_number
+from lstm_numba.data.series_types import Raw, Targets
 from lstm_numba.data.tables import Array, texts_of
 from lstm_numba.errors import DataError
-
-
-from lstm_numba.data.series_types import Raw, Targets
 
 #: Most whole numbers that are taken for classes.
 _MOST_CLASSES = 20
@@ -115,8 +112,8 @@ def _guess_task(
         guesses.append(f"task: forecast, as there is nothing but the target {shown} to predict from")
         return "forecast"
     raise DataError(
-        "--task: the data do not say it: forecast predicts the next steps of the target, regress its value from "
-        "the other columns, classify which of some values it has"
+        "--task: the data do not say it: forecast predicts the next steps of the target, regress its value "
+        "from the other columns, classify which of some values it has"
     )
 
 
@@ -132,8 +129,8 @@ def _refuse_varying(found: Sequence[Raw], name: str) -> None:
             later, earlier = values
             raise fault(
                 raw.table.name,
-                f"row {row}, column {name}: the class of {raw.name} is {later}, in row {first} it is {earlier}; "
-                "one class for each group is expected, or --window, whose last step then has the class",
+                f"row {row}, column {name}: the class of {raw.name} is {later}, in row {first} it is "
+                f"{earlier}; expected one class for each group, or --window, whose last step then has the class",
             )
 
 
@@ -142,6 +139,14 @@ def _classes(found: Sequence[Raw], name: str, one_each: bool, classes: tuple[str
     known = {str(text) for part in texts for text in part} - {""}
     if classes is None:
         classes = tuple(sorted(known, key=_by_number))
+        count = len(found) if one_each else sum(map(len, texts))
+        if len(classes) > max(2, count // 2):
+            shown = one_line(repr(classes[0]), 60)
+            raise fault(
+                found[0].table.name,
+                f"column {name}: expected classes with several examples each, got {len(classes)} different "
+                f"values in {count} {'groups' if one_each else 'rows'}, such as {shown}",
+            )
         if len(classes) < 2:
             which = "none" if not classes else f"only {one_line(repr(classes[0]), 60)}"
             raise fault(found[0].table.name, f"column {name}: expected two or more classes, got {which}")

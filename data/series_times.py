@@ -95,10 +95,9 @@ def gaps(times: Array) -> tuple[str, npt.NDArray[np.int64]]:
     places : ndarray of int64
         Indices of the first rows after the gaps.
     """
+    steps = np.diff(times)
     if times.dtype.kind == "M":
-        steps = np.diff(times).astype(np.int64) / 1e9
-    else:
-        steps = np.diff(times)
+        steps = steps.astype(np.int64) / 1e9
     nothing = np.empty(0, np.int64)
     if len(steps) < 2:
         return "", nothing

@@ -1,4 +1,4 @@
-"""A run folder: configuration, metrics, checkpoint and, for texts, vocabulary, for a user's tables, series."""
+"""A run folder: configuration, metrics, checkpoint; of texts the vocabulary, of tables what is known of them."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ class SeriesTask(Task):
 
     @property
     def chance(self) -> float:
-        """See `Task.chance`; of numbers it depends on their scale, and the first step's loss stands for it."""
+        """See `Task.chance`; of numbers it depends on their scale: the first step's loss stands for it."""
         return float(np.log(len(self.classes))) if self.classes else 0.0
 
     @cached_property

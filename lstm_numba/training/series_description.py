@@ -1,7 +1,7 @@
 """What a run on a user's own series must remember beside its settings: ``series.json``.
 
-Columns, classes, window and scales are found out once, from the training part of the data; with them a model can be
-used without its data, on other files. The file is checked when it is read: it may come from anywhere.
+Columns, classes, window and scales are found out once, from the training part of the data; with them a model
+can be used without its data, on other files. The file is checked when it is read: it may come from anywhere.
 """
 
 from __future__ import annotations
@@ -199,7 +199,8 @@ def describe(data: SeriesData, scale: str) -> SeriesDescription:
         relative, season = drifts(series), guess_season(series)
         index = WindowIndex(train, options.window, options.horizon or 0, options.stride, before=means)
         windows = ForecastWindows(index, columns, relative=relative)
-        assert windows.inputs is not None and windows.targets is not None
+        assert windows.inputs is not None
+        assert windows.targets is not None
         inputs, outputs = windows.inputs, windows.targets
     elif data.task == "regress":
         every = options.window is not None or data.per_step

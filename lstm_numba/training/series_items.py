@@ -55,7 +55,11 @@ class SeriesItems:
             yield np.arange(first, min(first + size, len(self)))
 
     def gather(self, chosen: Items, dtype: npt.DTypeLike) -> SequenceBatch:
-        """The items `chosen` (B,) as a batch to train on."""
+        """The items `chosen` (B,) as a batch to train on; too large numbers become infinite."""
+        with np.errstate(over="ignore"):
+            return self._gather(chosen, dtype)
+
+    def _gather(self, chosen: Items, dtype: npt.DTypeLike) -> SequenceBatch:
         if self._forecast is not None:
             return self._forecast.gather(chosen, dtype)
         found = self.index.gather(chosen)

@@ -22,7 +22,7 @@ from lstm_numba.training.ridge import PENALTIES
 from lstm_numba.training.series_description import SeriesDescription
 from lstm_numba.training.series_items import SeriesItems
 
-#: Numbers that the inputs of a linear classifier may have at once; of more items, some at equal distances are taken.
+#: Numbers that a linear classifier may read at once; of more items, some at equal distances are taken.
 _MOST_NUMBERS = 1 << 24
 #: Penalty where there is no validation part to choose it.
 _PENALTY = (PENALTIES[2],)
@@ -71,11 +71,12 @@ def of_classes(true: Array, probabilities: Array) -> Measures:
 
 
 def _where_defined(name: str, measure: Callable[[int], float], each: Sequence[int]) -> Measures:
-    """The mean of a measure, unless it is undefined: of constant numbers, say."""
+    """The mean of a measure, unless it is undefined, as of constant numbers, or no number."""
     try:
-        return {name: float(np.mean([measure(m) for m in each]))}
+        found = float(np.mean([measure(m) for m in each]))
     except ValueError:
         return {}
+    return {name: found} if np.isfinite(found) else {}
 
 
 def baselines(
@@ -141,7 +142,7 @@ def _number_predictors(it: SeriesDescription) -> dict[str, Callable[[dict[str, S
 
 
 def _number_batches(items: SeriesItems, it: SeriesDescription) -> Iterator[tuple[Array, Array, Array]]:
-    """Inputs (N, T, F), or features (N, P) of sequences and steps; targets and weights (N, H, M) or (N, M)."""
+    """Inputs (N, T, F) or features (N, P); targets and weights (N, H, M) or (N, M)."""
     for chosen in items.batches():
         found = items.index.gather(chosen)
         x = np.moveaxis(found.x, 0, 1)
@@ -175,7 +176,7 @@ def _class_baselines(parts: dict[str, SeriesItems], classes: int) -> tuple[dict[
 
 
 def _some(items: SeriesItems, part: str, remarks: list[str]) -> tuple[Array, Array, Array | None]:
-    """Inputs (N, T, F), classes and lengths of items, all or, where there are very many, some; of test all."""
+    """Inputs (N, T, F), classes and lengths of items; of very many to learn from, some."""
     count = len(items)
     size = items.index.longest * len(items.index.pieces[0].x[0])
     most = max(1, _MOST_NUMBERS // size)

@@ -31,8 +31,8 @@ class SeriesOptions:
     example: str | None = setting(
         None,
         Choice(EXAMPLES),
-        "In place of FILE a table that the program makes itself: a driven pendulum, whose angle is forecast, or "
-        "gestures, which are classified.",
+        "In place of FILE a table that the program makes itself: a driven pendulum, whose angle is forecast,"
+        " or gestures, which are classified.",
         DATA,
         SERIES,
     )
@@ -76,8 +76,8 @@ class SeriesOptions:
     split: str | None = setting(
         None,
         Choice(("time", "group", "random")),
-        "How training, validation and test data are parted: each sequence in the order of time, or whole groups, "
-        "or whole sequences, shuffled.",
+        "How training, validation and test data are parted: each sequence in the order of time, or whole "
+        "groups, or whole sequences, shuffled.",
         DATA,
         SERIES,
         unset="time for windows, else group",

@@ -161,7 +161,7 @@ def test_names_of_columns(write: Write) -> None:
 @pytest.mark.parametrize(
     ("change", "fragments"),
     [
-        (lambda d: d[:5] + [d[7]] + d[6:], ["row 9", "twice", "row 7", "--group"]),
+        (lambda d: [*d[:5], d[7], *d[6:]], ["row 9", "twice", "row 7", "--group"]),
         (lambda d: [*d[:5], d[6], d[5], *d[7:]], ["row 8", "2024-01-06", "2024-01-07", "order"]),
         (lambda d: [*d[:5], "", *d[6:]], ["row 7", "missing"]),
     ],
@@ -216,6 +216,11 @@ def test_a_class_must_not_change_within_its_group(write: Write) -> None:
     ]  # that of the last step; rows 5 to 9 are group 1
 
 
+def test_texts_that_are_no_classes(write: Write) -> None:
+    path = write(date=days(40), a=wave(40), price=[f"{k} EUR" for k in range(40)])
+    refused(path, "column price", "40 different values in 40 rows", "'0 EUR'", target=("price",))
+
+
 def test_constant_columns(write: Write) -> None:
     path = write(date=days(40), load=range(40), flat=[3] * 40, heat=[*[1] * 35, *range(5)])
     data = load_series([path], SeriesOptions(target=("load",), window=2))
@@ -224,6 +229,8 @@ def test_constant_columns(write: Write) -> None:
     told(data, "heat", "training")
     assert data.parts["test"][0].x.shape[1] == 1
     refused(path, "column flat", "constant (3)", target=("flat",), window=2, time="date")
+    tiny = write("c.csv", date=days(40), load=[1e-310 * k for k in range(40)])
+    refused(tiny, "column load", "constant", target=("load",), window=2)
     one = write("b.csv", g=np.repeat(np.arange(6), 5), a=wave(30), label=["x"] * 30)
     refused(one, "two or more classes", "'x'", target=("label",), group="g")
 
@@ -231,7 +238,15 @@ def test_constant_columns(write: Write) -> None:
 def test_parts_that_are_too_short(write: Write) -> None:
     path = write(date=days(40), load=range(40))
     refused(
-        path, "valid", "4 rows", "window of 8", "horizon of 2", "10", target=("load",), window=8, horizon=2
+        path,
+        "valid",
+        "4 rows",
+        "window of 8",
+        "horizon of 2",
+        "10 are needed",
+        target=("load",),
+        window=8,
+        horizon=2,
     )
     group = write("b.csv", g=[1, 1, 2, 2], a=wave(4), label=["x", "x", "y", "y"])
     refused(group, "at least 3 groups", "got 2", target=("label",), group="g")
