@@ -48,8 +48,8 @@ def predict(
 ) -> None:
     """Predict from each FILE with the model of RUN, a run folder of mnist, digits or series.
 
-    Of mnist and digits, classify images and print the probabilities. A FILE is a picture (PNG, JPEG, BMP, PPM),
-    which is cropped and scaled to 28 x 28 pixels as MNIST's digits were, unless it has that size; or an image
+    Of mnist and digits, classify images and print the probabilities. A FILE is a picture (PNG, JPEG, BMP,
+    PPM), which is cropped and scaled to 28 x 28 pixels as MNIST's digits were, unless it has that size; or an image
     of an IDX file, plain or gzipped: FILE:INDEX, or FILE with --index.
 
     Of series, a FILE is a table with the columns that the model reads. The result is a table in CSV: of a

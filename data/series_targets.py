@@ -130,7 +130,7 @@ def _refuse_varying(found: Sequence[Raw], name: str) -> None:
             raise fault(
                 raw.table.name,
                 f"row {row}, column {name}: the class of {raw.name} is {later}, in row {first} it is "
-                f"{earlier}; expected one class for each group, or --window, whose last step then has the class",
+                f"{earlier}; expected one class for each group, or --window, whose last step has the class",
             )
 
 

@@ -1,4 +1,4 @@
-"""A run folder: configuration, metrics, checkpoint; of texts the vocabulary, of tables what is known of them."""
+"""A run folder: configuration, metrics, checkpoint; of texts the vocabulary, of tables their description."""
 
 from __future__ import annotations
 
