@@ -85,7 +85,7 @@ def number_loss(name: str, quantiles: Sequence[float] = DEFAULT_QUANTILES, delta
 
 def single(kind: Any, difference: Any, level: Any) -> Any:
     """Loss and derivative of one number, of its difference from the target; not of a Gaussian."""
-    if kind == SQUARED:
+    if kind == SQUARED or difference != difference:  # NaN must stay visible
         return difference * difference, 2.0 * difference
     if kind == QUANTILE:
         slope = 1.0 - level if difference > 0.0 else -level
@@ -96,8 +96,6 @@ def single(kind: Any, difference: Any, level: Any) -> Any:
         if size <= level:
             return 0.5 * difference * difference, difference
         return level * (size - 0.5 * level), level * sign
-    if size != size:  # NaN must stay visible
-        return size, size
     return size, sign
 
 
