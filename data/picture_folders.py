@@ -155,7 +155,7 @@ def _list_classes(folder: Path, skipped: list[Path]) -> dict[str, list[Path]]:
     if not classes:
         raise fault(
             folder,
-            "holds no folders of pictures, one for each class, and no IDX files (train-images-idx3-ubyte ...)",
+            "holds no folders of pictures, one for each class, and no IDX files (train-images-idx3-ubyte)",
         )
     return classes
 

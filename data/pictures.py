@@ -20,7 +20,7 @@ import numpy as np
 from lstm_numba.arguments import integer
 from lstm_numba.data._random import permutation
 from lstm_numba.data.file_io import LARGEST_CONTENT, fault, one_line
-from lstm_numba.data.image_files import LARGEST_PICTURE, fit
+from lstm_numba.data.image_files import fit
 from lstm_numba.data.images import ImageForm, Images
 from lstm_numba.data.picture_folders import Part, Pixels, is_idx_folder, read_folders, read_idx_files
 
@@ -93,11 +93,11 @@ def load(
     seed = integer("seed", seed, 0)
     if size is not None:
         size = integer("size", size[0]), integer("size", size[1])
-        if prod(size) > LARGEST_PICTURE:
-            raise ValueError(f"size: expected at most {LARGEST_PICTURE} pixels, got {size[0]} x {size[1]}")
     if test is not None and not 0.0 < test < 1.0:
         raise ValueError(f"test: expected a number above 0 and below 1, got {test}")
     root = Path(path)
+    if size is not None:
+        _check_total(root, 1, size)
     if not is_idx_folder(root):
         classes, parts, skipped = read_folders(root, size, colour)
     elif colour:
@@ -132,7 +132,7 @@ def _divided(
         if given is None:
             if len(mine) < 2:
                 shown = one_line(name, 80)
-                raise fault(root, f"class {shown} has one picture only: expected one to train and one to test")
+                raise fault(root, f"class {shown} has one picture: expected one to train and one to test")
             held = min(max(round(share * len(mine)), 1), len(mine) - 1)
             chosen[mine[:held]] = True
         place[mine[held:]] = (np.arange(len(mine) - held) + 0.5) / (len(mine) - held)
