@@ -49,8 +49,7 @@ class ImageForm(NamedTuple):
 
     def sequence(self, view: str) -> tuple[int, int]:
         """Steps of an image in a view of `VIEWS`, and features of a step."""
-        height, width, *colours = self.shape
-        steps = height if view == "rows" else height * width
+        steps = self.shape[0] if view == "rows" else prod(self.shape[:2])
         return steps, prod(self.shape) // steps
 
 

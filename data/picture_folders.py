@@ -166,7 +166,8 @@ def _read_parts(
     size: tuple[int, int] | None,
     colour: bool,
 ) -> dict[str, Part]:
-    parts, held = {}, 0
+    parts: dict[str, Part] = {}
+    held = 0
     for part, paths_of in found.items():
         pictures, sizes, labels = list[Pixels](), list[tuple[int, int]](), list[int]()
         for name, paths in paths_of.items():
@@ -191,8 +192,10 @@ def _read_parts(
 
 def _role(path: Path) -> tuple[str, str] | None:
     """What an IDX file is by its name: ("train" or "test", "images" or "labels")."""
-    match = None if _hidden(path) or os.path.isdir(path) else _IDX.fullmatch(path.name)
-    return match and ("train" if match[1] == "train" else "test", match[2])
+    match = _IDX.fullmatch(path.name)
+    if match is None or _hidden(path) or os.path.isdir(path):
+        return None
+    return "train" if match[1] == "train" else "test", match[2]
 
 
 def is_idx_folder(root: Path) -> bool:
@@ -250,13 +253,13 @@ def _read_pair(
 
 
 def _only(root: Path, paths: Iterable[Path], kind: str) -> Path:
-    paths = list(paths)
-    if not paths:
+    found = list(paths)
+    if not found:
         raise fault(root, f"holds no file {kind}, beside others of IDX files")
-    if len(paths) > 1:
-        names = ", ".join(path.name for path in paths)
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
         raise fault(root, f"holds several files {kind}, expected one: {names}")
-    return paths[0]
+    return found[0]
 
 
 def _idx_part(images: Pixels, labels: Pixels, numbers: Pixels) -> Part:

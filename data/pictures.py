@@ -108,7 +108,7 @@ def load(
         raise fault(root, "has a test part of its own, beside which no share can be put aside for the test")
     train, others = _divided(root, classes, parts, TEST_SHARE if test is None else test, seed)
     size, note = _common_size([*train.sizes, *others.sizes], size)
-    shape = (*size, 3) if colour else size
+    shape: tuple[int, ...] = (*size, 3) if colour else size
     _check_total(root, len(train.labels) + len(others.labels), shape)
     images, test_images = _stacked(train.pictures, shape), _stacked(others.pictures, shape)
     return PictureSet(

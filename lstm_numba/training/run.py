@@ -317,7 +317,7 @@ def _form_fault(found: Mapping[str, Any]) -> str:
         return f"classes: expected texts, got {printable_json(classes)}"
     if len(set(classes)) < max(len(classes), 2):
         return "classes: expected at least two, and none twice"
-    sizes = shape if isinstance(shape, list) else []
+    sizes = shape if isinstance(shape, list) and all(type(size) is int for size in shape) else []
     if check_size("x".join(map(str, sizes[:2]))) or sizes[2:] not in ([], [3]):
         return f"shape: expected height, width and for colours 3, got {printable_json(shape)}"
     for name in ("mean", "deviation"):

@@ -185,12 +185,13 @@ def test_form_and_checkpoint_belong_together(place: Path) -> None:
     run = Run.open(place / "run")
     kept = json.loads(run.form_path.read_text())
     for change, words in (
-        ({"classes": ["a", "b", "c"]}, "does not fit classes.json: it was trained on pictures of another form"),
+        ({"classes": ["a", "b", "c"]}, "does not fit classes.json: it was trained on pictures of another"),
         ({"mean": 0.25}, "does not fit classes.json"),
         ({"classes": ["a"]}, "classes.json: damaged: classes: expected at least two, and none twice"),
         ({"classes": ["a", "a", "b"]}, "none twice"),
         ({"classes": "abc"}, 'classes.json: damaged: classes: expected texts, got "abc"'),
         ({"classes": [1, 2]}, "expected texts"),
+        ({"shape": ["6", 5]}, "classes.json: damaged: shape: expected height, width"),
         ({"shape": [6]}, "classes.json: damaged: shape: expected height, width and for colours 3"),
         ({"shape": [6, 5, 4]}, "damaged: shape"),
         ({"shape": [6, -5]}, "damaged: shape"),
@@ -208,11 +209,12 @@ def test_form_and_checkpoint_belong_together(place: Path) -> None:
 
 def test_the_form_must_stay_the_same(tmp_path: Path) -> None:
     run = Run(tmp_path, {})
-    form = {"classes": ("a", "\udce4 $x$\n"), "shape": (6, 5, 3), "mean": 1 / 3, "deviation": 0.1}
+    names = ["a", "\udce4 $x$\n"]
+    form = {"classes": tuple(names), "shape": (6, 5, 3), "mean": 1 / 3, "deviation": 0.1}
     assert run.form() is None
     for _ in range(2):
         run.keep_form(form)
-    assert run.form() == {**form, "classes": list(form["classes"]), "shape": [6, 5, 3]}  # type: ignore[call-overload]
+    assert run.form() == {**form, "classes": names, "shape": [6, 5, 3]}
     with pytest.raises(CheckpointError, match="the pictures are not those that the run began with"):
         run.keep_form({**form, "shape": (5, 6, 3)})
 
