@@ -15,6 +15,7 @@ from training_tools import train
 
 from lstm_numba.data.images import image_sequences
 from lstm_numba.errors import CheckpointError, DataError, UserError
+from lstm_numba.training import classification
 from lstm_numba.training.config import ConfigError, make_config
 from lstm_numba.training.run import Run
 from lstm_numba.training.tasks import build_task, open_task
@@ -144,6 +145,20 @@ def test_answers_agree_with_each_other(place: Path) -> None:
     for true in range(3):
         np.testing.assert_array_equal(matrix[true], np.bincount(answers[images.labels == true], minlength=3))
     assert task.evaluate("test").accuracy == np.trace(matrix) / len(images)
+
+
+def test_large_pictures_are_evaluated_a_few_at_a_time(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task: Any = open_task(place / "run")
+    images, done = task.images("train").images, list[int]()
+    wanted, result = task.probabilities(images), task.evaluate("train")
+    for limit, size in (("_EVALUATION_STEPS", 7), ("_EVALUATION_NUMBERS", 60), ("_EVALUATION_NUMBERS", 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(classification, limit, size)
+            np.testing.assert_allclose(task.probabilities(images), wanted, rtol=1e-5)
+            few = task.evaluate("train", progress=lambda count, _: done.append(count))
+        assert few.loss == pytest.approx(result.loss, rel=1e-5)
+        assert few.accuracy == result.accuracy
+    assert done == [*range(1, 37), *range(2, 37, 2), *range(1, 37)]
 
 
 def test_a_moved_folder(place: Path) -> None:
