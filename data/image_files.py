@@ -39,9 +39,7 @@ _ORIENTATIONS = {
 Array = npt.NDArray[np.float64]
 
 
-def read_images(
-    path: str | os.PathLike[str], shape: tuple[int, ...] | None = None
-) -> npt.NDArray[np.uint8]:
+def read_images(path: str | os.PathLike[str], shape: tuple[int, ...] | None = None) -> npt.NDArray[np.uint8]:
     """Read the images of an IDX file or the digit in a picture.
 
     Parameters

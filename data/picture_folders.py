@@ -47,9 +47,7 @@ class Part(NamedTuple):
     def take(self, indices: npt.NDArray[np.int64]) -> Part:
         """The pictures at `indices`."""
         chosen = indices.tolist()
-        return Part(
-            [self.pictures[k] for k in chosen], self.labels[indices], [self.sizes[k] for k in chosen]
-        )
+        return Part([self.pictures[k] for k in chosen], self.labels[indices], [self.sizes[k] for k in chosen])
 
 
 def list_folder(path: Path) -> list[Path]:

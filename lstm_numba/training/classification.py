@@ -152,9 +152,7 @@ class ImageTask(Task):
         return SequenceBatch(self._sequences(chosen.images), chosen.labels)
 
     def _sequences(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        return image_sequences(
-            np.ascontiguousarray(images), self._view, self.model.dtype, form=self.form
-        )
+        return image_sequences(np.ascontiguousarray(images), self._view, self.model.dtype, form=self.form)
 
     @property
     def _evaluation_batch(self) -> int:

@@ -283,9 +283,7 @@ def test_so_much_is_read_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({"seed": -1}, ValueError, "seed"),
     ],
 )
-def test_bad_arguments(
-    tmp_path: Path, options: dict[str, Any], error: type[Exception], words: str
-) -> None:
+def test_bad_arguments(tmp_path: Path, options: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         pictures.load(tmp_path, **options)
 
