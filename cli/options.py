@@ -103,6 +103,12 @@ def setting_options(dataset: str, section: str) -> list[Callable[[F], F]]:
     return found
 
 
+def _path_argument(dataset: str) -> Callable[[F], F]:
+    """A user's own data: a text, or a folder of pictures. A run that goes on knows them."""
+    metavar = "[PATH]" if dataset == "images" else "[FILE]"
+    return click.argument("file", required=False, type=click.Path(), metavar=metavar)
+
+
 def train_options(dataset: str) -> Callable[[F], F]:
     """All options of ``train DATASET``."""
     resume = (
@@ -114,7 +120,7 @@ def train_options(dataset: str) -> Callable[[F], F]:
         *setting_options(dataset, settings.NETWORK),
         *setting_options(dataset, settings.OPTIMISATION),
         *([data_dir_option] if dataset in settings.DATA_OPTIONS["data_dir"].only else []),
-        *([click.argument("file", required=False, type=click.Path())] if dataset == "text" else []),
+        *([_path_argument(dataset)] if dataset in settings.DATA_OPTIONS["file"].only else []),
         *setting_options(dataset, settings.DATA),
         device_option,
         threads_option,

@@ -14,6 +14,7 @@ from lstm_numba.cli.types import SectionedCommand
 Examples:
   lstm-numba predict runs/mnist-1 seven.png
   lstm-numba predict runs/mnist-1 t10k-images-idx3-ubyte.gz:0 t10k-images-idx3-ubyte.gz:1 --json
+  lstm-numba predict runs/images-1 rose.jpg
 """,
 )
 @click.argument("run", type=click.Path())
@@ -27,7 +28,8 @@ Examples:
 @click.option(
     "--invert/--no-invert",
     default=None,
-    help="Swap black and white: the model expects light digits on black.  [default: if the border is light]",
+    help="Swap black and white: a model of digits expects light ones on black.  "
+    "[default: if the border is light; of own pictures never]",
 )
 @checkpoint_option
 @run_cell_option
@@ -43,12 +45,12 @@ def predict(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Classify each IMAGE with the model of RUN, a run folder of mnist or digits, and print the
+    """Classify each IMAGE with the model of RUN, a run folder of mnist, digits or images, and print the
     probabilities.
 
     An IMAGE is a picture file (PNG, JPEG, BMP, PPM), which is cropped and scaled to 28 x 28 pixels as MNIST's
     digits were, unless it has that size; or an image of an IDX file, plain or gzipped: FILE:INDEX, or FILE
-    with --index.
+    with --index. A model of own pictures gets all of a picture, scaled to the size that it was trained on.
     """
     from lstm_numba.cli.console import Terminal, print_json
     from lstm_numba.cli.custom_cells import use_run_cell
@@ -57,11 +59,14 @@ def predict(
     from lstm_numba.cli.run_folder import open_run
 
     opened = open_run(run, "classification", "predict")
-    named = [item for image in images for item in named_images(image, index, invert)]
+    form = opened.needed_form() if opened.config["dataset"] == "images" else None
+    shape = None if form is None else tuple(form["shape"])
+    named = [item for image in images for item in named_images(image, index, invert, shape)]
     set_threads(threads)
     use_run_cell(opened.config, cell, run)
     import numpy as np
 
+    from lstm_numba.data.file_io import one_line
     from lstm_numba.training.classification import ImageTask
     from lstm_numba.training.compile_watch import CompileWatch
     from lstm_numba.training.tasks import open_task
@@ -75,9 +80,11 @@ def predict(
         for (name, _), row in zip(named, probabilities, strict=True)
     ]
     if as_json:
-        print_json({"predictions": results})
+        names = {} if form is None else {"classes": task.classes}
+        print_json({"predictions": results, **names})
         return
+    classes = [one_line(name, 60) for name in task.classes]
     for (name, _), row in zip(named, probabilities, strict=True):
         order = sorted(range(len(row)), key=lambda k: -row[k])
-        shown = "  ".join(f"{task.classes[k]} {100 * row[k]:.2f} %" for k in order[:3])
-        click.echo(f"{name}: {task.classes[order[0]]}  ({shown})")
+        shown = "  ".join(f"{classes[k]} {100 * row[k]:.2f} %" for k in order[:3])
+        click.echo(f"{name}: {classes[order[0]]}  ({shown})")

@@ -37,7 +37,8 @@ def open_run(folder: str, kind: str, command: str) -> Run:
     dataset = run.config["dataset"]
     found = "classification" if dataset in CLASSIFIERS else "language-model"
     if found != kind:
-        wanted = "an image classifier (mnist, digits)" if kind == "classification" else "a language model"
+        kinds = {"classification": "an image classifier (mnist, digits, images)"}
+        wanted = kinds.get(kind, "a language model")
         raise UserError(f"{folder}: {command} needs a run of {wanted}, this is a run of {dataset}")
     return run
 

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lstm_numba.data.file_io import atomic_write
+from lstm_numba.data.file_io import atomic_write, one_line
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 Line = dict[str, Any]
+
+#: Classes up to which a confusion matrix shows counts, and names.
+_COUNTED, _NAMED = 30, 60
 
 #: Colours for splits, distinguishable with colour blindness (Okabe and Ito 2008).
 _COLOURS = {"train": "#0072b2", "valid": "#e69f00", "test": "#d55e00"}
@@ -88,13 +91,15 @@ def confusion_matrix(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> F
     classes : sequence of str
         Their names.
     """
-    figure = Figure(figsize=(6.2, 5.6), layout="constrained")
+    count = len(classes)
+    side = min(max(count - 12, 0) * 0.3, 12.0)  # more inches for more classes
+    figure = Figure(figsize=(6.2 + side, 5.6 + side), layout="constrained")
     axes = figure.subplots()
     share = matrix / matrix.sum(axis=1, keepdims=True).clip(min=1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.85)
-    for true in range(len(classes)):
-        for predicted in range(len(classes)):
+    for true in range(count if count <= _COUNTED else 0):
+        for predicted in range(count):
             if matrix[true, predicted]:
                 colour = "white" if share[true, predicted] > 0.5 else "black"
                 axes.text(
@@ -106,8 +111,12 @@ def confusion_matrix(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> F
                     color=colour,
                     fontsize=8,
                 )
-    axes.set_xticks(range(len(classes)), classes)
-    axes.set_yticks(range(len(classes)), classes)
+    if count <= _NAMED:  # otherwise the numbers of some classes
+        # A dollar sign would begin a formula.
+        names = [one_line(name, 24).replace("$", r"\$") for name in classes]
+        long = max(map(len, names)) > 3
+        axes.set_xticks(range(count), names, rotation=90 if long else 0)
+        axes.set_yticks(range(count), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     correct, total = int(matrix.trace()), int(matrix.sum())

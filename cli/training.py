@@ -56,16 +56,19 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
             _check_folder(given["out"])
         config = _configure(dataset, values, given)
         device, threads = config["device"], config["threads"]
-    check_memory(config)
+    check_memory(config, config["bptt"] or 1)  # before a model is made
     from lstm_numba.training.tasks import build_task
     from lstm_numba.training.trainer import Interrupted, Trainer
 
     task = build_task(config, data_dir=given.get("data_dir"), device=device)
+    check_memory(config, task.sequence_steps)
     if run is None:  # only now: unreadable data must not leave an empty run
         out = given.get("out")
         run = Run.create_next(Path("runs", dataset), config) if out is None else Run.create(out, config)
     name = short_path(run.folder)
     terminal.say(f"{_describe(config, device, threads)}; run folder {name}")
+    for note in task.notes:
+        terminal.say(note)
     try:
         outcome = Trainer(task, run, reporter=terminal).train()
     except Interrupted as stop:
@@ -104,8 +107,9 @@ def _check_folder(out: str) -> None:
 
 def _configure(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """Make the run's configuration from the options and the data set's defaults."""
-    if dataset == "text" and values["file"] is None:
-        raise click.UsageError("Missing argument 'FILE': the text to train on")
+    if "file" in values and values["file"] is None:
+        what = "'PATH': the folder of pictures" if dataset == "images" else "'FILE': the text"
+        raise click.UsageError(f"Missing argument {what} to train on")
     fields = {name: value for name, value in given.items() if name not in _NO_FIELDS}
     fields["device"] = choose_device(values["device"])
     fields["threads"] = set_threads(values["threads"])
@@ -126,6 +130,7 @@ def _configure(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> d
 
 
 def _refuse(option: str, why: str) -> NoReturn:
+    option = option.removeprefix("data.")
     flag = {"as_json": "--json", "count": "--images"}.get(option, f"--{option.replace('_', '-')}")
     raise click.UsageError(f"{flag}: {why}")
 

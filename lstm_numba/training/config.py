@@ -36,6 +36,7 @@ _TEXT: dict[str, Any] = {"hidden": 256, "batch_size": 32, "bptt": 64, "clip": 5.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "mnist": {},
     "digits": {"epochs": 5},
+    "images": {"epochs": 20, "batch_size": 32},
     "ptb": {**PRESETS["small"], "preset": "small"},
     "text": _TEXT,
     "grammar": {**_TEXT, "hidden": 128, "epochs": 5, "bptt": 35},

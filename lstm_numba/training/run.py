@@ -1,4 +1,4 @@
-"""A run folder: configuration, metrics, checkpoint and, for texts, vocabulary."""
+"""A run folder: configuration, metrics, checkpoint and, for texts, vocabulary, for own pictures, form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from lstm_numba.errors import CheckpointError, printable_json
 from lstm_numba.training.config import ConfigError, check_config, with_later_settings
-from lstm_numba.training.settings import is_number
+from lstm_numba.training.settings import check_size, is_number
 
 #: Bytes of a file at most, and of a configuration, which is small.
 _LARGEST, _LARGEST_CONFIG = 1 << 28, 1 << 20
@@ -61,6 +61,11 @@ class Run:
     def vocabulary_path(self) -> Path:
         """Level and tokens of a language model's text."""
         return self.folder / "vocabulary.json"
+
+    @property
+    def form_path(self) -> Path:
+        """Classes, size and normalisation of a user's own pictures."""
+        return self.folder / "classes.json"
 
     @classmethod
     def create(cls, folder: str | os.PathLike[str], config: Mapping[str, Any]) -> Run:
@@ -176,6 +181,40 @@ class Run:
                 f"{self.vocabulary_path}: the text has other {level}s than those that the run began with"
             )
 
+    def form(self) -> dict[str, Any] | None:
+        """What `keep_form` wrote, or None."""
+        if not self.form_path.exists():
+            return None
+        found = _parse(self.form_path, _read(self.form_path))
+        fault = _form_fault(found)
+        if fault:
+            raise CheckpointError(f"{self.form_path}: damaged: {fault}")
+        return {name: found[name] for name in ("classes", "shape", "mean", "deviation")}
+
+    def needed_form(self) -> dict[str, Any]:
+        """See `form`; raises CheckpointError if it is missing."""
+        found = self.form()
+        if found is None:  # without it, nobody would notice that the pictures have changed
+            raise CheckpointError(f"{self.form_path}: missing")
+        return found
+
+    def keep_form(self, form: Mapping[str, Any]) -> None:
+        """Keep an `lstm_numba.data.images.ImageForm`, so that the model can be used without the pictures.
+
+        Raises
+        ------
+        CheckpointError
+            The run has another one: the pictures have changed.
+        """
+        from lstm_numba.data.file_io import atomic_write
+
+        content = json.dumps(dict(form)) + "\n"
+        kept = self.form()
+        if kept is None:
+            atomic_write(self.form_path, content.encode())
+        elif kept != json.loads(content):
+            raise CheckpointError(f"{self.form_path}: the pictures are not those that the run began with")
+
     def keep_config(self) -> None:
         """Write `config` to disk if it was changed; the caller has the lock.
 
@@ -230,8 +269,8 @@ class Run:
 
     def _sweep(self) -> None:
         """Remove incomplete files of killed processes; no other process writes here now."""
-        kept = (self.config_path, self.checkpoint_path, self.best_path, self.vocabulary_path)
-        for path in kept:
+        kept = (self.config_path, self.checkpoint_path, self.best_path)
+        for path in (*kept, self.vocabulary_path, self.form_path):
             for left in self.folder.glob(f"{path.name}.*.tmp"):
                 with suppress(OSError):
                     left.unlink()
@@ -269,6 +308,22 @@ def _line_fault(values: Mapping[str, Any]) -> str:
         if value is not None and not is_number(value):
             return f"{name}: expected a number, got {printable_json(value)}"
     return ""
+
+
+def _form_fault(found: Mapping[str, Any]) -> str:
+    """What is wrong with a form of pictures; empty if nothing is."""
+    classes, shape = found.get("classes"), found.get("shape")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        return f"classes: expected texts, got {printable_json(classes)}"
+    if len(set(classes)) < max(len(classes), 2):
+        return "classes: expected at least two, and none twice"
+    sizes = shape if isinstance(shape, list) and all(type(size) is int for size in shape) else []
+    if check_size("x".join(map(str, sizes[:2]))) or sizes[2:] not in ([], [3]):
+        return f"shape: expected height, width and for colours 3, got {printable_json(shape)}"
+    for name in ("mean", "deviation"):
+        if not is_number(found.get(name)) or not 0 <= found[name] <= 1:
+            return f"{name}: expected a number from 0 to 1, got {printable_json(found.get(name))}"
+    return "" if found["deviation"] else "deviation: expected a number above 0"
 
 
 def json_line(value: Any) -> str:

@@ -31,8 +31,13 @@ def vocabulary_digest(level: str, tokens: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps([level, list(tokens)]).encode()).hexdigest()
 
 
+def form_digest(form: Mapping[str, Any]) -> str:
+    """SHA-256 of the form of own pictures, the fields of an `lstm_numba.data.images.ImageForm`."""
+    return hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()
+
+
 def check_belongs(run: Run, path: Path, meta: Mapping[str, Any]) -> None:
-    """Compare a run's configuration and vocabulary with those that a checkpoint was trained with.
+    """Compare a run's configuration, and its vocabulary or form of pictures, with a checkpoint's.
 
     Earlier checkpoints hold neither; their model's description is compared by `check_described`.
 
@@ -52,11 +57,17 @@ def check_belongs(run: Run, path: Path, meta: Mapping[str, Any]) -> None:
     trained, now = meta.get("settings"), bound_settings(run.config)
     if isinstance(trained, Mapping):
         _compare(run, path, with_later_settings(trained), now)
-    vocabulary = run.vocabulary()
-    digest = meta.get("vocabulary")
-    if vocabulary is not None and digest is not None and vocabulary_digest(**vocabulary) != digest:
+    digest, vocabulary = meta.get("vocabulary"), run.vocabulary()
+    form = run.form() if run.config["dataset"] == "images" else None
+    if digest is None:
+        return
+    if vocabulary is not None and vocabulary_digest(**vocabulary) != digest:
         raise CheckpointError(
             f"{path}: does not fit {run.vocabulary_path.name}: it was trained with another vocabulary"
+        )
+    if form is not None and form_digest(form) != digest:
+        raise CheckpointError(
+            f"{path}: does not fit {run.form_path.name}: it was trained on pictures of another form"
         )
 
 

@@ -18,9 +18,9 @@ from lstm_numba.cells import BUILT_IN, GROUPED
 from lstm_numba.cells.onnx_variants import read
 from lstm_numba.training.presets import PRESETS
 
-CLASSIFIERS = ("mnist", "digits")
+CLASSIFIERS = ("mnist", "digits", "images")
 LANGUAGE_MODELS = ("ptb", "text", "grammar")
-DATASETS = ("mnist", "ptb", "text", "digits", "grammar")
+DATASETS = ("mnist", "ptb", "text", "images", "digits", "grammar")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 DTYPES = ("float32", "float64")
 INITS = ("uniform", "xavier", "orthogonal", "identity")
@@ -32,6 +32,7 @@ CELL_TEXT = f"{', '.join(_NAMES)}, or MODULE:CLASS, one of your own"
 #: Headings of the command line's help, in their order.
 NETWORK, OPTIMISATION, DATA, RUN = SECTIONS = ("Network", "Optimisation", "Data", "Run")
 
+_SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
 _PERIODS = re.compile(r"[1-9]\d{0,8}(,[1-9]\d{0,8})*")
 #: How a cell of a user's own is named, see `lstm_numba.cells.load_cell`.
 _OWN_CELL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -127,6 +128,18 @@ def read_periods(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
+def check_size(value: Any) -> str:
+    """Check a text of height and width, such as 28x28."""
+    fits = isinstance(value, str) and _SIZE.fullmatch(value) is not None
+    return "" if fits else "height x width in pixels, such as 28x28"
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """Height and width of a text that `check_size` accepts."""
+    height, width = text.split("x")
+    return int(height), int(width)
+
+
 #: Larger counts are typing errors, and would overflow somewhere deep inside.
 NATURAL = Range(0, 2**31 - 1, whole=True)
 POSITIVE = Range(1, 2**31 - 1, whole=True)
@@ -216,14 +229,36 @@ class DataOptions:
     """Options of all data sets; a run has those of its own."""
 
     data_dir: str | None = setting(None, check_text, only=("mnist", "ptb"))
-    file: str | None = setting(None, check_text, only=("text",))
+    file: str | None = setting(None, check_text, only=("text", "images"))
     view: str = setting(
         "rows",
         Choice(("rows", "pixels", "permuted")),
-        "How an image becomes a sequence: 28 rows of 28 pixels, 784 pixels, or those in a fixed "
-        "random order.",
+        "A step for each row of an image, for each pixel, or for each pixel in a fixed random order.",
         DATA,
         CLASSIFIERS,
+    )
+    size: str | None = setting(
+        None,
+        check_size,
+        "Height and width to which pictures of other sizes are scaled.",
+        DATA,
+        ("images",),
+        unset="the most frequent size",
+        metavar="HxW",
+    )
+    colour: bool = setting(
+        False, check_flag, "Read red, green and blue of a pixel, not its grey level.", DATA, ("images",)
+    )
+    test: float | None = setting(
+        None,
+        Range(0, 1, above=True, below=True),
+        "Share of each class to test on, where the data have no test part.",
+        DATA,
+        ("images",),
+        unset="0.1",
+    )
+    split_seed: int = setting(
+        0, _SEED, "Seed of the choice of the pictures to test on, whatever --seed.", DATA, ("images",)
     )
     level: str = setting("char", Choice(("char", "word")), "What a token is.", DATA, ("text",))
     count: int | None = setting(

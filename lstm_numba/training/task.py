@@ -69,6 +69,16 @@ class Task:
         return "valid" if "valid" in self.splits else "test"
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of the data."""
+        return ()
+
+    @property
+    def sequence_steps(self) -> int:
+        """Time steps of a training batch."""
+        raise NotImplementedError
+
+    @property
     def steps_per_epoch(self) -> int:
         """Number of training batches."""
         raise NotImplementedError

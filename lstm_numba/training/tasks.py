@@ -23,12 +23,12 @@ def _make(
     config: Mapping[str, Any],
     data_dir: str | os.PathLike[str] | None,
     device: str | None,
-    vocabulary: Mapping[str, Any] | None = None,
+    kept: Mapping[str, Any] | None = None,
 ) -> Task:
     check_config(config)
     if config["dataset"] in CLASSIFIERS:
-        return ImageTask(config, data_dir, device)
-    return TextTask(config, data_dir, device, vocabulary)
+        return ImageTask(config, data_dir, device, kept)
+    return TextTask(config, data_dir, device, kept)
 
 
 def build_task(
@@ -81,7 +81,8 @@ def open_task(
     data_dir : path, optional
         Where the data are now.
     load_data : bool
-        If False, make do without data: a text's vocabulary comes from the run folder.
+        If False, make do without data: a text's vocabulary, or the form of own pictures, comes from the run
+        folder.
     device : {"cpu", "cuda"}
         Where to compute, wherever the run was trained.
     which : {"last", "best"}
@@ -100,12 +101,14 @@ def open_task(
     path = run.best_path if which == "best" else run.checkpoint_path
     tensors, meta = checkpoint.load(path)
     check_belongs(run, path, meta)
-    vocabulary = None
-    if run.config["dataset"] not in CLASSIFIERS:
-        vocabulary = run.vocabulary()
-        if vocabulary is None and not load_data:
+    kept: Mapping[str, Any] | None = None
+    if run.config["dataset"] == "images":
+        kept = run.needed_form()
+    elif run.config["dataset"] not in CLASSIFIERS:
+        kept = run.vocabulary()
+        if kept is None and not load_data:
             raise CheckpointError(f"{run.vocabulary_path}: missing")
-    task = _make(run.config, data_dir, device, vocabulary)
+    task = _make(run.config, data_dir, device, kept)
     load_model(task.model, tensors, meta, run, path)
     return task
 

@@ -439,9 +439,9 @@ class Trainer:
     def _restore(self, tensors: dict[str, Any], meta: dict[str, Any]) -> None:
         path: Path = self.run.checkpoint_path
         check_belongs(self.run, path, meta)
-        load_model(self.task.model, tensors, meta, self.run, path)
         if meta.get("data") != self.fingerprint:
             raise CheckpointError(f"{path}: the training data are not those that the run began with")
+        load_model(self.task.model, tensors, meta, self.run, path)
         prefix = "optimizer."
         moments = {n[len(prefix) :]: array for n, array in tensors.items() if n.startswith(prefix)}
         try:

@@ -51,6 +51,9 @@ def create_successor(source: Run, task: Task, folder: str | os.PathLike[str]) ->
         vocabulary = source.vocabulary()
         if vocabulary is not None:
             run.keep_vocabulary(vocabulary["level"], tuple(vocabulary["tokens"]))
+        form = source.form()
+        if form is not None:
+            run.keep_form(form)
         Trainer(task, run, fingerprint=meta.get("data")).save()
         try:
             hidden.rename(folder)  # never replaces what holds anything

@@ -16,7 +16,7 @@ import numpy as np
 
 from lstm_numba.data import digits
 from lstm_numba.data.corpus import EOS, Corpus
-from lstm_numba.data.images import Images
+from lstm_numba.data.images import FORMS, Images
 from lstm_numba.training.callbacks import Reporter
 from lstm_numba.training.classification import ImageTask
 from lstm_numba.training.compile_watch import CompileWatch
@@ -45,7 +45,7 @@ class Warmed(NamedTuple):
 
 
 class _FewImages(ImageTask):
-    """Drawn digits in place of the data set, no more than the steps need."""
+    """Drawn digits in place of the data set, no more than the steps need; own pictures have their size."""
 
     def _read(self, split: str) -> Images:
         large = self.config["batch_size"] * (_STEPS - 1) + 1
@@ -112,7 +112,11 @@ def _configs(dataset: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any
 
 def _use(run: Run) -> None:
     """Train, then open the run and use the model as the other commands do."""
-    task: Task = (_FewImages if run.config["dataset"] in CLASSIFIERS else _Noise)(run.config)
+    task: Task
+    if run.config["dataset"] in CLASSIFIERS:
+        task = _FewImages(run.config, form=FORMS["digits"]._asdict())
+    else:
+        task = _Noise(run.config)
     task.load_data()
     Trainer(task, run).train()
     opened = open_task(run, load_data=False)

@@ -42,7 +42,7 @@ def examples(command: click.Command) -> list[list[str]]:
 
 def test_all_commands_are_found() -> None:
     found = {path[1:] for path, _ in EVERY}
-    trainings = {("train", dataset) for dataset in ("mnist", "ptb", "text", "digits", "grammar")}
+    trainings = {("train", dataset) for dataset in ("mnist", "ptb", "text", "images", "digits", "grammar")}
     assert trainings | {("data", verb) for verb in ("list", "fetch", "verify")} <= found
     assert {(one,) for one in ("evaluate", "predict", "sample", "plot", "bench", "warmup", "info")} <= found
 
@@ -121,7 +121,7 @@ def test_names_in_the_help_are_the_names_that_exist() -> None:
     train = cli.get_command(click.Context(cli), "train")
     assert isinstance(train, click.Group)
     assert set(train.commands) == set(TRAINED)
-    for name in ("mnist", "digits"):
+    for name in ("mnist", "digits", "images"):
         (view,) = [p for p in train.commands[name].params if p.name == "view"]
         assert isinstance(view.type, click.Choice)
         assert tuple(view.type.choices) == VIEWS
