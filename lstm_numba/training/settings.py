@@ -344,7 +344,8 @@ class Settings:
     validation: float = setting(
         0.0,
         NOT_NEGATIVE,
-        "Training images to hold out and watch: a number, or a fraction below 1.",
+        "Training images to hold out and evaluate after every epoch: a number, or a fraction below 1; 0: none, "
+        "the training loss is watched.",
         DATA,
         CLASSIFIERS,
     )

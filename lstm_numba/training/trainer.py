@@ -255,7 +255,8 @@ class Trainer:
         """
         train = self._mean(self.sums)
         seconds, speed = self._pace.end_epoch()
-        evaluations = {self.task.watched: self._evaluate(self.task.watched)}
+        split = self.task.watched
+        evaluations = {} if split is None else {split: self._evaluate(split)}
         steps = self.task.steps_per_epoch
         rate = self.schedule.rate(self.epoch, steps - 1, steps)
         self.epoch += 1
@@ -263,8 +264,7 @@ class Trainer:
         self._write_line("epoch", train, lr=rate, seconds=round(seconds, 3), rate=round(speed, 1))
         for result in evaluations.values():
             self._write_line("epoch", result)
-        # The test split never selects anything.
-        split, watched = ("valid", evaluations["valid"]) if "valid" in evaluations else ("train", train)
+        watched = train if split is None else evaluations[split]
         self.schedule.end_epoch(watched.loss)
         self.step = 0
         self.state = None
@@ -272,7 +272,7 @@ class Trainer:
         self.recent = Sums()
         self.train_result = train
         self.evaluations = evaluations
-        now = Best(self.epoch, split, watched.loss)
+        now = Best(self.epoch, watched.split, watched.loss)
         better = self.best is None or now.loss < self.best.loss
         if better:
             self.best = now
@@ -457,7 +457,8 @@ class Trainer:
             metric, train = self.task.metric, meta["train"]
             self.train_result = None if train is None else unpack_evaluation(train, metric)
             self.evaluations = {s: unpack_evaluation(e, metric) for s, e in meta["evaluations"].items()}
-            if self.epoch and (self.train_result is None or not self.evaluations):
+            lacking = self.task.watched is not None and self.task.watched not in self.evaluations
+            if self.epoch and (self.train_result is None or lacking):
                 raise ValueError(f"no result of epoch {self.epoch}")
             # Checkpoints of the first versions have neither.
             self.best = unpack_best(meta.get("best"))
