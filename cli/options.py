@@ -106,8 +106,8 @@ def setting_options(dataset: str, section: str) -> list[Callable[[F], F]]:
 def train_options(dataset: str) -> Callable[[F], F]:
     """All options of ``train DATASET``."""
     resume = (
-        "Go on with this run and its own settings; beside it only --epochs, --threads, --device, --data-dir, "
-        "--json, and --cell where the cell is one of your own."
+        "Go on with this run and its own settings; beside it only --epochs, --early-stopping, --threads, "
+        "--device, --data-dir, --json, and --cell where the cell is one of your own."
     )
     out = f"Folder to make for the run.  [default: runs/{dataset}-1, -2, ...]"
     decorators = [

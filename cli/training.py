@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: Options of the data set; --seed is the run's.
 _DATA = DATA_OPTIONS.keys() - {"seed"}
 #: What may stand beside --resume.
-_WITH_RESUME = {"resume", "epochs", "threads", "device", "data_dir", "as_json", "file", "cell"}
+_WITH_RESUME = {"resume", "epochs", "early_stopping", "threads", "device", "data_dir", "as_json", "file", "cell"}
 #: Options that are no fields of the config.
 _NO_FIELDS = {"resume", "out", "as_json", "device", "threads", "preset", *_DATA}
 
@@ -73,7 +73,11 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
         context.exit(stop.exit_status)
     finally:
         terminal.clear()
-    if outcome.already_complete:
+    if outcome.already_complete and outcome.stopped_early:
+        terminal.say(
+            f"the run has stopped early; --early-stopping N with N above {config['early_stopping']}, or 0, goes on"
+        )
+    elif outcome.already_complete:
         terminal.say("the run is complete; --epochs N with a larger N goes on")
     _print_result(outcome, task.floor, config, name, values["as_json"])
 
@@ -150,6 +154,8 @@ def _reopen(dataset: str, given: dict[str, Any]) -> Run:
         raise click.UsageError(
             f"{folder} was trained on {run.config['data']['file']}, not on {given['file']}"
         )
+    if "early_stopping" in given:
+        run.config["early_stopping"] = given["early_stopping"] or None
     if "epochs" in given:
         _extend(run, given["epochs"])
     return run
@@ -182,7 +188,8 @@ def _print_result(
 ) -> None:
     test = outcome.evaluations["test"]
     if not as_json:
-        click.echo(f"{result_line(test, floor)}  ({plural(outcome.epochs, 'epoch')}, {folder})")
+        early = ", stopped early" if outcome.stopped_early else ""
+        click.echo(f"{result_line(test, floor)}  ({plural(outcome.epochs, 'epoch')}{early}, {folder})")
         if outcome.diverged:
             click.echo(_divergence(outcome, folder))
         return
@@ -190,6 +197,7 @@ def _print_result(
         "run": folder,
         "dataset": config["dataset"],
         "epochs": outcome.epochs,
+        "stopped_early": outcome.stopped_early,
         "step": outcome.step,
         **result_object(test, floor),
         "evaluations": {split: evaluation.as_dict() for split, evaluation in outcome.evaluations.items()},

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lstm_numba.training.run import Run
 
 #: Settings that may change when a run is resumed. Changed equations of a user's cell give a message only.
-_FREE = ("version", "preset", "epochs", "checkpoint_every", "device", "threads", "equations")
+_FREE = ("version", "preset", "epochs", "early_stopping", "checkpoint_every", "device", "threads", "equations")
 #: Entries of `data` that only say where the data are; a checksum identifies the data.
 _FREE_DATA = ("data_dir", "file")
 
@@ -51,7 +51,8 @@ def check_belongs(run: Run, path: Path, meta: Mapping[str, Any]) -> None:
     """
     trained, now = meta.get("settings"), bound_settings(run.config)
     if isinstance(trained, Mapping):
-        _compare(run, path, with_later_settings(trained), now)
+        settings = with_later_settings(trained)
+        _compare(run, path, {name: settings[name] for name in settings if name not in _FREE}, now)
     vocabulary = run.vocabulary()
     digest = meta.get("vocabulary")
     if vocabulary is not None and digest is not None and vocabulary_digest(**vocabulary) != digest:

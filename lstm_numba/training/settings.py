@@ -133,6 +133,7 @@ POSITIVE = Range(1, 2**31 - 1, whole=True)
 _SEED = Range(0, 2**64 - 1, whole=True)
 NOT_NEGATIVE = Range(0)
 _ABOVE_0 = Range(0, above=True)
+_WHOLE_ABOVE_0 = Range(0, 2**31 - 1, above=True, whole=True)
 _PROBABILITY = Range(0, 1, below=True)
 #: Far beyond what makes sense, and far from where float32 ends.
 _LARGEST_WEIGHT = 1e30
@@ -331,6 +332,17 @@ class Settings:
     )
     clip_value: float | None = setting(
         None, _ABOVE_0, "Clip each gradient entry at this; 0: not at all.", OPTIMISATION, zero_is_none=True
+    )
+    early_stopping: int | None = setting(
+        None,
+        _WHOLE_ABOVE_0,
+        "Stop when the loss that is watched, on valid or else in training, has not been lower for so many "
+        "epochs; 0: never.",
+        OPTIMISATION,
+        zero_is_none=True,
+        unset="never",
+        metavar="EPOCHS",
+        later=True,
     )
     schedule: str = setting(
         "cosine",

@@ -88,6 +88,7 @@ class Trainer:
         self.run = run
         self.reporter = Reporter() if reporter is None else reporter
         self.epochs: int = config["epochs"]
+        self.patience: int | None = config["early_stopping"]
         self.optimizer = make_optimizer(
             config["optimizer"],
             task.model.params,
@@ -172,7 +173,7 @@ class Trainer:
         if not self.resumed:
             self.save()  # from now on the folder can be resumed, evaluated and sampled from
         try:
-            while self.epoch < self.epochs:
+            while not self._done:
                 self._train_epoch()
                 self._end_epoch()
             self._finish()
@@ -181,6 +182,12 @@ class Trainer:
         except CompilationStopped:
             self._interrupt(saved=self._stepping)
         return self._outcome(already_complete=False)
+
+    @property
+    def _done(self) -> bool:
+        """No epoch is left, or the best one is too long ago; never within an epoch."""
+        stale = self.best is not None and self.best.is_stale(self.epoch, self.patience)
+        return self.step == 0 and (self.epoch >= self.epochs or stale)
 
     def _announce(self) -> None:
         steps = self.task.steps_per_epoch
@@ -197,7 +204,7 @@ class Trainer:
                 self.resumed,
             )
         )
-        if self.resumed and self.epoch < self.epochs:
+        if self.resumed and not self._done:
             self.reporter.on_message(f"going on in epoch {self.epoch + 1}, after step {self.step} of {steps}")
 
     def _train_epoch(self) -> None:
@@ -279,10 +286,14 @@ class Trainer:
         self.save(best=better)
         self.reporter.on_epoch(EpochInfo(self.epoch, self.epochs, rate, seconds, speed, train, evaluations))
         # A signal that came since the last step; after the last epoch there is little left to do.
-        if self._signals.received is not None and self.epoch < self.epochs:
+        if self._signals.received is not None and not self._done:
             self._interrupt(saved=True)
 
     def _finish(self) -> None:
+        if self.epoch < self.epochs and self.best is not None:
+            self.reporter.on_message(
+                f"stopped early: the loss on {self.best.split} was lowest after epoch {self.best.epoch}"
+            )
         if "test" not in self.evaluations:
             self.evaluations = {**self.evaluations, "test": self._evaluate("test")}
         self._write_line("final", self.evaluations["test"])
@@ -324,7 +335,7 @@ class Trainer:
     def _outcome(self, already_complete: bool) -> Outcome:
         assert self.train_result is not None
         return Outcome(
-            self.epochs,
+            self.epoch,
             self.optimizer.steps,
             self.train_result,
             dict(self.evaluations),
@@ -332,6 +343,7 @@ class Trainer:
             already_complete,
             self.best,
             self.start,
+            self.epoch < self.epochs,
         )
 
     # -- reporting -------------------------------------------------------------------------------
@@ -452,8 +464,6 @@ class Trainer:
             check_state(self.state, self.task.model.zero_state(self.task.config["batch_size"]))
             self.epoch, self.step, self.lines = (natural(meta[name]) for name in ("epoch", "step", "lines"))
             self.sums, self.recent = Sums.unpack(meta["sums"]), Sums.unpack(meta["recent"])
-            # A run that was given more epochs is no longer complete.
-            self.complete = bool(meta["complete"]) and self.epoch >= self.epochs
             metric, train = self.task.metric, meta["train"]
             self.train_result = None if train is None else unpack_evaluation(train, metric)
             self.evaluations = {s: unpack_evaluation(e, metric) for s, e in meta["evaluations"].items()}
@@ -463,6 +473,8 @@ class Trainer:
             # Checkpoints of the first versions have neither.
             self.best = unpack_best(meta.get("best"))
             self.start = None if meta.get("start") is None else float(meta["start"])
+            # A run that was given more epochs, or more patience, is no longer complete.
+            self.complete = bool(meta["complete"]) and self._done
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise CheckpointError(
                 f"{path}: does not fit this run's configuration: {' '.join(str(error).split())}"
