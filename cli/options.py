@@ -41,9 +41,8 @@ checkpoint_option = option(
     "Network",
     "--checkpoint",
     type=click.Choice(["last", "best"]),
-    default="last",
-    show_default=True,
-    help="best: of the epoch with the lowest loss on valid, or in training where there is no valid.",
+    help="best: of the epoch with the lowest loss on valid, or in training where there is no valid.  "
+    "[default: as the run's --keep]",
 )
 threads_option = option(
     "Computer",

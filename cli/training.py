@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 #: Options of the data set; --seed is the run's.
 _DATA = DATA_OPTIONS.keys() - {"seed"}
 #: What may stand beside --resume.
-_WITH_RESUME = {"resume", "epochs", "early_stopping", "threads", "device", "data_dir", "as_json", "file", "cell"}
+_WITH_RESUME = {
+    "resume", "epochs", "early_stopping", "threads", "device", "data_dir", "as_json", "file", "cell",
+}  # fmt: skip
 #: Options that are no fields of the config.
 _NO_FIELDS = {"resume", "out", "as_json", "device", "threads", "preset", *_DATA}
 
@@ -74,9 +76,9 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
     finally:
         terminal.clear()
     if outcome.already_complete and outcome.stopped_early:
-        terminal.say(
-            f"the run has stopped early; --early-stopping N with N above {config['early_stopping']}, or 0, goes on"
-        )
+        assert outcome.best is not None
+        waited = outcome.epochs - outcome.best.epoch
+        terminal.say(f"the run has stopped early; --early-stopping N with N above {waited}, or 0, goes on")
     elif outcome.already_complete:
         terminal.say("the run is complete; --epochs N with a larger N goes on")
     _print_result(outcome, task.floor, config, name, values["as_json"])
@@ -188,8 +190,7 @@ def _print_result(
 ) -> None:
     test = outcome.evaluations["test"]
     if not as_json:
-        early = ", stopped early" if outcome.stopped_early else ""
-        click.echo(f"{result_line(test, floor)}  ({plural(outcome.epochs, 'epoch')}{early}, {folder})")
+        click.echo(f"{result_line(test, floor)}  ({_epochs(outcome)}, {folder})")
         if outcome.diverged:
             click.echo(_divergence(outcome, folder))
         return
@@ -198,6 +199,7 @@ def _print_result(
         "dataset": config["dataset"],
         "epochs": outcome.epochs,
         "stopped_early": outcome.stopped_early,
+        "kept_epoch": outcome.kept_epoch,
         "step": outcome.step,
         **result_object(test, floor),
         "evaluations": {split: evaluation.as_dict() for split, evaluation in outcome.evaluations.items()},
@@ -206,6 +208,13 @@ def _print_result(
         "best": outcome.best and outcome.best._asdict(),
     }
     print_json(result)
+
+
+def _epochs(outcome: Outcome) -> str:
+    """How many epochs there were, and which one the result is of if it is not the last."""
+    count, kept = plural(outcome.epochs, "epoch"), outcome.kept_epoch
+    early = ", stopped early" if outcome.stopped_early else ""
+    return (count if kept in (None, outcome.epochs) else f"epoch {kept} of {count}") + early
 
 
 def _divergence(outcome: Outcome, folder: str) -> str:

@@ -102,8 +102,9 @@ class Outcome(NamedTuple):
     train : Evaluation
         Means over the last epoch's steps, while the parameters were changing.
     evaluations : dict of Evaluation
-        Of the final parameters, by split; always with ``test``.
+        Of the parameters that are kept, by split; always with ``test``.
     checkpoint : Path
+        Where these are.
     already_complete : bool
         All epochs were done before, or it had stopped early.
     best : Best, optional
@@ -112,6 +113,8 @@ class Outcome(NamedTuple):
         Loss before training: that of the first step, or of guessing if that is higher.
     stopped_early : bool
         The loss that is watched had not been lower for as many epochs as the configuration allows.
+    kept_epoch : int, optional
+        The epoch whose parameters are kept: the last, or the best by the setting `keep`.
     """
 
     epochs: int
@@ -123,6 +126,7 @@ class Outcome(NamedTuple):
     best: Best | None = None
     start: float | None = None
     stopped_early: bool = False
+    kept_epoch: int | None = None
 
     @property
     def diverged(self) -> bool:

@@ -52,6 +52,18 @@ class Run:
         """The checkpoint of the best epoch; not there before the first epoch's end."""
         return self.folder / "best.safetensors"
 
+    def path_of(self, which: str | None = None) -> Path:
+        """The last checkpoint, or that of the best epoch.
+
+        Parameters
+        ----------
+        which : {"last", "best"}, optional
+            By default the setting `keep`; the last too before the first epoch's end, when there is no other.
+        """
+        if which is None:
+            which = "best" if self.config["keep"] == "best" and self.best_path.exists() else "last"
+        return self.best_path if which == "best" else self.checkpoint_path
+
     @property
     def metrics_path(self) -> Path:
         """One JSON object a line."""

@@ -366,6 +366,14 @@ class Settings:
     seed: int = setting(
         0, _SEED, "Seed of weights, order and dropout: same seed and threads, same bits.", RUN
     )
+    keep: str = setting(
+        "last",
+        Choice(("last", "best")),
+        "The epoch that the training ends with: best has the lowest loss on valid, or in training where there "
+        "is no valid. It is tested, and used by the other commands unless --checkpoint says otherwise.",
+        RUN,
+        later=True,
+    )
     checkpoint_every: float = setting(
         60.0,
         NOT_NEGATIVE,

@@ -43,7 +43,7 @@ from lstm_numba.training.run_consistency import bound_settings, check_belongs
 from lstm_numba.training.signals import Interrupted, SignalWatch
 from lstm_numba.training.step import TrainingStep
 from lstm_numba.training.task import Task
-from lstm_numba.training.tasks import load_model, pack_state, unpack_state
+from lstm_numba.training.tasks import best_parameters, load_model, pack_state, unpack_state
 from lstm_numba.training.throughput import Pace
 
 __all__ = ["Interrupted", "Outcome", "Trainer"]
@@ -189,6 +189,12 @@ class Trainer:
         stale = self.best is not None and self.best.is_stale(self.epoch, self.patience)
         return self.step == 0 and (self.epoch >= self.epochs or stale)
 
+    @property
+    def _kept_epoch(self) -> int:
+        """The epoch whose parameters the training ends with."""
+        best = self.best if self.task.config["keep"] == "best" else None
+        return self.epoch if best is None else best.epoch
+
     def _announce(self) -> None:
         steps = self.task.steps_per_epoch
         self.reporter.on_start(
@@ -294,9 +300,15 @@ class Trainer:
             self.reporter.on_message(
                 f"stopped early: the loss on {self.best.split} was lowest after epoch {self.best.epoch}"
             )
-        if "test" not in self.evaluations:
+        epoch = self._kept_epoch
+        if epoch < self.epoch:
+            with best_parameters(self.task, self.run):
+                splits = dict.fromkeys((*self.evaluations, "test"))
+                self.evaluations = {split: self._evaluate(split) for split in splits}
+        elif "test" not in self.evaluations:
             self.evaluations = {**self.evaluations, "test": self._evaluate("test")}
-        self._write_line("final", self.evaluations["test"])
+        step = epoch * self.task.steps_per_epoch
+        self._write_line("final", self.evaluations["test"], step=step, epoch=epoch)
         self.complete = True
         self.save()
         self.reporter.on_finish(self._outcome(already_complete=False))
@@ -339,11 +351,12 @@ class Trainer:
             self.optimizer.steps,
             self.train_result,
             dict(self.evaluations),
-            self.run.checkpoint_path,
+            self.run.path_of(),
             already_complete,
             self.best,
             self.start,
             self.epoch < self.epochs,
+            self._kept_epoch,
         )
 
     # -- reporting -------------------------------------------------------------------------------
