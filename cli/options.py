@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lstm_numba.cli.types import CellName, F, Number, option
+from lstm_numba.cli.types import CellName, F, Names, Number, joined_names, option
 from lstm_numba.training import settings
 from lstm_numba.training.config import default_config
 
@@ -69,6 +69,8 @@ def _type(setting: settings.Setting) -> dict[str, Any]:
         return {"type": click.Choice(check.values)}
     if check is settings.check_cell:
         return {"type": CellName()}
+    if check is settings.check_forms:
+        return {"type": Names(settings.LOG_FORMS), "multiple": True, "callback": joined_names}
     return {"is_flag": True} if check is settings.check_flag else {}
 
 
@@ -105,8 +107,8 @@ def setting_options(dataset: str, section: str) -> list[Callable[[F], F]]:
 def train_options(dataset: str) -> Callable[[F], F]:
     """All options of ``train DATASET``."""
     resume = (
-        "Go on with this run and its own settings; beside it only --epochs, --early-stopping, --threads, "
-        "--device, --data-dir, --json, and --cell where the cell is one of your own."
+        "Go on with this run and its own settings; beside it only --epochs, --early-stopping, --log, "
+        "--threads, --device, --data-dir, --json, and --cell where the cell is one of your own."
     )
     out = f"Folder to make for the run.  [default: runs/{dataset}-1, -2, ...]"
     decorators = [

@@ -15,8 +15,9 @@ from lstm_numba.cli.custom_cells import equations_of, load_own_cells, use_run_ce
 from lstm_numba.cli.resources import check_memory, choose_device, set_threads
 from lstm_numba.errors import UserError
 from lstm_numba.training.config import ConfigError, check_config, make_config
+from lstm_numba.training.logs import check_logs
 from lstm_numba.training.run import Run
-from lstm_numba.training.settings import DATA_OPTIONS
+from lstm_numba.training.settings import DATA_OPTIONS, read_forms
 
 if TYPE_CHECKING:
     from lstm_numba.training.trainer import Outcome
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _DATA = DATA_OPTIONS.keys() - {"seed"}
 #: What may stand beside --resume.
 _WITH_RESUME = {
-    "resume", "epochs", "early_stopping", "threads", "device", "data_dir", "as_json", "file", "cell",
+    "resume", "epochs", "early_stopping", "log", "threads", "device", "data_dir", "as_json", "file", "cell",
 }  # fmt: skip
 #: Options that are no fields of the config.
 _NO_FIELDS = {"resume", "out", "as_json", "device", "threads", "preset", *_DATA}
@@ -59,6 +60,7 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
         config = _configure(dataset, values, given)
         device, threads = config["device"], config["threads"]
     check_memory(config)
+    check_logs(read_forms(config["log"]))
     from lstm_numba.training.tasks import build_task
     from lstm_numba.training.trainer import Interrupted, Trainer
 
@@ -158,6 +160,8 @@ def _reopen(dataset: str, given: dict[str, Any]) -> Run:
         )
     if "early_stopping" in given:
         run.config["early_stopping"] = given["early_stopping"] or None
+    if "log" in given:
+        run.config["log"] = given["log"]
     if "epochs" in given:
         _extend(run, given["epochs"])
     return run

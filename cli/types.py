@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -55,6 +55,31 @@ class CellName(click.ParamType):
             why = expected if varied else f"one of {CELL_TEXT}"
             self.fail(f"{value!r} is not {why}", param, ctx)
         return str(value)
+
+
+class Names(click.ParamType):
+    """One or more of some names, with commas between them; see `joined_names` for more than one option."""
+
+    name = "names"
+
+    def __init__(self, known: tuple[str, ...]) -> None:
+        self.known = known
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check each name."""
+        for name in str(value).split(","):
+            if name not in self.known:
+                self.fail(f"{name!r} is not one of {', '.join(self.known)}", param, ctx)
+        return str(value)
+
+
+def joined_names(ctx: click.Context, param: click.Parameter, values: Sequence[str] | None) -> str | None:
+    """A callback that joins what repeated options of `Names` give; None if there are none."""
+    names = ",".join(values or ()).split(",")
+    for name in names:
+        if names.count(name) > 1:
+            raise click.BadParameter(f"{name} is there twice", ctx, param)
+    return ",".join(names) or None
 
 
 class SectionedOption(click.Option):

@@ -88,7 +88,7 @@ class Best(NamedTuple):
     loss: float
 
     def is_stale(self, epoch: int, patience: int | None) -> bool:
-        """Whether it is `patience` epochs ago after `epoch`, so that a training stops; None waits for ever."""
+        """Whether a training stops after `epoch`, `patience` epochs later; None waits for ever."""
         return patience is not None and epoch - self.epoch >= patience
 
 

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from lstm_numba.training.run import Run
 
 #: Settings that may change when a run is resumed. Changed equations of a user's cell give a message only.
-_FREE = ("version", "preset", "epochs", "early_stopping", "checkpoint_every", "device", "threads", "equations")
+_FREE = (
+    *("version", "preset", "equations", "device", "threads"),
+    *("epochs", "early_stopping", "checkpoint_every", "log"),
+)
 #: Entries of `data` that only say where the data are; a checksum identifies the data.
 _FREE_DATA = ("data_dir", "file")
 

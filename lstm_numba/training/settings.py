@@ -25,6 +25,8 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 DTYPES = ("float32", "float64")
 INITS = ("uniform", "xavier", "orthogonal", "identity")
 DEVICES = ("cpu", "cuda")
+#: Forms of the metrics beside metrics.jsonl.
+LOG_FORMS = ("csv", "tensorboard")
 DEFAULT_PERIODS = "1,2,4,8"
 _NAMES = (*BUILT_IN, *GROUPED)
 #: What cells there are, for help and messages.
@@ -125,6 +127,18 @@ def check_periods(value: Any) -> str:
 def read_periods(text: str) -> tuple[int, ...]:
     """The numbers of a text that `check_periods` accepts."""
     return tuple(map(int, text.split(",")))
+
+
+def check_forms(value: Any) -> str:
+    """Check a text of different forms of the metrics, such as csv,tensorboard."""
+    names = value.split(",") if isinstance(value, str) else []
+    fits = names and {*names} <= {*LOG_FORMS} and len({*names}) == len(names)
+    return "" if fits else f"different ones of {', '.join(LOG_FORMS)}, with commas between them"
+
+
+def read_forms(text: str | None) -> tuple[str, ...]:
+    """The names in a text that `check_forms` accepts; none in None."""
+    return tuple(text.split(",")) if text else ()
 
 
 #: Larger counts are typing errors, and would overflow somewhere deep inside.
@@ -356,8 +370,8 @@ class Settings:
     validation: float = setting(
         0.0,
         NOT_NEGATIVE,
-        "Training images to hold out and evaluate after every epoch: a number, or a fraction below 1; 0: none, "
-        "the training loss is watched.",
+        "Training images to hold out and evaluate after every epoch: a number, or a fraction below 1; 0: "
+        "none, the training loss is watched.",
         DATA,
         CLASSIFIERS,
     )
@@ -369,8 +383,8 @@ class Settings:
     keep: str = setting(
         "last",
         Choice(("last", "best")),
-        "The epoch that the training ends with: best has the lowest loss on valid, or in training where there "
-        "is no valid. It is tested, and used by the other commands unless --checkpoint says otherwise.",
+        "The epoch that the training ends with: best has the lowest loss on valid, or in training where "
+        "there is no valid. It is tested, and used by the other commands unless --checkpoint says otherwise.",
         RUN,
         later=True,
     )
@@ -380,6 +394,15 @@ class Settings:
         "Seconds between checkpoints within an epoch; each epoch ends with one anyway.",
         RUN,
         metavar="SECONDS",
+    )
+    log: str | None = setting(
+        None,
+        check_forms,
+        "Write the metrics as metrics.csv, or as event files for TensorBoard, too: csv, tensorboard, or "
+        "both; may be repeated.",
+        RUN,
+        metavar="FORM,...",
+        later=True,
     )
 
 

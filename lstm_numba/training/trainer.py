@@ -30,6 +30,7 @@ from lstm_numba.training.callbacks import (
     StepInfo,
 )
 from lstm_numba.training.compile_watch import CompilationStopped, CompileWatch
+from lstm_numba.training.logs import Logs
 from lstm_numba.training.position import (
     Sums,
     check_state,
@@ -38,7 +39,7 @@ from lstm_numba.training.position import (
     unpack_best,
     unpack_evaluation,
 )
-from lstm_numba.training.run import MetricsLog, Run
+from lstm_numba.training.run import Run
 from lstm_numba.training.run_consistency import bound_settings, check_belongs
 from lstm_numba.training.signals import Interrupted, SignalWatch
 from lstm_numba.training.step import TrainingStep
@@ -118,7 +119,7 @@ class Trainer:
         self.best: Best | None = None
         self._settings = bound_settings(run.config)
         self._vocabulary = task.vocabulary_digest()
-        self._log: MetricsLog | None = None
+        self._log: Logs | None = None
         self._signals = SignalWatch()
         self._compiling = CompileWatch(self.reporter)
         self._pace = Pace()
@@ -162,7 +163,7 @@ class Trainer:
             with (
                 SignalWatch(self.reporter.on_message) as self._signals,
                 CompileWatch(self.reporter, lambda: self._signals.received is not None) as self._compiling,
-                MetricsLog(self.run.metrics_path, self.lines) as self._log,
+                Logs(self.run, self.lines) as self._log,
             ):
                 return self._train()
 
