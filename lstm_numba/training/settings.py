@@ -327,6 +327,14 @@ class Settings:
     )
     epochs: int = setting(10, POSITIVE, "Passes over the training data.", OPTIMISATION)
     batch_size: int = setting(128, POSITIVE, "Sequences in a batch.", OPTIMISATION)
+    accumulate: int = setting(
+        1,
+        POSITIVE,
+        "Batches whose gradients are averaged for one update, as of one batch of N times the size.",
+        OPTIMISATION,
+        metavar="N",
+        later=True,
+    )
     bptt: int | None = setting(
         None, POSITIVE, "Time steps through which the gradient goes back.", OPTIMISATION, LANGUAGE_MODELS
     )

@@ -90,6 +90,7 @@ class Trainer:
         self.reporter = Reporter() if reporter is None else reporter
         self.epochs: int = config["epochs"]
         self.patience: int | None = config["early_stopping"]
+        self.accumulate: int = config["accumulate"]  # batches of a step
         self.optimizer = make_optimizer(
             config["optimizer"],
             task.model.params,
@@ -196,8 +197,13 @@ class Trainer:
         best = self.best if self.task.config["keep"] == "best" else None
         return self.epoch if best is None else best.epoch
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Updates of the parameters in an epoch."""
+        return -(-self.task.steps_per_epoch // self.accumulate)
+
     def _announce(self) -> None:
-        steps = self.task.steps_per_epoch
+        steps = self.steps_per_epoch
         self.reporter.on_start(
             StartInfo(
                 self.epochs,
@@ -215,7 +221,7 @@ class Trainer:
             self.reporter.on_message(f"going on in epoch {self.epoch + 1}, after step {self.step} of {steps}")
 
     def _train_epoch(self) -> None:
-        steps = self.task.steps_per_epoch
+        steps = self.steps_per_epoch
         self._pace.begin_epoch()
         while self.step < steps:
             compiled = self._compiling.seconds
@@ -231,10 +237,15 @@ class Trainer:
         self._settle_all()
 
     def _take_step(self, rate: float) -> None:
-        """Compute a batch's gradients and update the parameters with them, unless they are not finite."""
-        batch = self.task.batch(self.epoch, self.step)
+        """Compute the gradients of one or more batches, and update the parameters unless they are not finite."""
+        first = self.step * self.accumulate
+        last = min(first + self.accumulate, self.task.steps_per_epoch)
+        batches = [self.task.batch(self.epoch, number) for number in range(first, last)]
         self._stepping = True
-        result = self._compute_step(batch, self.state, rate)
+        if self.accumulate == 1:
+            result = self._compute_step(*batches, self.state, rate)
+        else:
+            result = self._compute_step.several(batches, self.state, rate)
         self._stepping = False
         self.state = result.state if self.task.carries_state else None
         self.step += 1
@@ -242,7 +253,7 @@ class Trainer:
 
     def _settle(self) -> None:
         """Wait for the results of the earliest pending step, and count it."""
-        step, steps = self._under_way.popleft(), self.task.steps_per_epoch
+        step, steps = self._under_way.popleft(), self.steps_per_epoch
         norm = step.result.number(NORM)
         # The update was skipped: the parameters are those of the last finite step.
         if not (math.isfinite(step.result.objective) and math.isfinite(norm)):
@@ -271,7 +282,7 @@ class Trainer:
         seconds, speed = self._pace.end_epoch()
         split = self.task.watched
         evaluations = {} if split is None else {split: self._evaluate(split)}
-        steps = self.task.steps_per_epoch
+        steps = self.steps_per_epoch
         rate = self.schedule.rate(self.epoch, steps - 1, steps)
         self.epoch += 1
         # The seconds of an epoch that was stopped and resumed are those since the last resumption.
@@ -308,7 +319,7 @@ class Trainer:
                 self.evaluations = {split: self._evaluate(split) for split in splits}
         elif "test" not in self.evaluations:
             self.evaluations = {**self.evaluations, "test": self._evaluate("test")}
-        step = epoch * self.task.steps_per_epoch
+        step = epoch * self.steps_per_epoch
         self._write_line("final", self.evaluations["test"], step=step, epoch=epoch)
         self.complete = True
         self.save()
@@ -366,7 +377,7 @@ class Trainer:
         return self.task.summary("train", sums.loss, sums.correct, sums.count)
 
     def _report_step(self, step: _Step) -> None:
-        steps = self.task.steps_per_epoch
+        steps = self.steps_per_epoch
         so_far = self._mean(self.sums)
         metric = so_far.perplexity if so_far.accuracy is None else so_far.accuracy
         assert metric is not None

@@ -1,4 +1,4 @@
-"""``--log``: the metrics as CSV and for TensorBoard hold what ``metrics.jsonl`` holds, however they came about."""
+"""``--log``: CSV and event files hold what ``metrics.jsonl`` holds, however they came about."""
 
 from __future__ import annotations
 
@@ -137,5 +137,8 @@ def test_events_have_what_the_record_has(tmp_path: Path) -> None:
     found = events(run)
     assert len(found) == len(expected)
     for event, line in zip(found, expected, strict=True):
-        assert event == {n: pytest.approx(v, rel=1e-6) if isinstance(v, float) else v for n, v in line.items()}
+        assert event == {
+            name: pytest.approx(value, rel=1e-6) if isinstance(value, float) else value
+            for name, value in line.items()
+        }
     assert rows(run) == run.metrics()
