@@ -111,7 +111,7 @@ class TrainingStep:
         return result
 
     def _learn_all(self, placed: list[Any], state: State) -> StepResult:
-        """Losses and mean gradients of several batches; the latter are dense, and valid until the next call."""
+        """Losses and mean gradients of several batches, dense arrays that are valid until the next call."""
         engine, params = self.model.engine, self.model.params
         count = sum(one.predictions for one in placed)
         if not self._sums:

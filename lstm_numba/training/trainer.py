@@ -237,7 +237,7 @@ class Trainer:
         self._settle_all()
 
     def _take_step(self, rate: float) -> None:
-        """Compute the gradients of one or more batches, and update the parameters unless they are not finite."""
+        """Compute the gradients of one batch or more, and update the parameters if they are finite."""
         first = self.step * self.accumulate
         last = min(first + self.accumulate, self.task.steps_per_epoch)
         batches = [self.task.batch(self.epoch, number) for number in range(first, last)]
