@@ -1,4 +1,4 @@
-"""Several runs beside each other: whether they compare, what differs between them, their curves in one figure."""
+"""Several runs beside each other: do they compare, what differs between them, their curves in one figure."""
 
 from __future__ import annotations
 

@@ -67,8 +67,8 @@ def _type(setting: settings.Setting) -> dict[str, Any]:
         return {"type": Number(replace(check, above=check.above and not setting.zero_is_none))}
     if isinstance(check, settings.Choice):
         return {"type": click.Choice(check.values)}
-    if check is settings.check_cell:
-        return {"type": CellName()}
+    if check is settings.check_cell:  # a run for each
+        return {"type": CellName(), "multiple": True}
     if check is settings.check_forms:
         return {"type": Names(settings.LOG_FORMS), "multiple": True, "callback": joined_names}
     return {"is_flag": True} if check is settings.check_flag else {}
@@ -89,16 +89,17 @@ def setting_options(dataset: str, section: str) -> list[Callable[[F], F]]:
                 continue
             default = values.get(name, getattr(kind, name))
             unset = f"  [default: {one.unset}]" if default is None and one.unset else ""
+            attributes = {"metavar": one.metavar, **_type(one)}
+            several = default is not None and "multiple" in attributes
             found.append(
                 option(
                     section,
                     one.option or f"--{name.replace('_', '-')}",
                     name,
-                    default=default,
+                    default=[default] if several else default,
                     show_default=default is not None,
                     help=one.help + unset,
-                    metavar=one.metavar,
-                    **_type(one),
+                    **attributes,
                 )
             )
     return found

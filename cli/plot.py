@@ -50,8 +50,8 @@ def plot(
 ) -> None:
     """Draw the learning curves of RUN, a run folder, and its confusion matrix (images) or perplexity (text).
 
-    Of several runs: their learning curves in one figure, "comparison", a colour for each, with the settings in
-    which they differ. Of runs on different data it has the losses only.
+    Of several runs: their learning curves in one figure, "comparison", a colour for each, with the settings
+    in which they differ. Of runs on different data it has the losses only.
 
     Each plot is written as PNG and as SVG; the command prints the paths. Needs matplotlib, which the extra
     "plot" installs: pip install 'lstm_numba[plot]'.

@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
-from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 

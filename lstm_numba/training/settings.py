@@ -261,7 +261,7 @@ class Settings:
         OPTIMISATION,
         LANGUAGE_MODELS,
     )
-    cell: str = setting("lstm", check_cell, f"Recurrent cell: {CELL_TEXT}.")
+    cell: str = setting("lstm", check_cell, f"Recurrent cell: {CELL_TEXT}. May be repeated: a run for each.")
     hidden: int = setting(128, POSITIVE, "Hidden units in a layer.")
     layers: int = setting(1, POSITIVE, "Recurrent layers, one on top of the other.")
     bidirectional: bool = setting(
