@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("lstm_numba.cli.evaluate", "Compute loss and accuracy or perplexity of a run on a split."),
     "predict": ("lstm_numba.cli.predict", "Classify images."),
     "sample": ("lstm_numba.cli.sample", "Generate text with a trained language model."),
-    "plot": ("lstm_numba.cli.plot", "Plot learning curves, confusion matrix or perplexity of a run."),
+    "plot": ("lstm_numba.cli.plot", "Plot learning curves of runs, confusion matrix or perplexity of one."),
     "export": ("lstm_numba.cli.export", "Write a run's weights for ONNX, PyTorch, Keras or NumPy."),
     "import": ("lstm_numba.cli.import_", "Import weights from ONNX, PyTorch, Keras or NumPy."),
     "bench": ("lstm_numba.cli.bench", "Compare speed and memory with PyTorch and ONNX Runtime."),

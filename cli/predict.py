@@ -40,7 +40,7 @@ def predict(
     images: tuple[str, ...],
     index: tuple[int, ...],
     invert: bool | None,
-    checkpoint: str,
+    checkpoint: str | None,
     cell: str | None,
     threads: int | None,
     as_json: bool,

@@ -127,11 +127,11 @@ class ImageTask(Task):
 
     def _divide(self, images: Images) -> None:
         wanted = self.config["validation"]
-        held = int(wanted * len(images)) if wanted < 1 else int(wanted)
-        if held >= len(images) or (wanted and held == 0):
-            raise ConfigError(
-                "validation", f"expected 1 to {len(images) - 1} of the {len(images)} images, got {wanted:g}"
-            )
+        held = max(1, int(wanted * len(images))) if 0 < wanted < 1 else int(wanted)
+        if held >= len(images):
+            most = len(images) - 1
+            expected = f"1 to {most} of the {len(images)} images" if most else "0 with a single image"
+            raise ConfigError("validation", f"expected {expected}, got {wanted:g}")
         first = len(images) - held
         self._split_images["train"] = images.take(slice(0, first))
         if held:

@@ -32,11 +32,13 @@ from lstm_numba.training.settings import (
 FORMAT = 1
 
 _TEXT: dict[str, Any] = {"hidden": 256, "batch_size": 32, "bptt": 64, "clip": 5.0}
+#: The test images are for the end: a tenth of the training images is held out and watched.
+_IMAGES: dict[str, Any] = {"validation": 0.1}
 #: Data set -> defaults that are not those of `Settings`.
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "mnist": {},
-    "digits": {"epochs": 5},
-    "images": {"epochs": 20, "batch_size": 32},
+    "mnist": _IMAGES,
+    "digits": {**_IMAGES, "epochs": 5},
+    "images": {**_IMAGES, "epochs": 20, "batch_size": 32},
     "ptb": {**PRESETS["small"], "preset": "small"},
     "text": _TEXT,
     "grammar": {**_TEXT, "hidden": 128, "epochs": 5, "bptt": 35},

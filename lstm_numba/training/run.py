@@ -52,6 +52,18 @@ class Run:
         """The checkpoint of the best epoch; not there before the first epoch's end."""
         return self.folder / "best.safetensors"
 
+    def path_of(self, which: str | None = None) -> Path:
+        """The last checkpoint, or that of the best epoch.
+
+        Parameters
+        ----------
+        which : {"last", "best"}, optional
+            By default the setting `keep`; the last too before the first epoch's end, when there is no other.
+        """
+        if which is None:
+            which = "best" if self.config["keep"] == "best" and self.best_path.exists() else "last"
+        return self.best_path if which == "best" else self.checkpoint_path
+
     @property
     def metrics_path(self) -> Path:
         """One JSON object a line."""
@@ -339,6 +351,26 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def refuse_irregular(path: Path) -> None:
+    """Refuse to write to what is there and no file, such as a pipe, on which a program may wait for ever.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    if os.path.lexists(path) and not path.is_file():
+        raise CheckpointError(f"{path}: is a folder" if path.is_dir() else f"{path}: not a regular file")
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name a file in an error: the system's does not for a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
 class MetricsLog:
     """``metrics.jsonl`` while a training writes to it.
 
@@ -356,8 +388,7 @@ class MetricsLog:
 
     def __init__(self, path: Path, lines: int) -> None:
         self._path = path
-        if os.path.lexists(path) and not path.is_file():
-            raise CheckpointError(f"{path}: is a folder" if path.is_dir() else f"{path}: not a regular file")
+        refuse_irregular(path)
         self._file: BinaryIO = path.open("a+b")
         self._file.seek(0)
         end = 0
@@ -368,27 +399,19 @@ class MetricsLog:
                 break
             end += len(line)
             self.lines += 1
-        with self._named():
+        with naming(self._path):
             self._file.truncate(end)
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Name the file in an error: the system's does not for a full disk."""
-        try:
-            yield
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._path)) from None
 
     def append(self, values: Mapping[str, Any]) -> None:
         """Write an object as one line, see `json_line`."""
-        with self._named():
+        with naming(self._path):
             self._file.write((json_line(values) + "\n").encode())
             self._file.flush()
         self.lines += 1
 
     def sync(self) -> None:
         """Make sure that all lines are on disk."""
-        with self._named():
+        with naming(self._path):
             self._file.flush()
             os.fsync(self._file.fileno())
 

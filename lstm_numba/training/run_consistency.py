@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from lstm_numba.training.run import Run
 
 #: Settings that may change when a run is resumed. Changed equations of a user's cell give a message only.
-_FREE = ("version", "preset", "epochs", "checkpoint_every", "device", "threads", "equations")
+_FREE = (
+    *("version", "preset", "equations", "device", "threads"),
+    *("epochs", "early_stopping", "checkpoint_every", "log"),
+)
 #: Entries of `data` that only say where the data are; a checksum identifies the data.
 _FREE_DATA = ("data_dir", "file")
 
@@ -56,7 +59,8 @@ def check_belongs(run: Run, path: Path, meta: Mapping[str, Any]) -> None:
     """
     trained, now = meta.get("settings"), bound_settings(run.config)
     if isinstance(trained, Mapping):
-        _compare(run, path, with_later_settings(trained), now)
+        settings = with_later_settings(trained)
+        _compare(run, path, {name: settings[name] for name in settings if name not in _FREE}, now)
     digest, vocabulary = meta.get("vocabulary"), run.vocabulary()
     form = run.form() if run.config["dataset"] == "images" else None
     if digest is None:

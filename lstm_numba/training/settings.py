@@ -25,6 +25,8 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 DTYPES = ("float32", "float64")
 INITS = ("uniform", "xavier", "orthogonal", "identity")
 DEVICES = ("cpu", "cuda")
+#: Forms of the metrics beside metrics.jsonl.
+LOG_FORMS = ("csv", "tensorboard")
 DEFAULT_PERIODS = "1,2,4,8"
 _NAMES = (*BUILT_IN, *GROUPED)
 #: What cells there are, for help and messages.
@@ -140,12 +142,25 @@ def read_size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
+def check_forms(value: Any) -> str:
+    """Check a text of different forms of the metrics, such as csv,tensorboard."""
+    names = value.split(",") if isinstance(value, str) else []
+    fits = names and {*names} <= {*LOG_FORMS} and len({*names}) == len(names)
+    return "" if fits else f"different ones of {', '.join(LOG_FORMS)}, with commas between them"
+
+
+def read_forms(text: str | None) -> tuple[str, ...]:
+    """The names in a text that `check_forms` accepts; none in None."""
+    return tuple(text.split(",")) if text else ()
+
+
 #: Larger counts are typing errors, and would overflow somewhere deep inside.
 NATURAL = Range(0, 2**31 - 1, whole=True)
 POSITIVE = Range(1, 2**31 - 1, whole=True)
 _SEED = Range(0, 2**64 - 1, whole=True)
 NOT_NEGATIVE = Range(0)
 _ABOVE_0 = Range(0, above=True)
+_WHOLE_ABOVE_0 = Range(0, 2**31 - 1, above=True, whole=True)
 _PROBABILITY = Range(0, 1, below=True)
 #: Far beyond what makes sense, and far from where float32 ends.
 _LARGEST_WEIGHT = 1e30
@@ -281,7 +296,7 @@ class Settings:
         OPTIMISATION,
         LANGUAGE_MODELS,
     )
-    cell: str = setting("lstm", check_cell, f"Recurrent cell: {CELL_TEXT}.")
+    cell: str = setting("lstm", check_cell, f"Recurrent cell: {CELL_TEXT}. May be repeated: a run for each.")
     hidden: int = setting(128, POSITIVE, "Hidden units in a layer.")
     layers: int = setting(1, POSITIVE, "Recurrent layers, one on top of the other.")
     bidirectional: bool = setting(
@@ -347,6 +362,14 @@ class Settings:
     )
     epochs: int = setting(10, POSITIVE, "Passes over the training data.", OPTIMISATION)
     batch_size: int = setting(128, POSITIVE, "Sequences in a batch.", OPTIMISATION)
+    accumulate: int = setting(
+        1,
+        POSITIVE,
+        "Batches whose gradients are averaged for one update, as of one batch of N times the size.",
+        OPTIMISATION,
+        metavar="N",
+        later=True,
+    )
     bptt: int | None = setting(
         None, POSITIVE, "Time steps through which the gradient goes back.", OPTIMISATION, LANGUAGE_MODELS
     )
@@ -367,6 +390,17 @@ class Settings:
     clip_value: float | None = setting(
         None, _ABOVE_0, "Clip each gradient entry at this; 0: not at all.", OPTIMISATION, zero_is_none=True
     )
+    early_stopping: int | None = setting(
+        None,
+        _WHOLE_ABOVE_0,
+        "Stop when the loss that is watched, on valid or else in training, has not been lower for so many "
+        "epochs; 0: never.",
+        OPTIMISATION,
+        zero_is_none=True,
+        unset="never",
+        metavar="EPOCHS",
+        later=True,
+    )
     schedule: str = setting(
         "cosine",
         Choice(tuple(SCHEDULES)),
@@ -379,7 +413,8 @@ class Settings:
     validation: float = setting(
         0.0,
         NOT_NEGATIVE,
-        "Training images to hold out and watch: a number, or a fraction below 1.",
+        "Training images to hold out and evaluate after every epoch: a number, or a fraction below 1; 0: "
+        "none, the training loss is watched.",
         DATA,
         CLASSIFIERS,
     )
@@ -388,12 +423,29 @@ class Settings:
     seed: int = setting(
         0, _SEED, "Seed of weights, order and dropout: same seed and threads, same bits.", RUN
     )
+    keep: str = setting(
+        "last",
+        Choice(("last", "best")),
+        "The epoch that the training ends with: best has the lowest loss on valid, or in training where "
+        "there is no valid. It is tested, and used by the other commands unless --checkpoint says otherwise.",
+        RUN,
+        later=True,
+    )
     checkpoint_every: float = setting(
         60.0,
         NOT_NEGATIVE,
         "Seconds between checkpoints within an epoch; each epoch ends with one anyway.",
         RUN,
         metavar="SECONDS",
+    )
+    log: str | None = setting(
+        None,
+        check_forms,
+        "Write the metrics as metrics.csv, or as event files for TensorBoard, too: csv, tensorboard, or "
+        "both; may be repeated.",
+        RUN,
+        metavar="FORM,...",
+        later=True,
     )
 
 

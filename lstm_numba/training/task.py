@@ -64,9 +64,12 @@ class Task:
         raise NotImplementedError
 
     @property
-    def watched(self) -> str:
-        """The split that is evaluated after every epoch."""
-        return "valid" if "valid" in self.splits else "test"
+    def watched(self) -> str | None:
+        """The split that is evaluated after every epoch; None if there is only the training loss to watch.
+
+        The test split is not: it is evaluated once, at the end of the training.
+        """
+        return "valid" if "valid" in self.splits else None
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lstm_numba.errors import CheckpointError
 from lstm_numba.models.base import Model, State
@@ -68,7 +71,7 @@ def open_task(
     data_dir: str | os.PathLike[str] | None = None,
     load_data: bool = True,
     device: str = "cpu",
-    which: str = "last",
+    which: str | None = None,
 ) -> Task:
     """Make the model of a run, with the weights of its checkpoint.
 
@@ -85,8 +88,8 @@ def open_task(
         folder.
     device : {"cpu", "cuda"}
         Where to compute, wherever the run was trained.
-    which : {"last", "best"}
-        Checkpoint: the last, or that of the best epoch.
+    which : {"last", "best"}, optional
+        Checkpoint: the last, or that of the best epoch; see `Run.path_of`.
 
     Returns
     -------
@@ -98,7 +101,7 @@ def open_task(
         The run folder is damaged, or its parts do not belong together.
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    path = run.best_path if which == "best" else run.checkpoint_path
+    path = run.path_of(which)
     tensors, meta = checkpoint.load(path)
     check_belongs(run, path, meta)
     kept: Mapping[str, Any] | None = None
@@ -178,3 +181,25 @@ def unpack_state(tensors: Mapping[str, Any]) -> State:
         return tensors["state"]
     count = sum(name.startswith("state.") for name in tensors)
     return tuple(tensors[f"state.{k}"] for k in range(count)) or None
+
+
+@contextmanager
+def best_parameters(task: Task, run: Run) -> Iterator[None]:
+    """Lend a task's model the parameters of the run's best epoch; afterwards it has its own again.
+
+    With its own a training goes on if it is given more epochs, and they are what the next checkpoint holds.
+
+    Raises
+    ------
+    CheckpointError
+        The best epoch's checkpoint is missing, damaged, or of another run.
+    """
+    model = task.model
+    own = {name: np.array(model.engine.download(array)) for name, array in model.params.items()}
+    tensors, meta = checkpoint.load(run.best_path)
+    check_belongs(run, run.best_path, meta)
+    load_model(model, tensors, meta, run, run.best_path)
+    try:
+        yield
+    finally:
+        model.load_params(own)

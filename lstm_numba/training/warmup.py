@@ -103,9 +103,10 @@ def _configs(dataset: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any
     extra: dict[str, Any] = (
         {"bidirectional": True, "validation": 5} if dataset in CLASSIFIERS else {"tie": True}
     )
+    whole: dict[str, Any] = {"validation": 0} if dataset in CLASSIFIERS else {}
     tiny = {"hidden": 8, "layers": 2, "dropout": 0.3, "batch_size": 9, "clip_value": 1.0, **extra}
-    wide = {"hidden": 600, "layers": 1, "batch_size": 2}
-    for sizes, window in (({}, None), (tiny, 5), (wide, 5)):
+    wide = {"hidden": 600, "layers": 1, "batch_size": 2, **whole}
+    for sizes, window in ((whole, None), (tiny, 5), (wide, 5)):
         more = {} if window is None or dataset in CLASSIFIERS else {"bptt": window}
         yield make_config(dataset, {**options, **sizes, **more, "epochs": 1, "schedule": "constant"})
 
