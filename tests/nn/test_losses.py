@@ -216,7 +216,9 @@ def _number_losses(prediction: Any, target: Any, loss: str) -> Any:
     """Loss of every target, by the definition."""
     if loss == "quantile":
         under = target[..., None] - prediction
-        return np.maximum(np.multiply((0.1, 0.5, 0.9), under), np.multiply((-0.9, -0.5, -0.1), under)).mean(-1)
+        return np.maximum(np.multiply((0.1, 0.5, 0.9), under), np.multiply((-0.9, -0.5, -0.1), under)).mean(
+            -1
+        )
     if loss == "gaussian":
         variance = np.exp(prediction[..., 1]) + 1e-6
         return 0.5 * (np.log(2 * np.pi * variance) + (target - prediction[..., 0]) ** 2 / variance)
@@ -262,7 +264,9 @@ def test_losses_of_numbers_show_nan_where_it_counts() -> None:
         found, gradient = regression_loss(np.array([1.0, np.nan]), np.zeros(2), loss)
         assert np.isnan(found)
         assert np.isnan(gradient[1])
-        found, gradient = regression_loss(np.array([1.0, np.nan]), np.zeros(2), loss, weights=np.array([1, 0]))
+        found, gradient = regression_loss(
+            np.array([1.0, np.nan]), np.zeros(2), loss, weights=np.array([1, 0])
+        )
         assert np.isfinite(found)
         assert gradient[1] == 0
 
@@ -273,7 +277,9 @@ def test_cross_entropy_is_a_mean_over_steps() -> None:
     logits, labels = rng.standard_normal((4, 3, 5)), rng.integers(5, size=(4, 3))
     weights = rng.integers(2, size=(4, 3)).astype(float)
     theirs = torch.tensor(logits, requires_grad=True)
-    losses = torch.nn.functional.cross_entropy(theirs.reshape(-1, 5), torch.tensor(labels.reshape(-1)), reduction="none")
+    losses = torch.nn.functional.cross_entropy(
+        theirs.reshape(-1, 5), torch.tensor(labels.reshape(-1)), reduction="none"
+    )
     expected = (losses * torch.tensor(weights.reshape(-1))).sum() / weights.sum()
     expected.backward()
     loss, gradient = cross_entropy(logits, labels, weights=weights)

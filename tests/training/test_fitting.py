@@ -39,7 +39,8 @@ def test_ten_lines() -> None:
     assert set(history) == {"loss", "accuracy", "valid_loss", "valid_accuracy", "lr", "seconds"}
     frame = pytest.importorskip("pandas") and history.to_frame()
     assert list(frame["loss"]) == history["loss"]
-    assert frame.index.name == "epoch" and frame.index[0] == 1
+    assert frame.index.name == "epoch"
+    assert frame.index[0] == 1
 
 
 def test_the_same_as_by_hand() -> None:
