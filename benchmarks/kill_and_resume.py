@@ -109,6 +109,15 @@ def one_round(
         before_folder += not (folder / "config.json").exists()
 
 
+def warm_up_settings(settings: list[str]) -> list[str]:
+    """The same options for one epoch."""
+    kept = list(settings)
+    while "--epochs" in kept:
+        place = kept.index("--epochs")
+        del kept[place : place + 2]
+    return [*kept, "--epochs", "1"]
+
+
 def main() -> int:
     """Run the experiment and print a table."""
     parser = argparse.ArgumentParser(
@@ -125,7 +134,7 @@ def main() -> int:
         base = Path(temporary)
         kernels = base / "kernels"
         if not arguments.cold:
-            train(base / "warm-up", kernels, [*arguments.settings, "--epochs", "1"], None)
+            train(base / "warm-up", kernels, warm_up_settings(arguments.settings), None)
         started = time.perf_counter()
         train(base / "whole", kernels, arguments.settings, None)
         seconds = time.perf_counter() - started

@@ -25,7 +25,7 @@ from typing import Any
 
 #: Task -> configuration fields that differ from the published settings.
 TASKS: dict[str, dict[str, Any]] = {
-    "mnist": {"hidden": 128, "batch_size": 128, "optimizer": "adam"},
+    "mnist": {"hidden": 128, "batch_size": 128, "optimizer": "adam", "validation": 0},
     "ptb-small": {},
     "ptb-medium": {},
     "ptb-large": {},

@@ -77,9 +77,9 @@ def state_and_folders(name: str, data_dir: str | None) -> tuple[str, list[str]]:
 
 
 def _state(name: str, checks: list[FileCheck]) -> str:
-    """The state of a data set: ready, missing, incomplete, damaged, built in, your file."""
+    """The state of a data set: ready, missing, incomplete, damaged, built in, your file, your folder."""
     if not checks:
-        return "your file" if name == "text" else "built in"
+        return {"text": "your file", "images": "your folder"}.get(name, "built in")
     states = {check.state for check in checks}
     if "damaged" in states:
         return "damaged"

@@ -36,7 +36,7 @@ Examples:
 def evaluate(
     run: str,
     split: str,
-    checkpoint: str,
+    checkpoint: str | None,
     cell: str | None,
     data_dir: str | None,
     device: str,

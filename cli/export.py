@@ -30,7 +30,7 @@ Examples:
 @checkpoint_option
 @run_cell_option
 @json_option
-def export(run: str, kind: str, out: str, checkpoint: str, cell: str | None, as_json: bool) -> None:
+def export(run: str, kind: str, out: str, checkpoint: str | None, cell: str | None, as_json: bool) -> None:
     """Write the weights of RUN, a run folder, to a file for another library.
 
     onnx: the recurrent layers as an ONNX model (.onnx). torch: all parameters with PyTorch's names

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     Named = tuple[str, npt.NDArray[np.uint8]]
 
 
-def named_images(word: str, indices: Sequence[int], invert: bool | None) -> list[Named]:
+def named_images(
+    word: str, indices: Sequence[int], invert: bool | None, shape: tuple[int, ...] | None = None
+) -> list[Named]:
     """Read the images that an argument names.
 
     Parameters
@@ -27,12 +29,15 @@ def named_images(word: str, indices: Sequence[int], invert: bool | None) -> list
     indices : sequence of int
         Indices of images in an IDX file, from 0.
     invert : bool or None
-        Swap black and white; None: only if the border is light. Pictures only.
+        Swap black and white; None: only if the border is light. Pictures only. With `shape`, None means not.
+    shape : tuple of int, optional
+        Of a model of own pictures: height, width and, for colours, 3. Images are scaled to it, and not taken
+        for MNIST's.
 
     Returns
     -------
     list of (str, ndarray)
-        Name and pixels, uint8 of shape (28, 28), 0 is background.
+        Name and pixels, uint8 of shape (28, 28), 0 is background; or of `shape`.
 
     Raises
     ------
@@ -46,13 +51,13 @@ def named_images(word: str, indices: Sequence[int], invert: bool | None) -> list
     if numbered and not path.exists():
         path, indices = Path(numbered[1]), [int(numbered[2])]
     if not is_idx(path):
-        picture = read_picture(path, invert)
+        picture = read_picture(path, invert, shape)
         if str(path) != str(Path(word)):
             raise DataError(f"{path}: a picture, no IDX file, so it has no image number {indices[0]}")
         if picture.changes:
             warn(f"{path}: {', '.join(picture.changes)}")
         return [(word, picture.pixels)]
-    images = read_images(path)
+    images = read_images(path, shape)
     if not indices:
         raise DataError(f"{path}: choose one of its {len(images)} images with {path}:INDEX or --index INDEX")
     for index in indices:

@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sample": ("lstm_numba.cli.sample", "Generate text with a trained language model."),
     "plot": (
         "lstm_numba.cli.plot",
-        "Plot learning curves, confusion matrix, perplexity or forecasts of a run.",
+        "Plot learning curves of runs; confusion matrix, perplexity or forecasts of one.",
     ),
     "export": ("lstm_numba.cli.export", "Write a run's weights for ONNX, PyTorch, Keras or NumPy."),
     "import": ("lstm_numba.cli.import_", "Import weights from ONNX, PyTorch, Keras or NumPy."),

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lstm_numba.cli.types import CellName, F, Names, Number, option
+from lstm_numba.cli.types import CellName, ColumnNames, F, Names, Number, joined_names, option
 from lstm_numba.training import settings
 from lstm_numba.training.config import default_config
 
@@ -41,9 +41,8 @@ checkpoint_option = option(
     "Network",
     "--checkpoint",
     type=click.Choice(["last", "best"]),
-    default="last",
-    show_default=True,
-    help="best: of the epoch with the lowest loss on valid, or in training where there is no valid.",
+    help="best: of the epoch with the lowest loss on valid, or in training where there is no valid.  "
+    "[default: as the run's --keep]",
 )
 threads_option = option(
     "Computer",
@@ -68,10 +67,12 @@ def _type(setting: settings.Setting) -> dict[str, Any]:
         return {"type": Number(replace(check, above=check.above and not setting.zero_is_none))}
     if isinstance(check, settings.Choice):
         return {"type": click.Choice(check.values)}
-    if check is settings.check_cell:
-        return {"type": CellName()}
+    if check is settings.check_cell:  # a run for each
+        return {"type": CellName(), "multiple": True}
     if check is settings.check_names:
-        return {"type": Names()}
+        return {"type": ColumnNames()}
+    if check is settings.check_forms:
+        return {"type": Names(settings.LOG_FORMS), "multiple": True, "callback": joined_names}
     return {"is_flag": True} if check is settings.check_flag else {}
 
 
@@ -90,38 +91,45 @@ def setting_options(dataset: str, section: str) -> list[Callable[[F], F]]:
                 continue
             default = values.get(name, getattr(kind, name))
             unset = f"  [default: {one.unset}]" if default is None and one.unset else ""
+            attributes = {"metavar": one.metavar, **_type(one)}
+            several = default is not None and "multiple" in attributes
             found.append(
                 option(
                     section,
                     one.option or f"--{name.replace('_', '-')}",
                     name,
-                    default=default,
+                    default=[default] if several else default,
                     show_default=default is not None,
                     help=one.help + unset,
-                    metavar=one.metavar,
-                    **_type(one),
+                    **attributes,
                 )
             )
     return found
 
 
+def _path_argument(dataset: str) -> Callable[[F], F]:
+    """A user's own data: a text, or a folder of pictures. A run that goes on knows them."""
+    metavar = "[PATH]" if dataset == "images" else "[FILE]"
+    return click.argument("file", required=False, type=click.Path(), metavar=metavar)
+
+
+#: A user's own tables. A run that goes on knows them.
+_tables_argument = click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path())
+
+
 def train_options(dataset: str) -> Callable[[F], F]:
     """All options of ``train DATASET``."""
     resume = (
-        "Go on with this run and its own settings; beside it only --epochs, --threads, --device, --data-dir, "
-        "--json, and --cell where the cell is one of your own."
+        "Go on with this run and its own settings; beside it only --epochs, --early-stopping, --log, "
+        "--threads, --device, --data-dir, --json, and --cell where the cell is one of your own."
     )
     out = f"Folder to make for the run.  [default: runs/{dataset}-1, -2, ...]"
     decorators = [
         *setting_options(dataset, settings.NETWORK),
         *setting_options(dataset, settings.OPTIMISATION),
         *([data_dir_option] if dataset in settings.DATA_OPTIONS["data_dir"].only else []),
-        *([click.argument("file", required=False, type=click.Path())] if dataset == "text" else []),
-        *(
-            [click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path())]
-            if dataset == "series"
-            else []
-        ),
+        *([_path_argument(dataset)] if dataset in settings.DATA_OPTIONS["file"].only else []),
+        *([_tables_argument] if dataset in settings.SERIES else []),
         *setting_options(dataset, settings.DATA),
         device_option,
         threads_option,

@@ -1,4 +1,4 @@
-"""``lstm-numba plot``: plots of a run, as PNG and SVG files."""
+"""``lstm-numba plot``: plots of a run or of several, as PNG and SVG files."""
 
 from __future__ import annotations
 
@@ -26,26 +26,57 @@ Line = dict[str, Any]
 Examples:
   lstm-numba plot runs/digits-1
   lstm-numba plot runs/ptb-1 --out plots
+  lstm-numba plot runs/digits-1 runs/digits-2
 """,
 )
-@click.argument("run", type=click.Path())
+@click.argument("runs", nargs=-1, required=True, type=click.Path(), metavar="RUN...")
 @click.option(
-    "--out", type=click.Path(), metavar="FOLDER", help="Folder for the plots.  [default: RUN/plots]"
+    "--out",
+    type=click.Path(),
+    metavar="FOLDER",
+    help="Folder for the plots.  [default: RUN/plots; for several runs the current folder]",
 )
 @run_cell_option
 @data_dir_option
 @threads_option
 @json_option
 def plot(
-    run: str, out: str | None, cell: str | None, data_dir: str | None, threads: int | None, as_json: bool
+    runs: tuple[str, ...],
+    out: str | None,
+    cell: str | None,
+    data_dir: str | None,
+    threads: int | None,
+    as_json: bool,
 ) -> None:
     """Draw the learning curves of RUN, a run folder, and its confusion matrix (classes), perplexity
     (text), or forecasts of the test part with their band and errors (series).
+
+    Of several runs: their learning curves in one figure, "comparison", a colour for each, with the settings
+    in which they differ. Of runs on different data it has the losses only.
 
     Each plot is written as PNG and as SVG; the command prints the paths. Needs matplotlib, which the extra
     "plot" installs: pip install 'lstm_numba[plot]'.
     """
     require_matplotlib("plot")
+    if len(runs) == 1:
+        written = _plots_of(runs[0], out, cell, data_dir, threads)
+    else:
+        for flag, value in {"--cell": cell, "--data-dir": data_dir, "--threads": threads}.items():
+            if value is not None:
+                raise click.UsageError(f"{flag}: is for the plots of one run, got {len(runs)} runs")
+        from lstm_numba.cli.comparison import write_comparison
+
+        written = write_comparison(runs, Path(out or "."))
+    if as_json:
+        print_json({"files": written})
+    else:
+        click.echo("\n".join(written))
+
+
+def _plots_of(
+    run: str, out: str | None, cell: str | None, data_dir: str | None, threads: int | None
+) -> list[str]:
+    """Write the plots of one run and return their paths."""
     from lstm_numba.cli import run_plots
     from lstm_numba.training.run import Run
 
@@ -72,13 +103,7 @@ def plot(
         figures["confusion-matrix"] = _confusion(opened, data_dir, threads)
     else:
         figures["perplexity"] = run_plots.perplexity(epochs, _floor(opened))
-    written = [
-        str(path) for name, figure in figures.items() for path in run_plots.save(figure, folder / name)
-    ]
-    if as_json:
-        print_json({"files": written})
-    else:
-        click.echo("\n".join(written))
+    return [str(path) for name, figure in figures.items() for path in run_plots.save(figure, folder / name)]
 
 
 def require_matplotlib(what: str) -> None:

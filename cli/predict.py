@@ -15,6 +15,7 @@ Examples:
   lstm-numba predict runs/mnist-1 seven.png
   lstm-numba predict runs/mnist-1 t10k-images-idx3-ubyte.gz:0 t10k-images-idx3-ubyte.gz:1 --json
   lstm-numba predict runs/series-1 load.csv --out forecast.csv
+  lstm-numba predict runs/images-1 rose.jpg
 """,
 )
 @click.argument("run", type=click.Path())
@@ -28,7 +29,8 @@ Examples:
 @click.option(
     "--invert/--no-invert",
     default=None,
-    help="Swap black and white: the model expects light digits on black.  [default: if the border is light]",
+    help="Swap black and white: a model of digits expects light ones on black.  "
+    "[default: if the border is light; of own pictures never]",
 )
 @click.option("--out", type=click.Path(), metavar="FILE", help="File to write a table to (series).")
 @checkpoint_option
@@ -41,16 +43,17 @@ def predict(
     index: tuple[int, ...],
     invert: bool | None,
     out: str | None,
-    checkpoint: str,
+    checkpoint: str | None,
     cell: str | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Predict from each FILE with the model of RUN, a run folder of mnist, digits or series.
+    """Predict from each FILE with the model of RUN, a run folder of mnist, digits, images or series.
 
-    Of mnist and digits, classify images and print the probabilities. A FILE is a picture (PNG, JPEG, BMP,
-    PPM), which is cropped and scaled to 28 x 28 pixels as MNIST's digits were, unless it has that size; or an image
-    of an IDX file, plain or gzipped: FILE:INDEX, or FILE with --index.
+    Of images, classify them and print the probabilities. A FILE is a picture (PNG, JPEG, BMP, PPM), which is
+    cropped and scaled to 28 x 28 pixels as MNIST's digits were, unless it has that size; or an image of an
+    IDX file, plain or gzipped: FILE:INDEX, or FILE with --index. A model of own pictures gets all of a
+    picture, scaled to the size that it was trained on.
 
     Of series, a FILE is a table with the columns that the model reads. The result is a table in CSV: of a
     forecast the steps after the end of each group, else a row for each group, window or step.
@@ -74,11 +77,14 @@ def predict(
     opened = open_run(run, "classification", "predict")
     if out is not None:
         raise click.UsageError(f"--out is for series, {run} is a run of {opened.config['dataset']}")
-    named = [item for image in images for item in named_images(image, index, invert)]
+    form = opened.needed_form() if opened.config["dataset"] == "images" else None
+    shape = None if form is None else tuple(form["shape"])
+    named = [item for image in images for item in named_images(image, index, invert, shape)]
     set_threads(threads)
     use_run_cell(opened.config, cell, run)
     import numpy as np
 
+    from lstm_numba.data.file_io import one_line
     from lstm_numba.training.classification import ImageTask
     from lstm_numba.training.compile_watch import CompileWatch
     from lstm_numba.training.tasks import open_task
@@ -92,9 +98,11 @@ def predict(
         for (name, _), row in zip(named, probabilities, strict=True)
     ]
     if as_json:
-        print_json({"predictions": results})
+        names = {} if form is None else {"classes": task.classes}
+        print_json({"predictions": results, **names})
         return
+    classes = [one_line(name, 60) for name in task.classes]
     for (name, _), row in zip(named, probabilities, strict=True):
         order = sorted(range(len(row)), key=lambda k: -row[k])
-        shown = "  ".join(f"{task.classes[k]} {100 * row[k]:.2f} %" for k in order[:3])
-        click.echo(f"{name}: {task.classes[order[0]]}  ({shown})")
+        shown = "  ".join(f"{classes[k]} {100 * row[k]:.2f} %" for k in order[:3])
+        click.echo(f"{name}: {classes[order[0]]}  ({shown})")

@@ -72,11 +72,17 @@ def choose_device(wanted: str) -> str:
     return "cuda"
 
 
-def check_memory(config: Mapping[str, Any]) -> None:
+def check_memory(config: Mapping[str, Any], steps: int) -> None:
     """Refuse a network that cannot fit into memory, before the system kills the program.
 
     Compares a lower bound with the memory of the machine: recurrent weights, their gradients, the optimiser's
     two moments, and the gates of one window.
+
+    Parameters
+    ----------
+    config : dict
+    steps : int
+        Time steps of a window, or 1 while they are not known.
 
     Raises
     ------
@@ -91,7 +97,6 @@ def check_memory(config: Mapping[str, Any]) -> None:
     gates = len(find_cell(config["cell"]).gates)
     directions = 2 if config["bidirectional"] else 1
     units = hidden * gates * layers * directions
-    steps = config["bptt"] or config["data"].get("window") or 28
     # The data set, whose size is not known yet, may be smaller than a batch.
     numbers = 4 * units * hidden + steps * min(config["batch_size"], 1000) * units
     needed = numbers * (8 if config["dtype"] == "float64" else 4)

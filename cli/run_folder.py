@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 _WANTED = {
-    "classification": "an image classifier (mnist, digits)",
+    "classification": "an image classifier (mnist, digits, images)",
     "series": "series",
     "language-model": "a language model",
 }

@@ -71,7 +71,7 @@ def sample(
     temperature: float,
     top_k: int | None,
     seed: int | None,
-    checkpoint: str,
+    checkpoint: str | None,
     cell: str | None,
     threads: int | None,
     as_json: bool,

@@ -20,7 +20,7 @@ Examples:
 @checkpoint_option
 @run_cell_option
 @threads_option
-def stream(run: str, checkpoint: str, cell: str | None, threads: int | None) -> None:
+def stream(run: str, checkpoint: str | None, cell: str | None, threads: int | None) -> None:
     """Read rows of a table from standard input and write predictions to standard output, row by row.
 
     RUN is a run folder of series. Both are CSV with a header. A model that reads windows predicts as soon as

@@ -41,7 +41,7 @@ Examples:
 def train() -> None:
     """Train a network on a data set, or go on with a run.
 
-    digits and grammar are made by the program itself and need no download.
+    digits and grammar are made by the program itself and need no download; text and images are your own.
     """
 
 
@@ -115,6 +115,21 @@ _add(
   lstm-numba train series recordings/*.csv --target activity
   lstm-numba train series patients.csv --group patient --target outcome --cell gru
   lstm-numba train series --resume runs/series-1
+""",
+)
+_add(
+    "images",
+    """Train a classifier on pictures of your own: PATH is a folder with one folder for each class.
+
+    The folders hold PNG, JPEG, BMP or PPM files and give the classes their names (needs the extra "images").
+    Where PATH holds two such folders, train and test, the second is for the test; otherwise a share of each
+    class is, see --test. PATH may also hold IDX files as MNIST's, of any count and size: train-images...,
+    train-labels..., and t10k- or test- ones. A row of pixels is a step, unless --view says otherwise.""",
+    """\
+  lstm-numba train images flowers
+  lstm-numba train images flowers --size 32x32 --colour --bidirectional --validation 0.1
+  lstm-numba train images emnist --view pixels --cell gru
+  lstm-numba train images --resume runs/images-1
 """,
 )
 _add(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import click
 from click.core import ParameterSource
@@ -19,29 +20,71 @@ from lstm_numba.cli.console import (
     result_line,
     result_object,
     short_path,
-    warn,
 )
 from lstm_numba.cli.custom_cells import equations_of, load_own_cells, use_run_cell
+from lstm_numba.cli.plot import require_matplotlib
 from lstm_numba.cli.resources import check_memory, choose_device, set_threads
-from lstm_numba.errors import UserError, printable
+from lstm_numba.errors import UserError
 from lstm_numba.training.config import ConfigError, check_config, make_config
+from lstm_numba.training.logs import check_logs
 from lstm_numba.training.run import Run
-from lstm_numba.training.settings import DATA_OPTIONS
+from lstm_numba.training.settings import DATA_OPTIONS, read_forms
 
 if TYPE_CHECKING:
-    from lstm_numba.training.task import Task
     from lstm_numba.training.trainer import Outcome
 
 #: Options of the data set; --seed is the run's.
 _DATA = DATA_OPTIONS.keys() - {"seed"}
 #: What may stand beside --resume.
-_WITH_RESUME = {"resume", "epochs", "threads", "device", "data_dir", "as_json", "file", "files", "cell"}
+_WITH_RESUME = {
+    *("resume", "epochs", "early_stopping", "log", "threads", "device", "data_dir", "as_json", "cell"),
+    *("file", "files"),
+}
 #: Options that are no fields of the config.
 _NO_FIELDS = {"resume", "out", "as_json", "device", "threads", "preset", *_DATA}
 
 
+class _Plan(NamedTuple):
+    """A run to begin, or to go on with.
+
+    Attributes
+    ----------
+    config : dict
+    device : str
+    threads : int
+    run : Run, optional
+        The one to go on with.
+    out : Path, optional
+        Folder of a new one; otherwise the first free number.
+    """
+
+    config: dict[str, Any]
+    device: str
+    threads: int
+    run: Run | None = None
+    out: Path | None = None
+
+    def folder(self) -> Run:
+        """The run, whose folder is made if it is a new one."""
+        if self.run is not None:
+            return self.run
+        if self.out is not None:
+            return Run.create(self.out, self.config)
+        return Run.create_next(Path("runs", self.config["dataset"]), self.config)
+
+
+class _Done(NamedTuple):
+    """A run that is complete; `folder` as messages name it."""
+
+    outcome: Outcome
+    floor: float | None
+    config: dict[str, Any]
+    folder: str
+    baselines: dict[str, dict[str, float]]
+
+
 def train_command(dataset: str, values: dict[str, Any]) -> None:
-    """Train on `dataset` as the command line says.
+    """Train on `dataset` as the command line says, a run for each cell.
 
     Parameters
     ----------
@@ -57,44 +100,102 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT and value not in (None, ())
     }
     terminal = Terminal()
-    run = _reopen(dataset, given) if "resume" in given else None
-    if run is not None:
-        config = run.config
-        device = choose_device(given.get("device", config["device"]))
-        threads = _threads_of(config, given)
-    else:
-        if "out" in given:
-            _check_folder(given["out"])
-        config = _configure(dataset, values, given)
-        device, threads = config["device"], config["threads"]
-    check_memory(config)
+    plans = _plans(dataset, values, given)
+    for plan in plans:
+        check_memory(plan.config, plan.config["bptt"] or 1)  # before a model is made
+    check_logs(read_forms(plans[0].config["log"]))
+    several, as_json = len(plans) > 1, values["as_json"]
+    done: list[_Done] = []
+    for number, plan in enumerate(plans, 1):
+        left = [other.config["cell"] for other in plans[number:]]
+        done.append(_train(plan, given.get("data_dir"), left, terminal))
+        if not as_json:
+            _print_result(done[-1], f"{plan.config['cell']}: " if several else "")
+    files = _compare([one.folder for one in done], given.get("out"), terminal) if several else []
+    if as_json:
+        found = [_result(one) for one in done]
+        print_json({"runs": found, "comparison": files} if several else found[0])
+
+
+def _plans(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> list[_Plan]:
+    """What to train; everything that can be refused before it begins is refused here."""
+    cells = given.pop("cell", ())
+    twice = next((cell for cell in cells if cells.count(cell) > 1), None)
+    if twice is not None:
+        _refuse("cell", f"{twice} is there twice")
+    if "resume" in given:
+        if len(cells) > 1:
+            _refuse("cell", f"one at most beside --resume, which goes on with one run, got {len(cells)}")
+        run = _reopen(dataset, {**given, "cell": cells[0]} if cells else given)
+        device = choose_device(given.get("device", run.config["device"]))
+        return [_Plan(run.config, device, _threads_of(run.config, given), run)]
+    if "out" in given:
+        _check_folder(given["out"])
+    if dataset == "series" and not given.keys() & {"files", "example"}:
+        raise click.UsageError("Missing argument 'FILE': a table to train on; or --example")
+    if "file" in values and values["file"] is None:
+        what = "'PATH': the folder of pictures" if dataset == "images" else "'FILE': the text"
+        raise click.UsageError(f"Missing argument {what} to train on")
+    fields = {name: value for name, value in given.items() if name not in _NO_FIELDS}
+    fields["device"] = choose_device(values["device"])
+    fields["threads"] = set_threads(values["threads"])
+    out = Path(given["out"]) if "out" in given else None
+    if len(cells) < 2:
+        config = _configure(dataset, {**fields, "cell": cells[0]} if cells else fields, given)
+        return [_Plan(config, fields["device"], fields["threads"], out=out)]
+    folders: dict[str, str] = {}  # names that a file system takes, each once
+    for cell in cells:
+        name = re.sub(r"[^\w.-]+", "-", cell)
+        folders[cell] = name if name not in folders.values() else f"{name}-{len(folders) + 1}"
+    return [
+        _Plan(
+            _configure(dataset, {**fields, "cell": cell}, given),
+            fields["device"],
+            fields["threads"],
+            out=None if out is None else out / folder,
+        )
+        for cell, folder in folders.items()
+    ]
+
+
+def _train(plan: _Plan, data_dir: str | None, left: list[str], terminal: Terminal) -> _Done:
+    """Train; `left` are the cells that come after, for the message of an interruption."""
     from lstm_numba.training.tasks import build_task
     from lstm_numba.training.trainer import Interrupted, Trainer
 
-    task = build_task(config, data_dir=given.get("data_dir"), device=device)
-    if run is None:  # only now: unreadable data must not leave an empty run
-        out = given.get("out")
-        run = Run.create_next(Path("runs", dataset), config) if out is None else Run.create(out, config)
+    config = plan.config
+    task = build_task(config, data_dir=data_dir, device=plan.device)
+    check_memory(config, task.sequence_steps)
+    run = plan.folder()  # only now: unreadable data must not leave an empty run
     name = short_path(run.folder)
-    terminal.say(f"{_describe(config, device, threads)}; run folder {name}")
-    for remark in task.remarks:
-        terminal.say(printable(remark))
+    terminal.say(f"{_describe(plan)}; run folder {name}")
+    for note in task.notes:
+        terminal.say(note)
     try:
         outcome = Trainer(task, run, reporter=terminal).train()
     except Interrupted as stop:
-        terminal.say(f"{stop}; go on with: lstm-numba train {dataset} --resume {name}")
-        context.exit(stop.exit_status)
+        untried = f"; not begun: {', '.join(left)}" if left else ""
+        terminal.say(f"{stop}; go on with: lstm-numba train {config['dataset']} --resume {name}{untried}")
+        click.get_current_context().exit(stop.exit_status)
     finally:
         terminal.clear()
-    if outcome.already_complete:
+    if outcome.already_complete and outcome.stopped_early:
+        assert outcome.best is not None
+        waited = outcome.epochs - outcome.best.epoch
+        terminal.say(f"the run has stopped early; --early-stopping N with N above {waited}, or 0, goes on")
+    elif outcome.already_complete:
         terminal.say("the run is complete; --epochs N with a larger N goes on")
-    _print_result(outcome, task, name, values["as_json"])
+    baselines, remarks = task.baselines()
+    for remark in remarks:
+        terminal.say(remark)
+    return _Done(outcome, task.floor, config, name, baselines)
 
 
-def _describe(config: dict[str, Any], device: str, threads: int) -> str:
+def _describe(plan: _Plan) -> str:
+    config = plan.config
     cell = ("bidirectional " if config["bidirectional"] else "") + config["cell"]
     size = f"{config['layers']} x {config['hidden']} units"
-    where = plural(threads, "thread") if device == "cpu" else device
+    where = plural(plan.threads, "thread") if plan.device == "cpu" else plan.device
     return f"{config['dataset']}: {cell}, {size}, {config['dtype']}, {where}"
 
 
@@ -115,15 +216,8 @@ def _check_folder(out: str) -> None:
         raise UserError(f"--out {out}: the folder is not empty")
 
 
-def _configure(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Make the run's configuration from the options and the data set's defaults."""
-    if dataset == "text" and values["file"] is None:
-        raise click.UsageError("Missing argument 'FILE': the text to train on")
-    if dataset == "series" and not given.keys() & {"files", "example"}:
-        raise click.UsageError("Missing argument 'FILE': a table to train on; or --example")
-    fields = {name: value for name, value in given.items() if name not in _NO_FIELDS}
-    fields["device"] = choose_device(values["device"])
-    fields["threads"] = set_threads(values["threads"])
+def _configure(dataset: str, fields: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Make a run's configuration from the options and the data set's defaults."""
     data = {name: given[name] for name in _DATA if name in given}
     for name in ("data_dir", "file"):
         if name in data:  # the run must be usable from any folder
@@ -143,6 +237,7 @@ def _configure(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> d
 
 
 def _refuse(option: str, why: str) -> NoReturn:
+    option = option.removeprefix("data.")
     flag = {"as_json": "--json", "count": "--images"}.get(option, f"--{option.replace('_', '-')}")
     raise click.UsageError(f"{flag}: {why}")
 
@@ -169,6 +264,10 @@ def _reopen(dataset: str, given: dict[str, Any]) -> Run:
         )
     if "files" in given:
         _move_files(run, given["files"])
+    if "early_stopping" in given:
+        run.config["early_stopping"] = given["early_stopping"] or None
+    if "log" in given:
+        run.config["log"] = given["log"]
     if "epochs" in given:
         _extend(run, given["epochs"])
     return run
@@ -205,31 +304,57 @@ def _threads_of(config: dict[str, Any], given: dict[str, Any]) -> int:
 # -- the result --------------------------------------------------------------------------------------
 
 
-def _print_result(outcome: Outcome, task: Task, folder: str, as_json: bool) -> None:
-    test, floor = outcome.evaluations["test"], task.floor
-    baselines, remarks = task.baselines()
-    for remark in remarks:
-        warn(remark)
-    if not as_json:
-        click.echo(f"{result_line(test, floor)}  ({plural(outcome.epochs, 'epoch')}, {folder})")
-        if baselines:
-            click.echo(measures_table({"this network": test.as_dict(), **baselines}))
-        if outcome.diverged:
-            click.echo(_divergence(outcome, folder))
-        return
-    result = {
-        "run": folder,
-        "dataset": task.config["dataset"],
+def _compare(folders: list[str], out: str | None, terminal: Terminal) -> list[str]:
+    """Draw the runs in one figure and return its files; without matplotlib, say how it is done."""
+    try:
+        require_matplotlib("a comparison")
+    except UserError as error:
+        terminal.say(f"{error}; then: lstm-numba plot {' '.join(folders)}")
+        return []
+    from lstm_numba.cli.comparison import write_comparison
+
+    files = write_comparison(folders, Path(folders[0], "plots") if out is None else Path(out))
+    terminal.say(f"comparison: {', '.join(files)}")
+    return files
+
+
+def _print_result(done: _Done, head: str) -> None:
+    """Print the result as text, after `head`."""
+    outcome, folder = done.outcome, done.folder
+    click.echo(
+        f"{head}{result_line(outcome.evaluations['test'], done.floor)}  ({_epochs(outcome)}, {folder})"
+    )
+    if done.baselines:
+        click.echo(measures_table({"this network": outcome.evaluations["test"].as_dict(), **done.baselines}))
+    if outcome.diverged:
+        click.echo(f"{head}{_divergence(outcome, folder)}")
+
+
+def _result(done: _Done) -> dict[str, Any]:
+    """The result for ``--json``."""
+    outcome = done.outcome
+    return {
+        "run": done.folder,
+        "dataset": done.config["dataset"],
+        "cell": done.config["cell"],
         "epochs": outcome.epochs,
+        "stopped_early": outcome.stopped_early,
+        "kept_epoch": outcome.kept_epoch,
         "step": outcome.step,
-        **result_object(test, floor),
+        **result_object(outcome.evaluations["test"], done.floor),
         "evaluations": {split: evaluation.as_dict() for split, evaluation in outcome.evaluations.items()},
         "checkpoint": short_path(outcome.checkpoint),
         "diverged": outcome.diverged,
         "best": outcome.best and outcome.best._asdict(),
-        **({"baselines": baselines} if baselines else {}),
+        **({"baselines": done.baselines} if done.baselines else {}),
     }
-    print_json(result)
+
+
+def _epochs(outcome: Outcome) -> str:
+    """How many epochs there were, and which one the result is of if it is not the last."""
+    count, kept = plural(outcome.epochs, "epoch"), outcome.kept_epoch
+    early = ", stopped early" if outcome.stopped_early else ""
+    return (count if kept in (None, outcome.epochs) else f"epoch {kept} of {count}") + early
 
 
 def _divergence(outcome: Outcome, folder: str) -> str:

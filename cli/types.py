@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -58,6 +58,31 @@ class CellName(click.ParamType):
 
 
 class Names(click.ParamType):
+    """One or more of some names, with commas between them; see `joined_names` for more than one option."""
+
+    name = "names"
+
+    def __init__(self, known: tuple[str, ...]) -> None:
+        self.known = known
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check each name."""
+        for name in str(value).split(","):
+            if name not in self.known:
+                self.fail(f"{name!r} is not one of {', '.join(self.known)}", param, ctx)
+        return str(value)
+
+
+def joined_names(ctx: click.Context, param: click.Parameter, values: Sequence[str] | None) -> str | None:
+    """A callback that joins what repeated options of `Names` give; None if there are none."""
+    names = ",".join(values or ()).split(",")
+    for name in names:
+        if names.count(name) > 1:
+            raise click.BadParameter(f"{name} is there twice", ctx, param)
+    return ",".join(names) or None
+
+
+class ColumnNames(click.ParamType):
     """Names separated by commas; one that has a comma itself stands in quotation marks."""
 
     name = "names"
@@ -91,8 +116,41 @@ def option(section: str, *names: str, **attributes: Any) -> Callable[[F], F]:
     return click.option(*names, cls=SectionedOption, section=section, **attributes)
 
 
+def refuse_repeated(ctx: click.Context, order: Sequence[click.Parameter]) -> None:
+    """Refuse an option that is there more than once and takes one value.
+
+    Parameters
+    ----------
+    ctx : Context
+    order : sequence of Parameter
+        What the command line holds, as often as it is there.
+
+    Raises
+    ------
+    click.UsageError
+    """
+    for param in order:
+        single = isinstance(param, click.Option) and not (param.multiple or param.count or param.is_eager)
+        if single and order.count(param) > 1:
+            ctx.fail(f"{'/'.join([*param.opts, *param.secondary_opts])}: is there {order.count(param)} times")
+
+
 class SectionedCommand(click.Command):
-    """A command whose help lists its options under headings."""
+    """A command whose help lists options under headings, and which takes an option of one value once only."""
+
+    def make_parser(self, ctx: click.Context) -> Any:
+        """The parser of Click, which by itself takes the last value of an option without a word."""
+        parser: Any = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def once(args: list[str]) -> Any:
+            values, rest, order = parse(args)
+            if not ctx.resilient_parsing:
+                refuse_repeated(ctx, order)
+            return values, rest, order
+
+        parser.parse_args = once
+        return parser
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one list for each heading, in the order of first appearance."""

@@ -1,4 +1,4 @@
-"""Reads pictures of digits and converts them to MNIST's format."""
+"""Reads pictures as they are, or those of digits in MNIST's format."""
 
 from __future__ import annotations
 
@@ -39,17 +39,20 @@ _ORIENTATIONS = {
 Array = npt.NDArray[np.float64]
 
 
-def read_images(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
+def read_images(path: str | os.PathLike[str], shape: tuple[int, ...] | None = None) -> npt.NDArray[np.uint8]:
     """Read the images of an IDX file or the digit in a picture.
 
     Parameters
     ----------
     path : path
         An IDX file of 28 by 28 images, gzipped or not, or a PNG, JPEG, BMP or PPM picture.
+    shape : tuple of int, optional
+        Height, width and, for colours, 3: images of any size are scaled to it, see `fit`, and are not taken
+        for MNIST's.
 
     Returns
     -------
-    ndarray, uint8, shape (N, 28, 28)
+    ndarray, uint8, shape (N, 28, 28) or (N, *shape)
         As in the IDX file; a picture as `read_picture` returns it, N = 1.
 
     Raises
@@ -58,14 +61,15 @@ def read_images(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
         As `read_picture` and `lstm_numba.data.idx.read_idx`, or the images have another size.
     """
     if not is_idx(path):
-        return read_picture(path).pixels[None]
+        return read_picture(path, shape=shape).pixels[None]
     images = read_idx(path)
     if images.ndim == 2:
         images = images[None]
-    if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
-        shape = " x ".join(map(str, images.shape))
-        raise fault(path, f"holds {shape} numbers, expected images: N x {SIDE} x {SIDE}")
-    return images
+    if images.ndim != 3 or (shape is None and images.shape[1:] != (SIDE, SIDE)):
+        found = " x ".join(map(str, images.shape))
+        expected = "height x width" if shape else f"{SIDE} x {SIDE}"
+        raise fault(path, f"holds {found} numbers, expected images: N x {expected}")
+    return images if shape is None else fit(images, shape)
 
 
 def is_idx(path: str | os.PathLike[str]) -> bool:
@@ -85,12 +89,12 @@ def is_idx(path: str | os.PathLike[str]) -> bool:
 
 
 class Picture(NamedTuple):
-    """A picture in MNIST's format.
+    """A picture that was read.
 
     Attributes
     ----------
-    pixels : ndarray, uint8, shape (28, 28)
-        Light ink on black.
+    pixels : ndarray, uint8, shape (28, 28), or (height, width) or (height, width, 3)
+        Of a digit, light ink on black.
     changes : tuple of str
         How it was changed, in words.
     """
@@ -99,7 +103,9 @@ class Picture(NamedTuple):
     changes: tuple[str, ...]
 
 
-def read_picture(path: str | os.PathLike[str], invert: bool | None = None) -> Picture:
+def read_picture(
+    path: str | os.PathLike[str], invert: bool | None = None, shape: tuple[int, ...] | None = None
+) -> Picture:
     """Read a picture of one digit and convert it to MNIST's format: light ink on black, 28 by 28 pixels.
 
     The EXIF orientation is applied; 16-bit pixels, palettes, CMYK and transparency are supported; of several
@@ -117,6 +123,9 @@ def read_picture(path: str | os.PathLike[str], invert: bool | None = None) -> Pi
         PNG, JPEG, BMP or PPM file.
     invert : bool, optional
         Swap black and white; by default only if the border is light.
+    shape : tuple of int, optional
+        Of a picture that is no digit: height, width and, for colours, 3. It is scaled to that without being
+        cropped, and inverted only if `invert` says so.
 
     Returns
     -------
@@ -131,7 +140,9 @@ def read_picture(path: str | os.PathLike[str], invert: bool | None = None) -> Pi
     UserError
         Pillow is not installed; the text names the extra that installs it.
     """
-    grey, changes = _grey(path)
+    if shape is not None:
+        return _scaled(read_pixels(path, len(shape) == 3), invert is True, shape)
+    grey, changes = _levels(path, False)
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     paper = float(np.median(border))
     inverted = invert or (invert is None and paper > 127.5)
@@ -154,15 +165,80 @@ def read_picture(path: str | os.PathLike[str], invert: bool | None = None) -> Pi
     )
 
 
-def _grey(path: str | os.PathLike[str]) -> tuple[Array, list[str]]:
-    """Return the grey levels of a picture, 0 to 255, upright, and the changes for that."""
+def read_pixels(path: str | os.PathLike[str], colour: bool = False) -> Picture:
+    """Read a picture as it is, upright, of any size; raises as `read_picture`.
+
+    Parameters
+    ----------
+    path : path
+        PNG, JPEG, BMP or PPM file.
+    colour : bool
+        Red, green and blue in the place of grey levels: (height, width, 3) in the place of (height, width).
+    """
+    levels, changes = _levels(path, colour)
+    return Picture(np.rint(levels).astype(np.uint8), tuple(changes))
+
+
+def fit(images: npt.NDArray[np.uint8], shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """Scale images of one size to another one, whatever the aspect ratio.
+
+    Parameters
+    ----------
+    images : ndarray, uint8, shape (N, height, width) or (N, height, width, 3)
+        Returned as they are if they have the right shape.
+    shape : tuple of int
+        Height, width and, for colours, 3; grey images have the same level in all three.
+
+    Returns
+    -------
+    ndarray, uint8, shape (N, *shape)
+
+    Raises
+    ------
+    UserError
+        Pillow, which scales, is not installed.
+    """
+    if len(shape) > images.ndim - 1:
+        images = np.repeat(images[..., None], shape[2], axis=-1)
+    if images.shape[1:] == shape:
+        return images
+    Image = _pillow()
+    out = np.empty((len(images), *shape), np.uint8)
+    for number, pixels in enumerate(images):
+        # Bilinear: Pillow averages all pixels that fall into one.
+        picture = Image.fromarray(np.ascontiguousarray(pixels))
+        out[number] = picture.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+    return out
+
+
+def _scaled(picture: Picture, inverted: bool, shape: tuple[int, ...]) -> Picture:
+    """A picture in the size that a model was trained on."""
+    pixels, changes = picture.pixels, list(picture.changes)
+    if inverted:
+        pixels = 255 - pixels
+        changes.append("inverted")
+    height, width = pixels.shape[:2]
+    if (height, width) != shape[:2]:
+        changes.append(f"scaled from {height}x{width} to {shape[0]}x{shape[1]} (height x width)")
+    return Picture(fit(pixels[None], shape)[0], tuple(changes))
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise UserError("reading pictures needs Pillow: pip install 'lstm_numba[images]'") from None
+    return Image
+
+
+def _levels(path: str | os.PathLike[str], colour: bool) -> tuple[Array, list[str]]:
+    """Return the levels of a picture, 0 to 255, upright, and the changes for that."""
     content = read_file(path)
     if not content:
         raise fault(path, "the file is empty")
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError:
-        raise UserError("reading pictures needs Pillow: pip install 'lstm_numba[images]'") from None
+    Image = _pillow()
+    from PIL import UnidentifiedImageError
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -172,7 +248,7 @@ def _grey(path: str | os.PathLike[str]) -> tuple[Array, list[str]]:
                     raise fault(path, f"too large: {size} pixels; at most {LARGEST_PICTURE} are read")
                 if picture.mode == "F":
                     raise fault(path, "of floating-point numbers, whose white is not known; 8 or 16 bits are")
-                return _upright(picture, _grey_levels(picture, content))
+                return _upright(picture, _stored_levels(picture, content, "RGB" if colour else "L"))
     except UserError:
         raise
     except UnidentifiedImageError:
@@ -182,7 +258,7 @@ def _grey(path: str | os.PathLike[str]) -> tuple[Array, list[str]]:
 
 
 def _upright(picture: Any, levels: Array) -> tuple[Array, list[str]]:
-    """Rotate and flip grey levels according to the EXIF orientation."""
+    """Rotate and flip levels according to the EXIF orientation."""
     changes = []
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format != "MPO":  # MPO: a JPEG with previews
@@ -193,19 +269,21 @@ def _upright(picture: Any, levels: Array) -> tuple[Array, list[str]]:
     if orientation in _ORIENTATIONS:
         rows, columns, transposed = _ORIENTATIONS[orientation]
         levels = levels[::rows, ::columns]
-        levels = levels.T if transposed else levels
+        levels = levels.swapaxes(0, 1) if transposed else levels
         changes.append(f"turned upright, for its EXIF orientation is {orientation}")
     return np.ascontiguousarray(levels), changes
 
 
-def _grey_levels(picture: Any, content: bytes) -> Array:
+def _stored_levels(picture: Any, content: bytes, mode: str) -> Array:
+    """Levels as they are stored: (height, width) for the mode L, (height, width, 3) for RGB."""
     key = picture.info.get("transparency")
-    if picture.mode.startswith("I"):  # 16 bits a pixel
+    if picture.mode.startswith("I"):  # 16 bits a pixel, grey
         raw = np.asarray(picture, dtype=np.float64)
         levels = np.clip(raw / 257.0, 0.0, 255.0)
-        return levels if key is None else _on_paper(levels, (raw != key).astype(np.float64))
+        levels = levels if key is None else _on_paper(levels, (raw != key).astype(np.float64))
+        return levels if mode == "L" else np.repeat(levels[..., None], 3, axis=-1)
     if "A" not in picture.mode and key is None:
-        return np.asarray(picture.convert("L"), dtype=np.float64)
+        return np.asarray(picture.convert(mode), dtype=np.float64)
     if picture.format == "PNG" and picture.mode in ("L", "RGB"):
         # Pillow converts pixels of other depths to 8 bits, but not the transparent colour.
         top = (1 << content[24]) - 1
@@ -214,19 +292,20 @@ def _grey_levels(picture: Any, content: bytes) -> Array:
         )
     with_alpha = picture.convert("RGBA")
     opaque = np.asarray(with_alpha.getchannel("A"), dtype=np.float64) / 255.0
-    return _on_paper(np.asarray(with_alpha.convert("RGB").convert("L"), dtype=np.float64), opaque)
+    return _on_paper(np.asarray(with_alpha.convert("RGB").convert(mode), dtype=np.float64), opaque)
 
 
 def _on_paper(ink: Array, opaque: Array) -> Array:
     """Put the ink on a background that contrasts with it: white for dark ink, black for light ink."""
+    if ink.ndim == 3:
+        opaque = np.repeat(opaque[..., None], 3, axis=-1)
     drawn = float((ink * opaque).sum()) / max(float(opaque.sum()), 1e-9)
     return opaque * ink + (1.0 - opaque) * (0.0 if drawn > 127.5 else 255.0)
 
 
 def _as_mnist(ink: Array) -> npt.NDArray[np.uint8]:
     """Return ink (0 to 1, any size) cropped, scaled and centred as in MNIST."""
-    from PIL import Image
-
+    Image = _pillow()
     there = ink > 0.2
     rows, columns = np.flatnonzero(there.any(axis=1)), np.flatnonzero(there.any(axis=0))
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

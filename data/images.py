@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from lstm_numba.arguments import integer
 from lstm_numba.data._random import permutation
 
-#: Pixels along each side of an image.
+#: Pixels along each side of an image of MNIST and digits.
 SIDE = 28
 
 #: Mean and standard deviation of all training pixels, scaled to 0..1. MNIST: of its 60000 training images;
@@ -21,33 +22,63 @@ NORMALISATION: dict[str, tuple[float, float]] = {
     "digits": (0.12702, 0.26731),
 }
 
-#: How an image is read: 28 steps of 28 pixels, 784 steps of one pixel, or these in a fixed random order.
+#: How an image is read: a step for each row, for each pixel, or for each pixel in a fixed random order.
 VIEWS = ("rows", "pixels", "permuted")
 
 #: Default seed of the order of the view "permuted". Results for different orders are not comparable.
 PERMUTATION_SEED = 0
 
 
+class ImageForm(NamedTuple):
+    """What a model has to know of the images that it classifies.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Names of the classes; a label is an index of it.
+    shape : tuple of int
+        Height and width in pixels, and 3 if a pixel has three colours.
+    mean, deviation : float
+        Mean and standard deviation of all training pixels, scaled to 0..1.
+    """
+
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]
+    mean: float
+    deviation: float
+
+    def sequence(self, view: str) -> tuple[int, int]:
+        """Steps of an image in a view of `VIEWS`, and features of a step."""
+        steps = self.shape[0] if view == "rows" else prod(self.shape[:2])
+        return steps, prod(self.shape) // steps
+
+
+#: The forms of the data sets that have one.
+FORMS = {
+    name: ImageForm(tuple("0123456789"), (SIDE, SIDE), *numbers) for name, numbers in NORMALISATION.items()
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Images:
-    """A labelled set of grey images.
+    """A labelled set of images.
 
     Attributes
     ----------
     name : str
-        Data set: "mnist" or "digits".
+        Data set: "mnist", "digits" or "images".
     split : str
         "train" or "test".
-    images : ndarray, uint8, shape (N, 28, 28)
-        0 is background, 255 full ink.
-    labels : ndarray, uint8, shape (N,)
-        Classes 0 to 9.
+    images : ndarray, uint8, shape (N, 28, 28); of "images" (N, height, width) or (N, height, width, 3)
+        0 is background, or black, 255 full ink, or white.
+    labels : ndarray of integers, shape (N,)
+        Classes, from 0.
     """
 
     name: str
     split: str
     images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.integer[Any]]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -57,9 +88,9 @@ class Images:
         return Images(self.name, self.split, self.images[indices], self.labels[indices])
 
 
-def pixel_permutation(seed: int = PERMUTATION_SEED) -> npt.NDArray[np.int64]:
-    """Return the order in which the view "permuted" reads the 784 pixels (row by row numbering)."""
-    return permutation(SIDE * SIDE, "pixels", integer("permutation_seed", seed, 0))
+def pixel_permutation(seed: int = PERMUTATION_SEED, pixels: int = SIDE * SIDE) -> npt.NDArray[np.int64]:
+    """Return the order in which the view "permuted" reads so many pixels (row by row numbering)."""
+    return permutation(pixels, "pixels", integer("permutation_seed", seed, 0))
 
 
 def image_sequences(
@@ -68,22 +99,25 @@ def image_sequences(
     dtype: npt.DTypeLike = np.float32,
     permutation_seed: int = PERMUTATION_SEED,
     dataset: str | None = None,
+    form: ImageForm | None = None,
 ) -> npt.NDArray[Any]:
     """Convert images to normalised sequences, time first.
 
     Parameters
     ----------
-    images : Images or ndarray, uint8, shape (N, 28, 28)
+    images : Images or ndarray, uint8, shape (N, 28, 28), or (N, *form.shape)
         The images.
     view : {"rows", "pixels", "permuted"}
-        28 steps of 28 features, 784 steps of one, or 784 steps of one in a fixed random order (Le, Jaitly
-        and Hinton 2015).
+        A step for each row, 28 of 28 features; for each pixel, 784 of one feature; or for each pixel in a
+        fixed random order (Le, Jaitly and Hinton 2015). The three colours of a pixel are three features.
     dtype : dtype
         float32 or float64.
     permutation_seed : int
         Seed of the order, for the view "permuted".
     dataset : {"mnist", "digits"}, optional
         Data set of the mean and standard deviation; by default that of `images`, or "mnist" for an array.
+    form : ImageForm, optional
+        Size, mean and standard deviation of other images, in the place of `dataset`.
 
     Returns
     -------
@@ -98,9 +132,7 @@ def image_sequences(
     if isinstance(images, Images):
         dataset = images.name if dataset is None else dataset
         images = images.images
-    dataset = "mnist" if dataset is None else dataset
-    if dataset not in NORMALISATION:
-        raise ValueError(f"dataset: expected one of {', '.join(NORMALISATION)}, got {dataset!r}")
+    form = _form_of("mnist" if dataset is None else dataset) if form is None else form
     if view not in VIEWS:
         raise ValueError(f"view: expected one of {', '.join(VIEWS)}, got {view!r}")
     if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
@@ -108,18 +140,22 @@ def image_sequences(
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         got = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
         raise TypeError(f"images: expected an array of uint8, got {got}")
-    if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
-        raise ValueError(f"images: expected shape (N, {SIDE}, {SIDE}), got {images.shape}")
+    if images.shape[1:] != form.shape:
+        expected = ", ".join(map(str, ("N", *form.shape)))
+        raise ValueError(f"images: expected shape ({expected}), got {images.shape}")
 
-    if view == "rows":
-        steps = images.transpose(1, 0, 2)
-    else:
-        steps = images.reshape(len(images), SIDE * SIDE).T[:, :, None]
-        if view == "permuted":
-            steps = steps[pixel_permutation(permutation_seed)]
-    mean, deviation = NORMALISATION[dataset]
+    steps = images.reshape(len(images), *form.sequence(view)).transpose(1, 0, 2)
+    if view == "permuted":
+        steps = steps[pixel_permutation(permutation_seed, len(steps))]
+    mean, deviation = form.mean, form.deviation
     out: npt.NDArray[Any] = np.empty(steps.shape, dtype)
     np.copyto(out, steps)
     out -= 255.0 * mean
     out *= 1.0 / (255.0 * deviation)
     return out
+
+
+def _form_of(dataset: str) -> ImageForm:
+    if dataset not in FORMS:
+        raise ValueError(f"dataset: expected one of {', '.join(FORMS)}, got {dataset!r}")
+    return FORMS[dataset]

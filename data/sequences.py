@@ -1,4 +1,4 @@
-"""Sequences of different lengths as one table of steps, padded batch by batch; what is done about missing numbers."""
+"""Sequences of different lengths as one table of steps, padded batch by batch; missing numbers."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Sequences:
         return Sequences(self.rows[np.repeat(starts, lengths) + within], lengths)
 
     def without_missing_steps(self) -> tuple[Sequences, Array]:
-        """The sequences without the steps of which nothing is known, all NaN; and which rows are left, (R,)."""
+        """Without the steps of which nothing is known, all NaN; and which rows are left, (R,) bool."""
         known = ~np.isnan(self.rows).all(axis=1)
         if known.all():
             return self, known
@@ -87,7 +87,7 @@ class Sequences:
         return Sequences(self.rows[known], lengths), known
 
     def filled(self, before: float = 0.0) -> Sequences:
-        """NaN replaced by the last number of that feature in the sequence; by `before` where there is none."""
+        """NaN replaced by the last number of its feature in the sequence; where there is none, by `before`."""
         missing = np.isnan(self.rows)
         if not missing.any():
             return self

@@ -17,7 +17,7 @@ Arrays = Sequence[Array]
 Shape = tuple[int, ...]
 
 #: Indices into `Engine.totals`: summed loss, correct predictions, gradient norm, factor of the gradients.
-LOSS, CORRECT, NORM, FACTOR = range(4)
+LOSS, CORRECT, NORM, FACTOR = TOTALS = range(4)
 
 
 class Steps(NamedTuple):

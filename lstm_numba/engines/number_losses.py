@@ -1,7 +1,8 @@
 """Losses of predicted numbers: value and derivatives for one prediction.
 
-Undecorated scalar functions, which each engine compiles into its loop, in float64. A loss has one or more numbers
-for each target: a quantile loss one a level, a Gaussian one the mean and the logarithm of the variance.
+Undecorated scalar functions, which each engine compiles into its loop, in float64. A loss has one or more
+numbers for each target: a quantile loss one a level, a Gaussian one the mean and the logarithm of the
+variance.
 
 Sources: P. J. Huber, "Robust estimation of a location parameter" (1964); R. Koenker, G. Bassett, "Regression
 quantiles" (1978); D. A. Nix, A. S. Weigend, "Estimating the mean and variance of the target probability
@@ -10,6 +11,7 @@ distribution" (1994).
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -74,7 +76,7 @@ def number_loss(name: str, quantiles: Sequence[float] = DEFAULT_QUANTILES, delta
     kind = _KINDS[name]
     if kind == QUANTILE:
         levels = tuple(float(level) for level in quantiles)
-        ascending = all(a < b for a, b in zip(levels, levels[1:], strict=False))
+        ascending = all(a < b for a, b in itertools.pairwise(levels))
         if not levels or not ascending or not all(0 < level < 1 for level in levels):
             raise ValueError(f"quantiles: expected ascending numbers between 0 and 1, got {quantiles}")
         return NumberLoss(kind, levels)
@@ -85,7 +87,7 @@ def number_loss(name: str, quantiles: Sequence[float] = DEFAULT_QUANTILES, delta
 
 def single(kind: Any, difference: Any, level: Any) -> Any:
     """Loss and derivative of one number, of its difference from the target; not of a Gaussian."""
-    if kind == SQUARED:
+    if kind == SQUARED or difference != difference:  # NaN must stay visible
         return difference * difference, 2.0 * difference
     if kind == QUANTILE:
         slope = 1.0 - level if difference > 0.0 else -level
@@ -96,8 +98,6 @@ def single(kind: Any, difference: Any, level: Any) -> Any:
         if size <= level:
             return 0.5 * difference * difference, difference
         return level * (size - 0.5 * level), level * sign
-    if size != size:  # NaN must stay visible
-        return size, size
     return size, sign
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 try:
     import sklearn as _sklearn  # noqa: F401
 except ImportError:
-    raise ImportError(
-        "lstm_numba.estimators needs scikit-learn: pip install 'lstm_numba[sklearn]'"
-    ) from None
+    raise ImportError("lstm_numba.estimators needs scikit-learn: pip install 'lstm_numba[sklearn]'") from None
 
 from lstm_numba.estimators.classifier import RNNClassifier
 from lstm_numba.estimators.forecaster import RNNForecaster

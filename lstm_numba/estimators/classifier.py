@@ -9,7 +9,12 @@ from sklearn.base import ClassifierMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, column_or_1d
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+)
 
 from lstm_numba.data.scaling import Scaler
 from lstm_numba.data.sequences import Sequences
@@ -76,8 +81,8 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
         class_weight: Any = None,
     ) -> None:
         super().__init__(
-            cell, hidden_size, num_layers, bidirectional=bidirectional, dropout=dropout, max_epochs=max_epochs,
-            batch_size=batch_size, learning_rate=learning_rate, optimizer=optimizer,
+            cell, hidden_size, num_layers, bidirectional=bidirectional, dropout=dropout,
+            max_epochs=max_epochs, batch_size=batch_size, learning_rate=learning_rate, optimizer=optimizer,
             weight_decay=weight_decay, schedule=schedule, clip=clip, early_stopping=early_stopping,
             validation_fraction=validation_fraction, n_iter_no_change=n_iter_no_change, tol=tol,
             standardize=standardize, warm_start=warm_start, random_state=random_state, n_jobs=n_jobs,
@@ -198,7 +203,9 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
         """Weights of the sequences with those of their classes."""
         if sample_weight is None and self.class_weight is None:
             return None
-        weights = _check_sample_weight(sample_weight, given.lengths, dtype=np.float64, ensure_non_negative=True)
+        weights = _check_sample_weight(
+            sample_weight, given.lengths, dtype=np.float64, ensure_non_negative=True
+        )
         if self.class_weight is not None:
             weights = weights * compute_sample_weight(self.class_weight, labels)
         return weights  # type: ignore[no-any-return]

@@ -47,7 +47,8 @@ warm_start : bool
 random_state : int, RandomState or None
     Source of the initial weights, the order of the sequences, dropout, and what is held out.
 n_jobs : int, optional
-    Threads; -1 for all. By default those that the library uses anyway: as many as there are cores for the process.
+    Threads; -1 for all. By default those that the library uses anyway: as many as there are cores for the
+    process.
 device : {"cpu", "cuda"}
 dtype : float32 or float64, optional
     Precision; by default that of X. float32 is about twice as fast.
@@ -71,17 +72,17 @@ history_ : History
 _INPUT = """
 Notes
 -----
-X is an array (N, T, F) of N sequences of T steps; an array (N, T) of one feature, whose columns must be as many in
-`predict` as they were in `fit`; or a list of arrays (T_i, F) or (T_i,) of different lengths.
+X is an array (N, T, F) of N sequences of T steps; an array (N, T) of one feature, whose columns must be as
+many in `predict` as they were in `fit`; or a list of arrays (T_i, F) or (T_i,) of different lengths.
 
-NaN stands for what is missing. A step of which nothing is known is left out: the sequence goes on as if it were
-not there. In a step of which something is known, what is missing is replaced by the last number of that feature in
-the sequence, before the first by the training mean.
+NaN stands for what is missing. A step of which nothing is known is left out: the sequence goes on as if it
+were not there. In a step of which something is known, what is missing is replaced by the last number of that
+feature in the sequence, before the first by the training mean.
 """
 
 
 def document(cls: C) -> C:
-    """Put what all estimators share into a class's docstring, where it says ``{parameters}`` and ``{attributes}``."""
+    """Put what all estimators share into a docstring, where it says ``{parameters}`` and ``{attributes}``."""
     text = inspect.cleandoc(cls.__doc__ or "")
     for name, shared in (("parameters", _PARAMETERS), ("attributes", _ATTRIBUTES)):
         text = text.replace(f"{{{name}}}", shared.strip())

@@ -26,7 +26,7 @@ _LONGEST_WINDOW = 48
 
 @document
 class RNNForecaster(RecurrentEstimator):
-    """Forecasts series: recurrent layers read a window, and a linear layer on their state predicts the next steps.
+    """Forecasts series: recurrent layers read a window, a linear layer predicts the steps after it.
 
     Parameters
     ----------
@@ -40,9 +40,9 @@ class RNNForecaster(RecurrentEstimator):
     quantiles : tuple of float
         Levels of the loss "quantile", ascending.
     relative : bool or "auto"
-        Read and predict differences from the window's last step, in the place of levels: for series that drift
-        to where they never were. "auto" does so where the mean of the last third of the series is more than
-        their standard deviation away from that of the first.
+        Read and predict differences from the window's last step, in the place of levels: for series that
+        drift to where they never were. "auto" does so where the mean of the last third of the series is more
+        than their standard deviation away from that of the first.
 
     Attributes
     ----------
@@ -95,8 +95,8 @@ class RNNForecaster(RecurrentEstimator):
         relative: bool | str = "auto",
     ) -> None:
         super().__init__(
-            cell, hidden_size, num_layers, bidirectional=bidirectional, dropout=dropout, max_epochs=max_epochs,
-            batch_size=batch_size, learning_rate=learning_rate, optimizer=optimizer,
+            cell, hidden_size, num_layers, bidirectional=bidirectional, dropout=dropout,
+            max_epochs=max_epochs, batch_size=batch_size, learning_rate=learning_rate, optimizer=optimizer,
             weight_decay=weight_decay, schedule=schedule, clip=clip, early_stopping=early_stopping,
             validation_fraction=validation_fraction, n_iter_no_change=n_iter_no_change, tol=tol,
             standardize=standardize, warm_start=warm_start, random_state=random_state, n_jobs=n_jobs,
@@ -114,8 +114,8 @@ class RNNForecaster(RecurrentEstimator):
         Parameters
         ----------
         y : array_like (T,), (N, T), (N, T, M), or list of array_like (T_i,) or (T_i, M)
-            One series; or N series, of M numbers a step. Of an array (N, T) other series must have T steps too,
-            as scikit-learn's rule is; of the other forms the number of steps is free.
+            One series; or N series, of M numbers a step. Of an array (N, T) other series must have T steps
+            too, as scikit-learn's rule is; of the other forms the number of steps is free.
         Y : ignored
             What scikit-learn's tools pass on as labels.
         X : array_like (T,) or (T, F), (N, T, F), or list of array_like, optional
@@ -165,8 +165,8 @@ class RNNForecaster(RecurrentEstimator):
             Series to go on from, as `fit` takes them, by default those of `fit`; at least one step, of which
             the last `window_` count.
         X : array_like, optional
-            Features that are known in advance, of the steps to forecast, at least `horizon` of the parameters, (H,
-            F) or (N, H, F); where `y` is given, of its steps and those to forecast.
+            Features that are known in advance, of the steps to forecast, at least `horizon` of the
+            parameters, (H, F) or (N, H, F); where `y` is given, of its steps and those to forecast.
 
         Returns
         -------
@@ -180,7 +180,9 @@ class RNNForecaster(RecurrentEstimator):
         found = self._forecast(horizon, y, X)
         return self._shaped(found[..., middle(self.loss, self.quantiles)])
 
-    def predict_quantiles(self, horizon: Any = None, quantiles: Any = None, *, y: Any = None, X: Any = None) -> Array:
+    def predict_quantiles(
+        self, horizon: Any = None, quantiles: Any = None, *, y: Any = None, X: Any = None
+    ) -> Array:
         """Forecast quantiles, of the loss "quantile" or "gaussian".
 
         Parameters
@@ -220,7 +222,9 @@ class RNNForecaster(RecurrentEstimator):
         known = self._known(series, X, 0)
         short = [n for n, values in enumerate(series) if len(values) <= self.horizon]
         if short:
-            raise ValueError(f"y: expected more than {self.horizon} steps to score, got {len(series[short[0]])}")
+            raise ValueError(
+                f"y: expected more than {self.horizon} steps to score, got {len(series[short[0]])}"
+            )
         before = [values[: -self.horizon] for values in series]
         true = np.stack([values[-self.horizon :] for values in series])
         found = self._steps(before, known)[..., middle(self.loss, self.quantiles)]
@@ -240,12 +244,14 @@ class RNNForecaster(RecurrentEstimator):
         """Series (T_i, M); also notes the form in which they were given."""
         if hasattr(y, "iloc") and hasattr(y, "columns") and type(y.index).__name__ in _TIME_INDEXES:
             raise ValueError(
-                "y: the rows of this DataFrame are times, but a row would be read as a series; give one of its "
-                "columns, or y.to_numpy()[None] for one series of several numbers a step"
+                "y: the rows of this DataFrame are times, but a row would be read as a series; give one of "
+                "its columns, or y.to_numpy()[None] for one series of several numbers a step"
             )
         form = "list" if is_ragged(y) else f"{dimensions(y)}d"
         if form == "1d" and not reset and not self._free_steps:
-            raise ValueError("y: expected series (N, T) as in fit, got a 1D array. Reshape your data: y[None]")
+            raise ValueError(
+                "y: expected series (N, T) as in fit, got a 1D array. Reshape your data: y[None]"
+            )
         if form == "1d":
             column = check_array(np.reshape(y, (-1, 1)), ensure_all_finite="allow-nan", input_name="y")
             given = read_sequences(self, column[None], reset=reset, whole=True)
@@ -259,7 +265,9 @@ class RNNForecaster(RecurrentEstimator):
         wanted = getattr(self, "n_known_", None) if hasattr(self, "_model") else None
         if X is None:
             if wanted:
-                raise ValueError(f"X: expected {wanted} features that are known in advance, as in fit, got None")
+                raise ValueError(
+                    f"X: expected {wanted} features that are known in advance, as in fit, got None"
+                )
             return [np.empty((len(values) + more, 0)) for values in series]
         if len(series) == 1 and not is_ragged(X) and np.ndim(X) < 3:
             X = [X]
@@ -270,7 +278,8 @@ class RNNForecaster(RecurrentEstimator):
         for n, (x, values) in enumerate(zip(found, series, strict=True)):
             if x.ndim != 2 or len(x) < len(values) + more or (wanted is not None and x.shape[1] != wanted):
                 raise ValueError(
-                    f"X[{n}]: expected {len(values) + more} steps of {wanted or 'F'} features, got shape {x.shape}"
+                    f"X[{n}]: expected {len(values) + more} steps of {wanted or 'F'} features, "
+                    f"got shape {x.shape}"
                 )
             if not np.all(np.isfinite(x)):
                 raise ValueError(f"X[{n}]: expected finite numbers, got NaN or infinity")
@@ -283,21 +292,21 @@ class RNNForecaster(RecurrentEstimator):
         shortest = min(map(len, series))
         if shortest < 2:
             raise ValueError(
-                f"y: expected series of at least 2 steps, got a series of n_features = {shortest} step; a forecast "
-                "needs a step to read and one to predict"
+                f"y: expected series of at least 2 steps, got a series of n_features = {shortest} step; "
+                "a forecast needs a step to read and one to predict"
             )
         self.window_ = self.window or max(1, min(_LONGEST_WINDOW, (shortest - self.horizon) // 2))
         self._check_horizon(self.window_)
         if shortest < self.window_ + self.horizon:
             raise ValueError(
-                f"y: expected at least {self.window_ + self.horizon} steps, {self.window_} to read and {self.horizon} "
-                f"to predict, got a series of {shortest}"
+                f"y: expected at least {self.window_ + self.horizon} steps, {self.window_} to read and "
+                f"{self.horizon} to predict, got a series of {shortest}"
             )
         self.relative_ = drifts(series) if self.relative == "auto" else bool(self.relative)
         self.n_known_, self.n_outputs_ = known[0].shape[1], series[0].shape[1]
 
     def _pieces(self, series: list[Array], known: list[Array]) -> list[Sequence]:
-        """Series with their features: the numbers of a step, and what is known of the next `horizon` steps."""
+        """Series with their features: the numbers of a step, and what is known of the steps ahead."""
         found = []
         for n, (values, x) in enumerate(zip(series, known, strict=True)):
             ahead = _ahead(x, len(values), self.horizon)
@@ -312,8 +321,8 @@ class RNNForecaster(RecurrentEstimator):
         first = piece.steps - held
         if first < self.window_ + self.horizon:
             raise ValueError(
-                f"y: expected at least {self.window_ + self.horizon + held} steps, of which {held} are held out for "
-                f"early stopping, got {piece.steps}"
+                f"y: expected at least {self.window_ + self.horizon + held} steps, of which {held} are held out "
+                f"for early stopping, got {piece.steps}"
             )
         return piece.part(0, first), piece.part(first - self.window_, None)
 
@@ -350,12 +359,18 @@ class RNNForecaster(RecurrentEstimator):
             series = self._series(y, reset=False)
             known = self._known(series, X, ahead if self.n_known_ else 0)
         else:
-            series, future = self._last, self._known([np.empty((0, 1))] * len(self._last), X, ahead if self.n_known_ else 0)
+            series, future = (
+                self._last,
+                self._known([np.empty((0, 1))] * len(self._last), X, ahead if self.n_known_ else 0),
+            )
             known = [np.concatenate(parts) for parts in zip(self._last_known, future, strict=True)]
         found, parts = [values.copy() for values in series], []
         for _ in range(ahead // self.horizon):
             parts.append(self._steps(found, known))
-            found = [np.vstack([values, part]) for values, part in zip(found, parts[-1][..., middle(self.loss, self.quantiles)], strict=True)]
+            found = [
+                np.vstack([values, part])
+                for values, part in zip(found, parts[-1][..., middle(self.loss, self.quantiles)], strict=True)
+            ]
         return np.concatenate(parts, axis=1)[:, :horizon]
 
     def _steps(self, series: list[Array], known: list[Array]) -> Array:
@@ -371,8 +386,8 @@ class RNNForecaster(RecurrentEstimator):
             pieces.append(Sequence(str(n), "y", None, rows, rows[:, : self.n_outputs_], np.arange(len(rows))))
         index = WindowIndex(pieces, self.window_, self.horizon, all_items=True)
         windows = ForecastWindows(
-            index, range(self.n_outputs_), relative=self.relative_, inputs=self._inputs, targets=self._targets,
-            standardize=False,
+            index, range(self.n_outputs_), relative=self.relative_, inputs=self._inputs,
+            targets=self._targets, standardize=False,
         )  # fmt: skip
         with self._threads():
             found = windows.predict(self._model)
@@ -388,10 +403,9 @@ class RNNForecaster(RecurrentEstimator):
 
 
 def _ahead(known: Array, steps: int, horizon: int) -> Array:
-    """For each of so many steps the features of the `horizon` steps after it, (T, H * F), NaN where unknown."""
+    """The features of the `horizon` steps after each of so many, (T, H * F); NaN where unknown."""
     features = known.shape[1]
     if not features:
         return np.empty((steps, 0))
     padded = np.vstack([known, np.full((horizon + max(steps - len(known), 0), features), np.nan)])
     return np.hstack([padded[k : k + steps] for k in range(1, horizon + 1)])
-

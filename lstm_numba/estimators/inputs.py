@@ -1,4 +1,4 @@
-"""Reads what users give as X: arrays of 2 or 3 dimensions, lists of arrays of different lengths, missing steps."""
+"""Reads what users give as X: arrays of 2 or 3 dimensions, lists of arrays, missing steps."""
 
 from __future__ import annotations
 
@@ -95,7 +95,8 @@ def read_sequences(estimator: Any, X: Any, *, reset: bool, whole: bool = False) 
     Raises
     ------
     ValueError, TypeError
-        Other shapes, infinite numbers, another number of features than in `fit`, or a sequence without any step.
+        Other shapes, infinite numbers, another number of features than in `fit`, or a sequence without any
+        step.
     """
     if is_ragged(X):
         arrays = [_ragged(n, x) for n, x in enumerate(X)]
@@ -156,5 +157,6 @@ def _check_width(estimator: Any, X: Any, features: int, reset: bool) -> None:
     expected = estimator.n_features_in_ if estimator._free_steps else 1
     if features != expected:
         raise ValueError(
-            f"X has {features} features, but {type(estimator).__name__} is expecting {expected} features as input"
+            f"X has {features} features, but {type(estimator).__name__} is expecting {expected} features "
+            "as input"
         )

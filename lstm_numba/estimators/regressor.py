@@ -29,8 +29,8 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
     ----------
     {parameters}
     loss : {"mse", "mae", "huber", "quantile", "gaussian"}
-        Squared, absolute or Huber's error; the pinball loss, for `quantiles`; or the negative log-likelihood of a
-        Gaussian whose mean and standard deviation are predicted.
+        Squared, absolute or Huber's error; the pinball loss, for `quantiles`; or the negative log-likelihood
+        of a Gaussian whose mean and standard deviation are predicted.
     quantiles : tuple of float
         Levels of the loss "quantile", ascending.
     per_step : bool
@@ -83,8 +83,8 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
         per_step: bool = False,
     ) -> None:
         super().__init__(
-            cell, hidden_size, num_layers, bidirectional=bidirectional, dropout=dropout, max_epochs=max_epochs,
-            batch_size=batch_size, learning_rate=learning_rate, optimizer=optimizer,
+            cell, hidden_size, num_layers, bidirectional=bidirectional, dropout=dropout,
+            max_epochs=max_epochs, batch_size=batch_size, learning_rate=learning_rate, optimizer=optimizer,
             weight_decay=weight_decay, schedule=schedule, clip=clip, early_stopping=early_stopping,
             validation_fraction=validation_fraction, n_iter_no_change=n_iter_no_change, tol=tol,
             standardize=standardize, warm_start=warm_start, random_state=random_state, n_jobs=n_jobs,
@@ -108,8 +108,8 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
         X : array_like (N, T, F), (N, T), or list of array_like (T_i, F)
             See the class.
         y : array_like (N,) or (N, M)
-            Numbers of each sequence. With `per_step` (N, T), (N, T, M), or a list of (T_i,) or (T_i, M), NaN where
-            nothing is known.
+            Numbers of each sequence. With `per_step` (N, T), (N, T, M), or a list of (T_i,) or (T_i, M), NaN
+            where nothing is known.
         sample_weight : array_like (N,), optional
 
         Returns
@@ -172,7 +172,9 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
             In the form in which `y` was given to `fit`.
         """
         if return_std and self.loss != "gaussian":
-            raise ValueError(f"return_std: the loss {self.loss!r} learns no standard deviation, 'gaussian' does")
+            raise ValueError(
+                f"return_std: the loss {self.loss!r} learns no standard deviation, 'gaussian' does"
+            )
         given, found = self._predictions(X)
         mean = self._shaped(given, found[..., middle(self.loss, self.quantiles)])
         return (mean, self._shaped(given, found[..., 1])) if return_std else mean
@@ -218,7 +220,9 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
         assert self._targets is not None
         mean, scale = self._targets.mean[:, None], self._targets.scale[:, None]
         if self.loss == "gaussian":
-            return given, np.stack([found[..., 0] * scale[:, 0] + mean[:, 0], found[..., 1] * scale[:, 0]], axis=-1)
+            return given, np.stack(
+                [found[..., 0] * scale[:, 0] + mean[:, 0], found[..., 1] * scale[:, 0]], axis=-1
+            )
         return given, found * scale + mean
 
     def _shaped(self, given: Given, numbers: Array) -> Any:
@@ -240,8 +244,10 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
             raise ValueError(f"y: expected {self.n_outputs_} targets as before, got {outputs}")
         if sample_weight is None:
             return given, numbers, None
-        return given, numbers, _check_sample_weight(
-            sample_weight, given.lengths, dtype=np.float64, ensure_non_negative=True
+        return (
+            given,
+            numbers,
+            _check_sample_weight(sample_weight, given.lengths, dtype=np.float64, ensure_non_negative=True),
         )
 
     def _numbers(self, given: Given, y: Any) -> Array:
@@ -254,10 +260,14 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
 
     def _steps(self, given: Given, y: Any) -> Sequences:
         """Targets of the steps that are there."""
-        parts = [np.asarray(part, np.float64) for part in y] if is_ragged(y) else list(np.asarray(y, np.float64))
+        parts = (
+            [np.asarray(part, np.float64) for part in y] if is_ragged(y) else list(np.asarray(y, np.float64))
+        )
         lengths = [len(part) for part in parts if part.ndim]
         if lengths != list(given.lengths):
-            raise ValueError("y: expected a number for each step of each sequence of X, since per_step is set")
+            raise ValueError(
+                "y: expected a number for each step of each sequence of X, since per_step is set"
+            )
         self._single = parts[0].ndim == 1
         rows = np.concatenate([part.reshape(len(part), -1) for part in parts])[given.known]
         if not np.all(np.isfinite(rows) | np.isnan(rows)):
@@ -278,7 +288,12 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
             self._targets = Scaler.fit(rows, steps if self.per_step else weights)
         network = self._network(given.dtype, seed)
         self._model = SequenceRegressor(
-            width, outputs=outputs, loss=self.loss, quantiles=self.quantiles, per_step=self.per_step, **network
+            width,
+            outputs=outputs,
+            loss=self.loss,
+            quantiles=self.quantiles,
+            per_step=self.per_step,
+            **network,
         )
         self._optimizer = self._new_optimizer()
 

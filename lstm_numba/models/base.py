@@ -101,6 +101,7 @@ class StepResult:
     count : float
     grads : dict of ndarray or SparseRows
         By the names of the model's `params`; empty for an evaluation. Valid until the next call.
+    scale : float
     state : ndarray or tuple of ndarray or None
         Final state of the recurrent layers.
     """
@@ -119,12 +120,12 @@ class StepResult:
         self.grads = {} if grads is None else grads
         self.state = state
         self._engine = engine
-        self._scale = scale
+        self.scale = scale
         self._fetched: Callable[[], npt.NDArray[np.float64]] | None = None
 
     def again(self, count: float) -> StepResult:
         """The result of the next batch when the same computation is replayed in the same memory."""
-        return StepResult(self._engine, self.totals, count, self._scale, None, self.state)
+        return StepResult(self._engine, self.totals, count, self.scale, None, self.state)
 
     def fetch(self) -> None:
         """Start copying the totals to the host."""
@@ -150,7 +151,7 @@ class StepResult:
     @property
     def objective(self) -> float:
         """The loss that `grads` are the gradients of."""
-        return self.loss_sum * self._scale
+        return self.loss_sum * self.scale
 
 
 class Workspace:

@@ -1,4 +1,4 @@
-"""A sequence regressor: recurrent layers and a linear layer that predicts numbers, their quantiles or spread."""
+"""A sequence regressor: recurrent layers and a linear layer that predicts numbers."""
 
 from __future__ import annotations
 
@@ -112,6 +112,4 @@ class SequenceRegressor(SequenceModel):
 
     def _loss(self, scores: Array, targets: Any, totals: Array, *, scale: float, gradient: bool) -> None:
         bias = self.output.params["bias"]
-        self.engine.number_loss(
-            scores, targets, totals, self.loss, scale=scale, bias=bias, gradient=gradient
-        )
+        self.engine.number_loss(scores, targets, totals, self.loss, scale=scale, bias=bias, gradient=gradient)

@@ -23,8 +23,8 @@ class SequenceModel(Model):
     """Base of `SequenceClassifier` and `SequenceRegressor`.
 
     The linear layer sees the last layer's hidden state at the end of the sequence (at each sequence's own
-    end, with lengths), or at every step; both directions concatenated. The objective is the loss averaged over
-    the predictions of the batch, with their weights.
+    end, with lengths), or at every step; both directions concatenated. The objective is the loss averaged
+    over the predictions of the batch, with their weights.
 
     Parameters
     ----------

@@ -109,8 +109,8 @@ def regression_loss(
     Parameters
     ----------
     prediction : ndarray, float32 or float64
-        Of the shape of `target`; of "quantile" with one more dimension, of the levels, and of "gaussian" of two
-        numbers, mean and log-variance, at the end.
+        Of the shape of `target`; of "quantile" with one more dimension, of the levels, and of "gaussian" of
+        two numbers, mean and log-variance, at the end.
     target : ndarray
     loss : {"mse", "mae", "huber", "quantile", "gaussian"}
         See `lstm_numba.engines.number_losses.number_loss`.

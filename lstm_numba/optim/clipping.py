@@ -22,8 +22,8 @@ class Clipped(NamedTuple):
 def clip_norm(grads: Mapping[str, Any], max_norm: float) -> Clipped:
     """Clip gradients by their global norm (Pascanu et al. 2013).
 
-    The gradients stay as they are: the factor goes into the update, ``optimizer.step(grads, scale=scale)``, which
-    saves a pass over them.
+    The gradients stay as they are: the factor goes into the update, ``optimizer.step(grads, scale=scale)``,
+    which saves a pass over them.
 
     Parameters
     ----------

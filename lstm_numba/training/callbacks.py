@@ -92,6 +92,10 @@ class Best(NamedTuple):
     split: str
     loss: float
 
+    def is_stale(self, epoch: int, patience: int | None) -> bool:
+        """Whether a training stops after `epoch`, `patience` epochs later; None waits for ever."""
+        return patience is not None and epoch - self.epoch >= patience
+
 
 class Outcome(NamedTuple):
     """A training is complete.
@@ -99,18 +103,23 @@ class Outcome(NamedTuple):
     Attributes
     ----------
     epochs, step : int
-        Epochs and steps taken in all.
+        Epochs and steps taken in all; fewer than configured if it stopped early.
     train : Evaluation
         Means over the last epoch's steps, while the parameters were changing.
     evaluations : dict of Evaluation
-        Of the final parameters, by split; always with ``test``.
+        Of the parameters that are kept, by split; always with ``test``.
     checkpoint : Path
+        Where these are.
     already_complete : bool
-        All epochs were done before.
+        All epochs were done before, or it had stopped early.
     best : Best, optional
         What `best.safetensors` holds.
     start : float, optional
         Loss before training: that of the first step, or of guessing if that is higher.
+    stopped_early : bool
+        The loss that is watched had not been lower for as many epochs as the configuration allows.
+    kept_epoch : int, optional
+        The epoch whose parameters are kept: the last, or the best by the setting `keep`.
     """
 
     epochs: int
@@ -121,6 +130,8 @@ class Outcome(NamedTuple):
     already_complete: bool
     best: Best | None = None
     start: float | None = None
+    stopped_early: bool = False
+    kept_epoch: int | None = None
 
     @property
     def diverged(self) -> bool:

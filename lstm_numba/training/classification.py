@@ -1,4 +1,4 @@
-"""Classifying images read as sequences: MNIST and digits."""
+"""Classifying images read as sequences: MNIST, digits, and a user's own pictures."""
 
 from __future__ import annotations
 
@@ -7,52 +7,81 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.data import digits, mnist
+from lstm_numba.data import digits, mnist, pictures
 from lstm_numba.data.batching import BatchOrder
-from lstm_numba.data.images import Images, image_sequences
-from lstm_numba.errors import UserError
+from lstm_numba.data.images import FORMS, ImageForm, Images, image_sequences
+from lstm_numba.errors import CheckpointError, UserError
 from lstm_numba.models.base import SequenceBatch
 from lstm_numba.models.classifier import SequenceClassifier
 from lstm_numba.training.callbacks import Evaluation
 from lstm_numba.training.config import ConfigError
+from lstm_numba.training.run import Run
+from lstm_numba.training.run_consistency import form_digest
+from lstm_numba.training.settings import data_defaults, read_size
 from lstm_numba.training.task import Progress, Task
 
-#: Batch size of an evaluation.
+#: Batch size of an evaluation, and the most steps and numbers in a batch of large images.
 _EVALUATION_BATCH = 500
+_EVALUATION_STEPS, _EVALUATION_NUMBERS = 784 * _EVALUATION_BATCH, 1 << 24
 
 
 class ImageTask(Task):
     """A `SequenceClassifier` and images.
 
+    Parameters
+    ----------
+    config, data_dir, device
+        See `lstm_numba.training.tasks.build_task`.
+    form : dict, optional
+        What the run folder keeps of own pictures; with it, they are loaded only when needed.
+
     Attributes
     ----------
-    classes : tuple of str
+    form : ImageForm
     """
 
     kind = "classification"
     unit = "images"
     metric = "accuracy"
     carries_state = False
-    classes: ClassVar[tuple[str, ...]] = tuple("0123456789")
 
     def __init__(
         self,
         config: Mapping[str, Any],
         data_dir: str | os.PathLike[str] | None = None,
         device: str | None = None,
+        form: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(config, data_dir, device)
         self._view = config["data"].get("view", "rows")
         self.splits = ("train", "valid", "test") if config["validation"] else ("train", "test")
         self._split_images: dict[str, Images] = {}
+        self._known = None if form is None else _image_form(form)
+        self.form: ImageForm = FORMS.get(config["dataset"]) or self._known or self._own.form
+        self._steps, features = self.form.sequence(self._view)
         self.model: SequenceClassifier = SequenceClassifier(
-            28 if self._view == "rows" else 1, classes=len(self.classes), **self.network("bidirectional")
+            features, classes=len(self.classes), **self.network("bidirectional")
         )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.form.classes
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `Task.notes`."""
+        return self._own.notes if self.config["dataset"] == "images" else ()
+
+    @property
+    def sequence_steps(self) -> int:
+        """See `Task.sequence_steps`."""
+        return self._steps
 
     @property
     def chance(self) -> float:
@@ -78,16 +107,31 @@ class ImageTask(Task):
         data = self.config["data"]
         if self.config["dataset"] == "mnist":
             return mnist.load(split, self.data_dir)
+        if self.config["dataset"] == "images":
+            return self._own.train if split == "train" else self._own.test
         # `count` is the number of training images; the test images are always the same.
         return digits.load(split, data.get("seed", 0), data.get("count") if split == "train" else None)
 
+    @cached_property
+    def _own(self) -> pictures.PictureSet:
+        """The user's own pictures, read once."""
+        data = data_defaults("images") | self.config["data"]
+        path = data["file"] if self.data_dir is None else self.data_dir
+        if path is None:
+            raise ConfigError("data.file", "expected the folder with the pictures, got none")
+        size = None if data["size"] is None else read_size(data["size"])
+        found = pictures.load(path, size, data["colour"], data["test"], data["split_seed"])
+        if self._known is not None:
+            _check_same(path, found.form, self._known)
+        return found
+
     def _divide(self, images: Images) -> None:
         wanted = self.config["validation"]
-        held = int(wanted * len(images)) if wanted < 1 else int(wanted)
-        if held >= len(images) or (wanted and held == 0):
-            raise ConfigError(
-                "validation", f"expected 1 to {len(images) - 1} of the {len(images)} images, got {wanted:g}"
-            )
+        held = max(1, int(wanted * len(images))) if 0 < wanted < 1 else int(wanted)
+        if held >= len(images):
+            most = len(images) - 1
+            expected = f"1 to {most} of the {len(images)} images" if most else "0 with a single image"
+            raise ConfigError("validation", f"expected {expected}, got {wanted:g}")
         first = len(images) - held
         self._split_images["train"] = images.take(slice(0, first))
         if held:
@@ -108,14 +152,19 @@ class ImageTask(Task):
         return SequenceBatch(self._sequences(chosen.images), chosen.labels)
 
     def _sequences(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        return image_sequences(
-            np.ascontiguousarray(images), self._view, self.model.dtype, dataset=self.config["dataset"]
-        )
+        return image_sequences(np.ascontiguousarray(images), self._view, self.model.dtype, form=self.form)
+
+    @property
+    def _evaluation_batch(self) -> int:
+        """Images that are evaluated at once: fewer of those that make long sequences."""
+        few = min(_EVALUATION_STEPS // self._steps, _EVALUATION_NUMBERS // math.prod(self.form.shape))
+        return min(_EVALUATION_BATCH, max(few, 1))
 
     def _batches(self, images: Images, progress: Progress | None) -> Iterator[SequenceBatch]:
         """Images in order; `progress` is called when a batch has been used."""
-        for first in range(0, len(images), _EVALUATION_BATCH):
-            part = images.take(slice(first, first + _EVALUATION_BATCH))
+        size = self._evaluation_batch
+        for first in range(0, len(images), size):
+            part = images.take(slice(first, first + size))
             yield SequenceBatch(self._sequences(part.images), part.labels)
             if progress is not None:
                 progress(first + len(part), len(images))
@@ -135,28 +184,29 @@ class ImageTask(Task):
 
         Parameters
         ----------
-        images : ndarray (N, 28, 28), uint8
-            0 is background, 255 full ink.
+        images : ndarray (N, *form.shape), uint8
+            (N, 28, 28) for MNIST and digits: 0 is background, 255 full ink.
 
         Returns
         -------
-        ndarray (N, 10), float64
+        ndarray (N, classes), float64
 
         Raises
         ------
         UserError
             The model's numbers overflow.
         """
+        size = self._evaluation_batch
         parts = [
-            self.model.probabilities(self._sequences(images[first : first + _EVALUATION_BATCH]))
-            for first in range(0, len(images), _EVALUATION_BATCH)
+            self.model.probabilities(self._sequences(images[first : first + size]))
+            for first in range(0, len(images), size)
         ]
         if not all(np.all(np.isfinite(part)) for part in parts):
             raise UserError("the model's answers are no numbers: its weights are too large")
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)))
 
     def confusion_matrix(self, split: str, progress: Progress | None = None) -> npt.NDArray[np.int64]:
-        """Number of images by ``[true, predicted]`` class, (10, 10)."""
+        """Number of images by ``[true, predicted]`` class, (classes, classes)."""
         images = self.images(split)
         matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
         for batch in self._batches(images, progress):
@@ -169,4 +219,33 @@ class ImageTask(Task):
         images = self.images("train")
         digest = hashlib.sha256(np.ascontiguousarray(images.images).data)
         digest.update(np.ascontiguousarray(images.labels).data)
+        if self.config["dataset"] == "images":
+            digest.update(form_digest(self.form._asdict()).encode())
         return digest.hexdigest()
+
+    def vocabulary_digest(self) -> str | None:
+        """See `Task.vocabulary_digest`: own pictures have a form."""
+        return form_digest(self.form._asdict()) if self.config["dataset"] == "images" else None
+
+    def keep_with(self, run: Run) -> None:
+        """See `Task.keep_with`: the form of own pictures."""
+        if self.config["dataset"] == "images":
+            run.keep_form(self.form._asdict())
+
+
+def _image_form(kept: Mapping[str, Any]) -> ImageForm:
+    """What a run folder keeps, as it was before it became JSON."""
+    return ImageForm(tuple(kept["classes"]), tuple(kept["shape"]), kept["mean"], kept["deviation"])
+
+
+def _check_same(path: str, found: ImageForm, known: ImageForm) -> None:
+    """Refuse pictures that are not those of the run."""
+    if found.classes != known.classes:
+        what = "other classes"
+    elif found.shape != known.shape:
+        what = "pictures of another size"
+    elif found != known:
+        what = "other training pictures"
+    else:
+        return
+    raise CheckpointError(f"{path}: has {what} than those that the run began with")

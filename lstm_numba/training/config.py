@@ -14,6 +14,7 @@ from lstm_numba._version import __version__
 from lstm_numba.cells import GROUPED, find_cell
 from lstm_numba.errors import UserError, printable
 from lstm_numba.training.presets import PRESETS
+from lstm_numba.training.series_settings import test_share
 from lstm_numba.training.settings import (
     DATA_OPTIONS,
     DATASETS,
@@ -33,10 +34,13 @@ from lstm_numba.training.settings import (
 FORMAT = 1
 
 _TEXT: dict[str, Any] = {"hidden": 256, "batch_size": 32, "bptt": 64, "clip": 5.0}
+#: The test images are for the end: a tenth of the training images is held out and watched.
+_IMAGES: dict[str, Any] = {"validation": 0.1}
 #: Data set -> defaults that are not those of `Settings`.
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "mnist": {},
-    "digits": {"epochs": 5},
+    "mnist": _IMAGES,
+    "digits": {**_IMAGES, "epochs": 5},
+    "images": {**_IMAGES, "epochs": 20, "batch_size": 32},
     "ptb": {**PRESETS["small"], "preset": "small"},
     "text": _TEXT,
     "series": {"hidden": 64, "batch_size": 32, "epochs": 30, "lr": 0.005, "validation": 0.1},
@@ -225,11 +229,11 @@ def _check_series(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"data.{missing}", "is missing")
     if (data["files"] is None) == (data["example"] is None):
         raise ConfigError("example", "expected either files or an example")
-    if config["validation"] + data["test"] >= 1:
+    if config["validation"] + test_share(data) >= 1:
         raise ConfigError(
             "validation",
-            f"expected a share that leaves something to train on beside the test part's {data['test']:g}, "
-            f"got {config['validation']:g}",
+            "expected a share that leaves something to train on beside the test part's "
+            f"{test_share(data):g}, got {config['validation']:g}",
         )
 
 

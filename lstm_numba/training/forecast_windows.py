@@ -1,4 +1,4 @@
-"""Windows of series as a model takes them: standardised, and relative to the window's last step if the series drift."""
+"""Windows of series as a model takes them: standardised, relative to their last step if the series drift."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def drifts(series: SequenceOf[Array]) -> bool:
     Returns
     -------
     bool
-        Whether, for most series and targets, the mean of the last third is more than the standard deviation of
-        the series away from that of the first.
+        Whether, for most series and targets, the mean of the last third is more than the standard deviation
+        of the series away from that of the first.
     """
     votes = []
     for values in series:
@@ -48,7 +48,7 @@ def drifts(series: SequenceOf[Array]) -> bool:
 
 
 class ForecastWindows:
-    """The windows of a `WindowIndex`, and the steps after them, in the numbers that a model reads and predicts.
+    """The windows of a `WindowIndex`, and the steps after them, in the numbers that a model works with.
 
     Parameters
     ----------

@@ -117,6 +117,12 @@ class TextTask(Task):
         return ContiguousBatches(self._text().splits["train"], self.config["batch_size"], self.config["bptt"])
 
     @property
+    def sequence_steps(self) -> int:
+        """See `Task.sequence_steps`."""
+        steps: int = self.config["bptt"]
+        return steps
+
+    @property
     def steps_per_epoch(self) -> int:
         """See `Task.steps_per_epoch`."""
         return len(self._windows)

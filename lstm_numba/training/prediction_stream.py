@@ -1,4 +1,4 @@
-"""A trained model that is fed step by step: standardisation, recurrent layers, output layer, in one compiled call."""
+"""A trained model that is fed step by step, in one compiled call."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ _SMALLEST = float(variance(np.array(-math.inf)))
 
 @njit(**SERIAL)
 def _finish(kind, scores, scale, mean, out):
-    """Probabilities of classes; numbers in the targets' units, those of one target ascending; or their mean and
-    standard deviation.
+    """Probabilities of classes; numbers in the targets' units; or their means and standard deviations.
+
+    Of the numbers that predict one target, such as its quantiles, the smallest comes first.
     """
     if kind == _CLASSES:
         largest = scores.max()
@@ -141,8 +142,8 @@ class PredictionStream:
         self._out = np.empty(scores)
         self._shape = (rnn.input_size,)
         self.arguments = (
-            *self._stream.arguments, inputs.mean, inputs.scale, self._held, np.zeros(rnn.input_size, rnn.dtype),
-            self._h, weight, bias, kind, targets.scale, targets.mean, np.empty(scores),
+            *self._stream.arguments, inputs.mean, inputs.scale, self._held,
+            np.zeros(rnn.input_size, rnn.dtype), self._h, weight, bias, kind, targets.scale, targets.mean, np.empty(scores),
         )  # fmt: skip
 
     def __reduce__(self) -> Any:

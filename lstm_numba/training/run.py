@@ -1,4 +1,4 @@
-"""A run folder: configuration, metrics, checkpoint; of texts the vocabulary, of tables their description."""
+"""A run folder: configuration, metrics, checkpoint; what is known of texts, own pictures and tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lstm_numba.errors import CheckpointError, printable, printable_json
 from lstm_numba.training.config import ConfigError, check_config, with_later_settings
-from lstm_numba.training.settings import MEASURES, is_number
+from lstm_numba.training.settings import MEASURES, check_size, is_number
 
 if TYPE_CHECKING:
     from lstm_numba.training.series_description import SeriesDescription
@@ -55,6 +55,18 @@ class Run:
         """The checkpoint of the best epoch; not there before the first epoch's end."""
         return self.folder / "best.safetensors"
 
+    def path_of(self, which: str | None = None) -> Path:
+        """The last checkpoint, or that of the best epoch.
+
+        Parameters
+        ----------
+        which : {"last", "best"}, optional
+            By default the setting `keep`; the last too before the first epoch's end, when there is no other.
+        """
+        if which is None:
+            which = "best" if self.config["keep"] == "best" and self.best_path.exists() else "last"
+        return self.best_path if which == "best" else self.checkpoint_path
+
     @property
     def metrics_path(self) -> Path:
         """One JSON object a line."""
@@ -64,6 +76,11 @@ class Run:
     def vocabulary_path(self) -> Path:
         """Level and tokens of a language model's text."""
         return self.folder / "vocabulary.json"
+
+    @property
+    def form_path(self) -> Path:
+        """Classes, size and normalisation of a user's own pictures."""
+        return self.folder / "classes.json"
 
     @property
     def series_path(self) -> Path:
@@ -184,6 +201,40 @@ class Run:
                 f"{self.vocabulary_path}: the text has other {level}s than those that the run began with"
             )
 
+    def form(self) -> dict[str, Any] | None:
+        """What `keep_form` wrote, or None."""
+        if not self.form_path.exists():
+            return None
+        found = _parse(self.form_path, _read(self.form_path))
+        fault = _form_fault(found)
+        if fault:
+            raise CheckpointError(f"{self.form_path}: damaged: {fault}")
+        return {name: found[name] for name in ("classes", "shape", "mean", "deviation")}
+
+    def needed_form(self) -> dict[str, Any]:
+        """See `form`; raises CheckpointError if it is missing."""
+        found = self.form()
+        if found is None:  # without it, nobody would notice that the pictures have changed
+            raise CheckpointError(f"{self.form_path}: missing")
+        return found
+
+    def keep_form(self, form: Mapping[str, Any]) -> None:
+        """Keep an `lstm_numba.data.images.ImageForm`, so that the model can be used without the pictures.
+
+        Raises
+        ------
+        CheckpointError
+            The run has another one: the pictures have changed.
+        """
+        from lstm_numba.data.file_io import atomic_write
+
+        content = json.dumps(dict(form)) + "\n"
+        kept = self.form()
+        if kept is None:
+            atomic_write(self.form_path, content.encode())
+        elif kept != json.loads(content):
+            raise CheckpointError(f"{self.form_path}: the pictures are not those that the run began with")
+
     def series(self) -> SeriesDescription | None:
         """What `keep_series` wrote, or None.
 
@@ -200,6 +251,13 @@ class Run:
             return SeriesDescription.from_dict(_parse(self.series_path, _read(self.series_path)))
         except ValueError as error:
             raise CheckpointError(f"{self.series_path}: damaged: {printable(str(error))}") from None
+
+    def needed_series(self) -> SeriesDescription:
+        """See `series`; raises CheckpointError if it is missing."""
+        found = self.series()
+        if found is None:
+            raise CheckpointError(f"{self.series_path}: missing")
+        return found
 
     def keep_series(self, series: SeriesDescription) -> None:
         """Keep what is known of tables, so that the model can be used without them.
@@ -272,14 +330,8 @@ class Run:
 
     def _sweep(self) -> None:
         """Remove incomplete files of killed processes; no other process writes here now."""
-        kept = (
-            self.config_path,
-            self.checkpoint_path,
-            self.best_path,
-            self.vocabulary_path,
-            self.series_path,
-        )
-        for path in kept:
+        kept = (self.config_path, self.checkpoint_path, self.best_path)
+        for path in (*kept, self.vocabulary_path, self.form_path, self.series_path):
             for left in self.folder.glob(f"{path.name}.*.tmp"):
                 with suppress(OSError):
                     left.unlink()
@@ -319,6 +371,22 @@ def _line_fault(values: Mapping[str, Any]) -> str:
     return ""
 
 
+def _form_fault(found: Mapping[str, Any]) -> str:
+    """What is wrong with a form of pictures; empty if nothing is."""
+    classes, shape = found.get("classes"), found.get("shape")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        return f"classes: expected texts, got {printable_json(classes)}"
+    if len(set(classes)) < max(len(classes), 2):
+        return "classes: expected at least two, and none twice"
+    sizes = shape if isinstance(shape, list) and all(type(size) is int for size in shape) else []
+    if check_size("x".join(map(str, sizes[:2]))) or sizes[2:] not in ([], [3]):
+        return f"shape: expected height, width and for colours 3, got {printable_json(shape)}"
+    for name in ("mean", "deviation"):
+        if not is_number(found.get(name)) or not 0 <= found[name] <= 1:
+            return f"{name}: expected a number from 0 to 1, got {printable_json(found.get(name))}"
+    return "" if found["deviation"] else "deviation: expected a number above 0"
+
+
 def json_line(value: Any) -> str:
     """One line of JSON; a number that JSON does not have (inf, NaN) becomes null."""
     return json.dumps(_finite(value))
@@ -330,6 +398,26 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def refuse_irregular(path: Path) -> None:
+    """Refuse to write to what is there and no file, such as a pipe, on which a program may wait for ever.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    if os.path.lexists(path) and not path.is_file():
+        raise CheckpointError(f"{path}: is a folder" if path.is_dir() else f"{path}: not a regular file")
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name a file in an error: the system's does not for a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 class MetricsLog:
@@ -349,8 +437,7 @@ class MetricsLog:
 
     def __init__(self, path: Path, lines: int) -> None:
         self._path = path
-        if os.path.lexists(path) and not path.is_file():
-            raise CheckpointError(f"{path}: is a folder" if path.is_dir() else f"{path}: not a regular file")
+        refuse_irregular(path)
         self._file: BinaryIO = path.open("a+b")
         self._file.seek(0)
         end = 0
@@ -361,27 +448,19 @@ class MetricsLog:
                 break
             end += len(line)
             self.lines += 1
-        with self._named():
+        with naming(self._path):
             self._file.truncate(end)
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Name the file in an error: the system's does not for a full disk."""
-        try:
-            yield
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._path)) from None
 
     def append(self, values: Mapping[str, Any]) -> None:
         """Write an object as one line, see `json_line`."""
-        with self._named():
+        with naming(self._path):
             self._file.write((json_line(values) + "\n").encode())
             self._file.flush()
         self.lines += 1
 
     def sync(self) -> None:
         """Make sure that all lines are on disk."""
-        with self._named():
+        with naming(self._path):
             self._file.flush()
             os.fsync(self._file.fileno())
 

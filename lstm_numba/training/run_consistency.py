@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from lstm_numba.errors import CheckpointError, printable_json
 from lstm_numba.training.config import with_later_settings
+from lstm_numba.training.settings import SERIES
 
 if TYPE_CHECKING:
     from lstm_numba.training.run import Run
 
 #: Settings that may change when a run is resumed. Changed equations of a user's cell give a message only.
-_FREE = ("version", "preset", "epochs", "checkpoint_every", "device", "threads", "equations")
+_FREE = (
+    *("version", "preset", "equations", "device", "threads"),
+    *("epochs", "early_stopping", "checkpoint_every", "log"),
+)
 #: Entries of `data` that only say where the data are; a checksum identifies the data.
 _FREE_DATA = ("data_dir", "file", "files")
 
@@ -31,8 +35,13 @@ def vocabulary_digest(level: str, tokens: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps([level, list(tokens)]).encode()).hexdigest()
 
 
+def form_digest(form: Mapping[str, Any]) -> str:
+    """SHA-256 of the form of own pictures, the fields of an `lstm_numba.data.images.ImageForm`."""
+    return hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()
+
+
 def check_belongs(run: Run, path: Path, meta: Mapping[str, Any]) -> None:
-    """Compare a run's configuration, vocabulary and series with those that a checkpoint was trained with.
+    """Compare a run's configuration, and its vocabulary, form of pictures or series, with a checkpoint's.
 
     Earlier checkpoints hold neither; their model's description is compared by `check_described`.
 
@@ -51,15 +60,22 @@ def check_belongs(run: Run, path: Path, meta: Mapping[str, Any]) -> None:
     """
     trained, now = meta.get("settings"), bound_settings(run.config)
     if isinstance(trained, Mapping):
-        _compare(run, path, with_later_settings(trained), now)
-    digest = meta.get("vocabulary")
-    series = run.series()
-    if series is not None and digest is not None and series.digest() != digest:
+        settings = with_later_settings(trained)
+        _compare(run, path, {name: settings[name] for name in settings if name not in _FREE}, now)
+    digest, vocabulary = meta.get("vocabulary"), run.vocabulary()
+    form = run.form() if run.config["dataset"] == "images" else None
+    series = run.series() if run.config["dataset"] in SERIES else None
+    if digest is None:
+        return
+    if series is not None and series.digest() != digest:
         raise CheckpointError(f"{path}: does not fit {run.series_path.name}: it was trained with another one")
-    vocabulary = run.vocabulary()
-    if vocabulary is not None and digest is not None and vocabulary_digest(**vocabulary) != digest:
+    if vocabulary is not None and vocabulary_digest(**vocabulary) != digest:
         raise CheckpointError(
             f"{path}: does not fit {run.vocabulary_path.name}: it was trained with another vocabulary"
+        )
+    if form is not None and form_digest(form) != digest:
+        raise CheckpointError(
+            f"{path}: does not fit {run.form_path.name}: it was trained on pictures of another form"
         )
 
 

@@ -19,7 +19,7 @@ from lstm_numba.data.series import (
     series_of_tables,
 )
 from lstm_numba.data.tables import Array
-from lstm_numba.errors import CheckpointError, UserError
+from lstm_numba.errors import CheckpointError, UserError, printable
 from lstm_numba.models.base import SequenceBatch
 from lstm_numba.models.classifier import SequenceClassifier
 from lstm_numba.models.regressor import SequenceRegressor
@@ -30,6 +30,7 @@ from lstm_numba.training.series_description import SeriesDescription, checksum, 
 from lstm_numba.training.series_examples import example_options, example_table
 from lstm_numba.training.series_items import SeriesItems
 from lstm_numba.training.series_measures import Measures, baselines, of_classes, of_numbers
+from lstm_numba.training.series_settings import test_share
 from lstm_numba.training.task import Progress, Task
 
 #: Loss of predicted numbers where none is chosen.
@@ -92,9 +93,14 @@ class SeriesTask(Task):
     # -- data ----------------------------------------------------------------------------------------
 
     @property
-    def remarks(self) -> tuple[str, ...]:
-        """What was guessed of the data, left out and filled, a line each."""
-        return self._remarks
+    def notes(self) -> tuple[str, ...]:
+        """See `Task.notes`: what was guessed, left out and filled, a line each."""
+        return tuple(map(printable, self._remarks))
+
+    @property
+    def sequence_steps(self) -> int:
+        """See `Task.sequence_steps`."""
+        return self.items("train").index.longest
 
     @property
     def data(self) -> SeriesData:
@@ -284,7 +290,7 @@ def series_options(config: Mapping[str, Any]) -> SeriesOptions:
         data["stride"],
         data["split"],
         config["validation"],
-        data["test"],
+        test_share(data),
         data["split_seed"],
     )
     return options if data["example"] is None else example_options(data["example"], options)

@@ -19,6 +19,7 @@ from lstm_numba.data.tables import Array
 from lstm_numba.errors import printable_json
 from lstm_numba.training.baselines import guess_season
 from lstm_numba.training.forecast_windows import ForecastWindows, drifts
+from lstm_numba.training.series_settings import test_share
 from lstm_numba.training.settings import POSITIVE
 
 
@@ -93,7 +94,7 @@ class SeriesDescription(NamedTuple):
             data["stride"],
             self.split,
             validation,
-            data["test"],
+            test_share(data),
             data["split_seed"],
         )
 

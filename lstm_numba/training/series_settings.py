@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lstm_numba.training.setting import (
     DATA,
     OPTIMISATION,
     POSITIVE,
-    SEED,
     SERIES,
     Choice,
-    Range,
     check_names,
     check_text,
     setting,
@@ -20,7 +19,15 @@ from lstm_numba.training.setting import (
 
 #: Tables that the program makes itself.
 EXAMPLES = ("pendulum", "gestures")
+#: Share of the data to test with, where none is given.
+TEST_SHARE = 0.2
 LOSSES = ("mse", "mae", "huber", "quantile")
+
+
+def test_share(data: Mapping[str, Any]) -> float:
+    """Share of the data to test with, of a configuration's options of the data."""
+    share = data["test"]
+    return TEST_SHARE if share is None else float(share)
 
 
 @dataclass(frozen=True)
@@ -82,10 +89,6 @@ class SeriesOptions:
         SERIES,
         unset="time for windows, else group",
     )
-    test: float = setting(
-        0.2, Range(0, 1, above=True, below=True), "Share of the data to test with.", DATA, SERIES
-    )
-    split_seed: int = setting(0, SEED, "Seed of the order in which groups are dealt out.", DATA, SERIES)
     scale: str = setting(
         "standard",
         Choice(("standard", "none")),

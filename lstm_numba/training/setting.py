@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-CLASSIFIERS = ("mnist", "digits")
+CLASSIFIERS = ("mnist", "digits", "images")
 LANGUAGE_MODELS = ("ptb", "text", "grammar")
 SERIES = ("series",)
-DATASETS = ("mnist", "ptb", "text", "series", "digits", "grammar")
+DATASETS = ("mnist", "ptb", "text", "series", "images", "digits", "grammar")
 #: Measures of evaluations beside loss, accuracy and perplexity, and how they are called.
 MEASURES = {
     "mae": "MAE",
@@ -97,6 +97,7 @@ POSITIVE = Range(1, 2**31 - 1, whole=True)
 SEED = Range(0, 2**64 - 1, whole=True)
 NOT_NEGATIVE = Range(0)
 ABOVE_0 = Range(0, above=True)
+WHOLE_ABOVE_0 = Range(0, 2**31 - 1, above=True, whole=True)
 PROBABILITY = Range(0, 1, below=True)
 
 

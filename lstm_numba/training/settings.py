@@ -32,6 +32,7 @@ from lstm_numba.training.setting import (
     SECTIONS,
     SEED,
     SERIES,
+    WHOLE_ABOVE_0,
     Choice,
     Range,
     Setting,
@@ -53,6 +54,7 @@ __all__ = [
     "DTYPES",
     "INITS",
     "LANGUAGE_MODELS",
+    "LOG_FORMS",
     "MEASURES",
     "NATURAL",
     "NETWORK",
@@ -74,20 +76,26 @@ __all__ = [
     "Settings",
     "check_cell",
     "check_flag",
+    "check_forms",
     "check_names",
     "check_periods",
+    "check_size",
     "check_text",
     "data_defaults",
     "described",
     "is_number",
     "is_own_cell",
+    "read_forms",
     "read_periods",
+    "read_size",
 ]
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 DTYPES = ("float32", "float64")
 INITS = ("uniform", "xavier", "orthogonal", "identity")
 DEVICES = ("cpu", "cuda")
+#: Forms of the metrics beside metrics.jsonl.
+LOG_FORMS = ("csv", "tensorboard")
 DEFAULT_PERIODS = "1,2,4,8"
 _NAMES = (*BUILT_IN, *GROUPED)
 #: What cells there are, for help and messages.
@@ -95,6 +103,7 @@ CELL_TEXT = f"{', '.join(_NAMES)}, or MODULE:CLASS, one of your own"
 #: Far beyond what makes sense, and far from where float32 ends.
 _LARGEST_WEIGHT = 1e30
 
+_SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
 _PERIODS = re.compile(r"[1-9]\d{0,8}(,[1-9]\d{0,8})*")
 #: How a cell of a user's own is named, see `lstm_numba.cells.load_cell`.
 _OWN_CELL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -130,6 +139,30 @@ def read_periods(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
+def check_size(value: Any) -> str:
+    """Check a text of height and width, such as 28x28."""
+    fits = isinstance(value, str) and _SIZE.fullmatch(value) is not None
+    return "" if fits else "height x width in pixels, such as 28x28"
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """Height and width of a text that `check_size` accepts."""
+    height, width = text.split("x")
+    return int(height), int(width)
+
+
+def check_forms(value: Any) -> str:
+    """Check a text of different forms of the metrics, such as csv,tensorboard."""
+    names = value.split(",") if isinstance(value, str) else []
+    fits = names and {*names} <= {*LOG_FORMS} and len({*names}) == len(names)
+    return "" if fits else f"different ones of {', '.join(LOG_FORMS)}, with commas between them"
+
+
+def read_forms(text: str | None) -> tuple[str, ...]:
+    """The names in a text that `check_forms` accepts; none in None."""
+    return tuple(text.split(",")) if text else ()
+
+
 @dataclass(frozen=True)
 class ScheduleOptions:
     """Options of all schedules; a run has those of its own, see `SCHEDULES`."""
@@ -161,14 +194,36 @@ class DataOptions(SeriesOptions):
     """Options of all data sets; a run has those of its own."""
 
     data_dir: str | None = setting(None, check_text, only=("mnist", "ptb"))
-    file: str | None = setting(None, check_text, only=("text",))
+    file: str | None = setting(None, check_text, only=("text", "images"))
     view: str = setting(
         "rows",
         Choice(("rows", "pixels", "permuted")),
-        "How an image becomes a sequence: 28 rows of 28 pixels, 784 pixels, or those in a fixed "
-        "random order.",
+        "A step for each row of an image, for each pixel, or for each pixel in a fixed random order.",
         DATA,
         CLASSIFIERS,
+    )
+    size: str | None = setting(
+        None,
+        check_size,
+        "Height and width to which pictures of other sizes are scaled.",
+        DATA,
+        ("images",),
+        unset="the most frequent size",
+        metavar="HxW",
+    )
+    colour: bool = setting(
+        False, check_flag, "Read red, green and blue of a pixel, not its grey level.", DATA, ("images",)
+    )
+    test: float | None = setting(
+        None,
+        Range(0, 1, above=True, below=True),
+        "Share of the data to test on; of pictures that of each class, where there is no test part.",
+        DATA,
+        ("images", *SERIES),
+        unset="0.1 of pictures, 0.2 of series",
+    )
+    split_seed: int = setting(
+        0, SEED, "Seed of the choice of what to test on, whatever --seed.", DATA, ("images", *SERIES)
     )
     level: str = setting("char", Choice(("char", "word")), "What a token is.", DATA, ("text",))
     count: int | None = setting(
@@ -191,7 +246,7 @@ class Settings:
         OPTIMISATION,
         LANGUAGE_MODELS,
     )
-    cell: str = setting("lstm", check_cell, f"Recurrent cell: {CELL_TEXT}.")
+    cell: str = setting("lstm", check_cell, f"Recurrent cell: {CELL_TEXT}. May be repeated: a run for each.")
     hidden: int = setting(128, POSITIVE, "Hidden units in a layer.")
     layers: int = setting(1, POSITIVE, "Recurrent layers, one on top of the other.")
     bidirectional: bool = setting(
@@ -257,6 +312,14 @@ class Settings:
     )
     epochs: int = setting(10, POSITIVE, "Passes over the training data.", OPTIMISATION)
     batch_size: int = setting(128, POSITIVE, "Sequences in a batch.", OPTIMISATION)
+    accumulate: int = setting(
+        1,
+        POSITIVE,
+        "Batches whose gradients are averaged for one update, as of one batch of N times the size.",
+        OPTIMISATION,
+        metavar="N",
+        later=True,
+    )
     bptt: int | None = setting(
         None, POSITIVE, "Time steps through which the gradient goes back.", OPTIMISATION, LANGUAGE_MODELS
     )
@@ -277,6 +340,17 @@ class Settings:
     clip_value: float | None = setting(
         None, ABOVE_0, "Clip each gradient entry at this; 0: not at all.", OPTIMISATION, zero_is_none=True
     )
+    early_stopping: int | None = setting(
+        None,
+        WHOLE_ABOVE_0,
+        "Stop when the loss that is watched, on valid or else in training, has not been lower for so many "
+        "epochs; 0: never.",
+        OPTIMISATION,
+        zero_is_none=True,
+        unset="never",
+        metavar="EPOCHS",
+        later=True,
+    )
     schedule: str = setting(
         "cosine",
         Choice(tuple(SCHEDULES)),
@@ -289,19 +363,37 @@ class Settings:
     validation: float = setting(
         0.0,
         NOT_NEGATIVE,
-        "What of the training data to hold out and watch: a number of images, or a fraction below 1.",
+        "Training images to hold out and evaluate after every epoch: a number, or a fraction below 1, as of "
+        "series; 0: none, the training loss is watched.",
         DATA,
         (*CLASSIFIERS, *SERIES),
     )
     device: str = setting("cpu", Choice(DEVICES))
     threads: int | None = setting(None, POSITIVE)
     seed: int = setting(0, SEED, "Seed of weights, order and dropout: same seed and threads, same bits.", RUN)
+    keep: str = setting(
+        "last",
+        Choice(("last", "best")),
+        "The epoch that the training ends with: best has the lowest loss on valid, or in training where "
+        "there is no valid. It is tested, and used by the other commands unless --checkpoint says otherwise.",
+        RUN,
+        later=True,
+    )
     checkpoint_every: float = setting(
         60.0,
         NOT_NEGATIVE,
         "Seconds between checkpoints within an epoch; each epoch ends with one anyway.",
         RUN,
         metavar="SECONDS",
+    )
+    log: str | None = setting(
+        None,
+        check_forms,
+        "Write the metrics as metrics.csv, or as event files for TensorBoard, too: csv, tensorboard, or "
+        "both; may be repeated.",
+        RUN,
+        metavar="FORM,...",
+        later=True,
     )
 
 

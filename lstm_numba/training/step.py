@@ -5,10 +5,12 @@ If the engine can record a step, it is replayed without the host: see `lstm_numb
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from lstm_numba.engines.base import TOTALS
 from lstm_numba.models.base import Model, SequenceBatch, State, StepResult
 from lstm_numba.optim.optimizers import Optimizer
 
@@ -38,6 +40,7 @@ class TrainingStep:
     ) -> None:
         self.model, self.optimizer = model, optimizer
         self._clip_value, self._clip, self._carries_state = clip_value, clip, carries_state
+        self._sums: dict[str, Any] = {}  # of the gradients of several batches
         self._records: dict[Any, _Record] | None = None if model.engine.recorder() is None else {}
 
     def __call__(self, batch: Any, state: State, rate: float) -> StepResult:
@@ -76,16 +79,69 @@ class TrainingStep:
         numbers : optional
             The optimiser's numbers for this step, if `begin_step` was called.
         """
-        engine = self.model.engine
         with np.errstate(all="ignore"):  # NaN and inf are checked when the step is settled
             result = self.model.learn(placed, state)
-            if self._clip_value is not None:
-                engine.clip_by_value(result.grads, self._clip_value)
-            engine.clip_by_norm(result.grads, result.totals, self._clip)
-            numbers = self.optimizer.begin_step() if numbers is None else numbers
-            self.optimizer.update(result.grads, engine.factor(1.0, result.totals), numbers)
-        result.grads = {}
+            self._update(result, numbers)
         return result
+
+    def several(self, batches: Iterable[Any], state: State, rate: float) -> StepResult:
+        """Take one step with the mean of the gradients of several batches.
+
+        Each counts by the number of its predictions, so that the step is that of one batch which holds them
+        all, but for rounding and for the masks of dropout. It is never recorded.
+
+        Parameters
+        ----------
+        batches : iterable of SequenceBatch or TokenBatch
+            At least one. Where the state is carried, each begins with the final state of the one before.
+        state, rate
+            See `__call__`.
+
+        Returns
+        -------
+        StepResult
+            Of all of them.
+        """
+        self.optimizer.lr = rate
+        placed = [self.model.place(batch) for batch in batches]
+        with np.errstate(all="ignore"):
+            result = self._learn_all(placed, state)
+            self._update(result)
+        result.fetch()
+        return result
+
+    def _learn_all(self, placed: list[Any], state: State) -> StepResult:
+        """Losses and mean gradients of several batches, dense arrays that are valid until the next call."""
+        engine, params = self.model.engine, self.model.params
+        count = sum(one.predictions for one in placed)
+        if not self._sums:
+            self._sums = {name: engine.empty(array.shape, array.dtype) for name, array in params.items()}
+        for array in self._sums.values():
+            engine.assign(array, None)
+        totals, scale = engine.zeros((len(TOTALS),), np.float64), 0.0
+        for one in placed:
+            result = self.model.learn(one, state)
+            state = result.state if self._carries_state else None
+            self._add([totals], [result.totals], 1.0)
+            grads = [result.grads[name] for name in self._sums]
+            self._add(list(self._sums.values()), grads, one.predictions / count)
+            scale = result.scale * one.predictions / count
+        return StepResult(engine, totals, count, scale, dict(self._sums), result.state)
+
+    def _add(self, sums: list[Any], terms: list[Any], weight: float) -> None:
+        """``sums += weight * terms``, which is a step of plain gradient descent at a negative rate."""
+        engine = self.model.engine
+        engine.sgd(sums, terms, engine.factor(1.0, None), engine.numbers((-weight,)))
+
+    def _update(self, result: StepResult, numbers: Any = None) -> None:
+        """Clip the gradients of a result and update the parameters with them."""
+        engine = self.model.engine
+        if self._clip_value is not None:
+            engine.clip_by_value(result.grads, self._clip_value)
+        engine.clip_by_norm(result.grads, result.totals, self._clip)
+        numbers = self.optimizer.begin_step() if numbers is None else numbers
+        self.optimizer.update(result.grads, engine.factor(1.0, result.totals), numbers)
+        result.grads = {}
 
     def _record(self, batch: Any) -> _Record | None:
         """The recorded step for batches of this shape; None for the first one, which compiles."""

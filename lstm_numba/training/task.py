@@ -65,9 +65,22 @@ class Task:
         raise NotImplementedError
 
     @property
-    def watched(self) -> str:
-        """The split that is evaluated after every epoch."""
-        return "valid" if "valid" in self.splits else "test"
+    def watched(self) -> str | None:
+        """The split that is evaluated after every epoch; None if there is only the training loss to watch.
+
+        The test split is not: it is evaluated once, at the end of the training.
+        """
+        return "valid" if "valid" in self.splits else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of the data."""
+        return ()
+
+    @property
+    def sequence_steps(self) -> int:
+        """Time steps of a training batch."""
+        raise NotImplementedError
 
     @property
     def steps_per_epoch(self) -> int:
@@ -102,11 +115,6 @@ class Task:
     def fingerprint(self) -> str:
         """A checksum of the training data: a run can only be resumed with the same data."""
         raise NotImplementedError
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What is to be said of the data before training, a line each."""
-        return ()
 
     def baselines(self) -> tuple[dict[str, dict[str, float]], list[str]]:
         """Measures of simple predictions on the test split by their names, and remarks on them."""

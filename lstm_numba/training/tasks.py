@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lstm_numba.errors import CheckpointError
 from lstm_numba.models.base import Model, State
@@ -16,8 +19,7 @@ from lstm_numba.training.language_modeling import TextTask
 from lstm_numba.training.run import Run
 from lstm_numba.training.run_consistency import check_belongs, check_described
 from lstm_numba.training.series import SeriesTask
-from lstm_numba.training.series_description import SeriesDescription
-from lstm_numba.training.settings import CLASSIFIERS, LANGUAGE_MODELS, SERIES
+from lstm_numba.training.settings import CLASSIFIERS, SERIES
 from lstm_numba.training.task import Task
 
 
@@ -25,15 +27,14 @@ def _make(
     config: Mapping[str, Any],
     data_dir: str | os.PathLike[str] | None,
     device: str | None,
-    vocabulary: Mapping[str, Any] | None = None,
-    series: SeriesDescription | None = None,
+    kept: Any = None,
 ) -> Task:
     check_config(config)
     if config["dataset"] in CLASSIFIERS:
-        return ImageTask(config, data_dir, device)
+        return ImageTask(config, data_dir, device, kept)
     if config["dataset"] in SERIES:
-        return SeriesTask(config, data_dir, device, series)
-    return TextTask(config, data_dir, device, vocabulary)
+        return SeriesTask(config, data_dir, device, kept)
+    return TextTask(config, data_dir, device, kept)
 
 
 def build_task(
@@ -73,7 +74,7 @@ def open_task(
     data_dir: str | os.PathLike[str] | None = None,
     load_data: bool = True,
     device: str = "cpu",
-    which: str = "last",
+    which: str | None = None,
 ) -> Task:
     """Make the model of a run, with the weights of its checkpoint.
 
@@ -86,11 +87,12 @@ def open_task(
     data_dir : path, optional
         Where the data are now.
     load_data : bool
-        If False, make do without data: a text's vocabulary comes from the run folder.
+        If False, make do without data: a text's vocabulary, or the form of own pictures, comes from the run
+        folder.
     device : {"cpu", "cuda"}
         Where to compute, wherever the run was trained.
-    which : {"last", "best"}
-        Checkpoint: the last, or that of the best epoch.
+    which : {"last", "best"}, optional
+        Checkpoint: the last, or that of the best epoch; see `Run.path_of`.
 
     Returns
     -------
@@ -102,17 +104,19 @@ def open_task(
         The run folder is damaged, or its parts do not belong together.
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    path = run.best_path if which == "best" else run.checkpoint_path
+    path = run.path_of(which)
     tensors, meta = checkpoint.load(path)
     check_belongs(run, path, meta)
-    vocabulary, series = None, run.series() if run.config["dataset"] in SERIES else None
-    if run.config["dataset"] in SERIES and series is None:
-        raise CheckpointError(f"{run.series_path}: missing")
-    if run.config["dataset"] in LANGUAGE_MODELS:
-        vocabulary = run.vocabulary()
-        if vocabulary is None and not load_data:
+    kept: Any = None
+    if run.config["dataset"] == "images":
+        kept = run.needed_form()
+    elif run.config["dataset"] in SERIES:
+        kept = run.needed_series()
+    elif run.config["dataset"] not in CLASSIFIERS:
+        kept = run.vocabulary()
+        if kept is None and not load_data:
             raise CheckpointError(f"{run.vocabulary_path}: missing")
-    task = _make(run.config, data_dir, device, vocabulary, series)
+    task = _make(run.config, data_dir, device, kept)
     load_model(task.model, tensors, meta, run, path)
     return task
 
@@ -182,3 +186,25 @@ def unpack_state(tensors: Mapping[str, Any]) -> State:
         return tensors["state"]
     count = sum(name.startswith("state.") for name in tensors)
     return tuple(tensors[f"state.{k}"] for k in range(count)) or None
+
+
+@contextmanager
+def best_parameters(task: Task, run: Run) -> Iterator[None]:
+    """Lend a task's model the parameters of the run's best epoch; afterwards it has its own again.
+
+    With its own a training goes on if it is given more epochs, and they are what the next checkpoint holds.
+
+    Raises
+    ------
+    CheckpointError
+        The best epoch's checkpoint is missing, damaged, or of another run.
+    """
+    model = task.model
+    own = {name: np.array(model.engine.download(array)) for name, array in model.params.items()}
+    tensors, meta = checkpoint.load(run.best_path)
+    check_belongs(run, run.best_path, meta)
+    load_model(model, tensors, meta, run, run.best_path)
+    try:
+        yield
+    finally:
+        model.load_params(own)

@@ -30,6 +30,7 @@ from lstm_numba.training.callbacks import (
     StepInfo,
 )
 from lstm_numba.training.compile_watch import CompilationStopped, CompileWatch
+from lstm_numba.training.logs import Logs
 from lstm_numba.training.position import (
     Sums,
     check_state,
@@ -38,12 +39,12 @@ from lstm_numba.training.position import (
     unpack_best,
     unpack_evaluation,
 )
-from lstm_numba.training.run import MetricsLog, Run
+from lstm_numba.training.run import Run
 from lstm_numba.training.run_consistency import bound_settings, check_belongs
 from lstm_numba.training.signals import Interrupted, SignalWatch
 from lstm_numba.training.step import TrainingStep
 from lstm_numba.training.task import Task
-from lstm_numba.training.tasks import load_model, pack_state, unpack_state
+from lstm_numba.training.tasks import best_parameters, load_model, pack_state, unpack_state
 from lstm_numba.training.throughput import Pace
 
 __all__ = ["Interrupted", "Outcome", "Trainer"]
@@ -88,6 +89,8 @@ class Trainer:
         self.run = run
         self.reporter = Reporter() if reporter is None else reporter
         self.epochs: int = config["epochs"]
+        self.patience: int | None = config["early_stopping"]
+        self.accumulate: int = config["accumulate"]  # batches of a step
         self.optimizer = make_optimizer(
             config["optimizer"],
             task.model.params,
@@ -117,7 +120,7 @@ class Trainer:
         self.best: Best | None = None
         self._settings = bound_settings(run.config)
         self._vocabulary = task.vocabulary_digest()
-        self._log: MetricsLog | None = None
+        self._log: Logs | None = None
         self._signals = SignalWatch()
         self._compiling = CompileWatch(self.reporter)
         self._pace = Pace()
@@ -161,7 +164,7 @@ class Trainer:
             with (
                 SignalWatch(self.reporter.on_message) as self._signals,
                 CompileWatch(self.reporter, lambda: self._signals.received is not None) as self._compiling,
-                MetricsLog(self.run.metrics_path, self.lines) as self._log,
+                Logs(self.run, self.lines) as self._log,
             ):
                 return self._train()
 
@@ -172,7 +175,7 @@ class Trainer:
         if not self.resumed:
             self.save()  # from now on the folder can be resumed, evaluated and sampled from
         try:
-            while self.epoch < self.epochs:
+            while not self._done:
                 self._train_epoch()
                 self._end_epoch()
             self._finish()
@@ -182,8 +185,25 @@ class Trainer:
             self._interrupt(saved=self._stepping)
         return self._outcome(already_complete=False)
 
+    @property
+    def _done(self) -> bool:
+        """No epoch is left, or the best one is too long ago; never within an epoch."""
+        stale = self.best is not None and self.best.is_stale(self.epoch, self.patience)
+        return self.step == 0 and (self.epoch >= self.epochs or stale)
+
+    @property
+    def _kept_epoch(self) -> int:
+        """The epoch whose parameters the training ends with."""
+        best = self.best if self.task.config["keep"] == "best" else None
+        return self.epoch if best is None else best.epoch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Updates of the parameters in an epoch."""
+        return -(-self.task.steps_per_epoch // self.accumulate)
+
     def _announce(self) -> None:
-        steps = self.task.steps_per_epoch
+        steps = self.steps_per_epoch
         self.reporter.on_start(
             StartInfo(
                 self.epochs,
@@ -197,11 +217,11 @@ class Trainer:
                 self.resumed,
             )
         )
-        if self.resumed and self.epoch < self.epochs:
+        if self.resumed and not self._done:
             self.reporter.on_message(f"going on in epoch {self.epoch + 1}, after step {self.step} of {steps}")
 
     def _train_epoch(self) -> None:
-        steps = self.task.steps_per_epoch
+        steps = self.steps_per_epoch
         self._pace.begin_epoch()
         while self.step < steps:
             compiled = self._compiling.seconds
@@ -217,10 +237,15 @@ class Trainer:
         self._settle_all()
 
     def _take_step(self, rate: float) -> None:
-        """Compute a batch's gradients and update the parameters with them, unless they are not finite."""
-        batch = self.task.batch(self.epoch, self.step)
+        """Compute the gradients of one batch or more, and update the parameters if they are finite."""
+        first = self.step * self.accumulate
+        last = min(first + self.accumulate, self.task.steps_per_epoch)
+        batches = [self.task.batch(self.epoch, number) for number in range(first, last)]
         self._stepping = True
-        result = self._compute_step(batch, self.state, rate)
+        if self.accumulate == 1:
+            result = self._compute_step(*batches, self.state, rate)
+        else:
+            result = self._compute_step.several(batches, self.state, rate)
         self._stepping = False
         self.state = result.state if self.task.carries_state else None
         self.step += 1
@@ -228,7 +253,7 @@ class Trainer:
 
     def _settle(self) -> None:
         """Wait for the results of the earliest pending step, and count it."""
-        step, steps = self._under_way.popleft(), self.task.steps_per_epoch
+        step, steps = self._under_way.popleft(), self.steps_per_epoch
         norm = step.result.number(NORM)
         # The update was skipped: the parameters are those of the last finite step.
         if not (math.isfinite(step.result.objective) and math.isfinite(norm)):
@@ -255,16 +280,16 @@ class Trainer:
         """
         train = self._mean(self.sums)
         seconds, speed = self._pace.end_epoch()
-        evaluations = {self.task.watched: self._evaluate(self.task.watched)}
-        steps = self.task.steps_per_epoch
+        split = self.task.watched
+        evaluations = {} if split is None else {split: self._evaluate(split)}
+        steps = self.steps_per_epoch
         rate = self.schedule.rate(self.epoch, steps - 1, steps)
         self.epoch += 1
         # The seconds of an epoch that was stopped and resumed are those since the last resumption.
         self._write_line("epoch", train, lr=rate, seconds=round(seconds, 3), rate=round(speed, 1))
         for result in evaluations.values():
             self._write_line("epoch", result)
-        # The test split never selects anything.
-        split, watched = ("valid", evaluations["valid"]) if "valid" in evaluations else ("train", train)
+        watched = train if split is None else evaluations[split]
         self.schedule.end_epoch(watched.loss)
         self.step = 0
         self.state = None
@@ -272,20 +297,30 @@ class Trainer:
         self.recent = Sums()
         self.train_result = train
         self.evaluations = evaluations
-        now = Best(self.epoch, split, watched.loss)
+        now = Best(self.epoch, watched.split, watched.loss)
         better = self.best is None or now.loss < self.best.loss
         if better:
             self.best = now
         self.save(best=better)
         self.reporter.on_epoch(EpochInfo(self.epoch, self.epochs, rate, seconds, speed, train, evaluations))
         # A signal that came since the last step; after the last epoch there is little left to do.
-        if self._signals.received is not None and self.epoch < self.epochs:
+        if self._signals.received is not None and not self._done:
             self._interrupt(saved=True)
 
     def _finish(self) -> None:
-        if "test" not in self.evaluations:
+        if self.epoch < self.epochs and self.best is not None:
+            self.reporter.on_message(
+                f"stopped early: the loss on {self.best.split} was lowest after epoch {self.best.epoch}"
+            )
+        epoch = self._kept_epoch
+        if epoch < self.epoch:
+            with best_parameters(self.task, self.run):
+                splits = dict.fromkeys((*self.evaluations, "test"))
+                self.evaluations = {split: self._evaluate(split) for split in splits}
+        elif "test" not in self.evaluations:
             self.evaluations = {**self.evaluations, "test": self._evaluate("test")}
-        self._write_line("final", self.evaluations["test"])
+        step = epoch * self.steps_per_epoch
+        self._write_line("final", self.evaluations["test"], step=step, epoch=epoch)
         self.complete = True
         self.save()
         self.reporter.on_finish(self._outcome(already_complete=False))
@@ -324,14 +359,16 @@ class Trainer:
     def _outcome(self, already_complete: bool) -> Outcome:
         assert self.train_result is not None
         return Outcome(
-            self.epochs,
+            self.epoch,
             self.optimizer.steps,
             self.train_result,
             dict(self.evaluations),
-            self.run.checkpoint_path,
+            self.run.path_of(),
             already_complete,
             self.best,
             self.start,
+            self.epoch < self.epochs,
+            self._kept_epoch,
         )
 
     # -- reporting -------------------------------------------------------------------------------
@@ -340,7 +377,7 @@ class Trainer:
         return self.task.summary("train", sums.loss, sums.correct, sums.count)
 
     def _report_step(self, step: _Step) -> None:
-        steps = self.task.steps_per_epoch
+        steps = self.steps_per_epoch
         so_far = self._mean(self.sums)
         metric = so_far.perplexity if so_far.accuracy is None else so_far.accuracy
         left = (self.epochs - self.epoch) * steps - step.place
@@ -438,9 +475,9 @@ class Trainer:
     def _restore(self, tensors: dict[str, Any], meta: dict[str, Any]) -> None:
         path: Path = self.run.checkpoint_path
         check_belongs(self.run, path, meta)
-        load_model(self.task.model, tensors, meta, self.run, path)
         if meta.get("data") != self.fingerprint:
             raise CheckpointError(f"{path}: the training data are not those that the run began with")
+        load_model(self.task.model, tensors, meta, self.run, path)
         prefix = "optimizer."
         moments = {n[len(prefix) :]: array for n, array in tensors.items() if n.startswith(prefix)}
         try:
@@ -451,16 +488,17 @@ class Trainer:
             check_state(self.state, self.task.model.zero_state(self.task.config["batch_size"]))
             self.epoch, self.step, self.lines = (natural(meta[name]) for name in ("epoch", "step", "lines"))
             self.sums, self.recent = Sums.unpack(meta["sums"]), Sums.unpack(meta["recent"])
-            # A run that was given more epochs is no longer complete.
-            self.complete = bool(meta["complete"]) and self.epoch >= self.epochs
             metric, train = self.task.metric, meta["train"]
             self.train_result = None if train is None else unpack_evaluation(train, metric)
             self.evaluations = {s: unpack_evaluation(e, metric) for s, e in meta["evaluations"].items()}
-            if self.epoch and (self.train_result is None or not self.evaluations):
+            lacking = self.task.watched is not None and self.task.watched not in self.evaluations
+            if self.epoch and (self.train_result is None or lacking):
                 raise ValueError(f"no result of epoch {self.epoch}")
             # Checkpoints of the first versions have neither.
             self.best = unpack_best(meta.get("best"))
             self.start = None if meta.get("start") is None else float(meta["start"])
+            # A run that was given more epochs, or more patience, is no longer complete.
+            self.complete = bool(meta["complete"]) and self._done
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise CheckpointError(
                 f"{path}: does not fit this run's configuration: {' '.join(str(error).split())}"

@@ -17,7 +17,7 @@ import numpy as np
 
 from lstm_numba.data import digits
 from lstm_numba.data.corpus import EOS, Corpus
-from lstm_numba.data.images import Images
+from lstm_numba.data.images import FORMS, Images
 from lstm_numba.data.series import SeriesData, SeriesOptions, series_of_tables
 from lstm_numba.training.callbacks import Reporter
 from lstm_numba.training.classification import ImageTask
@@ -50,7 +50,7 @@ class Warmed(NamedTuple):
 
 
 class _FewImages(ImageTask):
-    """Drawn digits in place of the data set, no more than the steps need."""
+    """Drawn digits in place of the data set, no more than the steps need; own pictures have their size."""
 
     def _read(self, split: str) -> Images:
         large = self.config["batch_size"] * (_STEPS - 1) + 1
@@ -124,9 +124,10 @@ def _configs(dataset: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any
     )
     if dataset in SERIES:
         extra = {"bidirectional": True}
+    whole: dict[str, Any] = {"validation": 0} if dataset in CLASSIFIERS else {}
     tiny = {"hidden": 8, "layers": 2, "dropout": 0.3, "batch_size": 9, "clip_value": 1.0, **extra}
-    wide = {"hidden": 600, "layers": 1, "batch_size": 2}
-    for sizes, window in (({}, None), (tiny, 5), (wide, 5)):
+    wide = {"hidden": 600, "layers": 1, "batch_size": 2, **whole}
+    for sizes, window in ((whole, None), (tiny, 5), (wide, 5)):
         more = {} if window is None or dataset not in LANGUAGE_MODELS else {"bptt": window}
         data = {"example": "pendulum", "window": window or 32} if dataset in SERIES else {}
         once = {"epochs": 1, "schedule": "constant"}
@@ -138,9 +139,13 @@ def _configs(dataset: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any
 
 def _use(run: Run) -> None:
     """Train, then open the run and use the model as the other commands do."""
-    dataset = run.config["dataset"]
-    kind = _FewImages if dataset in CLASSIFIERS else _FewRows if dataset in SERIES else _Noise
-    task: Task = kind(run.config)
+    task: Task
+    if run.config["dataset"] in CLASSIFIERS:
+        task = _FewImages(run.config, form=FORMS["digits"]._asdict())
+    elif run.config["dataset"] in SERIES:
+        task = _FewRows(run.config)
+    else:
+        task = _Noise(run.config)
     task.load_data()
     Trainer(task, run).train()
     opened = open_task(run, load_data=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_tools import DIGITS, GRAMMAR, call, invoke
+from cli_tools import DIGITS, GRAMMAR, call, invoke, one_epoch
 
 from lstm_numba.cells import CELLS
 from lstm_numba.training import checkpoint
@@ -26,7 +26,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def grammar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "grammar"
-    answer = invoke(GRAMMAR, "--cell", CELL, "--epochs", 1, "--forget-bias", 1, "--out", folder)
+    answer = invoke(one_epoch(GRAMMAR), "--cell", CELL, "--forget-bias", 1, "--out", folder)
     assert answer.status == 0, answer.err
     return folder
 

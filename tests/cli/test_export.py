@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_tools import DIGITS, GRAMMAR, invoke
+from cli_tools import DIGITS, GRAMMAR, invoke, one_epoch
 
 import lstm_numba as ln
 from lstm_numba.training.tasks import open_task
@@ -16,7 +16,7 @@ from lstm_numba.training.tasks import open_task
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small classifier of two directions."""
     folder = tmp_path_factory.mktemp("export") / "digits"
-    answer = invoke(DIGITS, "--epochs", 1, "--layers", 2, "--bidirectional", "--out", folder)
+    answer = invoke(one_epoch(DIGITS), "--layers", 2, "--bidirectional", "--out", folder)
     assert answer.status == 0, answer.err
     return folder
 
@@ -49,7 +49,7 @@ def test_every_format_holds_the_weights(run: Path, tmp_path: Path) -> None:
 
 def test_tied_weights_stand_under_both_names(tmp_path: Path) -> None:
     folder, path = tmp_path / "run", tmp_path / "w.npz"
-    answer = invoke(GRAMMAR, "--epochs", 1, "--cell", "gru-reset-before", "--tie", "--out", folder)
+    answer = invoke(one_epoch(GRAMMAR), "--cell", "gru-reset-before", "--tie", "--out", folder)
     assert answer.status == 0, answer.err
     answer = invoke("export", folder, "--format", "npz", "--out", path)
     assert answer.status == 0, answer.err

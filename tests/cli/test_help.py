@@ -42,7 +42,7 @@ def examples(command: click.Command) -> list[list[str]]:
 
 def test_all_commands_are_found() -> None:
     found = {path[1:] for path, _ in EVERY}
-    datasets = ("mnist", "ptb", "text", "series", "digits", "grammar")
+    datasets = ("mnist", "ptb", "text", "series", "images", "digits", "grammar")
     trainings = {("train", dataset) for dataset in datasets}
     assert trainings | {("data", verb) for verb in ("list", "fetch", "verify")} <= found
     others = ("evaluate", "predict", "stream", "sample", "plot", "bench", "warmup", "info")
@@ -123,7 +123,7 @@ def test_names_in_the_help_are_the_names_that_exist() -> None:
     train = cli.get_command(click.Context(cli), "train")
     assert isinstance(train, click.Group)
     assert set(train.commands) == set(TRAINED)
-    for name in ("mnist", "digits"):
+    for name in ("mnist", "digits", "images"):
         (view,) = [p for p in train.commands[name].params if p.name == "view"]
         assert isinstance(view.type, click.Choice)
         assert tuple(view.type.choices) == VIEWS

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_tools import GRAMMAR, invoke
+from cli_tools import GRAMMAR, invoke, one_epoch
 from import_tools import FILES, classifier, content, model_of, refused, tied_model, write
 from interop_tools import KERAS, assert_same, layer
 
@@ -257,7 +257,7 @@ def test_language_model_trained_in_pytorch(tmp_path: Path) -> None:
             return torch.nn.functional.cross_entropy(self.output(y), tokens[1:])
 
     run, path, out = tmp_path / "run", tmp_path / "w.safetensors", tmp_path / "out"
-    assert invoke(GRAMMAR, "--epochs", 1, "--cell", "gru", "--out", run).status == 0
+    assert invoke(one_epoch(GRAMMAR), "--cell", "gru", "--out", run).status == 0
     assert invoke("export", run, "--format", "torch", "--out", path).status == 0
     task = open_task(run)
     task.load_data()

@@ -209,7 +209,7 @@ def test_several_files_and_a_move(tmp_path: Path) -> None:
         ("train series missing.csv", 1, ["missing.csv", "no such file"]),
         ("train series waves.csv --target lod", 1, ["--target", "no column lod", "did you mean load"]),
         ("train series waves.csv --target load --window 150", 1, ["train", "140 rows", "window of 150"]),
-        ("train series waves.csv --target load --task classify --loss mae", 1, ["loss"]),
+        ("train series groups.csv --target kind --group id --loss mae", 1, ["loss", "classify"]),
         ("train series waves.csv --target load --test 0.95", 2, ["--validation", "0.95"]),
         ("train series waves.csv --target ,", 2, ["--target", "names"]),
         ("train series waves.csv --target load --horizon 0", 2, ["--horizon"]),

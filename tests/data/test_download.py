@@ -367,13 +367,13 @@ def test_slow_answers_time_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_data_sets_without_files() -> None:
-    for name in ("digits", "grammar", "text"):
+    for name in ("digits", "grammar", "text", "images"):
         assert store.fetch(name) == []
         assert store.verify(name) == []
     assert store.dataset("digits").embedded
     assert not store.dataset("mnist").embedded
     with pytest.raises(
-        ValueError, match="name: expected one of mnist, ptb, text, digits, grammar, got 'cifar'"
+        ValueError, match="name: expected one of mnist, ptb, text, images, digits, grammar, got 'cifar'"
     ):
         store.fetch("cifar")
 

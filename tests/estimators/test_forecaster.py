@@ -19,7 +19,9 @@ SMALL: dict[str, Any] = {"hidden_size": 12, "random_state": 0, "cell": "gru", "l
 
 def season(steps: int = 240, seed: int = 0, noise: float = 0.05) -> Any:
     """A wave of twelve steps with noise."""
-    return np.sin(2 * np.pi * np.arange(steps) / 12) + noise * np.random.default_rng(seed).standard_normal(steps)
+    return np.sin(2 * np.pi * np.arange(steps) / 12) + noise * np.random.default_rng(seed).standard_normal(
+        steps
+    )
 
 
 def test_one_series_and_beyond_its_horizon() -> None:
@@ -80,12 +82,15 @@ def test_follows_a_drift_to_where_the_series_never_was() -> None:
 def test_bands() -> None:
     y = season(600, noise=0.3)
     for loss in ("gaussian", "quantile"):
-        forecaster = RNNForecaster(horizon=3, window=12, **SMALL, loss=loss, early_stopping=True, max_epochs=60)
+        forecaster = RNNForecaster(
+            horizon=3, window=12, **SMALL, loss=loss, early_stopping=True, max_epochs=60
+        )
         forecaster.fit(y[:450])
         inside = []
         for t in range(450, 597, 3):
             low, middle, high = forecaster.predict_quantiles(quantiles=(0.1, 0.5, 0.9), y=y[:t]).T
-            assert np.all(low <= middle) and np.all(middle <= high)
+            assert np.all(low <= middle)
+            assert np.all(middle <= high)
             inside += list((y[t : t + 3] >= low) & (y[t : t + 3] <= high))
         assert 0.68 < np.mean(inside) < 0.92, loss
         with pytest.raises(ValueError, match="at most 3"):

@@ -78,7 +78,9 @@ def test_bands_hold_what_they_promise() -> None:
         width = bands[:, 2] - bands[:, 0]
         wide, narrow = width[X[800:, 0, 0] > 0.5].mean(), width[X[800:, 0, 0] < -0.5].mean()
         assert 1.8 < wide / narrow < 4.5, loss
-    mean, deviation = RNNRegressor(**SMALL, loss="gaussian", max_epochs=60).fit(X, y).predict(X, return_std=True)
+    mean, deviation = (
+        RNNRegressor(**SMALL, loss="gaussian", max_epochs=60).fit(X, y).predict(X, return_std=True)
+    )
     assert 0.7 < np.mean(((y - mean) / deviation) ** 2) < 1.3
 
 
@@ -87,7 +89,9 @@ def test_robust_losses_ignore_outliers() -> None:
     target = y[:, -1, 0].copy()
     target[::12] += 400
     errors = {
-        loss: np.median(np.abs(RNNRegressor(**SMALL, loss=loss, max_epochs=60).fit(X, target).predict(X) - y[:, -1, 0]))
+        loss: np.median(
+            np.abs(RNNRegressor(**SMALL, loss=loss, max_epochs=60).fit(X, target).predict(X) - y[:, -1, 0])
+        )
         for loss in ("mse", "mae", "huber")
     }
     assert errors["mae"] < 0.5 * errors["mse"]

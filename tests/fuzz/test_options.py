@@ -90,7 +90,7 @@ def words_of(parameter: click.Parameter, rng: np.random.Generator) -> list[str]:
     values = [str(pick(rng, ODD)) for _ in range(parameter.nargs if parameter.nargs > 1 else 1)]
     if isinstance(parameter.type, click.Choice) and rng.random() < 0.5:
         values = [str(pick(rng, list(parameter.type.choices)))]
-    if parameter.name in ("run", "file", "resume") and rng.random() < 0.7:
+    if parameter.name in ("run", "runs", "file", "resume") and rng.random() < 0.7:
         values = [str(pick(rng, ("digits", "grammar", "text.txt", ".", "new")))]
     if isinstance(parameter, click.Argument):
         return values

@@ -12,7 +12,7 @@ import pytest
 from tolerances import assert_close
 
 from lstm_numba.engines.sparse import SparseRows
-from lstm_numba.models import LanguageModel, SequenceBatch, SequenceClassifier, TokenBatch
+from lstm_numba.models import LanguageModel, SequenceBatch, SequenceClassifier, SequenceRegressor, TokenBatch
 from lstm_numba.models.base import Model, StepResult
 from lstm_numba.models.sampling import draw_token, generate
 
@@ -113,6 +113,78 @@ def test_classifier_gradients(options: dict[str, Any]) -> None:
     model = SequenceClassifier(3, 4, 6, dtype=np.float64, seed=1, **options)
     batch = SequenceBatch(rng.standard_normal((4, 3, 3)), np.array([5, 0, 2]), lengths)
     _check_gradients(model, lambda: model.loss_and_gradients(batch))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"loss": "mae", "bidirectional": True},
+        {"loss": "huber", "per_step": True},
+        {"loss": "quantile", "per_step": True, "dropout": 0.3, "layers": 2},
+        {"loss": "gaussian"},
+    ],
+)
+def test_regressor_gradients(options: dict[str, Any]) -> None:
+    """Sequences of different lengths, of which some targets are missing and some count double."""
+    rng = np.random.default_rng(5)
+    model = SequenceRegressor(3, 4, 2, cell="gru", seed=1, dtype=np.float64, **options)
+    shape = (5, 6, 2) if options.get("per_step") else (6, 2)
+    weights = rng.integers(3, size=shape).astype(np.float64)
+    labels = np.where(weights > 0, rng.standard_normal(shape), np.nan)
+    x, lengths = rng.standard_normal((5, 6, 3)), np.array([5, 1, 3, 5, 2, 4])
+    batch = SequenceBatch(x, labels, lengths, weights)
+    _check_gradients(model, lambda: model.loss_and_gradients(batch))
+
+
+def test_weights_of_sequences_are_as_so_many_of_them() -> None:
+    rng = np.random.default_rng(6)
+    x, weights = rng.standard_normal((5, 4, 3)), np.array([2.0, 0.0, 1.0, 3.0])
+    many = np.repeat(np.arange(4), weights.astype(int))
+    for model, labels in (
+        (SequenceClassifier(3, 4, 3, cell="gru", seed=1, dtype=np.float64), rng.integers(3, size=4)),
+        (SequenceRegressor(3, 4, 2, cell="gru", seed=1, dtype=np.float64), rng.standard_normal((4, 2))),
+        (
+            SequenceRegressor(3, 4, 2, cell="gru", seed=1, dtype=np.float64, per_step=True),
+            rng.standard_normal((5, 4, 2)),
+        ),
+    ):
+        weighted = model.loss_and_gradients(SequenceBatch(x, labels, None, weights))
+        expected = {name: np.array(gradient) for name, gradient in weighted.grads.items()}
+        objective, count = weighted.objective, weighted.count
+        chosen = labels[many] if labels.ndim < 3 else labels[:, many]
+        repeated = model.loss_and_gradients(SequenceBatch(np.ascontiguousarray(x[:, many]), chosen))
+        assert count == repeated.count
+        assert_close(objective, repeated.objective, "loss")
+        for name, gradient in repeated.grads.items():
+            assert_close(gradient, expected[name], "backward", name)
+
+
+def test_regressor_predicts_what_its_loss_means() -> None:
+    """Numbers beside their definition from the scores; a single loss by hand."""
+    rng = np.random.default_rng(7)
+    x, labels = rng.standard_normal((4, 3, 2)), rng.standard_normal((3, 2))
+    gaussian = SequenceRegressor(2, 4, 2, cell="gru", loss="gaussian", seed=0, dtype=np.float64)
+    scores = gaussian.scores(x).reshape(3, 2, 2)
+    mean, spread = np.moveaxis(gaussian.predict(x), -1, 0)
+    np.testing.assert_array_equal(mean, scores[..., 0])
+    np.testing.assert_allclose(spread**2, np.exp(scores[..., 1]) + 1e-6, rtol=1e-12)
+    expected = np.mean(0.5 * (np.log(2 * np.pi * spread**2) + ((labels - mean) / spread) ** 2))
+    assert_close(gaussian.evaluate(SequenceBatch(x, labels)).objective, expected, "backward")
+    levels = (0.2, 0.5, 0.7)
+    pinball = SequenceRegressor(
+        2, 4, 2, cell="gru", loss="quantile", quantiles=levels, seed=0, dtype=np.float64
+    )
+    scores = pinball.scores(x).reshape(3, 2, 3)
+    np.testing.assert_array_equal(pinball.predict(x), np.sort(scores, axis=-1))
+    under = labels[..., None] - scores
+    expected = np.mean(np.maximum(np.multiply(levels, under), np.multiply(np.array(levels) - 1, under)))
+    assert_close(pinball.evaluate(SequenceBatch(x, labels)).objective, expected, "backward")
+    for wrong in (labels[:, :1], labels[0]):
+        with pytest.raises(ValueError, match="labels: expected 2 targets"):
+            pinball.evaluate(SequenceBatch(x, wrong))
+    with pytest.raises(ValueError, match="finite numbers where the weight is positive"):
+        pinball.evaluate(SequenceBatch(x, np.where(labels > 0, np.nan, labels)))
 
 
 def test_objectives_are_what_they_are_said_to_be() -> None:

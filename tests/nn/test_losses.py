@@ -12,7 +12,7 @@ import pytest
 from tolerances import assert_close
 
 from lstm_numba.engines.cpu.losses import softmax_cross_entropy
-from lstm_numba.nn.losses import mean_squared_error, softmax
+from lstm_numba.nn.losses import cross_entropy, mean_squared_error, regression_loss, softmax
 
 DTYPES = [np.float32, np.float64]
 
@@ -210,3 +210,93 @@ def test_same_bits_compiled_cached_and_on_one_thread(tmp_path: Any) -> None:
     assert len(compiled.split()) == 3
     assert run() == compiled
     assert run(NUMBA_NUM_THREADS="1") == compiled
+
+
+def _number_losses(prediction: Any, target: Any, loss: str) -> Any:
+    """Loss of every target, by the definition."""
+    if loss == "quantile":
+        under = target[..., None] - prediction
+        return np.maximum(np.multiply((0.1, 0.5, 0.9), under), np.multiply((-0.9, -0.5, -0.1), under)).mean(
+            -1
+        )
+    if loss == "gaussian":
+        variance = np.exp(prediction[..., 1]) + 1e-6
+        return 0.5 * (np.log(2 * np.pi * variance) + (target - prediction[..., 0]) ** 2 / variance)
+    error = np.abs(prediction - target)
+    return {
+        "mse": error**2,
+        "mae": error,
+        "huber": np.where(error <= 1, 0.5 * error**2, error - 0.5),
+    }[loss]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("loss", ["mse", "mae", "huber", "quantile", "gaussian"])
+def test_losses_of_numbers_match_their_definitions(loss: str, dtype: Any) -> None:
+    rng = np.random.default_rng(4)
+    target = 2 * rng.standard_normal((7, 3))
+    more = {"quantile": (3,), "gaussian": (2,)}.get(loss, ())
+    prediction = rng.standard_normal((7, 3, *more)).astype(dtype)
+    weights = rng.integers(3, size=(7, 3)).astype(np.float64)
+    target[weights == 0] = np.nan
+    kept = prediction.copy()
+    found, gradient = regression_loss(prediction, target, loss, weights=weights)
+    np.testing.assert_array_equal(prediction, kept)
+    assert gradient.shape == prediction.shape
+    assert gradient.dtype == dtype
+
+    def mean(p: Any) -> float:
+        return float(np.nansum(weights * _number_losses(p, target, loss)) / weights.sum())
+
+    exact = prediction.astype(np.float64)
+    assert_close(found, mean(exact), "loss", dtype=np.float32)
+    differences = np.empty(exact.shape)
+    for place in np.ndindex(exact.shape):
+        up, down = exact.copy(), exact.copy()
+        up[place] += 1e-6
+        down[place] -= 1e-6
+        differences[place] = (mean(up) - mean(down)) / 2e-6
+    assert_close(gradient.astype(np.float64), differences, "central differences")
+
+
+def test_losses_of_numbers_show_nan_where_it_counts() -> None:
+    for loss in ("mse", "mae", "huber"):  # and of a weight of zero not
+        found, gradient = regression_loss(np.array([1.0, np.nan]), np.zeros(2), loss)
+        assert np.isnan(found)
+        assert np.isnan(gradient[1])
+        found, gradient = regression_loss(
+            np.array([1.0, np.nan]), np.zeros(2), loss, weights=np.array([1, 0])
+        )
+        assert np.isfinite(found)
+        assert gradient[1] == 0
+
+
+def test_cross_entropy_is_a_mean_over_steps() -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(2)
+    logits, labels = rng.standard_normal((4, 3, 5)), rng.integers(5, size=(4, 3))
+    weights = rng.integers(2, size=(4, 3)).astype(float)
+    theirs = torch.tensor(logits, requires_grad=True)
+    losses = torch.nn.functional.cross_entropy(
+        theirs.reshape(-1, 5), torch.tensor(labels.reshape(-1)), reduction="none"
+    )
+    expected = (losses * torch.tensor(weights.reshape(-1))).sum() / weights.sum()
+    expected.backward()
+    loss, gradient = cross_entropy(logits, labels, weights=weights)
+    assert_close(loss, expected.item(), "forward")
+    assert_close(gradient, theirs.grad.numpy(), "backward")
+
+
+def test_refusals_of_losses_from_python() -> None:
+    numbers = np.zeros((3, 2))
+    for arguments, words in (
+        ((numbers, numbers[:2]), r"prediction: expected shape \(2, 2\)"),
+        ((numbers, numbers, "quantile"), r"prediction: expected shape \(3, 2, 3\)"),
+        ((numbers, numbers, "l2"), "loss: expected one of"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            regression_loss(*arguments)
+    with pytest.raises(ValueError, match="positive weight"):
+        regression_loss(numbers, numbers, weights=np.zeros((3, 2)))
+    with pytest.raises(TypeError, match="prediction: expected"):
+        regression_loss(numbers.astype(int), numbers)

@@ -17,9 +17,11 @@ import pytest
 import lstm_numba as ln
 from lstm_numba.benchmarks import report, results
 from lstm_numba.data import idx, image_files, ptb, text
+from lstm_numba.data.images import FORMS
 from lstm_numba.data.series import SeriesOptions, load_series
 from lstm_numba.data.tables import read_table
 from lstm_numba.training import checkpoint
+from lstm_numba.training.classification import ImageTask
 from lstm_numba.training.config import make_config
 from lstm_numba.training.run import Run
 from lstm_numba.training.tasks import build_task, open_task
@@ -123,6 +125,16 @@ def _series_run(name: str) -> Callable[[Path], Path]:
     return make
 
 
+def _picture_run(folder: Path) -> Path:
+    """A run of own pictures that has taken no step; what it keeps of them."""
+    config = make_config("images", {"threads": 1, "hidden": 3, "cell": "rnn"})
+    run = Run.create(folder / "run", config)
+    form = FORMS["digits"]._asdict()
+    Trainer(ImageTask(config, form=form), run, fingerprint="").save()
+    run.keep_form(form)
+    return run.form_path
+
+
 def _open_run(path: Path) -> object:
     return open_task(path.parent, load_data=False)
 
@@ -187,6 +199,7 @@ FORMATS: dict[str, Format] = {
     "bench.json": Format(_file("b.json", _bench()), _compare, (m.change_bytes, m.change_json)),
     "config.json": Format(_run("config.json"), _open_run, (m.change_bytes, m.change_json)),
     "vocabulary.json": Format(_run("vocabulary.json"), _open_run, (m.change_bytes, m.change_json)),
+    "classes.json": Format(_picture_run, _open_run, (m.change_bytes, m.change_json)),
     "metrics.jsonl": Format(
         _run("metrics.jsonl"),
         lambda path: Run.open(path.parent).metrics(),

@@ -340,7 +340,7 @@ def test_no_configuration_shares_its_dicts_with_the_defaults() -> None:
             "expected a number above 0 below 1, got 1.0",
         ),
         ("ptb", {"schedule": "linear"}, "schedule", "expected one of constant, ptb, cosine, plateau"),
-        ("imagenet", {}, "dataset", "expected one of mnist, ptb, text, series, digits, grammar"),
+        ("imagenet", {}, "dataset", "expected one of mnist, ptb, text, series, images, digits, grammar"),
     ],
 )
 def test_bad_settings_are_named(dataset: str, options: dict[str, Any], field: str, text: str) -> None:

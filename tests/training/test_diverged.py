@@ -28,7 +28,8 @@ from lstm_numba.training.run import MetricsLog, Run
 from lstm_numba.training.tasks import build_task, open_task
 from lstm_numba.training.trainer import Trainer
 
-SMALL = "train digits --images 60 --hidden 6 --batch-size 20 --threads 1"
+#: Watched by its training loss.
+SMALL = "train digits --images 60 --hidden 6 --batch-size 20 --threads 1 --validation 0"
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -98,7 +98,7 @@ def test_missing_targets_weigh_nothing(tmp_path: Path) -> None:
     weights = [items.gather(np.array([k]), np.float32).weights for k in range(len(items))]
     missing = {k: np.flatnonzero(w == 0).tolist() for k, w in enumerate(weights) if w is not None}
     assert missing == {42: [2], 43: [1], 44: [0]}  # line 51 is row 49
-    assert any("1 missing values of load" in remark for remark in task.remarks)
+    assert any("1 missing values of load" in remark for remark in task.notes)
 
 
 def test_scale_none_leaves_the_numbers(tmp_path: Path) -> None:

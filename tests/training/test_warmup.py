@@ -83,4 +83,5 @@ def test_nothing_is_downloaded(monkeypatch) -> None:  # type: ignore[no-untyped-
         raise AssertionError("looked for data")
 
     monkeypatch.setattr(store, "content", refuse)
-    warmup.warm_up("mnist", {"cell": "rnn"})
+    for dataset in ("mnist", "images"):
+        warmup.warm_up(dataset, {"cell": "rnn"})

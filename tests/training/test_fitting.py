@@ -1,0 +1,174 @@
+"""Training on arrays in memory: what it reaches, when it stops, what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lstm_numba as ln
+from lstm_numba.errors import TrainingDiverged
+from lstm_numba.training.array_data import SequenceData
+
+
+def echoes(count: int = 48, seed: int = 0) -> tuple[Any, Any]:
+    """Sequences (N, 6, 2) whose class is the sign of the first step."""
+    x = np.random.default_rng(seed).standard_normal((count, 6, 2)).astype(np.float32)
+    return x, (x[:, 0, 0] > 0).astype(int)
+
+
+def classifier(**options: Any) -> ln.SequenceClassifier:
+    return ln.SequenceClassifier(2, 8, 2, cell="gru", seed=0, **options)
+
+
+QUIET: dict[str, Any] = {"verbose": False, "lr": 0.02, "batch_size": 16}
+
+
+def test_ten_lines() -> None:
+    x, y = echoes(80)
+    model = classifier()
+    before = ln.evaluate(model, (x, y)).loss
+    history = ln.fit(model, (x[:64], y[:64]), validation=(x[64:], y[64:]), epochs=20, **QUIET)
+    result = ln.evaluate(model, (x[64:], y[64:]))
+    assert len(history["loss"]) == 20
+    assert history["loss"][-1] < 0.5 * before
+    assert result.accuracy > 0.8
+    assert result.loss == pytest.approx(min(history["valid_loss"]), rel=1e-6)  # the best epoch's parameters
+    assert history.best_epoch == 1 + int(np.argmin(history["valid_loss"]))
+    assert set(history) == {"loss", "accuracy", "valid_loss", "valid_accuracy", "lr", "seconds"}
+    frame = pytest.importorskip("pandas") and history.to_frame()
+    assert list(frame["loss"]) == history["loss"]
+    assert frame.index.name == "epoch"
+    assert frame.index[0] == 1
+
+
+def test_the_same_as_by_hand() -> None:
+    """Full batches: the losses are those of the loop that a user writes."""
+    x, y = echoes(12)
+    model, other = classifier(dtype=np.float64), classifier(dtype=np.float64)
+    history = ln.fit(model, (x, y), epochs=4, batch_size=12, lr=0.05, clip=0.5, verbose=False)
+    optimizer, losses = ln.Adam(other.params, lr=0.05), []
+    batch = SequenceData(x, y).gather(np.arange(12), np.float64)
+    for _ in range(4):
+        result = other.loss_and_gradients(batch)
+        losses.append(result.objective)
+        optimizer.step(result.grads, scale=ln.clip_norm(result.grads, 0.5).scale)
+    np.testing.assert_allclose(history["loss"], losses, rtol=1e-10)
+    for name, array in other.params.items():
+        np.testing.assert_allclose(model.params[name], array, rtol=1e-7, atol=1e-10)
+
+
+def test_stops_early_with_the_best() -> None:
+    x, y = echoes()
+    noise = np.random.default_rng(1).integers(2, size=len(y))
+    model = classifier()
+    history = ln.fit(model, (x, noise), validation=(x, 1 - noise), epochs=50, patience=3, **QUIET)
+    assert history.stopped_early
+    assert len(history.epochs) == history.best_epoch + 3
+    assert ln.evaluate(model, (x, 1 - noise)).loss == pytest.approx(history.best_loss, rel=1e-6)
+    kept = classifier()
+    last = ln.fit(kept, (x, noise), validation=(x, 1 - noise), epochs=6, keep_best=False, **QUIET)
+    assert ln.evaluate(kept, (x, 1 - noise)).loss == pytest.approx(last["valid_loss"][-1], rel=1e-6)
+
+
+def test_callbacks_see_and_stop() -> None:
+    seen: list[float] = []
+
+    def watch(history: ln.History) -> bool:
+        seen.append(history["loss"][-1])
+        return len(seen) == 3
+
+    history = ln.fit(classifier(), echoes(), epochs=10, callbacks=[watch], **QUIET)
+    assert seen == history["loss"]
+    assert len(seen) == 3
+    assert not history.stopped_early
+
+
+def test_schedules_and_optimisers_of_ones_own() -> None:
+    x, y = echoes()
+    model = classifier()
+    history = ln.fit(model, (x, y), epochs=4, schedule="cosine", **QUIET)
+    assert history["lr"] == sorted(history["lr"], reverse=True)
+    assert history["lr"][-1] < 0.2 * history["lr"][0]
+    optimizer = ln.SGD(model.params, lr=0.01, momentum=0.9)
+    again = ln.fit(model, (x, y), epochs=2, optimizer=optimizer, verbose=False)
+    assert again["lr"] == [0.01, 0.01]
+    assert optimizer.steps == 2 * 2
+
+
+def test_text_is_carried_on() -> None:
+    tokens = np.tile(np.arange(5), 60)
+    model = ln.LanguageModel(5, 12, cell="gru", seed=0)
+    history = ln.fit(model, tokens, epochs=6, batch_size=4, bptt=5, lr=0.05, verbose=False)
+    assert history["loss"][-1] < 0.3
+    assert history["accuracy"][-1] > 0.9
+    assert ln.evaluate(model, tokens, batch_size=4, bptt=5).accuracy > 0.95
+
+
+def test_batches_of_ones_own() -> None:
+    x, y = echoes()
+    data = SequenceData(x, y)
+
+    class Same:
+        carries_state = False
+
+        def __len__(self) -> int:
+            return 2
+
+        def batch(self, epoch: int, step: int) -> Any:
+            return data.gather(np.arange(step, 48, 2), np.float32)
+
+    assert len(ln.fit(classifier(), Same(), epochs=2, lr=0.02, verbose=False)["loss"]) == 2
+
+
+def test_numbers_that_are_not_finite_end_it() -> None:
+    model = ln.SequenceRegressor(2, 4, 1, cell="gru", seed=0)
+    x = echoes()[0]
+    with pytest.raises(TrainingDiverged, match="diverged in epoch 1"):
+        ln.fit(model, (x, np.full((48, 1), 1e300)), epochs=2, verbose=False)
+    assert all(np.isfinite(array).all() for array in model.params.values())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x, y: (x[0], y), "x: expected shape"),
+        (lambda x, y: (x, y[:-1]), "y: expected 48 labels"),
+        (lambda x, y: (np.where(x > 1, np.nan, x), y), "x: expected finite"),
+        (lambda x, y: (x, y + 1), "targets: expected values from 0 to 1"),
+        (lambda x, y: ([x[0], x[1][:, :1]], y[:2]), "of one F"),
+        (lambda x, y: ([x[0], x[1][:0]], y[:2]), "at least one step"),
+        (lambda x, y: (x[:0], y[:0]), "at least one sequence"),
+    ],
+)
+def test_bad_arrays_are_refused(change: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ln.fit(classifier(), change(*echoes()), epochs=1, **QUIET)
+
+
+def test_bad_arguments_are_refused() -> None:
+    x, y = echoes()
+    for options, words in (
+        ({"epochs": 0}, "epochs"),
+        ({"optimizer": "adamax"}, "optimizer"),
+        ({"schedule": "step"}, "schedule"),
+        ({"patience": 0}, "patience"),
+        ({"batch_size": 0}, "batch_size"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ln.fit(classifier(), (x, y), **{**QUIET, **options})
+    with pytest.raises(TypeError, match="data: expected a pair"):
+        ln.fit(classifier(), x, **QUIET)
+    with pytest.raises(ValueError, match="max_norm"):
+        ln.clip_norm({"a": np.ones(2)}, 0)
+
+
+def test_clipping() -> None:
+    grads = {"a": np.array([3.0, 0.0]), "b": np.array([[4.0]])}
+    assert ln.clip_norm(grads, 1.0) == pytest.approx((5.0, 0.2))
+    assert ln.clip_norm(grads, 10.0).scale == 1
+    assert np.isnan(ln.clip_norm({"a": np.array([np.inf])}, 1.0).scale)
+    ln.clip_values(grads, 3.5)
+    assert grads["b"][0, 0] == 3.5
+    assert grads["a"][0] == 3.0
