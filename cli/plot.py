@@ -98,7 +98,7 @@ def _plots_of(
     if series:
         from lstm_numba.cli.series import series_figures
 
-        figures.update(series_figures(opened, cell, threads))
+        figures.update(series_figures(opened, cell, data_dir, threads))
     elif classifier:
         figures["confusion-matrix"] = _confusion(opened, data_dir, threads)
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -28,7 +28,7 @@ _COUNTED, _NAMED = 30, 60
 _COLOURS = {"train": "#0072b2", "valid": "#e69f00", "test": "#d55e00"}
 #: The same authors', for runs.
 _MANY = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-#: Labels of the vertical axes.
+#: Labels of the vertical axes; nats are the loss of classes and tokens.
 _METRICS = {"accuracy": "accuracy (%)", "perplexity": "perplexity", "mae": "MAE"}
 _LABELS = {"loss": "loss (nats)", **_METRICS}
 
@@ -99,7 +99,8 @@ def compared_curves(runs: Mapping[str, Sequence[Line]], metric: str | None) -> F
                 look = {"color": colour, "linestyle": style}
                 _curve(place, epochs, split, value, 100 if value == "accuracy" else 1, **look)
     for value, place in axes.items():
-        _finish(place, _LABELS.get(value, value), legend=False)
+        label = "loss" if value == "loss" and metric == "mae" else _LABELS.get(value, value)
+        _finish(place, label, legend=False)
         if value == "perplexity":
             place.set_yscale("log")
     handles = [Line2D([], [], color=colour) for colour in _colours(len(runs))]
@@ -182,6 +183,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
         buffer = io.BytesIO()
         # Without a date, the same run gives the same file.
         metadata = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(buffer, format=path.suffix[1:], dpi=150, metadata=metadata)
+        with rc_context({"svg.hashsalt": "lstm_numba"}):  # otherwise names in it are random
+            figure.savefig(buffer, format=path.suffix[1:], dpi=150, metadata=metadata)
         atomic_write(path, buffer.getvalue())
     return paths

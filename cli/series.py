@@ -66,12 +66,14 @@ def _open(opened: Run, cell: str | None, threads: int | None, **more: Any) -> Se
     return task
 
 
-def series_figures(opened: Run, cell: str | None, threads: int | None) -> dict[str, Any]:
+def series_figures(
+    opened: Run, cell: str | None, data_dir: str | None, threads: int | None
+) -> dict[str, Any]:
     """Predict the test part and draw it: a confusion matrix, or forecasts and their errors."""
     from lstm_numba.cli import run_plots, series_plots
     from lstm_numba.training.compile_watch import CompileWatch
 
-    task = _open(opened, cell, threads)
+    task = _open(opened, cell, threads, data_dir=data_dir)
     with CompileWatch(Terminal()):
         if task.classes:
             return {

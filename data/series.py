@@ -99,7 +99,7 @@ def series_of_tables(tables: SequenceOf[Table], options: SeriesOptions) -> Serie
     if targets.task == "forecast":
         features = tuple(n for n in tables[0].columns if n in {*columns.features, *columns.targets})
     sequences = tuple(
-        Sequence(raw.name, raw.table.name, raw.time, stacked(raw, features), y, raw.table.rows[raw.index])
+        Sequence(raw.name, raw.table.name, raw.time, stacked(raw, features), y, raw.table.rows[raw.places])
         for raw, y in zip(found, targets.values, strict=True)
     )
     if columns.time is not None:
@@ -129,7 +129,7 @@ def raw_sequences(tables: SequenceOf[Table], columns: Columns) -> list[Raw]:
 
 def stacked(raw: Raw, names: SequenceOf[str]) -> Array:
     """Columns of numbers side by side, (T, F)."""
-    found = np.empty((len(raw.index), len(names)))
+    found = np.empty((len(raw.places), len(names)))
     for k, name in enumerate(names):
         found[:, k] = raw.column(name)
     return found

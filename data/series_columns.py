@@ -90,8 +90,8 @@ def choose_columns(
         twice = next((name for k, name in enumerate(names) if name in names[:k]), None)
         if twice is not None:
             raise DataError(f"--{option}: names the column {one_line(twice, 60)} twice")
-    for name, option in ((time, "time"), (group, "group")):
-        require(first, [] if name is None else [name], option)
+    require(first, _given(time), "time")
+    require(first, _given(group), "group")
     _refuse_two_roles({"target": target, "time": [time], "group": [group]})
     _refuse_two_roles({"features": features, "time": [time], "group": [group]})
     if time is None:
@@ -109,15 +109,16 @@ def choose_columns(
     features = [name for name in features if name not in target]
     chosen = Columns(tuple(target), tuple(features), time, group)
     for table in tables[1:]:
-        for names, option in (
-            (target, "target"),
-            (features, "features"),
-            ([time], "time"),
-            ([group], "group"),
-        ):
-            require(table, [name for name in names if name is not None], option)
+        require(table, target, "target")
+        require(table, features, "features")
+        require(table, _given(time), "time")
+        require(table, _given(group), "group")
     check_kinds(tables, chosen)
     return chosen
+
+
+def _given(name: str | None) -> list[str]:
+    return [] if name is None else [name]
 
 
 def check_kinds(tables: Sequence[Table], columns: Columns) -> None:
@@ -197,8 +198,9 @@ def grouped_rows(table: Table, group: str | None) -> list[tuple[str, Array]]:
     """
     if group is None and table.groups is None:
         return [("", np.arange(len(table)))]
-    assert table.groups is not None or group is not None
-    texts = (table.groups if group is None else texts_of(table.columns[group])).astype(str)
+    keys = table.groups if group is None else texts_of(table.columns[group])
+    assert keys is not None
+    texts = keys.astype(str)
     empty = np.flatnonzero(texts == "")
     if len(empty):
         raise fault(table.name, f"row {table.rows[empty[0]]}, column {group}: the group is missing")

@@ -125,7 +125,7 @@ def _refuse_varying(found: Sequence[Raw], name: str) -> None:
         other = [k for k in known if texts[k] != texts[known[0]]]
         if other:
             values = (one_line(repr(str(texts[k])), 40) for k in (other[0], known[0]))
-            row, first = raw.table.rows[raw.index[other[0]]], raw.table.rows[raw.index[known[0]]]
+            row, first = raw.table.rows[raw.places[other[0]]], raw.table.rows[raw.places[known[0]]]
             later, earlier = values
             raise fault(
                 raw.table.name,

@@ -149,7 +149,7 @@ class TextTask(Task):
             state = result.state
             loss += result.loss_sum
             correct += result.correct
-            count += result.count
+            count += round(result.count)
             if progress is not None:
                 progress(count, rows.tokens)
         return self.summary(split, loss, correct, count)

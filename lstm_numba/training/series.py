@@ -53,6 +53,7 @@ class SeriesTask(Task):
     """
 
     carries_state = False
+    model: SequenceClassifier | SequenceRegressor
 
     def __init__(
         self,
@@ -125,7 +126,10 @@ class SeriesTask(Task):
         example = self.config["data"]["example"]
         if example is not None:
             return series_of_tables([example_table(example)], options)
-        return load_series(self.config["data"]["files"], options)
+        files = self.config["data"]["files"]
+        if self.data_dir is not None:  # where they are now
+            files = [os.path.join(self.data_dir, os.path.basename(file)) for file in files]
+        return load_series(files, options)
 
     def _source(self) -> str:
         files = self.config["data"]["files"] or [self.config["data"]["example"]]
@@ -188,7 +192,8 @@ class SeriesTask(Task):
 
     def fingerprint(self) -> str:
         """See `Task.fingerprint`."""
-        return self.data and self.description.data
+        self.data  # noqa: B018  # compared with the description if that was there before
+        return self.description.data
 
     def vocabulary_digest(self) -> str:
         """See `Task.vocabulary_digest`."""
@@ -226,7 +231,7 @@ class SeriesTask(Task):
         answer = items.predict(self.model, chosen)
         if self.classes:
             return true[:, 0, 0].astype(np.int64), answer
-        middle = answer[..., answer.shape[-1] // 2] if self.model.loss.width > 1 else answer[..., 0]
+        middle = answer[..., answer.shape[-1] // 2]  # of quantiles the median
         if self.description.per_step:
             count = len(self.description.targets)
             return true.reshape(-1, 1, count), middle.reshape(-1, 1, count)

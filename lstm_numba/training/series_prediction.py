@@ -17,6 +17,7 @@ from lstm_numba.data.series_times import next_times, shown_time
 from lstm_numba.data.tables import Array, read_table
 from lstm_numba.data.text_columns import read_number
 from lstm_numba.errors import DataError, UserError
+from lstm_numba.models.regressor import SequenceRegressor
 from lstm_numba.training.prediction_stream import PredictionStream
 from lstm_numba.training.series import SeriesTask
 from lstm_numba.training.series_description import SeriesDescription
@@ -46,16 +47,17 @@ def read_inputs(
     DataError
         A column is missing or does not fit; see `lstm_numba.data.series.load_series`.
     """
-    needed = {name for name in (*it.features, it.time, it.group) if name is not None}
-    tables = [read_table(path, needed, {it.group} - {None}) for path in paths]
+    needed = [name for name in (*it.features, it.time, it.group) if name is not None]
+    text = [] if it.group is None else [it.group]
+    tables = [read_table(path, needed, text) for path in paths]
     columns = Columns((), it.features, it.time, it.group)
     for table in tables:
-        require(table, [name for name in (*it.features, it.time, it.group) if name is not None], None)
+        require(table, needed, None)
     check_kinds(tables, columns)
     pieces = []
     for raw in raw_sequences(tables, columns):
-        y = np.full((len(raw.index), len(it.targets)), np.nan)
-        rows = raw.table.rows[raw.index]
+        y = np.full((len(raw.places), len(it.targets)), np.nan)
+        rows = raw.table.rows[raw.places]
         pieces.append(Piece(raw.name, raw.table.name, raw.time, stacked(raw, it.features), y, rows))
     return pieces, [f"{table.name}: {guess}" for table in tables for guess in table.guesses]
 
@@ -73,7 +75,8 @@ def heading(task: SeriesTask, streamed: bool = False) -> list[str]:
         names.append(it.time)
     if it.task == "classify":
         return [*names, *it.targets, *(f"p({text})" for text in it.classes)]
-    levels = getattr(task.model, "loss").levels  # noqa: B009
+    assert isinstance(task.model, SequenceRegressor)
+    levels = task.model.loss.levels
     if len(levels) == 1:
         return [*names, *it.targets]
     return [*names, *(f"{target} {100 * level:g} %" for target in it.targets for level in levels)]

@@ -162,6 +162,17 @@ def test_plots(folder: Path, tmp_path: Path) -> None:
         assert all(Path(file).stat().st_size > 1000 for file in files)
 
 
+def test_runs_beside_each_other(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    words = f"{FORECAST.removesuffix(' --json')} --cell rnn --log csv"
+    assert invoke(words, folder / "waves.csv", "--out", tmp_path / "rnn").status == 0
+    header = (tmp_path / "rnn" / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"mae", "rmse", "mase", "nse"} <= {*header}
+    files = invoke("plot", folder / "forecast", tmp_path / "rnn", "--out", tmp_path, "--json").json()["files"]
+    assert {Path(file).name for file in files} == {"comparison.png", "comparison.svg"}
+    refused(invoke("plot", folder / "forecast", folder / "classes"), 1, "mae", "accuracy", "do not compare")
+
+
 def test_quantiles(folder: Path, tmp_path: Path) -> None:
     answer = invoke(f"{FORECAST} --loss quantile", folder / "waves.csv", "--out", tmp_path / "run")
     assert answer.status == 0, answer.err
@@ -195,8 +206,10 @@ def test_several_files_and_a_move(tmp_path: Path) -> None:
     assert answer.status == 0, answer.err
     moved = tmp_path / "moved"
     moved.mkdir()
+    before = invoke("evaluate", run).out
     again = [file.rename(moved / file.name) for file in files]
     refused(invoke("train series", "--resume", run), 1, "0.csv", "no such file")
+    assert invoke("evaluate", run, "--data-dir", moved).out == before
     assert invoke("train series", "--resume", run, "--epochs", 3, *again).status == 0
     assert invoke("evaluate", run).status == 0
     refused(invoke("train series", "--resume", run, again[0]), 2, "9 files", "1 file")
