@@ -101,6 +101,23 @@ def test_missing_targets_weigh_nothing(tmp_path: Path) -> None:
     assert any("1 missing values of load" in remark for remark in task.notes)
 
 
+def test_missing_numbers_to_regress_weigh_nothing(tmp_path: Path) -> None:
+    lines = groups(tmp_path / "a.csv", target="sum").read_text().splitlines()
+    lines[1] = ",".join([*lines[1].split(",")[:3], ""])
+    (tmp_path / "a.csv").write_text("\n".join(lines) + "\n")
+    task = build_task(
+        series_config([tmp_path / "a.csv"], {"target": ["sum"], "group": "id", "task": "regress"})
+    )
+    assert isinstance(task, SeriesTask)
+    pieces = task.data.sequences[:2]  # the first step of the first group has no target
+    batch = task.items_of(pieces).gather(np.arange(2), np.float64)
+    assert batch.weights is not None
+    assert batch.weights[0, :, 0].tolist() == [0, 1]
+    assert batch.weights[1:, 0].sum() == pieces[0].steps - 1
+    expected = (pieces[0].y[1:, 0] - task.description.outputs.mean) / task.description.outputs.scale
+    np.testing.assert_allclose(batch.labels[1 : pieces[0].steps, 0, 0], expected, rtol=1e-12)
+
+
 def test_scale_none_leaves_the_numbers(tmp_path: Path) -> None:
     task = build_task(
         series_config([waves(tmp_path / "a.csv")], {**FORECAST, "scale": "none"}, dtype="float64")
