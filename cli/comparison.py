@@ -14,7 +14,12 @@ from lstm_numba.training.run import Run
 Line = dict[str, Any]
 
 #: Values of an evaluation that are a metric.
-_METRICS = tuple(one.name for one in fields(Evaluation) if one.name not in ("split", "loss", "count"))
+_METRICS = (
+    *(one.name for one in fields(Evaluation) if one.name not in ("split", "loss", "count", "measures")),
+    "mae",
+)
+#: Settings that tell a run's data from others.
+_DATA = ("dataset", "file", "files", "example", "target")
 #: Settings that do not say what was trained.
 _UNTOLD = {
     *("format", "version", "device", "threads", "checkpoint_every", "log", "equations", "preset"),
@@ -51,13 +56,14 @@ class Compared:
     @property
     def data(self) -> tuple[Any, ...]:
         """What tells its data from others."""
-        return self.settings["dataset"], self.settings.get("file")
+        return tuple(self.settings.get(name) for name in _DATA)
 
     @property
     def measure(self) -> str:
         """What its loss is the loss of, in words."""
         level = "" if self.level is None else f" of {self.level}s"
-        return f"{self.metric or 'no metric'}{level}"
+        loss = self.settings.get("loss")
+        return f"{self.metric or 'no metric'}{level}{'' if loss is None else f', with the loss {loss},'}"
 
 
 def read_run(folder: str) -> Compared:
@@ -97,7 +103,7 @@ def losses_only(runs: Sequence[Compared]) -> bool:
     """
     first = runs[0]
     for other in runs[1:]:
-        if (other.metric, other.level) != (first.metric, first.level):
+        if other.measure != first.measure:
             raise UserError(
                 f"{other.folder}: is measured by its {other.measure}, {first.folder} by its {first.measure}: "
                 "their losses do not compare"

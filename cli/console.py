@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import click
 
 from lstm_numba.training.callbacks import Reporter
 from lstm_numba.training.run import json_line
+from lstm_numba.training.setting import MEASURES
 
 if TYPE_CHECKING:
     from lstm_numba.training.callbacks import EpochInfo, StartInfo, StepInfo
@@ -32,8 +34,12 @@ def metrics_text(result: Any) -> str:
     """Loss and metric of an evaluation as text: ``loss 0.0512, accuracy 98.40 %``."""
     values = result if isinstance(result, dict) else result.as_dict()
     if values.get("accuracy") is not None:
-        return f"loss {values['loss']:.4f}, accuracy {100 * values['accuracy']:.2f} %"
-    return f"loss {values['loss']:.4f}, perplexity {values['perplexity']:.2f}"
+        text = f"loss {values['loss']:.4f}, accuracy {100 * values['accuracy']:.2f} %"
+    elif values.get("perplexity") is not None:
+        text = f"loss {values['loss']:.4f}, perplexity {values['perplexity']:.2f}"
+    else:
+        text = f"loss {values['loss']:.4f}"
+    return ", ".join([text, *(f"{shown} {values[n]:.4g}" for n, shown in MEASURES.items() if n in values)])
 
 
 def duration(seconds: float) -> str:
@@ -136,7 +142,8 @@ class Terminal(Reporter):
     def on_step(self, info: StepInfo) -> None:
         """Update the progress line."""
         metric = f"{100 * info.metric:.2f} %" if self._metric == "accuracy" else f"{info.metric:.2f}"
-        tail = f"loss {info.loss:.4f}  {self._metric} {metric}  {info.rate:,.0f} {self._unit}/s"
+        shown = "" if self._metric == "loss" else f"{self._metric} {metric}  "
+        tail = f"loss {info.loss:.4f}  {shown}{info.rate:,.0f} {self._unit}/s"
         head = f"epoch {info.epoch}/{info.epochs}"
         self.update(
             self._share(head, info.step, info.steps_per_epoch, f"{tail}  {duration(info.remaining)} left")
@@ -175,6 +182,22 @@ def result_line(result: Any, floor: float | None = None) -> str:
     """An evaluation as one line of text."""
     lowest = f" (lowest reachable {floor:.2f})" if floor is not None else ""
     return f"{result.split}: {metrics_text(result)}{lowest}"
+
+
+def measures_table(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """Measures of several predictors, one a line under a heading."""
+    names = {"accuracy": "accuracy", **MEASURES}
+    columns = [name for name in names if any(name in row for row in rows.values())]
+    lines = [["", *(names[name] for name in columns)]]
+    for title, row in rows.items():
+        lines.append([title, *(f"{row[name]:.4g}" if name in row else "" for name in columns)])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]
+        )
+        for line in lines
+    )
 
 
 def warn(text: str) -> None:

@@ -46,7 +46,8 @@ def evaluate(
     """Evaluate RUN, a run folder, on a split of its data.
 
     For classifiers: mean cross-entropy (nats per image) and accuracy. For language models: mean cross-entropy
-    (nats per token) and perplexity; for grammar also the lowest reachable perplexity.
+    (nats per token) and perplexity; for grammar also the lowest reachable perplexity. For series: mean loss;
+    MAE, RMSE, MASE and NSE of numbers, accuracy, macro-F1 and ROC-AUC of classes.
     """
     from lstm_numba.cli.console import Terminal, print_json, result_line, result_object
     from lstm_numba.cli.custom_cells import use_run_cell

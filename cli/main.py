@@ -28,10 +28,14 @@ DEBUG_VARIABLE = "LSTM_NUMBA_DEBUG"
 #: Command -> (module, one line for the list of commands). The module defines a command of the module's name.
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("lstm_numba.cli.train", "Train a network on a data set, or resume a run."),
-    "evaluate": ("lstm_numba.cli.evaluate", "Compute loss and accuracy or perplexity of a run on a split."),
-    "predict": ("lstm_numba.cli.predict", "Classify images."),
+    "evaluate": ("lstm_numba.cli.evaluate", "Compute loss and measures of a run on a split."),
+    "predict": ("lstm_numba.cli.predict", "Classify images; forecast, regress or classify series."),
+    "stream": ("lstm_numba.cli.stream", "Predict from rows of a table as they come in."),
     "sample": ("lstm_numba.cli.sample", "Generate text with a trained language model."),
-    "plot": ("lstm_numba.cli.plot", "Plot learning curves of runs, confusion matrix or perplexity of one."),
+    "plot": (
+        "lstm_numba.cli.plot",
+        "Plot learning curves of runs; confusion matrix, perplexity or forecasts of one.",
+    ),
     "export": ("lstm_numba.cli.export", "Write a run's weights for ONNX, PyTorch, Keras or NumPy."),
     "import": ("lstm_numba.cli.import_", "Import weights from ONNX, PyTorch, Keras or NumPy."),
     "bench": ("lstm_numba.cli.bench", "Compare speed and memory with PyTorch and ONNX Runtime."),

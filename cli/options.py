@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lstm_numba.cli.types import CellName, F, Names, Number, joined_names, option
+from lstm_numba.cli.types import CellName, ColumnNames, F, Names, Number, joined_names, option
 from lstm_numba.training import settings
 from lstm_numba.training.config import default_config
 
@@ -69,6 +69,8 @@ def _type(setting: settings.Setting) -> dict[str, Any]:
         return {"type": click.Choice(check.values)}
     if check is settings.check_cell:  # a run for each
         return {"type": CellName(), "multiple": True}
+    if check is settings.check_names:
+        return {"type": ColumnNames()}
     if check is settings.check_forms:
         return {"type": Names(settings.LOG_FORMS), "multiple": True, "callback": joined_names}
     return {"is_flag": True} if check is settings.check_flag else {}
@@ -111,6 +113,10 @@ def _path_argument(dataset: str) -> Callable[[F], F]:
     return click.argument("file", required=False, type=click.Path(), metavar=metavar)
 
 
+#: A user's own tables. A run that goes on knows them.
+_tables_argument = click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path())
+
+
 def train_options(dataset: str) -> Callable[[F], F]:
     """All options of ``train DATASET``."""
     resume = (
@@ -123,6 +129,7 @@ def train_options(dataset: str) -> Callable[[F], F]:
         *setting_options(dataset, settings.OPTIMISATION),
         *([data_dir_option] if dataset in settings.DATA_OPTIONS["data_dir"].only else []),
         *([_path_argument(dataset)] if dataset in settings.DATA_OPTIONS["file"].only else []),
+        *([_tables_argument] if dataset in settings.SERIES else []),
         *setting_options(dataset, settings.DATA),
         device_option,
         threads_option,

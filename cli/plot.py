@@ -12,7 +12,7 @@ from lstm_numba.cli.custom_cells import use_run_cell
 from lstm_numba.cli.options import data_dir_option, json_option, run_cell_option, threads_option
 from lstm_numba.cli.types import SectionedCommand
 from lstm_numba.errors import UserError
-from lstm_numba.training.settings import CLASSIFIERS
+from lstm_numba.training.settings import CLASSIFIERS, SERIES
 
 if TYPE_CHECKING:
     from lstm_numba.training.run import Run
@@ -48,7 +48,8 @@ def plot(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Draw the learning curves of RUN, a run folder, and its confusion matrix (images) or perplexity (text).
+    """Draw the learning curves of RUN, a run folder, and its confusion matrix (classes), perplexity
+    (text), or forecasts of the test part with their band and errors (series).
 
     Of several runs: their learning curves in one figure, "comparison", a colour for each, with the settings
     in which they differ. Of runs on different data it has the losses only.
@@ -83,8 +84,9 @@ def _plots_of(
     use_run_cell(opened.config, cell, run)
     lines = opened.metrics()
     epochs = [line for line in lines if line["kind"] == "epoch"]
+    series = opened.config["dataset"] in SERIES
     classifier = opened.config["dataset"] in CLASSIFIERS
-    if not epochs and not (classifier and opened.checkpoint_path.exists()):
+    if not epochs and not ((classifier or series) and opened.checkpoint_path.exists()):
         raise UserError(f"{run}: no epoch is finished, there is nothing to draw")
     folder = Path(out) if out is not None else opened.folder / "plots"
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +95,11 @@ def _plots_of(
         figures["learning-curves"] = run_plots.learning_curves(lines)
     else:  # a run of imported weights
         warn(f"{run}: no epoch is finished, there are no learning curves")
-    if classifier:
+    if series:
+        from lstm_numba.cli.series import series_figures
+
+        figures.update(series_figures(opened, cell, data_dir, threads))
+    elif classifier:
         figures["confusion-matrix"] = _confusion(opened, data_dir, threads)
     else:
         figures["perplexity"] = run_plots.perplexity(epochs, _floor(opened))

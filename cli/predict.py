@@ -1,4 +1,4 @@
-"""``lstm-numba predict``: classifies images."""
+"""``lstm-numba predict``: classifies images; forecasts, regresses or classifies series."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from lstm_numba.cli.types import SectionedCommand
 Examples:
   lstm-numba predict runs/mnist-1 seven.png
   lstm-numba predict runs/mnist-1 t10k-images-idx3-ubyte.gz:0 t10k-images-idx3-ubyte.gz:1 --json
+  lstm-numba predict runs/series-1 load.csv --out forecast.csv
   lstm-numba predict runs/images-1 rose.jpg
 """,
 )
 @click.argument("run", type=click.Path())
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.argument("images", nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "--index",
     type=NATURAL,
@@ -31,6 +32,7 @@ Examples:
     help="Swap black and white: a model of digits expects light ones on black.  "
     "[default: if the border is light; of own pictures never]",
 )
+@click.option("--out", type=click.Path(), metavar="FILE", help="File to write a table to (series).")
 @checkpoint_option
 @run_cell_option
 @threads_option
@@ -40,25 +42,41 @@ def predict(
     images: tuple[str, ...],
     index: tuple[int, ...],
     invert: bool | None,
+    out: str | None,
     checkpoint: str | None,
     cell: str | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Classify each IMAGE with the model of RUN, a run folder of mnist, digits or images, and print the
-    probabilities.
+    """Predict from each FILE with the model of RUN, a run folder of mnist, digits, images or series.
 
-    An IMAGE is a picture file (PNG, JPEG, BMP, PPM), which is cropped and scaled to 28 x 28 pixels as MNIST's
-    digits were, unless it has that size; or an image of an IDX file, plain or gzipped: FILE:INDEX, or FILE
-    with --index. A model of own pictures gets all of a picture, scaled to the size that it was trained on.
+    Of images, classify them and print the probabilities. A FILE is a picture (PNG, JPEG, BMP, PPM), which is
+    cropped and scaled to 28 x 28 pixels as MNIST's digits were, unless it has that size; or an image of an
+    IDX file, plain or gzipped: FILE:INDEX, or FILE with --index. A model of own pictures gets all of a
+    picture, scaled to the size that it was trained on.
+
+    Of series, a FILE is a table with the columns that the model reads. The result is a table in CSV: of a
+    forecast the steps after the end of each group, else a row for each group, window or step.
     """
     from lstm_numba.cli.console import Terminal, print_json
     from lstm_numba.cli.custom_cells import use_run_cell
     from lstm_numba.cli.image_argument import named_images
     from lstm_numba.cli.resources import set_threads
     from lstm_numba.cli.run_folder import open_run
+    from lstm_numba.training.run import Run
+    from lstm_numba.training.settings import SERIES
 
+    opened = Run.open(run)
+    if opened.config["dataset"] in SERIES:
+        from lstm_numba.cli.series import image_only, predict_series
+
+        image_only(opened.folder, index=index, invert=invert)
+        options = {"checkpoint": checkpoint, "cell": cell, "threads": threads, "as_json": as_json}
+        predict_series(opened, images, out, options)
+        return
     opened = open_run(run, "classification", "predict")
+    if out is not None:
+        raise click.UsageError(f"--out is for series, {run} is a run of {opened.config['dataset']}")
     form = opened.needed_form() if opened.config["dataset"] == "images" else None
     shape = None if form is None else tuple(form["shape"])
     named = [item for image in images for item in named_images(image, index, invert, shape)]

@@ -8,10 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lstm_numba.errors import UserError
-from lstm_numba.training.settings import CLASSIFIERS
+from lstm_numba.training.settings import CLASSIFIERS, SERIES
 
 if TYPE_CHECKING:
     from lstm_numba.training.run import Run
+
+
+_WANTED = {
+    "classification": "an image classifier (mnist, digits, images)",
+    "series": "series",
+    "language-model": "a language model",
+}
 
 
 def open_run(folder: str, kind: str, command: str) -> Run:
@@ -22,23 +29,24 @@ def open_run(folder: str, kind: str, command: str) -> Run:
     folder : str
         Run folder.
     kind : str
-        ``classification`` or ``language-model``.
+        ``classification``, ``series`` or ``language-model``.
     command : str
         Name of the command, for the message.
 
     Raises
     ------
     UserError
-        If there is no valid run, or it is of the other kind.
+        If there is no valid run, or it is of another kind.
     """
     from lstm_numba.training.run import Run
 
     run = Run.open(Path(folder))
     dataset = run.config["dataset"]
-    found = "classification" if dataset in CLASSIFIERS else "language-model"
+    found = (
+        "classification" if dataset in CLASSIFIERS else "series" if dataset in SERIES else "language-model"
+    )
     if found != kind:
-        kinds = {"classification": "an image classifier (mnist, digits, images)"}
-        wanted = kinds.get(kind, "a language model")
+        wanted = _WANTED[kind]
         raise UserError(f"{folder}: {command} needs a run of {wanted}, this is a run of {dataset}")
     return run
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -28,8 +28,9 @@ _COUNTED, _NAMED = 30, 60
 _COLOURS = {"train": "#0072b2", "valid": "#e69f00", "test": "#d55e00"}
 #: The same authors', for runs.
 _MANY = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-#: Labels of the vertical axes.
-_LABELS = {"loss": "loss (nats)", "accuracy": "accuracy (%)", "perplexity": "perplexity"}
+#: Labels of the vertical axes; nats are the loss of classes and tokens.
+_METRICS = {"accuracy": "accuracy (%)", "perplexity": "perplexity", "mae": "MAE"}
+_LABELS = {"loss": "loss (nats)", **_METRICS}
 
 
 def _curve(
@@ -62,15 +63,15 @@ def learning_curves(lines: Sequence[Line]) -> Figure:
         Metrics of the run.
     """
     epochs = [line for line in lines if line["kind"] == "epoch"]
-    accuracy = "accuracy" in epochs[0]
+    metric = next((name for name in _METRICS if any(name in line for line in epochs)), "loss")
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     for split in _COLOURS:
         _curve(left, epochs, split, "loss")
-        _curve(middle, epochs, split, "accuracy" if accuracy else "perplexity", 100 if accuracy else 1)
+        _curve(middle, epochs, split, metric, 100 if metric == "accuracy" else 1)
     _curve(right, epochs, "train", "lr")
-    _finish(left, _LABELS["loss"])
-    _finish(middle, _LABELS["accuracy" if accuracy else "perplexity"])
+    _finish(left, "loss" if metric == "mae" else _LABELS["loss"])
+    _finish(middle, _LABELS[metric])
     _finish(right, "learning rate")
     return figure
 
@@ -98,7 +99,8 @@ def compared_curves(runs: Mapping[str, Sequence[Line]], metric: str | None) -> F
                 look = {"color": colour, "linestyle": style}
                 _curve(place, epochs, split, value, 100 if value == "accuracy" else 1, **look)
     for value, place in axes.items():
-        _finish(place, _LABELS.get(value, value), legend=False)
+        label = "loss" if value == "loss" and metric == "mae" else _LABELS.get(value, value)
+        _finish(place, label, legend=False)
         if value == "perplexity":
             place.set_yscale("log")
     handles = [Line2D([], [], color=colour) for colour in _colours(len(runs))]
@@ -181,6 +183,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
         buffer = io.BytesIO()
         # Without a date, the same run gives the same file.
         metadata = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(buffer, format=path.suffix[1:], dpi=150, metadata=metadata)
+        with rc_context({"svg.hashsalt": "lstm_numba"}):  # otherwise names in it are random
+            figure.savefig(buffer, format=path.suffix[1:], dpi=150, metadata=metadata)
         atomic_write(path, buffer.getvalue())
     return paths

@@ -103,6 +103,21 @@ _add(
 """,
 )
 _add(
+    "series",
+    """Train a network on tables of your own: forecast, regress or classify sequences.
+
+    Each FILE is a table with named columns: CSV, TSV, Parquet, or NumPy's .npy and .npz. Several files are
+    several sequences. What the options leave open is guessed where nothing else makes sense, and said. The
+    result stands beside those of simple baselines.""",
+    """\
+  lstm-numba train series --example pendulum
+  lstm-numba train series load.csv --target load --window 48 --horizon 24
+  lstm-numba train series recordings/*.csv --target activity
+  lstm-numba train series patients.csv --group patient --target outcome --cell gru
+  lstm-numba train series --resume runs/series-1
+""",
+)
+_add(
     "images",
     """Train a classifier on pictures of your own: PATH is a folder with one folder for each class.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -11,7 +12,15 @@ import click
 from click.core import ParameterSource
 
 from lstm_numba.cells import find_cell
-from lstm_numba.cli.console import Terminal, plural, print_json, result_line, result_object, short_path
+from lstm_numba.cli.console import (
+    Terminal,
+    measures_table,
+    plural,
+    print_json,
+    result_line,
+    result_object,
+    short_path,
+)
 from lstm_numba.cli.custom_cells import equations_of, load_own_cells, use_run_cell
 from lstm_numba.cli.plot import require_matplotlib
 from lstm_numba.cli.resources import check_memory, choose_device, set_threads
@@ -28,8 +37,9 @@ if TYPE_CHECKING:
 _DATA = DATA_OPTIONS.keys() - {"seed"}
 #: What may stand beside --resume.
 _WITH_RESUME = {
-    "resume", "epochs", "early_stopping", "log", "threads", "device", "data_dir", "as_json", "file", "cell",
-}  # fmt: skip
+    *("resume", "epochs", "early_stopping", "log", "threads", "device", "data_dir", "as_json", "cell"),
+    *("file", "files"),
+}
 #: Options that are no fields of the config.
 _NO_FIELDS = {"resume", "out", "as_json", "device", "threads", "preset", *_DATA}
 
@@ -70,6 +80,7 @@ class _Done(NamedTuple):
     floor: float | None
     config: dict[str, Any]
     folder: str
+    baselines: dict[str, dict[str, float]]
 
 
 def train_command(dataset: str, values: dict[str, Any]) -> None:
@@ -86,7 +97,7 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
     given = {
         name: value
         for name, value in values.items()
-        if context.get_parameter_source(name) is not ParameterSource.DEFAULT and value is not None
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT and value not in (None, ())
     }
     terminal = Terminal()
     plans = _plans(dataset, values, given)
@@ -120,6 +131,8 @@ def _plans(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> list[
         return [_Plan(run.config, device, _threads_of(run.config, given), run)]
     if "out" in given:
         _check_folder(given["out"])
+    if dataset == "series" and not given.keys() & {"files", "example"}:
+        raise click.UsageError("Missing argument 'FILE': a table to train on; or --example")
     if "file" in values and values["file"] is None:
         what = "'PATH': the folder of pictures" if dataset == "images" else "'FILE': the text"
         raise click.UsageError(f"Missing argument {what} to train on")
@@ -172,7 +185,10 @@ def _train(plan: _Plan, data_dir: str | None, left: list[str], terminal: Termina
         terminal.say(f"the run has stopped early; --early-stopping N with N above {waited}, or 0, goes on")
     elif outcome.already_complete:
         terminal.say("the run is complete; --epochs N with a larger N goes on")
-    return _Done(outcome, task.floor, config, name)
+    baselines, remarks = task.baselines()
+    for remark in remarks:
+        terminal.say(remark)
+    return _Done(outcome, task.floor, config, name, baselines)
 
 
 def _describe(plan: _Plan) -> str:
@@ -206,6 +222,8 @@ def _configure(dataset: str, fields: dict[str, Any], given: dict[str, Any]) -> d
     for name in ("data_dir", "file"):
         if name in data:  # the run must be usable from any folder
             data[name] = os.path.abspath(data[name])
+    if "files" in data:
+        data["files"] = [os.path.abspath(path) for path in data["files"]]
     try:
         config = make_config(dataset, fields, data=data, preset=given.get("preset"))
     except ConfigError as error:
@@ -244,6 +262,8 @@ def _reopen(dataset: str, given: dict[str, Any]) -> Run:
         raise click.UsageError(
             f"{folder} was trained on {run.config['data']['file']}, not on {given['file']}"
         )
+    if "files" in given:
+        _move_files(run, given["files"])
     if "early_stopping" in given:
         run.config["early_stopping"] = given["early_stopping"] or None
     if "log" in given:
@@ -251,6 +271,15 @@ def _reopen(dataset: str, given: dict[str, Any]) -> Run:
     if "epochs" in given:
         _extend(run, given["epochs"])
     return run
+
+
+def _move_files(run: Run, files: Sequence[str]) -> None:
+    """Read a run's tables from where they are now; a checksum tells whether they are those."""
+    before = run.config["data"]["files"]
+    if before is None or len(before) != len(files):
+        trained = run.config["data"]["example"] if before is None else plural(len(before), "file")
+        raise click.UsageError(f"{run.folder} was trained on {trained}, not on {plural(len(files), 'file')}")
+    run.config["data"]["files"] = [os.path.abspath(path) for path in files]
 
 
 def _extend(run: Run, epochs: int) -> None:
@@ -295,6 +324,8 @@ def _print_result(done: _Done, head: str) -> None:
     click.echo(
         f"{head}{result_line(outcome.evaluations['test'], done.floor)}  ({_epochs(outcome)}, {folder})"
     )
+    if done.baselines:
+        click.echo(measures_table({"this network": outcome.evaluations["test"].as_dict(), **done.baselines}))
     if outcome.diverged:
         click.echo(f"{head}{_divergence(outcome, folder)}")
 
@@ -315,6 +346,7 @@ def _result(done: _Done) -> dict[str, Any]:
         "checkpoint": short_path(outcome.checkpoint),
         "diverged": outcome.diverged,
         "best": outcome.best and outcome.best._asdict(),
+        **({"baselines": done.baselines} if done.baselines else {}),
     }
 
 

@@ -82,6 +82,27 @@ def joined_names(ctx: click.Context, param: click.Parameter, values: Sequence[st
     return ",".join(names) or None
 
 
+class ColumnNames(click.ParamType):
+    """Names separated by commas; one that has a comma itself stands in quotation marks."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        """Part the names."""
+        import csv
+
+        if isinstance(value, list):
+            return value
+        try:
+            rows = list(csv.reader([value], strict=True, skipinitialspace=True))
+        except csv.Error as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+        names = [name.strip() for row in rows for name in row]
+        if not names or not all(names):
+            self.fail(f"{value!r} is not a list of names, separated by commas", param, ctx)
+        return names
+
+
 class SectionedOption(click.Option):
     """An option that knows the heading under which help lists it."""
 

@@ -18,6 +18,8 @@ from lstm_numba.errors import DataError
 
 Path = str | os.PathLike[str]
 
+#: Separator of a table with one column: none of the file.
+_NONE = "\x1f"
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabulators", "|": "vertical strokes"}
 #: Records that are looked at to find the separator.
 _LOOKED_AT = 100
@@ -59,9 +61,13 @@ def read_fields(path: Path, separator: str | None = None) -> Fields:
     """
     text = decode_text(path, read_content(path))
     guesses = []
+    if separator is not None and separator not in text.partition("\n")[0]:
+        other = _find_separator(path, text)
+        if other != _NONE:
+            raise fault(path, f"expected {_SEPARATORS[separator]} in its header, got {_SEPARATORS[other]}")
     if separator is None:
         separator = _find_separator(path, text)
-        if separator != ",":
+        if separator not in (",", _NONE):
             guesses.append(f"values are separated by {_SEPARATORS[separator]}")
     records = _records(path, text, separator)
     _, names = next(records)
@@ -87,12 +93,14 @@ def _find_separator(path: Path, text: str) -> str:
     header = text.partition("\n")[0]
     found = [separator for separator in _SEPARATORS if separator in header]
     if not found:
-        return ","
+        return _NONE
     head = "\n".join(text.split("\n", 10 * _LOOKED_AT)[: 10 * _LOOKED_AT])
     scores = []
     for separator in found:
         try:
-            records = [r for (_, r), _ in zip(_records(path, head, separator), range(_LOOKED_AT), strict=False)]
+            records = [
+                r for (_, r), _ in zip(_records(path, head, separator), range(_LOOKED_AT), strict=False)
+            ]
         except DataError:  # a quotation that `head` cuts; the whole file is read below
             records = [header.split(separator)]
         widths = {len(record) for record in records}
@@ -102,7 +110,9 @@ def _find_separator(path: Path, text: str) -> str:
 
 def _records(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     """Line and values of every record; empty lines are left out of tables with several columns."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True
+    )
     width, line = 0, 0
     while True:
         line = reader.line_num + 1
@@ -139,7 +149,9 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _named(path: Path, names: list[str], columns: list[list[str]], guesses: list[str]) -> dict[str, list[str]]:
+def _named(
+    path: Path, names: list[str], columns: list[list[str]], guesses: list[str]
+) -> dict[str, list[str]]:
     """Columns by name; those without a name are left out if they count rows or are empty."""
     named: dict[str, list[str]] = {}
     for number, (name, column) in enumerate(zip(names, columns, strict=True), 1):

@@ -1,8 +1,8 @@
-"""A user's own tables as sequences with features and targets: columns chosen, tasks told apart, faults refused.
+"""A user's own tables as sequences with features and targets.
 
 What is not said by the options is guessed only where nothing else makes sense, and each guess is one line in
-`SeriesData.guesses`. What would make a result wrong without anybody noticing is refused: rows out of order, times
-that come twice, a constant target, a class that changes within its group.
+`SeriesData.guesses`. What would make a result wrong without anybody noticing is refused: rows out of order,
+times that come twice, a constant target, a class that changes within its group.
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ from lstm_numba.data.series_columns import Columns, choose_columns, grouped_rows
 from lstm_numba.data.series_split import settle, split, with_parts
 from lstm_numba.data.series_targets import read_targets
 from lstm_numba.data.series_times import gaps, order_of
-from lstm_numba.data.series_types import PARTS, SPLITS, TASKS, Raw, Sequence, SeriesData, SeriesOptions, Targets
+from lstm_numba.data.series_types import (
+    PARTS,
+    SPLITS,
+    TASKS,
+    Raw,
+    Sequence,
+    SeriesData,
+    SeriesOptions,
+    Targets,
+)
 from lstm_numba.data.series_windows import Place, WindowIndex, Windows
 from lstm_numba.data.tables import Array, Table, read_table
 from lstm_numba.errors import DataError
@@ -41,7 +50,9 @@ __all__ = [
 ]
 
 
-def load_series(paths: SequenceOf[str | os.PathLike[str]], options: SeriesOptions | None = None) -> SeriesData:
+def load_series(
+    paths: SequenceOf[str | os.PathLike[str]], options: SeriesOptions | None = None
+) -> SeriesData:
     """Read tables as sequences; several files are several groups.
 
     Parameters
@@ -62,7 +73,7 @@ def load_series(paths: SequenceOf[str | os.PathLike[str]], options: SeriesOption
     options = SeriesOptions() if options is None else options
     if not paths:
         raise DataError("expected at least one file")
-    resolved = [os.path.realpath(path) for path in paths]
+    resolved = [os.path.abspath(path) for path in paths]
     twice = next((paths[k] for k, path in enumerate(resolved) if path in resolved[:k]), None)
     if twice is not None:
         raise DataError(f"{one_line(os.fspath(twice), 400)}: is named twice")
@@ -80,9 +91,7 @@ def asked(options: SeriesOptions) -> tuple[set[str] | None, set[str]]:
 def series_of_tables(tables: SequenceOf[Table], options: SeriesOptions) -> SeriesData:
     """As `load_series`, of tables that were read or made before."""
     guesses = _said(tables)
-    columns = choose_columns(
-        tables, options.target, options.features, options.time, options.group, guesses
-    )
+    columns = choose_columns(tables, options.target, options.features, options.time, options.group, guesses)
     found = raw_sequences(tables, columns)
     has_groups = len(found) > 1 or columns.group is not None
     targets = read_targets(found, columns, options.task, options.window, has_groups, guesses)
@@ -90,7 +99,7 @@ def series_of_tables(tables: SequenceOf[Table], options: SeriesOptions) -> Serie
     if targets.task == "forecast":
         features = tuple(n for n in tables[0].columns if n in {*columns.features, *columns.targets})
     sequences = tuple(
-        Sequence(raw.name, raw.table.name, raw.time, stacked(raw, features), y, raw.table.rows[raw.index])
+        Sequence(raw.name, raw.table.name, raw.time, stacked(raw, features), y, raw.table.rows[raw.places])
         for raw, y in zip(found, targets.values, strict=True)
     )
     if columns.time is not None:
@@ -120,7 +129,7 @@ def raw_sequences(tables: SequenceOf[Table], columns: Columns) -> list[Raw]:
 
 def stacked(raw: Raw, names: SequenceOf[str]) -> Array:
     """Columns of numbers side by side, (T, F)."""
-    found = np.empty((len(raw.index), len(names)))
+    found = np.empty((len(raw.places), len(names)))
     for k, name in enumerate(names):
         found[:, k] = raw.column(name)
     return found

@@ -37,8 +37,8 @@ def is_number(column: Array) -> bool:
     return column.dtype.kind == "f"
 
 
-def require(table: Table, names: Iterable[str], option: str) -> None:
-    """Refuse names that are no columns, with the nearest one that is.
+def require(table: Table, names: Iterable[str], option: str | None) -> None:
+    """Refuse names that are no columns, with the nearest one that is; without an option, a model wants them.
 
     Raises
     ------
@@ -48,8 +48,12 @@ def require(table: Table, names: Iterable[str], option: str) -> None:
     for name in names:
         if name not in table.columns:
             near = difflib.get_close_matches(name, table.columns, 1, 0.5)
-            there = f"did you mean {one_line(near[0], 60)}?" if near else f"there are {_listed(table.columns)}"
-            raise fault(table.name, f"--{option}: no column {one_line(name, 60)}; {there}")
+            there = (
+                f"did you mean {one_line(near[0], 60)}?" if near else f"there are {_listed(table.columns)}"
+            )
+            which = f"no column {one_line(name, 60)}"
+            what = f"{which}, which the model reads" if option is None else f"--{option}: {which}"
+            raise fault(table.name, f"{what}; {there}")
 
 
 def _listed(names: Iterable[str], most: int = 10) -> str:
@@ -86,13 +90,15 @@ def choose_columns(
         twice = next((name for k, name in enumerate(names) if name in names[:k]), None)
         if twice is not None:
             raise DataError(f"--{option}: names the column {one_line(twice, 60)} twice")
-    for name, option in ((time, "time"), (group, "group")):
-        require(first, [] if name is None else [name], option)
+    require(first, _given(time), "time")
+    require(first, _given(group), "group")
     _refuse_two_roles({"target": target, "time": [time], "group": [group]})
     _refuse_two_roles({"features": features, "time": [time], "group": [group]})
     if time is None:
         time = _guess_time(first, {*target, *features, group}, guesses)
-    numbers = [name for name, column in first.columns.items() if is_number(column) and name not in (time, group)]
+    numbers = [
+        name for name, column in first.columns.items() if is_number(column) and name not in (time, group)
+    ]
     if not target:
         target = _guess_target(first, numbers, guesses)
     if not features:
@@ -103,10 +109,16 @@ def choose_columns(
     features = [name for name in features if name not in target]
     chosen = Columns(tuple(target), tuple(features), time, group)
     for table in tables[1:]:
-        for names, option in ((target, "target"), (features, "features"), ([time], "time"), ([group], "group")):
-            require(table, [name for name in names if name is not None], option)
+        require(table, target, "target")
+        require(table, features, "features")
+        require(table, _given(time), "time")
+        require(table, _given(group), "group")
     check_kinds(tables, chosen)
     return chosen
+
+
+def _given(name: str | None) -> list[str]:
+    return [] if name is None else [name]
 
 
 def check_kinds(tables: Sequence[Table], columns: Columns) -> None:
@@ -121,7 +133,9 @@ def check_kinds(tables: Sequence[Table], columns: Columns) -> None:
     for table in tables:
         for name in columns.features:
             if not is_number(table.columns[name]):
-                raise fault(table.name, f"column {name}: expected numbers, as a feature is, got {_kind(table, name)}")
+                raise fault(
+                    table.name, f"column {name}: expected numbers, as a feature is, got {_kind(table, name)}"
+                )
         same = (*columns.targets, *([] if columns.time is None else [columns.time]))
         for name in same:
             if name not in table.columns or name not in first.columns:
@@ -129,7 +143,8 @@ def check_kinds(tables: Sequence[Table], columns: Columns) -> None:
             if table.columns[name].dtype.kind != first.columns[name].dtype.kind:
                 raise fault(
                     table.name,
-                    f"column {name}: expected {_kind(first, name)} as in {first.name}, got {_kind(table, name)}",
+                    f"column {name}: expected {_kind(first, name)} as in {first.name}, "
+                    f"got {_kind(table, name)}",
                 )
         if columns.time is not None and table.columns[columns.time].dtype.kind not in "fM":
             value = next((v for v in table.columns[columns.time] if v), "")
@@ -183,8 +198,9 @@ def grouped_rows(table: Table, group: str | None) -> list[tuple[str, Array]]:
     """
     if group is None and table.groups is None:
         return [("", np.arange(len(table)))]
-    assert table.groups is not None or group is not None
-    texts = (table.groups if group is None else texts_of(table.columns[group])).astype(str)
+    keys = table.groups if group is None else texts_of(table.columns[group])
+    assert keys is not None
+    texts = keys.astype(str)
     empty = np.flatnonzero(texts == "")
     if len(empty):
         raise fault(table.name, f"row {table.rows[empty[0]]}, column {group}: the group is missing")

@@ -15,6 +15,8 @@ from lstm_numba.errors import DataError
 
 #: Longest window that is guessed.
 _LONGEST_GUESS = 32
+#: Largest difference between numbers that count as constant: squares of smaller ones are zero.
+_SMALLEST = 1e-150
 #: Fewest steps of a sequence that is read as a whole.
 _FEWEST = 2
 
@@ -49,7 +51,7 @@ def settle(data: SeriesData, has_groups: bool) -> SeriesData:
         guesses.append("horizon: 1 step")
     if windows and options.window is None:
         options = replace(options, window=_guess_window(replace(data, options=options)))
-        guesses.append(f"window: {options.window} steps")
+        guesses.append(f"window: {_counted(int(options.window or 0), 'step')}")
     return replace(data, options=options, guesses=tuple(guesses))
 
 
@@ -103,7 +105,9 @@ def split(data: SeriesData) -> Parts:
     return parts
 
 
-def _deal(data: SeriesData, owners: SequenceOf[object], units: list[object], names: list[str]) -> dict[object, str]:
+def _deal(
+    data: SeriesData, owners: SequenceOf[object], units: list[object], names: list[str]
+) -> dict[object, str]:
     """The part of each unit: the shares of all classes are alike where each unit has one class."""
     options, count = data.options, len(units)
     shares = {"test": options.test, "valid": options.validation}
@@ -131,6 +135,11 @@ def _deal(data: SeriesData, owners: SequenceOf[object], units: list[object], nam
         dealt.update(dict.fromkeys(ordered[place : place + size], name))
         place += size
     return dealt
+
+
+def _counted(number: int, noun: str) -> str:
+    """A number and its noun."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def needed_steps(data: SeriesData) -> int:
@@ -171,13 +180,14 @@ def _long_enough(data: SeriesData, parts: Parts, guesses: list[str]) -> Parts:
         short = [piece for piece in pieces if piece.steps < needed]
         if not found[name]:
             longest = max((piece.steps for piece in pieces), default=0)
-            raise DataError(f"the {name} part is too short: {_needs(data, longest)}")
+            file = data.sequences[0].file
+            raise fault(file, f"the {name} part is too short: {_needs(data, longest)}")
         if short:
             shown = one_line(short[0].name, 60)
             few = f"{len(short)} pieces are" if len(short) > 1 else "one piece is"
             guesses.append(
-                f"{name}: {few} shorter than the {needed} steps needed and left out, the first of {shown}, with "
-                f"{short[0].steps}"
+                f"{name}: {few} shorter than the {needed} steps needed and left out, the first of {shown}, "
+                f"with {short[0].steps}"
             )
     if options.split != "time":
         counts = ", ".join(f"{len(pieces)} {name}" for name, pieces in found.items())
@@ -188,11 +198,11 @@ def _long_enough(data: SeriesData, parts: Parts, guesses: list[str]) -> Parts:
 def _needs(data: SeriesData, longest: int) -> str:
     options = data.options
     if options.window is None:
-        return f"its longest group has {longest} rows, expected at least {_FEWEST}"
+        return f"its longest group has {_counted(longest, 'row')}, expected at least {_FEWEST}"
     horizon = f" and a horizon of {options.horizon}" if options.horizon else ""
     return (
-        f"its longest piece has {longest} rows, a window of {options.window}{horizon} needs "
-        f"{needed_steps(data)}; make the window smaller or the part's share larger"
+        f"its longest piece has {_counted(longest, 'row')}, {needed_steps(data)} are needed for a window of "
+        f"{options.window}{horizon}; make the window smaller or the part's share larger"
     )
 
 
@@ -203,11 +213,15 @@ def _varying(data: SeriesData, train: SequenceOf[Sequence], guesses: list[str]) 
         own = data.task == "forecast" and name in data.targets.names
         values = np.concatenate([sequence.x[:, k] for sequence in train])
         known = values[~np.isnan(values)]
-        kept.append(own or (len(known) > 0 and bool(np.any(known != known[0]))))
+        kept.append(own or (len(known) > 0 and _spread(known) > _SMALLEST))
         if not kept[-1]:
             what = f"constant ({known[0]:g})" if len(known) else "missing"
             guesses.append(f"feature {name} is {what} in the training part and left out")
     return kept
+
+
+def _spread(known: Array) -> float:
+    return float(np.max(known) - np.min(known))
 
 
 def _check_targets(data: SeriesData, parts: Parts, guesses: list[str]) -> None:
@@ -216,7 +230,7 @@ def _check_targets(data: SeriesData, parts: Parts, guesses: list[str]) -> None:
         known = _known(parts["train"], k)
         if len(known) == 0:
             raise fault(file, f"column {name}: the target is missing in the whole training part")
-        if np.all(known == known[0]):
+        if _spread(known) <= _SMALLEST:
             what = f"{known[0]:g}" if not data.classes else one_line(repr(data.classes[int(known[0])]), 60)
             raise fault(file, f"column {name}: the target is constant ({what}) in the training part")
         for part, pieces in parts.items():

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-
 import numpy as np
 
 from lstm_numba.data.file_io import fault, one_line
 from lstm_numba.data.series_columns import Columns, is_number
+from lstm_numba.data.series_types import Raw, Targets
 from lstm_numba.data.tables import Array, texts_of
 from lstm_numba.errors import DataError
-
-
-from lstm_numba.data.series_types import Raw, Targets
 
 #: Most whole numbers that are taken for classes.
 _MOST_CLASSES = 20
@@ -102,7 +99,9 @@ def _guess_task(
         distinct = np.unique(values[~np.isnan(values)])
         few = len(distinct) <= min(_MOST_CLASSES, len(found) // 2) and np.all(distinct == np.rint(distinct))
         if few and len(columns.targets) == 1:
-            guesses.append(f"task: classify, as the target {shown} is one of {len(distinct)} whole numbers in each group")
+            guesses.append(
+                f"task: classify, as the target {shown} is one of {len(distinct)} whole numbers in each group"
+            )
             return "classify"
         guesses.append(f"task: regress, as the target {shown} is one number in each group")
         return "regress"
@@ -113,8 +112,8 @@ def _guess_task(
         guesses.append(f"task: forecast, as there is nothing but the target {shown} to predict from")
         return "forecast"
     raise DataError(
-        "--task: the data do not say it: forecast predicts the next steps of the target, regress its value from "
-        "the other columns, classify which of some values it has"
+        "--task: the data do not say it: forecast predicts the next steps of the target, regress its value "
+        "from the other columns, classify which of some values it has"
     )
 
 
@@ -126,22 +125,28 @@ def _refuse_varying(found: Sequence[Raw], name: str) -> None:
         other = [k for k in known if texts[k] != texts[known[0]]]
         if other:
             values = (one_line(repr(str(texts[k])), 40) for k in (other[0], known[0]))
-            row, first = raw.table.rows[raw.index[other[0]]], raw.table.rows[raw.index[known[0]]]
+            row, first = raw.table.rows[raw.places[other[0]]], raw.table.rows[raw.places[known[0]]]
             later, earlier = values
             raise fault(
                 raw.table.name,
-                f"row {row}, column {name}: the class of {raw.name} is {later}, in row {first} it is {earlier}; "
-                "one class for each group is expected, or --window, whose last step then has the class",
+                f"row {row}, column {name}: the class of {raw.name} is {later}, in row {first} it is "
+                f"{earlier}; expected one class for each group, or --window, whose last step has the class",
             )
 
 
-def _classes(
-    found: Sequence[Raw], name: str, one_each: bool, classes: tuple[str, ...] | None
-) -> Targets:
+def _classes(found: Sequence[Raw], name: str, one_each: bool, classes: tuple[str, ...] | None) -> Targets:
     texts = [texts_of(raw.column(name)) for raw in found]
     known = {str(text) for part in texts for text in part} - {""}
     if classes is None:
         classes = tuple(sorted(known, key=_by_number))
+        count = len(found) if one_each else sum(map(len, texts))
+        if len(classes) > max(2, count // 2):
+            shown = one_line(repr(classes[0]), 60)
+            raise fault(
+                found[0].table.name,
+                f"column {name}: expected classes with several examples each, got {len(classes)} different "
+                f"values in {count} {'groups' if one_each else 'rows'}, such as {shown}",
+            )
         if len(classes) < 2:
             which = "none" if not classes else f"only {one_line(repr(classes[0]), 60)}"
             raise fault(found[0].table.name, f"column {name}: expected two or more classes, got {which}")
@@ -153,7 +158,9 @@ def _classes(
         )
     codes = {text: float(k) for k, text in enumerate(classes)} | {"": np.nan}
     values = [np.array([codes[text] for text in part], np.float64)[:, None] for part in texts]
-    return Targets("classify", (name,), classes, one_each, [_spread(y) for y in values] if one_each else values)
+    return Targets(
+        "classify", (name,), classes, one_each, [_spread(y) for y in values] if one_each else values
+    )
 
 
 def _by_number(text: str) -> tuple[float, str]:

@@ -10,6 +10,7 @@ from lstm_numba.data.tables import Array
 
 #: Share of equal steps from which on times count as regular.
 _REGULAR = 0.8
+_MONTH = "a month"
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -65,6 +66,25 @@ def shown_time(time: np.generic) -> str:
     return text.removesuffix(".000000").removesuffix(" 00:00:00").removesuffix(":00")
 
 
+def next_times(times: Array, count: int) -> list[str]:
+    """The times after the last one, shown; none where the times are not regular.
+
+    Months go on by the calendar where their day is one that all months have.
+    """
+    step, _ = gaps(times)
+    if not step:
+        return []
+    if step == _MONTH:
+        months = times[-1].astype("datetime64[M]")
+        rest = times[-1] - months.astype("datetime64[ns]")
+        if rest >= np.timedelta64(28, "D"):
+            return []
+        return [shown_time((months + k).astype("datetime64[ns]") + rest) for k in range(1, count + 1)]
+    usual = np.median(np.diff(times).astype(np.int64 if times.dtype.kind == "M" else np.float64))
+    unit = np.timedelta64(round(usual), "ns") if times.dtype.kind == "M" else usual
+    return [shown_time(times[-1] + k * unit) for k in range(1, count + 1)]
+
+
 def gaps(times: Array) -> tuple[str, npt.NDArray[np.int64]]:
     """The usual step of ascending times, and the rows before which there is a larger one.
 
@@ -75,16 +95,15 @@ def gaps(times: Array) -> tuple[str, npt.NDArray[np.int64]]:
     places : ndarray of int64
         Indices of the first rows after the gaps.
     """
+    steps = np.diff(times)
     if times.dtype.kind == "M":
-        steps = np.diff(times).astype(np.int64) / 1e9
-    else:
-        steps = np.diff(times)
+        steps = steps.astype(np.int64) / 1e9
     nothing = np.empty(0, np.int64)
     if len(steps) < 2:
         return "", nothing
     usual = float(np.median(steps))
     if times.dtype.kind == "M" and np.all((steps >= 28 * 86_400) & (steps <= 31 * 86_400)):
-        return "a month", nothing
+        return _MONTH, nothing
     close = np.abs(steps - usual) <= 0.01 * usual
     if np.mean(close) < _REGULAR:
         return "", nothing

@@ -165,12 +165,10 @@ class Raw(NamedTuple):
 
     name: str
     table: Table
-    index: npt.NDArray[np.int64]
+    places: npt.NDArray[np.int64]
     time: Array | None
     backwards: bool
 
     def column(self, name: str) -> Array:
         """A column's values."""
-        return self.table.columns[name][self.index]
-
-
+        return self.table.columns[name][self.places]

@@ -96,6 +96,11 @@ class WindowIndex:
     def __len__(self) -> int:
         return len(self._first)
 
+    @property
+    def longest(self) -> int:
+        """Steps of the longest item."""
+        return self.window if self.window is not None else int(self._x.lengths.max())
+
     def _lengths(self, items: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         if self.window is not None:
             return np.full(len(items), self.window)
@@ -117,6 +122,11 @@ class WindowIndex:
         owner = int(self._owner[item])
         first = int(self._first[item] - self._x.starts[owner])
         return Place(owner, first, first + int(self._lengths(np.array([item]))[0]))
+
+    def last_items(self) -> npt.NDArray[np.int64]:
+        """The last item of each piece that has any."""
+        found: npt.NDArray[np.int64] = np.flatnonzero(np.diff(self._owner, append=-1))
+        return found
 
     def gather(self, items: npt.NDArray[np.int64], dtype: npt.DTypeLike = np.float64) -> Windows:
         """The items of a batch.

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import zipfile
-import zlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy.typing as npt
 
 from lstm_numba.data.delimited import read_fields
 from lstm_numba.data.file_io import LARGEST_CONTENT, fault, one_line, open_regular, read_file
+from lstm_numba.data.npz import NpzError, read_npy, read_npz
 from lstm_numba.data.text_columns import check_numbers, convert
 from lstm_numba.errors import DataError, UserError
 
@@ -28,19 +27,8 @@ FilePath = str | os.PathLike[str]
 
 #: Fewest rows of a table.
 _FEWEST = 2
-_DAMAGE = (
-    ValueError,
-    TypeError,
-    KeyError,
-    EOFError,
-    OverflowError,
-    MemoryError,
-    SyntaxError,
-    NotImplementedError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+#: What NumPy's reader of headers may raise beside `NpzError`.
+_DAMAGE = (ValueError, TypeError, KeyError, AttributeError, SyntaxError, RecursionError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +40,8 @@ class Table:
     name : str
         The file, for messages.
     columns : dict of ndarray
-        In the file's order, each (R,): float64 with NaN for missing numbers; objects, texts with "" for missing
-        ones; or datetime64[ns] in UTC, NaT for missing times.
+        In the file's order, each (R,): float64 with NaN for missing numbers; objects, texts with "" for
+        missing ones; or datetime64[ns] in UTC, NaT for missing times.
     rows : ndarray (R,), int64
         Where each row stands: its line in a text, whose header is line 1; else counted from 1.
     groups : ndarray (R,), int64, optional
@@ -72,15 +60,13 @@ class Table:
         return len(self.rows)
 
 
-def read_table(
-    path: FilePath, needed: Collection[str] | None = None, text: Collection[str] = ()
-) -> Table:
+def read_table(path: FilePath, needed: Collection[str] | None = None, text: Collection[str] = ()) -> Table:
     """Read a table; the ending of its name tells what it is.
 
-    ``.csv`` and ``.txt``: text with a header, separated by commas, semicolons, tabulators or strokes; ``.tsv``:
-    by tabulators; either may be gzipped (``.csv.gz``). ``.parquet``: needs the extra ``tables``. ``.npz``: arrays
-    of one length are the columns. ``.npy``: one array, (T,) or (T, F), whose columns are "0", "1" and so on, or
-    (N, T, F), N sequences.
+    ``.csv`` and ``.txt``: text with a header, separated by commas, semicolons, tabulators or strokes;
+    ``.tsv``: by tabulators; either may be gzipped (``.csv.gz``). ``.parquet``: needs the extra ``tables``.
+    ``.npz``: arrays of one length are the columns. ``.npy``: one array, (T,) or (T, F), whose columns are
+    "0", "1" and so on, or (N, T, F), N sequences.
 
     Parameters
     ----------
@@ -114,6 +100,9 @@ def read_table(
         raise fault(path, "expected a file named .csv, .tsv, .txt, .parquet, .npy or .npz")
     if not table.columns:
         raise fault(path, "holds no columns")
+    odd = next((name for name in table.columns if not name.isprintable()), None)
+    if odd is not None:
+        raise fault(path, f"expected printable names of columns, got {odd!r}")
     if len(table) < _FEWEST:
         rows = "no rows" if len(table) == 0 else "one row only"
         raise fault(path, f"holds {rows}, expected at least {_FEWEST}")
@@ -132,8 +121,12 @@ def _read_text(
 
 
 def _read_npy(path: FilePath, needed: Collection[str] | None, text: Collection[str]) -> Table:
-    content = read_file(path)
-    array = _array(path, content)
+    try:
+        array = read_npy(".npy", read_file(path))
+    except NpzError as error:
+        raise fault(path, str(error)) from None
+    except _DAMAGE as error:
+        raise fault(path, f"damaged, or no .npy file ({one_line(error, 120)})") from None
     if array.ndim not in (1, 2, 3):
         raise fault(path, f"expected an array (T,), (T, F) or (N, T, F), got shape {array.shape}")
     groups = None
@@ -147,18 +140,10 @@ def _read_npy(path: FilePath, needed: Collection[str] | None, text: Collection[s
 
 
 def _read_npz(path: FilePath, needed: Collection[str] | None, text: Collection[str]) -> Table:
-    content = read_file(path)
-    named: dict[str, Array] = {}
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = archive.infolist()
-            if sum(entry.file_size for entry in entries) > LARGEST_CONTENT:
-                raise fault(path, f"the content is longer than {LARGEST_CONTENT} bytes")
-            for entry in entries:
-                name = entry.filename.removesuffix(".npy")
-                if name in named:
-                    raise fault(path, f"holds two arrays of the name {one_line(name, 60)}")
-                named[name] = _array(path, archive.read(entry), f"array {one_line(name, 60)}: ")
+        named, _ = read_npz(read_file(path), LARGEST_CONTENT)
+    except NpzError as error:
+        raise fault(path, str(error)) from None
     except _DAMAGE as error:
         raise fault(path, f"damaged, or no .npz file ({one_line(error, 120)})") from None
     lengths = {name: array.shape for name, array in named.items()}
@@ -168,17 +153,6 @@ def _read_npz(path: FilePath, needed: Collection[str] | None, text: Collection[s
             expected = f"shape {first} as the first has" if len(first) == 1 else "shape (T,)"
             raise fault(path, f"array {one_line(name, 60)}: expected {expected}, got {shape}")
     return _from_arrays(path, named, needed, text)
-
-
-def _array(path: FilePath, content: bytes, which: str = "") -> Array:
-    """The array that the content of an ``.npy`` file holds."""
-    try:
-        array: Array = np.load(io.BytesIO(content), allow_pickle=False)
-    except _DAMAGE as error:
-        if "pickle" in str(error):
-            raise fault(path, f"{which}no array of numbers, texts or times: it holds objects") from None
-        raise fault(path, f"{which}damaged, or no array of NumPy ({one_line(error, 120)})") from None
-    return array
 
 
 def _from_arrays(
@@ -217,7 +191,9 @@ def _column(path: FilePath, name: str, array: Array, rows: npt.NDArray[np.int64]
 def texts_of(column: Array) -> Array:
     """A column's values as texts, "" where missing: of numbers, whole ones without a decimal point."""
     if column.dtype.kind == "f":
-        texts: Iterable[str] = ("" if np.isnan(v) else f"{v:.0f}" if v == np.rint(v) else repr(v) for v in column.tolist())
+        texts: Iterable[str] = (
+            "" if np.isnan(v) else f"{v:.0f}" if v == np.rint(v) else repr(v) for v in column.tolist()
+        )
     elif column.dtype.kind == "M":
         texts = ("" if np.isnat(v) else str(v) for v in column)
     else:
@@ -276,6 +252,8 @@ def _series(path: FilePath, name: str, series: Any, said: list[str]) -> Array:
             numbers = np.array([np.nan if value is None else float(value) for value in values])
             return numbers
     except (TypeError, ValueError, OverflowError):
-        raise DataError(f"{path}: column {name}: expected numbers, times or texts, got {series.dtype}") from None
+        raise DataError(
+            f"{path}: column {name}: expected numbers, times or texts, got {series.dtype}"
+        ) from None
     length = max((len(value) for value in values if value is not None), default=1)
     return np.array([value or "" for value in values], f"U{max(length, 1)}")

@@ -108,6 +108,23 @@ def check_numbers(path: Path, name: str, numbers: Array, rows: npt.NDArray[np.in
         )
 
 
+def read_number(file: str, column: str, text: str, row: int) -> float:
+    """One number, NaN for a text that means a missing one.
+
+    Raises
+    ------
+    DataError
+        It is no number, infinite or too large; the message names row, column and value.
+    """
+    value = text.strip()
+    if value.lower() in MISSING:
+        return np.nan
+    if not _is_number(value) or not abs(float(value)) <= LARGEST:
+        shown = one_line(repr(value), 60)
+        raise fault(file, f"row {row}, column {column}: expected a number up to {LARGEST:g}, got {shown}")
+    return float(value)
+
+
 def _numbers(values: Sequence[str]) -> Array | None:
     """The values as float64, NaN where missing; None if one is no number."""
     if any("_" in value for value in values):  # which Python would read over
@@ -143,7 +160,7 @@ def _decimal_commas(path: Path, fields: Fields, columns: dict[str, list[str]]) -
     Not where commas separate the values: there a comma inside a number parts thousands. Points and commas in
     one file cannot both be decimal ones.
     """
-    if fields.separator == "," and len(fields.columns) > 1:
+    if fields.separator == ",":
         return set()
     found, points = set(), []
     for name, values in columns.items():

@@ -46,8 +46,8 @@ def read_times(
 ) -> tuple[Times, list[str]]:
     """Read a column of dates or times.
 
-    Year first, as in ``2024-01-31 13:00:00``, ``2024-01-31T13:00Z``, ``2024/01/31``; day first with points; with
-    strokes, day or month first, as the column itself shows.
+    Year first, as in ``2024-01-31 13:00:00``, ``2024-01-31T13:00Z``, ``2024/01/31``; day first with points;
+    with strokes, day or month first, as the column itself shows.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def _month_first(path: Path, column: str, matches: Sequence[re.Match[str]]) -> b
         shown = unclear[0].string.strip()
         raise fault(
             path,
-            f"column {column}: {shown} can be read with the month or the day first; write dates as 2024-01-31",
+            f"column {column}: {shown} can be read with the month or the day first; write 2024-01-31",
         )
     return first <= 12
 

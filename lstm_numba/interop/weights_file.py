@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import os
-import warnings
 import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 
 from lstm_numba.cells import find_cell
 from lstm_numba.data.file_io import atomic_write, read_file
+from lstm_numba.data.npz import NpzError, read_npz
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.state_dict import Array, build, cell_name, from_bfloat16
 from lstm_numba.nn.recurrent import Recurrent
@@ -31,12 +28,8 @@ from lstm_numba.training.settings import is_own_cell
 _KEY = "lstm_numba.cell"
 #: Suffixes of pickle files.
 PICKLES = (".pt", ".pth", ".bin", ".pkl")
-#: Largest unpacked size of an archive, in bytes or as a multiple of its size; weights hardly compress.
-_UNPACKED, _RATIO = 1 << 28, 100
-#: Largest file that is read, packed or not, in bytes; and the most arrays in an archive.
-LARGEST, _MEMBERS = 1 << 32, 10_000
-#: Compression methods that NumPy uses; others may expand without limit in one read.
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+#: Largest file that is read, packed or not, in bytes.
+LARGEST = 1 << 32
 #: Safetensors dtype -> NumPy dtype.
 _TYPES = {"BOOL": "?"} | {
     f"{kind}{8 * size}": f"<{letter}{size}"
@@ -236,48 +229,12 @@ def _tensor(dtype: str, shape: list[int], data: bytes) -> Array:
 
 
 def _read_npz(content: bytes) -> tuple[dict[str, Array], str | None]:
-    arrays: dict[str, Array] = {}
     try:
-        count = content.count(b"PK\1\2")  # before zipfile allocates memory for each
-        if count > _MEMBERS:
-            raise WeightsError(f"an archive of {count} files; at most {_MEMBERS} are read")
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-            if unpacked > min(max(_UNPACKED, _RATIO * len(content)), LARGEST):
-                raise WeightsError(f"damaged: {len(content)} bytes that say they are {unpacked}")
-            for member in archive.infolist():
-                if member.compress_type not in _METHODS:
-                    raise WeightsError(f"{_short(member.filename)}: packed in a way that NumPy does not use")
-                name = member.filename.removesuffix(".npy")
-                if name == member.filename or name in arrays:
-                    raise WeightsError(f"{_short(name)}: twice, or not an array")
-                arrays[name] = _array(name, archive.read(member))
-            comment = archive.comment
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
-        raise WeightsError(f"damaged, or not an .npz archive ({_short(error)})") from None
+        arrays, comment = read_npz(content, LARGEST)
+    except NpzError as error:
+        raise WeightsError(str(error)) from None
     try:
         cell = json.loads(comment).get(_KEY) if comment.startswith(b'{"' + _KEY.encode()) else None
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"the archive's comment: damaged ({_short(error)})") from None
     return arrays, cell
-
-
-def _array(name: str, content: bytes) -> Array:
-    """An array from the bytes of a ``.npy`` file; `numpy.load` would trust the size in the header."""
-    file = io.BytesIO(content)
-    version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        raise WeightsError(f"{name}: .npy format {version} is not read")
-    read = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about Python 2 headers and invalid escapes
-            shape, column_major, dtype = read(file)
-    except (TokenError, MemoryError) as error:  # from ast.literal_eval of the header
-        raise WeightsError(f"{name}: damaged header ({_short(error)})") from None
-    if dtype.hasobject:
-        raise WeightsError(f"{name}: holds Python objects, which are not read")
-    data = content[file.tell() :]
-    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(data):
-        raise WeightsError(f"{name}: {len(data)} bytes do not make shape {shape} of {dtype}")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if column_major else "C")

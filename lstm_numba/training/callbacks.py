@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,13 +16,15 @@ class Evaluation:
     ----------
     split : str
     loss : float
-        Mean of -log p, nats per image or token.
+        Mean of the loss; of classes and tokens of -log p, in nats.
     accuracy : float or None
         Fraction of right answers, of a classifier.
     perplexity : float or None
         ``exp(loss)``, of a language model.
     count : int
         Number of predictions.
+    measures : dict of float
+        Others, by their names in `lstm_numba.metrics`.
     """
 
     split: str
@@ -29,10 +32,12 @@ class Evaluation:
     accuracy: float | None
     perplexity: float | None
     count: int
+    measures: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields that are not None."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """The fields that are not None, and the measures."""
+        values = asdict(self)
+        return {**{n: v for n, v in values.items() if v is not None and n != "measures"}, **self.measures}
 
 
 class StartInfo(NamedTuple):

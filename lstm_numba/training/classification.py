@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,10 +45,10 @@ class ImageTask(Task):
     form : ImageForm
     """
 
-    kind: ClassVar[str] = "classification"
-    unit: ClassVar[str] = "images"
-    metric: ClassVar[str] = "accuracy"
-    carries_state: ClassVar[bool] = False
+    kind = "classification"
+    unit = "images"
+    metric = "accuracy"
+    carries_state = False
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from lstm_numba._version import __version__
 from lstm_numba.cells import GROUPED, find_cell
 from lstm_numba.errors import UserError, printable
 from lstm_numba.training.presets import PRESETS
+from lstm_numba.training.series_settings import test_share
 from lstm_numba.training.settings import (
     DATA_OPTIONS,
     DATASETS,
@@ -21,6 +22,7 @@ from lstm_numba.training.settings import (
     LANGUAGE_MODELS,
     SCHEDULE_OPTIONS,
     SCHEDULES,
+    SERIES,
     SETTINGS,
     Choice,
     Settings,
@@ -41,6 +43,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "images": {**_IMAGES, "epochs": 20, "batch_size": 32},
     "ptb": {**PRESETS["small"], "preset": "small"},
     "text": _TEXT,
+    "series": {"hidden": 64, "batch_size": 32, "epochs": 30, "lr": 0.005, "validation": 0.1},
     "grammar": {**_TEXT, "hidden": 128, "epochs": 5, "bptt": 35},
 }
 
@@ -218,6 +221,22 @@ def _check_recurrent(config: Mapping[str, Any]) -> None:
         raise ConfigError("recurrent_dropout_kind", f"the cell {cell} has no candidate")
 
 
+def _check_series(config: Mapping[str, Any]) -> None:
+    """Options of a user's own series beside one another."""
+    data = config["data"]
+    missing = next((name for name in data_defaults("series") if name not in data), None)
+    if missing is not None:
+        raise ConfigError(f"data.{missing}", "is missing")
+    if (data["files"] is None) == (data["example"] is None):
+        raise ConfigError("example", "expected either files or an example")
+    if config["validation"] + test_share(data) >= 1:
+        raise ConfigError(
+            "validation",
+            "expected a share that leaves something to train on beside the test part's "
+            f"{test_share(data):g}, got {config['validation']:g}",
+        )
+
+
 def _check_together(config: Mapping[str, Any]) -> None:
     language = config["dataset"] in LANGUAGE_MODELS
     if language:
@@ -232,7 +251,9 @@ def _check_together(config: Mapping[str, Any]) -> None:
     else:
         for name in ("bptt", "embedding", "tie"):
             if config.get(name):
-                raise ConfigError(name, f"{config['dataset']} trains a classifier, which has none")
+                raise ConfigError(name, f"is for language models, {config['dataset']} trains none")
+    if config["dataset"] in SERIES:
+        _check_series(config)
     _check_recurrent(config)
     own = is_own_cell(config["cell"])  # the model looks for its forget gate
     if config["forget_bias"] and not own and "f" not in find_cell(config["cell"].split(",")[0]).gates:

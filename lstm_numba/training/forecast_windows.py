@@ -110,21 +110,21 @@ class ForecastWindows:
         flat = None if (weights == 1).all() else weights.reshape(len(chosen), -1)
         return SequenceBatch(x.astype(dtype), y.reshape(len(chosen), -1), None, flat)
 
-    def predict(self, model: SequenceRegressor) -> Array:
-        """Forecasts of all windows, in the units of the data.
+    def predict(self, model: SequenceRegressor, chosen: npt.NDArray[np.int64] | None = None) -> Array:
+        """Forecasts of the windows `chosen`, by default all, in the units of the data.
 
         Returns
         -------
         ndarray (N, H, M, P), float64
             P as `SequenceRegressor.predict` gives.
         """
-        parts = []
-        for first in range(0, len(self), _PREDICTION_BATCH):
-            chosen = np.arange(first, min(first + _PREDICTION_BATCH, len(self)))
-            x, _, _, last = self._read(chosen)
+        parts, every = [], np.arange(len(self)) if chosen is None else chosen
+        for first in range(0, len(every), _PREDICTION_BATCH):
+            some = every[first : first + _PREDICTION_BATCH]
+            x, _, _, last = self._read(some)
             x = x if self.inputs is None else self.inputs.transform(x)
             found = model.predict(x.astype(model.dtype))
-            found = found.reshape(len(chosen), -1, len(self._columns), model.loss.width)
+            found = found.reshape(len(some), -1, len(self._columns), model.loss.width)
             parts.append(self._in_units(found, last[:, None, :, None], model.loss.kind == GAUSSIAN))
         return np.concatenate(parts)
 

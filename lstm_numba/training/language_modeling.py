@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -42,10 +42,10 @@ class TextTask(Task):
         Level and tokens, as the run folder keeps them; with it, the text is loaded only when needed.
     """
 
-    kind: ClassVar[str] = "language-model"
-    unit: ClassVar[str] = "tokens"
-    metric: ClassVar[str] = "perplexity"
-    carries_state: ClassVar[bool] = True
+    kind = "language-model"
+    unit = "tokens"
+    metric = "perplexity"
+    carries_state = True
     splits = ("train", "valid", "test")
 
     def __init__(
@@ -149,7 +149,7 @@ class TextTask(Task):
             state = result.state
             loss += result.loss_sum
             correct += result.correct
-            count += result.count
+            count += round(result.count)
             if progress is not None:
                 progress(count, rows.tokens)
         return self.summary(split, loss, correct, count)

@@ -21,12 +21,13 @@ from typing import Any, BinaryIO
 from lstm_numba.errors import UserError
 from lstm_numba.training.callbacks import Evaluation
 from lstm_numba.training.run import MetricsLog, Run, json_line, naming, refuse_irregular
-from lstm_numba.training.settings import read_forms
+from lstm_numba.training.settings import MEASURES, read_forms
 
 #: Columns of ``metrics.csv``.
 COLUMNS = (
     *("kind", "split", "step", "epoch"),
-    *(one.name for one in fields(Evaluation) if one.name not in ("split", "count")),
+    *(one.name for one in fields(Evaluation) if one.name not in ("split", "count", "measures")),
+    *MEASURES,
     *("lr", "norm", "seconds", "rate"),
 )
 #: What says where a line belongs, in the names that TensorBoard shows and on its axis.

@@ -19,7 +19,7 @@ class Sums:
 
     loss: float = 0.0
     correct: int = 0
-    count: int = 0
+    count: float = 0
 
     def plus(self, result: StepResult) -> Sums:
         """The sums with one more step."""
@@ -29,13 +29,15 @@ class Sums:
     def unpack(cls, values: Sequence[Any]) -> Sums:
         """From a checkpoint; raises ValueError or TypeError."""
         loss, correct, count = values
-        return cls(float(loss), int(correct), int(count))
+        return cls(float(loss), int(correct), count if isinstance(count, int) else float(count))
 
 
 def pack_evaluation(result: Evaluation) -> dict[str, Any]:
     """An evaluation without the perplexity, which may overflow in JSON and follows from the loss."""
     values = asdict(result)
     del values["perplexity"]
+    if not values["measures"]:
+        del values["measures"]
     return values
 
 
@@ -48,6 +50,7 @@ def unpack_evaluation(values: Mapping[str, Any], metric: str) -> Evaluation:
         None if accuracy is None else float(accuracy),
         perplexity(loss) if metric == "perplexity" else None,
         int(values["count"]),
+        {str(name): float(value) for name, value in values.get("measures", {}).items()},
     )
 
 

@@ -1,4 +1,4 @@
-"""A run folder: configuration, metrics, checkpoint and, for texts, vocabulary, for own pictures, form."""
+"""A run folder: configuration, metrics, checkpoint; what is known of texts, own pictures and tables."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from lstm_numba.errors import CheckpointError, printable_json
+from lstm_numba.errors import CheckpointError, printable, printable_json
 from lstm_numba.training.config import ConfigError, check_config, with_later_settings
-from lstm_numba.training.settings import check_size, is_number
+from lstm_numba.training.settings import MEASURES, check_size, is_number
+
+if TYPE_CHECKING:
+    from lstm_numba.training.series_description import SeriesDescription
 
 #: Bytes of a file at most, and of a configuration, which is small.
 _LARGEST, _LARGEST_CONFIG = 1 << 28, 1 << 20
@@ -78,6 +81,11 @@ class Run:
     def form_path(self) -> Path:
         """Classes, size and normalisation of a user's own pictures."""
         return self.folder / "classes.json"
+
+    @property
+    def series_path(self) -> Path:
+        """What is known of a user's tables: see `lstm_numba.training.series_description`."""
+        return self.folder / "series.json"
 
     @classmethod
     def create(cls, folder: str | os.PathLike[str], config: Mapping[str, Any]) -> Run:
@@ -227,6 +235,47 @@ class Run:
         elif kept != json.loads(content):
             raise CheckpointError(f"{self.form_path}: the pictures are not those that the run began with")
 
+    def series(self) -> SeriesDescription | None:
+        """What `keep_series` wrote, or None.
+
+        Raises
+        ------
+        CheckpointError
+            It is damaged.
+        """
+        if not self.series_path.exists():
+            return None
+        from lstm_numba.training.series_description import SeriesDescription
+
+        try:
+            return SeriesDescription.from_dict(_parse(self.series_path, _read(self.series_path)))
+        except ValueError as error:
+            raise CheckpointError(f"{self.series_path}: damaged: {printable(str(error))}") from None
+
+    def needed_series(self) -> SeriesDescription:
+        """See `series`; raises CheckpointError if it is missing."""
+        found = self.series()
+        if found is None:
+            raise CheckpointError(f"{self.series_path}: missing")
+        return found
+
+    def keep_series(self, series: SeriesDescription) -> None:
+        """Keep what is known of tables, so that the model can be used without them.
+
+        Raises
+        ------
+        CheckpointError
+            The run has another one: the data have changed.
+        """
+        from lstm_numba.data.file_io import atomic_write
+
+        kept = self.series()
+        if kept is None:
+            content = json.dumps(series.to_dict(), indent=2, ensure_ascii=False) + "\n"
+            atomic_write(self.series_path, content.encode())
+        elif kept.digest() != series.digest():
+            raise CheckpointError(f"{self.series_path}: the data are not those that the run began with")
+
     def keep_config(self) -> None:
         """Write `config` to disk if it was changed; the caller has the lock.
 
@@ -282,7 +331,7 @@ class Run:
     def _sweep(self) -> None:
         """Remove incomplete files of killed processes; no other process writes here now."""
         kept = (self.config_path, self.checkpoint_path, self.best_path)
-        for path in (*kept, self.vocabulary_path, self.form_path):
+        for path in (*kept, self.vocabulary_path, self.form_path, self.series_path):
             for left in self.folder.glob(f"{path.name}.*.tmp"):
                 with suppress(OSError):
                     left.unlink()
@@ -315,7 +364,7 @@ def _line_fault(values: Mapping[str, Any]) -> str:
         value = values.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
             return f"{name}: expected a whole number from 0, got {printable_json(value)}"
-    for name in ("loss", "accuracy", "perplexity", "lr"):
+    for name in ("loss", "accuracy", "perplexity", "lr", *MEASURES):
         value = values.get(name)  # None stands for infinity
         if value is not None and not is_number(value):
             return f"{name}: expected a number, got {printable_json(value)}"

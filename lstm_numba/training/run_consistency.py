@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lstm_numba.errors import CheckpointError, printable_json
 from lstm_numba.training.config import with_later_settings
+from lstm_numba.training.settings import SERIES
 
 if TYPE_CHECKING:
     from lstm_numba.training.run import Run
@@ -20,7 +21,7 @@ _FREE = (
     *("epochs", "early_stopping", "checkpoint_every", "log"),
 )
 #: Entries of `data` that only say where the data are; a checksum identifies the data.
-_FREE_DATA = ("data_dir", "file")
+_FREE_DATA = ("data_dir", "file", "files")
 
 
 def bound_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def form_digest(form: Mapping[str, Any]) -> str:
 
 
 def check_belongs(run: Run, path: Path, meta: Mapping[str, Any]) -> None:
-    """Compare a run's configuration, and its vocabulary or form of pictures, with a checkpoint's.
+    """Compare a run's configuration, and its vocabulary, form of pictures or series, with a checkpoint's.
 
     Earlier checkpoints hold neither; their model's description is compared by `check_described`.
 
@@ -63,8 +64,11 @@ def check_belongs(run: Run, path: Path, meta: Mapping[str, Any]) -> None:
         _compare(run, path, {name: settings[name] for name in settings if name not in _FREE}, now)
     digest, vocabulary = meta.get("vocabulary"), run.vocabulary()
     form = run.form() if run.config["dataset"] == "images" else None
+    series = run.series() if run.config["dataset"] in SERIES else None
     if digest is None:
         return
+    if series is not None and series.digest() != digest:
+        raise CheckpointError(f"{path}: does not fit {run.series_path.name}: it was trained with another one")
     if vocabulary is not None and vocabulary_digest(**vocabulary) != digest:
         raise CheckpointError(
             f"{path}: does not fit {run.vocabulary_path.name}: it was trained with another vocabulary"

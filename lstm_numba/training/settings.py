@@ -7,20 +7,89 @@ The options of ``lstm-numba train``, the checks of `lstm_numba.training.config` 
 from __future__ import annotations
 
 import itertools
-import math
 import re
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 from lstm_numba.cells import BUILT_IN, GROUPED
 from lstm_numba.cells.onnx_variants import read
 from lstm_numba.training.presets import PRESETS
+from lstm_numba.training.series_settings import SeriesOptions
+from lstm_numba.training.setting import (
+    ABOVE_0,
+    CLASSIFIERS,
+    DATA,
+    DATASETS,
+    LANGUAGE_MODELS,
+    MEASURES,
+    NATURAL,
+    NETWORK,
+    NOT_NEGATIVE,
+    OPTIMISATION,
+    POSITIVE,
+    PROBABILITY,
+    RUN,
+    SECTIONS,
+    SEED,
+    SERIES,
+    WHOLE_ABOVE_0,
+    Choice,
+    Range,
+    Setting,
+    check_flag,
+    check_names,
+    check_text,
+    is_number,
+    setting,
+)
 
-CLASSIFIERS = ("mnist", "digits", "images")
-LANGUAGE_MODELS = ("ptb", "text", "grammar")
-DATASETS = ("mnist", "ptb", "text", "images", "digits", "grammar")
+__all__ = [
+    "CELL_TEXT",
+    "CLASSIFIERS",
+    "DATA",
+    "DATASETS",
+    "DATA_OPTIONS",
+    "DEFAULT_PERIODS",
+    "DEVICES",
+    "DTYPES",
+    "INITS",
+    "LANGUAGE_MODELS",
+    "LOG_FORMS",
+    "MEASURES",
+    "NATURAL",
+    "NETWORK",
+    "NOT_NEGATIVE",
+    "OPTIMISATION",
+    "OPTIMIZERS",
+    "POSITIVE",
+    "RUN",
+    "SCHEDULES",
+    "SCHEDULE_OPTIONS",
+    "SECTIONS",
+    "SERIES",
+    "SETTINGS",
+    "Choice",
+    "DataOptions",
+    "Range",
+    "ScheduleOptions",
+    "Setting",
+    "Settings",
+    "check_cell",
+    "check_flag",
+    "check_forms",
+    "check_names",
+    "check_periods",
+    "check_size",
+    "check_text",
+    "data_defaults",
+    "described",
+    "is_number",
+    "is_own_cell",
+    "read_forms",
+    "read_periods",
+    "read_size",
+]
+
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 DTYPES = ("float32", "float64")
 INITS = ("uniform", "xavier", "orthogonal", "identity")
@@ -31,73 +100,13 @@ DEFAULT_PERIODS = "1,2,4,8"
 _NAMES = (*BUILT_IN, *GROUPED)
 #: What cells there are, for help and messages.
 CELL_TEXT = f"{', '.join(_NAMES)}, or MODULE:CLASS, one of your own"
-#: Headings of the command line's help, in their order.
-NETWORK, OPTIMISATION, DATA, RUN = SECTIONS = ("Network", "Optimisation", "Data", "Run")
+#: Far beyond what makes sense, and far from where float32 ends.
+_LARGEST_WEIGHT = 1e30
 
 _SIZE = re.compile(r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}")
 _PERIODS = re.compile(r"[1-9]\d{0,8}(,[1-9]\d{0,8})*")
 #: How a cell of a user's own is named, see `lstm_numba.cells.load_cell`.
 _OWN_CELL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value out of JSON is a finite number that a float can hold."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return abs(value) <= sys.float_info.max  # no conversion: of 10**400 it fails
-
-
-@dataclass(frozen=True)
-class Range:
-    """A check for numbers, as are the functions below: it returns what was expected, "" for a good value.
-
-    Attributes
-    ----------
-    low, high : float
-        Bounds.
-    above, below : bool
-        The bound itself is excluded.
-    whole : bool
-        Integers only.
-    """
-
-    low: float
-    high: float = math.inf
-    above: bool = False
-    below: bool = False
-    whole: bool = False
-
-    def __call__(self, value: Any) -> str:
-        """Check a value."""
-        number = is_number(value) if not self.whole else type(value) is int
-        inside = number and self.low <= value <= self.high
-        if inside and not (self.above and value == self.low) and not (self.below and value == self.high):
-            return ""
-        text = f"a {'whole ' if self.whole else ''}number {'above' if self.above else 'from'} {self.low:g}"
-        if self.whole:
-            return f"{text} to {self.high}" if number and value > self.high else text
-        return text + (f" {'below' if self.below else 'to'} {self.high:g}" if self.high < math.inf else "")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A check for one of some values."""
-
-    values: tuple[Any, ...]
-
-    def __call__(self, value: Any) -> str:
-        """Check a value."""
-        return "" if value in self.values else f"one of {', '.join(map(str, self.values))}"
-
-
-def check_flag(value: Any) -> str:
-    """Check a truth value."""
-    return "" if isinstance(value, bool) else "true or false"
-
-
-def check_text(value: Any) -> str:
-    """Check a text, which may be a path."""
-    return "" if isinstance(value, str) and "\0" not in value else "a text"
 
 
 def is_own_cell(name: Any) -> bool:
@@ -154,65 +163,6 @@ def read_forms(text: str | None) -> tuple[str, ...]:
     return tuple(text.split(",")) if text else ()
 
 
-#: Larger counts are typing errors, and would overflow somewhere deep inside.
-NATURAL = Range(0, 2**31 - 1, whole=True)
-POSITIVE = Range(1, 2**31 - 1, whole=True)
-_SEED = Range(0, 2**64 - 1, whole=True)
-NOT_NEGATIVE = Range(0)
-_ABOVE_0 = Range(0, above=True)
-_WHOLE_ABOVE_0 = Range(0, 2**31 - 1, above=True, whole=True)
-_PROBABILITY = Range(0, 1, below=True)
-#: Far beyond what makes sense, and far from where float32 ends.
-_LARGEST_WEIGHT = 1e30
-
-
-class Setting(NamedTuple):
-    """What is known of a setting beside its name and default.
-
-    Attributes
-    ----------
-    check : callable
-        See `Range`.
-    optional : bool
-        It may be None too.
-    help : str
-        Empty: `lstm-numba train` has no option for it, or one that other commands share.
-    section : str
-        Heading in help.
-    only : tuple of str
-        Data sets that have it.
-    zero_is_none : bool
-        A user's 0 is stored as None.
-    unset : str
-        Shown as the default where that is None.
-    option, metavar : str, optional
-        The option's name, and what help shows of its value, where they do not follow from name and check.
-    later : bool
-        The ``config.json`` of an earlier version may lack it: then it has its default.
-    """
-
-    check: Callable[[Any], str]
-    optional: bool
-    help: str = ""
-    section: str = NETWORK
-    only: tuple[str, ...] = DATASETS
-    zero_is_none: bool = False
-    unset: str = ""
-    option: str | None = None
-    metavar: str | None = None
-    later: bool = False
-
-    def refuse(self, value: Any) -> str:
-        """What was expected, "" for a good value."""
-        return "" if self.optional and value is None else self.check(value)
-
-
-def setting(default: Any, check: Callable[[Any], str], *args: Any, **more: Any) -> Any:
-    """A dataclass field with its `Setting`."""
-    optional = default is None or more.get("zero_is_none", False)
-    return field(default=default, metadata={"setting": Setting(check, optional, *args, **more)})
-
-
 @dataclass(frozen=True)
 class ScheduleOptions:
     """Options of all schedules; a run has those of its own, see `SCHEDULES`."""
@@ -223,7 +173,7 @@ class ScheduleOptions:
     final: float = setting(0.0, Range(0, 1))
     factor: float = setting(0.5, Range(0, 1, above=True, below=True))
     patience: int = setting(1, NATURAL, "Epochs without progress to wait (schedule plateau).", OPTIMISATION)
-    threshold: float = setting(1e-4, _PROBABILITY)
+    threshold: float = setting(1e-4, PROBABILITY)
     minimum: float = setting(0.0, NOT_NEGATIVE)
 
 
@@ -240,7 +190,7 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class DataOptions:
+class DataOptions(SeriesOptions):
     """Options of all data sets; a run has those of its own."""
 
     data_dir: str | None = setting(None, check_text, only=("mnist", "ptb"))
@@ -267,13 +217,13 @@ class DataOptions:
     test: float | None = setting(
         None,
         Range(0, 1, above=True, below=True),
-        "Share of each class to test on, where the data have no test part.",
+        "Share of the data to test on; of pictures that of each class, where there is no test part.",
         DATA,
-        ("images",),
-        unset="0.1",
+        ("images", *SERIES),
+        unset="0.1 of pictures, 0.2 of series",
     )
     split_seed: int = setting(
-        0, _SEED, "Seed of the choice of the pictures to test on, whatever --seed.", DATA, ("images",)
+        0, SEED, "Seed of the choice of what to test on, whatever --seed.", DATA, ("images", *SERIES)
     )
     level: str = setting("char", Choice(("char", "word")), "What a token is.", DATA, ("text",))
     count: int | None = setting(
@@ -282,7 +232,7 @@ class DataOptions:
     tokens: int | None = setting(
         None, POSITIVE, "Training tokens to draw.", DATA, ("grammar",), unset="set by the data set"
     )
-    seed: int = setting(0, _SEED, only=("digits", "grammar"))
+    seed: int = setting(0, SEED, only=("digits", "grammar"))
 
 
 @dataclass(frozen=True)
@@ -300,7 +250,7 @@ class Settings:
     hidden: int = setting(128, POSITIVE, "Hidden units in a layer.")
     layers: int = setting(1, POSITIVE, "Recurrent layers, one on top of the other.")
     bidirectional: bool = setting(
-        False, check_flag, "Read the sequence in both directions.", only=CLASSIFIERS
+        False, check_flag, "Read the sequence in both directions.", only=(*CLASSIFIERS, *SERIES)
     )
     embedding: int | None = setting(
         None, POSITIVE, "Size of a token's vector.", only=LANGUAGE_MODELS, unset="as --hidden"
@@ -308,17 +258,17 @@ class Settings:
     tie: bool = setting(
         False, check_flag, "Use the embedding as the output layer's weights too.", only=LANGUAGE_MODELS
     )
-    dropout: float = setting(0.0, _PROBABILITY, "Dropout on the non-recurrent connections.")
+    dropout: float = setting(0.0, PROBABILITY, "Dropout on the non-recurrent connections.")
     weight_drop: float = setting(
-        0.0, _PROBABILITY, "Dropout of the recurrent weights (Merity et al. 2018).", later=True
+        0.0, PROBABILITY, "Dropout of the recurrent weights (Merity et al. 2018).", later=True
     )
     zoneout: float = setting(
-        0.0, _PROBABILITY, "Probability that a unit keeps its state (Krueger et al. 2017).", later=True
+        0.0, PROBABILITY, "Probability that a unit keeps its state (Krueger et al. 2017).", later=True
     )
     zoneout_cell: float | None = setting(
-        None, _PROBABILITY, "The same of the states beside the output.", unset="as --zoneout", later=True
+        None, PROBABILITY, "The same of the states beside the output.", unset="as --zoneout", later=True
     )
-    recurrent_dropout: float = setting(0.0, _PROBABILITY, "Dropout inside the recurrent step.", later=True)
+    recurrent_dropout: float = setting(0.0, PROBABILITY, "Dropout inside the recurrent step.", later=True)
     recurrent_dropout_kind: str = setting(
         "sequence",
         Choice(("sequence", "candidate")),
@@ -374,25 +324,25 @@ class Settings:
         None, POSITIVE, "Time steps through which the gradient goes back.", OPTIMISATION, LANGUAGE_MODELS
     )
     optimizer: str = setting("adam", Choice(OPTIMIZERS), "Update rule.", OPTIMISATION)
-    lr: float = setting(0.002, _ABOVE_0, "Learning rate.", OPTIMISATION)
-    momentum: float = setting(0.0, _PROBABILITY, "Momentum of sgd and rmsprop.", OPTIMISATION)
+    lr: float = setting(0.002, ABOVE_0, "Learning rate.", OPTIMISATION)
+    momentum: float = setting(0.0, PROBABILITY, "Momentum of sgd and rmsprop.", OPTIMISATION)
     nesterov: bool = setting(False, check_flag, "Nesterov's momentum, for sgd.", OPTIMISATION)
     weight_decay: float = setting(
         0.0, NOT_NEGATIVE, "Weight decay: decoupled for adamw, else L2.", OPTIMISATION
     )
     clip: float | None = setting(
         1.0,
-        _ABOVE_0,
+        ABOVE_0,
         "Clip the gradient's global norm at this; 0: not at all.",
         OPTIMISATION,
         zero_is_none=True,
     )
     clip_value: float | None = setting(
-        None, _ABOVE_0, "Clip each gradient entry at this; 0: not at all.", OPTIMISATION, zero_is_none=True
+        None, ABOVE_0, "Clip each gradient entry at this; 0: not at all.", OPTIMISATION, zero_is_none=True
     )
     early_stopping: int | None = setting(
         None,
-        _WHOLE_ABOVE_0,
+        WHOLE_ABOVE_0,
         "Stop when the loss that is watched, on valid or else in training, has not been lower for so many "
         "epochs; 0: never.",
         OPTIMISATION,
@@ -413,16 +363,14 @@ class Settings:
     validation: float = setting(
         0.0,
         NOT_NEGATIVE,
-        "Training images to hold out and evaluate after every epoch: a number, or a fraction below 1; 0: "
-        "none, the training loss is watched.",
+        "Training images to hold out and evaluate after every epoch: a number, or a fraction below 1, as of "
+        "series; 0: none, the training loss is watched.",
         DATA,
-        CLASSIFIERS,
+        (*CLASSIFIERS, *SERIES),
     )
     device: str = setting("cpu", Choice(DEVICES))
     threads: int | None = setting(None, POSITIVE)
-    seed: int = setting(
-        0, _SEED, "Seed of weights, order and dropout: same seed and threads, same bits.", RUN
-    )
+    seed: int = setting(0, SEED, "Seed of weights, order and dropout: same seed and threads, same bits.", RUN)
     keep: str = setting(
         "last",
         Choice(("last", "best")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from lstm_numba.errors import UserError
 from lstm_numba.models.base import Model, Network
@@ -17,16 +17,17 @@ Progress = Callable[[int, int], None]
 
 
 class Task:
-    """Base of `ImageTask` and `TextTask`.
+    """Base of `ImageTask`, `TextTask` and `SeriesTask`.
 
     Attributes
     ----------
     config : dict
     model : Model
-    kind : {"classification", "language-model"}
-    unit : {"images", "tokens"}
-        What is predicted.
-    metric : {"accuracy", "perplexity"}
+    kind : {"classification", "regression", "language-model"}
+    unit : str
+        What is predicted: "images", "tokens", ...
+    metric : {"accuracy", "perplexity", "loss"}
+        What says how well beside the loss, "loss" if nothing does.
     device : {"cpu", "cuda"}
         Where the model computes; may differ from where the run started.
     splits : tuple of str
@@ -34,10 +35,10 @@ class Task:
         The final state of a batch is the initial state of the next one.
     """
 
-    kind: ClassVar[str]
-    unit: ClassVar[str]
-    metric: ClassVar[str]
-    carries_state: ClassVar[bool]
+    kind: str
+    unit: str
+    metric: str
+    carries_state: bool
     model: Model
     splits: tuple[str, ...]
 
@@ -115,19 +116,25 @@ class Task:
         """A checksum of the training data: a run can only be resumed with the same data."""
         raise NotImplementedError
 
+    def baselines(self) -> tuple[dict[str, dict[str, float]], list[str]]:
+        """Measures of simple predictions on the test split by their names, and remarks on them."""
+        return {}, []
+
     def vocabulary_digest(self) -> str | None:
-        """See `lstm_numba.training.run_consistency`; None for what has no vocabulary."""
+        """Of vocabulary or series, see `lstm_numba.training.run_consistency`; None for what has neither."""
         return None
 
     def keep_with(self, run: Run) -> None:
         """Write to the run folder what using the model needs besides the checkpoint."""
 
-    def summary(self, split: str, loss_sum: float, correct: int, count: int) -> Evaluation:
+    def summary(self, split: str, loss_sum: float, correct: int, count: float) -> Evaluation:
         """Turn sums into means."""
-        loss = loss_sum / max(count, 1)
+        loss, number = loss_sum / max(count, 1), round(count)
         if self.metric == "accuracy":
-            return Evaluation(split, loss, correct / max(count, 1), None, count)
-        return Evaluation(split, loss, None, perplexity(loss), count)
+            return Evaluation(split, loss, correct / max(count, 1), None, number)
+        return Evaluation(
+            split, loss, None, perplexity(loss) if self.metric == "perplexity" else None, number
+        )
 
     def _check_split(self, split: str) -> None:
         if split not in self.splits:

@@ -18,7 +18,8 @@ from lstm_numba.training.config import check_config
 from lstm_numba.training.language_modeling import TextTask
 from lstm_numba.training.run import Run
 from lstm_numba.training.run_consistency import check_belongs, check_described
-from lstm_numba.training.settings import CLASSIFIERS
+from lstm_numba.training.series import SeriesTask
+from lstm_numba.training.settings import CLASSIFIERS, SERIES
 from lstm_numba.training.task import Task
 
 
@@ -26,11 +27,13 @@ def _make(
     config: Mapping[str, Any],
     data_dir: str | os.PathLike[str] | None,
     device: str | None,
-    kept: Mapping[str, Any] | None = None,
+    kept: Any = None,
 ) -> Task:
     check_config(config)
     if config["dataset"] in CLASSIFIERS:
         return ImageTask(config, data_dir, device, kept)
+    if config["dataset"] in SERIES:
+        return SeriesTask(config, data_dir, device, kept)
     return TextTask(config, data_dir, device, kept)
 
 
@@ -52,7 +55,7 @@ def build_task(
 
     Returns
     -------
-    ImageTask or TextTask
+    ImageTask, TextTask or SeriesTask
 
     Raises
     ------
@@ -93,7 +96,7 @@ def open_task(
 
     Returns
     -------
-    ImageTask or TextTask
+    ImageTask, TextTask or SeriesTask
 
     Raises
     ------
@@ -104,9 +107,11 @@ def open_task(
     path = run.path_of(which)
     tensors, meta = checkpoint.load(path)
     check_belongs(run, path, meta)
-    kept: Mapping[str, Any] | None = None
+    kept: Any = None
     if run.config["dataset"] == "images":
         kept = run.needed_form()
+    elif run.config["dataset"] in SERIES:
+        kept = run.needed_series()
     elif run.config["dataset"] not in CLASSIFIERS:
         kept = run.vocabulary()
         if kept is None and not load_data:

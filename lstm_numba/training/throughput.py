@@ -29,20 +29,20 @@ class Pace:
         self._timed_steps = 0
         self._timed_seconds = 0.0
         self._epoch_steps = 0
-        self._epoch_units = 0
+        self._epoch_units = 0.0
 
     def begin_epoch(self) -> None:
         """An epoch starts."""
         self._last = time.monotonic()
         self._timed_steps, self._timed_seconds = 0, 0.0
-        self._epoch_steps, self._epoch_units = 0, 0
+        self._epoch_steps, self._epoch_units = 0, 0.0
 
-    def note_step(self, units: int, compiled: bool) -> None:
+    def note_step(self, units: float, compiled: bool) -> None:
         """A step is done.
 
         Parameters
         ----------
-        units : int
+        units : float
             Images or tokens in it.
         compiled : bool
             It compiled kernels.

@@ -380,7 +380,6 @@ class Trainer:
         steps = self.steps_per_epoch
         so_far = self._mean(self.sums)
         metric = so_far.perplexity if so_far.accuracy is None else so_far.accuracy
-        assert metric is not None
         left = (self.epochs - self.epoch) * steps - step.place
         self.reporter.on_step(
             StepInfo(
@@ -389,7 +388,7 @@ class Trainer:
                 step.place,
                 steps,
                 so_far.loss,
-                metric,
+                so_far.loss if metric is None else metric,
                 step.rate,
                 self._norm,
                 self._pace.rate,

@@ -48,12 +48,7 @@ def create_successor(source: Run, task: Task, folder: str | os.PathLike[str]) ->
     hidden.mkdir()
     try:
         run = Run.create(hidden, source.config)
-        vocabulary = source.vocabulary()
-        if vocabulary is not None:
-            run.keep_vocabulary(vocabulary["level"], tuple(vocabulary["tokens"]))
-        form = source.form()
-        if form is not None:
-            run.keep_form(form)
+        task.keep_with(run)
         Trainer(task, run, fingerprint=meta.get("data")).save()
         try:
             hidden.rename(folder)  # never replaces what holds anything

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,13 +18,17 @@ import numpy as np
 from lstm_numba.data import digits
 from lstm_numba.data.corpus import EOS, Corpus
 from lstm_numba.data.images import FORMS, Images
+from lstm_numba.data.series import SeriesData, SeriesOptions, series_of_tables
 from lstm_numba.training.callbacks import Reporter
 from lstm_numba.training.classification import ImageTask
 from lstm_numba.training.compile_watch import CompileWatch
 from lstm_numba.training.config import make_config
 from lstm_numba.training.language_modeling import TextTask
 from lstm_numba.training.run import Run
-from lstm_numba.training.settings import CLASSIFIERS
+from lstm_numba.training.series import SeriesTask
+from lstm_numba.training.series_examples import example_table
+from lstm_numba.training.series_prediction import SeriesStream, predictions
+from lstm_numba.training.settings import CLASSIFIERS, LANGUAGE_MODELS, SERIES
 from lstm_numba.training.task import Task
 from lstm_numba.training.tasks import open_task
 from lstm_numba.training.trainer import Trainer
@@ -70,6 +75,20 @@ class _Noise(TextTask):
         return Corpus(config["dataset"], level, vocabulary, splits)
 
 
+class _FewRows(SeriesTask):
+    """The beginning of an example in place of a user's tables."""
+
+    def _read(self, options: SeriesOptions) -> SeriesData:
+        table = example_table(self.config["data"]["example"])
+        if options.window is None:  # gestures, of which these are a few
+            kept = np.arange(len(table)) < 2000
+        else:
+            steps = options.window + self.config["batch_size"] * (_STEPS - 1) + 1
+            kept = np.arange(len(table)) < 2 * steps + 10 * (options.window + 1)
+        columns = {name: column[kept] for name, column in table.columns.items()}
+        return series_of_tables([replace(table, columns=columns, rows=table.rows[kept])], options)
+
+
 def warm_up(
     dataset: str, options: Mapping[str, Any] | None = None, reporter: Reporter | None = None
 ) -> Warmed:
@@ -103,12 +122,19 @@ def _configs(dataset: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any
     extra: dict[str, Any] = (
         {"bidirectional": True, "validation": 5} if dataset in CLASSIFIERS else {"tie": True}
     )
+    if dataset in SERIES:
+        extra = {"bidirectional": True}
     whole: dict[str, Any] = {"validation": 0} if dataset in CLASSIFIERS else {}
     tiny = {"hidden": 8, "layers": 2, "dropout": 0.3, "batch_size": 9, "clip_value": 1.0, **extra}
     wide = {"hidden": 600, "layers": 1, "batch_size": 2, **whole}
     for sizes, window in ((whole, None), (tiny, 5), (wide, 5)):
-        more = {} if window is None or dataset in CLASSIFIERS else {"bptt": window}
-        yield make_config(dataset, {**options, **sizes, **more, "epochs": 1, "schedule": "constant"})
+        more = {} if window is None or dataset not in LANGUAGE_MODELS else {"bptt": window}
+        data = {"example": "pendulum", "window": window or 32} if dataset in SERIES else {}
+        once = {"epochs": 1, "schedule": "constant"}
+        yield make_config(dataset, {**options, **sizes, **more, **once}, data=data)
+        if dataset in SERIES and window is not None:
+            one_way = {**options, **sizes, **once, "bidirectional": False}
+            yield make_config(dataset, one_way, data={"example": "gestures"})
 
 
 def _use(run: Run) -> None:
@@ -116,6 +142,8 @@ def _use(run: Run) -> None:
     task: Task
     if run.config["dataset"] in CLASSIFIERS:
         task = _FewImages(run.config, form=FORMS["digits"]._asdict())
+    elif run.config["dataset"] in SERIES:
+        task = _FewRows(run.config)
     else:
         task = _Noise(run.config)
     task.load_data()
@@ -123,5 +151,10 @@ def _use(run: Run) -> None:
     opened = open_task(run, load_data=False)
     if isinstance(opened, ImageTask):
         opened.probabilities(digits.load("test", count=1).images)
+    elif isinstance(opened, SeriesTask) and isinstance(task, SeriesTask):
+        list(predictions(opened, task.data.sequences[:2]))
+        if opened.description.window is None:
+            names = [*opened.description.features, str(opened.description.group)]
+            SeriesStream(opened, names).push(["0"] * len(names), 2)
     elif isinstance(opened, TextTask):
         list(opened.sample(opened.corpus.vocabulary[0] if opened.corpus.level == "word" else "", 2, seed=0))

@@ -42,9 +42,11 @@ def examples(command: click.Command) -> list[list[str]]:
 
 def test_all_commands_are_found() -> None:
     found = {path[1:] for path, _ in EVERY}
-    trainings = {("train", dataset) for dataset in ("mnist", "ptb", "text", "images", "digits", "grammar")}
+    datasets = ("mnist", "ptb", "text", "series", "images", "digits", "grammar")
+    trainings = {("train", dataset) for dataset in datasets}
     assert trainings | {("data", verb) for verb in ("list", "fetch", "verify")} <= found
-    assert {(one,) for one in ("evaluate", "predict", "sample", "plot", "bench", "warmup", "info")} <= found
+    others = ("evaluate", "predict", "stream", "sample", "plot", "bench", "warmup", "info")
+    assert {(one,) for one in others} <= found
 
 
 @pytest.mark.parametrize(("path", "command"), EVERY, ids=NAMES)

@@ -18,6 +18,8 @@ import lstm_numba as ln
 from lstm_numba.benchmarks import report, results
 from lstm_numba.data import idx, image_files, ptb, text
 from lstm_numba.data.images import FORMS
+from lstm_numba.data.series import SeriesOptions, load_series
+from lstm_numba.data.tables import read_table
 from lstm_numba.training import checkpoint
 from lstm_numba.training.classification import ImageTask
 from lstm_numba.training.config import make_config
@@ -89,6 +91,40 @@ def _run(name: str) -> Callable[[Path], Path]:
     return make
 
 
+def _series(path: Path) -> object:
+    return load_series([path], SeriesOptions(target=("a",), time="t"))
+
+
+def _table(name: str) -> Callable[[Path], Path]:
+    """A table of NumPy's."""
+
+    def make(folder: Path) -> Path:
+        columns = {"t": np.arange(40.0), "a": np.sin(np.arange(40.0))}
+        if name.endswith("z"):
+            np.savez(folder / name, **columns)
+        else:
+            np.save(folder / name, np.stack([*columns.values()], axis=1))
+        return folder / name
+
+    return make
+
+
+def _series_run(name: str) -> Callable[[Path], Path]:
+    """A run of a series that has taken no step; the file of it that is changed."""
+
+    def make(folder: Path) -> Path:
+        (folder / "a.csv").write_bytes(_TABLE)
+        data = {"files": [str(folder / "a.csv")], "target": ["a"], "window": 3, "horizon": 2}
+        config = make_config("series", {"threads": 1, "hidden": 3}, data=data)
+        run = Run.create(folder / "run", config)
+        task = build_task(config)
+        task.keep_with(run)
+        Trainer(task, run).save()
+        return run.folder / name
+
+    return make
+
+
 def _picture_run(folder: Path) -> Path:
     """A run of own pictures that has taken no step; what it keeps of them."""
     config = make_config("images", {"threads": 1, "hidden": 3, "cell": "rnn"})
@@ -128,6 +164,9 @@ def _bench() -> bytes:
     ).encode()
 
 
+_TABLE = (
+    "t,a,b\n" + "".join(f"2024-01-01 {k // 60:02}:{k % 60:02},{k % 7},{k * 0.5}\n" for k in range(80))
+).encode()
 _IDX = struct.pack(">iiii", 0x0803, 2, 28, 28) + bytes(range(196)) * 8
 _TEXT = "so it goes, and so on: grüße 你好\n".encode() * 40
 
@@ -147,6 +186,11 @@ FORMATS: dict[str, Format] = {
     "jpg": Format(_picture("jpg"), image_files.read_picture, (m.change_bytes,)),
     "bmp": Format(_picture("bmp"), image_files.read_picture, (m.change_bytes,)),
     "ppm": Format(_picture("ppm"), image_files.read_images, (m.change_bytes,)),
+    "csv": Format(_file("a.csv", _TABLE), _series, (m.change_bytes,)),
+    "csv.gz": Format(_file("a.csv.gz", gzip.compress(_TABLE)), _series, (m.change_bytes, m.change_gzip)),
+    "table.npy": Format(_table("a.npy"), read_table, (m.change_bytes,)),
+    "table.npz": Format(_table("a.npz"), _series, (m.change_bytes, m.change_archive)),
+    "series.json": Format(_series_run("series.json"), _open_run, (m.change_bytes, m.change_json)),
     "npz": Format(_weights("w.npz"), ln.load_weights, (m.change_bytes, m.change_archive)),
     "keras.npz": Format(_weights("k.npz", ln.save_keras), ln.load_keras, (m.change_archive,)),
     "safetensors": Format(_weights("w.safetensors"), ln.load_weights, (m.change_bytes, m.change_safetensors)),

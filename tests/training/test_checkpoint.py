@@ -316,8 +316,8 @@ def test_no_configuration_shares_its_dicts_with_the_defaults() -> None:
         ),
         ("mnist", {"lr": float("nan")}, "lr", "expected a number above 0, got nan"),
         ("mnist", {"lr": 0}, "lr", "expected a number above 0, got 0"),
-        ("mnist", {"bptt": 20}, "bptt", "trains a classifier"),
-        ("mnist", {"tie": True}, "tie", "trains a classifier"),
+        ("mnist", {"bptt": 20}, "bptt", "is for language models"),
+        ("mnist", {"tie": True}, "tie", "is for language models"),
         ("mnist", {"wings": 2}, "wings", "there is no such setting"),
         ("ptb", {"bidirectional": True}, "bidirectional", "must not read what it has to predict"),
         (
@@ -340,7 +340,7 @@ def test_no_configuration_shares_its_dicts_with_the_defaults() -> None:
             "expected a number above 0 below 1, got 1.0",
         ),
         ("ptb", {"schedule": "linear"}, "schedule", "expected one of constant, ptb, cosine, plateau"),
-        ("imagenet", {}, "dataset", "expected one of mnist, ptb, text, images, digits, grammar"),
+        ("imagenet", {}, "dataset", "expected one of mnist, ptb, text, series, images, digits, grammar"),
     ],
 )
 def test_bad_settings_are_named(dataset: str, options: dict[str, Any], field: str, text: str) -> None:

@@ -78,7 +78,7 @@ def test_numbers_that_json_lacks(tmp_path: Path) -> None:
         once = (tmp_path / "metrics.csv").read_text()
     with Logs(run, 1):
         assert (tmp_path / "metrics.csv").read_text() == once
-    assert once.splitlines()[1] == "epoch,valid,3,1,0.30000000000000004,,inf,,,,"
+    assert once.splitlines()[1] == "epoch,valid,3,1,0.30000000000000004,,inf,,,,,,,,,,"
     (tmp_path / "metrics.csv").unlink()
     (tmp_path / "metrics.csv").mkdir()
     with pytest.raises(CheckpointError, match=r"metrics\.csv: is a folder"), Logs(run, 1):

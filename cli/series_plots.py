@@ -1,0 +1,102 @@
+"""The plots of runs on a user's own series: predictions beside the true numbers, and their errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from lstm_numba.data.tables import Array
+    from lstm_numba.training.series import SeriesTask
+
+#: Steps of the test part that a plot shows at most; of longer ones, the last.
+_SHOWN = 400
+#: Share of the errors on validation data within the band of a model that predicts none.
+_SHARE = 0.8
+_TRUE, _PREDICTED = "black", "#d55e00"
+
+
+class Shown(NamedTuple):
+    """Predictions of the test part, H steps ahead.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Targets.
+    true, middle, low, high : ndarray (N, M)
+        NaN where the true number is missing; `low` and `high` are the band.
+    band : str
+        What the band is.
+    ahead : int
+    """
+
+    names: tuple[str, ...]
+    true: Array
+    middle: Array
+    low: Array
+    high: Array
+    band: str
+    ahead: int
+
+
+def test_predictions(task: SeriesTask) -> Shown:
+    """Predict the test part; of a forecast the last step of the horizon."""
+    true, answers = task.bands("test")
+    true, answers = true[:, -1], answers[:, -1]
+    middle = answers[..., answers.shape[-1] // 2]
+    if answers.shape[-1] > 1:
+        low, high, band = answers[..., 0], answers[..., -1], "predicted quantiles, 10 to 90 %"
+    else:
+        part = "valid" if "valid" in task.splits else "train"
+        known, guessed = task.bands(part)
+        errors = known[:, -1] - guessed[:, -1, :, 0]
+        edges = np.nanquantile(errors, [(1 - _SHARE) / 2, (1 + _SHARE) / 2], axis=0)
+        low, high = middle + edges[0], middle + edges[1]
+        band = f"{100 * _SHARE:.0f} % of the errors in {part}"
+    ahead = task.description.horizon or 0
+    return Shown(task.description.targets, true, middle, low, high, band, ahead)
+
+
+def predictions(shown: Shown, title: str) -> Figure:
+    """The true numbers, the predicted ones and the band, one panel for each target."""
+    figure = Figure(figsize=(10, 0.6 + 3 * len(shown.names)), layout="constrained")
+    panels = figure.subplots(len(shown.names), 1, squeeze=False)[:, 0]
+    rows = np.arange(max(0, len(shown.true) - _SHOWN), len(shown.true))
+    for m, (name, axes) in enumerate(zip(shown.names, panels, strict=True)):
+        axes.fill_between(
+            rows,
+            shown.low[rows, m],
+            shown.high[rows, m],
+            color=_PREDICTED,
+            alpha=0.2,
+            linewidth=0,
+            label=shown.band,
+        )
+        axes.plot(rows, shown.true[rows, m], color=_TRUE, linewidth=1, label="true")
+        axes.plot(rows, shown.middle[rows, m], color=_PREDICTED, linewidth=1.2, label="predicted")
+        axes.set_ylabel(name)
+        axes.grid(visible=True, alpha=0.3)
+        axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper left")
+    steps = f", {shown.ahead} step{'s' * (shown.ahead > 1)} ahead" if shown.ahead else ""
+    panels[0].set_title(f"test: {title}{steps}", fontsize=11)
+    panels[-1].set_xlabel("item of the test part")
+    return figure
+
+
+def residuals(shown: Shown) -> Figure:
+    """The errors over the test part, and how often each size occurs."""
+    figure = Figure(figsize=(10, 0.6 + 3 * len(shown.names)), layout="constrained")
+    panels = figure.subplots(len(shown.names), 2, squeeze=False, width_ratios=[3, 1])
+    for m, (name, (left, right)) in enumerate(zip(shown.names, panels, strict=True)):
+        errors = shown.true[:, m] - shown.middle[:, m]
+        left.plot(errors, color=_PREDICTED, linewidth=0.8)
+        left.axhline(0, color=_TRUE, linewidth=0.8)
+        left.set_ylabel(f"{name}: true - predicted")
+        right.hist(errors[~np.isnan(errors)], bins=40, orientation="horizontal", color=_PREDICTED)
+        for axes in (left, right):
+            axes.grid(visible=True, alpha=0.3)
+    panels[-1][0].set_xlabel("item of the test part")
+    panels[-1][1].set_xlabel("items")
+    return figure
