@@ -335,10 +335,10 @@ class Engine(ABC):
         """Rows of a table (V, E) for `tokens`: (*tokens.shape, E)."""
 
     @abstractmethod
-    def row_gradient(self, tokens: Any, dy: Array, shape: tuple[int, int]) -> Any:
+    def row_gradient(self, tokens: Any, dy: Array, shape: tuple[int, int]) -> SparseRows:
         """Gradient of a table from `dy` (*tokens.shape, E), that of the rows which `take_rows` returned.
 
-        `shape` is the table's, (V, E). Returns a `SparseRows`.
+        `shape` is the table's, (V, E).
         """
 
     @abstractmethod

@@ -198,7 +198,7 @@ class Stream:
             target[...] = source
 
     @property
-    def state(self) -> Any:
+    def state(self) -> Array | tuple[Array, ...]:
         """A copy of the state, as a layer returns it: ``h`` or ``(h, c)``, each (num_layers, B, H)."""
         states = tuple(state.copy() for state in self._states)
         return states if len(states) > 1 else states[0]

@@ -341,7 +341,7 @@ class Model:
         first = {id(array): name for name, array in reversed(named.items())}
         self.params: dict[str, Array] = {n: array for n, array in named.items() if first[id(array)] == n}
 
-    def to(self, device: str) -> Model:
+    def to(self: M, device: str) -> M:
         """Move the model to a device: its parameters become new arrays, shared ones stay shared.
 
         Parameters

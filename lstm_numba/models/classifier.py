@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lstm_numba.models.base import Array
+from lstm_numba.models.base import Array, Network
 from lstm_numba.models.sequence_model import SequenceModel
 from lstm_numba.nn.losses import softmax
+from lstm_numba.signatures import explicit
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lstm_numba.models.options import NetworkOptions
 
 
 class SequenceClassifier(SequenceModel):
@@ -32,6 +38,7 @@ class SequenceClassifier(SequenceModel):
         See `lstm_numba.models.base.Network`.
     """
 
+    @explicit(Network)
     def __init__(
         self,
         input_size: int,
@@ -41,7 +48,7 @@ class SequenceClassifier(SequenceModel):
         bidirectional: bool = False,
         seed: int | None = None,
         device: str = "cpu",
-        **options: Any,
+        **options: Unpack[NetworkOptions],
     ) -> None:
         super().__init__(
             input_size,

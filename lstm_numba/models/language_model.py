@@ -7,7 +7,7 @@ weights: O. Press, L. Wolf, "Using the output embedding to improve language mode
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,12 @@ from lstm_numba.models.base import (
 )
 from lstm_numba.nn.embedding import Embedding
 from lstm_numba.nn.linear import Linear
+from lstm_numba.signatures import explicit
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lstm_numba.models.options import NetworkOptions
 
 
 class LanguageModel(Model):
@@ -48,6 +54,7 @@ class LanguageModel(Model):
         See `lstm_numba.models.base.Network`. Dropout: see above; the embedding's usual range is U(-0.1, 0.1).
     """
 
+    @explicit(Network)
     def __init__(
         self,
         vocabulary: int,
@@ -57,7 +64,7 @@ class LanguageModel(Model):
         tie: bool = False,
         seed: int | None = None,
         device: str = "cpu",
-        **options: Any,
+        **options: Unpack[NetworkOptions],
     ) -> None:
         network, streams = Network(hidden, **options), random_streams(seed)
         self.tie = bool(tie)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lstm_numba.engines.number_losses import DEFAULT_QUANTILES, GAUSSIAN, number_loss, variance
-from lstm_numba.models.base import Array
+from lstm_numba.models.base import Array, Network
 from lstm_numba.models.sequence_model import SequenceModel
+from lstm_numba.signatures import explicit
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lstm_numba.models.options import NetworkOptions
 
 
 class SequenceRegressor(SequenceModel):
@@ -47,6 +53,7 @@ class SequenceRegressor(SequenceModel):
     the steps (T, B) or (T, B, M).
     """
 
+    @explicit(Network)
     def __init__(
         self,
         input_size: int,
@@ -59,7 +66,7 @@ class SequenceRegressor(SequenceModel):
         bidirectional: bool = False,
         seed: int | None = None,
         device: str = "cpu",
-        **options: Any,
+        **options: Unpack[NetworkOptions],
     ) -> None:
         self.loss = number_loss(loss, quantiles)
         self.outputs = outputs

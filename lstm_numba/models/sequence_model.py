@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from lstm_numba.models.base import (
     random_streams,
 )
 from lstm_numba.nn.linear import Linear
+
+if TYPE_CHECKING:
+    from lstm_numba.models.options import NetworkOptions
 
 
 class SequenceModel(Model):
@@ -63,7 +66,7 @@ class SequenceModel(Model):
         bidirectional: bool,
         seed: int | None,
         device: str,
-        options: dict[str, Any],
+        options: NetworkOptions,
         sizes: dict[str, Any],
     ) -> None:
         network, streams = Network(hidden, **options), random_streams(seed)

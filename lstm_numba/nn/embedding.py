@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from lstm_numba.arguments import integer, integers
 from lstm_numba.engines import engine_of
+from lstm_numba.engines.sparse import SparseRows
 
 Array = npt.NDArray[Any]
 
@@ -69,7 +70,7 @@ class Embedding:
         weight = self.params["weight"]
         return engine_of(weight).take_rows(weight, self.tokens(ids, gradient=False), out)
 
-    def backward(self, ids: Array, dy: Array) -> Any:
+    def backward(self, ids: Array, dy: Array) -> SparseRows:
         """Gradient of the table.
 
         Parameters
