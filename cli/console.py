@@ -16,6 +16,7 @@ import click
 
 from lstm_numba.training.callbacks import Reporter
 from lstm_numba.training.run import json_line
+from lstm_numba.wording import plural
 
 if TYPE_CHECKING:
     from lstm_numba.training.callbacks import EpochInfo, StartInfo, StepInfo
@@ -41,11 +42,6 @@ def duration(seconds: float) -> str:
     whole = max(round(seconds), 0)
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
-
-
-def plural(number: int, noun: str) -> str:
-    """A number and its noun: ``1 step``, ``2,323 steps``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _columns() -> int:

@@ -10,13 +10,14 @@ import click
 from click.core import ParameterSource
 
 from lstm_numba.cells import find_cell
-from lstm_numba.cli.console import Terminal, plural, print_json, result_line, result_object, short_path
+from lstm_numba.cli.console import Terminal, print_json, result_line, result_object, short_path
 from lstm_numba.cli.custom_cells import equations_of, load_own_cells, use_run_cell
 from lstm_numba.cli.resources import check_memory, choose_device, set_threads
 from lstm_numba.errors import UserError
 from lstm_numba.training.config import ConfigError, check_config, make_config
 from lstm_numba.training.run import Run
 from lstm_numba.training.settings import DATA_OPTIONS
+from lstm_numba.wording import plural
 
 if TYPE_CHECKING:
     from lstm_numba.training.trainer import Outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -63,24 +63,6 @@ def explicit_as(
     Type checkers then see the defaults too. They cannot where a function has options of its own.
     """
     return explicit(source)
-
-
-def shown(instance: object, always: Collection[str] = ()) -> str:
-    """An object as a call that makes it: ``Adam(lr=0.01, eps=1e-06)``.
-
-    Parameters
-    ----------
-    instance : object
-        Has the arguments of its class as attributes of the same names.
-    always : collection of str
-        Arguments to be shown even where they are the defaults; of the others, what is not.
-    """
-    arguments = []
-    for name, parameter in inspect.signature(type(instance)).parameters.items():
-        value = getattr(instance, name, _EMPTY)
-        if value is not _EMPTY and (name in always or value != parameter.default):
-            arguments.append(f"{name}={value!r}")
-    return f"{type(instance).__name__}({', '.join(arguments)})"
 
 
 def _is_shown(name: str, signature: inspect.Signature) -> bool:

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import lstm_numba as ln
-from lstm_numba.models.base import Network
-from lstm_numba.models.options import NetworkOptions
+from lstm_numba.models.network import Network, NetworkOptions
 from lstm_numba.nn.options import AnyLayerOptions, LayerOptions
-from lstm_numba.signatures import explicit, shown
+from lstm_numba.signatures import explicit
+from lstm_numba.wording import shown
 
 
 @ln.register_cell
@@ -53,11 +53,12 @@ def defaults(function: Any) -> dict[str, Any]:
 
 def test_text_of_a_signature() -> None:
     assert str(inspect.signature(ln.GRU)).replace("'", "") == (
-        "(input_size: int, hidden_size: int, num_layers: int = 1, *, reset_after: bool = True, bias: bool = True,"
-        " batch_first: bool = False, dropout: float = 0.0, weight_drop: float = 0.0, zoneout: float |"
-        " tuple[float, ...] = 0.0, recurrent_dropout: float = 0.0, recurrent_dropout_kind: str = sequence,"
-        " bidirectional: bool = False, proj_size: int = 0, heads: int = 1, dtype: Any = <class numpy.float32>,"
-        " device: str = cpu, seed: int | np.random.Generator | None = None, init: str = uniform) -> None"
+        "(input_size: int, hidden_size: int, num_layers: int = 1, *, reset_after: bool = True,"
+        " bias: bool = True, batch_first: bool = False, dropout: float = 0.0, weight_drop: float = 0.0,"
+        " zoneout: float | tuple[float, ...] = 0.0, recurrent_dropout: float = 0.0,"
+        " recurrent_dropout_kind: str = sequence, bidirectional: bool = False, proj_size: int = 0,"
+        " heads: int = 1, dtype: Any = <class numpy.float32>, device: str = cpu,"
+        " seed: int | np.random.Generator | None = None, init: str = uniform) -> None"
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_numba.engines.number_losses import NumberLoss
+from lstm_numba.engines.sparse import SparseRows
 
 Array = Any
 Arrays = Sequence[Array]

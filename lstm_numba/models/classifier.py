@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lstm_numba.models.base import Array, Network
+from lstm_numba.models.base import Array
+from lstm_numba.models.network import Network
 from lstm_numba.models.sequence_model import SequenceModel
 from lstm_numba.nn.losses import softmax
 from lstm_numba.signatures import explicit
@@ -12,7 +13,7 @@ from lstm_numba.signatures import explicit
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from lstm_numba.models.options import NetworkOptions
+    from lstm_numba.models.network import NetworkOptions
 
 
 class SequenceClassifier(SequenceModel):
@@ -35,7 +36,7 @@ class SequenceClassifier(SequenceModel):
     device : {"cpu", "cuda"}
         Where the model computes.
     **options
-        See `lstm_numba.models.base.Network`.
+        See `lstm_numba.models.network.Network`.
     """
 
     @explicit(Network)

@@ -14,13 +14,13 @@ import numpy as np
 from lstm_numba.models.base import (
     Array,
     Model,
-    Network,
     Placed,
     State,
     StepResult,
     TokenBatch,
     random_streams,
 )
+from lstm_numba.models.network import Network
 from lstm_numba.nn.embedding import Embedding
 from lstm_numba.nn.linear import Linear
 from lstm_numba.signatures import explicit
@@ -28,7 +28,7 @@ from lstm_numba.signatures import explicit
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from lstm_numba.models.options import NetworkOptions
+    from lstm_numba.models.network import NetworkOptions
 
 
 class LanguageModel(Model):
@@ -51,7 +51,8 @@ class LanguageModel(Model):
     device : {"cpu", "cuda"}
         Where the model computes.
     **options
-        See `lstm_numba.models.base.Network`. Dropout: see above; the embedding's usual range is U(-0.1, 0.1).
+        See `lstm_numba.models.network.Network`. Dropout: see above; the embedding's usual range is
+        U(-0.1, 0.1).
     """
 
     @explicit(Network)
@@ -162,6 +163,9 @@ class LanguageModel(Model):
         y, final = self.rnn(self.embedding.forward(np.asarray(ids)), state)
         logits = self.output.forward(self.engine.contiguous(y[len(y) - 1]))
         return np.array(self.engine.download(logits)), final
+
+    def _facts(self) -> list[str]:
+        return ["tied: output.weight is embedding.weight"] if self.tie else []
 
     def _embed(self, tokens: Any) -> Array:
         out = self.workspace.get("x", (*tokens.shape, self._config["embedding"]), self.dtype)

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstm_numba.engines.number_losses import DEFAULT_QUANTILES, GAUSSIAN, number_loss, variance
-from lstm_numba.models.base import Array, Network
+from lstm_numba.models.base import Array
+from lstm_numba.models.network import Network
 from lstm_numba.models.sequence_model import SequenceModel
 from lstm_numba.signatures import explicit
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from lstm_numba.models.options import NetworkOptions
+    from lstm_numba.models.network import NetworkOptions
 
 
 class SequenceRegressor(SequenceModel):
@@ -45,7 +46,7 @@ class SequenceRegressor(SequenceModel):
     device : {"cpu", "cuda"}
         Where the model computes.
     **options
-        See `lstm_numba.models.base.Network`.
+        See `lstm_numba.models.network.Network`.
 
     Notes
     -----
@@ -107,6 +108,11 @@ class SequenceRegressor(SequenceModel):
             found[..., 1] = np.sqrt(variance(found[..., 1]))
         return found if self.loss.kind == GAUSSIAN else np.sort(found, axis=-1)
 
+    def _facts(self) -> list[str]:
+        name, levels = self._config["loss"], self._config["quantiles"]
+        loss = f"{name} {', '.join(map(str, levels))}" if name == "quantile" else name
+        return [f"loss: {loss}{', at every step' if self.per_step else ''}"]
+
     def _targets(self, labels: Array, weights: Array | None, out: Any) -> Any:
         if labels.ndim != 2 or labels.shape[1] != self.outputs:
             raise ValueError(f"labels: expected {self.outputs} targets for each, got shape {labels.shape}")
@@ -119,6 +125,4 @@ class SequenceRegressor(SequenceModel):
 
     def _loss(self, scores: Array, targets: Any, totals: Array, *, scale: float, gradient: bool) -> None:
         bias = self.output.params["bias"]
-        self.engine.number_loss(
-            scores, targets, totals, self.loss, scale=scale, bias=bias, gradient=gradient
-        )
+        self.engine.number_loss(scores, targets, totals, self.loss, scale=scale, bias=bias, gradient=gradient)

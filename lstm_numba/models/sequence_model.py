@@ -9,17 +9,17 @@ import numpy as np
 from lstm_numba.models.base import (
     Array,
     Model,
-    Network,
     Placed,
     SequenceBatch,
     State,
     StepResult,
     random_streams,
 )
+from lstm_numba.models.network import Network
 from lstm_numba.nn.linear import Linear
 
 if TYPE_CHECKING:
-    from lstm_numba.models.options import NetworkOptions
+    from lstm_numba.models.network import NetworkOptions
 
 
 class SequenceModel(Model):
@@ -46,7 +46,7 @@ class SequenceModel(Model):
     device : {"cpu", "cuda"}
         Where the model computes.
     options : mapping
-        See `lstm_numba.models.base.Network`.
+        See `lstm_numba.models.network.Network`.
     sizes : mapping
         Further arguments that make the model, for `config`.
 
@@ -76,9 +76,6 @@ class SequenceModel(Model):
         parts = {"rnn": rnn.params, "output": self.output.params}
         sizes = {"input_size": input_size, **sizes, "bidirectional": rnn.bidirectional}
         super().__init__(network, rnn, parts, streams, device, **sizes)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.rnn!r}, {self.output!r})"
 
     # -- what a kind of prediction adds --------------------------------------------------------------
 

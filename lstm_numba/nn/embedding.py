@@ -49,6 +49,10 @@ class Embedding:
         weight = rng.uniform(-_INITIAL, _INITIAL, shape).astype(dtype)
         self.params: dict[str, Array] = {"weight": weight}
 
+    def __repr__(self) -> str:
+        count, dim = self.params["weight"].shape
+        return f"Embedding({count}, {dim}, dtype={self.params['weight'].dtype})"
+
     def forward(self, ids: Array, *, out: Array | None = None) -> Array:
         """Look tokens up.
 

@@ -16,6 +16,7 @@ from lstm_numba.kernels.stream import Stream, stream_step
 from lstm_numba.models.classifier import SequenceClassifier
 from lstm_numba.models.regressor import SequenceRegressor
 from lstm_numba.models.sequence_model import SequenceModel
+from lstm_numba.wording import plural
 
 Array = np.ndarray[Any, Any]
 
@@ -131,6 +132,7 @@ class PredictionStream:
         else:
             raise TypeError(f"model: expected a classifier or regressor, got {type(model).__name__}")
         rnn, download = model.rnn, model.engine.download
+        self._model = type(model).__name__
         self._stream = Stream(rnn)
         scores = model.output.params["weight"].shape[0]
         inputs = Scaler.identity(rnn.input_size) if inputs is None else inputs
@@ -144,6 +146,10 @@ class PredictionStream:
             *self._stream.arguments, inputs.mean, inputs.scale, self._held, np.zeros(rnn.input_size, rnn.dtype),
             self._h, weight, bias, kind, targets.scale, targets.mean, np.empty(scores),
         )  # fmt: skip
+
+    def __repr__(self) -> str:
+        sizes = f"{plural(self._shape[0], 'feature')}, {plural(len(self._out), 'output')}"
+        return f"PredictionStream({self._model}, {sizes})"
 
     def __reduce__(self) -> Any:
         raise TypeError("PredictionStream: cannot be copied or pickled; make another one of the model")

@@ -1,8 +1,8 @@
 """Check the package as a user gets it: ``python tests/support/check_wheel.py [WHEEL]``.
 
 Builds a wheel unless it is given one, compares its content with the tree, unpacks it in another folder and
-runs mypy, also on a program that uses the package, and lint-imports there: of an editable install both see a part of the files only, because `cli`, `data`
-and `benchmarks` are elsewhere in the repository.
+runs mypy, also on a program that uses the package, and lint-imports there: of an editable install both see a
+part of the files only, because `cli`, `data` and `benchmarks` are elsewhere in the repository.
 """
 
 from __future__ import annotations
