@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lstm_numba.progress_line import COMPILING
 from lstm_numba.training.callbacks import Reporter
 from lstm_numba.training.run import json_line
 from lstm_numba.wording import plural
@@ -123,7 +124,7 @@ class Terminal(Reporter):
 
     def on_compile_begin(self) -> None:
         """Write that kernels are being compiled."""
-        self.say("compiling kernels for this processor (kept on disk for later runs) ...")
+        self.say(COMPILING)
 
     def on_compile_end(self, seconds: float) -> None:
         """Write how long the compilation took."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lstm_numba.cells import CELLS, STANDARD, find_cell
 from lstm_numba.nn.clockwork import ClockworkRNN
@@ -216,6 +216,7 @@ def make_layer(
     ValueError, TypeError
         There is no such cell; the layer has no such option.
     """
+    given: Any = options  # the layer refuses what is another's
     if name == "clockwork":
-        return ClockworkRNN(input_size, hidden_size, num_layers, **options)
-    return Recurrent(find_cell(name), input_size, hidden_size, num_layers, **options)
+        return ClockworkRNN(input_size, hidden_size, num_layers, **given)
+    return Recurrent(find_cell(name), input_size, hidden_size, num_layers, **given)

@@ -65,8 +65,8 @@ def fit(
     model : SequenceClassifier, SequenceRegressor or LanguageModel
         Is trained in place.
     data : tuple, Items, ndarray or Batches
-        ``(x, y)``, see `SequenceData`; the tokens of a text, 1-D, for a `LanguageModel`; or an object of one's
-        own that makes batches of items, or whole batches.
+        ``(x, y)``, see `SequenceData`; the tokens of a text, 1-D, for a `LanguageModel`; or an object of
+        one's own that makes batches of items, or whole batches.
     validation : the same, optional
         Evaluated after every epoch.
     epochs : int
@@ -125,7 +125,7 @@ def as_data(model: Model, data: Any, batch_size: int = 32, bptt: int = 35) -> An
     """Data in one of the forms that `fit` takes, as `Items` or `Batches`."""
     if isinstance(data, tuple) and len(data) == 2:
         return SequenceData(*data)
-    if isinstance(data, np.ndarray) or isinstance(data, (list, tuple)):
+    if isinstance(data, (np.ndarray, list, tuple)):
         if not isinstance(model, LanguageModel):
             raise TypeError(f"data: expected a pair (x, y), got {type(data).__name__}")
         return TokenStreams(data, batch_size, bptt)
@@ -139,7 +139,7 @@ def as_batches(model: Model, data: Any, batch_size: int, bptt: int, seed: int) -
     found = as_data(model, data, batch_size, bptt)
     if hasattr(found, "gather"):
         return Shuffled(found, integer("batch_size", batch_size), seed, model.dtype)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def evaluate(model: Model, data: Any, *, batch_size: int = _EVALUATION_BATCH, bptt: int = 35) -> Result:

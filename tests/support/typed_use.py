@@ -14,12 +14,14 @@ from lstm_numba.models.base import Model
 from lstm_numba.nn.recurrent import Recurrent
 
 
-@ln.register_cell
 class Leaky:
     """A cell of one's own."""
 
     gates = ("g",)
     states = ("h",)
+
+
+LeakyRNN = ln.register_cell(Leaky)
 
 
 assert_type(ln.LSTM(3, 4, num_layers=2, dropout=0.1, proj_size=2, zoneout=(0.1, 0.2)), ln.LSTM)
@@ -33,8 +35,8 @@ ln.ClockworkRNN(3, 4, periods=(1, 2))
 ln.ClockworkRNN(3, 4, heads=2)  # type: ignore[call-arg]
 assert_type(ln.make_layer("clockwork", 3, 4, periods=(1, 2)), Recurrent)
 ln.make_layer("lstm", 3, 4, period=(1, 2))  # type: ignore[call-arg]
-Leaky(3, 4, bidirectional=True)
-Leaky(3, 4, bidirectionl=True)  # type: ignore[call-arg]
+LeakyRNN(3, 4, bidirectional=True)
+LeakyRNN(3, 4, bidirectionl=True)  # type: ignore[call-arg]
 
 model = ln.SequenceClassifier(3, 4, 2, cell="gru", layers=2, zoneout_cell=0.1)
 ln.SequenceClassifier(3, 4, 2, layer=2)  # type: ignore[call-arg]
