@@ -1,4 +1,4 @@
-"""A trained model that is fed step by step: standardisation, recurrent layers, output layer, in one compiled call."""
+"""A trained model that is fed step by step: standardisation, layers, output layer, in one compiled call."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _SMALLEST = float(variance(np.array(-math.inf)))
 
 
 @njit(**SERIAL)
-def _finish(kind, scores, scale, mean, out):
-    """Probabilities of classes; numbers in the targets' units, those of one target ascending; or their mean and
-    standard deviation.
+def _finish(kind: Any, scores: Any, scale: Any, mean: Any, out: Any) -> None:
+    """Probabilities of classes; numbers in the targets' units, those of one target ascending; or their mean
+    and standard deviation.
     """
     if kind == _CLASSES:
         largest = scores.max()
@@ -56,8 +56,9 @@ def _finish(kind, scores, scale, mean, out):
 
 @njit(**SERIAL)
 def prediction_step(
-    cell, plan, zero, x_mean, x_scale, held, x, h, weight, bias, kind, y_scale, y_mean, scores, sample, out
-):
+    cell: Any, plan: Any, zero: Any, x_mean: Any, x_scale: Any, held: Any, x: Any, h: Any, weight: Any,
+    bias: Any, kind: Any, y_scale: Any, y_mean: Any, scores: Any, sample: Any, out: Any,
+) -> Any:  # fmt: skip
     """Read one sample and predict; for calls from compiled code.
 
     Parameters
@@ -84,7 +85,7 @@ def prediction_step(
             known = True
             held[i] = (sample[i] - x_mean[i]) / x_scale[i]
         x[i] = held[i]
-    status = 0
+    status: Any = 0
     if known:
         status = stream_step(cell, plan, zero, x, h)
     for k in range(scores.size):
@@ -143,8 +144,9 @@ class PredictionStream:
         self._out = np.empty(scores)
         self._shape = (rnn.input_size,)
         self.arguments = (
-            *self._stream.arguments, inputs.mean, inputs.scale, self._held, np.zeros(rnn.input_size, rnn.dtype),
-            self._h, weight, bias, kind, targets.scale, targets.mean, np.empty(scores),
+            *self._stream.arguments, inputs.mean, inputs.scale, self._held,
+            np.zeros(rnn.input_size, rnn.dtype), self._h, weight, bias, kind, targets.scale, targets.mean,
+            np.empty(scores),
         )  # fmt: skip
 
     def __repr__(self) -> str:

@@ -41,7 +41,10 @@ def run_in_terminal(program: str, **variables: str) -> Shown:
 
 
 def screen(text: str) -> list[str]:
-    """The lines that a terminal shows after a text, without spaces at their ends; the cursor is in the last."""
+    """The lines that a terminal shows after a text, without spaces at their ends.
+
+    The cursor stands in the last one.
+    """
     lines, column = [""], 0
     for character in text:
         if character == "\n":
