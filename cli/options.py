@@ -89,7 +89,7 @@ def setting_options(dataset: str, section: str) -> list[Callable[[F], F]]:
                 continue
             default = values.get(name, getattr(kind, name))
             unset = f"  [default: {one.unset}]" if default is None and one.unset else ""
-            attributes = {"metavar": one.metavar, **_type(one)}
+            attributes: dict[str, Any] = {"metavar": one.metavar, **_type(one)}
             several = default is not None and "multiple" in attributes
             found.append(
                 option(
