@@ -111,7 +111,8 @@ def train_options(dataset: str) -> Callable[[F], F]:
         "Go on with this run and its own settings; beside it only --epochs, --early-stopping, --log, "
         "--threads, --device, --data-dir, --json, and --cell where the cell is one of your own."
     )
-    out = f"Folder to make for the run.  [default: runs/{dataset}-1, -2, ...]"
+    out = "Folder to make for the run, or for those of several cells.  "
+    out += f"[default: runs/{dataset}-1, -2, ...]"
     decorators = [
         *setting_options(dataset, settings.NETWORK),
         *setting_options(dataset, settings.OPTIMISATION),
