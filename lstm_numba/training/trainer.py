@@ -281,7 +281,7 @@ class Trainer:
         train = self._mean(self.sums)
         seconds, speed = self._pace.end_epoch()
         split = self.task.watched
-        evaluations = {} if split is None else {split: self._evaluate(split)}
+        evaluations: dict[str, Evaluation] = {} if split is None else {split: self._evaluate(split)}
         steps = self.steps_per_epoch
         rate = self.schedule.rate(self.epoch, steps - 1, steps)
         self.epoch += 1
