@@ -87,7 +87,7 @@ class Sequences:
         return Sequences(self.rows[known], lengths), known
 
     def filled(self, before: float = 0.0) -> Sequences:
-        """NaN replaced by the last number of its feature in the sequence; where there is none, by `before`."""
+        """NaN replaced by the last number of its feature in the sequence; `before` where there is none."""
         missing = np.isnan(self.rows)
         if not missing.any():
             return self

@@ -319,10 +319,11 @@ class RNNForecaster(RecurrentEstimator):
         """A series without its end, and its end, with as much before it as a window reads."""
         held = max(self.horizon, round(self.validation_fraction * piece.steps))
         first = piece.steps - held
-        if first < self.window_ + self.horizon:
+        needed = self.window_ + self.horizon
+        if first < needed:
             raise ValueError(
-                f"y: expected at least {self.window_ + self.horizon + held} steps, of which {held} are held out "
-                f"for early stopping, got {piece.steps}"
+                f"y: expected at least {needed + held} steps, of which {held} are held out for early stopping, "
+                f"got {piece.steps}"
             )
         return piece.part(0, first), piece.part(first - self.window_, None)
 
