@@ -33,5 +33,8 @@ def choose(
     """
     if len(candidates) == 1:
         return candidates[0], []
-    tried = [{"settings": settings, "error": error(settings)} for settings in candidates]
-    return min(tried, key=lambda entry: entry["error"])["settings"], tried
+    tried: list[dict[str, Any]] = [
+        {"settings": settings, "error": error(settings)} for settings in candidates
+    ]
+    best: Settings = min(tried, key=lambda entry: entry["error"])["settings"]
+    return best, tried

@@ -38,6 +38,8 @@ class RecurrentEstimator(BaseEstimator):
     _optimizer: Optimizer
     _inputs: Scaler
     _targets: Scaler | None
+    loss_curve_: list[float]
+    best_loss_: float
 
     def __init__(
         self,
@@ -136,7 +138,8 @@ class RecurrentEstimator(BaseEstimator):
 
     def _train(self, data: Items, held: Items | None, epochs: int, seed: int) -> None:
         """Train the model, and set the attributes that tell of it."""
-        size = min(_LARGEST_BATCH, len(data)) if self.batch_size == "auto" else self.batch_size
+        size: Any = self.batch_size
+        size = min(_LARGEST_BATCH, len(data)) if size == "auto" else size
         patience = self.n_iter_no_change
         if patience is not None:
             integer("n_iter_no_change", patience)

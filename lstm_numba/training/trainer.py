@@ -243,7 +243,7 @@ class Trainer:
         batches = [self.task.batch(self.epoch, number) for number in range(first, last)]
         self._stepping = True
         if self.accumulate == 1:
-            result = self._compute_step(*batches, self.state, rate)
+            result = self._compute_step(batches[0], self.state, rate)
         else:
             result = self._compute_step.several(batches, self.state, rate)
         self._stepping = False
