@@ -80,7 +80,7 @@ class Sequences:
 
     def without_missing_steps(self) -> tuple[Sequences, Array]:
         """Without the steps of which nothing is known, all NaN; and which rows are left, (R,) bool."""
-        known: Array = ~np.isnan(self.rows).all(axis=1)
+        known: Array = np.asarray(~np.isnan(self.rows).all(axis=1))
         if known.all():
             return self, known
         lengths = np.bincount(self.owners, weights=known, minlength=len(self.lengths)).astype(np.int64)
