@@ -9,4 +9,7 @@ timed, `timing` times, `runner` goes through all rows; `results` writes, reads a
 `profile_training`, `pytorch_epochs`, `small_sequences` and `streams_on_gpu` are stand-alone scripts; `on_gpu`
 runs everything that needs a GPU, with the programs in `gpu`. `stand_in` replaces NVIDIA's driver where there
 is no GPU: it computes nothing and counts calls.
+
+`own_data` measures the estimators on real data sets, beside simple methods (`own_forecasts`) and those of
+aeon (`own_classes`); `selection` chooses settings, `own_tables` makes the tables of `markdown` lines.
 """

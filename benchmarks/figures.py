@@ -25,6 +25,8 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from lstm_numba.benchmarks.conditions import ISAS, environment
+from lstm_numba.benchmarks.markdown import table as _table
+from lstm_numba.benchmarks.own_tables import own_data_table, settings_table
 from lstm_numba.benchmarks.results import geometric_mean
 
 #: A table's lines, of a section's file.
@@ -40,14 +42,6 @@ class Section(NamedTuple):
     table: Table
     title: str
     details: Table = lambda document: []
-
-
-def _row(cells: Sequence[object]) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    return [_row(head), _row(["---"] * len(head)), *map(_row, rows)]
 
 
 def _bold_below(value: float) -> str:
@@ -316,6 +310,13 @@ SECTIONS: dict[str, Section] = {
     "mnist-gru": _epochs("mnist --cell gru --epochs 3 --rounds 1", "MNIST, GRU"),
     "ptb-small": _epochs("ptb --preset small --epochs 1 --rounds 1", "Penn Treebank, small"),
     "ptb-medium": _epochs("ptb --preset medium --epochs 1 --rounds 1", "Penn Treebank, medium"),
+    "own-data": Section(
+        "lstm_numba.benchmarks.own_data",
+        [],
+        own_data_table,
+        "The estimators on real data: mean of the seeds (lowest to highest)",
+        settings_table,
+    ),
 }
 #: Sections that read MNIST or PTB.
 _ON_DATA = [name for name, section in SECTIONS.items() if section.module.endswith("epochs")]
@@ -351,14 +352,15 @@ def page(folder: Path) -> str:
     documents = _documents(folder)
     about = next(document["machine"] for document in documents.values() if "machine" in document)
     chosen = ", and no library was to use more" if about.get("isa") else ""
-    packages = ("python", "numpy", "numba", "torch", "onnxruntime")
+    packages = ("python", "numpy", "numba", "torch", "onnxruntime", "scikit-learn", "aeon", "statsmodels")
+    written = "Written" if set(documents) == {"own-data"} else "Medians; written"
     versions = ", ".join(f"{name} {about[name]}" for name in packages if about.get(name))
     machine = f"{about['cpu']}, {about['cores']} cores, {about['threads']} threads"
     lines = [
         f"# {folder.name}",
         "",
         f"{machine}; {about['vector_unit']}{chosen}. "
-        f"{versions}; commit {(about['commit'] or 'unknown')[:7]}. Medians; written by "
+        f"{versions}; commit {(about['commit'] or 'unknown')[:7]}. {written} by "
         "`python -m lstm_numba.benchmarks.figures` from the JSON files beside this page.",
     ]
     for name, document in documents.items():

@@ -68,7 +68,8 @@ def make_task(name: str, steps: int) -> Any:
 @contextlib.contextmanager
 def stepping(task: Any) -> Iterator[tuple[Callable[[], None], Callable[[], float]]]:
     """A function that takes a training step, and one that returns the seconds spent on making batches."""
-    from lstm_numba.training.run import MetricsLog, Run
+    from lstm_numba.training.logs import Logs
+    from lstm_numba.training.run import Run
     from lstm_numba.training.trainer import Trainer
 
     make_batch, spent = task.batch, [0.0]
@@ -93,7 +94,7 @@ def stepping(task: Any) -> Iterator[tuple[Callable[[], None], Callable[[], float
             while len(trainer._under_way) > task.model.engine.in_flight:
                 trainer._settle()
 
-        with MetricsLog(trainer.run.metrics_path, 0) as trainer._log:
+        with Logs(trainer.run, 0) as trainer._log:
             yield step, lambda: spent[0]
 
 

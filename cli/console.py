@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lstm_numba.progress_line import COMPILING
 from lstm_numba.training.callbacks import Reporter
 from lstm_numba.training.run import json_line
 from lstm_numba.training.setting import MEASURES
+from lstm_numba.wording import plural
 
 if TYPE_CHECKING:
     from lstm_numba.training.callbacks import EpochInfo, StartInfo, StepInfo
@@ -47,11 +49,6 @@ def duration(seconds: float) -> str:
     whole = max(round(seconds), 0)
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
-
-
-def plural(number: int, noun: str) -> str:
-    """A number and its noun: ``1 step``, ``2,323 steps``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _columns() -> int:
@@ -133,7 +130,7 @@ class Terminal(Reporter):
 
     def on_compile_begin(self) -> None:
         """Write that kernels are being compiled."""
-        self.say("compiling kernels for this processor (kept on disk for later runs) ...")
+        self.say(COMPILING)
 
     def on_compile_end(self, seconds: float) -> None:
         """Write how long the compilation took."""

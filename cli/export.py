@@ -39,11 +39,12 @@ def export(run: str, kind: str, out: str, checkpoint: str | None, cell: str | No
     """
     import os
 
-    from lstm_numba.cli.console import plural, print_json
+    from lstm_numba.cli.console import print_json
     from lstm_numba.cli.custom_cells import use_run_cell
     from lstm_numba.cli.run_folder import claimed
     from lstm_numba.errors import UserError
     from lstm_numba.training.run import Run
+    from lstm_numba.wording import plural
 
     opened = Run.open(run)
     if os.path.lexists(out):

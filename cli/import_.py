@@ -159,7 +159,7 @@ def _facts(source: Source, rnn: Recurrent) -> dict[str, Any]:
 
 
 def _line(facts: dict[str, Any]) -> str:
-    from lstm_numba.cli.console import plural
+    from lstm_numba.wording import plural
 
     cell = "bidirectional " * (facts["directions"] == 2) + facts["cell"] + ", no bias" * (not facts["bias"])
     layers = f"{facts['input_size']} inputs, {facts['layers']} x {facts['hidden_size']} units"

@@ -91,7 +91,7 @@ def setting_options(dataset: str, section: str) -> list[Callable[[F], F]]:
                 continue
             default = values.get(name, getattr(kind, name))
             unset = f"  [default: {one.unset}]" if default is None and one.unset else ""
-            attributes = {"metavar": one.metavar, **_type(one)}
+            attributes: dict[str, Any] = {"metavar": one.metavar, **_type(one)}
             several = default is not None and "multiple" in attributes
             found.append(
                 option(
@@ -123,7 +123,8 @@ def train_options(dataset: str) -> Callable[[F], F]:
         "Go on with this run and its own settings; beside it only --epochs, --early-stopping, --log, "
         "--threads, --device, --data-dir, --json, and --cell where the cell is one of your own."
     )
-    out = f"Folder to make for the run.  [default: runs/{dataset}-1, -2, ...]"
+    out = "Folder to make for the run, or for those of several cells.  "
+    out += f"[default: runs/{dataset}-1, -2, ...]"
     decorators = [
         *setting_options(dataset, settings.NETWORK),
         *setting_options(dataset, settings.OPTIMISATION),

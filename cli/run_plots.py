@@ -88,9 +88,9 @@ def compared_curves(runs: Mapping[str, Sequence[Line]], metric: str | None) -> F
     metric : str, optional
         Name of the metric; None draws the losses only.
     """
-    count = 1 if metric is None else 2
-    figure = Figure(figsize=(6.4 * count, 4.4 + 0.25 * len(runs)), layout="constrained")
-    axes = dict(zip(("loss", metric), figure.subplots(1, count, squeeze=False)[0], strict=False))
+    values = ["loss"] if metric is None else ["loss", metric]
+    figure = Figure(figsize=(6.4 * len(values), 4.4 + 0.25 * len(runs)), layout="constrained")
+    axes = dict(zip(values, figure.subplots(1, len(values), squeeze=False)[0], strict=True))
     for colour, epochs in zip(_colours(len(runs)), runs.values(), strict=True):
         valid = any(line["split"] == "valid" for line in epochs)
         for value, place in axes.items():
@@ -181,9 +181,9 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
     for path in paths:
         buffer = io.BytesIO()
-        # Without a date, the same run gives the same file.
+        # Without a date and random names, the same run gives the same file.
         metadata = {"Date": None} if path.suffix == ".svg" else None
-        with rc_context({"svg.hashsalt": "lstm_numba"}):  # otherwise names in it are random
+        with rc_context({"svg.hashsalt": "lstm_numba"}):
             figure.savefig(buffer, format=path.suffix[1:], dpi=150, metadata=metadata)
         atomic_write(path, buffer.getvalue())
     return paths

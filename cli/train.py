@@ -77,6 +77,7 @@ _add(
     """\
   lstm-numba train digits
   lstm-numba train digits --cell peephole --hidden 64 --epochs 3 --out runs/try
+  lstm-numba train digits --cell lstm --cell gru --keep best --early-stopping 3 --out runs/cells
   lstm-numba train digits --resume runs/try
 """,
 )

@@ -15,7 +15,6 @@ from lstm_numba.cells import find_cell
 from lstm_numba.cli.console import (
     Terminal,
     measures_table,
-    plural,
     print_json,
     result_line,
     result_object,
@@ -29,6 +28,7 @@ from lstm_numba.training.config import ConfigError, check_config, make_config
 from lstm_numba.training.logs import check_logs
 from lstm_numba.training.run import Run
 from lstm_numba.training.settings import DATA_OPTIONS, read_forms
+from lstm_numba.wording import plural
 
 if TYPE_CHECKING:
     from lstm_numba.training.trainer import Outcome

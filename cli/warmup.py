@@ -61,9 +61,10 @@ def warmup(
     Otherwise the first training compiles them. Compiled kernels are cached on disk; lstm-numba info shows the
     folder. Nothing is downloaded: the command trains a few steps on generated data.
     """
-    from lstm_numba.cli.console import Terminal, plural, print_json
+    from lstm_numba.cli.console import Terminal, print_json
     from lstm_numba.cli.custom_cells import load_own_cells
     from lstm_numba.cli.resources import set_threads
+    from lstm_numba.wording import plural
 
     set_threads(threads)
     load_own_cells(*cells)

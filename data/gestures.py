@@ -135,7 +135,7 @@ def _draw(stream: CounterStream, items: npt.NDArray[np.int64]) -> _Draw:
 def _movement(drawn: _Draw) -> Array:
     """Accelerations (n, 3, LONGEST) in g, gravity among them, of a sensor that lies flat."""
 
-    def column(values: Array) -> Array:
+    def column(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return values[:, None]
 
     share = (np.arange(LONGEST) + 0.5) / column(drawn.length)

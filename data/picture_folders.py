@@ -263,4 +263,4 @@ def _only(root: Path, paths: Iterable[Path], kind: str) -> Path:
 def _idx_part(images: Pixels, labels: Pixels, numbers: Pixels) -> Part:
     height, width = images.shape[1:]
     indices = np.searchsorted(numbers, labels).astype(np.int32)
-    return Part(images, indices, [(height, width)] * len(images))
+    return Part(list(images), indices, [(height, width)] * len(images))

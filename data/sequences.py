@@ -80,14 +80,14 @@ class Sequences:
 
     def without_missing_steps(self) -> tuple[Sequences, Array]:
         """Without the steps of which nothing is known, all NaN; and which rows are left, (R,) bool."""
-        known = ~np.isnan(self.rows).all(axis=1)
+        known: Array = np.asarray(~np.isnan(self.rows).all(axis=1))
         if known.all():
             return self, known
         lengths = np.bincount(self.owners, weights=known, minlength=len(self.lengths)).astype(np.int64)
         return Sequences(self.rows[known], lengths), known
 
     def filled(self, before: float = 0.0) -> Sequences:
-        """NaN replaced by the last number of its feature in the sequence; where there is none, by `before`."""
+        """NaN replaced by the last number of its feature in the sequence; `before` where there is none."""
         missing = np.isnan(self.rows)
         if not missing.any():
             return self

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_numba.engines.number_losses import NumberLoss
+from lstm_numba.engines.sparse import SparseRows
 
 Array = Any
 Arrays = Sequence[Array]
@@ -335,10 +336,10 @@ class Engine(ABC):
         """Rows of a table (V, E) for `tokens`: (*tokens.shape, E)."""
 
     @abstractmethod
-    def row_gradient(self, tokens: Any, dy: Array, shape: tuple[int, int]) -> Any:
+    def row_gradient(self, tokens: Any, dy: Array, shape: tuple[int, int]) -> SparseRows:
         """Gradient of a table from `dy` (*tokens.shape, E), that of the rows which `take_rows` returned.
 
-        `shape` is the table's, (V, E). Returns a `SparseRows`.
+        `shape` is the table's, (V, E).
         """
 
     @abstractmethod

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lstm_numba.arguments import real_numbers
+from lstm_numba.engines.compile_notice import install
 from lstm_numba.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def _cuda() -> Engine:
 
 def _singleton(kind: type[Engine]) -> Engine:
     """The single instance of an engine; copying or unpickling it gives the same instance."""
+    install()
     copyreg.pickle(kind, lambda instance: (engine, (instance.name,)))
     return kind()
 

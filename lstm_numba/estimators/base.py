@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from lstm_numba.arguments import integer
 from lstm_numba.data.scaling import Scaler
 from lstm_numba.data.sequences import Sequences
 from lstm_numba.engines.cpu.threads import set_thread_count
@@ -37,6 +38,8 @@ class RecurrentEstimator(BaseEstimator):
     _optimizer: Optimizer
     _inputs: Scaler
     _targets: Scaler | None
+    loss_curve_: list[float]
+    best_loss_: float
 
     def __init__(
         self,
@@ -135,7 +138,14 @@ class RecurrentEstimator(BaseEstimator):
 
     def _train(self, data: Items, held: Items | None, epochs: int, seed: int) -> None:
         """Train the model, and set the attributes that tell of it."""
-        size = min(_LARGEST_BATCH, len(data)) if self.batch_size == "auto" else self.batch_size
+        size: Any = self.batch_size
+        size = min(_LARGEST_BATCH, len(data)) if size == "auto" else size
+        patience = self.n_iter_no_change
+        if patience is not None:
+            integer("n_iter_no_change", patience)
+        if held is None:
+            # With little data an epoch is a step or two, and its loss goes up and down while it still falls.
+            patience = None
         with self._threads():
             history = fit(
                 self._model,
@@ -147,7 +157,7 @@ class RecurrentEstimator(BaseEstimator):
                 lr=self.learning_rate,
                 schedule=self.schedule,
                 clip=self.clip,
-                patience=self.n_iter_no_change,
+                patience=patience,
                 tol=self.tol,
                 keep_best=bool(self.early_stopping),
                 seed=seed,

@@ -189,6 +189,7 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
         return found
 
     _model: SequenceClassifier
+    classes_: Array
 
     def _read(self, X: Any, y: Any, reset: bool) -> tuple[Given, Array]:
         if y is None:
@@ -203,12 +204,12 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
         """Weights of the sequences with those of their classes."""
         if sample_weight is None and self.class_weight is None:
             return None
-        weights = _check_sample_weight(
+        weights: Array = _check_sample_weight(
             sample_weight, given.lengths, dtype=np.float64, ensure_non_negative=True
         )
         if self.class_weight is not None:
             weights = weights * compute_sample_weight(self.class_weight, labels)
-        return weights  # type: ignore[no-any-return]
+        return weights
 
     def _make(self, given: Given, training: tuple[Sequences, Array, Array | None], seed: int) -> None:
         """Standardise, and make a new model."""

@@ -32,11 +32,11 @@ clip : float, optional
     Largest global norm of the gradient.
 early_stopping : bool
     Hold a part of the sequences out, watch the loss on it, and keep the parameters of the best epoch.
-    Otherwise the training loss is watched, and the last parameters stay.
+    Otherwise all epochs are done, and the last parameters stay.
 validation_fraction : float
     That part.
 n_iter_no_change : int, optional
-    Epochs without improvement after which training stops; None never stops early.
+    With `early_stopping`: epochs without improvement after which training stops; None never stops early.
 tol : float
     Decrease of the watched loss that counts as an improvement.
 standardize : bool

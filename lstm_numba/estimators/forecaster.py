@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_array, check_is_fitted
 
+from lstm_numba.data.scaling import Scaler
 from lstm_numba.data.series_types import Sequence
 from lstm_numba.data.series_windows import WindowIndex
 from lstm_numba.engines.number_losses import DEFAULT_QUANTILES
@@ -17,6 +18,7 @@ from lstm_numba.estimators.inputs import dimensions, is_ragged, read_sequences
 from lstm_numba.estimators.quantiles import check_levels, middle, quantiles_of
 from lstm_numba.models.regressor import SequenceRegressor
 from lstm_numba.training.forecast_windows import ForecastWindows, drifts
+from lstm_numba.training.prediction_stream import PredictionStream
 
 #: Of a pandas object whose rows are times.
 _TIME_INDEXES = ("DatetimeIndex", "PeriodIndex", "TimedeltaIndex")
@@ -140,12 +142,14 @@ class RNNForecaster(RecurrentEstimator):
         if not goes_on:
             self._forget()
             self._settle(series, known)
-        pieces, held = self._pieces(series, known), None
+        pieces: Any = self._pieces(series, known)
+        held: Any = None
         if self.early_stopping:
             pieces, held = zip(*(self._cut(piece) for piece in pieces), strict=True)
         training = self._windows(pieces, made=goes_on)
         if not goes_on:
-            self._inputs, self._targets = training.inputs, training.targets
+            self._inputs = training.inputs or Scaler.identity(pieces[0].x.shape[1])
+            self._targets = training.targets or Scaler.identity(self.n_outputs_)
             self._make(np.result_type(*series), seed)
         # What a forecast goes on from.
         self._last = [values[-self.window_ :] for values in series]
@@ -204,6 +208,25 @@ class RNNForecaster(RecurrentEstimator):
         if horizon is not None and horizon > self.horizon:
             raise ValueError(f"horizon: expected at most {self.horizon} for quantiles, got {horizon}")
         return self._shaped(quantiles_of(self._forecast(horizon, y, X), self.loss, levels))
+
+    def stream(self) -> PredictionStream:
+        """The trained model, fed step by step; each gives the forecasts of the next `horizon`, (H * M * P,).
+
+        After `window_` steps they are those of `predict`; later the state remembers more than a window.
+
+        Raises
+        ------
+        ValueError
+            Differences are read (`relative_`), features are known in advance, or the layers read in both
+            directions.
+        """
+        check_is_fitted(self)
+        if self.relative_ or self.n_known_:
+            what = "differences from a window's last step are read, relative=False reads levels"
+            raise ValueError(f"stream: {'features are known in advance' if self.n_known_ else what}")
+        assert self._targets is not None
+        targets = Scaler(*(np.tile(numbers, self.horizon) for numbers in self._targets))
+        return PredictionStream(self._model, self._inputs, targets)
 
     def score(self, series: Any, y: Any = None, *, X: Any = None) -> float:
         """Coefficient of determination R² of the last `horizon` steps of series, forecast from those before.
@@ -319,10 +342,11 @@ class RNNForecaster(RecurrentEstimator):
         """A series without its end, and its end, with as much before it as a window reads."""
         held = max(self.horizon, round(self.validation_fraction * piece.steps))
         first = piece.steps - held
-        if first < self.window_ + self.horizon:
+        needed = self.window_ + self.horizon
+        if first < needed:
             raise ValueError(
-                f"y: expected at least {self.window_ + self.horizon + held} steps, of which {held} are held out "
-                f"for early stopping, got {piece.steps}"
+                f"y: expected at least {needed + held} steps, {held} of them held out for early stopping, "
+                f"got {piece.steps}"
             )
         return piece.part(0, first), piece.part(first - self.window_, None)
 

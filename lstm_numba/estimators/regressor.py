@@ -236,7 +236,7 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         given = read_sequences(self, X, reset=reset)
-        numbers = self._steps(given, y) if self.per_step else self._numbers(given, y)
+        numbers: Any = self._steps(given, y) if self.per_step else self._numbers(given, y)
         outputs = (numbers.rows if self.per_step else numbers).shape[1]
         if reset:
             self.n_outputs_ = outputs

@@ -96,6 +96,8 @@ class CStep:
         (S, num_layers, B, H); with `proj_size` of the numbers one after the other.
     state_shapes : list of tuple of int
         (num_layers, B, H) or (num_layers, B, P) of each state.
+    layer, batch
+        What it was made of: the layer as text, and B.
     layers : list of Layer
         Addresses of each layer's weights and scratch.
     cell, zero
@@ -121,12 +123,12 @@ class CStep:
             raise TypeError(f"rnn: expected a recurrent layer, got {type(rnn).__name__}")
         if rnn.bidirectional:
             raise ValueError("rnn: expected one direction; single steps have no end to read from")
-        batch = integer("batch", batch)
+        self.layer, self.batch = repr(rnn), integer("batch", batch)
         cell, dtype, hidden, output = rnn.cell, rnn.dtype, rnn.hidden_size, rnn.output_size
         self.cell, self.zero = cell, dtype.type(0)
         check_supported(cell, second=True)
         units = (output, *[hidden] * (len(cell.states) - 1))
-        self.state_shapes = [(rnn.num_layers, batch, count) for count in units]
+        self.state_shapes = [(rnn.num_layers, self.batch, count) for count in units]
         self.state_shape: tuple[int, ...] = (len(units), *self.state_shapes[0])
         if output != hidden:
             self.state_shape = (sum(map(math.prod, self.state_shapes)),)
@@ -136,7 +138,7 @@ class CStep:
         for params in rnn.dense_params():
             inputs = params["weight_ih"].shape[1]
             packed = pack(cell, params, inputs, hidden, output, dtype)
-            layer = Layer(batch, inputs, hidden, output, address(packed), functions, 0)
+            layer = Layer(self.batch, inputs, hidden, output, address(packed), functions, 0)
             scratch = aligned_zeros((scratch_bytes(cell, layer, 1, False, ALONE, self.zero),), np.uint8)
             self._alive += [packed, scratch]
             self.layers.append(layer._replace(scratch=address(scratch)))
@@ -145,6 +147,9 @@ class CStep:
         kind: Any = type(cell)
         self.address = _compiled(kind, dtype)
         self.function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(self.address)
+
+    def __repr__(self) -> str:
+        return f"CStep({self.layer}, batch={self.batch})"
 
     def __reduce__(self) -> Any:
         raise TypeError(

@@ -145,7 +145,7 @@ class Stream:
 
     def __init__(self, rnn: Recurrent, batch: int = 1) -> None:
         self._c = CStep(rnn, batch)
-        self.batch = int(batch)
+        self.batch = self._c.batch
         self.dtype = rnn.dtype
         self._shape = (self.batch, rnn.input_size)
         self._single = (rnn.input_size,)
@@ -166,6 +166,9 @@ class Stream:
         self._jobs = [] if self._alone else [self._job(rnn.cell, n, team) for n, team in enumerate(teams)]
         self._advance: Any = functools.partial(_python_step(rnn.dtype), address(plan))
         self.reset()
+
+    def __repr__(self) -> str:
+        return f"Stream({self._c.layer}, batch={self.batch})"
 
     def __reduce__(self) -> Any:
         raise TypeError(
@@ -198,7 +201,7 @@ class Stream:
             target[...] = source
 
     @property
-    def state(self) -> Any:
+    def state(self) -> Array | tuple[Array, ...]:
         """A copy of the state, as a layer returns it: ``h`` or ``(h, c)``, each (num_layers, B, H)."""
         states = tuple(state.copy() for state in self._states)
         return states if len(states) > 1 else states[0]

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_numba.arguments import check_arrays
-from lstm_numba.cells import display_name, find_cell
+from lstm_numba.cells import display_name
 from lstm_numba.engines import engine
 from lstm_numba.engines.base import CORRECT, LOSS, Engine
-from lstm_numba.nn.layers import make_layer
+from lstm_numba.models.network import Network
 from lstm_numba.nn.recurrent import Recurrent
+from lstm_numba.wording import plural
 
 Array = npt.NDArray[Any]
 #: State of the recurrent layers: one array or a tuple of arrays.
@@ -123,6 +124,15 @@ class StepResult:
         self.scale = scale
         self._fetched: Callable[[], npt.NDArray[np.float64]] | None = None
 
+    def __repr__(self) -> str:
+        # What the device may not have computed yet is not waited for.
+        numbers = "on its device"
+        if self._fetched is not None or not self._engine.in_flight:
+            totals = (self._fetched or self._engine.fetch(self.totals))()
+            numbers = f"loss_sum={totals[LOSS]:.6g}, correct={totals[CORRECT]:g}"
+        grads = f", gradients of {plural(len(self.grads), 'parameter')}" if self.grads else ""
+        return f"StepResult(count={self.count:g}, {numbers}{grads})"
+
     def again(self, count: float) -> StepResult:
         """The result of the next batch when the same computation is replayed in the same memory."""
         return StepResult(self._engine, self.totals, count, self.scale, None, self.state)
@@ -216,83 +226,6 @@ def _from_json(value: Any) -> Any:
     return np.array(value, np.uint64) if isinstance(value, list) else value
 
 
-class Network(NamedTuple):
-    """What every model can be told of its recurrent layers and parameters.
-
-    Parameters
-    ----------
-    hidden : int
-        Hidden units, H.
-    cell : str
-        As `lstm_numba.make_layer` takes it.
-    layers : int
-        Recurrent layers.
-    dropout : float
-        Probability of dropping between the layers and before the output.
-    weight_drop : float
-        Probability of dropping an element of the recurrent weights, see `Recurrent`.
-    zoneout, zoneout_cell : float
-        Probability that a unit keeps its output, and the other states; the latter as the former if not given.
-    recurrent_dropout, recurrent_dropout_kind, proj_size, heads
-        See `Recurrent`.
-    periods : str
-        Of a `ClockworkRNN`, such as "1,2,4,8".
-    init : str
-        Initial weights of the recurrent layers, see `lstm_numba.nn.initial_weights`.
-    init_range : float, optional
-        Draw every parameter from U(-init_range, init_range) instead of each layer's usual range; beside
-        `init` "uniform" only.
-    forget_bias : float
-        Added to the initial biases of the forget gates.
-    dtype : float32 or float64
-    """
-
-    hidden: int
-    cell: str = "lstm"
-    layers: int = 1
-    dropout: float = 0.0
-    weight_drop: float = 0.0
-    zoneout: float = 0.0
-    zoneout_cell: float | None = None
-    recurrent_dropout: float = 0.0
-    recurrent_dropout_kind: str = "sequence"
-    proj_size: int | None = None
-    heads: int = 1
-    periods: str | None = None
-    init: str = "uniform"
-    init_range: float | None = None
-    forget_bias: float = 0.0
-    dtype: npt.DTypeLike = np.float32
-
-    def recurrent(self, input_size: int, rng: np.random.Generator, bidirectional: bool = False) -> Recurrent:
-        """Make the recurrent layers."""
-        others = self.zoneout if self.zoneout_cell is None else self.zoneout_cell
-        zoneout = (self.zoneout, *[others] * (len(find_cell(self.cell).states) - 1))
-        options: dict[str, Any] = {
-            "weight_drop": self.weight_drop,
-            "zoneout": zoneout if any(zoneout) else 0.0,
-            "recurrent_dropout": self.recurrent_dropout,
-            "proj_size": self.proj_size or 0,
-            "heads": 0 if self.heads == 1 else self.heads,
-            "periods": tuple(map(int, self.periods.split(","))) if self.periods else (),
-        }
-        options = {name: value for name, value in options.items() if value}  # not all layers have all of them
-        if self.recurrent_dropout:
-            options["recurrent_dropout_kind"] = self.recurrent_dropout_kind
-        return make_layer(
-            self.cell,
-            input_size,
-            self.hidden,
-            self.layers,
-            bidirectional=bidirectional,
-            dropout=self.dropout,
-            init=self.init,
-            dtype=self.dtype,
-            seed=rng,
-            **options,
-        )
-
-
 class Model:
     """Base of the models.
 
@@ -332,6 +265,16 @@ class Model:
         self._initialise(network, streams.weights)
         self.to(device)
 
+    def __repr__(self) -> str:
+        lines = [f"({part}): {getattr(self, part)!r}" for part in self._parts]
+        where = "" if self.device == "cpu" else f", on {self.device}"
+        lines += [*self._facts(), f"parameters: {self.parameter_count:,}{where}"]
+        return "\n  ".join([f"{type(self).__name__}(", *lines]) + "\n)"
+
+    def _facts(self) -> list[str]:
+        """Lines of the model's text beside its parts."""
+        return []
+
     def _collect_params(self) -> None:
         """Name the parameters of all parts; a shared array is listed under its first name only."""
         self.engine, self.device = self.rnn.engine, self.rnn.device
@@ -342,7 +285,7 @@ class Model:
         first = {id(array): name for name, array in reversed(named.items())}
         self.params: dict[str, Array] = {n: array for n, array in named.items() if first[id(array)] == n}
 
-    def to(self, device: str) -> Model:
+    def to(self: M, device: str) -> M:
         """Move the model to a device: its parameters become new arrays, shared ones stay shared.
 
         Parameters

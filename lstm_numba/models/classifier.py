@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lstm_numba.models.base import Array
+from lstm_numba.models.network import Network
 from lstm_numba.models.sequence_model import SequenceModel
 from lstm_numba.nn.losses import softmax
+from lstm_numba.signatures import explicit
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lstm_numba.models.network import NetworkOptions
 
 
 class SequenceClassifier(SequenceModel):
@@ -29,9 +36,10 @@ class SequenceClassifier(SequenceModel):
     device : {"cpu", "cuda"}
         Where the model computes.
     **options
-        See `lstm_numba.models.base.Network`.
+        See `lstm_numba.models.network.Network`.
     """
 
+    @explicit(Network)
     def __init__(
         self,
         input_size: int,
@@ -41,7 +49,7 @@ class SequenceClassifier(SequenceModel):
         bidirectional: bool = False,
         seed: int | None = None,
         device: str = "cpu",
-        **options: Any,
+        **options: Unpack[NetworkOptions],
     ) -> None:
         super().__init__(
             input_size,

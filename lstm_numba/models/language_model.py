@@ -7,22 +7,28 @@ weights: O. Press, L. Wolf, "Using the output embedding to improve language mode
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lstm_numba.models.base import (
     Array,
     Model,
-    Network,
     Placed,
     State,
     StepResult,
     TokenBatch,
     random_streams,
 )
+from lstm_numba.models.network import Network
 from lstm_numba.nn.embedding import Embedding
 from lstm_numba.nn.linear import Linear
+from lstm_numba.signatures import explicit
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lstm_numba.models.network import NetworkOptions
 
 
 class LanguageModel(Model):
@@ -45,9 +51,11 @@ class LanguageModel(Model):
     device : {"cpu", "cuda"}
         Where the model computes.
     **options
-        See `lstm_numba.models.base.Network`. Dropout: see above; the embedding's usual range is U(-0.1, 0.1).
+        See `lstm_numba.models.network.Network`. Dropout: see above; the embedding's usual range is
+        U(-0.1, 0.1).
     """
 
+    @explicit(Network)
     def __init__(
         self,
         vocabulary: int,
@@ -57,7 +65,7 @@ class LanguageModel(Model):
         tie: bool = False,
         seed: int | None = None,
         device: str = "cpu",
-        **options: Any,
+        **options: Unpack[NetworkOptions],
     ) -> None:
         network, streams = Network(hidden, **options), random_streams(seed)
         self.tie = bool(tie)
@@ -155,6 +163,9 @@ class LanguageModel(Model):
         y, final = self.rnn(self.embedding.forward(np.asarray(ids)), state)
         logits = self.output.forward(self.engine.contiguous(y[len(y) - 1]))
         return np.array(self.engine.download(logits)), final
+
+    def _facts(self) -> list[str]:
+        return ["tied: output.weight is embedding.weight"] if self.tie else []
 
     def _embed(self, tokens: Any) -> Array:
         out = self.workspace.get("x", (*tokens.shape, self._config["embedding"]), self.dtype)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lstm_numba.engines.number_losses import DEFAULT_QUANTILES, GAUSSIAN, number_loss, variance
 from lstm_numba.models.base import Array
+from lstm_numba.models.network import Network
 from lstm_numba.models.sequence_model import SequenceModel
+from lstm_numba.signatures import explicit
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lstm_numba.models.network import NetworkOptions
 
 
 class SequenceRegressor(SequenceModel):
@@ -39,7 +46,7 @@ class SequenceRegressor(SequenceModel):
     device : {"cpu", "cuda"}
         Where the model computes.
     **options
-        See `lstm_numba.models.base.Network`.
+        See `lstm_numba.models.network.Network`.
 
     Notes
     -----
@@ -47,6 +54,7 @@ class SequenceRegressor(SequenceModel):
     the steps (T, B) or (T, B, M).
     """
 
+    @explicit(Network)
     def __init__(
         self,
         input_size: int,
@@ -59,7 +67,7 @@ class SequenceRegressor(SequenceModel):
         bidirectional: bool = False,
         seed: int | None = None,
         device: str = "cpu",
-        **options: Any,
+        **options: Unpack[NetworkOptions],
     ) -> None:
         self.loss = number_loss(loss, quantiles)
         self.outputs = outputs
@@ -99,6 +107,11 @@ class SequenceRegressor(SequenceModel):
         if self.loss.kind == GAUSSIAN:
             found[..., 1] = np.sqrt(variance(found[..., 1]))
         return found if self.loss.kind == GAUSSIAN else np.sort(found, axis=-1)
+
+    def _facts(self) -> list[str]:
+        name, levels = self._config["loss"], self._config["quantiles"]
+        loss = f"{name} {', '.join(map(str, levels))}" if name == "quantile" else name
+        return [f"loss: {loss}{', at every step' if self.per_step else ''}"]
 
     def _targets(self, labels: Array, weights: Array | None, out: Any) -> Any:
         if labels.ndim != 2 or labels.shape[1] != self.outputs:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lstm_numba.models.base import (
     Array,
     Model,
-    Network,
     Placed,
     SequenceBatch,
     State,
     StepResult,
     random_streams,
 )
+from lstm_numba.models.network import Network
 from lstm_numba.nn.linear import Linear
+
+if TYPE_CHECKING:
+    from lstm_numba.models.network import NetworkOptions
 
 
 class SequenceModel(Model):
@@ -43,7 +46,7 @@ class SequenceModel(Model):
     device : {"cpu", "cuda"}
         Where the model computes.
     options : mapping
-        See `lstm_numba.models.base.Network`.
+        See `lstm_numba.models.network.Network`.
     sizes : mapping
         Further arguments that make the model, for `config`.
 
@@ -63,7 +66,7 @@ class SequenceModel(Model):
         bidirectional: bool,
         seed: int | None,
         device: str,
-        options: dict[str, Any],
+        options: NetworkOptions,
         sizes: dict[str, Any],
     ) -> None:
         network, streams = Network(hidden, **options), random_streams(seed)
@@ -73,9 +76,6 @@ class SequenceModel(Model):
         parts = {"rnn": rnn.params, "output": self.output.params}
         sizes = {"input_size": input_size, **sizes, "bidirectional": rnn.bidirectional}
         super().__init__(network, rnn, parts, streams, device, **sizes)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.rnn!r}, {self.output!r})"
 
     # -- what a kind of prediction adds --------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from lstm_numba.engines.base import Steps
 from lstm_numba.nn.initial_weights import initial_weights
 from lstm_numba.nn.recurrent import Recurrent
 from lstm_numba.nn.tape import Array, Call, Tape
+from lstm_numba.signatures import explicit
 
 #: Every step belongs to itself.
 SAME = Steps(1, 0, 1)
@@ -68,6 +69,7 @@ class ClockworkRNN(Recurrent):
     own end. There are no `resets`.
     """
 
+    @explicit()
     def __init__(
         self,
         input_size: int,

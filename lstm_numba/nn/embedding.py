@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from lstm_numba.arguments import integer, integers
 from lstm_numba.engines import engine_of
+from lstm_numba.engines.sparse import SparseRows
 
 Array = npt.NDArray[Any]
 
@@ -48,6 +49,10 @@ class Embedding:
         weight = rng.uniform(-_INITIAL, _INITIAL, shape).astype(dtype)
         self.params: dict[str, Array] = {"weight": weight}
 
+    def __repr__(self) -> str:
+        count, dim = self.params["weight"].shape
+        return f"Embedding({count}, {dim}, dtype={self.params['weight'].dtype})"
+
     def forward(self, ids: Array, *, out: Array | None = None) -> Array:
         """Look tokens up.
 
@@ -69,7 +74,7 @@ class Embedding:
         weight = self.params["weight"]
         return engine_of(weight).take_rows(weight, self.tokens(ids, gradient=False), out)
 
-    def backward(self, ids: Array, dy: Array) -> Any:
+    def backward(self, ids: Array, dy: Array) -> SparseRows:
         """Gradient of the table.
 
         Parameters

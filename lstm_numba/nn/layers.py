@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lstm_numba.cells import CELLS, STANDARD, find_cell
 from lstm_numba.nn.clockwork import ClockworkRNN
 from lstm_numba.nn.recurrent import Recurrent
+from lstm_numba.signatures import explicit, explicit_as
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lstm_numba.nn.options import AnyLayerOptions, LayerOptions
 
 #: Cells that other libraries or formats have, too.
 CELL_NAMES = STANDARD
@@ -23,6 +29,7 @@ class RNN(Recurrent):
         "tanh" or "relu".
     """
 
+    @explicit(Recurrent.__init__)
     def __init__(
         self,
         input_size: int,
@@ -30,7 +37,7 @@ class RNN(Recurrent):
         num_layers: int = 1,
         *,
         nonlinearity: str = "tanh",
-        **options: Any,
+        **options: Unpack[LayerOptions],
     ) -> None:
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
@@ -47,7 +54,10 @@ class LSTM(Recurrent):
         See `Recurrent`; among them `proj_size`.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> None:
+    @explicit_as(Recurrent.__init__)
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Unpack[LayerOptions]
+    ) -> None:
         super().__init__(CELLS["lstm"], input_size, hidden_size, num_layers, **options)
 
 
@@ -60,7 +70,10 @@ class CoupledLSTM(Recurrent):
         See `Recurrent`.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> None:
+    @explicit_as(Recurrent.__init__)
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Unpack[LayerOptions]
+    ) -> None:
         super().__init__(CELLS["coupled"], input_size, hidden_size, num_layers, **options)
 
 
@@ -73,7 +86,10 @@ class UseGateLSTM(Recurrent):
         See `Recurrent`.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> None:
+    @explicit_as(Recurrent.__init__)
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Unpack[LayerOptions]
+    ) -> None:
         super().__init__(CELLS["use-gate"], input_size, hidden_size, num_layers, **options)
 
 
@@ -88,7 +104,10 @@ class SLSTM(Recurrent):
         See `Recurrent`.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> None:
+    @explicit_as(Recurrent.__init__)
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Unpack[LayerOptions]
+    ) -> None:
         super().__init__(CELLS["slstm"], input_size, hidden_size, num_layers, **options)
 
 
@@ -102,7 +121,10 @@ class LayerNormLSTM(Recurrent):
         of the gates i, f, g, o; the shifts of these gates; gain and shift of c. There are no other biases.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> None:
+    @explicit_as(Recurrent.__init__)
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Unpack[LayerOptions]
+    ) -> None:
         super().__init__(CELLS["layer-norm-lstm"], input_size, hidden_size, num_layers, **options)
 
 
@@ -116,7 +138,10 @@ class LayerNormGRU(Recurrent):
         of r, z, n; the shifts of r and z, and those of both products for n. There are no other biases.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> None:
+    @explicit_as(Recurrent.__init__)
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Unpack[LayerOptions]
+    ) -> None:
         super().__init__(CELLS["layer-norm-gru"], input_size, hidden_size, num_layers, **options)
 
 
@@ -131,6 +156,7 @@ class PeepholeLSTM(Recurrent):
         Whether a unit's gates see its own cell state only, by a weight each, or all cell states, by matrices.
     """
 
+    @explicit(Recurrent.__init__)
     def __init__(
         self,
         input_size: int,
@@ -138,7 +164,7 @@ class PeepholeLSTM(Recurrent):
         num_layers: int = 1,
         *,
         peephole: str = "diagonal",
-        **options: Any,
+        **options: Unpack[LayerOptions],
     ) -> None:
         if peephole not in ("diagonal", "full"):
             raise ValueError(f"peephole: expected 'diagonal' or 'full', got {peephole!r}")
@@ -157,6 +183,7 @@ class GRU(Recurrent):
         Whether the reset gate acts after the recurrent product (PyTorch, cuDNN) or before it.
     """
 
+    @explicit(Recurrent.__init__)
     def __init__(
         self,
         input_size: int,
@@ -164,14 +191,15 @@ class GRU(Recurrent):
         num_layers: int = 1,
         *,
         reset_after: bool = True,
-        **options: Any,
+        **options: Unpack[LayerOptions],
     ) -> None:
         cell = CELLS["gru" if reset_after else "gru-reset-before"]
         super().__init__(cell, input_size, hidden_size, num_layers, **options)
 
 
+@explicit(Recurrent.__init__, ClockworkRNN.__init__)
 def make_layer(
-    name: str, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any
+    name: str, input_size: int, hidden_size: int, num_layers: int = 1, **options: Unpack[AnyLayerOptions]
 ) -> Recurrent:
     """Make a layer of the cell `name`.
 
@@ -181,13 +209,14 @@ def make_layer(
         One of `lstm_numba.cells.BUILT_IN`, "clockwork", a variant (`lstm_numba.cells.onnx_variants`), or
         ``module:Class`` of a registered cell.
     input_size, hidden_size, num_layers, **options
-        See `Recurrent`.
+        See `Recurrent`; `periods` and what else a "clockwork" layer takes, see `ClockworkRNN`.
 
     Raises
     ------
-    ValueError
-        There is no such cell.
+    ValueError, TypeError
+        There is no such cell; the layer has no such option.
     """
+    given: Any = options  # the layer refuses what is another's
     if name == "clockwork":
-        return ClockworkRNN(input_size, hidden_size, num_layers, **options)
-    return Recurrent(find_cell(name), input_size, hidden_size, num_layers, **options)
+        return ClockworkRNN(input_size, hidden_size, num_layers, **given)
+    return Recurrent(find_cell(name), input_size, hidden_size, num_layers, **given)

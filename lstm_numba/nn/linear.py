@@ -49,6 +49,11 @@ class Linear:
         if bias:
             self.params["bias"] = rng.uniform(-bound, bound, out_features).astype(dtype)
 
+    def __repr__(self) -> str:
+        outputs, inputs = self.params["weight"].shape
+        bias = "" if "bias" in self.params else ", bias=False"
+        return f"Linear({inputs}, {outputs}{bias}, dtype={self.params['weight'].dtype})"
+
     def forward(self, x: Array, *, out: Array | None = None) -> Array:
         """Apply the layer.
 

@@ -24,6 +24,7 @@ from lstm_numba.nn.projection import projected_cell
 from lstm_numba.nn.regularisation import Regularisation
 from lstm_numba.nn.resets import check_resets, going
 from lstm_numba.nn.tape import Array, Call, Given, State, Tape
+from lstm_numba.signatures import explicit
 
 
 class Recurrent(LayerPasses):
@@ -114,6 +115,7 @@ class Recurrent(LayerPasses):
        architectures for large vocabulary speech recognition", arXiv:1402.1128, 2014.
     """
 
+    @explicit()
     def __init__(
         self,
         cell: Any,

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lstm_numba.cells import add_cell
 from lstm_numba.cells.registration import make_cell
 from lstm_numba.nn.recurrent import Recurrent
+from lstm_numba.signatures import explicit_as
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lstm_numba.nn.options import LayerOptions
 
 
 class CellLayer(Recurrent):
@@ -25,7 +31,10 @@ class CellLayer(Recurrent):
 
     cell: Any
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> None:
+    @explicit_as(Recurrent.__init__)
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Unpack[LayerOptions]
+    ) -> None:
         super().__init__(type(self).cell, input_size, hidden_size, num_layers, **options)
 
 

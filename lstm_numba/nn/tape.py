@@ -26,6 +26,10 @@ class Tape:
         self.weight_masks: list[Array | None] = []  # one for each layer and direction
         self.user_x: Any = None  # the x that was passed; gradients are returned as arrays of its library
 
+    def __repr__(self) -> str:
+        used = "" if self.saved else ", used up"
+        return f"Tape({self.owner!r}, x {self.shape}{used})"
+
     def __reduce__(self) -> Any:
         raise TypeError(
             "tape: cannot be copied or pickled, it holds addresses; run forward again with the copy"

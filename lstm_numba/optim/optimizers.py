@@ -23,6 +23,7 @@ import numpy.typing as npt
 from lstm_numba.arguments import check_arrays, non_negative, read_only, refuse_mask
 from lstm_numba.engines import engine_of
 from lstm_numba.engines.sparse import SparseRows
+from lstm_numba.wording import shown
 
 Array = npt.NDArray[Any]
 
@@ -69,6 +70,9 @@ class Optimizer:
             for name, array in params.items()
         }
         self._dense: dict[str, Array] = {}
+
+    def __repr__(self) -> str:
+        return shown(self, always=("lr",), never=("params",))
 
     def step(
         self, grads: Mapping[str, Array | SparseRows], *, scale: float = 1.0, totals: Array | None = None

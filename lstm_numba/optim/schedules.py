@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 from lstm_numba.arguments import integer, non_negative
+from lstm_numba.wording import shown
 
 
 class Schedule:
@@ -22,6 +23,9 @@ class Schedule:
 
     def __init__(self, lr: float) -> None:
         self.lr = non_negative("lr", lr)
+
+    def __repr__(self) -> str:
+        return shown(self, always=("lr",))
 
     def rate(self, epoch: int, step: int = 0, steps: int = 1) -> float:
         """Learning rate of one step.

@@ -12,6 +12,7 @@ from lstm_numba.arguments import integers, real_numbers
 from lstm_numba.data.batching import BatchOrder, ContiguousBatches
 from lstm_numba.data.sequences import Sequences
 from lstm_numba.models.base import SequenceBatch, TokenBatch
+from lstm_numba.wording import plural
 
 Array = npt.NDArray[Any]
 
@@ -94,6 +95,20 @@ class SequenceData:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def __repr__(self) -> str:
+        shortest, longest = self.x.lengths.min(), self.x.lengths.max()
+        steps = plural(longest, "step") if shortest == longest else f"{shortest} to {longest} steps"
+        what = f"{plural(len(self.x), 'sequence')} of {steps}, {plural(self.x.rows.shape[1], 'feature')}"
+        weights = "" if self.weights is None else ", weights"
+        return f"SequenceData({what}; {self._targets()}{weights})"
+
+    def _targets(self) -> str:
+        if isinstance(self.y, Sequences):
+            return f"{plural(self.y.rows.shape[1], 'target')} a step"
+        if self.y.ndim == 1:
+            return f"classes {self.y.min()} to {self.y.max()}"
+        return plural(self.y.shape[1], "target")
 
     def gather(self, chosen: Array, dtype: npt.DTypeLike) -> SequenceBatch:
         """The sequences `chosen` (B,), padded to the longest of them."""

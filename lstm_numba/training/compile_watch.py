@@ -49,7 +49,7 @@ class CompileWatch:
     def __enter__(self) -> CompileWatch:
         from numba.core import event
 
-        from lstm_numba.engines.cpu.function_pointers import COMPILE_EVENT
+        from lstm_numba.engines.compile_notice import COMPILE_EVENT, silenced
 
         watch = self
 
@@ -76,6 +76,7 @@ class CompileWatch:
             def on_end(self, event: Any) -> None:
                 pass
 
+        self._stack.enter_context(silenced())
         self._stack.enter_context(event.install_listener("numba:run_pass", PassListener()))
         self._stack.enter_context(event.install_listener("numba:compile", Listener()))
         self._stack.enter_context(event.install_listener(COMPILE_EVENT, ListenerApart()))

@@ -139,7 +139,7 @@ def as_batches(model: Model, data: Any, batch_size: int, bptt: int, seed: int) -
     found = as_data(model, data, batch_size, bptt)
     if hasattr(found, "gather"):
         return Shuffled(found, integer("batch_size", batch_size), seed, model.dtype)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def evaluate(model: Model, data: Any, *, batch_size: int = _EVALUATION_BATCH, bptt: int = 35) -> Result:
@@ -193,6 +193,7 @@ class _Loop:
     ) -> None:
         self._model, self._batches, self._step = model, batches, step
         self._optimizer, self._schedule, self._progress = optimizer, schedule, progress
+        self._compiling = CompileWatch(progress)
         self.history = History()
         self._best: dict[str, Any] | None = None
 
@@ -206,11 +207,12 @@ class _Loop:
         callbacks: Sequence[Callback],
     ) -> History:
         history = self.history
-        with CompileWatch(self._progress), self._progress:
+        with self._compiling, self._progress:
             for epoch in range(epochs):
                 numbers = self._epoch(epoch, epochs)
                 if validation is not None:
                     result = evaluate(self._model, validation)
+                    self._compiling.flush()
                     numbers.update(_named(result, "valid_"))
                 history.epochs.append(numbers)
                 watched = numbers["loss" if validation is None else "valid_loss"]
@@ -244,6 +246,7 @@ class _Loop:
         for k in range(steps):
             rate = self._schedule.rate(epoch, k, steps)
             result = self._step(self._batches.batch(epoch, k), state, rate)
+            self._compiling.flush()
             state = self._carried(result)
             waiting.append(result)
             while len(waiting) > self._model.engine.in_flight:

@@ -12,7 +12,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from types import TracebackType
@@ -133,7 +133,7 @@ class TensorBoardLog(Log):
 
 
 #: Name in a configuration -> class.
-LOGS: dict[str, type[Log]] = {"csv": CsvLog, "tensorboard": TensorBoardLog}
+LOGS: dict[str, Callable[[Run], Log]] = {"csv": CsvLog, "tensorboard": TensorBoardLog}
 
 
 def require_tensorboard() -> None:

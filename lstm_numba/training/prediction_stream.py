@@ -16,6 +16,7 @@ from lstm_numba.kernels.stream import Stream, stream_step
 from lstm_numba.models.classifier import SequenceClassifier
 from lstm_numba.models.regressor import SequenceRegressor
 from lstm_numba.models.sequence_model import SequenceModel
+from lstm_numba.wording import plural
 
 Array = np.ndarray[Any, Any]
 
@@ -25,7 +26,7 @@ _SMALLEST = float(variance(np.array(-math.inf)))
 
 
 @njit(**SERIAL)
-def _finish(kind, scores, scale, mean, out):
+def _finish(kind: Any, scores: Any, scale: Any, mean: Any, out: Any) -> None:
     """Probabilities of classes; numbers in the targets' units; or their means and standard deviations.
 
     Of the numbers that predict one target, such as its quantiles, the smallest comes first.
@@ -56,8 +57,9 @@ def _finish(kind, scores, scale, mean, out):
 
 @njit(**SERIAL)
 def prediction_step(
-    cell, plan, zero, x_mean, x_scale, held, x, h, weight, bias, kind, y_scale, y_mean, scores, sample, out
-):
+    cell: Any, plan: Any, zero: Any, x_mean: Any, x_scale: Any, held: Any, x: Any, h: Any, weight: Any,
+    bias: Any, kind: Any, y_scale: Any, y_mean: Any, scores: Any, sample: Any, out: Any,
+) -> Any:  # fmt: skip
     """Read one sample and predict; for calls from compiled code.
 
     Parameters
@@ -84,7 +86,7 @@ def prediction_step(
             known = True
             held[i] = (sample[i] - x_mean[i]) / x_scale[i]
         x[i] = held[i]
-    status = 0
+    status: Any = 0
     if known:
         status = stream_step(cell, plan, zero, x, h)
     for k in range(scores.size):
@@ -132,6 +134,7 @@ class PredictionStream:
         else:
             raise TypeError(f"model: expected a classifier or regressor, got {type(model).__name__}")
         rnn, download = model.rnn, model.engine.download
+        self._model = type(model).__name__
         self._stream = Stream(rnn)
         scores = model.output.params["weight"].shape[0]
         inputs = Scaler.identity(rnn.input_size) if inputs is None else inputs
@@ -143,8 +146,13 @@ class PredictionStream:
         self._shape = (rnn.input_size,)
         self.arguments = (
             *self._stream.arguments, inputs.mean, inputs.scale, self._held,
-            np.zeros(rnn.input_size, rnn.dtype), self._h, weight, bias, kind, targets.scale, targets.mean, np.empty(scores),
+            np.zeros(rnn.input_size, rnn.dtype), self._h, weight, bias, kind, targets.scale, targets.mean,
+            np.empty(scores),
         )  # fmt: skip
+
+    def __repr__(self) -> str:
+        sizes = f"{plural(self._shape[0], 'feature')}, {plural(len(self._out), 'output')}"
+        return f"PredictionStream({self._model}, {sizes})"
 
     def __reduce__(self) -> Any:
         raise TypeError("PredictionStream: cannot be copied or pickled; make another one of the model")

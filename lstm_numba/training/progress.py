@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
-import threading
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TextIO
 
+from lstm_numba.progress_line import Spinner, overwrites, write
 from lstm_numba.training.callbacks import Reporter
 
 #: Seconds between updates of a line that is overwritten, and between lines elsewhere.
 _REFRESH, _PLAIN = 0.1, 15.0
-_SPINNER = "|/-\\"
-
-
-def overwrites(stream: TextIO | None) -> bool:
-    """Whether a line on the stream can be overwritten: in a terminal, and in a notebook."""
-    if stream is None:
-        return False
-    notebook = type(stream).__module__.startswith("ipykernel")
-    return notebook or bool(getattr(stream, "isatty", lambda: False)())
 
 
 class Progress(Reporter):
@@ -108,39 +97,3 @@ class Progress(Reporter):
     def _write(self, text: str) -> None:
         if self._stream is not None:
             write(self._stream, text)
-
-
-def write(stream: TextIO, text: str) -> None:
-    """Write to a stream whose reader may have gone: a training does not end for that."""
-    try:
-        stream.write(text)
-        stream.flush()
-    except (OSError, ValueError):
-        pass
-
-
-class Spinner:
-    """A line that says that kernels are being compiled, with a sign that turns until `end`."""
-
-    TEXT = "lstm_numba: compiling kernels for this processor (kept on disk for later runs) ..."
-
-    def __init__(self, stream: TextIO, turns: bool) -> None:
-        self._stream, self._done = stream, threading.Event()
-        write(stream, f"{self.TEXT} " if turns else f"{self.TEXT}\n")
-        self._turns = turns
-        self._thread = threading.Thread(target=self._turn, daemon=True) if turns else None
-        if self._thread is not None:
-            self._thread.start()
-
-    def _turn(self) -> None:
-        for sign in itertools.cycle(_SPINNER):
-            write(self._stream, f"\b{sign}")
-            if self._done.wait(0.25):
-                return
-
-    def end(self) -> None:
-        """Stop turning, and end the line."""
-        self._done.set()
-        if self._thread is not None:
-            self._thread.join()
-            write(self._stream, "\b \n")

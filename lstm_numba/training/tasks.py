@@ -121,9 +121,7 @@ def open_task(
     return task
 
 
-def load_run(
-    folder: str | os.PathLike[str], *, checkpoint: str = "last", device: str = "cpu"
-) -> Model:
+def load_run(folder: str | os.PathLike[str], *, checkpoint: str = "last", device: str = "cpu") -> Model:
     """The trained model of a run folder; no data are needed.
 
     Parameters
@@ -144,8 +142,9 @@ def load_run(
 
     Examples
     --------
+    >>> from lstm_numba.data.images import image_sequences
     >>> model = ln.load_run("runs/digits-1")  # doctest: +SKIP
-    >>> model.probabilities(images)  # (28, B, 28), rows as steps  # doctest: +SKIP
+    >>> model.probabilities(image_sequences(images, dataset="digits"))  # doctest: +SKIP
     """
     if checkpoint not in ("last", "best"):
         raise ValueError(f"checkpoint: expected 'last' or 'best', got {checkpoint!r}")

@@ -243,7 +243,7 @@ class Trainer:
         batches = [self.task.batch(self.epoch, number) for number in range(first, last)]
         self._stepping = True
         if self.accumulate == 1:
-            result = self._compute_step(*batches, self.state, rate)
+            result = self._compute_step(batches[0], self.state, rate)
         else:
             result = self._compute_step.several(batches, self.state, rate)
         self._stepping = False
@@ -281,7 +281,7 @@ class Trainer:
         train = self._mean(self.sums)
         seconds, speed = self._pace.end_epoch()
         split = self.task.watched
-        evaluations = {} if split is None else {split: self._evaluate(split)}
+        evaluations: dict[str, Evaluation] = {} if split is None else {split: self._evaluate(split)}
         steps = self.steps_per_epoch
         rate = self.schedule.rate(self.epoch, steps - 1, steps)
         self.epoch += 1

@@ -18,7 +18,7 @@ CELL = "lstm_numba.examples.janet:JANET"
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    answer = invoke(DIGITS, "--cell", CELL, "--out", folder)
+    answer = invoke(DIGITS, "--cell", CELL, "--validation", 0, "--out", folder)
     assert answer.status == 0, answer.err
     return folder
 

@@ -46,10 +46,9 @@ def test_every_option_of_one_value_is_taken_once(name: str, command: click.Comma
     for option in command.params:
         if not isinstance(option, click.Option):
             continue
-        several = option.multiple
-        words = [option.opts[-1]] if option.is_flag else [option.opts[-1], "1"]
+        words = [option.opts[-1], *([] if option.is_flag else ["1"] * option.nargs)]
         parser = command.make_parser(click.Context(command))
-        if several:
+        if option.multiple:
             assert parser.parse_args([*words, *words])[2].count(option) == 2
             continue
         assert parser.parse_args(list(words))[2].count(option) == 1

@@ -54,10 +54,8 @@ def test_the_share_says_what_is_left_to_gain() -> None:
 def test_every_section_can_be_measured() -> None:
     """Its program takes the words that it is given."""
     for name, section in figures.SECTIONS.items():
-        assert section.module in (
-            "lstm_numba",
-            *(f"lstm_numba.benchmarks.{m}" for m in ("jit_step", "layer_options", "clockwork", "epochs")),
-        )
+        programs = ("jit_step", "layer_options", "clockwork", "epochs", "own_data")
+        assert section.module in ("lstm_numba", *(f"lstm_numba.benchmarks.{program}" for program in programs))
         assert section.title, name
         for option, value in itertools.pairwise(section.words):
             if option in ("--cell", "--other"):

@@ -55,6 +55,17 @@ def test_library_examples_run_learn_and_stream() -> None:
         np.testing.assert_array_equal(states[1], stepped)
 
 
+def test_training_on_arrays_runs_and_learns() -> None:
+    """The section's two programs; their comments beside the code are PyTorch's."""
+    quick, by_hand = (block for block in blocks("py") if "ln.SequenceClassifier(4" in block)
+    names: dict[str, Any] = {}
+    printed = _run(quick.replace("patience=5", "patience=5, verbose=False"), names)
+    assert float(re.findall(r"accuracy=([\d.]+)", printed)[0]) > 0.75
+    _run(by_hand, names)
+    result = names["ln"].evaluate(names["model"], (names["x"], names["y"]))
+    assert result.accuracy > 0.8
+
+
 @pytest.mark.smoke
 def test_links_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)

@@ -36,6 +36,10 @@ def test_one_series_and_beyond_its_horizon() -> None:
     later = forecaster.predict(6, y=y[:234])
     assert np.abs(later - y[234:]).mean() < 2
     assert not forecaster.relative_
+    stream = forecaster.stream()
+    for value in y[198:216]:
+        found = stream.step([value])
+    np.testing.assert_allclose(found, forecaster.predict(6), rtol=1e-10)
     assert forecaster.score(y) > 0.8
 
 
@@ -72,6 +76,8 @@ def test_follows_a_drift_to_where_the_series_never_was() -> None:
     y = 0.3 * np.arange(240) + 3 * season()
     forecaster = RNNForecaster(horizon=6, window=18, **SMALL).fit(y[:200])
     assert forecaster.relative_
+    with pytest.raises(ValueError, match="relative=False"):
+        forecaster.stream()
     errors = [np.abs(forecaster.predict(6, y=y[:t]) - y[t : t + 6]).mean() for t in range(200, 234, 6)]
     levels = RNNForecaster(horizon=6, window=18, **SMALL, relative=False).fit(y[:200])
     worse = [np.abs(levels.predict(6, y=y[:t]) - y[t : t + 6]).mean() for t in range(200, 234, 6)]

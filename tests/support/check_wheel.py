@@ -1,9 +1,8 @@
 """Check the package as a user gets it: ``python tests/support/check_wheel.py [WHEEL]``.
 
 Builds a wheel unless it is given one, compares its content with the tree, unpacks it in another folder and
-runs
-mypy and lint-imports there: of an editable install both see a part of the files only, because `cli`, `data`
-and `benchmarks` are elsewhere in the repository.
+runs mypy, also on a program that uses the package, and lint-imports there: of an editable install both see a
+part of the files only, because `cli`, `data` and `benchmarks` are elsewhere in the repository.
 """
 
 from __future__ import annotations
@@ -21,6 +20,9 @@ from repository import ROOT
 #: What a build needs; a copy, so that the build leaves nothing in the tree.
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "lstm_numba", "benchmarks", "cli", "data")
 
+
+#: A program that uses the package, right and wrong.
+TYPED_USE = ROOT / "tests" / "support" / "typed_use.py"
 
 #: import-linter has a script, but no module to run.
 _LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
@@ -97,7 +99,11 @@ def main() -> int:
         environment = {**os.environ, "PYTHONPATH": str(unpacked)}
         results = [
             subprocess.run([sys.executable, *tool], cwd=unpacked, env=environment).returncode
-            for tool in (("-m", "mypy", "-p", "lstm_numba"), ("-c", _LINT_IMPORTS, "--no-cache"))
+            for tool in (
+                ("-m", "mypy", "-p", "lstm_numba"),
+                ("-m", "mypy", str(TYPED_USE)),
+                ("-c", _LINT_IMPORTS, "--no-cache"),
+            )
         ]
     return int(bool(found) or any(results))
 

@@ -199,7 +199,7 @@ def _loss_kernels(f: Any) -> list[Listed]:
     a, d = array(f), array(_D)
     options = group(losses.LossOptions, _I, _D, _I, _I, _I, _I)
     operands = (a, a, array(_I), d, options, d, d, _COUNTERS, d)
-    numbers = (a, a, d, d, d, group(number_losses.NumberLossOptions, _I, _I, _D, _I), d)
+    numbers = (a, a, d, d, d, group(number_losses.NumberLossOptions, _I, _I, _I, _D, _I), d)
     return [
         ("cross_entropy", losses.cross_entropy_kernel, types.void(*operands)),
         ("number_loss", number_losses.number_loss_kernel, types.void(*numbers)),

@@ -112,7 +112,7 @@ def test_configurations_that_cannot_be(folder: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             config_of(folder, data)
-    with pytest.raises(ConfigError, match="data.file: expected the folder with the pictures, got none"):
+    with pytest.raises(ConfigError, match=r"data\.file: expected the folder with the pictures, got none"):
         build_task(make_config("images"))
     with pytest.raises(ConfigError, match="bptt: images trains a classifier, which has none"):
         config_of(folder, bptt=3)
@@ -218,7 +218,7 @@ def test_form_and_checkpoint_belong_together(place: Path) -> None:
         with pytest.raises(CheckpointError, match=words):
             open_task(run, load_data=False)
     run.form_path.unlink()
-    with pytest.raises(CheckpointError, match="classes.json: missing"):
+    with pytest.raises(CheckpointError, match=r"classes\.json: missing"):
         open_task(run)
 
 

@@ -46,7 +46,8 @@ def watched(folder: Path, config: dict[str, Any]) -> tuple[list[tuple[int, str]]
     """Train, and note which splits are evaluated after how many epochs."""
     run = Run.open(folder) if (folder / "config.json").exists() else Run.create(folder, config)
     trainer = Trainer(build_task(run.config), run)
-    evaluate, seen = trainer.task.evaluate, []
+    evaluate = trainer.task.evaluate
+    seen: list[tuple[int, str]] = []
 
     def note(split: str, progress: Any = None) -> Evaluation:
         seen.append((trainer.optimizer.steps // trainer.task.steps_per_epoch, split))

@@ -15,10 +15,8 @@ from numba.core import event, types
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
+from lstm_numba.engines.compile_notice import COMPILE_EVENT
 from lstm_numba.engines.cpu.options import SERIAL
-
-#: Kind of the event around it; its data say the `name` and, in the end, whether it was `compiled`.
-COMPILE_EVENT = "lstm_numba:compile_apart"
 
 
 def once(function: Any) -> Any:

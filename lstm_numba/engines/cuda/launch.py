@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstm_numba.engines.compile_notice import compiling
 from lstm_numba.engines.cuda.device_array import DeviceView, as_view
 from lstm_numba.engines.cuda.driver import (
     SIMULATED,
@@ -183,7 +184,8 @@ def _find(kernel: Any, args: tuple[Any, ...]) -> tuple[_Compiled, list[Any]]:
     names = tuple(key)
     found = _compiled.get(names)
     if found is None:
-        found = _Compiled(kernel.compile(tuple(map(kernel.typeof_pyval, args))))
+        with compiling():
+            found = _Compiled(kernel.compile(tuple(map(kernel.typeof_pyval, args))))
         _compiled[names] = found
     return found, values
 

@@ -1,6 +1,6 @@
 """Losses of predicted numbers with their gradient, in place; see `lstm_numba.engines.number_losses`.
 
-One block computes all of them: a batch has a few thousand.
+One block computes all of them, a thread the targets of a row: a batch has a few thousand.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ class NumberLossOptions(NamedTuple):
     ----------
     kind : int
         See `lstm_numba.engines.number_losses.NumberLoss`.
-    targets : int
-        Targets in a row, M.
+    rows, targets : int
+        Rows, and targets in a row, M.
     scale : float64
     gradient : int
         1 if the gradient is wanted.
     """
 
     kind: Any
+    rows: Any
     targets: Any
     scale: Any
     gradient: Any
@@ -93,9 +94,10 @@ def number_loss_kernel(predictions, bias, targets, weights, levels, options, tot
     """
     shared = cuda.shared.array(0, totals.dtype)
     total, width, count = np.float64(0), levels.size, options.targets
-    for n in stride_range(cuda.threadIdx.x, targets.size, cuda.blockDim.x):
-        column = np.int32(n) % np.int32(count) * np.int32(width)
-        total += _loss(predictions, bias, targets[n], weights[n], levels, options, column, n * width)
+    for row in stride_range(cuda.threadIdx.x, options.rows, cuda.blockDim.x):
+        for m in range(np.int32(count)):
+            n = row * count + m
+            total += _loss(predictions, bias, targets[n], weights[n], levels, options, m * width, n * width)
     total = block_sum(shared, total)
     if cuda.threadIdx.x == 0:
         for k in range(totals.size):
@@ -130,7 +132,7 @@ def number_loss(
     numbers, weights, levels = targets
     if numbers.size >= 1 << 31:  # a thread's index has 32 bits
         raise ValueError(f"targets: expected less than 2**31, got {numbers.size}")
-    options = NumberLossOptions(kind, numbers.shape[1], np.float64(scale), int(gradient))
+    options = NumberLossOptions(kind, *numbers.shape, np.float64(scale), int(gradient))
     threads = limits().threads
     arrays = flat(predictions), bias, flat(numbers), flat(weights), levels
     launch(number_loss_kernel, 1, threads, *arrays, options, totals, shared=threads * 8)

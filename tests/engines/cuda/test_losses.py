@@ -9,8 +9,11 @@ import pytest
 from cuda_tools import DTYPES, cases, download, normal, totals, upload
 from tolerances import assert_close
 
+from lstm_numba.engines import number_losses as kinds
 from lstm_numba.engines.cpu.losses import softmax_cross_entropy as softmax_cross_entropy_of_cpu
+from lstm_numba.engines.cpu.number_losses import number_loss as number_loss_of_cpu
 from lstm_numba.engines.cuda.losses import softmax_cross_entropy
+from lstm_numba.engines.cuda.number_losses import number_loss
 
 
 def compare(
@@ -125,3 +128,23 @@ def test_same_bits_again() -> None:
         results.append((download(sums), download(logits)))
     np.testing.assert_array_equal(results[0][0], results[1][0])
     np.testing.assert_array_equal(results[0][1], results[1][1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", kinds.NUMBER_LOSSES)
+@pytest.mark.parametrize("shape", cases([(1, 1), (7, 3)], [(400, 48)]), ids=str)
+def test_losses_of_numbers_match_cpu(shape: Any, name: str, dtype: Any) -> None:
+    rng = np.random.default_rng(1)
+    loss, (rows, count) = kinds.number_loss(name), shape
+    predictions = (2 * rng.standard_normal((rows, count * loss.width))).astype(dtype)
+    bias = rng.standard_normal(count * loss.width).astype(dtype)
+    weights = rng.integers(3, size=shape).astype(np.float64)
+    predictions[0, 0] = np.nan if weights[0, 0] == 0 else predictions[0, 0]
+    given = rng.standard_normal(shape), weights, np.array(loss.levels)
+    for gradient in (False, True):
+        device, sums, expected = upload(predictions), totals(10, 20, 30), predictions.copy()
+        truth = number_loss_of_cpu(expected, bias, given, loss.kind, scale=0.5, gradient=gradient)
+        arrays = tuple(map(upload, given))
+        number_loss(device, upload(bias), arrays, loss.kind, sums, scale=0.5, gradient=gradient)
+        assert_close(download(sums), [truth, 0, 0], "loss", "loss", dtype)
+        assert_close(np.nan_to_num(download(device)), np.nan_to_num(expected), "loss", "gradient")

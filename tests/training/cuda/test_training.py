@@ -16,7 +16,7 @@ from training_tools import few_digits, lines_without_times, small_config
 from lstm_numba.data import digits
 from lstm_numba.engines.base import NORM
 from lstm_numba.errors import TrainingDiverged
-from lstm_numba.models import LanguageModel, SequenceBatch, SequenceClassifier, TokenBatch
+from lstm_numba.models import LanguageModel, SequenceBatch, SequenceClassifier, SequenceRegressor, TokenBatch
 from lstm_numba.optim.optimizers import make_optimizer
 from lstm_numba.training import classification
 from lstm_numba.training.callbacks import Reporter
@@ -39,6 +39,9 @@ def models(kind: str, device: str, dtype: Any) -> Any:
     if kind == "classifier":
         options: dict[str, Any] = {"cell": "peephole", "layers": 2, "bidirectional": True, "dropout": 0.3}
         return SequenceClassifier(3, 4, 5, **options, dtype=dtype, seed=1, device=device)
+    if kind == "regressor":
+        options = {"cell": "gru", "loss": "quantile", "per_step": True, "dropout": 0.3}
+        return SequenceRegressor(3, 4, 2, **options, dtype=dtype, seed=1, device=device)
     tie = kind == "tied language model"
     options = {"cell": "gru", "layers": 2, "dropout": 0.3, "weight_drop": 0.2, "init": "orthogonal"}
     options.update(tie=tie, embedding=4 if tie else 3)
@@ -54,6 +57,13 @@ def batches(kind: str, dtype: Any) -> list[Any]:
             SequenceBatch(rng.standard_normal(shape).astype(dtype), rng.integers(5, size=5), ends)
             for ends in (None, lengths, None)
         ]
+    if kind == "regressor":
+        numbers, known = rng.standard_normal((3, 3, 5, 2)), rng.integers(3, size=(3, 5, 2))
+        ends = np.array([3, 1, 2, 2, 3])
+        return [
+            SequenceBatch(rng.standard_normal((3, 5, 3)).astype(dtype), y, *more)
+            for y, more in zip(numbers, ((None, None), (ends, known), (ends, None)), strict=True)
+        ]
     weights = np.ones((4, 3))
     weights[2:, 1] = 0
     ids = [rng.integers(7, size=(5, 3)) for _ in range(3)]
@@ -61,7 +71,7 @@ def batches(kind: str, dtype: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: "-".join(map(str, o.values())))
-@pytest.mark.parametrize("kind", ["classifier", "language model", "tied language model"])
+@pytest.mark.parametrize("kind", ["classifier", "regressor", "language model", "tied language model"])
 def test_steps_agree_with_the_processor(kind: str, optimizer: dict[str, Any]) -> None:
     """Losses, hits, norms, parameters, dropout masks, carried state, clipping, for every optimiser."""
     dtype = np.float64
@@ -73,7 +83,7 @@ def test_steps_agree_with_the_processor(kind: str, optimizer: dict[str, Any]) ->
     for number, batch in enumerate(batches(kind, dtype)):
         results = []
         for n, (model, taker) in enumerate(zip(both, optimizers, strict=True)):
-            result = model.loss_and_gradients(batch, states[n] if kind != "classifier" else None)
+            result = model.loss_and_gradients(batch, states[n] if "language" in kind else None)
             if number == 2:
                 model.engine.clip_by_value(result.grads, 0.05)
             model.engine.clip_by_norm(result.grads, result.totals, 0.1 if number else None)

@@ -1,0 +1,33 @@
+"""How things are written: objects as the calls that make them, numbers with their nouns."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection
+
+_EMPTY = inspect.Parameter.empty
+
+
+def plural(number: int, noun: str) -> str:
+    """A number and its noun: ``1 step``, ``2,323 steps``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def shown(instance: object, always: Collection[str] = (), never: Collection[str] = ()) -> str:
+    """An object as a call that makes it: ``Adam(lr=0.01, eps=1e-06)``.
+
+    Parameters
+    ----------
+    instance : object
+        Has the arguments of its class as attributes of the same names.
+    always, never : collection of str
+        Arguments to be shown even where they are the defaults, or not at all.
+    """
+    arguments = []
+    for name, parameter in inspect.signature(type(instance)).parameters.items():
+        value = getattr(instance, name, _EMPTY)
+        if value is _EMPTY or name in never:
+            continue
+        if name in always or value != parameter.default:
+            arguments.append(f"{name}={value!r}")
+    return f"{type(instance).__name__}({', '.join(arguments)})"
