@@ -36,7 +36,7 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> NotebookStream:
     # pytest sets that of `sys` anew before a test's body.
     monkeypatch.setattr(compile_notice, "sys", SimpleNamespace(stderr=made))
     monkeypatch.setattr(compile_notice, "DELAY", 0.1)
-    monkeypatch.setattr(compile_notice, "GAP", 0.1)
+    monkeypatch.setattr(compile_notice, "GAP", 0.3)
     monkeypatch.delenv("LSTM_NUMBA_PROGRESS", raising=False)
     return made
 
@@ -59,6 +59,7 @@ def test_a_burst_is_one_line(stream: NotebookStream) -> None:
     for _ in range(4):  # each shorter than what goes unsaid
         compile_for(0.08)
         assert screen(stream.text) in ([""], [LINE, ""])  # nothing is left on the line
+        time.sleep(0.05)
     wait_until_quiet()
     assert screen(stream.text) == [LINE, ""]
     assert re.search(r"\r[|/\\-] \d+ s", stream.text)
@@ -101,6 +102,7 @@ def test_threads_share_a_line(stream: NotebookStream) -> None:
 def test_variable_and_watch_silence_it(stream: NotebookStream, monkeypatch: pytest.MonkeyPatch) -> None:
     with CompileWatch(Reporter()):
         compile_for(0.2)
+        assert compile_notice._notice._watcher is None
     monkeypatch.setenv("LSTM_NUMBA_PROGRESS", "0")
     compile_for(0.2)
     assert stream.writes == []

@@ -96,6 +96,16 @@ def test_faults_are_one_line(tmp_path: Path) -> None:
         ln.load_run(tmp_path)
 
 
+@pytest.mark.parametrize("trained", ["grammar"], indirect=True)
+def test_a_text_needs_the_runs_vocabulary(trained: tuple[Path, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(trained[0], folder)
+    (folder / "vocabulary.json").unlink()
+    with pytest.raises(CheckpointError) as caught:  # rather than read the data, wherever they are now
+        ln.load_run(folder)
+    assert str(caught.value) == f"{folder / 'vocabulary.json'}: missing"
+
+
 @pytest.mark.parametrize("trained", ["images"], indirect=True)
 def test_damaged_weights_are_one_line(trained: tuple[Path, Any], tmp_path: Path) -> None:
     folder = tmp_path / "run"
