@@ -81,7 +81,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train text", ["FILE"]),
         ("evaluate", ["RUN"]),
         ("predict", ["RUN"]),
-        ("predict runs/digits-1", ["IMAGE"]),
+        ("predict runs/digits-1", ["FILE"]),
         ("sample runs/ptb-1 --length 0", ["--length"]),
         ("sample runs/ptb-1 --temperature -1", ["--temperature"]),
         ("sample runs/ptb-1 --temperature nan", ["--temperature"]),
