@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from backends import simulated
 from repository import ROOT
+from terminal_tools import run_in_terminal, screen
 
 from lstm_numba.benchmarks import launch_overhead, stand_in
 
@@ -45,6 +46,24 @@ def run(script: str, *words: str, folder: Path, **environment: str) -> str:
 def test_arrays_copies_and_launches(tmp_path: Path) -> None:
     script = ROOT / "tests" / "support" / "device_views.py"
     assert run(str(script), folder=tmp_path).endswith("are as numba-cuda's\n")
+
+
+_LAYER = """
+import numpy as np, lstm_numba as ln
+from lstm_numba.engines import compile_notice
+compile_notice.DELAY = 0.3
+ln.GRU(5, 6, seed=0, device="cuda")(np.ones((1, 1, 5), np.float32))
+"""
+
+
+def test_a_terminal_is_told_that_kernels_compile(tmp_path: Path) -> None:
+    variables = {**stand_in.environment(), "NUMBA_CACHE_DIR": str(tmp_path)}
+    shown = run_in_terminal(_LAYER, **variables)
+    assert shown.status == 0, shown.err
+    line, cursor = screen(shown.err)
+    assert line.startswith("lstm_numba: compiling kernels")
+    assert cursor == ""
+    assert run_in_terminal(_LAYER.replace("0.3", "0.0"), **variables, LSTM_NUMBA_PROGRESS="0").err == ""
 
 
 def test_launches_of_a_step_are_counted(tmp_path: Path) -> None:
