@@ -94,7 +94,7 @@ def series_of_tables(tables: SequenceOf[Table], options: SeriesOptions) -> Serie
     columns = choose_columns(tables, options.target, options.features, options.time, options.group, guesses)
     found = raw_sequences(tables, columns)
     has_groups = len(found) > 1 or columns.group is not None
-    targets = read_targets(found, columns, options.task, options.window, has_groups, guesses)
+    targets = read_targets(found, columns, options.task, options.window, options.horizon, has_groups, guesses)
     features = columns.features
     if targets.task == "forecast":
         features = tuple(n for n in tables[0].columns if n in {*columns.features, *columns.targets})

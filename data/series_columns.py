@@ -13,7 +13,7 @@ from lstm_numba.data.tables import Array, Table, texts_of
 from lstm_numba.errors import DataError
 
 #: Names, in small letters, of a column of numbers that is taken as time where none is named.
-_TIME_NAMES = ("time", "t", "timestamp")
+_TIME_NAMES = ("time", "t", "timestamp", "date", "year")
 
 
 class Columns(NamedTuple):

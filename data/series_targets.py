@@ -21,6 +21,7 @@ def read_targets(
     columns: Columns,
     task: str | None,
     window: int | None,
+    horizon: int | None,
     has_groups: bool,
     guesses: list[str],
     classes: tuple[str, ...] | None = None,
@@ -31,7 +32,7 @@ def read_targets(
     ----------
     found : sequence of Raw
     columns : Columns
-    task, window
+    task, window, horizon
         The options.
     has_groups : bool
         Whether there are several sequences, or a column that names them.
@@ -49,7 +50,7 @@ def read_targets(
     texts = [name for name in names if not is_number(found[0].table.columns[name])]
     one_each = has_groups and all(_constant(raw, name) for raw in found for name in names)
     if task is None:
-        task = _guess_task(found, columns, texts, one_each, guesses)
+        task = _guess_task(found, columns, texts, one_each, horizon, guesses)
     if task == "classify":
         if len(names) > 1:
             raise DataError(f"--target: a classification has one, got {len(names)}: {', '.join(names)}")
@@ -88,7 +89,12 @@ def _spread(y: Array) -> Array:
 
 
 def _guess_task(
-    found: Sequence[Raw], columns: Columns, texts: Sequence[str], one_each: bool, guesses: list[str]
+    found: Sequence[Raw],
+    columns: Columns,
+    texts: Sequence[str],
+    one_each: bool,
+    horizon: int | None,
+    guesses: list[str],
 ) -> str:
     shown = ", ".join(columns.targets)
     if texts:
@@ -107,6 +113,9 @@ def _guess_task(
         return "regress"
     if columns.time is not None:
         guesses.append(f"task: forecast, as the target {shown} changes with {columns.time}")
+        return "forecast"
+    if horizon is not None:
+        guesses.append("task: forecast, as there is a --horizon")
         return "forecast"
     if not columns.features:
         guesses.append(f"task: forecast, as there is nothing but the target {shown} to predict from")

@@ -17,8 +17,8 @@ Path = str | os.PathLike[str]
 Times = npt.NDArray[np.datetime64]
 
 _FORM = re.compile(
-    r"(\d{1,4})([-./])(\d{1,2})\2(\d{1,4})"  # 2024-01-31, 31.01.2024, 1/31/2024
-    r"(?:[T ]\s*(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?(?:\s*([AaPp])[Mm])?)?"
+    r"(\d{1,4})([-./])(\d{1,2})(?:\2(\d{1,4}))?"  # 2024-01-31, 31.01.2024, 1/31/2024, 2024-01
+    r"(?:[T ]\s*(\d{1,2})(?::(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?)?(?:\s*([AaPp])[Mm])?)?"
     r"\s*(Z|UTC|[+-]\d{2}(?::?\d{2})?)?"
 )
 _YEAR, _HALF, _ZONE = 1, 9, 10
@@ -38,7 +38,10 @@ def look_like_times(values: Sequence[str]) -> bool:
 
 def _match(value: str) -> re.Match[str] | None:
     found = _FORM.fullmatch(value.strip())
-    return found if found and (len(found[1]) == 4 or len(found[4]) == 4) else None
+    if found is None or found[4]:
+        return found if found and 4 in (len(found[1]), len(found[4])) else None
+    month = found[2] == "-" and len(found[1]) == 4 and 1 <= int(found[3]) <= 12  # 2024.01 is a number
+    return found if month and _FIRST_YEAR <= int(found[1]) <= _LAST_YEAR else None
 
 
 def read_times(
@@ -46,7 +49,7 @@ def read_times(
 ) -> tuple[Times, list[str]]:
     """Read a column of dates or times.
 
-    Year first, as in ``2024-01-31 13:00:00``, ``2024-01-31T13:00Z``, ``2024/01/31``; day first with points;
+    Year first, as in ``2024-01-31 13:00:00``, ``2024-01-31T13Z``, ``2024/01/31``, ``2024-01``; day first with points;
     with strokes, day or month first, as the column itself shows.
 
     Parameters
@@ -140,7 +143,7 @@ def _minutes(zone: str | None) -> int:
 
 def _fields(match: re.Match[str], month_first: bool) -> tuple[int, ...]:
     """Year, month, day, hour, minute, second, nanosecond."""
-    a, b, c = int(match[1]), int(match[3]), int(match[4])
+    a, b, c = int(match[1]), int(match[3]), int(match[4] or 1)
     date = (a, b, c) if len(match[_YEAR]) == 4 else (c, a, b) if month_first else (c, b, a)
     hour, half = int(match[5] or 0), (match[_HALF] or "").lower()
     if half:
