@@ -33,5 +33,7 @@ def choose(
     """
     if len(candidates) == 1:
         return candidates[0], []
-    tried = [{"settings": settings, "error": error(settings)} for settings in candidates]
+    tried: list[dict[str, Any]] = [
+        {"settings": settings, "error": error(settings)} for settings in candidates
+    ]
     return min(tried, key=lambda entry: entry["error"])["settings"], tried
