@@ -112,7 +112,7 @@ def _recurrent(cell: str, fixed: Mapping[str, Any]) -> Callable[..., Array]:
 def methods(season: int, fixed: Mapping[str, Any] = FIXED) -> dict[str, Method]:
     """The forecasts that are compared, of a series with such a season."""
     windows = [season * count for count in _SEASONS]
-    read: dict[str, Any] = {"window": windows, "relative": [False, True]}
+    read: dict[str, Sequence[Any]] = {"window": windows, "relative": [False, True]}
     recurrent = grid(**read, early_stopping=[True, False])
     return {
         **{cell: Method(_recurrent(cell, fixed), recurrent, random=True) for cell in ("gru", "lstm")},

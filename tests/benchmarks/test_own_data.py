@@ -79,6 +79,14 @@ def test_simple_forecasts_and_the_linear_one() -> None:
     assert found["last value"]["runs"][0]["mae"] > 1.0
 
 
+@pytest.mark.parametrize("relative", [False, True])
+def test_the_linear_forecast_of_levels_and_of_differences(relative: bool) -> None:
+    y = a_series().values
+    settings = {"window": 8, "relative": relative, "penalty": 1e-6}
+    found = own_forecasts._linear(y[:80], [y[:80], y[:85]], 4, settings, 0)
+    np.testing.assert_allclose(found, [y[80:84], y[85:89]], atol=0.02)
+
+
 def test_a_peer_that_cannot_be_imported_is_left_out(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

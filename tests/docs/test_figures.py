@@ -14,9 +14,10 @@ from lstm_numba.benchmarks import figures
 from lstm_numba.cells import find_cell
 
 FOLDERS = sorted({path.parent for path in (ROOT / "benchmarks/results").glob("*/layers.json")})
+PAGES = sorted({*FOLDERS, *(path.parent for path in (ROOT / "benchmarks/results").glob("*/own-data.json"))})
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", PAGES, ids=lambda folder: folder.name)
 def test_a_folders_page_is_of_its_files(folder: Path) -> None:
     assert (folder / "README.md").read_text() == figures.page(folder)
 

@@ -169,6 +169,14 @@ def test_bad_input_is_refused(change: Any, words: str) -> None:
         RNNClassifier(**SMALL).fit(X, y)
 
 
+def test_training_stops_early_on_what_is_held_out_only() -> None:
+    """In training the loss of an epoch of few steps goes up and down: every epoch is done."""
+    X, y = waves()
+    never_better = {**SMALL, "max_epochs": 6, "n_iter_no_change": 1, "tol": 10.0}
+    assert RNNClassifier(**never_better).fit(X, y).n_iter_ == 6
+    assert RNNClassifier(**never_better, early_stopping=True).fit(X, y).n_iter_ == 2
+
+
 def test_bad_parameters_are_refused() -> None:
     X, y = waves()
     for name, value in (
