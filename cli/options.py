@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lstm_numba.cli.types import CellName, ColumnNames, F, Names, Number, joined_names, option
+from lstm_numba.cli.types import CellName, ColumnNames, F, Names, Number, flat_names, joined_names, option
 from lstm_numba.training import settings
 from lstm_numba.training.config import default_config
 
@@ -70,7 +70,7 @@ def _type(setting: settings.Setting) -> dict[str, Any]:
     if check is settings.check_cell:  # a run for each
         return {"type": CellName(), "multiple": True}
     if check is settings.check_names:
-        return {"type": ColumnNames()}
+        return {"type": ColumnNames(), "multiple": True, "callback": flat_names}
     if check is settings.check_forms:
         return {"type": Names(settings.LOG_FORMS), "multiple": True, "callback": joined_names}
     return {"is_flag": True} if check is settings.check_flag else {}

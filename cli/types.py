@@ -103,6 +103,13 @@ class ColumnNames(click.ParamType):
         return names
 
 
+def flat_names(
+    ctx: click.Context, param: click.Parameter, values: Sequence[list[str]] | None
+) -> list[str] | None:
+    """A callback that puts together what repeated options of `ColumnNames` give; None if there are none."""
+    return [name for names in values or () for name in names] or None
+
+
 class SectionedOption(click.Option):
     """An option that knows the heading under which help lists it."""
 

@@ -49,8 +49,8 @@ def read_times(
 ) -> tuple[Times, list[str]]:
     """Read a column of dates or times.
 
-    Year first, as in ``2024-01-31 13:00:00``, ``2024-01-31T13Z``, ``2024/01/31``, ``2024-01``; day first with points;
-    with strokes, day or month first, as the column itself shows.
+    Year first, as in ``2024-01-31 13:00:00``, ``2024-01-31T13Z``, ``2024/01/31``, ``2024-01``; day first with
+    points; with strokes, day or month first, as the column itself shows.
 
     Parameters
     ----------

@@ -188,7 +188,7 @@ def test_names_with_commas_and_several_targets(tmp_path: Path) -> None:
     table = write_table(
         tmp_path / "a.csv", {"t": range(90), "x": steps[:, 0].tolist(), '"a, b"': steps[:, 1].tolist()}
     )
-    words = ("train", "series", table, "--target", 'x,"a, b"', "--window", 4, *SMALL.split())
+    words = ("train", "series", table, "--target", "x", "--target", '"a, b"', "--window", 4, *SMALL.split())
     result = invoke(words[0], *words[1:], "--out", tmp_path / "run").json()
     assert result["count"] == 2 * (18 - 4)
     rows = table_of(invoke("predict", tmp_path / "run", table).out)

@@ -85,6 +85,15 @@ def test_a_forecast_is_recognised(write: Write) -> None:
     assert [part[0].steps for part in data.parts.values()] == [70, 10, 20]
 
 
+def test_a_horizon_means_a_forecast(write: Write) -> None:
+    path = write(load=range(100), heat=wave(100))
+    data = load_series([path], SeriesOptions(target=("load",), horizon=3))
+    assert (data.task, data.options.horizon) == ("forecast", 3)
+    told(data, "forecast", "--horizon")
+    with pytest.raises(DataError, match="--task: the data do not say it"):
+        load_series([path], SeriesOptions(target=("load",)))
+
+
 def test_classes_are_recognised(write: Write) -> None:
     group = np.repeat(np.arange(12), 5)
     path = write(g=group, a=wave(60), label=np.where(group % 2, "yes", "no"))

@@ -159,6 +159,8 @@ def test_files_that_are_none(write: Write, tmp_path: Path) -> None:
     [
         (["2024-02-29", "2024-03-01"], ["2024-02-29", "2024-03-01"]),
         (["2024-02-29T23:59:58.5", "2024-03-01 0:00"], ["2024-02-29T23:59:58.5", "2024-03-01"]),
+        (["2024-02-29T23", "2024-03-01 05"], ["2024-02-29T23", "2024-03-01T05"]),
+        (["2023-12", "2024-1"], ["2023-12-01", "2024-01-01"]),
         (["2024/2/9", "2024/2/10"], ["2024-02-09", "2024-02-10"]),
         (["9.2.2024 13:05", "10.02.2024 14:00"], ["2024-02-09T13:05", "2024-02-10T14:00"]),
         (["12/31/2023", "1/2/2024"], ["2023-12-31", "2024-01-02"]),
@@ -174,6 +176,12 @@ def test_times(write: Write, texts: list[str], expected: list[str]) -> None:
     np.testing.assert_array_equal(table.columns["t"], np.array(expected, "datetime64[ns]"))
     converted = any("+0" in text for text in texts)
     assert any("UTC" in guess for guess in table.guesses) == converted
+
+
+def test_what_looks_like_a_month_and_is_none_is_text(write: Write) -> None:
+    table = read_table(write("part,a\n1234-56,1\n0012-01,1\n"))
+    assert table.columns["part"].dtype.kind == "O"
+    np.testing.assert_array_equal(read_table(write("a\n2024.01\n2024.02\n")).columns["a"], [2024.01, 2024.02])
 
 
 def test_months_before_days_are_said(write: Write) -> None:
