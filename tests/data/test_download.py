@@ -373,7 +373,8 @@ def test_data_sets_without_files() -> None:
     assert store.dataset("digits").embedded
     assert not store.dataset("mnist").embedded
     with pytest.raises(
-        ValueError, match="name: expected one of mnist, ptb, text, images, digits, grammar, got 'cifar'"
+        ValueError,
+        match="name: expected one of mnist, ptb, text, series, images, digits, grammar, got 'cifar'",
     ):
         store.fetch("cifar")
 

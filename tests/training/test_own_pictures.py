@@ -114,7 +114,7 @@ def test_configurations_that_cannot_be(folder: Path) -> None:
             config_of(folder, data)
     with pytest.raises(ConfigError, match=r"data\.file: expected the folder with the pictures, got none"):
         build_task(make_config("images"))
-    with pytest.raises(ConfigError, match="bptt: images trains a classifier, which has none"):
+    with pytest.raises(ConfigError, match="bptt: is for language models, images trains none"):
         config_of(folder, bptt=3)
     with pytest.raises(UserError, match="validation: expected 1 to 35 of the 36 images"):
         build_task(config_of(folder, validation=36))
@@ -158,7 +158,8 @@ def test_large_pictures_are_evaluated_a_few_at_a_time(place: Path, monkeypatch: 
             few = task.evaluate("train", progress=lambda count, _: done.append(count))
         assert few.loss == pytest.approx(result.loss, rel=1e-5)
         assert few.accuracy == result.accuracy
-    assert done == [*range(1, 37), *range(2, 37, 2), *range(1, 37)]
+    count = len(images)
+    assert done == [*range(1, count + 1), *range(2, count, 2), count, *range(1, count + 1)]
 
 
 def test_a_moved_folder(place: Path) -> None:
