@@ -516,6 +516,7 @@ def replace_launches() -> None:
         losses,
         memory,
         multi_tensor,
+        number_losses,
         reductions,
         sequence,
         updates,
@@ -552,8 +553,8 @@ def replace_launches() -> None:
 
     launch.set_limits(launch.Limits(threads=1, blocks=1, lanes=1, parts=1, tile=1))
     parts = [
-        clipping, dropout, elementwise, embedding, losses, memory, multi_tensor, reductions, sequence,
-        updates, weights,
+        clipping, dropout, elementwise, embedding, losses, memory, multi_tensor, number_losses, reductions,
+        sequence, updates, weights,
     ]  # fmt: skip
     stand_ins = {"launch": run, "launch_over": over, "launch_over_box": over_box}
     stand_ins |= dict.fromkeys(("upload", "constant"), np.array)
