@@ -148,6 +148,8 @@ def test_early_stopping_keeps_the_best() -> None:
     assert classifier.history_.stopped_early
     assert classifier.n_iter_ == classifier.history_.best_epoch + 4
     assert classifier.best_loss_ == min(classifier.history_["valid_loss"])
+    best = clone(classifier).set_params(max_epochs=classifier.history_.best_epoch, n_iter_no_change=None)
+    np.testing.assert_array_equal(classifier.predict_proba(X), best.fit(X, y).predict_proba(X))
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,15 @@ def test_every_step_of_sequences_of_different_lengths() -> None:
     np.testing.assert_allclose([stream.step(x)[0] for x in xs[5]], found[5], rtol=1e-12)
 
 
+def test_weights_of_steps_are_as_so_many_sequences() -> None:
+    X, y = sums(12)
+    weights = np.array([0, 1, 2] * 4)
+    options = {**SMALL, "per_step": True, "max_epochs": 3}
+    weighted = RNNRegressor(**options).fit(X, y, sample_weight=weights)
+    repeated = RNNRegressor(**options).fit(np.repeat(X, weights, axis=0), np.repeat(y, weights, axis=0))
+    np.testing.assert_allclose(weighted.predict(X), repeated.predict(X), rtol=1e-9)
+
+
 def test_bands_hold_what_they_promise() -> None:
     """Noise whose size depends on the input: nine tenths of new targets lie within the bands."""
     rng = np.random.default_rng(0)

@@ -160,6 +160,20 @@ def test_weights_of_sequences_are_as_so_many_of_them() -> None:
             assert_close(gradient, expected[name], "backward", name)
 
 
+def test_steps_beyond_the_end_count_nowhere() -> None:
+    rng = np.random.default_rng(8)
+    model = SequenceRegressor(3, 4, 1, cell="gru", seed=1, dtype=np.float64, per_step=True)
+    x, labels = rng.standard_normal((5, 2, 3)), rng.standard_normal((5, 2, 1))
+    for weights in (None, np.ones((5, 2))):
+        both = model.evaluate(SequenceBatch(x, labels, np.array([5, 2]), weights))
+        alone = [
+            model.evaluate(SequenceBatch(x[:t, n : n + 1], labels[:t, n : n + 1]))
+            for n, t in ((0, 5), (1, 2))
+        ]
+        assert both.count == 7
+        assert_close(both.loss_sum, sum(one.loss_sum for one in alone), "forward")
+
+
 def test_regressor_predicts_what_its_loss_means() -> None:
     """Numbers beside their definition from the scores; a single loss by hand."""
     rng = np.random.default_rng(7)

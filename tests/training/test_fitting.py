@@ -9,7 +9,7 @@ import pytest
 
 import lstm_numba as ln
 from lstm_numba.errors import TrainingDiverged
-from lstm_numba.training.array_data import SequenceData
+from lstm_numba.training.array_data import SequenceData, TokenStreams
 
 
 def echoes(count: int = 48, seed: int = 0) -> tuple[Any, Any]:
@@ -104,6 +104,19 @@ def test_text_is_carried_on() -> None:
     assert history["loss"][-1] < 0.3
     assert history["accuracy"][-1] > 0.9
     assert ln.evaluate(model, tokens, batch_size=4, bptt=5).accuracy > 0.95
+
+
+def test_the_state_is_carried_from_window_to_window() -> None:
+    tokens = np.random.default_rng(0).integers(5, size=60)
+    model, other = (ln.LanguageModel(5, 6, cell="gru", seed=0, dtype=np.float64) for _ in range(2))
+    history = ln.fit(model, tokens, epochs=1, batch_size=2, bptt=7, lr=0.05, clip=None, verbose=False)
+    batches, optimizer = TokenStreams(tokens, 2, 7), ln.Adam(other.params, lr=0.05)
+    state, total, count = None, 0.0, 0.0
+    for k in range(len(batches)):
+        result = other.loss_and_gradients(batches.batch(0, k), state)
+        state, total, count = result.state, total + result.loss_sum, count + result.count
+        optimizer.step(result.grads)
+    assert history["loss"] == [pytest.approx(total / count, rel=1e-12)]
 
 
 def test_batches_of_ones_own() -> None:
