@@ -347,25 +347,35 @@ def _documents(folder: Path) -> dict[str, Any]:
     return {name: json.loads(file.read_text()) for name, file in files.items() if file.is_file()}
 
 
+#: Packages whose versions a page tells.
+_PACKAGES = ("python", "numpy", "numba", "torch", "onnxruntime", "scikit-learn", "aeon", "statsmodels")
+
+
+def _versions(machine: Mapping[str, Any]) -> list[str]:
+    """Versions and commit that a section was measured with."""
+    found = [f"{name} {machine[name]}" for name in _PACKAGES if machine.get(name)]
+    return [*found, f"commit {(machine.get('commit') or 'unknown')[:7]}"]
+
+
 def page(folder: Path) -> str:
-    """Machine, versions and all tables of a folder, as Markdown."""
+    """Machine, versions and all tables of a folder, as Markdown; a section's own where they differ."""
     documents = _documents(folder)
     about = next(document["machine"] for document in documents.values() if "machine" in document)
     chosen = ", and no library was to use more" if about.get("isa") else ""
-    packages = ("python", "numpy", "numba", "torch", "onnxruntime", "scikit-learn", "aeon", "statsmodels")
     written = "Written" if set(documents) == {"own-data"} else "Medians; written"
-    versions = ", ".join(f"{name} {about[name]}" for name in packages if about.get(name))
     machine = f"{about['cpu']}, {about['cores']} cores, {about['threads']} threads"
     lines = [
         f"# {folder.name}",
         "",
         f"{machine}; {about['vector_unit']}{chosen}. "
-        f"{versions}; commit {(about['commit'] or 'unknown')[:7]}. {written} by "
+        f"{', '.join(_versions(about))}. {written} by "
         "`python -m lstm_numba.benchmarks.figures` from the JSON files beside this page.",
     ]
     for name, document in documents.items():
         section = SECTIONS[name]
+        others = [text for text in _versions(document.get("machine", about)) if text not in _versions(about)]
         source = f"`{document.get('command', '')}`: [{name}.json]({name}.json)"
+        source += f" ({', '.join(others)})" if others else ""
         lines += ["", f"## {section.title}", "", *section.table(document), ""]
         lines += [*section.details(document), "", source] if section.details(document) else [source]
     return "\n".join(lines) + "\n"
