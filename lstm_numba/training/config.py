@@ -43,7 +43,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "images": {**_IMAGES, "epochs": 20, "batch_size": 32},
     "ptb": {**PRESETS["small"], "preset": "small"},
     "text": _TEXT,
-    "series": {"hidden": 64, "batch_size": 32, "epochs": 30, "lr": 0.005, "validation": 0.1},
+    "series": {"hidden": 64, "batch_size": 16, "epochs": 50, "lr": 0.005, "validation": 0.1},
     "grammar": {**_TEXT, "hidden": 128, "epochs": 5, "bptt": 35},
 }
 
