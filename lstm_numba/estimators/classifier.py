@@ -22,6 +22,7 @@ from lstm_numba.estimators.base import Array, RecurrentEstimator
 from lstm_numba.estimators.documentation import document
 from lstm_numba.estimators.inputs import Given, read_sequences
 from lstm_numba.models.classifier import SequenceClassifier
+from lstm_numba.signatures import explicit
 from lstm_numba.training.array_data import SequenceData
 
 
@@ -52,42 +53,17 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
     array([ True,  True,  True])
     """
 
+    @explicit(RecurrentEstimator.__init__)
     def __init__(
         self,
         cell: str = "lstm",
         hidden_size: int = 32,
         num_layers: int = 1,
         *,
-        bidirectional: bool = False,
-        dropout: float = 0.0,
-        max_epochs: int = 100,
-        batch_size: int | str = "auto",
-        learning_rate: float = 0.005,
-        optimizer: str = "adam",
-        weight_decay: float = 0.0,
-        schedule: str = "constant",
-        clip: float | None = 1.0,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int | None = 10,
-        tol: float = 1e-4,
-        standardize: bool = True,
-        warm_start: bool = False,
-        random_state: Any = None,
-        n_jobs: int | None = None,
-        device: str = "cpu",
-        dtype: Any = None,
-        verbose: bool | int = False,
         class_weight: Any = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            cell, hidden_size, num_layers, bidirectional=bidirectional, dropout=dropout,
-            max_epochs=max_epochs, batch_size=batch_size, learning_rate=learning_rate, optimizer=optimizer,
-            weight_decay=weight_decay, schedule=schedule, clip=clip, early_stopping=early_stopping,
-            validation_fraction=validation_fraction, n_iter_no_change=n_iter_no_change, tol=tol,
-            standardize=standardize, warm_start=warm_start, random_state=random_state, n_jobs=n_jobs,
-            device=device, dtype=dtype, verbose=verbose,
-        )  # fmt: skip
+        super().__init__(cell, hidden_size, num_layers, **options)
         self.class_weight = class_weight
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> RNNClassifier:

@@ -17,6 +17,7 @@ from lstm_numba.estimators.documentation import document
 from lstm_numba.estimators.inputs import dimensions, is_ragged, read_sequences
 from lstm_numba.estimators.quantiles import check_levels, middle, quantiles_of
 from lstm_numba.models.regressor import SequenceRegressor
+from lstm_numba.signatures import explicit
 from lstm_numba.training.forecast_windows import ForecastWindows, drifts
 from lstm_numba.training.prediction_stream import PredictionStream
 
@@ -64,6 +65,7 @@ class RNNForecaster(RecurrentEstimator):
     True
     """
 
+    @explicit(RecurrentEstimator.__init__)
     def __init__(
         self,
         cell: str = "lstm",
@@ -72,38 +74,12 @@ class RNNForecaster(RecurrentEstimator):
         *,
         horizon: int = 1,
         window: int | None = None,
-        bidirectional: bool = False,
-        dropout: float = 0.0,
-        max_epochs: int = 100,
-        batch_size: int | str = "auto",
-        learning_rate: float = 0.005,
-        optimizer: str = "adam",
-        weight_decay: float = 0.0,
-        schedule: str = "constant",
-        clip: float | None = 1.0,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int | None = 10,
-        tol: float = 1e-4,
-        standardize: bool = True,
-        warm_start: bool = False,
-        random_state: Any = None,
-        n_jobs: int | None = None,
-        device: str = "cpu",
-        dtype: Any = None,
-        verbose: bool | int = False,
         loss: str = "mse",
         quantiles: tuple[float, ...] = DEFAULT_QUANTILES,
         relative: bool | str = "auto",
+        **options: Any,
     ) -> None:
-        super().__init__(
-            cell, hidden_size, num_layers, bidirectional=bidirectional, dropout=dropout,
-            max_epochs=max_epochs, batch_size=batch_size, learning_rate=learning_rate, optimizer=optimizer,
-            weight_decay=weight_decay, schedule=schedule, clip=clip, early_stopping=early_stopping,
-            validation_fraction=validation_fraction, n_iter_no_change=n_iter_no_change, tol=tol,
-            standardize=standardize, warm_start=warm_start, random_state=random_state, n_jobs=n_jobs,
-            device=device, dtype=dtype, verbose=verbose,
-        )  # fmt: skip
+        super().__init__(cell, hidden_size, num_layers, **options)
         self.horizon = horizon
         self.window = window
         self.loss = loss
