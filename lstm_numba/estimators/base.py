@@ -17,7 +17,6 @@ from sklearn.utils.validation import check_is_fitted
 from lstm_numba.arguments import integer
 from lstm_numba.data.scaling import Scaler
 from lstm_numba.data.sequences import Sequences
-from lstm_numba.engines.cpu.threads import set_thread_count
 from lstm_numba.models.sequence_model import SequenceModel
 from lstm_numba.nn.recurrent import Recurrent
 from lstm_numba.optim.optimizers import Optimizer, make_optimizer
@@ -97,7 +96,6 @@ class RecurrentEstimator(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.input_tags.allow_nan = True
-        tags.non_deterministic = False
         return tags
 
     # -- training ------------------------------------------------------------------------------------
@@ -187,11 +185,11 @@ class RecurrentEstimator(BaseEstimator):
         if count < 1:
             raise ValueError(f"n_jobs: expected a number of threads, or -1 for all, got {self.n_jobs}")
         before = numba.get_num_threads()
-        set_thread_count(min(count, most))
+        numba.set_num_threads(min(count, most))
         try:
             yield
         finally:
-            set_thread_count(before)
+            numba.set_num_threads(before)
 
     # -- use -----------------------------------------------------------------------------------------
 
