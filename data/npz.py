@@ -5,24 +5,16 @@ from __future__ import annotations
 import io
 import math
 import warnings
-import zipfile
-import zlib
 from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from lstm_numba.data.archives import Archive, ArchiveError
 from lstm_numba.data.file_io import one_line
 
 Array = npt.NDArray[Any]
-
-#: Arrays in an archive at most.
-_MEMBERS = 10_000
-#: Largest unpacked size of an archive, in bytes or as a multiple of its size; numbers hardly compress.
-_UNPACKED, _RATIO = 1 << 28, 100
-#: Compression methods that NumPy uses; others may expand without limit in one read.
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 class NpzError(ValueError):
@@ -50,24 +42,15 @@ def read_npz(content: bytes, largest: int) -> tuple[dict[str, Array], bytes]:
     """
     arrays: dict[str, Array] = {}
     try:
-        count = content.count(b"PK\1\2")  # before zipfile allocates memory for each
-        if count > _MEMBERS:
-            raise NpzError(f"an archive of {count} files; at most {_MEMBERS} are read")
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-            if unpacked > min(max(_UNPACKED, _RATIO * len(content)), largest):
-                raise NpzError(f"damaged: {len(content)} bytes that say they are {unpacked}")
-            for member in archive.infolist():
-                if member.compress_type not in _METHODS:
-                    raise NpzError(f"{_short(member.filename)}: packed in a way that NumPy does not use")
-                name = member.filename.removesuffix(".npy")
-                if name == member.filename or name in arrays:
-                    raise NpzError(f"{_short(name)}: twice, or not an array")
-                arrays[name] = read_npy(name, archive.read(member))
-            comment = archive.comment
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
-        raise NpzError(f"damaged, or not an .npz archive ({_short(error)})") from None
-    return arrays, comment
+        archive = Archive(content, largest)
+        for member in archive:
+            name = member.removesuffix(".npy")
+            if name == member:
+                raise NpzError(f"{_short(name)}: not an array")
+            arrays[name] = read_npy(name, archive.read(member))
+    except ArchiveError as error:
+        raise NpzError(str(error)) from None
+    return arrays, archive.comment
 
 
 def read_npy(name: str, content: bytes) -> Array:

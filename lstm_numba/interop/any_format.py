@@ -11,10 +11,13 @@ import numpy as np
 
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.export import ENDINGS
+from lstm_numba.interop.files.contents import Array
+from lstm_numba.interop.files.numbers import as_float
+from lstm_numba.interop.files.opening import read_contents
 from lstm_numba.interop.keras import has_keras_names, layer_from_lists
 from lstm_numba.interop.onnx_import import load_onnx
-from lstm_numba.interop.state_dict import Array, as_float, build, cell_name
-from lstm_numba.interop.weights_file import PICKLES, find_prefix, known_cell, read_arrays, select_prefix
+from lstm_numba.interop.state_dict import build, cell_name
+from lstm_numba.interop.weights_file import find_prefix, known_cell, select_prefix
 from lstm_numba.nn.recurrent import Recurrent
 
 if TYPE_CHECKING:
@@ -54,14 +57,13 @@ def open_source(path: str | os.PathLike[str], kind: str | None = None) -> Source
         The file is missing, damaged or something else; the message names it. An ONNX model is read later.
     """
     path = Path(path)
-    if kind is None and path.suffix not in (*ENDINGS.values(), *PICKLES):
-        raise WeightsError(f"{path}: expected a name that ends in .onnx, .safetensors or .npz")
     if kind == "onnx" or (kind is None and path.suffix == ENDINGS["onnx"]):
         return Source(str(path), "onnx", {}, None)
-    tensors, cell = read_arrays(path)
-    if kind is None and has_keras_names(tensors):
+    contents = read_contents(path)
+    if kind is None and has_keras_names(contents.tensors):
         kind = "keras"
-    return Source(str(path), kind or ("npz" if path.suffix == ".npz" else "torch"), tensors, cell)
+    kind = kind or ("npz" if contents.kind == "npz" else "torch")
+    return Source(str(path), kind, contents.tensors, contents.cells.get(""))
 
 
 def load_layer(

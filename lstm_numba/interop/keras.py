@@ -21,8 +21,11 @@ import numpy as np
 
 from lstm_numba.cells.parameters import suffix
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.state_dict import Array, as_float, build, cell_name, reorder_gates
-from lstm_numba.interop.weights_file import known_cell, read_arrays, write_arrays
+from lstm_numba.interop.files.contents import Array
+from lstm_numba.interop.files.numbers import as_float
+from lstm_numba.interop.files.opening import read_contents
+from lstm_numba.interop.state_dict import build, cell_name, reorder_gates
+from lstm_numba.interop.weights_file import known_cell, write_arrays
 from lstm_numba.nn.recurrent import Recurrent
 
 #: Cell -> for each gate of Keras the index of ours: z r h of r z n; i f c o are i f g o.
@@ -220,8 +223,9 @@ def load_keras(path: str | os.PathLike[str], *, cell: str | None = None, **optio
     WeightsError
         The file is missing, damaged or holds something else; the message names it.
     """
-    tensors, named = read_arrays(Path(path))
-    return layer_from_lists(tensors, str(path), cell or known_cell(path, named), **options)
+    contents = read_contents(path)
+    cell = cell or known_cell(path, contents.cells.get(""))
+    return layer_from_lists(contents.tensors, str(path), cell, **options)
 
 
 def has_keras_names(names: Iterable[str]) -> bool:

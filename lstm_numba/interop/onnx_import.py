@@ -20,10 +20,11 @@ from lstm_numba.cells.onnx_variants import ACTIVATIONS, VARIED, Activation, Vari
 from lstm_numba.cells.parameters import suffix
 from lstm_numba.data.file_io import read_file
 from lstm_numba.errors import WeightsError
+from lstm_numba.interop.files.contents import LARGEST
+from lstm_numba.interop.files.numbers import check_finite
 from lstm_numba.interop.onnx_export import NODES
 from lstm_numba.interop.onnx_ops import MARKER, Array, Markers, attributes_of, constant, evaluate
-from lstm_numba.interop.state_dict import build, check_finite, reorder_gates
-from lstm_numba.interop.weights_file import LARGEST
+from lstm_numba.interop.state_dict import build, reorder_gates
 from lstm_numba.nn.recurrent import Recurrent
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}

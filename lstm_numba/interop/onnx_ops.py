@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.state_dict import from_bfloat16
+from lstm_numba.interop.files.numbers import from_bfloat16
 
 Array = npt.NDArray[Any]
 

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from lstm_numba.cells import CELLS, GROUPED, display_name, find_cell
 from lstm_numba.cells.parameters import stack_shapes
 from lstm_numba.errors import WeightsError
+from lstm_numba.interop.files.contents import Array
+from lstm_numba.interop.files.numbers import as_float
 from lstm_numba.nn.layers import GRU, LSTM, RNN, PeepholeLSTM, make_layer
 from lstm_numba.nn.recurrent import Recurrent
-
-Array = npt.NDArray[Any]
 
 _NAME = re.compile(r"(weight_ih|weight_hh|weight_ph|weight_hr|bias_ih|bias_hh)_l(0|[1-9]\d{0,4})(_reverse)?")
 #: Number of gates -> the default cell, that of PyTorch's modules.
@@ -74,61 +74,20 @@ def cell_name(rnn: Recurrent, weights_only: bool = False) -> str:
     raise WeightsError(f"rnn: {display_name(rnn.cell)} is neither a cell of this library nor registered")
 
 
-def as_float(name: str, value: Any, where: str) -> Array:
-    """Convert to a C-contiguous float32 or float64 array in native byte order, with finite elements.
-
-    float16 and bfloat16 become float32, which is exact.
-
-    Raises
-    ------
-    WeightsError
-        It is masked, of another dtype, or has an element that is not finite.
-    """
-    if np.ma.isMaskedArray(value):
-        raise WeightsError(f"{where}: {name}: expected an array, got a masked one, whose mask would be lost")
-    array = np.asarray(value)
-    if array.dtype.name == "bfloat16":  # of the package ml_dtypes
-        array = from_bfloat16(array.view(np.uint16))
-    if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
-        got = array.dtype.names[0] if array.dtype.names else array.dtype
-        raise WeightsError(f"{where}: {name}: expected float32 or float64, got {got}")
-    array = np.asarray(array, np.float64 if array.dtype.itemsize == 8 else np.float32, order="C")
-    check_finite(name, array, where)
-    return array
-
-
-def from_bfloat16(bits: Array) -> Array:
-    """float32 from bfloat16 bits (uint16)."""
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-def check_finite(name: str, array: Array, where: str) -> None:
-    """Refuse NaN and infinity.
-
-    Parameters
-    ----------
-    name : str
-        Name of the tensor.
-    array : ndarray
-    where : str
-        File or argument that it comes from, for the message.
-
-    Raises
-    ------
-    WeightsError
-        An element is not finite.
-    """
-    if array.dtype.kind in "fc" and not np.isfinite(array).all():
-        raise WeightsError(f"{where}: {name}: holds numbers that are not finite")
-
-
 def reorder_gates(array: Array, order: Sequence[int] | npt.NDArray[np.intp]) -> Array:
     """A parameter with its gates, blocks of rows, in another order: block n is the old block ``order[n]``."""
     blocks = np.split(array, len(order))
     return np.concatenate([blocks[n] for n in order])
 
 
-def build(params: Mapping[str, Any], where: str, cell: str | None = None, **options: Any) -> Recurrent:
+def build(
+    params: Mapping[str, Any],
+    where: str,
+    cell: str | None = None,
+    *,
+    allow_nonfinite: bool = False,
+    **options: Any,
+) -> Recurrent:
     """Make a layer from parameters; sizes, layers, directions and mostly the cell follow from them.
 
     Parameters
@@ -142,6 +101,8 @@ def build(params: Mapping[str, Any], where: str, cell: str | None = None, **opti
         Cell, as `lstm_numba.nn.layers.make_layer` takes it. By default PyTorch's for the number of gates
         (1: RNN with tanh, 3: GRU with reset after the product, 4: LSTM), with ``weight_ph`` peephole LSTM,
         with ``weight_hr`` an LSTM with `proj_size`.
+    allow_nonfinite : bool
+        Whether weights may be NaN or infinite.
     **options
         ``batch_first``, ``dropout``, ``device``, ``seed`` of the layer.
 
@@ -155,7 +116,9 @@ def build(params: Mapping[str, Any], where: str, cell: str | None = None, **opti
     WeightsError
         Names or shapes are not those of a layer of this cell.
     """
-    arrays = {name: as_float(name, value, where) for name, value in params.items()}
+    arrays = {
+        name: as_float(name, value, where, finite=not allow_nonfinite) for name, value in params.items()
+    }
     sizes = _sizes(arrays, where)
     name = _choose(arrays, sizes, cell, where)
     bias = any(key.startswith("bias_") for key in arrays)

@@ -18,24 +18,14 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.cells import find_cell
-from lstm_numba.data.file_io import atomic_write, read_file
-from lstm_numba.data.npz import NpzError, read_npz
+from lstm_numba.data.file_io import atomic_write, one_line
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.state_dict import Array, build, cell_name, from_bfloat16
+from lstm_numba.interop.files.contents import Array
+from lstm_numba.interop.files.opening import read_contents
+from lstm_numba.interop.files.safetensors_file import CELL_KEY
+from lstm_numba.interop.state_dict import build, cell_name
 from lstm_numba.nn.recurrent import Recurrent
 from lstm_numba.training.settings import is_own_cell
-
-_KEY = "lstm_numba.cell"
-#: Suffixes of pickle files.
-PICKLES = (".pt", ".pth", ".bin", ".pkl")
-#: Largest file that is read, packed or not, in bytes.
-LARGEST = 1 << 32
-#: Safetensors dtype -> NumPy dtype.
-_TYPES = {"BOOL": "?"} | {
-    f"{kind}{8 * size}": f"<{letter}{size}"
-    for kind, letter, sizes in (("F", "f", (2, 4, 8)), ("I", "i", (1, 2, 4, 8)), ("U", "u", (1, 2, 4, 8)))
-    for size in sizes
-}
 
 
 def save_weights(rnn: Recurrent, path: str | os.PathLike[str]) -> None:
@@ -87,9 +77,9 @@ def load_weights(
     WeightsError
         The file is missing, damaged or holds something else; the message names it.
     """
-    tensors, named = read_arrays(Path(path))
-    params = select_prefix(tensors, prefix, str(path))
-    return build(params, str(path), cell or known_cell(path, named), **options)
+    contents = read_contents(path)
+    params = select_prefix(contents.tensors, prefix, str(path))
+    return build(params, str(path), cell or known_cell(path, contents.cells.get("")), **options)
 
 
 def select_prefix(tensors: Mapping[str, Array], prefix: str | None, where: str) -> dict[str, Array]:
@@ -122,12 +112,13 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], cell: str | None = Non
     OSError
         The file cannot be written.
     """
-    suffix = _suffix(path)
+    if path.suffix not in (".npz", ".safetensors"):
+        raise WeightsError(f"{path}: expected a name that ends in .npz or .safetensors")
     ordered = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
-    if suffix == ".safetensors":
+    if path.suffix == ".safetensors":
         from safetensors.numpy import save
 
-        content = save(ordered, metadata=None if cell is None else {_KEY: cell})
+        content = save(ordered, metadata=None if cell is None else {CELL_KEY: cell})
     else:
         content = _npz(ordered, cell)
     atomic_write(path, content)
@@ -141,34 +132,8 @@ def _npz(arrays: Mapping[str, Array], cell: str | None) -> bytes:
             np.lib.format.write_array(member, array, allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(name + ".npy"), member.getvalue())
         if cell is not None:
-            archive.comment = json.dumps({_KEY: cell}).encode()
+            archive.comment = json.dumps({CELL_KEY: cell}).encode()
     return memory.getvalue()
-
-
-def read_arrays(path: Path) -> tuple[dict[str, Array], str | None]:
-    """Read the arrays of an ``.npz`` or ``.safetensors`` file.
-
-    Returns
-    -------
-    arrays : dict of ndarray
-    cell : str or None
-        The cell that the file names, not checked; see `known_cell`.
-
-    Raises
-    ------
-    WeightsError
-        The file is missing, damaged or something else; the message names it.
-    """
-    suffix = _suffix(path)
-    content = read_file(path, LARGEST, WeightsError)
-    try:
-        arrays, cell = _read_safetensors(content) if suffix == ".safetensors" else _read_npz(content)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from None
-    # Undocumented exceptions of the readers on damaged files.
-    except (ValueError, KeyError, TypeError, AttributeError, SyntaxError, RecursionError) as error:
-        raise WeightsError(f"{path}: damaged ({_short(error)})") from None
-    return arrays, cell
 
 
 def known_cell(path: str | os.PathLike[str], name: Any) -> str | None:
@@ -185,56 +150,8 @@ def known_cell(path: str | os.PathLike[str], name: Any) -> str | None:
         find_cell(name)
     except (TypeError, ValueError) as error:
         if isinstance(name, str) and "," in name:
-            raise WeightsError(f"{path}: {_short(error)}") from None
+            raise WeightsError(f"{path}: {one_line(error, 120)}") from None
     else:
         return str(name)
     hint = f"; import its module first (--cell {name} in a command)" if is_own_cell(name) else ""
-    raise WeightsError(f"{path}: of a cell {_short(name)!r}, which is unknown here{hint}")
-
-
-def _short(error: Any) -> str:
-    return " ".join(str(error).split())[:120]
-
-
-def _suffix(path: Path) -> str:
-    if path.suffix in PICKLES:
-        raise WeightsError(
-            f"{path}: {path.suffix} files can execute code and are not read; "
-            "write the state_dict with safetensors.torch.save_file"
-        )
-    if path.suffix not in (".npz", ".safetensors"):
-        raise WeightsError(f"{path}: expected a name that ends in .npz or .safetensors")
-    return path.suffix
-
-
-def _read_safetensors(content: bytes) -> tuple[dict[str, Array], str | None]:
-    from safetensors import SafetensorError, deserialize
-
-    try:
-        found = deserialize(content)
-    except SafetensorError as error:
-        raise WeightsError(f"damaged ({_short(error)})") from None
-    size = int.from_bytes(content[:8], "little")
-    metadata = json.loads(content[8 : 8 + size]).get("__metadata__", {})
-    return {name: _tensor(**tensor) for name, tensor in found}, metadata.get(_KEY)
-
-
-def _tensor(dtype: str, shape: list[int], data: bytes) -> Array:
-    """A safetensors tensor; one of a dtype unknown to NumPy becomes a structured array of that name."""
-    if dtype == "BF16":
-        return from_bfloat16(np.frombuffer(data, "<u2")).reshape(shape)
-    if dtype in _TYPES:
-        return np.frombuffer(data, _TYPES[dtype]).reshape(shape)
-    return np.broadcast_to(np.zeros((), [(dtype, "V1")]), shape)
-
-
-def _read_npz(content: bytes) -> tuple[dict[str, Array], str | None]:
-    try:
-        arrays, comment = read_npz(content, LARGEST)
-    except NpzError as error:
-        raise WeightsError(str(error)) from None
-    try:
-        cell = json.loads(comment).get(_KEY) if comment.startswith(b'{"' + _KEY.encode()) else None
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"the archive's comment: damaged ({_short(error)})") from None
-    return arrays, cell
+    raise WeightsError(f"{path}: of a cell {one_line(name, 120)!r}, which is unknown here{hint}")

@@ -66,15 +66,15 @@ def test_lying_arrays(content: bytes, message: str, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_lying_archives(tmp_path: Path) -> None:
     path = tmp_path / "w.npz"
-    refused(npz(path, {"weight_hh_l0": b""}), "twice, or not an array")
+    refused(npz(path, {"weight_hh_l0": b""}), "not an array")
     with zipfile.ZipFile(path, "w") as archive:
         for _ in range(2):
             archive.writestr("weight_hh_l0.npy", npy(HEADER % "(1,)", b"1234"))
-    refused(path, "twice, or not an array")
+    refused(path, "is in it twice")
     bomb = npy(HEADER % "(100000000,)") + bytes(400_000_000)
     refused(npz(path, {"a.npy": bomb}, compression=zipfile.ZIP_DEFLATED), "that say they are 4")
     path.write_bytes(b"")
-    refused(path, "not an .npz archive")
+    refused(path, "not a zip archive")
     refused(tmp_path / "none.npz", "no such file")
     refused(tmp_path, "ends in .npz")
     (tmp_path / "folder.npz").mkdir()

@@ -14,7 +14,7 @@ from interop_tools import assert_same, layer
 
 import lstm_numba as ln
 from lstm_numba.interop.any_format import load_layer, open_source
-from lstm_numba.interop.state_dict import check_finite
+from lstm_numba.interop.files.numbers import check_finite
 
 
 def truncated(rnn: Any) -> dict[str, np.ndarray]:
