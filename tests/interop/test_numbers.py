@@ -13,7 +13,7 @@ from damaged_weights import npy, npz, refused, tensors
 from interop_tools import assert_same, layer
 
 import lstm_numba as ln
-from lstm_numba.interop.any_format import load_layer, open_source
+from lstm_numba.interop.any_format import load_source, open_source
 from lstm_numba.interop.files.numbers import check_finite
 
 
@@ -58,7 +58,7 @@ def test_a_foreign_type_hides_nothing(kind: str, tmp_path: Path) -> None:
     other = {"head.weight": (kind, (2, 2), bytes(FOREIGN[kind]))}
     safetensors(path, {**own, **other})
     assert_same(ln.load_weights(path, prefix="rnn."), rnn)
-    found, passed_over = load_layer(open_source(path))
+    found, passed_over, _ = load_source(open_source(path))
     assert_same(found, rnn)
     assert passed_over == ["head.weight"]
     name = "weight_hh_l0"
