@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from lstm_numba.data.file_io import one_line
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.export import ENDINGS
 from lstm_numba.interop.files.contents import Array, Contents
@@ -61,8 +62,11 @@ def open_source(path: str | os.PathLike[str], kind: str | None = None) -> Source
     if kind == "onnx" or (kind is None and path.suffix == ENDINGS["onnx"]):
         return Source(str(path), "onnx", Contents("onnx", {}))
     contents = read_contents(path)
-    if kind is None and has_keras_names(contents.tensors):
-        kind = "keras"
+    lists = has_keras_names(contents.tensors)
+    if kind == "keras" and contents.kind != "keras" and not lists:
+        other = one_line(next(iter(contents.tensors), "nothing"), 80)
+        raise WeightsError(f"{path}: {other}: unknown name, expected l0.kernel and so on")
+    kind = "keras" if kind is None and lists else kind
     kind = kind or ("torch" if contents.kind == "safetensors" else contents.kind)
     return Source(str(path), kind, contents)
 
