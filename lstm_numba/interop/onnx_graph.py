@@ -215,7 +215,7 @@ def walk(model: Model) -> Iterator[tuple[Scope, Any]]:
         for index, written in nodes:
             count += 1
             if count > _MOST_NODES:
-                raise WeightsError(f"more than {_MOST_NODES} nodes, with those of functions once for each call")
+                raise WeightsError(f"more than {_MOST_NODES} nodes, those of functions once a call")
             node = scope.bound(written)
             function = functions.get((node.domain, node.op_type, node.overload))
             if function is None:
@@ -299,9 +299,8 @@ class Constants:
         """Where a node's inputs come from; that it can be computed is looked at before they are."""
         if not is_evaluated(node):
             quantized = "; quantized weights are not read" if "Quantize" in node.op_type else ""
-            raise WeightsError(
-                f"comes from {operator_name(node)} {node.name[:80]!r}, which does more than move numbers{quantized}"
-            )
+            which = f"{operator_name(node)} {node.name[:80]!r}"
+            raise WeightsError(f"comes from {which}, which does more than move numbers{quantized}")
         return [scope.locate(name) for name in node.input]
 
     def _compute(self, scope: Scope, node: Any, needed: list[tuple[Scope, str] | None]) -> None:

@@ -19,7 +19,7 @@ from lstm_numba.errors import WeightsError
 from lstm_numba.interop.onnx_graph import Model, naming, open_model
 from lstm_numba.interop.onnx_nodes import Choice, NodeReader, checked_choice
 from lstm_numba.interop.onnx_ops import MARKER, Array, Markers, constant, evaluate
-from lstm_numba.interop.onnx_parameters import Parameters, is_recurrent, parameters_of, stacked
+from lstm_numba.interop.onnx_parameters import Parameters, is_recurrent, parameters_of, stack_nodes
 from lstm_numba.interop.state_dict import build
 from lstm_numba.nn.recurrent import Recurrent
 
@@ -47,14 +47,14 @@ def load_onnx(
 ) -> Recurrent:
     """Make a layer from an ONNX model of LSTM, GRU or RNN nodes, or from one such node of any model.
 
-    In a whole model, nodes may be stacked or bidirectional, have peepholes, `clip`, `input_forget`, any of the
-    operators' activations, either `layout`, and initial states and lengths that are inputs of the model, which
-    become arguments of the layer's call. Other nodes may only move data (Transpose, Reshape, Split, ...).
+    In a whole model, nodes may be stacked or bidirectional, have peepholes, `clip`, `input_forget`, any of
+    the operators' activations, either `layout`, and initial states and lengths that are inputs of the model,
+    which become arguments of the layer's call. Other nodes may only move data (Transpose, Reshape, ...).
 
     A model that computes more gives its only recurrent node, or the one that is asked for. The layer computes
-    what the node does; what the node reads, its initial states (even if the model has constants for them), its
-    lengths and what follows it are the caller's business. Its weights may be constants of the graphs around it,
-    also sliced, joined or transposed by other nodes.
+    what the node does. What the node reads, its initial states (even if the model has constants for them),
+    its lengths and what follows it are the caller's business. Its weights may be constants of the graphs
+    around it, also sliced, joined or transposed by other nodes.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def load_onnx(
         else:
             nodes = NodeReader(model, allow_nonfinite).choose(choices)
             batch_first = _layout(nodes)
-        params = stacked(nodes)
+        params = stack_nodes(nodes)
     return build(
         params,
         str(path),
@@ -107,7 +107,7 @@ def _read_model(model: Model, allow_nonfinite: bool) -> tuple[list[Parameters], 
     reader = NodeReader(model, allow_nonfinite)
     if len(reader.candidates) > 1:
         reader.check_any()
-        raise WeightsError(f"{reason}; {reader.listing()}")
+        raise WeightsError(f"no layer as a whole ({reason}); {reader.listing()}")
     nodes = reader.choose(None)
     return nodes, nodes[0].batch_first
 
@@ -117,7 +117,7 @@ def _read_whole(model: Model, allow_nonfinite: bool) -> tuple[list[Parameters], 
     layers, batch_first = _Reader(model, _SIZES, allow_nonfinite).read()
     others, other_batch_first = _Reader(model, _OTHER_SIZES, allow_nonfinite).read()
     nodes = [layer.node for layer in layers]
-    _check_same(stacked(nodes), stacked([layer.node for layer in others]))
+    _check_same(stack_nodes(nodes), stack_nodes([layer.node for layer in others]))
     if other_batch_first != batch_first:
         raise WeightsError("takes its input the other way round at other sizes")
     return nodes, batch_first
@@ -159,7 +159,7 @@ class _Reader:
         nodes = list(self.graph.node)
         recurrent = [n for n in nodes if is_recurrent(n)]
         if not recurrent:
-            raise WeightsError("holds no LSTM, GRU or RNN node")
+            raise WeightsError("its main graph holds no LSTM, GRU or RNN")
         self._make_inputs(recurrent[0])
         for node in nodes:
             inputs = [self._value(node, name) for name in node.input]

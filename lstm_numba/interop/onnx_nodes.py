@@ -10,6 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from lstm_numba.arguments import integer
 from lstm_numba.errors import WeightsError, printable
 from lstm_numba.interop.onnx_graph import Constants, Model, Scope, naming, open_model, walk
@@ -95,15 +97,16 @@ def list_nodes(path: str | os.PathLike[str]) -> list[NodeRecord]:
 
 
 def describe(record: NodeRecord) -> str:
-    """A node in one line, safe for a terminal: number, name, where it stands, operator, sizes or what is wrong."""
+    """A node in one line, safe for a terminal: number, name, where it stands, operator and sizes."""
     name = record.name or next(filter(None, record.outputs), "")
     place = f" in {_short(record.where)}" if record.where else ""
     what = f"{record.number}: {_short(name)!r}{place}, {printable(record.operator, 60)}"
     if record.error is not None:
         return f"{what}, not read"
     way = "both directions" if record.directions == 2 else "forward"
-    extras = [word for word, has in (("peepholes", record.peepholes), ("batch first", record.batch_first)) if has]
-    return ", ".join([f"{what} I={record.inputs} H={record.hidden}", way, *extras])
+    parts = [f"{what} I={record.inputs} H={record.hidden}", way]
+    parts += ["peepholes"] * bool(record.peepholes) + ["batch first"] * bool(record.batch_first)
+    return ", ".join(parts)
 
 
 def _short(name: str) -> str:
@@ -220,9 +223,9 @@ class NodeReader:
     def listing(self) -> str:
         """How to choose, and the nodes that there are, for a message."""
         records = [describe(self._record(candidate)) for candidate in self.candidates[:_LISTED]]
-        more = len(self.candidates) - len(records)
-        rest = [f"and {more} more"] if more else []
-        return f"choose by node=NUMBER or node='NAME': {'; '.join([*records, *rest])}"
+        count = len(self.candidates)
+        listed = "; ".join([*records, *(["..."] if count > _LISTED else [])])
+        return f"choose by node=NUMBER or node='NAME' of {count}: {listed}"
 
 
 def checked_choice(node: Any) -> list[Choice] | None:
@@ -236,6 +239,7 @@ def checked_choice(node: Any) -> list[Choice] | None:
     if node is None:
         return None
     parts = node if isinstance(node, (list, tuple)) else [node]
-    if not parts:
-        raise ValueError("node: expected a number, a name or a list of them, got an empty list")
+    for part in parts or [parts]:
+        if isinstance(part, bool) or not isinstance(part, (str, int, np.integer)):
+            raise TypeError(f"node: expected a number, a name or a list of them, got {node!r}"[:200])
     return [part if isinstance(part, str) else integer("node", part, 0) for part in parts]

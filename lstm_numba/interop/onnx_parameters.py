@@ -1,8 +1,8 @@
 """A recurrent node of an ONNX model as a cell and its parameters.
 
 Non-default activations, clipping and coupled gates give a variant cell (`lstm_numba.cells.onnx_variants`).
-What no layer computes, such as a reverse direction alone or activations that differ between the directions, is
-refused by name.
+What no layer computes is refused by name, such as a reverse direction alone or activations that differ
+between the directions.
 
 Operators: github.com/onnx/onnx, docs/Operators.md.
 """
@@ -101,7 +101,7 @@ def parameters_of(
     return found
 
 
-def stacked(layers: Sequence[Parameters]) -> dict[str, Array]:
+def stack_nodes(layers: Sequence[Parameters]) -> dict[str, Array]:
     """The parameters of nodes as layers of one stack; if only some have biases, the others get zeros.
 
     Raises
