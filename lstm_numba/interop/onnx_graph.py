@@ -29,8 +29,8 @@ from lstm_numba.interop.onnx_ops import (
     operator_name,
 )
 
-#: Nodes that are followed, those of a function once for each call, and graphs and calls inside each other.
-_MOST_NODES, _DEEPEST = 1 << 19, 100
+#: Nodes of functions that are followed, once for each call, and graphs and calls inside each other.
+_MOST_CALLED, _DEEPEST = 1 << 17, 100
 #: Kinds of attributes that hold graphs.
 _GRAPH, _GRAPHS = 5, 10
 
@@ -102,7 +102,7 @@ class Scope:
     depth : int
         How many graphs and calls are around it.
     attributes : mapping of str to onnx.AttributeProto
-        What a function's nodes may refer to.
+        What a function's nodes may refer to; None outside of functions.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Scope:
     ) -> None:
         if depth > _DEEPEST:
             raise WeightsError(f"graphs and functions more than {_DEEPEST} deep inside each other")
-        self.where, self.outer, self.depth, self.attributes = where, outer, depth, attributes or {}
+        self.where, self.outer, self.depth, self.attributes = where, outer, depth, attributes
         self.nodes = list(body.node)
         self._sources: dict[str, Any] = {}
         for given in getattr(body, "sparse_initializer", ()):
@@ -179,13 +179,14 @@ class Scope:
 
     def bound(self, node: Any) -> Any:
         """A node of this scope with the attributes that refer to the function's replaced by those."""
-        if not any(a.ref_attr_name for a in node.attribute):
+        if self.attributes is None or not any(a.ref_attr_name for a in node.attribute):
             return node
         copy = type(node)()
         copy.CopyFrom(node)
         del copy.attribute[:]
         for attribute in node.attribute:
-            given = self.attributes.get(attribute.ref_attr_name) if attribute.ref_attr_name else attribute
+            name = attribute.ref_attr_name
+            given = self.attributes.get(name) if name else attribute
             if given is not None:  # else the call leaves it out, and so does the node
                 new = copy.attribute.add()
                 new.CopyFrom(given)
@@ -213,9 +214,9 @@ def walk(model: Model) -> Iterator[tuple[Scope, Any]]:
     while stack:
         scope, nodes = stack[-1]
         for index, written in nodes:
-            count += 1
-            if count > _MOST_NODES:
-                raise WeightsError(f"more than {_MOST_NODES} nodes, those of functions once a call")
+            count += scope.attributes is not None
+            if count > _MOST_CALLED:
+                raise WeightsError(f"more than {_MOST_CALLED} nodes of functions, counted at each call")
             node = scope.bound(written)
             function = functions.get((node.domain, node.op_type, node.overload))
             if function is None:
@@ -298,7 +299,7 @@ class Constants:
     def _inputs(self, scope: Scope, node: Any) -> list[tuple[Scope, str] | None]:
         """Where a node's inputs come from; that it can be computed is looked at before they are."""
         if not is_evaluated(node):
-            quantized = "; quantized weights are not read" if "Quantize" in node.op_type else ""
+            quantized = "; quantized weights are not read" if "quantize" in node.op_type.lower() else ""
             which = f"{operator_name(node)} {node.name[:80]!r}"
             raise WeightsError(f"comes from {which}, which does more than move numbers{quantized}")
         return [scope.locate(name) for name in node.input]
