@@ -69,6 +69,19 @@ def test_what_surrounds_a_node_is_not_looked_at(tmp_path: Path) -> None:
     assert_same(ln.load_onnx(path), rnn)
 
 
+def test_initializers_listed_as_inputs(tmp_path: Path) -> None:
+    """As files before IR version 4 have it; the file gives them a value all the same."""
+    rnn = layer("lstm")
+    path = between(rnn, tmp_path)
+
+    def list_them(graph: Any) -> None:
+        value = onnx.helper.make_tensor_value_info
+        graph.input.extend([value(t.name, t.data_type, list(t.dims)) for t in graph.initializer])
+
+    change(path, list_them)
+    assert_same(ln.load_onnx(path), rnn)
+
+
 def test_a_model_that_is_a_layer_is_read_as_a_whole(tmp_path: Path) -> None:
     rnn, path = layer("lstm", 2), tmp_path / "m.onnx"
     ln.save_onnx(rnn, path)
@@ -322,6 +335,7 @@ def test_names(tmp_path: Path) -> None:
     assert_same(ln.load_onnx(path, node="final"), other)
     assert_same(ln.load_onnx(path, node="twin"), other)
     refused(path, "2 nodes are called '[.][.][.]y", node=f"{odd}node")
+    refused(path, "no recurrent node or output of one is called ''", node="")
     path.write_bytes(path.read_bytes().replace(b"final", b"fin\xffl"))
     with pytest.raises(ValueError, match=r"m\.onnx: damaged: a name in it is no text|'fin") as caught:
         ln.load_onnx(path, node="none")
