@@ -152,10 +152,10 @@ def _sizes(folder: Path) -> Path:
 
 def _nodes(folder: Path) -> Path:
     """A bigger model, with a node in each branch of an `If`."""
-    import onnx_models as models
+    import onnx_graphs
 
     other = ln.GRU(3, 5, bidirectional=True, seed=1)
-    return models.branches(ln.LSTM(3, 5, bidirectional=True, seed=0), other, folder)
+    return onnx_graphs.branches(ln.LSTM(3, 5, bidirectional=True, seed=0), other, folder)
 
 
 def _read_nodes(path: Path) -> object:
