@@ -122,7 +122,7 @@ def key_text(key: Any) -> str | tuple[str, str]:
     """
     if type(key) is str:
         return key
-    if type(key) in (int, float, bool, type(None), complex):
+    if type(key) in (int, float, bool, type(None)) and not (type(key) is int and key.bit_length() > 64):
         return type(key).__name__, str(key)
     if type(key) is bytes:
         return "bytes", key.decode("latin-1")
