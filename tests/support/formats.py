@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import mutations as m
 import numpy as np
+import pickle_changes
 import pytest
+import torch_files
 
 import lstm_numba as ln
 from lstm_numba.benchmarks import report, results
@@ -177,6 +179,14 @@ def _bench() -> bytes:
     ).encode()
 
 
+def _torch(name: str, pack: Callable[[Any], bytes]) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        (folder / name).write_bytes(pack(_layer().state_dict()))
+        return folder / name
+
+    return make
+
+
 _TABLE = (
     "t,a,b\n" + "".join(f"2024-01-01 {k // 60:02}:{k % 60:02},{k % 7},{k * 0.5}\n" for k in range(80))
 ).encode()
@@ -207,6 +217,26 @@ FORMATS: dict[str, Format] = {
     "npz": Format(_weights("w.npz"), ln.load_weights, (m.change_bytes, m.change_archive)),
     "keras.npz": Format(_weights("k.npz", ln.save_keras), ln.load_keras, (m.change_archive,)),
     "safetensors": Format(_weights("w.safetensors"), ln.load_weights, (m.change_bytes, m.change_safetensors)),
+    "torch.pt": Format(
+        _torch("w.pt", torch_files.saved),
+        ln.load_weights,
+        (m.change_bytes, m.change_archive, pickle_changes.change_torch_archive),
+    ),
+    "old.pth": Format(
+        _torch("w.pth", torch_files.old_format),
+        ln.load_weights,
+        (m.change_bytes, pickle_changes.change_pickles),
+    ),
+    "scripted.jit": Format(
+        _torch("w.jit", torch_files.scripted),
+        ln.load_weights,
+        (m.change_archive, pickle_changes.change_torch_archive),
+    ),
+    "arrays.pkl": Format(
+        _torch("w.pkl", torch_files.numpy_pickle),
+        ln.load_weights,
+        (m.change_bytes, pickle_changes.change_pickle),
+    ),
     "onnx": Format(_weights("m.onnx", ln.save_onnx), ln.load_onnx, (m.change_bytes, m.change_onnx)),
     "sizes.onnx": Format(_sizes, ln.load_onnx, (m.change_onnx,)),
     "node.onnx": Format(_nodes, _read_nodes, (m.change_bytes, m.change_onnx)),
