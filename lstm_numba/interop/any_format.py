@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from lstm_numba.data.file_io import read_file
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.export import ENDINGS
-from lstm_numba.interop.files.contents import Array
+from lstm_numba.interop.files.contents import LARGEST, Array
 from lstm_numba.interop.files.numbers import as_float
 from lstm_numba.interop.files.opening import read_contents
 from lstm_numba.interop.keras import has_keras_names, layer_from_lists
 from lstm_numba.interop.onnx_import import load_onnx
+from lstm_numba.interop.onnx_model_import import read_onnx_model
 from lstm_numba.interop.state_dict import build, cell_name
 from lstm_numba.interop.weights_file import find_prefix, known_cell, select_prefix
 from lstm_numba.nn.recurrent import Recurrent
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
 
 
 class Source(NamedTuple):
-    """An opened weights file; `tensors` and `cell` (the cell that it names) are empty for an ONNX model."""
+    """An opened weights file; `tensors` and `cell` (the cell that it names) are empty for an ONNX model of
+    another program, or of a layer.
+    """
 
     path: str
     kind: str  # one of ENDINGS
@@ -54,16 +58,28 @@ def open_source(path: str | os.PathLike[str], kind: str | None = None) -> Source
     Raises
     ------
     WeightsError
-        The file is missing, damaged or something else; the message names it. An ONNX model is read later.
+        The file is missing, damaged or something else; the message names it. An ONNX model that `export` has
+        not written is read later.
     """
     path = Path(path)
     if kind == "onnx" or (kind is None and path.suffix == ENDINGS["onnx"]):
-        return Source(str(path), "onnx", {}, None)
+        return _open_onnx(path)
     contents = read_contents(path)
     if kind is None and has_keras_names(contents.tensors):
         kind = "keras"
     kind = kind or ("npz" if contents.kind == "npz" else "torch")
     return Source(str(path), kind, contents.tensors, contents.cells.get(""))
+
+
+def _open_onnx(path: Path) -> Source:
+    try:
+        contents = read_onnx_model(read_file(path, LARGEST, WeightsError))
+    except WeightsError as error:
+        text = str(error)
+        raise WeightsError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+    if contents is None:
+        return Source(str(path), "onnx", {}, None)
+    return Source(str(path), "onnx", contents.tensors, contents.cells[""])
 
 
 def load_layer(
@@ -91,7 +107,7 @@ def load_layer(
         The file holds no such layer; the message names it.
     """
     cell = cell or known_cell(source.path, source.cell)
-    if source.kind == "onnx":
+    if source.kind == "onnx" and not source.tensors:
         return load_onnx(source.path), []
     if source.kind == "keras":
         return layer_from_lists(source.tensors, source.path, cell), []
@@ -123,7 +139,7 @@ def fit_model(source: Source, model: Model, *, cell: str | None = None, prefix: 
     """
     model_cell, path = model.config()["cell"], source.path
     file_cell = cell or source.cell
-    if source.kind in ("onnx", "keras"):
+    if source.kind == "keras" or not source.tensors:
         rnn, _ = load_layer(source, cell=file_cell or model_cell)
         names = {f"rnn.{name}": name for name in rnn.params}
         tensors, file_cell = rnn.state_dict(), cell_name(rnn)
