@@ -117,9 +117,7 @@ class _Header:
         _check(rnn, series)
         self._dialect = Dialect(rnn.dtype, prefix)
         width = rnn.hidden_size // rnn.heads
-        self._cell = CCell(
-            rnn.cell, self._dialect, width, rnn.proj_size or width, any("bias_" in name for name in rnn.params)
-        )
+        self._cell = CCell(rnn.cell, self._dialect, width, rnn.proj_size or width, rnn.bias)
         arrays = {n: np.asarray(model.engine.download(array)) for n, array in model.params.items()}
         self.parameters = sum(array.size for array in arrays.values())
         self._params = {n: array for n, array in arrays.items() if n.startswith(("embedding.", "output."))}
@@ -188,7 +186,7 @@ class _Header:
     def _shape(self, name: str, array: Array) -> str:
         if array.ndim == 1:
             return f"{name}: {array.size}"
-        what = "a row for each input" if name.startswith("weight") else "a row for each slot"
+        what = "a row for each input" if "weight" in name else "a row for each slot"
         return f"{name}: {array.shape[0]} x {array.shape[1]}, {what}"
 
     # -- parts of the file -------------------------------------------------------------------------
@@ -200,8 +198,8 @@ class _Header:
         lines = [
             f"{self._name}: a {what}, written by lstm_numba {__version__}.",
             "",
-            f"Cell {comment(display_name(rnn.cell))}, {layers}, {self._inputs} inputs, {self._outputs} outputs, "
-            f"{t}, {self.parameters:,} parameters.",
+            f"Cell {display_name(rnn.cell)}, {layers}, {self._inputs} inputs, {self._outputs} outputs, {t}, "
+            f"{self.parameters:,} parameters.",
             f"Constants: {self._bytes:,} bytes; {prefix}_state: {self._state_size():,} bytes.",
             "",
             f"    {prefix}_state state;",
@@ -219,8 +217,11 @@ class _Header:
     def _usage(self) -> list[str]:
         model, lines = self._model, []
         if self._language:
-            lines.append(f"token is one of 0 to {len(self._params['embedding.weight']) - 1}, which is not checked;")
-            lines.append("y has the scores (logits) of the next token. Where y is NULL they are not computed.")
+            count = len(self._params["embedding.weight"])
+            lines.append(
+                f"token is one of 0 to {count - 1}, which is not checked; y has the scores of the next"
+            )
+            lines.append("one. Where y is NULL they are not computed.")
         elif isinstance(model, Recurrent):
             lines.append("y has the last layer's output; it may be NULL.")
         elif isinstance(model, SequenceModel):
@@ -269,7 +270,8 @@ class _Header:
             lines += [*helper, ""] if helper else []
         lines += [
             "/* z += W x: the columns of W are neighbours in memory. */",
-            f"static inline void {prefix}_multiply(int rows, int columns, const {t} *w, const {t} *x, {t} *z)",
+            f"static inline void {prefix}_multiply(",
+            f"    int rows, int columns, const {t} *w, const {t} *x, {t} *z)",
             "{",
             "    for (int k = 0; k < columns; ++k)",
             "        for (int n = 0; n < rows; ++n)",
@@ -292,9 +294,8 @@ class _Header:
     @property
     def _gaussian(self) -> bool:
         model = self._model
-        return self._series is not None and isinstance(model, SequenceRegressor) and (
-            model.loss.kind == GAUSSIAN
-        )
+        numbers = isinstance(model, SequenceRegressor) and model.loss.kind == GAUSSIAN
+        return numbers and self._series is not None
 
     def _step(self, calls: list[str]) -> list[str]:
         t, prefix, upper = self._dialect.type, self._prefix, self._prefix.upper()
@@ -336,7 +337,7 @@ class _Header:
                 "}",
             ]
         weight = np.ascontiguousarray(self._params["output.weight"].T)
-        name = self._add("output_weight", weight, self._shape("weight", weight).replace("weight", "output_weight"))
+        name = self._add("output_weight", weight, self._shape("output_weight", weight))
         lines = [loop, f"    y[n] = {bias}[n];"]
         lines.append(f"{prefix}_multiply({prefix.upper()}_OUTPUTS, {width}, {name}, {last}, y);")
         return lines + self._in_units(loop)

@@ -31,13 +31,16 @@ _HELPERS: dict[str, tuple[str, str]] = {
     "max": ("ab", "b > a ? b : a"),
     "min": ("ab", "b < a ? b : a"),
 }
-_KEYWORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long "
-    "register restrict return short signed sizeof static struct switch typedef union unsigned void volatile "
-    "while asm bool class complex delete false friend imaginary isinf isnan signbit isfinite isnormal new "
-    "operator private protected public template this true try typename using virtual errno linux unix "
-    "math_errhandling fpclassify isgreater isgreaterequal isless islessequal islessgreater isunordered".split()
-)
+#: Words of C and C++, and macros.
+_WORDS = """
+auto break case char const continue default do double else enum extern float for goto if inline int long
+register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
+and asm bool catch class compl complex delete explicit export false friend imaginary mutable namespace new not
+operator or private protected public template this throw true try typeid typename using virtual xor
+errno linux unix math_errhandling fpclassify isfinite isgreater isgreaterequal isinf isless islessequal
+islessgreater isnan isnormal isunordered signbit
+"""
+_KEYWORDS = frozenset(_WORDS.split())
 _OPERATORS: dict[type, tuple[str, int]] = {
     ast.Add: ("+", 1),
     ast.Sub: ("-", 1),

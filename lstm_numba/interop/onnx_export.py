@@ -237,7 +237,7 @@ def add_layers(
     sequence: bool = True,
     finals: bool = True,
 ) -> str:
-    """Add all layers: initial states are split, final ones concatenated, and directions joined between layers.
+    """Add all layers: initial states are split, final ones concatenated, directions joined between layers.
 
     Parameters
     ----------

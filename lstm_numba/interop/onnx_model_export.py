@@ -221,7 +221,7 @@ def _in_units(graph: Graph, model: SequenceRegressor, it: SeriesDescription) -> 
     answers = "answers"
     if kind == QUANTILE:
         graph.constant("levels", np.array([width], np.int64))
-        graph.add("TopK", [answers, "levels"], ["answers_sorted", ""], axis=-1, largest=0)
+        graph.add("TopK", [answers, "levels"], ["answers_sorted", "answers_order"], axis=-1, largest=0)
         answers = "answers_sorted"
     if kind == GAUSSIAN:
         answers = _deviation(graph, answers)

@@ -39,8 +39,8 @@ def read_onnx_model(content: bytes) -> Contents | None:
     Raises
     ------
     WeightsError
-        The file is damaged, its layers are not those of the cell that it names, or the package ``onnx`` is not
-        installed.
+        The file is damaged, its layers are not those of the cell that it names, or the package ``onnx`` is
+        not installed.
     """
     try:
         import onnx
@@ -95,8 +95,12 @@ def _check(node: Node, arrays: dict[str, Array], attributes: dict[str, Any], wha
     w, r = arrays["W"], arrays["R"]
     hidden = r.shape[-1] if r.ndim else 0
     directions, rows = len(r) if r.ndim else 0, len(node.gates) * hidden
-    shapes = {"R": (directions, rows, hidden), "W": (directions, rows, w.shape[-1] if w.ndim else 0)}
-    shapes |= {"B": (directions, 2 * rows), "P": (directions, len(node.peepholes) * hidden)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "R": (directions, rows, hidden),
+        "W": (directions, rows, w.shape[-1] if w.ndim else 0),
+        "B": (directions, 2 * rows),
+        "P": (directions, len(node.peepholes) * hidden),
+    }
     for key, array in arrays.items():
         if array.shape != shapes[key] or not array.size or array.dtype.kind != "f":
             raise WeightsError(

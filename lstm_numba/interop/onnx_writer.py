@@ -29,8 +29,9 @@ _ATTRIBUTES: dict[type, tuple[int, int, int, int]] = {
 
 
 def _varint(value: int) -> bytes:
-    """An integer in groups of seven bits, the lowest first."""
+    """An integer in groups of seven bits, the lowest first; a negative one as two's complement of 64 bits."""
     groups = bytearray()
+    value &= (1 << 64) - 1
     while value > 127:
         groups.append(value & 127 | 128)
         value >>= 7

@@ -16,7 +16,7 @@ import pytest
 FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-O2", "-Wconversion", "-Wdouble-promotion")
 
 
-class Compiled:
+class CompiledHeaders:
     """Some headers as one shared library.
 
     Parameters
@@ -43,11 +43,13 @@ class Compiled:
                 f"void run_{name}({state}, {kind} x, {number} *y) {{ {name}_step(state, x, y); }}",
                 f"int run_size_{name}(void) {{ return (int)sizeof({name}_state); }}",
             ]
-        (folder / "all.c").write_text("\n".join(lines) + "\n")
-        command = [compiler, *FLAGS, "-shared", "-fPIC", "all.c", "-o", "all.so", "-lm"]
+        source = folder / f"run_{name}.c"  # a library is loaded once under one name
+        source.write_text("\n".join(lines) + "\n")
+        library = source.with_suffix(".so")
+        command = [compiler, *FLAGS, "-shared", "-fPIC", str(source), "-o", str(library), "-lm"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[:4000]
-        self._library = ctypes.CDLL(str(folder / "all.so"))
+        self._library = ctypes.CDLL(str(library))
 
     def size(self, name: str) -> int:
         """Bytes of the state."""

@@ -20,6 +20,7 @@ from lstm_numba.data import idx, image_files, ptb, text
 from lstm_numba.data.images import FORMS
 from lstm_numba.data.series import SeriesOptions, load_series
 from lstm_numba.data.tables import read_table
+from lstm_numba.interop.any_format import fit_model, open_source
 from lstm_numba.training import checkpoint
 from lstm_numba.training.classification import ImageTask
 from lstm_numba.training.config import make_config
@@ -149,6 +150,20 @@ def _sizes(folder: Path) -> Path:
     return path
 
 
+def _whole_model(**more: Any) -> Any:
+    return ln.SequenceClassifier(2, 3, 2, layers=2, bidirectional=True, **more)
+
+
+def _saved_model(folder: Path) -> Path:
+    """A whole model."""
+    ln.save_onnx(_whole_model(seed=0), folder / "m.onnx")
+    return folder / "m.onnx"
+
+
+def _fit(path: Path) -> object:
+    return fit_model(open_source(path), _whole_model())
+
+
 def _compare(path: Path) -> object:
     document = results.load(path)
     pairs = results.compare(document, document)
@@ -195,6 +210,7 @@ FORMATS: dict[str, Format] = {
     "keras.npz": Format(_weights("k.npz", ln.save_keras), ln.load_keras, (m.change_archive,)),
     "safetensors": Format(_weights("w.safetensors"), ln.load_weights, (m.change_bytes, m.change_safetensors)),
     "onnx": Format(_weights("m.onnx", ln.save_onnx), ln.load_onnx, (m.change_bytes, m.change_onnx)),
+    "model.onnx": Format(_saved_model, _fit, (m.change_bytes, m.change_onnx)),
     "sizes.onnx": Format(_sizes, ln.load_onnx, (m.change_onnx,)),
     "bench.json": Format(_file("b.json", _bench()), _compare, (m.change_bytes, m.change_json)),
     "config.json": Format(_run("config.json"), _open_run, (m.change_bytes, m.change_json)),
