@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from lstm_numba.cli.options import checkpoint_option, json_option, run_cell_option
@@ -29,6 +31,11 @@ Examples:
     "--out", type=click.Path(), metavar="FILE", required=True, help="File to write; must not exist."
 )
 @click.option("--layers-only", is_flag=True, help="Only the recurrent layers (onnx, c); keras has no more.")
+@click.option(
+    "--lengths",
+    is_flag=True,
+    help="Have an input for the lengths of sequences that are padded to the longest (onnx).",
+)
 @checkpoint_option
 @run_cell_option
 @json_option
@@ -37,6 +44,7 @@ def export(
     kind: str,
     out: str,
     layers_only: bool,
+    lengths: bool,
     checkpoint: str | None,
     cell: str | None,
     as_json: bool,
@@ -58,11 +66,14 @@ def export(
     from lstm_numba.cli.run_folder import claimed
     from lstm_numba.errors import UserError
     from lstm_numba.training.run import Run
+    from lstm_numba.training.settings import LANGUAGE_MODELS
     from lstm_numba.wording import plural
 
     if layers_only and kind not in ("onnx", "c"):
         raise click.UsageError(f"--layers-only: is for onnx and c, not for {kind}")
     opened = Run.open(run)
+    if lengths and (kind != "onnx" or opened.config["dataset"] in LANGUAGE_MODELS):
+        raise click.UsageError("--lengths: is for --format onnx of pictures and series")
     if os.path.lexists(out):
         raise UserError(f"--out {out}: is there already, name another file")
     use_run_cell(opened.config, cell, run)
@@ -72,10 +83,14 @@ def export(
 
     task = open_task(opened, load_data=False, which=checkpoint)
     series = task.description if isinstance(task, SeriesTask) else None
+    options: dict[str, Any] = {
+        "layers_only": layers_only,
+        "lengths": lengths,
+        "series": series,
+        "facts": facts_of(task),
+    }
     with claimed(out) as path:
-        count = save_model(
-            task.model, kind, path, layers_only=layers_only, series=series, facts=facts_of(task)
-        )
+        count = save_model(task.model, kind, path, **options)
     every, name = task.model.parameter_count, opened.config["cell"]
     if as_json:
         result = {"file": out, "format": kind, "cell": name, "parameters": count}

@@ -57,7 +57,7 @@ def save_c(
         ``.h``; an existing file is replaced atomically. The names begin with its stem.
     series : SeriesDescription, optional
         What a run of series knows of its data (`Run.series`). Then x and, of numbers, y are in the units of
-        the data; of a Gaussian y has mean and standard deviation.
+        the data; of a Gaussian y has mean and standard deviation, quantiles may be crossed.
     facts : mapping of str to str, optional
         Further lines of the comment.
 
@@ -237,7 +237,9 @@ class _Header:
         upper, found = self._prefix.upper(), []
         if not self._language:
             found.append(f"#define {upper}_INPUTS {self._inputs}")
-        return [*found, f"#define {upper}_OUTPUTS {self._outputs}"]
+        found.append(f"#define {upper}_OUTPUTS {self._outputs}")
+        word = f"#define {upper}_RESTRICT"  # without it few compilers vectorise with -O2
+        return [*found, "#ifdef __cplusplus", f"{word} __restrict", "#else", f"{word} restrict", "#endif"]
 
     def _members(self) -> dict[str, tuple[int, ...]]:
         """Arrays in the struct."""
@@ -271,7 +273,7 @@ class _Header:
         lines += [
             "/* z += W x: the columns of W are neighbours in memory. */",
             f"static inline void {prefix}_multiply(",
-            f"    int rows, int columns, const {t} *w, const {t} *x, {t} *z)",
+            f"    int rows, int columns, const {t} *w, const {t} *x, {t} *{prefix.upper()}_RESTRICT z)",
             "{",
             "    for (int k = 0; k < columns; ++k)",
             "        for (int n = 0; n < rows; ++n)",

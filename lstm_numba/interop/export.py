@@ -36,6 +36,7 @@ def save_model(
     path: Path,
     *,
     layers_only: bool = False,
+    lengths: bool = False,
     series: SeriesDescription | None = None,
     facts: Mapping[str, str] | None = None,
 ) -> int:
@@ -52,8 +53,8 @@ def save_model(
         With the suffix in `ENDINGS`.
     layers_only : bool
         Only the recurrent layers, for the formats in `PARTIAL`.
-    series, facts
-        See `lstm_numba.save_onnx`; for the formats in `PARTIAL`.
+    lengths, series, facts
+        See `lstm_numba.save_onnx`; `lengths` for "onnx", the others for the formats in `PARTIAL`.
 
     Returns
     -------
@@ -70,8 +71,11 @@ def save_model(
     if path.suffix != ENDINGS[kind]:
         raise WeightsError(f"{path}: expected a name that ends in {ENDINGS[kind]} for {kind}")
     if kind in PARTIAL:
-        save: Any = save_onnx if kind == "onnx" else save_c
-        return int(save(model.rnn, path) if layers_only else save(model, path, series=series, facts=facts))
+        options: dict[str, Any] = {} if layers_only else {"series": series, "facts": facts}
+        saved = model.rnn if layers_only else model
+        if kind == "onnx":
+            return save_onnx(saved, path, lengths=lengths, **options)
+        return save_c(saved, path, **options)
     if kind == "keras":
         save_keras(model.rnn, path)
         return sum(array.size for array in model.rnn.params.values())

@@ -111,6 +111,11 @@ def test_series_in_their_units(forecast: Path, tmp_path: Path) -> None:
         assert invoke("export", forecast, "--format", kind, "--out", tmp_path / name).status == 0
     found = runtime.InferenceSession(str(tmp_path / "f.onnx")).run(["prediction"], {"x": x})[0]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+    answer = invoke("export", forecast, "--format", "onnx", "--lengths", "--out", tmp_path / "l.onnx")
+    assert answer.status == 0, answer.err
+    feed = {"x": np.concatenate([x, x]), "lengths": np.full(3, 5, np.int32)}
+    found = runtime.InferenceSession(str(tmp_path / "l.onnx")).run(["prediction"], feed)[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
     headers = CompiledHeaders(tmp_path, {"f": "const float *"})
     for n in chosen:
         y = headers.last("f", np.ascontiguousarray(x[:, n], np.float32), 2)
@@ -139,6 +144,7 @@ def test_refusals(run: Path, tmp_path: Path) -> None:
         (("--format", "c", "--out", tmp_path / "w.c"), 1, "ends in .h"),
         (("--format", "c", "--out", run / "config.json"), 1, "is there already"),
         (("--format", "c", "--out", tmp_path / "w.h"), 1, "bidirectional"),
+        (("--format", "npz", "--lengths", "--out", tmp_path / "w.npz"), 2, "--lengths: is for --format onnx"),
         (("--format", "npz", "--layers-only", "--out", tmp_path / "w.npz"), 2, "--layers-only: is for onnx"),
         (("--out", tmp_path / "w.onnx"), 2, "--format"),
     ):

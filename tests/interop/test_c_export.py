@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -148,7 +150,7 @@ class Compiled(CompiledHeaders):
     """All headers compiled at once, and what they were made of."""
 
     def __init__(self, folder: Path) -> None:
-        kinds = {}
+        kinds, self.folder = {}, folder
         self.layers = {name: make() for name, make in LAYERS.items()}
         self.models = {name: make() for name, make in MODELS.items()}
         for name, rnn in self.layers.items():
@@ -217,6 +219,26 @@ def test_the_comment_tells_the_memory(compiled: Compiled, tmp_path: Path) -> Non
     for name in ("gru", "float64", "heads_norm"):
         ln.save_c(compiled.layers[name], tmp_path / f"{name}.h")
         assert f"{name}_state: {compiled.size(name):,} bytes" in (tmp_path / f"{name}.h").read_text()
+
+
+def test_headers_are_cplusplus_too(compiled: Compiled) -> None:
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("there is no C++ compiler")
+    names = "".join(f'#include "{name}.h"\n' for name in (*LAYERS, *MODELS))
+    (compiled.folder / "all.cpp").write_text(names)
+    command = [
+        compiler,
+        "-std=c++11",
+        "-Wall",
+        "-Wextra",
+        "-Wpedantic",
+        "-Werror",
+        "-fsyntax-only",
+        "all.cpp",
+    ]
+    done = subprocess.run(command, cwd=compiled.folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:4000]
 
 
 def test_numbers_are_exact(tmp_path: Path) -> None:
