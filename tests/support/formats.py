@@ -22,6 +22,7 @@ from lstm_numba.data import idx, image_files, ptb, text
 from lstm_numba.data.images import FORMS
 from lstm_numba.data.series import SeriesOptions, load_series
 from lstm_numba.data.tables import read_table
+from lstm_numba.interop.any_format import fit_model, open_source
 from lstm_numba.interop.onnx_nodes import list_nodes
 from lstm_numba.training import checkpoint
 from lstm_numba.training.classification import ImageTask
@@ -164,6 +165,20 @@ def _read_nodes(path: Path) -> object:
     return list_nodes(path), ln.load_onnx(path, node=1)
 
 
+def _whole_model(**more: Any) -> Any:
+    return ln.SequenceClassifier(2, 3, 2, layers=2, bidirectional=True, **more)
+
+
+def _saved_model(folder: Path) -> Path:
+    """A whole model."""
+    ln.save_onnx(_whole_model(seed=0), folder / "m.onnx")
+    return folder / "m.onnx"
+
+
+def _fit(path: Path) -> object:
+    return fit_model(open_source(path), _whole_model())
+
+
 def _compare(path: Path) -> object:
     document = results.load(path)
     pairs = results.compare(document, document)
@@ -238,6 +253,7 @@ FORMATS: dict[str, Format] = {
         (m.change_bytes, pickle_changes.change_pickle),
     ),
     "onnx": Format(_weights("m.onnx", ln.save_onnx), ln.load_onnx, (m.change_bytes, m.change_onnx)),
+    "model.onnx": Format(_saved_model, _fit, (m.change_bytes, m.change_onnx)),
     "sizes.onnx": Format(_sizes, ln.load_onnx, (m.change_onnx,)),
     "node.onnx": Format(_nodes, _read_nodes, (m.change_bytes, m.change_onnx)),
     "bench.json": Format(_file("b.json", _bench()), _compare, (m.change_bytes, m.change_json)),
