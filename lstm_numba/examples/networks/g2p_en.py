@@ -15,6 +15,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -91,7 +92,9 @@ def original(path: Path) -> Any:
     To import the module would be to import NLTK and to download dictionaries. The class alone is taken out
     of its source.
     """
-    source = ast.parse((path.parent / "g2p.py").read_text(encoding="utf-8"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of escape sequences in the source
+        source = ast.parse((path.parent / "g2p.py").read_text(encoding="utf-8"))
     source.body = [node for node in source.body if isinstance(node, ast.ClassDef)]
     names: dict[str, Any] = {
         "np": np,
