@@ -55,7 +55,7 @@ CONTENT = b"0.25 0.75"
 
 @pytest.fixture(scope="module")
 def obtain(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ModuleType], Path]:
-    """Finds a page's network, installed or in the package index; skips where it or a peer is not to be had."""
+    """Finds a page's network, installed or in the package index; skips where it or a peer cannot be had."""
     given = os.environ.get("LSTM_NUMBA_NETWORKS")
     folder = Path(given) if given else tmp_path_factory.mktemp("networks")
 
