@@ -24,18 +24,19 @@ _SHOWN = 8
     cls=SectionedCommand,
     epilog="""\b
 Examples:
-  lstm-numba import model.onnx --out model.safetensors
+  lstm-numba import model.pt --list
+  lstm-numba import model.onnx --node 1 --out model.safetensors
   lstm-numba import torch.safetensors --prefix encoder. --cell rnn-relu --out rnn.npz
+  lstm-numba import loop.npz --names 'enc_w_*=weight_*' --names 'enc_b_*=bias_*' --head fc --out encoder.npz
   lstm-numba import trained.safetensors --run runs/digits-1 --out runs/trained
 """,
 )
 @click.argument("file", type=click.Path())
 @click.option(
-    "--out",
-    type=click.Path(),
-    metavar="PATH",
-    required=True,
-    help="Weights file or run folder to write; must not exist.",
+    "--list", "listing", is_flag=True, help="Show what FILE holds, and the calls that would load its layers."
+)
+@click.option(
+    "--out", type=click.Path(), metavar="PATH", help="Weights file or run folder to write; must not exist."
 )
 @click.option("--run", type=click.Path(), help="Run folder whose settings the new run gets.")
 @click.option(
@@ -53,30 +54,53 @@ Examples:
 @click.option(
     "--prefix", help="Prefix of the parameter names to read; others are ignored.  [default: the only one]"
 )
+@click.option(
+    "--names",
+    multiple=True,
+    metavar="NAME=OURS",
+    help="Read the tensor NAME as OURS, such as weight_ih_l0 or weight_hh_l0[zrn].T; as nothing, leave it "
+    "out. A * in NAME stands for any characters. May be given often.",
+)
+@click.option("--head", help="Linear layer after the recurrent ones: what its names begin with.")
+@click.option("--node", help="LSTM, GRU or RNN node of an ONNX model: its name or number in --list.")
+@click.option("--allow-nonfinite", is_flag=True, help="Accept weights that are NaN or infinite.")
 @json_option
 def import_(
     file: str,
-    out: str,
+    listing: bool,
+    out: str | None,
     run: str | None,
     kind: str | None,
     cell: str | None,
-    prefix: str | None,
+    names: tuple[str, ...],
+    node: str | None,
+    allow_nonfinite: bool,
     as_json: bool,
+    **chosen: str | None,
 ) -> None:
-    """Import the weights in FILE: an ONNX model, or PyTorch's or Keras' parameters, as `export` writes them.
+    """Import the weights in FILE, whoever trained them: a recurrent layer, or all of a model.
+
+    FILE may be NumPy's .npz, .safetensors, PyTorch's .pt, .pth, .bin, .ckpt and TorchScript, a pickle of
+    NumPy arrays, Keras' .keras and .h5 (with the extra "keras"), GuitarML's and RTNeural's .json, an ONNX
+    model (with the extra "onnx"). Nothing in it is executed.
 
     Without --run: write the recurrent layers to a weights file, .safetensors or .npz, which
-    lstm_numba.load_weights reads. ONNX models need the extra "onnx" and must not contain other layers.
+    lstm_numba.load_weights reads; with --head the linear layer too, as output.weight and output.bias.
 
     With --run: create a new run folder with the settings of RUN and the parameters of FILE, either all of the
     model or those of its recurrent layers. Its training starts at the first step. RUN is not changed.
-
-    Nothing in FILE is executed; pickle files (.pt) are not read.
     """
     import os
 
     from lstm_numba.errors import UserError
 
+    if listing:
+        if out is not None or run is not None:
+            raise click.UsageError("--list: writes nothing, so it takes no --out and no --run")
+        _list(file, as_json)
+        return
+    if out is None:
+        raise click.UsageError("--out: expected a file or folder to write, or --list")
     if os.path.lexists(out):
         raise UserError(f"--out {out}: is there already, name another")
     if run is None and not out.endswith((".npz", ".safetensors")):
@@ -86,37 +110,107 @@ def import_(
     if cell is not None:
         load_own_cells(cell)
     source = open_source(file, kind)
-    if source.kind == "onnx" and cell is not None:
-        raise click.UsageError("--cell: an ONNX model names its cell itself")
-    if source.kind in ("onnx", "keras") and prefix is not None:
-        raise click.UsageError(f"--prefix: {source.kind} files have none")
+    options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    if names:
+        options["names"] = _mapping(names)
+    _check_options(source, options, cell, node)
+    if allow_nonfinite:
+        options["allow_nonfinite"] = True
+    if node is not None:
+        options["node"] = int(node) if node.isdecimal() else node
+    if cell is not None:
+        options["cell"] = cell
     if run is None:
-        _weights_file(source, out, cell, prefix, as_json)
+        _weights_file(source, out, options, as_json)
     else:
-        _new_run(source, out, run, cell, prefix, as_json)
+        _new_run(source, out, run, options, as_json)
 
 
-def _weights_file(source: Source, out: str, cell: str | None, prefix: str | None, as_json: bool) -> None:
-    """Write the recurrent layers to a weights file."""
+def _mapping(names: tuple[str, ...]) -> dict[str, str | None]:
+    """``--names`` as `lstm_numba.load_weights` takes them."""
+    found: dict[str, str | None] = {}
+    for text in names:
+        name, equals, ours = text.rpartition("=")
+        if not equals or not name:
+            raise click.UsageError(f"--names {text}: expected NAME=OURS")
+        if name in found:
+            raise click.UsageError(f"--names {text}: {name} is given twice")
+        found[name] = ours or None
+    return found
+
+
+def _check_options(source: Source, options: dict[str, Any], cell: str | None, node: str | None) -> None:
+    """Refuse options that mean nothing for the format."""
+    from lstm_numba.interop.keras import has_keras_names
+
+    if "names" in options and "prefix" in options:
+        raise click.UsageError("--names: expected --names or --prefix, not both")
+    if source.kind == "onnx":
+        if cell is not None:
+            raise click.UsageError("--cell: an ONNX model names its cell itself")
+        for name in options:
+            raise click.UsageError(f"--{name}: an ONNX model has none; --node takes a node out of it")
+    elif node is not None:
+        raise click.UsageError("--node: only ONNX models have nodes")
+    elif has_keras_names(source.contents.tensors):
+        for name in options:
+            raise click.UsageError(f"--{name}: Keras' lists have none")
+
+
+def _list(file: str, as_json: bool) -> None:
+    """Show what a file holds."""
+    from lstm_numba.cli.console import print_json
+    from lstm_numba.interop.inspection import inspect_weights
+
+    found = inspect_weights(file)
+    if not as_json:
+        click.echo(str(found))
+        return
+    parts = {"tensors": found.tensors, "layers": found.layers}
+    print_json(
+        {
+            "file": found.path,
+            "format": found.kind,
+            **{name: [part._asdict() for part in several] for name, several in parts.items()},
+            "notes": found.notes,
+        }
+    )
+
+
+def _weights_file(source: Source, out: str, options: dict[str, Any], as_json: bool) -> None:
+    """Write the recurrent layers, and the linear layer if one was named, to a weights file."""
     from lstm_numba.cli.console import print_json
     from lstm_numba.cli.run_folder import claimed
-    from lstm_numba.interop.any_format import load_layer
+    from lstm_numba.interop.any_format import load_source
+    from lstm_numba.interop.export import save_model
     from lstm_numba.interop.weights_file import save_weights
 
-    rnn, passed_over = load_layer(source, cell=cell, prefix=prefix)
+    loaded = load_source(source, **options)
+    headed = "head" in options
+    rnn = loaded.network.rnn if headed else loaded.network
     with claimed(out) as path:
-        save_weights(rnn, path)
+        if headed:
+            save_model(loaded.network, "npz" if out.endswith(".npz") else "torch", path)
+        else:
+            save_weights(rnn, path)
+    facts = _facts(source, rnn)
+    if headed:
+        facts["outputs"] = loaded.network.outputs
+        facts["parameters"] = loaded.network.parameter_count
     if as_json:
-        result = {"file": out, **_facts(source, rnn), "batch_first": rnn.batch_first}
-        print_json({**result, "passed_over": passed_over})
+        result = {"file": out, **facts, "batch_first": rnn.batch_first}
+        print_json({**result, "passed_over": loaded.left_out, "notes": loaded.notes})
         return
-    click.echo(f"{out}: {_line(_facts(source, rnn))}")
+    click.echo(f"{out}: {_line(facts)}")
     if rnn.batch_first:
         click.echo("the model's input is (batch, time, features): load_weights(..., batch_first=True)")
-    _print_names("passed over", passed_over)
+    if headed:
+        click.echo("with the linear layer: load_weights(..., head='output')")
+    _print_names("passed over", loaded.left_out)
+    _print_notes(loaded.notes)
 
 
-def _new_run(source: Source, out: str, run: str, cell: str | None, prefix: str | None, as_json: bool) -> None:
+def _new_run(source: Source, out: str, run: str, options: dict[str, Any], as_json: bool) -> None:
     """Create a run with the settings of another run."""
     from lstm_numba.cli.console import print_json
     from lstm_numba.interop.any_format import fit_model
@@ -125,19 +219,21 @@ def _new_run(source: Source, out: str, run: str, cell: str | None, prefix: str |
     from lstm_numba.training.warm_start import create_successor
 
     settings = Run.open(run)
+    cell = options.get("cell")
     use_run_cell(settings.config, cell if cell is not None and is_own_cell(cell) else None, run)
     task = open_task(settings, load_data=False)
-    fitted = fit_model(source, task.model, cell=cell, prefix=prefix)
+    fitted = fit_model(source, task.model, **options)
     facts = _facts(source, task.model.rnn)
     facts["parameters"] = sum(task.model.params[name].size for name in fitted.taken)
     create_successor(settings, task, out)
     if as_json:
         result = {"run": out, "settings": run, **facts, "taken": fitted.taken, "kept": fitted.kept}
-        print_json({**result, "passed_over": fitted.passed_over})
+        print_json({**result, "passed_over": fitted.passed_over, "notes": fitted.notes})
         return
     click.echo(f"{out}: run of {settings.config['dataset']} with the settings of {run}: {_line(facts)}")
     _print_names(f"only the recurrent layers are from {source.path}; from {run}", fitted.kept)
     _print_names("passed over", fitted.passed_over)
+    _print_notes(fitted.notes)
 
 
 def _facts(source: Source, rnn: Recurrent) -> dict[str, Any]:
@@ -174,3 +270,11 @@ def _print_names(what: str, names: list[str]) -> None:
     if names:
         more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
         click.echo(f"{what}: {', '.join(printable(name, 80) for name in names[:_SHOWN])}{more}")
+
+
+def _print_notes(notes: tuple[str, ...]) -> None:
+    """Print what must be known to get the network's numbers."""
+    from lstm_numba.errors import printable
+
+    for note in notes:
+        click.echo(f"note: {printable(note)}")

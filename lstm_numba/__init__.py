@@ -10,11 +10,13 @@ from lstm_numba._version import __version__
 if TYPE_CHECKING:
     from lstm_numba import kernels
     from lstm_numba.errors import GradientError
+    from lstm_numba.interop.inspection import inspect_weights
     from lstm_numba.interop.keras import from_keras, load_keras, save_keras, to_keras
+    from lstm_numba.interop.loading import load_weights, read_tensors
     from lstm_numba.interop.onnx_export import save_onnx
     from lstm_numba.interop.onnx_import import load_onnx
     from lstm_numba.interop.torch_modules import from_torch, to_torch
-    from lstm_numba.interop.weights_file import load_weights, save_weights
+    from lstm_numba.interop.weights_file import save_weights
     from lstm_numba.kernels.stream import Stream, stream_step
     from lstm_numba.models.classifier import SequenceClassifier
     from lstm_numba.models.language_model import LanguageModel
@@ -68,7 +70,9 @@ _MODULES = {
     "GradientError": "lstm_numba.errors",
     "Stream": "lstm_numba.kernels.stream",
     "stream_step": "lstm_numba.kernels.stream",
-    "load_weights": "lstm_numba.interop.weights_file",
+    "load_weights": "lstm_numba.interop.loading",
+    "read_tensors": "lstm_numba.interop.loading",
+    "inspect_weights": "lstm_numba.interop.inspection",
     "save_weights": "lstm_numba.interop.weights_file",
     "from_keras": "lstm_numba.interop.keras",
     "load_keras": "lstm_numba.interop.keras",
@@ -145,6 +149,7 @@ __all__ = [
     "fit",
     "from_keras",
     "from_torch",
+    "inspect_weights",
     "kernels",
     "load_keras",
     "load_onnx",
@@ -153,6 +158,7 @@ __all__ = [
     "make_layer",
     "mean_squared_error",
     "prediction_step",
+    "read_tensors",
     "register_cell",
     "regression_loss",
     "save_keras",

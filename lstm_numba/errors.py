@@ -52,3 +52,7 @@ class DeviceError(UserError, RuntimeError):
 
 class CacheWarning(UserWarning):
     """Compiled kernels cannot be cached on disk; the message says where, why and how to fix it."""
+
+
+class WeightsWarning(UserWarning):
+    """Loaded weights compute what the file's network does under a condition only; the message says which."""

@@ -8,6 +8,8 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from lstm_numba.wording import nearest
+
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
 
@@ -75,9 +77,5 @@ def _text(annotation: Any) -> Any:
 
 
 def _unknown(given: Iterable[str], options: list[str]) -> str:
-    import difflib
-
     name = next(name for name in given if name not in options)
-    near = difflib.get_close_matches(name, options, 1)
-    advice = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(options)}"
-    return f"{name}: no such option; {advice}"
+    return f"{name}: no such option" + (nearest(name, options) or f"; expected one of {', '.join(options)}")

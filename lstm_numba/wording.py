@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 _EMPTY = inspect.Parameter.empty
 
@@ -11,6 +12,12 @@ _EMPTY = inspect.Parameter.empty
 def plural(number: int, noun: str) -> str:
     """A number and its noun: ``1 step``, ``2,323 steps``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+    """What a misspelt name may have meant, for the end of a message; empty if nothing is near."""
+    near = difflib.get_close_matches(name[:1000], list(options), 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def shown(instance: object, always: Collection[str] = (), never: Collection[str] = ()) -> str:

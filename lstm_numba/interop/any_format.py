@@ -5,32 +5,33 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from lstm_numba.data.file_io import one_line
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.export import ENDINGS
-from lstm_numba.interop.files.contents import Array
+from lstm_numba.interop.files.contents import Array, Contents
 from lstm_numba.interop.files.numbers import as_float
 from lstm_numba.interop.files.opening import read_contents
-from lstm_numba.interop.keras import has_keras_names, layer_from_lists
+from lstm_numba.interop.keras import has_keras_names
+from lstm_numba.interop.loading import Loaded, load
+from lstm_numba.interop.names import groups
 from lstm_numba.interop.onnx_import import load_onnx
-from lstm_numba.interop.state_dict import build, cell_name
-from lstm_numba.interop.weights_file import find_prefix, known_cell, select_prefix
-from lstm_numba.nn.recurrent import Recurrent
+from lstm_numba.interop.selection import choose_prefix, find_head, select
+from lstm_numba.interop.state_dict import cell_name
 
 if TYPE_CHECKING:
     from lstm_numba.models.base import Model
 
 
 class Source(NamedTuple):
-    """An opened weights file; `tensors` and `cell` (the cell that it names) are empty for an ONNX model."""
+    """An opened weights file; an ONNX model is read later."""
 
     path: str
     kind: str  # one of ENDINGS
-    tensors: Mapping[str, Array]
-    cell: str | None
+    contents: Contents
 
 
 class Fitted(NamedTuple):
@@ -39,6 +40,7 @@ class Fitted(NamedTuple):
     taken: list[str]  # parameters read from the file
     kept: list[str]  # parameters that the model keeps
     passed_over: list[str]  # tensors in the file that were not used
+    notes: tuple[str, ...]
 
 
 def open_source(path: str | os.PathLike[str], kind: str | None = None) -> Source:
@@ -58,52 +60,41 @@ def open_source(path: str | os.PathLike[str], kind: str | None = None) -> Source
     """
     path = Path(path)
     if kind == "onnx" or (kind is None and path.suffix == ENDINGS["onnx"]):
-        return Source(str(path), "onnx", {}, None)
+        return Source(str(path), "onnx", Contents("onnx", {}))
     contents = read_contents(path)
-    if kind is None and has_keras_names(contents.tensors):
-        kind = "keras"
-    kind = kind or ("npz" if contents.kind == "npz" else "torch")
-    return Source(str(path), kind, contents.tensors, contents.cells.get(""))
+    lists = has_keras_names(contents.tensors)
+    if kind == "keras" and contents.kind != "keras" and not lists:
+        other = one_line(next(iter(contents.tensors), "nothing"), 80)
+        raise WeightsError(f"{path}: {other}: unknown name, expected l0.kernel and so on")
+    kind = "keras" if kind is None and lists else kind
+    kind = kind or ("torch" if contents.kind == "safetensors" else contents.kind)
+    return Source(str(path), kind, contents)
 
 
-def load_layer(
-    source: Source, *, cell: str | None = None, prefix: str | None = None
-) -> tuple[Recurrent, list[str]]:
+def load_source(source: Source, **options: Any) -> Loaded:
     """Make a layer from a file's recurrent parameters.
 
     Parameters
     ----------
     source : Source
-    cell : str, optional
-        Cell, if names and shapes do not determine it; ignored for an ONNX model, which does.
-    prefix : str, optional
-        See `lstm_numba.interop.weights_file.load_weights`.
-
-    Returns
-    -------
-    rnn : Recurrent
-    passed_over : list of str
-        Names of the tensors in the file that were not used.
+    **options
+        Of `lstm_numba.load_weights`, or of an ONNX model of `lstm_numba.load_onnx`.
 
     Raises
     ------
     WeightsError
         The file holds no such layer; the message names it.
     """
-    cell = cell or known_cell(source.path, source.cell)
     if source.kind == "onnx":
-        return load_onnx(source.path), []
-    if source.kind == "keras":
-        return layer_from_lists(source.tensors, source.path, cell), []
-    prefix = find_prefix(source.tensors, source.path) if prefix is None else prefix
-    rnn = build(select_prefix(source.tensors, prefix, source.path), source.path, cell)
-    return rnn, sorted(name for name in source.tensors if not name.startswith(prefix))
+        return Loaded(load_onnx(source.path, **options), [], ())
+    return load(source.contents, source.path, **options)
 
 
-def fit_model(source: Source, model: Model, *, cell: str | None = None, prefix: str | None = None) -> Fitted:
+def fit_model(source: Source, model: Model, *, cell: str | None = None, **options: Any) -> Fitted:
     """Copy a file's parameters into a model: all of them, or those of the recurrent layers only.
 
-    The file must have all if it has any other parameter than those of the recurrent layers.
+    The file must have all if it has any other parameter than those of the recurrent layers, under the names
+    that `lstm_numba.interop.export.save_model` writes.
 
     Parameters
     ----------
@@ -111,9 +102,9 @@ def fit_model(source: Source, model: Model, *, cell: str | None = None, prefix: 
     model : Model
     cell : str, optional
         Cell of the file; by default the one that it names, else the model's.
-    prefix : str, optional
-        Prefix of the names of the model's or the recurrent layers' parameters; other tensors are skipped. By
-        default the only prefix of recurrent parameters in the file.
+    **options
+        ``prefix``, ``names``, ``head``, ``allow_nonfinite`` of `lstm_numba.load_weights`, ``node`` of
+        `lstm_numba.load_onnx`. A prefix may also be that of all of the model's parameters.
 
     Raises
     ------
@@ -122,37 +113,73 @@ def fit_model(source: Source, model: Model, *, cell: str | None = None, prefix: 
         it. The model is not changed then.
     """
     model_cell, path = model.config()["cell"], source.path
-    file_cell = cell or source.cell
-    if source.kind in ("onnx", "keras"):
-        rnn, _ = load_layer(source, cell=file_cell or model_cell)
-        names = {f"rnn.{name}": name for name in rnn.params}
-        tensors, file_cell = rnn.state_dict(), cell_name(rnn)
+    tensors: Mapping[str, Array] = source.contents.tensors
+    names = _whole(tensors, model, options, path)
+    if names is None:
+        part = _recurrent(source, cell or model_cell, options)
+        names, tensors, notes = part.names, part.tensors, part.notes
+        passed_over, file_cell = part.passed_over, cell or part.cell
     else:
-        names, tensors = _names_in_file(source, model, prefix), dict(source.tensors)
+        passed_over, notes = sorted(tensors.keys() - names.values()), source.contents.notes
+        file_cell = cell or source.contents.cells.get("")
     if file_cell is not None and file_cell != model_cell:
         raise WeightsError(f"{path}: weights of the cell {file_cell}, expected {model_cell}")
-    passed_over = sorted(tensors.keys() - names.values())
     _untie(names, tensors, model, path)
-    found = _checked(names, tensors, model, path)
+    found = _checked(names, tensors, model, path, not options.get("allow_nonfinite"))
     kept = {name: model.engine.download(array) for name, array in model.params.items() if name not in found}
     model.load_params({**kept, **found})
-    return Fitted(list(found), list(kept), passed_over)
+    return Fitted(list(found), list(kept), passed_over, notes)
 
 
-def _names_in_file(source: Source, model: Model, prefix: str | None) -> dict[str, str]:
-    """Name in the model -> name in the file, for all tensors with the prefix, known to the model or not."""
+def _whole(
+    tensors: Mapping[str, Array], model: Model, options: Mapping[str, Any], path: str
+) -> dict[str, str] | None:
+    """Name in the model -> name in the file, of a file with names like the model's; None of any other."""
+    if options.get("names") is not None or options.get("head") is not None:
+        return None
+    found, prefix = groups(tensors), options.get("prefix")
     if prefix is None:
-        start = find_prefix(source.tensors, source.path)
+        start = choose_prefix(found, None, tensors, path)
         base = start.removesuffix("rnn.") if f".{start}".endswith(".rnn.") else None
     else:
-        whole = any(name.startswith(f"{prefix}rnn.weight_hh_l") for name in source.tensors)
-        start, base = (f"{prefix}rnn.", prefix) if whole else (prefix, None)
-    if base is not None:
-        found = {name[len(base) :]: name for name in source.tensors if name.startswith(base)}
-        others = {name for name in (*model.params, "output.weight") if not name.startswith("rnn.")}
-        if others & found.keys():
-            return found
-    return {f"rnn.{name[len(start) :]}": name for name in source.tensors if name.startswith(start)}
+        base = prefix if f"{prefix}rnn." in found else None
+    if base is None:
+        return None
+    names = {name[len(base) :]: name for name in tensors if name.startswith(base)}
+    others = {name for name in (*model.params, "output.weight") if not name.startswith("rnn.")}
+    return names if others & names.keys() else None
+
+
+class _Part(NamedTuple):
+    """Parameters of a model's recurrent layers, and of its output layer if a head was named."""
+
+    names: dict[str, str]  # name in the model -> key in `tensors`
+    tensors: dict[str, Array]
+    cell: str | None
+    passed_over: list[str]
+    notes: tuple[str, ...] = ()
+
+
+def _recurrent(source: Source, model_cell: str, options: dict[str, Any]) -> _Part:
+    """The recurrent layers of a file whose other names are not the model's."""
+    contents, path = source.contents, source.path
+    if source.kind == "onnx" or has_keras_names(contents.tensors):
+        cell = {} if source.kind == "onnx" else {"cell": contents.cells.get("") or model_cell}
+        rnn = load_source(source, **cell, **options).network
+        return _Part({f"rnn.{name}": name for name in rnn.params}, rnn.state_dict(), cell_name(rnn), [])
+    head, choice = options.get("head"), {key: options.get(key) for key in ("prefix", "names")}
+    finite = {"allow_nonfinite": bool(options.get("allow_nonfinite"))}
+    linear = None if head is None else find_head(contents.tensors, head, path, **finite)
+    used = set[str]() if linear is None else linear.used
+    found = select(contents, path, known=used, **choice, **finite)
+    tensors = {found.prefix + name: array for name, array in found.params.items()}
+    names = {f"rnn.{name}": found.prefix + name for name in found.params}
+    if linear is not None:
+        bias = np.zeros(len(linear.weight), linear.weight.dtype) if linear.bias is None else linear.bias
+        tensors |= {"output.weight": linear.weight, "output.bias": bias}
+        names |= {name: name for name in ("output.weight", "output.bias")}
+    passed_over = sorted(contents.tensors.keys() - found.used - used)
+    return _Part(names, tensors, found.cell, passed_over, found.notes)
 
 
 def _untie(names: dict[str, str], tensors: Mapping[str, Array], model: Model, path: str) -> None:
@@ -167,7 +194,7 @@ def _untie(names: dict[str, str], tensors: Mapping[str, Array], model: Model, pa
 
 
 def _checked(
-    names: Mapping[str, str], tensors: Mapping[str, Array], model: Model, path: str
+    names: Mapping[str, str], tensors: Mapping[str, Array], model: Model, path: str, finite: bool
 ) -> dict[str, Array]:
     """The arrays for the model, in its dtype."""
     complete = any(not name.startswith("rnn.") for name in names)
@@ -178,7 +205,7 @@ def _checked(
                 raise WeightsError(f"{path}: {name} is missing, expected shape {array.shape}")
             continue
         file_name = names[name]
-        new = as_float(file_name, tensors[file_name], path)
+        new = as_float(file_name, tensors[file_name], path, finite)
         if new.shape != array.shape:
             raise WeightsError(f"{path}: {file_name}: expected shape {array.shape}, got {new.shape}")
         if not np.can_cast(new.dtype, array.dtype):

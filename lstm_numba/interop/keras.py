@@ -24,8 +24,9 @@ from lstm_numba.errors import WeightsError
 from lstm_numba.interop.files.contents import Array
 from lstm_numba.interop.files.numbers import as_float
 from lstm_numba.interop.files.opening import read_contents
+from lstm_numba.interop.selection import known_cell
 from lstm_numba.interop.state_dict import build, cell_name, reorder_gates
-from lstm_numba.interop.weights_file import known_cell, write_arrays
+from lstm_numba.interop.weights_file import write_arrays
 from lstm_numba.nn.recurrent import Recurrent
 
 #: Cell -> for each gate of Keras the index of ours: z r h of r z n; i f c o are i f g o.

@@ -1,8 +1,7 @@
-"""Layers from ONNX models made of LSTM, GRU or RNN nodes.
+"""Layers from ONNX models: of a whole model of LSTM, GRU or RNN nodes, or of one node of any model.
 
-Non-default activations, clipping and coupled gates give a variant cell (`lstm_numba.cells.onnx_variants`).
-Anything that a layer cannot compute is refused by name, such as a reverse direction alone or activations that
-differ between the directions: a layer is returned only if it computes the same as the model.
+A whole model is read only if the layer computes the same as the model, initial states and order of outputs
+included. Otherwise single nodes are (`lstm_numba.interop.onnx_nodes`).
 
 Operators: github.com/onnx/onnx, docs/Operators.md. Needs the package ``onnx`` (extra ``onnx``) to parse the
 file; nothing in it is executed.
@@ -10,130 +9,142 @@ file; nothing in it is executed.
 
 from __future__ import annotations
 
-import math
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.cells.onnx_variants import ACTIVATIONS, VARIED, Activation, Variant
-from lstm_numba.cells.parameters import suffix
-from lstm_numba.data.file_io import read_file
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.files.contents import LARGEST
-from lstm_numba.interop.files.numbers import check_finite
-from lstm_numba.interop.onnx_export import NODES
-from lstm_numba.interop.onnx_ops import MARKER, Array, Markers, attributes_of, constant, evaluate
-from lstm_numba.interop.state_dict import build, reorder_gates
+from lstm_numba.interop.onnx_graph import Model, naming, open_model
+from lstm_numba.interop.onnx_nodes import Choice, NodeReader, checked_choice
+from lstm_numba.interop.onnx_ops import MARKER, Array, Markers, constant, evaluate
+from lstm_numba.interop.onnx_parameters import Parameters, is_recurrent, parameters_of, stack_nodes
+from lstm_numba.interop.state_dict import build
 from lstm_numba.nn.recurrent import Recurrent
 
-_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
-#: Attributes of the operators, and their types.
-_KNOWN = {
-    **dict.fromkeys(("activation_alpha", "activation_beta", "activations"), list),
-    **dict.fromkeys(("hidden_size", "input_forget", "layout", "linear_before_reset"), int),
-    "clip": float,
-    "direction": str,
-}
 #: Two choices of T and B for dynamic dimensions, each with T != B so that a transposition shows. Two, because
 #: what a model computes from sizes may be right for one of them only.
 _SIZES, _OTHER_SIZES = (3, 2), (7, 5)
 
 
 class _Layer(NamedTuple):
-    """A recurrent node: its parameters under our names, and its inputs and outputs as arrays of markers."""
+    """A recurrent node, and its inputs and outputs as arrays of markers."""
 
-    cell: str
-    directions: int
-    params: list[dict[str, Array]]
+    node: Parameters
     states: tuple[Array | None, ...]  # (D, B, H) each
     lengths: Array | None
     y: Array  # (T, B, D*H)
     finals: tuple[Array, ...]  # (D, B, H)
 
 
-def load_onnx(path: str | os.PathLike[str], **options: Any) -> Recurrent:
-    """Make a layer from an ONNX model of LSTM, GRU or RNN nodes.
+def load_onnx(
+    path: str | os.PathLike[str],
+    *,
+    node: Choice | Sequence[Choice] | None = None,
+    allow_nonfinite: bool = False,
+    **options: Any,
+) -> Recurrent:
+    """Make a layer from an ONNX model of LSTM, GRU or RNN nodes, or from one such node of any model.
 
-    Nodes may be stacked or bidirectional, have peepholes, `clip`, `input_forget`, any of the operators'
-    activations, either `layout`, and initial states and lengths that are inputs of the model, which become
-    arguments of the layer's call. Other nodes may only move data (Transpose, Reshape, Split, ...).
+    In a whole model, nodes may be stacked or bidirectional, have peepholes, `clip`, `input_forget`, any of
+    the operators' activations, either `layout`, and initial states and lengths that are inputs of the model,
+    which become arguments of the layer's call. Other nodes may only move data (Transpose, Reshape, ...).
+
+    A model that computes more gives its only recurrent node, or the one that is asked for. The layer computes
+    what the node does. What the node reads, its initial states (even if the model has constants for them),
+    its lengths and what follows it are the caller's business. Its weights may be constants of the graphs
+    around it, also sliced, joined or transposed by other nodes.
 
     Parameters
     ----------
     path : path
+    node : int, str or sequence of them, optional
+        A node by its number (from 0, as `lstm_numba.interop.onnx_nodes.list_nodes` has them, also in branches
+        of `If`, bodies of loops and functions), its name, or the name of one of its outputs. Several make one
+        stack of layers, from the input's side; that nothing between them computes is not checked.
+    allow_nonfinite : bool
+        Whether weights may be NaN or infinite.
     **options
         ``dropout``, ``device``, ``seed`` of the layer.
 
     Returns
     -------
     Recurrent
-        With `batch_first` if the model's input is (B, T, I).
+        With `batch_first` if the model's input is (B, T, I); of chosen nodes, if their `layout` is 1.
 
     Raises
     ------
     WeightsError
-        The file is missing or damaged, or no layer computes the same as the model, or the package ``onnx``
-        is not installed; the message says which.
+        The file is missing or damaged, no layer computes the same as the model or node, there are several
+        nodes and none is chosen, or the package ``onnx`` is not installed; the message says which.
     """
-    content = read_file(path, LARGEST, WeightsError)
+    choices = checked_choice(node)
+    model = open_model(path)
+    with naming(path):
+        if choices is None:
+            nodes, batch_first = _read_model(model, allow_nonfinite)
+        else:
+            nodes = NodeReader(model, allow_nonfinite).choose(choices)
+            batch_first = _layout(nodes)
+        params = stack_nodes(nodes)
+    return build(
+        params,
+        str(path),
+        nodes[0].cell,
+        batch_first=batch_first,
+        allow_nonfinite=allow_nonfinite,
+        **options,
+    )
+
+
+def _read_model(model: Model, allow_nonfinite: bool) -> tuple[list[Parameters], bool]:
+    """The layers of a whole model, or else its only recurrent node; and whether they are batch first."""
     try:
-        import onnx
-        from google.protobuf.message import DecodeError
-    except ImportError:
-        raise WeightsError(
-            "reading ONNX files needs the package onnx: pip install 'lstm_numba[onnx]'"
-        ) from None
-    try:
-        # From bytes: from a path, onnx would also read files that the model names.
-        graph = onnx.load_model_from_string(content).graph
-    except (DecodeError, ValueError, RecursionError):
-        raise WeightsError(f"{path}: damaged, or not an ONNX model") from None
-    try:
-        layers, batch_first = _Reader(graph, _SIZES).read()
-        params = _collect(layers)
-        other_layers, other_batch_first = _Reader(graph, _OTHER_SIZES).read()
-        _check_same(params, _collect(other_layers))
-        if other_batch_first != batch_first:
-            raise WeightsError("takes its input the other way round at other sizes")
+        return _read_whole(model, allow_nonfinite)
     except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from None
-    except (TypeError, AttributeError):  # a name that is not UTF-8 is bytes
-        raise WeightsError(f"{path}: damaged: a name in it is no text") from None
-    return build(params, str(path), layers[0].cell, batch_first=batch_first, **options)
+        reason = str(error)
+    reader = NodeReader(model, allow_nonfinite)
+    if len(reader.candidates) > 1:
+        reader.check_any()
+        raise WeightsError(f"no layer as a whole ({reason}); {reader.listing()}")
+    nodes = reader.choose(None)
+    return nodes, nodes[0].batch_first
+
+
+def _read_whole(model: Model, allow_nonfinite: bool) -> tuple[list[Parameters], bool]:
+    """The layers of a model that a layer computes as a whole."""
+    layers, batch_first = _Reader(model, _SIZES, allow_nonfinite).read()
+    others, other_batch_first = _Reader(model, _OTHER_SIZES, allow_nonfinite).read()
+    nodes = [layer.node for layer in layers]
+    _check_same(stack_nodes(nodes), stack_nodes([layer.node for layer in others]))
+    if other_batch_first != batch_first:
+        raise WeightsError("takes its input the other way round at other sizes")
+    return nodes, batch_first
+
+
+def _layout(nodes: Sequence[Parameters]) -> bool:
+    """Whether chosen nodes are batch first; they must agree."""
+    if len({node.batch_first for node in nodes}) > 1:
+        raise WeightsError("node: of different layouts, which are no stack")
+    return nodes[0].batch_first
 
 
 def _check_same(params: dict[str, Array], others: dict[str, Array]) -> None:
     """Refuse weights that depend on the sizes of the inputs."""
     for name, array in params.items():
-        if name not in others or not np.array_equal(array, others[name]):
+        if name not in others or not np.array_equal(array, others[name], equal_nan=True):
             raise WeightsError(f"{name}: differs between inputs of different sizes")
-
-
-def _collect(layers: list[_Layer]) -> dict[str, Array]:
-    """The parameters of all layers; if only some have biases, the others get zeros."""
-    first = layers[0]
-    bias = any("bias_ih" in params for layer in layers for params in layer.params)
-    collected = {}
-    for number, layer in enumerate(layers):
-        if (layer.cell, layer.directions) != (first.cell, first.directions):
-            raise WeightsError(f"layers of different kinds: {first.cell} and {layer.cell}, or of directions")
-        for direction, params in enumerate(layer.params):
-            end = suffix(number, direction)
-            rows = np.zeros(len(params["weight_hh"]), params["weight_hh"].dtype)
-            if bias:
-                params = {"bias_ih": rows, "bias_hh": rows, **params}
-            collected.update({key + end: value for key, value in params.items()})
-    return collected
 
 
 class _Reader:
     """Evaluates a graph on markers, from its inputs to its outputs."""
 
-    def __init__(self, graph: Any, sizes: tuple[int, int]) -> None:
-        self.graph = graph
+    def __init__(self, model: Model, sizes: tuple[int, int], allow_nonfinite: bool) -> None:
+        self.graph = model.proto.graph
         self.sizes = sizes
-        self.markers = Markers()
+        self.allow_nonfinite = allow_nonfinite
+        self.markers = Markers(model.size)
         self.values: dict[str, Array] = {}
         self.inputs: dict[str, Array] = {}
         self.layers: list[_Layer] = []
@@ -146,13 +157,13 @@ class _Reader:
         for tensor in self.graph.initializer:
             self.values[tensor.name] = constant(tensor, tensor.name)
         nodes = list(self.graph.node)
-        recurrent = [n for n in nodes if n.op_type in _GATES]
+        recurrent = [n for n in nodes if is_recurrent(n)]
         if not recurrent:
-            raise WeightsError("holds no LSTM, GRU or RNN node")
+            raise WeightsError("its main graph holds no LSTM, GRU or RNN")
         self._make_inputs(recurrent[0])
         for node in nodes:
             inputs = [self._value(node, name) for name in node.input]
-            if node.op_type in _GATES and node.domain in ("", "ai.onnx"):
+            if is_recurrent(node):
                 outputs = self._recurrent(node, inputs)
             else:
                 outputs = evaluate(node, inputs, self.markers)
@@ -193,19 +204,13 @@ class _Reader:
 
     def _recurrent(self, node: Any, inputs: list[Array | None]) -> list[Array]:
         """Append the layer of a recurrent node; returns its outputs in the operator's layout."""
-        kind, attributes = node.op_type, attributes_of(node)
+        kind = node.op_type
         what = f"{kind} {node.name or len(self.layers)}"[:80]
         x, w, r, b, lengths, h, *more = [*inputs, *[None] * 8][:8]
         c, p = (more[0], more[1]) if kind == "LSTM" else (None, None)
-        _check_attributes(attributes, what)
-        directions = _directions(attributes, what)
-        name = _cell(kind, attributes, p is not None, directions, what)
-        params = _params(kind, name, (w, r, b, p), directions, what)
-        hidden = params[0]["weight_hh"].shape[1]
-        if attributes.get("hidden_size", hidden) != hidden:
-            raise WeightsError(f"{what}: hidden_size is {attributes['hidden_size']}, R is of {hidden}")
-        layout = attributes.get("layout", 0)
-        steps, batch = self._follow(x, params[0]["weight_ih"].shape[1], layout, what)
+        found = parameters_of(node, (w, r, b, p), what, self.allow_nonfinite)
+        directions, hidden, layout = found.directions, found.hidden, found.batch_first
+        steps, batch = self._follow(x, found.inputs, layout, what)
         shape = (directions, batch, hidden)
         y = self.markers.draw(steps, batch, directions * hidden)
         states = ("h", "c")[: 2 if kind == "LSTM" else 1]
@@ -216,13 +221,13 @@ class _Reader:
         )
         if lengths is not None and not any(lengths is value for value in self.inputs.values()):
             raise WeightsError(f"{what}: sequence_lens is no input of the model")
-        self.layers.append(_Layer(name, directions, params, initial, lengths, y, finals))
+        self.layers.append(_Layer(found, initial, lengths, y, finals))
         parts = y.reshape(steps, batch, directions, hidden)
         if layout:
             return [parts.swapaxes(0, 1), *(final.swapaxes(0, 1) for final in finals)]
         return [parts.transpose(0, 2, 1, 3), *finals]
 
-    def _follow(self, x: Array | None, width: int, layout: int, what: str) -> tuple[int, int]:
+    def _follow(self, x: Array | None, width: int, layout: bool, what: str) -> tuple[int, int]:
         """Check that a node reads the model's input or all of the layer below; returns T and B."""
         if x is None or x.dtype != MARKER or x.ndim != 3:
             raise WeightsError(f"{what}: X is no input of the model and no output of the layer below")
@@ -276,7 +281,8 @@ class _Reader:
             raise WeightsError(f"output {name[:80]!r}: nothing gives it")
         last = self.layers[-1]
         steps, batch, width = last.y.shape
-        parts = last.y.reshape(steps, batch, last.directions, width // last.directions)
+        directions = last.node.directions
+        parts = last.y.reshape(steps, batch, directions, width // directions)
         # In the layouts of the operators, or of our layer.
         allowed = [parts.transpose(0, 2, 1, 3), parts.swapaxes(0, 1)]
         allowed.append(last.y.swapaxes(0, 1) if self.batch_first else last.y)
@@ -288,114 +294,7 @@ class _Reader:
             raise WeightsError(f"output {name[:80]!r} is not the last layer's output, nor final states")
 
 
-def _check_attributes(attributes: dict[str, Any], what: str) -> None:
-    """Refuse unknown attributes and wrong types."""
-    for name, value in attributes.items():
-        if name not in _KNOWN:
-            raise WeightsError(f"{what}: unknown attribute {name[:40]}")
-        words = [str(word) for word in value] if name == "activations" and isinstance(value, list) else value
-        if not isinstance(value, _KNOWN[name]) or words != value:
-            raise WeightsError(f"{what}: {name}: expected {_KNOWN[name].__name__}, got {str(value)[:40]}")
-
-
-def _directions(attributes: dict[str, Any], what: str) -> int:
-    direction = attributes.get("direction", "forward")
-    if direction not in ("forward", "bidirectional"):
-        raise WeightsError(f"{what}: direction={direction[:40]}: expected forward or bidirectional")
-    return 2 if direction == "bidirectional" else 1
-
-
-def _cell(kind: str, attributes: dict[str, Any], peephole: bool, directions: int, what: str) -> str:
-    """The name of the cell or variant that computes a node."""
-    base = {"LSTM": "peephole" if peephole else "lstm", "RNN": "rnn"}.get(kind, "gru-reset-before")
-    if kind == "GRU" and attributes.get("linear_before_reset"):
-        base = "gru"
-    clip = attributes.get("clip")
-    if clip is not None and not 0 < clip < math.inf:
-        raise WeightsError(f"{what}: clip: expected a number above 0, got {clip}")
-    functions = _functions(attributes, VARIED[base], directions, what)
-    coupled = kind == "LSTM" and bool(attributes.get("input_forget"))
-    return Variant(base, functions, None if clip is None else _shortest(clip), coupled).name
-
-
-def _functions(
-    attributes: dict[str, Any], default: dict[str, str], directions: int, what: str
-) -> tuple[tuple[str, Activation], ...]:
-    """The activations f, g and h with their parameters.
-
-    `activation_alpha` and `activation_beta` list values for those functions that take one, in their order.
-    """
-    words = attributes.get("activations") or [*default.values()] * directions
-    if len(words) != len(default) * directions:
-        raise WeightsError(
-            f"{what}: activations: expected {len(default) * directions}, got {', '.join(words)[:80]}"
-        )
-    names = {name.lower(): name for name in ACTIVATIONS}
-    listed = {key: list(attributes.get(f"activation_{key}", ())) for key in ("alpha", "beta")}
-    found = []
-    for word in words:
-        if word.lower() not in names:
-            raise WeightsError(f"{what}: activations: no function here is {word[:40]}")
-        name, numbers = names[word.lower()], []
-        for key, standard in zip(("alpha", "beta"), ACTIVATIONS[names[word.lower()]], strict=False):
-            number = _shortest(listed[key].pop(0)) if listed[key] else standard
-            if number is None:
-                raise WeightsError(f"{what}: activations: {name} needs activation_{key}")
-            numbers.append(number)
-        found.append(Activation(name, tuple(numbers)))
-    for key, rest in listed.items():
-        if any(rest):  # exporters write zeros for functions that take none
-            raise WeightsError(f"{what}: activation_{key}: {len(rest)} more than the activations take")
-    first = found[: len(default)]
-    if first * directions != found:
-        raise WeightsError(f"{what}: activations differ between the directions: {', '.join(words)[:80]}")
-    return tuple(zip(default, first, strict=True))
-
-
-def _shortest(number: float) -> float:
-    """A float32 with the fewest digits that identify it, for a readable name."""
-    return float(str(np.float32(number)))
-
-
-def _params(
-    kind: str, name: str, inputs: tuple[Array | None, ...], directions: int, what: str
-) -> list[dict[str, Array]]:
-    """W (D, G*H, I), R (D, G*H, H), B (D, 2*G*H) and P (D, 3*H) under our names, gates in our order."""
-    for letter, array in zip("WRBP", inputs, strict=True):
-        if array is None and letter in "WR":
-            raise WeightsError(f"{what}: {letter} is missing")
-        if array is not None and (array.dtype == MARKER or array.dtype.kind != "f"):
-            raise WeightsError(f"{what}: {letter} is no constant of float32 or float64")
-        if array is not None:
-            check_finite(letter, array, what)
-    w, r, b, p = inputs
-    assert w is not None
-    assert r is not None
-    rows = r.shape[1] if r.ndim == 3 else 0
-    hidden, features = rows // _GATES[kind], w.shape[-1] if w.ndim else 0
-    expected = {
-        "R": (r, (directions, _GATES[kind] * max(hidden, 1), max(hidden, 1))),
-        "W": (w, (directions, rows, max(features, 1))),
-        "B": (b, (directions, 2 * rows)),
-        "P": (p, (directions, 3 * hidden)),
-    }
-    for letter, (array, shape) in expected.items():
-        if array is not None and array.shape != shape:
-            raise WeightsError(f"{what}: {letter}: expected shape {shape}, got {array.shape}")
-    node = NODES[name.split(",")[0]]
-    gates, peepholes = np.argsort(node.gates), np.argsort(node.peepholes)  # the inverse orders
-    found = []
-    for d in range(directions):
-        params = {"weight_ih": reorder_gates(w[d], gates), "weight_hh": reorder_gates(r[d], gates)}
-        if b is not None:
-            params["bias_ih"], params["bias_hh"] = (reorder_gates(half, gates) for half in np.split(b[d], 2))
-        if p is not None:
-            params["weight_ph"] = reorder_gates(p[d], peepholes)
-        found.append(params)
-    return found
-
-
-def _state(value: Array | None, shape: tuple[int, ...], layout: int, what: str) -> Array | None:
+def _state(value: Array | None, shape: tuple[int, ...], layout: bool, what: str) -> Array | None:
     """An initial state as (D, B, H); None if it is zero."""
     if value is None:
         return None

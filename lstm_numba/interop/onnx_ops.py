@@ -23,7 +23,9 @@ from lstm_numba.interop.files.numbers import from_bfloat16
 Array = npt.NDArray[Any]
 
 MARKER = np.uint64
-#: Elements that all tensors of a model may have together.
+#: Domains of the standard operators.
+STANDARD = ("", "ai.onnx")
+#: Elements that all tensors of a small model may have together.
 _BUDGET = 1 << 25
 #: Supported element types; bfloat16 (16) is read as bits.
 _TYPES = {1: "<f4", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8", 16: "<u2"}
@@ -69,10 +71,16 @@ def constant(tensor: Any, what: str) -> Array:
 
 
 class Markers:
-    """Makes arrays of unique markers and limits the memory that a model may use."""
+    """Makes arrays of unique markers and limits the memory that a model may use.
 
-    def __init__(self) -> None:
-        self._used = 0
+    Parameters
+    ----------
+    size : int
+        The file's, in bytes: more numbers than that are too many, but some millions never are.
+    """
+
+    def __init__(self, size: int = 0) -> None:
+        self._used, self._limit = 0, max(_BUDGET, size)
 
     def spend(self, shape: tuple[int, ...]) -> None:
         """Count the elements of an array before it is allocated.
@@ -85,8 +93,8 @@ class Markers:
         if min(shape, default=0) < 0:
             raise WeightsError(f"a tensor of shape {shape}")
         self._used += math.prod(shape)
-        if self._used > _BUDGET:
-            raise WeightsError(f"tensors of more than {_BUDGET} numbers, the last of shape {shape}")
+        if self._used > self._limit:
+            raise WeightsError(f"tensors of more than {self._limit} numbers, the last of shape {shape}")
 
     def draw(self, *shape: int) -> Array:
         """An array of new markers."""
@@ -108,7 +116,7 @@ def attributes_of(node: Any) -> dict[str, Any]:
     }
     found = {}
     for attribute in node.attribute:
-        if attribute.type not in kinds:
+        if attribute.type not in kinds or attribute.ref_attr_name:
             raise WeightsError(f"{node.op_type}: attribute {attribute.name} is of a kind that is not read")
         found[attribute.name] = kinds[attribute.type](attribute)
     return found
@@ -135,7 +143,10 @@ def _reshape(markers: Markers, x: Array, a: dict[str, Any], shape: Any = None) -
     sizes = _numbers(a.get("shape", shape))
     if not a.get("allowzero"):
         sizes = [x.shape[n] if size == 0 else size for n, size in enumerate(sizes)]
-    return [x.reshape(sizes)]
+    shaped = x.reshape(sizes)
+    if not np.may_share_memory(shaped, x):  # a transposed tensor is copied
+        markers.spend(shaped.shape)
+    return [shaped]
 
 
 def _transpose(markers: Markers, x: Array, a: dict[str, Any]) -> list[Array]:
@@ -176,8 +187,9 @@ def _slice(markers: Markers, x: Array, a: dict[str, Any], *inputs: Any) -> list[
 def _gather(markers: Markers, x: Array, a: dict[str, Any], indices: Any) -> list[Array]:
     if indices.dtype.kind != "i":
         raise WeightsError("expected constant whole numbers")
-    markers.spend((x.size * indices.size,))
-    return [np.take(x, indices, a.get("axis", 0))]
+    axis = a.get("axis", 0)
+    markers.spend((x.size // max(x.shape[axis], 1), indices.size))
+    return [np.take(x, indices, axis)]
 
 
 def _fill(markers: Markers, x: Array, a: dict[str, Any]) -> list[Array]:
@@ -194,9 +206,14 @@ def _expand(markers: Markers, x: Array, a: dict[str, Any], shape: Any) -> list[A
 
 def _cast(markers: Markers, x: Array, a: dict[str, Any]) -> list[Array]:
     target = np.dtype(_TYPES.get(a["to"], "V"))
-    if x.dtype.kind not in "ib" or target.kind not in "ib":
-        raise WeightsError(f"from {x.dtype}: only whole numbers may change their type")
-    return [x.astype(target.newbyteorder("="))]
+    floats = x.dtype.kind == target.kind == "f"
+    if not floats and (x.dtype.kind not in "ib" or target.kind not in "ib"):
+        raise WeightsError(f"from {x.dtype}: only whole numbers may change their type, and floats the size")
+    markers.spend(x.shape)
+    with np.errstate(over="ignore"):  # infinity, as ONNX has it
+        cast = x.astype(target.newbyteorder("="))
+    # float16 is kept as float32 here, as in `constant`.
+    return [cast.astype(np.float32) if target.itemsize == 2 else cast]
 
 
 def _sizes(function: Callable[..., Any]) -> Callable[..., list[Array]]:
@@ -212,6 +229,14 @@ def _sizes(function: Callable[..., Any]) -> Callable[..., list[Array]]:
     return evaluated
 
 
+def _constant(markers: Markers, a: dict[str, Any]) -> list[Array]:
+    held = {"value": None, "value_int": np.int64, "value_ints": np.int64, "value_float": np.float32}
+    for name, dtype in {**held, "value_floats": np.float32}.items():
+        if name in a:
+            return [np.asarray(a[name], dtype)]
+    raise WeightsError("holds no numbers")
+
+
 def _quotient(x: Array, y: Array) -> Array:
     return (x - np.fmod(x, y)) // y  # rounds towards zero, as in C
 
@@ -220,7 +245,7 @@ def _quotient(x: Array, y: Array) -> Array:
 _OPERATORS: Mapping[str, Callable[..., list[Array]]] = {
     "Identity": lambda markers, x, a: [x],
     "Shape": lambda markers, x, a: [np.array(x.shape[a.get("start", 0) : a.get("end")], np.int64)],
-    "Constant": lambda markers, a: [np.asarray(a.get("value", a.get("value_ints", a.get("value_int"))))],
+    "Constant": _constant,
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
     "Reshape": _reshape,
@@ -244,6 +269,16 @@ _OPERATORS: Mapping[str, Callable[..., list[Array]]] = {
 }
 
 
+def operator_name(node: Any) -> str:
+    """A node's operator, with its domain unless that is ONNX' own."""
+    return f"{node.domain}.{node.op_type}" if node.domain else str(node.op_type)
+
+
+def is_evaluated(node: Any) -> bool:
+    """Whether `evaluate` knows a node's operator."""
+    return node.domain in STANDARD and node.op_type in _OPERATORS
+
+
 def evaluate(node: Any, inputs: list[Array | None], markers: Markers) -> list[Array]:
     """Evaluate a node that only moves data or computes sizes.
 
@@ -259,9 +294,8 @@ def evaluate(node: Any, inputs: list[Array | None], markers: Markers) -> list[Ar
     WeightsError
         The operator is not supported, or its inputs do not fit it.
     """
-    if node.domain not in ("", "ai.onnx") or node.op_type not in _OPERATORS:
-        kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-        raise WeightsError(f"{kind}: only LSTM, GRU, RNN and nodes that move numbers are read")
+    if not is_evaluated(node):
+        raise WeightsError(f"{operator_name(node)}: only LSTM, GRU, RNN and nodes that move numbers are read")
     attributes = {**attributes_of(node), "outputs": len(node.output)}
     try:
         if node.op_type == "Constant":

@@ -35,7 +35,7 @@ _CLASSES: dict[str, Any] = {
 }
 
 
-class _Sizes(NamedTuple):
+class Sizes(NamedTuple):
     """Sizes of stacked layers; `projected` is 0 without a projection."""
 
     inputs: int
@@ -43,6 +43,20 @@ class _Sizes(NamedTuple):
     layers: int
     directions: int
     projected: int
+
+    @property
+    def outputs(self) -> int:
+        """Width of the output of all directions."""
+        return (self.projected or self.hidden) * self.directions
+
+
+class Description(NamedTuple):
+    """What parameters are of."""
+
+    cell: str
+    sizes: Sizes
+    bias: bool
+    dtype: np.dtype[Any]
 
 
 def cell_name(rnn: Recurrent, weights_only: bool = False) -> str:
@@ -119,17 +133,14 @@ def build(
     arrays = {
         name: as_float(name, value, where, finite=not allow_nonfinite) for name, value in params.items()
     }
-    sizes = _sizes(arrays, where)
-    name = _choose(arrays, sizes, cell, where)
-    bias = any(key.startswith("bias_") for key in arrays)
-    _check(arrays, name, sizes, bias, where)
+    name, sizes, bias, dtype = describe(arrays, where, cell)
     rnn: Recurrent = _CLASSES.get(name, partial(make_layer, name))(
         sizes.inputs,
         sizes.hidden,
         sizes.layers,
         bias=bias,
         bidirectional=sizes.directions == 2,
-        dtype=np.result_type(*arrays.values()),
+        dtype=dtype,
         **({"proj_size": sizes.projected} if sizes.projected else {}),
         **options,
     )
@@ -137,7 +148,22 @@ def build(
     return rnn
 
 
-def _sizes(arrays: Mapping[str, Array], where: str) -> _Sizes:
+def describe(arrays: Mapping[str, Array], where: str, cell: str | None = None) -> Description:
+    """What parameters are of, as `build` finds it, from their names and shapes alone.
+
+    Raises
+    ------
+    WeightsError
+        Names or shapes are not those of a layer of this cell.
+    """
+    sizes = _sizes(arrays, where)
+    name = _choose(arrays, sizes, cell, where)
+    bias = any(key.startswith("bias_") for key in arrays)
+    _check(arrays, name, sizes, bias, where)
+    return Description(name, sizes, bias, np.result_type(*arrays.values()))
+
+
+def _sizes(arrays: Mapping[str, Array], where: str) -> Sizes:
     """Sizes from the names and the shapes of the first layer."""
     layers, reverse = set(), False
     for name in arrays:
@@ -157,10 +183,10 @@ def _sizes(arrays: Mapping[str, Array], where: str) -> _Sizes:
         raise WeightsError(f"{where}: layer {gap} is missing, there is a layer {max(layers)}")
     units, hidden = arrays["weight_hh_l0"].shape[1], arrays[projection].shape[1]
     inputs, directions = arrays["weight_ih_l0"].shape[1], 2 if reverse else 1
-    return _Sizes(inputs, hidden, len(layers), directions, units if projection == "weight_hr_l0" else 0)
+    return Sizes(inputs, hidden, len(layers), directions, units if projection == "weight_hr_l0" else 0)
 
 
-def _choose(arrays: Mapping[str, Array], sizes: _Sizes, cell: str | None, where: str) -> str:
+def _choose(arrays: Mapping[str, Array], sizes: Sizes, cell: str | None, where: str) -> str:
     """The name of the cell; a requested one must have the right number of gates."""
     if cell in GROUPED:
         raise WeightsError(f"cell: no format has the groups of {cell}")
@@ -185,7 +211,7 @@ def _choose(arrays: Mapping[str, Array], sizes: _Sizes, cell: str | None, where:
     return name
 
 
-def _check(arrays: Mapping[str, Array], name: str, sizes: _Sizes, bias: bool, where: str) -> None:
+def _check(arrays: Mapping[str, Array], name: str, sizes: Sizes, bias: bool, where: str) -> None:
     """Check all names and shapes before anything is allocated."""
     expected = stack_shapes(CELLS[name], *sizes[:4], bias, projected=sizes.projected or None)
     for key, shape in expected.items():

@@ -1,7 +1,8 @@
 """A layer's step as a C function, for whoever calls function pointers: ctypes, cffi, SciPy, C code.
 
 The function is ``void step(const void *handle, const T *x, T *state, T *y)`` with T float or double. The
-handle is an array of int64: the number of layers, then a `lstm_numba.engines.cpu.records.Layer` for each.
+handle is an array of int64: the number of layers, the address of a record of the head or 0, then a record for
+each layer; see `Head` and `Layer` in `lstm_numba.engines.cpu.records`.
 """
 
 from __future__ import annotations
@@ -20,14 +21,17 @@ from numba.np.numpy_support import from_dtype
 from lstm_numba.arguments import integer
 from lstm_numba.engines.cpu.function_pointers import compile_apart, once
 from lstm_numba.engines.cpu.function_table import compiled_functions
+from lstm_numba.engines.cpu.head import head_address
 from lstm_numba.engines.cpu.memory import address, aligned_zeros
 from lstm_numba.engines.cpu.options import SERIAL
 from lstm_numba.engines.cpu.passes import run_stack, scratch_bytes
-from lstm_numba.engines.cpu.records import ALONE, Layer
+from lstm_numba.engines.cpu.records import ALONE, Head, Layer, Numbers, numbers
 from lstm_numba.engines.cpu.sequence import pack
 from lstm_numba.engines.cpu.vector import pointer_address, pointer_to
+from lstm_numba.kernels.heads import HeadArrays, Headed, head_arrays, layer_and_head
 from lstm_numba.kernels.memory import target_address
 from lstm_numba.kernels.weights import check_supported
+from lstm_numba.nn.linear import Linear
 from lstm_numba.nn.recurrent import Recurrent
 
 Array = np.ndarray[Any, Any]
@@ -69,19 +73,21 @@ class CStep:
     """A step of a layer as a C function: ``void step(const void *handle, const T *x, T *state, T *y)``.
 
     T is float for float32, double for float64. ``x`` holds (B, I) numbers, ``y`` gets (B, H), the last
-    layer's h; ``state`` holds (S, num_layers, B, H), S being 2 for a cell with h and c, else 1, and is
-    overwritten by the new state: all that the step remembers, so it can be saved, copied and put back. With
-    ``proj_size=P``, y is (B, P), and the state is h (num_layers, B, P) and behind it c. The memory is the
-    caller's, without gaps; x, state and y must not overlap. The function allocates nothing, takes no lock and
-    needs no Python.
+    layer's h, or with a head (B, O), what the head makes of it; ``state`` holds (S, num_layers, B, H), S
+    being 2 for a cell with h and c, else 1, and is overwritten by the new state: all that the step remembers,
+    so it can be saved, copied and put back. With ``proj_size=P``, h is (B, P), and the state is
+    h (num_layers, B, P) and behind it c. The memory is the caller's, without gaps; x, state and y must not
+    overlap. The function allocates nothing, takes no lock and needs no Python.
 
     Parameters
     ----------
-    rnn : Recurrent
-        A layer of one direction; its weights are copied now, later changes are not seen. Of one on a GPU too,
-        what steps is the processor.
+    rnn : Recurrent, SequenceRegressor or SequenceClassifier
+        A layer of one direction, or a model, whose linear layer is the head. The weights are copied now,
+        later changes are not seen. Of one on a GPU too, what steps is the processor.
     batch : int
         Sequences that are stepped together (B).
+    head : Linear, optional
+        Linear layer, of the layer's dtype, that is applied to the last layer's h.
 
     Attributes
     ----------
@@ -97,7 +103,13 @@ class CStep:
     state_shapes : list of tuple of int
         (num_layers, B, H) or (num_layers, B, P) of each state.
     layer, batch
-        What it was made of: the layer as text, and B.
+        What it was made of: the layer, with its head, as text, and B.
+    rnn : Recurrent
+        The layer.
+    head : tuple of ndarray, or None
+        The head's weight (O, H) and bias (O,).
+    outputs : int
+        Numbers that a step gives for each sequence: O with a head, else H or P.
     layers : list of Layer
         Addresses of each layer's weights and scratch.
     cell, zero
@@ -106,7 +118,8 @@ class CStep:
     Raises
     ------
     TypeError, ValueError
-        `rnn` is no recurrent layer, or reads in both directions, or `batch` is not positive.
+        `rnn` is no recurrent layer and no such model, or reads in both directions; `head` does not fit it;
+        `batch` is not positive.
 
     Examples
     --------
@@ -118,12 +131,12 @@ class CStep:
     True
     """
 
-    def __init__(self, rnn: Recurrent, batch: int = 1) -> None:
-        if not isinstance(rnn, Recurrent):
-            raise TypeError(f"rnn: expected a recurrent layer, got {type(rnn).__name__}")
+    def __init__(self, rnn: Recurrent | Headed, batch: int = 1, *, head: Linear | None = None) -> None:
+        rnn, head = layer_and_head(rnn, head)
         if rnn.bidirectional:
             raise ValueError("rnn: expected one direction; single steps have no end to read from")
-        self.layer, self.batch = repr(rnn), integer("batch", batch)
+        self.rnn, self.batch = rnn, integer("batch", batch)
+        self.layer = repr(rnn) if head is None else f"{rnn!r}, head={head!r}"
         cell, dtype, hidden, output = rnn.cell, rnn.dtype, rnn.hidden_size, rnn.output_size
         self.cell, self.zero = cell, dtype.type(0)
         check_supported(cell, second=True)
@@ -133,6 +146,8 @@ class CStep:
         if output != hidden:
             self.state_shape = (sum(map(math.prod, self.state_shapes)),)
         functions = address(compiled_functions(cell, dtype, False))
+        self.head = None if head is None else head_arrays(rnn, head)
+        self.outputs = output if self.head is None else len(self.head.bias)
         self._alive: list[Array] = []
         self.layers: list[Layer] = []
         for params in rnn.dense_params():
@@ -142,11 +157,19 @@ class CStep:
             scratch = aligned_zeros((scratch_bytes(cell, layer, 1, False, ALONE, self.zero),), np.uint8)
             self._alive += [packed, scratch]
             self.layers.append(layer._replace(scratch=address(scratch)))
-        self._numbers = array("q", (rnn.num_layers, *chain.from_iterable(self.layers)))
+        self._head = None if self.head is None else self._record(self.head)
+        where = 0 if self._head is None else self._head.buffer_info()[0]
+        self._numbers = array("q", (rnn.num_layers, where, *chain.from_iterable(self.layers)))
         self.handle = ctypes.c_void_p(self._numbers.buffer_info()[0])
         kind: Any = type(cell)
         self.address = _compiled(kind, dtype)
         self.function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(self.address)
+
+    def _record(self, head: HeadArrays) -> Numbers:
+        """What the head's C function is told."""
+        outputs, inputs = head.weight.shape
+        where = head_address(self.rnn.dtype), address(head.weight), address(head.bias)
+        return numbers(Head(*where, self.batch, inputs, outputs))
 
     def __repr__(self) -> str:
         return f"CStep({self.layer}, batch={self.batch})"

@@ -17,12 +17,15 @@ from lstm_numba.arguments import float_array, real_numbers
 from lstm_numba.engines.cpu import passes, task
 from lstm_numba.engines.cpu.blocking import choose_plan
 from lstm_numba.engines.cpu.function_pointers import call_pointer, once
+from lstm_numba.engines.cpu.gemm import matmul
 from lstm_numba.engines.cpu.memory import address, aligned_zeros
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.records import PACKED, Numbers, SequenceJob, Team, numbers, read_record
 from lstm_numba.engines.cpu.vector import pointer_to
 from lstm_numba.kernels.c_functions import CStep
+from lstm_numba.kernels.heads import Headed
 from lstm_numba.kernels.status import FITS, STREAM, Checked, spoil
+from lstm_numba.nn.linear import Linear
 from lstm_numba.nn.recurrent import Recurrent
 
 Array = np.ndarray[Any, Any]
@@ -39,7 +42,7 @@ class _Plan(NamedTuple):
     y: int
     inputs: int  # I
     sample: int  # numbers that a step reads, B * I
-    output: int  # and that it writes, B * H
+    output: int  # and that it writes, B * H, or B * O with a head
 
 
 @njit(**INLINE)
@@ -64,8 +67,8 @@ def stream_step(cell: Any, plan: Any, zero: Any, x: Any, out: Any) -> int:
         same stream at the same time.
     x : ndarray, shape (B, I) or (I,)
         Input, of the stream's dtype; its numbers in order of memory.
-    out : ndarray, shape (B, H) or (H,)
-        Where the last layer's h goes; C-contiguous.
+    out : ndarray, shape (B, H) or (H,), with a head (B, O) or (O,)
+        Where what `Stream.step` returns goes; C-contiguous.
 
     Returns
     -------
@@ -110,9 +113,11 @@ def _python_step(dtype: Any) -> Any:
 class Stream:
     """A layer's weights, packed, and a state; each step reads one sample and moves the state on.
 
-    No step allocates memory. A stream is for one thread at a time; several streams of one layer may run in
-    several threads. Where a step is much work, for a large batch say, `step` shares it among as
-    many threads as Numba had when the stream was made; `stream_step` never does.
+    With a linear layer behind it, a head, a step gives what the head makes of the last layer's h, in the same
+    compiled call. No step allocates memory, but for a head's where threads share it. A stream is for one
+    thread at a time; several streams of one layer may run in several threads. Where a layer's step is much
+    work, for a large batch say, `step` shares it among as many threads as Numba had when the stream was made;
+    `stream_step` never does.
 
     Threads may call at the same time, beside a ``prange`` of a user's own too: shared work is done by threads
     of the library's own, whatever Numba's threading layer is, and who finds them at work for another thread
@@ -120,10 +125,13 @@ class Stream:
 
     Parameters
     ----------
-    rnn : Recurrent
-        A layer of one direction; its weights are copied now, later changes are not seen.
+    rnn : Recurrent, SequenceRegressor or SequenceClassifier
+        A layer of one direction, or a model, whose linear layer is the head. The weights are copied now,
+        later changes are not seen.
     batch : int
         Sequences that are stepped together (B).
+    head : Linear, optional
+        Linear layer, of the layer's dtype, that is applied to the last layer's h.
 
     Attributes
     ----------
@@ -133,7 +141,8 @@ class Stream:
     Raises
     ------
     TypeError, ValueError
-        `rnn` is no recurrent layer, or reads in both directions, or `batch` is not positive.
+        `rnn` is no recurrent layer and no such model, or reads in both directions; `head` does not fit it;
+        `batch` is not positive.
 
     Examples
     --------
@@ -141,10 +150,14 @@ class Stream:
     >>> stream = ln.Stream(ln.LSTM(16, 64, seed=0))
     >>> stream.step(np.ones(16, np.float32)).shape
     (64,)
+    >>> stream = ln.Stream(ln.SequenceRegressor(16, 64, 3, seed=0))
+    >>> stream.step(np.ones(16, np.float32)).shape
+    (3,)
     """
 
-    def __init__(self, rnn: Recurrent, batch: int = 1) -> None:
-        self._c = CStep(rnn, batch)
+    def __init__(self, rnn: Recurrent | Headed, batch: int = 1, *, head: Linear | None = None) -> None:
+        self._c = CStep(rnn, batch, head=head)
+        rnn = self._c.rnn
         self.batch = self._c.batch
         self.dtype = rnn.dtype
         self._shape = (self.batch, rnn.input_size)
@@ -154,7 +167,7 @@ class Stream:
         parts = np.split(memory.reshape(-1), ends[:-1])
         self._states = [part.reshape(shape) for part, shape in zip(parts, self._c.state_shapes, strict=True)]
         self._x = aligned_zeros(self._shape, rnn.dtype)
-        self._out = np.zeros((self.batch, rnn.output_size), rnn.dtype)
+        self._out = np.zeros((self.batch, self._c.outputs), rnn.dtype)
         self._first = self._out[0]
         addresses = [address(array) for array in (self._x, memory, self._out)]
         sizes = rnn.input_size, self._x.size, self._out.size
@@ -217,8 +230,8 @@ class Stream:
         Returns
         -------
         ndarray, shape (B, H), or (H,)
-            The last layer's h, of `proj_size` units where it is projected. The next step overwrites it: copy
-            what is to stay.
+            The last layer's h, of `proj_size` units where it is projected; with a head its scores, (B, O) or
+            (O,). The next step overwrites it: copy what is to stay.
 
         Raises
         ------
@@ -246,7 +259,12 @@ class Stream:
         """A step of much work, on several threads."""
         for function, job, team in self._jobs:
             task.run_job(function, job[:], team, 0)
-        self._out[...] = self._states[0][-1]
+        top, head = self._states[0][-1], self._c.head
+        if head is None:
+            self._out[...] = top
+        else:
+            matmul(top, head.weight.T, self._out)
+            self._out += head.bias
 
     def _job(self, cell: Any, layer: int, team: Team) -> tuple[int, Numbers, Team]:
         """A layer's step as `lstm_numba.engines.cpu.task.run_job` takes it; each reads the one below."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lstm_numba.models.base import Model, SequenceBatch, StepResult, TokenBatch
 from lstm_numba.models.classifier import SequenceClassifier
+from lstm_numba.models.headed import headed_model
 from lstm_numba.models.language_model import LanguageModel
 from lstm_numba.models.regressor import SequenceRegressor
 
@@ -15,4 +16,5 @@ __all__ = [
     "SequenceRegressor",
     "StepResult",
     "TokenBatch",
+    "headed_model",
 ]

@@ -400,6 +400,8 @@ class Model:
             for array in self.params.values():
                 array[...] = weights.uniform(-init_range, init_range, array.shape)
         if forget_bias:
+            if not network.bias:
+                raise ValueError(f"forget_bias: expected 0 beside bias=False, got {forget_bias}")
             gates, heads = self.rnn.cell.gates, self.rnn.heads
             if "f" not in gates:
                 raise ValueError(f"forget_bias: {display_name(self.rnn.plain_cell)} has no forget gate")

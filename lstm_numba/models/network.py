@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.cells import find_cell
+from lstm_numba.cells import CELLS, display_name, find_cell
+from lstm_numba.nn.clockwork import ClockworkRNN
 from lstm_numba.nn.layers import make_layer
 from lstm_numba.nn.recurrent import Recurrent
 
@@ -33,6 +34,8 @@ class Network(NamedTuple):
         See `Recurrent`.
     periods : str
         Of a `ClockworkRNN`, such as "1,2,4,8".
+    bias : bool
+        Whether the recurrent layers have biases.
     init : str
         Initial weights of the recurrent layers, see `lstm_numba.nn.initial_weights`.
     init_range : float, optional
@@ -55,10 +58,40 @@ class Network(NamedTuple):
     proj_size: int | None = None
     heads: int = 1
     periods: str | None = None
+    bias: bool = True
     init: str = "uniform"
     init_range: float | None = None
     forget_bias: float = 0.0
     dtype: npt.DTypeLike = np.float32
+
+    @classmethod
+    def of(cls, rnn: Recurrent) -> Network:
+        """The options with which `recurrent` makes such layers; `batch_first` apart, which no model has.
+
+        Raises
+        ------
+        ValueError
+            There are none: no name says which cell it is, or zoneout differs among states after the first.
+        """
+        chances = rnn.zoneout if isinstance(rnn.zoneout, (tuple, list)) else (rnn.zoneout,) * 2
+        if len(set(chances[1:])) > 1:
+            raise ValueError(f"rnn: expected one zoneout of all states but the first, got {rnn.zoneout}")
+        return cls(
+            rnn.hidden_size,
+            cell=_name_of(rnn),
+            layers=rnn.num_layers,
+            dropout=rnn.dropout,
+            weight_drop=rnn.weight_drop,
+            zoneout=chances[0],
+            zoneout_cell=chances[1] if len(set(chances)) > 1 else None,
+            recurrent_dropout=rnn.recurrent_dropout,
+            recurrent_dropout_kind=rnn.recurrent_dropout_kind,
+            proj_size=rnn.proj_size or None,
+            heads=rnn.heads,
+            periods=",".join(map(str, rnn.periods)) if isinstance(rnn, ClockworkRNN) else None,
+            bias=rnn.bias,
+            dtype=rnn.dtype,
+        )
 
     def recurrent(self, input_size: int, rng: np.random.Generator, bidirectional: bool = False) -> Recurrent:
         """Make the recurrent layers."""
@@ -80,6 +113,7 @@ class Network(NamedTuple):
             input_size,
             self.hidden,
             self.layers,
+            bias=self.bias,
             bidirectional=bidirectional,
             dropout=self.dropout,
             init=self.init,
@@ -87,6 +121,17 @@ class Network(NamedTuple):
             seed=rng,
             **options,
         )
+
+
+def _name_of(rnn: Recurrent) -> str:
+    """What `make_layer` calls a layer's cell, projected or not."""
+    if isinstance(rnn, ClockworkRNN):
+        return "clockwork"
+    cell = rnn.plain_cell
+    key: str = getattr(cell, "key", "")
+    if type(CELLS.get(key)) is not type(cell):
+        raise ValueError(f"rnn: expected a registered cell, which a model can name, got {display_name(cell)}")
+    return key.removesuffix("-projected") if rnn.proj_size else key
 
 
 class NetworkOptions(TypedDict, total=False):
@@ -106,6 +151,7 @@ class NetworkOptions(TypedDict, total=False):
     proj_size: int | None
     heads: int
     periods: str | None
+    bias: bool
     init: str
     init_range: float | None
     forget_bias: float

@@ -29,10 +29,11 @@ _SMALLEST = float(variance(np.array(-math.inf)))
 def _finish(kind: Any, scores: Any, scale: Any, mean: Any, out: Any) -> None:
     """Probabilities of classes; numbers in the targets' units; or their means and standard deviations.
 
-    Of the numbers that predict one target, such as its quantiles, the smallest comes first.
+    Of the numbers that predict one target, such as its quantiles, the smallest comes first. What scores of
+    float32 become is computed in float64.
     """
     if kind == _CLASSES:
-        largest = scores.max()
+        largest = np.float64(scores.max())
         total = 0.0
         for k in range(scores.size):
             out[k] = math.exp(scores[k] - largest)
@@ -45,10 +46,10 @@ def _finish(kind: Any, scores: Any, scale: Any, mean: Any, out: Any) -> None:
         first = m * width
         if kind == _GAUSSIANS:
             out[first] = scores[first] * scale[m] + mean[m]
-            out[first + 1] = math.sqrt(math.exp(scores[first + 1]) + _SMALLEST) * scale[m]
+            out[first + 1] = math.sqrt(math.exp(np.float64(scores[first + 1])) + _SMALLEST) * scale[m]
             continue
         for k in range(first, first + width):
-            value, place = scores[k], k
+            value, place = np.float64(scores[k]), k
             while place > first and out[place - 1] > value * scale[m] + mean[m]:
                 out[place] = out[place - 1]
                 place -= 1
@@ -57,8 +58,8 @@ def _finish(kind: Any, scores: Any, scale: Any, mean: Any, out: Any) -> None:
 
 @njit(**SERIAL)
 def prediction_step(
-    cell: Any, plan: Any, zero: Any, x_mean: Any, x_scale: Any, held: Any, x: Any, h: Any, weight: Any,
-    bias: Any, kind: Any, y_scale: Any, y_mean: Any, scores: Any, sample: Any, out: Any,
+    cell: Any, plan: Any, zero: Any, x_mean: Any, x_scale: Any, held: Any, x: Any, kind: Any, y_scale: Any,
+    y_mean: Any, scores: Any, sample: Any, out: Any,
 ) -> Any:  # fmt: skip
     """Read one sample and predict; for calls from compiled code.
 
@@ -88,12 +89,7 @@ def prediction_step(
         x[i] = held[i]
     status: Any = 0
     if known:
-        status = stream_step(cell, plan, zero, x, h)
-    for k in range(scores.size):
-        total = np.float64(bias[k])
-        for j in range(h.size):
-            total += np.float64(weight[k, j]) * h[j]
-        scores[k] = total
+        status = stream_step(cell, plan, zero, x, scores)
     _finish(kind, scores, y_scale, y_mean, out)
     return status
 
@@ -133,21 +129,20 @@ class PredictionStream:
             count = model.outputs
         else:
             raise TypeError(f"model: expected a classifier or regressor, got {type(model).__name__}")
-        rnn, download = model.rnn, model.engine.download
+        rnn = model.rnn
         self._model = type(model).__name__
-        self._stream = Stream(rnn)
-        scores = model.output.params["weight"].shape[0]
+        self._stream = Stream(model)
+        # Of a state of zeros, which there is before the first sample.
+        self._first_scores = np.array(model.engine.download(model.output.params["bias"]))
+        self._scores = self._first_scores.copy()
         inputs = Scaler.identity(rnn.input_size) if inputs is None else inputs
         targets = Scaler.identity(count) if targets is None else targets
-        weight, bias = (np.array(download(model.output.params[name])) for name in ("weight", "bias"))
         self._held = np.zeros(rnn.input_size)
-        self._h = np.zeros(rnn.output_size, rnn.dtype)
-        self._out = np.empty(scores)
+        self._out = np.empty(self._scores.shape)
         self._shape = (rnn.input_size,)
         self.arguments = (
             *self._stream.arguments, inputs.mean, inputs.scale, self._held,
-            np.zeros(rnn.input_size, rnn.dtype), self._h, weight, bias, kind, targets.scale, targets.mean,
-            np.empty(scores),
+            np.zeros(rnn.input_size, rnn.dtype), kind, targets.scale, targets.mean, self._scores,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -161,7 +156,7 @@ class PredictionStream:
         """Begin another sequence."""
         self._stream.reset()
         self._held[:] = 0
-        self._h[:] = 0
+        self._scores[:] = self._first_scores
 
     def step(self, sample: Any) -> Array:
         """Read one sample.

@@ -51,7 +51,8 @@ class Task:
 
     def network(self, *more: str) -> dict[str, Any]:
         """Arguments of the model out of the configuration: those of all models, and others by name."""
-        names = (*Network._fields, "seed", *more)
+        # Layers of a training have biases: it is no setting.
+        names = (*(name for name in Network._fields if name != "bias"), "seed", *more)
         return {name: self.config[name] for name in names} | {"device": self.device}
 
     @property

@@ -181,7 +181,7 @@ def test_names_and_places(digits: Path, tmp_path: Path) -> None:
         ((path, "--out", tmp_path / "w.txt"), 1, "ends in .npz or .safetensors"),
         ((path, "--out", tmp_path / "w.pt"), 1, "ends in .npz or .safetensors"),
         ((path, "--out", here / "x.npz"), 1, "No such file"),
-        ((here, "--out", tmp_path / "x.npz"), 1, "ends in .onnx, .safetensors or .npz"),
+        ((here, "--out", tmp_path / "x.npz"), 1, "ends in .npz, .safetensors, .pt,"),
         ((tmp_path / "no.npz", "--out", tmp_path / "x.npz"), 1, "no such file"),
         ((path, "--format", "keras", "--out", tmp_path / "x.npz"), 1, "unknown name"),
         ((path, "--format", "pickle", "--out", tmp_path / "x.npz"), 2, "pickle"),

@@ -20,6 +20,7 @@ from lstm_numba.data import idx, image_files, ptb, text
 from lstm_numba.data.images import FORMS
 from lstm_numba.data.series import SeriesOptions, load_series
 from lstm_numba.data.tables import read_table
+from lstm_numba.interop.onnx_nodes import list_nodes
 from lstm_numba.training import checkpoint
 from lstm_numba.training.classification import ImageTask
 from lstm_numba.training.config import make_config
@@ -149,6 +150,18 @@ def _sizes(folder: Path) -> Path:
     return path
 
 
+def _nodes(folder: Path) -> Path:
+    """A bigger model, with a node in each branch of an `If`."""
+    import onnx_models as models
+
+    other = ln.GRU(3, 5, bidirectional=True, seed=1)
+    return models.branches(ln.LSTM(3, 5, bidirectional=True, seed=0), other, folder)
+
+
+def _read_nodes(path: Path) -> object:
+    return list_nodes(path), ln.load_onnx(path, node=1)
+
+
 def _compare(path: Path) -> object:
     document = results.load(path)
     pairs = results.compare(document, document)
@@ -196,6 +209,7 @@ FORMATS: dict[str, Format] = {
     "safetensors": Format(_weights("w.safetensors"), ln.load_weights, (m.change_bytes, m.change_safetensors)),
     "onnx": Format(_weights("m.onnx", ln.save_onnx), ln.load_onnx, (m.change_bytes, m.change_onnx)),
     "sizes.onnx": Format(_sizes, ln.load_onnx, (m.change_onnx,)),
+    "node.onnx": Format(_nodes, _read_nodes, (m.change_bytes, m.change_onnx)),
     "bench.json": Format(_file("b.json", _bench()), _compare, (m.change_bytes, m.change_json)),
     "config.json": Format(_run("config.json"), _open_run, (m.change_bytes, m.change_json)),
     "vocabulary.json": Format(_run("vocabulary.json"), _open_run, (m.change_bytes, m.change_json)),

@@ -221,8 +221,11 @@ def change_onnx(content: bytes, rng: Rng) -> bytes:
 
     model = onnx.load_model_from_string(content)
     graph = model.graph
-    names = [name for node in graph.node for name in (*node.input, *node.output)] + ["", "no such name"]
-    operators = [node.op_type for node in graph.node] + [
+    nodes = _nodes_inside(graph)
+    held = [a.t for node in nodes for a in node.attribute if a.type == onnx.AttributeProto.TENSOR]
+    tensors = [*graph.initializer, *held]
+    names = [name for node in nodes for name in (*node.input, *node.output)] + ["", "no such name"]
+    operators = [node.op_type for node in nodes] + [
         "Add",
         "Div",
         "Where",
@@ -232,8 +235,8 @@ def change_onnx(content: bytes, rng: Rng) -> bytes:
         "If",
     ]
     for _ in range(int(rng.integers(1, 4))):
-        node = pick(rng, graph.node)
-        tensor = pick(rng, graph.initializer)
+        node = pick(rng, nodes)
+        tensor = pick(rng, tensors)
         what = int(rng.integers(8))
         if what == 0:
             node.op_type = pick(rng, operators)
@@ -255,6 +258,12 @@ def change_onnx(content: bytes, rng: Rng) -> bytes:
             if dimensions:
                 dimensions[int(rng.integers(len(dimensions)))].dim_value = pick(rng, EDGES)
     return bytes(model.SerializeToString())
+
+
+def _nodes_inside(graph: Any) -> list[Any]:
+    """The nodes of a graph, and of those inside of it."""
+    inner = [_nodes_inside(a.g) for node in graph.node for a in node.attribute if a.HasField("g")]
+    return [*graph.node, *(node for nodes in inner for node in nodes)]
 
 
 def _change_attribute(attribute: Any, rng: Rng) -> None:

@@ -34,6 +34,7 @@ from lstm_numba.engines.cpu.records import (
     ALONE,
     BackwardJob,
     FunctionTable,
+    Head,
     Layer,
     ProductJob,
     ProductOperand,
@@ -210,9 +211,10 @@ def run_stack(cell, layers, x, states, y, zero):
     """One step of stacked layers, whose states change in place: h (layers, B, units of h), and behind it each
     other state (layers, B, H).
 
-    `layers` points at their number and, behind it, a `Layer` for each.
+    `layers` points at their number, the address of a `Head`, or 0 if y is the last layer's h, and, behind
+    these, a `Layer` for each.
     """
-    records = pointer_address(layers) + 8
+    records = pointer_address(layers) + 16
     source, top = x, read_record(Layer, records, layers[0] - 1)
     output = top.batch * top.output * number_bytes(zero)
     size = top.batch * top.hidden * number_bytes(zero)
@@ -221,6 +223,9 @@ def run_stack(cell, layers, x, states, y, zero):
         addresses = state_addresses(cell, h, others, layers[0] * size)
         run_step(cell, read_record(Layer, records, n), source, addresses, zero)
         source = h
+    if layers[1] != 0:
+        call_pointer(read_record(Head, layers[1], 0).function, (layers[1], source, y))
+        return
     last, target = pointer_to(source, zero), pointer_to(y, zero)
     for k in range(top.batch * top.output):
         target[k] = last[k]

@@ -1,0 +1,160 @@
+"""Shows what a weights file holds, what of it is a recurrent layer, and the call that loads it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from lstm_numba.errors import WeightsError, printable
+from lstm_numba.interop.files.contents import Contents
+from lstm_numba.interop.files.opening import read_contents
+from lstm_numba.interop.keras import has_keras_names
+from lstm_numba.interop.names import groups
+from lstm_numba.interop.selection import find_head, heads, select
+from lstm_numba.interop.state_dict import Description, describe
+from lstm_numba.wording import plural
+
+
+class FoundTensor(NamedTuple):
+    """A tensor in a file."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class FoundLayer(NamedTuple):
+    """A recurrent layer in a file.
+
+    Parameters
+    ----------
+    label : str
+        What its names begin with, or an ONNX node's place and name.
+    what : str
+        Cell and sizes, or why it cannot be loaded.
+    command : str
+        The Python call that loads it; empty where it cannot be loaded.
+    heads : tuple of str
+        Linear layers in the file that fit its output: values of `head`.
+    """
+
+    label: str
+    what: str
+    command: str
+    heads: tuple[str, ...] = ()
+
+
+class Inspection(NamedTuple):
+    """What a weights file holds; ``print`` shows it as a table.
+
+    Parameters
+    ----------
+    path : str
+    kind : str
+        Format.
+    tensors : tuple of FoundTensor
+    layers : tuple of FoundLayer
+    notes : tuple of str
+        What must be known to get the network's numbers.
+    """
+
+    path: str
+    kind: str
+    tensors: tuple[FoundTensor, ...]
+    layers: tuple[FoundLayer, ...]
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([*self._lines(), *self._layer_lines(), *(f"note: {note}" for note in self.notes)])
+
+    def _lines(self) -> list[str]:
+        lines = [f"{self.path}: {self.kind}, {plural(len(self.tensors), 'tensor')}"]
+        names = [printable(tensor.name, 80) for tensor in self.tensors]
+        width = max(map(len, names), default=0)
+        return lines + [
+            f"  {name:{width}}  {tensor.dtype:9} {_shape(tensor.shape)}"
+            for name, tensor in zip(names, self.tensors, strict=True)
+        ]
+
+    def _layer_lines(self) -> list[str]:
+        lines = [plural(len(self.layers), "recurrent layer") if self.layers else "no recurrent layer"]
+        for layer in self.layers:
+            label = printable(layer.label, 80)
+            lines.append(f"  {label}: {layer.what}" if label else f"  {layer.what}")
+            lines += [f"    {layer.command}"] if layer.command else []
+            fits = ", ".join(f"head={head!r}" for head in layer.heads)
+            lines += [f"    linear layers that fit: {printable(fits)}"] if fits else []
+        return lines
+
+
+def inspect_weights(path: str | os.PathLike[str]) -> Inspection:
+    """What a weights file holds, what of it looks like a recurrent layer, and the calls that would load it.
+
+    Parameters
+    ----------
+    path : path
+        Of any format that `load_weights` or `load_onnx` takes.
+
+    Returns
+    -------
+    Inspection
+        Its ``print`` is a table.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, damaged or something else; the message names it.
+
+    Examples
+    --------
+    >>> import lstm_numba as ln
+    >>> print(ln.inspect_weights("checkpoint20.npz"))  # doctest: +SKIP
+    """
+    if Path(path).suffix == ".onnx":
+        return _onnx(path)
+    contents = read_contents(path)
+    tensors = tuple(
+        FoundTensor(name, array.shape, array.dtype.names[0] if array.dtype.names else array.dtype.name)
+        for name, array in contents.tensors.items()
+    )
+    if has_keras_names(contents.tensors):
+        layer = FoundLayer("", "the lists of Keras' layers", f"ln.load_weights({str(path)!r})")
+        return Inspection(str(path), contents.kind, tensors, (layer,), contents.notes)
+    found = groups(contents.tensors)
+    layers = tuple(_layer(contents, prefix, len(found) == 1, str(path)) for prefix in sorted(found))
+    return Inspection(str(path), contents.kind, tensors, layers, contents.notes)
+
+
+def _layer(contents: Contents, prefix: str, alone: bool, path: str) -> FoundLayer:
+    fitting: tuple[str, ...] = ()
+    try:
+        linear = {head: find_head(contents.tensors, head, path) for head in heads(contents.tensors)}
+        known = set[str]().union(*(head.used for head in linear.values()))
+        selected = select(contents, path, prefix=prefix, known=known)
+        found = describe(selected.params, path, selected.cell)
+        fitting = tuple(
+            head for head, layer in linear.items() if layer.weight.shape[1] == found.sizes.outputs
+        )
+    except WeightsError as error:
+        return FoundLayer(prefix, str(error).removeprefix(f"{path}: "), "")
+    arguments = [repr(path)] + ([] if alone else [f"prefix={prefix!r}"])
+    what = _described(found)
+    return FoundLayer(prefix, what, f"ln.load_weights({', '.join(arguments)})", fitting)
+
+
+def _described(found: Description) -> str:
+    sizes = found.sizes
+    parts = [
+        "bidirectional " * (sizes.directions == 2) + found.cell,
+        plural(sizes.inputs, "input"),
+        f"{sizes.layers} x {plural(sizes.hidden, 'unit')}",
+        f"projected to {sizes.projected}" * bool(sizes.projected),
+        "no bias" * (not found.bias),
+        found.dtype.name,
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "a number"

@@ -1,0 +1,167 @@
+"""Networks that others trained, out of their files: a recurrent layer, and the linear layer after it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from lstm_numba.errors import WeightsError, WeightsWarning
+from lstm_numba.interop.files.contents import Array, Contents
+from lstm_numba.interop.files.opening import read_contents
+from lstm_numba.interop.keras import has_keras_names, layer_from_lists
+from lstm_numba.interop.selection import find_head, known_cell, select
+from lstm_numba.interop.state_dict import build
+from lstm_numba.nn.recurrent import Recurrent
+
+
+class Loaded(NamedTuple):
+    """Result of `load`."""
+
+    network: Any  # Recurrent, or SequenceRegressor with a head
+    left_out: list[str]  # names in the file that were not used
+    notes: tuple[str, ...]
+
+
+def load_weights(
+    path: str | os.PathLike[str],
+    *,
+    cell: str | None = None,
+    prefix: str | None = None,
+    names: str | Mapping[str, str | None] | None = None,
+    head: str | Mapping[str, str] | None = None,
+    allow_nonfinite: bool = False,
+    **options: Any,
+) -> Any:
+    """Make a layer from a file of weights.
+
+    Formats: ``.npz``; ``.safetensors``; PyTorch's ``.pt``, ``.pth``, ``.bin``, ``.ckpt`` and TorchScript;
+    pickles of NumPy arrays; Keras' ``.keras`` and ``.h5`` (with the extra ``keras``); ``.json`` of GuitarML
+    and RTNeural. Nothing in a file is executed. ONNX models: `load_onnx`. `inspect_weights` shows what a file
+    holds.
+
+    Parameters
+    ----------
+    path : path
+    cell : str, optional
+        Cell, as `make_layer` takes it; by default the one that the file names, else PyTorch's for the number
+        of gates: RNN with tanh, GRU with reset after the product, LSTM.
+    prefix : str, optional
+        What the names of the layer's parameters begin with, such as ``"encoder."``; other tensors are left
+        out. By default that of the only recurrent layer in the file. The rest of a name is PyTorch's
+        (``weight_ih_l0``, or ``weight_ih`` of a cell), ``w_ih``, Equinox' or Flax'.
+    names : str or mapping of str to str or None, optional
+        Instead of `prefix`: names in the file -> ours, such as ``{"enc_w_ih": "weight_ih_l0"}``; other
+        tensors are left out. A name of ours may be followed by the gates that the array holds, in its order,
+        and by ``.T`` where it is transposed: ``"weight_ih_l0[zrn].T"``. A ``*`` in a name in the file stands
+        for any characters, in ours for what these mean (``{"lstm_cell.*": "*_l1"}``; ``"lstm_cell.*"`` alone
+        is ``{"lstm_cell.*": "*"}``); None leaves tensors out. Gates of a bias, or a whole bias, that no name
+        gives are zero.
+    head : str or mapping of str to str, optional
+        A linear layer that reads the last layer's output: what its names begin with (``"lin"`` of
+        ``lin.weight`` and ``lin.bias``, ``"fc"`` of ``fc_w`` and ``fc_b``), or names in the file -> "weight"
+        (O, D*H), "weight.T", "bias".
+    allow_nonfinite : bool
+        Whether weights may be NaN or infinite.
+    **options
+        ``batch_first``, ``dropout``, ``device``, ``seed`` of the layer.
+
+    Returns
+    -------
+    Recurrent, or SequenceRegressor with a `head`
+        With exactly these weights. The regressor's `scores` are what the head gives at every step, and a
+        `Stream` of it runs layer and head in one compiled step.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, damaged or holds something else, or the choice is open; the message names the
+        file.
+
+    Warns
+    -----
+    WeightsWarning
+        The file's network does something around the layer that counts, such as masking steps.
+
+    Examples
+    --------
+    >>> import lstm_numba as ln
+    >>> encoder = ln.load_weights("checkpoint20.npz", prefix="enc_")  # doctest: +SKIP
+    """
+    loaded = load(
+        read_contents(path),
+        str(path),
+        cell=cell,
+        prefix=prefix,
+        names=names,
+        head=head,
+        allow_nonfinite=allow_nonfinite,
+        **options,
+    )
+    for note in loaded.notes:
+        warnings.warn(f"{path}: {note}", WeightsWarning, stacklevel=2)
+    return loaded.network
+
+
+def load(
+    contents: Contents,
+    where: str,
+    *,
+    cell: str | None = None,
+    prefix: str | None = None,
+    names: str | Mapping[str, str | None] | None = None,
+    head: str | Mapping[str, str] | None = None,
+    allow_nonfinite: bool = False,
+    **options: Any,
+) -> Loaded:
+    """Make a layer from what a file holds; arguments and errors are those of `load_weights`.
+
+    Parameters
+    ----------
+    contents : Contents
+    where : str
+        File, for messages.
+    """
+    tensors = contents.tensors
+    if names is None and has_keras_names(tensors):
+        cell = cell or known_cell(where, contents.cells.get(""))
+        return Loaded(layer_from_lists(tensors, where, cell, **options), [], contents.notes)
+    linear = None if head is None else find_head(tensors, head, where, allow_nonfinite=allow_nonfinite)
+    used = set[str]() if linear is None else linear.used
+    found = select(
+        contents, where, prefix=prefix, names=names, cell=cell, known=used, allow_nonfinite=allow_nonfinite
+    )
+    layer = build(found.params, where, found.cell, allow_nonfinite=allow_nonfinite, **options)
+    network = layer if linear is None else _with_head(layer, linear.weight, linear.bias, where)
+    return Loaded(network, sorted(tensors.keys() - found.used - used), found.notes)
+
+
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """Read all tensors of a file, of any format that `load_weights` takes.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    dict of str to ndarray
+        Under the names that `inspect_weights` shows. bfloat16 is widened to float32; a tensor of a type that
+        NumPy lacks is a structured array of that name.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, damaged or holds something else; the message names it.
+    """
+    return dict(read_contents(path).tensors)
+
+
+def _with_head(layer: Recurrent, weight: Array, bias: Array | None, where: str) -> Any:
+    from lstm_numba.models.headed import headed_model
+
+    width = layer.output_size * layer.directions
+    if weight.shape[1] != width:
+        raise WeightsError(f"{where}: head: expected (O, {width}) weights, got shape {weight.shape}")
+    return headed_model(layer, weight, bias)
