@@ -11,6 +11,8 @@ from lstm_numba.interop.files.contents import Contents
 from lstm_numba.interop.files.opening import read_contents
 from lstm_numba.interop.keras import has_keras_names
 from lstm_numba.interop.names import groups
+from lstm_numba.interop.onnx_nodes import describe as describe_node
+from lstm_numba.interop.onnx_nodes import list_nodes
 from lstm_numba.interop.selection import find_head, heads, select
 from lstm_numba.interop.state_dict import Description, describe
 from lstm_numba.wording import plural
@@ -69,7 +71,8 @@ class Inspection(NamedTuple):
         return "\n".join([*self._lines(), *self._layer_lines(), *(f"note: {note}" for note in self.notes)])
 
     def _lines(self) -> list[str]:
-        lines = [f"{self.path}: {self.kind}, {plural(len(self.tensors), 'tensor')}"]
+        count = f", {plural(len(self.tensors), 'tensor')}" if self.tensors else ""
+        lines = [f"{self.path}: {self.kind}{count}"]
         names = [printable(tensor.name, 80) for tensor in self.tensors]
         width = max(map(len, names), default=0)
         return lines + [
@@ -124,6 +127,18 @@ def inspect_weights(path: str | os.PathLike[str]) -> Inspection:
     found = groups(contents.tensors)
     layers = tuple(_layer(contents, prefix, len(found) == 1, str(path)) for prefix in sorted(found))
     return Inspection(str(path), contents.kind, tensors, layers, contents.notes)
+
+
+def _onnx(path: str | os.PathLike[str]) -> Inspection:
+    """The recurrent nodes of an ONNX model; its tensors are those of the graph, and most are not weights."""
+    records = list_nodes(path)
+    layers = []
+    for record in records:
+        choice = "" if len(records) == 1 else f", node={record.number}"
+        command = "" if record.error else f"ln.load_onnx({str(path)!r}{choice})"
+        what = describe_node(record) if record.error is None else f"{describe_node(record)}: {record.error}"
+        layers.append(FoundLayer("", what, command))
+    return Inspection(str(path), "onnx", (), tuple(layers), ())
 
 
 def _layer(contents: Contents, prefix: str, alone: bool, path: str) -> FoundLayer:

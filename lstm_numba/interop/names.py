@@ -86,7 +86,7 @@ def _flax(found: re.Match[str]) -> Target:
     return Target(parameter, gates=found["gate"] or "", transposed=kernel)
 
 
-#: Pattern of the end of a name -> what the array is.
+#: Pattern of the end of a name -> what the array is; "bias" alone ends names of the others too.
 _CONVENTIONS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Target]], ...] = tuple(
     (re.compile(rf"(?:^|(?<=[{before}])){pattern}$"), target)
     for before, pattern, target in (
@@ -95,10 +95,10 @@ _CONVENTIONS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Target]], .
             r"(?P<kind>weight|bias|[wWbB])_(?P<matrix>ih|hh|ph|hr)(_l(?P<layer>0|[1-9]\d{0,4}))?(?P<reverse>_reverse)?",
             _torch,
         ),
-        ("./", r"bias", lambda found: Target("bias_ih")),
-        ("./", r"bias_n", lambda found: Target("bias_hh", gates="n")),
         ("./", r"(?P<from>[ih])(?P<gate>[ifgorzn])_?[./](?P<what>kernel|bias)", _flax),
         ("./", r"dense_(?P<from>[ih])(?P<gate>)[./](?P<what>kernel|bias)", _flax),
+        ("./", r"bias", lambda found: Target("bias_ih")),
+        ("./", r"bias_n", lambda found: Target("bias_hh", gates="n")),
     )
 )
 

@@ -127,15 +127,14 @@ def _left_out(
 ) -> list[str]:
     """What to tell of tensors that stand among a layer's and are none of its parameters.
 
-    In a module of its own (``lstm.``) they would belong to the layer, which then computes something else than
-    any layer here; beside others of a network they may be anything.
+    In a module of its own (``lstm.``), or among bare names, they would belong to the layer, which then
+    computes something else than any layer here; beside others of a network (``enc_emb``) they may be anything.
     """
     layers = {name for targets in found.values() for name in targets}
     beside = [name for name in others if name.startswith(prefix) and name not in layers]
     for name in beside:
         rest = name[len(prefix) :]
-        own = prefix.endswith((".", "/")) or (not prefix and not set("./") & set(rest))
-        if own or _RECURRENT.fullmatch(rest):
+        if not prefix or prefix.endswith((".", "/")) or _RECURRENT.fullmatch(rest):
             advice = f"names={{{name[:80]!r}: None, {prefix + '*'!r}: '*'}} leaves it out"
             raise WeightsError(f"{where}: {name[:80]}: unknown name; {advice}")
     return [f"not read, as no layer has it: {listed(beside)}"] if beside and found else []

@@ -168,9 +168,7 @@ def test_functions(tmp_path: Path) -> None:
         make("Run", ["x", "a.W", "a.R", "a.B"], ["y1"], "once", domain="own", units=5),
         make("Run", ["y1", "b.W", "b.R"], ["y2"], domain="own", units=5),
     ]
-    path = write(
-        tmp_path / "m.onnx", graph_of(calls, [*a.values(), *b.values()], ["x"], ["y2"]), [flip, run]
-    )
+    path = write(tmp_path / "m.onnx", graph_of(calls, [*a.values(), *b.values()], ["x"], ["y2"]), [flip, run])
     onnx.checker.check_model(str(path))
     assert [(r.where, r.error) for r in list_nodes(path)] == [("once", None), ("Run_1", None)]
     assert_same(ln.load_onnx(path, node=0), first)
@@ -416,7 +414,10 @@ def sparse(graph: Any) -> None:
 
 #: What is done to a model of an LSTM between others -> what the message says.
 FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
-    "an input": (lambda g: g.node[1].input.__setitem__(1, "input"), "LSTM node: W: 'input' is an input, which"),
+    "an input": (
+        lambda g: g.node[1].input.__setitem__(1, "input"),
+        "LSTM node: W: 'input' is an input, which",
+    ),
     "moved input": (
         lambda g: moved(g, make("Transpose", ["input"], ["between"]), make("Squeeze", ["between"], ["W"])),
         "LSTM node: W: 'input' is an input, which has no value in the file",
@@ -445,7 +446,10 @@ FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "no inputs of a node": (lambda g: moved(g, make("Identity", [], ["W"])), "W: Identity"),
     "twice": (lambda g: g.node.insert(0, make("Identity", ["R"], ["W"])), "W: 'W' is given twice"),
     "sparse": (sparse, "W: 'W' is sparse"),
-    "whole numbers": (lambda g: named(g, "W").CopyFrom(tensor("W", np.ones((1, 20, 3), "i4"))), "W is no const"),
+    "whole numbers": (
+        lambda g: named(g, "W").CopyFrom(tensor("W", np.ones((1, 20, 3), "i4"))),
+        "W is no const",
+    ),
     "shape": (lambda g: named(g, "W").CopyFrom(tensor("W", np.ones((1, 9, 3), "f4"))), "W: expected shape"),
     "huge tensor": (lambda g: named(g, "W").dims.__setitem__(0, 1 << 60), "tensors of more than 33554432"),
     "negative": (lambda g: named(g, "W").dims.__setitem__(0, -1), "W: a tensor of shape"),
@@ -477,7 +481,10 @@ FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
         ),
         "LSTM: attribute clip is of a kind that is not read",
     ),
-    "not finite": (lambda g: named(g, "R").CopyFrom(tensor("R", np.full((1, 20, 5), np.inf, "f4"))), "R: .* not fin"),
+    "not finite": (
+        lambda g: named(g, "R").CopyFrom(tensor("R", np.full((1, 20, 5), np.inf, "f4"))),
+        "R: .* not fin",
+    ),
     "backwards": (
         lambda g: set_attribute(g, "direction", "reverse"),
         "direction=reverse: no layer here runs backwards alone; make it forward in the file, and turn round",
