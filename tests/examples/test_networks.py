@@ -36,6 +36,8 @@ from lstm_numba.examples.networks import (
 from lstm_numba.examples.networks.comparison import Comparison, difference
 from lstm_numba.examples.networks.package import Package, Unreachable
 
+pytestmark = pytest.mark.filterwarnings("ignore::lstm_numba.errors.WeightsWarning")
+
 #: Page -> packages that it needs, and what makes it quick: arguments of `compare`.
 PAGES: dict[ModuleType, tuple[tuple[str, ...], dict[str, Any]]] = {
     silero_vad: (("onnx", "onnxruntime"), {"seconds": 4.0}),

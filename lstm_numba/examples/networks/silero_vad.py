@@ -34,6 +34,7 @@ PACKAGE = Package(
     },
 )
 RATE, CHUNK, CONTEXT, UNITS = 16000, 512, 64, 128
+SAMPLING = np.array(RATE)
 #: What the LSTM reads, in the file.
 FEATURES = "/model/encoder/3/activation/Relu_output_0"
 HEAD = "model.decoder.decoder.2.weight", "model.decoder.decoder.2.bias"
@@ -92,7 +93,7 @@ def original(path: Path, threads: int) -> Callable[[Array], tuple[Array, Array, 
     def detect(chunks: Array) -> tuple[Array, Array, Array]:
         state, found = np.zeros((2, 1, UNITS), np.float32), []
         for chunk in chunks:
-            given = {"input": chunk[None], "state": state, "sr": np.array(RATE)}
+            given = {"input": chunk[None], "state": state, "sr": SAMPLING}
             score, state, features = whole.run(["output", "stateN", FEATURES], given)
             found.append((score[0, 0], state, features[0, :, 0]))
         scores, states, features = (np.array(part) for part in zip(*found, strict=True))
@@ -137,7 +138,7 @@ def compare_whole(path: Path, chunks: Array, threads: int) -> Comparison:
     def run_theirs() -> None:
         state = np.zeros((2, 1, UNITS), np.float32)
         for chunk in chunks:
-            _, state = theirs.run(None, {"input": chunk[None], "state": state, "sr": np.array(RATE)})
+            _, state = theirs.run(None, {"input": chunk[None], "state": state, "sr": SAMPLING})
 
     return Comparison(
         f"whole network, {len(chunks)} chunks of 32 ms", "ONNX Runtime",
