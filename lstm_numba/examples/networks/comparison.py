@@ -39,7 +39,7 @@ class Comparison(NamedTuple):
         What rounding explains.
     ours, theirs : callable
         The computations, without arguments.
-    count : int
+    number : int
         How many of `unit` a call computes.
     unit : str
         What the times are of.
@@ -53,7 +53,7 @@ class Comparison(NamedTuple):
     tolerance: float
     ours: Callable[[], Any]
     theirs: Callable[[], Any]
-    count: int = 1
+    number: int = 1
     unit: str = "call"
     note: str = ""
 
@@ -154,7 +154,7 @@ def _time(package: Package, found: Comparison, options: argparse.Namespace) -> d
     if not found.agrees:
         raise UserError(f"{found.rival} gives other numbers: {found.tolerance:.1e} was expected at most")
     times = measure({"ours": Call(found.ours), "theirs": Call(found.theirs)}, options.repeats)
-    row |= _ratio(times, found.count)
+    row |= _ratio(times, found.number)
     first, third = row["ratio_quartiles"]
     print(
         f"  a {found.unit}: {duration(row['ours'])}, {found.rival} {duration(row['theirs'])}; "

@@ -12,6 +12,7 @@ Package and network: sml2h3, MIT license, github.com/sml2h3/ddddocr. The package
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def compare(path: Path, threads: int = 1, widths: tuple[int, ...] = (160, 480)) 
             Comparison(
                 f"LSTM {features.shape[-1]} -> 2 x {units}, {steps} steps", "ONNX Runtime",
                 difference(ours, theirs), TOLERANCE,
-                lambda x=features: layer(x), lambda x=features: cut.run(None, {read: x}),
+                partial(layer, features), partial(cut.run, None, {read: features}),
             )
         )  # fmt: skip
     return found

@@ -13,6 +13,7 @@ Package and network: Corentin Jemine, Resemble AI, Apache license 2.0, github.co
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,7 @@ def compare(path: Path, threads: int = 1, sizes: tuple[int, ...] = (1, 8)) -> li
             Comparison(
                 f"LSTM 40 -> 256, 3 layers, 160 steps, linear; {parts} at once", "PyTorch",
                 difference(ours(frames), theirs(frames)), 1e-5,
-                lambda frames=frames: ours(frames), lambda frames=frames: theirs(frames),
-                unit="call",
+                partial(ours, frames), partial(theirs, frames),
             )
         )  # fmt: skip
     return found

@@ -107,12 +107,12 @@ def compare_cell(path: Path, chunks: Array, threads: int) -> Comparison:
     _, states, features = original(path, threads)(chunks)
     model, stream = Model(path), load_lstm(path)
     node = model.recurrent[0]
-    x, h, c = node.input[0], *node.input[5:7]
+    x, h, c = (node.input[k] for k in (0, 5, 6))
     theirs = session(model.part(node.output[1:3], [x, h, c]), threads)
     found = []
     for sample in features:
         stream.step(sample)
-        found.append(np.stack(stream.state)[:, 0])
+        found.append(np.array(stream.state)[:, 0])
     apart = max(difference(np.array(found)[:, k], states[:, k]) for k in range(2))
 
     def run_ours() -> None:

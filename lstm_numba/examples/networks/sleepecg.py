@@ -19,6 +19,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,8 @@ def compare(path: Path, threads: int = 1, steps: int = 960) -> list[Comparison]:
     with tempfile.TemporaryDirectory() as folder:
         if path.suffix == ".zip":
             path = Path(zipfile.ZipFile(path).extract(MODEL, folder))
-        ours, rivals = load_stager(path), {"the equations in NumPy": ByEquations(path)}
+        ours = load_stager(path)
+        rivals: dict[str, Stager] = {"the equations in NumPy": ByEquations(path)}
         if find_spec("keras"):
             rivals = dict([by_keras(path, threads)]) | rivals
     night, found = draw_night(steps), []
@@ -161,7 +163,7 @@ def compare(path: Path, threads: int = 1, steps: int = 960) -> list[Comparison]:
         found.append(
             Comparison(
                 f"2 bidirectional GRUs of 8, {steps} steps", name, difference(ours(night), expected), 1e-5,
-                lambda: ours(night), lambda theirs=theirs: theirs(night), unit="night",
+                partial(ours, night), partial(theirs, night), unit="night",
                 note=f"steps of each stage: {stages}",
             )
         )  # fmt: skip
