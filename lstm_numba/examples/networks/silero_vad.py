@@ -141,7 +141,7 @@ def compare_whole(path: Path, chunks: Array, threads: int) -> Comparison:
             _, state = theirs.run(None, {"input": chunk[None], "state": state, "sr": SAMPLING})
 
     return Comparison(
-        f"whole network, {len(chunks)} chunks of 32 ms", "ONNX Runtime",
+        f"whole network, convolutions by ONNX Runtime in both, {len(chunks)} chunks", "ONNX Runtime",
         difference(found, expected), 1e-5, lambda: ours(chunks), run_theirs, len(chunks), "chunk",
         f"speech in {np.count_nonzero(expected > 0.5)} of {len(chunks)} chunks",
     )  # fmt: skip
