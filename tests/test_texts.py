@@ -132,6 +132,10 @@ def test_streams_and_tapes() -> None:
     assert repr(tape) == "Tape(LSTM(3, 4, dtype=float32), x (2, 1, 3))"
     assert repr(ln.Stream(layer, 2)) == "Stream(LSTM(3, 4, dtype=float32), batch=2)"
     assert repr(ln.kernels.CStep(layer)) == "CStep(LSTM(3, 4, dtype=float32), batch=1)"
+    head = ln.Linear(4, 2, bias=False)
+    text = "LSTM(3, 4, dtype=float32), head=Linear(4, 2, bias=False, dtype=float32), batch=1"
+    assert repr(ln.Stream(layer, head=head)) == f"Stream({text})"
+    assert repr(ln.kernels.CStep(layer, head=head)) == f"CStep({text})"
     model = ln.SequenceClassifier(3, 4, 2, seed=0)
     assert repr(ln.PredictionStream(model)) == "PredictionStream(SequenceClassifier, 3 features, 2 outputs)"
 

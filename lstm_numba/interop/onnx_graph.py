@@ -72,7 +72,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
-    except (TypeError, AttributeError):  # a name that is not UTF-8 is bytes
+    except (TypeError, AttributeError, UnicodeError):  # a name that is not UTF-8 is bytes
         raise WeightsError(f"{path}: damaged: a name in it is no text") from None
 
 
@@ -194,6 +194,22 @@ class Scope:
         return copy
 
 
+def own_functions(model: Model) -> dict[tuple[str, str, str], Any]:
+    """A model's own functions by what calls them: domain, name and overload.
+
+    Raises
+    ------
+    WeightsError
+        One would be called as a standard operator is, and which is meant is not defined.
+    """
+    functions = {}
+    for function in model.proto.functions:
+        if function.domain in STANDARD:
+            raise WeightsError(f"{function.name}: a function of the model by a standard operator's name")
+        functions[function.domain, function.name, function.overload] = function
+    return functions
+
+
 def walk(model: Model) -> Iterator[tuple[Scope, Any]]:
     """All nodes of a model and their scopes, in the order of the file; what is inside a node follows it.
 
@@ -202,13 +218,9 @@ def walk(model: Model) -> Iterator[tuple[Scope, Any]]:
     Raises
     ------
     WeightsError
-        There are too many, too deep inside each other, or functions called as standard operators are.
+        Functions have too many, they are too deep inside each other, or see `own_functions`.
     """
-    functions = {}
-    for function in model.proto.functions:
-        if function.domain in STANDARD:
-            raise WeightsError(f"{function.name}: a function of the model by a standard operator's name")
-        functions[function.domain, function.name, function.overload] = function
+    functions = own_functions(model)
     root = Scope(model.proto.graph)
     stack, count = [(root, iter(enumerate(root.nodes)))], 0
     while stack:

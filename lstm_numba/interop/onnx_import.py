@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.onnx_graph import Model, naming, open_model
+from lstm_numba.interop.onnx_graph import Model, naming, open_model, own_functions
 from lstm_numba.interop.onnx_nodes import Choice, NodeReader, checked_choice
 from lstm_numba.interop.onnx_ops import MARKER, Array, Markers, constant, evaluate
 from lstm_numba.interop.onnx_parameters import Parameters, is_recurrent, parameters_of, stack_nodes
@@ -114,6 +114,7 @@ def _read_model(model: Model, allow_nonfinite: bool) -> tuple[list[Parameters], 
 
 def _read_whole(model: Model, allow_nonfinite: bool) -> tuple[list[Parameters], bool]:
     """The layers of a model that a layer computes as a whole."""
+    own_functions(model)  # calls of which are refused, as other operators are
     layers, batch_first = _Reader(model, _SIZES, allow_nonfinite).read()
     others, other_batch_first = _Reader(model, _OTHER_SIZES, allow_nonfinite).read()
     nodes = [layer.node for layer in layers]

@@ -76,11 +76,11 @@ class Markers:
     Parameters
     ----------
     size : int
-        The file's, in bytes: more numbers than that are too many, but some millions never are.
+        The file's, in bytes: more numbers than four times that are too many, but some millions never are.
     """
 
     def __init__(self, size: int = 0) -> None:
-        self._used, self._limit = 0, max(_BUDGET, size)
+        self._used, self._limit = 0, max(_BUDGET, 4 * size)
 
     def spend(self, shape: tuple[int, ...]) -> None:
         """Count the elements of an array before it is allocated.
@@ -271,7 +271,7 @@ _OPERATORS: Mapping[str, Callable[..., list[Array]]] = {
 
 def operator_name(node: Any) -> str:
     """A node's operator, with its domain unless that is ONNX' own."""
-    return f"{node.domain}.{node.op_type}" if node.domain else str(node.op_type)
+    return str(node.op_type) if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
 
 
 def is_evaluated(node: Any) -> bool:

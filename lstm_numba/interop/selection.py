@@ -128,7 +128,7 @@ def _left_out(
     """What to tell of tensors that stand among a layer's and are none of its parameters.
 
     In a module of its own (``lstm.``), or among bare names, they would belong to the layer, which then
-    computes something else than any layer here; beside others of a network (``enc_emb``) they may be anything.
+    computes something else than any layer here; beside others (``enc_emb``) they may be anything.
     """
     layers = {name for targets in found.values() for name in targets}
     beside = [name for name in others if name.startswith(prefix) and name not in layers]

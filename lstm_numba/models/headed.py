@@ -21,7 +21,8 @@ def headed_model(
     ----------
     rnn : Recurrent
         Layers of any cell that `make_layer` knows by name, with all their options; H units (or `proj_size`),
-        in D directions. They are copied. The model reads (T, B, I) even if they are `batch_first`.
+        in D directions. They are copied. The model reads (T, B, I) even if they are `batch_first`, and in
+        training their dropout is that before its linear layer, too.
     weight : array_like, shape (O, D*H)
         Of the linear layer; cast to the layers' dtype.
     bias : array_like, shape (O,), optional

@@ -27,7 +27,16 @@ def try_changes(name: str, count: int, seed: int, folder: Path) -> None:
     """Change a file so often; every outcome but success or a refusal fails, with the file kept beside."""
     if name.endswith("onnx"):
         pytest.importorskip("onnx", reason="onnx is not installed")
-    for codec in ("utf-8-sig", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "cp437", "unicode_escape"):
+    for codec in (
+        "utf-8-sig",
+        "utf-16-le",
+        "utf-16-be",
+        "utf-32-le",
+        "utf-32-be",
+        "cp437",
+        "unicode_escape",
+        "raw_unicode_escape",
+    ):
         codecs.lookup(codec)  # has Python import it: JSON may be in any, an archive's names and messages too
     with contextlib.suppress(ImportError):  # what may be a picture has Pillow import all its formats
         from PIL import Image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import struct
 import zipfile
 from pathlib import Path
@@ -38,10 +39,17 @@ def test_pickles_are_not_executed(tmp_path: Path) -> None:
     np.savez(path, weight_hh_l0=np.array([Trap(trace)], object))
     refused(path, "weight_hh_l0: holds Python objects")
     refused(npz(path, {"weight_hh_l0.npy": npy("__import__('os').mkdir('x')")}), "damaged")
-    for name in ("w.pt", "w.pth", "w.bin", "w.pkl"):
-        (tmp_path / name).write_bytes(b"")
-        refused(tmp_path / name, "can execute code")
+    content = pickle.dumps({"weight_hh_l0": Trap(trace)}, 4)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as new:
+        new.writestr("archive/data.pkl", content)
+    for name in ("w.pt", "w.pth", "w.bin", "w.ckpt", "w.jit", "w.pkl", "w.pickle"):
+        for what in (content, archive.getvalue()):
+            (tmp_path / name).write_bytes(what)
+            refused(tmp_path / name, r"names the function pathlib.*\.write_text, which is not executed")
     assert not trace.exists()
+    pickle.loads(content)
+    assert trace.read_text() == "executed"  # the trap works
 
 
 @pytest.mark.parametrize(

@@ -9,39 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 from interop_tools import assert_same, layer
-from onnx_models import branches, change, graph_of, in_runtime, onnx, recurrent, set_attribute, write
+from onnx_graphs import (
+    between,
+    branches,
+    chained,
+    function,
+    graph_of,
+    make,
+    recurrent,
+    refused,
+    tensor,
+    whole,
+    write,
+)
+from onnx_models import change, in_runtime, onnx
 
 import lstm_numba as ln
 from lstm_numba.interop.onnx_nodes import describe, list_nodes
 from lstm_numba.interop.state_dict import cell_name
-
-make = onnx.helper.make_node
-
-
-def tensor(name: str, array: Any) -> Any:
-    """A constant of a graph."""
-    return onnx.numpy_helper.from_array(np.asarray(array), name)
-
-
-def function(name: str, inputs: list[str], outputs: list[str], nodes: list[Any], *attributes: str) -> Any:
-    """A function of a model's own."""
-    operators = [onnx.helper.make_opsetid(domain, version) for domain, version in (("", 17), ("own", 1))]
-    return onnx.helper.make_function("own", name, inputs, outputs, nodes, operators, list(attributes))
-
-
-def between(rnn: Any, folder: Path, **attributes: Any) -> Path:
-    """A node between others that do more than move numbers."""
-    node, weights = recurrent(rnn, folder, **attributes)
-    nodes = [make("Relu", ["input"], ["x"]), node, make("Sigmoid", ["y"], ["end"])]
-    return write(folder / "m.onnx", graph_of(nodes, weights.values(), ["input"], ["end"]))
-
-
-def refused(path: Path, message: str, **options: Any) -> None:
-    """Loading raises one line that names the file."""
-    with pytest.raises(ValueError, match=message) as caught:
-        ln.load_onnx(path, **options)
-    assert str(caught.value).startswith(str(path))
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -84,6 +69,19 @@ def test_what_surrounds_a_node_is_not_looked_at(tmp_path: Path) -> None:
     assert_same(ln.load_onnx(path), rnn)
 
 
+def test_initializers_listed_as_inputs(tmp_path: Path) -> None:
+    """As files before IR version 4 have it; the file gives them a value all the same."""
+    rnn = layer("lstm")
+    path = between(rnn, tmp_path)
+
+    def list_them(graph: Any) -> None:
+        value = onnx.helper.make_tensor_value_info
+        graph.input.extend([value(t.name, t.data_type, list(t.dims)) for t in graph.initializer])
+
+    change(path, list_them)
+    assert_same(ln.load_onnx(path), rnn)
+
+
 def test_a_model_that_is_a_layer_is_read_as_a_whole(tmp_path: Path) -> None:
     rnn, path = layer("lstm", 2), tmp_path / "m.onnx"
     ln.save_onnx(rnn, path)
@@ -110,8 +108,8 @@ def test_branches_and_several_nodes(tmp_path: Path) -> None:
         assert_same(ln.load_onnx(path, node=choice), rnn)
     refused(
         path,
-        r"no layer as a whole \(its main graph holds no LSTM, GRU or RNN\); choose by node=NUMBER or node='NAME' "
-        r"of 2: 0: 'b\.node' in If_0/else_branch, GRU I=3 H=5, forward; "
+        r"no layer as a whole \(its main graph holds no LSTM, GRU or RNN\); "
+        r"choose by node=NUMBER or node='NAME' of 2: 0: 'b\.node' in If_0/else_branch, GRU I=3 H=5, forward; "
         r"1: 'a\.node' in If_0/then_branch, LSTM I=3 H=5, both directions$",
     )
     refused(path, r"node: expected a number from 0 to 1, got 2; choose by .* of 2: 0: 'b\.node'", node=2)
@@ -146,10 +144,14 @@ def test_bodies(body: Callable[..., Any], where: str, tmp_path: Path) -> None:
     onnx.checker.check_model(str(path))
     assert_same(ln.load_onnx(path), rnn)
     assert list_nodes(path)[0].where == where
+    node, weights = recurrent(rnn, tmp_path)
+    node.input[2] = "x" if body is body_of_a_scan else "going"
+    write(path, body(node, weights))
+    refused(path, f"GRU node: R: '{node.input[2]}' is an input, which has no value in the file")
 
 
 def test_functions(tmp_path: Path) -> None:
-    """A function called twice with other weights each, and one inside that makes the weights what they are."""
+    """A function called twice with other weights each, and one inside that turns the weights round."""
     first, second = layer("lstm"), layer("lstm", dtype="float32", bias=False)
     second.params["weight_ih_l0"] += 1
     node, a = recurrent(first, tmp_path, "a.")
@@ -161,28 +163,28 @@ def test_functions(tmp_path: Path) -> None:
     node.attribute.extend([own, missing])
     turned = make("Flip", ["wt"], ["w"], domain="own")
     flip = function("Flip", ["in"], ["out"], [make("Transpose", ["in"], ["out"], perm=[0, 2, 1])])
-    run = function("Run", ["x", "wt", "r", "b"], ["a.y"], [turned, node], "units", "bound")
+    run = function("OwnLSTM", ["x", "wt", "r", "b"], ["a.y"], [turned, node], "units", "bound")
     for t in (a["W"], b["W"]):
         t.CopyFrom(tensor(t.name, onnx.numpy_helper.to_array(t).swapaxes(1, 2)))
     calls = [
-        make("Run", ["x", "a.W", "a.R", "a.B"], ["y1"], "once", domain="own", units=5),
-        make("Run", ["y1", "b.W", "b.R"], ["y2"], domain="own", units=5),
+        make("OwnLSTM", ["x", "a.W", "a.R", "a.B"], ["y1"], "once", domain="own", units=5),
+        make("OwnLSTM", ["y1", "b.W", "b.R"], ["y2"], domain="own", units=5),
     ]
     path = write(tmp_path / "m.onnx", graph_of(calls, [*a.values(), *b.values()], ["x"], ["y2"]), [flip, run])
     onnx.checker.check_model(str(path))
-    assert [(r.where, r.error) for r in list_nodes(path)] == [("once", None), ("Run_1", None)]
+    assert [(r.where, r.error) for r in list_nodes(path)] == [("once", None), ("OwnLSTM_1", None)]
     assert_same(ln.load_onnx(path, node=0), first)
     assert_same(ln.load_onnx(path, node=1), second)
     refused(path, r"node: 2 nodes are called 'a\.node'; choose", node="a.node")
     change(path, lambda graph: graph.node[1].attribute[0].__setattr__("i", 6))
     assert "hidden_size is 6, R is of 5" in str(list_nodes(path)[1].error)
+    path.write_bytes(path.read_bytes().replace(b"hidden_size", b"hidden_siz\xff"))
+    refused(path, "damaged: a name in it is no text", node=0)
     path = write(path, graph_of(calls, [*a.values(), *b.values()], ["x"], ["y2"]), [run])
     refused(path, r"W: comes from own\.Flip '', which does more than move numbers", node=0)
-
-
-def whole(*numbers: int) -> Any:
-    """Sizes, axes or places."""
-    return np.array(numbers, np.int64)
+    run.node[1].input[1] = "a.W"  # of the caller, which a function does not see
+    path = write(path, graph_of(calls, [*a.values(), *b.values()], ["x"], ["y2"]), [flip, run])
+    refused(path, r"W: 'a\.W': nothing gives it", node=0)
 
 
 #: W (1, 20, 3) -> what is stored in its place, and what makes W of it.
@@ -333,6 +335,7 @@ def test_names(tmp_path: Path) -> None:
     assert_same(ln.load_onnx(path, node="final"), other)
     assert_same(ln.load_onnx(path, node="twin"), other)
     refused(path, "2 nodes are called '[.][.][.]y", node=f"{odd}node")
+    refused(path, "no recurrent node or output of one is called ''", node="")
     path.write_bytes(path.read_bytes().replace(b"final", b"fin\xffl"))
     with pytest.raises(ValueError, match=r"m\.onnx: damaged: a name in it is no text|'fin") as caught:
         ln.load_onnx(path, node="none")
@@ -349,18 +352,6 @@ def test_many_nodes_are_not_all_listed(tmp_path: Path) -> None:
     path = write(tmp_path / "m.onnx", graph_of(nodes, weights.values(), ["x"], ["y0"]))
     refused(path, r"of 30: 0: .*; 7: 'node', RNN I=3 H=5, forward; \.\.\.$")
     assert len(list_nodes(path)) == 30
-
-
-def chained(kinds: list[str], sizes: list[int], folder: Path, **attributes: Any) -> Path:
-    """Nodes of 5 units that read so many features; attributes are the last one's."""
-    nodes, tensors = [], []
-    for n, (kind, features) in enumerate(zip(kinds, sizes, strict=True)):
-        more = attributes if n == len(kinds) - 1 else {}
-        part = ln.make_layer(kind, features, 5, seed=n, bias=n != 1)
-        node, weights = recurrent(part, folder, f"{n}.", **more)
-        nodes.append(node)
-        tensors += weights.values()
-    return write(folder / "m.onnx", graph_of(nodes, tensors, ["x"], ["0.y"]))
 
 
 def test_a_stack_of_chosen_nodes(tmp_path: Path) -> None:
@@ -384,210 +375,3 @@ def test_wrong_choices(tmp_path: Path) -> None:
             ln.load_onnx(path, node=wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="node: expected an integer >= 0, got -1"):
         ln.load_onnx(path, node=-1)
-
-
-def named(graph: Any, name: str) -> Any:
-    """A constant."""
-    (found,) = [t for t in graph.initializer if t.name == name]
-    return found
-
-
-def moved(graph: Any, *nodes: Any, **constants: Any) -> None:
-    """W comes from other nodes: the tensor is called "given" instead."""
-    named(graph, "W").name = "given"
-    graph.initializer.extend([tensor(name, array) for name, array in constants.items()])
-    for node in reversed(nodes):
-        graph.node.insert(0, node)
-
-
-def operator(graph: Any, kind: str, domain: str) -> None:
-    """The recurrent node is something else."""
-    graph.node[1].op_type, graph.node[1].domain = kind, domain
-
-
-def sparse(graph: Any) -> None:
-    """W is a sparse tensor."""
-    values, places = tensor("W", np.ones(1, np.float32)), tensor("places", whole(0))
-    graph.initializer.remove(named(graph, "W"))
-    graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, places, [1, 20, 3]))
-
-
-#: What is done to a model of an LSTM between others -> what the message says.
-FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
-    "an input": (
-        lambda g: g.node[1].input.__setitem__(1, "input"),
-        "LSTM node: W: 'input' is an input, which",
-    ),
-    "moved input": (
-        lambda g: moved(g, make("Transpose", ["input"], ["between"]), make("Squeeze", ["between"], ["W"])),
-        "LSTM node: W: 'input' is an input, which has no value in the file",
-    ),
-    "size of an input": (
-        lambda g: moved(g, make("Shape", ["input"], ["s"]), make("Reshape", ["given", "s"], ["W"])),
-        "W: 'input' is an input",
-    ),
-    "computed": (lambda g: g.node[1].input.__setitem__(2, "x"), "R: comes from Relu '', which does more"),
-    "sum": (lambda g: moved(g, make("Add", ["given", "given"], ["W"])), "W: Add: only"),
-    "dequantized": (
-        lambda g: moved(g, make("DequantizeLinear", ["given", "given"], ["W"])),
-        "W: comes from DequantizeLinear '', which .*; quantized weights are not read",
-    ),
-    "itself": (lambda g: moved(g, make("Identity", ["W"], ["W"])), "W: 'W' depends on itself"),
-    "in a circle": (
-        lambda g: moved(
-            g, make("Identity", ["b"], ["W"]), make("Identity", ["c"], ["b"]), make("Identity", ["b"], ["c"])
-        ),
-        "depends on itself",
-    ),
-    "nothing": (lambda g: g.node[1].input.__setitem__(2, "none"), "R: 'none': nothing gives it"),
-    "missing": (lambda g: g.node[1].input.__setitem__(2, ""), "R is missing"),
-    "no inputs": (lambda g: g.node[1].ClearField("input"), "W is missing"),
-    "no input of a node": (lambda g: moved(g, make("Identity", [""], ["W"])), "W is missing"),
-    "no inputs of a node": (lambda g: moved(g, make("Identity", [], ["W"])), "W: Identity"),
-    "twice": (lambda g: g.node.insert(0, make("Identity", ["R"], ["W"])), "W: 'W' is given twice"),
-    "sparse": (sparse, "W: 'W' is sparse"),
-    "whole numbers": (
-        lambda g: named(g, "W").CopyFrom(tensor("W", np.ones((1, 20, 3), "i4"))),
-        "W is no const",
-    ),
-    "shape": (lambda g: named(g, "W").CopyFrom(tensor("W", np.ones((1, 9, 3), "f4"))), "W: expected shape"),
-    "huge tensor": (lambda g: named(g, "W").dims.__setitem__(0, 1 << 60), "tensors of more than 33554432"),
-    "negative": (lambda g: named(g, "W").dims.__setitem__(0, -1), "W: a tensor of shape"),
-    "huge": (
-        lambda g: moved(g, make("Expand", ["given", "s"], ["W"]), s=whole(1 << 40, 20, 3)),
-        "W: Expand: tensors of more than 33554432 numbers",
-    ),
-    "huge together": (
-        lambda g: moved(
-            g,
-            make("Expand", ["given", "s"], ["v0"]),
-            *[make("Concat", [f"v{n}"] * 4, [f"v{n + 1}"], axis=0) for n in range(20)],
-            make("Identity", ["v20"], ["W"]),
-            s=whole(1000, 20, 3),
-        ),
-        "W: Concat: tensors of more than",
-    ),
-    "huge fill": (
-        lambda g: moved(g, make("ConstantOfShape", ["s"], ["W"]), s=whole(1 << 62, 1 << 62)),
-        "W: ConstantOfShape: tensors of more than",
-    ),
-    "words": (
-        lambda g: moved(g, make("Constant", [], ["W"], value_strings=[b"a"])),
-        "W: Constant: holds no numbers",
-    ),
-    "a function's attribute": (
-        lambda g: g.node[1].attribute.append(
-            onnx.AttributeProto(name="clip", ref_attr_name="clip", type=onnx.AttributeProto.FLOAT)
-        ),
-        "LSTM: attribute clip is of a kind that is not read",
-    ),
-    "not finite": (
-        lambda g: named(g, "R").CopyFrom(tensor("R", np.full((1, 20, 5), np.inf, "f4"))),
-        "R: .* not fin",
-    ),
-    "backwards": (
-        lambda g: set_attribute(g, "direction", "reverse"),
-        "direction=reverse: no layer here runs backwards alone; make it forward in the file, and turn round",
-    ),
-    "layout": (lambda g: set_attribute(g, "layout", 2), "layout: expected 0 or 1, got 2"),
-    "direction": (lambda g: set_attribute(g, "direction", "up"), "direction=up: expected forward or bidir"),
-    "other domain": (
-        lambda g: operator(g, "LSTM", "com.example"),
-        r"holds no LSTM, GRU or RNN node; com\.example\.LSTM: no operator of ONNX' own",
-    ),
-    "quantized": (
-        lambda g: operator(g, "DynamicQuantizeLSTM", "com.microsoft"),
-        r"node; com\.microsoft\.DynamicQuantizeLSTM: quantized networks are not read",
-    ),
-    "quantized another way": (lambda g: operator(g, "QLinearGRU", ""), "QLinearGRU: quantized networks"),
-    "none": (lambda g: g.node.pop(1), "holds no LSTM, GRU or RNN node$"),
-}
-
-
-@pytest.mark.parametrize("fault", list(FAULTS))
-def test_refusals(fault: str, tmp_path: Path) -> None:
-    how, message = FAULTS[fault]
-    path = between(layer("lstm"), tmp_path)
-    change(path, how)
-    refused(path, message)
-    refused(path, message, node=0)
-    errors = [record.error for record in list_nodes(path)]
-    assert all(error and "\n" not in error for error in errors)
-    assert len(errors) == (fault != "none")
-
-
-def test_not_finite_where_allowed(tmp_path: Path) -> None:
-    rnn = layer("gru")
-    rnn.params["bias_hh_l0"][3] = np.nan
-    whole_model = tmp_path / "whole.onnx"
-    ln.save_onnx(rnn, whole_model)
-    for path in (between(rnn, tmp_path), whole_model):
-        refused(path, "B: holds numbers that are not finite")
-        assert_same(ln.load_onnx(path, allow_nonfinite=True), rnn)
-
-
-def test_one_that_is_not_read_among_others(tmp_path: Path) -> None:
-    path = chained(["gru", "gru"], [3, 5], tmp_path)
-    change(path, lambda g: operator(g, "DynamicQuantizeGRU", "com.microsoft"))
-    refused(path, r"1: '1\.node', com\.microsoft\.DynamicQuantizeGRU, not read$")
-    refused(path, r"com\.microsoft\.DynamicQuantizeGRU 1\.node: quantized networks are not read", node=1)
-    assert ln.load_onnx(path, node=0).input_size == 3
-    records = list_nodes(path)
-    assert records[1].operator == "com.microsoft.DynamicQuantizeGRU"
-    assert (records[1].cell, records[1].inputs) == (None, None)
-
-
-def field(number: int, size: int) -> bytes:
-    """The head of a part of a protobuf message."""
-    head = bytearray([number << 3 | 2])
-    while size > 127:
-        head.append(size & 127 | 128)
-        size >>= 7
-    return bytes([*head, size])
-
-
-def test_graphs_inside_graphs(tmp_path: Path) -> None:
-    """What protobuf reads is read; deeper, it is refused before anything of it is looked at."""
-    rnn, path = layer("lstm"), tmp_path / "m.onnx"
-    node, weights = recurrent(rnn, tmp_path)
-    inner = graph_of([node])
-    for number in range(20):
-        inner = graph_of([make("If", ["c"], [f"z{number}"], f"n{number}", then_branch=inner)])
-    inner.initializer.extend(weights.values())
-    write(path, inner)
-    assert_same(ln.load_onnx(path), rnn)
-    assert list_nodes(path)[0].where == "/".join(f"n{number}/then_branch" for number in range(19, -1, -1))
-    parts: list[bytes] = []
-    size = 0
-    for _ in range(10_000):
-        for number in (6, 5, 1):  # an attribute's graph, a node's attribute, a graph's node
-            parts.append(field(number, size))
-            size += len(parts[-1])
-    path.write_bytes(field(7, size) + b"".join(reversed(parts)))
-    for read in (ln.load_onnx, list_nodes):
-        with pytest.raises(ValueError, match=r"m\.onnx: damaged, or not an ONNX model"):
-            read(path)
-
-
-def test_functions_that_never_end(tmp_path: Path) -> None:
-    path = tmp_path / "m.onnx"
-
-    def call(name: str, count: int = 1) -> list[Any]:
-        return [make(name, ["x"], [f"y{n}"], domain="own") for n in range(count)]
-
-    itself = function("F", ["x"], ["y0"], call("F"))
-    write(path, graph_of(call("F"), (), ["x"], ["y0"]), [itself])
-    refused(path, "graphs and functions more than 100 deep inside each other", node=0)
-    chain = [function(f"F{n}", ["x"], ["y0"], call(f"F{n + 1}", 16)) for n in range(16)]
-    write(path, graph_of(call("F0"), (), ["x"], ["y0"]), chain)
-    refused(path, r"more than 131072 nodes of functions, counted at each call", node=0)
-    endless = [function("G", ["x"], ["x"], [])]
-    node, weights = recurrent(layer("gru"), tmp_path)
-    node.input[1] = "loop"
-    nodes = [make("G", ["loop"], ["loop"], domain="own"), node]
-    write(path, graph_of(nodes, weights.values(), ["x"], ["y"]), endless)
-    refused(path, "GRU node: W: 'loop': nothing gives it", node=0)
-    own = function("LSTM", ["x"], ["y0"], [])
-    own.domain = ""
-    write(path, graph_of(nodes, weights.values(), ["x"], ["y"]), [own])
-    refused(path, "LSTM: a function of the model by a standard operator's name", node=0)

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import mutations as m
 import numpy as np
+import pickle_changes
 import pytest
+import torch_files
 
 import lstm_numba as ln
 from lstm_numba.benchmarks import report, results
@@ -152,10 +154,10 @@ def _sizes(folder: Path) -> Path:
 
 def _nodes(folder: Path) -> Path:
     """A bigger model, with a node in each branch of an `If`."""
-    import onnx_models as models
+    import onnx_graphs
 
     other = ln.GRU(3, 5, bidirectional=True, seed=1)
-    return models.branches(ln.LSTM(3, 5, bidirectional=True, seed=0), other, folder)
+    return onnx_graphs.branches(ln.LSTM(3, 5, bidirectional=True, seed=0), other, folder)
 
 
 def _read_nodes(path: Path) -> object:
@@ -175,6 +177,14 @@ def _bench() -> bytes:
     return json.dumps(
         {"format": results.FORMAT, "rows": [{**row, "contestants": {"cpu-serial": entry}}]}
     ).encode()
+
+
+def _torch(name: str, pack: Callable[[Any], bytes]) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        (folder / name).write_bytes(pack(_layer().state_dict()))
+        return folder / name
+
+    return make
 
 
 _TABLE = (
@@ -207,6 +217,26 @@ FORMATS: dict[str, Format] = {
     "npz": Format(_weights("w.npz"), ln.load_weights, (m.change_bytes, m.change_archive)),
     "keras.npz": Format(_weights("k.npz", ln.save_keras), ln.load_keras, (m.change_archive,)),
     "safetensors": Format(_weights("w.safetensors"), ln.load_weights, (m.change_bytes, m.change_safetensors)),
+    "torch.pt": Format(
+        _torch("w.pt", torch_files.saved),
+        ln.load_weights,
+        (m.change_bytes, m.change_archive, pickle_changes.change_torch_archive),
+    ),
+    "old.pth": Format(
+        _torch("w.pth", torch_files.old_format),
+        ln.load_weights,
+        (m.change_bytes, pickle_changes.change_pickles),
+    ),
+    "scripted.jit": Format(
+        _torch("w.jit", torch_files.scripted),
+        ln.load_weights,
+        (m.change_archive, pickle_changes.change_torch_archive),
+    ),
+    "arrays.pkl": Format(
+        _torch("w.pkl", torch_files.numpy_pickle),
+        ln.load_weights,
+        (m.change_bytes, pickle_changes.change_pickle),
+    ),
     "onnx": Format(_weights("m.onnx", ln.save_onnx), ln.load_onnx, (m.change_bytes, m.change_onnx)),
     "sizes.onnx": Format(_sizes, ln.load_onnx, (m.change_onnx,)),
     "node.onnx": Format(_nodes, _read_nodes, (m.change_bytes, m.change_onnx)),

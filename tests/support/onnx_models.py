@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lstm_numba.interop.onnx_export import save_onnx
-
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 
 
@@ -90,56 +88,3 @@ def dynamic(graph: Any, tile: bool = False) -> None:
             graph.node.append(make("Concat", [*s[:2], f"flat{number}"], [f"to{number}"], axis=0))
             node.input[1] = f"to{number}"
         graph.node.append(node)
-
-
-def recurrent(rnn: Any, folder: Path, prefix: str = "", **attributes: Any) -> tuple[Any, dict[str, Any]]:
-    """A layer as a node, and its weights by their letters.
-
-    The node reads ``x``; its weights, its output and its own name have the prefix.
-    """
-    save_onnx(rnn, folder / "part.onnx", initial_state=False)
-    graph = onnx.load_model_from_string((folder / "part.onnx").read_bytes()).graph
-    (node,) = [n for n in graph.node if n.op_type in ("LSTM", "GRU", "RNN")]
-    weights = {t.name.removeprefix("l0."): t for t in graph.initializer if t.name.startswith("l0.")}
-    for letter, tensor in weights.items():
-        tensor.name = prefix + letter
-    inputs = [f"{prefix}{letter}" if letter in weights else "" for letter in "WRB"]
-    inputs = ["x", *inputs, *(["", "", "", f"{prefix}P"] if "P" in weights else [])]
-    made = onnx.helper.make_node(node.op_type, inputs, [f"{prefix}y"], f"{prefix}node")
-    made.attribute.extend([*node.attribute, *(onnx.helper.make_attribute(*a) for a in attributes.items())])
-    return made, weights
-
-
-def graph_of(nodes: list[Any], tensors: Any = (), inputs: Any = (), outputs: Any = ()) -> Any:
-    """A graph with float32 inputs of three dimensions and outputs of four."""
-    value = onnx.helper.make_tensor_value_info
-    ends = [[value(name, 1, [None] * n) for name in names] for n, names in ((3, inputs), (4, outputs))]
-    return onnx.helper.make_graph(nodes, "graph", *ends, list(tensors))
-
-
-def write(path: Path, graph: Any, functions: Any = ()) -> Path:
-    """A model of a graph and functions of the domain ``own``."""
-    operators = [onnx.helper.make_opsetid(domain, version) for domain, version in (("", 17), ("own", 1))]
-    model = onnx.helper.make_model(graph, functions=list(functions), opset_imports=operators, ir_version=8)
-    path.write_bytes(model.SerializeToString())
-    return path
-
-
-def branches(first: Any, second: Any, folder: Path) -> Path:
-    """A model with a layer in each branch of an `If`: weights of the graph around it, and constants inside."""
-    make = onnx.helper.make_node
-    a, outside = recurrent(first, folder, "a.")
-    b, inside = recurrent(second, folder, "b.")
-    held = [make("Constant", [], [tensor.name], value=tensor) for tensor in inside.values()]
-    branch = make(
-        "If",
-        ["chosen"],
-        ["y"],
-        "If_0",
-        then_branch=graph_of([a], outputs=[a.output[0]]),
-        else_branch=graph_of([*held, b], outputs=[b.output[0]]),
-    )
-    nodes = [make("Relu", ["input"], ["x"]), branch, make("Sigmoid", ["y"], ["end"])]
-    graph = graph_of(nodes, outside.values(), ["input"], ["end"])
-    graph.input.append(onnx.helper.make_tensor_value_info("chosen", onnx.TensorProto.BOOL, []))
-    return write(folder / "m.onnx", graph)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 from lstm_numba.data.file_io import one_line
@@ -13,6 +13,8 @@ from lstm_numba.interop.files.pickled_tensors import Tensor
 
 #: Names at most, characters of a name, and containers on the ways to tensors: few bytes can share much.
 _NAMES, _LENGTH, _STEPS = 1 << 16, 1000, 1 << 20
+#: Containers in each other.
+_DEPTH = 500
 #: Bytes of all arrays, as a multiple of those that are there and at least: views can overlap, too.
 _SHARED, _LEAST = 8, 1 << 24
 #: Name of a file's only value.
@@ -72,7 +74,7 @@ def _check_size(tensors: dict[str, Tensor]) -> None:
         )
 
 
-def _children(value: Any) -> Iterable[tuple[str, Any]]:
+def _children(value: Any) -> Iterator[tuple[str, Any]]:
     """Keys and values that may be tensors or lead to some."""
     if isinstance(value, Dictionary):
         kinds = (Instance, Tensor) if isinstance(value, Instance) else (Dictionary, Tensor, list, tuple)
@@ -86,59 +88,63 @@ def _children(value: Any) -> Iterable[tuple[str, Any]]:
 
 
 def _ways(root: Any) -> dict[int, _Items]:
-    """The children that lead to tensors, of every container that does; each is looked at once."""
-    items: dict[int, _Items] = {}
-    parents: dict[int, list[int]] = {}
-    waiting, ends = [root], []
-    while waiting:
-        value = waiting.pop()
-        if id(value) in items:
+    """The children that lead to tensors, of every container that does; each is looked at once.
+
+    What holds itself may do so where no tensor is.
+    """
+    ways: dict[int, _Items] = {}
+    others: set[int] = set()
+    circular: set[int] = set()
+    path: list[tuple[str, Any, Iterator[tuple[str, Any]], _Items]] = [("", root, _children(root), [])]
+    above = {id(root)}
+    while path:
+        key, value, rest, found = path[-1]
+        item = next(rest, None)
+        if item is not None:
+            child = item[1]
+            if isinstance(child, Tensor) or id(child) in ways:
+                found.append(item)
+            elif id(child) in above:
+                circular.add(id(child))
+            elif id(child) not in others:
+                if len(path) > _DEPTH:
+                    raise WeightsError(f"holds values nested more than {_DEPTH} deep")
+                above.add(id(child))
+                path.append((*item, _children(child), []))
             continue
-        items[id(value)] = list(_children(value))
-        for _, child in items[id(value)]:
-            parents.setdefault(id(child), []).append(id(value))
-            if isinstance(child, Tensor):
-                ends.append(id(child))
-            else:
-                waiting.append(child)
-    leading: set[int] = set()
-    while ends:
-        end = ends.pop()
-        if end not in leading:
-            leading.add(end)
-            ends.extend(parents.get(end, ()))
-    return {
-        key: [(name, child) for name, child in held if id(child) in leading]
-        for key, held in items.items()
-        if key in leading
-    }
+        if found and id(value) in circular:
+            name = ".".join(step[0] for step in path[1:])
+            raise WeightsError(f"{one_line(name or 'its value', 200)}: holds itself, and tensors")
+        path.pop()
+        above.discard(id(value))
+        if found:
+            ways[id(value)] = found
+            if path:
+                path[-1][3].append((key, value))
+        else:
+            others.add(id(value))
+    return ways
 
 
 def _named(root: Any) -> dict[str, Tensor]:
     """Name -> tensor, in the order of the file."""
     ways = _ways(root)
     found: dict[str, Tensor] = {}
-    path = [(id(root), "", iter(ways.get(id(root), ())))]
-    above = {id(root)}
+    path = [("", iter(ways.get(id(root), ())))]
     steps = 0
     while path:
-        identity, prefix, rest = path[-1]
+        prefix, rest = path[-1]
         key, child = next(rest, ("", None))
         if child is None:
             path.pop()
-            above.discard(identity)
             continue
         name, steps = prefix + key, steps + 1
         if len(name) > _LENGTH:
             raise WeightsError(f"a tensor with a name of more than {_LENGTH} characters: {name[:40]}...")
-        if isinstance(child, Tensor):
-            if found.setdefault(name, child) is not child:
-                raise WeightsError(f"{name}: two tensors have this name")
-        elif id(child) in above:
-            raise WeightsError(f"{name}: holds itself")
-        else:
-            above.add(id(child))
-            path.append((id(child), f"{name}.", iter(ways[id(child)])))
+        if not isinstance(child, Tensor):
+            path.append((f"{name}.", iter(ways[id(child)])))
+        elif found.setdefault(name, child) is not child:
+            raise WeightsError(f"{name}: two tensors have this name")
         if len(found) > _NAMES or steps > _STEPS:
             raise WeightsError(f"its tensors have more than {_NAMES} names")
     return found

@@ -9,7 +9,7 @@ from lstm_numba.data.file_io import one_line
 from lstm_numba.errors import WeightsError
 
 #: Instructions of a file at most; each can take some hundred bytes of memory.
-_INSTRUCTIONS = 5_000_000
+_INSTRUCTIONS = 2_000_000
 #: Bytes that may be copied, as a multiple of the file's and at least.
 _COPIES, _LEAST_COPIES = 8, 1 << 20
 #: Parts of a dictionary's key.
@@ -109,7 +109,7 @@ class Known(NamedTuple):
 
 def kind_of(value: Any) -> str:
     """How a message calls a value."""
-    return one_line(value.name, 120) if isinstance(value, Name) else f"a {type(value).__name__.lower()}"
+    return one_line(value.name, 120) if isinstance(value, Name) else f"a value of type {type(value).__name__}"
 
 
 def key_text(key: Any) -> str | tuple[str, str]:
@@ -122,7 +122,7 @@ def key_text(key: Any) -> str | tuple[str, str]:
     """
     if type(key) is str:
         return key
-    if type(key) in (int, float, bool, type(None), complex):
+    if type(key) in (int, float, bool, type(None)) and not (type(key) is int and key.bit_length() > 64):
         return type(key).__name__, str(key)
     if type(key) is bytes:
         return "bytes", key.decode("latin-1")

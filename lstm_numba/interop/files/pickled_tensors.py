@@ -1,4 +1,4 @@
-"""Tensors of PyTorch and arrays of NumPy as pickles describe them: views of bytes in the file, checked last."""
+"""Tensors of PyTorch and arrays of NumPy as pickles describe them: views of bytes, checked last."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.files.contents import Array, unreadable
-from lstm_numba.interop.files.numbers import from_bfloat16
 from lstm_numba.interop.files.inert import Inert, kind_of
+from lstm_numba.interop.files.numbers import from_bfloat16
 
 #: PyTorch's dtypes -> NumPy's codes; bfloat16 is read as its bits.
 _CODES = {
@@ -28,8 +28,8 @@ _FOREIGN = {
 _STORAGES = {
     "Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16", "Bool": "bool",
     "ComplexFloat": "complex64", "ComplexDouble": "complex128", "Char": "int8", "Short": "int16",
-    "Int": "int32", "Long": "int64", "Byte": "uint8", "QInt8": "qint8", "QUInt8": "quint8", "QInt32": "qint32",
-    "QUInt4x2": "quint4x2", "QUInt2x4": "quint2x4",
+    "Int": "int32", "Long": "int64", "Byte": "uint8", "QInt8": "qint8", "QUInt8": "quint8",
+    "QInt32": "qint32", "QUInt4x2": "quint4x2", "QUInt2x4": "quint2x4",
 }  # fmt: skip
 #: All dtypes of PyTorch's that have a name here.
 DTYPES = (*_CODES, *_FOREIGN)
@@ -93,7 +93,7 @@ class Tensor(Inert):
         raise NotImplementedError
 
     def source(self) -> Any:
-        """The bytes in the file that it is a part of, with a length; the same object where they are shared."""
+        """The bytes in the file that it is part of; the same object where they are shared."""
         return b""
 
     def array(self) -> Array:

@@ -126,9 +126,7 @@ class _Machine:
     def _top(self, kind: type) -> Any:
         self._need(1)
         if not isinstance(self.stack[-1], kind):
-            raise WeightsError(
-                f"damaged pickle: fills {kind_of(self.stack[-1])} like a {kind.__name__.lower()}"
-            )
+            raise WeightsError(f"damaged pickle: fills {kind_of(self.stack[-1])} like a {kind.__name__}")
         return self.stack[-1]
 
     def _mark(self, _: Any) -> None:
@@ -308,10 +306,11 @@ class _Machine:
 _IGNORED = frozenset(("PROTO", "FRAME", "STOP"))
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 #: Instructions that push what follows them.
-_PUSHED = frozenset(
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING BINBYTES "
-    "SHORT_BINBYTES BINBYTES8 BYTEARRAY8 UNICODE SHORT_BINUNICODE BINUNICODE BINUNICODE8".split()
-)
+_PUSHED = frozenset((
+    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING",
+    "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "UNICODE",
+    "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8",
+))  # fmt: skip
 _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "MARK": _Machine._mark,
     "POP": _Machine._discard,
