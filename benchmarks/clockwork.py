@@ -20,11 +20,11 @@ import numpy as np
 
 from lstm_numba.benchmarks.cases import DEFAULT_REPEATS, SHAPES, Shape, parse_shape
 from lstm_numba.benchmarks.results import machine
-from lstm_numba.benchmarks.timing import Call, measure, protocol
 from lstm_numba.engines.cpu.threads import thread_count
 from lstm_numba.nn.clockwork import ClockworkRNN
 from lstm_numba.nn.layers import RNN
 from lstm_numba.nn.recurrent import Recurrent
+from lstm_numba.timing import Call, measure, protocol
 
 Array = np.ndarray[Any, Any]
 TASKS = ("inference", "training")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.benchmarks.timing import measure
+from lstm_numba.timing import measure
 
 #: Rows and columns of the matrices: large enough for the processor's full rate.
 SIZE = 1536

@@ -26,13 +26,13 @@ from lstm_numba.benchmarks.cases import DEFAULT_REPEATS, Shape
 from lstm_numba.benchmarks.implementations import Problem
 from lstm_numba.benchmarks.peers import OnnxRuntime, PyTorch
 from lstm_numba.benchmarks.results import machine
-from lstm_numba.benchmarks.timing import Call, Times, measure, protocol
 from lstm_numba.engines.cpu.cpu_features import lanes
 from lstm_numba.engines.cpu.gemm import matmul
 from lstm_numba.engines.cpu.options import SERIAL
 from lstm_numba.engines.cpu.specialize import cell_forward, load_cell_states, load_slots, load_vector
 from lstm_numba.engines.cpu.threads import set_thread_count, thread_count
 from lstm_numba.engines.cpu.vector import pointer_to, store_vectors
+from lstm_numba.timing import Call, Times, measure, protocol
 
 Array = np.ndarray[Any, Any]
 #: Steps in one call of a compiled function.

@@ -21,10 +21,10 @@ import numpy as np
 
 from lstm_numba.benchmarks.cases import DEFAULT_REPEATS, SHAPES, Shape, parse_shape
 from lstm_numba.benchmarks.results import machine
-from lstm_numba.benchmarks.timing import Call, measure, protocol
 from lstm_numba.engines.cpu.threads import thread_count
 from lstm_numba.nn.layers import make_layer
 from lstm_numba.nn.recurrent import Recurrent
+from lstm_numba.timing import Call, measure, protocol
 
 Array = np.ndarray[Any, Any]
 

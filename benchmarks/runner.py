@@ -13,7 +13,7 @@ from lstm_numba.benchmarks.conditions import Conditions, busy, without_switch
 from lstm_numba.benchmarks.gemm_peak import measure_peak
 from lstm_numba.benchmarks.implementations import Array, Implementation, Problem
 from lstm_numba.benchmarks.registry import CLASSES, unavailable
-from lstm_numba.benchmarks.timing import measure
+from lstm_numba.timing import measure
 from lstm_numba.training.callbacks import Reporter
 from lstm_numba.training.compile_watch import CompileWatch
 

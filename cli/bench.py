@@ -279,8 +279,8 @@ def _fill(document: dict[str, Any], rows: Sequence[Any], names: list[str], value
     from lstm_numba.benchmarks import report, results
     from lstm_numba.benchmarks.registry import unavailable
     from lstm_numba.benchmarks.runner import Bench, Settings
-    from lstm_numba.benchmarks.timing import protocol
     from lstm_numba.cli.console import Terminal
+    from lstm_numba.timing import protocol
 
     class Progress(Terminal):
         """Shows the current row on the progress line; the table stays."""

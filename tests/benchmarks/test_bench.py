@@ -15,7 +15,7 @@ import pytest
 from cli_tools import PROGRAM, Answer, invoke
 from tolerances import assert_close
 
-from lstm_numba import reference
+from lstm_numba import reference, timing
 from lstm_numba.benchmarks import (
     cases,
     correctness,
@@ -25,7 +25,6 @@ from lstm_numba.benchmarks import (
     peers,
     registry,
     results,
-    timing,
 )
 from lstm_numba.benchmarks.cases import OURS, PEERS, SHAPES, Row, Shape, plan_rows
 from lstm_numba.engines import Cuda

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from tolerances import assert_close
 
-from lstm_numba.benchmarks import cases, correctness, implementations, peers, timing
+from lstm_numba import timing
+from lstm_numba.benchmarks import cases, correctness, implementations, peers
 from lstm_numba.benchmarks.cases import Shape
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from cli_tools import PROGRAM, invoke
 
-from lstm_numba.benchmarks import conditions, gemm_peak, timing
+from lstm_numba import timing
+from lstm_numba.benchmarks import conditions, gemm_peak
 
 TINY = "--cell rnn --shape 2x3x4x5 --task inference --implementation cpu-serial --implementation cpu-parallel"
 
