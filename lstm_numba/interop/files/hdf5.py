@@ -101,7 +101,7 @@ def read_hdf5(content: bytes) -> Group:
 def _root(source: Source) -> int:
     """Address of the root group's object header (superblock)."""
     head = Cursor(source.take(0, min(96, source.size)))
-    if head.take(8) != SIGNATURE:
+    if head.left < 8 or head.take(8) != SIGNATURE:
         raise WeightsError("damaged, or not an HDF5 file")
     version = head.number(1)
     if version in (0, 1):
@@ -258,7 +258,7 @@ class _Walk:
             if stop < 0:
                 raise WeightsError("damaged: a name has no end")
             if kind != 2:  # 2: a soft link
-                yield names[start:stop].decode(), place
+                yield _decoded(names[start:stop]), place
 
     # -- attributes
 
@@ -273,7 +273,7 @@ class _Walk:
             for size in sizes:  # name, type, shape
                 parts.append(cursor.take(size))
                 cursor.skip(-size % 8 if version == 1 else 0)
-            name = parts[0].rstrip(b"\0").decode()
+            name = _decoded(parts[0].rstrip(b"\0"))
             shared = version > 1 and flags & 3
             found[name] = None if shared else self._value(Cursor(parts[1]), Cursor(parts[2]), cursor)
         return found
@@ -289,7 +289,7 @@ class _Walk:
             count *= size
         if count * of.size > data.left:
             raise WeightsError("damaged: an attribute is shorter than it says")
-        texts = [self._text(data.take(of.size), of.kind == "long text").decode() for _ in range(count)]
+        texts = [_decoded(self._text(data.take(of.size), of.kind == "long text")) for _ in range(count)]
         return texts if shape else texts[0]
 
     def _text(self, stored: bytes, long: bool) -> bytes:
@@ -325,6 +325,13 @@ class _Walk:
         return found
 
 
+def _decoded(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        raise WeightsError(f"damaged: a name or text is not UTF-8 ({error.reason})") from None
+
+
 def _own(kind: int, flags: int, data: bytes) -> bytes:
     """The content of a message, which may be stored elsewhere."""
     if flags & 2 and kind in (_SHAPE, _TYPE, _LAYOUT, _FILTERS, _ATTRIBUTE):
@@ -339,6 +346,6 @@ def _link(data: Cursor) -> Iterator[tuple[str, int]]:
     kind = data.number(1) if flags & 8 else 0
     data.skip(8 if flags & 4 else 0)
     data.skip(1 if flags & 16 else 0)
-    name = data.take(data.number(1 << (flags & 3))).decode()
+    name = _decoded(data.take(data.number(1 << (flags & 3))))
     if kind == 0:
         yield name, data.number(8)

@@ -107,11 +107,11 @@ class Dataset(NamedTuple):
         size = math.prod(shape) * dtype.itemsize
         if layout.kind == "compact":
             found = numbers(layout.data, dtype, shape, name)
-        elif layout.kind == "contiguous" and size == 0:
+        elif layout.kind in ("contiguous", "chunked") and size == 0:
             found = np.empty(shape, dtype)
+        elif layout.kind in ("contiguous", "chunked") and layout.address == _UNDEFINED:
+            raise WeightsError(f"{name}: nothing was written into it")
         elif layout.kind == "contiguous":
-            if layout.address == _UNDEFINED:
-                raise WeightsError(f"{name}: nothing was written into it")
             found = numbers(self.source.numbers(layout.address, min(layout.size, size)), dtype, shape, name)
         elif layout.kind == "chunked":
             found = self._chunks(name, shape, dtype)
@@ -134,7 +134,7 @@ class Dataset(NamedTuple):
         self.source.unpack(max(1, count) * size)
         out, seen = np.empty(shape, dtype), 0
         expected = itertools.product(*starts)  # chunks are in order in the tree
-        for place, mask, stored in self._stored(self.layout.address, None, rank) if count else ():
+        for place, mask, stored in self._stored(self.layout.address, None, rank):
             if place != next(expected, None):
                 raise WeightsError(f"{name}: damaged: a chunk is missing, or out of order")
             data = self._unpacked(stored, mask, size, name)

@@ -201,9 +201,7 @@ def read_shape(data: Cursor) -> tuple[int, ...] | None:
     return None if version == 2 and kind == 2 else tuple(data.number(8) for _ in range(rank))
 
 
-def numbers(
-    data: bytes | memoryview, dtype: npt.DTypeLike, shape: tuple[int, ...], name: str
-) -> Array:
+def numbers(data: bytes | memoryview, dtype: npt.DTypeLike, shape: tuple[int, ...], name: str) -> Array:
     """An array from its bytes, of which there must be enough.
 
     Raises

@@ -1,8 +1,9 @@
 """Files of Keras, read without it: ``.keras`` archives, and HDF5 files of whole models or of weights.
 
-``.keras`` is a zip archive of metadata.json, config.json and model.weights.h5 (Keras 3, TensorFlow from 2.12).
-HDF5 files are ``.weights.h5`` of Keras 3, or what Keras 2 wrote, of a whole model (with ``model_config``) or of
-its weights. Source of the layouts: keras/src/saving/saving_lib.py, keras/src/legacy/saving/legacy_h5_format.py.
+``.keras`` is a zip archive of metadata.json, config.json and model.weights.h5 (Keras 3, TensorFlow since
+2.12). HDF5 files are ``.weights.h5`` of Keras 3, or what Keras 2 wrote: a whole model, with its
+``model_config``, or its weights. Source of the layouts: keras/src, in saving/saving_lib.py and
+legacy/saving/legacy_h5_format.py.
 
 A layer NAME comes out under PyTorch's names: ``NAME.weight_ih_l0`` of LSTM, GRU, SimpleRNN, Bidirectional and
 RNN around one of their cells, ``NAME.weight`` of Dense and Embedding. Recurrent layers that follow each other
@@ -12,7 +13,7 @@ and fit are one stack under the first one's name. Arrays of other layers keep th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lstm_numba.data.archives import Archive, ArchiveError
 from lstm_numba.data.file_io import one_line
@@ -34,8 +35,8 @@ _NAMES = {
     "LayerNormalization": ("gamma", "beta"),
 }
 _ONLY_WEIGHTS = (
-    "the file holds weights only: it does not say activations, for which Keras' defaults are taken, nor which "
-    "layers follow each other"
+    "the file holds weights only: it does not say activations, for which Keras' defaults are taken, nor "
+    "which layers follow each other"
 )
 
 
@@ -61,7 +62,12 @@ def read_keras_file(content: bytes) -> Contents:
         stored, said = _archive(content)
     else:
         stored, said = _hdf5(content)
-    return _contents(stored, said)
+    if not stored:
+        raise WeightsError("expected weights that Keras wrote, found none")
+    found = _Found(said)
+    for layer, parts in stored:
+        found.add(layer, parts)
+    return found.contents()
 
 
 def _archive(content: bytes) -> tuple[Stored, _Description]:
@@ -69,7 +75,7 @@ def _archive(content: bytes) -> tuple[Stored, _Description]:
         archive = Archive(content, LARGEST)
         if _WEIGHTS not in archive or "config.json" not in archive:
             missing = "config.json" if _WEIGHTS in archive else _WEIGHTS
-            raise WeightsError(f"expected Keras' archive, with config.json and {_WEIGHTS}; {missing} is missing")
+            raise WeightsError(f"expected an archive of Keras; {missing} is missing")
         config = parse_json(archive.read("config.json"), "config.json", constants=True)
         version = {}
         if "metadata.json" in archive:
@@ -92,10 +98,7 @@ def _hdf5(content: bytes) -> tuple[Stored, _Description]:
     for weights in (root, root.members.get("model_weights")):
         if isinstance(weights, Group) and any(name.startswith(LAYER_NAMES) for name in weights.attributes):
             return read_keras_2(weights, ()), _Description(None, keras_3=False)
-    stored = read_keras_3(root, ())
-    if not stored:
-        raise WeightsError("expected weights that Keras wrote, found none")
-    return stored, _Description(None, keras_3=True)
+    return read_keras_3(root, ()), _Description(None, keras_3=True)
 
 
 def _is_3(version: object) -> bool:
@@ -103,39 +106,61 @@ def _is_3(version: object) -> bool:
     return major.isdecimal() and int(major[:4]) >= 3
 
 
-def _contents(stored: Stored, said: _Description) -> Contents:
-    singles: list[Single] = []
-    others: dict[str, Array] = {}
-    notes, refused = [], []
-    whole: dict[str, bool] = {}
-    for layer, parts in stored:
-        if is_recurrent(layer.kind) and all(part.recurrent() for part in parts):
+class _Found:
+    """What is made of a file's layers, in the order of the model.
+
+    Parameters
+    ----------
+    said : _Description
+    """
+
+    def __init__(self, said: _Description) -> None:
+        self._said = said
+        self._singles: list[Single] = []
+        self._others: dict[str, Array] = {}
+        self._notes: list[str] = []
+        self._refused: list[str] = []
+        self._whole: set[str] = set()  # recurrent layers that hand on all that they give
+
+    def add(self, layer: Layer, parts: Sequence[Part]) -> None:
+        """Take a layer with its arrays."""
+        if is_recurrent(layer.kind):
             try:
-                how = describe(layer.name, layer.kind, layer.config, said.keras_3) if said.plan else None
+                return self._add_recurrent(layer, parts)
             except NotComputedError as error:
-                refused.append(str(error))
-            else:
-                before = said.plan.before(layer) if said.plan else None
-                after = before.name if before and whole.get(before.name) else ""
-                singles.append(_single(layer, parts, how, after))
-                whole[layer.name] = how is not None and how.sequences
-                notes += how.notes if how else []
-                continue
-        elif is_recurrent(layer.kind):
-            refused.append(f"{layer.name}: Keras' {one_line(layer.kind, 60)} is not computed here")
+                self._refused.append(str(error))
         for name, array in _plain(layer, parts):
-            _add(others, name, array)
-    if refused and not singles:
-        raise WeightsError(refused[0])
-    stacks = stack(singles)
-    for name, array in others.items():
-        _add(stacks.tensors, name, array)
-    notes = [*stacks.notes, *notes, *_masks(said.plan), *(f"{text}: left out" for text in refused)]
-    notes += [] if said.plan or not singles else [_ONLY_WEIGHTS]
-    return Contents("keras", stacks.tensors, stacks.cells, tuple(one_line(note, 400) for note in notes))
+            _put(self._others, name, array)
+
+    def _add_recurrent(self, layer: Layer, parts: Sequence[Part]) -> None:
+        name, plan, how, after = layer.name, self._said.plan, None, ""
+        if not all(part.recurrent() for part in parts):
+            raise NotComputedError(f"{name}: Keras' {one_line(layer.kind, 60)} is not computed here")
+        if plan is not None and layer.config:
+            how = describe(name, layer.kind, layer.config, self._said.keras_3)
+            self._notes += how.notes
+            if how.sequences:
+                self._whole.add(name)
+            if len(plan.sources.get(name, ())) > 1:
+                self._notes.append(f"{name}: sees several layers, one of which may give its initial state")
+            before = plan.before(layer)
+            if before is not None and before.name in self._whole and not layer.config.get("go_backwards"):
+                after = before.name
+        self._singles.append(_single(layer, parts, how, after))
+
+    def contents(self) -> Contents:
+        """All of it; refused if no recurrent layer is computed here."""
+        if self._refused and not self._singles:
+            raise WeightsError(self._refused[0])
+        stacks, plan = stack(self._singles), self._said.plan
+        for name, array in self._others.items():
+            _put(stacks.tensors, name, array)
+        notes = [*stacks.notes, *self._notes, *_masks(plan), *(f"{text}: left out" for text in self._refused)]
+        notes += [_ONLY_WEIGHTS] if plan is None and self._singles else []
+        return Contents("keras", stacks.tensors, stacks.cells, tuple(one_line(note, 400) for note in notes))
 
 
-def _add(tensors: dict[str, Array], name: str, array: Array) -> None:
+def _put(tensors: dict[str, Array], name: str, array: Array) -> None:
     if name in tensors:
         raise WeightsError(f"{one_line(name, 120)}: is in it twice")
     tensors[name] = array
@@ -147,18 +172,18 @@ def _single(layer: Layer, parts: Sequence[Part], how: Recurrent | None, after: s
     expected = how.directions if how else 2 if layer.kind == "Bidirectional" else 1
     if len(parts) != expected:
         raise WeightsError(f"{name}: expected arrays of {expected} direction(s), got {len(parts)}")
-    cell = None if how is None or how.guess else how.cell
-    directions = []
+    cell, directions = None if how is None else how.cell, []
     for number, part in enumerate(parts):
         label = "backward " if number else ""
         arrays = [
             as_float(label + role, array, name, finite=False)
             for role, array in zip(PARTS, part.recurrent() or (), strict=False)
         ]
-        found = find_cell(arrays, cell, label, name)
-        if how and how.guess and "," in how.cell:  # the biases tell the cell, the config its activations
-            found = ",".join((found, *how.cell.split(",")[1:]))
-        cell = found
+        cell = find_cell(arrays, cell, label, name)
+        if how is not None and how.guess and not number:
+            # Before Keras wrote reset_after, there was no other GRU than that of reset_after=False.
+            base = "gru-reset-before" if len(arrays) == 2 else find_cell(arrays, None, label, name)
+            cell = ",".join((base, *cell.split(",")[1:]))
         directions.append(renamed(arrays, cell, label, name))
     assert cell is not None
     return Single(layer.name, cell, directions, after)
@@ -189,13 +214,10 @@ def _plain(layer: Layer, parts: Sequence[Part]) -> Iterator[tuple[str, Array]]:
 
 def _masks(plan: Plan | None) -> Iterator[str]:
     """Notes on steps that the network leaves out."""
-    how = (
-        "this layer takes lengths for steps at the end; others have to be left out before it is called, and "
-        "their outputs are those of the step before"
-    )
+    how = "a layer here takes lengths for steps at the end; leave out others before it is called"
     for layer in plan.layers if plan else ():
         if layer.kind == "Masking":
-            value: Any = layer.config.get("mask_value", 0.0)
-            yield f"{layer.name}: the network skips steps whose numbers all equal {one_line(value, 40)}; {how}"
+            value = one_line(layer.config.get("mask_value", 0.0), 40)
+            yield f"{layer.name}: the network skips steps whose features all equal {value}; {how}"
         elif layer.kind == "Embedding" and layer.config.get("mask_zero"):
             yield f"{layer.name}: the network skips steps of index 0 (mask_zero); {how}"

@@ -29,7 +29,7 @@ class Layer(NamedTuple):
         Its arguments; empty if the file does not say them.
     path : tuple of str
         Where its weights are: in Keras 3 the groups on the way; before, the group of the layer of the whole
-        model, followed by the layer's own name if that one is a submodel.
+        model, and if that one is a submodel the names of those on the way.
     """
 
     name: str
@@ -75,9 +75,7 @@ def read_plan(model: Mapping[str, Any], keras_3: bool) -> Plan:
     return plan
 
 
-def _collect(
-    model: Mapping[str, Any], plan: Plan, prefix: str, path: tuple[str, ...], keras_3: bool
-) -> None:
+def _collect(model: Mapping[str, Any], plan: Plan, prefix: str, path: tuple[str, ...], keras_3: bool) -> None:
     config = model["config"]
     entries = config if isinstance(config, list) else config.get("layers", ())  # a list before Keras 2.2.3
     seen: Counter[str] = Counter()
@@ -109,7 +107,7 @@ def _has_layers(config: Any) -> bool:
 def _place(kind: str, name: str, path: tuple[str, ...], seen: Counter[str], keras_3: bool) -> tuple[str, ...]:
     """Where a layer's weights are."""
     if not keras_3:
-        return (*path[:1], name)
+        return (*path, name)
     snake = snake_case(kind)
     number = seen[snake]
     seen[snake] += 1

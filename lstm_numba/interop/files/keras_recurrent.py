@@ -120,7 +120,8 @@ def _variant(name: str, base: str, config: Mapping[str, Any], keras_3: bool) -> 
     for letter in letters:
         gates = letter == "f" and len(letters) > 1
         key = "recurrent_activation" if gates else "activation"
-        words.append(f"{letter}={_function(name, key, config.get(key, 'sigmoid' if gates else 'tanh'), keras_3)}")
+        value = config.get(key, "sigmoid" if gates else "tanh")
+        words.append(f"{letter}={_function(name, key, value, keras_3)}")
     return onnx_variants.read(",".join((base, *words))).name
 
 
@@ -142,7 +143,7 @@ def _notes(name: str, config: Mapping[str, Any], inside: bool) -> Any:
     if config.get("return_sequences") is False:
         yield f"{name}: the network uses its final state only (return_sequences=False)"
     if config.get("go_backwards") and not inside:
-        yield f"{name}: reads from the end (go_backwards): reverse the steps before and take outputs as they come"
+        yield f"{name}: reads from the end (go_backwards): reverse the steps of its input"
     if config.get("stateful"):
         yield f"{name}: goes on with the state of the batch before (stateful): hand the state on"
     if config.get("time_major"):

@@ -154,12 +154,17 @@ def read_keras_2(root: Group, layers: Sequence[Layer]) -> Stored:
 def _owner(inside: Sequence[Layer], folder: str, group: str) -> Layer:
     """The layer that a weight belongs to: that of the group, or one in the group's submodel."""
     steps = folder.split("/")
-    named = [layer for layer in inside if len(layer.path) > 1 and layer.path[1] in steps]
-    if named:
-        return max(named, key=lambda layer: steps.index(layer.path[1]))
     for layer in inside:
         if len(layer.path) == 1:
             return layer
+    named = [layer for layer in inside if layer.path[-1] in steps]
+    if named:  # Keras 2 does not name submodels, so that a layer of a name may stand for itself
+
+        def fit(layer: Layer) -> tuple[int, int]:
+            missing = sum(step not in steps for step in layer.path[1:])
+            return len(layer.path) - missing, -missing
+
+        return max(named, key=fit)
     if group in steps:  # the name of the whole model may be before it
         steps = steps[len(steps) - steps[::-1].index(group) :]
     own = [step for step in steps if step and not _OF_A_CELL.fullmatch(step)]
