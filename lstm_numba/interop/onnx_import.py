@@ -79,16 +79,31 @@ def load_onnx(
         The file is missing or damaged, no layer computes the same as the model or node, there are several
         nodes and none is chosen, or the package ``onnx`` is not installed; the message says which.
     """
+    return load_and_tell(path, node=node, allow_nonfinite=allow_nonfinite, **options)[0]
+
+
+def load_and_tell(
+    path: str | os.PathLike[str],
+    *,
+    node: Choice | Sequence[Choice] | None = None,
+    allow_nonfinite: bool = False,
+    **options: Any,
+) -> tuple[Recurrent, str | None]:
+    """As `load_onnx`; also why the layer is not all that the model computes, None if it is.
+
+    The reason is "" where a node is asked for, of which that is known.
+    """
     choices = checked_choice(node)
     model = open_model(path)
+    reason: str | None = ""
     with naming(path):
         if choices is None:
-            nodes, batch_first = _read_model(model, allow_nonfinite)
+            nodes, batch_first, reason = _read_model(model, allow_nonfinite)
         else:
             nodes = NodeReader(model, allow_nonfinite).choose(choices)
             batch_first = _layout(nodes)
         params = stack_nodes(nodes)
-    return build(
+    rnn = build(
         params,
         str(path),
         nodes[0].cell,
@@ -96,12 +111,13 @@ def load_onnx(
         allow_nonfinite=allow_nonfinite,
         **options,
     )
+    return rnn, reason
 
 
-def _read_model(model: Model, allow_nonfinite: bool) -> tuple[list[Parameters], bool]:
-    """The layers of a whole model, or else its only recurrent node; and whether they are batch first."""
+def _read_model(model: Model, allow_nonfinite: bool) -> tuple[list[Parameters], bool, str | None]:
+    """The layers of a whole model, or its only recurrent node; whether batch first; why not the whole."""
     try:
-        return _read_whole(model, allow_nonfinite)
+        return (*_read_whole(model, allow_nonfinite), None)
     except WeightsError as error:
         reason = str(error)
     reader = NodeReader(model, allow_nonfinite)
@@ -109,7 +125,7 @@ def _read_model(model: Model, allow_nonfinite: bool) -> tuple[list[Parameters], 
         reader.check_any()
         raise WeightsError(f"no layer as a whole ({reason}); {reader.listing()}")
     nodes = reader.choose(None)
-    return nodes, nodes[0].batch_first
+    return nodes, nodes[0].batch_first, reason
 
 
 def _read_whole(model: Model, allow_nonfinite: bool) -> tuple[list[Parameters], bool]:
