@@ -2,7 +2,7 @@
 
 The function is ``void step(const void *handle, const T *x, T *state, T *y)`` with T float or double. The
 handle is an array of int64: the number of layers, the address of a record of the head or 0, then a record for
-each layer; see `Head` and `Layer` in `lstm_numba.engines.cpu.records`.
+each layer; see `lstm_numba.engines.cpu.head.Head` and `lstm_numba.engines.cpu.records.Layer`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from numba.np.numpy_support import from_dtype
 from lstm_numba.arguments import integer
 from lstm_numba.engines.cpu.function_pointers import compile_apart, once
 from lstm_numba.engines.cpu.function_table import compiled_functions
-from lstm_numba.engines.cpu.head import head_address
+from lstm_numba.engines.cpu.head import Head, head_address
 from lstm_numba.engines.cpu.memory import address, aligned_zeros
 from lstm_numba.engines.cpu.options import SERIAL
 from lstm_numba.engines.cpu.passes import run_stack, scratch_bytes
-from lstm_numba.engines.cpu.records import ALONE, Head, Layer, Numbers, numbers
+from lstm_numba.engines.cpu.records import ALONE, Layer, Numbers, numbers
 from lstm_numba.engines.cpu.sequence import pack
 from lstm_numba.engines.cpu.vector import pointer_address, pointer_to
 from lstm_numba.kernels.heads import HeadArrays, Headed, head_arrays, layer_and_head

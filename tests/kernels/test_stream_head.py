@@ -52,10 +52,10 @@ def _status(cell: Any, plan: Any, zero: Any, sample: Any, out: Any) -> Any:
 @pytest.mark.parametrize(("batch", "outputs"), [(1, 1), (3, 1), (1, 11), (3, 11), (3, 4)])
 @pytest.mark.parametrize("options", [{}, {"num_layers": 3}, {"proj_size": 37}], ids=str)
 def test_scores_are_those_of_layer_and_product(
-    dtype: str, batch: int, outputs: int, options: dict[str, int]
+    dtype: str, batch: int, outputs: int, options: dict[str, Any]
 ) -> None:
     """39 and 37 units fill no whole vectors; eleven outputs are two times four and three single ones."""
-    rnn = ln.make_layer("lstm", 5, 39, seed=3, dtype=dtype, **options)  # type: ignore[arg-type]
+    rnn = ln.make_layer("lstm", 5, 39, seed=3, dtype=dtype, **options)
     head, x = _head(rnn.output_size, outputs, dtype), _input(4, batch, dtype)
     expected, stream = _scores(rnn, head, x), ln.Stream(rnn, batch, head=head)
     for step, want in zip(x, expected, strict=True):

@@ -6,15 +6,36 @@ that multiply busy where rows are short; the sums over a row are LLVM's to vecto
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from numba import njit
 from numba.core import types
 
 from lstm_numba.engines.cpu.function_pointers import compile_apart, once
 from lstm_numba.engines.cpu.options import INLINE
-from lstm_numba.engines.cpu.records import Head, read_record
+from lstm_numba.engines.cpu.records import read_record
 from lstm_numba.engines.cpu.vector import pointer_to
+
+
+class Head(NamedTuple):
+    """A linear layer on what a step's last layer gives.
+
+    Attributes
+    ----------
+    function : int
+        Address of the C function that computes it, from `head_address`.
+    weight, bias : int
+        Addresses of W (O, I) and b (O,), C-contiguous.
+    batch, inputs, outputs : int
+        B, I and O.
+    """
+
+    function: int
+    weight: int
+    bias: int
+    batch: int
+    inputs: int
+    outputs: int
 
 
 @njit(**INLINE)

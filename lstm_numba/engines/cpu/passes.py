@@ -18,6 +18,7 @@ from lstm_numba.engines.cpu.forward import (
 )
 from lstm_numba.engines.cpu.function_pointers import call_pointer
 from lstm_numba.engines.cpu.gemm import HEAD, operand_numbers, segment_index, workspace_numbers
+from lstm_numba.engines.cpu.head import Head
 from lstm_numba.engines.cpu.layout import Arrays, Gradients, share_all, share_rows
 from lstm_numba.engines.cpu.offsets import (
     aligned,
@@ -34,7 +35,6 @@ from lstm_numba.engines.cpu.records import (
     ALONE,
     BackwardJob,
     FunctionTable,
-    Head,
     Layer,
     ProductJob,
     ProductOperand,

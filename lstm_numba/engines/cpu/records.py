@@ -83,27 +83,6 @@ class Layer(NamedTuple):
     scratch: int
 
 
-class Head(NamedTuple):
-    """A linear layer on what a step's last layer gives.
-
-    Attributes
-    ----------
-    function : int
-        Address of the C function that computes it, see `lstm_numba.engines.cpu.head`.
-    weight, bias : int
-        Addresses of W (O, I) and b (O,), C-contiguous.
-    batch, inputs, outputs : int
-        B, I and O.
-    """
-
-    function: int
-    weight: int
-    bias: int
-    batch: int
-    inputs: int
-    outputs: int
-
-
 class FunctionTable(NamedTuple):
     """Addresses of functions that are compiled apart from the kernels that call them.
 
