@@ -139,7 +139,7 @@ def fit_model(source: Source, model: Model, *, cell: str | None = None, prefix: 
     """
     model_cell, path = model.config()["cell"], source.path
     file_cell = cell or source.cell
-    if source.kind == "keras" or not source.tensors:
+    if source.kind == "keras" or (source.kind == "onnx" and not source.tensors):
         rnn, _ = load_layer(source, cell=file_cell or model_cell)
         names = {f"rnn.{name}": name for name in rnn.params}
         tensors, file_cell = rnn.state_dict(), cell_name(rnn)
