@@ -72,11 +72,11 @@ def open_source(path: str | os.PathLike[str], kind: str | None = None) -> Source
 
 
 def _open_onnx(path: Path) -> Source:
+    content = read_file(path, LARGEST, WeightsError)
     try:
-        contents = read_onnx_model(read_file(path, LARGEST, WeightsError))
+        contents = read_onnx_model(content)
     except WeightsError as error:
-        text = str(error)
-        raise WeightsError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+        raise WeightsError(f"{path}: {error}") from None
     if contents is None:
         return Source(str(path), "onnx", {}, None)
     return Source(str(path), "onnx", contents.tensors, contents.cells[""])
