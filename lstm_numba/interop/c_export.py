@@ -47,8 +47,8 @@ def save_c(
     with zeros, and ``net_step(net_state *state, const float *x, float *y)``, which reads ``NET_INPUTS``
     numbers and writes ``NET_OUTPUTS``; of a `LanguageModel` ``net_step(net_state *state, int token, float
     *y)``. ``y`` has the scores of the output layer after this step, of a layer its output; it may be NULL
-    where they are not needed, as before the end of a sequence that is classified. ``float`` is ``double`` for
-    a float64 model. Every cell is translated from its equations, also those of users.
+    where they are not needed, as before the end of a sequence that is classified, and may be x. ``float`` is
+    ``double`` for a float64 model. Every cell is translated from its equations, also those of users.
 
     Parameters
     ----------
@@ -123,7 +123,8 @@ class _Header:
         self._params = {n: array for n, array in arrays.items() if n.startswith(("embedding.", "output."))}
         self._constants: list[str] = []
         self._bytes = 0
-        self._rows = "output.weight" not in self._params and "output.bias" in self._params
+        self._weights: dict[str, Array] = {}  # of a layer or head; all have the same
+        self._tied = "output.weight" not in self._params and "output.bias" in self._params
 
     @property
     def _inputs(self) -> int:
@@ -330,7 +331,7 @@ class _Header:
             return [loop, f"    y[n] = {last}[n];"]
         bias = self._add("output_bias", self._params["output.bias"], f"output_bias: {self._outputs}")
         width = self._rnn.output_size
-        if self._rows:  # tied: the embedding's rows
+        if self._tied:  # the embedding's rows
             return [
                 f"{loop} {{",
                 f"    y[n] = {bias}[n];",

@@ -105,7 +105,8 @@ class Dialect(NamedTuple):
         WeightsError
             A number is not finite; the message names the array.
         """
-        flat = np.asarray(array, self.dtype).reshape(-1)
+        with np.errstate(over="ignore"):
+            flat = np.asarray(array).astype(self.dtype).reshape(-1)
         if not np.isfinite(flat).all():
             raise WeightsError(f"{name.removeprefix(self.prefix + '_')}: a number is not finite")
         numbers = [self.number(value) for value in flat]

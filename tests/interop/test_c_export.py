@@ -53,6 +53,32 @@ class OddNames:
     )
 
 
+class MeansOfMeans:
+    """A mean of what depends on another, computed with two numbers that are needed again."""
+
+    states = ("h", "c")
+    means = ("first", "second")
+
+    def begin(self, z: Any, v: Any) -> dict[str, Any]:
+        """What the first mean is of."""
+        return {"first": z.a + z.b * v.c}
+
+    def go_on(self, z: Any, v: Any) -> dict[str, Any]:
+        """The second."""
+        a, b = tanh(z.a - v.first), sigmoid(z.b + v.first)
+        return {"a": a, "b": b, "second": a * b}
+
+    def end(self, z: Any, v: Any) -> dict[str, Any]:
+        """The new states."""
+        return {"h": v.b * tanh(v.a - v.second), "c": v.a + 0.5 * v.c}
+
+    phases = (
+        Phase((Product("weight_ih", "x", ("a", "b")), Product("weight_hh", "h", ("b", "a"))), begin),
+        Phase((), go_on),
+        Phase((), end),
+    )
+
+
 class Prepared:
     """A first product of something else than the first state."""
 
@@ -100,6 +126,7 @@ LAYERS: dict[str, Callable[[], Recurrent]] = {
     "zoneout": partial(made, "lstm", zoneout=(0.25, 0.5)),
     "odd": partial(own, OddNames),
     "prepared": partial(own, Prepared),
+    "means": partial(own, MeansOfMeans),
 }
 
 
@@ -174,7 +201,11 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
 def test_layers_step_by_step(name: str, compiled: Compiled) -> None:
     rnn = compiled.layers[name]
     x = np.random.default_rng(1).standard_normal((STEPS, INPUTS)).astype(rnn.dtype)
-    assert_close(compiled.steps(name, x, rnn.output_size, rnn.dtype), references(rnn, x), "forward")
+    if name == "means":
+        assert rnn.cell.reused == (0, 2)
+    y = compiled.steps(name, x, rnn.output_size, rnn.dtype)
+    assert_close(y, references(rnn, x), "forward")
+    np.testing.assert_array_equal(compiled.steps(name, x, rnn.output_size, rnn.dtype, in_place=True), y)
 
 
 def scores(model: Any, x: Any) -> Any:

@@ -55,7 +55,7 @@ class CompiledHeaders:
         """Bytes of the state."""
         return int(self._library[f"run_size_{name}"]())
 
-    def steps(self, name: str, x: Any, outputs: int, dtype: Any = np.float32) -> Any:
+    def steps(self, name: str, x: Any, outputs: int, dtype: Any = np.float32, in_place: bool = False) -> Any:
         """What every step gives: (T, outputs).
 
         Parameters
@@ -64,11 +64,16 @@ class CompiledHeaders:
         x : ndarray (T, I), or (T,) of tokens
         outputs : int
         dtype : dtype
+        in_place : bool
+            Whether x and y are one array; there are at most as many inputs as outputs.
         """
         state = np.full(self.size(name), 0xA5, np.uint8)  # whatever was in memory
         pointer, found = ctypes.c_void_p, np.full((len(x), outputs + 1), 77, dtype)
         self._library[f"run_init_{name}"](pointer(state.ctypes.data))
         for step, y in zip(x, found, strict=True):
+            if in_place:
+                y[: len(step)] = step
+                step = y
             given = ctypes.c_int(int(step)) if np.ndim(step) == 0 else pointer(step.ctypes.data)
             self._library[f"run_{name}"](pointer(state.ctypes.data), given, pointer(y.ctypes.data))
         assert (found[:, -1] == 77).all(), "wrote beyond the outputs"
