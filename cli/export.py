@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from lstm_numba.cli.options import checkpoint_option, json_option, run_cell_option
@@ -13,6 +15,7 @@ from lstm_numba.cli.types import SectionedCommand
     epilog="""\b
 Examples:
   lstm-numba export runs/digits-1 --format onnx --out digits.onnx
+  lstm-numba export runs/digits-1 --format c --out digits.h
   lstm-numba export runs/ptb-1 --format torch --out ptb.safetensors
 """,
 )
@@ -20,22 +23,41 @@ Examples:
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["onnx", "torch", "keras", "npz"]),
+    type=click.Choice(["onnx", "c", "torch", "keras", "npz"]),
     required=True,
     help="Format of the file.",
 )
 @click.option(
     "--out", type=click.Path(), metavar="FILE", required=True, help="File to write; must not exist."
 )
+@click.option("--layers-only", is_flag=True, help="Only the recurrent layers (onnx, c); keras has no more.")
+@click.option(
+    "--lengths",
+    is_flag=True,
+    help="Have an input for the lengths of sequences that are padded to the longest (onnx).",
+)
 @checkpoint_option
 @run_cell_option
 @json_option
-def export(run: str, kind: str, out: str, checkpoint: str | None, cell: str | None, as_json: bool) -> None:
-    """Write the weights of RUN, a run folder, to a file for another library.
+def export(
+    run: str,
+    kind: str,
+    out: str,
+    layers_only: bool,
+    lengths: bool,
+    checkpoint: str | None,
+    cell: str | None,
+    as_json: bool,
+) -> None:
+    """Write the model of RUN, a run folder, to a file for another program.
 
-    onnx: the recurrent layers as an ONNX model (.onnx). torch: all parameters with PyTorch's names
-    (.safetensors). keras: the weights of the recurrent layers in Keras' layout (.npz). npz: as torch, but for
-    NumPy (.npz).
+    onnx: the whole model as an ONNX graph (.onnx), which takes what the model takes: pictures as normalised
+    sequences, texts as the numbers of their tokens with the states before and after, and series in the units
+    of the data, as `predict` does. c: a C99 header (.h) with the weights and a function for one step, for
+    layers of one direction. torch: all parameters with PyTorch's names (.safetensors). keras: the weights of
+    the recurrent layers in Keras' layout (.npz). npz: as torch, but for NumPy (.npz).
+
+    The number of parameters written is printed; where that is not all of them, beside the model's.
     """
     import os
 
@@ -44,19 +66,35 @@ def export(run: str, kind: str, out: str, checkpoint: str | None, cell: str | No
     from lstm_numba.cli.run_folder import claimed
     from lstm_numba.errors import UserError
     from lstm_numba.training.run import Run
+    from lstm_numba.training.settings import LANGUAGE_MODELS
     from lstm_numba.wording import plural
 
+    if layers_only and kind not in ("onnx", "c"):
+        raise click.UsageError(f"--layers-only: is for onnx and c, not for {kind}")
     opened = Run.open(run)
+    if lengths and (kind != "onnx" or opened.config["dataset"] in LANGUAGE_MODELS):
+        raise click.UsageError("--lengths: is for --format onnx of pictures and series")
     if os.path.lexists(out):
         raise UserError(f"--out {out}: is there already, name another file")
     use_run_cell(opened.config, cell, run)
-    from lstm_numba.interop.export import save_model
+    from lstm_numba.interop.export import facts_of, save_model
+    from lstm_numba.training.series import SeriesTask
     from lstm_numba.training.tasks import open_task
 
-    model = open_task(opened, load_data=False, which=checkpoint).model
+    task = open_task(opened, load_data=False, which=checkpoint)
+    series = task.description if isinstance(task, SeriesTask) else None
+    options: dict[str, Any] = {
+        "layers_only": layers_only,
+        "lengths": lengths,
+        "series": series,
+        "facts": facts_of(task),
+    }
     with claimed(out) as path:
-        count = save_model(model, kind, path)
+        count = save_model(task.model, kind, path, **options)
+    every, name = task.model.parameter_count, opened.config["cell"]
     if as_json:
-        print_json({"file": out, "format": kind, "cell": opened.config["cell"], "parameters": count})
+        result = {"file": out, "format": kind, "cell": name, "parameters": count}
+        print_json({**result, "model_parameters": every})
     else:
-        click.echo(f"{out}: {kind}, {opened.config['cell']}, {plural(count, 'parameter')}")
+        counted = plural(count, "parameter") if count == every else f"{count:,} of {every:,} parameters"
+        click.echo(f"{out}: {kind}, {name}, {counted}")

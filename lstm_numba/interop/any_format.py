@@ -18,7 +18,9 @@ from lstm_numba.interop.files.opening import read_contents
 from lstm_numba.interop.keras import has_keras_names
 from lstm_numba.interop.loading import Loaded, load
 from lstm_numba.interop.names import groups
+from lstm_numba.interop.onnx_graph import naming, open_model
 from lstm_numba.interop.onnx_import import load_onnx
+from lstm_numba.interop.onnx_model_import import read_onnx_model
 from lstm_numba.interop.selection import choose_prefix, find_head, select
 from lstm_numba.interop.state_dict import cell_name
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Source(NamedTuple):
-    """An opened weights file; an ONNX model is read later."""
+    """An opened weights file; `contents` are empty for an ONNX model of another program, or of a layer."""
 
     path: str
     kind: str  # one of ENDINGS
@@ -56,11 +58,12 @@ def open_source(path: str | os.PathLike[str], kind: str | None = None) -> Source
     Raises
     ------
     WeightsError
-        The file is missing, damaged or something else; the message names it. An ONNX model is read later.
+        The file is missing, damaged or something else; the message names it. An ONNX model that `export` has
+        not written is read later.
     """
     path = Path(path)
     if kind == "onnx" or (kind is None and path.suffix == ENDINGS["onnx"]):
-        return Source(str(path), "onnx", Contents("onnx", {}))
+        return _open_onnx(path)
     contents = read_contents(path)
     lists = has_keras_names(contents.tensors)
     if kind == "keras" and contents.kind != "keras" and not lists:
@@ -69,6 +72,12 @@ def open_source(path: str | os.PathLike[str], kind: str | None = None) -> Source
     kind = "keras" if kind is None and lists else kind
     kind = kind or ("torch" if contents.kind == "safetensors" else contents.kind)
     return Source(str(path), kind, contents)
+
+
+def _open_onnx(path: Path) -> Source:
+    model = open_model(path)
+    with naming(path):
+        return Source(str(path), "onnx", read_onnx_model(model.proto) or Contents("onnx", {}))
 
 
 def load_source(source: Source, **options: Any) -> Loaded:
@@ -85,7 +94,7 @@ def load_source(source: Source, **options: Any) -> Loaded:
     WeightsError
         The file holds no such layer; the message names it.
     """
-    if source.kind == "onnx":
+    if source.kind == "onnx" and not source.contents.tensors:
         return Loaded(load_onnx(source.path, **options), [], ())
     return load(source.contents, source.path, **options)
 
@@ -163,8 +172,9 @@ class _Part(NamedTuple):
 def _recurrent(source: Source, model_cell: str, options: dict[str, Any]) -> _Part:
     """The recurrent layers of a file whose other names are not the model's."""
     contents, path = source.contents, source.path
-    if source.kind == "onnx" or has_keras_names(contents.tensors):
-        cell = {} if source.kind == "onnx" else {"cell": contents.cells.get("") or model_cell}
+    foreign = source.kind == "onnx" and not contents.tensors
+    if foreign or has_keras_names(contents.tensors):
+        cell = {} if foreign else {"cell": contents.cells.get("") or model_cell}
         rnn = load_source(source, **cell, **options).network
         return _Part({f"rnn.{name}": name for name in rnn.params}, rnn.state_dict(), cell_name(rnn), [])
     head, choice = options.get("head"), {key: options.get(key) for key in ("prefix", "names")}

@@ -1,9 +1,7 @@
 """Keras weights: lists of arrays as returned by ``layer.get_weights()``.
 
-Each layer and direction has kernel (I, G*H), recurrent_kernel (H, G*H) and optionally bias (G*H,); with
-``GRU(reset_after=True)`` bias is (2, 3*H), input and recurrent. The order of gates is i f c o (LSTM) or z r h
-(GRU). ``Bidirectional`` lists the forward layer, then the backward one. Source of layouts and equations:
-keras/src/layers/rnn/{lstm,gru,simple_rnn,bidirectional}.py.
+Each layer and direction has the arrays of `lstm_numba.interop.files.keras_layout`. ``Bidirectional`` lists
+the forward layer, then the backward one: keras/src/layers/rnn/bidirectional.py.
 
 Where Keras has one bias, it is read as ``bias_ih`` with ``bias_hh`` zero, and written as the sum of the two.
 Weights from Keras therefore survive a round trip exactly, others up to the rounding of that sum.
@@ -22,22 +20,15 @@ import numpy as np
 from lstm_numba.cells.parameters import suffix
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.files.contents import Array
+from lstm_numba.interop.files.gates import reorder_gates
+from lstm_numba.interop.files.keras_layout import ORDER, PARTS, find_cell, renamed
 from lstm_numba.interop.files.numbers import as_float
 from lstm_numba.interop.files.opening import read_contents
 from lstm_numba.interop.selection import known_cell
-from lstm_numba.interop.state_dict import build, cell_name, reorder_gates
+from lstm_numba.interop.state_dict import build, cell_name
 from lstm_numba.interop.weights_file import write_arrays
 from lstm_numba.nn.recurrent import Recurrent
 
-#: Cell -> for each gate of Keras the index of ours: z r h of r z n; i f c o are i f g o.
-_ORDER: dict[str, tuple[int, ...]] = {
-    "lstm": (0, 1, 2, 3),
-    "gru": (1, 0, 2),
-    "gru-reset-before": (1, 0, 2),
-    "rnn": (0,),
-    "rnn-relu": (0,),
-}
-_PARTS = ("kernel", "recurrent_kernel", "bias")
 _FILE_NAME = re.compile(r"l(0|[1-9]\d{0,4})\.(backward\.)?(kernel|recurrent_kernel|bias)")
 
 
@@ -60,9 +51,9 @@ def to_keras(rnn: Recurrent) -> list[list[Array]]:
         Keras has no such cell (peepholes).
     """
     name = cell_name(rnn)
-    if name not in _ORDER:
+    if name not in ORDER:
         raise WeightsError(f"rnn: Keras has no layer for the cell {name}")
-    order, state = _ORDER[name], rnn.state_dict()
+    order, state = ORDER[name], rnn.state_dict()
     layers = []
     for layer in range(rnn.num_layers):
         weights = []
@@ -117,8 +108,8 @@ def _from_layers(
 ) -> Recurrent:
     if len(weights) and not isinstance(weights[0], (list, tuple)):
         weights = [weights]
-    if cell is not None and cell not in _ORDER:
-        raise WeightsError(f"cell: expected one of {', '.join(_ORDER)}, got {cell!r}")
+    if cell is not None and cell not in ORDER:
+        raise WeightsError(f"cell: expected one of {', '.join(ORDER)}, got {cell!r}")
     params: dict[str, Array] = {}
     for number, layer in enumerate(weights):
         count = len(layer)
@@ -134,50 +125,12 @@ def _from_layers(
             label = f"layer {number}{' backward' * direction} "
             arrays = [
                 as_float(label + part, value, where)
-                for part, value in zip(_PARTS, layer[direction * size :][:size], strict=False)
+                for part, value in zip(PARTS, layer[direction * size :][:size], strict=False)
             ]
-            cell = _find_cell(arrays, cell, label, where)
-            end, renamed = suffix(number, direction), _renamed(arrays, cell, label, where)
-            params.update({key + end: value for key, value in renamed.items()})
+            cell = find_cell(arrays, cell, label, where)
+            end = suffix(number, direction)
+            params.update({key + end: value for key, value in renamed(arrays, cell, label, where).items()})
     return build(params, where, cell, **options)
-
-
-def _find_cell(arrays: Sequence[Array], cell: str | None, label: str, where: str) -> str:
-    """The cell from the numbers of gates and biases, checked against `cell`."""
-    for part, array in zip(_PARTS, arrays[:2], strict=False):
-        if array.ndim != 2 or 0 in array.shape:
-            raise WeightsError(f"{where}: {label}{part}: expected a matrix, got shape {array.shape}")
-    hidden, columns = arrays[1].shape
-    gates, rest = divmod(columns, hidden)
-    two_biases = len(arrays) == 3 and arrays[2].ndim == 2
-    by_gates = {
-        1: "rnn",
-        3: "gru" if two_biases or len(arrays) == 2 else "gru-reset-before",
-        4: "lstm",
-    }
-    if rest or gates not in by_gates or (cell is not None and len(_ORDER[cell]) != gates):
-        expected = "1, 3 or 4 gates" if cell is None else f"{len(_ORDER[cell])} gates ({cell})"
-        shape = arrays[1].shape
-        raise WeightsError(f"{where}: {label}recurrent_kernel: expected {expected}, got shape {shape}")
-    return cell or by_gates[gates]
-
-
-def _renamed(arrays: Sequence[Array], cell: str, label: str, where: str) -> dict[str, Array]:
-    """One layer and direction under PyTorch's names, without suffix."""
-    order, columns = _ORDER[cell], arrays[1].shape[1]  # each order is its own inverse
-    if arrays[0].shape[1] != columns:
-        raise WeightsError(f"{where}: {label}kernel: expected {columns} columns, got shape {arrays[0].shape}")
-    params = {
-        key: reorder_gates(array.T, order)
-        for key, array in zip(("weight_ih", "weight_hh"), arrays[:2], strict=True)
-    }
-    if len(arrays) == 3:
-        bias, shape = arrays[2], (2, columns) if cell == "gru" else (columns,)
-        if bias.shape != shape:
-            raise WeightsError(f"{where}: {label}bias: expected shape {shape} ({cell}), got {bias.shape}")
-        pair = bias if cell == "gru" else (bias, np.zeros_like(bias))
-        params["bias_ih"], params["bias_hh"] = (reorder_gates(b, order) for b in pair)
-    return params
 
 
 def save_keras(rnn: Recurrent, path: str | os.PathLike[str]) -> None:
@@ -200,7 +153,7 @@ def save_keras(rnn: Recurrent, path: str | os.PathLike[str]) -> None:
     size = 3 if rnn.bias else 2
     for layer, weights in enumerate(to_keras(rnn)):
         for n, array in enumerate(weights):
-            arrays[f"l{layer}." + "backward." * (n // size) + _PARTS[n % size]] = array
+            arrays[f"l{layer}." + "backward." * (n // size) + PARTS[n % size]] = array
     write_arrays(Path(path), arrays, cell_name(rnn))
 
 
@@ -245,14 +198,14 @@ def layer_from_lists(tensors: Mapping[str, Array], where: str, cell: str | None,
     layers: list[list[Array]] = []
     for (layer, backward), parts in sorted(found.items()):
         label = f"l{layer}.{'backward.' * backward}"
-        for part in _PARTS[:2]:
+        for part in PARTS[:2]:
             if part not in parts:
                 raise WeightsError(f"{where}: {label}{part} is missing")
         if layer != len(layers) - backward:
             raise WeightsError(f"{where}: a layer or its forward direction is missing before {label}kernel")
         if not backward:
             layers.append([])
-        layers[-1] += [parts[part] for part in _PARTS if part in parts]
+        layers[-1] += [parts[part] for part in PARTS if part in parts]
     if not layers:
         raise WeightsError(f"{where}: holds no layer")
     return _from_layers(layers, where, cell, None, options)

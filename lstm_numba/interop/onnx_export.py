@@ -5,9 +5,7 @@ Operators of operator set 14 (github.com/onnx/onnx, docs/Operators.md); the pack
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -15,15 +13,11 @@ import numpy as np
 
 from lstm_numba.cells.onnx_variants import VARIED, Activation, read
 from lstm_numba.cells.parameters import suffix
-from lstm_numba.data.file_io import atomic_write
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop import onnx_writer
+from lstm_numba.interop.onnx_writer import Attribute, Graph, value
 from lstm_numba.interop.state_dict import cell_name, reorder_gates
 
 Array = np.ndarray[Any, Any]
-
-_OPERATOR_SET = 14
-_IR_VERSION = 8
 
 
 class Node(NamedTuple):
@@ -71,45 +65,29 @@ def node_of(cell: str) -> Node | None:
     )
 
 
-def _layer(
-    node: Node, directions: Sequence[Mapping[str, Array]], names: Mapping[str, str], prefix: str
-) -> tuple[bytes, list[bytes]]:
-    """The node of a layer and its constants, encoded.
+def needed_node(name: str) -> Node:
+    """The operator of a cell.
 
-    Parameters
-    ----------
-    node : Node
-    directions : sequence of mapping
-        Parameters of each direction, without suffix.
-    names : mapping
-        Names of the tensors x, h, c, lengths (inputs; empty: omitted) and y, h', c' (outputs).
-    prefix : str
-        Prefix of the constants' names.
+    Raises
+    ------
+    WeightsError
+        ONNX has none; the message names the cell.
     """
+    found = node_of(name)
+    if found is None:
+        raise WeightsError(f"rnn: ONNX has no operator for the cell {name}")
+    return found
 
-    def both(name: str, order: Sequence[int]) -> Array:
-        return np.stack([reorder_gates(params[name], order) for params in directions])
 
-    constants = {"W": both("weight_ih", node.gates), "R": both("weight_hh", node.gates)}
-    if "bias_ih" in directions[0]:
-        constants["B"] = np.concatenate([both(b, node.gates) for b in ("bias_ih", "bias_hh")], axis=1)
-    if node.peepholes:
-        constants["P"] = both("weight_ph", node.peepholes)
-    constant_names = {key: prefix + key for key in constants}
-    states = [s for s in ("h", "c") if s in names]
-    weights = [constant_names.get(key, "") for key in ("W", "R", "B")]
-    inputs = [names["x"], *weights, names["lengths"], *(names[s] for s in states)]
-    if "P" in constant_names:
-        inputs.append(constant_names["P"])
-    while not inputs[-1]:
-        inputs.pop()
-    attributes: dict[str, onnx_writer.Attribute] = {"hidden_size": directions[0]["weight_hh"].shape[1]}
-    if len(directions) == 2:
+def attributes_of_node(node: Node, hidden: int, directions: int) -> dict[str, Attribute]:
+    """The attributes of a layer's node."""
+    attributes: dict[str, Attribute] = {"hidden_size": hidden}
+    if directions == 2:
         attributes["direction"] = "bidirectional"
     if node.reset_after is not None:
         attributes["linear_before_reset"] = node.reset_after
     if node.functions:
-        functions = node.functions * len(directions)
+        functions = node.functions * directions
         attributes["activations"] = [function.name for function in functions]
         for n, name in enumerate(("activation_alpha", "activation_beta")):
             # One for each function that takes one, in their order.
@@ -120,9 +98,75 @@ def _layer(
         attributes["clip"] = node.clip
     if node.input_forget:
         attributes["input_forget"] = 1
-    outputs = [names["y"], *(names[s + "'"] for s in states)]
-    encoded = onnx_writer.node(node.operator, inputs, outputs, attributes)
-    return encoded, [onnx_writer.tensor(constant_names[key], array) for key, array in constants.items()]
+    return attributes
+
+
+def packed(node: Node, directions: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """The operator's W (D, G*H, I), R (D, G*H, H), B (D, 2*G*H) and P (D, 3*H), the last two where there are.
+
+    Parameters
+    ----------
+    node : Node
+    directions : sequence of mapping
+        Parameters of each direction, without suffix.
+    """
+
+    def both(name: str, order: Sequence[int]) -> Array:
+        return np.stack([reorder_gates(params[name], order) for params in directions])
+
+    found = {"W": both("weight_ih", node.gates), "R": both("weight_hh", node.gates)}
+    if "bias_ih" in directions[0]:
+        found["B"] = np.concatenate([both(b, node.gates) for b in ("bias_ih", "bias_hh")], axis=1)
+    if node.peepholes:
+        found["P"] = both("weight_ph", node.peepholes)
+    return found
+
+
+def unpacked(node: Node, arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
+    """Undo `packed`."""
+    gates, peepholes = np.argsort(node.gates), np.argsort(node.peepholes)  # the inverse orders
+    found = []
+    for d in range(len(arrays["W"])):
+        params = {
+            "weight_ih": reorder_gates(arrays["W"][d], gates),
+            "weight_hh": reorder_gates(arrays["R"][d], gates),
+        }
+        if "B" in arrays:
+            halves = np.split(arrays["B"][d], 2)
+            params["bias_ih"], params["bias_hh"] = (reorder_gates(half, gates) for half in halves)
+        if "P" in arrays:
+            params["weight_ph"] = reorder_gates(arrays["P"][d], peepholes)
+        found.append(params)
+    return found
+
+
+def _add_layer(
+    graph: Graph, node: Node, directions: Sequence[Mapping[str, Array]], names: Mapping[str, str], prefix: str
+) -> None:
+    """Add the node of a layer and its constants.
+
+    Parameters
+    ----------
+    graph : Graph
+    node : Node
+    directions : sequence of mapping
+        Parameters of each direction, without suffix.
+    names : mapping
+        Names of the tensors x, h, c, lengths (inputs; empty: omitted) and y, h', c' (outputs).
+    prefix : str
+        Prefix of the constants' names.
+    """
+    arrays = packed(node, directions)
+    constants = {key: graph.constant(prefix + key, array, trained=True) for key, array in arrays.items()}
+    states = [s for s in ("h", "c") if s in names]
+    weights = [constants.get(key, "") for key in ("W", "R", "B")]
+    inputs = [names["x"], *weights, names["lengths"], *(names[s] for s in states)]
+    if "P" in constants:
+        inputs.append(constants["P"])
+    while not inputs[-1]:
+        inputs.pop()
+    attributes = attributes_of_node(node, directions[0]["weight_hh"].shape[1], len(directions))
+    graph.add(node.operator, inputs, [names["y"], *(names[s + "'"] for s in states)], **attributes)
 
 
 def recurrent_model(cell: str, params: Mapping[str, Array], states: Sequence[str]) -> bytes:
@@ -147,106 +191,105 @@ def recurrent_model(cell: str, params: Mapping[str, Array], states: Sequence[str
     names = {"x": "x", "y": "y", "lengths": ""}
     for state in states:
         names |= {state: f"{state}0", state + "'": state}
-    operator = node_of(cell)
-    assert operator is not None
-    node, constants = _layer(operator, [params], names, "")
+    graph = Graph()
+    _add_layer(graph, needed_node(cell), [params], names, "")
     state_size: list[int | str] = [1, "batch", hidden]
-    inputs = [onnx_writer.value("x", element, ["steps", "batch", params["weight_ih"].shape[1]])]
-    inputs += [onnx_writer.value(f"{state}0", element, state_size) for state in states]
-    outputs = [onnx_writer.value("y", element, ["steps", 1, "batch", hidden])]
-    outputs += [onnx_writer.value(state, element, state_size) for state in states]
-    return onnx_writer.model(cell, [node], constants, inputs, outputs, _OPERATOR_SET, _IR_VERSION)
+    inputs = [value("x", element, ["steps", "batch", params["weight_ih"].shape[1]])]
+    inputs += [value(f"{state}0", element, state_size) for state in states]
+    outputs = [value("y", element, ["steps", 1, "batch", hidden])]
+    outputs += [value(state, element, state_size) for state in states]
+    return graph.encode(cell, inputs, outputs)
 
 
-def save_onnx(
-    rnn: Any, path: str | os.PathLike[str], *, initial_state: bool = True, lengths: bool = False
-) -> None:
-    """Write a layer as an ONNX model that computes the same as a call of the layer.
+def encode_layers(rnn: Any, *, initial_state: bool, lengths: bool) -> tuple[bytes, int]:
+    """A layer as an ONNX model, and the number of its parameters; see `lstm_numba.save_onnx`."""
+    graph = Graph()
+    add_layers(graph, rnn, initial_state=initial_state, lengths=lengths)
+    given, states = state_values(rnn)
+    time: list[int | str] = ["batch", "steps"] if rnn.batch_first else ["steps", "batch"]
+    inputs = [value("x", rnn.dtype.name, [*time, rnn.input_size])]
+    inputs += given if initial_state else []
+    inputs += [lengths_value()] if lengths else []
+    outputs = [value("y", rnn.dtype.name, [*time, rnn.directions * rnn.hidden_size]), *states]
+    return graph.encode(cell_name(rnn), inputs, outputs), graph.parameters
 
-    Inputs are ``x`` (T, B, I), or (B, T, I) with `batch_first`; with `initial_state` ``h0`` (and ``c0``)
-    (num_layers*D, B, H); with `lengths` int32 ``lengths`` (B,). Outputs are ``y`` (T, B, D*H), or
-    (B, T, D*H), and the final ``h`` (and ``c``). T and B are dynamic. Dropout is omitted, as in inference.
+
+def state_values(rnn: Any) -> tuple[list[bytes], list[bytes]]:
+    """Initial and final states as inputs and outputs of a model."""
+    size: list[int | str] = [rnn.num_layers * rnn.directions, "batch", rnn.hidden_size]
+    given = [value(f"{s}0", rnn.dtype.name, size) for s in rnn.cell.states]
+    return given, [value(s, rnn.dtype.name, size) for s in rnn.cell.states]
+
+
+def lengths_value() -> bytes:
+    """The sequences' lengths as an input of a model."""
+    return value("lengths", "int32", ["batch"])
+
+
+def add_layers(
+    graph: Graph,
+    rnn: Any,
+    *,
+    initial_state: bool,
+    lengths: bool,
+    x: str = "x",
+    prefix: str = "",
+    sequence: bool = True,
+    finals: bool = True,
+) -> str:
+    """Add all layers: initial states are split, final ones concatenated, directions joined between layers.
 
     Parameters
     ----------
+    graph : Graph
     rnn : Recurrent
-        ONNX Runtime (1.31) runs float32 models only.
-    path : path
-        ``.onnx``; an existing file is replaced atomically.
-    initial_state : bool
-        Whether the model takes an initial state; else it is zero.
-    lengths : bool
-        Whether the model takes the sequences' lengths.
+    initial_state, lengths : bool
+        Whether the layers read ``h0`` (and ``c0``), and ``lengths``.
+    x : str
+        Tensor that they read.
+    prefix : str
+        Prefix of the constants' names.
+    sequence, finals : bool
+        Whether they give ``y``, and ``h`` (and ``c``).
+
+    Returns
+    -------
+    str
+        Name of the last layer's final hidden states (D, B, H).
 
     Raises
     ------
     WeightsError
-        ONNX has no operator for the cell, or the file has another suffix.
-    OSError
-        The file cannot be written.
+        ONNX has no operator for the cell.
     """
-    name, path = cell_name(rnn), Path(path)
-    node = node_of(name)
-    if node is None:
-        raise WeightsError(f"rnn: ONNX has no operator for the cell {name}")
-    if path.suffix != ".onnx":
-        raise WeightsError(f"{path}: expected a name that ends in .onnx")
-    atomic_write(path, _stack(rnn, name, node, initial_state, lengths))
-
-
-def _stack(rnn: Any, name: str, operator: Node, initial_state: bool, lengths: bool) -> bytes:
-    """All layers: initial states are split, final ones concatenated, and directions joined between layers."""
-    states, count, directions = rnn.cell.states, rnn.num_layers, rnn.directions
-    params = rnn.state_dict()
-    nodes: list[bytes] = []
-    constants: list[bytes] = []
-
-    def move(operator: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
-        nodes.append(onnx_writer.node(operator, inputs, outputs, attributes))
-
-    # 0 means to Reshape: copy this size from the input.
-    constants.append(onnx_writer.tensor("joined", np.array([0, 0, directions * rnn.hidden_size], np.int64)))
+    operator = needed_node(cell_name(rnn))
+    states, count, params = rnn.cell.states, rnn.num_layers, rnn.state_dict()
+    ends = [[suffix(k, direction) for direction in range(rnn.directions)] for k in range(count)]
+    if sequence or count > 1:
+        # 0 means to Reshape: copy this size from the input.
+        graph.constant("joined", np.array([0, 0, rnn.directions * rnn.hidden_size], np.int64))
     if initial_state and count > 1:
         for s in states:
-            move("Split", [f"{s}0"], [f"{s}0_{k}" for k in range(count)], axis=0)
-    x = "x"
+            graph.add("Split", [f"{s}0"], [f"{s}0_{k}" for k in range(count)], axis=0)
     if rnn.batch_first:
+        graph.add("Transpose", [x], ["x_time_first"], perm=[1, 0, 2])
         x = "x_time_first"
-        move("Transpose", ["x"], [x], perm=[1, 0, 2])
     for k in range(count):
-        ends = [suffix(k, direction) for direction in range(directions)]
-        layer_params = [{n.removesuffix(e): p for n, p in params.items() if n.endswith(e)} for e in ends]
-        names = {"x": x, "y": f"y_{k}", "lengths": "lengths" if lengths else ""}
+        last = k == count - 1
+        joined = sequence or not last
+        names = {"x": x, "y": f"y_{k}" if joined else "", "lengths": "lengths" if lengths else ""}
         for s in states:
             names[s] = (f"{s}0_{k}" if count > 1 else f"{s}0") if initial_state else ""
             names[s + "'"] = f"{s}_{k}" if count > 1 else s
-        node, weights = _layer(operator, layer_params, names, f"l{k}.")
-        nodes.append(node)
-        constants += weights
-        # (T, D, B, H) -> (T, B, D, H) -> (T, B, D*H); the last layer with batch_first to (B, T, D*H).
-        last = k == count - 1
-        batch_first = last and rnn.batch_first
-        move("Transpose", [f"y_{k}"], [f"t_{k}"], perm=[2, 0, 1, 3] if batch_first else [0, 2, 1, 3])
-        x = "y" if last else f"x_{k + 1}"
-        move("Reshape", [f"t_{k}", "joined"], [x])
-    if count > 1:
+        local = [{n.removesuffix(e): p for n, p in params.items() if n.endswith(e)} for e in ends[k]]
+        _add_layer(graph, operator, local, names, f"{prefix}l{k}.")
+        if joined:
+            # (T, D, B, H) -> (T, B, D, H) -> (T, B, D*H); the last layer with batch_first to (B, T, D*H).
+            order = [2, 0, 1, 3] if last and rnn.batch_first else [0, 2, 1, 3]
+            graph.add("Transpose", [f"y_{k}"], [f"t_{k}"], perm=order)
+            x = "y" if last else f"x_{k + 1}"
+            graph.add("Reshape", [f"t_{k}", "joined"], [x])
+    if count > 1 and finals:
         for s in states:
-            move("Concat", [f"{s}_{k}" for k in range(count)], [s], axis=0)
-    return _finish(rnn, name, nodes, constants, initial_state, lengths)
-
-
-def _finish(
-    rnn: Any, name: str, nodes: list[bytes], constants: list[bytes], initial_state: bool, lengths: bool
-) -> bytes:
-    """The whole model, with the types of inputs and outputs."""
-    element = rnn.dtype.name
-    time: list[int | str] = ["batch", "steps"] if rnn.batch_first else ["steps", "batch"]
-    size: list[int | str] = [rnn.num_layers * rnn.directions, "batch", rnn.hidden_size]
-    inputs = [onnx_writer.value("x", element, [*time, rnn.input_size])]
-    if initial_state:
-        inputs += [onnx_writer.value(f"{s}0", element, size) for s in rnn.cell.states]
-    if lengths:
-        inputs.append(onnx_writer.value("lengths", "int32", ["batch"]))
-    outputs = [onnx_writer.value("y", element, [*time, rnn.directions * rnn.hidden_size])]
-    outputs += [onnx_writer.value(s, element, size) for s in rnn.cell.states]
-    return onnx_writer.model(name, nodes, constants, inputs, outputs, _OPERATOR_SET, _IR_VERSION)
+            graph.add("Concat", [f"{s}_{k}" for k in range(count)], [s], axis=0)
+    return f"h_{count - 1}" if count > 1 else "h"

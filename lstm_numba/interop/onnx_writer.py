@@ -14,6 +14,10 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 Attribute = int | float | str | list[int] | list[float] | list[str]
 
+#: What models say that they are made by.
+PRODUCER = "lstm_numba"
+OPERATOR_SET = 14
+_IR_VERSION = 8
 #: Element type -> its number in `onnx.TensorProto.DataType`.
 ELEMENTS = {"float32": 1, "int32": 6, "int64": 7, "float64": 11}
 #: Type of an attribute's value -> field of one and of several values, AttributeType of one and of several.
@@ -25,8 +29,9 @@ _ATTRIBUTES: dict[type, tuple[int, int, int, int]] = {
 
 
 def _varint(value: int) -> bytes:
-    """An integer in groups of seven bits, the lowest first."""
+    """An integer in groups of seven bits, the lowest first; a negative one as two's complement of 64 bits."""
     groups = bytearray()
+    value &= (1 << 64) - 1
     while value > 127:
         groups.append(value & 127 | 128)
         value >>= 7
@@ -77,16 +82,53 @@ def value(name: str, element: str, dimensions: Sequence[int | str]) -> bytes:
     return field(1, name) + field(2, field(1, kind))
 
 
-def model(
-    name: str,
-    nodes: Sequence[bytes],
-    tensors: Sequence[bytes],
-    inputs: Sequence[bytes],
-    outputs: Sequence[bytes],
-    operator_set: int,
-    ir_version: int,
-) -> bytes:
-    """A ``ModelProto``: the content of a file."""
-    graph = fields(1, nodes) + field(2, name) + fields(5, tensors) + fields(11, inputs) + fields(12, outputs)
-    operators = field(1, "") + field(2, operator_set)
-    return field(1, ir_version) + field(2, "lstm_numba") + field(7, graph) + field(8, operators)
+class Graph:
+    """A model in the making: nodes and constants, in the order in which they are added.
+
+    Attributes
+    ----------
+    parameters : int
+        Numbers among the constants that are trained.
+    """
+
+    def __init__(self) -> None:
+        self.parameters = 0
+        self._nodes: list[bytes] = []
+        self._tensors: list[bytes] = []
+
+    def add(
+        self, operator: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Attribute
+    ) -> None:
+        """Add a node, after those that it reads."""
+        self._nodes.append(node(operator, inputs, outputs, attributes))
+
+    def constant(self, name: str, array: Array, *, trained: bool = False) -> str:
+        """Add a constant and return its name."""
+        self._tensors.append(tensor(name, array))
+        self.parameters += array.size if trained else 0
+        return name
+
+    def encode(
+        self,
+        name: str,
+        inputs: Sequence[bytes],
+        outputs: Sequence[bytes],
+        metadata: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """The content of a file: a ``ModelProto``.
+
+        Parameters
+        ----------
+        name : str
+            Of the graph.
+        inputs, outputs : sequence of bytes
+            From `value`.
+        metadata : mapping of str to str, optional
+            What runtimes pass on and do not look at.
+        """
+        graph = fields(1, self._nodes) + field(2, name) + fields(5, self._tensors)
+        graph += fields(11, inputs) + fields(12, outputs)
+        operators = field(1, "") + field(2, OPERATOR_SET)
+        content = field(1, _IR_VERSION) + field(2, PRODUCER) + field(7, graph) + field(8, operators)
+        entries = [field(1, key) + field(2, text) for key, text in (metadata or {}).items()]
+        return content + fields(14, entries)

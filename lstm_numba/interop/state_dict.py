@@ -6,17 +6,17 @@ Names and shapes are those of ``torch.nn.LSTM``, ``GRU`` and ``RNN``; ``weight_p
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from lstm_numba.cells import CELLS, GROUPED, display_name, find_cell
 from lstm_numba.cells.parameters import stack_shapes
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.files.contents import Array
+from lstm_numba.interop.files.gates import reorder_gates as reorder_gates
 from lstm_numba.interop.files.numbers import as_float
 from lstm_numba.nn.layers import GRU, LSTM, RNN, PeepholeLSTM, make_layer
 from lstm_numba.nn.recurrent import Recurrent
@@ -86,12 +86,6 @@ def cell_name(rnn: Recurrent, weights_only: bool = False) -> str:
     if rnn.cell.key.startswith(f"{rnn.plain_cell.key}|"):
         raise WeightsError(f"rnn: expected no zoneout, which no other format has, got {rnn.zoneout}")
     raise WeightsError(f"rnn: {display_name(rnn.cell)} is neither a cell of this library nor registered")
-
-
-def reorder_gates(array: Array, order: Sequence[int] | npt.NDArray[np.intp]) -> Array:
-    """A parameter with its gates, blocks of rows, in another order: block n is the old block ``order[n]``."""
-    blocks = np.split(array, len(order))
-    return np.concatenate([blocks[n] for n in order])
 
 
 def build(

@@ -137,7 +137,7 @@ def test_runs_have_the_bits(
         expected, actual = model_of(run), model_of(out)
         assert actual.params.keys() == expected.params.keys()
         recurrent = [name for name in expected.params if name.startswith("rnn.")]
-        whole = kind in ("torch", "npz")
+        whole = kind != "keras"
         assert set(found["taken"]) == set(expected.params if whole else recurrent)
         assert set(found["kept"]) == expected.params.keys() - found["taken"]
         assert found["passed_over"] == []

@@ -22,6 +22,10 @@ from lstm_numba.data import idx, image_files, ptb, text
 from lstm_numba.data.images import FORMS
 from lstm_numba.data.series import SeriesOptions, load_series
 from lstm_numba.data.tables import read_table
+from lstm_numba.interop.any_format import fit_model, open_source
+from lstm_numba.interop.files.opening import read_contents
+from lstm_numba.interop.json_export import save_json
+from lstm_numba.interop.loading import load
 from lstm_numba.interop.onnx_nodes import list_nodes
 from lstm_numba.training import checkpoint
 from lstm_numba.training.classification import ImageTask
@@ -47,6 +51,57 @@ def _weights(name: str, save: Callable[[Any, Path], None] = ln.save_weights) -> 
     def make(folder: Path) -> Path:
         save(_layer(), folder / name)
         return folder / name
+
+    return make
+
+
+def _network(path: Path) -> object:
+    """All recurrent layers of a file of any format.
+
+    Of a cell with other activations the plain one: what is generated of its equations, which are ours, would
+    look as if something in the file were executed.
+    """
+    contents = read_contents(path)
+    return [
+        load(contents, str(path), prefix=prefix, cell=cell.partition(",")[0]).network
+        for prefix, cell in contents.cells.items()
+    ]
+
+
+def _keras(name: str) -> Callable[[Path], Path]:
+    """A file of Keras, of two layers in both directions that are one stack here, and a linear one."""
+
+    def make(folder: Path) -> Path:
+        pytest.importorskip("h5py", reason="h5py is not installed")
+        import keras_files as k
+
+        inner = k.entry("GRU", "gru", return_sequences=True, reset_after=True, activation="tanh")
+        both = [k.entry("Bidirectional", n, layer=inner, merge_mode="concat") for n in ("a", "b")]
+        config = k.chain(k.entry("Masking", "mask", mask_value=-1.0), *both, k.entry("Dense", "head"))
+        arrays: dict[str, Any] = {"layers/dense/vars/0": np.zeros((4, 2), np.float32)}
+        old: dict[str, Any] = {"head": {"head/kernel:0": np.zeros((4, 2), np.float32)}}
+        for layer, place, inputs in (("a", "bidirectional", 3), ("b", "bidirectional_1", 4)):
+            old[layer] = {}
+            for direction in ("forward", "backward"):
+                weights = k.weights(3, inputs, 2, 2)
+                arrays |= k.numbered(f"layers/{place}/{direction}_layer/cell", weights)
+                old[layer] |= k.named(f"{layer}/{direction}_gru/gru_cell", weights)
+        content = {
+            "m.keras": lambda: k.archive(config, arrays),
+            "m.h5": lambda: k.keras_2(old, config),
+            "m.hdf5": lambda: k.keras_2(old),
+        }[name]()
+        (folder / name).write_bytes(content)
+        return folder / name
+
+    return make
+
+
+def _json(style: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        model = ln.SequenceRegressor(1, 2, 1, cell="gru", layers=2, seed=0)
+        save_json(model, folder / "m.json", style)
+        return folder / "m.json"
 
     return make
 
@@ -164,6 +219,20 @@ def _read_nodes(path: Path) -> object:
     return list_nodes(path), ln.load_onnx(path, node=1)
 
 
+def _whole_model(**more: Any) -> Any:
+    return ln.SequenceClassifier(2, 3, 2, layers=2, bidirectional=True, **more)
+
+
+def _saved_model(folder: Path) -> Path:
+    """A whole model."""
+    ln.save_onnx(_whole_model(seed=0), folder / "m.onnx")
+    return folder / "m.onnx"
+
+
+def _fit(path: Path) -> object:
+    return fit_model(open_source(path), _whole_model())
+
+
 def _compare(path: Path) -> object:
     document = results.load(path)
     pairs = results.compare(document, document)
@@ -238,8 +307,14 @@ FORMATS: dict[str, Format] = {
         (m.change_bytes, pickle_changes.change_pickle),
     ),
     "onnx": Format(_weights("m.onnx", ln.save_onnx), ln.load_onnx, (m.change_bytes, m.change_onnx)),
+    "model.onnx": Format(_saved_model, _fit, (m.change_bytes, m.change_onnx)),
     "sizes.onnx": Format(_sizes, ln.load_onnx, (m.change_onnx,)),
     "node.onnx": Format(_nodes, _read_nodes, (m.change_bytes, m.change_onnx)),
+    "keras": Format(_keras("m.keras"), _network, (m.change_bytes, m.change_keras)),
+    "keras.h5": Format(_keras("m.h5"), _network, (m.change_bytes, m.change_hdf5)),
+    "keras.hdf5": Format(_keras("m.hdf5"), _network, (m.change_bytes, m.change_hdf5)),
+    "guitarml.json": Format(_json("guitarml"), _network, (m.change_bytes, m.change_json)),
+    "rtneural.json": Format(_json("rtneural"), _network, (m.change_bytes, m.change_json)),
     "bench.json": Format(_file("b.json", _bench()), _compare, (m.change_bytes, m.change_json)),
     "config.json": Format(_run("config.json"), _open_run, (m.change_bytes, m.change_json)),
     "vocabulary.json": Format(_run("vocabulary.json"), _open_run, (m.change_bytes, m.change_json)),

@@ -215,6 +215,88 @@ def change_archive(content: bytes, rng: Rng) -> bytes:
     return memory.getvalue()
 
 
+def change_keras(content: bytes, rng: Rng) -> bytes:
+    """Change the configuration or the weights in an archive of Keras, and let the checksum be right."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = pick(rng, ("config.json", "config.json", "metadata.json", "model.weights.h5"))
+    how = pick(rng, (change_hdf5, change_bytes)) if name.endswith("h5") else change_json
+    members[name] = how(members[name], rng)
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w") as new:
+        for member, held in members.items():
+            new.writestr(zipfile.ZipInfo(member), held)
+    return memory.getvalue()
+
+
+def change_hdf5(content: bytes, rng: Rng) -> bytes:
+    """Change what an HDF5 file holds: shapes, types, attributes, links, layouts."""
+    import h5py
+
+    memory = io.BytesIO(content)
+    with h5py.File(memory, "r+") as file:
+        places: list[str] = []
+        file.visit(places.append)
+        datasets = [place for place in places if isinstance(file[place], h5py.Dataset)]
+        groups = [place for place in places if place not in datasets] + ["/"]
+        for _ in range(int(rng.integers(1, 4))):
+            if rng.random() < 0.4:
+                _change_attribute_hdf5(file[pick(rng, groups)], rng)
+            else:
+                place = pick(rng, datasets)
+                if place in file and isinstance(file[place], h5py.Dataset):
+                    _change_dataset(file, place, pick(rng, groups), rng)
+    return memory.getvalue()
+
+
+def _change_attribute_hdf5(holder: Any, rng: Rng) -> None:
+    names = [*holder.attrs] or ["x"]
+    name = pick(rng, names)
+    value = pick(
+        rng, ("", "x", b"{", [], [1, 2], ["a", "b/c"], "y" * 9000, np.zeros(3, "f4"), b"[" * 3000, -1)
+    )
+    if name in holder.attrs and rng.random() < 0.5:
+        old = holder.attrs[name]
+        if isinstance(old, str) and old.startswith("{"):
+            value = change_json(old.encode(), rng).decode()[:60_000].encode()
+        elif isinstance(old, np.ndarray) and old.size:
+            value = [*old[1:], pick(rng, (old[0], b"x", b"../x", b"")) if old.dtype.kind in "SO" else 1]
+    if isinstance(value, bytes):
+        value = value.replace(b"\0", b"?")
+    holder.attrs[name] = value
+
+
+def _change_dataset(file: Any, place: str, group: str, rng: Rng) -> None:
+    import h5py
+
+    old = file[place][()]
+    del file[place]
+    what = int(rng.integers(9))
+    if what == 0:
+        file[place] = np.resize(old, tuple(int(n) for n in rng.integers(0, 9, int(rng.integers(4)))))
+    elif what == 1:
+        file[place] = old.astype(pick(rng, ("f2", ">f4", "f8", "i4", "u1", "S3", "?", "c8")))
+    elif what == 2:
+        file[place] = pick(rng, (h5py.SoftLink("/"), h5py.SoftLink(place), h5py.ExternalLink("x.h5", "/")))
+    elif what == 3:
+        file[place] = file.get(group, old)
+    elif what == 4 and old.ndim:
+        how = pick(
+            rng, ({"compression": "gzip"}, {"compression": "lzf"}, {"shuffle": True, "fletcher32": True})
+        )
+        file.create_dataset(place, data=old, chunks=tuple(max(1, n // 2) for n in old.shape), **how)
+    elif what == 5:
+        file.create_dataset(
+            place, tuple(pick(rng, EDGES[:6]) % 999 for _ in old.shape), pick(rng, ("f4", "u1"))
+        )
+    elif what == 6:
+        file[place] = pick(rng, (h5py.Empty("f4"), "text", np.zeros(2, [("a", "f4")]), old.T, old * np.nan))
+    elif what == 7:
+        file.create_dataset(place, old.shape, "f4", external=[("/etc/passwd", 0, max(4, 4 * old.size))])
+    else:
+        file[f"{place}x"] = old
+
+
 def change_onnx(content: bytes, rng: Rng) -> bytes:
     """Change what a model says: a node's operator, order, names or attributes, a tensor's shape or type."""
     import onnx
