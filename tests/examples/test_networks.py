@@ -117,6 +117,7 @@ def test_silence_is_no_speech(obtain: Callable[[ModuleType], Path]) -> None:
     scores, silence = detect(chunks), detect(np.zeros_like(chunks))
     assert scores.max() > 0.5
     assert silence[1:].max() < 0.2
+    np.testing.assert_array_equal(detect(chunks), scores)  # every call begins anew
 
 
 def test_words_whose_sounds_are_clear(obtain: Callable[[ModuleType], Path]) -> None:
@@ -317,6 +318,7 @@ def test_parts_of_a_model(tmp_path: Path) -> None:
     text = """<ir_version: 8, opset_import: ["" : 15]>
     toy (float[N] x, bool flag) => (float[N] y) <float[1] two = {2}, float[1] three = {3}> {
         doubled = Mul (x, two)
+        low, high = Split (doubled)
         chosen = If (flag) <
             then_branch = then () => (float[N] sum) { more = Add (doubled, three)  sum = Add (more, two) },
             else_branch = other () => (float[N] same) { same = Identity (x) }>
@@ -336,6 +338,7 @@ def test_parts_of_a_model(tmp_path: Path) -> None:
     assert outputs(whole, x=x, flag=np.array(False)) == [[-1, -5], [2, 10], [1, 5]]
     assert outputs(model.part(["doubled"]), x=x) == [[2, 10]]
     assert outputs(model.part(["y"], ["chosen"]), chosen=x) == [[-1, -5]]
+    assert outputs(model.part(["low", "high"], ["doubled"]), doubled=x) == [[1], [5]]
     # From inside a branch, and with a branch that reads what is outside.
     assert outputs(model.part(["sum"], ["doubled"]), doubled=x) == [[6, 10]]
     assert outputs(model.part(["y"], ["doubled"]), x=x, doubled=x, flag=np.array(True)) == [[-6, -10]]

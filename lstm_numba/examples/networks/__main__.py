@@ -70,7 +70,8 @@ def table(rows: Iterable[dict[str, Any]]) -> list[str]:
         first, third = row["ratio_quartiles"]
         lines.append(
             (f"{row['package']} {row['version']}", row["what"], str(row["threads"]),
-             f"{row['difference']:.0e}" if row["difference"] else "0", f"{duration(row['ours'])} a {row['unit']}",
+             f"{row['difference']:.0e}" if row["difference"] else "0",
+             f"{duration(row['ours'])} a {row['unit']}",
              f"{duration(row['theirs'])}, {row['rival']}", f"{row['ratio']:.2f} ({first:.2f} to {third:.2f})")
         )  # fmt: skip
     return [f"| {' | '.join(line)} |" for line in lines]
