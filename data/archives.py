@@ -62,7 +62,7 @@ class Archive:
         for member in self._zip.infolist():
             if member.filename in self._members:
                 raise ArchiveError(f"{one_line(member.filename, 120)}: is in it twice")
-            if not member.is_dir():
+            if not member.filename.endswith("/"):  # is_dir fails on an empty name
                 self._members[member.filename] = member
         self.names = list(self._members)
         unpacked = sum(member.file_size for member in self._members.values())
