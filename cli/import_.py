@@ -110,6 +110,8 @@ def import_(
     if cell is not None:
         load_own_cells(cell)
     source = open_source(file, kind)
+    if node is not None and source.kind == "onnx":
+        source = source.of_nodes()
     options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     if names:
         options["names"] = _mapping(names)
@@ -145,7 +147,7 @@ def _check_options(source: Source, options: dict[str, Any], cell: str | None, no
 
     if "names" in options and "prefix" in options:
         raise click.UsageError("--names: expected --names or --prefix, not both")
-    if source.kind == "onnx":
+    if source.kind == "onnx" and not source.contents.tensors:
         if cell is not None:
             raise click.UsageError("--cell: an ONNX model names its cell itself")
         for name in options:

@@ -19,7 +19,7 @@ from lstm_numba.interop.keras import has_keras_names
 from lstm_numba.interop.loading import Loaded, load
 from lstm_numba.interop.names import groups
 from lstm_numba.interop.onnx_graph import naming, open_model
-from lstm_numba.interop.onnx_import import load_onnx
+from lstm_numba.interop.onnx_import import read_onnx
 from lstm_numba.interop.onnx_model_import import read_onnx_model
 from lstm_numba.interop.selection import choose_prefix, find_head, select
 from lstm_numba.interop.state_dict import cell_name
@@ -34,6 +34,10 @@ class Source(NamedTuple):
     path: str
     kind: str  # one of ENDINGS
     contents: Contents
+
+    def of_nodes(self) -> Source:
+        """The same ONNX model, as one of another program: its nodes are read, not all of its parameters."""
+        return self._replace(contents=Contents("onnx", {}))
 
 
 class Fitted(NamedTuple):
@@ -95,7 +99,8 @@ def load_source(source: Source, **options: Any) -> Loaded:
         The file holds no such layer; the message names it.
     """
     if source.kind == "onnx" and not source.contents.tensors:
-        return Loaded(load_onnx(source.path, **options), [], ())
+        rnn, notes = read_onnx(source.path, **options)
+        return Loaded(rnn, [], notes)
     return load(source.contents, source.path, **options)
 
 
@@ -175,8 +180,9 @@ def _recurrent(source: Source, model_cell: str, options: dict[str, Any]) -> _Par
     foreign = source.kind == "onnx" and not contents.tensors
     if foreign or has_keras_names(contents.tensors):
         cell = {} if foreign else {"cell": contents.cells.get("") or model_cell}
-        rnn = load_source(source, **cell, **options).network
-        return _Part({f"rnn.{name}": name for name in rnn.params}, rnn.state_dict(), cell_name(rnn), [])
+        rnn, _, notes = load_source(source, **cell, **options)
+        names = {f"rnn.{name}": name for name in rnn.params}
+        return _Part(names, rnn.state_dict(), cell_name(rnn), [], notes)
     head, choice = options.get("head"), {key: options.get(key) for key in ("prefix", "names")}
     finite = {"allow_nonfinite": bool(options.get("allow_nonfinite"))}
     linear = None if head is None else find_head(contents.tensors, head, path, **finite)

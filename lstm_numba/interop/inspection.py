@@ -11,6 +11,9 @@ from lstm_numba.interop.files.contents import Contents
 from lstm_numba.interop.files.opening import read_contents
 from lstm_numba.interop.keras import has_keras_names
 from lstm_numba.interop.names import groups
+from lstm_numba.interop.onnx_graph import naming, open_model
+from lstm_numba.interop.onnx_model_export import LAYERS
+from lstm_numba.interop.onnx_model_import import read_onnx_model
 from lstm_numba.interop.onnx_nodes import describe as describe_node
 from lstm_numba.interop.onnx_nodes import list_nodes
 from lstm_numba.interop.selection import find_head, heads, select
@@ -117,10 +120,7 @@ def inspect_weights(path: str | os.PathLike[str]) -> Inspection:
     if Path(path).suffix == ".onnx":
         return _onnx(path)
     contents = read_contents(path)
-    tensors = tuple(
-        FoundTensor(name, array.shape, array.dtype.names[0] if array.dtype.names else array.dtype.name)
-        for name, array in contents.tensors.items()
-    )
+    tensors = _tensors(contents)
     if has_keras_names(contents.tensors):
         layer = FoundLayer("", "the lists of Keras' layers", f"ln.load_weights({str(path)!r})")
         return Inspection(str(path), contents.kind, tensors, (layer,), contents.notes)
@@ -130,15 +130,29 @@ def inspect_weights(path: str | os.PathLike[str]) -> Inspection:
 
 
 def _onnx(path: str | os.PathLike[str]) -> Inspection:
-    """The recurrent nodes of an ONNX model; its tensors are those of the graph, and most are not weights."""
+    """The recurrent nodes of an ONNX model; tensors only of one that this library wrote, which names them."""
+    model = open_model(path)
+    with naming(path):
+        own = read_onnx_model(model.proto)
     records = list_nodes(path)
     layers = []
+    if own is not None:
+        layers.append(_layer(own, LAYERS, True, str(path))._replace(command=f"ln.load_onnx({str(path)!r})"))
     for record in records:
         choice = "" if len(records) == 1 else f", node={record.number}"
         command = "" if record.error else f"ln.load_onnx({str(path)!r}{choice})"
         what = describe_node(record) if record.error is None else f"{describe_node(record)}: {record.error}"
         layers.append(FoundLayer("", what, command))
-    return Inspection(str(path), "onnx", (), tuple(layers), ())
+    return Inspection(str(path), "onnx", _tensors(own), tuple(layers), ())
+
+
+def _tensors(contents: Contents | None) -> tuple[FoundTensor, ...]:
+    if contents is None:
+        return ()
+    return tuple(
+        FoundTensor(name, array.shape, array.dtype.names[0] if array.dtype.names else array.dtype.name)
+        for name, array in contents.tensors.items()
+    )
 
 
 def _layer(contents: Contents, prefix: str, alone: bool, path: str) -> FoundLayer:

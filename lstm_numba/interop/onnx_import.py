@@ -10,13 +10,16 @@ file; nothing in it is executed.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.errors import WeightsError
+from lstm_numba.errors import WeightsError, WeightsWarning
 from lstm_numba.interop.onnx_graph import Model, naming, open_model, own_functions
+from lstm_numba.interop.onnx_model_export import LAYERS
+from lstm_numba.interop.onnx_model_import import read_onnx_model
 from lstm_numba.interop.onnx_nodes import Choice, NodeReader, checked_choice
 from lstm_numba.interop.onnx_ops import MARKER, Array, Markers, constant, evaluate
 from lstm_numba.interop.onnx_parameters import Parameters, is_recurrent, parameters_of, stack_nodes
@@ -66,58 +69,74 @@ def load_onnx(
     allow_nonfinite : bool
         Whether weights may be NaN or infinite.
     **options
-        ``dropout``, ``device``, ``seed`` of the layer.
+        ``dropout``, ``device``, ``seed`` of the layer; of a node also ``batch_first``, as what transposes its
+        input may stand anywhere before it.
 
     Returns
     -------
     Recurrent
-        With `batch_first` if the model's input is (B, T, I); of chosen nodes, if their `layout` is 1.
+        With `batch_first` if the model's input is (B, T, I); of a node, if its `layout` is 1.
 
     Raises
     ------
     WeightsError
         The file is missing or damaged, no layer computes the same as the model or node, there are several
         nodes and none is chosen, or the package ``onnx`` is not installed; the message says which.
+
+    Warns
+    -----
+    WeightsWarning
+        The model computes more than the layer, and no node was asked for.
     """
-    return load_and_tell(path, node=node, allow_nonfinite=allow_nonfinite, **options)[0]
+    rnn, notes = read_onnx(path, node=node, allow_nonfinite=allow_nonfinite, **options)
+    for note in notes:
+        warnings.warn(f"{path}: {note}", WeightsWarning, stacklevel=2)
+    return rnn
 
 
-def load_and_tell(
+class OnnxLayer(NamedTuple):
+    """Result of `read_onnx`."""
+
+    network: Recurrent
+    notes: tuple[str, ...]
+
+
+def read_onnx(
     path: str | os.PathLike[str],
     *,
     node: Choice | Sequence[Choice] | None = None,
     allow_nonfinite: bool = False,
     **options: Any,
-) -> tuple[Recurrent, str | None]:
-    """As `load_onnx`; also why the layer is not all that the model computes, None if it is.
-
-    The reason is "" where a node is asked for, of which that is known.
-    """
+) -> OnnxLayer:
+    """As `load_onnx`, with what it warns of."""
     choices = checked_choice(node)
     model = open_model(path)
-    reason: str | None = ""
+    notes: tuple[str, ...] = ()
     with naming(path):
-        if choices is None:
-            nodes, batch_first, reason = _read_model(model, allow_nonfinite)
+        own = read_onnx_model(model.proto) if choices is None else None
+        if own is not None:
+            layers = [name for name in own.tensors if name.startswith(LAYERS)]
+            params = {name.removeprefix(LAYERS): own.tensors[name] for name in layers}
+            cell, layout = own.cells[""], False
+            notes = ("only the recurrent layers of the model are read",)
         else:
-            nodes = NodeReader(model, allow_nonfinite).choose(choices)
-            batch_first = _layout(nodes)
-        params = stack_nodes(nodes)
-    rnn = build(
-        params,
-        str(path),
-        nodes[0].cell,
-        batch_first=batch_first,
-        allow_nonfinite=allow_nonfinite,
-        **options,
+            if choices is None:
+                nodes, layout, notes = _read_model(model, allow_nonfinite)
+            else:
+                nodes = NodeReader(model, allow_nonfinite).choose(choices)
+                layout = _layout(nodes)
+            params, cell = stack_nodes(nodes), nodes[0].cell
+    if choices is not None or notes:  # what transposes the input may be anywhere before the node
+        layout = options.pop("batch_first", layout)
+    return OnnxLayer(
+        build(params, str(path), cell, batch_first=layout, allow_nonfinite=allow_nonfinite, **options), notes
     )
-    return rnn, reason
 
 
-def _read_model(model: Model, allow_nonfinite: bool) -> tuple[list[Parameters], bool, str | None]:
-    """The layers of a whole model, or its only recurrent node; whether batch first; why not the whole."""
+def _read_model(model: Model, allow_nonfinite: bool) -> tuple[list[Parameters], bool, tuple[str, ...]]:
+    """The layers of a whole model, or its only recurrent node; whether batch first; what to tell."""
     try:
-        return (*_read_whole(model, allow_nonfinite), None)
+        return (*_read_whole(model, allow_nonfinite), ())
     except WeightsError as error:
         reason = str(error)
     reader = NodeReader(model, allow_nonfinite)
@@ -125,7 +144,8 @@ def _read_model(model: Model, allow_nonfinite: bool) -> tuple[list[Parameters], 
         reader.check_any()
         raise WeightsError(f"no layer as a whole ({reason}); {reader.listing()}")
     nodes = reader.choose(None)
-    return nodes, nodes[0].batch_first, reason
+    note = f"only the model's recurrent node is read, and it computes more ({reason})"
+    return nodes, nodes[0].batch_first, (note,)
 
 
 def _read_whole(model: Model, allow_nonfinite: bool) -> tuple[list[Parameters], bool]:

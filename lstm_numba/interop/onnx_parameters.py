@@ -19,9 +19,8 @@ from lstm_numba.cells.onnx_variants import ACTIVATIONS, VARIED, Activation, Vari
 from lstm_numba.cells.parameters import suffix
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.files.numbers import check_finite
-from lstm_numba.interop.onnx_export import NODES
+from lstm_numba.interop.onnx_export import NODES, unpacked
 from lstm_numba.interop.onnx_ops import MARKER, STANDARD, Array, attributes_of
-from lstm_numba.interop.state_dict import reorder_gates
 
 #: Operator -> its gates.
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -221,14 +220,5 @@ def _params(
     for letter, (array, shape) in expected.items():
         if array is not None and array.shape != shape:
             raise WeightsError(f"{what}: {letter}: expected shape {shape}, got {array.shape}")
-    node = NODES[name.split(",")[0]]
-    gates, peepholes = np.argsort(node.gates), np.argsort(node.peepholes)  # the inverse orders
-    found = []
-    for d in range(directions):
-        params = {"weight_ih": reorder_gates(w[d], gates), "weight_hh": reorder_gates(r[d], gates)}
-        if b is not None:
-            params["bias_ih"], params["bias_hh"] = (reorder_gates(half, gates) for half in np.split(b[d], 2))
-        if p is not None:
-            params["weight_ph"] = reorder_gates(p[d], peepholes)
-        found.append(params)
-    return found
+    arrays = {letter: array for letter, (array, _) in expected.items() if array is not None}
+    return unpacked(NODES[name.split(",")[0]], arrays)

@@ -137,6 +137,8 @@ def _left_out(
         if not prefix or prefix.endswith((".", "/")) or _RECURRENT.fullmatch(rest):
             advice = f"names={{{name[:80]!r}: None, {prefix + '*'!r}: '*'}} leaves it out"
             raise WeightsError(f"{where}: {name[:80]}: unknown name; {advice}")
+    # What stands before a layer is never part of it.
+    beside = [name for name in beside if "emb" not in name[len(prefix) :]]
     return [f"not read, as no layer has it: {listed(beside)}"] if beside and found else []
 
 

@@ -25,7 +25,7 @@ from onnx_graphs import (
 from onnx_models import change, in_runtime, onnx
 
 import lstm_numba as ln
-from lstm_numba.interop.onnx_import import load_and_tell
+from lstm_numba.interop.onnx_import import read_onnx
 from lstm_numba.interop.onnx_nodes import describe, list_nodes
 from lstm_numba.interop.state_dict import cell_name
 
@@ -88,12 +88,15 @@ def test_a_model_that_is_a_layer_is_read_as_a_whole(tmp_path: Path) -> None:
     ln.save_onnx(rnn, path)
     assert_same(ln.load_onnx(path), rnn)
     assert_same(ln.load_onnx(path, node=[0, 1]), rnn)
-    assert load_and_tell(path)[1] is None
-    assert load_and_tell(path, node=1)[1] == ""
+    assert read_onnx(path).notes == ()
+    assert read_onnx(path, node=1).notes == ()
     only = layer("gru")
-    found, reason = load_and_tell(between(only, tmp_path))
+    found, (note,) = read_onnx(between(only, tmp_path))
     assert_same(found, only)
-    assert reason == "Relu: only LSTM, GRU, RNN and nodes that move numbers are read"
+    assert "computes more (Relu: only LSTM, GRU, RNN and nodes that move numbers are read)" in note
+    with pytest.warns(WeightsWarning, match="computes more"):
+        assert_same(ln.load_onnx(between(only, tmp_path)), only)
+    assert ln.load_onnx(between(only, tmp_path), node=0, batch_first=True).batch_first
     ln.save_onnx(rnn, path)
     second = ln.load_onnx(path, node=1)
     assert (second.input_size, second.num_layers) == (5, 1)
