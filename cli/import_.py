@@ -168,12 +168,12 @@ def _list(file: str, as_json: bool) -> None:
     if not as_json:
         click.echo(str(found))
         return
-    parts = {"tensors": found.tensors, "layers": found.layers}
     print_json(
         {
             "file": found.path,
             "format": found.kind,
-            **{name: [part._asdict() for part in several] for name, several in parts.items()},
+            "tensors": [tensor._asdict() for tensor in found.tensors],
+            "layers": [layer._asdict() for layer in found.layers],
             "notes": found.notes,
         }
     )

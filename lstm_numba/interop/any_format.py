@@ -183,11 +183,11 @@ def _recurrent(source: Source, model_cell: str, options: dict[str, Any]) -> _Par
         rnn, _, notes = load_source(source, **cell, **options)
         names = {f"rnn.{name}": name for name in rnn.params}
         return _Part(names, rnn.state_dict(), cell_name(rnn), [], notes)
-    head, choice = options.get("head"), {key: options.get(key) for key in ("prefix", "names")}
-    finite = {"allow_nonfinite": bool(options.get("allow_nonfinite"))}
-    linear = None if head is None else find_head(contents.tensors, head, path, **finite)
+    options = {key: value for key, value in options.items() if key != "cell"}
+    head, nonfinite = options.pop("head", None), bool(options.get("allow_nonfinite"))
+    linear = None if head is None else find_head(contents.tensors, head, path, allow_nonfinite=nonfinite)
     used = set[str]() if linear is None else linear.used
-    found = select(contents, path, known=used, **choice, **finite)
+    found = select(contents, path, known=used, **options)
     tensors = {found.prefix + name: array for name, array in found.params.items()}
     names = {f"rnn.{name}": found.prefix + name for name in found.params}
     if linear is not None:

@@ -284,7 +284,7 @@ def _joined(
     if len(shapes) > 1:
         raise WeightsError(f"{where}: {ours}: gates of different shapes: {sorted(shapes)}")
     if ours.startswith("bias"):
-        zero: Any = np.zeros(*shapes, next(iter(blocks.values())).dtype)
+        zero = np.zeros_like(next(iter(blocks.values())))
         blocks = {**dict.fromkeys(order, zero), **blocks}
     missing = [gate for gate in order if gate not in blocks]
     if missing:
