@@ -95,8 +95,9 @@ def import_(
     from lstm_numba.errors import UserError
 
     if listing:
-        if out is not None or run is not None:
-            raise click.UsageError("--list: writes nothing, so it takes no --out and no --run")
+        given = (out, run, kind, cell, *names, node, *chosen.values(), allow_nonfinite or None)
+        if any(value is not None for value in given):
+            raise click.UsageError("--list: takes no other option than --json")
         _list(file, as_json)
         return
     if out is None:
