@@ -221,6 +221,11 @@ def test_archives_that_lie() -> None:
         new.writestr("a/data.pkl", files.program({}))
         new.writestr("a/data/0", bytes(300_000_000))
     refused(memory.getvalue(), "that say they are 3")
+    nameless = zipfile.ZipInfo("\0x")  # a name ends at its first zero
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w") as new:
+        new.writestr(nameless, b"")
+    refused(memory.getvalue(), "0 files data.pkl")
 
 
 def test_tensors_that_share_a_storage_take_its_memory_once() -> None:
