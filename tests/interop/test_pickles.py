@@ -115,6 +115,13 @@ def test_containers(protocol: int) -> None:
 
 
 @PROTOCOLS
+def test_keys_of_several_types(protocol: int) -> None:
+    value = {"1": MATRIX, 1: "a number", 2: MATRIX, "2": "a text", 1.5: MATRIX, None: 0, -1: MATRIX}
+    assert list(tensors(pickle.dumps(value, protocol))) == ["1", "2", "1.5", "-1"]
+    refused(pickle.dumps({1 << 64: MATRIX}, protocol), "with the key a value of type int, which is not read")
+
+
+@PROTOCOLS
 def test_shared_values(protocol: int) -> None:
     part = {"w": MATRIX}
     found = tensors(pickle.dumps({"a": part, "b": [part, part], "c": MATRIX}, protocol))
@@ -347,6 +354,7 @@ def _laughs(opened: bytes, closed: bytes, item: Callable[[int], bytes]) -> bytes
         (b"\x80\x02]q\x00h\x00a.", "holds no tensors"),
         (b"0.", "takes more values than there are"),
         (b"(.", "takes more values than there are"),
+        (b"K\x01(\x85t.", "takes more values than there are"),
         (b"e.", "a mark that is not there"),
         (b"K\x01(K\x01s.", "takes more values|fills"),
         (b"}(K\x01u.", "key has no value"),
@@ -375,6 +383,9 @@ def test_copies_are_counted() -> None:
         + b"".join(named("collections.OrderedDict") + b"h\x00\x85R" for _ in range(500))
     )
     refused(code + b".", "copies much more than the file holds")
+    key = emit(b"x" * (1 << 20))
+    code = b"\x80\x03" + key + b"q\x00N" + b"}h\x00Ns" * 100 + b"."
+    refused(code, "copies much more than the file holds")
 
 
 def test_the_number_of_instructions_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,14 @@ def test_kinds_and_names() -> None:
             same(found.tensors[name if name in found.tensors else f"lstm.{name}"], array)
 
 
+def test_numbers_at_odd_places_are_moved() -> None:
+    """Storages of the old format stand anywhere; compiled code wants numbers at multiples of their size."""
+    for pad in range(1, 5):
+        array = read_torch_file(files.old_format({"x" * pad: FLOATS})).tensors["x" * pad]
+        assert array.flags.aligned
+        same(array, FLOATS)
+
+
 def test_nested_values_are_named_by_the_way_to_them() -> None:
     part = files.rebuilt(files.storage(FLOAT, "0", 6), 0, (2,), (1,))
     made = files.made("argparse.Namespace", {"lr": 0.1, "saved": part})
@@ -213,6 +221,11 @@ def test_archives_that_lie() -> None:
         new.writestr("a/data.pkl", files.program({}))
         new.writestr("a/data/0", bytes(300_000_000))
     refused(memory.getvalue(), "that say they are 3")
+    nameless = zipfile.ZipInfo("\0x")  # a name ends at its first zero
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w") as new:
+        new.writestr(nameless, b"")
+    refused(memory.getvalue(), "0 files data.pkl")
 
 
 def test_tensors_that_share_a_storage_take_its_memory_once() -> None:
@@ -222,6 +235,8 @@ def test_tensors_that_share_a_storage_take_its_memory_once() -> None:
     found = read_torch_file(files.archive(value, {"data/0": data.tobytes()})).tensors
     assert all(np.shares_memory(found["0"], array) for array in found.values())
     same(found["15"], data[15 : 15 + (1 << 15)])
+    other = files.rebuilt(files.storage("torch.DoubleStorage", "0", 4), 0, (1,), (1,))
+    refused(files.archive({**value, "x": other}, {"data/0": data.tobytes()}), "elements of two sizes")
     many = {str(n): files.rebuilt(stored, 0, (1 << 16,), (1,)) for n in range(100)}
     refused(files.archive(many, {"data/0": data.tobytes()}), "tensors of 26214400 bytes that share 262144")
 
