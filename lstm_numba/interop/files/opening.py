@@ -21,6 +21,10 @@ READERS = {
     **dict.fromkeys((".keras", ".h5", ".hdf5"), ("keras_file", "read_keras_file")),
     ".json": ("json_file", "read_json_file"),
 }
+#: Undocumented exceptions of the libraries' readers on damaged files.
+_FAULTS = (
+    ValueError, LookupError, ArithmeticError, TypeError, AttributeError, SyntaxError, RecursionError,
+)  # fmt: skip
 
 
 def read_contents(path: str | os.PathLike[str]) -> Contents:
@@ -50,7 +54,6 @@ def read_contents(path: str | os.PathLike[str]) -> Contents:
         contents: Contents = read(content)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
-    # Undocumented exceptions of the libraries' readers on damaged files.
-    except (ValueError, KeyError, TypeError, AttributeError, SyntaxError, RecursionError) as error:
+    except _FAULTS as error:
         raise WeightsError(f"{path}: damaged ({one_line(error, 120)})") from None
     return contents
