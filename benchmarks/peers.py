@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lstm_numba.benchmarks.implementations import Array, Implementation, Problem
-from lstm_numba.interop.onnx_export import node_of, recurrent_model
+from lstm_numba.interop.onnx.layer_export import node_of, recurrent_model
 
 #: Cell -> class in ``torch.nn`` and its options.
 _TORCH = {

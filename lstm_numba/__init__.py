@@ -10,12 +10,12 @@ from lstm_numba._version import __version__
 if TYPE_CHECKING:
     from lstm_numba import kernels
     from lstm_numba.errors import GradientError
-    from lstm_numba.interop.c_export import save_c
+    from lstm_numba.interop.c.export import save_c
     from lstm_numba.interop.inspection import inspect_weights
     from lstm_numba.interop.keras import from_keras, load_keras, save_keras, to_keras
     from lstm_numba.interop.loading import load_weights, read_tensors
-    from lstm_numba.interop.onnx_import import load_onnx
-    from lstm_numba.interop.onnx_model_export import save_onnx
+    from lstm_numba.interop.onnx.layer_import import load_onnx
+    from lstm_numba.interop.onnx.model_export import save_onnx
     from lstm_numba.interop.torch_modules import from_torch, to_torch
     from lstm_numba.interop.weights_file import save_weights
     from lstm_numba.kernels.stream import Stream, stream_step
@@ -79,9 +79,9 @@ _MODULES = {
     "load_keras": "lstm_numba.interop.keras",
     "save_keras": "lstm_numba.interop.keras",
     "to_keras": "lstm_numba.interop.keras",
-    "save_c": "lstm_numba.interop.c_export",
-    "load_onnx": "lstm_numba.interop.onnx_import",
-    "save_onnx": "lstm_numba.interop.onnx_model_export",
+    "save_c": "lstm_numba.interop.c.export",
+    "load_onnx": "lstm_numba.interop.onnx.layer_import",
+    "save_onnx": "lstm_numba.interop.onnx.model_export",
     "from_torch": "lstm_numba.interop.torch_modules",
     "to_torch": "lstm_numba.interop.torch_modules",
     "SequenceClassifier": "lstm_numba.models.classifier",

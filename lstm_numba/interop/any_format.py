@@ -18,9 +18,9 @@ from lstm_numba.interop.files.opening import read_contents
 from lstm_numba.interop.keras import has_keras_names
 from lstm_numba.interop.loading import Loaded, load
 from lstm_numba.interop.names import groups
-from lstm_numba.interop.onnx_graph import naming, open_model
-from lstm_numba.interop.onnx_import import read_onnx
-from lstm_numba.interop.onnx_model_import import read_onnx_model
+from lstm_numba.interop.onnx.graph import naming, open_model
+from lstm_numba.interop.onnx.layer_import import read_onnx
+from lstm_numba.interop.onnx.model_import import read_onnx_model
 from lstm_numba.interop.selection import choose_prefix, find_head, select
 from lstm_numba.interop.state_dict import cell_name
 

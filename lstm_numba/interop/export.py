@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.c_export import save_c
+from lstm_numba.interop.c.export import save_c
 from lstm_numba.interop.keras import save_keras
-from lstm_numba.interop.onnx_model_export import save_onnx
+from lstm_numba.interop.onnx.model_export import save_onnx
 from lstm_numba.interop.state_dict import cell_name
 from lstm_numba.interop.weights_file import write_arrays
 from lstm_numba.training.classification import ImageTask

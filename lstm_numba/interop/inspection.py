@@ -11,11 +11,11 @@ from lstm_numba.interop.files.contents import Contents
 from lstm_numba.interop.files.opening import read_contents
 from lstm_numba.interop.keras import has_keras_names
 from lstm_numba.interop.names import groups
-from lstm_numba.interop.onnx_graph import naming, open_model
-from lstm_numba.interop.onnx_model_export import LAYERS
-from lstm_numba.interop.onnx_model_import import read_onnx_model
-from lstm_numba.interop.onnx_nodes import describe as describe_node
-from lstm_numba.interop.onnx_nodes import list_nodes
+from lstm_numba.interop.onnx.graph import naming, open_model
+from lstm_numba.interop.onnx.model_export import LAYERS
+from lstm_numba.interop.onnx.model_import import read_onnx_model
+from lstm_numba.interop.onnx.nodes import describe as describe_node
+from lstm_numba.interop.onnx.nodes import list_nodes
 from lstm_numba.interop.selection import find_head, heads, select
 from lstm_numba.interop.state_dict import Description, describe
 from lstm_numba.wording import plural

@@ -21,7 +21,7 @@ from lstm_numba.cells import Phase, Product, sigmoid, sin, tanh
 from lstm_numba.cells.registration import make_cell
 from lstm_numba.cells.registry import BUILT_IN
 from lstm_numba.data.scaling import Scaler
-from lstm_numba.interop.c_writer import Dialect, identifier
+from lstm_numba.interop.c.writer import Dialect, identifier
 from lstm_numba.nn.recurrent import Recurrent
 from lstm_numba.training.series_description import SeriesDescription
 

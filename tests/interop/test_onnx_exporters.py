@@ -11,7 +11,7 @@ from interop_tools import assert_same
 from tolerances import assert_close
 
 import lstm_numba as ln
-from lstm_numba.interop.onnx_nodes import list_nodes
+from lstm_numba.interop.onnx.nodes import list_nodes
 
 pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")

@@ -16,7 +16,7 @@ from lstm_numba.data.scaling import Scaler
 from lstm_numba.data.series_types import Sequence as Piece
 from lstm_numba.data.series_windows import WindowIndex
 from lstm_numba.interop.any_format import fit_model, load_layer, open_source
-from lstm_numba.interop.onnx_model_import import read_onnx_model
+from lstm_numba.interop.onnx.model_import import read_onnx_model
 from lstm_numba.models.base import SequenceBatch, TokenBatch
 from lstm_numba.nn.losses import softmax
 from lstm_numba.training.series_description import SeriesDescription

@@ -24,7 +24,7 @@ from onnx_graphs import (
 from onnx_models import change, onnx, set_attribute
 
 import lstm_numba as ln
-from lstm_numba.interop.onnx_nodes import list_nodes
+from lstm_numba.interop.onnx.nodes import list_nodes
 
 
 def named(graph: Any, name: str) -> Any:

@@ -26,8 +26,8 @@ from onnx_models import change, in_runtime, onnx
 
 import lstm_numba as ln
 from lstm_numba.errors import WeightsWarning
-from lstm_numba.interop.onnx_import import read_onnx
-from lstm_numba.interop.onnx_nodes import describe, list_nodes
+from lstm_numba.interop.onnx.layer_import import read_onnx
+from lstm_numba.interop.onnx.nodes import describe, list_nodes
 from lstm_numba.interop.state_dict import cell_name
 
 

@@ -26,7 +26,7 @@ from lstm_numba.interop.any_format import fit_model, open_source
 from lstm_numba.interop.files.opening import read_contents
 from lstm_numba.interop.json_export import save_json
 from lstm_numba.interop.loading import load
-from lstm_numba.interop.onnx_nodes import list_nodes
+from lstm_numba.interop.onnx.nodes import list_nodes
 from lstm_numba.training import checkpoint
 from lstm_numba.training.classification import ImageTask
 from lstm_numba.training.config import make_config

@@ -16,16 +16,16 @@ from lstm_numba.data.archives import Archive, ArchiveError
 from lstm_numba.data.file_io import one_line
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.files.contents import LARGEST, Contents
-from lstm_numba.interop.files.flattening import flatten
-from lstm_numba.interop.files.inert import Budget, Known, Name, kind_of
-from lstm_numba.interop.files.pickled_functions import NAMES, functions
-from lstm_numba.interop.files.pickled_tensors import (
+from lstm_numba.interop.files.pickled.flattening import flatten
+from lstm_numba.interop.files.pickled.functions import NAMES, functions
+from lstm_numba.interop.files.pickled.inert import Budget, Known, Name, kind_of
+from lstm_numba.interop.files.pickled.instructions import unpickle
+from lstm_numba.interop.files.pickled.tensors import (
     STORAGE_TYPES,
     Storage,
     storage_item_size,
     whole_number,
 )
-from lstm_numba.interop.files.pickles import unpickle
 
 #: First number and version of a file in the old format.
 _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001

@@ -10,7 +10,7 @@ import numpy as np
 from lstm_numba.cells import display_name
 from lstm_numba.cells.parameters import second_weight
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.c_writer import Array, Dialect, Translation, Translator
+from lstm_numba.interop.c.writer import Array, Dialect, Translation, Translator
 from lstm_numba.interop.state_dict import reorder_gates
 
 #: Weights in the order of the function's parameters.

@@ -1,7 +1,7 @@
 """Layers from ONNX models: of a whole model of LSTM, GRU or RNN nodes, or of one node of any model.
 
 A whole model is read only if the layer computes the same as the model, initial states and order of outputs
-included. Otherwise single nodes are (`lstm_numba.interop.onnx_nodes`).
+included. Otherwise single nodes are (`lstm_numba.interop.onnx.nodes`).
 
 Operators: github.com/onnx/onnx, docs/Operators.md. Needs the package ``onnx`` (extra ``onnx``) to parse the
 file; nothing in it is executed.
@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstm_numba.errors import WeightsError, WeightsWarning
-from lstm_numba.interop.onnx_graph import Model, naming, open_model, own_functions
-from lstm_numba.interop.onnx_model_export import LAYERS
-from lstm_numba.interop.onnx_model_import import read_onnx_model
-from lstm_numba.interop.onnx_nodes import Choice, NodeReader, checked_choice
-from lstm_numba.interop.onnx_ops import MARKER, Array, Markers, constant, evaluate
-from lstm_numba.interop.onnx_parameters import Parameters, is_recurrent, parameters_of, stack_nodes
+from lstm_numba.interop.onnx.graph import Model, naming, open_model, own_functions
+from lstm_numba.interop.onnx.model_export import LAYERS
+from lstm_numba.interop.onnx.model_import import read_onnx_model
+from lstm_numba.interop.onnx.nodes import Choice, NodeReader, checked_choice
+from lstm_numba.interop.onnx.operators import MARKER, Array, Markers, constant, evaluate
+from lstm_numba.interop.onnx.parameters import Parameters, is_recurrent, parameters_of, stack_nodes
 from lstm_numba.interop.state_dict import build
 from lstm_numba.nn.recurrent import Recurrent
 
@@ -63,7 +63,7 @@ def load_onnx(
     ----------
     path : path
     node : int, str or sequence of them, optional
-        A node by its number (from 0, as `lstm_numba.interop.onnx_nodes.list_nodes` has them, also in branches
+        A node by its number (from 0, as `lstm_numba.interop.onnx.nodes.list_nodes` has them, also in branches
         of `If`, bodies of loops and functions), its name, or the name of one of its outputs. Several make one
         stack of layers, from the input's side; that nothing between them computes is not checked.
     allow_nonfinite : bool

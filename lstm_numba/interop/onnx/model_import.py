@@ -1,4 +1,4 @@
-"""All parameters of an ONNX model that `lstm_numba.interop.onnx_model_export` wrote."""
+"""All parameters of an ONNX model that `lstm_numba.interop.onnx.model_export` wrote."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from lstm_numba.cells.parameters import suffix
 from lstm_numba.errors import WeightsError, printable
 from lstm_numba.interop.files.contents import Array, Contents
-from lstm_numba.interop.onnx_export import Node, attributes_of_node, node_of, unpacked
-from lstm_numba.interop.onnx_model_export import CELL_KEY, LAYERS, MODEL_KEY
-from lstm_numba.interop.onnx_ops import attributes_of, constant
+from lstm_numba.interop.onnx.layer_export import Node, attributes_of_node, node_of, unpacked
+from lstm_numba.interop.onnx.model_export import CELL_KEY, LAYERS, MODEL_KEY
+from lstm_numba.interop.onnx.operators import attributes_of, constant
 
 #: Names of the parameters that are not the recurrent layers'; a tied matrix is the first alone.
 _OTHERS = ("embedding.weight", "output.weight", "output.bias")

@@ -11,8 +11,8 @@ from typing import Any
 
 from lstm_numba.data.file_io import one_line
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.files.inert import Budget, Dictionary, Inert, Members, Name, kind_of
-from lstm_numba.interop.files.pickled_tensors import (
+from lstm_numba.interop.files.pickled.inert import Budget, Dictionary, Inert, Members, Name, kind_of
+from lstm_numba.interop.files.pickled.tensors import (
     DTYPES,
     STORAGE_TYPES,
     ElementType,

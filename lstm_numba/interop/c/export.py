@@ -18,8 +18,8 @@ from lstm_numba.cells import display_name
 from lstm_numba.data.file_io import atomic_write
 from lstm_numba.engines.number_losses import GAUSSIAN, variance
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.c_cell import CCell
-from lstm_numba.interop.c_writer import Array, Dialect, comment, identifier
+from lstm_numba.interop.c.cell import CCell
+from lstm_numba.interop.c.writer import Array, Dialect, comment, identifier
 from lstm_numba.models.base import Model
 from lstm_numba.models.language_model import LanguageModel
 from lstm_numba.models.regressor import SequenceRegressor

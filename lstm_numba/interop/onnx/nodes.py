@@ -14,9 +14,9 @@ import numpy as np
 
 from lstm_numba.arguments import integer
 from lstm_numba.errors import WeightsError, printable
-from lstm_numba.interop.onnx_graph import Constants, Model, Scope, naming, open_model, walk
-from lstm_numba.interop.onnx_ops import Markers, operator_name
-from lstm_numba.interop.onnx_parameters import Parameters, is_recurrent, parameters_of
+from lstm_numba.interop.onnx.graph import Constants, Model, Scope, naming, open_model, walk
+from lstm_numba.interop.onnx.operators import Markers, operator_name
+from lstm_numba.interop.onnx.parameters import Parameters, is_recurrent, parameters_of
 
 #: Operators that someone may take for one that is read, and those of them with quantized weights.
 _SIMILAR, _QUANTIZED = re.compile("LSTM|GRU|RNN"), re.compile("Quant|^Q")

@@ -18,7 +18,7 @@ from typing import Any
 
 from lstm_numba.data.file_io import one_line
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.files.inert import (
+from lstm_numba.interop.files.pickled.inert import (
     Budget,
     Dictionary,
     Inert,

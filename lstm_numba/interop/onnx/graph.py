@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from lstm_numba.data.file_io import read_file
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.files.contents import LARGEST
-from lstm_numba.interop.onnx_ops import (
+from lstm_numba.interop.onnx.operators import (
     STANDARD,
     Array,
     Markers,

@@ -8,8 +8,8 @@ from typing import Any
 from lstm_numba.data.file_io import one_line
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.files.contents import Array
-from lstm_numba.interop.files.inert import Dictionary, Instance
-from lstm_numba.interop.files.pickled_tensors import Tensor
+from lstm_numba.interop.files.pickled.inert import Dictionary, Instance
+from lstm_numba.interop.files.pickled.tensors import Tensor
 
 #: Names at most, characters of a name, and containers on the ways to tensors: few bytes can share much.
 _NAMES, _LENGTH, _STEPS = 1 << 16, 1000, 1 << 20
@@ -24,7 +24,7 @@ _Items = list[tuple[str, Any]]
 
 
 def flatten(value: Any) -> dict[str, Array]:
-    """The arrays in a value that `lstm_numba.interop.files.pickles.unpickle` gives.
+    """The arrays in a value that `lstm_numba.interop.files.pickled.instructions.unpickle` gives.
 
     Parameters
     ----------

@@ -11,8 +11,8 @@ import numpy as np
 
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.files.contents import Array, unreadable
-from lstm_numba.interop.files.inert import Inert, kind_of
 from lstm_numba.interop.files.numbers import from_bfloat16
+from lstm_numba.interop.files.pickled.inert import Inert, kind_of
 
 #: PyTorch's dtypes -> NumPy's codes; bfloat16 is read as its bits.
 _CODES = {

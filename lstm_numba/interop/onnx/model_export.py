@@ -12,8 +12,8 @@ import numpy as np
 from lstm_numba.data.file_io import atomic_write
 from lstm_numba.engines.number_losses import GAUSSIAN, QUANTILE, variance
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.onnx_export import add_layers, encode_layers, lengths_value, state_values
-from lstm_numba.interop.onnx_writer import ELEMENTS, Graph, value
+from lstm_numba.interop.onnx.layer_export import add_layers, encode_layers, lengths_value, state_values
+from lstm_numba.interop.onnx.writer import ELEMENTS, Graph, value
 from lstm_numba.interop.state_dict import cell_name
 from lstm_numba.models.base import Model
 from lstm_numba.models.classifier import SequenceClassifier

@@ -19,8 +19,8 @@ from lstm_numba.cells.onnx_variants import ACTIVATIONS, VARIED, Activation, Vari
 from lstm_numba.cells.parameters import suffix
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.files.numbers import check_finite
-from lstm_numba.interop.onnx_export import NODES, unpacked
-from lstm_numba.interop.onnx_ops import MARKER, STANDARD, Array, attributes_of
+from lstm_numba.interop.onnx.layer_export import NODES, unpacked
+from lstm_numba.interop.onnx.operators import MARKER, STANDARD, Array, attributes_of
 
 #: Operator -> its gates.
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}

@@ -1,0 +1,1 @@
+"""Layers and models as C99 headers."""

@@ -1,0 +1,1 @@
+"""Pickles, read by interpreting their instructions: nothing that they name is imported or called."""
