@@ -23,7 +23,7 @@ def by_hand(path: Path) -> tuple[Path, Any]:
         kind, matrix, _ = name.split("_")
         state[f"enc_{kind[0]}_{matrix}"] = array
     np.savez(
-        path, **state, enc_emb=np.ones((3, 4)), fc_w=np.ones((2, 5), np.float32), fc_b=np.ones(2, np.float32)
+        path, **state, enc_shift=np.ones(4), fc_w=np.ones((2, 5), np.float32), fc_b=np.ones(2, np.float32)
     )
     return path, rnn
 
@@ -42,13 +42,13 @@ def test_lists(tmp_path: Path) -> None:
 
 def test_names(tmp_path: Path) -> None:
     path, rnn = by_hand(tmp_path / "w.npz")
-    words = ("--names", "enc_w_*=weight_*", "--names", "enc_b_*=bias_*_l0", "--names", "enc_emb=")
+    words = ("--names", "enc_w_*=weight_*", "--names", "enc_b_*=bias_*_l0", "--names", "enc_shift=")
     answer = invoke("import", path, *words, "--out", tmp_path / "a.npz")
     assert answer.status == 0, answer.err
-    assert answer.out.splitlines()[1] == "passed over: enc_emb, fc_b, fc_w"
+    assert answer.out.splitlines()[1] == "passed over: enc_shift, fc_b, fc_w"
     assert_same(ln.load_weights(tmp_path / "a.npz"), rnn)
     answer = invoke("import", path, "--out", tmp_path / "b.npz")
-    assert answer.out.splitlines()[2] == "note: not read, as no layer has it: enc_emb"
+    assert answer.out.splitlines()[2] == "note: not read, as no layer has it: enc_shift"
     assert_same(ln.load_weights(tmp_path / "b.npz"), rnn)
 
 

@@ -26,6 +26,9 @@ from onnx_models import change, onnx, set_attribute
 import lstm_numba as ln
 from lstm_numba.interop.onnx.nodes import list_nodes
 
+# What a model computes besides is not what these tests are about.
+pytestmark = pytest.mark.filterwarnings("ignore::lstm_numba.errors.WeightsWarning")
+
 
 def named(graph: Any, name: str) -> Any:
     """A constant."""

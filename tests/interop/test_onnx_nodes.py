@@ -30,6 +30,9 @@ from lstm_numba.interop.onnx.layer_import import read_onnx
 from lstm_numba.interop.onnx.nodes import describe, list_nodes
 from lstm_numba.interop.state_dict import cell_name
 
+# What a model computes besides is not what these tests are about.
+pytestmark = pytest.mark.filterwarnings("ignore::lstm_numba.errors.WeightsWarning")
+
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("both", [False, True])

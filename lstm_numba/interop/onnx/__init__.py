@@ -1,1 +1,1 @@
-"""ONNX models: layers and whole models written, layers and nodes read; `writer` encodes, `graph` looks names up."""
+"""ONNX models: layers and whole models are written, layers and nodes read."""
