@@ -10,6 +10,7 @@ from lstm_numba._version import __version__
 if TYPE_CHECKING:
     from lstm_numba import kernels
     from lstm_numba.errors import GradientError
+    from lstm_numba.interop.json_export import save_json
     from lstm_numba.interop.keras import from_keras, load_keras, save_keras, to_keras
     from lstm_numba.interop.onnx_export import save_onnx
     from lstm_numba.interop.onnx_import import load_onnx
@@ -72,6 +73,7 @@ _MODULES = {
     "save_weights": "lstm_numba.interop.weights_file",
     "from_keras": "lstm_numba.interop.keras",
     "load_keras": "lstm_numba.interop.keras",
+    "save_json": "lstm_numba.interop.json_export",
     "save_keras": "lstm_numba.interop.keras",
     "to_keras": "lstm_numba.interop.keras",
     "load_onnx": "lstm_numba.interop.onnx_import",
@@ -155,6 +157,7 @@ __all__ = [
     "prediction_step",
     "register_cell",
     "regression_loss",
+    "save_json",
     "save_keras",
     "save_onnx",
     "save_weights",
