@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lstm_numba.errors import GradientError
     from lstm_numba.interop.c.export import save_c
     from lstm_numba.interop.inspection import inspect_weights
+    from lstm_numba.interop.json_export import save_json
     from lstm_numba.interop.keras import from_keras, load_keras, save_keras, to_keras
     from lstm_numba.interop.loading import load_weights, read_tensors
     from lstm_numba.interop.onnx.layer_import import load_onnx
@@ -77,6 +78,7 @@ _MODULES = {
     "save_weights": "lstm_numba.interop.weights_file",
     "from_keras": "lstm_numba.interop.keras",
     "load_keras": "lstm_numba.interop.keras",
+    "save_json": "lstm_numba.interop.json_export",
     "save_keras": "lstm_numba.interop.keras",
     "to_keras": "lstm_numba.interop.keras",
     "save_c": "lstm_numba.interop.c.export",
@@ -164,6 +166,7 @@ __all__ = [
     "register_cell",
     "regression_loss",
     "save_c",
+    "save_json",
     "save_keras",
     "save_onnx",
     "save_weights",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -217,6 +218,41 @@ def test_memory_is_bounded() -> None:
     tracemalloc.stop()
     assert refused > 20
     assert peak < 4 * size
+
+
+def _packed(data: bytes, mask: int = 0) -> bytes:
+    """A file of eight bytes in one chunk, which was packed elsewhere."""
+
+    def write(file: Any) -> None:
+        dataset = file.create_dataset("x", (8,), "u1", chunks=(8,), compression="gzip")
+        dataset.id.write_direct_chunk((0,), data, mask)
+
+    return written(write)
+
+
+def test_chunks_that_were_packed_elsewhere() -> None:
+    assert bytes(read_hdf5(_packed(zlib.compress(b"12345678"))).array("x")) == b"12345678"
+    assert bytes(read_hdf5(_packed(b"12345678", mask=1)).array("x")) == b"12345678"  # not packed after all
+    with pytest.raises(WeightsError, match="x: 4 bytes do not make shape"):
+        read_hdf5(_packed(zlib.compress(b"1234"))).array("x")
+    with pytest.raises(WeightsError, match="x: damaged"):
+        read_hdf5(_packed(b"12345678")).array("x")
+    bomb = _packed(zlib.compress(bytes(1 << 26), 9))
+    tracemalloc.start()
+    assert not read_hdf5(bomb).array("x").any()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_a_chunk_in_the_place_of_another() -> None:
+    content = bytearray(written(lambda f: f.create_dataset("x", data=np.arange(16, dtype="u1"), chunks=(8,))))
+    tree = content.index(b"TREE\1")
+    second = tree + 24 + 32 + 8  # a head, an entry, size and filters of the next: its first element
+    assert int.from_bytes(content[second : second + 8], "little") == 8
+    content[second] = 0
+    with pytest.raises(WeightsError, match="a chunk is missing, or out of order"):
+        read_hdf5(bytes(content)).array("x")
 
 
 def test_datasets_in_the_same_place() -> None:

@@ -16,7 +16,6 @@ import lstm_numba as ln
 from lstm_numba.errors import UserError
 from lstm_numba.interop.files.json_file import read_json_file
 from lstm_numba.interop.files.opening import read_contents
-from lstm_numba.interop.json_export import save_json
 from lstm_numba.interop.state_dict import build
 
 STYLES = {"guitarml": "rec.", "rtneural": None}
@@ -35,20 +34,20 @@ def read(value: Any) -> Any:
 def test_a_round_trip_keeps_the_bits(style: str, name: str, layers: int, dtype: str, tmp_path: Path) -> None:
     rnn, path = layer(name, layers, dtype=dtype), tmp_path / "m.json"
     rnn.params["bias_hh_l0"].flat[:3] = 1e-45, 3.4028235e38, 0.1
-    save_json(rnn, path, style)
+    ln.save_json(rnn, path, style)
     contents = read_contents(path)
     assert contents.kind == "json"
     prefix = STYLES[style] or f"{name}."
     assert contents.cells == {prefix: name}
     assert_same(build(parameters(contents, prefix), "x", name), rnn)
     first = path.read_bytes()
-    save_json(rnn, path, style)
+    ln.save_json(rnn, path, style)
     assert path.read_bytes() == first
 
 
 def test_one_bias_of_rtneural(tmp_path: Path) -> None:
     rnn, path = layer("lstm", 2), tmp_path / "m.json"
-    save_json(rnn, path, "rtneural")
+    ln.save_json(rnn, path, "rtneural")
     found = parameters(read_contents(path), "lstm.")
     for n in range(2):
         summed = rnn.params[f"bias_ih_l{n}"] + rnn.params[f"bias_hh_l{n}"]
@@ -63,7 +62,7 @@ def test_every_float32_is_the_same(style: str, tmp_path: Path) -> None:
     bits = np.random.default_rng(0).integers(0, 0x7F7FFFFF, 4 * 50 * 50, np.uint32)
     rnn = ln.LSTM(3, 50, seed=0)
     rnn.params["weight_hh_l0"][...] = bits.view(np.float32).reshape(200, 50)
-    save_json(rnn, tmp_path / "m.json", style)
+    ln.save_json(rnn, tmp_path / "m.json", style)
     (found,) = (
         v for n, v in read_contents(tmp_path / "m.json").tensors.items() if n.endswith("weight_hh_l0")
     )
@@ -75,7 +74,7 @@ def test_every_float32_is_the_same(style: str, tmp_path: Path) -> None:
 def test_models(style: str, tmp_path: Path) -> None:
     model, path = ln.SequenceRegressor(1, 3, 1, cell="gru", per_step=True, seed=0), tmp_path / "m.json"
     model.output.params["bias"][...] = 0.3
-    save_json(model, path, style)
+    ln.save_json(model, path, style)
     contents = read_contents(path)
     prefix, head = ("rec.", "lin") if style == "guitarml" else ("gru.", "dense")
     assert_same(build(parameters(contents, prefix), "x", contents.cells[prefix]), model.rnn)
@@ -99,7 +98,7 @@ def test_models(style: str, tmp_path: Path) -> None:
 def test_layers_without_biases_get_zeros(style: str, tmp_path: Path) -> None:
     for name in ("lstm", "gru"):
         rnn = layer(name, bias=False)
-        save_json(rnn, tmp_path / "m.json", style)
+        ln.save_json(rnn, tmp_path / "m.json", style)
         contents = read_contents(tmp_path / "m.json")
         found = parameters(contents, STYLES[style] or f"{name}.")
         assert not found["bias_ih_l0"].any()
@@ -117,15 +116,15 @@ def test_what_is_not_written(tmp_path: Path) -> None:
         (layer("lstm"), "keras", "style: expected one of guitarml, rtneural, got 'keras'"),
     ):
         with pytest.raises(ValueError, match=message):
-            save_json(rnn, path, style)
+            ln.save_json(rnn, path, style)
     with pytest.raises(ValueError, match=r"ends in \.json"):
-        save_json(layer("lstm"), tmp_path / "m.txt")
+        ln.save_json(layer("lstm"), tmp_path / "m.txt")
     with pytest.raises(TypeError, match="got LanguageModel"):
-        save_json(ln.LanguageModel(5, 3), path)  # type: ignore[arg-type]
+        ln.save_json(ln.LanguageModel(5, 3), path)  # type: ignore[arg-type]
     rnn = layer("lstm")
     rnn.params["bias_ih_l0"][2] = np.inf
     with pytest.raises(UserError, match="bias_ih_l0: holds numbers that are not finite"):
-        save_json(rnn, path)
+        ln.save_json(rnn, path)
     assert not list(tmp_path.iterdir())
 
 

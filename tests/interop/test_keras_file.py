@@ -104,12 +104,14 @@ def test_layers_that_are_no_stack(tmp_path: Path) -> None:
     f = layers.GRU(3, return_sequences=True, name="f")(layers.Activation("relu")(e))
     g = layers.GRU(3, return_sequences=True, name="g", go_backwards=True)(f)
     h = layers.Bidirectional(layers.GRU(3, return_sequences=True), merge_mode="sum", name="h")(g)
-    i = layers.GRU(3, return_sequences=True, name="i")(h)
-    j = layers.GRU(3, return_sequences=True, name="j", use_bias=False)(i)
-    model = k.filled(keras.Model(given, [j, i]))
+    i = layers.Bidirectional(layers.GRU(3, return_sequences=True), name="i")(h)  # sees sums
+    j = layers.SimpleRNN(2, return_sequences=True, name="j")(i)
+    relu = layers.SimpleRNN(2, return_sequences=True, name="l", activation="relu")(j)  # another cell
+    m = layers.SimpleRNN(2, return_sequences=True, name="m", activation="relu", use_bias=False)(relu)
+    model = k.filled(keras.Model(given, m))
     for ending in ENDINGS[:2]:
         contents = k.saved(model, tmp_path / ending)
-        assert set(contents.cells) == {f"{name}." for name in "abcdefghij"}
+        assert set(contents.cells) == {f"{name}." for name in "abcdefghijlm"}
         assert contents.notes == (
             "g: reads from the end (go_backwards): reverse the steps of its input",
             "h: merge_mode=sum; this layer gives both directions' outputs side by side, "

@@ -92,7 +92,7 @@ def read_hdf5(content: bytes) -> Group:
         It is damaged, or of a kind that is not read.
     """
     source = Source(content)
-    found = _Walk(source).node(_root(source), "/", ())
+    found = _Walk(source).node(_root(source), "/", 0)
     if not isinstance(found, Group):
         raise WeightsError("damaged: there is no group that holds all others")
     return found
@@ -134,10 +134,12 @@ class _Walk:
         self._source = source
         self._heaps: dict[int, dict[int, bytes]] = {}
 
-    def node(self, address: int, name: str, above: tuple[int, ...]) -> Any:
+    def node(self, address: int, name: str, depth: int) -> Any:
         """A group or dataset by the address of its object header; None for something else."""
-        if address in above or len(above) > _DEPTH:
-            raise WeightsError(f"damaged: {one_line(name, 120)} contains itself, or too many others")
+        if depth > _DEPTH:
+            raise WeightsError(
+                f"damaged: {one_line(name, 120)} contains itself, or too many groups within groups"
+            )
         messages: dict[int, list[bytes]] = {}
         for kind, data in self._messages(address):
             messages.setdefault(kind, []).append(data)
@@ -146,7 +148,7 @@ class _Walk:
             for key, place in self._links(messages, name):
                 if key in members:
                     raise WeightsError(f"damaged: {one_line(key, 120)} is in a group twice")
-                members[key] = self.node(place, key, (*above, address))
+                members[key] = self.node(place, key, depth + 1)
             return Group(self._attributes(messages), members)
         if _LAYOUT not in messages or _TYPE not in messages or _SHAPE not in messages:
             return None  # a committed type, or damaged

@@ -18,7 +18,7 @@ _UNPACKED, _RATIO = 1 << 28, 100
 #: Classes of types that are not read.
 _CLASSES = ("integer", "float", "time", "text", "bits", "opaque", "compound", "reference", "enumeration")
 #: Bits, place and size of the exponent, place and size of the mantissa, bias -> type.
-_FLOATS = {
+_FLOATS: dict[tuple[int, ...], str] = {
     (16, 10, 5, 0, 10, 15): "f2",
     (32, 23, 8, 0, 23, 127): "f4",
     (64, 52, 11, 0, 52, 1023): "f8",

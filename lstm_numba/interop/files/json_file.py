@@ -146,7 +146,8 @@ def _tensor(name: str, value: Any) -> Array:
     WeightsError
         Lists of different lengths, or something else than numbers; the message names the tensor.
     """
-    name, shape, flat = one_line(name, 120), [], [value]
+    name, flat = one_line(name, 120), [value]
+    shape: list[int] = []
     while flat and all(type(part) is list for part in flat):
         sizes = {len(part) for part in flat}
         if len(sizes) > 1 or len(shape) == _AXES:

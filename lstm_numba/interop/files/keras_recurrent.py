@@ -41,7 +41,7 @@ class Recurrent(NamedTuple):
         Whether the biases tell which GRU it is.
     directions : int
     sequences : bool
-        Whether it hands on all of its outputs, in the order of time, both directions side by side.
+        Whether it hands on all of its outputs, in the order of time.
     notes : list of str
     """
 
@@ -88,14 +88,13 @@ def describe(name: str, kind: str, config: Mapping[str, Any], keras_3: bool) -> 
             raise NotComputedError(
                 f"{name}: directions that differ ({forward.cell}, {backward.cell}) are not computed here"
             )
-    merge, notes, sequences = config.get("merge_mode", "concat"), list(forward.notes), forward.sequences
+    merge, notes = config.get("merge_mode", "concat"), list(forward.notes)
     if merge != "concat":
         notes.append(
             f"{name}: merge_mode={one_line(merge, 40)}; this layer gives both directions' outputs side by "
             "side, which the caller has to merge"
         )
-        sequences = False
-    return Recurrent(forward.cell, forward.guess, 2, sequences, notes)
+    return Recurrent(forward.cell, forward.guess, 2, forward.sequences, notes)
 
 
 def _single(
