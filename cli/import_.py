@@ -81,7 +81,7 @@ def import_(
     """Import the weights in FILE, whoever trained them: a recurrent layer, or all of a model.
 
     FILE may be NumPy's .npz, .safetensors, PyTorch's .pt, .pth, .bin, .ckpt and TorchScript, a pickle of
-    NumPy arrays, Keras' .keras and .h5 (with the extra "keras"), GuitarML's and RTNeural's .json, an ONNX
+    NumPy arrays, Keras' .keras and .h5, GuitarML's and RTNeural's .json, an ONNX
     model (with the extra "onnx"). Nothing in it is executed.
 
     Without --run: write the recurrent layers to a weights file, .safetensors or .npz, which

@@ -1,6 +1,6 @@
 """Keras weights: lists of arrays as returned by ``layer.get_weights()``.
 
-Each layer and direction has the arrays of `lstm_numba.interop.files.keras_layout`. ``Bidirectional`` lists
+Each layer and direction has the arrays of `lstm_numba.interop.files.keras.layout`. ``Bidirectional`` lists
 the forward layer, then the backward one: keras/src/layers/rnn/bidirectional.py.
 
 Where Keras has one bias, it is read as ``bias_ih`` with ``bias_hh`` zero, and written as the sum of the two.
@@ -21,7 +21,7 @@ from lstm_numba.cells.parameters import suffix
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.files.contents import Array
 from lstm_numba.interop.files.gates import reorder_gates
-from lstm_numba.interop.files.keras_layout import ORDER, PARTS, find_cell, renamed
+from lstm_numba.interop.files.keras.layout import ORDER, PARTS, find_cell, renamed
 from lstm_numba.interop.files.numbers import as_float
 from lstm_numba.interop.files.opening import read_contents
 from lstm_numba.interop.selection import known_cell

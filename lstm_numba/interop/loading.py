@@ -37,7 +37,7 @@ def load_weights(
     """Make a layer from a file of weights.
 
     Formats: ``.npz``; ``.safetensors``; PyTorch's ``.pt``, ``.pth``, ``.bin``, ``.ckpt`` and TorchScript;
-    pickles of NumPy arrays; Keras' ``.keras`` and ``.h5`` (with the extra ``keras``); ``.json`` of GuitarML
+    pickles of NumPy arrays; Keras' ``.keras`` and ``.h5``; ``.json`` of GuitarML
     and RTNeural. Nothing in a file is executed. ONNX models: `load_onnx`. `inspect_weights` shows what a file
     holds.
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lstm_numba.errors import WeightsError
-from lstm_numba.interop.files.hdf5 import Group, read_hdf5
+from lstm_numba.interop.files.hdf5.reader import Group, read_hdf5
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed")
 

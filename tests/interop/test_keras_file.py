@@ -11,7 +11,7 @@ import pytest
 from tolerances import assert_close
 
 import lstm_numba as ln
-from lstm_numba.interop.files.keras_file import read_keras_file
+from lstm_numba.interop.files.keras.file import read_keras_file
 from lstm_numba.interop.state_dict import build
 
 ENDINGS = ("m.keras", "m.h5", "m.weights.h5")

@@ -15,7 +15,7 @@ import pytest
 
 from lstm_numba.cells import find_cell
 from lstm_numba.interop.files.contents import Contents
-from lstm_numba.interop.files.keras_file import read_keras_file
+from lstm_numba.interop.files.keras.file import read_keras_file
 from lstm_numba.interop.files.opening import read_contents
 from lstm_numba.reference import run
 

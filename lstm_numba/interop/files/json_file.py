@@ -32,7 +32,7 @@ import numpy as np
 from lstm_numba.data.file_io import one_line
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.files.contents import Array, Contents
-from lstm_numba.interop.files.keras_layout import PARTS, find_cell, renamed
+from lstm_numba.interop.files.keras.layout import PARTS, find_cell, renamed
 from lstm_numba.interop.files.stacks import Single, stack
 from lstm_numba.interop.files.strict_json import parse_json
 

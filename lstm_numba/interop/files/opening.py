@@ -18,7 +18,7 @@ READERS = {
     **dict.fromkeys(
         (".pt", ".pth", ".bin", ".ckpt", ".jit", ".pkl", ".pickle"), ("torch_file", "read_torch_file")
     ),
-    **dict.fromkeys((".keras", ".h5", ".hdf5"), ("keras_file", "read_keras_file")),
+    **dict.fromkeys((".keras", ".h5", ".hdf5"), ("keras.file", "read_keras_file")),
     ".json": ("json_file", "read_json_file"),
 }
 #: Undocumented exceptions of the libraries' readers on damaged files.

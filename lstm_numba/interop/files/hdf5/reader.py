@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from lstm_numba.data.file_io import one_line
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.files.contents import Array
-from lstm_numba.interop.files.hdf5_data import Dataset, Layout, read_filters, read_layout
-from lstm_numba.interop.files.hdf5_types import (
+from lstm_numba.interop.files.hdf5.data import Dataset, Layout, read_filters, read_layout
+from lstm_numba.interop.files.hdf5.types import (
     Cursor,
     Source,
     Type,

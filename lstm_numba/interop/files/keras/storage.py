@@ -9,10 +9,10 @@ from typing import NamedTuple
 from lstm_numba.data.file_io import one_line
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.files.contents import Array
-from lstm_numba.interop.files.hdf5 import Group
-from lstm_numba.interop.files.hdf5_data import Dataset
-from lstm_numba.interop.files.keras_layout import PARTS
-from lstm_numba.interop.files.keras_model import Layer
+from lstm_numba.interop.files.hdf5.data import Dataset
+from lstm_numba.interop.files.hdf5.reader import Group
+from lstm_numba.interop.files.keras.layout import PARTS
+from lstm_numba.interop.files.keras.model import Layer
 
 #: Names of the attribute in which Keras 2 lists layers, and those for each layer's arrays.
 LAYER_NAMES, _WEIGHT_NAMES = "layer_names", "weight_names"

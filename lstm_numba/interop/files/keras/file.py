@@ -19,11 +19,11 @@ from lstm_numba.data.archives import Archive, ArchiveError
 from lstm_numba.data.file_io import one_line
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.files.contents import LARGEST, Array, Contents
-from lstm_numba.interop.files.hdf5 import Group, read_hdf5
-from lstm_numba.interop.files.keras_layout import PARTS, find_cell, renamed
-from lstm_numba.interop.files.keras_model import Layer, Plan, read_plan
-from lstm_numba.interop.files.keras_recurrent import NotComputedError, Recurrent, describe, is_recurrent
-from lstm_numba.interop.files.keras_storage import LAYER_NAMES, Part, Stored, read_keras_2, read_keras_3
+from lstm_numba.interop.files.hdf5.reader import Group, read_hdf5
+from lstm_numba.interop.files.keras.layout import PARTS, find_cell, renamed
+from lstm_numba.interop.files.keras.model import Layer, Plan, read_plan
+from lstm_numba.interop.files.keras.recurrent import NotComputedError, Recurrent, describe, is_recurrent
+from lstm_numba.interop.files.keras.storage import LAYER_NAMES, Part, Stored, read_keras_2, read_keras_3
 from lstm_numba.interop.files.numbers import as_float
 from lstm_numba.interop.files.stacks import Single, stack
 from lstm_numba.interop.files.strict_json import parse_json

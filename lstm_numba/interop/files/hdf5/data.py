@@ -12,7 +12,7 @@ import numpy as np
 
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.files.contents import Array, unreadable
-from lstm_numba.interop.files.hdf5_types import Cursor, Source, Type, numbers, read_tree
+from lstm_numba.interop.files.hdf5.types import Cursor, Source, Type, numbers, read_tree
 from lstm_numba.interop.files.numbers import from_bfloat16
 
 _UNDEFINED = (1 << 64) - 1

@@ -1,0 +1,1 @@
+"""HDF5 files out of untrusted bytes, as far as Keras writes them."""
