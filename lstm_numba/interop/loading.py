@@ -125,6 +125,11 @@ def load(
     """
     tensors = contents.tensors
     if names is None and has_keras_names(tensors):
+        for name, value in (("prefix", prefix), ("head", head)):
+            if value is not None:
+                raise WeightsError(
+                    f"{where}: {name}: expected none for the lists of Keras' layers, got {value!r}"
+                )
         cell = cell or known_cell(where, contents.cells.get(""))
         return Loaded(layer_from_lists(tensors, where, cell, **options), [], contents.notes)
     linear = None if head is None else find_head(tensors, head, where, allow_nonfinite=allow_nonfinite)

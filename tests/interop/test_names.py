@@ -247,6 +247,12 @@ def test_heads_that_do_not_fit(tmp_path: Path) -> None:
             ln.load_weights(path, prefix="dec_", head=head)
 
 
+def test_lists_of_keras_have_no_head(tmp_path: Path) -> None:
+    ln.save_keras(layer("gru"), tmp_path / "k.npz")
+    refused(tmp_path / "k.npz", "head: expected none for the lists of Keras' layers", head="fc")
+    refused(tmp_path / "k.npz", "prefix: expected none for the lists of Keras' layers", prefix="l0.")
+
+
 def test_a_head_beside_bare_names(tmp_path: Path) -> None:
     """It is no unknown parameter of the layer."""
     rnn = make_layer("gru", 3, 5, seed=0)
