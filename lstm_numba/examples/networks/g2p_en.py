@@ -66,7 +66,6 @@ class Speller:
     """
 
     def __init__(self, path: Path) -> None:
-        # Warns that a table of the same prefix, that of the letters or sounds, is no part of a layer.
         self.encoder = ln.load_weights(path, prefix="enc_")
         self.decoder = ln.Stream(ln.load_weights(path, prefix="dec_", head="fc"))
         tables = ln.read_tensors(path)
