@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import re
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import keras_files
 import numpy as np
 import pytest
+import torch_files
 from repository import ROOT
+
+import lstm_numba as ln
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -64,6 +71,42 @@ def test_training_on_arrays_runs_and_learns() -> None:
     _run(by_hand, names)
     result = names["ln"].evaluate(names["model"], (names["x"], names["y"]))
     assert result.accuracy > 0.8
+
+
+def _files(folder: Path) -> None:
+    """The files that the section on weights reads."""
+    arrays = {f"encoder.{name}": a for name, a in ln.RNN(3, 5, seed=0).state_dict().items()}
+    (folder / "network.pt").write_bytes(torch_files.saved(arrays))
+    np.savez(folder / "loop.npz", enc_w_ih=np.ones((20, 3), np.float32), enc_w_hh=np.ones((20, 5), np.float32))
+    config = keras_files.chain(
+        keras_files.entry("LSTM", "rec", return_sequences=True), keras_files.entry("Dense", "dense")
+    )
+    parts = keras_files.numbered("layers/lstm/cell", keras_files.weights(4, 3, 5, 1))
+    parts["layers/dense/vars/0"], parts["layers/dense/vars/1"] = np.ones((5, 2)), np.ones(2)
+    content = keras_files.archive(config, {name: np.asarray(a, np.float32) for name, a in parts.items()})
+    (folder / "network.keras").write_bytes(content)
+    ln.save_onnx(ln.LSTM(3, 5, 2), folder / "network.onnx")
+
+
+def test_weights_in_and_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every line of the section; those that need a package which is not installed are left out."""
+    pytest.importorskip("h5py", reason="h5py is not installed")
+    _files(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (block,) = (block for block in blocks("py") if "inspect_weights" in block)
+    layer = SimpleNamespace(get_weights=lambda: ln.to_keras(ln.GRU(3, 5))[0])
+    names: dict[str, Any] = {"ln": ln, "layer": layer}
+    left_out = {"load_onnx": "onnx", "from_torch": "torch"}
+    for line in block.splitlines():
+        package = next((left_out[call] for call in left_out if call in line), None)
+        if package is not None and importlib.util.find_spec(package) is None:
+            continue
+        if package == "torch":
+            names["module"] = importlib.import_module("torch").nn.LSTM(3, 5)
+        _run(line, names)
+    assert names["model"].scores(np.ones((2, 1, 3), np.float32)).shape == (2, 1, 2)
+    assert names["tensors"].keys() == {f"encoder.{name}" for name in ln.RNN(3, 5).state_dict()}
+    assert {path.name for path in tmp_path.iterdir()} >= {"rnn.npz", "whole.onnx", "model.h", "amp.json"}
 
 
 @pytest.mark.smoke
