@@ -77,7 +77,9 @@ def _files(folder: Path) -> None:
     """The files that the section on weights reads."""
     arrays = {f"encoder.{name}": a for name, a in ln.RNN(3, 5, seed=0).state_dict().items()}
     (folder / "network.pt").write_bytes(torch_files.saved(arrays))
-    np.savez(folder / "loop.npz", enc_w_ih=np.ones((20, 3), np.float32), enc_w_hh=np.ones((20, 5), np.float32))
+    np.savez(
+        folder / "loop.npz", enc_w_ih=np.ones((20, 3), np.float32), enc_w_hh=np.ones((20, 5), np.float32)
+    )
     config = keras_files.chain(
         keras_files.entry("LSTM", "rec", return_sequences=True), keras_files.entry("Dense", "dense")
     )
