@@ -242,7 +242,7 @@ def hostile(folder: Path) -> list[tuple[Path, str]]:
     np.savez(folder / "pickled.npz", weight_hh_l0=np.array([Trap(folder / "trace")], object))
     files.append((folder / "pickled.npz", "Python objects"))
     (folder / "w.pt").write_bytes(b"cbuiltins\nprint\n(S'x'\ntR.")
-    files.append((folder / "w.pt", "can execute code"))
+    files.append((folder / "w.pt", "names the function builtins.print, which is not executed"))
     (folder / "text.onnx").write_text("hello")
     files.append((folder / "text.onnx", "damaged"))
     return files

@@ -389,7 +389,7 @@ def test_copies_are_counted() -> None:
 
 
 def test_the_number_of_instructions_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lstm_numba.interop.files import inert
+    from lstm_numba.interop.files.pickled import inert
 
     monkeypatch.setattr(inert, "_INSTRUCTIONS", 1000)
     refused(b"N" * 2000 + b".", "a pickle of more than 1000 instructions")
