@@ -50,7 +50,8 @@ def draw_picture(width: int, seed: int = 0) -> Array:
 
 def compare(path: Path, threads: int = 1, widths: tuple[int, ...] = (160, 480)) -> list[Comparison]:
     """Our layer on the features of pictures; a step is 8 pixels wide."""
-    layer, model = ln.load_onnx(path, node=0), Model(path)
+    # Frozen: its weights stay as they are, so that no call looks for changes. Sessions have theirs fixed too.
+    layer, model = ln.load_onnx(path, node=0).freeze(), Model(path)
     (node,) = model.recurrent
     read, given = node.input[0], node.output[0]
     whole, cut = (

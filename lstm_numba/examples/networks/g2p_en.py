@@ -66,7 +66,7 @@ class Speller:
     """
 
     def __init__(self, path: Path) -> None:
-        self.encoder = ln.load_weights(path, prefix="enc_")
+        self.encoder = ln.load_weights(path, prefix="enc_").freeze()
         self.decoder = ln.Stream(ln.load_weights(path, prefix="dec_", head="fc"))
         tables = ln.read_tensors(path)
         self.letters, self.sounds = tables["enc_emb"], tables["dec_emb"]

@@ -49,7 +49,7 @@ class Reader:
     """
 
     def __init__(self, path: Path) -> None:
-        self.lstm = ln.load_weights(path, prefix="lstm.")
+        self.lstm = ln.load_weights(path, prefix="lstm.").freeze()
         tensors = ln.read_tensors(path)
         self.embedding = tensors["embedding.weight"]
         self.layers = [

@@ -44,12 +44,13 @@ def draw_frames(parts: int, seed: int = 0) -> Array:
 def load_encoder(path: Path) -> Callable[[Array], Array]:
     """Their encoder: frames (B, 160, 40) -> embeddings (B, 256) of length 1."""
     network = ln.load_weights(path, prefix="model_state.lstm.", head="model_state.linear")
-    weight, bias = (network.output.params[name] for name in ("weight", "bias"))
+    network.rnn.freeze()
 
     def embed(frames: Array) -> Array:
-        # The linear layer is wanted at the last step alone, so the layers are called without it.
+        # The linear layer is wanted at the last step alone. NumPy's product would leave threads of its own
+        # behind, which wait by spinning where the next call wants to compute.
         _, (hidden, _) = network.rnn(np.ascontiguousarray(frames.swapaxes(0, 1)))
-        raw = np.maximum(hidden[-1] @ weight.T + bias, 0)
+        raw = np.maximum(network.output.forward(hidden[-1]), 0)
         return raw / np.linalg.norm(raw, axis=1, keepdims=True)
 
     return embed

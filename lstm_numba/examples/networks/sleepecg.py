@@ -68,6 +68,7 @@ def load_stager(path: Path) -> Stager:
     """Their network: features (T, 36) -> probabilities of the stages (T, 4)."""
     # Warns, rightly, that the network masks steps.
     network = ln.load_weights(path, prefix="bidirectional.", head="dense_1")
+    network.rnn.freeze()
     tensors = ln.read_tensors(path)
     gamma, beta, mean, variance = (
         tensors[f"batch_normalization.{n}"] for n in ("gamma", "beta", "moving_mean", "moving_variance")
