@@ -15,7 +15,8 @@ import lstm_numba as ln
 from lstm_numba.data.scaling import Scaler
 from lstm_numba.data.series_types import Sequence as Piece
 from lstm_numba.data.series_windows import WindowIndex
-from lstm_numba.interop.any_format import fit_model, load_layer, open_source
+from lstm_numba.interop.any_format import fit_model, load_source, open_source
+from lstm_numba.interop.onnx.graph import open_model
 from lstm_numba.interop.onnx.model_import import read_onnx_model
 from lstm_numba.models.base import SequenceBatch, TokenBatch
 from lstm_numba.nn.losses import softmax
@@ -218,7 +219,7 @@ def test_all_bits_come_back(name: str, tmp_path: Path) -> None:
     assert not fitted.passed_over
     for key, array in model.params.items():
         assert other.params[key].tobytes() == array.tobytes(), key
-    rnn, passed_over = load_layer(source)
+    rnn, passed_over, _ = load_source(source)
     assert passed_over == sorted(set(model.params) - {f"rnn.{key}" for key in model.rnn.params})
     for key, array in model.rnn.params.items():
         assert rnn.params[key].tobytes() == array.tobytes(), key
@@ -226,7 +227,7 @@ def test_all_bits_come_back(name: str, tmp_path: Path) -> None:
 
 def test_files_of_layers_and_of_others_are_none(tmp_path: Path) -> None:
     ln.save_onnx(ln.GRU(2, 3), tmp_path / "m.onnx")
-    assert read_onnx_model((tmp_path / "m.onnx").read_bytes()) is None
+    assert read_onnx_model(open_model(tmp_path / "m.onnx").proto) is None
 
 
 def first_node(graph: Any) -> Any:
