@@ -47,11 +47,7 @@ PAGES: dict[ModuleType, tuple[tuple[str, ...], dict[str, Any]]] = {
     g2pm: ((), {"count": 30}),
     ddddocr: (("onnx", "onnxruntime"), {"widths": (80, 160)}),
 }
-#: The wheel of ddddocr has 76 MB.
-EACH = [
-    pytest.param(page, id=page.__name__.rsplit(".", 1)[1], marks=pytest.mark.slow if page is ddddocr else ())
-    for page in PAGES
-]
+EACH = [pytest.param(page, id=page.__name__.rsplit(".", 1)[1]) for page in PAGES]
 CONTENT = b"0.25 0.75"
 
 
