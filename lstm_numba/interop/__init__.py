@@ -1,1 +1,1 @@
-"""Reading and writing weights: npz and safetensors files, PyTorch modules, Keras weights, ONNX models."""
+"""Weights and models in and out: files of other libraries (`files`), ONNX, C, PyTorch modules, Keras' lists."""
