@@ -1,1 +1,1 @@
-"""Weights and models in and out: files of other libraries (`files`), ONNX, C, PyTorch modules, Keras' lists."""
+"""Weights and models in and out: other libraries' files (`files`), ONNX, C, PyTorch modules, Keras' lists."""
