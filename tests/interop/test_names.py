@@ -102,6 +102,12 @@ def test_encoder_and_decoder(tmp_path: Path) -> None:
     assert_same(ln.load_weights(path, names={"enc_*": "*", "enc_emb": None}), encoder)
 
 
+def test_a_star_stands_for_all_of_our_name(tmp_path: Path) -> None:
+    """Of two layers, what is before the name would be lost, and one layer be made of both."""
+    path = saved(tmp_path / "w.npz", {"enc_w_ih": np.ones((5, 3)), "dec_w_hh": np.ones((5, 5))})
+    refused(path, "enc_w_ih: 'enc_w_ih' is no name of a recurrent parameter", names="*")
+
+
 def test_a_stack_out_of_cells(tmp_path: Path) -> None:
     rnn = layer("lstm", 2, True)
     state = {}
