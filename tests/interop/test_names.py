@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from interop_tools import assert_same, layer
 
 import lstm_numba as ln
 from lstm_numba.errors import WeightsError, WeightsWarning
+from lstm_numba.interop.files.contents import Contents
+from lstm_numba.interop.loading import load
 from lstm_numba.interop.names import Target, groups, parse_target, recognise
 from lstm_numba.nn.layers import make_layer
 
@@ -91,7 +94,9 @@ def two_networks(path: Path) -> tuple[Path, Any, Any]:
 def test_encoder_and_decoder(tmp_path: Path) -> None:
     path, encoder, decoder = two_networks(tmp_path / "w.npz")
     refused(path, r"prefix: expected one of \['dec_', 'enc_'\], got none")
-    assert_same(ln.load_weights(path, prefix="enc_"), encoder)  # an embedding stands before the layer
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # an embedding stands before the layer, and is no part of it
+        assert_same(ln.load_weights(path, prefix="enc_"), encoder)
     with pytest.warns(WeightsWarning, match="w.npz: not read, as no layer has it: dec_shift"):
         assert_same(ln.load_weights(path, prefix="dec_"), decoder)
     by_name = {f"enc_{kind[0]}_{m}": f"{kind}_{m}_l0" for kind in ("weight", "bias") for m in ("ih", "hh")}
@@ -100,6 +105,25 @@ def test_encoder_and_decoder(tmp_path: Path) -> None:
     assert_same(ln.load_weights(path, names={"dec_*": "*", "dec_shift": None}), decoder)
     refused(path, "enc_emb: 'emb' is no name of a recurrent parameter", names="enc_*")
     assert_same(ln.load_weights(path, names={"enc_*": "*", "enc_emb": None}), encoder)
+
+
+def test_a_prefix_of_several_layers(tmp_path: Path) -> None:
+    state = make_layer("gru", 3, 5, seed=1).state_dict()
+    path = saved(tmp_path / "w.npz", {f"a.{k}.{name}": array for k in "xy" for name, array in state.items()})
+    refused(path, r"prefix: expected one of \['a\.x\.', 'a\.y\.'\], got 'a\.'", prefix="a.")
+    assert isinstance(ln.load_weights(path, prefix="a.x"), ln.GRU)
+
+
+def test_a_file_may_say_the_cell_of_each_layer() -> None:
+    names = ("gru", "gru-reset-before")
+    layers = {f"{name}.": make_layer(name, 3, 5, seed=1) for name in names}
+    tensors = {start + key: array for start, rnn in layers.items() for key, array in rnn.state_dict().items()}
+    contents = Contents("keras", tensors, {f"{name}.": name for name in names})
+    for start, rnn in layers.items():
+        assert_same(load(contents, "file", prefix=start).network, rnn)
+    assert_same(
+        load(contents, "file", prefix="gru.", cell="gru-reset-before").network, layers["gru-reset-before."]
+    )
 
 
 def test_a_star_stands_for_all_of_our_name(tmp_path: Path) -> None:
