@@ -57,6 +57,7 @@ def test_heads(tmp_path: Path) -> None:
     answer = invoke("import", path, "--head", "fc", "--out", tmp_path / "a.safetensors")
     assert answer.status == 0, answer.err
     assert "with the linear layer: load_weights(..., head='output')" in answer.out
+    assert "passed over: enc_shift\n" in answer.out
     model = ln.load_weights(tmp_path / "a.safetensors", head="output")
     assert_same(model.rnn, rnn)
     assert np.all(model.output.params["weight"] == 1)
