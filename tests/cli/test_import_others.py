@@ -12,6 +12,7 @@ from import_tools import classifier, model_of, refused
 from interop_tools import assert_same
 
 import lstm_numba as ln
+from lstm_numba.errors import WeightsWarning
 from lstm_numba.nn.layers import make_layer
 
 
@@ -135,3 +136,21 @@ def test_nodes(tmp_path: Path) -> None:
     out.unlink()
     refused(invoke("import", path, "--node", "2", "--out", out), tmp_path, {"m.onnx"}, "m.onnx")
     refused(invoke("import", path, "--head", "a", "--out", out), tmp_path, {"m.onnx"}, "--head", status=2)
+
+
+def test_nodes_of_a_model_that_was_exported(tmp_path: Path) -> None:
+    """All of its parameters have names, and its nodes can be had one by one."""
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    model = ln.SequenceClassifier(3, 5, 2, layers=2, seed=0)
+    path, out = tmp_path / "m.onnx", tmp_path / "w.npz"
+    ln.save_onnx(model, path)
+    assert invoke("import", path, "--node", "1", "--out", out).status == 0
+    found = ln.load_weights(out)
+    assert found.num_layers == 1
+    assert found.params["weight_hh_l0"].tobytes() == model.rnn.params["weight_hh_l1"].tobytes()
+    out.unlink()
+    assert invoke("import", path, "--head", "output", "--out", out).status == 0
+    assert_same(ln.load_weights(out, head="output").rnn, model.rnn)
+    with pytest.warns(WeightsWarning, match="only the recurrent layers of the model are read"):
+        assert_same(ln.load_onnx(path), model.rnn)
+    assert "ln.load_onnx(" in ln.inspect_weights(path).layers[0].command
