@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import itertools
 from collections.abc import Collection, Iterable
 
 _EMPTY = inspect.Parameter.empty
@@ -16,7 +17,9 @@ def plural(number: int, noun: str) -> str:
 
 def nearest(name: str, options: Iterable[str]) -> str:
     """What a misspelt name may have meant, for the end of a message; empty if nothing is near."""
-    near = difflib.get_close_matches(name[:1000], list(options), 1)
+    # Of a file's names there may be tens of thousands, of any length, and each comparison takes a while.
+    short = [option for option in itertools.islice(options, 2000) if len(option) <= 200]
+    near = difflib.get_close_matches(name[:200], short, 1)
     return f"; did you mean {near[0]}?" if near else ""
 
 

@@ -153,7 +153,7 @@ def _whole(
         return None
     found, prefix = groups(tensors), options.get("prefix")
     if prefix is None:
-        start = choose_prefix(found, None, tensors, path)
+        start = choose_prefix(found, None, path)
         base = start.removesuffix("rnn.") if f".{start}".endswith(".rnn.") else None
     else:
         base = prefix if f"{prefix}rnn." in found else None

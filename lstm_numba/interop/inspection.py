@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +17,14 @@ from lstm_numba.interop.names import groups
 from lstm_numba.interop.onnx.graph import naming, open_model
 from lstm_numba.interop.onnx.model_export import LAYERS
 from lstm_numba.interop.onnx.model_import import read_onnx_model
+from lstm_numba.interop.onnx.nodes import NodeReader
 from lstm_numba.interop.onnx.nodes import describe as describe_node
-from lstm_numba.interop.onnx.nodes import list_nodes
-from lstm_numba.interop.selection import find_head, heads, select
+from lstm_numba.interop.selection import Head, find_head, heads, select
 from lstm_numba.interop.state_dict import Description, describe
 from lstm_numba.wording import plural
+
+#: Linear layers at most, with each of which a layer is tried that cannot be loaded alone.
+_TRIED = 20
 
 
 class FoundTensor(NamedTuple):
@@ -124,8 +130,8 @@ def inspect_weights(path: str | os.PathLike[str]) -> Inspection:
     if has_keras_names(contents.tensors):
         layer = FoundLayer("", "the lists of Keras' layers", f"ln.load_weights({str(path)!r})")
         return Inspection(str(path), contents.kind, tensors, (layer,), contents.notes)
-    found = groups(contents.tensors)
-    layers = tuple(_layer(contents, prefix, len(found) == 1, str(path)) for prefix in sorted(found))
+    found, linear = groups(contents.tensors), _linear_layers(contents, str(path))
+    layers = tuple(_layer(contents, prefix, len(found) == 1, linear, str(path)) for prefix in sorted(found))
     return Inspection(str(path), contents.kind, tensors, layers, contents.notes)
 
 
@@ -133,11 +139,12 @@ def _onnx(path: str | os.PathLike[str]) -> Inspection:
     """The recurrent nodes of an ONNX model; tensors only of one that this library wrote, which names them."""
     model = open_model(path)
     with naming(path):
-        own = read_onnx_model(model.proto)
-    records = list_nodes(path)
+        own, records = read_onnx_model(model.proto), NodeReader(model).records()
     layers = []
     if own is not None:
-        layers.append(_layer(own, LAYERS, True, str(path))._replace(command=f"ln.load_onnx({str(path)!r})"))
+        layers.append(
+            _layer(own, LAYERS, True, {}, str(path))._replace(command=f"ln.load_onnx({str(path)!r})")
+        )
     for record in records:
         choice = "" if len(records) == 1 else f", node={record.number}"
         command = "" if record.error else f"ln.load_onnx({str(path)!r}{choice})"
@@ -155,21 +162,31 @@ def _tensors(contents: Contents | None) -> tuple[FoundTensor, ...]:
     )
 
 
-def _layer(contents: Contents, prefix: str, alone: bool, path: str) -> FoundLayer:
-    fitting: tuple[str, ...] = ()
-    try:
-        linear = {head: find_head(contents.tensors, head, path) for head in heads(contents.tensors)}
-        known = set[str]().union(*(head.used for head in linear.values()))
-        selected = select(contents, path, prefix=prefix, known=known)
-        found = describe(selected.params, path, selected.cell)
-        fitting = tuple(
-            head for head, layer in linear.items() if layer.weight.shape[1] == found.sizes.outputs
-        )
-    except WeightsError as error:
-        return FoundLayer(prefix, str(error).removeprefix(f"{path}: "), "")
-    arguments = [repr(path)] + ([] if alone else [f"prefix={prefix!r}"])
-    what = _described(found)
-    return FoundLayer(prefix, what, f"ln.load_weights({', '.join(arguments)})", fitting)
+def _linear_layers(contents: Contents, path: str) -> dict[str, Head]:
+    """What may be linear layers, by name."""
+    found = {}
+    for name in heads(contents.tensors):
+        with contextlib.suppress(WeightsError):
+            found[name] = find_head(contents.tensors, name, path, allow_nonfinite=True)
+    return found
+
+
+def _layer(contents: Contents, prefix: str, alone: bool, linear: Mapping[str, Head], path: str) -> FoundLayer:
+    """A layer and the call that loads it, with the linear layer where it cannot be loaded without."""
+    arguments, refusal = [repr(path)] + ([] if alone else [f"prefix={prefix!r}"]), ""
+    for head in (None, *itertools.islice(linear, _TRIED)):
+        try:
+            known = () if head is None else linear[head].used
+            selected = select(contents, path, prefix=prefix, known=known)
+            found = describe(selected.params, path, selected.cell)
+        except WeightsError as error:
+            refusal = refusal or str(error).removeprefix(f"{path}: ")
+            continue
+        fitting = tuple(name for name, own in linear.items() if own.weight.shape[1] == found.sizes.outputs)
+        if head is None or head in fitting:
+            arguments += [] if head is None else [f"head={head!r}"]
+            return FoundLayer(prefix, _described(found), f"ln.load_weights({', '.join(arguments)})", fitting)
+    return FoundLayer(prefix, refusal, "")
 
 
 def _described(found: Description) -> str:

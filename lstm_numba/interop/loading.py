@@ -65,7 +65,8 @@ def load_weights(
     allow_nonfinite : bool
         Whether weights may be NaN or infinite.
     **options
-        ``batch_first``, ``dropout``, ``device``, ``seed`` of the layer.
+        ``batch_first``, ``dropout``, ``device``, ``seed`` of the layer. A model with a `head` reads
+        (T, B, I) in any case.
 
     Returns
     -------

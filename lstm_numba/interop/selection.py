@@ -84,9 +84,10 @@ def select(
         prefix = prefixes.pop() if len(prefixes) == 1 else ""
     else:
         found = naming.groups(tensors)
-        prefix = choose_prefix(found, prefix, tensors, where)
+        prefix = choose_prefix(found, prefix, where)
         targets = found.get(prefix, {})
-        notes += _left_out(prefix, found, [name for name in tensors if name not in set(known)], where)
+        used = set(known)
+        notes += _left_out(prefix, found, [name for name in tensors if name not in used], where)
     if cell is None:
         cell = known_cell(where, contents.cells.get(prefix, contents.cells.get("")))
     arrays = {name: as_float(name, tensors[name], where, finite=not allow_nonfinite) for name in targets}
@@ -99,9 +100,7 @@ def _start(name: str) -> str:
     return "" if recognised is None else recognised.prefix
 
 
-def choose_prefix(
-    found: Mapping[str, Mapping[str, Any]], prefix: str | None, tensors: Iterable[str], where: str
-) -> str:
+def choose_prefix(found: Mapping[str, Mapping[str, Any]], prefix: str | None, where: str) -> str:
     """The prefix of the only layer in a file, or of the only one whose names begin with `prefix`.
 
     Raises

@@ -16,7 +16,6 @@ from lstm_numba.cells import CELLS, GROUPED, display_name, find_cell
 from lstm_numba.cells.parameters import stack_shapes
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.files.contents import Array
-from lstm_numba.interop.files.gates import reorder_gates as reorder_gates
 from lstm_numba.interop.files.numbers import as_float
 from lstm_numba.nn.layers import GRU, LSTM, RNN, PeepholeLSTM, make_layer
 from lstm_numba.nn.recurrent import Recurrent

@@ -66,6 +66,24 @@ def test_a_layer_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
     assert shown.what == "weight_hh_l0: expected 1, 3 or 4 gates of 5 rows, got shape (19, 5)"
 
 
+def test_a_layer_that_needs_its_linear_layer(tmp_path: Path) -> None:
+    """Among bare names a matrix that nothing takes is refused; the call that is shown takes it."""
+    rnn, path = layer("gru"), tmp_path / "w.npz"
+    np.savez(path, **rnn.state_dict(), out_w=np.ones((2, 5), np.float32), out_b=np.ones(2, np.float32))
+    (shown,) = ln.inspect_weights(path).layers
+    assert shown.command == f"ln.load_weights({str(path)!r}, head='out')"
+    assert_same(eval(shown.command, {"ln": ln}).rnn, rnn)
+
+
+def test_a_linear_layer_that_is_not_finite_hides_no_layer(tmp_path: Path) -> None:
+    state = {f"rnn.{name}": array for name, array in layer("gru").state_dict().items()}
+    odd = {"a.weight": np.full((2, 5), np.nan, np.float32), "a.bias": np.ones(2, np.float32)}
+    np.savez(tmp_path / "w.npz", **state, **odd, **{"b.weight": odd["a.weight"], "b.bias": np.ones(3)})
+    (shown,) = ln.inspect_weights(tmp_path / "w.npz").layers
+    assert shown.command
+    assert shown.heads == ("a",)
+
+
 def test_files_without_a_layer(tmp_path: Path) -> None:
     np.savez(tmp_path / "w.npz", weight=np.zeros(3))
     assert str(ln.inspect_weights(tmp_path / "w.npz")).endswith("no recurrent layer")

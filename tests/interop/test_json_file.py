@@ -13,9 +13,10 @@ from keras_files import computed, dense, parameters
 from scipy.special import expit
 
 import lstm_numba as ln
-from lstm_numba.errors import UserError
+from lstm_numba.errors import UserError, WeightsError
 from lstm_numba.interop.files.json_file import read_json_file
 from lstm_numba.interop.files.opening import read_contents
+from lstm_numba.interop.files.strict_json import parse_json
 from lstm_numba.interop.state_dict import build
 
 STYLES = {"guitarml": "rec.", "rtneural": None}
@@ -269,3 +270,10 @@ def test_numbers_that_are_not_finite_are_refused_later(tmp_path: Path) -> None:
     path.write_text(json.dumps(state).replace("0.125", "1e400"))
     with pytest.raises(UserError, match="bias_ih_l0: holds numbers that are not finite"):
         ln.load_weights(path)
+
+
+def test_one_key_of_very_many_that_is_there_twice() -> None:
+    """In a time that grows with their number, not with its square."""
+    text = "{" + ",".join(f'"{number}":0' for number in range(200_000)) + ',"199999":1}'
+    with pytest.raises(WeightsError, match="'199999' is in it twice"):
+        parse_json(text)

@@ -11,7 +11,7 @@ from lstm_numba.cells import display_name
 from lstm_numba.cells.parameters import second_weight
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.c.writer import Array, Dialect, Translation, Translator
-from lstm_numba.interop.state_dict import reorder_gates
+from lstm_numba.interop.files.gates import reorder_gates
 
 #: Weights in the order of the function's parameters.
 _ORDER = ("weight_ih", "weight_hh", "weight_2", "bias", "bias_2", "vectors")

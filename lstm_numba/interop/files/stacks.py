@@ -40,12 +40,16 @@ class Stacks(NamedTuple):
 def stack(layers: Sequence[Single]) -> Stacks:
     """Join layers that follow each other and fit: same cell, units, directions and biases."""
     stacks: dict[str, list[Single]] = {}
+    tops: dict[str, str] = {}  # a stack's last layer -> the stack
     for layer in layers:
-        below = [name for name, members in stacks.items() if layer.after and members[-1].name == layer.after]
-        if below and _fits(stacks[below[0]][-1], layer):
-            stacks[below[0]].append(layer)
+        below = tops.get(layer.after) if layer.after else None
+        if below is not None and _fits(stacks[below][-1], layer):
+            stacks[below].append(layer)
+            del tops[layer.after]
         else:
-            stacks[layer.name] = [layer]
+            below = layer.name
+            stacks[below] = [layer]
+        tops[layer.name] = below
     found = Stacks({}, {}, [])
     for name, members in stacks.items():
         found.cells[f"{name}."] = members[0].cell

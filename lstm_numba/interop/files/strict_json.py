@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from lstm_numba.data.file_io import one_line
@@ -38,8 +39,7 @@ def parse_json(content: bytes | str, where: str = "", constants: bool = False) -
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(items)
         if len(found) < len(items):
-            keys = [key for key, _ in items]
-            twice = next(key for key in found if keys.count(key) > 1)
+            ((twice, _),) = Counter(key for key, _ in items).most_common(1)
             raise WeightsError(f"{prefix}{one_line(twice, 120)!r} is in it twice")
         return found
 

@@ -14,8 +14,9 @@ import numpy as np
 from lstm_numba.cells.onnx_variants import VARIED, Activation, read
 from lstm_numba.cells.parameters import suffix
 from lstm_numba.errors import WeightsError
+from lstm_numba.interop.files.gates import reorder_gates
 from lstm_numba.interop.onnx.writer import Attribute, Graph, value
-from lstm_numba.interop.state_dict import cell_name, reorder_gates
+from lstm_numba.interop.state_dict import cell_name
 
 Array = np.ndarray[Any, Any]
 
