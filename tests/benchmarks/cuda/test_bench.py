@@ -11,6 +11,7 @@ import pytest
 from cli_tools import invoke
 from tolerances import assert_close
 
+from lstm_numba import timing
 from lstm_numba.benchmarks import (
     cases,
     correctness,
@@ -19,7 +20,6 @@ from lstm_numba.benchmarks import (
     peers,
     registry,
     runner,
-    timing,
 )
 from lstm_numba.benchmarks.cases import Shape
 from lstm_numba.benchmarks.implementations import Cuda, CudaTransfers, Problem
