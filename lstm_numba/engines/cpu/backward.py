@@ -33,7 +33,7 @@ from lstm_numba.engines.cpu.layout import (
 )
 from lstm_numba.engines.cpu.microkernel import tile_product
 from lstm_numba.engines.cpu.offsets import whole_vectors
-from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.options import CALLEE, INLINE
 from lstm_numba.engines.cpu.panel_packing import BACK_VECTORS
 from lstm_numba.engines.cpu.rounds import finish_part, next_part
 from lstm_numba.engines.cpu.specialize import (
@@ -240,7 +240,7 @@ def _units_of(sizes, first, last, tiles, tile):
     return begin, min(end, sizes.padded)
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _products_back(cell, weights, arrays, gradients, sizes, step, share):
     """What the later step's slot gradients give the states after a step, on one thread's share.
 
@@ -269,7 +269,7 @@ def _products_back(cell, weights, arrays, gradients, sizes, step, share):
                         _prepared_gradients(cell, weights, arrays, gradients, sizes, t, r, unit)
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _equations_back(cell, weights, arrays, gradients, sizes, step, share, final):
     """The cell's backward equations of a step, on one thread's share.
 
@@ -383,7 +383,7 @@ def _(cell, group, level, weights, arrays, gradients, sizes, step, share):
     return search if this > 0 else first
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _second_stage_back_tiles(cell, weights, arrays, gradients, sizes, step, share):
     t = time_of(sizes, step)
     tiles = tile_count(share, BACK_ROWS)
@@ -432,7 +432,7 @@ def _(cell, number, weights, arrays, gradients, sizes, step, share):
     return lambda cell, number, weights, arrays, gradients, sizes, step, share: None
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _input_gradients(cell, weights, arrays, gradients, sizes, share):
     """Slot gradients of all steps times the input weights, on one thread's share.
 

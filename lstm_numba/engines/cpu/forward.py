@@ -36,7 +36,7 @@ from lstm_numba.engines.cpu.layout import (
     time_of,
     units_of,
 )
-from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.options import CALLEE, INLINE
 from lstm_numba.engines.cpu.rounds import finish_part, next_part
 from lstm_numba.engines.cpu.specialize import (
     cell_forward,
@@ -221,7 +221,7 @@ def _input_product(cell, weights, arrays, sizes, t, panel, row, rows):
     )  # fmt: skip
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def input_products(cell, weights, arrays, sizes, first, last, share):
     """Input products of steps [first, last), one panel of weights at a time, on one thread's share.
 
@@ -241,7 +241,7 @@ def input_products(cell, weights, arrays, sizes, first, last, share):
                 _input_product(cell, weights, arrays, sizes, t, panel, row, rows)
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def first_stage(cell, weights, arrays, sizes, t, share):
     """First (mostly only) stage of one step, on one thread's share."""
     operand, start = first_operand(cell, arrays, sizes, t)
@@ -360,7 +360,7 @@ def _(cell, group, level, weights, arrays, sizes, t, share):
     return search if following < len(cell.instance_class.mean_levels) else last
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _second_stage_tiles(cell, weights, arrays, sizes, t, share):
     tiles = tile_count(share, _tile_height(cell, sizes))
     begin, end = tile_range(share, sizes.padded // sizes.lanes, tiles)

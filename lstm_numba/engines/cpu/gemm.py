@@ -19,7 +19,7 @@ from lstm_numba.engines.cpu.function_pointers import once
 from lstm_numba.engines.cpu.layout import split
 from lstm_numba.engines.cpu.memory import ALIGNMENT, address, aligned_empty, reserve, strided
 from lstm_numba.engines.cpu.microkernel import tile_address, tile_product
-from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.options import CALLEE, INLINE, SERIAL
 from lstm_numba.engines.cpu.records import ProductJob, ProductOperand, read_record, size_of
 from lstm_numba.engines.cpu.thread_team import WORK, Phases, compile_task, run_task
 from lstm_numba.engines.cpu.threads import thread_count
@@ -56,7 +56,7 @@ class _Strips(NamedTuple):
     strip: int
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _pack_rows(a, offset, row, column, height, depth, packed):
     """Pack A (height, depth) into strips of ROWS rows, number (m, k) of a strip at ``k * ROWS + m``."""
     whole = height // ROWS * ROWS if row == 1 else 0
@@ -69,13 +69,13 @@ def _pack_rows(a, offset, row, column, height, depth, packed):
                 packed[strip * depth + k * ROWS + m - strip] = a[offset + m * row + k * column]
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _panel_width(columns, lane):
     """Numbers in a row of a panel: two vectors, or one where that covers what is left of the columns."""
     return lane if columns <= lane else VECTORS * lane
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _pack_columns(b, offset, row, column, depth, width, lane, packed):
     """Pack B (depth, width) into panels, each row of a panel contiguous; zero beyond the last column."""
     for first in range(0, width, VECTORS * lane):
@@ -108,7 +108,7 @@ def _pack_columns(b, offset, row, column, depth, width, lane, packed):
                     packed[base + k * panel + n] = 0
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _block(job, strips, b, height, depth, width, edge, c, c_at, c_row, add):
     """C (+)= A B on packed B."""
     for first in range(0, width, VECTORS * job.lane):
@@ -156,7 +156,7 @@ def _columns(width, panel, part, parts):
     return first * panel, min(width, last * panel)
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _pack_operands(job, zero, k, depth, begin, part, parts, workspace):
     """Pack a block of a part of every B's columns."""
     head = read_record(ProductJob, job, 0)
@@ -169,7 +169,7 @@ def _pack_operands(job, zero, k, depth, begin, part, parts, workspace):
         _pack_columns(pointer_to(b.b, zero), corner, b.b_row, b.b_column, depth, width, head.lane, packed)
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _multiply_operands(job, zero, strips, segment, m, height, k, depth, begin, part, parts, workspace):
     """Some rows of a segment times a packed block of every B."""
     head = read_record(ProductJob, job, 0)
@@ -186,7 +186,7 @@ def _multiply_operands(job, zero, strips, segment, m, height, k, depth, begin, p
             _block(head, strips, packed, height, depth, width, edge, c, c_at, b.c_row, more)
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _part(job, zero, first, last, part, parts, workspace):
     """Strips [first, last) of A, counted over its segments, times one of the parts of each B's columns."""
     head = read_record(ProductJob, job, 0)
@@ -241,7 +241,7 @@ def product_task(dtype: Any) -> int:
     return compile_task(product)
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _segment_cost(job, head, n):
     """Strips of a segment, and what each costs: its products' columns, and a vector's for packing it."""
     segment, cost = segment_index(head.operands, n), head.lane
@@ -251,7 +251,7 @@ def _segment_cost(job, head, n):
     return -(-job[segment + 1] // ROWS), cost
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _strips_for(job, head, cost):
     """How many strips cost together no more than so much."""
     found = 0
@@ -265,7 +265,7 @@ def _strips_for(job, head, cost):
     return found
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _product_part(job, zero, part):
     """One of the parts of the products, which are split along their longer side."""
     head = read_record(ProductJob, job, 0)

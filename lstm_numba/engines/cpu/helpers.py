@@ -21,7 +21,7 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from lstm_numba.engines.cpu.function_pointers import call_pointer
 from lstm_numba.engines.cpu.memory import address, aligned_zeros
-from lstm_numba.engines.cpu.options import SERIAL
+from lstm_numba.engines.cpu.options import CALLEE, SERIAL
 from lstm_numba.engines.cpu.rounds import ALONE_HERE
 from lstm_numba.engines.cpu.vector import pointer_address, pointer_to
 from lstm_numba.engines.cpu.waiting import (
@@ -60,7 +60,7 @@ _IDLE_LOOKS = 4_000
 _LAST_LOOKS = 500
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _join(shared, call):
     """Join a call; False if it is over."""
     while True:
@@ -71,7 +71,7 @@ def _join(shared, call):
             return True
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _leave(shared):
     state = atomic_add(shared, _STATE, -1)
     if state % _CALL == 0 and atomic_load(shared, _CALLER_ASLEEP) != 0:
@@ -101,7 +101,7 @@ def _serve(where, part):
             looks = _IDLE_LOOKS - 10
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _place(shared):
     """Keep helpers off the core that this thread is on.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lstm_numba.engines.cpu.callee_compiler import CalleeCompiler
 from lstm_numba.engines.numba_cache import make_cache_safe
 
 make_cache_safe()
@@ -11,7 +12,7 @@ make_cache_safe()
 # Without "nnan" and "ninf": a NaN or an infinity must stay visible, so that divergence is noticed.
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 
-#: Options of a kernel that runs on the calling thread.
+#: Options of a kernel that runs on the calling thread and that Python may call.
 SERIAL: dict[str, Any] = {
     "cache": True,
     "nogil": True,
@@ -21,17 +22,20 @@ SERIAL: dict[str, Any] = {
     "error_model": "numpy",
 }
 
-#: Options of a part of a kernel that must melt into its caller: passing a group of arrays to a function
-#: that stays one costs more than the equations of a vector of units. It has no entry of its own (Python
-#: crashes where it calls one), and is not kept on disk: what it melts into is. A cell's equations may have
-#: been typed into an interpreter, and then there is no file whose change Numba could notice.
-INLINE: dict[str, Any] = {
+#: Options of a function that compiled functions alone call: it has no machine code of its own, so that Python
+#: gets a TypeError where it calls one, and is not kept on disk; what calls it is.
+CALLEE: dict[str, Any] = {
     **SERIAL,
-    "forceinline": True,
     "cache": False,
     "no_cpython_wrapper": True,
     "no_cfunc_wrapper": True,
+    "pipeline_class": CalleeCompiler,
 }
+
+#: Options of a part of a kernel that must melt into its caller: passing a group of arrays to a function
+#: that stays one costs more than the equations of a vector of units. A cell's equations may have been typed
+#: into an interpreter, and then there is no file whose change Numba could notice.
+INLINE: dict[str, Any] = {**CALLEE, "forceinline": True}
 
 #: Flags of the single instructions that a vector equation becomes. Fewer than `FASTMATH`: the
 #: exponential rounds by adding and subtracting a large number, which reassociation would undo.

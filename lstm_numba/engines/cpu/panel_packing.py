@@ -15,7 +15,7 @@ from numba import njit
 from lstm_numba.engines.cpu import cpu_features
 from lstm_numba.engines.cpu.cpu_features import lanes
 from lstm_numba.engines.cpu.function_pointers import once
-from lstm_numba.engines.cpu.options import SERIAL
+from lstm_numba.engines.cpu.options import CALLEE, SERIAL
 from lstm_numba.engines.cpu.records import PackingJob, read_record, size_of
 from lstm_numba.engines.cpu.thread_team import compile_task
 from lstm_numba.engines.cpu.transpose import run_copier, transpose_square
@@ -33,7 +33,7 @@ _copy_panel_row = run_copier(lambda dtype: BACK_VECTORS * lanes(dtype.name))
 group_start = njit(**SERIAL)(cpu_features.group_start)
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def gates_kernel(job, zero, first, last):
     """Panel p, group g, row k, slot s of the group, lane l  <-  weight[gates[s] * units + p * lane + l, k].
 
@@ -62,7 +62,7 @@ def gates_kernel(job, zero, first, last):
                     packed[target + k * row + unit] = zero
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def transposed_kernel(job, zero, first, last):
     """Panel p, row (s, unit), column n  <-  weight[gates[s] * units + unit, p * width + n]; zero outside.
 

@@ -30,7 +30,7 @@ from lstm_numba.engines.cpu.offsets import (
     state_addresses,
     whole_vectors,
 )
-from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.options import CALLEE, INLINE, SERIAL
 from lstm_numba.engines.cpu.records import (
     ALONE,
     BackwardJob,
@@ -154,7 +154,7 @@ def _store_states(cell, states, arrays, sizes, entry, zero):
                 target[k] = arrays.cell_states[(n - 1) * sizes.cell_stride + entry * sizes.cell_step + k]
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def run_step(cell, layer, x, states, zero):
     """One step; the states change in place."""
     sizes, arrays = forward_arrays(cell, layer, _in_scratch(layer, 1, x, ALONE), zero)
@@ -164,7 +164,7 @@ def run_step(cell, layer, x, states, zero):
     _store_states(cell, states, arrays, sizes, 1, zero)
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def run_unpacked_step(cell, located, layer, x, states, zero):
     """One step with weights that are not packed; in the place of packed ones there is room for the biases."""
     sizes, arrays = forward_arrays(cell, layer, _in_scratch(layer, 1, x, ALONE), zero)
@@ -176,7 +176,7 @@ def run_unpacked_step(cell, located, layer, x, states, zero):
     _store_states(cell, states, arrays, sizes, 1, zero)
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def run_sequence(cell, layer, steps, x, states, y, zero):
     """A sequence of which only the output is kept.
 
@@ -206,7 +206,7 @@ def run_sequence(cell, layer, steps, x, states, y, zero):
     _store_states(cell, states, later, sizes, steps, zero)
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def run_stack(cell, layers, x, states, y, zero):
     """One step of stacked layers, whose states change in place: h (layers, B, units of h), and behind it each
     other state (layers, B, H).
@@ -231,7 +231,7 @@ def run_stack(cell, layers, x, states, y, zero):
         target[k] = last[k]
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def begin(cell, layer, sequence, first, zero):
     """Copy the initial states to where the first step reads them, and clear the rounds."""
     sizes, arrays = forward_arrays(cell, layer, sequence, zero)
@@ -240,14 +240,14 @@ def begin(cell, layer, sequence, first, zero):
     clear_rounds(arrays.rounds, sequence.unit_parts)
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def end(cell, layer, sequence, last, zero):
     """Copy the final states from where the last step wrote them."""
     sizes, arrays = forward_arrays(cell, layer, sequence, zero)
     _store_states(cell, last, arrays, sizes, 0 if sizes.reverse else sizes.steps, zero)
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def run_forward(cell, layer, sequence, first, last, zero):
     """A sequence; `first` and `last` are the addresses of the initial and of the final states."""
     begin(cell, layer, sequence, first, zero)
@@ -376,7 +376,7 @@ def backward_arrays(cell, job, zero):
     return sizes, offsets, arrays, gradients
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def backward_prologue(cell, job, dlast, zero):
     """Copy the final states' gradients to where the last step reads them, and clear sums and rounds."""
     sizes, offsets, arrays, _ = backward_arrays(cell, job, zero)
@@ -393,7 +393,7 @@ def backward_prologue(cell, job, dlast, zero):
     clear_rounds(arrays.rounds, job.sequence.unit_parts)
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def backward_epilogue(cell, job, dfirst, zero):
     """Store all gradients but those of the weights, and describe the products that give these."""
     sizes, offsets, arrays, gradients = backward_arrays(cell, job, zero)
@@ -421,7 +421,7 @@ def weights_part(layer, part):
     call_pointer(read_record(FunctionTable, layer.functions, 0).product, (descriptor, WORK, part))
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def run_backward(cell, layer, sequence, output_gradient, dlast, dfirst, targets, zero):
     """The backward pass over what `run_forward` saved; from the final states' gradients to the initial."""
     job = BackwardJob(layer, sequence, ALONE, output_gradient, targets)

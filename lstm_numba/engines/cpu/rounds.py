@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from lstm_numba.engines.cpu.options import SERIAL
+from lstm_numba.engines.cpu.options import CALLEE
 from lstm_numba.engines.cpu.waiting import (
     atomic_add,
     atomic_load,
@@ -32,27 +32,27 @@ _DONE, _ASLEEP = 0, 1
 _OTHERS_LOOKS, _LOOKS = 100, 10_000
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def rounds_numbers(parts):
     """Numbers of int64 in the memory of rounds of at most so many parts; zeros before the first round."""
     return _LINE * (1 + parts)
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def clear_rounds(rounds, parts):
     """Make the memory ready for a first round."""
     for n in range(rounds_numbers(parts)):
         rounds[n] = 0
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _take(rounds, part, number):
     at = _LINE * (1 + part)
     last = atomic_load(rounds, at)
     return last < number and compare_and_swap(rounds, at, last, number)
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _take_other(rounds, parts, part, number):
     for n in range(parts):
         other = (part + n) % parts
@@ -61,7 +61,7 @@ def _take_other(rounds, parts, part, number):
     return -1
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _sleep_until(rounds, expected):
     atomic_add(rounds, _ASLEEP, 1)
     done = atomic_load(rounds, _DONE)
@@ -71,7 +71,7 @@ def _sleep_until(rounds, expected):
     atomic_add(rounds, _ASLEEP, -1)
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def next_part(rounds, parts, part, number, expected):
     """The next part of a round for this thread to do, or -1 when the round is over.
 
@@ -105,7 +105,7 @@ def next_part(rounds, parts, part, number, expected):
     return -1
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def finish_part(rounds, expected):
     """Say that a part of a round is done."""
     if atomic_add(rounds, _DONE, 1) == expected and atomic_load(rounds, _ASLEEP) > 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numba import njit
 
 from lstm_numba.engines.cpu.forward import cell_equations, equations_after_first
-from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.options import CALLEE, INLINE
 from lstm_numba.engines.cpu.specialize import gate_of, load_vector, slot_count, stage_count
 from lstm_numba.engines.cpu.vector import lane_sum, pointer_to, zero_vector
 
@@ -21,7 +21,7 @@ def _dot(cell, weight, row, operand, at, depth, lane, zero):
     return lane_sum(total)
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def unpacked_stages(cell, located, weights, arrays, sizes, zero):
     """One step of all rows; of `weights` only bias and peephole are read."""
     weight_ih, weight_hh = pointer_to(located.weight_ih, zero), pointer_to(located.weight_hh, zero)

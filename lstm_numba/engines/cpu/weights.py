@@ -15,7 +15,7 @@ from lstm_numba.engines.cpu import panel_packing
 from lstm_numba.engines.cpu.function_pointers import call_pointer
 from lstm_numba.engines.cpu.layout import Weights, split
 from lstm_numba.engines.cpu.offsets import lane_count, number_bytes, whole_vectors
-from lstm_numba.engines.cpu.options import INLINE, SERIAL
+from lstm_numba.engines.cpu.options import CALLEE, INLINE, SERIAL
 from lstm_numba.engines.cpu.records import FunctionTable, PackingJob, read_record, write_record
 from lstm_numba.engines.cpu.specialize import (
     biased_stages,
@@ -73,7 +73,7 @@ def packed_numbers(cell, inputs, hidden, output, back, zero):
     return _parts(cell, inputs, hidden, output, back, zero).end
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def packed_offsets(cell, layer, back, address, zero):
     """Addresses of the parts of a layer's packed weights, as the first fields of `layout.Weights`."""
     p, size = _parts(cell, layer.inputs, layer.hidden, layer.output, back, zero), number_bytes(zero)
@@ -95,7 +95,7 @@ def packed_view(cell, layer, back, zero):
     )  # fmt: skip
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def _pack_product(cell, layer, product, weight, back, address, descriptor, part, parts, zero):
     """One part of the panels of a product's weights."""
     lane, hidden = lane_count(zero), layer.hidden
@@ -129,7 +129,7 @@ def gather_peephole(cell, located, hidden, peephole, zero):
             peephole[n * padded + unit] = zero
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def gather_bias(cell, located, hidden, bias, zero):
     """Biases, summed where both products feed a slot, padded with zeros; each number is written once."""
     padded, given = whole_vectors(hidden, lane_count(zero)), located.bias_ih != 0
@@ -149,7 +149,7 @@ def gather_bias(cell, located, hidden, bias, zero):
             bias[slot * padded + unit] = zero
 
 
-@njit(**SERIAL)
+@njit(**CALLEE)
 def pack_part(cell, layer, params, back, address, descriptor, part, parts, zero):
     """One of some parts of packing parameters, given by their addresses, for a pass, to an address.
 
