@@ -65,8 +65,8 @@ def load_weights(
     allow_nonfinite : bool
         Whether weights may be NaN or infinite.
     **options
-        ``batch_first``, ``dropout``, ``device``, ``seed`` of the layer. A model with a `head` reads
-        (T, B, I) in any case.
+        ``dropout``, ``device``, ``seed`` of the layer; without a `head` also ``batch_first``: a model reads
+        (T, B, I).
 
     Returns
     -------
@@ -79,6 +79,8 @@ def load_weights(
     WeightsError
         The file is missing, damaged or holds something else, or the choice is open; the message names the
         file.
+    TypeError
+        Of `names` and `prefix`, or of `head` and `batch_first`, both are given.
 
     Warns
     -----
@@ -125,6 +127,8 @@ def load(
         File, for messages.
     """
     tensors = contents.tensors
+    if head is not None and options.get("batch_first"):
+        raise TypeError("batch_first: expected head or batch_first, got both: a model reads (T, B, I)")
     if names is None and has_keras_names(tensors):
         for name, value in (("prefix", prefix), ("head", head)):
             if value is not None:

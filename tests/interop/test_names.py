@@ -232,6 +232,8 @@ def test_wrong_kinds_of_names(tmp_path: Path) -> None:
             ln.load_weights(path, names=names)
     with pytest.raises(TypeError, match="names: expected our names or None, got int"):
         ln.load_weights(path, names={"enc_w_ih": 0})
+    with pytest.raises(TypeError, match="batch_first: expected head or batch_first, got both"):
+        ln.load_weights(path, prefix="dec_", head="fc", batch_first=True)
 
 
 # -- a linear layer behind -----------------------------------------------------------------------------

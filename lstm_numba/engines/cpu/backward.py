@@ -364,7 +364,7 @@ def _after_means_back(
     raise NotImplementedError
 
 
-@overload(_after_means_back, prefer_literal=True)
+@overload(_after_means_back, CALLEE, prefer_literal=True)
 def _(cell, group, level, weights, arrays, gradients, sizes, step, share):
     this = group.literal_value
     before = this - 1

@@ -341,7 +341,7 @@ def _after_means(
     raise NotImplementedError
 
 
-@overload(_after_means, prefer_literal=True)
+@overload(_after_means, CALLEE, prefer_literal=True)
 def _(cell, group, level, weights, arrays, sizes, t, share):
     this = group.literal_value
     following = this + 1
