@@ -49,7 +49,6 @@ class _CalleeLowering(NativeLowering):
             function.lookup_module(), function.qualname, function.doc, _NOT_CALLABLE, lowered.env, libraries
         )
         state.targetctx.insert_user_function(entry, function, libraries)
-        state.reload_init.extend(state.library._reload_init)
         state["cr"] = lowered._replace(cfunc=entry)
         return True
 
