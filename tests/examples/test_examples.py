@@ -135,6 +135,7 @@ def test_the_right_hand_side_is_a_function_of_its_arguments(motions: tuple[Array
         assert_close(expected[:2], [v, force - closure.DAMPING * v - closure.STIFFNESS * x], "forward")
 
 
+@pytest.mark.slow
 def test_the_closure_improves_the_forecast(motions: tuple[Array, Array]) -> None:
     waves, truth = motions
     model, losses = closure.train(waves, truth[..., :2], hidden=8, batch=4, updates=120)
