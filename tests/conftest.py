@@ -47,6 +47,7 @@ def _threads_as_before() -> Iterator[None]:
 #: Files that pytest-xdist begins with: a long one at the end would leave other workers idle.
 _LONG = (
     "nn/test_recurrent",
+    "nn/test_wrappers",
     "kernels/test_kernels",
     "examples/test_examples",
     "kernels/test_refusals",
