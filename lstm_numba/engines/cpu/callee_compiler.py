@@ -39,16 +39,17 @@ class _CalleeLowering(NativeLowering):
     _name = "callee_lowering"
 
     def run_pass(self, state: Any) -> bool:
-        state.library = _LinkedLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        linked = _LinkedLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state["library"] = linked
         state.flags.no_compile = True
         super().run_pass(state)
-        lowered, libraries = state["cr"], (state.library,)
+        lowered = state["cr"]
         function = lowered.fndesc
         # Numba knows by an object of this type what a call leads to.
         entry = _dynfunc.make_function(
-            function.lookup_module(), function.qualname, function.doc, _NOT_CALLABLE, lowered.env, libraries
+            function.lookup_module(), function.qualname, function.doc, _NOT_CALLABLE, lowered.env, (linked,)
         )
-        state.targetctx.insert_user_function(entry, function, libraries)
+        state.targetctx.insert_user_function(entry, function, [linked])
         state["cr"] = lowered._replace(cfunc=entry)
         return True
 

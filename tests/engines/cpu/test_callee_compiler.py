@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numba import njit
+from numba.core.registry import cpu_target
 
 from lstm_numba.engines.cpu.options import CALLEE, INLINE, SERIAL
 
@@ -28,10 +29,8 @@ def _both(values, by):
 
 def _machine_code(dispatcher: Any) -> list[bool]:
     """Whether there is any, of each types of arguments that there were calls with."""
-    return [
-        bool(one.library._codegen._engine.is_symbol_defined(one.fndesc.llvm_func_name))
-        for one in dispatcher.overloads.values()
-    ]
+    engine = cpu_target.target_context.codegen()._engine
+    return [engine.is_symbol_defined(one.fndesc.llvm_func_name) for one in dispatcher.overloads.values()]
 
 
 def test_callers_compute_with_them_and_they_are_no_machine_code() -> None:
