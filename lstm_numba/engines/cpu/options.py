@@ -23,7 +23,8 @@ SERIAL: dict[str, Any] = {
 }
 
 #: Options of a function that compiled functions alone call: it has no machine code of its own, so that Python
-#: gets a TypeError where it calls one, and is not kept on disk; what calls it is.
+#: gets a TypeError where it calls one. Not it is kept on disk, but what calls it: a cell's equations may have
+#: been typed into an interpreter, and then there is no file whose change Numba could notice.
 CALLEE: dict[str, Any] = {
     **SERIAL,
     "cache": False,
@@ -33,8 +34,7 @@ CALLEE: dict[str, Any] = {
 }
 
 #: Options of a part of a kernel that must melt into its caller: passing a group of arrays to a function
-#: that stays one costs more than the equations of a vector of units. A cell's equations may have been typed
-#: into an interpreter, and then there is no file whose change Numba could notice.
+#: that stays one costs more than the equations of a vector of units.
 INLINE: dict[str, Any] = {**CALLEE, "forceinline": True}
 
 #: Flags of the single instructions that a vector equation becomes. Fewer than `FASTMATH`: the

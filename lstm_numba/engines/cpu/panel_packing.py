@@ -15,7 +15,7 @@ from numba import njit
 from lstm_numba.engines.cpu import cpu_features
 from lstm_numba.engines.cpu.cpu_features import lanes
 from lstm_numba.engines.cpu.function_pointers import once
-from lstm_numba.engines.cpu.options import CALLEE, SERIAL
+from lstm_numba.engines.cpu.options import CALLEE
 from lstm_numba.engines.cpu.records import PackingJob, read_record, size_of
 from lstm_numba.engines.cpu.thread_team import compile_task
 from lstm_numba.engines.cpu.transpose import run_copier, transpose_square
@@ -30,7 +30,7 @@ GATES = size_of(PackingJob)
 _copy_panel_row = run_copier(lambda dtype: BACK_VECTORS * lanes(dtype.name))
 
 
-group_start = njit(**SERIAL)(cpu_features.group_start)
+group_start = njit(**CALLEE)(cpu_features.group_start)
 
 
 @njit(**CALLEE)
