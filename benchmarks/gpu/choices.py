@@ -26,6 +26,10 @@ def _part(module: Any, name: str) -> Any:
         raise NotSelectable(str(error)) from None
 
 
+def _none(*args: Any) -> None:
+    """No persistent kernel."""
+
+
 @contextlib.contextmanager
 def _instead(module: Any, **values: Any) -> Iterator[None]:
     """Attributes of a module in a ``with`` block."""
@@ -41,30 +45,30 @@ def _instead(module: Any, **values: Any) -> Iterator[None]:
 
 def mode(name: str) -> contextlib.AbstractContextManager[None]:
     """Launch sequences in one of the `MODES`."""
-    from lstm_numba.engines.cuda import layout, sequence
+    from lstm_numba.engines.cuda import layout, plans
 
-    return _instead(sequence, FORCED_MODE=_part(layout, name))
+    return _instead(plans, FORCED_MODE=_part(layout, name))
 
 
 def tile(name: str) -> contextlib.AbstractContextManager[None]:
     """Compute with one of the `TILES`."""
-    from lstm_numba.engines.cuda import sequence, specialize
+    from lstm_numba.engines.cuda import plans, specialize
 
     chosen = _part(specialize, name)()
-    return _instead(sequence, candidate_tiles=lambda batch: [chosen], _plans={})
+    return _instead(plans, candidate_tiles=lambda batch: [chosen], persistent_plan=_none, _plans={})
 
 
 def registers(most: int) -> contextlib.AbstractContextManager[None]:
     """Compile the sequences' kernels for at most so many registers."""
-    from lstm_numba.engines.cuda import sequence
+    from lstm_numba.engines.cuda import plans
     from lstm_numba.engines.cuda.driver import cuda
 
     limited = {
         name: {mode: cuda.jit(max_registers=most)(kernel.py_func) for mode, kernel in kernels.items()}
         for name in ("FORWARD", "BACKWARD")
-        for kernels in (_part(sequence, name),)
+        for kernels in (_part(plans, name),)
     }
-    return _instead(sequence, _plans={}, **limited)
+    return _instead(plans, persistent_plan=_none, _plans={}, **limited)
 
 
 def candidates() -> dict[str, Callable[[], contextlib.AbstractContextManager[None]]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import math
+import os
 import sys
 from collections import namedtuple
 from types import ModuleType
@@ -53,6 +54,7 @@ DRIVER_ONLY = (
 
 _SHARED = 4096  # elements of shared memory
 _Dim3 = namedtuple("_Dim3", "x y z")
+_DeviceLimits = namedtuple("_DeviceLimits", "multiprocessors shared capability")
 
 
 def _shared_array(size: Any, dtype: Any, alignment: Any = None) -> Any:
@@ -129,7 +131,7 @@ def fake_driver() -> ModuleType:
         infer_global=infer_global, insert_function=get_or_insert_function, make_signature=signature,
         unpack_tuple=unpack_tuple, CudaAPIError=RuntimeError, TypingError=TypingError,
         DEVICE_ARRAY=type("DeviceArray", (), {}), SHARED_ALIGNMENT=16, current_device=lambda: 0,
-        shared_memory_limit=lambda: 1 << 30,
+        DeviceLimits=_DeviceLimits, device_limits=lambda: _DeviceLimits(1, 4 * _SHARED, (9, 0)),
         **dict.fromkeys(DRIVER_ONLY),
     )  # fmt: skip
     return driver
@@ -205,11 +207,21 @@ class CompiledEngine:
 
 
 def compare_sequences(cell: Any, dtype: str, reverse: bool) -> None:
-    """A sequence forward and back against the CPU engine."""
+    """A sequence forward and back against the CPU engine; general and persistent kernels give the same bits."""
     from engine_problems import HIDDEN, LENGTHS, EngineProblem, compare_devices
 
+    from lstm_numba.engines.cuda import plans
+
     lengths, output = None if reverse else LENGTHS, 2 if cell.projected else HIDDEN
-    compare_devices(EngineProblem(cell, lengths, reverse, int(reverse), output, dtype), CompiledEngine())
+    problem, found = EngineProblem(cell, lengths, reverse, int(reverse), output, dtype), []
+    for kernel in ("general", "persistent"):
+        os.environ[plans.VARIABLE] = kernel
+        plans._plans.clear()
+        compare_devices(problem, CompiledEngine())
+        assert all(plan.reason.startswith(kernel) for plan in plans._plans.values()), plans._plans
+        found.append(problem.run_on(CompiledEngine()))
+    for name, array in found[0].items():
+        np.testing.assert_array_equal(found[1][name], array, err_msg=name)
 
 
 def compare_steps(name: str, dtype: str) -> None:
@@ -422,11 +434,11 @@ def replace_launches() -> None:
         memory,
         multi_tensor,
         number_losses,
+        plans,
         reductions,
         sequence,
         updates,
     )
-    from lstm_numba.engines.cuda.layout import SingleBlock
     from lstm_numba.kernels.cuda import weights
 
     def run(kernel: Any, grid: Any, block: Any, *args: Any, **options: Any) -> None:
@@ -479,8 +491,7 @@ def replace_launches() -> None:
     sequence.transpose = weights.transpose = lambda matrix: np.ascontiguousarray(matrix.T)
     sequence.transposed = lambda matrix: matrix.T
     sequence.columns = lambda matrix, begin, end: matrix[:, begin:end]
-    sequence.FORCED_MODE = SingleBlock
-    sequence.cooperative_blocks = lambda *args: 1
+    plans.cooperative_blocks = lambda *args: 1
     sequence.counters = lambda count: np.zeros(count, np.int32)
 
 

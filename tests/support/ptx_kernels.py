@@ -27,6 +27,8 @@ from lstm_numba.engines.cuda import (
     microkernel,
     multi_tensor,
     number_losses,
+    persistent,
+    persistent_product,
     reductions,
     sequence,
     steps,
@@ -119,6 +121,31 @@ def sequence_kernels(dtype: Any) -> list[Listed]:
                 listed.append(
                     (f"backward ({label})", backward.BACKWARD[type(mode)], types.void(*kinds, gradients))
                 )
+        if not means:
+            listed += _persistent_kernels(name, cell, dtype, sizes, arrays, gradients)
+    return listed
+
+
+#: Rows and units of the persistent kernels that are compiled, by the width of a number, forward and backward:
+#: tiles with the most sums that a layout of an LSTM has.
+TALL = {32: ((20, 1), (16, 4)), 64: ((10, 1), (8, 4))}
+
+
+def _persistent_kernels(
+    name: str, cell: Any, dtype: Any, sizes: Any, arrays: Any, gradients: Any
+) -> list[Listed]:
+    a, stages = array(dtype), len(cell.stages)
+    kept = types.UniTuple(group(persistent_product.Kept, *[_I] * 4), stages)
+    own = group(persistent_product.Persistent, a, *[_I] * 5, kept)
+    listed: list[Listed] = []
+    for which, rows in zip(("forward", "backward"), TALL[dtype.bitwidth], strict=True):
+        kernel = getattr(persistent, f"persistent_{which}")
+        for mode in (SingleBlock(), CooperativeGrid()):
+            tile = persistent_product.TILES[rows]
+            kinds = (instance(cell), instance(mode), instance(tile), sizes, arrays)
+            more = (own,) if which == "forward" else (gradients, own)
+            label = f"persistent {which} ({name}, {type(mode).__name__}, {type(tile).__name__})"
+            listed.append((label, kernel, types.void(*kinds, *more)))
     return listed
 
 

@@ -124,7 +124,10 @@ def _state_gradients(cell, sizes, gradients, t, row, unit, dh):
 
 @cuda.jit(**DEVICE)
 def _unit_gradients(cell, sizes, arrays, gradients, t, row, unit, dh):
-    """The cell's backward equations for one unit; after a sequence's end its gradients are carried along."""
+    """The cell's backward equations for one unit; after a sequence's end its gradients are carried along.
+
+    Returns the slots' gradients.
+    """
     offset = row * sizes.hidden + unit
     stride = sizes.batch * sizes.hidden
     slot_offset = slots_offset(cell, sizes, t, row, unit)
@@ -145,9 +148,11 @@ def _unit_gradients(cell, sizes, arrays, gradients, t, row, unit, dh):
         store_scalars(gradients.dstates, offset, stride, dprevious)
         peephole_offset = row * peephole_count(cell) * sizes.hidden + unit
         accumulate_scalars(gradients.dpeephole, peephole_offset, sizes.hidden, dpeephole)
-    else:
-        store_scalars(arrays.slots, slot_offset, sizes.hidden, zero_slots(cell, arrays.slots))
-        store_scalars(gradients.dstates, offset, 0, dh)
+        return dslots
+    zeros = zero_slots(cell, arrays.slots)
+    store_scalars(arrays.slots, slot_offset, sizes.hidden, zeros)
+    store_scalars(gradients.dstates, offset, 0, dh)
+    return zeros
 
 
 @cuda.jit(**DEVICE)
@@ -163,9 +168,9 @@ def _cell_equations(cell, sizes, arrays, gradients, step, row, unit, total):
     dh = _later_gradient(cell, sizes, arrays, gradients, step, row, unit, total)
     if step == sizes.steps:
         store_scalars(gradients.dstates, row * sizes.hidden + unit, 0, dh)
-        return
+        return zero_slots(cell, arrays.slots)
     t = time_of(sizes, sizes.steps - 1 - step)
-    _unit_gradients(cell, sizes, arrays, gradients, t, row, unit, dh)
+    return _unit_gradients(cell, sizes, arrays, gradients, t, row, unit, dh)
 
 
 @cuda.jit(**DEVICE)
@@ -177,7 +182,10 @@ def _store_later_gradient(cell, sizes, arrays, gradients, step, row, unit, total
 
 @cuda.jit(**DEVICE)
 def _operand_equations(cell, sizes, arrays, gradients, step, row, unit, total):
-    """The backward equations of the operand for one unit; they add to the previous states' gradients."""
+    """The backward equations of the operand for one unit; they add to the previous states' gradients.
+
+    Returns the slots' gradients.
+    """
     t = time_of(sizes, sizes.steps - 1 - step)
     if t < arrays.lengths[row]:
         offset = row * sizes.hidden + unit
@@ -191,14 +199,16 @@ def _operand_equations(cell, sizes, arrays, gradients, step, row, unit, total):
         )
         store_scalars(arrays.slots, slot_offset, sizes.hidden, dslots)
         accumulate_scalars(gradients.dstates, offset, sizes.batch * sizes.hidden, dprevious)
+        return dslots
+    return zero_slots(cell, arrays.slots)
 
 
-def _equations(
+def equations(
     cell: Any, stage: Any, sizes: Any, arrays: Any, gradients: Any, step: Any, row: Any, unit: Any, total: Any
-) -> None:
-    """What follows the product with a stage's weights."""
+) -> Any:
+    """What follows the product with a stage's weights; the slots' gradients, of a cell without means."""
     run = _after_product(cell, stage)
-    run(cell, sizes, arrays, gradients, step, row, unit, total)
+    return run(cell, sizes, arrays, gradients, step, row, unit, total)
 
 
 def _after_product(cell: Any, stage: Any) -> Any:
@@ -208,7 +218,7 @@ def _after_product(cell: Any, stage: Any) -> Any:
     return _store_later_gradient if cell.mean_levels else _cell_equations
 
 
-@overload(_equations)
+@overload(equations)
 def _(cell, stage, sizes, arrays, gradients, step, row, unit, total):
     run = _after_product(cell.instance_class, stage.instance_class)
     return lambda cell, stage, sizes, arrays, gradients, step, row, unit, total: run(
@@ -262,7 +272,7 @@ def _run_stage(cell, stage, tile, sizes, arrays, gradients, weights, step, t, sh
                     for part in range(1, parts):
                         offset = (part * height + r) * lanes + cuda.threadIdx.x
                         total = add_tuples(total, load_scalar(cell, shared, offset, 0))
-                    _equations(cell, stage, sizes, arrays, gradients, step, first + r, unit, total)
+                    equations(cell, stage, sizes, arrays, gradients, step, first + r, unit, total)
             cuda.syncthreads()
 
 
@@ -385,7 +395,7 @@ def _(cell, mode, tile, sizes, arrays, gradients, step, shared):
 
 
 @cuda.jit(**DEVICE)
-def _load_final_gradient(cell, sizes, gradients, row, unit):
+def load_final_gradient(cell, sizes, gradients, row, unit):
     """Start from the gradients of the final states, and from zeros for those of the peephole weights."""
     offset, stride = row * sizes.hidden + unit, sizes.batch * sizes.hidden
     if gradients.final[0].size > 0:
@@ -398,15 +408,15 @@ def _load_final_gradient(cell, sizes, gradients, row, unit):
 
 
 @cuda.jit(**DEVICE)
-def _store_initial_gradient(cell, sizes, gradients, row, unit):
+def store_initial_gradient(cell, sizes, gradients, row, unit):
     """Copy out the gradients of the initial states."""
     offset, stride = row * sizes.hidden + unit, sizes.batch * sizes.hidden
     dstates = load_states(cell, gradients.dstates, offset, stride)
     store_stacked(cell, sizes, gradients.initial, row, unit, dstates)
 
 
-_load_final_gradients = for_each_unit(_load_final_gradient)
-_store_initial_gradients = for_each_unit(_store_initial_gradient)
+_load_final_gradients = for_each_unit(load_final_gradient)
+_store_initial_gradients = for_each_unit(store_initial_gradient)
 
 
 def backward_kernel(cell, mode, tile, sizes, arrays, gradients):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -113,12 +113,37 @@ def allow_shared_memory(kernel: Any, size: int) -> None:
     driver.cuKernelSetAttribute(attribute, size, kernel.handle, current_device())
 
 
-def shared_memory_limit() -> int:
-    """Bytes of shared memory that a block can have on the current device."""
-    if SIMULATED:
-        return 1 << 30
-    attribute = binding.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
-    return int(driver.cuDeviceGetAttribute(attribute, current_device()))
+class DeviceLimits(NamedTuple):
+    """What a device has.
+
+    Attributes
+    ----------
+    multiprocessors : int
+    shared : int
+        Bytes of shared memory that a block can have.
+    capability : tuple of int
+        Compute capability.
+    """
+
+    multiprocessors: int
+    shared: int
+    capability: tuple[int, int]
+
+
+def device_limits() -> DeviceLimits:
+    """The current device's limits; the simulator's are those of a small device with much memory."""
+    return DeviceLimits(4, 1 << 30, (9, 0)) if SIMULATED else _device_limits(current_device())
+
+
+@functools.cache
+def _device_limits(device: int) -> DeviceLimits:
+    names = (
+        "MULTIPROCESSOR_COUNT", "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN", "COMPUTE_CAPABILITY_MAJOR",
+        "COMPUTE_CAPABILITY_MINOR",
+    )  # fmt: skip
+    kinds = (getattr(binding.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}") for name in names)
+    count, shared, major, minor = (int(driver.cuDeviceGetAttribute(kind, device)) for kind in kinds)
+    return DeviceLimits(count, shared, (major, minor))
 
 
 @functools.cache
@@ -237,6 +262,7 @@ __all__ = [
     "describe_device",
     "describe_memory",
     "device_facts",
+    "device_limits",
     "driver",
     "infer_global",
     "insert_function",
@@ -249,7 +275,6 @@ __all__ = [
     "make_signature",
     "overload",
     "register_model",
-    "shared_memory_limit",
     "types",
     "unpack_tuple",
 ]

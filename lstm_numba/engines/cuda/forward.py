@@ -63,6 +63,7 @@ from lstm_numba.engines.cuda.specialize import (
     reused_count,
     stage_width,
     tile_rows,
+    zero_scalar,
     zero_states,
 )
 from lstm_numba.engines.cuda.stage_product import add_outer, add_to_stage, load_sums, outer_zeros, row_offsets
@@ -72,25 +73,26 @@ from lstm_numba.engines.cuda.stage_product import add_outer, add_to_stage, load_
 def _prepare_operand(cell, sizes, arrays, entry, row, unit, states):
     """The operand of the first product of the step from an entry on; zero after a sequence's end."""
     t = time_from(sizes, entry)
+    operand = zero_scalar(cell, arrays.h)
     if 0 <= t < sizes.steps:
         start = t * sizes.batch * output_units(cell, sizes)
         if t < arrays.lengths[row]:
-            operand = cell_prepare(cell, states, load_vectors(cell, sizes, arrays, t, row, unit))
-            store_output(cell, sizes, arrays.prepared[0], start, row, unit, (operand,))
-        else:
-            store_output(cell, sizes, arrays.prepared[0], start, row, unit, (0.0,))
+            operand = (cell_prepare(cell, states, load_vectors(cell, sizes, arrays, t, row, unit)),)
+        store_output(cell, sizes, arrays.prepared[0], start, row, unit, operand)
+    return operand
 
 
-def _prepare(cell: Any, sizes: Any, arrays: Any, entry: Any, row: Any, unit: Any, states: Any) -> None:
-    """What the step from a history entry on needs of its states, for a cell that prepares it."""
+def _prepare(cell: Any, sizes: Any, arrays: Any, entry: Any, row: Any, unit: Any, states: Any) -> Any:
+    """The operand of the step from a history entry on: h, or what the cell prepares of all states."""
     if cell.prepared:
-        _prepare_operand(cell, sizes, arrays, entry, row, unit, states)
+        return _prepare_operand(cell, sizes, arrays, entry, row, unit, states)
+    return states[:1]
 
 
 @overload(_prepare)
 def _(cell, sizes, arrays, entry, row, unit, states):
     if not cell.instance_class.prepared:
-        return lambda cell, sizes, arrays, entry, row, unit, states: None
+        return lambda cell, sizes, arrays, entry, row, unit, states: states[:1]
     return lambda cell, sizes, arrays, entry, row, unit, states: _prepare_operand(
         cell, sizes, arrays, entry, row, unit, states
     )
@@ -98,32 +100,31 @@ def _(cell, sizes, arrays, entry, row, unit, states):
 
 @cuda.jit(**DEVICE)
 def _enter(cell, sizes, arrays, entry, row, unit, states):
-    """Store the states of a history entry, and what the step from there on prepares of them."""
+    """Store the states of a history entry; returns the operand of the step from there on."""
     store_entry(cell, sizes, arrays, entry, row, unit, states)
-    _prepare(cell, sizes, arrays, entry, row, unit, states)
+    return _prepare(cell, sizes, arrays, entry, row, unit, states)
 
 
 @cuda.jit(**DEVICE)
-def _load_initial_state(cell, sizes, arrays, row, unit):
-    """Copy the initial states of a row and unit to the history."""
+def load_initial_state(cell, sizes, arrays, row, unit):
+    """Copy the initial states of a row and unit to the history; returns the first step's operand."""
     entry = sizes.steps if sizes.reverse else 0
+    states = zero_states(cell, arrays.h)
     if arrays.initial[0].size > 0:
         states = load_stacked(cell, sizes, arrays.initial, row, unit)
-        _enter(cell, sizes, arrays, entry, row, unit, states)
-    else:
-        _enter(cell, sizes, arrays, entry, row, unit, zero_states(cell, arrays.h))
+    return _enter(cell, sizes, arrays, entry, row, unit, states)
 
 
 @cuda.jit(**DEVICE)
-def _store_final_state(cell, sizes, arrays, row, unit):
+def store_final_state(cell, sizes, arrays, row, unit):
     """Copy the final states of a row and unit out of the history."""
     entry = 0 if sizes.reverse else sizes.steps
     states = load_entry(cell, sizes, arrays, entry, row, unit)
     store_stacked(cell, sizes, arrays.final, row, unit, states)
 
 
-_load_initial_states = for_each_unit(_load_initial_state)
-_store_final_states = for_each_unit(_store_final_state)
+_load_initial_states = for_each_unit(load_initial_state)
+_store_final_states = for_each_unit(store_final_state)
 
 
 @cuda.jit(**DEVICE)
@@ -154,26 +155,28 @@ def _(cell, stage, sizes, arrays, slot_offset, unit):
 
 @cuda.jit(**DEVICE)
 def _new_states(cell, sizes, arrays, t, row, unit, slot_offset, slots, previous):
-    """The cell's equations for one unit."""
+    """The cell's equations for one unit; returns the next step's operand."""
     _, after = neighbours(sizes, t)
     vectors = load_vectors(cell, sizes, arrays, t, row, unit)
     vectors = vectors + load_reused(cell, arrays.means, row, unit, sizes.hidden)
     kept, states = cell_forward(cell, slots, previous, vectors)
     store_scalars(arrays.slots, slot_offset, sizes.hidden, kept)
-    _enter(cell, sizes, arrays, after, row, unit, states)
+    return _enter(cell, sizes, arrays, after, row, unit, states)
 
 
 @cuda.jit(**DEVICE)
 def _cell_equations(cell, stage, sizes, arrays, t, row, unit, sums):
-    """The cell's equations for one unit; after a sequence's end its states are carried along."""
+    """The cell's equations for one unit; after a sequence's end its states are carried along.
+
+    Returns the next step's operand.
+    """
     previous = previous_states(cell, sizes, arrays, t, row, unit)
     if t < arrays.lengths[row]:
         slot_offset = slots_offset(cell, sizes, t, row, unit)
         slots = add_to_stage(cell, stage, _slots(cell, stage, sizes, arrays, slot_offset, unit), sums)
-        _new_states(cell, sizes, arrays, t, row, unit, slot_offset, slots, previous)
-    else:
-        _, after = neighbours(sizes, t)
-        _enter(cell, sizes, arrays, after, row, unit, previous)
+        return _new_states(cell, sizes, arrays, t, row, unit, slot_offset, slots, previous)
+    _, after = neighbours(sizes, t)
+    return _enter(cell, sizes, arrays, after, row, unit, previous)
 
 
 @cuda.jit(**DEVICE)
@@ -186,24 +189,22 @@ def _store_slots(cell, stage, sizes, arrays, t, row, unit, sums):
 
 @cuda.jit(**DEVICE)
 def _operand_equations(cell, stage, sizes, arrays, t, row, unit, sums):
-    """The operand of the second product for one unit; zero after a sequence's end."""
+    """The operand of the second product for one unit, which it returns; zero after a sequence's end."""
     target = t * sizes.batch * sizes.hidden + (row * sizes.hidden + unit)
+    operand = zero_scalar(cell, arrays.h)
     if t < arrays.lengths[row]:
         slot_offset = slots_offset(cell, sizes, t, row, unit)
         slots = add_to_stage(cell, stage, _slots(cell, stage, sizes, arrays, slot_offset, unit), sums)
         store_scalars(arrays.slots, slot_offset, sizes.hidden, slots)
         previous = previous_states(cell, sizes, arrays, t, row, unit)
-        operand = cell_operand(cell, slots, previous, load_vectors(cell, sizes, arrays, t, row, unit))
-        store_scalars(arrays.operand, target, 0, (operand,))
-    else:
-        store_scalars(arrays.operand, target, 0, (0.0,))
+        operand = (cell_operand(cell, slots, previous, load_vectors(cell, sizes, arrays, t, row, unit)),)
+    store_scalars(arrays.operand, target, 0, operand)
+    return operand
 
 
-def _equations(
-    cell: Any, stage: Any, sizes: Any, arrays: Any, t: Any, row: Any, unit: Any, sums: Any
-) -> None:
-    """What follows a stage's product."""
-    _after_product(cell, stage)(cell, stage, sizes, arrays, t, row, unit, sums)
+def equations(cell: Any, stage: Any, sizes: Any, arrays: Any, t: Any, row: Any, unit: Any, sums: Any) -> Any:
+    """What follows a stage's product; returns the operand of the next product, of a cell without means."""
+    return _after_product(cell, stage)(cell, stage, sizes, arrays, t, row, unit, sums)
 
 
 def _after_product(cell: Any, stage: Any) -> Any:
@@ -213,10 +214,10 @@ def _after_product(cell: Any, stage: Any) -> Any:
     return _store_slots if cell.mean_levels else _cell_equations
 
 
-@overload(_equations)
+@overload(equations)
 def _(cell, stage, sizes, arrays, t, row, unit, sums):
-    equations = _after_product(cell.instance_class, stage.instance_class)
-    return lambda cell, stage, sizes, arrays, t, row, unit, sums: equations(
+    run = _after_product(cell.instance_class, stage.instance_class)
+    return lambda cell, stage, sizes, arrays, t, row, unit, sums: run(
         cell, stage, sizes, arrays, t, row, unit, sums
     )
 
@@ -267,7 +268,7 @@ def _run_stage(cell, stage, tile, sizes, arrays, weights, operand, start, t, sha
             for r in stride_range(cuda.threadIdx.y, height, cuda.blockDim.y):
                 if unit < sizes.hidden and first + r < sizes.batch:
                     sums = _total(cell, stage, tile, shared, r)
-                    _equations(cell, stage, sizes, arrays, t, first + r, unit, sums)
+                    equations(cell, stage, sizes, arrays, t, first + r, unit, sums)
             cuda.syncthreads()
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from lstm_numba.engines.cuda.driver import cuda, intrinsic, ir, make_signature, overload, types
 from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.options import DEVICE
-from lstm_numba.engines.cuda.scalar import indexer, load_each, store_each, store_scalars
+from lstm_numba.engines.cuda.scalar import assembly, indexer, load_each, store_each, store_scalars
 from lstm_numba.engines.cuda.specialize import (
     feeds_projected,
     is_projected,
@@ -164,16 +164,11 @@ class CooperativeGrid(NamedTuple):
 COUNTER_STRIDE = 32
 
 
-def _asm(builder: Any, kind: Any, text: str, constraints: str, *args: Any) -> Any:
-    function = ir.FunctionType(kind, [arg.type for arg in args])
-    return builder.call(ir.InlineAsm(function, text, constraints, side_effect=True), args)
-
-
 @intrinsic
 def _emit_arrive(typingctx: Any, counters: Any, index: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         address = builder.ptrtoint(indexer(context, builder, sig.args[0], args[0])(args[1]), ir.IntType(64))
-        _asm(builder, ir.VoidType(), "red.release.gpu.global.add.u32 [$0], 1;", "l,~{memory}", address)
+        assembly(builder, ir.VoidType(), "red.release.gpu.global.add.u32 [$0], 1;", "l,~{memory}", address)
         return context.get_dummy_value()
 
     return make_signature(types.void, counters, types.int64), codegen
@@ -184,7 +179,7 @@ def _emit_arrivals(typingctx: Any, counters: Any, index: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         address = builder.ptrtoint(indexer(context, builder, sig.args[0], args[0])(args[1]), ir.IntType(64))
         text = "ld.acquire.gpu.global.u32 $0, [$1];"
-        return _asm(builder, ir.IntType(32), text, "=r,l,~{memory}", address)
+        return assembly(builder, ir.IntType(32), text, "=r,l,~{memory}", address)
 
     return make_signature(types.int32, counters, types.int64), codegen
 

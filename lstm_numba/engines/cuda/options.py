@@ -20,3 +20,7 @@ DEVICE: dict[str, Any] = {"device": True, "cache": True}
 #: else 184.)
 COOPERATIVE_FORWARD: dict[str, Any] = KERNEL if SIMULATED else {**KERNEL, "launch_bounds": (256, 2)}
 COOPERATIVE_BACKWARD: dict[str, Any] = KERNEL if SIMULATED else {**KERNEL, "max_registers": 128}
+
+#: Options of persistent kernels: one block of at most 256 threads on a multiprocessor, which has all of its
+#: registers, for the sums of a tall tile.
+PERSISTENT: dict[str, Any] = KERNEL if SIMULATED else {**KERNEL, "launch_bounds": (256, 1)}

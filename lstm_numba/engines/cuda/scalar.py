@@ -103,6 +103,12 @@ def multiply_add(builder: Any, x: Any, y: Any, z: Any) -> Any:
     return builder.call(function, [x, y, z])
 
 
+def assembly(builder: Any, kind: Any, text: str, constraints: str, *args: Any) -> Any:
+    """Emit PTX instructions whose result has an LLVM type; they are neither moved nor left out."""
+    function = ir.FunctionType(kind, [arg.type for arg in args])
+    return builder.call(ir.InlineAsm(function, text, constraints, side_effect=True), args)
+
+
 def scalar_loader(count_of: Callable[..., int]) -> Any:
     """Make ``load(like, array, offset, stride)``: a tuple of ``count_of(like's class)`` scalars of an array.
 

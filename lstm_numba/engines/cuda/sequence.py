@@ -8,33 +8,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.cells import display_name
 from lstm_numba.cells.protocol import Stage
-from lstm_numba.engines.cuda.backward import BACKWARD
 from lstm_numba.engines.cuda.device_array import columns, flat, transposed
-from lstm_numba.engines.cuda.driver import cuda, current_device, shared_memory_limit
+from lstm_numba.engines.cuda.driver import cuda, current_device
 from lstm_numba.engines.cuda.elementwise import transpose
-from lstm_numba.engines.cuda.forward import FORWARD
 from lstm_numba.engines.cuda.gemm import matmul
 from lstm_numba.engines.cuda.grid_stride import stride_range
-from lstm_numba.engines.cuda.launch import MAX_GRID_Y, cooperative_blocks, launch, launch_over_box, limits
+from lstm_numba.engines.cuda.launch import launch, launch_over_box, limits
 from lstm_numba.engines.cuda.layout import (
     COUNTER_STRIDE,
     Arrays,
-    CooperativeGrid,
     Gradients,
-    SingleBlock,
     Sizes,
 )
-from lstm_numba.engines.cuda.means import shared_sums
 from lstm_numba.engines.cuda.memory import DeviceArray, copied, counters, empty, synchronize, upload
 from lstm_numba.engines.cuda.options import KERNEL
+from lstm_numba.engines.cuda.plans import plan
 from lstm_numba.engines.cuda.reductions import bias_gradients, column_sums
-from lstm_numba.engines.cuda.specialize import FourRows, OneRow, gate_tables
-from lstm_numba.errors import DeviceError
-
-#: For tests and benchmarks: `SingleBlock` or `CooperativeGrid`; None for the faster one.
-FORCED_MODE: type | None = None
+from lstm_numba.engines.cuda.specialize import gate_tables
 
 
 class Saved(NamedTuple):
@@ -57,81 +48,13 @@ class _Shape(NamedTuple):
     output: int
 
 
-# -- launches ----------------------------------------------------------------------------------------
-
-
-class _Plan(NamedTuple):
-    """How a sequence's kernel is launched."""
-
-    mode: Any
-    tile: Any
-    grid: tuple[int, int]
-    shared: int
-
-
-_plans: dict[Any, _Plan] = {}
-
-
-def _run(kernels: dict[type, Any], cell: Any, sums: int, sizes: Sizes, *groups: Any) -> None:
-    """Launch one of a sequence's kernels; `sums` is the number of sums that a thread has for a row."""
-    dtype, limit = groups[0].h.dtype, limits()
-    sums = shared_sums(cell, sums, limit.parts)
-    forward, device = kernels is FORWARD, current_device()
-    key = (forward, type(cell), dtype, sizes.batch, sizes.hidden, limit, FORCED_MODE, device)
-    if key not in _plans:
-        _plans[key] = _plan(kernels[CooperativeGrid], cell, sums * dtype.itemsize, sizes, groups)
-    mode, tile, grid, shared = _plans[key]
-    sizes = sizes._replace(row_tiles=-(-sizes.batch // tile.rows))
-    args = (cell, mode, tile, sizes, *groups)
-    cooperative = isinstance(mode, CooperativeGrid)
+def _run(backward: bool, cell: Any, sizes: Sizes, *groups: Any) -> None:
+    """Launch one of a sequence's kernels."""
+    chosen = plan(backward, cell, sizes, groups)
+    args = chosen.arguments(cell, sizes, *groups)
     launch(
-        kernels[type(mode)], grid, (limit.lanes, limit.parts), *args, shared=shared, cooperative=cooperative
+        chosen.kernel, chosen.grid, chosen.block, *args, shared=chosen.shared, cooperative=chosen.cooperative
     )
-
-
-def candidate_tiles(batch: int) -> list[Any]:
-    """Tiles that suit a batch, the smallest first."""
-    return [OneRow()] if batch < FourRows.rows else [OneRow(), FourRows()]
-
-
-def _plan(kernel: Any, cell: Any, size: int, sizes: Sizes, groups: Any) -> _Plan:
-    """Choose tile and launch mode; a row of a tile takes `size` bytes of shared memory for each thread.
-
-    Blocks that share the hidden units wait for each other at every step, which takes as long as a small tile;
-    a block that has all units computes its tiles one after the other. (LSTM, 128 units, 128 rows, on an H100:
-    203 µs with a cooperative grid, 494 with single blocks.) So the mode with fewer tiles a block is chosen.
-    The smallest tile of which each block has one is the fastest (LSTM, 200 units, 20 rows: 107 and 124 µs
-    forward and backward with one row, 142 and 163 with four); where there are more, a tall tile loads weights
-    less often (128 units, 128 rows: 187 µs forward with one row, 151 with four).
-    """
-    found = None
-    lanes, parts = limits().lanes, limits().parts
-    allowed, unit_tiles = shared_memory_limit(), -(-sizes.hidden // lanes)
-    for tile in candidate_tiles(sizes.batch):
-        shared, row_tiles = lanes * parts * tile.rows * size, -(-sizes.batch // tile.rows)
-        if shared > allowed:
-            continue
-        args = (cell, CooperativeGrid(), tile, sizes, *groups)
-        resident = cooperative_blocks(kernel, args, (lanes, parts), shared)
-        if resident == 0:
-            continue
-        x = min(unit_tiles, resident)
-        grid = (x, min(row_tiles, resident // x))
-        single = unit_tiles * -(-row_tiles // resident)
-        cooperative = -(-unit_tiles // grid[0]) * -(-row_tiles // grid[1])
-        together = FORCED_MODE is CooperativeGrid or (FORCED_MODE is None and cooperative < single)
-        if together:
-            found = _Plan(CooperativeGrid(), tile, grid, shared)
-        else:
-            found = _Plan(SingleBlock(), tile, (1, min(row_tiles, MAX_GRID_Y)), shared)
-        if (cooperative if together else single) == 1:
-            break
-    if found is None:
-        raise DeviceError(
-            f"{display_name(cell)}: no block of {lanes * parts} threads fits on a multiprocessor; it takes "
-            f"{lanes * parts * size:,} bytes of shared memory of {allowed:,}"
-        )
-    return found
 
 
 def _segments(first: int, gates: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
@@ -240,7 +163,7 @@ def forward_sequence(
         weights = params["weight_ih"][gate * shape.hidden : (gate + count) * shape.hidden]
         target = columns(slots, slot * shape.hidden, (slot + count) * shape.hidden)
         matmul(inputs, transposed(weights), out=target)
-    _run(FORWARD, cell, max(len(stage.gates) for stage in cell.stages), sizes, arrays)
+    _run(False, cell, sizes, arrays)
     saved = Saved(cell, params, x, arrays, sizes) if keep else None
     return arrays.h, 0 if reverse else output, saved
 
@@ -377,7 +300,7 @@ def backward_sequence(
         state_offset=index * state,
         output_offset=index * sizes.batch * sizes.output,
     )
-    _run(BACKWARD, cell, 1, sizes, arrays, gradients)
+    _run(True, cell, sizes, arrays, gradients)
     slots, hidden = _matrix(arrays.slots, cell, sizes.hidden), sizes.hidden
     if dx is not None:
         target = dx.reshape(-1, x.shape[2])

@@ -38,13 +38,13 @@ class Input(NamedTuple):
 class OneRow(NamedTuple):
     """A thread's tile is one row of the batch."""
 
-    rows = 1
+    rows, units = 1, 1
 
 
 class FourRows(NamedTuple):
     """A thread's tile is four rows of the batch: a weight is loaded once for all four."""
 
-    rows = 4
+    rows, units = 4, 1
 
 
 FIRST, SECOND, INPUT = First(), Second(), Input()

@@ -60,8 +60,8 @@ def _product_zeros(count_of: Callable[[Any, Stage], int]) -> Any:
 
 
 #: What the sums of `add_outer` and of `add_inner` start from.
-outer_zeros = _product_zeros(lambda tile, stage: tile.rows * len(stage.gates))
-inner_zeros = _product_zeros(lambda tile, stage: tile.rows)
+outer_zeros = _product_zeros(lambda tile, stage: tile.units * tile.rows * len(stage.gates))
+inner_zeros = _product_zeros(lambda tile, stage: tile.units * tile.rows)
 
 
 def add_outer(
@@ -90,14 +90,11 @@ def add_inner(
     ``rows[r] + s * hidden + k``.
     """
     first, gates, _ = stage_of(cell, stage)
-    return tuple(
-        sums[r]
-        + sum(
-            weights[offset + gate * block] * operand[rows[r] + (first + g) * hidden + k]
-            for g, gate in enumerate(gates)
-        )
-        for r in range(tile.rows)
-    )
+    result = list(sums)
+    for r in range(tile.rows):
+        for g, gate in enumerate(gates):  # in this order
+            result[r] += weights[offset + gate * block] * operand[rows[r] + (first + g) * hidden + k]
+    return tuple(result)
 
 
 @intrinsic

@@ -10,7 +10,7 @@ from engine_problems import LENGTHS, EngineProblem, compare_devices, with_everyt
 
 from lstm_numba.cells import find_cell
 from lstm_numba.cells.wrappers import wrap
-from lstm_numba.engines.cuda import sequence
+from lstm_numba.engines.cuda import plans
 from lstm_numba.engines.cuda.layout import CooperativeGrid, SingleBlock
 
 CELLS = {
@@ -35,5 +35,5 @@ CELLS = {
 def test_sequences(
     name: str, mode: type, reverse: bool, lengths: Any, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sequence, "FORCED_MODE", mode)
+    monkeypatch.setattr(plans, "FORCED_MODE", mode)
     compare_devices(EngineProblem(CELLS[name], lengths, reverse, first))

@@ -11,7 +11,7 @@ from engine_problems import LENGTHS, EngineProblem, compare_devices, with_everyt
 
 from lstm_numba.cells import Phase, Product, find_cell, tanh
 from lstm_numba.cells.registration import make_cell
-from lstm_numba.engines.cuda import sequence
+from lstm_numba.engines.cuda import plans
 from lstm_numba.engines.cuda.layout import CooperativeGrid, SingleBlock
 
 
@@ -62,14 +62,14 @@ CELLS = {
 def test_sequences(
     name: str, mode: type, reverse: bool, lengths: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sequence, "FORCED_MODE", mode)
+    monkeypatch.setattr(plans, "FORCED_MODE", mode)
     compare_devices(EngineProblem(CELLS[name], lengths, reverse))
 
 
 def test_both_modes_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for mode in (SingleBlock, CooperativeGrid):
-        monkeypatch.setattr(sequence, "FORCED_MODE", mode)
+        monkeypatch.setattr(plans, "FORCED_MODE", mode)
         results.append(EngineProblem(CELLS["layer-norm-gru"], dtype=np.float32).run("cuda"))
     for name, array in results[0].items():
         np.testing.assert_array_equal(results[1][name], array, err_msg=name)

@@ -13,7 +13,7 @@ from tolerances import assert_close
 
 from lstm_numba.cells import Phase, Product, find_cell, sigmoid, tanh
 from lstm_numba.cells.registration import make_cell
-from lstm_numba.engines.cuda import sequence
+from lstm_numba.engines.cuda import plans
 from lstm_numba.engines.cuda.layout import CooperativeGrid, SingleBlock
 
 
@@ -52,7 +52,7 @@ CELLS = {
 def test_sequences(
     name: str, mode: type, reverse: bool, lengths: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sequence, "FORCED_MODE", mode)
+    monkeypatch.setattr(plans, "FORCED_MODE", mode)
     output = 5 if name == "own weights" else 2
     compare_devices(EngineProblem(CELLS[name], lengths, reverse, int(reverse), output))
 

@@ -10,7 +10,8 @@ import pytest
 from cuda_tools import download, normal
 
 from lstm_numba.cells import CELLS
-from lstm_numba.engines.cuda import launch, memory, sequence
+from lstm_numba.engines.cuda import launch, memory, plans, sequence
+from lstm_numba.engines.cuda.driver import DeviceLimits
 from lstm_numba.engines.cuda.layout import COUNTER_STRIDE, CooperativeGrid, SingleBlock
 from lstm_numba.engines.cuda.specialize import FourRows, OneRow
 from lstm_numba.errors import DeviceError
@@ -21,11 +22,11 @@ def plan(
     monkeypatch: pytest.MonkeyPatch, batch: int, hidden: int, fit: int = 264, shared: int = 1 << 20
 ) -> Any:
     """The choice for an LSTM in float32 where `fit` blocks are on the device at the same time."""
-    monkeypatch.setattr(sequence, "limits", lambda: launch.Limits())
-    monkeypatch.setattr(sequence, "cooperative_blocks", lambda *args: fit)
-    monkeypatch.setattr(sequence, "shared_memory_limit", lambda: shared)
-    sizes = SimpleNamespace(batch=batch, hidden=hidden)
-    return sequence._plan(None, CELLS["lstm"], 4 * 4, sizes, ())
+    monkeypatch.setattr(plans, "limits", lambda: launch.Limits())
+    monkeypatch.setattr(plans, "cooperative_blocks", lambda *args: fit)
+    monkeypatch.setattr(plans, "device_limits", lambda: DeviceLimits(132, shared, (9, 0)))
+    sizes, arrays = SimpleNamespace(batch=batch, hidden=hidden), SimpleNamespace(h=np.empty(0, np.float32))
+    return plans.general_plan(False, CELLS["lstm"], sizes, (arrays,))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_both_modes_give_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sequence, "launch", spy)
     lanes = launch.limits().lanes
     for forced, across in ((CooperativeGrid, 2), (SingleBlock, 1)):
-        monkeypatch.setattr(sequence, "FORCED_MODE", forced)
+        monkeypatch.setattr(plans, "FORCED_MODE", forced)
         layer = make_layer(name, 3, lanes + 1, device="cuda", seed=1)
         y, _, tape = layer.forward(normal((4, 12, 3), np.float32))
         dx, _, grads = layer.backward(tape, normal((4, 12, lanes + 1), np.float32))

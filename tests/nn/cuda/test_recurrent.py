@@ -14,7 +14,7 @@ from tolerances import assert_close
 
 import lstm_numba as ln
 from lstm_numba import reference
-from lstm_numba.engines.cuda import memory, pool, sequence
+from lstm_numba.engines.cuda import memory, plans, pool
 from lstm_numba.engines.cuda.driver import SIMULATED, cuda
 from lstm_numba.engines.cuda.layout import CooperativeGrid, SingleBlock
 from lstm_numba.errors import DeviceError
@@ -43,10 +43,12 @@ CASES = cases(
 )
 
 
-@pytest.fixture(params=[SingleBlock, CooperativeGrid], ids=lambda mode: mode.__name__)
-def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type:
-    """Both launch modes, whatever the engine would choose for the sizes."""
-    monkeypatch.setattr(sequence, "FORCED_MODE", request.param)
+@pytest.fixture(
+    params=[SingleBlock, CooperativeGrid, None], ids=lambda mode: getattr(mode, "__name__", "chosen")
+)
+def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type | None:
+    """Both launch modes of general kernels, and what the engine chooses for the sizes."""
+    monkeypatch.setattr(plans, "FORCED_MODE", request.param)
     return request.param
 
 
@@ -57,7 +59,7 @@ def both(name: str, case: Case, dtype: Any, **options: Any) -> tuple[Problem, Pr
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", NAMES)
-def test_forward_against_reference(name: str, dtype: str, mode: type) -> None:
+def test_forward_against_reference(name: str, dtype: str, mode: type | None) -> None:
     for case in CASES:
         problem, host = both(name, case, dtype)
         expected_y, expected_states = reference.run(
@@ -76,7 +78,7 @@ def test_forward_against_reference(name: str, dtype: str, mode: type) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_gradient_against_the_processor(name: str, dtype: str, mode: type) -> None:
+def test_every_gradient_against_the_processor(name: str, dtype: str, mode: type | None) -> None:
     for case in CASES:
         problem, host = both(name, case, dtype)
         expected = host.gradients()
@@ -87,7 +89,7 @@ def test_every_gradient_against_the_processor(name: str, dtype: str, mode: type)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_gradient_against_central_differences(name: str, mode: type) -> None:
+def test_every_gradient_against_central_differences(name: str, mode: type | None) -> None:
     case = Case(2, 1, 1, 2) if simulated() else Case(4, 3, 2, 3, 2, True, (4, 0, 2))
     problem, host = both(name, case, np.float64)
     gradients = problem.gradients()
