@@ -207,7 +207,7 @@ class CompiledEngine:
 
 
 def compare_sequences(cell: Any, dtype: str, reverse: bool) -> None:
-    """A sequence forward and back against the CPU engine; general and persistent kernels give the same bits."""
+    """A sequence forward and back against the CPU engine; both kinds of kernels give the same bits."""
     from engine_problems import HIDDEN, LENGTHS, EngineProblem, compare_devices
 
     from lstm_numba.engines.cuda import plans
