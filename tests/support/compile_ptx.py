@@ -4,7 +4,9 @@
 
 Fails on a type error, on float64 instructions in a float32 kernel that are not listed below, on divisions in
 64 bits, on static or badly aligned shared memory, and, where ``ptxas`` is found (package
-``nvidia-cuda-nvcc``, or PATH), on registers spilt to memory and on a stack frame.
+``nvidia-cuda-nvcc``, or PATH), on registers spilt to memory and on a stack frame; where ``nvdisasm`` is found
+besides (package ``nvidia-cuda-nvdisasm``), on more instructions for each multiply-add of a persistent kernel
+than are listed below.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from machine_code import disassemble, product_loops
 
 #: Float32 kernels with float64 instructions, and why.
 FLOAT64 = {
@@ -50,11 +54,34 @@ LARGE_CELLS = {
     "wrapped lstm-projected": (96, 384),
 }
 
+#: Instructions for each multiply-add, at most, of persistent kernels' loops over the depth, in float32, with
+#: weights in shared and in global memory. For four times 80 multiply-adds, of 4 gates and 20 rows, an
+#: LSTM's forward pass has 20 vector loads, 16 loads of weights, and some index arithmetic.
+INSTRUCTIONS = {
+    "persistent forward (lstm": (1.21, 1.26),
+    "persistent forward (peephole,": (1.21, 1.26),
+    "persistent forward (gru,": (1.24, 1.29),
+    "persistent forward (rnn,": (1.46, 1.56),
+    "persistent backward (lstm": (1.22, 1.32),
+    "persistent backward (peephole,": (1.22, 1.32),
+    "persistent backward (gru,": (1.22, 1.32),
+    "persistent backward (rnn,": (1.24, 1.34),
+}
+#: The same of other cells, and in float64.
+OTHER_INSTRUCTIONS = {"float32": (1.5, 1.6), "float64": (1.8, 1.9)}
+
 #: Users' kernels with Numba's `range`, which computes the number of iterations by a division.
 USERS = ("step of ", "training by ", "example, ")
 
 #: The oldest that CUDA 13 supports, and two that are common.
 CAPABILITIES = ["7.5", "8.0", "9.0"]
+
+
+class Tools(NamedTuple):
+    """Paths of NVIDIA's programs, None for those that are not here."""
+
+    ptxas: str | None
+    nvdisasm: str | None
 
 
 class _Device:
@@ -74,16 +101,16 @@ def _pretend(capability: tuple[int, int]) -> None:
             module.get_current_device = lambda: _Device(capability)
 
 
-def find_ptxas() -> str | None:
-    """The assembler, from the package of its wheel or from PATH."""
+def find_tool(name: str) -> str | None:
+    """``ptxas``, the assembler, or ``nvdisasm``: from the package of its wheel or from PATH."""
     try:
         import nvidia
     except ImportError:
-        return shutil.which("ptxas")
+        return shutil.which(name)
     for root in nvidia.__path__:
-        for path in sorted(Path(root).glob("*/bin/ptxas*")):
+        for path in sorted(Path(root).glob(f"*/bin/{name}*")):
             return str(path)
-    return shutil.which("ptxas")
+    return shutil.which(name)
 
 
 def compile_kernel(kernel: Any, signature: Any, capability: tuple[int, int]) -> str:
@@ -117,26 +144,18 @@ def divisions(ptx: str) -> list[str]:
 
 
 def spills(
-    ptxas: str, ptx: str, capability: tuple[int, int], most: int | None, allowed: int
+    ptxas: str, ptx: str, capability: tuple[int, int], most: int | None, allowed: int, cubin: Path
 ) -> tuple[str, str]:
     """Registers of at most so many, and faults: spills and stack frames of more bytes than allowed."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "kernel.ptx"
-        source.write_text(ptx)
-        major, minor = capability
-        command = [
-            ptxas,
-            "-v",
-            f"-arch=sm_{major}{minor}",
-            str(source),
-            "-o",
-            str(Path(folder) / "kernel.cubin"),
-        ]
-        if most is not None:
-            command.append(f"--maxrregcount={most}")
-        if ".extern .func" in ptx:  # CUDA's device runtime, which numba-cuda links later
-            command.append("--compile-only")
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    source = cubin.with_suffix(".ptx")
+    source.write_text(ptx)
+    major, minor = capability
+    command = [ptxas, "-v", f"-arch=sm_{major}{minor}", str(source), "-o", str(cubin)]
+    if most is not None:
+        command.append(f"--maxrregcount={most}")
+    if ".extern .func" in ptx:  # CUDA's device runtime, which numba-cuda links later
+        command.append("--compile-only")
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     text = result.stdout + result.stderr
     if result.returncode:
         return "", f"ptxas: {text.strip()}"
@@ -144,6 +163,22 @@ def spills(
     sizes = re.findall(r"(\d+) bytes (stack frame|spill stores|spill loads)", text)
     wrong = [f"{count} bytes {what}" for count, what in sizes if int(count) > allowed]
     return f"{max(map(int, registers), default=0)} registers", ", ".join(wrong)
+
+
+def slow_loops(nvdisasm: str, cubin: Path, name: str, kind: str) -> tuple[str, list[str]]:
+    """What a persistent kernel's loops over the depth take, and which take more than is listed."""
+    listed = [most for start, most in INSTRUCTIONS.items() if name.startswith(start)]
+    most = listed[0] if listed and kind == "float32" else OTHER_INSTRUCTIONS[kind]
+    bounds = dict(zip(("shared", "global"), most, strict=True))
+    loops, known, faults = product_loops(disassemble(nvdisasm, cubin)), [], []
+    for source, most in bounds.items():
+        # The one that is unrolled, of the largest product.
+        main = max((loop for loop in loops if loop.source == source), key=lambda loop: loop.multiply_adds)
+        text = f"{main.ratio:.3f} instructions for each multiply-add, weights from {source} memory"
+        known.append(text)
+        if main.ratio > most:
+            faults.append(f"{text}: expected {most} at most")
+    return ", ".join(known), faults
 
 
 def allowed_spill(name: str, kind: str) -> int:
@@ -155,9 +190,16 @@ def allowed_spill(name: str, kind: str) -> int:
 
 
 def check(
-    name: str, kernel: Any, signature: Any, kind: str, capability: tuple[int, int], ptxas: str | None
+    name: str, kernel: Any, signature: Any, kind: str, capability: tuple[int, int], tools: Tools
 ) -> tuple[str, list[str]]:
     """Facts about a kernel, and its faults."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _check(name, kernel, signature, kind, capability, tools, Path(folder) / "kernel.cubin")
+
+
+def _check(
+    name: str, kernel: Any, signature: Any, kind: str, capability: tuple[int, int], tools: Tools, cubin: Path
+) -> tuple[str, list[str]]:
     try:
         ptx = compile_kernel(kernel, signature, capability)
     except Exception as error:  # whatever the compiler raises is a fault
@@ -168,10 +210,13 @@ def check(
     faults += shared_memory_faults(ptx)
     if divisions(ptx) and not name.startswith(USERS):
         faults.append(f"{len(divisions(ptx))} divisions in 64 bits, the first: {divisions(ptx)[0]}")
-    if ptxas:
+    if tools.ptxas:
         most = kernel.targetoptions.get("max_registers")
-        known, wrong = spills(ptxas, ptx, capability, most, allowed_spill(name, kind))
+        known, wrong = spills(tools.ptxas, ptx, capability, most, allowed_spill(name, kind), cubin)
         faults += [wrong] if wrong else []
+        if tools.nvdisasm and name.startswith("persistent") and capability == (9, 0) and not wrong:
+            loops, slow = slow_loops(tools.nvdisasm, cubin, name, kind)
+            known, faults = f"{known}, {loops}", faults + slow
     return f"{known}, {len(wide)} float64 instructions", faults
 
 
@@ -207,7 +252,7 @@ def main() -> int:
     parser.add_argument("-v", "--verbose", action="store_true", help="a line for every kernel")
     parser.add_argument("--cc", action="append", help="compute capability; may be repeated")
     parser.add_argument("--dtype", action="append", choices=("float32", "float64"), help="may be repeated")
-    parser.add_argument("--only", default="", help="kernels whose name contains this")
+    parser.add_argument("--only", action="append", help="kernels whose name contains this; may be repeated")
     options = parser.parse_args()
 
     from lstm_numba.engines.cuda.driver import SIMULATED, types
@@ -223,15 +268,17 @@ def main() -> int:
 
     listed = every(types.float32)
     offenders = [f"{name}: not listed in ptx_kernels.py" for name in unlisted(listed)]
-    ptxas, count = find_ptxas(), 0
+    tools, count = Tools(find_tool("ptxas"), find_tool("nvdisasm")), 0
     for text in options.cc or CAPABILITIES:
         major, minor = (int(n) for n in text.split("."))
         _pretend((major, minor))
         for dtype in (getattr(types, name) for name in options.dtype or ("float32", "float64")):
             for name, kernel, signature in every(dtype):
-                if options.only not in name:
+                if not any(part in name for part in options.only or [""]):
                     continue
-                known, faults = check(name, kernel, signature, dtype.name, (major, minor), ptxas)
+                if name.startswith("persistent") and (major, minor) < (8, 0):
+                    continue  # it has no asynchronous copies: `plans.unsuited`
+                known, faults = check(name, kernel, signature, dtype.name, (major, minor), tools)
                 count += 1
                 label = f"{name}, {dtype.name}, {text}"
                 offenders += [f"{label}: {fault}" for fault in faults]
@@ -239,7 +286,8 @@ def main() -> int:
                     print(f"{label}: {'; '.join(faults) or known}", flush=True)
     for offender in offenders:
         print(offender)
-    checked = "registers checked" if ptxas else "no ptxas, registers not checked"
+    checked = "registers checked" if tools.ptxas else "no ptxas, registers not checked"
+    checked += "" if tools.nvdisasm else "; no nvdisasm, loops not checked"
     print(f"{count} kernels compiled ({checked}), {len(offenders)} faults")
     return 1 if offenders else 0
 
