@@ -72,7 +72,7 @@ def test_launches_of_a_step_are_counted(tmp_path: Path) -> None:
     (row,) = json.loads((tmp_path / "out.json").read_text())["rows"]
     counts, kernels = row["driver"], row["driver"]["kernels"]
     assert counts["launches"] == sum(kernels.values())
-    assert (kernels["forward_kernel"], kernels["backward_kernel"]) == (1, 1)
+    assert (kernels["persistent_forward"], kernels["persistent_backward"]) == (1, 1)
     assert counts["allocations"] == 0  # all memory is used again
     assert 0 < row["host_us"]["least"] <= row["host_us"]["median"]
     assert f"{counts['launches']} launches" in printed
@@ -84,7 +84,7 @@ def test_a_recorded_step_is_one_launch(tmp_path: Path) -> None:
     (row,) = json.loads((tmp_path / "out.json").read_text())["rows"]
     counts = row["driver"]
     assert (counts["launches"], counts["graph_launches"], counts["allocations"]) == (0, 1, 0)
-    assert counts["kernels"]["backward_kernel"] == 1
+    assert counts["kernels"]["persistent_backward"] == 1
 
 
 def test_constants_of_recorded_work_are_not_where_it_writes(tmp_path: Path) -> None:

@@ -230,11 +230,9 @@ def _for_each_unit(action: Any) -> Any:
 
 
 @cuda.jit(**DEVICE)
-def _hand_on_operand(cell, stage, tile, sizes, own, start, r, unit, operand):
-    """Store one unit's operand of a stage for the blocks of the same rows."""
-    depth, _ = stage_depth(cell, stage, sizes)
-    if unit < depth:
-        store_scalars(own.exchange, start + unit * operand_rows(tile) + r, 0, operand)
+def _hand_on_operand(tile, own, start, r, unit, operand):
+    """Store one unit's operand for the blocks of the same rows."""
+    store_scalars(own.exchange, start + unit * operand_rows(tile) + r, 0, operand)
 
 
 @cuda.jit(**DEVICE)
@@ -247,13 +245,13 @@ def _finish_forward(
     for part in range(1, cuda.blockDim.y):
         total = add_tuples(total, load_sums(cell, stage, shared, offset + part * own.sums_part, stride))
     operand = forward.equations(cell, stage, sizes, arrays, time_of(sizes, step), row, unit, total)
-    _hand_on_operand(cell, _following(cell, stage), tile, sizes, own, following, r, unit, operand)
+    _hand_on_operand(tile, own, following, r, unit, operand)
 
 
 @cuda.jit(**DEVICE)
 def _begin_forward(cell, tile, sizes, arrays, gradients, own, row, r, unit):
     operand = forward.load_initial_state(cell, sizes, arrays, row, unit)
-    _hand_on_operand(cell, FIRST, tile, sizes, own, _operand_start(cell, 0, own, 0), r, unit, operand)
+    _hand_on_operand(tile, own, _operand_start(cell, 0, own, 0), r, unit, operand)
 
 
 @cuda.jit(**DEVICE)
@@ -273,27 +271,23 @@ _end_forward_units = _for_each_unit(_end_forward)
 def _finish_backward(
     cell, stage, tile, sizes, arrays, gradients, own, following, step, row, r, unit, n, shared
 ):
-    offset, columns = (
-        own.buffer + n * cuda.blockDim.x + cuda.threadIdx.x,
-        _backward_extents(cell, stage, sizes)[2],
-    )
+    offset = own.buffer + n * cuda.blockDim.x + cuda.threadIdx.x
+    columns = _backward_extents(cell, stage, sizes)[2]
     total = load_scalar(cell, shared, offset, 0)
     for part in range(1, cuda.blockDim.y):
         total = add_tuples(total, load_scalar(cell, shared, offset + part * own.sums_part, 0))
     if reads_projected(cell, stage) and unit >= columns:
         total = zero_scalar(cell, shared)  # no gradient of what the operand has not
     dslots = backward.equations(cell, stage, sizes, arrays, gradients, step, row, unit, total)
-    _hand_on_gradients(cell, _following(cell, stage), tile, sizes, own, following, r, unit, dslots)
+    _hand_on_gradients(cell, _following(cell, stage), tile, own, following, r, unit, dslots)
 
 
 @cuda.jit(**DEVICE)
-def _hand_on_gradients(cell, stage, tile, sizes, own, start, r, unit, dslots):
+def _hand_on_gradients(cell, stage, tile, own, start, r, unit, dslots):
     """Store the gradients of one unit's slots that a stage feeds for the blocks of the same rows."""
-    units, _ = stage_units(cell, stage, sizes)
     width = operand_rows(tile)
-    if unit < units:
-        place = start + unit * stage_width(cell, stage) * width + r
-        store_scalars(own.exchange, place, width, gate_values(cell, stage, dslots))
+    place = start + unit * stage_width(cell, stage) * width + r
+    store_scalars(own.exchange, place, width, gate_values(cell, stage, dslots))
 
 
 @cuda.jit(**DEVICE)

@@ -170,7 +170,7 @@ def _layout(
         at += tiles * parts * part
         kept_numbers, numbers = kept_numbers + most * each, numbers + wanted * each
     at = _padded(at, 0, VECTOR_BYTES // problem.size)
-    operand = max(depth * each * width for _, depth, each in stages)
+    operand = problem.hidden * inner * width  # a unit that the next product does not read stores, too
     shared_bytes = (at + buffer) * problem.size
     if shared_bytes > device.shared:
         return None

@@ -18,7 +18,10 @@ from lstm_numba.engines.cuda.persistent import persistent_backward, persistent_f
 
 THREADS = 8
 #: Cells of one product and of two, with vectors and extras, projected, with several gates and with one.
-NAMES = ("lstm", "peephole", "gru", "gru-reset-before", "peephole-full", "lstm-projected", "rnn", "wrapped")
+NAMES = (
+    "lstm", "peephole", "gru", "gru-reset-before", "peephole-full", "lstm-projected", "rnn", "wrapped lstm",
+    "wrapped lstm-projected",
+)  # fmt: skip
 
 
 class Work(NamedTuple):
@@ -46,7 +49,7 @@ WORK = {
 
 
 def cell_of(name: str) -> Any:
-    return with_everything("lstm") if name == "wrapped" else find_cell(name)
+    return with_everything(name.split()[1]) if name.startswith("wrapped") else find_cell(name)
 
 
 @pytest.fixture
@@ -110,16 +113,16 @@ def test_layouts_are_what_they_are_called(work: str, use: Any) -> None:
 def test_against_the_cpu_engine(name: str, work: str, use: Any) -> None:
     use(WORK[work])
     number = list(WORK).index(work)
-    cell, output = cell_of(name), 2 if name == "lstm-projected" else HIDDEN
+    cell, output = cell_of(name), 2 if name.endswith("projected") else HIDDEN
     lengths, reverse = (LENGTHS, None)[number % 2], number % 4 > 1
     compare_devices(EngineProblem(cell, lengths, reverse, number, output))
     used()
 
 
-@pytest.mark.parametrize("name", sorted(set(CELLS) - {"layer-norm-lstm", "layer-norm-gru"}))
+@pytest.mark.parametrize("name", sorted({*CELLS, *NAMES} - {"layer-norm-lstm", "layer-norm-gru"}))
 def test_same_bits_as_general_kernels(name: str, use: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With as many parts of the depth the sums are in the same order, whatever else a layout is."""
-    cell = find_cell(name)
+    cell = cell_of(name)
     problem = EngineProblem(cell, LENGTHS, True, 0, 3 if cell.projected else HIDDEN, np.float32)
     work = WORK["blocks that share units and rows"]
     use(work)
