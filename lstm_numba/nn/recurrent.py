@@ -16,7 +16,7 @@ from lstm_numba.cells import display_name
 from lstm_numba.cells.parameters import second_weight
 from lstm_numba.engines import engine
 from lstm_numba.engines.dropout_masks import check_probability
-from lstm_numba.nn import checks
+from lstm_numba.nn import checks, wavefront
 from lstm_numba.nn.heads import join_units, split_extras, split_units
 from lstm_numba.nn.initial_weights import check_init
 from lstm_numba.nn.layer_passes import LayerPasses
@@ -348,7 +348,10 @@ class Recurrent(LayerPasses):
         # The copy is zero past a sequence's end.
         copied = keep and (copy or lengths is not None)
         x = engine.copy_input(x, call.lengths) if copied else engine.contiguous(x)
-        for layer in range(self.num_layers):
+        chunks = wavefront.chunks_of(self, x, call)
+        if chunks > 1:
+            x = wavefront.run(self, x, call, chunks)
+        for layer in range(self.num_layers if chunks == 1 else 0):
             mask = None
             if layer > 0 and training and self.dropout > 0.0:
                 x, mask = engine.dropout(self.rng, x, self.dropout)
