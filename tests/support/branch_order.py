@@ -41,7 +41,8 @@ class Watch:
     """Follows streams, events and memory."""
 
     def __init__(self) -> None:
-        self.clocks: dict[int, Clock] = {}
+        self.clocks: dict[int, Clock] = {0: Clock()}
+        self.beside: set[int] = set()
         self.events: dict[int, Clock] = {}
         self.blocks: dict[int, Block] = {}
         self.starts: list[int] = []
@@ -50,19 +51,38 @@ class Watch:
         self._follow_streams()
         self._follow_memory()
 
-    def clock(self, stream: int) -> Clock:
-        return self.clocks.setdefault(int(stream), Clock())
+    def put(self, stream: int, waits_for: Clock) -> Clock:
+        """Put something on a stream; returns the stream's clock.
+
+        CUDA's default stream waits for the others but those beside one, and then they for it.
+        """
+        ordered = [number for number in self.clocks if number not in self.beside]
+        clock = self.clocks.get(stream, self.clocks[0]) | waits_for  # a copy
+        for other in ordered if stream == 0 else ():
+            clock |= self.clocks[other]
+        clock[stream] += 1
+        for other in (stream, *(ordered if stream == 0 else ())):
+            self.clocks[other] = self.clocks[other] | clock if other in self.clocks else clock
+        return self.clocks[stream]
 
     def _follow_streams(self) -> None:
-        record, hold = driver.Event.record, driver.Event.hold
+        record, hold, new_stream = driver.Event.record, driver.Event.hold, branches.new_stream
 
         def followed_record(event: Any, stream: int) -> None:
-            self.events[id(event)] = self.clock(stream).copy()
+            self.events[id(event)] = self.put(stream, Clock()).copy()
             record(event, stream)
 
         def followed_hold(event: Any, stream: int) -> None:
-            self.clocks[int(stream)] = self.clock(stream) | self.events[id(event)]
+            self.put(stream, self.events[id(event)])
             hold(event, stream)
+
+        def followed_stream() -> Any:
+            stream = new_stream()
+            self.beside.add(int(stream))
+            self.clocks[int(stream)] = Clock()
+            return stream
+
+        branches.new_stream = followed_stream
 
         driver.Event.record, driver.Event.hold = followed_record, followed_hold  # type: ignore[method-assign]
 
@@ -103,8 +123,7 @@ class Watch:
     def use(self, *addresses: int) -> None:
         """Something on the current stream that is given these addresses, and other numbers."""
         stream = launch.stream_handle()
-        clock = self.clock(stream)
-        clock[stream] += 1
+        clock = self.put(stream, Clock())
         self.uses[launch.on_side()] += 1
         for address in addresses:
             at = bisect.bisect_right(self.starts, address) - 1
