@@ -11,6 +11,7 @@ Memory that is used again must have been used for the last time before, in this 
 from __future__ import annotations
 
 import bisect
+import contextvars
 from collections import Counter
 from typing import Any
 
@@ -148,6 +149,20 @@ def run_layer() -> None:
         kept = (y, grads) if n % 2 else kept
 
 
+def run_threads() -> None:
+    """A layer in each branch, while another thread runs both directions of its own on the same stream."""
+    own, other = (
+        ln.GRU(3, 5, bidirectional=both, seed=0, device="cuda") for both in (False, True)
+    )  # fmt: skip
+    x = memory.upload(np.ones((4, 3, 3), np.float32))
+    for _ in range(4):
+        with own.engine.branches(2) as branch:
+            for number in range(2):
+                with branch(number):
+                    own(x)
+                contextvars.Context().run(other, x)  # as in a thread, but at a known time
+
+
 def run_steps() -> None:
     """Training steps, most of them recorded."""
     model = SequenceClassifier(3, 5, 4, cell="gru", bidirectional=True, seed=0, device="cuda")
@@ -160,14 +175,14 @@ def run_steps() -> None:
 def main() -> None:
     """Run all."""
     watch = Watch()
-    for work in (run_layer, run_steps):
+    for work in (run_layer, run_threads, run_steps):
         watch.uses.clear()
         work()
         assert not watch.early, "used too early: " + "; ".join(watch.early[:3])
         beside = watch.uses[True] / watch.uses.total()
         assert 0.2 < beside < 0.5, beside
         print(f"{work.__name__}: {watch.uses.total()} launches, fills and copies, {beside:.0%} beside")
-    assert {key[-1] for key in plans._plans} == {2}
+    assert {key[-1] for key in plans._plans} == {2}  # with a half of the device each
     assert branches.share() == 1
     print("memory is used in order")
 
