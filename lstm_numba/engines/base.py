@@ -20,6 +20,8 @@ Shape = tuple[int, ...]
 #: Indices into `Engine.totals`: summed loss, correct predictions, gradient norm, factor of the gradients.
 LOSS, CORRECT, NORM, FACTOR = TOTALS = range(4)
 
+_IN_ORDER = contextlib.nullcontext(lambda number: contextlib.nullcontext())
+
 
 class Steps(NamedTuple):
     """Which step belongs to step s: ``(s * multiply + add) // divide``, not descending."""
@@ -201,6 +203,18 @@ class Engine(ABC):
     def prepared_calls(self) -> Any:
         """What runs small calls of a layer, or None; see `lstm_numba.engines.cpu.prepared.PreparedCalls`."""
         return None
+
+    def branches(
+        self, count: int
+    ) -> contextlib.AbstractContextManager[Callable[[int], contextlib.AbstractContextManager[Any]]]:
+        """Context around branches of work that may run at the same time, such as a layer's directions.
+
+        It gives a function that makes the context for the work of branch 0, 1 ... `count` - 1; they are
+        entered in this order. Branches read what there was before, and write to what no other one reads or
+        writes; but `backward` may add to a dx from an earlier one. Later work may use what they return. Where
+        one raises an exception, the others' work is waited for too.
+        """
+        return _IN_ORDER
 
     @abstractmethod
     def forward(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from lstm_numba.cells.wrappers import GOING
@@ -25,33 +26,40 @@ class LayerPasses(LayerParameters):
         Appends what `_backward_layer` needs to the call's tape.
         """
         engine, outputs, saved = self.engine, [], []
-        sizes = self.output_size // self.heads, self.hidden_size // self.heads
-        for direction in range(self.directions):
-            n = layer * self.directions + direction
-            params, weight_mask = self._params_of(n, call.training)
-            if call.tape is not None:
-                call.tape.weight_masks.append(weight_mask)
-            for head, local in enumerate(params):
-                index = head * len(self._layer_directions) + n
-                extras = dict(call.extras[head])
-                if call.going:
-                    extras[GOING] = call.going[direction]
-                if call.training:
-                    extras |= self._regularisation.draw(
-                        engine, self.rng, self.plain_cell.states, x.shape[:2], sizes, self.dtype
-                    )
-                # Dropped weights are this call's only.
-                cache = self._weight_caches[index] if weight_mask is None else None
-                output, saved_pass = engine.forward(
-                    call.cell, local, x, call.states, call.finals, index, call.lengths, bool(direction),
-                    call.keep, cache, borrow=not call.copy,
-                    extras=[extras[name] for name in call.cell.extras],
-                )  # fmt: skip
-                outputs.append(output)
-                saved.append(saved_pass)
+        with engine.branches(self.directions) as branch:
+            for direction in range(self.directions):
+                with branch(direction):
+                    for output, saved_pass in self._forward_heads(layer, direction, x, call):
+                        outputs.append(output)
+                        saved.append(saved_pass)
         if call.tape is not None:
             call.tape.saved.append(saved)
         return engine.join(outputs, call.lengths, (*x.shape[:2], self.directions * self.output_size))
+
+    def _forward_heads(self, layer: int, direction: int, x: Array, call: Call) -> Iterator[tuple[Any, Any]]:
+        """What `Engine.forward` returns for each head of a layer and direction."""
+        engine = self.engine
+        sizes = self.output_size // self.heads, self.hidden_size // self.heads
+        n = layer * self.directions + direction
+        params, weight_mask = self._params_of(n, call.training)
+        if call.tape is not None:
+            call.tape.weight_masks.append(weight_mask)
+        for head, local in enumerate(params):
+            index = head * len(self._layer_directions) + n
+            extras = dict(call.extras[head])
+            if call.going:
+                extras[GOING] = call.going[direction]
+            if call.training:
+                extras |= self._regularisation.draw(
+                    engine, self.rng, self.plain_cell.states, x.shape[:2], sizes, self.dtype
+                )
+            # Dropped weights are this call's only.
+            cache = self._weight_caches[index] if weight_mask is None else None
+            yield engine.forward(
+                call.cell, local, x, call.states, call.finals, index, call.lengths, bool(direction),
+                call.keep, cache, borrow=not call.copy,
+                extras=[extras[name] for name in call.cell.extras],
+            )  # fmt: skip
 
     def _params_of(self, n: int, training: bool) -> tuple[list[dict[str, Array]], Array | None]:
         """The parameters of a layer and direction for each head, and the mask of dropped weights."""
@@ -99,17 +107,37 @@ class LayerPasses(LayerParameters):
         -------
         Array (T, B, features) or None
         """
-        engine, dx = self.engine, None
-        for direction in range(self.directions):
-            n = layer * self.directions + direction
-            parts = []
-            for head in range(self.heads):
-                columns, index = direction * self.heads + head, head * len(self._layer_directions) + n
-                dx, local = engine.backward(saved[columns], dy, columns, dstates, initial, index, dx, need_dx)
-                parts.append(local)
-            found = joined(engine, parts)
-            if tape.weight_masks[n] is not None:
-                engine.multiply(found["weight_hh"], tape.weight_masks[n], out=found["weight_hh"])
-            for name, full in self._layer_directions[n].names.items():
-                grads[full] = found[name]
+        dx = None
+        with self.engine.branches(self.directions) as branch:
+            for direction in range(self.directions):
+                with branch(direction):
+                    dx = self._backward_heads(
+                        layer, direction, tape, saved, dy, dstates, initial, dx, need_dx, grads
+                    )
+        return dx
+
+    def _backward_heads(
+        self,
+        layer: int,
+        direction: int,
+        tape: Tape,
+        saved: list[Any],
+        dy: Array | None,
+        dstates: list[Array] | None,
+        initial: list[Array],
+        dx: Array | None,
+        need_dx: bool,
+        grads: dict[str, Any],
+    ) -> Array | None:
+        """`_backward_layer` for one direction, which adds to dx where there is one."""
+        engine, n, parts = self.engine, layer * self.directions + direction, []
+        for head in range(self.heads):
+            columns, index = direction * self.heads + head, head * len(self._layer_directions) + n
+            dx, local = engine.backward(saved[columns], dy, columns, dstates, initial, index, dx, need_dx)
+            parts.append(local)
+        found = joined(engine, parts)
+        if tape.weight_masks[n] is not None:
+            engine.multiply(found["weight_hh"], tape.weight_masks[n], out=found["weight_hh"])
+        for name, full in self._layer_directions[n].names.items():
+            grads[full] = found[name]
         return dx

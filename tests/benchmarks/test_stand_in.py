@@ -48,6 +48,11 @@ def test_arrays_copies_and_launches(tmp_path: Path) -> None:
     assert run(str(script), folder=tmp_path).endswith("are as numba-cuda's\n")
 
 
+def test_directions_at_the_same_time_use_memory_in_order(tmp_path: Path) -> None:
+    script = ROOT / "tests" / "support" / "branch_order.py"
+    assert run(str(script), folder=tmp_path).endswith("memory is used in order\n")
+
+
 _LAYER = """
 import numpy as np, lstm_numba as ln
 from lstm_numba.engines import compile_notice

@@ -49,7 +49,7 @@ def cells() -> dict[str, Any]:
 #: What device arrays and launches import from the driver; neither is used here.
 DRIVER_ONLY = (
     "Event", "allow_shared_memory", "binding", "copy_apart", "core_launch", "core_stream", "describe_memory",
-    "driver", "launch_configuration",
+    "driver", "launch_configuration", "new_stream",
 )  # fmt: skip
 
 _SHARED = 4096  # elements of shared memory

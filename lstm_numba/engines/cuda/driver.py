@@ -146,9 +146,15 @@ def _device_limits(device: int) -> DeviceLimits:
     return DeviceLimits(count, shared, (major, minor))
 
 
+def new_stream() -> Any:
+    """A stream of the current device, never destroyed, that CUDA's default stream does not wait for."""
+    handle = driver.cuStreamCreate(binding.CUstream_flags.CU_STREAM_NON_BLOCKING)
+    return cuda.external_stream(int(handle))
+
+
 @functools.cache
-def _stream_apart(device: int) -> Any:
-    return driver.cuStreamCreate(binding.CUstream_flags.CU_STREAM_NON_BLOCKING)
+def _stream_apart(device: int) -> int:
+    return int(new_stream())
 
 
 def copy_apart(target: int, source: int, size: int) -> None:
@@ -171,6 +177,10 @@ class Event:
     def record(self, stream: int) -> None:
         """Record the event after the work that is on a stream now."""
         driver.cuEventRecord(self._handle, stream)
+
+    def hold(self, stream: int) -> None:
+        """Let the work that is put on a stream from now on wait for all work before the event."""
+        driver.cuStreamWaitEvent(stream, self._handle, 0)
 
     def passed(self) -> bool:
         """Whether all work before it is done."""
@@ -273,6 +283,7 @@ __all__ = [
     "lower_builtin",
     "lower_cast",
     "make_signature",
+    "new_stream",
     "overload",
     "register_model",
     "types",

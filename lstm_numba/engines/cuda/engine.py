@@ -15,6 +15,7 @@ from lstm_numba.arguments import refuse_mask
 from lstm_numba.cells.parameters import check_shapes
 from lstm_numba.engines.base import FACTOR, NORM, Array, Arrays, Engine, Shape
 from lstm_numba.engines.cuda import (
+    branches,
     clipping,
     dropout,
     elementwise,
@@ -174,6 +175,8 @@ class CudaEngine(Engine):
     def weight_cache(self) -> Any:
         # Nothing is kept between calls.
         return None
+
+    branches = staticmethod(branches.branches)
 
     def forward(
         self,

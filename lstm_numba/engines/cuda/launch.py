@@ -68,28 +68,30 @@ def set_limits(new: Limits) -> None:
 _PER_THREAD = 2
 
 
-class _Current(NamedTuple):
+class Current(NamedTuple):
     """A stream as each library knows it."""
 
     stream: Any  # numba-cuda's, or 0
     handle: int
     core: Any  # cuda.core's, for launches
+    side: bool = False  # of `lstm_numba.engines.cuda.branches`
 
 
-def _as_current(stream: Any) -> _Current:
+def as_current(stream: Any, side: bool = False) -> Current:
+    """A stream of ``numba.cuda``, or 0, as `on_stream` takes it without further work."""
     handle = int(stream)
-    return _Current(stream, handle, None if SIMULATED else core_stream(handle))
+    return Current(stream, handle, None if SIMULATED else core_stream(handle), side)
 
 
 @functools.lru_cache(maxsize=1)
-def _default_stream() -> _Current:
-    return _as_current(0)
+def _default_stream() -> Current:
+    return as_current(0)
 
 
-_stream: contextvars.ContextVar[_Current | None] = contextvars.ContextVar("stream", default=None)
+_stream: contextvars.ContextVar[Current | None] = contextvars.ContextVar("stream", default=None)
 
 
-def _current() -> _Current:
+def _current() -> Current:
     return _stream.get() or _default_stream()
 
 
@@ -103,6 +105,11 @@ def stream_handle() -> int:
     return _current().handle
 
 
+def on_side() -> bool:
+    """Whether the current stream is one beside another, of `lstm_numba.engines.cuda.branches`."""
+    return _current().side
+
+
 def stream_key() -> Any:
     """A key for the stream whose work runs in order; a per-thread default stream differs by thread."""
     handle = _current().handle
@@ -111,8 +118,8 @@ def stream_key() -> Any:
 
 @contextlib.contextmanager
 def on_stream(stream: Any) -> Iterator[None]:
-    """Run the work of a ``with`` block on a stream: one of ``numba.cuda``, or 0."""
-    token = _stream.set(_as_current(stream))
+    """Run the work of a ``with`` block on a stream: one of ``numba.cuda``, 0, or a `Current`."""
+    token = _stream.set(stream if isinstance(stream, Current) else as_current(stream))
     try:
         yield
     finally:

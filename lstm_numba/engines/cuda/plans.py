@@ -10,6 +10,7 @@ import numpy as np
 from lstm_numba.cells import display_name
 from lstm_numba.engines.cuda import persistent_layout
 from lstm_numba.engines.cuda.backward import BACKWARD
+from lstm_numba.engines.cuda.branches import share
 from lstm_numba.engines.cuda.driver import current_device, device_limits
 from lstm_numba.engines.cuda.forward import FORWARD
 from lstm_numba.engines.cuda.launch import MAX_GRID_Y, cooperative_blocks, limits
@@ -86,7 +87,7 @@ def plan(backward: bool, cell: Any, sizes: Sizes, groups: tuple[Any, ...]) -> Pl
     if wanted not in ("", "general", "persistent"):
         raise ValueError(f"{VARIABLE}: expected general or persistent, got {wanted!r}")
     shape = sizes.batch, sizes.hidden, sizes.output
-    key = (backward, type(cell), dtype, shape, limits(), FORCED_MODE, wanted, current_device())
+    key = (backward, type(cell), dtype, shape, limits(), FORCED_MODE, wanted, current_device(), share())
     if key not in _plans:
         reason = "it was asked for" if FORCED_MODE or wanted == "general" else unsuited(cell)
         found = None
@@ -109,6 +110,14 @@ def unsuited(cell: Any) -> str:
     return ""
 
 
+def _part(count: int) -> int:
+    """What a kernel may have of multiprocessors or resident blocks, of which another one has as many.
+
+    A single one is not divided: only blocks that wait for each other have to be resident together.
+    """
+    return count if count == 0 else max(1, count // share())
+
+
 # -- persistent kernels --------------------------------------------------------------------------------
 
 #: Layouts that are tried, the fastest by the estimate first.
@@ -122,7 +131,9 @@ def persistent_plan(backward: bool, cell: Any, sizes: Sizes, groups: tuple[Any, 
     problem = persistent_layout.Problem(
         cell.stages, cell.projected, dtype.itemsize, backward, sizes.batch, sizes.hidden, sizes.output
     )
-    found = persistent_layout.layouts(problem, device_limits(), limits().lanes * limits().parts)
+    device = device_limits()
+    device = device._replace(multiprocessors=_part(device.multiprocessors))
+    found = persistent_layout.layouts(problem, device, limits().lanes * limits().parts)
     for layout in found[:_TRIED]:
         mode = CooperativeGrid() if layout.grid[0] > 1 else SingleBlock()
         made = Plan(
@@ -132,7 +143,7 @@ def persistent_plan(backward: bool, cell: Any, sizes: Sizes, groups: tuple[Any, 
         blocks = cooperative_blocks(
             kernel, made.arguments(cell, sizes, *groups), layout.block, layout.shared_bytes
         )
-        if blocks >= layout.grid[0] * layout.grid[1]:
+        if _part(blocks) >= layout.grid[0] * layout.grid[1]:
             return made
     return None
 
@@ -166,7 +177,7 @@ def general_plan(backward: bool, cell: Any, sizes: Sizes, groups: tuple[Any, ...
         if shared > allowed:
             continue
         args = (cell, CooperativeGrid(), tile, sizes, *groups)
-        resident = cooperative_blocks(kernels[CooperativeGrid], args, block, shared)
+        resident = _part(cooperative_blocks(kernels[CooperativeGrid], args, block, shared))
         if resident == 0:
             continue
         x = min(unit_tiles, resident)

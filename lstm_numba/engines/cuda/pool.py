@@ -1,7 +1,9 @@
 """Pools of device memory: blocks that are no longer used are kept for later arrays.
 
 CUDA's own allocation synchronises with the device. A freed block is therefore used again for the next array
-of its size on the same stream, where later work cannot overtake earlier work.
+of its size on the same stream, where later work cannot overtake earlier work. The arrays of a stream beside
+another (`lstm_numba.engines.cuda.branches`) are read on the other one too: their blocks are used again only
+after the stream has waited for it once more.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.engines.cuda.driver import CudaAPIError, cuda, current_device
-from lstm_numba.engines.cuda.launch import stream_key
+from lstm_numba.engines.cuda.launch import on_side, stream_key
 from lstm_numba.errors import DeviceError
 
 _SMALL = 1 << 20
@@ -38,22 +40,44 @@ class _Lease:
 
 
 class Pool:
-    """Blocks of device memory by address, and the free ones by device, stream and size."""
+    """Blocks of device memory by address, and the free ones by device, stream and size.
+
+    Those of a stream beside another, when they are no longer used, wait for `settled`, by device and stream
+    and then by size.
+    """
 
     def __init__(self) -> None:
         self._blocks: dict[int, Any] = {}
         self._free: defaultdict[Any, list[int]] = defaultdict(list)
+        self._waiting: defaultdict[Any, defaultdict[int, list[int]]] = defaultdict(_by_size)
 
     def take(self, size: int) -> tuple[int, _Lease]:
         """Address of at least `size` bytes, and a lease that frees them when it is deleted."""
         step = 512 if size <= _SMALL else 2 * _SMALL
         rounded = -(-size // step) * step
-        free = self._free[current_device(), stream_key(), rounded]
+        device, stream = current_device(), stream_key()
+        free = self._free[device, stream, rounded]
         try:
             address = free.pop()
         except IndexError:
             address = self._allocate(rounded)
-        return address, _Lease(self, address, free)
+        return address, _Lease(self, address, self._waiting[device, stream][rounded] if on_side() else free)
+
+    @contextlib.contextmanager
+    def settled(self, stream: int) -> Iterator[None]:
+        """Free the blocks of a stream beside the current one that are no longer used now.
+
+        Parameters
+        ----------
+        stream : int
+            Its key. The ``with`` block lets it wait for the current stream, on which they were used last.
+        """
+        device = current_device()
+        waiting = list(self._waiting[device, stream].items())
+        settled = [(size, _drained(blocks)) for size, blocks in waiting]
+        yield
+        for size, blocks in settled:
+            self._free[device, stream, size] += blocks
 
     def _allocate(self, size: int) -> int:
         """Allocate a new block; returns its address."""
@@ -67,10 +91,24 @@ class Pool:
 
     def clear(self) -> None:
         """Return all free blocks to CUDA."""
-        for free in self._free.values():
+        waiting = [blocks for sizes in self._waiting.values() for blocks in sizes.values()]
+        for free in (*self._free.values(), *waiting):
             while free:
                 del self._blocks[free.pop()]
         cuda.current_context().memory_manager.deallocations.clear()
+
+
+def _by_size() -> defaultdict[int, list[int]]:
+    return defaultdict(list)
+
+
+def _drained(blocks: list[int]) -> list[int]:
+    """Move all blocks out of a list."""
+    found: list[int] = []
+    with contextlib.suppress(IndexError):  # another thread has the last one
+        while blocks:
+            found.append(blocks.pop())
+    return found
 
 
 def _allocate(size: int) -> tuple[Any, int]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstm_numba.cells.protocol import Stage
+from lstm_numba.engines.cuda.branches import catch_up
 from lstm_numba.engines.cuda.device_array import columns, flat, transposed
 from lstm_numba.engines.cuda.driver import cuda, current_device
 from lstm_numba.engines.cuda.elementwise import transpose
@@ -302,14 +303,17 @@ def backward_sequence(
     )
     _run(True, cell, sizes, arrays, gradients)
     slots, hidden = _matrix(arrays.slots, cell, sizes.hidden), sizes.hidden
+    grads = _parameter_gradients(saved, slots, gradients.dpeephole)
     if dx is not None:
+        if accumulate:
+            catch_up()  # with the branch that wrote it
         target = dx.reshape(-1, x.shape[2])
         for slot, gate, count in _input_segments(cell):
             weights = params["weight_ih"][gate * hidden : (gate + count) * hidden]
             part = columns(slots, slot * hidden, (slot + count) * hidden)
             matmul(part, weights, out=target, accumulate=accumulate)
             accumulate = True
-    return _parameter_gradients(saved, slots, gradients.dpeephole)
+    return grads
 
 
 def _mean_gradients(cell: Any, sizes: Sizes, dtype: np.dtype[Any]) -> tuple[DeviceArray, ...]:
