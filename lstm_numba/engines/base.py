@@ -216,6 +216,25 @@ class Engine(ABC):
         """
         return _IN_ORDER
 
+    def pipeline(
+        self, count: int
+    ) -> contextlib.AbstractContextManager[Callable[[int], contextlib.AbstractContextManager[Any]]]:
+        """Context around stages of work, such as layers: each time one may run beside the others.
+
+        It gives a function that makes the context for work of stage 0, 1 ... `count` - 1, entered in any
+        order. A stage's work comes after what it did before, and after all that the stage before it has been
+        given. What one stage returns and another reads must be kept until all are done. Later work may use
+        all results.
+        """
+        return _IN_ORDER
+
+    def wavefront(self, cell: Any, layers: int, steps: int, shape: tuple[int, int, int], dtype: Any) -> int:
+        """In how many chunks of time so many layers are fastest, each a stage of a `pipeline`; 1: in none.
+
+        `shape` is that of a layer: rows of the batch, hidden units, units of h.
+        """
+        return 1
+
     @abstractmethod
     def forward(
         self,

@@ -348,19 +348,23 @@ class Recurrent(LayerPasses):
         # The copy is zero past a sequence's end.
         copied = keep and (copy or lengths is not None)
         x = engine.copy_input(x, call.lengths) if copied else engine.contiguous(x)
+        if call.tape is not None:
+            call.tape.user_x = user_x
         chunks = wavefront.chunks_of(self, x, call)
-        if chunks > 1:
-            x = wavefront.run(self, x, call, chunks)
-        for layer in range(self.num_layers if chunks == 1 else 0):
-            mask = None
-            if layer > 0 and training and self.dropout > 0.0:
-                x, mask = engine.dropout(self.rng, x, self.dropout)
-            if call.tape is not None:
-                call.tape.masks.append(mask)
-                call.tape.user_x = user_x
-            x = self._forward_layer(layer, x, call)
+        x = self._forward_layers(x, call) if chunks == 1 else wavefront.run(self, x, call, chunks)
         finals = [join_units(engine, array, self.heads) for array in call.finals[: len(self.cell.states)]]
         return (engine.swap_time_batch(x) if self.batch_first else x), finals, call.tape
+
+    def _forward_layers(self, x: Array, call: Call) -> Array:
+        """All layers, one after the other."""
+        for layer in range(self.num_layers):
+            mask = None
+            if layer > 0 and call.training and self.dropout > 0.0:
+                x, mask = self.engine.dropout(self.rng, x, self.dropout)
+            if call.tape is not None:
+                call.tape.masks.append(mask)
+            x = self._forward_layer(layer, x, call)
+        return x
 
     def _initial_states(self, cell: Any, states: list[Array] | None) -> list[Array] | None:
         """The states of each head, and again those that the cell carries along."""

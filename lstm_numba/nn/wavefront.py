@@ -1,10 +1,11 @@
-"""Stacked layers as a wavefront: a layer computes a chunk of time while the one below computes the next chunk.
+"""Stacked layers as a wavefront: a layer computes a chunk of time while the one below is at the next chunk.
 
 J. Appleyard, T. Kocisky, P. Blunsom, "Optimizing performance of recurrent neural networks on GPUs", 2016.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from lstm_numba.engines.base import Array, Steps
@@ -41,7 +42,7 @@ def run(rnn: Any, x: Array, call: Call, chunks: int) -> Array:
     bounds = [steps * n // chunks for n in range(chunks + 1)]
     kept = []  # until all layers are done: another one may still read it
     with engine.pipeline(rnn.num_layers) as stage:
-        for first, last in zip(bounds, bounds[1:], strict=False):
+        for first, last in itertools.pairwise(bounds):
             part = _steps(x, first, last)
             for layer, params in enumerate(layers):
                 with stage(layer):

@@ -15,6 +15,7 @@ from lstm_numba.nn.layers import make_layer
 def test_same_bits(name: str, chunks: int, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"proj_size": 3} if name == "lstm-projected" else {}
     layer = make_layer(name.removesuffix("-projected"), 2, 5, 3, device=backend, seed=1, **options)
+    monkeypatch.setattr(layer, "_prepared_calls", None)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((7, 2, 2)).astype(np.float32)
     _, state, _ = layer.forward(x)

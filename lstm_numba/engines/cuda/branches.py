@@ -1,7 +1,10 @@
-"""Branches of work that run at the same time: the first on the current stream, the others on one beside it.
+"""Work that runs at the same time, on the current stream and on others beside it: branches, and stages.
 
-The stream beside waits for the current one where they fork, and the current one for it where they join; there
-is one such stream for each. Events do both, so that a graph can record it (`lstm_numba.engines.cuda.graph`).
+Of branches the first is on the current stream, the others on one beside it. Of stages, such as stacked
+layers, each has a stream of its own, and waits for the one before it each time that it is given work.
+
+Streams beside the current one wait for it where they fork, and it waits for them where they join. Events do
+both, so that a graph can record it (`lstm_numba.engines.cuda.graph`).
 
 Memory needs no more than this order, if what is free may be used again as follows:
 
@@ -10,6 +13,7 @@ Memory needs no more than this order, if what is free may be used again as follo
 - Arrays of the stream beside are read on the current one after they have joined. The stream beside uses their
   memory again where it has waited for the current one since they were deleted, at a later fork
   (`lstm_numba.engines.cuda.pool.Pool.settled`); also where several threads share the current stream.
+- What stages hand on is kept by the caller until they have joined.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ _share: contextvars.ContextVar[int] = contextvars.ContextVar("share", default=1)
 
 
 def share() -> int:
-    """Between how many kernels, whose blocks wait for each other, the device is divided: 1 or 2."""
+    """Between how many kernels, whose blocks wait for each other, the device is divided."""
     return _share.get()
 
 
@@ -58,8 +62,8 @@ class _Side(NamedTuple):
 
 
 @functools.cache
-def _side(device: int, main: Any) -> _Side:
-    """The stream beside that with the key `main`."""
+def _side(device: int, main: Any, number: int = 0) -> _Side:
+    """A stream beside that with the key `main`."""
     return _Side(as_current(new_stream(), side=True), Event(), Event())
 
 
@@ -94,6 +98,49 @@ def branches(count: int) -> Iterator[Branch]:
                 yield branch
     finally:
         _share.reset(token)
+
+
+@contextlib.contextmanager
+def pipeline(count: int) -> Iterator[Branch]:
+    """Context around stages of work; see `lstm_numba.engines.base.Engine.pipeline`."""
+    if share() > 1 or os.environ.get(VARIABLE) == "0":
+        yield _in_order
+        return
+    token = _share.set(count)
+    try:
+        if SIMULATED:  # which has no streams
+            yield _in_order
+        else:
+            with _staged(count) as stage:
+                yield stage
+    finally:
+        _share.reset(token)
+
+
+@contextlib.contextmanager
+def _staged(count: int) -> Iterator[Branch]:
+    main, key = stream_handle(), stream_key()
+    sides = [_side(current_device(), key, number) for number in range(count - 1)]
+    handles = [main, *(side.stream.handle for side in sides)]
+    for side in sides:
+        with current_pool().settled(side.stream.handle):
+            side.follow(main)
+
+    @contextlib.contextmanager
+    def stage(number: int) -> Iterator[None]:
+        if number == 0:
+            yield
+            return
+        side = sides[number - 1]
+        side.follow(handles[number - 1])
+        with on_stream(side.stream):
+            yield
+
+    try:
+        yield stage
+    finally:
+        for side in sides:
+            side.lead(main)
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from lstm_numba.engines.cuda import (
     sequence,
     steps,
     updates,
+    wavefront,
 )
 from lstm_numba.engines.cuda.device_array import as_view, transposed
 from lstm_numba.engines.cuda.driver import cuda
@@ -176,7 +177,11 @@ class CudaEngine(Engine):
         # Nothing is kept between calls.
         return None
 
+    pipeline = staticmethod(branches.pipeline)
+
     branches = staticmethod(branches.branches)
+
+    wavefront = staticmethod(wavefront.chunks)
 
     def forward(
         self,

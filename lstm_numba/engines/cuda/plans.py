@@ -83,9 +83,7 @@ def plan(backward: bool, cell: Any, sizes: Sizes, groups: tuple[Any, ...]) -> Pl
         No kernel fits on a multiprocessor.
     """
     dtype = groups[0].h.dtype
-    wanted = os.environ.get(VARIABLE, "")
-    if wanted not in ("", "general", "persistent"):
-        raise ValueError(f"{VARIABLE}: expected general or persistent, got {wanted!r}")
+    wanted = kernel_wanted()
     shape = sizes.batch, sizes.hidden, sizes.output
     key = (backward, type(cell), dtype, shape, limits(), FORCED_MODE, wanted, current_device(), share())
     if key not in _plans:
@@ -96,6 +94,20 @@ def plan(backward: bool, cell: Any, sizes: Sizes, groups: tuple[Any, ...]) -> Pl
             reason = "no persistent kernel fits on the device"
         _plans[key] = found or general_plan(backward, cell, sizes, groups, reason)
     return _plans[key]
+
+
+def kernel_wanted() -> str:
+    """The kernel that is asked for; empty for either.
+
+    Raises
+    ------
+    ValueError
+        The environment variable names no kernel.
+    """
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted not in ("", "general", "persistent"):
+        raise ValueError(f"{VARIABLE}: expected general or persistent, got {wanted!r}")
+    return wanted
 
 
 def unsuited(cell: Any) -> str:

@@ -50,5 +50,3 @@ def chunks(cell: Any, layers: int, steps: int, shape: tuple[int, int, int], dtyp
         if us < least:
             best, least = count, us
     return best
-
-

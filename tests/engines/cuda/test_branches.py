@@ -78,7 +78,8 @@ def split(log: list[Any]) -> list[list[Any]]:
 
 
 def names(part: list[Any], stream: int) -> list[str]:
-    return [entry[0] for entry in part[1:] if entry[2] == stream]
+    """What was launched on a stream; without its counters, which are made once."""
+    return [entry[0] for entry in part[1:] if entry[2] == stream and entry[0] != "_fill"]
 
 
 def pairs(count: int) -> tuple[Any, Any]:

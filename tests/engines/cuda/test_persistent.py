@@ -166,6 +166,16 @@ def test_where_no_layout_fits_the_general_kernel_runs(monkeypatch: pytest.Monkey
     assert all("no persistent kernel fits" in plan.reason for plan in plans._plans.values())
 
 
+@pytest.mark.parametrize(("resident", "runs"), [(3, True), (2, False)])
+def test_all_blocks_have_to_be_resident(
+    resident: int, runs: bool, use: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(WORK["blocks that share the units"])
+    monkeypatch.setattr(plans, "cooperative_blocks", lambda *args: resident)
+    EngineProblem(find_cell("gru")).run("cuda")
+    assert [plan.own is not None for plan in plans._plans.values()] == [runs, runs]
+
+
 def test_an_unknown_kernel_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(plans.VARIABLE, "persistant")
     monkeypatch.setattr(plans, "_plans", {})
