@@ -85,7 +85,8 @@ class Watch:
 
         branches.new_stream = followed_stream
 
-        driver.Event.record, driver.Event.hold = followed_record, followed_hold  # type: ignore[method-assign]
+        driver.Event.record = followed_record  # type: ignore[assignment,method-assign]
+        driver.Event.hold = followed_hold  # type: ignore[assignment,method-assign]
 
     def _follow_memory(self) -> None:
         allocate, take, start, real = pool._allocate, pool.Pool.take, launch.core_launch, memory.driver
@@ -118,7 +119,8 @@ class Watch:
                 self.use(target, source)
                 real.cuMemcpyDtoDAsync(target, source, *more)
 
-        pool._allocate, pool.Pool.take = followed_allocate, followed_take  # type: ignore[method-assign]
+        pool._allocate = followed_allocate
+        pool.Pool.take = followed_take  # type: ignore[assignment,method-assign]
         launch.core_launch, memory.driver = followed_start, Driver()
 
     def use(self, *addresses: int) -> None:

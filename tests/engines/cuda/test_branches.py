@@ -48,9 +48,8 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     found: list[Any] = []
     stream = SimpleNamespace(synchronize=lambda: None)
-    side = branches._Side(
-        launch.Current(stream, BESIDE, None, True), *(Event(found) for _ in range(2))
-    )  # fmt: skip
+    events: Any = [Event(found), Event(found)]
+    side = branches._Side(launch.Current(stream, BESIDE, None, True), *events)
     monkeypatch.setattr(branches, "SIMULATED", False)
     monkeypatch.setattr(branches, "_side", lambda device, main: side)
     call = FakeCUDAKernel.__call__
