@@ -48,9 +48,8 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     found: list[Any] = []
     stream = SimpleNamespace(synchronize=lambda: None)
-    side = branches._Side(
-        launch.Current(stream, BESIDE, None, True), *(Event(found) for _ in range(2))
-    )  # fmt: skip
+    events: Any = [Event(found), Event(found)]
+    side = branches._Side(launch.Current(stream, BESIDE, None, True), *events)
     monkeypatch.setattr(branches, "SIMULATED", False)
     monkeypatch.setattr(branches, "_side", lambda device, main: side)
     call = FakeCUDAKernel.__call__
@@ -258,7 +257,7 @@ def test_memory_that_waits_is_returned_too(blocks: pool.Pool, monkeypatch: pytes
 
 @pytest.mark.parametrize("kernel", ["general", "persistent"])
 def test_each_direction_has_a_half_of_the_device(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of four multiprocessors, and of six blocks that are on the device at the same time."""
+    """Of four multiprocessors, and of two blocks that are on the device at the same time."""
     monkeypatch.setenv(plans.VARIABLE, kernel)
     monkeypatch.setattr(plans, "_plans", {})
     asked: list[int] = []
@@ -270,13 +269,17 @@ def test_each_direction_has_a_half_of_the_device(kernel: str, monkeypatch: pytes
 
     monkeypatch.setattr(persistent_layout, "layouts", layouts)
     monkeypatch.setattr(plans, "device_limits", lambda: DeviceLimits(4, 1 << 20, (9, 0)))
-    monkeypatch.setattr(plans, "cooperative_blocks", lambda *args: 6)
+    monkeypatch.setattr(plans, "cooperative_blocks", lambda *args: 2)
     for count in (1, 2):
         results(pairs(count)[0], count)
     assert asked == ([4, 4, 2, 2] if kernel == "persistent" else [])
     assert sorted((key[0], key[-1]) for key in plans._plans) == [
         (False, 1), (False, 2), (True, 1), (True, 2),
     ]  # fmt: skip
+    for key, found in plans._plans.items():
+        assert found.reason.startswith(kernel)
+        if kernel == "persistent":  # a block for each of two rows, or one for both
+            assert found.grid == (1, 2 // key[-1])
 
 
 def test_both_directions_are_on_the_device_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +289,7 @@ def test_both_directions_are_on_the_device_together(monkeypatch: pytest.MonkeyPa
 
     def grid(fit: int, hidden: int = 1500) -> Any:
         monkeypatch.setattr(plans, "cooperative_blocks", lambda *args: fit)
-        sizes = SimpleNamespace(batch=20, hidden=hidden)
+        sizes: Any = SimpleNamespace(batch=20, hidden=hidden)
         return plans.general_plan(False, CELLS["lstm"], sizes, (arrays,))
 
     alone = grid(132).grid
