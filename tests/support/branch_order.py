@@ -172,8 +172,9 @@ def run_wavefront() -> None:
     chosen = type(layer.engine).wavefront
     type(layer.engine).wavefront = staticmethod(lambda *args: 3)
     try:
-        for n in range(4):
-            y, state = layer(x, state=state if n else None)
+        state = None
+        for _ in range(4):
+            y, state = layer(x, state)
             layer.engine.multiply(y, y)
     finally:
         type(layer.engine).wavefront = staticmethod(chosen)
