@@ -324,24 +324,29 @@ def _sequence_runner(keep: Any, begin: Any, run_stage: Any, end: Any, more: int)
         keep(cell, SECOND, tile, sizes, weights[-1], own.kept[-1], shared)
 
     @cuda.jit(**DEVICE)
-    def step_of_one(cell, mode, tile, sizes, arrays, gradients, weights, own, passed, step, first, shared):
+    def first_stage(
+        cell, mode, tile, sizes, arrays, gradients, weights, own, passed, step, first, following, shared
+    ):
         start = _operand_start(cell, 0, own, step & 1) if step >= more else -1
-        after = _operand_start(cell, 0, own, step + 1 & 1)
-        barrier_wait(mode, arrays.counters, passed + 1 + step)
+        barrier_wait(mode, arrays.counters, passed + 1 + step * barrier_count(cell))
         run_stage(
-            cell, FIRST, tile, sizes, arrays, gradients, weights[0], own, own.kept[0], start, after, step,
+            cell, FIRST, tile, sizes, arrays, gradients, weights[0], own, own.kept[0], start, following, step,
             first, shared,
         )  # fmt: skip
 
     @cuda.jit(**DEVICE)
+    def step_of_one(cell, mode, tile, sizes, arrays, gradients, weights, own, passed, step, first, shared):
+        after = _operand_start(cell, 0, own, step + 1 & 1)
+        first_stage(
+            cell, mode, tile, sizes, arrays, gradients, weights, own, passed, step, first, after, shared
+        )
+
+    @cuda.jit(**DEVICE)
     def step_of_two(cell, mode, tile, sizes, arrays, gradients, weights, own, passed, step, first, shared):
-        start = _operand_start(cell, 0, own, step & 1) if step >= more else -1
         between, after = _operand_start(cell, 1, own, step & 1), _operand_start(cell, 0, own, step + 1 & 1)
-        barrier_wait(mode, arrays.counters, passed + 1 + 2 * step)
-        run_stage(
-            cell, FIRST, tile, sizes, arrays, gradients, weights[0], own, own.kept[0], start, between, step,
-            first, shared,
-        )  # fmt: skip
+        first_stage(
+            cell, mode, tile, sizes, arrays, gradients, weights, own, passed, step, first, between, shared
+        )
         barrier_wait(mode, arrays.counters, passed + 2 + 2 * step)
         if step < sizes.steps:
             run_stage(

@@ -84,10 +84,13 @@ def plan(backward: bool, cell: Any, sizes: Sizes, groups: tuple[Any, ...]) -> Pl
     """
     dtype = groups[0].h.dtype
     wanted = kernel_wanted()
-    shape = sizes.batch, sizes.hidden, sizes.output
+    few = sizes.steps < _STEPS
+    shape = sizes.batch, sizes.hidden, sizes.output, few
     key = (backward, type(cell), dtype, shape, limits(), FORCED_MODE, wanted, current_device(), share())
     if key not in _plans:
         reason = "it was asked for" if FORCED_MODE or wanted == "general" else unsuited(cell)
+        if few and not reason:
+            reason = f"no weights are worth keeping for fewer than {_STEPS} steps"
         found = None
         if not reason:
             found = persistent_plan(backward, cell, sizes, groups)
@@ -134,6 +137,9 @@ def _part(count: int) -> int:
 
 #: Layouts that are tried, the fastest by the estimate first.
 _TRIED = 8
+
+#: Steps that a sequence has at least.
+_STEPS = 3
 
 
 def persistent_plan(backward: bool, cell: Any, sizes: Sizes, groups: tuple[Any, ...]) -> Plan | None:

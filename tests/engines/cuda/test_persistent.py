@@ -159,6 +159,16 @@ def test_what_runs_in_general_kernels_and_why(monkeypatch: pytest.MonkeyPatch) -
     assert "copies" in plans.unsuited(find_cell("lstm"))
 
 
+def test_a_few_steps_are_not_worth_it(use: Any) -> None:
+    from lstm_numba.nn.layers import make_layer
+
+    use(WORK["one block"])
+    layer = make_layer("gru", 2, 3, device="cuda", seed=0)
+    for steps in (1, 2, 3):
+        layer(np.ones((steps, 2, 2), np.float32))
+        assert ("fewer than 3 steps" in list(plans._plans.values())[-1].reason) == (steps < 3)
+
+
 def test_where_no_layout_fits_the_general_kernel_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plans, "_plans", {})
     monkeypatch.setattr(persistent_layout, "layouts", lambda *args: [])
