@@ -128,7 +128,7 @@ def sequence_kernels(dtype: Any) -> list[Listed]:
 
 #: Rows and units of the persistent kernels that are compiled, by the width of a number, forward and backward:
 #: tiles with the most sums that a layout of an LSTM has.
-TALL = {32: ((20, 1), (16, 4)), 64: ((10, 1), (8, 4))}
+TALL = {32: ((20, 1), (14, 4)), 64: ((10, 1), (7, 4))}
 
 
 def _persistent_kernels(

@@ -27,7 +27,7 @@ _LANES = (1, 2, 4, 8, 12, 16, 24, 32)
 _CHUNKS = (1, 2, 3, 4, 6, 8, 12, 16)
 
 #: Sums that a thread has room for, in registers of 32 bits: forward, backward.
-SUM_REGISTERS = 80, 64
+SUM_REGISTERS = 80, 56
 
 #: Bytes from the second-level cache, of one multiprocessor in a cycle and of all of an H100's in a µs; cycles
 #: of a µs.
