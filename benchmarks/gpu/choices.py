@@ -144,7 +144,13 @@ def _layout_names(cell: str, shape: Shape) -> list[str]:
         layouts(problem(cell, shape, way), device_limits(), threads) for way in (False, True)
     )
     pairs = enumerate(zip(forward, backward, strict=False))
-    return [f"layout {n}: forward {a.describe()}; backward {b.describe()}" for n, (a, b) in pairs]
+    return [f"layout {n}: forward {_described(a)}; backward {_described(b)}" for n, (a, b) in pairs]
+
+
+def _described(layout: Any) -> str:
+    """A layout in words: as many units may be those of many threads, or several of each thread."""
+    lanes, parts = layout.block
+    return f"{layout.describe()}, {lanes} x {parts} threads"
 
 
 def general_candidates() -> Choices:
