@@ -93,7 +93,7 @@ class Table:
         return " ".join([*first, *times, *ends])
 
     def row(self, result: Mapping[str, Any]) -> str:
-        """The line of a result, one for each kernel of a sequence, and one for each refused implementation."""
+        """The line of a result, one for each kernel of a sequence, one for each refused implementation."""
         times = []
         for name in self._names:
             entry = result["contestants"].get(name)

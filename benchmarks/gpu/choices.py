@@ -126,7 +126,7 @@ Choices = dict[str, Callable[[], contextlib.AbstractContextManager[None]]]
 
 
 def candidates(cell: str, shape: Shape) -> Choices:
-    """The engine's choice of a persistent kernel, general kernels, and further layouts of a persistent one."""
+    """The engine's choice of a persistent kernel, general kernels, further layouts of a persistent one."""
     found: Choices = {name: partial(kernel, name) for name in KERNELS}
     names = _layout_names(cell, shape)
     return found | {name: partial(layout, n) for n, name in enumerate(names) if 1 <= n <= NEXT_LAYOUTS}

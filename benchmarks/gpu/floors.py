@@ -122,7 +122,8 @@ def measured(cell: str, folder: Path) -> dict[tuple[str, str], Measured]:
         return {}
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for line in _lines(folder / _FILES[cell]):
-        if line["kind"] in ("by kernel", "kernels", "cudnn") and line["cell"] == cell and not line.get("tf32"):
+        wanted = line["kind"] in ("by kernel", "kernels", "cudnn") and line["cell"] == cell
+        if wanted and not line.get("tf32"):
             found[line["kind"], line["shape"], line["task"]] = line
     result = {}
     for name, shape in SIX.items():
@@ -130,10 +131,10 @@ def measured(cell: str, folder: Path) -> dict[tuple[str, str], Measured]:
         own = [found["kernels", name, task] for task in ("inference", "training")]
         kernels = found["by kernel", name, "training"]["kernels"]
         for n, pass_ in enumerate(_PASSES):
-            times = [each[n]["device_us"] - n * each[0]["device_us"] for each in (own, rival)]
-            times = [kernels[f"{pass_}_kernel"][1], *times]
+            ours, cudnn = (each[n]["device_us"] - n * each[0]["device_us"] for each in (own, rival))
+            kernel, steps = kernels[f"{pass_}_kernel"][1], shape.steps
             waited = all(line["waited"] for line in rival[: n + 1])
-            result[name, pass_] = Measured(*(us / shape.steps for us in times), waited)
+            result[name, pass_] = Measured(kernel / steps, ours / steps, cudnn / steps, waited)
     return result
 
 

@@ -90,7 +90,7 @@ def rival(cell: str, shape: Shape) -> None:
 
 
 def choices(cell: str, shape: Shape) -> None:
-    """Times of the sequences' kernels, persistent and general, and of other layouts of the persistent ones."""
+    """Times of the sequences' kernels, persistent and general, and of other persistent layouts."""
     _choices(cell, shape, candidates(cell, shape))
 
 

@@ -46,8 +46,8 @@ def test_a_choice_is_what_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
         kernel = name if name in choices.KERNELS else "persistent"
         assert (forward[1], backward[1]) == (kernel, kernel)
         if name not in choices.KERNELS:
-            texts = [f"{each} x {parts} threads" for each, parts in (made[way].block for way in (False, True))]
-            words = f"forward {forward[2]}, {texts[0]}; backward {backward[2]}, {texts[1]}"
+            threads = [f"{made[way].block[0]} x {made[way].block[1]} threads" for way in (False, True)]
+            words = f"forward {forward[2]}, {threads[0]}; backward {backward[2]}, {threads[1]}"
             assert name.split(": ", 1)[1] == words
         seen.append(tuple((made[way].kernel, made[way].block, type(made[way].tile)) for way in (False, True)))
     assert len(set(seen)) == len(seen)
