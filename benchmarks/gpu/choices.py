@@ -125,11 +125,15 @@ def registers(most: int) -> contextlib.AbstractContextManager[None]:
 Choices = dict[str, Callable[[], contextlib.AbstractContextManager[None]]]
 
 
-def candidates(cell: str, shape: Shape) -> Choices:
-    """The engine's choice of a persistent kernel, general kernels, further layouts of a persistent one."""
-    found: Choices = {name: partial(kernel, name) for name in KERNELS}
-    names = _layout_names(cell, shape)
-    return found | {name: partial(layout, n) for n, name in enumerate(names) if 1 <= n <= NEXT_LAYOUTS}
+def kernel_candidates(cell: str, shape: Shape) -> Choices:
+    """The persistent kernel in the layout that the engine chooses, and the general one."""
+    return {name: partial(kernel, name) for name in KERNELS}
+
+
+def layout_candidates(cell: str, shape: Shape) -> Choices:
+    """The layouts of a persistent kernel that are the next by the estimate."""
+    names = _layout_names(cell, shape)[: NEXT_LAYOUTS + 1]
+    return {name: partial(layout, number) for number, name in enumerate(names) if number}
 
 
 def _layout_names(cell: str, shape: Shape) -> list[str]:
@@ -153,7 +157,7 @@ def _described(layout: Any) -> str:
     return f"{layout.describe()}, {lanes} x {parts} threads"
 
 
-def general_candidates() -> Choices:
+def general_candidates(cell: str, shape: Shape) -> Choices:
     """The choices of general kernels."""
     return {
         **{f"mode {name}": partial(mode, name) for name in MODES},

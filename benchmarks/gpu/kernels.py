@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.benchmarks.cases import Shape
-from lstm_numba.benchmarks.gpu.choices import Choices, NotSelectable, candidates, general_candidates
+from lstm_numba.benchmarks.gpu.choices import (
+    Choices,
+    NotSelectable,
+    general_candidates,
+    kernel_candidates,
+    layout_candidates,
+)
 from lstm_numba.benchmarks.gpu.device_time import by_kernel, device_us, enqueue_us, wall_us
 from lstm_numba.benchmarks.gpu.record import finish, guarded, left, say
 from lstm_numba.benchmarks.gpu.shapes import SIX
@@ -89,18 +95,9 @@ def rival(cell: str, shape: Shape) -> None:
                 say("cudnn", cell=cell, shape=shape.name, task=task, tf32=tf32, **times)
 
 
-def choices(cell: str, shape: Shape) -> None:
-    """Times of the sequences' kernels, persistent and general, and of other persistent layouts."""
-    _choices(cell, shape, candidates(cell, shape))
-
-
-def general_choices(cell: str, shape: Shape) -> None:
-    """Times of the sequences' general kernels with each choice that the engine could make."""
-    _choices(cell, shape, general_candidates())
-
-
-def _choices(cell: str, shape: Shape, made: Choices) -> None:
-    for name, choose in made.items():
+def choices(candidates: Callable[[str, Shape], Choices], cell: str, shape: Shape) -> None:
+    """Times of the sequences' kernels with each choice that the engine could make."""
+    for name, choose in candidates(cell, shape).items():
         if left() < _LEAST:
             return
         with guarded("choice", cell=cell, shape=shape.name, choice=name):
@@ -116,6 +113,21 @@ def _choices(cell: str, shape: Shape, made: Choices) -> None:
                 say("choice", **facts, not_selectable=str(error))
                 continue
             say("choice", cell=cell, shape=shape.name, choice=name, reasons=plans, us=found)
+
+
+def both_kernels(cell: str, shape: Shape) -> None:
+    """Times of the persistent kernels and of the general ones."""
+    choices(kernel_candidates, cell, shape)
+
+
+def layouts(cell: str, shape: Shape) -> None:
+    """Times of other layouts of the persistent kernels."""
+    choices(layout_candidates, cell, shape)
+
+
+def general_kernels(cell: str, shape: Shape) -> None:
+    """Times of the general kernels with each choice that the engine could make."""
+    choices(general_candidates, cell, shape)
 
 
 def _sequence_kernels(call: Callable[[], Any]) -> dict[str, float]:
@@ -165,9 +177,11 @@ def main() -> None:
         say("cudnn", left_out="PyTorch with CUDA is not here")
     parts = [engine, *([rival] if rivals else [])]
     jobs = [(part, cells[0], shape) for shape in shapes for part in parts]
-    jobs += [(choices, cells[0], shape) for shape in shapes]
-    jobs += [(part, cell, shape) for cell in cells[1:] for shape in shapes for part in parts]
-    jobs += [(general_choices, cells[0], shape) for shape in shapes if shape.name != "long"]
+    jobs += [(both_kernels, cells[0], shape) for shape in shapes]
+    jobs += [(part, cell, shape) for cell in cells[1:] for shape in shapes for part in (*parts, both_kernels)]
+    # Each layout is compiled: they come last.
+    jobs += [(layouts, cells[0], shape) for shape in shapes]
+    jobs += [(general_kernels, cells[0], shape) for shape in shapes if shape.name != "long"]
     jobs = [job for job in jobs if job[0] is not rival or job[1] in _CUDNN]
     for part, cell, shape in jobs:
         if left() < _LEAST:

@@ -33,11 +33,13 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_a_choice_is_what_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(plans.VARIABLE, "general")
     before, layouts = plans._plans, persistent_layout.layouts
-    call, found = a_call("rnn"), choices.candidates("rnn", SHAPE)
-    assert list(found)[:2] == ["persistent", "general"]
-    assert len(found) == 2 + choices.NEXT_LAYOUTS
+    makers = (choices.kernel_candidates, choices.layout_candidates)
+    kinds, layouts_found = (make("rnn", SHAPE) for make in makers)
+    assert list(kinds) == ["persistent", "general"]
+    assert len(layouts_found) == choices.NEXT_LAYOUTS
     seen = []
-    for name, choose in found.items():
+    call = a_call("rnn")
+    for name, choose in {**kinds, **layouts_found}.items():
         with choose():
             lines = call.kernels()
             made = {key[0]: plan for key, plan in plans._plans.items()}
@@ -114,7 +116,7 @@ def test_the_program_says_which_kernels_it_times(
     ]
     assert inference["reasons"] == training["reasons"][:1]
     said.clear()
-    kernels.choices("layer-norm-lstm", SHAPE)
+    kernels.both_kernels("layer-norm-lstm", SHAPE)
     by_name = {line["choice"]: line for line in said}
     assert "means" in by_name["persistent"]["not_selectable"]
     assert by_name["general"]["us"] == {
