@@ -38,6 +38,8 @@ def test_floors_by_hand() -> None:
     assert found.barrier == 0.9
     twice = floors.floors(work, layout._replace(sizes={"unit_tiles": 41, "row_tiles": 6}), {66: 0.9})
     assert twice == (found.arithmetic, found.weights, 2 * found.operand, 1.8)
+    wide = floors.floors(work, layout._replace(sizes={"unit_tiles": 82, "row_tiles": 3}), {66: 0.9})
+    assert wide == (found.arithmetic, found.weights, 2 * found.operand, 0.9)
     backward = floors.floors(work._replace(backward=True), layout, {66: 0.9})
     assert backward == pytest.approx((*found[:2], 4 * found.operand, 0.9))
     alone = layout._replace(grid=(1, 3), sizes={"unit_tiles": 1, "row_tiles": 3})
