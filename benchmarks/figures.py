@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from typing import Any, NamedTuple
 
 from lstm_numba.benchmarks.conditions import ISAS, environment
 from lstm_numba.benchmarks.markdown import table as _table
+from lstm_numba.benchmarks.markdown import with_blocks
 from lstm_numba.benchmarks.own_tables import own_data_table, settings_table
 from lstm_numba.benchmarks.results import geometric_mean
 
@@ -381,17 +381,13 @@ def page(folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-_BLOCK = re.compile(r"(<!-- figures (\S+) (\S+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
-
-
 def with_tables(text: str, root: Path) -> str:
     """A page with the tables of its blocks as the files in `root` say."""
 
-    def block(found: re.Match[str]) -> str:
-        document = json.loads((root / found[2] / f"{found[3]}.json").read_text())
-        return found[1] + "\n".join(SECTIONS[found[3]].table(document)) + "\n" + found[4]
+    def block(folder: str, section: str) -> list[str]:
+        return SECTIONS[section].table(json.loads((root / folder / f"{section}.json").read_text()))
 
-    return _BLOCK.sub(block, text)
+    return with_blocks(text, "figures", block)
 
 
 def main() -> None:

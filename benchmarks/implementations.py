@@ -97,6 +97,13 @@ class Implementation:
     def finish(self) -> None:
         """Wait until all calls are computed; called before the clock is read."""
 
+    def kernels(self) -> list[str]:
+        """Which kernels a call runs and why, a line each; empty where there is nothing to choose.
+
+        It calls once more to find out.
+        """
+        return []
+
     def infer(self) -> Any:
         """Forward pass over the whole sequence."""
         raise NotImplementedError
@@ -248,6 +255,15 @@ class Cuda(Ours):
         from lstm_numba.engines.cuda.memory import synchronize
 
         synchronize()
+
+    def kernels(self) -> list[str]:
+        """See `Implementation.kernels`."""
+        from lstm_numba.engines.cuda.plans import reasons
+
+        with reasons() as found:
+            self.call()
+        self.finish()
+        return found
 
 
 class CudaTransfers(Cuda):

@@ -93,7 +93,7 @@ class Table:
         return " ".join([*first, *times, *ends])
 
     def row(self, result: Mapping[str, Any]) -> str:
-        """The line of a result, and one line for each refused implementation."""
+        """The line of a result, one for each kernel of a sequence, one for each refused implementation."""
         times = []
         for name in self._names:
             entry = result["contestants"].get(name)
@@ -105,9 +105,18 @@ class Table:
             last |= {**_ratio_and_speed(result), "share": f"{100 * result['share']:.0f}%"}
         if result["cuda"]:
             last |= {f"cuda {name}": text for name, text in _ratio_and_speed(result["cuda"]).items()}
-        lines = [self._line(label, times, last)]
+        lines = [self._line(label, times, last), *_kernels(result["contestants"])]
         lines += [f"  {name} is not timed: {why}" for name, why in result["refused"].items()]
         return "\n".join(lines)
+
+
+def _kernels(entries: Mapping[str, Any]) -> list[str]:
+    """Which kernels ran and why, those that several implementations ran once."""
+    names: dict[str, list[str]] = {}
+    for name, entry in entries.items():
+        for text in entry.get("kernels", ()):
+            names.setdefault(text, []).append(name)
+    return [f"  {' and '.join(found)}, {text}" for text, found in names.items()]
 
 
 def _ratio_and_speed(result: Mapping[str, Any]) -> dict[str, str]:

@@ -14,8 +14,9 @@ of these on the GPU).
 An implementation has ``seconds`` (per call, one number per repeat), ``calls`` (in a repeat), ``median``,
 ``quartiles``, ``compile_seconds`` (of CPU kernels), ``first_seconds`` (of the calls for the check, including
 what only a first call does, such as compiling CUDA kernels), ``differences`` (from the reference and from
-others, by array, relative to its largest element), with ``--memory`` ``memory_mib`` and with ``--busy``
-``quiet_median``, without the other processes.
+others, by array, relative to its largest element), on CUDA ``kernels`` (which one runs the sequence and why,
+a line for each pass), with ``--memory`` ``memory_mib`` and with ``--busy`` ``quiet_median``, without the
+other processes.
 """
 
 from __future__ import annotations

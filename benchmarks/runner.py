@@ -105,6 +105,9 @@ class Bench:
             }
             for name, t in times.items()
         }
+        for name, implementation in correct.items():
+            if kernels := implementation.kernels():
+                entries[name]["kernels"] = kernels
         if self._settings.memory and row.task == "training":
             for name, entry in entries.items():
                 if name not in ON_CUDA:

@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.benchmarks.cases import Shape
-from lstm_numba.benchmarks.gpu.choices import NotSelectable, candidates
+from lstm_numba.benchmarks.gpu.choices import (
+    Choices,
+    NotSelectable,
+    general_candidates,
+    kernel_candidates,
+    layout_candidates,
+)
 from lstm_numba.benchmarks.gpu.device_time import by_kernel, device_us, enqueue_us, wall_us
 from lstm_numba.benchmarks.gpu.record import finish, guarded, left, say
 from lstm_numba.benchmarks.gpu.shapes import SIX
@@ -18,6 +24,7 @@ from lstm_numba.engines.cuda.driver import cuda
 from lstm_numba.engines.cuda.launch import cooperative_blocks, launch
 from lstm_numba.engines.cuda.layout import CooperativeGrid, barrier_leave, barrier_wait
 from lstm_numba.engines.cuda.memory import counters, download, upload
+from lstm_numba.engines.cuda.plans import reasons
 from lstm_numba.nn.layers import make_layer
 
 Calls = dict[str, Callable[[], Any]]
@@ -64,9 +71,12 @@ def cudnn(cell: str, shape: Shape) -> Calls:
 
 
 def engine(cell: str, shape: Shape) -> None:
-    """Times of the engine as it is, kernel by kernel."""
+    """Times of the engine as it is, kernel by kernel, and why these run."""
     for task, call in ours(cell, shape).items():
         with guarded("kernels", cell=cell, shape=shape.name, task=task):
+            with reasons() as found:
+                call()
+            say("plans", cell=cell, shape=shape.name, task=task, reasons=found)
             times = {**wall_us(call), **device_us(call)}
             per_step = round(times["device_us"] / shape.steps, 2)
             say("kernels", cell=cell, shape=shape.name, task=task, device_us_a_step=per_step, **times)
@@ -85,22 +95,39 @@ def rival(cell: str, shape: Shape) -> None:
                 say("cudnn", cell=cell, shape=shape.name, task=task, tf32=tf32, **times)
 
 
-def choices(cell: str, shape: Shape) -> None:
+def choices(candidates: Callable[[str, Shape], Choices], cell: str, shape: Shape) -> None:
     """Times of the sequences' kernels with each choice that the engine could make."""
-    for name, choose in candidates().items():
+    for name, choose in candidates(cell, shape).items():
         if left() < _LEAST:
             return
         with guarded("choice", cell=cell, shape=shape.name, choice=name):
             try:
                 with choose():
                     calls = ours(cell, shape)
-                    for call in calls.values():
-                        call()
+                    with reasons() as plans:
+                        for call in calls.values():
+                            call()
                     found = {task: _sequence_kernels(call) for task, call in calls.items()}
             except NotSelectable as error:
-                say("choice", choice=name, not_selectable=str(error))
+                facts = {"cell": cell, "shape": shape.name, "choice": name}
+                say("choice", **facts, not_selectable=str(error))
                 continue
-            say("choice", cell=cell, shape=shape.name, choice=name, us=found)
+            say("choice", cell=cell, shape=shape.name, choice=name, reasons=plans, us=found)
+
+
+def both_kernels(cell: str, shape: Shape) -> None:
+    """Times of the persistent kernels and of the general ones."""
+    choices(kernel_candidates, cell, shape)
+
+
+def layouts(cell: str, shape: Shape) -> None:
+    """Times of other layouts of the persistent kernels."""
+    choices(layout_candidates, cell, shape)
+
+
+def general_kernels(cell: str, shape: Shape) -> None:
+    """Times of the general kernels with each choice that the engine could make."""
+    choices(general_candidates, cell, shape)
 
 
 def _sequence_kernels(call: Callable[[], Any]) -> dict[str, float]:
@@ -150,8 +177,11 @@ def main() -> None:
         say("cudnn", left_out="PyTorch with CUDA is not here")
     parts = [engine, *([rival] if rivals else [])]
     jobs = [(part, cells[0], shape) for shape in shapes for part in parts]
-    jobs += [(choices, cells[0], shape) for shape in shapes if shape.name != "long"]
-    jobs += [(part, cell, shape) for cell in cells[1:] for shape in shapes for part in parts]
+    jobs += [(both_kernels, cells[0], shape) for shape in shapes]
+    jobs += [(part, cell, shape) for cell in cells[1:] for shape in shapes for part in (*parts, both_kernels)]
+    # Each layout is compiled: they come last.
+    jobs += [(layouts, cells[0], shape) for shape in shapes]
+    jobs += [(general_kernels, cells[0], shape) for shape in shapes if shape.name != "long"]
     jobs = [job for job in jobs if job[0] is not rival or job[1] in _CUDNN]
     for part, cell, shape in jobs:
         if left() < _LEAST:

@@ -16,19 +16,21 @@ import numpy as np
 
 from lstm_numba.benchmarks import correctness
 from lstm_numba.benchmarks.cases import Shape
-from lstm_numba.benchmarks.gpu.choices import MODES, NotSelectable, mode
+from lstm_numba.benchmarks.gpu.choices import MODES, NotSelectable, kernel, mode
 from lstm_numba.benchmarks.gpu.record import computing, finish, guarded, left, say, verdict
 from lstm_numba.benchmarks.gpu.sections import SMOKE
 from lstm_numba.benchmarks.implementations import Cuda, Problem
 
 HIDDENS, BATCHES = (17, 261, 650), (1, 5, 20)
 _REPEATS = 20
+#: A way to run sequences.
+Way = Callable[[], contextlib.AbstractContextManager[None]]
 #: Largest error of products over the largest number: of float32, and of operands rounded to TF32.
 _FLOAT32, _TF32 = 1e-5, 5e-3
 
 
 def run_cell(cell: str) -> None:
-    """All sizes against the reference, then both launch modes, repeatedly, bit for bit."""
+    """All sizes against the reference, then every way to run them, repeatedly, bit for bit."""
     for hidden in HIDDENS:
         for batch in BATCHES:
             shape = Shape("", batch, 5 if hidden < 200 else 3, 13, hidden)
@@ -41,7 +43,7 @@ def run_cell(cell: str) -> None:
                 arrays = correctness.compute(Cuda(problem, 1), problem)
                 _say_differences(problem, arrays, facts)
             with guarded("same bits", **facts):
-                _compare_modes(problem, facts)
+                _compare_ways(problem, facts)
 
 
 def _say_differences(problem: Problem, arrays: dict[str, Any], facts: dict[str, Any]) -> None:
@@ -54,26 +56,42 @@ def _say_differences(problem: Problem, arrays: dict[str, Any], facts: dict[str, 
     say("reference", **facts, right=right, worst=str(worst), relative=worst.relative)
 
 
-def _compare_modes(problem: Problem, facts: dict[str, Any]) -> None:
-    """Whether both launch modes give the same bits, and the same in every run."""
-    ways: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {}
-    try:
-        for name in MODES:
-            with mode(name):
-                ways[name] = partial(mode, name)
-    except NotSelectable as error:
-        say("same bits", **facts, not_selectable=str(error))
-        ways = {"the engine's choice": contextlib.nullcontext}
-    implementation, expected = Cuda(problem, 1), None
+def _selectable(implementation: Cuda, problem: Problem, facts: dict[str, Any]) -> dict[str, Way]:
+    """Both launch modes of general kernels and a persistent kernel, as far as this problem has them."""
+    ways: dict[str, Way] = {name: partial(mode, name) for name in MODES}
+    ways["persistent"] = partial(kernel, "persistent")
+    for name, way in list(ways.items()):
+        try:
+            with way():
+                correctness.compute(implementation, problem)
+        except NotSelectable as error:
+            say("same bits", **facts, way=name, not_selectable=str(error))
+            del ways[name]
+    return ways
+
+
+def _compare_ways(problem: Problem, facts: dict[str, Any]) -> None:
+    """Whether every run gives the same bits, in both launch modes of general kernels and in a persistent one.
+
+    The persistent kernel adds in another order: it is compared with the general ones to rounding.
+    """
+    implementation = Cuda(problem, 1)
+    ways = _selectable(implementation, problem, facts)
     repeats, others = _REPEATS if computing() else 1, dict.fromkeys(ways, 0)
+    expected: dict[bool, dict[str, Any]] = {}  # of persistent kernels, and of general ones
     for _ in range(repeats):
         for name, way in ways.items():
             with way():
                 arrays = correctness.compute(implementation, problem)
-            expected = expected or arrays
-            others[name] += any(array.tobytes() != expected[n].tobytes() for n, array in arrays.items())
+            first = expected.setdefault(name == "persistent", arrays)
+            others[name] += any(array.tobytes() != first[n].tobytes() for n, array in arrays.items())
     right = verdict(not any(others.values()))
     say("same bits", **facts, right=right, repeats=repeats, runs_with_other_bits=others)
+    if len(expected) == 2:
+        found = correctness.between(expected[True], expected[False], "the general kernel", problem.dtype)
+        worst = correctness.worst(found)
+        right = verdict(all(difference.acceptable for difference in found))
+        say("kernels alike", **facts, right=right, worst=str(worst), relative=worst.relative)
 
 
 def products() -> None:

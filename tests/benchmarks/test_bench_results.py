@@ -139,6 +139,20 @@ def test_table_has_columns_of_the_device_beside() -> None:
     assert without.header.endswith("share")
 
 
+def test_table_says_which_kernels_ran() -> None:
+    shape = Shape("mine", 1, 2, 3, 4)
+    medians = {"cuda": 5e-4, "cuda-transfers": 6e-4, "pytorch-cuda": 25e-5}
+    row = {**a_document(**medians)["rows"][0], "refused": {"x": "wrong"}, **comparison(medians, 10, 1.0)}
+    row["contestants"]["cuda"]["kernels"] = ["forward: why", "backward: because"]
+    row["contestants"]["cuda-transfers"]["kernels"] = ["forward: why"]
+    lines = report.Table([Row("gru", shape, "training", 2)], list(medians)).row(row).splitlines()
+    assert lines[1:] == [
+        "  cuda and cuda-transfers, forward: why",
+        "  cuda, backward: because",
+        "  x is not timed: wrong",
+    ]
+
+
 def a_sweep(axis: str, parallel: list[float], **others: list[float]) -> list[dict[str, Any]]:
     """Rows of a sweep over 1, 2, 4, ...; 0 seconds: not timed."""
     rows = []

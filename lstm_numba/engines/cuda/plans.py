@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,6 +74,23 @@ class Plan(NamedTuple):
 
 
 _plans: dict[Any, Plan] = {}
+#: Lists of `reasons` that are being filled.
+_listening: list[list[str]] = []
+
+
+@contextlib.contextmanager
+def reasons() -> Iterator[list[str]]:
+    """The plans that sequences use in a ``with`` block, in any thread: a list that fills meanwhile.
+
+    Its lines are pass and reason, such as ``forward: persistent: 41 x 3 blocks of ...``, each once. What a
+    graph repeats is not seen: it was planned when it was recorded.
+    """
+    found: list[str] = []
+    _listening.append(found)
+    try:
+        yield found
+    finally:
+        _listening[:] = [other for other in _listening if other is not found]
 
 
 def plan(backward: bool, cell: Any, sizes: Sizes, groups: tuple[Any, ...]) -> Plan:
@@ -96,6 +115,10 @@ def plan(backward: bool, cell: Any, sizes: Sizes, groups: tuple[Any, ...]) -> Pl
             found = persistent_plan(backward, cell, sizes, groups)
             reason = "no persistent kernel fits on the device"
         _plans[key] = found or general_plan(backward, cell, sizes, groups, reason)
+    for found_reasons in _listening:
+        line = f"{'backward' if backward else 'forward'}: {_plans[key].reason}"
+        if line not in found_reasons:
+            found_reasons.append(line)
     return _plans[key]
 
 

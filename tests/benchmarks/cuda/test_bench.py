@@ -23,7 +23,7 @@ from lstm_numba.benchmarks import (
 )
 from lstm_numba.benchmarks.cases import Shape
 from lstm_numba.benchmarks.implementations import Cuda, CudaTransfers, Problem
-from lstm_numba.engines.cuda import memory
+from lstm_numba.engines.cuda import memory, plans
 from lstm_numba.engines.cuda.driver import SIMULATED
 
 TINY = "--shape 2x2x3x4 --repeats 1 --implementation cuda --implementation cuda-transfers"
@@ -103,6 +103,29 @@ def test_results_table_and_machine(tmp_path: Path) -> None:
     assert "batch from which on an implementation is faster than cpu-parallel" in answer.out
     header = next(line for line in answer.out.splitlines() if line.startswith("cell"))
     assert header.endswith("cuda ratio cuda GFLOP/s")
+
+
+@pytest.mark.parametrize(("wanted", "kernel"), [("", "persistent"), ("general", "general")])
+def test_which_kernels_run_and_why(
+    wanted: str, kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(plans.VARIABLE, wanted)
+    monkeypatch.setattr(plans, "_plans", {})
+    words = f"--cell rnn --task inference --task training --implementation cpu-serial {TINY}"
+    answer, document = bench(words.replace("2x2x3x4", "5x1x3x4"), tmp_path)
+    # The check against the reference has fewer rows, and a plan of its own.
+    planned = {key[0]: plan.reason for key, plan in plans._plans.items() if key[3][0] == 5}
+    assert len(plans._plans) == 4
+    assert {reason.split(":")[0] for reason in planned.values()} == {kernel}
+    for row, passes in zip(document["rows"], (["forward"], ["forward", "backward"]), strict=True):
+        entries = row["contestants"]
+        assert "kernels" not in entries["cpu-serial"]
+        for name in ("cuda", "cuda-transfers"):
+            found = [f"{each}: {planned[each == 'backward']}" for each in passes]
+            assert entries[name]["kernels"] == found
+    printed = [line for line in answer.out.splitlines() if line.startswith("  cuda and cuda-transfers, ")]
+    forward, backward = (f"  cuda and cuda-transfers, {line}" for line in entries["cuda"]["kernels"])
+    assert printed == [forward, forward, backward]
 
 
 def test_streaming_is_the_processors(tmp_path: Path) -> None:
