@@ -126,9 +126,14 @@ def sequence_kernels(dtype: Any) -> list[Listed]:
     return listed
 
 
-#: Rows and units of the persistent kernels that are compiled, by the width of a number, forward and backward:
-#: tiles with the most sums that a layout of an LSTM has.
-TALL = {32: ((20, 1), (14, 4)), 64: ((10, 1), (7, 4))}
+#: Rows and units of the persistent kernels that are compiled, forward and backward, by a cell's stages and the
+#: width of a number: tiles with the most sums that a layout with four gates has.
+TALL = {
+    (1, 32): ((20, 1), (14, 4)),
+    (1, 64): ((10, 1), (7, 4)),
+    (2, 32): ((14, 1), (10, 4)),
+    (2, 64): ((7, 1), (5, 4)),
+}
 
 
 def _persistent_kernels(
@@ -138,7 +143,7 @@ def _persistent_kernels(
     kept = types.UniTuple(group(persistent_product.Kept, *[_I] * 4), stages)
     own = group(persistent_product.Persistent, a, *[_I] * 5, kept)
     listed: list[Listed] = []
-    for which, rows in zip(("forward", "backward"), TALL[dtype.bitwidth], strict=True):
+    for which, rows in zip(("forward", "backward"), TALL[stages, dtype.bitwidth], strict=True):
         kernel = getattr(persistent, f"persistent_{which}")
         for mode in (SingleBlock(), CooperativeGrid()):
             tile = persistent_product.TILES[rows]

@@ -26,8 +26,8 @@ from lstm_numba.engines.cuda.persistent_product import (
 _LANES = (1, 2, 4, 8, 12, 16, 24, 32)
 _CHUNKS = (1, 2, 3, 4, 6, 8, 12, 16)
 
-#: Sums that a thread has room for, in registers of 32 bits: forward, backward.
-SUM_REGISTERS = 80, 56
+#: Sums that a thread has room for, in registers of 32 bits, by the number of stages: forward, backward.
+SUM_REGISTERS = {1: (80, 56), 2: (60, 40)}
 
 #: Bytes from the second-level cache, of one multiprocessor in a cycle and of all of an H100's in a µs; cycles
 #: of a µs.
@@ -130,7 +130,8 @@ def _fitting(
 ) -> list[Layout]:
     """The fastest layout with a tile, as a list, or none."""
     gates = 1 if problem.backward else max(len(stage.gates) for stage in problem.stages)
-    if gates * units * rows * problem.size // 4 > SUM_REGISTERS[problem.backward] and (rows, units) != (1, 1):
+    most = SUM_REGISTERS[len(problem.stages)][problem.backward]
+    if gates * units * rows * problem.size // 4 > most and (rows, units) != (1, 1):
         return []
     if block[0] * units >= 2 * problem.hidden and (block[0], units) != (1, 1):
         return []
