@@ -126,8 +126,8 @@ def sequence_kernels(dtype: Any) -> list[Listed]:
     return listed
 
 
-#: Rows and units of the persistent kernels that are compiled, forward and backward, by a cell's stages and the
-#: width of a number: tiles with the most sums that a layout with four gates has.
+#: Rows and units of the persistent kernels that are compiled, forward and backward, by a cell's stages and
+#: the width of a number: tiles with the most sums that a layout with four gates has.
 TALL = {
     (1, 32): ((20, 1), (14, 4)),
     (1, 64): ((10, 1), (7, 4)),
