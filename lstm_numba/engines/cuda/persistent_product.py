@@ -90,7 +90,7 @@ UNITS = (1, 2, 4)
 
 
 def _tile(rows: int, units: int) -> Any:
-    kind = namedtuple(f"Rows{rows}Units{units}", (), module=__name__)  # type: ignore[misc]
+    kind = namedtuple(f"Rows{rows}Units{units}", (), module=__name__)
     kind.rows, kind.units = rows, units  # type: ignore[attr-defined]
     kind.__doc__ = f"A thread's tile is {rows} rows of the batch and {units} hidden units."
     return kind
@@ -219,8 +219,8 @@ def _load_rows(builder: Any, data: Any, at: Any, count: int, size: int) -> list[
     return values[:count]
 
 
-def _register_product(function: Any, places_of: Callable[[int, int, int], list[tuple[int, int]]]) -> None:
-    """Replace a product; ``places_of(weight, gate, unit)``: (sum of the first row, offset of the operand)."""
+def _register_product(function: Any, place_of: Callable[[int, int], tuple[int, int]]) -> None:
+    """Replace a product; ``place_of(weight, units)``: its column of the sums, and its line of the operand."""
 
     @intrinsic
     def emit(
@@ -234,7 +234,7 @@ def _register_product(function: Any, places_of: Callable[[int, int, int], list[t
             totals = list(unpack_tuple(builder, args[3], len(sums)))
             data, loaded = data_pointer(context, builder, sig.args[5], args[5]), {}
             for n, weight in enumerate(unpack_tuple(builder, args[4], len(weights))):
-                column, line = places_of(n, units)
+                column, line = place_of(n, units)
                 if line not in loaded:
                     start = builder.add(args[6], ir.Constant(_I64, line * aligned_rows(rows)))
                     loaded[line] = _load_rows(builder, data, start, rows, size)
@@ -252,7 +252,6 @@ def _register_product(function: Any, places_of: Callable[[int, int, int], list[t
         )
 
 
-# A weight's column of sums, and its line of the operand.
 _register_product(add_to_gates, lambda n, units: (n, 0))
 _register_product(add_to_units, lambda n, units: (n % units, n // units))
 

@@ -38,13 +38,15 @@ class Input(NamedTuple):
 class OneRow(NamedTuple):
     """A thread's tile is one row of the batch."""
 
-    rows, units = 1, 1
+    rows = 1
+    units = 1
 
 
 class FourRows(NamedTuple):
     """A thread's tile is four rows of the batch: a weight is loaded once for all four."""
 
-    rows, units = 4, 1
+    rows = 4
+    units = 1
 
 
 FIRST, SECOND, INPUT = First(), Second(), Input()
