@@ -146,9 +146,9 @@ def _epochs(name: str, *words: str) -> Callable[[argparse.Namespace], list[Job]]
 
 SECTIONS: dict[str, Section] = {
     "versions": Section("device, driver, packages", 15, _versions, needed=True),
-    "smoke": Section("every cell against the reference, the same bits again; products, masks", 45, _smoke),
+    "smoke": Section("every cell against the reference, the same bits again; products, masks", 90, _smoke),
     "kernels": Section(
-        "device time at the six shapes, all choices, barrier, enqueueing, cuDNN", 80, _kernels
+        "device time at the six shapes, all choices, barrier, enqueueing, cuDNN", 160, _kernels
     ),
     "bench": Section("calls at the six shapes: cuda, cuDNN, the processor", 80, _bench),
     "tests": Section("pytest -m gpu beside compute-sanitizer on one cell", 150, _tests),
