@@ -43,6 +43,11 @@ def share() -> int:
     return _share.get()
 
 
+def wanted() -> bool:
+    """Whether work may run at the same time: not where it was switched off, nor within a branch."""
+    return share() == 1 and os.environ.get(VARIABLE) != "0"
+
+
 class _Side(NamedTuple):
     """A stream beside another, and events of the other one and of its own."""
 
@@ -86,7 +91,7 @@ def _in_order(number: int) -> contextlib.AbstractContextManager[Any]:
 @contextlib.contextmanager
 def branches(count: int) -> Iterator[Branch]:
     """Context around branches of work; see `lstm_numba.engines.base.Engine.branches`."""
-    if count < 2 or share() > 1 or os.environ.get(VARIABLE) == "0":
+    if count < 2 or not wanted():
         yield _in_order
         return
     token = _share.set(2)
@@ -103,7 +108,7 @@ def branches(count: int) -> Iterator[Branch]:
 @contextlib.contextmanager
 def pipeline(count: int) -> Iterator[Branch]:
     """Context around stages of work; see `lstm_numba.engines.base.Engine.pipeline`."""
-    if share() > 1 or os.environ.get(VARIABLE) == "0":
+    if not wanted():
         yield _in_order
         return
     token = _share.set(count)

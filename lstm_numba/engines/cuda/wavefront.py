@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lstm_numba.engines.cuda import branches
 from lstm_numba.engines.cuda.driver import device_limits
 from lstm_numba.engines.cuda.launch import limits
 from lstm_numba.engines.cuda.persistent_layout import Problem, layouts
@@ -35,7 +36,7 @@ def chunks(cell: Any, layers: int, steps: int, shape: tuple[int, int, int], dtyp
         Rows of the batch, hidden units, units of h.
     dtype : dtype
     """
-    if unsuited(cell) or kernel_wanted() == "general":
+    if unsuited(cell) or kernel_wanted() == "general" or not branches.wanted():
         return 1
     problem = Problem(cell.stages, cell.projected, np.dtype(dtype).itemsize, False, *shape)
     device, threads = device_limits(), limits().lanes * limits().parts

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lstm_numba.cells import find_cell
-from lstm_numba.engines.cuda import launch, plans, wavefront
+from lstm_numba.engines.cuda import branches, launch, plans, wavefront
 from lstm_numba.engines.cuda.driver import DeviceLimits
 
 H100 = DeviceLimits(132, 232_448, (9, 0))
@@ -43,4 +43,12 @@ def test_one_layer_after_the_other(batch: int, steps: int, hidden: int, layers: 
 def test_general_kernels_are_no_part_of_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chunks(1, 1000, 256, cell="layer-norm-lstm") == 1
     monkeypatch.setenv(plans.VARIABLE, "general")
+    assert chunks(1, 1000, 256) == 1
+
+
+def test_not_where_everything_runs_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    with branches.branches(2):
+        assert chunks(1, 1000, 256) == 1
+    assert chunks(1, 1000, 256) > 1
+    monkeypatch.setenv(branches.VARIABLE, "0")
     assert chunks(1, 1000, 256) == 1
