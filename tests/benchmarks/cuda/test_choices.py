@@ -14,7 +14,7 @@ from lstm_numba.benchmarks.gpu import choices, kernels, smoke
 from lstm_numba.benchmarks.implementations import Cuda, Problem
 from lstm_numba.engines.cuda import persistent_layout, plans
 
-SHAPE = Shape("tiny", 3, 2, 2, 3)
+SHAPE = Shape("tiny", 3, 3, 2, 3)
 
 
 def a_call(cell: str) -> Cuda:
