@@ -12,8 +12,9 @@ from lstm_numba.engines.cuda.launch import limits
 from lstm_numba.engines.cuda.persistent_layout import Problem, layouts
 from lstm_numba.engines.cuda.plans import kernel_wanted, unsuited
 
-#: Chunks of time that are tried.
+#: Chunks of time that are tried, and steps that one has at least.
 _CHUNKS = (2, 4, 8, 16, 32)
+_STEPS = 8
 
 #: µs of the host for a chunk of one layer: transposes, products, the sequence itself, events.
 _HOST = 60.0
@@ -45,7 +46,7 @@ def chunks(cell: Any, layers: int, steps: int, shape: tuple[int, int, int], dtyp
     if not whole or not shared:
         return 1
     best, least = 1, _LEAST * layers * steps * whole[0].us
-    for count in _CHUNKS:
+    for count in (count for count in _CHUNKS if count * _STEPS <= steps):
         on_device = (count + layers - 1) / count * steps * shared[0].us
         us = max(on_device, count * layers * _HOST)
         if us < least:
