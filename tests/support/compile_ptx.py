@@ -41,7 +41,10 @@ ALLOWED_SPILL = 16
 
 #: Kernels of cells with a second product, in float64 -> bytes that they may spill.
 KNOWN_SPILLS = {
-    f"forward ({name}, CooperativeGrid, FourRows), float64": 96 for name in ("peephole-full", "use-gate")
+    **{f"forward ({name}, CooperativeGrid, FourRows), float64": 96 for name in ("peephole-full", "use-gate")},
+    # For compute capability 8.0.
+    "persistent backward (gru-reset-before, CooperativeGrid, Rows5Units4), float64": 32,
+    "persistent backward (peephole-full, CooperativeGrid, Rows5Units4), float64": 36,
 }
 
 #: Cells whose equations hold more numbers at once than a thread of a cooperative kernel has registers ->
@@ -49,7 +52,7 @@ KNOWN_SPILLS = {
 LARGE_CELLS = {
     "wrapped lstm": (48, 16),
     "layer-norm-gru": (32, 320),
-    "layer-norm-lstm": (160, 432),
+    "layer-norm-lstm": (160, 436),
     "lstm-projected": (32, 48),
     "wrapped gru-reset-before": (80, 176),
     "wrapped lstm-projected": (96, 384),
