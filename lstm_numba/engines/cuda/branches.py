@@ -88,36 +88,29 @@ def _in_order(number: int) -> contextlib.AbstractContextManager[Any]:
     return contextlib.nullcontext()
 
 
-@contextlib.contextmanager
-def branches(count: int) -> Iterator[Branch]:
+def branches(count: int) -> contextlib.AbstractContextManager[Branch]:
     """Context around branches of work; see `lstm_numba.engines.base.Engine.branches`."""
-    if count < 2 or not wanted():
-        yield _in_order
-        return
-    token = _share.set(2)
-    try:
-        if SIMULATED:  # which has no streams
-            yield _in_order
-        else:
-            with _forked() as branch:
-                yield branch
-    finally:
-        _share.reset(token)
+    return _beside(2, _forked) if count > 1 else contextlib.nullcontext(_in_order)
+
+
+def pipeline(count: int) -> contextlib.AbstractContextManager[Branch]:
+    """Context around stages of work; see `lstm_numba.engines.base.Engine.pipeline`."""
+    return _beside(count, lambda: _staged(count))
 
 
 @contextlib.contextmanager
-def pipeline(count: int) -> Iterator[Branch]:
-    """Context around stages of work; see `lstm_numba.engines.base.Engine.pipeline`."""
+def _beside(
+    parts: int, on_streams: Callable[[], contextlib.AbstractContextManager[Branch]]
+) -> Iterator[Branch]:
+    """Divide the device into so many parts, and use streams, where work may run at the same time."""
     if not wanted():
         yield _in_order
         return
-    token = _share.set(count)
+    token = _share.set(parts)
     try:
-        if SIMULATED:  # which has no streams
-            yield _in_order
-        else:
-            with _staged(count) as stage:
-                yield stage
+        # The simulator has no streams.
+        with contextlib.nullcontext(_in_order) if SIMULATED else on_streams() as branch:
+            yield branch
     finally:
         _share.reset(token)
 
