@@ -320,10 +320,11 @@ def _finish(document: dict[str, Any], output: Path | None, plot: str | None, swe
 
         atomic_write(output, (json.dumps(document, indent=1) + "\n").encode())
     if plot is not None:
-        from lstm_numba.cli import bench_plots, run_plots
+        from lstm_numba.cli import bench_plots
+        from lstm_numba.plots.style import save
 
         folder = Path(plot)
         folder.mkdir(parents=True, exist_ok=True)
         for name, figure in bench_plots.draw(document, sweep.axis if sweep else None).items():
-            for path in run_plots.save(figure, folder / name):
+            for path in save(figure, folder / name):
                 click.echo(f"drawn: {path}", err=True)

@@ -156,6 +156,7 @@ def write_comparison(folders: Sequence[str], out: Path) -> list[str]:
         The runs do not compare, or one is named twice.
     """
     from lstm_numba.cli import run_plots
+    from lstm_numba.plots.style import save
 
     places = [Path(folder).resolve() for folder in folders]
     twice = next((f for f, place in zip(folders, places, strict=True) if places.count(place) > 1), None)
@@ -166,4 +167,4 @@ def write_comparison(folders: Sequence[str], out: Path) -> list[str]:
     curves = {label: run.epochs for label, run in zip(labels(runs), runs, strict=True)}
     figure = run_plots.compared_curves(curves, metric)
     out.mkdir(parents=True, exist_ok=True)
-    return [str(path) for path in run_plots.save(figure, out / "comparison")]
+    return [str(path) for path in save(figure, out / "comparison")]

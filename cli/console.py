@@ -157,6 +157,10 @@ class Terminal(Reporter):
         parts += [f"lr {info.lr:.4g}", f"{info.seconds:.1f} s", f"{info.rate:,.0f} {self._unit}/s"]
         self.say("  ".join(parts))
 
+    def on_part(self, done: int, total: int, what: str) -> None:
+        """Update the progress line of work in parts."""
+        self.update(self._share(f"{done} of {total}", done, total, what))
+
     def on_message(self, text: str) -> None:
         """Write a message of the trainer."""
         self.say(text)

@@ -8,7 +8,6 @@ Exit status: 0 success; 1 error; 2 wrong usage; 130 interrupted (Ctrl-C); 143 te
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
@@ -19,7 +18,7 @@ from typing import Any, NoReturn
 import click
 
 from lstm_numba import __version__
-from lstm_numba.cli.types import NamingGroup
+from lstm_numba.cli.types import LazyGroup
 from lstm_numba.errors import CacheWarning, UserError
 
 #: Environment variable that shows tracebacks.
@@ -36,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "lstm_numba.cli.plot",
         "Plot learning curves of runs; confusion matrix, perplexity or forecasts of one.",
     ),
+    "experiment": ("lstm_numba.cli.experiments.experiment", "Try what texts claim about recurrent networks."),
     "export": ("lstm_numba.cli.export", "Write a run's weights for ONNX, PyTorch, Keras or NumPy."),
     "import": ("lstm_numba.cli.import_", "Import weights from ONNX, PyTorch, Keras or NumPy."),
     "bench": ("lstm_numba.cli.bench", "Compare speed and memory with PyTorch and ONNX Runtime."),
@@ -49,8 +49,8 @@ class _EndOfFile(Exception):
     """Wraps an EOFError, which Click would treat as an interrupt."""
 
 
-class LazyGroup(NamingGroup):
-    """A group whose commands are imported only when they are called."""
+class Program(LazyGroup):
+    """The group of all commands."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -58,23 +58,6 @@ class LazyGroup(NamingGroup):
             return super().invoke(ctx)
         except EOFError as error:
             raise _EndOfFile from error
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of the commands, in the order in which a newcomer needs them."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the module of a command and return the command."""
-        if cmd_name not in COMMANDS:
-            return None
-        home = COMMANDS[cmd_name][0]
-        command: click.Command = getattr(importlib.import_module(home), home.rpartition(".")[2])
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
 EPILOG = """\b
@@ -88,7 +71,8 @@ Examples:
 
 @click.group(
     name="lstm-numba",
-    cls=LazyGroup,
+    cls=Program,
+    homes=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog=EPILOG,
 )

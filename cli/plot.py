@@ -78,6 +78,7 @@ def _plots_of(
 ) -> list[str]:
     """Write the plots of one run and return their paths."""
     from lstm_numba.cli import run_plots
+    from lstm_numba.plots.style import save
     from lstm_numba.training.run import Run
 
     opened = Run.open(Path(run))
@@ -103,7 +104,7 @@ def _plots_of(
         figures["confusion-matrix"] = _confusion(opened, data_dir, threads)
     else:
         figures["perplexity"] = run_plots.perplexity(epochs, _floor(opened))
-    return [str(path) for name, figure in figures.items() for path in run_plots.save(figure, folder / name)]
+    return [str(path) for name, figure in figures.items() for path in save(figure, folder / name)]
 
 
 def require_matplotlib(what: str) -> None:

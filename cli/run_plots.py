@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from lstm_numba.data.file_io import atomic_write, one_line
+from lstm_numba.data.file_io import one_line
+from lstm_numba.plots.style import colours, plain
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
 Line = dict[str, Any]
@@ -26,8 +24,6 @@ _COUNTED, _NAMED = 30, 60
 
 #: Colours for splits, distinguishable with colour blindness (Okabe and Ito 2008).
 _COLOURS = {"train": "#0072b2", "valid": "#e69f00", "test": "#d55e00"}
-#: The same authors', for runs.
-_MANY = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 #: Labels of the vertical axes; nats are the loss of classes and tokens.
 _METRICS = {"accuracy": "accuracy (%)", "perplexity": "perplexity", "mae": "MAE"}
 _LABELS = {"loss": "loss (nats)", **_METRICS}
@@ -91,7 +87,7 @@ def compared_curves(runs: Mapping[str, Sequence[Line]], metric: str | None) -> F
     values = ["loss"] if metric is None else ["loss", metric]
     figure = Figure(figsize=(6.4 * len(values), 4.4 + 0.25 * len(runs)), layout="constrained")
     axes = dict(zip(values, figure.subplots(1, len(values), squeeze=False)[0], strict=True))
-    for colour, epochs in zip(_colours(len(runs)), runs.values(), strict=True):
+    for colour, epochs in zip(colours(len(runs)), runs.values(), strict=True):
         valid = any(line["split"] == "valid" for line in epochs)
         for value, place in axes.items():
             for split in ("train", "valid"):
@@ -103,19 +99,12 @@ def compared_curves(runs: Mapping[str, Sequence[Line]], metric: str | None) -> F
         _finish(place, label, legend=False)
         if value == "perplexity":
             place.set_yscale("log")
-    handles = [Line2D([], [], color=colour) for colour in _colours(len(runs))]
-    names = [label.replace("$", r"\$") for label in runs]  # no formulas
+    handles = [Line2D([], [], color=colour) for colour in colours(len(runs))]
+    names = [plain(label) for label in runs]
     figure.legend(handles, names, loc="outside lower center", frameon=False)
     if any(line["split"] == "valid" for epochs in runs.values() for line in epochs):
         figure.suptitle("solid: valid, or train where there is no valid; dashed: train", fontsize=9)
     return figure
-
-
-def _colours(count: int) -> list[Any]:
-    """Colours that can be told apart."""
-    if count <= len(_MANY):
-        return list(_MANY[:count])
-    return list(colormaps["turbo"](np.linspace(0.05, 0.95, count)))
 
 
 def perplexity(epochs: Sequence[Line], floor: float | None = None) -> Figure:
@@ -164,8 +153,7 @@ def confusion_matrix(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> F
                     fontsize=8,
                 )
     if count <= _NAMED:  # otherwise the numbers of some classes
-        # A dollar sign would begin a formula.
-        names = [one_line(name, 24).replace("$", r"\$") for name in classes]
+        names = [plain(one_line(name, 24)) for name in classes]
         long = max(map(len, names)) > 3
         axes.set_xticks(range(count), names, rotation=90 if long else 0)
         axes.set_yticks(range(count), names)
@@ -174,16 +162,3 @@ def confusion_matrix(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> F
     correct, total = int(matrix.trace()), int(matrix.sum())
     axes.set_title(f"test: {correct} of {total} correct ({100 * correct / max(total, 1):.2f} %)", fontsize=11)
     return figure
-
-
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write a figure as PNG and as SVG and return the two paths."""
-    paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
-    for path in paths:
-        buffer = io.BytesIO()
-        # Without a date and random names, the same run gives the same file.
-        metadata = {"Date": None} if path.suffix == ".svg" else None
-        with rc_context({"svg.hashsalt": "lstm_numba"}):
-            figure.savefig(buffer, format=path.suffix[1:], dpi=150, metadata=metadata)
-        atomic_write(path, buffer.getvalue())
-    return paths

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -186,3 +187,35 @@ class NamingGroup(click.Group):
         if args and not args[0].startswith("-") and args[0] not in names:
             ctx.fail(f"no command {args[0]!r}; there are {', '.join(names)}")
         return super().resolve_command(ctx, args)
+
+
+class LazyGroup(NamingGroup):
+    """A group whose commands are imported only when they are called.
+
+    Parameters
+    ----------
+    homes : dict
+        Command -> (module, one line for the list of commands), in the order in which a newcomer needs them.
+        The module defines a command of the module's name, which for a command's name has "_" for "-".
+    """
+
+    def __init__(self, *args: Any, homes: Mapping[str, tuple[str, str]], **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self._homes = homes
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the commands."""
+        return list(self._homes)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of a command and return the command."""
+        if cmd_name not in self._homes:
+            return None
+        home = self._homes[cmd_name][0]
+        command: click.Command = getattr(importlib.import_module(home), home.rpartition(".")[2])
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self._homes.items()])

@@ -120,11 +120,12 @@ def test_plot_export_and_import(run: Path, tmp_path: Path) -> None:
 def test_a_confusion_matrix_of_any_number_of_classes(count: int, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs matplotlib")
     from lstm_numba.cli import run_plots
+    from lstm_numba.plots.style import save
 
     names = [f"${k}$\n" if k % 2 else f"class number {k}" for k in range(count)]
     matrix = np.arange(count * count).reshape(count, count)
     figure = run_plots.confusion_matrix(matrix, names)
-    run_plots.save(figure, tmp_path / "m")
+    save(figure, tmp_path / "m")
     axes = figure.axes[0]
     labels = [label.get_text() for label in axes.get_yticklabels()]
     if count <= 60:

@@ -1,0 +1,1 @@
+"""The commands of ``lstm-numba experiment``, a module each."""
