@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "lstm_numba.cli.plot",
         "Plot learning curves of runs; confusion matrix, perplexity or forecasts of one.",
     ),
+    "inspect": ("lstm_numba.cli.inspect_", "Look into a trained network while it reads an input."),
     "experiment": ("lstm_numba.cli.experiments.experiment", "Try what texts claim about recurrent networks."),
     "export": ("lstm_numba.cli.export", "Write a run's weights for ONNX, PyTorch, Keras or NumPy."),
     "import": ("lstm_numba.cli.import_", "Import weights from ONNX, PyTorch, Keras or NumPy."),

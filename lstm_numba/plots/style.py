@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,22 @@ def colours(count: int) -> list[Any]:
     if count <= len(COLOURS):
         return list(COLOURS[:count])
     return list(colormaps["turbo"](np.linspace(0.05, 0.95, count)))
+
+
+#: Text and lines on a dark page.
+_DARK = {
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), "#e6e6e6"),
+    **dict.fromkeys(("figure.facecolor", "axes.facecolor"), "#161616"),
+    "axes.edgecolor": "#a0a0a0",
+    "grid.color": "#707070",
+}
+
+
+@contextmanager
+def dark() -> Iterator[None]:
+    """Figures that are drawn and rendered inside are light on dark."""
+    with rc_context(_DARK):
+        yield
 
 
 def plain(text: str) -> str:

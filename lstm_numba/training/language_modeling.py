@@ -13,7 +13,7 @@ import numpy as np
 
 from lstm_numba.data import grammar, ptb, text
 from lstm_numba.data.batching import ContiguousBatches, EvaluationRows, evaluation_rows
-from lstm_numba.data.corpus import EOS, Corpus
+from lstm_numba.data.corpus import EOS, Corpus, Ids
 from lstm_numba.errors import CheckpointError, UserError
 from lstm_numba.models.base import State, TokenBatch
 from lstm_numba.models.language_model import LanguageModel
@@ -131,6 +131,11 @@ class TextTask(Task):
         """See `Task.batch`; the order is the same in every epoch."""
         inputs, targets = self._windows.window(step)
         return TokenBatch(inputs, targets)
+
+    def split_ids(self, split: str) -> Ids:
+        """The tokens of a split, in the order of the text."""
+        self._check_split(split)
+        return self._text().splits[split]
 
     def _rows(self, split: str) -> EvaluationRows:
         ids = self._text().splits[split]

@@ -94,8 +94,10 @@ class SeriesItems:
             return model.probabilities(x, found.lengths)
         assert isinstance(model, SequenceRegressor)
         answer = model.predict(x, found.lengths)
-        if not self._it.per_step:
-            answer = answer[:, None]
+        return self.in_units(model, answer if self._it.per_step else answer[:, None])
+
+    def in_units(self, model: SequenceRegressor, answer: Array) -> Array:
+        """What a model of no forecast predicts, (..., M, P), in the units of the data."""
         scale, mean = self._it.outputs.scale[:, None], self._it.outputs.mean[:, None]
         if model.loss.kind == GAUSSIAN:
             return answer * scale + np.concatenate([mean, np.zeros_like(mean)], axis=1)
