@@ -11,12 +11,12 @@ import numpy as np
 from lstm_numba.data.corpus import EOS
 from lstm_numba.data.images import image_sequences
 from lstm_numba.errors import UserError, printable
-from lstm_numba.training.classification import ImageTask
-from lstm_numba.training.language_modeling import TextTask
-from lstm_numba.training.task import Task
 from lstm_numba.traces.inspection import ClassAnswers, Inspection, Strip, TokenAnswers
 from lstm_numba.traces.statistics import Array, likeliest, surprises
 from lstm_numba.traces.views import LayerView, layer_views
+from lstm_numba.training.classification import ImageTask
+from lstm_numba.training.language_modeling import TextTask
+from lstm_numba.training.task import Task
 from lstm_numba.wording import plural
 
 #: Without an input, shares and time constants are over so many test images, groups or windows, or tokens.

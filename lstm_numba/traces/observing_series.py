@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+
 import numpy as np
 
 from lstm_numba.data.file_io import fault, one_line
@@ -11,12 +12,12 @@ from lstm_numba.engines.number_losses import GAUSSIAN
 from lstm_numba.errors import UserError
 from lstm_numba.models.classifier import SequenceClassifier
 from lstm_numba.models.regressor import SequenceRegressor
-from lstm_numba.training.series import SeriesTask
-from lstm_numba.training.series_items import SeriesItems
-from lstm_numba.training.series_prediction import ends, read_inputs
 from lstm_numba.traces.inspection import Answers, ClassAnswers, Inspection, NumberAnswers, Strip
 from lstm_numba.traces.observing import ITEMS, SHOWN, affordable, by_prefixes, network_text, observed
 from lstm_numba.traces.statistics import Array
+from lstm_numba.training.series import SeriesTask
+from lstm_numba.training.series_items import SeriesItems
+from lstm_numba.training.series_prediction import ends, read_inputs
 
 
 def observe_series(

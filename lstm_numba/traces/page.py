@@ -1,7 +1,7 @@
 """An inspection as one HTML page that needs no other file, no network and no library.
 
-Everything that comes from a user or a file goes through `text`. A content security policy lets this page's own
-script and style run, known by their digests, and nothing else.
+Everything that comes from a user or a file goes through `text`. A content security policy lets this page's
+own script and style run, known by their digests, and nothing else.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ from lstm_numba.traces.inspection import (
     TokenAnswers,
     mean_surprise,
 )
-from lstm_numba.traces.page_data import label_of, page_data, units_shown
+from lstm_numba.traces.page_data import page_data, units_shown
 from lstm_numba.traces.page_script import SCRIPT
 from lstm_numba.traces.page_style import STYLE
 from lstm_numba.traces.pictures import Draw
 from lstm_numba.traces.statistics import LEFT, RIGHT
-from lstm_numba.traces.views import LayerView
 from lstm_numba.wording import plural
 
 #: Most steps whose names stand under the heat maps, and most tokens in the row that marks the current one.
@@ -56,12 +55,13 @@ def page(it: Inspection, figures: Mapping[str, Draw]) -> str:
     if it.views[0].shares:
         sections["Open and closed gates"] = _saturation(it, figures)
     sections["Memory"] = _memory(it, figures)
-    title = f"{it.network}: {it.input}"
+    title = f"{it.run}: {it.network}, reading {it.input}"
     names = {heading: f"part-{n}" for n, heading in enumerate(sections)}
     links = "".join(f'<li><a href="#{name}">{text(heading)}</a></li>' for heading, name in names.items())
     parts = "".join(
-        f'<section aria-labelledby="{names[heading]}"><h2 id="{names[heading]}">{text(heading)}</h2>{body}</section>\n'
-        for heading, body in sections.items()
+        f'<section aria-labelledby="{name}"><h2 id="{name}">{text(heading)}</h2>{sections[heading]}'
+        "</section>\n"
+        for heading, name in names.items()
     )
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -71,8 +71,8 @@ def page(it: Inspection, figures: Mapping[str, Draw]) -> str:
         '<a class="skip" href="#main">To the content</a>\n'
         f"<header><h1>{text(title)}</h1>{_facts(it)}</header>\n"
         f'<nav aria-label="Parts of this page"><ul>{links}</ul></nav>\n'
-        "<noscript><p>Without JavaScript the heat maps are not drawn here; they lie beside this page as PNG and "
-        "SVG files. The tables hold all other numbers.</p></noscript>\n"
+        "<noscript><p>Without JavaScript the heat maps are not drawn here; they lie beside this page as PNG "
+        "and SVG files. The tables hold all other numbers.</p></noscript>\n"
         f'<main id="main" tabindex="-1">\n{parts}</main>\n'
         f'<script type="application/json" id="data">{page_data(it)}</script>\n'
         f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
@@ -110,8 +110,8 @@ def _steps(it: Inspection) -> str:
         items = "".join(f"<li>{text(step)}</li>" for step in it.steps)
         tokens = f'<ol class="tokens" id="sequence" aria-label="The tokens that were read">{items}</ol>'
     return (
-        f"<p>Move through the {text(it.unit)}s with the slider (arrow keys, Home and End too) or the buttons. The "
-        "answers here and the heat maps below follow.</p>"
+        f"<p>Move through the {text(it.unit)}s with the slider (arrow keys, Home and End too) or the "
+        "buttons. The answers here and the heat maps below follow.</p>"
         '<div class="controls" role="group" aria-label="Step">'
         '<button type="button" id="before">Previous</button>'
         f'<label for="step">Step</label><input type="range" id="step" min="1" max="{count}" value="1">'
@@ -154,16 +154,19 @@ def _maps(it: Inspection) -> str:
             'aria-label="The input at each step, on the axis of the heat maps"></canvas></figure>'
         )
     return (
-        "<p>Each row is a unit, each column a step. The outlined column is the step chosen above, the outlined row "
-        "the unit chosen here; a click on a heat map chooses both.</p>"
+        "<p>Each row is a unit, numbered from 0, each column a step. The outlined column is the step chosen "
+        "above, the outlined row the unit chosen here; a click on a heat map chooses both.</p>"
         + fewer
         + '<div class="controls" role="group" aria-label="Heat maps">'
         f'<label for="layer">Layer</label><select id="layer">{layers}</select>'
-        f'<label for="order">Units</label><select id="order">{memory}<option value="number">by number</option></select>'
+        f'<label for="order">Units</label><select id="order">{memory}'
+        '<option value="number">by number</option></select>'
         '<label for="unit">Unit</label><input type="number" id="unit" min="0" value="'
         f'{int(it.views[0].order[0])}"></div>'
-        '<p><span class="quiet">Gates, 0 to 1: <canvas class="scale" data-palette="gate" aria-hidden="true"></canvas> '
-        'Others, negative to positive: <canvas class="scale" data-palette="signed" aria-hidden="true"></canvas></span></p>'
+        '<p class="quiet">Gates, 0 to 1: '
+        '<canvas class="scale" data-palette="gate" aria-hidden="true"></canvas>'
+        " others, negative to positive: "
+        '<canvas class="scale" data-palette="signed" aria-hidden="true"></canvas></p>'
         f'<div class="maps"><div id="maps"></div>{beneath}</div>'
         f'<p id="values-of" aria-live="polite"></p>{_table("Values", ["", "value"], body="values")}'
     )
@@ -192,8 +195,8 @@ def _answers(it: Inspection, figures: Mapping[str, Draw]) -> tuple[str, str]:
             *(f"{k + 1}. likeliest next" for k in range(len(rows[0]) - 3)),
         ]
         explained = (
-            "<p>A token that the network gave the probability p is a surprise of −log<sub>2</sub> p bits: 0 if it was "
-            f"certain, 1 if it was as likely as not. {text(known)}</p>"
+            "<p>A token that the network gave the probability p is a surprise of −log<sub>2</sub> p bits: 0 "
+            f"if it was certain, 1 if it was as likely as not. {text(known)}</p>"
         )
         picture = _picture(figures["surprise"], f"Bars of the surprise of each token. {known} {_TABLE}")
         return "Surprise", explained + picture + _folded("All steps", heads, rows)
@@ -230,9 +233,9 @@ def _saturation(it: Inspection, figures: Mapping[str, Draw]) -> str:
         for unit in range(len(view.order))
     ]
     explained = (
-        f"<p>A dot is a unit: across, the share of steps at which its gate was below {LEFT} (left-saturated, closed); "
-        f"upwards, above {RIGHT} (right-saturated, open). After Karpathy, Johnson and Fei-Fei, “Visualizing and "
-        "understanding recurrent networks”, 2015, figure 3.</p>"
+        f"<p>A dot is a unit: across, the share of steps at which its gate was below {LEFT} (left-saturated, "
+        f"closed); upwards, above {RIGHT} (right-saturated, open). After Karpathy, Johnson and Fei-Fei, "
+        "“Visualizing and understanding recurrent networks”, 2015, figure 3.</p>"
     )
     picture = _picture(figures["saturation"], f"Scatter plots of these shares, one for each gate. {_TABLE}")
     return explained + picture + _folded("Shares by unit", heads, rows)
@@ -241,7 +244,10 @@ def _saturation(it: Inspection, figures: Mapping[str, Draw]) -> str:
 def _memory(it: Inspection, figures: Mapping[str, Draw]) -> str:
     kept = it.views[0].kept
     if kept is None:
-        return "<p>No gate of this cell alone decides how much of a state is kept, so that no time constant is given.</p>"
+        return (
+            "<p>No gate of this cell alone decides how much of a state is kept, so that no time constant is "
+            "given.</p>"
+        )
     rows = [
         [view.title, rank + 1, int(unit), _length(view.constants[unit])]
         for view in it.views
@@ -249,8 +255,8 @@ def _memory(it: Inspection, figures: Mapping[str, Draw]) -> str:
         for rank, unit in enumerate(view.order)
     ]
     explained = (
-        f"<p>At each step state {text(kept.state)} is multiplied by {text(kept)}. With the mean m of that factor, after "
-        "−1 / log m steps a fraction 1/e of what was there is left.</p>"
+        f"<p>At each step state {text(kept.state)} is multiplied by {text(kept)}. With the mean m of that "
+        "factor, after −1 / log m steps a fraction 1/e of what was there is left.</p>"
     )
     picture = _picture(figures["memory"], f"Curves of the time constants, the longest first. {_TABLE}")
     heads = ["layer", "rank", "unit", "time constant (steps)"]
@@ -270,7 +276,10 @@ def _table(caption: str, heads: Sequence[Any], rows: Iterable[Sequence[Any]] = (
     name = f' id="{body}"' if body else ""
     head = f' id="{body}-head"' if body else ""
     lines = "".join(f"<tr>{''.join(_cell(n, value) for n, value in enumerate(row))}</tr>" for row in rows)
-    return f"<table><caption{head}>{text(caption)}</caption><thead><tr>{titles}</tr></thead><tbody{name}>{lines}</tbody></table>"
+    return (
+        f"<table><caption{head}>{text(caption)}</caption><thead><tr>{titles}</tr></thead>"
+        f"<tbody{name}>{lines}</tbody></table>"
+    )
 
 
 def _cell(n: int, value: Any) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.plots.traces import GATE_COLOURS, SIGNED_COLOURS, extent, palette
-from lstm_numba.training.run import json_line
 from lstm_numba.traces.inspection import Answers, ClassAnswers, Inspection, Strip, TokenAnswers
 from lstm_numba.traces.statistics import Array
 from lstm_numba.traces.views import LayerView
+from lstm_numba.training.run import json_line
 
 #: Most bytes of heat maps on a page; units that remember least are left out first.
 _BYTES = 600_000

@@ -1,6 +1,6 @@
 """The script of an inspection's page: it draws the heat maps and steps through the sequence.
 
-It takes everything from the page's own JSON, writes text by ``textContent`` only, and asks nothing of a server.
+It takes everything from the page's own JSON, writes text by ``textContent`` only, and asks no server.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ SCRIPT = """\
   for (const layer of data.layers) for (const array of layer.arrays) array.bytes = bytes(array.values);
   const strip = data.strip, steps = data.steps.length;
   if (strip.values) strip.bytes = bytes(strip.values);
-  const slider = find("step"), layerChoice = find("layer"), orderChoice = find("order"), unitInput = find("unit");
+  const slider = find("step"), layerChoice = find("layer"), orderChoice = find("order");
+  const unitInput = find("unit");
   const dark = matchMedia("(prefers-color-scheme: dark)");
   let maps = [];
 
@@ -99,8 +100,9 @@ SCRIPT = """\
 
   function choose(event, array) {
     const box = event.target.getBoundingClientRect(), rows = units(array);
-    slider.value = 1 + Math.min(steps - 1, Math.floor((event.clientX - box.left) / box.width * steps));
-    unitInput.value = rows[Math.min(rows.length - 1, Math.floor((event.clientY - box.top) / box.height * rows.length))];
+    const place = (share, count) => Math.min(count - 1, Math.max(0, Math.floor(share * count)));
+    slider.value = 1 + place((event.clientX - box.left) / box.width, steps);
+    unitInput.value = rows[place((event.clientY - box.top) / box.height, rows.length)];
     draw();
   }
 
@@ -145,13 +147,16 @@ SCRIPT = """\
   function showValues() {
     const unit = Number(unitInput.value), rows = find("values").children;
     layer().arrays.forEach((array, n) => {
-      rows[n].children[1].textContent = array.units.includes(unit) ? number(valueAt(array, step(), unit)) : "not shown";
+      const known = array.units.includes(unit);
+      rows[n].children[1].textContent = known ? number(valueAt(array, step(), unit)) : "not shown";
     });
-    find("values-of").textContent = "Step " + slider.value + ", " + data.steps[step()] + "; unit " + unit + ".";
+    const where = "Step " + slider.value + ", " + data.steps[step()];
+    find("values-of").textContent = where + "; unit " + unit + ".";
   }
 
   function answerRow(name, p, true_) {
-    const found = row([name, percent(p), true_]), meter = document.createElement("meter"), cell = document.createElement("td");
+    const found = row([name, percent(p), true_]);
+    const meter = document.createElement("meter"), cell = document.createElement("td");
     meter.min = 0; meter.max = 1; meter.value = p;
     meter.setAttribute("aria-label", "probability of " + name);
     cell.append(meter);
@@ -164,21 +169,24 @@ SCRIPT = """\
     said.push(data.unit + " " + slider.value + " of " + steps
       + (data.steps[t] === data.unit + " " + slider.value ? "" : ": " + data.steps[t]) + ".");
     if (answers.kind === "tokens") {
-      if (answers.bits[t] !== null) said.push("Surprise of this token: " + answers.bits[t].toFixed(2) + " bits.");
+      const bits = answers.bits[t];
+      if (bits !== null) said.push("Surprise of this token: " + bits.toFixed(2) + " bits.");
       const next = t + 1 < steps ? data.steps[t + 1] : null;
       if (next !== null) said.push("Next comes " + next + ", which had a probability of "
         + percent(2 ** -answers.bits[t + 1]) + ".");
       body.replaceChildren(...answers.names[t].map((name, k) =>
         answerRow(name, answers.p[t][k], name === next ? "comes next" : "")));
     } else if (answers.kind === "classes") {
-      const best = answers.p[t].map((p, k) => [p, k]).sort((a, b) => b[0] - a[0] || a[1] - b[1]).slice(0, 10);
-      body.replaceChildren(...best.map(([p, k]) => answerRow(answers.names[k], p, k === answers.true ? "true" : "")));
+      const sorted = answers.p[t].map((p, k) => [p, k]).sort((a, b) => b[0] - a[0] || a[1] - b[1]);
+      body.replaceChildren(...sorted.slice(0, 10).map(([p, k]) =>
+        answerRow(answers.names[k], p, k === answers.true ? "true" : "")));
     } else if (answers.kind === "numbers") {
       body.replaceChildren(...answers.names.map((name, k) => row([name, number(answers.values[t][k]),
         answers.true === null ? "" : number(answers.true[t][k])])));
     }
     if (strip.kind === "series") {
-      said.push(strip.names.slice(0, 6).map((name, k) => name + " " + number(strip.read[t][k])).join(", ") + ".");
+      const read = strip.names.slice(0, 6).map((name, k) => name + " " + number(strip.read[t][k]));
+      said.push(read.join(", ") + ".");
     }
     find("where").textContent = said.join(" ");
     slider.setAttribute("aria-valuetext", data.steps[t]);

@@ -26,10 +26,11 @@ dl.facts dd { margin: 0; }
   padding: 0.6rem 0.8rem; border-radius: 0.4rem; margin: 0.6rem 0; }
 .controls label { display: inline-flex; gap: 0.4rem; align-items: center; }
 .controls input[type=range] { width: min(30rem, 60vw); }
-button, select, input { font: inherit; color: inherit; background: var(--ground); border: 1px solid var(--line);
-  border-radius: 0.3rem; padding: 0.25rem 0.6rem; }
+button, select, input { font: inherit; color: inherit; background: var(--ground);
+  border: 1px solid var(--line); border-radius: 0.3rem; padding: 0.25rem 0.6rem; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
-.tokens { display: flex; flex-wrap: wrap; gap: 0.2rem 0.35rem; list-style: none; padding: 0; margin: 0.6rem 0; }
+.tokens { display: flex; flex-wrap: wrap; gap: 0.2rem 0.35rem; list-style: none; padding: 0;
+  margin: 0.6rem 0; }
 .tokens li { padding: 0 0.2rem; border: 2px solid transparent; border-radius: 0.25rem; }
 .tokens li[aria-current] { border-color: var(--text); background: var(--mark); font-weight: 700; }
 .maps figure { margin: 0.5rem 0; }
@@ -39,13 +40,14 @@ canvas { display: block; width: 100%; height: 7rem; border: 1px solid var(--line
 canvas.low { height: 4rem; }
 canvas.scale { width: 10rem; height: 0.9rem; display: inline-block; vertical-align: middle; }
 .axis { display: grid; list-style: none; padding: 0; margin: 0; font-size: 0.8rem; }
-.axis li { writing-mode: vertical-rl; justify-self: center; max-height: 7rem; overflow: hidden; line-height: 1.1; }
-.picture { margin: 0.8rem 0; }
-.picture img { max-width: 100%; height: auto; }
+.axis li { writing-mode: vertical-rl; justify-self: center; max-height: 7rem; overflow: hidden;
+  line-height: 1.1; }
+img { max-width: min(100%, 56rem); max-height: 30rem; height: auto; }
 .scroll { overflow: auto; max-height: 28rem; border: 1px solid var(--line); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding: 0.3rem 0.5rem; font-weight: 600; }
-th, td { padding: 0.15rem 0.6rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
+th, td { padding: 0.15rem 0.6rem; text-align: left; border-bottom: 1px solid var(--line);
+  vertical-align: top; }
 td.number { text-align: right; }
 thead th { position: sticky; top: 0; background: var(--panel); }
 meter { width: 10rem; }

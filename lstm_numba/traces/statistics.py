@@ -1,7 +1,8 @@
 """Numbers that say what gates did: how often they were open or closed, how long units remember, surprise.
 
-A. Karpathy, J. Johnson, L. Fei-Fei, "Visualizing and understanding recurrent networks", arXiv:1506.02078, 2015,
-section 4.2: a gate is left-saturated at a step where it is below 0.1, right-saturated where it is above 0.9.
+A. Karpathy, J. Johnson, L. Fei-Fei, "Visualizing and understanding recurrent networks", arXiv:1506.02078,
+2015, section 4.2: a gate is left-saturated at a step where it is below 0.1, right-saturated where it is
+above 0.9.
 """
 
 from __future__ import annotations

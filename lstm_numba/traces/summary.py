@@ -31,8 +31,8 @@ def lines(it: Inspection) -> list[str]:
 def layer_lines(view: LayerView) -> list[str]:
     """Mean shares of a layer's gates, and its memories."""
     found = [
-        f"{view.title}: gate {gate} below {LEFT} at {100 * np.mean(share.left):.1f} % of the steps, above {RIGHT} "
-        f"at {100 * np.mean(share.right):.1f} %"
+        f"{view.title}: gate {gate} below {LEFT} at {100 * np.mean(share.left):.1f} % of the steps, "
+        f"above {RIGHT} at {100 * np.mean(share.right):.1f} %"
         for gate, share in view.shares.items()
     ]
     if view.kept is None or view.constants is None:
