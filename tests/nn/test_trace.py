@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import own_cells
 import pytest
-from recurrent_problems import Case, Problem, unpack
+from recurrent_problems import Case, Problem
 from scipy.special import expit
 from tolerances import assert_close
 
@@ -157,13 +157,15 @@ def test_groups_of_a_clockwork_rnn_rest() -> None:
 
 @ln.register_cell
 class Threshold:
-    """Has a gate whose value no derivative needs."""
+    """Has a value that no derivative needs, and whose pre-activation another one takes the place of."""
 
     gates = ("a", "g")
     states = ("h",)
+    traced = ("hard",)
 
     def forward(self, z: Any, v: Any) -> dict[str, Any]:
-        return {"h": 0.5 * v.h + positive(z.a) + tanh(z.g)}
+        hard = positive(z.a)
+        return {"h": 0.5 * v.h + hard + tanh(z.a + z.g), "hard": hard}
 
 
 def test_what_the_backward_pass_does_not_need_is_kept_for_a_trace() -> None:
@@ -176,11 +178,10 @@ def test_what_the_backward_pass_does_not_need_is_kept_for_a_trace() -> None:
     before = np.concatenate([np.zeros((1, 2, 5)), y[:-1]])
     z = x @ rnn.params["weight_ih_l0"].T + rnn.params["bias_ih_l0"] + before @ rnn.params["weight_hh_l0"].T
     z += rnn.params["bias_hh_l0"]
-    assert np.array_equal(found["a_l0"], np.float64(z[..., :5] > 0))
-    assert 0 < found["a_l0"].mean() < 1
-    assert_close(found["g_l0"], np.tanh(z[..., 5:]), "forward")
+    assert np.array_equal(found["hard_l0"], np.float64(z[..., :5] > 0))
+    assert 0 < found["hard_l0"].mean() < 1
     assert_close(found["h_l0"], y, "forward")
-    assert found.gates == ("a",)
+    assert found.gates == ("hard",)
 
 
 def test_gates_of_cells_of_ones_own() -> None:
@@ -239,5 +240,5 @@ def test_states_of_a_stack_of_one_state() -> None:
     found = traced(problem)
     assert found.names == found.states == ("h",)
     assert np.array_equal(found["h_l0"], y)
-    assert np.array_equal(found["h_l0"][-1], unpack(states)[0][0])
+    assert np.array_equal(found["h_l0"][-1], states[0][0])
     assert repr(found).startswith("Trace(h; 1 layers")
