@@ -1,14 +1,14 @@
 """Which values of a step are looked at: gates and candidates, found in a cell's equations.
 
 A cell's author may name them (``traced``, with results of these names). Else they are, for every gate, the
-activation of its pre-activation: the function applied to it, alone or in a sum; where there is none, the
-pre-activation itself.
+activation of its pre-activation: the function of it, or of a sum that it is part of, with which the
+equations go on; where there is none, the pre-activation itself.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from lstm_numba.cells.definition import Definition
@@ -59,10 +59,10 @@ def traced_values(cell: Definition, plan: Plan, forward: Forward) -> Traced:
     graph, known = forward.graph, {forward.results[name] for name in cell.states}
     found = {name: forward.results[name] for name in cell.traced}
     if not found:
-        users = _users([*forward.results.values(), *forward.operands, *forward.means.values()])
+        uses = _Uses.of([*forward.results.values(), *forward.operands, *forward.means.values()])
         for gate in dict.fromkeys((*plan.gates, *plan.recurrent_gates)):
             slot = graph.symbol(SLOT, gate)
-            node = _activation(slot, users)
+            node = uses.activation(slot)
             if node is None or gate in cell.states or (node is slot and gate not in plan.gates):
                 continue  # a slot that recurrent products alone feed is part of another one's gate
             if node not in known:
@@ -71,37 +71,57 @@ def traced_values(cell: Definition, plan: Plan, forward: Forward) -> Traced:
     return Traced(found, tuple(name for name, node in found.items() if _within_one(node)))
 
 
-def _users(outputs: Iterable[Expression]) -> dict[Expression, list[Expression]]:
-    """For each expression those that are computed from it directly."""
-    users: dict[Expression, list[Expression]] = {}
-    for node in ancestors(outputs):
-        for operand in dict.fromkeys(node.operands):
-            users.setdefault(operand, []).append(node)
-    return users
+class _Uses(NamedTuple):
+    """What equations compute from what.
 
-
-def _activation(slot: Expression, users: dict[Expression, list[Expression]]) -> Expression | None:
-    """The function applied to a pre-activation, alone or in a sum, or to that function's value at once.
-
-    The pre-activation itself where there is none, but None where it is part of a sum that has none.
+    Attributes
+    ----------
+    nodes : list of Expression
+        All of them, arguments first.
+    users : dict
+        For each expression those that are computed from it directly.
+    outputs : set of Expression
     """
-    node, found = slot, None
-    while True:
-        above = users.get(node, [])
-        functions = [user for user in above if isinstance(user.operation, Function) and _of_one(user)]
-        if functions:
-            node = found = functions[0]
-            continue
-        sums = [user for user in above if user.operation in ("+", "-", "negative")]
-        if found is not None or not sums:
-            break
-        node = sums[0]
-    return found if found is not None else slot if node is slot else None
 
+    nodes: list[Expression]
+    users: dict[Expression, list[Expression]]
+    outputs: set[Expression]
 
-def _of_one(node: Expression) -> bool:
-    """Whether a function's arguments are numbers but for one."""
-    return sum(operand.number is None for operand in node.operands) == 1
+    @classmethod
+    def of(cls, outputs: list[Expression]) -> _Uses:
+        users: dict[Expression, list[Expression]] = {}
+        nodes = ancestors(outputs)
+        for node in nodes:
+            for operand in dict.fromkeys(node.operands):
+                users.setdefault(operand, []).append(node)
+        return cls(nodes, users, set(outputs))
+
+    def activation(self, slot: Expression) -> Expression | None:
+        """The function of a pre-activation, or of a sum that it is part of, with which others compute.
+
+        The pre-activation itself where there is none, but None where it is part of a sum that has none.
+        """
+        root = slot
+        while True:
+            first = self._used(root)
+            sums = [user for user in self.users.get(root, []) if user.operation in ("+", "-", "negative")]
+            if first is not root:
+                return first
+            if not sums:
+                return slot if root is slot else None
+            root = sums[0]
+
+    def _used(self, root: Expression) -> Expression:
+        """The first expression of `root` and numbers alone that something else is computed from."""
+        own = {root}
+        for node in self.nodes:
+            inner = [operand for operand in node.operands if operand.number is None]
+            if inner and own.issuperset(inner):
+                own.add(node)
+        for node in sorted(own, key=lambda node: node.order):
+            if node in self.outputs or not own.issuperset(self.users.get(node, [])):
+                return node
+        return root
 
 
 def _within_one(node: Expression) -> bool:
