@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from lstm_numba.optim.clipping import clip_norm, clip_values
     from lstm_numba.optim.optimizers import SGD, Adam, AdamW, RMSprop
     from lstm_numba.optim.schedules import Cosine, HoldThenDecay, Plateau, Schedule
+    from lstm_numba.traces.notebook import show
     from lstm_numba.training.array_data import SequenceData
     from lstm_numba.training.fitting import evaluate, fit
     from lstm_numba.training.history import History
@@ -68,6 +69,7 @@ _MODULES = {
     "make_layer": "lstm_numba.nn.layers",
     "register_cell": "lstm_numba.nn.register_cell",
     "check_gradients": "lstm_numba.nn.gradient_check",
+    "show": "lstm_numba.traces.notebook",
     "show_cell": "lstm_numba.nn.show_cell",
     "GradientError": "lstm_numba.errors",
     "Stream": "lstm_numba.kernels.stream",
@@ -170,6 +172,7 @@ __all__ = [
     "save_keras",
     "save_onnx",
     "save_weights",
+    "show",
     "show_cell",
     "softmax",
     "stream_step",

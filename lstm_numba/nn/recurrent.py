@@ -20,6 +20,7 @@ from lstm_numba.nn import checks, wavefront
 from lstm_numba.nn.heads import join_units, split_extras, split_units
 from lstm_numba.nn.initial_weights import check_init
 from lstm_numba.nn.layer_passes import LayerPasses
+from lstm_numba.nn.notebook import InNotebooks
 from lstm_numba.nn.projection import projected_cell
 from lstm_numba.nn.regularisation import Regularisation
 from lstm_numba.nn.resets import check_resets, going
@@ -28,7 +29,7 @@ from lstm_numba.nn.trace import Trace, trace_of, traced_cell
 from lstm_numba.signatures import explicit
 
 
-class Recurrent(LayerPasses):
+class Recurrent(LayerPasses, InNotebooks):
     """Base of the recurrent layers; use `LSTM`, `GRU` and the others, or `make_layer`.
 
     Parameters

@@ -11,10 +11,11 @@ import numpy as np
 from lstm_numba.cells.parameters import suffix
 from lstm_numba.cells.registration import defined_cell
 from lstm_numba.engines.base import Steps
+from lstm_numba.nn.notebook import InNotebooks
 from lstm_numba.nn.tape import Array, Tape
 
 
-class Trace(dict[str, Any]):
+class Trace(dict[str, Any], InNotebooks):
     """Arrays (T, B, H) by name and layer, such as ``f_l0``, in the reverse direction ``f_l0_reverse``.
 
     They are read-only where they are NumPy arrays, and zero beyond a sequence's end.
@@ -25,6 +26,8 @@ class Trace(dict[str, Any]):
     names, states, gates : tuple of str
     layers, directions : int
     lengths : ndarray of int, shape (B,), or None
+    cell : Cell
+    batch_first : bool
 
     Attributes
     ----------
@@ -38,6 +41,10 @@ class Trace(dict[str, Any]):
     layers, directions : int
     lengths : ndarray of int, shape (B,), or None
         Steps of each sequence, where they differ.
+    cell : Cell
+        The one that was traced.
+    batch_first : bool
+        Whether the arrays are (B, T, H).
     """
 
     def __init__(
@@ -48,21 +55,24 @@ class Trace(dict[str, Any]):
         gates: tuple[str, ...],
         layers: int,
         directions: int,
-        lengths: Any = None,
+        lengths: Any,
+        cell: Any,
+        batch_first: bool,
     ) -> None:
         super().__init__(arrays)
         self.names, self.states, self.gates = names, states, gates
         self.layers, self.directions, self.lengths = layers, directions, lengths
+        self.cell, self.batch_first = cell, batch_first
 
     def of(self, layer: int = 0, direction: int = 0) -> dict[str, Array]:
         """The arrays of one layer and direction by the names without suffix."""
         return {name: self[name + suffix(layer, direction)] for name in self.names}
 
     def __repr__(self) -> str:
-        shape = next(iter(self.values())).shape
+        shape, axes = next(iter(self.values())).shape, "B, T, H" if self.batch_first else "T, B, H"
         return (
             f"Trace({', '.join(self.names)}; {self.layers} layers, {self.directions} directions, "
-            f"each (T, B, H) = {tuple(shape)})"
+            f"each ({axes}) = {tuple(shape)})"
         )
 
 
@@ -100,7 +110,8 @@ def trace_of(rnn: Any, tape: Tape, x: Any, lengths: Any) -> Trace:
     cell = rnn.plain_cell
     ends = None if lengths is None else np.array(lengths)
     names = (*cell.traced, *cell.states)
-    return Trace(found, names, cell.states, cell.traced_gates, rnn.num_layers, rnn.directions, ends)
+    sizes = rnn.num_layers, rnn.directions
+    return Trace(found, names, cell.states, cell.traced_gates, *sizes, ends, cell, rnn.batch_first)
 
 
 def side_by_side(engine: Any, parts: list[Array]) -> Array:

@@ -30,7 +30,7 @@ class Beneath(Protocol):
 
     @property
     def kind(self) -> str:
-        """ "tokens", "picture" or "series"."""
+        """ "tokens", "picture" or "series", or another where nothing stands beneath."""
 
     @property
     def values(self) -> Array:
@@ -64,6 +64,7 @@ def heat_maps(
     unit: str,
     beneath: Beneath,
     title: str,
+    size: tuple[float, float] = (_WIDTH, _HEIGHT),
 ) -> Figure:
     """Gates, candidates and states by unit and step.
 
@@ -83,12 +84,14 @@ def heat_maps(
         What a step is.
     beneath : Beneath
     title : str
+    size : tuple of float
+        Inches: the figure's width, and a heat map's height.
     """
     panels = panels_beneath(beneath)
-    heights = [_HEIGHT] * len(values) + [_BENEATH] * panels
+    heights = [size[1]] * len(values) + [_BENEATH] * panels
     named = beneath.kind == "tokens"
-    size = _WIDTH, sum(heights) + (1.7 if named else 1.2)
-    figure = Figure(figsize=size, layout="constrained")
+    tall = sum(heights) + (1.7 if named else 1.2)
+    figure = Figure(figsize=(size[0], tall), layout="constrained")
     axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for place, (name, array) in zip(axes, values.items(), strict=False):
         gate = roles[name] == "gate"
@@ -104,13 +107,13 @@ def heat_maps(
         )
         place.set_yticks([0, len(rows) - 1] if len(rows) > 1 else [0])
         place.set_yticklabels(["1", str(len(rows))][: len(place.get_yticks())])
-        place.set_ylabel(plain(f"{roles[name]} {name}"))
+        place.set_ylabel(plain(f"{roles[name]} {name}" if size[1] >= 1 else name))
         bar = figure.colorbar(image, ax=place, aspect=8, pad=0.01)
         middle = (low + high) / 2
         bar.set_ticks([low, middle, high], labels=[f"{value:.2g}" for value in (low, middle, high)])
         bar.solids.set_rasterized(True)  # as curves they are most of the file
         bar.ax.tick_params(labelsize=8)
-    draw_beneath(axes[len(values) :], beneath)
+    draw_beneath(list(axes[len(values) :]), beneath)
     label_steps(axes[-1], steps, unit, named)
     for place in axes[:-1]:
         place.tick_params(bottom=False)
@@ -121,14 +124,14 @@ def heat_maps(
 
 def panels_beneath(beneath: Beneath) -> int:
     """Axes that the input takes."""
-    if beneath.kind == "tokens":
+    if beneath.kind not in ("picture", "series"):
         return 0
     return beneath.values.shape[1] if beneath.kind == "series" and beneath.values.shape[1] <= _CURVES else 1
 
 
 def draw_beneath(axes: Sequence[Any], beneath: Beneath) -> None:
     """Draw an input into its axes: an image step by step, or the curves of a series."""
-    if beneath.kind == "tokens":
+    if not axes:
         return
     rows = beneath.values
     if beneath.kind == "series" and rows.shape[1] <= _CURVES:

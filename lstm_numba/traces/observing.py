@@ -48,7 +48,7 @@ def observed(rnn: Any, x: Any, lengths: Any = None, shown: int = SHOWN) -> list[
     UserError
         A number is not finite.
     """
-    views = layer_views(rnn, rnn.trace(x, lengths=lengths), lengths, shown)
+    views = layer_views(rnn.trace(x, lengths=lengths), rnn.zoneout, shown)
     for view in views:
         if not all(np.isfinite(values).all() for values in view.values.values()):
             raise UserError(

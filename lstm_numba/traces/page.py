@@ -148,7 +148,9 @@ def _maps(it: Inspection) -> str:
         names = "".join(f"<li>{text(step)}</li>" for step in it.steps)
         beneath = f'<ol class="axis" id="axis" aria-hidden="true">{names}</ol>'
     elif it.strip.kind != "tokens":
-        names = ", ".join(it.strip.names) or "the picture, step by step"
+        names = "the picture, step by step"
+        if it.strip.kind == "series":
+            names = ", ".join(it.strip.names) + (" (from the top)" if len(it.strip.names) > 1 else "")
         beneath = (
             f'<figure><figcaption>Input: {text(names)}</figcaption><canvas id="input" class="low" role="img" '
             'aria-label="The input at each step, on the axis of the heat maps"></canvas></figure>'

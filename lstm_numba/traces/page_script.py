@@ -166,7 +166,7 @@ SCRIPT = """\
 
   function showAnswers() {
     const t = step(), answers = data.answers, body = find("answers"), said = [];
-    said.push(data.unit + " " + slider.value + " of " + steps
+    said.push(data.unit[0].toUpperCase() + data.unit.slice(1) + " " + slider.value + " of " + steps
       + (data.steps[t] === data.unit + " " + slider.value ? "" : ": " + data.steps[t]) + ".");
     if (answers.kind === "tokens") {
       const bits = answers.bits[t];

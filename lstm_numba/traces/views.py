@@ -11,6 +11,7 @@ from lstm_numba.engines import host_array
 from lstm_numba.nn.trace import Trace
 from lstm_numba.traces.keeping import Keeping, keeping
 from lstm_numba.traces.statistics import Array, Shares, longest_first, shares, time_constants
+from lstm_numba.traces.weights import layer_title
 
 
 class LayerView(NamedTuple):
@@ -50,29 +51,26 @@ class LayerView(NamedTuple):
         return longest_first(self.constants)
 
 
-def layer_views(rnn: Any, trace: Trace, lengths: Any = None, shown: int | None = None) -> list[LayerView]:
+def layer_views(trace: Trace, zoneout: Any = 0.0, shown: int | None = None) -> list[LayerView]:
     """The layers and directions of a trace, from the first layer on.
 
     Parameters
     ----------
-    rnn : Recurrent
-        The layer that was traced.
     trace : Trace
-    lengths : array_like of int, shape (B,), optional
-        Steps of each sequence; those of the trace by default.
+    zoneout : float or tuple of float
+        The layer's.
     shown : int, optional
         Most steps of the first sequence that are wanted.
     """
-    lengths = trace.lengths if lengths is None else np.asarray(lengths)
-    kept = keeping(rnn.plain_cell)
-    rest, candidate = zoneout_of(rnn, kept), rnn.plain_cell.definition.candidate
+    kept, lengths, candidate = keeping(trace.cell), trace.lengths, trace.cell.definition.candidate
+    rest = zoneout_of(trace, zoneout, kept)
     roles = {name: "candidate" if name == candidate else "value" for name in trace.names}
     roles |= dict.fromkeys(trace.states, "state") | dict.fromkeys(trace.gates, "gate")
     views = []
     for layer in range(trace.layers):
         for direction in range(trace.directions):
             arrays = {name: host_array(array) for name, array in trace.of(layer, direction).items()}
-            if rnn.batch_first:
+            if trace.batch_first:
                 arrays = {name: array.swapaxes(0, 1) for name, array in arrays.items()}
             constants = None
             if kept is not None:
@@ -80,7 +78,7 @@ def layer_views(rnn: Any, trace: Trace, lengths: Any = None, shown: int | None =
             views.append(
                 LayerView(
                     suffix(layer, direction)[1:],
-                    f"layer {layer + 1}" + (", reverse" if direction else ""),
+                    layer_title(layer, direction),
                     {name: first_sequence(array, lengths)[:shown] for name, array in arrays.items()},
                     roles,
                     {name: shares(arrays[name], lengths) for name in trace.gates},
@@ -96,8 +94,8 @@ def first_sequence(values: Array, lengths: Array | None) -> Array:
     return values[: len(values) if lengths is None else int(lengths[0]), 0]
 
 
-def zoneout_of(rnn: Any, kept: Keeping | None) -> float:
+def zoneout_of(trace: Trace, zoneout: Any, kept: Keeping | None) -> float:
     """Probability that a step leaves the state alone whose gate that is."""
-    if kept is None or not isinstance(rnn.zoneout, (tuple, list)):
-        return 0.0 if kept is None else float(rnn.zoneout)
-    return float(rnn.zoneout[rnn.plain_cell.states.index(kept.state)])
+    if kept is None or not isinstance(zoneout, (tuple, list)):
+        return 0.0 if kept is None else float(zoneout)
+    return float(zoneout[trace.states.index(kept.state)])
