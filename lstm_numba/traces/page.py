@@ -26,11 +26,14 @@ from lstm_numba.traces.page_data import page_data, units_shown
 from lstm_numba.traces.page_script import SCRIPT
 from lstm_numba.traces.page_style import STYLE
 from lstm_numba.traces.pictures import Draw
-from lstm_numba.traces.statistics import LEFT, RIGHT
+from lstm_numba.traces.statistics import LEFT, RIGHT, Array
+from lstm_numba.traces.views import LayerView
 from lstm_numba.wording import plural
 
 #: Most steps whose names stand under the heat maps, and most tokens in the row that marks the current one.
 _NAMED = 90
+#: Most units, of all layers together, and most numbers that a table holds.
+_UNITS, _CELLS = 1200, 20_000
 #: What is said of pictures that a table has beside them.
 _TABLE = "The table below has the numbers."
 
@@ -201,7 +204,7 @@ def _answers(it: Inspection, figures: Mapping[str, Draw]) -> tuple[str, str]:
             f"if it was certain, 1 if it was as likely as not. {text(known)}</p>"
         )
         picture = _picture(figures["surprise"], f"Bars of the surprise of each token. {known} {_TABLE}")
-        return "Surprise", explained + picture + _folded("All steps", heads, rows)
+        return "Surprise", explained + picture + _every_step(heads, rows)
     if isinstance(answers, ClassAnswers):
         heads = ["step", *answers.classes]
         rows = [[n + 1, *map(float, row)] for n, row in enumerate(answers.probabilities)]
@@ -211,7 +214,7 @@ def _answers(it: Inspection, figures: Mapping[str, Draw]) -> tuple[str, str]:
         picture = _picture(
             figures["probabilities"], f"Curves of the probability of each class. {said} {_TABLE}"
         )
-        return "Probabilities", f"<p>{text(said)}</p>{picture}" + _folded("All steps", heads, rows)
+        return "Probabilities", f"<p>{text(said)}</p>{picture}" + _every_step(heads, rows)
     name = "forecast" if answers.forecast else "predictions"
     heads = ["step ahead" if answers.forecast else "step", *answers.names]
     rows = [[n + 1, *map(float, row)] for n, row in enumerate(answers.values)]
@@ -219,7 +222,14 @@ def _answers(it: Inspection, figures: Mapping[str, Draw]) -> tuple[str, str]:
         heads += [f"true {column}" for column in answers.names]
         rows = [[*row, *map(float, true)] for row, true in zip(rows, answers.true, strict=True)]
     picture = _picture(figures[name], f"Curves of the {name}. {_TABLE}")
-    return name.capitalize(), picture + _folded("All numbers", heads, rows)
+    return name.capitalize(), picture + _every_step(heads, rows)
+
+
+def _every_step(heads: Sequence[Any], rows: list[list[Any]]) -> str:
+    """A table of all steps, or of every second, third ... where that is too much for a page."""
+    leap = -(-len(rows) * len(heads) // _CELLS)
+    name = "All steps" if leap == 1 else f"One step in {leap} (--json gives all)"
+    return _folded(name, heads, [*rows[: len(rows) - 1 : leap], rows[-1]])
 
 
 def _pairs(words: Sequence[str], probabilities: Any) -> list[str]:
@@ -230,9 +240,9 @@ def _saturation(it: Inspection, figures: Mapping[str, Draw]) -> str:
     gates = list(it.views[0].shares)
     heads = ["layer", "unit", *(f"{gate} {side}" for gate in gates for side in (f"< {LEFT}", f"> {RIGHT}"))]
     rows = [
-        [view.title, unit, *(float(side[unit]) for gate in gates for side in view.shares[gate])]
+        [view.title, int(unit), *(float(side[unit]) for gate in gates for side in view.shares[gate])]
         for view in it.views
-        for unit in range(len(view.order))
+        for unit in np.sort(_listed(it, view))
     ]
     explained = (
         f"<p>A dot is a unit: across, the share of steps at which its gate was below {LEFT} (left-saturated, "
@@ -240,7 +250,7 @@ def _saturation(it: Inspection, figures: Mapping[str, Draw]) -> str:
         "“Visualizing and understanding recurrent networks”, 2015, figure 3.</p>"
     )
     picture = _picture(figures["saturation"], f"Scatter plots of these shares, one for each gate. {_TABLE}")
-    return explained + picture + _folded("Shares by unit", heads, rows)
+    return explained + picture + _folded(f"Shares by unit{_fewer(it)}", heads, rows)
 
 
 def _memory(it: Inspection, figures: Mapping[str, Draw]) -> str:
@@ -254,7 +264,7 @@ def _memory(it: Inspection, figures: Mapping[str, Draw]) -> str:
         [view.title, rank + 1, int(unit), _length(view.constants[unit])]
         for view in it.views
         if view.constants is not None
-        for rank, unit in enumerate(view.order)
+        for rank, unit in enumerate(_listed(it, view))
     ]
     explained = (
         f"<p>At each step state {text(kept.state)} is multiplied by {text(kept)}. With the mean m of that "
@@ -262,7 +272,19 @@ def _memory(it: Inspection, figures: Mapping[str, Draw]) -> str:
     )
     picture = _picture(figures["memory"], f"Curves of the time constants, the longest first. {_TABLE}")
     heads = ["layer", "rank", "unit", "time constant (steps)"]
-    return explained + picture + _folded("Units by memory", heads, rows)
+    return explained + picture + _folded(f"Units by memory{_fewer(it)}", heads, rows)
+
+
+def _listed(it: Inspection, view: LayerView) -> Array:
+    """The units of a layer that tables list: those that remember longest, where there are too many."""
+    found: Array = view.order[: max(8, _UNITS // len(it.views))]
+    return found
+
+
+def _fewer(it: Inspection) -> str:
+    """What is left out of a table of units."""
+    count, every = len(_listed(it, it.views[0])), len(it.views[0].order)
+    return f", the first {count:,} of {every:,} in this order (--json gives all)" if count < every else ""
 
 
 def _length(steps: float) -> float | str:

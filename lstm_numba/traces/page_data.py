@@ -15,6 +15,8 @@ from lstm_numba.training.run import json_line
 
 #: Most bytes of heat maps on a page; units that remember least are left out first.
 _BYTES = 600_000
+#: Classes that are listed after a step.
+_LISTED = 10
 
 
 def units_shown(it: Inspection) -> int:
@@ -93,8 +95,10 @@ def _answers(answers: Answers) -> dict[str, Any]:
             "bits": _rounded(answers.surprise),
         }
     if isinstance(answers, ClassAnswers):
+        best = np.argsort(-answers.probabilities, axis=1, kind="stable")[:, :_LISTED]
+        p = _rounded(np.take_along_axis(answers.probabilities, best, axis=1))
         names = list(answers.classes)
-        return {"kind": "classes", "names": names, "p": _rounded(answers.probabilities), "true": answers.true}
+        return {"kind": "classes", "names": names, "best": best.tolist(), "p": p, "true": answers.true}
     if answers.forecast:
         return {"kind": "forecast"}
     true = None if answers.true is None else answers.true.tolist()

@@ -177,9 +177,8 @@ SCRIPT = """\
       body.replaceChildren(...answers.names[t].map((name, k) =>
         answerRow(name, answers.p[t][k], name === next ? "comes next" : "")));
     } else if (answers.kind === "classes") {
-      const sorted = answers.p[t].map((p, k) => [p, k]).sort((a, b) => b[0] - a[0] || a[1] - b[1]);
-      body.replaceChildren(...sorted.slice(0, 10).map(([p, k]) =>
-        answerRow(answers.names[k], p, k === answers.true ? "true" : "")));
+      body.replaceChildren(...answers.best[t].map((k, n) =>
+        answerRow(answers.names[k], answers.p[t][n], k === answers.true ? "true" : "")));
     } else if (answers.kind === "numbers") {
       body.replaceChildren(...answers.names.map((name, k) => row([name, number(answers.values[t][k]),
         answers.true === null ? "" : number(answers.true[t][k])])));
