@@ -1,4 +1,4 @@
-"""``lstm-numba inspect`` as a user calls it: every kind of run, its files and numbers, and what is refused."""
+"""``lstm-numba inspect`` as a user calls it: every kind of run, files and numbers, what is refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli_tools import Answer, invoke, make_run, one_epoch
+from cli_tools import Answer, invoke, make_run
 from series_tools import groups, waves
 
 SMALL = "--hidden 6 --batch-size 16 --epochs 1 --json"
@@ -18,7 +18,8 @@ SMALL = "--hidden 6 --batch-size 16 --epochs 1 --json"
 RUNS = {
     "digits": "train digits --images 300 --hidden 6 --batch-size 30 --epochs 1 --cell gru --layers 2 "
     "--bidirectional --seed 3",
-    "grammar": "train grammar --tokens 3000 --hidden 6 --batch-size 10 --bptt 12 --epochs 1 --cell gru --seed 3",
+    "grammar": "train grammar --tokens 3000 --hidden 6 --batch-size 10 --bptt 12 --epochs 1 --cell gru "
+    "--seed 3",
     "forecast": f"train series {{}}/waves.csv --target load --window 5 --horizon 3 {SMALL}",
     "classes": f"train series {{}}/groups.csv --target kind --group id --cell rnn {SMALL}",
 }
@@ -31,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     waves(folder / "waves.csv")
     groups(folder / "groups.csv")
     for name, words in RUNS.items():
-        answer = invoke(one_epoch(words.format(folder)), "--out", folder / name)
+        answer = invoke(words.format(folder), "--out", folder / name)
         assert answer.status == 0, answer.err
     return folder
 

@@ -1,4 +1,4 @@
-"""The page in Chromium, where that and Selenium are installed: it asks for nothing, and the keyboard moves it."""
+"""The page in Chromium, where that and Selenium are installed: it asks for nothing, the keyboard moves it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ webdriver = pytest.importorskip("selenium.webdriver", reason="Selenium is not in
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 _DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (_CHROMIUM and _DRIVER), reason="Chromium or its driver is not installed")
+
+#: Gives the texts of a table's cells.
+ROWS = "return [...document.querySelectorAll('#{} tr')].map(r => [...r.children].map(c => c.textContent))"
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +106,7 @@ def test_answers_are_those_of_the_step(browser: Any, tmp_path: Path) -> None:
     browser.execute_script(
         "const s = document.getElementById('step'); s.value = 4; s.dispatchEvent(new Event('input'))"
     )
-    rows = browser.execute_script(
-        "return [...document.querySelectorAll('#answers tr')].map(r => [...r.children].map(c => c.textContent))"
-    )
+    rows = browser.execute_script(ROWS.format("answers"))
     assert [row[0] for row in rows] == list(it.answers.words[3])  # type: ignore[union-attr]
     marked = browser.execute_script("return document.querySelector('#sequence [aria-current]').textContent")
     assert marked == HOSTILE[3]
@@ -120,9 +121,8 @@ def test_layer_unit_and_order_are_chosen(browser: Any, tmp_path: Path) -> None:
         " e.dispatchEvent(new Event(kind)); };"
         "set('layer', '1', 'change'); set('unit', '2', 'input'); set('step', '5', 'input');"
         "set('order', 'number', 'input');"
-        "return [...document.querySelectorAll('#values tr')].map(r => [...r.children].map(c => c.textContent))"
     )
-    rows = browser.execute_script(script)
+    rows = browser.execute_script(script + ROWS.format("values"))
     view = it.views[1]
     assert [row[0] for row in rows] == [f"{view.roles[name]} {name}" for name in view.values]
     for (_, shown), values in zip(rows, view.values.values(), strict=True):
@@ -149,7 +149,8 @@ def test_dark_screens_get_dark_pictures(browser: Any, tmp_path: Path) -> None:
         )
         found.append(
             browser.execute_script(
-                "return [getComputedStyle(document.body).backgroundColor, document.querySelector('img').currentSrc]"
+                "return [getComputedStyle(document.body).backgroundColor,"
+                " document.querySelector('img').currentSrc]"
             )
         )
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
