@@ -22,7 +22,7 @@ _GREY = "#8a8a8a"
 _LINES = ("-", "--", "-.", ":")
 
 
-def saturation(shares: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> Figure:
+def saturation(shares: Mapping[str, Mapping[str, Sequence[Array]]]) -> Figure:
     """Share of steps at which each unit's gate is open, over that at which it is closed.
 
     As figure 3 of Karpathy, Johnson & Fei-Fei 2015.

@@ -150,8 +150,8 @@ def visible(token: str) -> str:
 def _beginning(level: str, ids: Array, end: int | None) -> int:
     """Tokens to show of a text: whole sentences, if they are not too long."""
     most = min(len(ids), _CHARACTERS if level == "char" else _WORDS)
-    ends = np.flatnonzero(ids[:most] == end) if end is not None else []
-    return int(ends[-1]) + 1 if len(ends) and ends[-1] >= most // 3 else most
+    ends: list[int] = [] if end is None else np.flatnonzero(ids[:most] == end).tolist()
+    return ends[-1] + 1 if ends and ends[-1] >= most // 3 else most
 
 
 # -- images -------------------------------------------------------------------------------------------

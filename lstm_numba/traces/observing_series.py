@@ -128,8 +128,8 @@ def _answers(
     it, model = task.description, task.model
     if isinstance(model, SequenceClassifier):
         label = piece.y[place, 0]
-        true = None if np.isnan(label) else int(label)
-        return ClassAnswers(task.classes, _finite(by_prefixes(model.probabilities, x)), true)
+        known = None if np.isnan(label) else int(label)
+        return ClassAnswers(task.classes, _finite(by_prefixes(model.probabilities, x)), known)
     names = _columns(it.targets, model)
     if it.task == "forecast":
         values = items.predict(model, item)[0]

@@ -26,9 +26,7 @@ def pictures(it: Inspection) -> dict[str, Draw]:
     """
     found: dict[str, Draw] = {f"values-{view.key}": _heat_maps(it, view) for view in it.views}
     if it.views[0].shares:
-        shares = {
-            view.title: {gate: tuple(share) for gate, share in view.shares.items()} for view in it.views
-        }
+        shares = {view.title: dict(view.shares) for view in it.views}
         found["saturation"] = lambda: trace_statistics.saturation(shares)
     kept = it.views[0].kept
     if kept is not None:

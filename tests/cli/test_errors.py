@@ -96,7 +96,8 @@ def test_usage_errors(here: Path, words: str, fragments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["evaluate {}", "predict {} x.png", "sample {}", "plot {}", "train digits --resume {}"]
+    "command",
+    ["evaluate {}", "predict {} x.png", "sample {}", "plot {}", "inspect {}", "train digits --resume {}"],
 )
 def test_run_folders_that_are_none(here: Path, command: str) -> None:
     (here / "empty").mkdir()

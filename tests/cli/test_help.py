@@ -45,7 +45,7 @@ def test_all_commands_are_found() -> None:
     datasets = ("mnist", "ptb", "text", "series", "images", "digits", "grammar")
     trainings = {("train", dataset) for dataset in datasets}
     assert trainings | {("data", verb) for verb in ("list", "fetch", "verify")} <= found
-    others = ("evaluate", "predict", "stream", "sample", "plot", "bench", "warmup", "info")
+    others = ("evaluate", "predict", "stream", "sample", "plot", "inspect", "bench", "warmup", "info")
     assert {(one,) for one in others} <= found
 
 
@@ -139,7 +139,7 @@ def test_help_imports_nothing_heavy() -> None:
         "assert run(['--help']) == 0\n"
         "imported('numba', 'numpy', 'scipy', 'pooch', 'matplotlib', 'safetensors', 'lstm_numba.cli.train')\n"
         "commands = 'train mnist', 'evaluate', 'predict', 'sample', 'plot', 'data list', 'info', 'bench'\n"
-        "for words in (*commands, 'warmup', 'export', 'import'):\n"
+        "for words in (*commands, 'inspect', 'warmup', 'export', 'import'):\n"
         "    assert run([*words.split(), '-h']) == 0\n"
         "imported('numba', 'numpy', 'matplotlib')\n"
     )
