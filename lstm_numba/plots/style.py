@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +53,9 @@ def rendered(figure: Figure, form: str) -> bytes:
     """A figure as a file's content; `form` is "png" or "svg". The same figure gives the same bytes."""
     buffer = io.BytesIO()
     metadata = {"Date": None} if form == "svg" else None  # without a date and random names
-    with rc_context({"svg.hashsalt": "lstm_numba"}):
+    with rc_context({"svg.hashsalt": "lstm_numba"}), warnings.catch_warnings():
+        # A sign that the font lacks is drawn as a box, which says as much.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(buffer, format=form, dpi=150, metadata=metadata)
     return buffer.getvalue()
 

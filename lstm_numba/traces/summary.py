@@ -58,4 +58,4 @@ def _answer_lines(it: Inspection) -> list[str]:
     assert isinstance(answers, NumberAnswers)
     pairs = zip(answers.names, answers.values[-1], strict=True)
     where = f"{plural(len(answers.values), 'step')} ahead" if answers.forecast else "at the end"
-    return [f"predicted {where}: " + ", ".join(f"{one_line(name, 60)} {value:.4g}" for name, value in pairs)]
+    return [f"predicted {where}: " + "; ".join(f"{one_line(name, 60)} {value:.4g}" for name, value in pairs)]
