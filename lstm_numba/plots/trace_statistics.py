@@ -15,7 +15,7 @@ from lstm_numba.plots.traces import Array, Beneath, draw_beneath, label_steps, p
 #: Classes that get a colour; the others are thin grey lines.
 _CLASSES = 6
 #: Least distance of two labels beside an axis, as a share of its height.
-_GAP = 0.075
+_GAP = 0.058
 #: More dots than these are an image within an SVG.
 _DOTS = 60
 _GREY = "#8a8a8a"
@@ -34,7 +34,7 @@ def saturation(shares: Mapping[str, Mapping[str, Sequence[Array]]]) -> Figure:
     """
     gates = list(next(iter(shares.values())))
     width = 0.7 + 2.9 * len(gates)
-    figure = Figure(figsize=(max(width, 4.2), 3.7 + 0.25 * (len(shares) > 1)), layout="constrained")
+    figure = Figure(figsize=(max(width, 4.2), 3.5 + 0.3 * (len(shares) > 1)), layout="constrained")
     panels = figure.subplots(1, len(gates), sharex=True, sharey=True, squeeze=False)[0]
     looks = list(zip(colours(len(shares)), MARKERS * len(shares), strict=False))
     for place, gate in zip(panels, gates, strict=True):

@@ -131,9 +131,9 @@ def _answer_table(it: Inspection) -> str:
             return ""
         return _table("Predicted after this step", ["", "predicted", "true"], body="answers")
     if isinstance(answers, TokenAnswers):
-        heads = ["token", "probability", "probability as a bar", "remark"]
+        heads = ["token", "probability", "as a bar"]
         return _table("The likeliest next tokens", heads, body="answers")
-    heads = ["class", "probability", "probability as a bar", "remark"]
+    heads = ["class", "probability", "as a bar"]
     return _table(f"The likeliest classes after this {it.unit}", heads, body="answers")
 
 

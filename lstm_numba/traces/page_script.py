@@ -154,13 +154,13 @@ SCRIPT = """\
     find("values-of").textContent = where + "; unit " + unit + ".";
   }
 
-  function answerRow(name, p, true_) {
-    const found = row([name, percent(p), true_]);
+  function answerRow(name, p, remark) {
+    const found = row([name + (remark && " (" + remark + ")"), percent(p)]);
     const meter = document.createElement("meter"), cell = document.createElement("td");
     meter.min = 0; meter.max = 1; meter.value = p;
     meter.setAttribute("aria-label", "probability of " + name);
     cell.append(meter);
-    found.insertBefore(cell, found.children[2]);
+    found.append(cell);
     return found;
   }
 

@@ -13,13 +13,14 @@ body { margin: 0 auto; max-width: 70rem; padding: 0 1rem 3rem; background: var(-
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 1.2rem 0 0.4rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.25rem; margin: 2.4rem 0 0.4rem; border-top: 1px solid var(--line); padding-top: 1rem; }
 h3 { font-size: 1.05rem; margin: 1.2rem 0 0.3rem; }
-p, li, dd, td, th, summary { overflow-wrap: anywhere; }
+p, li, dd, summary { overflow-wrap: anywhere; }
+td, th { overflow-wrap: break-word; max-width: 20rem; }
 p { max-width: 46rem; }
 a { color: var(--accent); }
 .skip { position: absolute; left: -99rem; }
 .skip:focus { left: 1rem; top: 0.5rem; background: var(--ground); padding: 0.5rem; z-index: 1; }
 nav ul { display: flex; flex-wrap: wrap; gap: 0.3rem 1.2rem; list-style: none; padding: 0; margin: 0.5rem 0; }
-dl.facts { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1rem; margin: 0.6rem 0; }
+dl.facts { display: grid; grid-template-columns: fit-content(35%) 1fr; gap: 0.2rem 1rem; margin: 0.6rem 0; }
 dl.facts dt { color: var(--quiet); }
 dl.facts dd { margin: 0; }
 .controls { display: flex; flex-wrap: wrap; gap: 0.5rem 1rem; align-items: center; background: var(--panel);
@@ -50,7 +51,7 @@ th, td { padding: 0.15rem 0.6rem; text-align: left; border-bottom: 1px solid var
   vertical-align: top; }
 td.number { text-align: right; }
 thead th { position: sticky; top: 0; background: var(--panel); }
-meter { width: 10rem; }
+meter { width: min(10rem, 22vw); }
 summary { cursor: pointer; padding: 0.2rem 0; }
 @media print { nav, .controls, .skip { display: none; } }
 """

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from inspections import HOSTILE, KINDS, make_inspection
 
+from lstm_numba.traces.inspection import TokenAnswers
 from lstm_numba.traces.page import page
 from lstm_numba.traces.pictures import pictures
 
@@ -102,15 +103,23 @@ def test_loads_alone_and_moves_by_the_keyboard(browser: Any, tmp_path: Path, kin
 
 def test_answers_are_those_of_the_step(browser: Any, tmp_path: Path) -> None:
     it = make_inspection("tokens")
+    answers = it.answers
+    assert isinstance(answers, TokenAnswers)
+    step = next(t for t in range(1, 7) if it.steps[t + 1] in answers.words[t])
     opened(browser, tmp_path, "tokens")
     browser.execute_script(
-        "const s = document.getElementById('step'); s.value = 4; s.dispatchEvent(new Event('input'))"
+        "const s = document.getElementById('step'); s.value = arguments[0]; s.dispatchEvent(new Event('input'))",
+        step + 1,
     )
     rows = browser.execute_script(ROWS.format("answers"))
-    assert [row[0] for row in rows] == list(it.answers.words[3])  # type: ignore[union-attr]
+    following = it.steps[step + 1]
+    expected = [f"{word} (comes next)" if word == following else word for word in answers.words[step]]
+    assert [row[0] for row in rows] == expected
     marked = browser.execute_script("return document.querySelector('#sequence [aria-current]').textContent")
-    assert marked == HOSTILE[3]
-    assert f"{it.answers.surprise[3]:.2f} bits" in text_of(browser, "where")  # type: ignore[union-attr]
+    assert marked == it.steps[step]
+    said = text_of(browser, "where")
+    assert f"{answers.surprise[step]:.2f} bits" in said
+    assert f"a probability of {100 * 2 ** -answers.surprise[step + 1]:.1f}" in said
 
 
 def test_layer_unit_and_order_are_chosen(browser: Any, tmp_path: Path) -> None:
