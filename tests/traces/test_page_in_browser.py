@@ -108,7 +108,8 @@ def test_answers_are_those_of_the_step(browser: Any, tmp_path: Path) -> None:
     step = next(t for t in range(1, 7) if it.steps[t + 1] in answers.words[t])
     opened(browser, tmp_path, "tokens")
     browser.execute_script(
-        "const s = document.getElementById('step'); s.value = arguments[0]; s.dispatchEvent(new Event('input'))",
+        "const s = document.getElementById('step'); s.value = arguments[0];"
+        "s.dispatchEvent(new Event('input'))",
         step + 1,
     )
     rows = browser.execute_script(ROWS.format("answers"))
