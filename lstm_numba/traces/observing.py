@@ -80,6 +80,13 @@ def by_prefixes(answer: Callable[[Array, Array], Array], x: Array) -> Array:
     return np.concatenate(parts)
 
 
+def cut_notes(shown: int, total: int, unit: str) -> list[str]:
+    """What is said where not all steps are shown."""
+    if shown == total:
+        return []
+    return [f"the first {shown:,} of {plural(total, unit)} are shown; answers after the last one are not"]
+
+
 def network_text(task: Task) -> str:
     """The recurrent layers in words: "bidirectional gru, 2 layers of 32 units"."""
     rnn = task.model.rnn
@@ -108,12 +115,14 @@ def observe_text(task: TextTask, run: str, text: str | None = None) -> Inspectio
         The text is empty, or has a token outside the vocabulary.
     """
     corpus, model = task.corpus, task.model
+    notes = ["the state before the first token is zero"]
     if text is None:
         ids = task.split_ids("test")[: affordable(model.rnn, 1, TOKENS)]
         shown, source = _beginning(corpus.level, ids, corpus.index.get(EOS)), "the beginning of the test text"
     else:
         ids = corpus.encode(text)
         shown, source = min(len(ids), affordable(model.rnn, 1, SHOWN)), "the given text"
+        notes += cut_notes(shown, len(ids), "token")
         if not len(ids):
             raise UserError("the text is empty: expected at least one token")
         ids = ids[:shown]
@@ -138,7 +147,7 @@ def observe_text(task: TextTask, run: str, text: str | None = None) -> Inspectio
         TokenAnswers(best, words, bits),
         1,
         len(ids),
-        ("the state before the first token is zero",),
+        tuple(notes),
     )
 
 
@@ -183,7 +192,9 @@ def observe_image(
         raise UserError("the model's answers are no numbers: its weights are too large")
     steps = min(len(x), SHOWN)
     unit = "row" if view == "rows" else "pixel"
-    notes = ["the pixels are read in a fixed random order"] if view == "permuted" else []
+    notes = cut_notes(steps, len(x), unit)
+    if view == "permuted":
+        notes.append("the pixels are read in a fixed random order")
     if model.rnn.directions == 2:
         notes.append(
             f"both directions: the answer after a {unit} is that to the image that ends there, which the "

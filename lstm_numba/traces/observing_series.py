@@ -13,7 +13,15 @@ from lstm_numba.errors import UserError
 from lstm_numba.models.classifier import SequenceClassifier
 from lstm_numba.models.regressor import SequenceRegressor
 from lstm_numba.traces.inspection import Answers, ClassAnswers, Inspection, NumberAnswers, Strip
-from lstm_numba.traces.observing import ITEMS, SHOWN, affordable, by_prefixes, network_text, observed
+from lstm_numba.traces.observing import (
+    ITEMS,
+    SHOWN,
+    affordable,
+    by_prefixes,
+    cut_notes,
+    network_text,
+    observed,
+)
 from lstm_numba.traces.statistics import Array
 from lstm_numba.training.series import SeriesTask
 from lstm_numba.training.series_items import SeriesItems
@@ -87,7 +95,7 @@ def observe_series(
         _answers(task, items, item, one.x[:SHOWN, 0], piece, place),
         batch.x.shape[1],
         counted,
-        _notes(task),
+        (*cut_notes(len(read), len(one.x), "step"), *_notes(task)),
     )
     return inspection, remarks
 

@@ -209,7 +209,7 @@ def _answers(it: Inspection, figures: Mapping[str, Draw]) -> tuple[str, str]:
         heads = ["step", *answers.classes]
         rows = [[n + 1, *map(float, row)] for n, row in enumerate(answers.probabilities)]
         best = answers.classes[int(np.argmax(answers.probabilities[-1]))]
-        said = f"The answer after the last {it.unit} is {best}"
+        said = f"The answer after {it.unit} {len(it.steps)} is {best}"
         said += "." if answers.true is None else f"; the true class is {answers.classes[answers.true]}."
         picture = _picture(
             figures["probabilities"], f"Curves of the probability of each class. {said} {_TABLE}"

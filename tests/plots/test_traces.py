@@ -96,3 +96,11 @@ def test_palettes() -> None:
     assert len(gate) == len(signed) == 768
     assert gate[:3] == bytes((68, 1, 84))
     assert min(signed[3 * 127 : 3 * 129]) > 240  # white in the middle
+
+
+def test_a_dollar_sign_begins_no_formula() -> None:
+    it = make_inspection("tokens")
+    for name in ("surprise", "values-l0"):
+        figure = pictures(it)[name]()
+        named = [axes for axes in figure.axes if axes.get_xlabel() == "token"][-1]
+        assert r"\$x_1\$" in [label.get_text() for label in named.get_xticklabels()], name

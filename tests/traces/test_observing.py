@@ -71,6 +71,13 @@ def test_the_test_text_is_shown_where_none_is_given(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.views[0].shares["z"].right, (whole["z_l0"] > 0.9).mean(axis=(0, 1)))
 
 
+def test_long_texts_are_cut_and_say_so(tmp_path: Path) -> None:
+    task = text_task(tmp_path)
+    found = observe_text(task, "run", "ab " * 300)
+    assert len(found.steps) == found.counted == 800
+    assert "the first 800 of 900 tokens are shown; answers after the last one are not" in found.notes
+
+
 def test_texts_that_cannot_be_read(tmp_path: Path) -> None:
     task = text_task(tmp_path)
     with pytest.raises(UserError, match="the text is empty"):
