@@ -21,6 +21,8 @@ _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shut
 _DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (_CHROMIUM and _DRIVER), reason="Chromium or its driver is not installed")
 
+#: Gives the address of the picture that is shown.
+SHOWN = "return document.querySelector('picture img').currentSrc"
 #: Gives the texts of a table's cells.
 ROWS = "return [...document.querySelectorAll('#{} tr')].map(r => [...r.children].map(c => c.textContent))"
 
@@ -167,8 +169,7 @@ def test_dark_screens_get_dark_pictures(browser: Any, tmp_path: Path) -> None:
         colour = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
         assert colour == ground
         # A browser changes pictures when it has time.
-        shown = "return document.querySelector('picture img').currentSrc"
-        WebDriverWait(browser, 20).until(lambda b, want=picture: b.execute_script(shown) == want)
+        WebDriverWait(browser, 20).until(lambda b, want=picture: b.execute_script(SHOWN) == want)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
