@@ -1,0 +1,173 @@
+"""Pictures of the experiment "long-gap": the share of runs that bridged a gap, and after which updates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from lstm_numba.plots.style import COLOURS, MARKERS, plain
+
+#: Cells whose curves are drawn, as far as they were tried.
+_CURVES = ("rnn", "lstm", "gru")
+_ALL = "all"
+_MAP = colormaps["viridis"]
+#: What was not tried.
+_HATCH = {"facecolor": "white", "edgecolor": "0.7", "hatch": "////", "linewidth": 0.0}
+
+
+def figures(document: Mapping[str, Any]) -> dict[str, Figure]:
+    """Draw the outcome of `lstm_numba.experiments.long_gap.run`.
+
+    Parameters
+    ----------
+    document : mapping
+        From ``Outcome.document``.
+
+    Returns
+    -------
+    dict of str to Figure
+        ``long-gap``: the share of runs that bridged each gap, of all cells and tasks; ``long-gap-curves``:
+        the same of a few cells with intervals; ``long-gap-updates``: after how many updates.
+    """
+    return {
+        "long-gap": _maps(document),
+        "long-gap-curves": _curves(document),
+        "long-gap-updates": _updates(document),
+    }
+
+
+def _rows(document: Mapping[str, Any], task: str) -> list[Mapping[str, Any]]:
+    return [row for row in document["rows"] if row["task"] == task]
+
+
+def _panels(document: Mapping[str, Any]) -> list[str]:
+    """The tasks, and all of them together where there are several."""
+    tasks = list(document["settings"]["tasks"])
+    return [*tasks, _ALL] if len(tasks) > 1 else tasks
+
+
+def _title(task: str) -> str:
+    return "all tasks" if task == _ALL else task
+
+
+def _grid(document: Mapping[str, Any], height: float, label: str) -> tuple[Figure, list[Axes]]:
+    """A row of panels that share the vertical axis, one for each task."""
+    tasks = _panels(document)
+    figure = Figure(figsize=(1.6 + 1.75 * len(tasks), height), layout="constrained")
+    axes = list(np.atleast_1d(figure.subplots(1, len(tasks), sharey=True)))
+    for axis, task in zip(axes, tasks, strict=True):
+        axis.set_title(_title(task))
+    figure.supxlabel(label, fontsize="medium")
+    return figure, axes
+
+
+def _name_rows(axis: Axes, cells: Sequence[str]) -> None:
+    """The cells' names along the vertical axis, the first one on top."""
+    axis.set_ylim(len(cells) - 0.5, -0.5)
+    axis.set_yticks(range(len(cells)), [plain(cell) for cell in cells])
+    axis.tick_params(axis="y", length=0)
+
+
+def _maps(document: Mapping[str, Any]) -> Figure:
+    settings = document["settings"]
+    cells, gaps = settings["cells"], settings["gaps"]
+    figure, axes = _grid(document, 1.6 + 0.27 * len(cells), "gap in steps")
+    image = None
+    for axis, task in zip(axes, _panels(document), strict=True):
+        rows = _rows(document, task)
+        shares = np.array([row["by gap"]["share"] for row in rows])
+        image = axis.imshow(shares, _MAP, vmin=0.0, vmax=1.0, aspect="auto")
+        runs = settings["seeds"] * (len(settings["tasks"]) if task == _ALL else 1)
+        for n, row in enumerate(rows):
+            _mark(axis, n, row["by gap"], runs)
+        axis.set_xticks(range(len(gaps)), [f"{gap:,}" for gap in gaps], rotation=90)
+        _name_rows(axis, cells)
+    assert image is not None
+    figure.colorbar(image, ax=axes, label="share of runs that bridged it", pad=0.01, aspect=30)
+    count = settings["seeds"]
+    figure.legend(
+        handles=[Patch(**_HATCH, label="not tried: no run bridged the gap before")],
+        title=f"numbers: runs that bridged it, of {count} in a task",
+        loc="outside upper center",
+        ncols=1,
+        frameon=False,
+        fontsize="small",
+        title_fontsize="small",
+    )
+    return figure
+
+
+def _mark(axis: Axes, row: int, shares: Mapping[str, Any], runs: int) -> None:
+    """How many runs bridged each gap; hatching where none tried."""
+    for n, (share, tried) in enumerate(zip(shares["share"], shares["tried"], strict=True)):
+        if not tried:
+            axis.add_patch(Rectangle((n - 0.5, row - 0.5), 1.0, 1.0, **_HATCH))
+            continue
+        colour = "white" if share < 0.6 else "black"
+        axis.text(n, row, str(round(share * runs)), ha="center", va="center", color=colour, fontsize=8)
+
+
+def _curves(document: Mapping[str, Any]) -> Figure:
+    settings = document["settings"]
+    gaps = np.array(settings["gaps"], np.float64)
+    names = [cell for cell in _CURVES if cell in settings["cells"]] or settings["cells"][: len(COLOURS)]
+    figure, axes = _grid(document, 2.9, "gap in steps")
+    for axis, task in zip(axes, _panels(document), strict=True):
+        rows = {row["cell"]: row["by gap"] for row in _rows(document, task)}
+        for n, cell in enumerate(names):
+            shares = np.array([rows[cell][key] for key in ("share", "low", "high")])
+            bars = np.abs(shares[1:] - shares[0])
+            axis.errorbar(
+                gaps * 1.12 ** (n - (len(names) - 1) / 2),  # beside each other
+                shares[0],
+                bars,
+                color=COLOURS[n],
+                marker=MARKERS[n],
+                markersize=4,
+                linestyle=("-", "--", ":")[n % 3],
+                capsize=2,
+                label=plain(cell),
+            )
+        axis.set_xscale("log")
+        axis.set_xticks(gaps, [f"{gap:,.0f}" for gap in gaps], rotation=90)
+        axis.minorticks_off()
+        axis.set_ylim(-0.04, 1.04)
+    axes[0].set_ylabel("share of runs\nthat bridged it, 95 %")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=7, frameon=False)
+    return figure
+
+
+def _updates(document: Mapping[str, Any]) -> Figure:
+    settings = document["settings"]
+    cells, gaps = settings["cells"], settings["gaps"]
+    figure, axes = _grid(document, 1.5 + 0.27 * len(cells), "updates until the gap was bridged (median)")
+    colours = _MAP(np.linspace(0.0, 0.9, len(gaps)))
+    for axis, task in zip(axes, _panels(document), strict=True):
+        for n, row in enumerate(_rows(document, task)):
+            for k, updates in enumerate(row["by gap"]["updates"]):
+                if updates is not None:
+                    axis.plot(
+                        max(updates, 1.0),
+                        n + 0.5 * (k / max(len(gaps) - 1, 1) - 0.5),
+                        MARKERS[k % len(MARKERS)],
+                        color=colours[k],
+                        markersize=4,
+                    )
+        axis.set_xscale("log")
+        axis.grid(axis="y", color="0.9", linewidth=0.5)
+        axis.set_axisbelow(True)
+        _name_rows(axis, cells)
+    handles = [
+        axes[0].plot([], [], MARKERS[k % len(MARKERS)], color=colours[k], label=f"{gap:,}")[0]
+        for k, gap in enumerate(gaps)
+    ]
+    figure.legend(
+        handles=handles, title="gap in steps", loc="outside upper center", ncols=len(gaps), frameon=False
+    )
+    return figure
