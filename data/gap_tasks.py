@@ -40,7 +40,7 @@ Numbers = npt.NDArray[np.float32]
 #: Steps at the beginning of "adding" and "order" that hold all that matters.
 WINDOW = 10
 #: Symbols of a sequence of "copy", and of how many kinds they are.
-COPIED, KINDS = 3, 4
+COPIED, KINDS = 3, 2
 #: Symbols of "order": four that mean nothing, the two that matter, and signs of the beginning and the end.
 ORDER_SYMBOLS = "abcdXYEB"
 #: Symbols of "copy": the kinds, nothing, and the sign to begin.
@@ -123,7 +123,7 @@ def _order(gap: int, count: int, seed: int, first: int) -> Sequences:
 
 def _reber(gap: int, count: int, seed: int, first: int) -> Sequences:
     """All but the last two symbols, and the last but one."""
-    symbols, _ = reber.embedded(gap, count, seed, first)
+    symbols = reber.embedded(gap, count, seed, first)
     return Sequences(symbols[:-2], symbols[-2:-1])
 
 

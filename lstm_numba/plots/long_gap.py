@@ -9,7 +9,9 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch, PathPatch
+from matplotlib.path import Path
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from lstm_numba.plots.style import COLOURS, MARKERS, plain
 
@@ -84,16 +86,16 @@ def _maps(document: Mapping[str, Any]) -> Figure:
         shares = np.array([row["by gap"]["share"] for row in rows])
         image = axis.imshow(shares, _MAP, vmin=0.0, vmax=1.0, aspect="auto")
         runs = settings["seeds"] * (len(settings["tasks"]) if task == _ALL else 1)
-        for n, row in enumerate(rows):
-            _mark(axis, n, row["by gap"], runs)
+        _mark(axis, rows, runs)
         axis.set_xticks(range(len(gaps)), [f"{gap:,}" for gap in gaps], rotation=90)
         _name_rows(axis, cells)
     assert image is not None
     figure.colorbar(image, ax=axes, label="share of runs that bridged it", pad=0.01, aspect=30)
-    count = settings["seeds"]
+    seeds, tasks = settings["seeds"], len(settings["tasks"])
+    of = f"{seeds} runs, of all tasks {seeds * tasks}" if tasks > 1 else f"{seeds} runs"
     figure.legend(
         handles=[Patch(**_HATCH, label="not tried: no run bridged the gap before")],
-        title=f"numbers: runs that bridged it, of {count} in a task",
+        title=f"a number: so many of {of}; without one: all (bright) or none (dark)",
         loc="outside upper center",
         ncols=1,
         frameon=False,
@@ -103,14 +105,22 @@ def _maps(document: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _mark(axis: Axes, row: int, shares: Mapping[str, Any], runs: int) -> None:
-    """How many runs bridged each gap; hatching where none tried."""
-    for n, (share, tried) in enumerate(zip(shares["share"], shares["tried"], strict=True)):
-        if not tried:
-            axis.add_patch(Rectangle((n - 0.5, row - 0.5), 1.0, 1.0, **_HATCH))
-            continue
-        colour = "white" if share < 0.6 else "black"
-        axis.text(n, row, str(round(share * runs)), ha="center", va="center", color=colour, fontsize=8)
+def _mark(axis: Axes, rows: Sequence[Mapping[str, Any]], runs: int) -> None:
+    """How many runs bridged a gap, where it is not all or none of them; hatching where none tried."""
+    untried = []
+    for n, row in enumerate(rows):
+        shares = row["by gap"]
+        for k, (share, tried) in enumerate(zip(shares["share"], shares["tried"], strict=True)):
+            if not tried:
+                corners = [(k + x, n + y) for x, y in ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))]
+                untried.append(Path([*corners, corners[0]], closed=True))
+                continue
+            if share in (0.0, 1.0):
+                continue  # the colour says it, and hundreds of numbers make a large file
+            colour = "white" if share < 0.6 else "black"
+            axis.text(k, n, str(round(share * runs)), ha="center", va="center", color=colour, fontsize=8)
+    if untried:
+        axis.add_patch(PathPatch(Path.make_compound_path(*untried), **_HATCH))
 
 
 def _curves(document: Mapping[str, Any]) -> Figure:
@@ -121,19 +131,11 @@ def _curves(document: Mapping[str, Any]) -> Figure:
     for axis, task in zip(axes, _panels(document), strict=True):
         rows = {row["cell"]: row["by gap"] for row in _rows(document, task)}
         for n, cell in enumerate(names):
-            shares = np.array([rows[cell][key] for key in ("share", "low", "high")])
-            bars = np.abs(shares[1:] - shares[0])
-            axis.errorbar(
-                gaps * 1.12 ** (n - (len(names) - 1) / 2),  # beside each other
-                shares[0],
-                bars,
-                color=COLOURS[n],
-                marker=MARKERS[n],
-                markersize=4,
-                linestyle=("-", "--", ":")[n % 3],
-                capsize=2,
-                label=plain(cell),
-            )
+            share, low, high = (rows[cell][key] for key in ("share", "low", "high"))
+            beside = gaps * 1.12 ** (n - (len(names) - 1) / 2)
+            axis.vlines(beside, low, high, color=COLOURS[n], linewidth=1.0)
+            style = {"marker": MARKERS[n], "linestyle": ("-", "--", ":")[n % 3], "label": plain(cell)}
+            axis.plot(beside, share, color=COLOURS[n], markersize=4, **style)
         axis.set_xscale("log")
         axis.set_xticks(gaps, [f"{gap:,.0f}" for gap in gaps], rotation=90)
         axis.minorticks_off()
@@ -147,27 +149,35 @@ def _updates(document: Mapping[str, Any]) -> Figure:
     settings = document["settings"]
     cells, gaps = settings["cells"], settings["gaps"]
     figure, axes = _grid(document, 1.5 + 0.27 * len(cells), "updates until the gap was bridged (median)")
-    colours = _MAP(np.linspace(0.0, 0.9, len(gaps)))
+    styles = [
+        {"marker": MARKERS[k % len(MARKERS)], "color": _MAP(0.9 * k / len(gaps)), "linestyle": "none"}
+        for k in range(len(gaps))
+    ]
+    lanes = 0.7 * (np.arange(len(gaps)) / len(gaps) - 0.5)  # within a cell's row
     for axis, task in zip(axes, _panels(document), strict=True):
-        for n, row in enumerate(_rows(document, task)):
-            for k, updates in enumerate(row["by gap"]["updates"]):
-                if updates is not None:
-                    axis.plot(
-                        max(updates, 1.0),
-                        n + 0.5 * (k / max(len(gaps) - 1, 1) - 0.5),
-                        MARKERS[k % len(MARKERS)],
-                        color=colours[k],
-                        markersize=4,
-                    )
+        found = np.array([row["by gap"]["updates"] for row in _rows(document, task)], np.float64)
+        for k, style in enumerate(styles):
+            axis.plot(np.maximum(found[:, k], 1.0), np.arange(len(cells)) + lanes[k], markersize=3.5, **style)
         axis.set_xscale("log")
-        axis.grid(axis="y", color="0.9", linewidth=0.5)
+        axis.set_xlim(*_limits(document))
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.grid(axis="x", color="0.9", linewidth=0.5)
+        axis.set_yticks(np.arange(len(cells) - 1) + 0.5, minor=True)
+        axis.grid(axis="y", which="minor", color="0.8", linewidth=0.5)
         axis.set_axisbelow(True)
         _name_rows(axis, cells)
+        axis.tick_params(axis="y", which="both", length=0)
     handles = [
-        axes[0].plot([], [], MARKERS[k % len(MARKERS)], color=colours[k], label=f"{gap:,}")[0]
-        for k, gap in enumerate(gaps)
+        axes[0].plot([], [], label=f"{gap:,}", **style)[0] for gap, style in zip(gaps, styles, strict=True)
     ]
     figure.legend(
         handles=handles, title="gap in steps", loc="outside upper center", ncols=len(gaps), frameon=False
     )
     return figure
+
+
+def _limits(document: Mapping[str, Any]) -> tuple[float, float]:
+    """Limits of the updates, the same in all panels."""
+    found = [at for row in document["rows"] for at in row["by gap"]["updates"] if at is not None]
+    return 0.7 * max(min(found, default=1.0), 1.0), 1.4 * max(max(found, default=10.0), 10.0)
