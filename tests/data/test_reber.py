@@ -1,4 +1,4 @@
-"""Strings of the embedded Reber grammar: accepted by a regular expression, and each as often as it should be."""
+"""Strings of the embedded Reber grammar: accepted by a regular expression, each as often as it should be."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from reber_strings import EMBEDDED, STRING
 from scipy import stats
 
 from lstm_numba.data import reber
+
 
 def words(length: int, count: int, **options: int) -> list[str]:
     symbols = reber.embedded(length, count, **options)
@@ -29,7 +30,7 @@ def test_the_automaton_accepts_every_string(length: int) -> None:
 
 @pytest.mark.parametrize("length", [5, 8, 10])
 def test_strings_of_a_length_are_equally_likely(length: int) -> None:
-    """All but the first and the last symbol are one of two, so that strings of one length are equally likely."""
+    """All but the first and the last symbol are one of two: strings of one length are equally likely."""
     inner = ("".join(letters) for letters in itertools.product("TPSXV", repeat=length - 2))
     possible = [f"B{word}E" for word in inner if STRING.fullmatch(f"B{word}E")]
     drawn = [word[2:-2] for word in words(length, 4000, seed=3)]
