@@ -25,7 +25,7 @@ A. Shah, Y. Bengio, "Unitary evolution recurrent neural networks", ICML 2016, af
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -60,8 +60,8 @@ class Sequences(NamedTuple):
         Due at the last K steps: symbols or classes (K, N), uint8; of "adding" numbers (1, N), float32.
     """
 
-    inputs: npt.NDArray[np.uint8] | Numbers
-    answers: npt.NDArray[np.uint8] | Numbers
+    inputs: npt.NDArray[Any]
+    answers: npt.NDArray[Any]
 
 
 class Task(NamedTuple):
