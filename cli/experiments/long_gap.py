@@ -81,9 +81,9 @@ Examples:
     "Experiment",
     "--updates",
     type=POSITIVE,
-    default=3000,
+    default=2500,
     show_default=True,
-    help="Updates of a network with a gap of 10 at most; with larger gaps fewer, as their power of -2/3.",
+    help="Updates of a network with a gap of 10 at most; with larger gaps fewer, as their power of -3/5.",
 )
 @option(
     "Experiment",

@@ -107,11 +107,11 @@ def train(
 
 
 def most_updates(updates: int, gap: int) -> int:
-    """Most updates with a gap, of so many with a gap of 10: they fall with its power of 2/3.
+    """Most updates with a gap, of so many with a gap of 10: they fall with its power of 3/5.
 
     A step takes a time that grows with the gap, and what was learned with a smaller one helps.
     """
-    return max(1, round(updates * (10 / gap) ** (2 / 3) / CHECK)) * CHECK
+    return max(1, round(updates * (10 / gap) ** (3 / 5) / CHECK)) * CHECK
 
 
 def _stage(step: TrainingStep, model: SequenceModel, task: str, gap: int, most: int, seed: int) -> Stage:

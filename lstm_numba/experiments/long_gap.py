@@ -72,7 +72,7 @@ def run(
     tasks: Sequence[str] = tuple(TASKS),
     gaps: Sequence[int] = GAPS,
     seeds: int = 3,
-    updates: int = 3000,
+    updates: int = 2500,
     hidden: int = HIDDEN,
     seed: int = 0,
     device: str = "cpu",
@@ -192,7 +192,7 @@ def _of(runs: Sequence[Run], task: str, cells: Collection[str]) -> list[Run]:
 def _row(cell: str, task: str, gaps: Sequence[int], runs: Sequence[Run]) -> dict[str, Any]:
     """A row of the table; of all tasks the largest gap is the (lower) median of theirs."""
     largest = [
-        max((gap for gap in gaps if 2 * _count(same, gap) > len(same)), default=0)
+        max((gap for gap in gaps if _majority(same, gap)), default=0)
         for name in dict.fromkeys(one.task for one in runs)
         for same in [_of(runs, name, {cell})]
     ]
@@ -227,6 +227,11 @@ def _count(runs: Sequence[Run], gap: int) -> int:
     return sum(one.bridged >= gap for one in runs)
 
 
+def _majority(runs: Sequence[Run], gap: int) -> bool:
+    """Whether more than half of the runs bridged a gap."""
+    return 2 * _count(runs, gap) > len(runs)
+
+
 def _claims(runs: Sequence[Run], rows: Sequence[dict[str, Any]], settings: dict[str, Any]) -> list[Claim]:
     """The claim for each task, and for all of them."""
     cells, tasks, gap = settings["cells"], settings["tasks"], settings["gaps"][-1]
@@ -254,8 +259,15 @@ def _claim(runs: Sequence[Run], task: str, cells: Sequence[str], gap: int) -> Cl
         ends = f"{100 * intervals[-1].low:.0f} to {100 * intervals[-1].high:.0f} %"
         texts.append(f"{kind} {bridged} of {len(of_kind)} runs, {ends}")
     held = intervals[0].high < 0.5 < intervals[1].low
-    where = "all tasks" if task == ALL else task
-    return Claim(f"{where}: {CLAIM}", held, f"gap of {gap:,}: {'; '.join(texts)}")
+    numbers = f"gap of {gap:,}: {'; '.join(texts)}"
+    if task == ALL:
+        return Claim(CLAIM, held, numbers)
+    most = [cell for cell in cells if _majority(_of(runs, task, {cell}), gap)]
+    for kind, verb in zip(KINDS, ("did", "did not"), strict=True):
+        members = _members(kind, cells)
+        odd = [cell for cell in cells if cell in members and (cell in most) == (kind == KINDS[0])]
+        numbers += f"; {kind}, most seeds of {', '.join(odd)} {verb}" if odd else ""
+    return Claim(f"{task}: {CLAIM}", held, numbers)
 
 
 def _chosen(name: str, given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:

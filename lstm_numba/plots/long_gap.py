@@ -73,7 +73,7 @@ def _name_rows(axis: Axes, cells: Sequence[str]) -> None:
     """The cells' names along the vertical axis, the first one on top."""
     axis.set_ylim(len(cells) - 0.5, -0.5)
     axis.set_yticks(range(len(cells)), [plain(cell) for cell in cells])
-    axis.tick_params(axis="y", length=0)
+    axis.tick_params(axis="y", which="both", left=False)
 
 
 def _maps(document: Mapping[str, Any]) -> Figure:
@@ -84,18 +84,19 @@ def _maps(document: Mapping[str, Any]) -> Figure:
     for axis, task in zip(axes, _panels(document), strict=True):
         rows = _rows(document, task)
         shares = np.array([row["by gap"]["share"] for row in rows])
-        image = axis.imshow(shares, _MAP, vmin=0.0, vmax=1.0, aspect="auto")
+        image = axis.imshow(shares, _MAP, vmin=0.0, vmax=1.0, aspect="auto", interpolation="none")
         runs = settings["seeds"] * (len(settings["tasks"]) if task == _ALL else 1)
         _mark(axis, rows, runs)
         axis.set_xticks(range(len(gaps)), [f"{gap:,}" for gap in gaps], rotation=90)
+        axis.tick_params(axis="x", bottom=False)
         _name_rows(axis, cells)
     assert image is not None
-    figure.colorbar(image, ax=axes, label="share of runs that bridged it", pad=0.01, aspect=30)
+    figure.colorbar(image, ax=axes, label="share that bridged it", ticks=[0.0, 0.5, 1.0], pad=0.01, aspect=30)
     seeds, tasks = settings["seeds"], len(settings["tasks"])
-    of = f"{seeds} runs, of all tasks {seeds * tasks}" if tasks > 1 else f"{seeds} runs"
+    of = f"{seeds} runs (all tasks: of {seeds * tasks})" if tasks > 1 else f"{seeds} runs"
     figure.legend(
-        handles=[Patch(**_HATCH, label="not tried: no run bridged the gap before")],
-        title=f"a number: so many of {of}; without one: all (bright) or none (dark)",
+        handles=[Patch(**_HATCH, label="not tried: none bridged the gap before")],
+        title=f"numbers: how many of {of}; without: all or none",
         loc="outside upper center",
         ncols=1,
         frameon=False,
@@ -110,15 +111,15 @@ def _mark(axis: Axes, rows: Sequence[Mapping[str, Any]], runs: int) -> None:
     untried = []
     for n, row in enumerate(rows):
         shares = row["by gap"]
-        for k, (share, tried) in enumerate(zip(shares["share"], shares["tried"], strict=True)):
-            if not tried:
-                corners = [(k + x, n + y) for x, y in ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))]
-                untried.append(Path([*corners, corners[0]], closed=True))
-                continue
-            if share in (0.0, 1.0):
-                continue  # the colour says it, and hundreds of numbers make a large file
-            colour = "white" if share < 0.6 else "black"
-            axis.text(k, n, str(round(share * runs)), ha="center", va="center", color=colour, fontsize=8)
+        tried = np.count_nonzero(shares["tried"])  # who tries a gap has bridged all before
+        for k, share in enumerate(shares["share"][:tried]):
+            if 0.0 < share < 1.0:  # of the others the colour says it, and numbers make a large file
+                colour = "white" if share < 0.6 else "black"
+                axis.text(k, n, str(round(share * runs)), ha="center", va="center", color=colour, fontsize=8)
+        if tried < len(shares["share"]):
+            left, right, top, bottom = tried - 0.5, len(shares["share"]) - 0.5, n - 0.5, n + 0.5
+            corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+            untried.append(Path(corners, closed=True))
     if untried:
         axis.add_patch(PathPatch(Path.make_compound_path(*untried), **_HATCH))
 
@@ -161,13 +162,13 @@ def _updates(document: Mapping[str, Any]) -> Figure:
         axis.set_xscale("log")
         axis.set_xlim(*_limits(document))
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axis.tick_params(axis="x", which="minor", bottom=False)
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.grid(axis="x", color="0.9", linewidth=0.5)
         axis.set_yticks(np.arange(len(cells) - 1) + 0.5, minor=True)
         axis.grid(axis="y", which="minor", color="0.8", linewidth=0.5)
         axis.set_axisbelow(True)
         _name_rows(axis, cells)
-        axis.tick_params(axis="y", which="both", length=0)
     handles = [
         axes[0].plot([], [], label=f"{gap:,}", **style)[0] for gap, style in zip(gaps, styles, strict=True)
     ]

@@ -143,7 +143,7 @@ def test_scores_and_success(task: str) -> None:
 
 @pytest.mark.smoke
 def test_most_updates_fall_with_the_gap() -> None:
-    assert [most_updates(3000, gap) for gap in (10, 30, 100, 300, 1000)] == [3000, 1450, 650, 300, 150]
+    assert [most_updates(2500, gap) for gap in (10, 30, 100, 300, 1000)] == [2500, 1300, 625, 325, 150]
     assert most_updates(1, 1000) == gap_training.CHECK
 
 
