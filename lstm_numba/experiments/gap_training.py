@@ -14,6 +14,10 @@ a relu RNN the identity (Le, Jaitly & Hinton 2015). Biases of gates that keep a 
 those of LSTMs' input gates the negative (C. Tallec, Y. Ollivier, "Can recurrent neural networks warp time?",
 ICLR 2018, equation 16), where T is the geometric mean of the smallest and the largest gap, as the network has
 to learn both.
+
+The learning rate is the one of 0.003, 0.005, 0.007 and 0.01 with which both kinds of cells did well in trials
+with rnn, rnn-relu, lstm, coupled, slstm and gru: gated cells are slow to learn "copy" at lower rates, cells
+without gates bridge less at higher ones. T was tried at 10, 30, 100 and 1,000 for gaps from 10 to 1,000.
 """
 
 from __future__ import annotations

@@ -281,5 +281,5 @@ def _chosen(name: str, given: Sequence[str], known: Sequence[str]) -> tuple[str,
 
 
 def _slowest_first(cells: Sequence[str]) -> list[str]:
-    """Cells with many equations last in the registry take longest to compile and to train."""
+    """The last cells of the registry have the most equations and take longest to compile and to train."""
     return list(reversed(cells))
