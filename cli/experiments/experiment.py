@@ -7,7 +7,9 @@ import click
 from lstm_numba.cli.types import LazyGroup
 
 #: Experiment -> (module, one line); see `LazyGroup`.
-EXPERIMENTS: dict[str, tuple[str, str]] = {}
+EXPERIMENTS: dict[str, tuple[str, str]] = {
+    "long-gap": ("lstm_numba.cli.experiments.long_gap", "RNNs cannot bridge a growing gap, gated cells can."),
+}
 
 
 @click.group(

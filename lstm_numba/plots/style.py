@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,16 @@ def rendered(figure: Figure, form: str) -> bytes:
     metadata = {"Date": None} if form == "svg" else None  # without a date and random names
     with rc_context({"svg.hashsalt": "lstm_numba"}):
         figure.savefig(buffer, format=form, dpi=150, metadata=metadata)
-    return buffer.getvalue()
+    return _compact(buffer.getvalue()) if form == "svg" else buffer.getvalue()
+
+
+def _compact(svg: bytes) -> bytes:
+    """An SVG file without comments, indentation, names of small parts, and digits beyond a thousandth."""
+    svg = re.sub(rb"<!--.*?-->", b"", svg, flags=re.DOTALL)
+    svg = re.sub(rb' id="(?:text|line2d|patch|[xy]tick)_\d+"', b"", svg)
+    svg = re.sub(rb"(\.\d{3})\d+", rb"\1", svg)
+    svg = svg.replace(b"DejaVuSans-", b"D")  # before each letter's code
+    return re.sub(rb"\s*\n\s*", b"\n", svg)
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
