@@ -7,7 +7,12 @@ import click
 from lstm_numba.cli.types import LazyGroup
 
 #: Experiment -> (module, one line); see `LazyGroup`.
-EXPERIMENTS: dict[str, tuple[str, str]] = {}
+EXPERIMENTS: dict[str, tuple[str, str]] = {
+    "toy-grammar": (
+        "lstm_numba.cli.experiments.toy_grammar",
+        "Which sentences networks believe in, with one step of memory and with many.",
+    ),
+}
 
 
 @click.group(
