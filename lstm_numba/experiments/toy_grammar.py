@@ -41,7 +41,7 @@ CONTEXT = 2
 #: Impossible sentences that are always in the table.
 NOTABLE = ((0, 3, 0, 4), (1, 3, 2, 3, 0, 4), (0, 4))  # Dog scares Dog. Cat scares Mouse scares Dog. Dog.
 #: Share of impossible sentences above which a network confuses them, and below which it does not.
-CONFUSED, CLEAR = 0.5, 0.01
+CONFUSED, CLEAR = 0.5, 0.05
 
 _BATCH, _WINDOW = 16, 24
 _RATE = 0.01  # of Adam, falling to 0 on a straight line
@@ -75,7 +75,7 @@ def run(
     *,
     cells: Sequence[str] = ("rnn", "lstm", "gru"),
     hidden: int = 16,
-    updates: int = 600,
+    updates: int = 1500,
     seeds: int = 3,
     threshold: float = 0.01,
     length: int = 8,
