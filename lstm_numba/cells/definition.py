@@ -101,6 +101,10 @@ class Definition(NamedTuple):
         Whether products may have biases.
     initial_vectors : tuple of float
         What each of the vectors begins with; empty for random ones.
+    traced : tuple of str
+        Results that a trace shows beside the states; where it is empty, the gates' activations.
+    keeps_traced : bool
+        Whether the slots keep what these are computed from, even if the backward pass does not need it.
     """
 
     name: str
@@ -114,6 +118,8 @@ class Definition(NamedTuple):
     means: tuple[str, ...] = ()
     biased: bool = True
     initial_vectors: tuple[float, ...] = ()
+    traced: tuple[str, ...] = ()
+    keeps_traced: bool = False
 
 
 class Names:
@@ -186,8 +192,8 @@ def read(plain: type) -> Definition:
     plain : type
         With ``states`` and either ``gates`` and a method ``forward(self, z, v)``, for a cell of one phase
         whose gates all get a product with the input and one with the first state, or ``phases``; optionally
-        ``vectors``, ``initial_vectors``, ``extras`` (names, or `Extra`), ``means``, ``biased``, ``candidate``
-        and ``backward(self, z, v, d)``. Other attributes are its own.
+        ``vectors``, ``initial_vectors``, ``extras`` (names, or `Extra`), ``means``, ``biased``,
+        ``candidate``, ``traced`` and ``backward(self, z, v, d)``. Other attributes are its own.
 
     Raises
     ------
@@ -215,8 +221,20 @@ def read(plain: type) -> Definition:
     if len(initial) not in (0, len(vectors)):
         raise ValueError(f"initial_vectors: expected {len(vectors)} numbers, got {len(initial)}")
     biased = bool(getattr(plain, "biased", True))
+    traced = _names("traced", getattr(plain, "traced", ()), at_least=0)
     found = Definition(
-        plain.__name__, states, phases, vectors, backward, extras, candidate, "", means, biased, initial
+        plain.__name__,
+        states,
+        phases,
+        vectors,
+        backward,
+        extras,
+        candidate,
+        "",
+        means,
+        biased,
+        initial,
+        traced,
     )
     _check_names(found)
     return found
@@ -315,5 +333,8 @@ def _check_names(cell: Definition) -> None:
     for name in cell.means:
         if name in (*cell.states, *cell.vectors, *(extra.name for extra in cell.extras), "x"):
             raise ValueError(f"means: {name!r} is the name of something else")
+    for name in cell.traced:
+        if name in (*cell.states, *cell.vectors, *cell.means, *(extra.name for extra in cell.extras), "x"):
+            raise ValueError(f"traced: {name!r} is the name of something else")
     if "x" in cell.states:
         raise ValueError("states: x is the name of the input")

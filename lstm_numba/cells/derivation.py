@@ -142,7 +142,7 @@ def trace(cell: Definition) -> Forward:
                 raise ValueError(f"{what}: returns {name!r}, which is a vector")
             if any(name == extra.name for extra in cell.extras):
                 raise ValueError(f"{what}: returns {name!r}, which is an extra")
-            if last and name not in cell.states:
+            if last and name not in (*cell.states, *cell.traced):
                 if name in cell.means:
                     raise ValueError(f"{what}: returns the mean {name!r}, which no later phase uses")
                 raise ValueError(f"{what}: returns {name!r}; the states are {', '.join(cell.states)}")
@@ -156,6 +156,9 @@ def trace(cell: Definition) -> Forward:
     for name in cell.means:
         if name not in contributions:
             raise ValueError(f"means: no phase returns {name!r}")
+    for name in cell.traced:
+        if name not in computed:
+            raise ValueError(f"traced: no phase returns {name!r}")
     results = {name: latest[name] for name in (*cell.states, *computed)}
     forward = Forward(graph, results, tuple(operands), contributions)
     return _with_candidate_mask(cell, forward) if cell.candidate_mask else forward
@@ -202,8 +205,16 @@ def _wrapped(graph: Graph, what: str, value: Any) -> Expression:
         raise TypeError(f"{what}: {error}") from None
 
 
-def derive(cell: Definition, plan: Plan, forward: Forward) -> Derived:
+def derive(cell: Definition, plan: Plan, forward: Forward, traced: Expressions = ()) -> Derived:
     """Derive the backward equations, and what is kept for them.
+
+    Parameters
+    ----------
+    cell : Definition
+    plan : Plan
+    forward : Forward
+    traced : tuple of Expression
+        Values that must be computable from what is kept, too, where the cell `keeps_traced`.
 
     Raises
     ------
@@ -227,7 +238,8 @@ def derive(cell: Definition, plan: Plan, forward: Forward) -> Derived:
     levels = _levels(forward)
     zero = graph.wrap(0.0)
     dmeans = {name: gradients.get(graph.symbol(MEAN, name), zero) for name in forward.means}
-    found = _Keeping(graph, cell, plan, leaves, states, operand, first, late, forward, dmeans).derived()
+    also = traced if cell.keeps_traced else ()
+    found = _Keeping(graph, cell, plan, leaves, states, operand, first, late, forward, dmeans, also).derived()
     before: Expressions = ()
     if prepared is not None:
         before = leaves.gradients(adjoint([prepared], {prepared: graph.symbol(GRADIENT, PREPARED)})).previous
@@ -459,8 +471,9 @@ class _Keeping:
     def __init__(
         self, graph: Graph, cell: Definition, plan: Plan, leaves: _Leaves, states: Expressions,
         operand: Expression | None, first: Gradients, late: Gradients, forward: Forward,
-        dmeans: dict[str, Expression],
+        dmeans: dict[str, Expression], also: Expressions,
     ) -> None:  # fmt: skip
+        self._also = also
         self._given = {graph.symbol(EXTRA, name) for name, _ in cell.extras}
         for name in forward.means:
             self._given |= {graph.symbol(MEAN, name), graph.symbol(GRADIENT, name)}
@@ -479,7 +492,7 @@ class _Keeping:
         wanted = [sums[n] for n in open_slots] + [g for g in self._late.previous if g.number != 0]
         between = smallest_cut(wanted, self._known_late(), lambda node: not self._is_late(node))
         dslots = self._place(between, list(self._first.slots), open_slots)
-        needed = [*dslots, *self._first.previous, *self._first.vectors, *self._dmeans.values()]
+        needed = [*dslots, *self._first.previous, *self._first.vectors, *self._dmeans.values(), *self._also]
         operand = () if self._operand is None else (self._operand,)
         forward = set(ancestors([*self._states, *operand, *self._forward.means.values()]))
         keep = smallest_cut(needed, self._known(), lambda node: node in forward)

@@ -52,6 +52,7 @@ class LayerNormLSTMCell:
 
     states = ("h", "c")
     candidate = "g"
+    traced = ("i", "f", "g", "o")
     biased = False
     vectors = (*(f"{kind}_{gate}" for kind in ("ax", "ah", "b") for gate in "ifgo"), "a_c", "b_c")
     initial_vectors = (1.0,) * 8 + (0.0,) * 4 + (1.0, 0.0)
@@ -68,9 +69,9 @@ class LayerNormLSTMCell:
             x, h = normalised(z[f"x{name}"], v, "x"), normalised(z[f"h{name}"], v, "h")
             return v[f"ax_{name}"] * x + v[f"ah_{name}"] * h + v[f"b_{name}"]
 
-        g = tanh(gate("g"))
-        c = sigmoid(gate("f")) * v.c + sigmoid(gate("i")) * g
-        return {"c": c, "g": g, "o": sigmoid(gate("o")), **moments("c", c)}
+        i, f, g = sigmoid(gate("i")), sigmoid(gate("f")), tanh(gate("g"))
+        c = f * v.c + i * g
+        return {"c": c, "i": i, "f": f, "g": g, "o": sigmoid(gate("o")), **moments("c", c)}
 
     def output(self, z: Any, v: Any) -> dict[str, Any]:
         """The output."""
@@ -94,6 +95,7 @@ class LayerNormGRUCell:
 
     states = ("h",)
     candidate = "n"
+    traced = ("r", "z", "n")
     biased = False
     vectors = (*(f"{kind}_{gate}" for kind in ("ax", "ah") for gate in "rzn"), "b_r", "b_z", "b_xn", "b_hn")
     initial_vectors = (1.0,) * 6 + (0.0,) * 4
@@ -113,11 +115,11 @@ class LayerNormGRUCell:
         r = sigmoid(gained("xr", "x") + gained("hr", "h") + v.b_r)
         u = sigmoid(gained("xz", "x") + gained("hz", "h") + v.b_z)
         n = tanh(gained("xn", "xn") + v.b_xn + r * (gained("hn", "hn") + v.b_hn))
-        return {"n": n, "u": u}
+        return {"r": r, "z": u, "n": n}
 
     def update(self, z: Any, v: Any) -> dict[str, Any]:
         """The new state."""
-        return {"h": (1 - v.u) * v.n + v.u * v.h}
+        return {"h": (1 - v.z) * v.n + v.z * v.h}
 
     phases = (
         Phase(

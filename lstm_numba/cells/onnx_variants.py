@@ -62,6 +62,14 @@ _VALUES: dict[str, Callable[..., Any]] = {
     "Tanh": tanh,
     "ThresholdedRelu": lambda x, alpha: x * positive(x - alpha),
 }
+#: What a trace of them shows beside the states: results of the equations below.
+_TRACED: dict[str, tuple[str, ...]] = {
+    "lstm": ("i", "f", "g", "o"),
+    "peephole": ("i", "f", "g", "o"),
+    "gru": ("r", "z", "n"),
+    "gru-reset-before": ("r", "z", "n"),
+    "rnn": (),
+}
 #: The cells that the variants have their products, states and vectors of.
 _CLASSES: dict[str, type] = {
     "lstm": LSTMCell,
@@ -170,7 +178,8 @@ def variant_cell(variant: Variant) -> Any:
         Phase(phase.products, equations)
         for phase, equations in zip(base.phases, _equations(variant), strict=True)
     )
-    return defined_cell(base._replace(name=variant.name, phases=phases), variant.name)
+    traced = _TRACED[variant.base]
+    return defined_cell(base._replace(name=variant.name, phases=phases, traced=traced), variant.name)
 
 
 def _equations(variant: Variant) -> tuple[Callable[..., dict[str, Any]], ...]:
@@ -196,25 +205,30 @@ def _equations(variant: Variant) -> tuple[Callable[..., dict[str, Any]], ...]:
         return 1 - i if variant.input_forget else f(x)
 
     def lstm(z: Any, v: Any) -> dict[str, Any]:
-        i = f(z.i)
-        c = forget(z.f, i) * v.c + i * g(z.g)
-        return {"h": f(z.o) * h(c), "c": c}
+        i, candidate, o = f(z.i), g(z.g), f(z.o)
+        kept = forget(z.f, i)
+        c = kept * v.c + i * candidate
+        return {"h": o * h(c), "c": c, "i": i, "f": kept, "g": candidate, "o": o}
 
     def peephole(z: Any, v: Any) -> dict[str, Any]:
-        i = f(z.i + v.p_i * v.c)
-        c = forget(z.f + v.p_f * v.c, i) * v.c + i * g(z.g)
-        return {"h": f(z.o + v.p_o * c) * h(c), "c": c}
+        i, candidate = f(z.i + v.p_i * v.c), g(z.g)
+        kept = forget(z.f + v.p_f * v.c, i)
+        c = kept * v.c + i * candidate
+        o = f(z.o + v.p_o * c)
+        return {"h": o * h(c), "c": c, "i": i, "f": kept, "g": candidate, "o": o}
 
     def gru(z: Any, v: Any) -> dict[str, Any]:
-        u, n = f(z.z), g(z.n + f(z.r) * z.q)
-        return {"h": (1 - u) * n + u * v.h}
+        r, u = f(z.r), f(z.z)
+        n = g(z.n + r * z.q)
+        return {"h": (1 - u) * n + u * v.h, "r": r, "z": u, "n": n}
 
     def reset(z: Any, v: Any) -> dict[str, Any]:
-        return {"seen": f(z.r) * v.h}
+        r = f(z.r)
+        return {"seen": r * v.h, "r": r}
 
     def update(z: Any, v: Any) -> dict[str, Any]:
-        u = f(z.z)
-        return {"h": (1 - u) * g(z.n) + u * v.h}
+        u, n = f(z.z), g(z.n)
+        return {"h": (1 - u) * n + u * v.h, "z": u, "n": n}
 
     def rnn(z: Any, v: Any) -> dict[str, Any]:
         return {"h": f(z.h)}

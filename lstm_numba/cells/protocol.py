@@ -86,6 +86,12 @@ class Cell(Protocol):
         Whether the first state, and the slots of the second stage, have fewer units than the others.
     prepared : bool
         Whether the operand of the first recurrent product is not the first state but what `prepare` returns.
+    traced, traced_gates : tuple of str
+        What a trace shows beside the states, and which of it is within 0 and 1; see
+        `lstm_numba.cells.traced`.
+    traced_slots : tuple of int
+        For each of these the slot that holds it after `forward`; -1 where ``values(slots, previous, states,
+        peephole)``, which returns all of them, computes it.
     """
 
     gates: tuple[str, ...]
@@ -104,6 +110,9 @@ class Cell(Protocol):
     dreused: tuple[int, ...]
     projected: bool
     prepared: bool
+    traced: tuple[str, ...]
+    traced_gates: tuple[str, ...]
+    traced_slots: tuple[int, ...]
 
     def forward(self, slots: Any, previous: Any, peephole: Any) -> tuple[Any, Any]:
         """Compute one step from pre-activations and previous states.

@@ -10,9 +10,11 @@ from typing import Any
 
 from lstm_numba.cells import definition, evaluate, numba_classes
 from lstm_numba.cells.definition import Definition
-from lstm_numba.cells.derivation import derive, trace
+from lstm_numba.cells.derivation import Expressions, derive, trace
+from lstm_numba.cells.expressions import Expression
 from lstm_numba.cells.generation import Equations, compiled
 from lstm_numba.cells.plan import make_plan
+from lstm_numba.cells.traced import traced_values
 
 #: Points at which an author's backward is compared with the derived one, and the largest relative difference.
 _POINTS, _TOLERANCE = 20, 1e-6
@@ -59,8 +61,10 @@ def defined_cell(read: Definition, full_name: str, key: str = "", doc: str | Non
     key, doc : str
     """
     attributes, texts, shown = _attributes(read)
-    follows = ("reused", "dreused")  # from the texts; runs know cells by digests from before there were these
-    digest = _digest(full_name, {n: v for n, v in attributes.items() if n not in follows}, texts)
+    # What follows from the texts; runs know cells by digests from before there were these.
+    follows = ("reused", "dreused", "traced", "traced_gates", "traced_slots")
+    computed = {n: text for n, text in texts.items() if n != "values"}
+    digest = _digest(full_name, {n: v for n, v in attributes.items() if n not in follows}, computed)
     name = re.sub(r"\W", "_", read.name.partition(",")[0])
     functions = _functions(texts, f"<{read.name} {digest}>")
     cell = type(name, (), {**attributes, **functions})()
@@ -78,14 +82,19 @@ def defined_cell(read: Definition, full_name: str, key: str = "", doc: str | Non
 
 def _attributes(cell: Definition) -> tuple[dict[str, Any], dict[str, str], str]:
     """Names and wiring of `lstm_numba.cells.protocol.Cell`, its functions' texts, and one to be read."""
-    plan = make_plan(cell)
-    derived = derive(cell, plan, trace(cell))
+    plan, forward = make_plan(cell), trace(cell)
+    traced = traced_values(cell, plan, forward)
+    values = tuple(traced.values.values())
+    derived = derive(cell, plan, forward, values)
     equations = Equations(cell, plan, derived)
     texts = {"forward": equations.forward(), "backward": equations.backward()}
     if plan.operand:
         texts |= {"operand": equations.operand(), "operand_backward": equations.operand_backward()}
     for level in range(len(derived.levels)):
         texts |= {f"means_{level}": equations.means(level), f"dmeans_{level}": equations.dmeans(level)}
+    looked_at = equations.values(values)
+    if looked_at is not None:
+        texts |= {"values": looked_at}
     if derived.prepared is not None:
         texts |= {"prepare": equations.prepare(), "prepare_backward": equations.prepare_backward()}
     attributes = {
@@ -105,8 +114,16 @@ def _attributes(cell: Definition) -> tuple[dict[str, Any], dict[str, str], str]:
         "dreused": tuple(map(len, derived.dreused)),
         "projected": any(phase.projected for phase in cell.phases),
         "prepared": derived.prepared is not None,
+        "traced": tuple(traced.values),
+        "traced_gates": traced.gates,
+        "traced_slots": tuple(_place(node, derived.kept) for node in values),
     }
     return attributes, texts, equations.shown()
+
+
+def _place(node: Expression, kept: Expressions) -> int:
+    """Which of the kept values an expression is; -1 if none."""
+    return next((n for n, other in enumerate(kept) if other is node), -1)
 
 
 def _functions(texts: dict[str, str], file: str) -> dict[str, Any]:

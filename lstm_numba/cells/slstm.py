@@ -31,6 +31,7 @@ class SLSTMCell:
 
     gates = ("i", "f", "g", "o")
     states = ("h", "c", "n", "m")
+    traced = ("i", "f", "g", "o")
 
     def forward(self, z: Any, v: Any) -> dict[str, Any]:
         """The new states."""
@@ -38,6 +39,8 @@ class SLSTMCell:
         m = maximum(log_f + v.m, z.i)
         i = exp(z.i - m)
         f = exp(log_f + v.m - m)
-        c = f * v.c + i * tanh(z.g)
+        g, o = tanh(z.g), sigmoid(z.o)
+        c = f * v.c + i * g
         n = f * v.n + i
-        return {"h": sigmoid(z.o) * c / maximum(absolute(n), _TINY), "c": c, "n": n, "m": m}
+        h = o * c / maximum(absolute(n), _TINY)
+        return {"h": h, "c": c, "n": n, "m": m, "i": i, "f": f, "g": g, "o": o}

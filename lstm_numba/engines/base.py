@@ -250,6 +250,7 @@ class Engine(ABC):
         weight_cache: Any = None,
         borrow: bool = False,
         extras: Sequence[Array] = (),
+        back: bool = True,
     ) -> tuple[Any, Any]:
         """Run one layer and direction over a sequence.
 
@@ -278,18 +279,36 @@ class Engine(ABC):
         extras : sequence of Array (T or 1, B or 1, H or 1), C-contiguous
             One for each of the cell's extras, at the times of `x`; along an axis of length 1 all are the
             same. They must stay unchanged until `backward`.
+        back : bool
+            Whether `backward` follows; False if what is saved is for `trace`.
 
         Returns
         -------
         output : object
             Output h of all steps, for `join` only.
         saved : object or None
-            For one call of `backward`; None without `keep`.
+            For one call of `backward` or `trace`; None without `keep`.
 
         Raises
         ------
         TypeError, ValueError
             A parameter has another dtype or shape. Other arguments are not checked.
+        """
+
+    @abstractmethod
+    def trace(self, saved: Any, lengths: Array | None) -> dict[str, Array]:
+        """Gates, candidates and states of one call of `forward`, by the names in its cell.
+
+        Parameters
+        ----------
+        saved : object
+            From `forward` without `back`; used up.
+        lengths : Array (B,) or None
+
+        Returns
+        -------
+        dict of str to Array (T, B, H)
+            The cell's ``traced`` values, then its states after each step; zero beyond a sequence's end.
         """
 
     @abstractmethod

@@ -17,7 +17,7 @@ J. Koutník, K. Greff, F. Gomez, J. Schmidhuber, "A Clockwork RNN", ICML 2014, a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -167,8 +167,14 @@ class ClockworkRNN(Recurrent):
             if direction:
                 engine.copy_steps(self._reversed(target, lengths), 0, y, hidden, hidden, SAME)
         if call.tape is not None:
-            call.tape.saved.append([saved, lengths])
+            call.tape.saved.append([saved, lengths, None if call.back else y])
         return y if lengths is None else engine.copy_input(y, lengths)
+
+    def _traced(self, saved: list[Any], direction: int, lengths: Array | None) -> Iterator[tuple[str, Array]]:
+        engine, hidden, (_, _, y) = self.engine, self.hidden_size, saved
+        h = engine.empty((*y.shape[:2], hidden), self.dtype)
+        engine.copy_steps(y, direction * hidden, h, 0, hidden, SAME)
+        yield "h", h if lengths is None else engine.copy_input(h, lengths)
 
     def _forward_groups(self, n: int, x: Array, y: Array, call: Call) -> list[Any]:
         """Run a layer and direction, x (T, B, features) being in the order in which it is read.
@@ -196,7 +202,7 @@ class ClockworkRNN(Recurrent):
             params = {name: self._checked(full) for name, full in self._group_names[n][k].items()}
             output, saved[k] = engine.forward(
                 call.cell, params, inputs, [first[k]], [last], 0, ends, False, call.keep,
-                self._group_caches[n][k], borrow=not call.copy,
+                self._group_caches[n][k], borrow=not call.copy, back=call.back,
             )  # fmt: skip
             outputs[k] = engine.join([output], ends, (count, batch, size))
             engine.copy_steps(outputs[k], 0, y, k * size, size, Steps(1, 0, period))
@@ -216,7 +222,7 @@ class ClockworkRNN(Recurrent):
         need_dx: bool,
         grads: dict[str, Any],
     ) -> Array | None:
-        engine, hidden, (groups, lengths) = self.engine, self.hidden_size, saved
+        engine, hidden, (groups, lengths, _) = self.engine, self.hidden_size, saved
         steps, batch, _ = tape.shape
         features = hidden * self.directions if layer else self.input_size
         if dy is not None and lengths is not None and layer == self.num_layers - 1:

@@ -12,6 +12,7 @@ from lstm_numba.nn.heads import joined
 from lstm_numba.nn.layer_parameters import LayerParameters
 from lstm_numba.nn.regularisation import Regularisation
 from lstm_numba.nn.tape import Call, Tape
+from lstm_numba.nn.trace import side_by_side
 
 
 class LayerPasses(LayerParameters):
@@ -58,8 +59,15 @@ class LayerPasses(LayerParameters):
             yield engine.forward(
                 call.cell, local, x, call.states, call.finals, index, call.lengths, bool(direction),
                 call.keep, cache, borrow=not call.copy,
-                extras=[extras[name] for name in call.cell.extras],
+                extras=[extras[name] for name in call.cell.extras], back=call.back,
             )  # fmt: skip
+
+    def _traced(self, saved: list[Any], direction: int, lengths: Array | None) -> Iterator[tuple[str, Array]]:
+        """Values of a layer and direction by name, from what `_forward_layer` appended."""
+        heads = range(direction * self.heads, (direction + 1) * self.heads)
+        parts = [self.engine.trace(saved[head], lengths) for head in heads]
+        for name in (*self.plain_cell.traced, *self.plain_cell.states):
+            yield name, side_by_side(self.engine, [part[name] for part in parts])
 
     def _params_of(self, n: int, training: bool) -> tuple[list[dict[str, Array]], Array | None]:
         """The parameters of a layer and direction for each head, and the mask of dropped weights."""

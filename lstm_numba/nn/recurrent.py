@@ -24,6 +24,7 @@ from lstm_numba.nn.projection import projected_cell
 from lstm_numba.nn.regularisation import Regularisation
 from lstm_numba.nn.resets import check_resets, going
 from lstm_numba.nn.tape import Array, Call, Given, State, Tape
+from lstm_numba.nn.trace import Trace, trace_of, traced_cell
 from lstm_numba.signatures import explicit
 
 
@@ -318,8 +319,44 @@ class Recurrent(LayerPasses):
             y = self.engine.read_only(y, copy)
             return self.engine.to_user(y, x), self._state_to_user(final, x), tape
 
+    def trace(
+        self,
+        x: Any,
+        state: State = None,
+        lengths: Any = None,
+        resets: Any = None,
+        reset_to: str = "zeros",
+        *,
+        extras: Mapping[str, Any] | None = None,
+    ) -> Trace:
+        """Run as a call does, and return what happened inside.
+
+        Parameters
+        ----------
+        x, state, lengths, resets, reset_to, extras
+            As for a call.
+
+        Returns
+        -------
+        Trace
+            A dictionary of arrays (T, B, H), or (B, T, H) with `batch_first`: every gate and candidate after
+            its activation, and every state after each step, of every layer and direction, by the name that it
+            has in the cell and PyTorch's suffix: ``f_l0``, ``c_l1_reverse``. With `proj_size` h has as many
+            units. Zero beyond a sequence's end.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A shape or dtype does not fit; the message names the argument.
+        """
+        given = Given(state, lengths, resets, reset_to, extras)
+        with self.engine.on_stream_of(x):
+            _, _, tape = self._run(x, given, keep=True, training=False, copy=False, back=False)
+            assert tape is not None
+            return trace_of(self, tape, x, lengths)
+
     def _run(
-        self, user_x: Any, given: Given, keep: bool, training: bool, copy: bool
+        self, user_x: Any, given: Given, keep: bool, training: bool, copy: bool, back: bool = True
     ) -> tuple[Array, list[Array], Tape | None]:
         engine = self.engine
         x = checks.check_input(self, user_x)
@@ -333,6 +370,7 @@ class Recurrent(LayerPasses):
         if self.proj_size and given.reset_to == "initial":
             raise ValueError("reset_to: expected zeros beside proj_size, got 'initial'")
         cell = self._regularisation.cell(self.plain_cell, training, "" if resets is None else to)
+        cell = cell if back else traced_cell(cell)
         call = Call(
             cell,
             self._initial_states(cell, states),
@@ -344,12 +382,13 @@ class Recurrent(LayerPasses):
             training,
             copy,
             Tape(self, cell, x.shape) if keep else None,
+            back,
         )
         # The copy is zero past a sequence's end.
         copied = keep and (copy or lengths is not None)
         x = engine.copy_input(x, call.lengths) if copied else engine.contiguous(x)
         if call.tape is not None:
-            call.tape.user_x = user_x
+            call.tape.user_x, call.tape.lengths = user_x, call.lengths
         chunks = wavefront.chunks_of(self, x, call)
         x = self._forward_layers(x, call) if chunks == 1 else wavefront.run(self, x, call, chunks)
         finals = [join_units(engine, array, self.heads) for array in call.finals[: len(self.cell.states)]]

@@ -25,6 +25,7 @@ class Tape:
         self.masks: list[Array | None] = []
         self.weight_masks: list[Array | None] = []  # one for each layer and direction
         self.user_x: Any = None  # the x that was passed; gradients are returned as arrays of its library
+        self.lengths: Array | None = None
 
     def __repr__(self) -> str:
         used = "" if self.saved else ", used up"
@@ -65,6 +66,8 @@ class Call:
         See `Recurrent.forward`; without `keep` there is no backward pass.
     tape : Tape or None
         With `keep`.
+    back : bool
+        Whether the tape is for a backward pass; False: for a trace.
     """
 
     cell: Any
@@ -77,3 +80,4 @@ class Call:
     training: bool
     copy: bool
     tape: Tape | None
+    back: bool = True

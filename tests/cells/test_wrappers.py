@@ -148,7 +148,6 @@ def test_keys_and_other_processes() -> None:
         ("gru", {"zoneout_masks": (True, True)}, "zoneout_masks: expected one for each of the states h"),
         ("gru", {"resets": "ones"}, "resets: expected zeros or initial, got 'ones'"),
         ("rnn", {"candidate_mask": True}, "the cell has no candidate with an activation of its own"),
-        ("lstm,g=Affine_0.5_0.1", {"candidate_mask": True}, "the cell has no candidate"),
     ],
 )
 def test_what_cannot_be_wrapped(name: str, parts: dict[str, Any], text: str) -> None:
@@ -250,3 +249,14 @@ OWN = Product("weight_r", "seen", ("r",))
 def test_phases_that_do_not_fit(attributes: dict[str, Any], text: str) -> None:
     with pytest.raises((TypeError, ValueError), match=text):
         make_cell(type("Phased", (), {"states": ("h",), **attributes}))
+
+
+def test_a_candidate_that_the_equations_name_is_masked() -> None:
+    cell = wrap(find_cell("lstm,g=Affine_0.5_0.1"), candidate_mask=True)
+    slots, (h, c) = (0.3, -0.2, 0.7, 0.1), (0.4, -0.6)
+    (mask,) = cell.extras
+    assert mask == "candidate_mask"
+    for kept in (0.0, 2.0):
+        _, (_, found) = cell.forward(slots, (h, c), (kept,))
+        i, f = (1 / (1 + math.exp(-z)) for z in slots[:2])
+        assert math.isclose(found, f * c + i * kept * (0.5 * slots[2] + 0.1), rel_tol=1e-12)

@@ -142,8 +142,8 @@ def references(rnn: Recurrent, x: Any) -> Any:
         for head in range(rnn.heads):
             rows = {n: np.split(a, rnn.heads)[head] for n, a in params.items()}
             zeros = tuple(np.zeros((1, size // rnn.heads)) for size in sizes)
-            out, _ = reference.run_direction(step, y, zeros, rows, np.array([len(x)]), False)
-            outputs.append(out)
+            found = reference.run_direction(step, y, zeros, rows, np.array([len(x)]), False)
+            outputs.append(found.y)
         y = np.concatenate(outputs, axis=2)
     return y[:, 0]
 

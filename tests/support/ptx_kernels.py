@@ -32,6 +32,7 @@ from lstm_numba.engines.cuda import (
     reductions,
     sequence,
     steps,
+    trace,
     updates,
 )
 from lstm_numba.engines.cuda.driver import types
@@ -121,6 +122,9 @@ def sequence_kernels(dtype: Any) -> list[Listed]:
                 listed.append(
                     (f"backward ({label})", backward.BACKWARD[type(mode)], types.void(*kinds, gradients))
                 )
+        if cell.traced and "values" in cell.texts:
+            values = types.void(instance(cell), sizes, arrays, a, _I, dtype)
+            listed.append((f"trace ({name})", trace._values, values))
         if not means:
             listed += _persistent_kernels(name, cell, dtype, sizes, arrays, gradients)
     return listed

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from lstm_numba.arguments import refuse_mask
 from lstm_numba.engines.base import CORRECT, FACTOR, LOSS, NORM, Array, Arrays, Engine, Shape
-from lstm_numba.engines.cpu import clipping, embedding, gemm, reductions, sequence, steps, updates
+from lstm_numba.engines.cpu import clipping, embedding, gemm, reductions, sequence, steps, trace, updates
 from lstm_numba.engines.cpu.losses import softmax_cross_entropy
 from lstm_numba.engines.cpu.memory import address, aligned_empty, fixed
 from lstm_numba.engines.cpu.number_losses import number_loss
@@ -140,13 +140,16 @@ class CpuEngine(Engine):
         weight_cache: Any = None,
         borrow: bool = False,
         extras: Sequence[Array] = (),
+        back: bool = True,
     ) -> tuple[Any, Any]:
         first, last = _addresses(cell, states, index), _addresses(cell, finals, index)
         # The first state may have fewer units than the others.
         sizes = finals[min(len(finals) - 1, int(cell.projected))].shape[2], finals[0].shape[2]
         return sequence.forward_sequence(
-            cell, params, x, sizes, first, last, lengths, reverse, keep, weight_cache, extras
+            cell, params, x, sizes, first, last, lengths, reverse, keep, weight_cache, extras, back
         )
+
+    trace = staticmethod(trace.traced)
 
     def join(self, outputs: Sequence[Any], lengths: Array | None, shape: Shape) -> Array:
         y = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)

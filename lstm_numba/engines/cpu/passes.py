@@ -66,8 +66,14 @@ def _after_lengths(layer):
 
 
 @njit(**SERIAL)
+def kept_offsets(cell, layer, sequence, zero):
+    """Where a forward pass writes, in bytes from `sequence.rest` on; addresses do not matter."""
+    return saved_offsets(cell, sequence_sizes(cell, layer, sequence, zero), sequence, zero)
+
+
+@njit(**SERIAL)
 def kept_bytes(cell, layer, sequence, zero):
-    """Bytes of what a forward pass writes from `sequence.rest` on; its addresses do not matter."""
+    """Bytes of what a forward pass writes from there on."""
     return saved_offsets(cell, sequence_sizes(cell, layer, sequence, zero), sequence, zero).end
 
 

@@ -77,7 +77,8 @@ class _Prepared:
         team, block, chunks = plan = sequence.choose_plan(cell, shape, self._dtype, self.keep)
         if team != ALONE:
             raise _Unsuitable
-        setting = sequence.setting_of(cell_class(cell), shape, output, self._dtype, plan, self.keep)
+        keep = self.keep
+        setting = sequence.setting_of(cell_class(cell), shape, output, self._dtype, plan, keep, keep)
         params = {name: rnn.params[full] for name, full in rnn._layer_directions[n].names.items()}
         located = rnn._weight_caches[n].locate(cell, params, shape[2], shape[3], output, self._dtype)
         if any(map(is_not, located.arrays, located.whole.values())):

@@ -54,12 +54,12 @@ class Setting(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What `forward_sequence` keeps for `backward_sequence`."""
+    """What `forward_sequence` keeps for `backward_sequence`, or for a trace."""
 
     cell: Any
     located: Located
     alive: tuple[Any, ...]  # what the addresses in `layer` and `sequence` lead to; the input is the first
-    layer: Layer
+    layer: Layer  # with the weights of the backward pass, or without one with those of the forward pass
     sequence: Sequence
     team: Team
     scratch: int
@@ -77,6 +77,7 @@ def forward_sequence(
     keep: bool,
     weight_cache: WeightCache | None = None,
     extras: Collection[Array] = (),
+    back: bool = True,
 ) -> tuple[Array, Saved | None]:
     """Run one layer and direction.
 
@@ -98,9 +99,11 @@ def forward_sequence(
     keep : bool
         Keep what the backward pass needs.
     weight_cache : WeightCache, optional
-        Remembers the parameters and, without `keep`, packed weights for the next call with the same.
+        Remembers the parameters and, without a backward pass, packed weights for the next call with the same.
     extras : collection of ndarray, shape (T or 1, B or 1, H or 1)
         In the order of ``cell.extras``; contiguous.
+    back : bool
+        Whether the backward pass follows where `keep`; False keeps all but its weights.
 
     Returns
     -------
@@ -117,19 +120,21 @@ def forward_sequence(
     hidden, units = sizes
     shape = (steps, batch, inputs, hidden)
     team, block, chunks = plan = choose_plan(cell, shape, dtype, keep)
-    setting = setting_of(cell_class(cell), shape, units, dtype, plan, keep)
+    back = keep and back
+    setting = setting_of(cell_class(cell), shape, units, dtype, plan, keep, back)
     weight_cache = weight_cache or WeightCache()
     located = weight_cache.locate(cell, params, inputs, hidden, units, dtype)
     ends, ends_at = (setting.ends, setting.ends_at) if lengths is None else (lengths, address(lengths))
     h, h_at = allocate((steps + 1, batch, units), dtype)
     memory, _, rest = reserve(setting.rest + setting.descriptor + setting.found + setting.back)
     descriptor = rest + setting.rest
-    if keep:  # what is packed for one training step is freed when the forward pass ends
-        back = descriptor + setting.descriptor
+    if back:  # what is packed for one training step is freed when the forward pass ends
+        later = descriptor + setting.descriptor
         _packed, weights = allocate((setting.forward,), np.uint8)
-        packing = Packing(located.addresses, back, descriptor, team.parts)
+        packing = Packing(located.addresses, later, descriptor, team.parts)
     else:
-        back, (weights, packing) = 0, checked_packing(weight_cache, located, setting, team, descriptor)
+        weights, packing = checked_packing(weight_cache, located, setting, team, descriptor)
+        later = weights
     layer = Layer(batch, inputs, hidden, units, weights, setting.functions, 0)
     table = _table(extras) if cell.extras else _NO_EXTRAS
     where = Sequence(
@@ -141,9 +146,9 @@ def forward_sequence(
     output = h[:-1] if reverse else h[1:]
     if not keep:
         return output, None
-    layer = Layer(batch, inputs, hidden, units, back, setting.functions, 0)
+    layer = Layer(batch, inputs, hidden, units, later, setting.functions, 0)
     return output, Saved(
-        cell, located, (x, h, memory, ends, table, *extras), layer, where, team, setting.scratch
+        cell, located, (x, h, memory, ends, table, *extras, weight_cache), layer, where, team, setting.scratch
     )
 
 
@@ -170,8 +175,15 @@ def _table(extras: Collection[Array]) -> Numbers:
 
 @functools.lru_cache(maxsize=1024)
 def setting_of(
-    kind: Any, shape: tuple[int, int, int, int], units: int, dtype: Any, plan: Plan, keep: bool
+    kind: Any,
+    shape: tuple[int, int, int, int],
+    units: int,
+    dtype: Any,
+    plan: Plan,
+    keep: bool,
+    back: bool,
 ) -> Setting:
+    """What calls of a shape have in common; `keep` and `back` as for `forward_sequence`."""
     steps, batch, inputs, hidden = shape
     cell, layer, zero = kind(), Layer(batch, inputs, hidden, units, 0, 0, 0), dtype.type(0)
     sequence = Sequence(
@@ -181,14 +193,14 @@ def setting_of(
     sizes = [
         passes.kept_bytes(cell, layer, sequence, zero),
         plan.team.parts * DESCRIPTOR_SIZE * 8,
-        0 if keep else plan.team.parts * 8,
+        0 if back else plan.team.parts * 8,
         packed_numbers(cell, inputs, hidden, units, False, zero) * dtype.itemsize,
-        packed_numbers(cell, inputs, hidden, units, True, zero) * dtype.itemsize if keep else 0,
-        passes.scratch_bytes(cell, layer, steps, True, plan.team, zero) if keep else 0,
+        packed_numbers(cell, inputs, hidden, units, True, zero) * dtype.itemsize if back else 0,
+        passes.scratch_bytes(cell, layer, steps, True, plan.team, zero) if back else 0,
     ]
     ends = np.full(batch, steps, np.int64)
     return Setting(
-        address(compiled_functions(cell, dtype, keep)),
+        address(compiled_functions(cell, dtype, back)),
         task.forward_task(kind, dtype),
         ends,
         address(ends),
@@ -205,7 +217,8 @@ def pack(cell: Any, params: dict[str, Array], inputs: int, hidden: int, output: 
         A parameter has another dtype, or not its shape.
     """
     located = locate(cell, params, inputs, hidden, output, dtype)
-    setting = setting_of(cell_class(cell), (1, 1, inputs, hidden), output, dtype, Plan(ALONE, 1, 1), False)
+    plan = Plan(ALONE, 1, 1)
+    setting = setting_of(cell_class(cell), (1, 1, inputs, hidden), output, dtype, plan, False, False)
     (packed, weights), descriptor = (
         allocate((setting.forward,), np.uint8),
         np.empty(DESCRIPTOR_SIZE, np.int64),

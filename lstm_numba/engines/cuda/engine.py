@@ -28,6 +28,7 @@ from lstm_numba.engines.cuda import (
     reductions,
     sequence,
     steps,
+    trace,
     updates,
     wavefront,
 )
@@ -197,6 +198,7 @@ class CudaEngine(Engine):
         weight_cache: Any = None,
         borrow: bool = False,
         extras: Sequence[Array] = (),
+        back: bool = True,
     ) -> tuple[Any, Any]:
         for name, array in params.items():
             if not getattr(array, "__cuda_ndarray__", False) or array.dtype != x.dtype:
@@ -211,6 +213,9 @@ class CudaEngine(Engine):
             cell, params, x, states, finals, index, ends, reverse, keep, borrow, extras
         )
         return (h, offset), saved
+
+    def trace(self, saved: Any, lengths: Array | None) -> dict[str, Array]:
+        return trace.traced(saved)
 
     def join(self, outputs: Sequence[Any], lengths: Array | None, shape: Shape) -> Array:
         steps, batch, width = shape

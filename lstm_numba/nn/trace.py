@@ -1,0 +1,114 @@
+"""What a layer did at every step: its gates, candidates and states by name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lstm_numba.cells.parameters import suffix
+from lstm_numba.cells.registration import defined_cell
+from lstm_numba.engines.base import Steps
+from lstm_numba.nn.tape import Array, Tape
+
+
+class Trace(dict[str, Any]):
+    """Arrays (T, B, H) by name and layer, such as ``f_l0``, in the reverse direction ``f_l0_reverse``.
+
+    They are read-only where they are NumPy arrays, and zero beyond a sequence's end.
+
+    Parameters
+    ----------
+    arrays : dict of str to Array
+    names, states, gates : tuple of str
+    layers, directions : int
+    lengths : ndarray of int, shape (B,), or None
+
+    Attributes
+    ----------
+    names : tuple of str
+        What is traced of each layer and direction: gates and candidates, in the order in which the cell has
+        them, then states.
+    states : tuple of str
+        Those that are states, after each step; the first is the output h.
+    gates : tuple of str
+        Those that are within 0 and 1.
+    layers, directions : int
+    lengths : ndarray of int, shape (B,), or None
+        Steps of each sequence, where they differ.
+    """
+
+    def __init__(
+        self,
+        arrays: Mapping[str, Array],
+        names: tuple[str, ...],
+        states: tuple[str, ...],
+        gates: tuple[str, ...],
+        layers: int,
+        directions: int,
+        lengths: Any = None,
+    ) -> None:
+        super().__init__(arrays)
+        self.names, self.states, self.gates = names, states, gates
+        self.layers, self.directions, self.lengths = layers, directions, lengths
+
+    def of(self, layer: int = 0, direction: int = 0) -> dict[str, Array]:
+        """The arrays of one layer and direction by the names without suffix."""
+        return {name: self[name + suffix(layer, direction)] for name in self.names}
+
+    def __repr__(self) -> str:
+        shape = next(iter(self.values())).shape
+        return (
+            f"Trace({', '.join(self.names)}; {self.layers} layers, {self.directions} directions, "
+            f"each (T, B, H) = {tuple(shape)})"
+        )
+
+
+def traced_cell(cell: Any) -> Any:
+    """A cell with the same equations that keeps what a trace shows; mostly the cell itself."""
+    return cell if "values" in cell.texts else _keeping(type(cell))
+
+
+@functools.cache
+def _keeping(kind: Any) -> Any:
+    cell = kind()
+    return defined_cell(cell.definition._replace(keeps_traced=True), f"{cell.key}|traced", doc=cell.__doc__)
+
+
+def trace_of(rnn: Any, tape: Tape, x: Any, lengths: Any) -> Trace:
+    """The trace of a forward pass without a backward pass; uses its tape up.
+
+    Parameters
+    ----------
+    rnn : Recurrent
+    tape : Tape
+    x, lengths
+        The user's.
+    """
+    engine, found = rnn.engine, dict[str, Array]()
+    for layer, saved in enumerate(tape.saved):
+        for direction in range(rnn.directions):
+            for name, array in rnn._traced(saved, direction, tape.lengths):
+                array = engine.swap_time_batch(array) if rnn.batch_first else array
+                array = engine.to_user(array, x)
+                if type(array) is np.ndarray:
+                    array.flags.writeable = False
+                found[name + suffix(layer, direction)] = array
+    tape.saved = []
+    cell = rnn.plain_cell
+    ends = None if lengths is None else np.array(lengths)
+    names = (*cell.traced, *cell.states)
+    return Trace(found, names, cell.states, cell.traced_gates, rnn.num_layers, rnn.directions, ends)
+
+
+def side_by_side(engine: Any, parts: list[Array]) -> Array:
+    """Arrays (T, B, units) as one with the units of all."""
+    if len(parts) == 1:
+        return parts[0]
+    steps, batch, width = parts[0].shape
+    joined = engine.empty((steps, batch, len(parts) * width), parts[0].dtype)
+    for n, part in enumerate(parts):
+        engine.copy_steps(engine.contiguous(part), 0, joined, n * width, width, Steps(1, 0, 1))
+    return joined
