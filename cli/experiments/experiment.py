@@ -12,6 +12,10 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
         "lstm_numba.cli.experiments.toy_grammar",
         "Which sentences networks believe in, with one step of memory and with many.",
     ),
+    "gradient-flow": (
+        "lstm_numba.cli.experiments.gradient_flow",
+        "How far gradients go back, in every cell, before and after training.",
+    ),
 }
 
 

@@ -32,7 +32,12 @@ Examples:
 )
 @option("Experiment", "--hidden", type=POSITIVE, default=16, show_default=True, help="Hidden units.")
 @option(
-    "Experiment", "--updates", type=POSITIVE, default=1500, show_default=True, help="Updates of the parameters."
+    "Experiment",
+    "--updates",
+    type=POSITIVE,
+    default=1500,
+    show_default=True,
+    help="Updates of the parameters.",
 )
 @option(
     "Experiment", "--seeds", type=POSITIVE, default=3, show_default=True, help="Trainings of each network."

@@ -24,7 +24,9 @@ def sentence_probability(following: Next, texts: Tokens, sentence: Sequence[int]
         Texts that may stand before the sentence, equally likely, T at least 1.
     sentence : sequence of int
     """
-    return float(np.exp(_token_logs(following, texts, np.array(sentence, np.int32)[:, None]).sum(axis=0)).mean())
+    return float(
+        np.exp(_token_logs(following, texts, np.array(sentence, np.int32)[:, None]).sum(axis=0)).mean()
+    )
 
 
 def expected_loss(following: Next, texts: Tokens, sentences: Sequence[Sequence[int]]) -> float:
@@ -79,7 +81,10 @@ def likely_sentences(
     """
     count = texts.shape[1]
     found: dict[tuple[int, ...], float] = {}
-    prefixes, weights = np.zeros((1, 0), np.int32), np.ones((1, count))  # one row each; a column for each text
+    prefixes, weights = (
+        np.zeros((1, 0), np.int32),
+        np.ones((1, count)),
+    )  # one row each; a column for each text
     for _ in range(length):
         read = np.concatenate([np.tile(texts, len(prefixes)), np.repeat(prefixes, count, axis=0).T])
         following_each = following(read).reshape(len(prefixes), count, -1)

@@ -17,15 +17,15 @@ from lstm_numba.cells import BUILT_IN, GROUPED, load_cell
 from lstm_numba.data import first_symbol
 from lstm_numba.data._random import uniforms
 from lstm_numba.errors import UserError
-from lstm_numba.experiments import flow, intervals, workers
+from lstm_numba.experiments import flow, workers
 from lstm_numba.experiments.outcome import Claim, Outcome, Progress
 from lstm_numba.models import SequenceBatch, SequenceClassifier
 from lstm_numba.nn.losses import cross_entropy
 from lstm_numba.optim.optimizers import make_optimizer
 from lstm_numba.training.step import TrainingStep
 
-#: All cells, those that take longest to compile first.
-CELLS = tuple(reversed([*BUILT_IN, *GROUPED]))
+#: All cells.
+CELLS = (*BUILT_IN, *GROUPED)
 #: Cells that are there a second time, with larger recurrent weights.
 SCALED = ("rnn", "rnn-relu")
 #: Least distance from the loss that a rate of decay is measured from: all periods of a clockwork RNN.
@@ -100,7 +100,7 @@ def run(
     Parameters
     ----------
     cells : sequence of str
-        As `lstm_numba.make_layer` names them.
+        As `lstm_numba.make_layer` names them; "rnn" is always among them.
     gain : float
         `SCALED` cells are there a second time, with the initial recurrent weights times this; 1: they are
         not.
@@ -125,8 +125,10 @@ def run(
         raise UserError(f"steps: expected a multiple of {FIRST}, at least {3 * FIRST}, got {steps}")
     if hidden % 4:
         raise UserError(f"hidden: expected a multiple of 4, got {hidden}")
+    cells = list(dict.fromkeys(["rnn", *cells]))  # without which nothing is further or less far
     repeated = tuple(1000 * seed + k for k in range(seeds))
-    chosen = [(cell, 1.0) for cell in dict.fromkeys(cells)]
+    chosen = [(cell, 1.0) for cell in cells]
+    chosen.reverse()  # the last ones take longest to compile
     chosen += [(cell, gain) for cell in SCALED if gain != 1 and cell in cells]
     parts = [Part(cell, factor, repeated, hidden, steps, updates, device) for cell, factor in chosen]
     results = workers.run_parts(
@@ -134,7 +136,7 @@ def run(
     )
     found = {part.name(): result for part, result in zip(parts, results, strict=True)}
     found = dict(sorted(found.items(), key=lambda item: _place(item[0])))
-    settings = {"cells": list(dict.fromkeys(cells)), "gain": gain, "hidden": hidden, "steps": steps}
+    settings = {"cells": cells, "gain": gain, "hidden": hidden, "steps": steps}
     settings |= {"updates": updates, "seeds": seeds, "seed": seed, "device": device}
     columns = ("cell", "state", "rate", "theory", "refined", "trained rate", "trained theory")
     return Outcome(
@@ -275,5 +277,83 @@ def _curves(found: Found) -> dict[str, Any]:
 
 
 def claims(found: Mapping[str, Found]) -> list[Claim]:
-    """All that the chosen cells allow; the last one says that all others held."""
-    return []
+    """All that the cells allow; the last one is that of the texts, and holds if those named in it did."""
+    gated = [name for name, one in found.items() if one.gated]
+    scaled = [name for name in found if name not in gated and ", R x " in name]
+    vanishes, more = _vanishes(found["rnn"]), list[Claim]()
+    parts, said = [vanishes], ["a plain RNN's gradient vanishes at about the rate that theory predicts"]
+    if scaled:
+        parts.append(_explodes(found, scaled))
+        said.append("with larger recurrent weights it explodes")
+    if gated:
+        parts.append(_further(found, gated, trained=True))
+        said.append("trained gated cells carry it further")
+        more.append(_further(found, gated, trained=False))
+        more += [_predicted(found, gated, which, trained) for which in (0, 1) for trained in (False, True)]
+    because = "; ".join(claim.because for claim in parts)
+    return [*more, *parts, Claim(", ".join(said), all(claim.held for claim in parts), because)]
+
+
+def _about(measured: float, predicted: float) -> bool:
+    return abs(measured - predicted) <= NEAR * predicted
+
+
+def _vanishes(found: Found) -> Claim:
+    """Whether the plain RNN's gradient does as theory says, in every seed, at the start."""
+    measured, known = mean_rate(found.start, "h"), mean_theory(found.start)
+    held = all(
+        one.theory is not None
+        and one.rates["h"] < min(1.0, one.theory.simple)
+        and _about(one.rates["h"], one.theory.refined)
+        for one in found.start
+    )
+    assert known is not None
+    return Claim(
+        f"at the start the plain RNN's gradient vanishes, within {NEAR:.0%} of the rate of the spectral "
+        "radius, and below the bound of the largest singular value",
+        held,
+        f"rnn {measured:.3f} a step, radius {known.refined:.3f}, bound {known.simple:.3f}",
+    )
+
+
+def _explodes(found: Mapping[str, Found], names: Sequence[str]) -> Claim:
+    """Whether gradients of plain RNNs with larger weights grow, in every seed, at the start."""
+    held = all(one.rates["h"] > 1 for name in names for one in found[name].start)
+    because = ", ".join(f"{name} {mean_rate(found[name].start, 'h'):.3f}" for name in names)
+    return Claim("at the start the gradient explodes with larger recurrent weights", held, because)
+
+
+def _further(found: Mapping[str, Found], names: Sequence[str], *, trained: bool) -> Claim:
+    """Whether each seed of each gated cell loses less in a step than each seed of the plain RNN."""
+
+    def rates(name: str) -> list[float]:
+        one = found[name]
+        return [measured.rates[one.memory] for measured in (one.trained if trained else one.start)]
+
+    least = min(names, key=lambda name: min(rates(name)))
+    plain = max(rates("rnn"))
+    when = "after training" if trained else "at the start"
+    return Claim(
+        f"{when} every gated cell carries the gradient further than the plain RNN does, in all seeds",
+        min(rates(least)) > plain,
+        f"{when} least of the gated ones {least} {min(rates(least)):.3f} a step, most of rnn {plain:.3f}",
+    )
+
+
+def _predicted(found: Mapping[str, Found], names: Sequence[str], which: int, trained: bool) -> Claim:
+    """Whether one of the two predictions is about right for every gated cell, in the mean of the seeds."""
+    pairs = {}
+    for name in names:
+        measured = found[name].trained if trained else found[name].start
+        known = mean_theory(measured)
+        assert known is not None
+        pairs[name] = mean_rate(measured, found[name].memory), known[which]
+    worst = max(names, key=lambda name: abs(pairs[name][0] / pairs[name][1] - 1))
+    what = ("the geometric mean of its gate", "the product of its gates, unit by unit")[which]
+    when = "after training" if trained else "at the start"
+    rate, predicted = pairs[worst]
+    return Claim(
+        f"{when} {what} predicts the rate of each gated cell within {NEAR:.0%}",
+        all(_about(*pair) for pair in pairs.values()),
+        f"farthest {worst}, {rate:.3f} a step, predicted {predicted:.3f}",
+    )

@@ -20,7 +20,13 @@ import numpy as np
 
 from lstm_numba.data import ContiguousBatches, toy_grammar
 from lstm_numba.experiments import intervals, workers
-from lstm_numba.experiments.beliefs import Array, Tokens, expected_loss, likely_sentences, sentence_probability
+from lstm_numba.experiments.beliefs import (
+    Array,
+    Tokens,
+    expected_loss,
+    likely_sentences,
+    sentence_probability,
+)
 from lstm_numba.experiments.outcome import Claim, Outcome, Progress
 from lstm_numba.models import LanguageModel, TokenBatch
 from lstm_numba.nn.losses import softmax
@@ -295,7 +301,9 @@ def _claim(name: str, results: Sequence[Found]) -> Claim:
         held = min(shares) > CONFUSED and lowest >= floor - 1e-12
         because = f"lowest loss {lowest:.4f}"
     else:
-        text = f"{name} gives impossible sentences less than {CLEAR:.0%}, and its loss falls below {floor:.4f}"
+        text = (
+            f"{name} gives impossible sentences less than {CLEAR:.0%}, and its loss falls below {floor:.4f}"
+        )
         held = max(shares) < CLEAR and max(last) < floor
         because = f"loss {intervals.mean(last).estimate:.4f}, lowest possible {_floor(name):.4f}"
     seeds = f", {len(results)} seeds" if len(results) > 1 else ""
@@ -312,5 +320,6 @@ def _main_claim(found: Mapping[str, list[Found]]) -> Claim:
     return Claim(
         f"a network with one step of memory confuses these sentences, {names} do not",
         all(_claim(name, results).held for name, results in found.items()),
-        "probability of impossible sentences: " + ", ".join(f"{n} {share:.4g}" for n, share in shares.items()),
+        "probability of impossible sentences: "
+        + ", ".join(f"{n} {share:.4g}" for n, share in shares.items()),
     )

@@ -28,7 +28,9 @@ def beliefs(document: Mapping[str, Any]) -> Figure:
     for y, line in enumerate(values):
         for x, value in enumerate(line):
             colour = "white" if value < 0.6 else "black"
-            axes.text(x + 0.5, y + 0.5, _probability(value), ha="center", va="center", color=colour, fontsize=9)
+            axes.text(
+                x + 0.5, y + 0.5, _probability(value), ha="center", va="center", color=colour, fontsize=9
+            )
     axes.set_xticks(np.arange(len(networks)) + 0.5, networks)
     axes.set_yticks(np.arange(len(rows)) + 0.5, [row["sentence"] for row in rows])
     axes.xaxis.tick_top()
