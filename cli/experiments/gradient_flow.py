@@ -32,7 +32,7 @@ Examples:
     "Experiment",
     "--gain",
     type=Number(Range(0.0, 100.0, above=True)),
-    default=3.0,
+    default=4.0,
     show_default=True,
     help="rnn and rnn-relu are there again with the initial recurrent weights times this; not with 1.",
 )
@@ -50,7 +50,7 @@ Examples:
     type=POSITIVE,
     default=40,
     show_default=True,
-    help="Steps of a sequence, a multiple of 8.",
+    help="Steps of a sequence, a multiple of 8, at least 32.",
 )
 @option(
     "Experiment",

@@ -10,9 +10,9 @@ What theory says, as the factor of a gradient's norm from a step to the one befo
   (Y. Bengio, P. Simard, P. Frasconi, "Learning long-term dependencies with gradient descent is difficult",
   1994; R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", 2013);
 * of a clockwork RNN the same of each group, which is multiplied once in a period; the slowest decay counts;
-* of a gated cell, c_t = f c_{t-1} + ... (a GRU: h_t = z h_{t-1} + ...): a unit's gate f, as long as what comes
-  back through the gates and candidates is small beside it (S. Hochreiter, J. Schmidhuber, "Long short-term
-  memory", 1997, where f is 1).
+* of a gated cell, c_t = f c_{t-1} + ... (a GRU: h_t = z h_{t-1} + ...): a unit's gate f, as long as what
+  comes back through the gates and candidates is small beside it (S. Hochreiter, J. Schmidhuber, "Long
+  short-term memory", 1997, where f is 1).
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def rate(distances: Array, values: Array) -> float:
     return float(np.exp(np.polyfit(distances[kept], np.log(values[kept]), 1)[0]))
 
 
-def theory(rnn: Recurrent, x: Array, gradients: Mapping[str, Array], first: int) -> Theory | None:
-    """What theory says of the steps from the beginning to `first` steps before the end.
+def theory(rnn: Recurrent, x: Array, gradients: Mapping[str, Array], ends: int) -> Theory | None:
+    """What theory says of the steps between the first and the last `ends` ones.
 
     Parameters
     ----------
@@ -137,8 +137,8 @@ def theory(rnn: Recurrent, x: Array, gradients: Mapping[str, Array], first: int)
     x : ndarray (T, B, I)
     gradients : mapping
         From `state_gradients`.
-    first : int
-        The least distance.
+    ends : int
+        At least 1.
 
     Returns
     -------
@@ -146,16 +146,16 @@ def theory(rnn: Recurrent, x: Array, gradients: Mapping[str, Array], first: int)
         None of a cell of which it says nothing.
     """
     trace = rnn.trace(x).of()
-    last = len(x) - first
+    between = slice(ends, len(x) - ends)
     carrier = carrier_of(rnn)
     if carrier is not None:
-        gate = np.array(trace[carrier])[:last]
-        through = gradients[CARRIERS[carrier]][first] * np.cumprod(gate[::-1], axis=0)
-        path = np.concatenate([gradients[CARRIERS[carrier]][first][None], through])
+        gate = np.array(trace[carrier])[between]
+        last = gradients[CARRIERS[carrier]][ends]
+        path = np.concatenate([last[None], last * np.cumprod(gate[::-1], axis=0)])
         return Theory(float(np.exp(np.log(gate).mean())), rate(np.arange(len(path)), norms(path)))
     if rnn.plain_cell.key not in _SLOPES:
         return None
-    slopes = _SLOPES[rnn.plain_cell.key](np.array(trace["h"])[:last])
+    slopes = _SLOPES[rnn.plain_cell.key](np.array(trace["h"])[between])
     found = [_plain(weight, slopes[:, :, units], period) for weight, units, period in _groups(rnn)]
     return Theory(*(max(values) for values in zip(*found, strict=True)))
 

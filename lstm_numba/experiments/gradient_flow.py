@@ -28,8 +28,8 @@ from lstm_numba.training.step import TrainingStep
 CELLS = (*BUILT_IN, *GROUPED)
 #: Cells that are there a second time, with larger recurrent weights.
 SCALED = ("rnn", "rnn-relu")
-#: Least distance from the loss that a rate of decay is measured from: all periods of a clockwork RNN.
-FIRST = 8
+#: Steps at both ends of a sequence in which no rate of decay is measured: all periods of a clockwork RNN.
+ENDS = 8
 #: How far a measured rate may be from the one of theory and still be about the same.
 NEAR = 0.15
 
@@ -61,7 +61,7 @@ class Measured(NamedTuple):
     norms : dict of str to list of float
         By state, at `distances`; relative to that of h at the last step.
     rates : dict of str to float
-        By state: factor a step, from `FIRST` steps before the end.
+        By state: factor a step, without the `ENDS` of the sequence.
     theory : Theory or None
     accuracy : float
         On the sequences on which it was measured.
@@ -86,7 +86,7 @@ class Found(NamedTuple):
 def run(
     *,
     cells: Sequence[str] = CELLS,
-    gain: float = 3.0,
+    gain: float = 4.0,
     hidden: int = 24,
     steps: int = 40,
     updates: int = 1000,
@@ -107,7 +107,7 @@ def run(
     hidden : int
         Hidden units, a multiple of 4, which the clockwork RNN has groups of.
     steps : int
-        Length of the sequences, a multiple of `FIRST`.
+        Length of the sequences, a multiple of `ENDS`.
     updates : int
         Of the parameters.
     seeds : int
@@ -121,8 +121,8 @@ def run(
     UserError
         `steps` or `hidden` is no such number.
     """
-    if steps % FIRST or steps < 3 * FIRST:
-        raise UserError(f"steps: expected a multiple of {FIRST}, at least {3 * FIRST}, got {steps}")
+    if steps % ENDS or steps < 4 * ENDS:
+        raise UserError(f"steps: expected a multiple of {ENDS}, at least {4 * ENDS}, got {steps}")
     if hidden % 4:
         raise UserError(f"hidden: expected a multiple of 4, got {hidden}")
     cells = list(dict.fromkeys(["rnn", *cells]))  # without which nothing is further or less far
@@ -206,11 +206,11 @@ def measure(model: SequenceClassifier, seed: int, steps: int) -> Measured:
     stride = flow.stride_of(model.rnn)
     distances = stride * np.arange(steps // stride + 1)
     found = {name: flow.norms(gradient) for name, gradient in gradients.items()}
-    far = distances >= FIRST
+    far = (distances >= ENDS) & (distances <= steps - ENDS)
     rates = {name: flow.rate(distances[far], values[far]) for name, values in found.items()}
     scale = found["h"][0]
     relative = {name: [_finite(value / scale) for value in values] for name, values in found.items()}
-    theory = flow.theory(model.rnn, x, gradients, FIRST)
+    theory = flow.theory(model.rnn, x, gradients, ENDS)
     return Measured(distances.tolist(), relative, rates, theory, accuracy)
 
 

@@ -296,8 +296,10 @@ def _claim(name: str, results: Sequence[Found]) -> Claim:
     last, lowest = [r.losses[-1] for r in results], min(min(r.losses) for r in results)
     floor, share = toy_grammar.one_step_entropy(), intervals.mean(shares).estimate
     if name == ONE_STEP:
-        text = f"one step of memory gives impossible sentences more than {CONFUSED:.0%}, and its loss is never below"
-        text += f" {floor:.4f} nats a token"
+        text = (
+            f"one step of memory gives impossible sentences more than {CONFUSED:.0%}, and its loss is never "
+            f"below {floor:.4f} nats a token"
+        )
         held = min(shares) > CONFUSED and lowest >= floor - 1e-12
         because = f"lowest loss {lowest:.4f}"
     else:

@@ -22,26 +22,38 @@ def figures(document: Mapping[str, Any]) -> dict[str, Figure]:
 
 
 def norms(document: Mapping[str, Any]) -> Figure:
-    """Norm of the gradient of the state that a cell carries, on a logarithmic axis."""
+    """Norm of the gradient of the state that a cell carries, on a logarithmic axis: plain RNNs above."""
     networks = document["series"]["networks"]
-    figure = Figure(figsize=(10.5, 5.2), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, (time, title) in zip(panels, _TIMES.items(), strict=True):
-        for name, look in _looks(networks).items():
-            network = networks[name]
-            x, y = np.array(network["distances"]), np.array(network[time][network["memory"]], float)
-            shown = y > _LEAST
-            every = max(1, 8 // max(1, int(x[1] - x[0])))
-            axes.plot(x[shown], y[shown], markevery=every, linewidth=1.5, markersize=5, **look)
-        axes.set_yscale("log")
+    looks = _looks(networks)
+    families = [[name for name in networks if networks[name]["gated"] == gated] for gated in (False, True)]
+    families = [names for names in families if names]
+    figure = Figure(figsize=(9.0, 1.2 + 3.1 * len(families)), layout="constrained")
+    panels = figure.subplots(len(families), 2, sharex=True, sharey=True, squeeze=False)
+    for names, row in zip(families, panels, strict=True):
+        for axes, time in zip(row, _TIMES, strict=True):
+            for name in names:
+                _curve(axes, networks[name], time, looks[name])
+            axes.set_yscale("log")
+            axes.grid(visible=True, alpha=0.3)
+        handles = [Line2D([], [], label=name, **looks[name]) for name in names]
+        title = "gated cells" if networks[names[0]]["gated"] else "plain RNNs"
+        place = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5)}
+        row[1].legend(handles=handles, title=title, frameon=False, **place)
+    for axes, title in zip(panels[0], _TIMES.values(), strict=True):
+        axes.set_title(title)
+    for axes in panels[-1]:
         axes.set_xlim(0, max(max(network["distances"]) for network in networks.values()))
         axes.set_xlabel("distance from the loss (steps)")
-        axes.set_title(title)
-        axes.grid(visible=True, alpha=0.3)
-    panels[0].set_ylabel("norm of the gradient of the memory state\n(1: of the last output)")
-    handles = [Line2D([], [], label=name, **look) for name, look in _looks(networks).items()]
-    figure.legend(handles=handles, loc="outside right center", frameon=False)
+    figure.supylabel("norm of the gradient of the memory state (1: of the last output)", fontsize=10)
     return figure
+
+
+def _curve(axes: Any, network: Mapping[str, Any], time: str, look: Mapping[str, Any]) -> None:
+    """Norms of a network, a marker every eight steps."""
+    x, y = np.array(network["distances"]), np.array(network[time][network["memory"]], float)
+    shown = (y > _LEAST) & np.isfinite(y)
+    marked = np.flatnonzero(x[shown] % 8 == 0).tolist()
+    axes.plot(x[shown], y[shown], markevery=marked, linewidth=1.5, markersize=5, **look)
 
 
 def _looks(networks: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -63,26 +75,31 @@ def _looks(networks: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def rates(document: Mapping[str, Any]) -> Figure:
     """Measured rate of decay against both predictions, with the line on which they are equal."""
     networks = document["series"]["networks"]
-    figure = Figure(figsize=(9.0, 5.0), layout="constrained")
+    figure = Figure(figsize=(9.0, 5.6), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    top = 0.0
     titles = {
-        "theory": "plain: largest singular value of R × mean slope\ngated: geometric mean of the gate",
+        "theory": "plain: largest singular value of R, times mean slope\ngated: geometric mean of the gate",
         "refined": "plain: spectral radius of R with mean slopes\ngated: product of the gates, unit by unit",
     }
     for axes, (which, title) in zip(panels, titles.items(), strict=True):
         for row in document["rows"]:
             gated = networks[row["cell"]]["gated"]
             for prefix, filled in (("", False), ("trained ", True)):
-                if row[prefix + which] is not None:
-                    axes.plot(row[prefix + which], row[f"{prefix}rate"], **_point(gated, filled))
-        ends = (0.0, 1.05 * max(axes.get_xlim()[1], axes.get_ylim()[1]))
-        axes.plot(ends, ends, color="black", linewidth=1.0, zorder=0)
+                x, y, each = (row[prefix + key] for key in (which, "rate", "rates of seeds"))
+                if x is not None:
+                    look = _point(gated, filled)
+                    axes.vlines(x, min(each), max(each), color=look["color"], linewidth=1.0, alpha=0.6)
+                    axes.plot(x, y, **look)
+                    top = max(top, x, *each)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("predicted factor a step")
         axes.set_aspect("equal")
         axes.grid(visible=True, alpha=0.3)
-    panels[0].set_xlim(0, None)
-    panels[0].set_ylim(0, None)
+    for axes in panels:
+        axes.plot((0, 1.05 * top), (0, 1.05 * top), color="black", linewidth=1.0, zorder=0)
+    panels[0].set_xlim(0, 1.05 * top)
+    panels[0].set_ylim(0, 1.05 * top)
     panels[0].set_ylabel("measured factor a step")
     handles = [
         Line2D([], [], label=f"{kind}, {title}", **_point(gated, filled))

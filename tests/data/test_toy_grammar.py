@@ -75,5 +75,5 @@ def test_what_can_be_reached_by_counting_a_long_text() -> None:
 
 @pytest.mark.parametrize(("seed", "sentences"), [(-1, 10), (0, 0), (0, 1.5)])
 def test_arguments(seed: int, sentences: int) -> None:
-    with pytest.raises((ValueError, TypeError), match="seed|sentences"):
+    with pytest.raises((ValueError, TypeError), match=r"^(seed|sentences): "):
         toy_grammar.load(seed, sentences)
