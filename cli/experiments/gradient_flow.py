@@ -68,11 +68,14 @@ def gradient_flow(
     """How far gradients go back, in every cell, before and after training.
 
     The first symbol of a sequence is to be told at its end; the norms of the loss's gradients with respect to
-    the states are measured against the distance from the end. In the table "rate" is the factor of the norm
-    in a step. "theory" is, for plain RNNs, the largest singular value of R times the mean slope of the
-    activation (an upper bound), for gated cells the geometric mean of the forget or update gate; "refined"
-    the spectral radius of R with the mean slope of each unit, and the product of the gates alone, unit by
-    unit.
+    the states are measured against the distance from the end.
+
+    \b
+    rate     factor of the norm in a step
+    theory   plain RNNs: largest singular value of R, times the mean slope of the activation;
+             gated cells: geometric mean of the forget or update gate
+    refined  plain RNNs: spectral radius of R, each row times its unit's mean slope;
+             gated cells: decay through the product of the gates alone, unit by unit
     """
     from lstm_numba.experiments.gradient_flow import CELLS, run
 

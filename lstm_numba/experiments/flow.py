@@ -6,7 +6,8 @@ and goes back through the tapes, of which each gives the gradient with respect t
 What theory says, as the factor of a gradient's norm from a step to the one before:
 
 * of a plain RNN, h_t = φ(W x_t + R h_{t-1} + b): the gradient is multiplied by R^T diag(φ'), so the factor is
-  at most the largest singular value of R times |φ'|; in the long run about the spectral radius of diag(φ') R
+  at most the largest singular value of R times the largest |φ'|, and if all slopes are about their mean, times
+  this; in the long run it is about the spectral radius of diag(φ') R
   (Y. Bengio, P. Simard, P. Frasconi, "Learning long-term dependencies with gradient descent is difficult",
   1994; R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", 2013);
 * of a clockwork RNN the same of each group, which is multiplied once in a period; the slowest decay counts;
@@ -45,7 +46,7 @@ class Theory(NamedTuple):
     simple : float
         Of a plain RNN the largest singular value of R times the mean of |φ'|; of a gated cell the geometric
         mean of its gate.
-    refined : float
+    refined : float or None
         Of a plain RNN the spectral radius of diag(mean of φ' of each unit) R; of a gated cell the decay of
         the measured gradient if it went through the gates alone.
     """
@@ -117,13 +118,14 @@ def norms(gradients: Array) -> Array:
     return found
 
 
-def rate(distances: Array, values: Array) -> float:
-    """Factor a step: the slope of the logarithm of a norm against distance, by least squares; 0 where all
-    but one of the norms are 0.
+def rate(distances: Array, values: Array) -> float | None:
+    """Factor a step: the slope of the logarithm of a norm against distance, by least squares.
+
+    Norms that are 0 have no part in it; None where fewer than two are left.
     """
     kept = values > 0
     if kept.sum() < 2:
-        return 0.0
+        return None
     return float(np.exp(np.polyfit(distances[kept], np.log(values[kept]), 1)[0]))
 
 
@@ -157,7 +159,7 @@ def theory(rnn: Recurrent, x: Array, gradients: Mapping[str, Array], ends: int) 
         return None
     slopes = _SLOPES[rnn.plain_cell.key](np.array(trace["h"])[between])
     found = [_plain(weight, slopes[:, :, units], period) for weight, units, period in _groups(rnn)]
-    return Theory(*(max(values) for values in zip(*found, strict=True)))
+    return Theory(*map(max, zip(*found, strict=True)))
 
 
 def carrier_of(rnn: Recurrent) -> str | None:
@@ -184,8 +186,8 @@ def _groups(rnn: Recurrent) -> list[tuple[Array, slice, int]]:
     ]
 
 
-def _plain(weight: Array, slopes: Array, period: int) -> Theory:
-    """Theory of a plain RNN that moves once in a period."""
+def _plain(weight: Array, slopes: Array, period: int) -> tuple[float, float]:
+    """Simple and refined theory of a plain RNN that moves once in a period."""
     bound = np.linalg.norm(weight, 2) * slopes.mean()
     radius = np.abs(np.linalg.eigvals(slopes.mean(axis=(0, 1))[:, None] * weight)).max()
-    return Theory(float(bound ** (1 / period)), float(radius ** (1 / period)))
+    return float(bound ** (1 / period)), float(radius ** (1 / period))

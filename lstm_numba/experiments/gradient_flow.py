@@ -59,17 +59,18 @@ class Measured(NamedTuple):
     Attributes
     ----------
     norms : dict of str to list of float
-        By state, at `distances`; relative to that of h at the last step.
+        By state, at `distances`; relative to that of h at the last step. Of a network whose answers are so
+        sure that the loss has no gradient in float64 they are 0.
     rates : dict of str to float
-        By state: factor a step, without the `ENDS` of the sequence.
+        By state: factor a step, without the `ENDS` of the sequence; None where there is no gradient.
     theory : Theory or None
     accuracy : float
         On the sequences on which it was measured.
     """
 
     distances: list[int]
-    norms: dict[str, list[float]]
-    rates: dict[str, float]
+    norms: dict[str, list[float | None]]
+    rates: dict[str, float | None]
     theory: flow.Theory | None
     accuracy: float
 
@@ -208,7 +209,7 @@ def measure(model: SequenceClassifier, seed: int, steps: int) -> Measured:
     found = {name: flow.norms(gradient) for name, gradient in gradients.items()}
     far = (distances >= ENDS) & (distances <= steps - ENDS)
     rates = {name: flow.rate(distances[far], values[far]) for name, values in found.items()}
-    scale = found["h"][0]
+    scale = found["h"][0] or 1.0
     relative = {name: [_finite(value / scale) for value in values] for name, values in found.items()}
     theory = flow.theory(model.rnn, x, gradients, ENDS)
     return Measured(distances.tolist(), relative, rates, theory, accuracy)
@@ -234,19 +235,21 @@ def _finite(value: float) -> float | None:
 # -- what is told ----------------------------------------------------------------------------------------
 
 
-def mean_rate(measured: Sequence[Measured], state: str) -> float:
-    """Geometric mean over the seeds; 0 where a gradient was lost altogether."""
+def mean_rate(measured: Sequence[Measured], state: str) -> float | None:
+    """Geometric mean over the seeds; None where none has a gradient."""
     return _geometric([one.rates[state] for one in measured])
 
 
 def mean_theory(measured: Sequence[Measured]) -> flow.Theory | None:
     """Geometric means over the seeds."""
     known = [one.theory for one in measured if one.theory is not None]
-    return flow.Theory(*(_geometric(values) for values in zip(*known, strict=True))) if known else None
+    simple = _geometric([one.simple for one in known])
+    return None if simple is None else flow.Theory(simple, _geometric([one.refined for one in known]))
 
 
-def _geometric(values: Sequence[float]) -> float:
-    return float(np.exp(np.log(values).mean())) if min(values) > 0 else 0.0
+def _geometric(values: Sequence[float | None]) -> float | None:
+    logs = [np.log(value) for value in values if value]
+    return float(np.exp(np.mean(logs))) if logs else None
 
 
 def _rows(name: str, found: Found) -> list[dict[str, Any]]:
@@ -279,9 +282,9 @@ def _curves(found: Found) -> dict[str, Any]:
 def claims(found: Mapping[str, Found]) -> list[Claim]:
     """All that the cells allow; the last one is that of the texts, and holds if those named in it did."""
     gated = [name for name, one in found.items() if one.gated]
-    scaled = [name for name in found if name not in gated and ", R x " in name]
-    vanishes, more = _vanishes(found["rnn"]), list[Claim]()
-    parts, said = [vanishes], ["a plain RNN's gradient vanishes at about the rate that theory predicts"]
+    scaled = [name for name in found if ", R x " in name]
+    parts, more = [_vanishes(found["rnn"])], list[Claim]()
+    said = ["a plain RNN's gradient vanishes at about the rate that theory predicts"]
     if scaled:
         parts.append(_explodes(found, scaled))
         said.append("with larger recurrent weights it explodes")
@@ -294,32 +297,32 @@ def claims(found: Mapping[str, Found]) -> list[Claim]:
     return [*more, *parts, Claim(", ".join(said), all(claim.held for claim in parts), because)]
 
 
-def _about(measured: float, predicted: float) -> bool:
-    return abs(measured - predicted) <= NEAR * predicted
+def _about(measured: float | None, predicted: float | None) -> bool:
+    """Whether there are both and they are near each other."""
+    return bool(measured and predicted and abs(measured - predicted) <= NEAR * predicted)
 
 
 def _vanishes(found: Found) -> Claim:
     """Whether the plain RNN's gradient does as theory says, in every seed, at the start."""
-    measured, known = mean_rate(found.start, "h"), mean_theory(found.start)
     held = all(
         one.theory is not None
-        and one.rates["h"] < min(1.0, one.theory.simple)
+        and (one.rates["h"] or np.inf) < min(1.0, one.theory.simple)
         and _about(one.rates["h"], one.theory.refined)
         for one in found.start
     )
-    assert known is not None
+    known = mean_theory(found.start) or (None, None)
     return Claim(
         f"at the start the plain RNN's gradient vanishes, within {NEAR:.0%} of the rate of the spectral "
         "radius, and below the bound of the largest singular value",
         held,
-        f"rnn {measured:.3f} a step, radius {known.refined:.3f}, bound {known.simple:.3f}",
+        f"rnn {_text(mean_rate(found.start, 'h'))} a step, radius {_text(known[1])}, bound {_text(known[0])}",
     )
 
 
 def _explodes(found: Mapping[str, Found], names: Sequence[str]) -> Claim:
     """Whether gradients of plain RNNs with larger weights grow, in every seed, at the start."""
-    held = all(one.rates["h"] > 1 for name in names for one in found[name].start)
-    because = ", ".join(f"{name} {mean_rate(found[name].start, 'h'):.3f}" for name in names)
+    held = all((one.rates["h"] or 0.0) > 1 for name in names for one in found[name].start)
+    because = ", ".join(f"{name} {_text(mean_rate(found[name].start, 'h'))}" for name in names)
     return Claim("at the start the gradient explodes with larger recurrent weights", held, because)
 
 
@@ -328,7 +331,7 @@ def _further(found: Mapping[str, Found], names: Sequence[str], *, trained: bool)
 
     def rates(name: str) -> list[float]:
         one = found[name]
-        return [measured.rates[one.memory] for measured in (one.trained if trained else one.start)]
+        return [measured.rates[one.memory] or 0.0 for measured in (one.trained if trained else one.start)]
 
     least = min(names, key=lambda name: min(rates(name)))
     plain = max(rates("rnn"))
@@ -345,15 +348,20 @@ def _predicted(found: Mapping[str, Found], names: Sequence[str], which: int, tra
     pairs = {}
     for name in names:
         measured = found[name].trained if trained else found[name].start
-        known = mean_theory(measured)
-        assert known is not None
-        pairs[name] = mean_rate(measured, found[name].memory), known[which]
-    worst = max(names, key=lambda name: abs(pairs[name][0] / pairs[name][1] - 1))
-    what = ("the geometric mean of its gate", "the product of its gates, unit by unit")[which]
-    when = "after training" if trained else "at the start"
-    rate, predicted = pairs[worst]
+        pairs[name] = mean_rate(measured, found[name].memory), (mean_theory(measured) or (None, None))[which]
+    worst = max(names, key=lambda name: _difference(*pairs[name]))
+    what = ("the geometric mean of its gate", "the product of its gates, unit by unit,")[which]
     return Claim(
-        f"{when} {what} predicts the rate of each gated cell within {NEAR:.0%}",
+        f"{'after training' if trained else 'at the start'} {what} predicts the rate of each gated cell "
+        f"within {NEAR:.0%}",
         all(_about(*pair) for pair in pairs.values()),
-        f"farthest {worst}, {rate:.3f} a step, predicted {predicted:.3f}",
+        f"farthest {worst}, {_text(pairs[worst][0])} a step, predicted {_text(pairs[worst][1])}",
     )
+
+
+def _difference(measured: float | None, predicted: float | None) -> float:
+    return abs(measured / predicted - 1) if measured and predicted else float(np.inf)
+
+
+def _text(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"

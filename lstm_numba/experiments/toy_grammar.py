@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstm_numba.cells import load_cell
 from lstm_numba.data import ContiguousBatches, toy_grammar
 from lstm_numba.experiments import intervals, workers
 from lstm_numba.experiments.beliefs import (
@@ -161,6 +162,8 @@ class Network:
 
     def __init__(self, part: Part) -> None:
         self.memory = part.network != ONE_STEP
+        if ":" in part.network:
+            load_cell(part.network)
         self.model = LanguageModel(
             len(toy_grammar.VOCABULARY),
             part.hidden,
@@ -196,10 +199,22 @@ class Network:
 
 def train(part: Part) -> Found:
     """Train a network on a text of its own and ask it for its sentences."""
-    network, every = Network(part), max(1, part.updates // _EVALUATIONS)
-    step = TrainingStep(
-        network.model, make_optimizer("adam", network.model.params, _RATE), carries_state=network.memory
-    )
+    network = Network(part)
+    updates, losses = learn(network, part)
+    likely = likely_sentences(network.following, contexts(), toy_grammar.STOP, part.threshold, part.length)
+    asked = {
+        toy_grammar.text(one): sentence_probability(network.following, contexts(), one)
+        for one in catalogue(part.threshold, part.length)
+    }
+    named = {toy_grammar.text(one): probability for one, probability in likely.items()}
+    return Found(updates, losses, network.fresh_loss(part.seed), named, asked)
+
+
+def learn(network: Network, part: Part) -> tuple[list[int], list[float]]:
+    """All updates of a training, and the exact loss after some of them."""
+    every = max(1, part.updates // _EVALUATIONS)
+    optimizer = make_optimizer("adam", network.model.params, _RATE)
+    step = TrainingStep(network.model, optimizer, carries_state=network.memory)
     sentences = _BATCH * (part.updates * _WINDOW // 4 + 1)
     windows = ContiguousBatches(toy_grammar.load(part.seed, sentences), _BATCH, _WINDOW)
     updates, losses, state = [0], [network.loss()], None
@@ -210,13 +225,7 @@ def train(part: Part) -> Found:
         if update % every == 0 or update == part.updates:
             updates.append(update)
             losses.append(network.loss())
-    likely = likely_sentences(network.following, contexts(), toy_grammar.STOP, part.threshold, part.length)
-    asked = {
-        toy_grammar.text(one): sentence_probability(network.following, contexts(), one)
-        for one in catalogue(part.threshold, part.length)
-    }
-    named = {toy_grammar.text(one): probability for one, probability in likely.items()}
-    return Found(updates, losses, network.fresh_loss(part.seed), named, asked)
+    return updates, losses
 
 
 # -- what is told of them --------------------------------------------------------------------------------

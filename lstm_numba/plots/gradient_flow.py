@@ -87,7 +87,8 @@ def rates(document: Mapping[str, Any]) -> Figure:
             gated = networks[row["cell"]]["gated"]
             for prefix, filled in (("", False), ("trained ", True)):
                 x, y, each = (row[prefix + key] for key in (which, "rate", "rates of seeds"))
-                if x is not None:
+                each = [value for value in each if value is not None]
+                if x is not None and y is not None:
                     look = _point(gated, filled)
                     axes.vlines(x, min(each), max(each), color=look["color"], linewidth=1.0, alpha=0.6)
                     axes.plot(x, y, **look)
