@@ -5,11 +5,11 @@ and goes back through the tapes, of which each gives the gradient with respect t
 
 What theory says, as the factor of a gradient's norm from a step to the one before:
 
-* of a plain RNN, h_t = φ(W x_t + R h_{t-1} + b): the gradient is multiplied by R^T diag(φ'), so the factor is
-  at most the largest singular value of R times the largest |φ'|, and if all slopes are about their mean, times
-  this; in the long run it is about the spectral radius of diag(φ') R
-  (Y. Bengio, P. Simard, P. Frasconi, "Learning long-term dependencies with gradient descent is difficult",
-  1994; R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", 2013);
+* of a plain RNN, h_t = φ(W x_t + R h_{t-1} + b): the gradient is multiplied by R^T diag(φ'), so the factor
+  is at most the largest singular value of R times the largest slope |φ'|, or, where all slopes are about
+  their mean, times this; in the long run it is about the spectral radius of diag(φ') R (Y. Bengio, P. Simard,
+  P. Frasconi, "Learning long-term dependencies with gradient descent is difficult", 1994; R. Pascanu,
+  T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", 2013);
 * of a clockwork RNN the same of each group, which is multiplied once in a period; the slowest decay counts;
 * of a gated cell, c_t = f c_{t-1} + ... (a GRU: h_t = z h_{t-1} + ...): a unit's gate f, as long as what
   comes back through the gates and candidates is small beside it (S. Hochreiter, J. Schmidhuber, "Long

@@ -212,7 +212,7 @@ def train(part: Part) -> Found:
 
 def learn(network: Network, part: Part) -> tuple[list[int], list[float]]:
     """All updates of a training, and the exact loss after some of them."""
-    every = max(1, part.updates // _EVALUATIONS)
+    asked = set(np.geomspace(1, part.updates, _EVALUATIONS).round().astype(int).tolist())
     optimizer = make_optimizer("adam", network.model.params, _RATE)
     step = TrainingStep(network.model, optimizer, carries_state=network.memory)
     sentences = _BATCH * (part.updates * _WINDOW // 4 + 1)
@@ -222,7 +222,7 @@ def learn(network: Network, part: Part) -> tuple[list[int], list[float]]:
         rate = _RATE * (1 - (update - 1) / part.updates)
         result = step(network.batch(*windows.window(update - 1)), state, rate)
         state = result.state if network.memory else None
-        if update % every == 0 or update == part.updates:
+        if update in asked:
             updates.append(update)
             losses.append(network.loss())
     return updates, losses

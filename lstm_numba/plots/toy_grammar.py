@@ -24,13 +24,13 @@ def beliefs(document: Mapping[str, Any]) -> Figure:
     values = np.array([[row[name] for name in networks] for row in rows])
     figure = Figure(figsize=(2.9 + 1.05 * len(networks), 0.9 + 0.3 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    image = axes.pcolormesh(values, cmap="viridis", vmin=0.0, vmax=1.0, edgecolors="white", linewidth=1.5)
+    axes.pcolormesh(
+        values, cmap="viridis", vmin=0.0, vmax=1.0, edgecolors="white", linewidth=1.5, clip_on=False
+    )
     for y, line in enumerate(values):
         for x, value in enumerate(line):
             colour = "white" if value < 0.6 else "black"
-            axes.text(
-                x + 0.5, y + 0.5, _probability(value), ha="center", va="center", color=colour, fontsize=9
-            )
+            axes.text(x + 0.5, y + 0.5, _percent(value), ha="center", va="center", color=colour, fontsize=9)
     axes.set_xticks(np.arange(len(networks)) + 0.5, networks)
     axes.set_yticks(np.arange(len(rows)) + 0.5, [row["sentence"] for row in rows])
     axes.xaxis.tick_top()
@@ -41,14 +41,17 @@ def beliefs(document: Mapping[str, Any]) -> Figure:
         axes.axhline(y, color="black", linewidth=2.0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.set_xlabel(f"above the line: the {possible} sentences of the text; below: impossible ones")
-    figure.colorbar(image, ax=axes, label="probability at the start of a sentence", shrink=0.9)
+    axes.set_xlabel("probability at the start of a sentence (%)")
+    for y, name in ((possible / 2, "possible"), ((possible + len(rows)) / 2, "impossible")):
+        axes.annotate(
+            name, (1.02, y), xycoords=("axes fraction", "data"), rotation=270, va="center", fontsize=11
+        )  # fmt: skip
     return figure
 
 
-def _probability(value: float) -> str:
-    """Three decimals, or that it is less."""
-    return "< 0.001" if value < 0.0005 else f"{value:.3f}"
+def _percent(value: float) -> str:
+    """One decimal, or that it is less."""
+    return "<0.1" if value < 0.0005 else f"{100 * value:.1f}"
 
 
 def losses(document: Mapping[str, Any]) -> Figure:
@@ -56,11 +59,11 @@ def losses(document: Mapping[str, Any]) -> Figure:
     series = document["series"]
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     axes = figure.subplots()
-    x = np.array(series["updates"])
+    x = np.array(series["updates"][1:])  # without the start, for which a logarithm has no place
     names = list(series["losses"])
     dashes = ("-", "--", "-.", ":")
     for n, (name, colour) in enumerate(zip(names, colours(len(names)), strict=True)):
-        curves = np.array(series["losses"][name])
+        curves = np.array(series["losses"][name])[:, 1:]
         axes.fill_between(x, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.2, linewidth=0)
         style = dashes[n % len(dashes)]
         axes.plot(x, curves.mean(axis=0), color=colour, linestyle=style, linewidth=2.0, label=name)
@@ -71,7 +74,8 @@ def losses(document: Mapping[str, Any]) -> Figure:
             f"{text}: {floor:.3f}", (x[-1], floor), xytext=(-2, 4), textcoords="offset points", ha="right",
             va="bottom", fontsize=9,
         )  # fmt: skip
-    axes.set_xlim(0, x[-1])
+    axes.set_xscale("log")
+    axes.set_xlim(1, x[-1])
     axes.set_ylim(0, None)
     axes.set_xlabel("updates of the parameters")
     axes.set_ylabel("loss (nats a token)")
