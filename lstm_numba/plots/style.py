@@ -45,6 +45,7 @@ def _short(svg: bytes) -> bytes:
     letters' shapes. Numbers below 1 are factors and stay as they are.
     """
     svg = svg.replace(b"DejaVuSans-", b"g")
+    svg = re.sub(rb'(<use [^>]*)transform="translate\(([\d.]+) 0\)"', rb'\1x="\2"', svg)
     svg = re.sub(rb"(?<![\d.])([1-9]\d*\.\d\d)\d+", rb"\1", svg)
     return re.sub(rb"\n\s+", b"\n", re.sub(rb"<!-- .*? -->\n", b"", svg))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from cli_tools import invoke
@@ -29,6 +32,33 @@ def test_command(words: str, pictures: tuple[str, ...], tmp_path: Path) -> None:
     claim = first["claims"][-1]
     assert last.startswith(f"the claim {'held' if claim['held'] else 'did not hold'}: {claim['text']} (")
     assert claim["because"] in last
+
+
+def test_svg_in_fewer_bytes() -> None:
+    """Letters stay where they are and keep their size; coordinates lose what is below 0.01 points."""
+    style = pytest.importorskip("lstm_numba.plots.style", reason="needs matplotlib")
+    figure = pytest.importorskip("matplotlib.figure").Figure(figsize=(2, 2))
+    figure.subplots().plot([0.123, 1], [0.456, 2], label="ab")
+    figure.text(0.5, 0.5, "wide text")
+    long, short = io.BytesIO(), style.rendered(figure, "svg")
+    with pytest.importorskip("matplotlib").rc_context({"svg.hashsalt": "lstm_numba"}):
+        figure.savefig(long, format="svg", metadata={"Date": None})
+    assert len(short) < 0.9 * len(long.getvalue())
+    before, after = numbers(long.getvalue()), numbers(short)
+    assert len(before) == len(after) > 200
+    assert max(abs(a - b) for a, b in zip(before, after, strict=True)) <= 0.01
+    assert ElementTree.fromstring(short).tag.endswith("svg")
+
+
+def numbers(svg: bytes) -> list[float]:
+    """All coordinates, those of letters within a text included, with the factors of transformations."""
+    found = []
+    for element in ElementTree.fromstring(svg).iter():
+        for name in ("d", "x", "y", "transform"):
+            found += [float(n) for n in re.findall(r"-?\d+(?:\.\d+)?", element.get(name, ""))]
+            if name == "transform" and element.tag.endswith("use") and element.get(name):
+                assert found.pop() == 0.0  # the y of a letter, which an x alone has not
+    return found
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
