@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MultipleLocator
 
 from lstm_numba.plots.style import COLOURS, MARKERS
 
@@ -18,41 +19,52 @@ _TIMES = {"start": "at the start", "trained": "after training"}
 
 def figures(document: Mapping[str, Any]) -> dict[str, Figure]:
     """Norms against distance, and rates beside theory, from the outcome's document."""
-    return {"norms": norms(document), "rates": rates(document)}
-
-
-def norms(document: Mapping[str, Any]) -> Figure:
-    """Norm of the gradient of the state that a cell carries, on a logarithmic axis: plain RNNs above."""
     networks = document["series"]["networks"]
-    looks = _looks(networks)
-    families = [[name for name in networks if networks[name]["gated"] == gated] for gated in (False, True)]
-    families = [names for names in families if names]
-    figure = Figure(figsize=(9.0, 1.2 + 3.1 * len(families)), layout="constrained")
-    panels = figure.subplots(len(families), 2, sharex=True, sharey=True, squeeze=False)
-    for names, row in zip(families, panels, strict=True):
-        for axes, time in zip(row, _TIMES, strict=True):
-            for name in names:
-                _curve(axes, networks[name], time, looks[name])
-            axes.set_yscale("log")
-            axes.grid(visible=True, alpha=0.3)
-        handles = [Line2D([], [], label=name, **looks[name]) for name in names]
-        title = "gated cells" if networks[names[0]]["gated"] else "plain RNNs"
-        place = {"loc": "center left", "bbox_to_anchor": (1.02, 0.5)}
-        row[1].legend(handles=handles, title=title, frameon=False, **place)
-    for axes, title in zip(panels[0], _TIMES.values(), strict=True):
+    found = {"norms-plain": norms(networks, gated=False)}
+    if any(network["gated"] for network in networks.values()):
+        found["norms-gated"] = norms(networks, gated=True)
+    return {**found, "rates": rates(document)}
+
+
+def norms(networks: Mapping[str, Any], *, gated: bool) -> Figure:
+    """Norm of the gradient of the state that a cell carries, of all plain RNNs or all gated cells."""
+    looks = {name: look for name, look in _looks(networks).items() if networks[name]["gated"] == gated}
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axes, (time, title) in zip(panels, _TIMES.items(), strict=True):
+        for name, look in looks.items():
+            _curve(axes, networks[name], time, look)
+        axes.set_yscale("log")
+        axes.grid(visible=True, axis="y", alpha=0.3)
         axes.set_title(title)
-    for axes in panels[-1]:
-        axes.set_xlim(0, max(max(network["distances"]) for network in networks.values()))
         axes.set_xlabel("distance from the loss (steps)")
-    figure.supylabel("norm of the gradient of the memory state (1: of the last output)", fontsize=10)
+    panels[0].set_xlim(0, max(networks[name]["distances"][-1] for name in looks))
+    panels[0].set_ylim(*_limits(networks))
+    panels[0].set_ylabel(f"gradient of {'c, or h of a GRU' if gated else 'h'}\n(norm; 1: of the last h)")
+    handles = [Line2D([], [], label=name, **look) for name, look in looks.items()]
+    title = "gated cells" if gated else "plain RNNs"
+    figure.legend(handles=handles, title=title, loc="outside right center", frameon=False)
     return figure
 
 
+def _limits(networks: Mapping[str, Any]) -> tuple[float, float]:
+    """The same range of norms for all pictures."""
+    shown = [
+        value
+        for network in networks.values()
+        for time in _TIMES
+        for value in network[time][network["memory"]]
+        if value is not None and value > _LEAST
+    ]
+    return min([1e-3, *shown]) / 3, max([1.0, *shown]) * 3
+
+
 def _curve(axes: Any, network: Mapping[str, Any], time: str, look: Mapping[str, Any]) -> None:
-    """Norms of a network, a marker every eight steps."""
+    """Norms of a network with some markers; between the ends every third is enough for the eye."""
     x, y = np.array(network["distances"]), np.array(network[time][network["memory"]], float)
     shown = (y > _LEAST) & np.isfinite(y)
-    marked = np.flatnonzero(x[shown] % 8 == 0).tolist()
+    shown &= (x % 3 == 0) | (x % 16 == 8) | (x < 3) | (x > x[-1] - 3)
+    marked = np.flatnonzero(x[shown] % 16 == 8).tolist()
     axes.plot(x[shown], y[shown], markevery=marked, linewidth=1.5, markersize=5, **look)
 
 
@@ -75,7 +87,7 @@ def _looks(networks: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def rates(document: Mapping[str, Any]) -> Figure:
     """Measured rate of decay against both predictions, with the line on which they are equal."""
     networks = document["series"]["networks"]
-    figure = Figure(figsize=(9.0, 5.6), layout="constrained")
+    figure = Figure(figsize=(9.0, 5.7), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     top = 0.0
     titles = {
@@ -99,6 +111,8 @@ def rates(document: Mapping[str, Any]) -> Figure:
         axes.grid(visible=True, alpha=0.3)
     for axes in panels:
         axes.plot((0, 1.05 * top), (0, 1.05 * top), color="black", linewidth=1.0, zorder=0)
+        axes.xaxis.set_major_locator(MultipleLocator(0.5))
+        axes.yaxis.set_major_locator(MultipleLocator(0.5))
     panels[0].set_xlim(0, 1.05 * top)
     panels[0].set_ylim(0, 1.05 * top)
     panels[0].set_ylabel("measured factor a step")
