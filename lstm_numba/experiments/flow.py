@@ -52,7 +52,7 @@ class Theory(NamedTuple):
     """
 
     simple: float
-    refined: float
+    refined: float | None
 
 
 def stride_of(rnn: Recurrent) -> int:
@@ -118,7 +118,7 @@ def norms(gradients: Array) -> Array:
     return found
 
 
-def rate(distances: Array, values: Array) -> float | None:
+def rate(distances: npt.NDArray[Any], values: Array) -> float | None:
     """Factor a step: the slope of the logarithm of a norm against distance, by least squares.
 
     Norms that are 0 have no part in it; None where fewer than two are left.

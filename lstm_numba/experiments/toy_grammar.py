@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -261,7 +262,7 @@ def _rows(found: Mapping[str, list[Found]], threshold: float, length: int) -> li
     rows = []
     for one in [*ideal, *(one for one in more if one not in ideal)]:
         row = {"sentence": one, "possible": one in true, IDEAL: ideal.get(one)}
-        rows.append(row | _means(found, lambda r, one=one: {**r.likely, **r.asked}.get(one, 0.0)))
+        rows.append(row | _means(found, partial(_belief, one)))
     total = {"sentence": IMPOSSIBLE, "possible": False, IDEAL: impossible_share(ideal)}
     rows.append(total | _means(found, lambda r: impossible_share(r.asked)))
     believed = sum(value >= threshold for value in ideal.values())
@@ -273,6 +274,11 @@ def _rows(found: Mapping[str, list[Found]], threshold: float, length: int) -> li
         rows.append({"sentence": name, "possible": None, IDEAL: best} | _means(found, measure))
     floors = {name: _floor(name) for name in found}
     return [*rows, {"sentence": FLOOR, "possible": None, IDEAL: _floor(ONE_STEP), **floors}]
+
+
+def _belief(sentence: str, found: Found) -> float:
+    """Probability of a sentence; 0 of one that was not asked for and is below the threshold."""
+    return found.asked.get(sentence, found.likely.get(sentence, 0.0))
 
 
 def _means(found: Mapping[str, list[Found]], measure: Callable[[Found], float]) -> dict[str, Any]:
