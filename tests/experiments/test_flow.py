@@ -169,6 +169,19 @@ def test_theory_is_exact_where_nothing_comes_back_but_through_the_gate(cell: str
     assert (rate, known.refined) == pytest.approx((0.9, 0.9), rel=1e-6)
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_product_of_gates_that_differ_from_step_to_step(cell: str) -> None:
+    """Without recurrent weights it is all there is, so that measured and predicted rates are the same."""
+    rnn = layer(cell)
+    rnn.params["weight_hh_l0"][...] = 0.0
+    x = inputs() * np.linspace(0.0, 4.0, T)[:, None, None]
+    rate, known = measured(rnn, x, np.random.default_rng(6).standard_normal((B, H)), 2)
+    assert known.refined == pytest.approx(rate, rel=1e-10)
+    gates = np.array(rnn.trace(x)["f_l0" if cell == "lstm" else "z_l0"])[2 : T - 2]
+    assert known.simple == pytest.approx(np.exp(np.mean(np.log(gates))), rel=1e-12)
+    assert gates.std(axis=0).min() > 0.05
+
+
 def test_a_clockwork_rnn_keeps_what_its_slowest_group_keeps() -> None:
     rnn = layer("clockwork")
     for name, array in rnn.params.items():
