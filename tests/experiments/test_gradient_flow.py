@@ -101,14 +101,14 @@ def found(rates: list[float | None], trained: list[float | None], theory: Theory
 
 GOOD = {
     "rnn": found([0.5, 0.6], [0.2, 0.7], Theory(1.0, 0.55), False),
-    "rnn, R x 4": found([1.2, 1.1], [0.5, None], Theory(2.0, 1.1), False),
+    "rnn-relu, R x 4": found([1.2, 1.1], [0.5, None], Theory(2.0, 1.1), False),
     "gru": found([0.62, 0.7], [0.9, 0.99], Theory(0.64, 0.65), True),
 }
 
 
 def held(**changes: Found) -> list[bool]:
     """Whether each claim held, with other findings for some networks."""
-    named = {"rnn": "rnn", "gru": "gru", "scaled": "rnn, R x 4"}
+    named = {"rnn": "rnn", "gru": "gru", "scaled": "rnn-relu, R x 4"}
     return [c.held for c in experiment.claims(GOOD | {named[key]: value for key, value in changes.items()})]
 
 
@@ -134,11 +134,19 @@ def test_claims_say_the_numbers() -> None:
     last = experiment.claims(GOOD)[-1].because
     for number in (
         "rnn 0.548 a step, radius 0.550, bound 1.000",
-        "rnn, R x 4 1.149",
+        "rnn-relu, R x 4 1.149",
         "gru 0.900",
         "rnn 0.700",
     ):
         assert number in last
+
+
+def test_a_tanh_that_does_not_explode_is_said_by_itself() -> None:
+    claims = experiment.claims({**GOOD, "rnn, R x 4": found([1.2, 0.8], [0.5, 0.5], Theory(2.0, 1.1), False)})
+    (tanh,) = [claim for claim in claims if claim.text == "at the start the gradient of rnn, R x 4 explodes"]
+    assert not tanh.held
+    assert claims[-1].held
+    assert "rnn, R x 4" not in claims[-1].because
 
 
 def test_without_gated_cells_and_gain() -> None:
@@ -152,5 +160,5 @@ def test_rows_are_geometric_means() -> None:
     assert row["rate"] == pytest.approx(np.sqrt(0.62 * 0.7))
     assert row["trained rate"] == pytest.approx(np.sqrt(0.9 * 0.99))
     assert (row["theory"], row["refined"], row["trained refined"]) == pytest.approx((0.64, 0.65, 0.95))
-    (row,) = experiment._rows("rnn, R x 4", GOOD["rnn, R x 4"])
+    (row,) = experiment._rows("rnn-relu, R x 4", GOOD["rnn-relu, R x 4"])
     assert row["trained rate"] == pytest.approx(0.5)
