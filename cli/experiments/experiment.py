@@ -7,7 +7,17 @@ import click
 from lstm_numba.cli.types import LazyGroup
 
 #: Experiment -> (module, one line); see `LazyGroup`.
-EXPERIMENTS: dict[str, tuple[str, str]] = {}
+EXPERIMENTS: dict[str, tuple[str, str]] = {
+    "toy-grammar": (
+        "lstm_numba.cli.experiments.toy_grammar",
+        "Which sentences networks believe in, with one step of memory and with many.",
+    ),
+    "long-gap": ("lstm_numba.cli.experiments.long_gap", "RNNs cannot bridge a growing gap, gated cells can."),
+    "gradient-flow": (
+        "lstm_numba.cli.experiments.gradient_flow",
+        "How far gradients go back, in every cell, before and after training.",
+    ),
+}
 
 
 @click.group(

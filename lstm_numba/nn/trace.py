@@ -78,7 +78,8 @@ class Trace(dict[str, Any], InNotebooks):
 
 def traced_cell(cell: Any) -> Any:
     """A cell with the same equations that keeps what a trace shows; mostly the cell itself."""
-    return cell if "values" in cell.texts else _keeping(type(cell))
+    kind: Any = type(cell)  # by which cells are told apart: they are empty tuples, all of them equal
+    return cell if "values" in cell.texts else _keeping(kind)
 
 
 @functools.cache

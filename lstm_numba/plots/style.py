@@ -14,6 +14,7 @@ from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 
 from lstm_numba.data.file_io import atomic_write
+from lstm_numba.plots.svg import compact
 
 #: Colours that can be told apart with colour blindness (Okabe and Ito 2008).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -57,7 +58,7 @@ def rendered(figure: Figure, form: str) -> bytes:
         # A sign that the font lacks is drawn as a box, which says as much.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(buffer, format=form, dpi=150, metadata=metadata)
-    return buffer.getvalue()
+    return compact(buffer.getvalue()) if form == "svg" else buffer.getvalue()
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:

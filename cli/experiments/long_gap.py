@@ -1,0 +1,144 @@
+"""``lstm-numba experiment long-gap``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from lstm_numba.cells import BUILT_IN
+from lstm_numba.cli.experiments.common import common_options, conduct
+from lstm_numba.cli.options import POSITIVE
+from lstm_numba.cli.types import Names, Number, SectionedCommand, option
+from lstm_numba.training.setting import Range
+
+# As in `lstm_numba.experiments.long_gap` and `lstm_numba.data.gap_tasks`, which import NumPy.
+CELLS = (*BUILT_IN, "clockwork")
+TASKS = ("adding", "order", "reber", "copy")
+GAPS = (10, 30, 100, 300, 1000)
+LEAST, MOST = 5, 4078
+
+
+class Gaps(click.ParamType):
+    """Ascending numbers of steps, with commas between them."""
+
+    name = "gaps"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check each number."""
+        number = Number(Range(LEAST, MOST, whole=True))
+        gaps = [int(number.convert(part, param, ctx)) for part in str(value).split(",")]
+        if gaps != sorted(set(gaps)):
+            self.fail(f"{value!r} does not ascend", param, ctx)
+        return ",".join(map(str, gaps))
+
+
+@click.command(
+    cls=SectionedCommand,
+    epilog="""\b
+Examples:
+  lstm-numba experiment long-gap
+  lstm-numba experiment long-gap --cells rnn,lstm,gru --tasks order,copy --gaps 10,100
+  lstm-numba experiment long-gap --seeds 10 --updates 20000 --hidden 32 --out gaps --json
+""",
+)
+@option(
+    "Experiment",
+    "--cells",
+    type=Names(CELLS),
+    default=",".join(CELLS),
+    metavar="CELLS",
+    help="Kinds of cells, with commas between them.  [default: all]",
+)
+@option(
+    "Experiment",
+    "--tasks",
+    type=Names(TASKS),
+    default=",".join(TASKS),
+    show_default=True,
+    metavar="TASKS",
+    help="Tasks, with commas between them.",
+)
+@option(
+    "Experiment",
+    "--gaps",
+    type=Gaps(),
+    default=",".join(map(str, GAPS)),
+    show_default=True,
+    metavar="STEPS",
+    help="Gaps in steps, ascending, with commas between them.",
+)
+@option(
+    "Experiment",
+    "--seeds",
+    type=POSITIVE,
+    default=3,
+    show_default=True,
+    help="Networks of each cell and task.",
+)
+@option(
+    "Experiment",
+    "--updates",
+    type=POSITIVE,
+    default=2500,
+    show_default=True,
+    help="Updates of a network with a gap of 10 at most; with larger gaps fewer, as their power of -3/5.",
+)
+@option(
+    "Experiment",
+    "--hidden",
+    type=POSITIVE,
+    default=16,
+    show_default=True,
+    help="Hidden units; of a clockwork RNN a multiple of 4.",
+)
+@common_options("long-gap")
+def long_gap(
+    cells: str,
+    tasks: str,
+    gaps: str,
+    seeds: int,
+    updates: int,
+    hidden: int,
+    seed: int,
+    device: str,
+    threads: int | None,
+    out: str,
+    as_json: bool,
+) -> None:
+    """Can RNNs bridge a growing gap, and can gated cells?
+
+    Four tasks in which something has to be kept for a number of steps: adding two marked numbers (adding),
+    which two symbols came in which order (order), a symbol that closes a string as it was opened (reber), and
+    saying again what was read (copy). Networks of every kind of cell, from several seeds, begin with the
+    smallest gap; who succeeds goes on with the next one. A gap counts as bridged if 99 % of the sequences
+    held out are answered without a mistake (adding: root mean square error below 0.04), and not if a smaller
+    one was not.
+
+    The table has, for each cell and task, the largest gap that most seeds bridged, the share of the seeds
+    that bridged each gap ("-": not tried, as no seed got there), and the median of the updates until the last
+    of these gaps that any seed bridged. All tasks: the median of the largest gaps, and the share of all runs.
+    """
+    from lstm_numba.experiments.long_gap import run
+
+    if "clockwork" in cells.split(",") and hidden % 4:
+        raise click.BadParameter(
+            f"{hidden} is no multiple of 4, as the cell clockwork needs", param_hint="--hidden"
+        )
+    settings = {
+        "cells": cells.split(","),
+        "tasks": tasks.split(","),
+        "gaps": [int(gap) for gap in gaps.split(",")],
+        "seeds": seeds,
+        "updates": updates,
+        "hidden": hidden,
+        "seed": seed,
+    }
+    conduct(run, _draw, settings, device=device, threads=threads, out=out, as_json=as_json)
+
+
+def _draw() -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    from lstm_numba.plots.long_gap import figures
+
+    return figures
