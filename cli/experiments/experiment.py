@@ -7,7 +7,9 @@ import click
 from lstm_numba.cli.types import LazyGroup
 
 #: Experiment -> (module, one line); see `LazyGroup`.
-EXPERIMENTS: dict[str, tuple[str, str]] = {}
+EXPERIMENTS: dict[str, tuple[str, str]] = {
+    "odyssey": ("lstm_numba.cli.experiments.odyssey", "Which part of an LSTM matters."),
+}
 
 
 @click.group(
