@@ -42,7 +42,7 @@ Examples:
     "Experiment",
     "--parameters",
     type=POSITIVE,
-    default=4000,
+    default=6000,
     show_default=True,
     help="Parameters of a network, as near as whole units come.",
 )
@@ -51,18 +51,18 @@ Examples:
     "--rates",
     type=Number(Range(0.0, 1.0, above=True)),
     multiple=True,
-    default=(0.005, 0.01, 0.02),
+    default=(0.005, 0.012, 0.03),
     show_default=True,
     help="Learning rate to choose from; once for each.",
 )
 @option(
-    "Experiment", "--updates", type=POSITIVE, default=500, show_default=True, help="Updates of each training."
+    "Experiment", "--updates", type=POSITIVE, default=350, show_default=True, help="Updates of each training."
 )
 @option(
     "Experiment",
     "--seeds",
     type=Number(Range(2, whole=True)),
-    default=4,
+    default=3,
     show_default=True,
     help="Trainings at the chosen rate.",
 )

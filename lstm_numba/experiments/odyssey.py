@@ -21,13 +21,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import lstm_numba as ln
 from lstm_numba.cells import BUILT_IN
 from lstm_numba.errors import UserError
 from lstm_numba.experiments import intervals
 from lstm_numba.experiments.ablations import ABLATIONS
-from lstm_numba.experiments.odyssey_tasks import TASKS, Task, task
 from lstm_numba.experiments.odyssey_claims import claims
+from lstm_numba.experiments.odyssey_tasks import TASKS, Task, task
 from lstm_numba.experiments.outcome import Outcome, Progress
 from lstm_numba.experiments.workers import run_parts
 from lstm_numba.models.base import Model
@@ -63,10 +62,10 @@ def run(
     *,
     cells: Sequence[str] = (),
     data: Sequence[str] = tuple(TASKS),
-    parameters: int = 4_000,
-    rates: Sequence[float] = (0.003, 0.01, 0.03),
-    updates: int = 300,
-    seeds: int = 4,
+    parameters: int = 6_000,
+    rates: Sequence[float] = (0.005, 0.012, 0.03),
+    updates: int = 350,
+    seeds: int = 3,
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,

@@ -69,7 +69,8 @@ def _of(rows: Sequence[dict[str, Any]], cell: str) -> list[dict[str, Any]]:
 
 def _differences(rows: Sequence[dict[str, Any]]) -> str:
     """Differences from the LSTM and their intervals, as text."""
-    return "difference from the LSTM: " + ", ".join(
-        f"{row['data']} {row['difference']:+.3g} [{row['difference_low']:+.3g}, {row['difference_high']:+.3g}]"
-        for row in rows
-    )
+    texts = []
+    for row in rows:
+        centre, low, high = (row[key] for key in ("difference", "difference_low", "difference_high"))
+        texts.append(f"{row['data']} {centre:+.3g} [{low:+.3g}, {high:+.3g}]")
+    return f"difference from the LSTM: {', '.join(texts)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,12 +26,12 @@ Array = npt.NDArray[Any]
 #: Images for training, validation and test.
 IMAGES = {"train": 1_500, "valid": 500, "test": 1_000}
 #: Tokens of the grammar's text for training; validation and test have a tenth each.
-TOKENS = 60_000
+TOKENS = 80_000
 #: Strings of the Reber stream, and shortest and longest length of the string inside.
 STRINGS = {"train": 10_000, "valid": 1_000, "test": 2_000}
 INSIDE = (5, 12)
 #: Items of a batch, of texts parallel streams, and steps of a window of text.
-BATCH, WINDOW = 20, 20
+BATCH, WINDOW = 32, 16
 #: Numbers that stand for a token of the grammar's text.
 EMBEDDING = 16
 
@@ -209,7 +209,7 @@ def _as_one(tokens: Array) -> TokenBatch:
 TASKS: dict[str, Any] = {"digits": Digits, "grammar": Grammar, "reber": Reber}
 
 
-@lru_cache(maxsize=None)
+@cache
 def task(name: str, seed: int) -> Task:
     """A task with its data, made once in each process."""
     made: Task = TASKS[name](seed)
