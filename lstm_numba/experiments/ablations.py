@@ -1,4 +1,4 @@
-"""LSTMs with one part taken away (Greff et al. 2017, section III C), as cells of `lstm_numba.register_cell`.
+"""LSTMs with one part taken away (Greff et al. 2017), as cells of `lstm_numba.register_cell`.
 
 The whole LSTM is `lstm_numba.cells.lstm`:
 

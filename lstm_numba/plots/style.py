@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,13 @@ def rendered(figure: Figure, form: str) -> bytes:
     metadata = {"Date": None} if form == "svg" else None  # without a date and random names
     with rc_context({"svg.hashsalt": "lstm_numba"}):
         figure.savefig(buffer, format=form, dpi=150, metadata=metadata)
-    return buffer.getvalue()
+    return _smaller(buffer.getvalue().decode()).encode() if form == "svg" else buffer.getvalue()
+
+
+def _smaller(svg: str) -> str:
+    """An SVG file without indentation, and with coordinates to a hundredth of a point."""
+    svg = re.sub(r"\n +", "\n", svg)
+    return re.sub(r' (?:x|y|d)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), svg)
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
