@@ -51,7 +51,7 @@ Examples:
     "--rates",
     type=Number(Range(0.0, 1.0, above=True)),
     multiple=True,
-    default=(0.005, 0.012, 0.03),
+    default=(0.0075, 0.015, 0.03),
     show_default=True,
     help="Learning rate to choose from; once for each.",
 )
@@ -62,7 +62,7 @@ Examples:
     "Experiment",
     "--seeds",
     type=Number(Range(2, whole=True)),
-    default=3,
+    default=4,
     show_default=True,
     help="Trainings at the chosen rate.",
 )

@@ -95,9 +95,9 @@ class NoOutputActivation:
 
 #: Short names -> the names that `lstm_numba.make_layer` takes.
 ABLATIONS: dict[str, str] = {
-    "no-input-gate": NoInputGate.cell.key,
-    "no-forget-gate": NoForgetGate.cell.key,
-    "no-output-gate": NoOutputGate.cell.key,
-    "no-input-act": NoInputActivation.cell.key,
-    "no-output-act": NoOutputActivation.cell.key,
+    "no-input-gate": f"{__name__}:NoInputGate",
+    "no-forget-gate": f"{__name__}:NoForgetGate",
+    "no-output-gate": f"{__name__}:NoOutputGate",
+    "no-input-act": f"{__name__}:NoInputActivation",
+    "no-output-act": f"{__name__}:NoOutputActivation",
 }

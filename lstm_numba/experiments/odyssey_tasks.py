@@ -45,10 +45,13 @@ class Task(Protocol):
         With its unit.
     carries_state : bool
         Whether the final state of a batch is the initial state of the next.
+    floor : float or None
+        The least measure on "test" that is possible, where it is known and not 0.
     """
 
     measure: str
     carries_state: bool
+    floor: float | None
 
     def model(self, cell: str, hidden: int, seed: int, device: str) -> Model:
         """A network of one recurrent layer."""
@@ -63,7 +66,7 @@ class Task(Protocol):
 class Digits:
     """Which digit is this? Read by rows, 28 steps of 28 pixels."""
 
-    measure, carries_state = "errors, %", False
+    measure, carries_state, floor = "errors, %", False, None
 
     def __init__(self, seed: int) -> None:
         train = IMAGES["train"]
@@ -103,7 +106,9 @@ class Text:
     vocabulary, embedding : int
     """
 
+    measure = ""
     carries_state = True
+    floor: float | None = None
 
     def __init__(self, splits: dict[str, Array], vocabulary: int, embedding: int) -> None:
         self.splits, self.vocabulary, self.embedding = splits, vocabulary, embedding
@@ -132,7 +137,6 @@ class Grammar(Text):
         corpus = grammar.load(seed, TOKENS)
         super().__init__(dict(corpus.splits), len(corpus.vocabulary), EMBEDDING)
         assert corpus.split_entropy is not None
-        #: Perplexity of a model that knows the grammar, on the whole of the test data.
         self.floor = math.exp(corpus.split_entropy["test"])
 
     def score(self, model: Model, split: str) -> float:

@@ -28,7 +28,7 @@ def figures(document: Mapping[str, Any]) -> dict[str, Figure]:
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for panel, name in zip(panels, names, strict=True):
         rows = {row["cell"]: row for row in document["rows"] if row["data"] == name}
-        _panel(panel, [rows[cell] for cell in cells], taken, document["series"]["floors"].get(name))
+        _panel(panel, [rows[cell] for cell in cells], taken, document["series"]["floors"][name])
         panel.set_xlabel(document["series"]["measures"][name])
         panel.set_title(_TITLES[name], fontsize=11)
     panels[0].set_yticks(range(len(cells)), [cell.replace("-", " ") for cell in cells])
@@ -43,7 +43,7 @@ def figures(document: Mapping[str, Any]) -> dict[str, Figure]:
         if there
     ]
     handles.append(Line2D([], [], **_LSTM, label="LSTM"))
-    if document["series"]["floors"]:
+    if any(document["series"]["floors"].values()):
         handles.append(Line2D([], [], **_FLOOR, label="least possible"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return {"odyssey": figure}

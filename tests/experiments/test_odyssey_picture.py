@@ -25,7 +25,11 @@ def document(cells: tuple[str, ...] = odyssey.CELLS) -> dict[str, Any]:
         own = [{"data": data, "cell": cell, "tests": list(rng.normal(20, 3, 3))} for cell in cells]
         rows += odyssey._compared(own)
     measures = {name: kind.measure for name, kind in TASKS.items()}
-    series = {"measures": measures, "floors": {"grammar": 12.0}, "ablations": list(ABLATIONS)}
+    series = {
+        "measures": measures,
+        "floors": {"digits": None, "grammar": 12.0, "reber": None},
+        "ablations": list(ABLATIONS),
+    }
     return {"rows": rows, "settings": {"cells": list(cells)}, "series": series}
 
 
@@ -60,7 +64,7 @@ def test_every_mean_and_interval_is_in_its_row() -> None:
 def test_the_picture_of_one_panel_names_no_cells_that_are_not_there() -> None:
     outcome = document(("lstm", "gru"))
     outcome["series"]["measures"] = {"reber": "errors, %"}
-    outcome["series"]["floors"] = {}
+    outcome["series"]["floors"] = {"reber": None}
     (legend,) = figures(outcome)["odyssey"].legends
     assert [text.get_text() for text in legend.get_texts()] == ["cell", "LSTM"]
 
