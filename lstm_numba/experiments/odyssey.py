@@ -37,6 +37,11 @@ from lstm_numba.training.step import TrainingStep
 WHOLE = "lstm"
 #: All cells, by the names that the table has.
 CELLS: tuple[str, ...] = (*BUILT_IN, "clockwork", *ABLATIONS)
+#: Columns of the table that are shown; "deviation" is that of the parameters from those wanted, as a share.
+COLUMNS = (
+    *("data", "cell", "units", "parameters", "deviation", "rate"),
+    *("test", "low", "high", "difference", "beyond"),
+)
 #: Largest norm of the gradient.
 CLIP = 1.0
 #: Groups of units that a cell has, whose number divides that of the units.
@@ -115,7 +120,7 @@ def run(
     return Outcome(
         "odyssey",
         settings,
-        ("data", "cell", "units", "parameters", "rate", "test", "low", "high", "difference", "beyond"),
+        COLUMNS,
         rows,
         {"measures": measures, "floors": floors, "ablations": list(ABLATIONS)},
         claims(rows),

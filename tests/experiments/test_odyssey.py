@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -247,6 +248,27 @@ def test_unknown_names() -> None:
         odyssey.run(cells=["lstn"])
     with pytest.raises(UserError, match="data: expected some of digits, grammar, reber, got 'mnist'"):
         odyssey.run(data=["mnist"])
+
+
+def test_rates_and_states_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two thirds at one rate, then down; zeros begin a pass, and what follows a loss that is no number."""
+    seen: list[tuple[float, Any]] = []
+
+    class Step:
+        def __init__(self, model: Any, optimizer: Any, *, clip: float, carries_state: bool) -> None:
+            assert (clip, carries_state) == (1.0, True)
+
+        def __call__(self, batch: Any, state: Any, rate: float) -> Any:
+            seen.append((rate, state))
+            number = len(seen)
+            return SimpleNamespace(loss_sum=np.nan if number == 4 else 1.0, state=number)
+
+    monkeypatch.setattr(odyssey, "TrainingStep", Step)
+    monkeypatch.setattr(odyssey_tasks, "WINDOW", 650)
+    own = odyssey_tasks.task("reber", 0)  # of 125,000 symbols: 6 windows of 32 streams are a pass
+    odyssey.trained(own, "rnn", 2, rate=0.6, updates=9, seed=0)
+    assert [state for _, state in seen] == [None, 1, 2, 3, None, 5, None, 7, 8]
+    assert [rate for rate, _ in seen] == pytest.approx([0.6] * 7 + [0.4, 0.2])
 
 
 def test_a_training_learns_and_is_the_same_again() -> None:
