@@ -51,7 +51,7 @@ Examples:
     "--rates",
     type=Number(Range(0.0, 1.0, above=True)),
     multiple=True,
-    default=(0.0075, 0.015, 0.03),
+    default=(0.01, 0.03),
     show_default=True,
     help="Learning rate to choose from; once for each.",
 )

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from lstm_numba.arguments import integer
 from lstm_numba.cells import BUILT_IN
 from lstm_numba.errors import UserError
 from lstm_numba.experiments import intervals
@@ -68,7 +69,7 @@ def run(
     cells: Sequence[str] = (),
     data: Sequence[str] = tuple(TASKS),
     parameters: int = 6_000,
-    rates: Sequence[float] = (0.0075, 0.015, 0.03),
+    rates: Sequence[float] = (0.01, 0.03),
     updates: int = 350,
     seeds: int = 4,
     seed: int = 0,
@@ -98,17 +99,18 @@ def run(
     Raises
     ------
     UserError
-        There is no such cell or data set, or too few parameters for one unit.
+        There is no such cell or data set.
+    ValueError
+        There is only one training.
     """
-    chosen = tuple(dict.fromkeys((WHOLE, *(cells or CELLS))))
+    chosen, data = tuple(dict.fromkeys((WHOLE, *(cells or CELLS)))), tuple(dict.fromkeys(data))
+    seeds = integer("seeds", seeds, 2)
     for what, names, known in (("cells", chosen, CELLS), ("data", data, tuple(TASKS))):
         for name in names:
             if name not in known:
                 raise UserError(f"{what}: expected some of {', '.join(known)}, got {name!r}")
     order = sorted(chosen, key=lambda name: name not in _SLOW)
-    parts = [
-        Part(name, tuple(data), parameters, tuple(rates), updates, seeds, seed, device) for name in order
-    ]
+    parts = [Part(name, data, parameters, tuple(rates), updates, seeds, seed, device) for name in order]
     workers = 1 if device == "cuda" else None
     found = run_parts(explore, parts, progress, workers=workers, label=lambda part: part.cell)
     by_cell = dict(zip(order, found, strict=True))

@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from lstm_numba.plots.style import COLOURS
 
@@ -17,6 +18,9 @@ _KINDS = {"cell": (COLOURS[0], "o"), "LSTM without a part": (COLOURS[1], "s")}
 #: Lines: the whole LSTM, and the least that is possible.
 _LSTM = {"color": COLOURS[0], "linewidth": 1.0, "alpha": 0.6}
 _FLOOR = {"color": COLOURS[6], "linewidth": 1.2, "linestyle": ":"}
+
+#: Ticks of a logarithmic axis.
+_TICKS = (15, 20, 30, 50, 100, 200)
 
 
 def figures(document: Mapping[str, Any]) -> dict[str, Figure]:
@@ -60,11 +64,18 @@ def _panel(panel: Any, rows: list[dict[str, Any]], taken: list[bool], floor: flo
         _bars(panel, places, [(row["low"], row["high"]) for row in own], color=colour, linewidth=1.6)
         panel.plot([row["test"] for row in own], places, marker, color=colour, markersize=5)
     tests = [test for row in rows for test in row["tests"]] + ([] if floor is None else [floor])
-    margin = 0.06 * (max(tests) - min(tests))
-    panel.set_xlim(min(tests) - margin, max(tests) + margin)
+    least, most = min(tests), max(tests)
+    if floor is not None:  # a perplexity, whose ratios mean something
+        panel.set_xscale("log")
+        panel.set_xticks([tick for tick in _TICKS if least < tick < most], minor=False)
+        panel.xaxis.set_major_formatter(ScalarFormatter())
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.set_xlim(least * (least / most) ** 0.06, most * (most / least) ** 0.06)
+    else:
+        panel.set_xlim(least - 0.06 * (most - least), most + 0.06 * (most - least))
     whole = {"transform": panel.get_yaxis_transform(), "color": "0.9", "linewidth": 0.8, "zorder": 0}
-    second = range(1, len(rows), 2)
-    _bars(panel, second, [(0.0, 1.0)] * len(second), **whole)
+    third = range(1, len(rows), 3)
+    _bars(panel, third, [(0.0, 1.0)] * len(third), **whole)
     panel.tick_params(axis="y", length=0)
 
 

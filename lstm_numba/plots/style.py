@@ -41,8 +41,8 @@ def rendered(figure: Figure, form: str) -> bytes:
 
 
 def _smaller(svg: str) -> str:
-    """An SVG file without indentation, and with coordinates to a hundredth of a point."""
-    svg = re.sub(r"\n +", "\n", svg)
+    """An SVG file without indentation and comments, and with coordinates to a hundredth of a point."""
+    svg = re.sub(r"\n *(?:<!-- .* -->\n *)?", "\n", svg)
     return re.sub(r' (?:x|y|d)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), svg)
 
 

@@ -189,6 +189,8 @@ def table(**tests: tuple[list[float], ...]) -> list[dict[str, Any]]:
 
 
 LSTM = [10.0, 11.0, 12.0]
+#: Of this the interval of the difference holds zero.
+SOMETIMES = [11.0, 11.0, 50.0]
 WORSE, BETTER, ALIKE = [20.0, 21.0, 22.0], [2.0, 3.0, 4.0], [9.0, 11.5, 13.0]
 
 
@@ -210,7 +212,9 @@ def test_differences_from_the_lstm() -> None:
         ("no_output_act", (BETTER, WORSE), False),
         ("coupled", (ALIKE, BETTER), True),
         ("coupled", (ALIKE, WORSE), False),
+        ("coupled", (ALIKE, SOMETIMES), False),
         ("peephole", (WORSE, ALIKE), True),
+        ("peephole", (SOMETIMES, ALIKE), True),
         ("peephole", (BETTER, ALIKE), False),
     ],
 )
@@ -248,6 +252,8 @@ def test_unknown_names() -> None:
         odyssey.run(cells=["lstn"])
     with pytest.raises(UserError, match="data: expected some of digits, grammar, reber, got 'mnist'"):
         odyssey.run(data=["mnist"])
+    with pytest.raises(ValueError, match="seeds: "):
+        odyssey.run(seeds=1)
 
 
 def test_rates_and_states_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
