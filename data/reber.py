@@ -56,9 +56,7 @@ _SYMBOL = np.array([[SYMBOLS.index(way[0]) for way in ways] for ways in _WAYS])
 _NEXT = np.array([[int(way[1]) for way in ways] for ways in _WAYS])
 
 
-def embedded(
-    length: int, count: int, seed: int = 0, first: int = 0
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def embedded(length: int, count: int, seed: int = 0, first: int = 0) -> npt.NDArray[np.uint8]:
     """Draw embedded Reber strings.
 
     Parameters
@@ -74,10 +72,8 @@ def embedded(
 
     Returns
     -------
-    symbols : ndarray (length + 4, count), uint8
+    ndarray (length + 4, count), uint8
         Indices into `SYMBOLS`, a string in each column.
-    states : ndarray (length, count), int64
-        The graph's state before each symbol of the string inside.
 
     Raises
     ------
@@ -88,16 +84,15 @@ def embedded(
     seed, first = integer("seed", seed, 0), integer("first", first, 0)
     stream, items = CounterStream("reber", seed, length), np.arange(first, first + count)
     uniform = stream.uniform(items, 0, length + 1).T
-    symbols, states = np.empty((length + 4, count), np.uint8), np.empty((length, count), np.int64)
+    symbols = np.empty((length + 4, count), np.uint8)
     symbols[0], symbols[-1] = SYMBOLS.index("B"), SYMBOLS.index("E")
     symbols[1] = symbols[-2] = np.where(uniform[0] < 0.5, SYMBOLS.index("T"), SYMBOLS.index("P"))
     shares = _first_way(length)
     state = np.zeros(count, np.int64)
     for k in range(length):
-        states[k] = state
         way = (uniform[k + 1] >= shares[length - k][state]).astype(np.int64)
         symbols[k + 2], state = _SYMBOL[state, way], _NEXT[state, way]
-    return symbols, states
+    return symbols
 
 
 def _first_way(length: int) -> npt.NDArray[np.float64]:

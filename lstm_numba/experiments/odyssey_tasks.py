@@ -197,7 +197,7 @@ def reber_stream(count: int, seed: int, first: int = 0) -> tuple[Array, Array]:
     for length in range(shortest, longest + 1):
         mine = np.flatnonzero(lengths == length)
         if len(mine):
-            drawn, _ = reber.embedded(length, count, seed, first)
+            drawn = reber.embedded(length, count, seed, first)
             places = ends[mine] - (length + 4) + np.arange(length + 4)[:, None]
             symbols[places] = drawn[:, mine]
     decisive[ends - 2] = 1

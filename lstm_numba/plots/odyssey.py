@@ -74,8 +74,8 @@ def _panel(panel: Any, rows: list[dict[str, Any]], taken: list[bool], floor: flo
     else:
         panel.set_xlim(least - 0.06 * (most - least), most + 0.06 * (most - least))
     whole = {"transform": panel.get_yaxis_transform(), "color": "0.9", "linewidth": 0.8, "zorder": 0}
-    third = range(1, len(rows), 3)
-    _bars(panel, third, [(0.0, 1.0)] * len(third), **whole)
+    second = range(1, len(rows), 2)
+    _bars(panel, second, [(0.0, 1.0)] * len(second), **whole)
     panel.tick_params(axis="y", length=0)
 
 

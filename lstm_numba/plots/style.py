@@ -37,13 +37,16 @@ def rendered(figure: Figure, form: str) -> bytes:
     metadata = {"Date": None} if form == "svg" else None  # without a date and random names
     with rc_context({"svg.hashsalt": "lstm_numba"}):
         figure.savefig(buffer, format=form, dpi=150, metadata=metadata)
-    return _smaller(buffer.getvalue().decode()).encode() if form == "svg" else buffer.getvalue()
+    return _compact(buffer.getvalue()) if form == "svg" else buffer.getvalue()
 
 
-def _smaller(svg: str) -> str:
-    """An SVG file without indentation and comments, and with coordinates to a hundredth of a point."""
-    svg = re.sub(r"\n *(?:<!-- .* -->\n *)?", "\n", svg)
-    return re.sub(r' (?:x|y|d)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), svg)
+def _compact(svg: bytes) -> bytes:
+    """An SVG file without comments, indentation, names of small parts, and digits beyond a thousandth."""
+    svg = re.sub(rb"<!--.*?-->", b"", svg, flags=re.DOTALL)
+    svg = re.sub(rb' id="(?:text|line2d|patch|[xy]tick)_\d+"', b"", svg)
+    svg = re.sub(rb"(\.\d{3})\d+", rb"\1", svg)
+    svg = svg.replace(b"DejaVuSans-", b"D")  # before each letter's code
+    return re.sub(rb"\s*\n\s*", b"\n", svg)
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:

@@ -81,4 +81,3 @@ def test_the_file_is_small_and_its_coordinates_are_those_of_matplotlib() -> None
         tuple(map(float, pair)) for pair in re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"', svg.decode())
     ]
     assert min(math.dist(pair, (x, y)) for pair in found) < 0.02
-    assert "scale(0.015625)" in svg.decode()  # of letters, which is no coordinate
