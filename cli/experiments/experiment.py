@@ -17,6 +17,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
         "lstm_numba.cli.experiments.gradient_flow",
         "How far gradients go back, in every cell, before and after training.",
     ),
+    "odyssey": ("lstm_numba.cli.experiments.odyssey", "Which part of an LSTM matters."),
 }
 
 

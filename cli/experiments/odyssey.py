@@ -1,0 +1,103 @@
+"""``lstm-numba experiment odyssey``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from lstm_numba.cli.experiments.common import common_options, conduct
+from lstm_numba.cli.options import POSITIVE
+from lstm_numba.cli.types import Number, SectionedCommand, option
+from lstm_numba.training.settings import Range
+
+
+@click.command(
+    cls=SectionedCommand,
+    epilog="""\b
+Examples:
+  lstm-numba experiment odyssey
+  lstm-numba experiment odyssey --cells no-forget-gate --cells coupled --seeds 8
+  lstm-numba experiment odyssey --data reber --parameters 2000 --rates 0.01 --json
+""",
+)
+@option(
+    "Experiment",
+    "--cells",
+    multiple=True,
+    metavar="CELL",
+    help="Built-in cell, clockwork, or no-input-gate, no-forget-gate, no-output-gate, no-input-act, "
+    "no-output-act; once for each, lstm is always there.  [default: all]",
+)
+@option(
+    "Experiment",
+    "--data",
+    type=click.Choice(["digits", "grammar", "reber"]),
+    multiple=True,
+    default=("digits", "grammar", "reber"),
+    show_default=True,
+    help="Data set; once for each.",
+)
+@option(
+    "Experiment",
+    "--parameters",
+    type=POSITIVE,
+    default=6000,
+    show_default=True,
+    help="Parameters of a network, as near as whole units come.",
+)
+@option(
+    "Experiment",
+    "--rates",
+    type=Number(Range(0.0, 1.0, above=True)),
+    multiple=True,
+    default=(0.01, 0.03),
+    show_default=True,
+    help="Learning rate to choose from; once for each.",
+)
+@option(
+    "Experiment", "--updates", type=POSITIVE, default=350, show_default=True, help="Updates of each training."
+)
+@option(
+    "Experiment",
+    "--seeds",
+    type=Number(Range(2, whole=True)),
+    default=4,
+    show_default=True,
+    help="Trainings at the chosen rate.",
+)
+@common_options("odyssey")
+def odyssey(
+    device: str,
+    threads: int | None,
+    out: str,
+    as_json: bool,
+    cells: tuple[str, ...],
+    data: tuple[str, ...],
+    rates: tuple[float, ...],
+    **settings: Any,
+) -> None:
+    """Which part of an LSTM matters, after "LSTM: a search space odyssey" (Greff et al. 2017).
+
+    All cells of the library, and the LSTM with one gate or activation taken away, learn to read digits row
+    by row, a text of random sentences, and a stream of embedded Reber strings: with as many parameters, by as
+    many updates, each at the learning rate that is best on validation data. The table has the errors or the
+    perplexity on test data, less being better, with intervals of 95 %, and the difference from the LSTM.
+    """
+    from lstm_numba.experiments.odyssey import run
+
+    conduct(
+        run,
+        _draw,
+        {"cells": cells, "data": data, "rates": rates, **settings},
+        device=device,
+        threads=threads,
+        out=out,
+        as_json=as_json,
+    )
+
+
+def _draw() -> Any:
+    from lstm_numba.plots.odyssey import figures
+
+    return figures
