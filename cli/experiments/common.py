@@ -94,7 +94,9 @@ def conduct(
     else:
         document["files"] = _pictures(draw()(document), Path(out))
     if as_json:
-        print_json(document)
+        from lstm_numba.benchmarks.results import machine
+
+        print_json({**document, "machine": machine()})
         return
     click.echo(table(outcome.columns, outcome.rows))
     for path in document["files"]:

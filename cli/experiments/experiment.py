@@ -35,5 +35,5 @@ def experiment() -> None:
 
     Each experiment trains small networks, prints a table, writes pictures (PNG and SVG; extra "plot"), and
     says in its last line, from its own numbers, whether the claim held. The same --seed gives the same
-    numbers.
+    numbers on the same kind of processor.
     """

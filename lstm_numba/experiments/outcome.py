@@ -62,6 +62,7 @@ class Outcome(NamedTuple):
         return {
             "experiment": self.name,
             "settings": self.settings,
+            "columns": list(self.columns),
             "rows": self.rows,
             "series": self.series,
             "claims": claims,

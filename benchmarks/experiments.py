@@ -1,0 +1,62 @@
+"""Writes the tables of experiments into a page: what `lstm-numba experiment NAME --json` printed.
+
+    lstm-numba experiment long-gap --json > benchmarks/results/experiments/long-gap.json
+    python -m lstm_numba.benchmarks.experiments benchmarks/results/experiments/README.md
+
+A block ``<!-- experiment NAME -->`` of the page gets the table and the claims of NAME.json beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from lstm_numba.benchmarks.markdown import table, with_blocks
+
+
+def text_of(value: Any) -> str:
+    """A cell of a table."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def lines_of(folder: Path, name: str) -> list[str]:
+    """The table and the claims of an experiment, and what it was run with and on."""
+    found = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    columns, machine = found["columns"], found["machine"]
+    rows = [[text_of(row.get(column)) for column in columns] for row in found["rows"]]
+    claims = [
+        f"- {'held' if claim['held'] else '**did not hold**'}: {claim['text']} ({claim['because']})"
+        for claim in found["claims"]
+    ]
+    where = f"{machine['cpu']}, {machine['threads']} threads, {machine['vector_unit']}"
+    with_what = f"numpy {machine['numpy']}, numba {machine['numba']}, commit {machine['commit']}"
+    settings = ", ".join(
+        f"{key} {len(value)} of them" if isinstance(value, list) and len(value) > 5 else f"{key} {value}"
+        for key, value in found["settings"].items()
+    )
+    return [f"{where}; {with_what}; {settings}.", "", *table(columns, rows), "", *claims]
+
+
+def with_tables(text: str, folder: Path) -> str:
+    """A page with the present tables."""
+    return with_blocks(text, "experiment", lambda name: lines_of(folder, name))
+
+
+def main() -> None:
+    """Write the tables of a page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("page", type=Path, help="the README.md beside the JSON files")
+    page = parser.parse_args().page
+    page.write_text(with_tables(page.read_text(encoding="utf-8"), page.parent), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
