@@ -17,13 +17,14 @@ from lstm_numba.training.settings import Range
     epilog="""\b
 Examples:
   lstm-numba experiment gradient-flow
-  lstm-numba experiment gradient-flow --cells lstm --cells gru --seeds 5
+  lstm-numba experiment gradient-flow --cell lstm --cell gru --seeds 5
   lstm-numba experiment gradient-flow --gain 1.5 --steps 80 --json
 """,
 )
 @option(
     "Experiment",
-    "--cells",
+    "--cell",
+    "cells",
     type=CellName(),
     multiple=True,
     help="Cell, beside the plain RNN; once for each.  [default: all of the library's]",

@@ -10,7 +10,7 @@ import click
 from lstm_numba.cells import BUILT_IN
 from lstm_numba.cli.experiments.common import common_options, conduct
 from lstm_numba.cli.options import POSITIVE
-from lstm_numba.cli.types import Names, Number, SectionedCommand, option
+from lstm_numba.cli.types import Number, SectionedCommand, option
 from lstm_numba.training.setting import Range
 
 # As in `lstm_numba.experiments.long_gap` and `lstm_numba.data.gap_tasks`, which import NumPy.
@@ -20,54 +20,44 @@ GAPS = (10, 30, 100, 300, 1000)
 LEAST, MOST = 5, 4078
 
 
-class Gaps(click.ParamType):
-    """Ascending numbers of steps, with commas between them."""
-
-    name = "gaps"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check each number."""
-        number = Number(Range(LEAST, MOST, whole=True))
-        gaps = [int(number.convert(part, param, ctx)) for part in str(value).split(",")]
-        if gaps != sorted(set(gaps)):
-            self.fail(f"{value!r} does not ascend", param, ctx)
-        return ",".join(map(str, gaps))
-
-
 @click.command(
     cls=SectionedCommand,
     epilog="""\b
 Examples:
   lstm-numba experiment long-gap
-  lstm-numba experiment long-gap --cells rnn,lstm,gru --tasks order,copy --gaps 10,100
+  lstm-numba experiment long-gap --cell rnn --cell gru --task copy --gap 10 --gap 100
   lstm-numba experiment long-gap --seeds 10 --updates 20000 --hidden 32 --out gaps --json
 """,
 )
 @option(
     "Experiment",
-    "--cells",
-    type=Names(CELLS),
-    default=",".join(CELLS),
-    metavar="CELLS",
-    help="Kinds of cells, with commas between them.  [default: all]",
+    "--cell",
+    "cells",
+    type=click.Choice(CELLS),
+    multiple=True,
+    metavar="CELL",
+    help="Kind of cell; once for each.  [default: all]",
 )
 @option(
     "Experiment",
-    "--tasks",
-    type=Names(TASKS),
-    default=",".join(TASKS),
+    "--task",
+    "tasks",
+    type=click.Choice(TASKS),
+    multiple=True,
+    default=TASKS,
     show_default=True,
-    metavar="TASKS",
-    help="Tasks, with commas between them.",
+    help="Task; once for each.",
 )
 @option(
     "Experiment",
-    "--gaps",
-    type=Gaps(),
-    default=",".join(map(str, GAPS)),
+    "--gap",
+    "gaps",
+    type=Number(Range(LEAST, MOST, whole=True)),
+    multiple=True,
+    default=GAPS,
     show_default=True,
     metavar="STEPS",
-    help="Gaps in steps, ascending, with commas between them.",
+    help="Gap in steps; once for each.",
 )
 @option(
     "Experiment",
@@ -95,9 +85,9 @@ Examples:
 )
 @common_options("long-gap")
 def long_gap(
-    cells: str,
-    tasks: str,
-    gaps: str,
+    cells: tuple[str, ...],
+    tasks: tuple[str, ...],
+    gaps: tuple[int, ...],
     seeds: int,
     updates: int,
     hidden: int,
@@ -122,14 +112,15 @@ def long_gap(
     """
     from lstm_numba.experiments.long_gap import run
 
-    if "clockwork" in cells.split(",") and hidden % 4:
+    cells = cells or CELLS
+    if "clockwork" in cells and hidden % 4:
         raise click.BadParameter(
             f"{hidden} is no multiple of 4, as the cell clockwork needs", param_hint="--hidden"
         )
     settings = {
-        "cells": cells.split(","),
-        "tasks": tasks.split(","),
-        "gaps": [int(gap) for gap in gaps.split(",")],
+        "cells": cells,
+        "tasks": tasks,
+        "gaps": gaps,
         "seeds": seeds,
         "updates": updates,
         "hidden": hidden,

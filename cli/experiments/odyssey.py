@@ -17,13 +17,14 @@ from lstm_numba.training.settings import Range
     epilog="""\b
 Examples:
   lstm-numba experiment odyssey
-  lstm-numba experiment odyssey --cells no-forget-gate --cells coupled --seeds 8
-  lstm-numba experiment odyssey --data reber --parameters 2000 --rates 0.01 --json
+  lstm-numba experiment odyssey --cell no-forget-gate --cell coupled --seeds 8
+  lstm-numba experiment odyssey --data reber --parameters 2000 --rate 0.01 --json
 """,
 )
 @option(
     "Experiment",
-    "--cells",
+    "--cell",
+    "cells",
     multiple=True,
     metavar="CELL",
     help="Built-in cell, clockwork, or no-input-gate, no-forget-gate, no-output-gate, no-input-act, "
@@ -48,7 +49,8 @@ Examples:
 )
 @option(
     "Experiment",
-    "--rates",
+    "--rate",
+    "rates",
     type=Number(Range(0.0, 1.0, above=True)),
     multiple=True,
     default=(0.01, 0.03),

@@ -17,13 +17,14 @@ from lstm_numba.training.settings import Range
     epilog="""\b
 Examples:
   lstm-numba experiment toy-grammar
-  lstm-numba experiment toy-grammar --cells lstm --cells clockwork --seeds 5
+  lstm-numba experiment toy-grammar --cell lstm --cell clockwork --seeds 5
   lstm-numba experiment toy-grammar --threshold 0.001 --json
 """,
 )
 @option(
     "Experiment",
-    "--cells",
+    "--cell",
+    "cells",
     type=CellName(),
     multiple=True,
     default=("rnn", "lstm", "gru"),

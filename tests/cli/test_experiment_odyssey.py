@@ -6,11 +6,11 @@ from pathlib import Path
 
 from cli_tools import invoke
 
-SMALL = "experiment odyssey --data reber --updates 2 --seeds 2 --rates 0.01 --parameters 300"
+SMALL = "experiment odyssey --data reber --updates 2 --seeds 2 --rate 0.01 --parameters 300"
 
 
 def test_a_small_run(tmp_path: Path) -> None:
-    answer = invoke(SMALL, "--cells", "coupled", "--out", tmp_path, "--json").json()
+    answer = invoke(SMALL, "--cell", "coupled", "--out", tmp_path, "--json").json()
     lstm, coupled = answer["rows"]
     assert (lstm["cell"], coupled["cell"]) == ("lstm", "coupled")
     for row, gates in ((lstm, 4), (coupled, 3)):
@@ -21,7 +21,7 @@ def test_a_small_run(tmp_path: Path) -> None:
     assert coupled["difference"] == sum(coupled["tests"]) / 2 - sum(lstm["tests"]) / 2
     assert [Path(file).name for file in answer["files"]] == ["odyssey.png", "odyssey.svg"]
     assert {Path(file) for file in answer["files"]} == set(tmp_path.iterdir())
-    shown = invoke(SMALL, "--cells", "coupled", "--out", tmp_path)
+    shown = invoke(SMALL, "--cell", "coupled", "--out", tmp_path)
     table, claim = shown.out.splitlines()[:3], shown.out.splitlines()[-1]
     assert [line.split()[:4] for line in table[1:]] == [
         ["reber", row["cell"], str(row["units"]), str(row["parameters"])] for row in (lstm, coupled)
@@ -32,10 +32,10 @@ def test_a_small_run(tmp_path: Path) -> None:
 
 def test_refusals(tmp_path: Path) -> None:
     for words, status, fragment in (
-        ("--cells lstn", 1, "cells: expected some of rnn, "),
+        ("--cell lstn", 1, "cells: expected some of rnn, "),
         ("--data mnist", 2, "'mnist' is not one of 'digits', 'grammar', 'reber'"),
         ("--seeds 1", 2, "is not"),
-        ("--rates 0", 2, "is not"),
+        ("--rate 0", 2, "is not"),
     ):
         answer = invoke("experiment odyssey --out", tmp_path, *words.split())
         assert answer.status == status, answer.err

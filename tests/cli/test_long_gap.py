@@ -12,7 +12,8 @@ from lstm_numba.cli.experiments import long_gap as command
 from lstm_numba.data import gap_tasks
 from lstm_numba.experiments import long_gap
 
-SMALL = "experiment long-gap --cells rnn --tasks reber,copy --gaps 5,8 --seeds 2 --updates 50 --hidden 8"
+TASKS = "--task reber --task copy --gap 5 --gap 8"
+SMALL = f"experiment long-gap --cell rnn {TASKS} --seeds 2 --updates 50 --hidden 8"
 
 
 @pytest.mark.smoke
@@ -45,11 +46,10 @@ def test_table_json_and_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("--gaps 10,5", "'10,5' does not ascend"),
-        ("--gaps 4", "'4' is not a whole number"),
-        ("--gaps ten", "'ten'"),
-        ("--tasks sums", "'sums' is not one of adding, order, reber, copy"),
-        ("--cells elman", "'elman' is not one of rnn, rnn-relu, lstm"),
+        ("--gap 4", "'4' is not a whole number"),
+        ("--gap ten", "'ten'"),
+        ("--task sums", "'sums' is not one of 'adding', 'order', 'reber', 'copy'"),
+        ("--cell elman", "'elman' is not one of 'rnn', 'rnn-relu', 'lstm'"),
         ("--hidden 15", "15 is no multiple of 4"),
         ("--seeds 0", "'0'"),
     ],

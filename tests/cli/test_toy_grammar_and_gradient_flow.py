@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import pytest
 from cli_tools import invoke
 
-TOY = "experiment toy-grammar --threads 1 --cells rnn --updates 40 --seeds 1 --seed 2"
-FLOW = "experiment gradient-flow --threads 1 --cells rnn --gain 1 --hidden 8 --steps 32 --updates 5 --seeds 2"
+TOY = "experiment toy-grammar --threads 1 --cell rnn --updates 40 --seeds 1 --seed 2"
+FLOW = "experiment gradient-flow --threads 1 --cell rnn --gain 1 --hidden 8 --steps 32 --updates 5 --seeds 2"
 
 
 @pytest.mark.parametrize(
