@@ -104,7 +104,7 @@ class Definition(NamedTuple):
     traced : tuple of str
         Results that a trace shows beside the states; where it is empty, the gates' activations.
     keeps_traced : bool
-        Whether the slots keep what these are computed from, even if the backward pass does not need it.
+        Whether the slots keep these, and not what the backward pass needs: there is none then.
     """
 
     name: str

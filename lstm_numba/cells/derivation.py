@@ -214,7 +214,7 @@ def derive(cell: Definition, plan: Plan, forward: Forward, traced: Expressions =
     plan : Plan
     forward : Forward
     traced : tuple of Expression
-        Values that must be computable from what is kept, too, where the cell `keeps_traced`.
+        What is kept where the cell `keeps_traced`; all gradients are zero then.
 
     Raises
     ------
@@ -224,6 +224,8 @@ def derive(cell: Definition, plan: Plan, forward: Forward, traced: Expressions =
     graph = forward.graph
     states = tuple(forward.results[name] for name in cell.states)
     operand, prepared = _operand(plan, forward), _prepared(cell, forward)
+    if cell.keeps_traced:
+        return _with_reused(graph, cell, _forward_only(cell, plan, forward, traced))
     leaves = _Leaves(graph, plan.slots, cell.states, cell.vectors)
     outputs = (*states, *forward.means.values())
     seeds: dict[Expression, Expression] = {}
@@ -238,8 +240,7 @@ def derive(cell: Definition, plan: Plan, forward: Forward, traced: Expressions =
     levels = _levels(forward)
     zero = graph.wrap(0.0)
     dmeans = {name: gradients.get(graph.symbol(MEAN, name), zero) for name in forward.means}
-    also = traced if cell.keeps_traced else ()
-    found = _Keeping(graph, cell, plan, leaves, states, operand, first, late, forward, dmeans, also).derived()
+    found = _Keeping(graph, cell, plan, leaves, states, operand, first, late, forward, dmeans).derived()
     before: Expressions = ()
     if prepared is not None:
         before = leaves.gradients(adjoint([prepared], {prepared: graph.symbol(GRADIENT, PREPARED)})).previous
@@ -459,6 +460,27 @@ def own_backward(cell: Definition, plan: Plan, forward: Forward) -> Gradients:
     )
 
 
+def _slots(plan: Plan, count: int) -> tuple[str, ...]:
+    """Names of so many slots: those that products feed, and others behind them."""
+    more = (f"kept{n}" for n in itertools.count() if f"kept{n}" not in plan.slots)
+    return (*plan.slots, *itertools.islice(more, count - len(plan.slots)))
+
+
+def _forward_only(cell: Definition, plan: Plan, forward: Forward, traced: Expressions) -> Derived:
+    """The equations without a backward pass, of which these values are kept."""
+    zero = forward.graph.wrap(0.0)
+    states, count = len(cell.states), max(len(plan.slots), len(traced))
+    prepared = _prepared(cell, forward)
+    zeros = (zero,) * count
+    return Derived(
+        _slots(plan, count), (*traced, *zeros[len(traced) :]),
+        tuple(forward.results[name] for name in cell.states), prepared, _operand(plan, forward), zeros,
+        (zero,) * states, (zero,) * len(cell.vectors), zeros, (zero,) * states,
+        () if prepared is None else (zero,) * states, forward.means, dict.fromkeys(forward.means, zero),
+        _levels(forward), (), (), forward.results, {},
+    )  # fmt: skip
+
+
 class _Keeping:
     """Decides what the slots hold between the passes.
 
@@ -471,9 +493,8 @@ class _Keeping:
     def __init__(
         self, graph: Graph, cell: Definition, plan: Plan, leaves: _Leaves, states: Expressions,
         operand: Expression | None, first: Gradients, late: Gradients, forward: Forward,
-        dmeans: dict[str, Expression], also: Expressions,
+        dmeans: dict[str, Expression],
     ) -> None:  # fmt: skip
-        self._also = also
         self._given = {graph.symbol(EXTRA, name) for name, _ in cell.extras}
         for name in forward.means:
             self._given |= {graph.symbol(MEAN, name), graph.symbol(GRADIENT, name)}
@@ -492,7 +513,7 @@ class _Keeping:
         wanted = [sums[n] for n in open_slots] + [g for g in self._late.previous if g.number != 0]
         between = smallest_cut(wanted, self._known_late(), lambda node: not self._is_late(node))
         dslots = self._place(between, list(self._first.slots), open_slots)
-        needed = [*dslots, *self._first.previous, *self._first.vectors, *self._dmeans.values(), *self._also]
+        needed = [*dslots, *self._first.previous, *self._first.vectors, *self._dmeans.values()]
         operand = () if self._operand is None else (self._operand,)
         forward = set(ancestors([*self._states, *operand, *self._forward.means.values()]))
         keep = smallest_cut(needed, self._known(), lambda node: node in forward)
@@ -504,12 +525,10 @@ class _Keeping:
         def padded(values: list[Expression]) -> Expressions:
             return (*values, *[zero] * (count - len(values)))
 
-        more = (f"kept{n}" for n in itertools.count() if f"kept{n}" not in self._plan.slots)
         return Derived(
-            (*self._plan.slots, *itertools.islice(more, count - len(slots))),
-            padded(kept), self._states, None, self._operand, padded(dslots), self._first.previous,
-            self._first.vectors, padded(late), self._late.previous, (), self._forward.means, self._dmeans,
-            (), (), (), self._forward.results, {},
+            _slots(self._plan, count), padded(kept), self._states, None, self._operand, padded(dslots),
+            self._first.previous, self._first.vectors, padded(late), self._late.previous, (),
+            self._forward.means, self._dmeans, (), (), (), self._forward.results, {},
         )  # fmt: skip
 
     def _known(self) -> set[Expression]:

@@ -194,31 +194,20 @@ class Equations:
         given = [*self._known_backward(), *self._reused(d.dreused, range(len(d.levels)))]
         return self._function(header, given, d.dslots, d.dprevious, d.dvectors)
 
-    def values(self, traced: Expressions) -> str | None:
-        """``values(self, slots, previous, states, peephole)``; None if what is kept does not tell them."""
-        given = self._known_after()
-        kept = {node for node, _ in given}
-        if any(n.operation == "symbol" and n not in kept for n in ancestors(traced, kept)):
-            return None
-        return self._function("values(self, slots, previous, states, peephole)", given, traced)
-
     def _known_forward(self) -> list[tuple[Expression, str]]:
         """What the forward pass is given."""
         return [*self._given("slots", SLOT), *self._given("previous", PREVIOUS), *self._vectors()]
 
     def _known_backward(self) -> list[tuple[Expression, str]]:
         """What the backward pass is given; the means' gradients are behind those of the states."""
-        gradients = [self._symbol(GRADIENT, name) for name in (*self._cell.states, *self._means())]
-        return self._known_after() + [(node, f"gradient[{n}]") for n, node in enumerate(gradients)]
-
-    def _known_after(self) -> list[tuple[Expression, str]]:
-        """What is known when a step's forward pass is done."""
         d = self._derived
+        gradients = [self._symbol(GRADIENT, name) for name in (*self._cell.states, *self._means())]
         return [
             *((node, f"slots[{n}]") for n, node in enumerate(d.kept)),
             *self._given("previous", PREVIOUS),
             *((node, f"states[{n}]") for n, node in enumerate(d.states)),
             *self._vectors(),
+            *((node, f"gradient[{n}]") for n, node in enumerate(gradients)),
         ]
 
     def _means(self) -> tuple[str, ...]:

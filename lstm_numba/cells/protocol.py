@@ -90,8 +90,7 @@ class Cell(Protocol):
         What a trace shows beside the states, and which of it is within 0 and 1; see
         `lstm_numba.cells.traced`.
     traced_slots : tuple of int
-        For each of these the slot that holds it after `forward`; -1 where ``values(slots, previous, states,
-        peephole)``, which returns all of them, computes it.
+        For each of these the slot that holds it after `forward`; -1 where none does.
     """
 
     gates: tuple[str, ...]

@@ -63,8 +63,7 @@ def defined_cell(read: Definition, full_name: str, key: str = "", doc: str | Non
     attributes, texts, shown = _attributes(read)
     # What follows from the texts; runs know cells by digests from before there were these.
     follows = ("reused", "dreused", "traced", "traced_gates", "traced_slots")
-    computed = {n: text for n, text in texts.items() if n != "values"}
-    digest = _digest(full_name, {n: v for n, v in attributes.items() if n not in follows}, computed)
+    digest = _digest(full_name, {n: v for n, v in attributes.items() if n not in follows}, texts)
     name = re.sub(r"\W", "_", read.name.partition(",")[0])
     functions = _functions(texts, f"<{read.name} {digest}>")
     cell = type(name, (), {**attributes, **functions})()
@@ -92,9 +91,6 @@ def _attributes(cell: Definition) -> tuple[dict[str, Any], dict[str, str], str]:
         texts |= {"operand": equations.operand(), "operand_backward": equations.operand_backward()}
     for level in range(len(derived.levels)):
         texts |= {f"means_{level}": equations.means(level), f"dmeans_{level}": equations.dmeans(level)}
-    looked_at = equations.values(values)
-    if looked_at is not None:
-        texts |= {"values": looked_at}
     if derived.prepared is not None:
         texts |= {"prepare": equations.prepare(), "prepare_backward": equations.prepare_backward()}
     attributes = {

@@ -77,15 +77,16 @@ class Trace(dict[str, Any], InNotebooks):
 
 
 def traced_cell(cell: Any) -> Any:
-    """A cell with the same equations that keeps what a trace shows; mostly the cell itself."""
+    """The cell if it keeps what a trace shows, else one of the same equations that keeps this alone."""
     kind: Any = type(cell)  # by which cells are told apart: they are empty tuples, all of them equal
-    return cell if "values" in cell.texts else _keeping(kind)
+    return cell if -1 not in cell.traced_slots else _keeping(kind)
 
 
 @functools.cache
 def _keeping(kind: Any) -> Any:
     cell = kind()
-    return defined_cell(cell.definition._replace(keeps_traced=True), f"{cell.key}|traced", doc=cell.__doc__)
+    definition = cell.definition._replace(keeps_traced=True, backward=None)
+    return defined_cell(definition, f"{cell.key}|traced", doc=cell.__doc__)
 
 
 def trace_of(rnn: Any, tape: Tape, x: Any, lengths: Any) -> Trace:

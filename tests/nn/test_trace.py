@@ -157,20 +157,22 @@ def test_groups_of_a_clockwork_rnn_rest() -> None:
 
 @ln.register_cell
 class Threshold:
-    """Has a value that no derivative needs, and whose pre-activation another one takes the place of."""
+    """Has a value that no derivative needs, and more of them than slots."""
 
     gates = ("a", "g")
     states = ("h",)
-    traced = ("hard",)
+    traced = ("hard", "sum", "soft")
 
     def forward(self, z: Any, v: Any) -> dict[str, Any]:
-        hard = positive(z.a)
-        return {"h": 0.5 * v.h + hard + tanh(z.a + z.g), "hard": hard}
+        hard, total = positive(z.a), z.a + z.g
+        soft = tanh(total)
+        return {"h": 0.5 * v.h + hard + soft, "hard": hard, "sum": total, "soft": soft}
 
 
 def test_what_the_backward_pass_does_not_need_is_kept_for_a_trace() -> None:
     cell = find_cell(Threshold.cell.key)
-    assert "values" not in cell.texts, "the test needs another cell"
+    assert -1 in cell.traced_slots, "the test needs another cell"
+    assert len(cell.traced) > len(cell.slots), "the test needs another cell"
     assert type(traced_cell(cell)) is type(traced_cell(cell)) is not type(cell)
     rnn = Threshold(3, 5, seed=0, dtype=np.float64)
     x = np.random.default_rng(0).standard_normal((6, 2, 3))
@@ -180,6 +182,9 @@ def test_what_the_backward_pass_does_not_need_is_kept_for_a_trace() -> None:
     z += rnn.params["bias_hh_l0"]
     assert np.array_equal(found["hard_l0"], np.float64(z[..., :5] > 0))
     assert 0 < found["hard_l0"].mean() < 1
+    total = z[..., :5] + z[..., 5:]
+    assert_close(found["sum_l0"], total, "forward")
+    assert_close(found["soft_l0"], np.tanh(total), "forward")
     assert_close(found["h_l0"], y, "forward")
     assert found.gates == ("hard",)
 

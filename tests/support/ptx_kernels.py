@@ -32,7 +32,6 @@ from lstm_numba.engines.cuda import (
     reductions,
     sequence,
     steps,
-    trace,
     updates,
 )
 from lstm_numba.engines.cuda.driver import types
@@ -97,7 +96,7 @@ def sequence_kernels(dtype: Any) -> list[Listed]:
     """
     a = array(dtype)
     sizes = group(Sizes, *[_I] * len(Sizes._fields))
-    output = types.void(a, _I, array(_I), a, _I, _I, _I, _I, dtype)
+    output = types.void(a, _I, _I, array(_I), a, _I, _I, _I, _I, dtype)
     listed: list[Listed] = [("write_output", sequence._write_output, output)]
     names = (*DISTINCT, "peephole-full", "lstm-projected", *LAYER_NORM, own_cells.NAMES[-1], VARIANT)
     cells = {name: find_cell(name) for name in names}
@@ -122,9 +121,6 @@ def sequence_kernels(dtype: Any) -> list[Listed]:
                 listed.append(
                     (f"backward ({label})", backward.BACKWARD[type(mode)], types.void(*kinds, gradients))
                 )
-        if cell.traced and "values" in cell.texts:
-            values = types.void(instance(cell), sizes, arrays, a, _I, dtype)
-            listed.append((f"trace ({name})", trace._values, values))
         if not means:
             listed += _persistent_kernels(name, cell, dtype, sizes, arrays, gradients)
     return listed

@@ -205,7 +205,7 @@ def _(cell, weights, arrays, sizes, t, row, unit, at):
 
 
 @njit(**INLINE)
-def slots_place(cell, sizes, t, row, unit):
+def _place(cell, sizes, t, row, unit):
     """Where the slots of a row and unit begin, and numbers from one row to the next."""
     slot_row = slot_count(cell) * sizes.padded
     return t % sizes.depth * sizes.slot_step + row * slot_row + unit, slot_row
@@ -214,7 +214,7 @@ def slots_place(cell, sizes, t, row, unit):
 @njit(**INLINE)
 def _input_product(cell, weights, arrays, sizes, t, panel, row, rows):
     """Input product of one tile; its rows may go on into the steps after time t."""
-    at, slot_row = slots_place(cell, sizes, t, row, panel * sizes.lanes)
+    at, slot_row = _place(cell, sizes, t, row, panel * sizes.lanes)
     gate_product(
         cell, -1, weights.input_tile, rows, arrays.x, (t * sizes.batch + row) * sizes.inputs, sizes.inputs,
         weights.input, panel, sizes.inputs, sizes.lanes, arrays.slots, at, slot_row, sizes.padded, False,
@@ -252,7 +252,7 @@ def first_stage(cell, weights, arrays, sizes, t, share):
         panel = index // tiles
         unit = panel * sizes.lanes
         row, rows = tile_of(share, tiles, index % tiles)
-        at, slot_row = slots_place(cell, sizes, t, row, unit)
+        at, slot_row = _place(cell, sizes, t, row, unit)
         if sizes.block == 1:
             _input_product(cell, weights, arrays, sizes, t, panel, row, rows)
         clear_hidden_slots(cell, weights.clear_tile, rows, arrays.slots, at, slot_row, sizes.padded)
@@ -272,7 +272,7 @@ def _contributions(cell, level, weights, arrays, sizes, t, row, begin, end):
     if t < arrays.lengths[row]:
         means = row_means(cell, arrays, sizes, t, row)
         for unit in range(begin, end, sizes.lanes):
-            at, _ = slots_place(cell, sizes, t, row, unit)
+            at, _ = _place(cell, sizes, t, row, unit)
             slots, previous, vectors = _load_forward(cell, weights, arrays, sizes, t, row, unit, at, means)
             values, reused = cell_means(cell, level, slots, previous, vectors)
             target = _reused_at(cell, sizes, row, unit) + first_reused(cell, level) * sizes.padded
@@ -314,7 +314,7 @@ def _all_equations(cell, weights, arrays, sizes, t, share):
         for r in range(row, row + rows):
             means = row_means(cell, arrays, sizes, t, r)
             for unit in range(left, right, sizes.lanes):
-                at, _ = slots_place(cell, sizes, t, r, unit)
+                at, _ = _place(cell, sizes, t, r, unit)
                 cell_equations(cell, weights, arrays, sizes, t, r, unit, at, means)
 
 
@@ -369,7 +369,7 @@ def _second_stage_tiles(cell, weights, arrays, sizes, t, share):
         panel = index // tiles
         unit = panel * sizes.lanes
         row, rows = tile_of(share, tiles, index % tiles)
-        at, slot_row = slots_place(cell, sizes, t, row, unit)
+        at, slot_row = _place(cell, sizes, t, row, unit)
         source = t % sizes.depth * sizes.operand_step + row * sizes.hidden
         if unit < sizes.output:
             gate_product(

@@ -71,8 +71,6 @@ peephole_count = cell_constant(lambda cell: len(cell.peepholes))
 later_rounds = cell_constant(lambda cell: max(len(cell.mean_levels), len(cell.stages) - 1))
 #: Means over a row's units.
 mean_count = cell_constant(lambda cell: sum(map(len, cell.mean_levels)))
-#: Values that a trace shows beside the states.
-traced_count = cell_constant(lambda cell: len(cell.traced))
 #: Numbers that equations of a step hand on to others that follow.
 reused_count = cell_constant(lambda cell: sum(cell.reused))
 dreused_count = cell_constant(lambda cell: sum(cell.dreused))
@@ -225,16 +223,6 @@ def _(self, previous, peephole):
 @overload(cell_prepare_backward, INLINE, strict=False)
 def _(self, previous, peephole, gradient):
     return self.instance_class.prepare_backward
-
-
-def cell_values(self: Any, slots: Any, previous: Any, states: Any, peephole: Any) -> Any:
-    """Gates and candidates, from what the slots keep."""
-    raise NotImplementedError
-
-
-@overload(cell_values, INLINE, strict=False)
-def _(self, slots, previous, states, peephole):
-    return self.instance_class.values
 
 
 def cell_means(self: Any, level: Any, slots: Any, previous: Any, peephole: Any) -> Any:

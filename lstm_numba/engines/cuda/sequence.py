@@ -79,14 +79,16 @@ def _stage_segments(stage: Stage) -> Iterator[tuple[int, int, int]]:
 
 
 @cuda.jit(**KERNEL)
-def _write_output(h, h_offset, lengths, out, column, steps, hidden, width, zero):
-    """Copy h of all steps to its columns of the output; zero after a sequence's end."""
+def _write_output(h, h_offset, h_row, lengths, out, column, steps, hidden, width, zero):
+    """Copy h of all steps, rows of `h_row` numbers, to its columns of the output; zero after a sequence's
+    end.
+    """
     (x, y, z), (x_step, y_step, z_step) = cuda.grid(3), cuda.gridsize(3)
     for t in stride_range(z, steps, z_step):
         for n in stride_range(y, lengths.size, y_step):
             row = t * lengths.size + n
             for unit in stride_range(x, hidden, x_step):
-                value = h[h_offset + row * hidden + unit] if t < lengths[n] else zero
+                value = h[h_offset + row * h_row + unit] if t < lengths[n] else zero
                 out[row * width + column + unit] = value
 
 
@@ -241,11 +243,21 @@ def _matrix(slots: DeviceArray, cell: Any, hidden: int) -> DeviceArray:
 
 
 def write_output(
-    h: DeviceArray, offset: int, lengths: DeviceArray, y: DeviceArray, direction: int, hidden: int
+    h: DeviceArray,
+    offset: int,
+    lengths: DeviceArray,
+    y: DeviceArray,
+    direction: int,
+    hidden: int,
+    row: int = 0,
 ) -> None:
-    """Copy the outputs of one direction to their columns of y (T, B, D*H); zero after a sequence's end."""
+    """Copy the outputs of one direction to their columns of y (T, B, D*H); zero after a sequence's end.
+
+    They are from `offset` on, one every `row` numbers; by default without a gap.
+    """
     steps, batch, width = y.shape
-    operands = (h, offset, lengths, flat(y), direction * hidden, steps, hidden, width, y.dtype.type(0))
+    column = direction * hidden
+    operands = (h, offset, row or hidden, lengths, flat(y), column, steps, hidden, width, y.dtype.type(0))
     launch_over_box(_write_output, (steps, batch, hidden), *operands)
 
 

@@ -105,8 +105,6 @@ def _blocks(cell: Any, stage: Any) -> int:
 
 
 slot_count = class_constant(lambda cell: len(cell.slots))
-#: Values that a trace shows beside the states.
-traced_count = class_constant(lambda cell: len(cell.traced))
 peephole_count = class_constant(lambda cell: len(cell.peepholes))
 stage_count = class_constant(lambda cell: len(cell.stages))
 #: Means over a row's units; and barriers of a step: after each group of means, and of each stage.
@@ -172,16 +170,6 @@ def cell_prepare(self: Any, previous: Any, peephole: Any) -> Any:
 def cell_prepare_backward(self: Any, previous: Any, peephole: Any, gradient: Any) -> Any:
     """The backward equations of that operand."""
     return self.prepare_backward(previous, peephole, gradient)
-
-
-def cell_values(self: Any, slots: Any, previous: Any, states: Any, peephole: Any) -> Any:
-    """The cell's gates and candidates, from what the slots keep."""
-    return self.values(slots, previous, states, peephole)
-
-
-@overload(cell_values, strict=False)
-def _(self, slots, previous, states, peephole):
-    return self.instance_class.values
 
 
 @overload(cell_forward, strict=False)
