@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,8 @@ def text_of(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def lines_of(folder: Path, name: str) -> list[str]:
-    """The table and the claims of an experiment, and what it was run with and on."""
-    found = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+def lines_of_document(found: Mapping[str, Any]) -> list[str]:
+    """What an experiment was run with and on, its table and its claims."""
     columns, machine = found["columns"], found["machine"]
     rows = [[text_of(row.get(column)) for column in columns] for row in found["rows"]]
     claims = [
@@ -45,7 +45,11 @@ def lines_of(folder: Path, name: str) -> list[str]:
 
 def with_tables(text: str, folder: Path) -> str:
     """A page with the present tables."""
-    return with_blocks(text, "experiment", lambda name: lines_of(folder, name))
+
+    def lines(name: str) -> list[str]:
+        return lines_of_document(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")))
+
+    return with_blocks(text, "experiment", lines)
 
 
 def main() -> None:
