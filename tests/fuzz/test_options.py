@@ -80,6 +80,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "lstm_numba.training.warmup.warm_up",
         "lstm_numba.data.store.download",
         "lstm_numba.cli.bench.plan_rows",
+        "lstm_numba.experiments.workers.run_parts",
+        "lstm_numba.experiments.long_gap.run_parts",
+        "lstm_numba.experiments.odyssey.run_parts",
     ):
         monkeypatch.setattr(target, enough)
     return tmp_path
