@@ -80,6 +80,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "lstm_numba.training.warmup.warm_up",
         "lstm_numba.data.store.download",
         "lstm_numba.cli.bench.plan_rows",
+        "lstm_numba.cli.bench.run_with_isa",
         "lstm_numba.experiments.workers.run_parts",
         "lstm_numba.experiments.long_gap.run_parts",
         "lstm_numba.experiments.odyssey.run_parts",
