@@ -131,9 +131,16 @@ def _within_one(node: Expression) -> bool:
 
 def bounds(node: Expression) -> tuple[float, float]:
     """Between what an expression is, whatever the numbers that it is computed from; found by its parts."""
+    found: dict[Expression, tuple[float, float]] = {}  # each once: what is used twice is one expression
+    for part in ancestors([node]):
+        found[part] = _bounds_by(part, [found[operand] for operand in part.operands])
+    return found[node]
+
+
+def _bounds_by(node: Expression, inner: list[tuple[float, float]]) -> tuple[float, float]:
+    """The same from those of its operands."""
     if node.number is not None:
         return float(node.number), float(node.number)
-    inner = [bounds(operand) for operand in node.operands]
     if node.operation == "negative":
         ((low, high),) = inner
         return -high, -low

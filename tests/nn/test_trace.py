@@ -226,7 +226,11 @@ def test_bounds_of_expressions() -> None:
     graph = Graph(FUNCTIONS)
     a, b = graph.symbol(SLOT, "a"), graph.symbol(SLOT, "b")
     infinite = (-np.inf, np.inf)
+    power = sigmoid(a)
+    for _ in range(64):  # each of which has the one before twice
+        power = power * power
     for expression, expected in (
+        (power, (0.0, 1.0)),
         (a * 2 + 1, infinite),
         (1 - sigmoid(a), (0.0, 1.0)),
         (sigmoid(a) * tanh(b), (-1.0, 1.0)),
