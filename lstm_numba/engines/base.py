@@ -132,7 +132,7 @@ class Engine(ABC):
 
     @abstractmethod
     def copy_input(self, x: Array, lengths: Array | None) -> Array:
-        """A C-contiguous copy of an input (T, B, I) of any strides, for `forward` with `keep`.
+        """A C-contiguous copy of an input of `forward` with `keep`, of any strides.
 
         The caller may then overwrite `x` before `backward`. Steps beyond a sequence's end become zero:
         `backward` multiplies them by zero, and they may be NaN.
@@ -140,11 +140,11 @@ class Engine(ABC):
 
     @abstractmethod
     def swap_time_batch(self, array: Array) -> Array:
-        """An array (A, B, C), of any strides, as (B, A, C): a view (CPU) or a copy (CUDA)."""
+        """An array (..., A, B, C), of any strides, as (..., B, A, C): a view (CPU) or a copy (CUDA)."""
 
     @abstractmethod
     def transposed(self, matrix: Array) -> Array:
-        """A matrix (M, N) as (N, M), a view that `matmul` accepts."""
+        """A matrix (M, N), or those of many models, as (N, M), a view that `matmul` accepts."""
 
     @abstractmethod
     def lengths(self, lengths: npt.NDArray[np.int64] | None) -> Array | None:
@@ -162,14 +162,15 @@ class Engine(ABC):
     ) -> None:
         """``out[s, :, column : column + width] = source[steps(s), :, begin : begin + width]`` for every s.
 
-        Of arrays (T, B, C) and (S, B, E).
+        Of arrays (T, B, C) and (S, B, E), or the same of each of many models.
         """
 
     @abstractmethod
     def add_steps(self, source: Array, begin: int, out: Array, column: int, width: int, steps: Steps) -> None:
         """``out[steps(s), :, column : column + width] += source[s, :, begin : begin + width]`` for every s.
 
-        Of arrays (S, B, C) and (T, B, E), in the order of s. `source` may be a dx from `backward`.
+        Of arrays (S, B, C) and (T, B, E), or of each of many models, in the order of s. `source` may be a dx
+        from `backward`.
         """
 
     @abstractmethod
@@ -251,6 +252,7 @@ class Engine(ABC):
         borrow: bool = False,
         extras: Sequence[Array] = (),
         back: bool = True,
+        models: int = 0,
     ) -> tuple[Any, Any]:
         """Run one layer and direction over a sequence.
 
@@ -281,6 +283,10 @@ class Engine(ABC):
             same. They must stay unchanged until `backward`.
         back : bool
             Whether `backward` follows; False if what is saved is for `trace`.
+        models : int
+            0 for one model. Else every array has a leading axis of so many, each of which is computed as one
+            model would be; but `x`, `lengths` and any of the extras may be without, for all of them. What
+            `join`, `backward` and its results have then has the axis, too.
 
         Returns
         -------

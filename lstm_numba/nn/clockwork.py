@@ -26,6 +26,7 @@ from lstm_numba.arguments import integer
 from lstm_numba.cells import CELLS
 from lstm_numba.cells.parameters import parameter_names, suffix
 from lstm_numba.engines.base import Steps
+from lstm_numba.nn.heads import entries
 from lstm_numba.nn.initial_weights import initial_weights
 from lstm_numba.nn.recurrent import Recurrent
 from lstm_numba.nn.tape import Array, Call, Tape
@@ -41,7 +42,7 @@ class ClockworkRNN(Recurrent):
     Parameters
     ----------
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, device, seed
-        See `Recurrent`. `hidden_size` is a multiple of the number of periods.
+        See `Recurrent`, also for `models`. `hidden_size` is a multiple of the number of periods.
     periods : sequence of int
         Period of each group of ``H // len(periods)`` units, ascending. They need not divide each other.
     init : {"uniform", "xavier", "orthogonal"}
@@ -83,8 +84,9 @@ class ClockworkRNN(Recurrent):
         bidirectional: bool = False,
         dtype: Any = np.float32,
         device: str = "cpu",
-        seed: int | np.random.Generator | None = None,
+        seed: int | np.random.Generator | Sequence[int | np.random.Generator] | None = None,
         init: str = "uniform",
+        models: int | None = None,
     ) -> None:
         self.periods = _check_periods(periods)
         units = integer("hidden_size", hidden_size)
@@ -95,20 +97,24 @@ class ClockworkRNN(Recurrent):
         self.group_size = units // len(self.periods)
         super().__init__(
             CELLS["rnn"], input_size, units, num_layers, bias=bias, batch_first=batch_first, dropout=dropout,
-            bidirectional=bidirectional, dtype=dtype, device=device, seed=seed, init=init,
+            bidirectional=bidirectional, dtype=dtype, device=device, seed=seed, init=init, models=models,
         )  # fmt: skip
 
     def _make_params(self, init: str) -> None:
-        # Those of an RNN of all units, cut into the groups' own.
         names = parameter_names(self.plain_cell, self.bias)
         self._group_names = [
             [{name: f"{name}{suffix(n, d)}_g{k}" for name in names} for k in range(len(self.periods))]
             for n, d in itertools.product(range(self.num_layers), range(self.directions))
         ]
-        super()._make_params("xavier" if init == "orthogonal" else init)
-        whole, size, parts = self._local_params(), self.group_size, {}
-        for params, groups in zip(whole, self._group_names, strict=True):
-            params = {name: self.engine.download(value) for name, value in params.items()}
+        super()._make_params(init)
+        self._shapes = {name: value.shape[len(self._lead) :] for name, value in self.params.items()}
+
+    def _draw_params(self, init: str, rng: np.random.Generator) -> dict[str, Array]:
+        # Those of an RNN of all units, cut into the groups' own.
+        whole = super()._draw_params("xavier" if init == "orthogonal" else init, rng)
+        size, parts = self.group_size, {}
+        for entry, groups in zip(self._layer_directions, self._group_names, strict=True):
+            params = {name: self.engine.download(whole[full]) for name, full in entry.names.items()}
             for k, full in enumerate(groups):
                 rows = slice(k * size, (k + 1) * size)
                 own = {name: value[rows] for name, value in params.items()}
@@ -117,14 +123,12 @@ class ClockworkRNN(Recurrent):
                 own["weight_hh"] = own["weight_hh"][:, rows]
                 if init == "orthogonal":
                     ((_, own["weight_hh"]),) = initial_weights(
-                        init, self.plain_cell, {"weight_hh_l0": (size, size)}, size, self.rng
+                        init, self.plain_cell, {"weight_hh_l0": (size, size)}, size, rng
                     )
-                parts.update({full[name]: own[name] for name in names})
-        self._shapes = {name: part.shape for name, part in parts.items()}
-        self.params = {
+                parts.update({full[name]: value for name, value in own.items()})
+        return {
             name: self.engine.upload(np.array(part, self.dtype, order="C")) for name, part in parts.items()
         }
-        self.engine.synchronize()
 
     def _forget_weights(self) -> None:
         super()._forget_weights()
@@ -144,8 +148,9 @@ class ClockworkRNN(Recurrent):
     def _checked(self, name: str) -> Array:
         """A parameter, which the user may have replaced."""
         array = self.engine.from_user(name, self.params[name], self.dtype)
-        if array.shape != self._shapes[name]:
-            raise ValueError(f"{name}: expected shape {self._shapes[name]}, got {array.shape}")
+        expected = (*self._lead, *self._shapes[name])
+        if array.shape != expected:
+            raise ValueError(f"{name}: expected shape {expected}, got {array.shape}")
         return array
 
     # -- forward -----------------------------------------------------------------------------------
@@ -156,13 +161,13 @@ class ClockworkRNN(Recurrent):
                 "resets: ClockworkRNN has none, as its groups count the steps of the whole sequence"
             )
         engine, hidden, lengths = self.engine, self.hidden_size, call.lengths
-        steps, batch, _ = x.shape
-        y = engine.empty((steps, batch, self.directions * hidden), self.dtype)
+        steps, batch, _ = x.shape[-3:]
+        y = engine.empty((*self._lead, steps, batch, self.directions * hidden), self.dtype)
         saved = []
         for direction in range(self.directions):
             n = layer * self.directions + direction
             source = self._reversed(x, lengths) if direction else x
-            target = engine.empty((steps, batch, hidden), self.dtype) if direction else y
+            target = engine.empty((*self._lead, steps, batch, hidden), self.dtype) if direction else y
             saved.append(self._forward_groups(n, source, target, call))
             if direction:
                 engine.copy_steps(self._reversed(target, lengths), 0, y, hidden, hidden, SAME)
@@ -182,29 +187,29 @@ class ClockworkRNN(Recurrent):
         Writes the output to the first H columns of `y`, beyond a sequence's end too. Returns what the engine
         saved for each group.
         """
-        engine, size = self.engine, self.group_size
-        steps, batch, features = x.shape
-        initial = None if call.states is None else call.states[0][n : n + 1]
-        final = call.finals[0][n : n + 1]
+        engine, size, lead = self.engine, self.group_size, self._lead
+        steps, batch, features = x.shape[-3:]
+        initial = None if call.states is None else self._entries(call.states[0], n, n + 1)
+        final = self._entries(call.finals[0], n, n + 1)
         first = self._split(initial, batch)
         outputs: dict[int, Array] = {}
         saved: dict[int, Any] = {}
         for k, period in reversed(list(enumerate(self.periods))):
             count, ends = -(-steps // period), self._steps_of(call.lengths, period)
-            inputs = engine.empty((count, batch, features + len(outputs) * size), self.dtype)
+            inputs = engine.empty((*lead, count, batch, features + len(outputs) * size), self.dtype)
             engine.copy_steps(x, 0, inputs, 0, features, Steps(period, 0, 1))
             for slower, column in self._columns(k, features):
-                engine.copy_steps(first[slower], 0, inputs[:1], column, size, SAME)
+                engine.copy_steps(first[slower], 0, self._entries(inputs, 0, 1), column, size, SAME)
                 # Just before step s + 1 of this group, at (s + 1) * period - 1.
                 before = Steps(period, period - 1, self.periods[slower])
-                engine.copy_steps(outputs[slower], 0, inputs[1:], column, size, before)
-            last = engine.empty((1, batch, size), self.dtype)
+                engine.copy_steps(outputs[slower], 0, self._entries(inputs, 1, count), column, size, before)
+            last = engine.empty((*lead, 1, batch, size), self.dtype)
             params = {name: self._checked(full) for name, full in self._group_names[n][k].items()}
             output, saved[k] = engine.forward(
                 call.cell, params, inputs, [first[k]], [last], 0, ends, False, call.keep,
-                self._group_caches[n][k], borrow=not call.copy, back=call.back,
+                self._group_caches[n][k], borrow=not call.copy, back=call.back, models=self.models or 0,
             )  # fmt: skip
-            outputs[k] = engine.join([output], ends, (count, batch, size))
+            outputs[k] = engine.join([output], ends, (*lead, count, batch, size))
             engine.copy_steps(outputs[k], 0, y, k * size, size, Steps(1, 0, period))
             engine.copy_steps(last, 0, final, k * size, size, SAME)
         return [saved[k] for k in range(len(self.periods))]
@@ -222,7 +227,7 @@ class ClockworkRNN(Recurrent):
         need_dx: bool,
         grads: dict[str, Any],
     ) -> Array | None:
-        engine, hidden, (groups, lengths, _) = self.engine, self.hidden_size, saved
+        engine, hidden, lead, (groups, lengths, _) = self.engine, self.hidden_size, self._lead, saved
         steps, batch, _ = tape.shape
         features = hidden * self.directions if layer else self.input_size
         if dy is not None and lengths is not None and layer == self.num_layers - 1:
@@ -232,12 +237,12 @@ class ClockworkRNN(Recurrent):
             n = layer * self.directions + direction
             gradient, column = dy, direction * hidden
             if dy is not None and direction:
-                gradient, column = engine.empty((steps, batch, hidden), self.dtype), 0
+                gradient, column = engine.empty((*lead, steps, batch, hidden), self.dtype), 0
                 engine.copy_steps(dy, hidden, gradient, 0, hidden, SAME)
                 gradient = self._reversed(gradient, lengths)
-            dx = engine.zeros((steps, batch, features), self.dtype) if need_dx else None
-            last = None if dstates is None else dstates[0][n : n + 1]
-            first = initial[0][n : n + 1]
+            dx = engine.zeros((*lead, steps, batch, features), self.dtype) if need_dx else None
+            last = None if dstates is None else self._entries(dstates[0], n, n + 1)
+            first = self._entries(initial[0], n, n + 1)
             sizes = (steps, batch, features)
             local = self._backward_groups(groups[direction], gradient, column, last, first, sizes, dx)
             for names, part in zip(self._group_names[n], local, strict=True):
@@ -263,18 +268,20 @@ class ClockworkRNN(Recurrent):
         `dy` (T, B, ...), of which `column` is the first of H, is zero beyond a sequence's end. Writes the
         gradient of the initial state (1, B, H) and adds to `dx`. Returns those of each group's parameters.
         """
-        engine, size = self.engine, self.group_size
+        engine, size, lead = self.engine, self.group_size, self._lead
         steps, batch, features = sizes
         last = [None] * len(saved) if dlast is None else [[part] for part in self._split(dlast, batch)]
         # Gradients of each group's states, the initial one first, from the output and faster groups.
-        states = [engine.zeros((1 - (-steps // period), batch, size), self.dtype) for period in self.periods]
+        counts = [-(-steps // period) for period in self.periods]
+        states = [engine.zeros((*lead, 1 + count, batch, size), self.dtype) for count in counts]
         grads = []
         for k, period in enumerate(self.periods):
             if dy is not None:
                 engine.add_steps(dy, column + k * size, states[k], 0, size, Steps(1, period, period))
-            first = engine.empty((1, batch, size), self.dtype)
+            first = engine.empty((*lead, 1, batch, size), self.dtype)
             need = dx is not None or k + 1 < len(saved)
-            dinputs, local = engine.backward(saved[k], states[k][1:], 0, last[k], [first], 0, None, need)
+            dy_of_group = self._entries(states[k], 1, 1 + counts[k])
+            dinputs, local = engine.backward(saved[k], dy_of_group, 0, last[k], [first], 0, None, need)
             grads.append(local)
             if dx is not None:
                 engine.add_steps(dinputs, 0, dx, 0, features, Steps(period, 0, 1))
@@ -282,10 +289,14 @@ class ClockworkRNN(Recurrent):
                 before = Steps(period, self.periods[slower] - 1, self.periods[slower])
                 engine.add_steps(dinputs, start, states[slower], 0, size, before)
             engine.copy_steps(first, 0, initial, k * size, size, SAME)
-            engine.add_steps(states[k][:1], 0, initial, k * size, size, SAME)
+            engine.add_steps(self._entries(states[k], 0, 1), 0, initial, k * size, size, SAME)
         return grads
 
     # -- shared ------------------------------------------------------------------------------------
+
+    def _entries(self, array: Array, first: int, last: int) -> Array:
+        """Some of the first axis, but for that of models."""
+        return entries(array, first, last, len(self._lead))
 
     def _columns(self, k: int, features: int) -> list[tuple[int, int]]:
         """The groups that group k reads, and the first column of each in its input."""
@@ -294,7 +305,8 @@ class ClockworkRNN(Recurrent):
 
     def _split(self, state: Array | None, batch: int) -> list[Array]:
         """A state (1, B, H), None for zeros, as one (1, B, n) for each group."""
-        parts = [self.engine.zeros((1, batch, self.group_size), self.dtype) for _ in self.periods]
+        shape = (*self._lead, 1, batch, self.group_size)
+        parts = [self.engine.zeros(shape, self.dtype) for _ in self.periods]
         for k, part in enumerate(parts if state is not None else ()):
             self.engine.copy_steps(state, k * self.group_size, part, 0, self.group_size, SAME)
         return parts
@@ -310,6 +322,12 @@ class ClockworkRNN(Recurrent):
 
         Steps beyond a sequence's end stay where they are.
         """
+        if array.ndim > 3:
+            found = self.engine.empty(array.shape, array.dtype)
+            for n in range(len(array)):
+                ends = lengths if lengths is None or lengths.ndim == 1 else lengths[n]
+                self.engine.assign(found[n], self._reversed(array[n], ends))
+            return found
         steps, batch, width = array.shape
         if lengths is None:
             rows, table = np.arange(steps)[::-1], array.reshape(steps, batch * width)

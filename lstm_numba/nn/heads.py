@@ -23,12 +23,12 @@ class HeadParams:
     which travel with copies of the arrays, remember nothing.
     """
 
-    def __init__(self, heads: int) -> None:
-        self._heads = heads
+    def __init__(self, heads: int, lead: int) -> None:
+        self._heads, self._lead = heads, lead
         self._known: tuple[list[Array], list[Params]] = [], []  # replaced as a whole: threads may share it
 
     def __reduce__(self) -> Any:
-        return HeadParams, (self._heads,)
+        return HeadParams, (self._heads, self._lead)
 
     def of(self, params: Params) -> list[Params]:
         """One dictionary for each head.
@@ -43,47 +43,53 @@ class HeadParams:
         arrays, found = self._known
         if len(arrays) != len(params) or any(map(is_not, arrays, params.values())):
             found = [
-                {name: _rows(array, head, self._heads) for name, array in params.items()}
+                {name: _rows(array, head, self._heads, self._lead) for name, array in params.items()}
                 for head in range(self._heads)
             ]
             self._known = list(params.values()), found
         return found
 
 
-def _rows(array: Array, head: int, heads: int) -> Array:
-    rows = array.shape[0] // heads
-    return array[head * rows : (head + 1) * rows]
+def _rows(array: Array, head: int, heads: int, lead: int) -> Array:
+    rows = array.shape[lead] // heads
+    return entries(array, head * rows, (head + 1) * rows, lead)
 
 
-def joined(engine: Any, grads: list[Params]) -> Params:
+def entries(array: Array, first: int, last: int, axis: int) -> Array:
+    """A slice along an axis."""
+    return array[(slice(None),) * axis + (slice(first, last),)]
+
+
+def joined(engine: Any, grads: list[Params], lead: int) -> Params:
     """The gradients of a layer and direction, in the parameters' layout, from those of its heads."""
     if len(grads) == 1:
         return grads[0]
     found = {}
     for name, first in grads[0].items():
-        found[name] = engine.empty((len(grads) * first.shape[0], *first.shape[1:]), first.dtype)
+        rows = len(grads) * first.shape[lead]
+        found[name] = engine.empty((*first.shape[:lead], rows, *first.shape[lead + 1 :]), first.dtype)
         for head, part in enumerate(grads):
-            engine.assign(_rows(found[name], head, len(grads)), part[name])
+            engine.assign(_rows(found[name], head, len(grads), lead), part[name])
     return found
 
 
 def split_units(engine: Any, array: Array, heads: int) -> Array:
-    """(N, B, H), C-contiguous, as (heads*N, B, H/heads): a copy, but for one head."""
+    """(K, B, H), C-contiguous, as (heads*K, B, H/heads), of each model: a copy, but for one head."""
     if heads == 1:
         return array
-    count, batch, hidden = array.shape
-    parts = engine.swap_time_batch(array.reshape(count * batch, heads, hidden // heads))
-    return engine.contiguous(parts).reshape(heads * count, batch, hidden // heads)
+    *lead, count, batch, hidden = array.shape
+    parts = engine.swap_time_batch(array.reshape(*lead, count * batch, heads, hidden // heads))
+    return engine.contiguous(parts).reshape(*lead, heads * count, batch, hidden // heads)
 
 
 def join_units(engine: Any, array: Array, heads: int) -> Array:
     """The inverse of `split_units`."""
     if heads == 1:
         return array
-    count, batch, width = array.shape
+    *lead, count, batch, width = array.shape
     count //= heads
-    parts = engine.swap_time_batch(array.reshape(heads, count * batch, width))
-    return engine.contiguous(parts).reshape(count, batch, heads * width)
+    parts = engine.swap_time_batch(array.reshape(*lead, heads, count * batch, width))
+    return engine.contiguous(parts).reshape(*lead, count, batch, heads * width)
 
 
 def split_extras(engine: Any, extras: dict[str, Array], heads: int) -> list[dict[str, Array]]:
@@ -92,10 +98,12 @@ def split_extras(engine: Any, extras: dict[str, Array], heads: int) -> list[dict
         return [extras] * heads
     found: list[dict[str, Array]] = [{} for _ in range(heads)]
     for name, array in extras.items():
-        parts = None if array.shape[2] == 1 else split_units(engine, array, heads)
-        count = array.shape[0]
+        parts = None if array.shape[-1] == 1 else split_units(engine, array, heads)
+        lead, count = array.ndim - 3, array.shape[-3]
         for head in range(heads):
-            found[head][name] = array if parts is None else parts[head * count : (head + 1) * count]
+            found[head][name] = (
+                array if parts is None else entries(parts, head * count, (head + 1) * count, lead)
+            )
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,6 +14,7 @@ from lstm_numba.engines import engine, host_array
 from lstm_numba.engines.base import Array, Engine
 from lstm_numba.nn.heads import HeadParams, dense
 from lstm_numba.nn.initial_weights import initial_weights
+from lstm_numba.nn.many import Generators, draw_each
 
 Layer = TypeVar("Layer", bound="LayerParameters")
 
@@ -40,7 +42,8 @@ class LayerParameters:
     dtype: np.dtype[Any]
     device: str
     engine: Engine
-    rng: np.random.Generator
+    models: int | None
+    rng: Generators
     params: dict[str, Array]
 
     def _make_params(self, init: str) -> None:
@@ -56,20 +59,100 @@ class LayerParameters:
             cell, self.input_size, self.hidden_size, self.num_layers, self.directions, self.bias, self.heads,
             self.proj_size or None,
         )  # fmt: skip
-        self.params = {
-            name: self.engine.upload(weights.astype(self.dtype))
-            for name, weights in initial_weights(
-                init, cell, self._shapes, self.hidden_size // self.heads, self.rng
-            )
-        }
+        self.params = draw_each(self.engine, self.rng, lambda rng: self._draw_params(init, rng))
         self.engine.synchronize()
+
+    def _draw_params(self, init: str, rng: np.random.Generator) -> dict[str, Array]:
+        """The parameters of one model."""
+        drawn = initial_weights(init, self.plain_cell, self._shapes, self.hidden_size // self.heads, rng)
+        return {name: self.engine.upload(weights.astype(self.dtype)) for name, weights in drawn}
+
+    @property
+    def _lead(self) -> tuple[int, ...]:
+        """The axis of models, if there is one."""
+        return (self.models,) if self.models else ()
+
+    def model(self: Layer, n: int) -> Layer:
+        """One of many models as a layer of its own.
+
+        Parameters
+        ----------
+        n : int
+            From 0 on, or from the last, -1, down.
+
+        Returns
+        -------
+        Recurrent
+            Its parameters are views of this layer's, and its `rng` is the model's: what one changes the other
+            sees.
+
+        Raises
+        ------
+        ValueError
+            The layer has no axis of models.
+        IndexError
+            There is no such model.
+        """
+        n = self._index(n)
+        return self._with({name: value[n] for name, value in self._checked_params().items()}, self.rng[n])
+
+    def select(self: Layer, indices: Any) -> Layer:
+        """A layer of some of the models.
+
+        Parameters
+        ----------
+        indices : sequence of int
+
+        Returns
+        -------
+        Recurrent
+            Its parameters are copies; each `rng` is the model's.
+
+        Raises
+        ------
+        ValueError
+            The layer has no axis of models, or none is chosen.
+        IndexError
+            There is no such model.
+        """
+        chosen = [self._index(n) for n in indices]
+        if not chosen:
+            raise ValueError("indices: expected one model at least, got none")
+        params, engine = {}, self.engine
+        for name, value in self._checked_params().items():
+            params[name] = engine.empty((len(chosen), *value.shape[1:]), self.dtype)
+            for k, n in enumerate(chosen):
+                engine.assign(params[name][k], value[n])
+        return self._with(params, [self.rng[n] for n in chosen], len(chosen))
+
+    def _index(self, n: int) -> int:
+        if not self.models:
+            raise ValueError("models: this layer is one model, made without that option")
+        if not -self.models <= n < self.models:
+            raise IndexError(f"model: expected 0 to {self.models - 1}, got {n}")
+        return n % self.models
+
+    def _refuse_models(self) -> None:
+        if self.models:
+            raise ValueError(f"models: expected one model, got {self.models}; layer.model(n) gives one")
+
+    def _refuse_models(self) -> None:
+        if self.models:
+            raise ValueError(f"models: expected one model, got {self.models}; layer.model(n) gives one")
+
+    def _with(self: Layer, params: dict[str, Array], rng: Generators, models: int | None = None) -> Layer:
+        """A layer that differs in its parameters alone."""
+        other = copy.copy(self)
+        other.params, other.rng, other.models = params, rng, models
+        other._forget_weights()
+        return other
 
     def _forget_weights(self) -> None:
         """Begin anew with what is remembered of the parameters."""
         count = len(self._layer_directions)
-        self._prepared_calls = self.engine.prepared_calls()
+        self._prepared_calls = None if self.models else self.engine.prepared_calls()
         self._weight_caches = [self.engine.weight_cache() for _ in range(self.heads * count)]
-        self._head_params = [HeadParams(self.heads) for _ in range(count)]
+        self._head_params = [HeadParams(self.heads, len(self._lead)) for _ in range(count)]
 
     def layer_params(self) -> list[dict[str, Array]]:
         """The parameters of each layer and direction, from the first layer on, names without suffix.
@@ -94,6 +177,7 @@ class LayerParameters:
         ]
 
     def _local_params(self) -> list[dict[str, Array]]:
+        self._refuse_models()
         params = self._checked_params()
         return [
             {name: params[full] for name, full in entry.names.items()} for entry in self._layer_directions

@@ -10,6 +10,7 @@ from lstm_numba.engines.base import Array
 from lstm_numba.nn import checks
 from lstm_numba.nn.heads import joined
 from lstm_numba.nn.layer_parameters import LayerParameters
+from lstm_numba.nn.many import draw_each, dropout
 from lstm_numba.nn.regularisation import Regularisation
 from lstm_numba.nn.tape import Call, Tape
 from lstm_numba.nn.trace import side_by_side
@@ -35,7 +36,8 @@ class LayerPasses(LayerParameters):
                         saved.append(saved_pass)
         if call.tape is not None:
             call.tape.saved.append(saved)
-        return engine.join(outputs, call.lengths, (*x.shape[:2], self.directions * self.output_size))
+        shape = (*self._lead, *x.shape[-3:-1], self.directions * self.output_size)
+        return engine.join(outputs, call.lengths, shape)
 
     def _forward_heads(self, layer: int, direction: int, x: Array, call: Call) -> Iterator[tuple[Any, Any]]:
         """What `Engine.forward` returns for each head of a layer and direction."""
@@ -51,16 +53,26 @@ class LayerPasses(LayerParameters):
             if call.going:
                 extras[GOING] = call.going[direction]
             if call.training:
-                extras |= self._regularisation.draw(
-                    engine, self.rng, self.plain_cell.states, x.shape[:2], sizes, self.dtype
-                )
+                extras |= self._draw_masks(x.shape[-3:-1], sizes)
             # Dropped weights are this call's only.
             cache = self._weight_caches[index] if weight_mask is None else None
             yield engine.forward(
                 call.cell, local, x, call.states, call.finals, index, call.lengths, bool(direction),
                 call.keep, cache, borrow=not call.copy,
                 extras=[extras[name] for name in call.cell.extras], back=call.back,
+                models=self.models or 0,
             )  # fmt: skip
+
+    def _draw_masks(self, shape: tuple[int, int], sizes: tuple[int, int]) -> dict[str, Array]:
+        """Masks of a step's zoneout and dropout."""
+        engine, states = self.engine, self.plain_cell.states
+        if not self._regularisation.draws:
+            return {}
+        return draw_each(
+            engine,
+            self.rng,
+            lambda rng: self._regularisation.draw(engine, rng, states, shape, sizes, self.dtype),
+        )
 
     def _traced(self, saved: list[Any], direction: int, lengths: Array | None) -> Iterator[tuple[str, Array]]:
         """Values of a layer and direction by name, from what `_forward_layer` appended."""
@@ -83,7 +95,7 @@ class LayerPasses(LayerParameters):
         """A copy of a parameter with elements dropped, and the mask."""
         engine = self.engine
         weights = engine.contiguous(engine.from_user(name, self.params[name], self.dtype))
-        return engine.dropout(self.rng, weights, self.weight_drop)
+        return dropout(engine, self.rng, weights, self.weight_drop)
 
     def _backward_layer(
         self,
@@ -143,7 +155,7 @@ class LayerPasses(LayerParameters):
             columns, index = direction * self.heads + head, head * len(self._layer_directions) + n
             dx, local = engine.backward(saved[columns], dy, columns, dstates, initial, index, dx, need_dx)
             parts.append(local)
-        found = joined(engine, parts)
+        found = joined(engine, parts, len(self._lead))
         if tape.weight_masks[n] is not None:
             engine.multiply(found["weight_hh"], tape.weight_masks[n], out=found["weight_hh"])
         for name, full in self._layer_directions[n].names.items():

@@ -26,8 +26,9 @@ class LayerOptions(TypedDict, total=False):
     heads: int
     dtype: Any
     device: str
-    seed: int | np.random.Generator | None
+    seed: int | np.random.Generator | Sequence[int | np.random.Generator] | None
     init: str
+    models: int | None
 
 
 class AnyLayerOptions(LayerOptions, total=False):

@@ -6,7 +6,7 @@ of its device (`lstm_numba.engines`) computes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from lstm_numba.nn import checks, wavefront
 from lstm_numba.nn.heads import join_units, split_extras, split_units
 from lstm_numba.nn.initial_weights import check_init
 from lstm_numba.nn.layer_passes import LayerPasses
+from lstm_numba.nn.many import check_models, dropout, generators, repeat
 from lstm_numba.nn.notebook import InNotebooks
 from lstm_numba.nn.projection import projected_cell
 from lstm_numba.nn.regularisation import Regularisation
@@ -72,11 +73,17 @@ class Recurrent(LayerPasses, InNotebooks):
         Where the parameters are stored and the layer computes. On "cuda" it takes NumPy arrays, and device
         arrays of CuPy, PyTorch or Numba without copying them, on their stream; results are arrays of the
         same library.
-    seed : int, Generator or None
+    seed : int, Generator, sequence of these, or None
         Source of the initial weights and the dropout masks.
     init : {"uniform", "xavier", "orthogonal", "identity"}
         Initial weights, see `lstm_numba.nn.initial_weights`: PyTorch's uniform ones; Glorot's uniform ones;
         an orthogonal ``weight_hh`` for each gate; identity, for an RNN with relu.
+    models : int, optional
+        As many models of the same kind, N, in one layer. Parameters, states, outputs and gradients have a
+        leading axis of them; so have x, lengths, resets and extras, or they have none and all models are
+        given the same: then dx is the sum of theirs. Every thread takes whole models, whose results are the
+        same bits as those of a layer of that model alone on one thread. `seed` may be a sequence of a seed
+        for each; one seed makes them different. `model` gives one of them.
 
     Attributes
     ----------
@@ -137,8 +144,9 @@ class Recurrent(LayerPasses, InNotebooks):
         heads: int = 1,
         dtype: Any = np.float32,
         device: str = "cpu",
-        seed: int | np.random.Generator | None = None,
+        seed: int | np.random.Generator | Sequence[int | np.random.Generator] | None = None,
         init: str = "uniform",
+        models: int | None = None,
     ) -> None:
         check_init(init, cell)
         cell = projected_cell(cell, proj_size, hidden_size)
@@ -168,7 +176,8 @@ class Recurrent(LayerPasses, InNotebooks):
             raise TypeError(f"dtype: expected float32 or float64, got {self.dtype}")
         self.engine = engine(device)
         self.device = device
-        self.rng = np.random.default_rng(seed)
+        self.models = check_models(models) or None
+        self.rng = generators(seed, self.models or 0)
         self._make_params(init)
 
     def __repr__(self) -> str:
@@ -186,6 +195,7 @@ class Recurrent(LayerPasses, InNotebooks):
                 ("bidirectional", self.bidirectional, False),
                 ("proj_size", self.proj_size, 0),
                 ("heads", self.heads, 1),
+                ("models", self.models, None),
             )
             if value != default
         )
@@ -197,14 +207,14 @@ class Recurrent(LayerPasses, InNotebooks):
     def zero_state(self, batch: int) -> State:
         """Initial state of zeros for `batch` sequences: ``h`` or ``(h, c)``, each (num_layers*D, B, H)."""
         count, sizes = len(self._layer_directions), (self.output_size, self.hidden_size)
-        shapes = [(count, batch, sizes[min(n, 1)]) for n in range(len(self.cell.states))]
+        shapes = [(*self._lead, count, batch, sizes[min(n, 1)]) for n in range(len(self.cell.states))]
         return self._pack_state([self.engine.zeros(shape, self.dtype) for shape in shapes])
 
-    def _state_shapes(self, cell: Any, batch: int) -> list[tuple[int, int, int]]:
+    def _state_shapes(self, cell: Any, batch: int) -> list[tuple[int, ...]]:
         """Shape of each state of a cell, as the engine takes them."""
         count, states = self.heads * len(self._layer_directions), len(self.cell.states)
         sizes = self.output_size // self.heads, self.hidden_size // self.heads
-        return [(count, batch, sizes[min(n % states, 1)]) for n in range(len(cell.states))]
+        return [(*self._lead, count, batch, sizes[min(n % states, 1)]) for n in range(len(cell.states))]
 
     def _new_states(self, cell: Any, batch: int) -> list[Array]:
         """Arrays for all states of a cell."""
@@ -350,6 +360,7 @@ class Recurrent(LayerPasses, InNotebooks):
         ValueError, TypeError
             A shape or dtype does not fit; the message names the argument.
         """
+        self._refuse_models()
         given = Given(state, lengths, resets, reset_to, extras)
         with self.engine.on_stream_of(x):
             _, _, tape = self._run(x, given, keep=True, training=False, copy=False, back=False)
@@ -360,11 +371,11 @@ class Recurrent(LayerPasses, InNotebooks):
         self, user_x: Any, given: Given, keep: bool, training: bool, copy: bool, back: bool = True
     ) -> tuple[Array, list[Array], Tape | None]:
         engine = self.engine
-        x = checks.check_input(self, user_x)
-        steps, batch, _ = x.shape
-        lengths = checks.check_lengths(given.lengths, steps, batch)
+        x, lead = checks.check_input(self, user_x), self._lead
+        steps, batch, _ = shape = x.shape[-3:]
+        lengths = checks.check_lengths(given.lengths, steps, batch, lead)
         states = checks.check_state(self, "state", given.state, batch)
-        resets = check_resets(given.resets, given.reset_to, (steps, batch), lengths, self.batch_first)
+        resets = check_resets(given.resets, given.reset_to, (steps, batch), lengths, self.batch_first, lead)
         extras = checks.check_extras(self, given.extras, steps, batch, keep and copy)
         # Without a backward pass the initial state zero is no other than zeros.
         to = "zeros" if states is None and not keep else given.reset_to
@@ -382,14 +393,17 @@ class Recurrent(LayerPasses, InNotebooks):
             keep,
             training,
             copy,
-            Tape(self, cell, x.shape) if keep else None,
+            Tape(self, cell, shape) if keep else None,
             back,
         )
+        shared = bool(lead) and x.ndim == 3
+        if shared and lengths is not None and lengths.ndim == 2:
+            x = repeat(engine, x, lead[0])  # its end is another one in each
         # The copy is zero past a sequence's end.
         copied = keep and (copy or lengths is not None)
         x = engine.copy_input(x, call.lengths) if copied else engine.contiguous(x)
         if call.tape is not None:
-            call.tape.user_x, call.tape.lengths = user_x, call.lengths
+            call.tape.user_x, call.tape.lengths, call.tape.shared_x = user_x, call.lengths, shared
         chunks = wavefront.chunks_of(self, x, call)
         x = self._forward_layers(x, call) if chunks == 1 else wavefront.run(self, x, call, chunks)
         finals = [join_units(engine, array, self.heads) for array in call.finals[: len(self.cell.states)]]
@@ -400,7 +414,7 @@ class Recurrent(LayerPasses, InNotebooks):
         for layer in range(self.num_layers):
             mask = None
             if layer > 0 and call.training and self.dropout > 0.0:
-                x, mask = self.engine.dropout(self.rng, x, self.dropout)
+                x, mask = dropout(self.engine, self.rng, x, self.dropout)
             if call.tape is not None:
                 call.tape.masks.append(mask)
             x = self._forward_layer(layer, x, call)
@@ -496,6 +510,8 @@ class Recurrent(LayerPasses, InNotebooks):
         for array, carried in zip(initial, initial[count:], strict=False):
             engine.add_row(array.reshape(1, array.size), carried.reshape(carried.size))
         first = [join_units(engine, array, self.heads) for array in initial[:count]]
+        if tape.shared_x and dy is not None:
+            dy = engine.column_sums(engine.contiguous(dy).reshape(len(dy), -1)).reshape(dy.shape[1:])
         return (engine.swap_time_batch(dy) if self.batch_first and dy is not None else dy), first, grads
 
     def _final_gradients(self, cell: Any, dstates: list[Array] | None, batch: int) -> list[Array] | None:

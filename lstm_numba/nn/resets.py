@@ -15,7 +15,12 @@ Array = npt.NDArray[Any]
 
 
 def check_resets(
-    resets: Any, to: str, shape: tuple[int, int], lengths: Array | None, batch_first: bool
+    resets: Any,
+    to: str,
+    shape: tuple[int, int],
+    lengths: Array | None,
+    batch_first: bool,
+    lead: tuple[int, ...] = (),
 ) -> Array | None:
     """Check the arguments of a call.
 
@@ -27,10 +32,12 @@ def check_resets(
         (T, B).
     lengths : ndarray of int, shape (B,), or None
     batch_first : bool
+    lead : tuple of int
+        The axis of models, which resets may have, too; empty if there is none.
 
     Returns
     -------
-    ndarray of bool, shape (T, B), or None
+    ndarray of bool, shape (T, B), or (N, T, B) for N models, or None
         False past a sequence's end; None if there is no reset.
 
     Raises
@@ -49,11 +56,12 @@ def check_resets(
     if found.dtype != np.bool_:
         raise TypeError(f"resets: expected booleans, got {found.dtype}")
     expected = shape[::-1] if batch_first else shape
-    if found.shape != expected:
-        raise ValueError(f"resets: expected shape {expected}, got {found.shape}")
-    found = found.T if batch_first else found
+    if found.shape not in (expected, (*lead, *expected)):
+        several = f"{(*lead, *expected)} or " if lead else ""
+        raise ValueError(f"resets: expected shape {several}{expected}, got {found.shape}")
+    found = found.swapaxes(-2, -1) if batch_first else found
     if lengths is not None:
-        found = found & (np.arange(shape[0])[:, None] < lengths)
+        found = found & (np.arange(shape[0])[:, None] < lengths[..., None, :])
     return found if found.any() else None
 
 
@@ -63,5 +71,5 @@ def going(resets: Array, reverse: bool, dtype: np.dtype[Any]) -> Array:
     The boundary before step t is one between t - 1 and t: in the reverse direction, before t - 1.
     """
     if reverse:
-        resets = np.concatenate([resets[1:], np.zeros_like(resets[:1])])
+        resets = np.concatenate([resets[..., 1:, :], np.zeros_like(resets[..., :1, :])], axis=-2)
     return np.ascontiguousarray(~resets[..., None], dtype)

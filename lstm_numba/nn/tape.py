@@ -19,13 +19,14 @@ class Tape:
     def __init__(self, owner: Recurrent, cell: Any, shape: tuple[int, int, int], call: Any = None) -> None:
         self.owner = owner
         self.cell = cell  # that computed the call
-        self.shape = shape
+        self.shape = shape  # of x, without the axis of models
         self.call = call  # a prepared one (`Engine.prepared_calls`), or None
         self.saved: list[Any] = []  # of each layer; what that call's backward pass takes
         self.masks: list[Array | None] = []
         self.weight_masks: list[Array | None] = []  # one for each layer and direction
         self.user_x: Any = None  # the x that was passed; gradients are returned as arrays of its library
         self.lengths: Array | None = None
+        self.shared_x = False  # whether many models read the same x
 
     def __repr__(self) -> str:
         used = "" if self.saved else ", used up"

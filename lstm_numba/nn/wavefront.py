@@ -16,7 +16,7 @@ _ALL = Steps(1, 0, 1)
 
 def chunks_of(rnn: Any, x: Array, call: Call) -> int:
     """In how many chunks of time the layers of a forward pass run side by side; 1: one after the other."""
-    alone = rnn.num_layers == 1 or rnn.directions > 1 or rnn.heads > 1
+    alone = rnn.models or rnn.num_layers == 1 or rnn.directions > 1 or rnn.heads > 1
     if alone or call.keep or call.lengths is not None or call.cell.extras:
         return 1
     steps, batch, _ = x.shape

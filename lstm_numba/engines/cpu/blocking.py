@@ -44,9 +44,14 @@ def padded(units: int, dtype: Any) -> int:
     return round_up(units, lanes(dtype))
 
 
-def choose_plan(cell: Any, shape: tuple[int, int, int, int], dtype: Any, keep: bool = False) -> Plan:
-    """Choose what the threads share, and how much a thread takes on at once; `shape` is (T, B, I, H)."""
-    return _choose(cell_class(cell), shape, dtype.char, keep, thread_count())
+def choose_plan(
+    cell: Any, shape: tuple[int, int, int, int], dtype: Any, keep: bool = False, threads: int = 0
+) -> Plan:
+    """Choose what the threads, all or so many, share, and how much a thread takes on at once.
+
+    `shape` is (T, B, I, H).
+    """
+    return _choose(cell_class(cell), shape, dtype.char, keep, threads or thread_count())
 
 
 @functools.lru_cache(maxsize=1024)

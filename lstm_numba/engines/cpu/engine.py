@@ -11,7 +11,17 @@ import numpy.typing as npt
 
 from lstm_numba.arguments import refuse_mask
 from lstm_numba.engines.base import CORRECT, FACTOR, LOSS, NORM, Array, Arrays, Engine, Shape
-from lstm_numba.engines.cpu import clipping, embedding, gemm, reductions, sequence, steps, trace, updates
+from lstm_numba.engines.cpu import (
+    clipping,
+    embedding,
+    gemm,
+    model_sequences,
+    reductions,
+    sequence,
+    steps,
+    trace,
+    updates,
+)
 from lstm_numba.engines.cpu.losses import softmax_cross_entropy
 from lstm_numba.engines.cpu.memory import address, aligned_empty, fixed
 from lstm_numba.engines.cpu.number_losses import number_loss
@@ -85,14 +95,14 @@ class CpuEngine(Engine):
         copy = self.empty(x.shape, x.dtype)
         copy[...] = x
         if lengths is not None:
-            copy[_beyond(len(x), lengths)] = 0
+            np.copyto(copy, 0, where=_beyond(x.shape[-3], lengths)[..., None])
         return copy
 
     def swap_time_batch(self, array: Array) -> Array:
-        return array.transpose(1, 0, 2)
+        return array.swapaxes(-3, -2)
 
     def transposed(self, matrix: Array) -> Array:
-        return matrix.T
+        return matrix.swapaxes(-2, -1)
 
     def lengths(self, lengths: npt.NDArray[np.int64] | None) -> Array | None:
         return lengths
@@ -141,10 +151,16 @@ class CpuEngine(Engine):
         borrow: bool = False,
         extras: Sequence[Array] = (),
         back: bool = True,
+        models: int = 0,
     ) -> tuple[Any, Any]:
-        first, last = _addresses(cell, states, index), _addresses(cell, finals, index)
         # The first state may have fewer units than the others.
-        sizes = finals[min(len(finals) - 1, int(cell.projected))].shape[2], finals[0].shape[2]
+        sizes = finals[min(len(finals) - 1, int(cell.projected))].shape[-1], finals[0].shape[-1]
+        if models:
+            starts, ends = _places(cell, states, index), _places(cell, finals, index)
+            return model_sequences.forward_models(
+                cell, params, x, models, sizes, starts, ends, lengths, reverse, keep, extras
+            )
+        first, last = _addresses(cell, states, index), _addresses(cell, finals, index)
         return sequence.forward_sequence(
             cell, params, x, sizes, first, last, lengths, reverse, keep, weight_cache, extras, back
         )
@@ -152,10 +168,10 @@ class CpuEngine(Engine):
     trace = staticmethod(trace.traced)
 
     def join(self, outputs: Sequence[Any], lengths: Array | None, shape: Shape) -> Array:
-        y = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)
+        y = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
         if lengths is None:
             return y
-        return np.where(_beyond(shape[0], lengths)[..., None], y.dtype.type(0), y)
+        return np.where(_beyond(shape[-3], lengths)[..., None], y.dtype.type(0), y)
 
     def backward(
         self,
@@ -168,10 +184,14 @@ class CpuEngine(Engine):
         dx: Array | None,
         input_gradient: bool = True,
     ) -> tuple[Array | None, dict[str, Array]]:
-        units = initial[0].shape[2]
-        part = None if dy is None else dy[:, :, direction * units : (direction + 1) * units]
-        last, first = _addresses(saved.cell, dstates, index), _addresses(saved.cell, initial, index)
-        d, grads = sequence.backward_sequence(saved, part, last, first, input_gradient)
+        units = initial[0].shape[-1]
+        part = None if dy is None else dy[..., direction * units : (direction + 1) * units]
+        if isinstance(saved, model_sequences.SavedModels):
+            ends, starts = _places(saved.cell, dstates, index), _places(saved.cell, initial, index)
+            d, grads = model_sequences.backward_models(saved, part, ends, starts, input_gradient)
+        else:
+            last, first = _addresses(saved.cell, dstates, index), _addresses(saved.cell, initial, index)
+            d, grads = sequence.backward_sequence(saved, part, last, first, input_gradient)
         return (d if dx is None or d is None else np.add(dx, d, out=dx)), grads
 
     # -- models ----------------------------------------------------------------------------------
@@ -342,9 +362,16 @@ def _addresses(cell: Any, states: Sequence[Array] | None, index: int) -> tuple[i
     return tuple([address(state) + index * state.strides[0] for state in states])
 
 
+def _places(cell: Any, states: Sequence[Array] | None, index: int) -> tuple[model_sequences.Place, ...]:
+    """Where one of stacked states (models, layers*D, B, H) is."""
+    if states is None:
+        return (model_sequences.NOWHERE,) * len(cell.states)
+    return tuple([(address(state) + index * state.strides[1], state.strides[0]) for state in states])
+
+
 def _beyond(steps: int, lengths: Array) -> Array:
-    """Which of (T, B) are past a sequence's end."""
-    return np.arange(steps)[:, None] >= lengths
+    """Which of (T, B), or (N, T, B), are past a sequence's end."""
+    return np.arange(steps)[:, None] >= lengths[..., None, :]
 
 
 def _flat(*arrays: Array) -> tuple[Array, ...]:

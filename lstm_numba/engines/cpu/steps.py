@@ -13,25 +13,26 @@ Array = np.ndarray[Any, Any]
 
 def copy_steps(source: Array, begin: int, out: Array, column: int, width: int, steps: Steps) -> None:
     """See `Engine.copy_steps`."""
-    part, count = out[..., column : column + width], len(out)
+    part, given, count = out[..., column : column + width], source[..., begin : begin + width], out.shape[-3]
     if steps.divide == 1:
-        part[...] = source[steps.add :: steps.multiply, :, begin : begin + width][:count]
+        part[...] = given[..., steps.add :: steps.multiply, :, :][..., :count, :, :]
     else:
-        part[...] = source[steps.of(count), :, begin : begin + width]
+        part[...] = given[..., steps.of(count), :, :]
 
 
 def add_steps(source: Array, begin: int, out: Array, column: int, width: int, steps: Steps) -> None:
     """See `Engine.add_steps`."""
     part, given = out[..., column : column + width], source[..., begin : begin + width]
+    steps_given = given.shape[-3]
     if steps.divide == 1:
-        part[steps.add :: steps.multiply][: len(given)] += given
+        part[..., steps.add :: steps.multiply, :, :][..., :steps_given, :, :] += given
         return
-    targets, starts = np.unique(steps.of(len(given)), return_index=True)
-    counts = np.diff(starts, append=len(given))
+    targets, starts = np.unique(steps.of(steps_given), return_index=True)
+    counts = np.diff(starts, append=steps_given)
     if counts.max(initial=0) <= len(targets):
         for n in range(counts.max(initial=0)):
             chosen = counts > n
-            part[targets[chosen]] += given[starts[chosen] + n]
+            part[..., targets[chosen], :, :] += given[..., starts[chosen] + n, :, :]
     else:
         for target, start, count in zip(targets, starts, counts, strict=True):
-            part[target] += given[start : start + count].sum(axis=0)
+            part[..., target, :, :] += given[..., start : start + count, :, :].sum(axis=-3)

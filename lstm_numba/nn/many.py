@@ -1,0 +1,79 @@
+"""Many models in one layer: a random generator for each, and what each draws from its own.
+
+A model of a layer draws what a layer of its own would, so that it computes the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from lstm_numba.arguments import integer
+from lstm_numba.engines.base import Array, Engine
+
+#: A generator; of a layer of many models a list of one for each.
+Generators = Any
+
+
+def check_models(models: Any) -> int:
+    """The number of models, 0 for a layer that is of one and has no axis for them."""
+    return 0 if models is None else integer("models", models)
+
+
+def generators(seed: Any, models: int) -> Generators:
+    """The generator of a layer, or those of its models.
+
+    Parameters
+    ----------
+    seed : int, Generator, None, or sequence of int or Generator
+        One for each model; else each model's is spawned from it, or seeded by a number that it draws.
+    models : int
+        0 for a layer of one.
+
+    Raises
+    ------
+    ValueError
+        There are as many seeds as there are no models.
+    """
+    if not models:
+        return np.random.default_rng(seed)
+    if isinstance(seed, (Sequence, np.ndarray)):
+        if len(seed) != models:
+            raise ValueError(f"seed: expected one, or one for each of {models} models, got {len(seed)}")
+        return [np.random.default_rng(one) for one in seed]
+    if isinstance(seed, np.random.Generator):
+        return [np.random.default_rng(one) for one in seed.integers(2**63, size=models)]
+    return [np.random.default_rng(one) for one in np.random.SeedSequence(seed).spawn(models)]
+
+
+def dropout(engine: Engine, rng: Generators, x: Array, p: float) -> tuple[Array, Array]:
+    """`Engine.dropout`, of each model by its own generator."""
+    if not isinstance(rng, list):
+        return engine.dropout(rng, x, p)
+    out, mask = engine.empty(x.shape, x.dtype), engine.empty(x.shape, x.dtype)
+    for n, one in enumerate(rng):
+        engine.dropout(one, engine.contiguous(x[n]), p, out[n], mask[n])
+    return out, mask
+
+
+def draw_each(engine: Engine, rng: Generators, draw: Callable[[Any], dict[str, Array]]) -> dict[str, Array]:
+    """The arrays that `draw` gives for a generator; for many models with a leading axis of them."""
+    if not isinstance(rng, list):
+        return draw(rng)
+    found: dict[str, Array] = {}
+    for n, one in enumerate(rng):
+        for name, array in draw(one).items():
+            if n == 0:
+                found[name] = engine.empty((len(rng), *array.shape), array.dtype)
+            engine.assign(found[name][n], array)
+    return found
+
+
+def repeat(engine: Engine, array: Array, models: int) -> Array:
+    """As many copies, (N, ...)."""
+    found = engine.empty((models, *array.shape), array.dtype)
+    for n in range(models):
+        engine.assign(found[n], array)
+    return found
