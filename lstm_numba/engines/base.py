@@ -368,15 +368,18 @@ class Engine(ABC):
 
     @abstractmethod
     def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
-        """Matrix product (M, K) x (K, N) -> (M, N); an operand may be a view from `transposed`."""
+        """Matrix product (M, K) x (K, N) -> (M, N), or that of each of many models.
+
+        An operand may be a view from `transposed`.
+        """
 
     @abstractmethod
     def column_sums(self, matrix: Array, out: Array | None = None) -> Array:
-        """Sums over the rows of a matrix (M, N), shape (N,)."""
+        """Sums over the rows of a matrix (M, N), shape (N,), or of each of many models'."""
 
     @abstractmethod
     def add_row(self, matrix: Array, row: Array) -> Array:
-        """Add a row (N,) to every row of a matrix (M, N) in place; returns the matrix."""
+        """Add a row (N,) to every row of a matrix (M, N), or of each of many, in place; returns it."""
 
     @abstractmethod
     def tokens(
@@ -406,15 +409,18 @@ class Engine(ABC):
 
     @abstractmethod
     def last_outputs(self, h: Array, directions: int) -> Array:
-        """Final h of the last layer, directions concatenated: (layers*D, B, H) -> (B, D*H)."""
+        """Final h of the last layer, directions concatenated: (layers*D, B, H) -> (B, D*H), of each model."""
 
     @abstractmethod
     def last_outputs_gradient(self, h: Array, directions: int, gradient: Array) -> Array:
         """Gradient of `h` (layers*D, B, H) from that of `last_outputs` (B, D*H); zero for other layers."""
 
     @abstractmethod
-    def totals(self) -> Array:
+    def totals(self, models: int = 0) -> Array:
         """A float64 array (4,) for a step's loss, correct predictions, gradient norm and factor.
+
+        For many models (models, 4); then gradients and parameters below have that axis, too, and what is done
+        with a model depends on its own gradients alone.
 
         See `LOSS` and the other indices; each is undefined until the method that computes it has run.
         """
@@ -535,12 +541,12 @@ class Engine(ABC):
     def factor(self, scale: float, totals: Array | None) -> Any:
         """The factor of the gradients as the updates below take it: `scale`, or the totals' `FACTOR`.
 
-        If it is NaN, an update changes neither parameters nor state.
+        If it is NaN, an update changes neither parameters nor state. Of many models there is one for each.
         """
 
     @abstractmethod
     def numbers(self, values: tuple[float, ...], out: Any = None) -> Any:
-        """The hyperparameters of a step as the updates below take them.
+        """The hyperparameters of a step as the updates below take them; for many models they may be arrays.
 
         With `out`, a float64 array (len(values),), the CUDA engine writes them there, where a recorded step
         finds them at each repetition.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from lstm_numba.cells import display_name
 from lstm_numba.engines import engine
 from lstm_numba.engines.base import CORRECT, LOSS, Engine
 from lstm_numba.models.network import Network
+from lstm_numba.nn.many import Generators, seeds
 from lstm_numba.nn.recurrent import Recurrent
 from lstm_numba.wording import plural
 
@@ -36,6 +38,10 @@ class SequenceBatch(NamedTuple):
         True lengths of padded sequences.
     weights : ndarray, optional
         Of the sequences (B,), not negative; what a `SequenceRegressor` takes besides is said there.
+
+    Notes
+    -----
+    For many models each has a leading axis of them, but for what is the same for all: that may be without.
     """
 
     x: Array
@@ -68,14 +74,14 @@ class Placed(NamedTuple):
         A sequence (T, B, I), or the engine's form of tokens (T, B).
     targets : object
         The engine's form of targets and weights.
-    predictions : float
-        Number of predictions, or the sum of their weights.
+    predictions : float, or ndarray (N,)
+        Number of predictions, or the sum of their weights, of each of many models.
     lengths : ndarray (B,), int, optional
     """
 
     inputs: Any
     targets: Any
-    predictions: float
+    predictions: Any
     lengths: Array | None = None
 
 
@@ -91,7 +97,7 @@ class StepResult:
     count : float
         Number of predictions, or the sum of their weights.
     scale : float
-        The objective is the summed loss times this.
+        The objective is the summed loss times this. For many models arrays of one for each, as all numbers.
     grads : dict, optional
     state : optional
 
@@ -111,8 +117,8 @@ class StepResult:
         self,
         engine: Engine,
         totals: Any,
-        count: float,
-        scale: float,
+        count: Any,
+        scale: Any,
         grads: dict[str, Any] | None = None,
         state: State = None,
     ) -> None:
@@ -127,13 +133,15 @@ class StepResult:
     def __repr__(self) -> str:
         # What the device may not have computed yet is not waited for.
         numbers = "on its device"
-        if self._fetched is not None or not self._engine.in_flight:
+        if self.totals.ndim > 1:
+            numbers = plural(len(self.totals), "model")
+        elif self._fetched is not None or not self._engine.in_flight:
             totals = (self._fetched or self._engine.fetch(self.totals))()
             numbers = f"loss_sum={totals[LOSS]:.6g}, correct={totals[CORRECT]:g}"
         grads = f", gradients of {plural(len(self.grads), 'parameter')}" if self.grads else ""
-        return f"StepResult(count={self.count:g}, {numbers}{grads})"
+        return f"StepResult(count={np.sum(self.count):g}, {numbers}{grads})"
 
-    def again(self, count: float) -> StepResult:
+    def again(self, count: Any) -> StepResult:
         """The result of the next batch when the same computation is replayed in the same memory."""
         return StepResult(self._engine, self.totals, count, self.scale, None, self.state)
 
@@ -141,25 +149,27 @@ class StepResult:
         """Start copying the totals to the host."""
         self._fetched = self._engine.fetch(self.totals)
 
-    def number(self, index: int) -> float:
+    def number(self, index: int) -> Any:
         """One of the totals."""
         if self._fetched is None:
             self.fetch()
         assert self._fetched is not None
-        return float(self._fetched()[index])
+        found = self._fetched()[..., index]
+        return found if found.ndim else float(found)
 
     @property
-    def loss_sum(self) -> float:
+    def loss_sum(self) -> Any:
         """Sum of the losses of all predictions; of classes and tokens -log p, in nats."""
         return self.number(LOSS)
 
     @property
-    def correct(self) -> int:
+    def correct(self) -> Any:
         """Number of correct predictions."""
-        return int(self.number(CORRECT))
+        found = self.number(CORRECT)
+        return found.astype(np.int64) if np.ndim(found) else int(found)
 
     @property
-    def objective(self) -> float:
+    def objective(self) -> Any:
         """The loss that `grads` are the gradients of."""
         return self.loss_sum * self.scale
 
@@ -193,11 +203,11 @@ class Workspace:
 class Streams(NamedTuple):
     """Independent random streams of one seed."""
 
-    weights: np.random.Generator
-    dropout: np.random.Generator
+    weights: Generators
+    dropout: Generators
 
 
-def random_streams(seed: int | None) -> Streams:
+def random_streams(seed: Any, models: int = 0) -> Streams:
     """Streams for the initial weights and for dropout.
 
     Dropout uses Philox, whose numbers a GPU can compute independently.
@@ -205,8 +215,14 @@ def random_streams(seed: int | None) -> Streams:
     Parameters
     ----------
     seed : int or None
-        ``None`` takes entropy from the operating system.
+        ``None`` takes entropy from the operating system. For many models as `lstm_numba.nn.many.generators`
+        takes it.
+    models : int
+        With many, each of the streams is a list of one for each.
     """
+    if models:
+        of_each = [random_streams(one) for one in seeds(seed, models)]
+        return Streams([one.weights for one in of_each], [one.dropout for one in of_each])
     weights, dropout = np.random.SeedSequence(seed).spawn(2)
     return Streams(
         np.random.Generator(np.random.PCG64(weights)), np.random.Generator(np.random.Philox(dropout))
@@ -236,7 +252,7 @@ class Model:
     rnn : Recurrent
         The recurrent layers; they draw dropout masks from `rng` too.
     rng : numpy.random.Generator
-        Draws the dropout masks.
+        Draws the dropout masks; of many models a list of one for each.
     dropout : float
     dtype : dtype
     device : {"cpu", "cuda"}
@@ -381,15 +397,59 @@ class Model:
         for name, array in self.params.items():
             self.engine.upload(params[name], out=array)
 
-    def rng_state(self) -> dict[str, Any]:
-        """State of the dropout generator, as JSON values."""
+    @property
+    def models(self) -> int | None:
+        """How many models there are on a leading axis; None for one without it."""
+        return self.rnn.models
+
+    def model(self: M, n: int) -> M:
+        """One of many models as one of its own, whose parameters and generator are views of this one's."""
+        return self._of(self.rnn.model(n), lambda array: array[n])
+
+    def select(self: M, indices: Sequence[int]) -> M:
+        """Some of many models, with copies of their parameters."""
+
+        def chosen(array: Array) -> Array:
+            found = self.engine.empty((len(indices), *array.shape[1:]), array.dtype)
+            for k, n in enumerate(indices):
+                self.engine.assign(found[k], array[n])
+            return found
+
+        return self._of(self.rnn.select(indices), chosen)
+
+    def _of(self: M, rnn: Recurrent, pick: Callable[[Array], Array]) -> M:
+        """A model that differs in its parameters, and in how many models it is."""
+        other, parts = copy.copy(self), {}
+        for part, arrays in self._parts.items():
+            if arrays is self.rnn.params:
+                other.rnn, parts[part] = rnn, rnn.params
+            else:
+                layer = copy.copy(getattr(self, part))
+                layer.params = {name: pick(array) for name, array in arrays.items()}
+                setattr(other, part, layer)
+                parts[part] = layer.params
+        other._parts, other.rng = parts, rnn.rng
+        other._config = {name: value for name, value in self._config.items() if name != "models"}
+        if rnn.models:
+            other._config["models"] = rnn.models
+        other._collect_params()
+        return other
+
+    def rng_state(self) -> Any:
+        """State of the dropout generator, or a list of those of many models, as JSON values."""
+        if isinstance(self.rng, list):
+            return [_as_json(one.bit_generator.state) for one in self.rng]
         return _as_json(self.rng.bit_generator.state)
 
-    def set_rng_state(self, state: Mapping[str, Any]) -> None:
+    def set_rng_state(self, state: Any) -> None:
         """Restore a state from `rng_state`."""
-        self.rng.bit_generator.state = _from_json(state)
+        if isinstance(self.rng, list):
+            for one, its_state in zip(self.rng, state, strict=True):
+                one.bit_generator.state = _from_json(its_state)
+        else:
+            self.rng.bit_generator.state = _from_json(state)
 
-    def _initialise(self, network: Network, weights: np.random.Generator) -> None:
+    def _initialise(self, network: Network, weights: Generators) -> None:
         """Draw all parameters from U(-init_range, init_range) if given; raise the forget biases."""
         init_range, forget_bias = network.init_range, network.forget_bias
         if init_range is not None:
@@ -398,7 +458,8 @@ class Model:
             if not (math.isfinite(init_range) and init_range > 0):
                 raise ValueError(f"init_range: expected a positive number, got {init_range}")
             for array in self.params.values():
-                array[...] = weights.uniform(-init_range, init_range, array.shape)
+                for one, rng in zip(array, weights, strict=True) if self.models else [(array, weights)]:
+                    one[...] = rng.uniform(-init_range, init_range, one.shape)
         if forget_bias:
             if not network.bias:
                 raise ValueError(f"forget_bias: expected 0 beside bias=False, got {forget_bias}")
@@ -410,4 +471,4 @@ class Model:
                 if name.startswith("bias_ih"):
                     for head in range(heads):
                         first = (head * len(gates) + gates.index("f")) * width
-                        array[first : first + width] += array.dtype.type(forget_bias)
+                        array[..., first : first + width] += array.dtype.type(forget_bias)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lstm_numba.models.base import Array
@@ -31,8 +32,10 @@ class SequenceClassifier(SequenceModel):
         Number of classes, C.
     bidirectional : bool
         Read in both directions.
-    seed : int, optional
+    seed : int, or sequence of int, optional
         Seed of weights and dropout.
+    models : int, optional
+        Many models on a leading axis, see `Recurrent`.
     device : {"cpu", "cuda"}
         Where the model computes.
     **options
@@ -47,7 +50,8 @@ class SequenceClassifier(SequenceModel):
         classes: int,
         *,
         bidirectional: bool = False,
-        seed: int | None = None,
+        seed: int | Sequence[int] | None = None,
+        models: int | None = None,
         device: str = "cpu",
         **options: Unpack[NetworkOptions],
     ) -> None:
@@ -58,6 +62,7 @@ class SequenceClassifier(SequenceModel):
             per_step=False,
             bidirectional=bidirectional,
             seed=seed,
+            models=models,
             device=device,
             options=options,
             sizes={"classes": classes},
@@ -71,9 +76,14 @@ class SequenceClassifier(SequenceModel):
         """Probabilities of the classes, (B, C) float64; arguments as for `scores`."""
         return softmax(self.scores(x, lengths))
 
+    @property
+    def _label_axes(self) -> int:
+        return 1
+
     def _targets(self, labels: Array, weights: Array | None, out: Any) -> Any:
         return self.engine.targets(labels, weights, self._config["classes"], out)
 
-    def _loss(self, scores: Array, targets: Any, totals: Array, *, scale: float, gradient: bool) -> None:
-        bias = self.output.params["bias"]
+    def _loss(
+        self, scores: Array, targets: Any, totals: Array, *, scale: float, bias: Array, gradient: bool
+    ) -> None:
         self.engine.cross_entropy(scores, targets, totals, scale=scale, bias=bias, gradient=gradient)

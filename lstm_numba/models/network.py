@@ -10,6 +10,7 @@ import numpy.typing as npt
 from lstm_numba.cells import CELLS, display_name, find_cell
 from lstm_numba.nn.clockwork import ClockworkRNN
 from lstm_numba.nn.layers import make_layer
+from lstm_numba.nn.many import Generators
 from lstm_numba.nn.recurrent import Recurrent
 
 
@@ -93,8 +94,8 @@ class Network(NamedTuple):
             dtype=rnn.dtype,
         )
 
-    def recurrent(self, input_size: int, rng: np.random.Generator, bidirectional: bool = False) -> Recurrent:
-        """Make the recurrent layers."""
+    def recurrent(self, input_size: int, rng: Generators, bidirectional: bool = False) -> Recurrent:
+        """Make the recurrent layers, of many models by a list of generators."""
         others = self.zoneout if self.zoneout_cell is None else self.zoneout_cell
         zoneout = (self.zoneout, *[others] * (len(find_cell(self.cell).states) - 1))
         options: dict[str, Any] = {
@@ -104,6 +105,7 @@ class Network(NamedTuple):
             "proj_size": self.proj_size or 0,
             "heads": 0 if self.heads == 1 else self.heads,
             "periods": tuple(map(int, self.periods.split(","))) if self.periods else (),
+            "models": len(rng) if isinstance(rng, list) else 0,
         }
         options = {name: value for name, value in options.items() if value}  # not all layers have all of them
         if self.recurrent_dropout:

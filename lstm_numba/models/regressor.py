@@ -41,8 +41,10 @@ class SequenceRegressor(SequenceModel):
         Predict at every step, not at the end.
     bidirectional : bool
         Read in both directions.
-    seed : int, optional
+    seed : int, or sequence of int, optional
         Seed of weights and dropout.
+    models : int, optional
+        Many models on a leading axis, see `Recurrent`.
     device : {"cpu", "cuda"}
         Where the model computes.
     **options
@@ -65,7 +67,8 @@ class SequenceRegressor(SequenceModel):
         quantiles: Sequence[float] = DEFAULT_QUANTILES,
         per_step: bool = False,
         bidirectional: bool = False,
-        seed: int | None = None,
+        seed: int | Sequence[int] | None = None,
+        models: int | None = None,
         device: str = "cpu",
         **options: Unpack[NetworkOptions],
     ) -> None:
@@ -78,6 +81,7 @@ class SequenceRegressor(SequenceModel):
             per_step=per_step,
             bidirectional=bidirectional,
             seed=seed,
+            models=models,
             device=device,
             options=options,
             sizes={
@@ -113,6 +117,10 @@ class SequenceRegressor(SequenceModel):
         loss = f"{name} {', '.join(map(str, levels))}" if name == "quantile" else name
         return [f"loss: {loss}{', at every step' if self.per_step else ''}"]
 
+    @property
+    def _label_axes(self) -> int:
+        return 3 if self.per_step else 2
+
     def _targets(self, labels: Array, weights: Array | None, out: Any) -> Any:
         if labels.ndim != 2 or labels.shape[1] != self.outputs:
             raise ValueError(f"labels: expected {self.outputs} targets for each, got shape {labels.shape}")
@@ -123,6 +131,7 @@ class SequenceRegressor(SequenceModel):
             return int(labels.size)
         return float(np.sum(weights)) * (self.outputs if weights.ndim == 1 else 1)
 
-    def _loss(self, scores: Array, targets: Any, totals: Array, *, scale: float, gradient: bool) -> None:
-        bias = self.output.params["bias"]
+    def _loss(
+        self, scores: Array, targets: Any, totals: Array, *, scale: float, bias: Array, gradient: bool
+    ) -> None:
         self.engine.number_loss(scores, targets, totals, self.loss, scale=scale, bias=bias, gradient=gradient)

@@ -17,6 +17,7 @@ from lstm_numba.models.base import (
 )
 from lstm_numba.models.network import Network
 from lstm_numba.nn.linear import Linear
+from lstm_numba.nn.many import check_models, dropout
 
 if TYPE_CHECKING:
     from lstm_numba.models.network import NetworkOptions
@@ -41,8 +42,11 @@ class SequenceModel(Model):
         Predict at every step, not at the end.
     bidirectional : bool
         Read in both directions.
-    seed : int, optional
-        Seed of weights and dropout.
+    seed : int, or sequence of int, optional
+        Seed of weights and dropout; of many models see `Recurrent`.
+    models : int, optional
+        As many models on a leading axis of all arrays, N; see `Recurrent`. A batch without that axis is one
+        for all.
     device : {"cpu", "cuda"}
         Where the model computes.
     options : mapping
@@ -64,20 +68,27 @@ class SequenceModel(Model):
         *,
         per_step: bool,
         bidirectional: bool,
-        seed: int | None,
+        seed: Any,
+        models: int | None,
         device: str,
         options: NetworkOptions,
         sizes: dict[str, Any],
     ) -> None:
-        network, streams = Network(hidden, **options), random_streams(seed)
+        network, streams = Network(hidden, **options), random_streams(seed, check_models(models))
         rnn = network.recurrent(input_size, streams.weights, bidirectional)
         self.per_step = bool(per_step)
         self.output = Linear(rnn.output_size * rnn.directions, outputs, dtype=rnn.dtype, rng=streams.weights)
         parts = {"rnn": rnn.params, "output": self.output.params}
         sizes = {"input_size": input_size, **sizes, "bidirectional": rnn.bidirectional}
+        sizes |= {"models": models} if models else {}
         super().__init__(network, rnn, parts, streams, device, **sizes)
 
     # -- what a kind of prediction adds --------------------------------------------------------------
+
+    @property
+    def _label_axes(self) -> int:
+        """Axes of the labels of one model."""
+        raise NotImplementedError
 
     def _targets(self, labels: Array, weights: Array | None, out: Any) -> Any:
         """Labels of all predictions, as the engine takes them; `weights` begin with the labels' axis."""
@@ -87,8 +98,10 @@ class SequenceModel(Model):
         """Number of predictions, or the sum of their weights."""
         return len(labels) if weights is None else float(np.sum(weights))
 
-    def _loss(self, scores: Array, targets: Any, totals: Array, *, scale: float, gradient: bool) -> None:
-        """Loss of scores (N, O) without the bias; the gradient overwrites them."""
+    def _loss(
+        self, scores: Array, targets: Any, totals: Array, *, scale: float, bias: Array, gradient: bool
+    ) -> None:
+        """Loss of scores (N, O) without the bias, of one model; the gradient overwrites them."""
         raise NotImplementedError
 
     # -- training ------------------------------------------------------------------------------------
@@ -99,12 +112,28 @@ class SequenceModel(Model):
         """See `Model.place`."""
         x, targets = (None, None) if out is None else (out.inputs, out.targets)
         x = self._input(batch.x) if x is None else self.engine.upload(batch.x, x)
+        if self.models:
+            found = [self._place_targets(self._of_model(batch, n), None) for n in range(self.models)]
+            each, counts = zip(*found, strict=True)
+            return Placed(x, each, np.array(counts), batch.lengths)
+        return Placed(x, *self._place_targets(batch, targets), batch.lengths)
+
+    def _place_targets(self, batch: SequenceBatch, out: Any) -> tuple[Any, float]:
+        """Targets of a batch of one model in the engine's memory, and their number or weight."""
         labels, weights = batch.labels, batch.weights
         if self.per_step:
             weights = _within(weights, labels, batch.lengths)
             labels = labels.reshape(-1, *labels.shape[2:])
-        count = self._count(labels, weights)
-        return Placed(x, self._targets(labels, weights, targets), count, batch.lengths)
+        return self._targets(labels, weights, out), self._count(labels, weights)
+
+    def _of_model(self, batch: SequenceBatch, n: int) -> SequenceBatch:
+        """A model's part of a batch; x stays as it is."""
+        labels, (_, _, lengths, weights) = batch.labels, batch
+        axes = self._label_axes
+        if labels.ndim > axes:
+            labels, weights = labels[n], None if weights is None else weights[n]
+        lengths = lengths if lengths is None or lengths.ndim == 1 else lengths[n]
+        return SequenceBatch(batch.x, labels, lengths, weights)
 
     def learn(self, placed: Placed, state: State = None) -> StepResult:
         """Loss and gradients of a batch, with dropout.
@@ -120,10 +149,9 @@ class SequenceModel(Model):
         y, final, tape = self.rnn.forward(placed.inputs, state, placed.lengths, training=True, copy=False)
         features, mask = self._features(y, final), None
         if self.dropout:
-            features, mask = engine.dropout(self.rng, features, self.dropout)
-        scale = _scale(placed)
-        dscores, totals = self._scores(features), engine.totals()
-        self._loss(dscores, placed.targets, totals, scale=scale, gradient=True)
+            features, mask = dropout(engine, self.rng, features, self.dropout)
+        scale, dscores = _scale(placed), self._scores(features)
+        totals = self._losses(dscores, placed.targets, scale, gradient=True)
         dfeatures = engine.matmul(dscores, weight)
         if mask is not None:
             dfeatures = engine.multiply(dfeatures, mask, out=dfeatures)
@@ -138,11 +166,19 @@ class SequenceModel(Model):
         """Loss of a batch, without dropout."""
         placed = self.place(batch, gradient=False)
         y, final = self.rnn(placed.inputs, state, placed.lengths)
-        totals, scale = self.engine.totals(), _scale(placed)
-        self._loss(
-            self._scores(self._features(y, final)), placed.targets, totals, scale=scale, gradient=False
-        )
+        scale, scores = _scale(placed), self._scores(self._features(y, final))
+        totals = self._losses(scores, placed.targets, scale, gradient=False)
         return StepResult(self.engine, totals, placed.predictions, scale, None, final)
+
+    def _losses(self, scores: Array, targets: Any, scale: Any, *, gradient: bool) -> Array:
+        """Totals of the loss, of each model; see `_loss`."""
+        totals, bias = self.engine.totals(self.models or 0), self.output.params["bias"]
+        if not self.models:
+            self._loss(scores, targets, totals, scale=scale, bias=bias, gradient=gradient)
+            return totals
+        for n in range(self.models):
+            self._loss(scores[n], targets[n], totals[n], scale=scale[n], bias=bias[n], gradient=gradient)
+        return totals
 
     # -- use -----------------------------------------------------------------------------------------
 
@@ -156,13 +192,13 @@ class SequenceModel(Model):
 
         Returns
         -------
-        ndarray (B, O), or (T, B, O) of a model that predicts at every step
+        ndarray (B, O), or (T, B, O) of a model that predicts at every step; of many models (N, ...)
             Beyond a sequence's end they mean nothing.
         """
         y, final = self.rnn(self._input(x), None, lengths)
         scores = self.engine.add_row(self._scores(self._features(y, final)), self.output.params["bias"])
         found = np.array(self.engine.download(scores))
-        return found.reshape(*y.shape[:2], -1) if self.per_step else found
+        return found.reshape(*y.shape[:-1], -1) if self.per_step else found
 
     def _input(self, x: Array) -> Array:
         """A user's input in the engine's memory."""
@@ -171,13 +207,15 @@ class SequenceModel(Model):
     def _scores(self, features: Array) -> Array:
         """Scores without the bias, which the loss adds."""
         weight = self.output.params["weight"]
-        out = self.workspace.get("scores", (len(features), len(weight)), self.dtype)
+        shape = (*features.shape[:-1], weight.shape[-2])
+        out = self.workspace.get("scores", shape, self.dtype)
         return self.engine.matmul(features, self.engine.transposed(weight), out=out)
 
     def _features(self, y: Array, final: State) -> Array:
         """What the linear layer reads: (B, D*H), the final hidden states, or (T*B, D*H)."""
         if self.per_step:
-            return y.reshape(y.shape[0] * y.shape[1], y.shape[2])
+            *lead, steps, batch, width = y.shape
+            return y.reshape(*lead, steps * batch, width)
         h = final[0] if isinstance(final, tuple) else final
         return self.engine.last_outputs(h, self.rnn.directions)
 
@@ -207,6 +245,8 @@ def _within(weights: Array | None, labels: Array, lengths: Array | None) -> Arra
     return found.reshape(steps * batch, *found.shape[2:])
 
 
-def _scale(placed: Placed) -> float:
+def _scale(placed: Placed) -> Any:
     """Factor that makes a mean of the summed loss; 0 where nothing has a weight."""
+    if np.ndim(placed.predictions):
+        return np.array([1.0 / count if count else 0.0 for count in placed.predictions.tolist()])
     return 1.0 / placed.predictions if placed.predictions else 0.0

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lstm_numba.arguments import integer
-from lstm_numba.engines import engine_of
+from lstm_numba.engines import engine, engine_of
+from lstm_numba.nn.many import draw_each
 
 Array = npt.NDArray[Any]
 
@@ -24,8 +25,9 @@ class Linear:
     bias : bool
         Whether to add a bias.
     dtype : float32 or float64
-    rng : numpy.random.Generator, optional
-        Draws the initial weights, in float64 for any dtype.
+    rng : numpy.random.Generator, or list of these, optional
+        Draws the initial weights, in float64 for any dtype. A list has one for each of many models: then
+        parameters, input and output have a leading axis of them.
 
     Attributes
     ----------
@@ -40,19 +42,22 @@ class Linear:
         *,
         bias: bool = True,
         dtype: npt.DTypeLike = np.float32,
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | list[np.random.Generator] | None = None,
     ) -> None:
         shape = integer("out_features", out_features), integer("in_features", in_features)
-        rng = np.random.default_rng() if rng is None else rng
         bound = 1.0 / math.sqrt(in_features)
-        self.params: dict[str, Array] = {"weight": rng.uniform(-bound, bound, shape).astype(dtype)}
-        if bias:
-            self.params["bias"] = rng.uniform(-bound, bound, out_features).astype(dtype)
+
+        def draw(rng: np.random.Generator) -> dict[str, Array]:
+            shapes = {"weight": shape, "bias": shape[:1]} if bias else {"weight": shape}
+            return {name: rng.uniform(-bound, bound, size).astype(dtype) for name, size in shapes.items()}
+
+        self.params: dict[str, Array] = draw_each(engine("cpu"), rng or np.random.default_rng(), draw)
 
     def __repr__(self) -> str:
-        outputs, inputs = self.params["weight"].shape
+        *models, outputs, inputs = self.params["weight"].shape
         bias = "" if "bias" in self.params else ", bias=False"
-        return f"Linear({inputs}, {outputs}{bias}, dtype={self.params['weight'].dtype})"
+        several = f", models={models[0]}" if models else ""
+        return f"Linear({inputs}, {outputs}{bias}{several}, dtype={self.params['weight'].dtype})"
 
     def forward(self, x: Array, *, out: Array | None = None) -> Array:
         """Apply the layer.
@@ -94,8 +99,8 @@ class Linear:
             Gradients of the parameters, keys as in `params`.
         """
         x, dy = self._accept("x", x, 1), self._accept("dy", dy, 0)
-        if len(x) != len(dy):
-            raise ValueError(f"dy: expected {len(x)} rows, got {len(dy)}")
+        if x.shape[-2] != dy.shape[-2]:
+            raise ValueError(f"dy: expected {x.shape[-2]} rows, got {dy.shape[-2]}")
         out = {} if out is None else out
         engine = engine_of(dy)
         grads = {"weight": engine.matmul(engine.transposed(dy), x, out=out.get("weight"))}
@@ -106,6 +111,8 @@ class Linear:
     def _accept(self, name: str, value: Any, axis: int) -> Array:
         weight = self.params["weight"]
         array = engine_of(weight).from_user(name, value, weight.dtype)
-        if array.ndim != 2 or array.shape[1] != weight.shape[axis]:
-            raise ValueError(f"{name}: expected shape (N, {weight.shape[axis]}), got {array.shape}")
+        lead, width = weight.shape[:-2], weight.shape[axis - 2]
+        if array.ndim != weight.ndim or array.shape[:-2] != lead or array.shape[-1] != width:
+            expected = ", ".join([*map(str, lead), "N", str(width)])
+            raise ValueError(f"{name}: expected shape ({expected}), got {array.shape}")
         return array

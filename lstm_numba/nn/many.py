@@ -28,7 +28,7 @@ def generators(seed: Any, models: int) -> Generators:
     Parameters
     ----------
     seed : int, Generator, None, or sequence of int or Generator
-        One for each model; else each model's is spawned from it, or seeded by a number that it draws.
+        A sequence has one for each model. Of an integer, model n has that plus n; a generator draws them.
     models : int
         0 for a layer of one.
 
@@ -39,13 +39,18 @@ def generators(seed: Any, models: int) -> Generators:
     """
     if not models:
         return np.random.default_rng(seed)
+    return [np.random.default_rng(one) for one in seeds(seed, models)]
+
+
+def seeds(seed: Any, models: int) -> list[Any]:
+    """The seed of each model, see `generators`."""
     if isinstance(seed, (Sequence, np.ndarray)):
         if len(seed) != models:
             raise ValueError(f"seed: expected one, or one for each of {models} models, got {len(seed)}")
-        return [np.random.default_rng(one) for one in seed]
+        return list(seed)
     if isinstance(seed, np.random.Generator):
-        return [np.random.default_rng(one) for one in seed.integers(2**63, size=models)]
-    return [np.random.default_rng(one) for one in np.random.SeedSequence(seed).spawn(models)]
+        return [int(one) for one in seed.integers(2**63, size=models)]
+    return [None if seed is None else seed + n for n in range(models)]
 
 
 def dropout(engine: Engine, rng: Generators, x: Array, p: float) -> tuple[Array, Array]:

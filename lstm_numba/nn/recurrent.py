@@ -83,7 +83,7 @@ class Recurrent(LayerPasses, InNotebooks):
         leading axis of them; so have x, lengths, resets and extras, or they have none and all models are
         given the same: then dx is the sum of theirs. Every thread takes whole models, whose results are the
         same bits as those of a layer of that model alone on one thread. `seed` may be a sequence of a seed
-        for each; one seed makes them different. `model` gives one of them.
+        for each; of an integer model n has that plus n. `model` gives one of them.
 
     Attributes
     ----------

@@ -13,7 +13,7 @@ F. Hutter, "Decoupled weight decay regularization" (2019); T. Tieleman, G. Hinto
 from __future__ import annotations
 
 import contextlib
-import math
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -35,8 +35,9 @@ class Optimizer:
     ----------
     params : dict of ndarray
         C-contiguous float32 or float64 arrays, which `step` updates in place.
-    lr : float
-        Learning rate; the attribute may be changed between steps.
+    lr : float or ndarray (N,)
+        Learning rate; the attribute may be changed between steps. An array holds one for each of many models,
+        whose parameters have a leading axis of them.
     state_names : tuple of str
         Names of the state arrays that each parameter gets.
     **settings : float
@@ -44,7 +45,11 @@ class Optimizer:
     """
 
     def __init__(
-        self, params: Mapping[str, Array], lr: float, state_names: tuple[str, ...] = (), **settings: float
+        self,
+        params: Mapping[str, Array],
+        lr: float | Array,
+        state_names: tuple[str, ...] = (),
+        **settings: float,
     ) -> None:
         for name, array in params.items():
             refuse_mask(name, array)
@@ -58,12 +63,13 @@ class Optimizer:
                 )
             if read_only(array):
                 raise ValueError(f"params: {name} is read-only; a layer may be frozen, see its unfreeze()")
-        for name, value in {"lr": lr, **settings}.items():
+        rates = {f"lr[{n}]": rate for n, rate in enumerate(lr)} if np.ndim(lr) else {"lr": lr}
+        for name, value in {**rates, **settings}.items():
             non_negative(name, value)
         self.params = dict(params)
         self._engine = engine_of(next(iter(params.values()), np.empty(0)))
-        self.lr = float(lr)
-        self.steps = 0
+        self.lr: Any = np.array(lr, np.float64) if np.ndim(lr) else float(lr)
+        self.steps: Any = 0  # an array where some of many models took less
         self._state = {
             f"{kind}.{name}": self._engine.zeros(array.shape, array.dtype)
             for kind in state_names
@@ -75,7 +81,11 @@ class Optimizer:
         return shown(self, always=("lr",), never=("params",))
 
     def step(
-        self, grads: Mapping[str, Array | SparseRows], *, scale: float = 1.0, totals: Array | None = None
+        self,
+        grads: Mapping[str, Array | SparseRows],
+        *,
+        scale: float | Array = 1.0,
+        totals: Array | None = None,
     ) -> None:
         """Update the parameters.
 
@@ -83,8 +93,9 @@ class Optimizer:
         ----------
         grads : dict of ndarray or SparseRows
             A gradient for every parameter.
-        scale : float
-            Factor of all gradients, e.g. from `lstm_numba.engines.cpu.clipping.clip_factor`.
+        scale : float or ndarray (N,)
+            Factor of all gradients, e.g. from `lstm_numba.engines.cpu.clipping.clip_factor`; or those of many
+            models.
         totals : ndarray, optional
             Totals after ``Engine.clip_by_norm``, whose factor replaces `scale`. A NaN factor (loss or norm
             not finite) leaves parameters and state unchanged.
@@ -109,9 +120,12 @@ class Optimizer:
                 )
         self.update(grads, self._engine.factor(scale, totals), self.begin_step())
 
-    def begin_step(self, out: Any = None) -> Any:
-        """Count a step and return its hyperparameters, see ``Engine.numbers`` (also for `out`)."""
-        self.steps += 1
+    def begin_step(self, out: Any = None, taking: Array | None = None) -> Any:
+        """Count a step and return its hyperparameters, see ``Engine.numbers`` (also for `out`).
+
+        `taking` (N,) says which of many models take it; for the others the factor has to be NaN.
+        """
+        self.steps = self.steps + (1 if taking is None else taking.astype(np.int64))
         return self._engine.numbers(self._numbers(), out)
 
     @property
@@ -121,6 +135,8 @@ class Optimizer:
 
     def update(self, grads: Mapping[str, Any], factor: Any, numbers: Any) -> None:
         """Update all parameters; the gradients are not checked."""
+        if np.ndim(self.lr) and not np.ndim(factor):
+            factor = np.full(len(self.lr), factor)
         self._update(list(self.params.values()), [grads[name] for name in self.params], factor, numbers)
 
     def _numbers(self) -> tuple[float, ...]:
@@ -172,8 +188,36 @@ class Optimizer:
         check_arrays("state", arrays, self._state)
         for name, array in self._state.items():
             self._engine.upload(arrays[name], out=array)
-        self.steps = int(state["steps"])
-        self.lr = float(state["lr"])
+        self.steps, self.lr = (
+            np.array(value, kind) if np.ndim(value) else kind(value)
+            for value, kind in ((state["steps"], int), (state["lr"], float))
+        )
+
+    def select(self, indices: Any, params: Mapping[str, Array]) -> Optimizer:
+        """An optimiser of some of many models.
+
+        Parameters
+        ----------
+        indices : sequence of int
+            Which ones.
+        params : dict of ndarray
+            Their parameters.
+
+        Returns
+        -------
+        Optimizer
+            It goes on where this one is for each of them.
+        """
+        other, engine = copy.copy(self), self._engine
+        other.params, other._dense, other._state = dict(params), {}, {}
+        for name, array in self._state.items():
+            other._state[name] = engine.empty((len(indices), *array.shape[1:]), array.dtype)
+            for k, n in enumerate(indices):
+                engine.assign(other._state[name][k], array[n])
+        other.lr, other.steps = (
+            value[list(indices)] if np.ndim(value) else value for value in (self.lr, self.steps)
+        )
+        return other
 
 
 class SGD(Optimizer):
@@ -196,7 +240,7 @@ class SGD(Optimizer):
     def __init__(
         self,
         params: Mapping[str, Array],
-        lr: float,
+        lr: float | Array,
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
@@ -244,7 +288,7 @@ class Adam(Optimizer):
     def __init__(
         self,
         params: Mapping[str, Array],
-        lr: float = 1e-3,
+        lr: float | Array = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
@@ -265,10 +309,16 @@ class Adam(Optimizer):
             1.0 - beta1,
             beta2,
             1.0 - beta2,
-            self.lr / (1.0 - beta1**self.steps),
-            1.0 / math.sqrt(1.0 - beta2**self.steps),
+            self.lr / self._corrections(beta1),
+            1.0 / np.sqrt(self._corrections(beta2)),
             self.eps,
         )
+
+    def _corrections(self, beta: float) -> Any:
+        """1 - beta**steps, of many models for each: by the same function as of one, for the same bits."""
+        if not np.ndim(self.steps):
+            return 1.0 - beta**self.steps
+        return np.array([1.0 - beta ** max(steps, 1) for steps in self.steps.tolist()])
 
     def _update(self, params: list[Array], grads: list[Any], factor: Any, numbers: Any) -> None:
         state = self._arrays_of("mean"), self._arrays_of("square")
@@ -291,7 +341,7 @@ class AdamW(Adam):
     def __init__(
         self,
         params: Mapping[str, Array],
-        lr: float = 1e-3,
+        lr: float | Array = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
@@ -318,7 +368,7 @@ class RMSprop(Optimizer):
     def __init__(
         self,
         params: Mapping[str, Array],
-        lr: float = 1e-2,
+        lr: float | Array = 1e-2,
         alpha: float = 0.99,
         eps: float = 1e-8,
         momentum: float = 0.0,
@@ -345,7 +395,7 @@ class RMSprop(Optimizer):
 def make_optimizer(
     name: str,
     params: Mapping[str, Array],
-    lr: float,
+    lr: float | Array,
     *,
     momentum: float = 0.0,
     nesterov: bool = False,

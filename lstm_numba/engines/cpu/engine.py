@@ -15,6 +15,7 @@ from lstm_numba.engines.cpu import (
     clipping,
     embedding,
     gemm,
+    model_products,
     model_sequences,
     reductions,
     sequence,
@@ -196,12 +197,14 @@ class CpuEngine(Engine):
 
     # -- models ----------------------------------------------------------------------------------
 
-    matmul = staticmethod(gemm.matmul)
+    def matmul(self, a: Array, b: Array, out: Array | None = None) -> Array:
+        return (gemm if a.ndim == 2 else model_products).matmul(a, b, out)
 
-    column_sums = staticmethod(reductions.column_sums)
+    def column_sums(self, matrix: Array, out: Array | None = None) -> Array:
+        return (reductions if matrix.ndim == 2 else model_products).column_sums(matrix, out)
 
     def add_row(self, matrix: Array, row: Array) -> Array:
-        matrix += row
+        matrix += row[..., None, :]
         return matrix
 
     def tokens(
@@ -221,16 +224,17 @@ class CpuEngine(Engine):
         out[rows.indices] += rows.values
 
     def last_outputs(self, h: Array, directions: int) -> Array:
-        return np.concatenate(list(h[-directions:]), axis=1)
+        return np.concatenate([h[..., n, :, :] for n in range(-directions, 0)], axis=-1)
 
     def last_outputs_gradient(self, h: Array, directions: int, gradient: Array) -> Array:
-        result, hidden = np.zeros_like(h), h.shape[2]
+        result, hidden = np.zeros_like(h), h.shape[-1]
         for direction in range(directions):
-            result[direction - directions] = gradient[:, direction * hidden : (direction + 1) * hidden]
+            part = gradient[..., direction * hidden : (direction + 1) * hidden]
+            result[..., direction - directions, :, :] = part
         return result
 
-    def totals(self) -> Array:
-        return np.zeros(4)
+    def totals(self, models: int = 0) -> Array:
+        return np.zeros((models, 4) if models else 4)
 
     def targets(
         self, targets: npt.NDArray[Any], weights: npt.NDArray[Any] | None, classes: int, out: Any = None
@@ -282,6 +286,12 @@ class CpuEngine(Engine):
     clip_by_value = staticmethod(clipping.clip_by_value)
 
     def clip_by_norm(self, grads: Mapping[str, Any], totals: Array, max_norm: float | None) -> None:
+        if totals.ndim > 1:
+            norms = model_products.global_norms(grads)
+            sound = np.isfinite(norms) & np.isfinite(totals[:, LOSS])
+            totals[:, NORM] = norms
+            totals[:, FACTOR] = np.where(sound, model_products.clip_factors(norms, max_norm), np.nan)
+            return
         norm = clipping.global_norm(grads)
         sound = np.isfinite(norm) and np.isfinite(totals[LOSS])
         totals[NORM] = norm
@@ -295,13 +305,18 @@ class CpuEngine(Engine):
         out[rows.indices] = 0
 
     def factor(self, scale: float, totals: Array | None) -> Any:
-        return float(scale if totals is None else totals[FACTOR])
+        found = scale if totals is None else totals[..., FACTOR]
+        return found if np.ndim(found) else float(found)
 
     def numbers(self, values: tuple[float, ...], out: Any = None) -> Any:
         return values
 
     def sgd(self, params: Arrays, grads: Sequence[Any], factor: Any, numbers: Any) -> None:
         (lr,) = numbers
+        if np.ndim(factor):
+            for arrays in zip(params, grads, strict=True):
+                model_products.sweep(model_products.sgd, arrays, factor, numbers)
+            return
         for p, g in zip(params, grads, strict=True):
             rate = p.dtype.type(lr * factor)
             if np.isnan(rate):
@@ -321,6 +336,11 @@ class CpuEngine(Engine):
         numbers: Any,
         nesterov: bool,
     ) -> None:
+        if np.ndim(factor):
+            for p, g, velocity in zip(params, grads, velocities or [None] * len(params), strict=True):
+                of_models = (p, g, np.zeros_like(p) if velocity is None else velocity)
+                model_products.sweep(model_products.with_momentum, of_models, factor, numbers, nesterov)
+            return
         if np.isnan(factor):
             return
         serial, shared = updates.with_momentum, updates.with_momentum_shared
@@ -332,7 +352,10 @@ class CpuEngine(Engine):
     def adam(
         self, params: Arrays, grads: Arrays, means: Arrays, squares: Arrays, factor: Any, numbers: Any
     ) -> None:
-        if not np.isnan(factor):
+        if np.ndim(factor):
+            for of_models in zip(params, grads, means, squares, strict=True):
+                model_products.sweep(model_products.adam, of_models, factor, numbers)
+        elif not np.isnan(factor):
             for p, *others in zip(params, grads, means, squares, strict=True):
                 typed = map(p.dtype.type, (factor, *numbers))
                 updates.sweep(updates.adam, updates.adam_shared, _flat(p, *others), *typed)
@@ -340,7 +363,10 @@ class CpuEngine(Engine):
     def rmsprop(
         self, params: Arrays, grads: Arrays, squares: Arrays, velocities: Arrays, factor: Any, numbers: Any
     ) -> None:
-        if not np.isnan(factor):
+        if np.ndim(factor):
+            for of_models in zip(params, grads, squares, velocities, strict=True):
+                model_products.sweep(model_products.rmsprop, of_models, factor, numbers)
+        elif not np.isnan(factor):
             lr, *rest = numbers
             for p, *others in zip(params, grads, squares, velocities, strict=True):
                 typed = map(p.dtype.type, (lr, factor, *rest))

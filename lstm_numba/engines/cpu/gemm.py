@@ -327,7 +327,7 @@ def matmul(a: Any, b: Any, out: Any = None, accumulate: bool = False) -> Any:
         return out
     if (shape[1] > 1 and out.strides[1] != out.itemsize) or not out.flags.writeable:
         raise ValueError("out: expected a writable array whose rows are contiguous")
-    setting = _setting(*shape, a.shape[1], a.dtype, thread_count())
+    setting = setting_of(*shape, a.shape[1], a.dtype, thread_count())
     a, a_row, a_column = strided(a)
     b, b_row, b_column = strided(b)
     _workspace, _, workspace = reserve(setting.parts * setting.share)
@@ -354,7 +354,7 @@ class _Setting(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1024)
-def _setting(height: int, width: int, inner: int, dtype: Any, threads: int) -> _Setting:
+def setting_of(height: int, width: int, inner: int, dtype: Any, threads: int) -> _Setting:
     lane, size = LANES[dtype], dtype.itemsize
     packed = workspace_numbers.py_func(inner, lane) * size
     needed = packed + operand_numbers.py_func(inner, width, lane) * size
