@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from lstm_numba.optim.schedules import Cosine, HoldThenDecay, Plateau, Schedule
     from lstm_numba.traces.notebook import show
     from lstm_numba.training.array_data import SequenceData
-    from lstm_numba.training.fitting import evaluate, fit
+    from lstm_numba.training.evaluation import evaluate
+    from lstm_numba.training.fitting import fit
     from lstm_numba.training.history import History
     from lstm_numba.training.prediction_stream import PredictionStream, prediction_step
     from lstm_numba.training.tasks import load_run
@@ -108,7 +109,7 @@ _MODULES = {
     "Plateau": "lstm_numba.optim.schedules",
     "Schedule": "lstm_numba.optim.schedules",
     "SequenceData": "lstm_numba.training.array_data",
-    "evaluate": "lstm_numba.training.fitting",
+    "evaluate": "lstm_numba.training.evaluation",
     "fit": "lstm_numba.training.fitting",
     "History": "lstm_numba.training.history",
     "PredictionStream": "lstm_numba.training.prediction_stream",

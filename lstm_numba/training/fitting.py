@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,28 +14,18 @@ from lstm_numba.arguments import integer
 from lstm_numba.engines.base import NORM
 from lstm_numba.errors import TrainingDiverged
 from lstm_numba.models.base import Model, State, StepResult
-from lstm_numba.models.classifier import SequenceClassifier
-from lstm_numba.models.language_model import LanguageModel
 from lstm_numba.optim.optimizers import Optimizer, make_optimizer
 from lstm_numba.optim.schedules import Schedule, make_schedule
-from lstm_numba.training.array_data import Batches, SequenceData, Shuffled, TokenStreams, in_order
+from lstm_numba.training.array_data import Batches
 from lstm_numba.training.compile_watch import CompileWatch
+from lstm_numba.training.evaluation import as_batches, as_data, evaluate, mean, named, result_of
 from lstm_numba.training.history import History
+from lstm_numba.training.model_fitting import ModelFitting
 from lstm_numba.training.progress import Progress
 from lstm_numba.training.step import TrainingStep
 
-#: Called after every epoch with the history; True stops the training.
-Callback = Callable[[History], Any]
-
-#: Sequences of a batch in an evaluation.
-_EVALUATION_BATCH = 500
-
-
-class Result(NamedTuple):
-    """Mean loss over data, and the share of right classes or tokens."""
-
-    loss: float
-    accuracy: float
+#: Called after every epoch with the history, or those of many models; True stops the training.
+Callback = Callable[[Any], Any]
 
 
 def fit(
@@ -47,7 +37,7 @@ def fit(
     batch_size: int = 32,
     bptt: int = 35,
     optimizer: str | Optimizer = "adam",
-    lr: float = 0.002,
+    lr: float | Sequence[float] = 0.002,
     schedule: str | Schedule = "constant",
     clip: float | None = 1.0,
     clip_value: float | None = None,
@@ -55,9 +45,9 @@ def fit(
     tol: float = 0.0,
     keep_best: bool | None = None,
     callbacks: Sequence[Callback] = (),
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     verbose: bool = True,
-) -> History:
+) -> Any:
     """Train a model on arrays.
 
     Parameters
@@ -66,7 +56,8 @@ def fit(
         Is trained in place.
     data : tuple, Items, ndarray or Batches
         ``(x, y)``, see `SequenceData`; the tokens of a text, 1-D, for a `LanguageModel`; or an object of
-        one's own that makes batches of items, or whole batches.
+        one's own that makes batches of items, or whole batches. For many models, which are trained at once,
+        one of these for all, or a list of one for each.
     validation : the same, optional
         Evaluated after every epoch.
     epochs : int
@@ -77,12 +68,13 @@ def fit(
         Steps of a window of text.
     optimizer : {"adam", "adamw", "sgd", "rmsprop"} or Optimizer
     lr : float
-        Learning rate, of an `Optimizer` or `Schedule` its own.
+        Learning rate, of an `Optimizer` or `Schedule` its own; or that of each of many models.
     schedule : {"constant", "cosine", "ptb", "plateau"} or Schedule
     clip, clip_value : float, optional
-        Largest global norm of the gradient; largest absolute value of each of its numbers.
+        Largest global norm of the gradient, of each model; largest absolute value of each of its numbers.
     patience : int, optional
-        Stop when the watched loss, that of `validation` if there is one, has not improved for so many epochs.
+        Stop when the watched loss, that of `validation` if there is one, has not improved for so many epochs;
+        each of many models at its own time.
     tol : float
         Smallest decrease that counts as an improvement.
     keep_best : bool, optional
@@ -91,92 +83,44 @@ def fit(
     callbacks : sequence of callable
         Each is called after every epoch with the history so far; a true result stops the training.
     seed : int
-        Seed of the order of the sequences.
+        Seed of the order of the sequences. Of many models n has that plus n, or one of a sequence.
     verbose : bool
         Write the progress to standard error: a line that is overwritten in a terminal or a notebook.
 
     Returns
     -------
     History
+        Of many models a list of one for each.
 
     Raises
     ------
     TrainingDiverged
-        The loss or the gradient is not finite; the model keeps its last finite parameters.
+        The loss or the gradient is not finite; the model keeps its last finite parameters. Others of many
+        models are trained to their end.
     ValueError, TypeError
         An argument is out of range, or does not fit the model.
     """
+    if patience is not None:
+        integer("patience", patience)
+    if keep_best is None:
+        keep_best = patience is not None or validation is not None
+    progress = Progress(verbose)
+    if model.models:
+        several = ModelFitting(
+            model, data, validation, batch_size=batch_size, seed=seed, optimizer=optimizer, lr=lr,
+            schedule=schedule, epochs=integer("epochs", epochs), clip=clip, clip_value=clip_value,
+            progress=progress,
+        )  # fmt: skip
+        return several.run(patience, tol, keep_best, callbacks)
     batches = as_batches(model, data, batch_size, bptt, seed)
     rate = optimizer.lr if isinstance(optimizer, Optimizer) else lr
     rule = optimizer if isinstance(optimizer, Optimizer) else make_optimizer(optimizer, model.params, rate)
     if not isinstance(schedule, Schedule):
         schedule = make_schedule(schedule, rate, integer("epochs", epochs))
-    if patience is not None:
-        integer("patience", patience)
     step = TrainingStep(model, rule, clip_value, clip, batches.carries_state)
-    loop = _Loop(model, batches, step, rule, schedule, Progress(verbose))
+    loop = _Loop(model, batches, step, rule, schedule, progress)
     held = None if validation is None else as_data(model, validation, batch_size, bptt)
-    if keep_best is None:
-        keep_best = patience is not None or held is not None
     return loop.run(integer("epochs", epochs), held, patience, tol, keep_best, callbacks)
-
-
-def as_data(model: Model, data: Any, batch_size: int = 32, bptt: int = 35) -> Any:
-    """Data in one of the forms that `fit` takes, as `Items` or `Batches`."""
-    if isinstance(data, tuple) and len(data) == 2:
-        return SequenceData(*data)
-    if isinstance(data, (np.ndarray, list, tuple)):
-        if not isinstance(model, LanguageModel):
-            raise TypeError(f"data: expected a pair (x, y), got {type(data).__name__}")
-        return TokenStreams(data, batch_size, bptt)
-    if hasattr(data, "gather") or hasattr(data, "batch"):
-        return data
-    raise TypeError(f"data: expected (x, y), tokens or batches, got {type(data).__name__}")
-
-
-def as_batches(model: Model, data: Any, batch_size: int, bptt: int, seed: int) -> Batches:
-    """Data as batches to train on."""
-    found = as_data(model, data, batch_size, bptt)
-    if hasattr(found, "gather"):
-        return Shuffled(found, integer("batch_size", batch_size), seed, model.dtype)
-    return found
-
-
-def evaluate(model: Model, data: Any, *, batch_size: int = _EVALUATION_BATCH, bptt: int = 35) -> Result:
-    """Mean loss of a model over data, without dropout.
-
-    Parameters
-    ----------
-    model, data
-        See `fit`.
-    batch_size, bptt : int
-        See `fit`.
-
-    Returns
-    -------
-    Result
-        Accuracy is NaN for a regressor.
-    """
-    found, state, total, right, count = as_data(model, data, batch_size, bptt), None, 0.0, 0, 0.0
-    batches: Any
-    if hasattr(found, "gather"):
-        batches = in_order(found, batch_size, model.dtype)
-    else:
-        batches = (found.batch(0, k) for k in range(len(found)))
-    for batch in batches:
-        result = model.evaluate(batch, state)
-        state = result.state if getattr(found, "carries_state", False) else None
-        total, right, count = total + result.loss_sum, right + result.correct, count + result.count
-    return _result(model, total, right, count)
-
-
-def _result(model: Model, total: float, right: int, count: float) -> Result:
-    classes = isinstance(model, (SequenceClassifier, LanguageModel))
-    return Result(_mean(total, count), _mean(right, count) if classes else math.nan)
-
-
-def _mean(total: float, count: float) -> float:
-    return total / count if count else math.nan
 
 
 class _Loop:
@@ -213,7 +157,7 @@ class _Loop:
                 if validation is not None:
                     result = evaluate(self._model, validation)
                     self._compiling.flush()
-                    numbers.update(_named(result, "valid_"))
+                    numbers.update(named(result, "valid_"))
                 history.epochs.append(numbers)
                 watched = numbers["loss" if validation is None else "valid_loss"]
                 self._schedule.end_epoch(watched)
@@ -230,11 +174,7 @@ class _Loop:
 
     def _note(self, loss: float, tol: float, keep: bool) -> None:
         """Note whether the epoch was the best so far."""
-        history = self.history
-        if not loss < history.best_loss - tol and history.best_epoch:
-            return
-        history.best_loss, history.best_epoch = loss, len(history.epochs)
-        if keep:
+        if self.history.note(loss, tol) and keep:
             download = self._model.engine.download
             self._best = {name: np.array(download(array)) for name, array in self._model.params.items()}
 
@@ -251,11 +191,11 @@ class _Loop:
             waiting.append(result)
             while len(waiting) > self._model.engine.in_flight:
                 self._settle(waiting.popleft(), sums, epoch)
-            self._progress.step_done(epoch + 1, epochs, k + 1, steps, _mean(sums[0], sums[2]))
+            self._progress.step_done(epoch + 1, epochs, k + 1, steps, mean(sums[0], sums[2]))
         while waiting:
             self._settle(waiting.popleft(), sums, epoch)
         total, right, count = sums
-        numbers = _named(_result(self._model, total, int(right), count), "")
+        numbers = named(result_of(self._model, total, int(right), count), "")
         return {**numbers, "lr": rate, "seconds": time.perf_counter() - began}
 
     def _carried(self, result: StepResult) -> State:
@@ -270,10 +210,3 @@ class _Loop:
             )
         for n, number in enumerate((result.loss_sum, result.correct, result.count)):
             sums[n] += number
-
-
-def _named(result: Result, prefix: str) -> dict[str, float]:
-    numbers = {f"{prefix}loss": result.loss}
-    if not math.isnan(result.accuracy):
-        numbers[f"{prefix}accuracy"] = result.accuracy
-    return numbers

@@ -27,6 +27,13 @@ class History(Mapping[str, list[float]]):
         self.best_loss = float("inf")
         self.stopped_early = False
 
+    def note(self, loss: float, tol: float) -> bool:
+        """Note the watched loss of the last epoch; whether it is lower than the best by more than `tol`."""
+        if self.best_epoch and not loss < self.best_loss - tol:
+            return False
+        self.best_loss, self.best_epoch = loss, len(self.epochs)
+        return True
+
     def __getitem__(self, name: str) -> list[float]:
         if not any(name in epoch for epoch in self.epochs):
             raise KeyError(name)

@@ -43,7 +43,7 @@ class TrainingStep:
         self._sums: dict[str, Any] = {}  # of the gradients of several batches
         self._records: dict[Any, _Record] | None = None if model.engine.recorder() is None else {}
 
-    def __call__(self, batch: Any, state: State, rate: float) -> StepResult:
+    def __call__(self, batch: Any, state: State, rate: Any, taking: Any = None) -> StepResult:
         """Take a step.
 
         Parameters
@@ -51,8 +51,10 @@ class TrainingStep:
         batch : SequenceBatch or TokenBatch
         state : ndarray or tuple of ndarray or None
             Initial state; zero if None.
-        rate : float
-            Learning rate.
+        rate : float or ndarray (N,)
+            Learning rate, or those of many models.
+        taking : ndarray of bool (N,), optional
+            Which of many models take the step; the others stay as they are.
 
         Returns
         -------
@@ -64,11 +66,11 @@ class TrainingStep:
         record = self._record(batch)
         if record is not None:
             return record.step(batch, state)
-        result = self.compute(self.model.place(batch, fixed=self._records is not None), state)
+        result = self.compute(self.model.place(batch, fixed=self._records is not None), state, taking=taking)
         result.fetch()
         return result
 
-    def compute(self, placed: Any, state: State, numbers: Any = None) -> StepResult:
+    def compute(self, placed: Any, state: State, numbers: Any = None, taking: Any = None) -> StepResult:
         """The step for a batch in the engine's memory.
 
         Parameters
@@ -78,10 +80,12 @@ class TrainingStep:
         state : ndarray or tuple of ndarray or None
         numbers : optional
             The optimiser's numbers for this step, if `begin_step` was called.
+        taking : optional
+            See `__call__`.
         """
         with np.errstate(all="ignore"):  # NaN and inf are checked when the step is settled
             result = self.model.learn(placed, state)
-            self._update(result, numbers)
+            self._update(result, numbers, taking)
         return result
 
     def several(self, batches: Iterable[Any], state: State, rate: float) -> StepResult:
@@ -133,19 +137,21 @@ class TrainingStep:
         engine = self.model.engine
         engine.sgd(sums, terms, engine.factor(1.0, None), engine.numbers((-weight,)))
 
-    def _update(self, result: StepResult, numbers: Any = None) -> None:
+    def _update(self, result: StepResult, numbers: Any = None, taking: Any = None) -> None:
         """Clip the gradients of a result and update the parameters with them."""
         engine = self.model.engine
         if self._clip_value is not None:
             engine.clip_by_value(result.grads, self._clip_value)
         engine.clip_by_norm(result.grads, result.totals, self._clip)
-        numbers = self.optimizer.begin_step() if numbers is None else numbers
-        self.optimizer.update(result.grads, engine.factor(1.0, result.totals), numbers)
+        numbers = self.optimizer.begin_step(taking=taking) if numbers is None else numbers
+        factor = engine.factor(1.0, result.totals)
+        factor = factor if taking is None else np.where(taking, factor, np.nan)
+        self.optimizer.update(result.grads, factor, numbers)
         result.grads = {}
 
     def _record(self, batch: Any) -> _Record | None:
         """The recorded step for batches of this shape; None for the first one, which compiles."""
-        if self._records is None or getattr(batch, "lengths", None) is not None:
+        if self._records is None or self.model.models or getattr(batch, "lengths", None) is not None:
             return None
         if isinstance(batch, SequenceBatch) and batch.weights is not None:  # the mean's divisor changes
             return None

@@ -1,0 +1,133 @@
+"""Evaluating a model on arrays in memory, and the forms in which it takes them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstm_numba.arguments import integer
+from lstm_numba.models.base import Model, SequenceBatch
+from lstm_numba.models.classifier import SequenceClassifier
+from lstm_numba.models.language_model import LanguageModel
+from lstm_numba.training.array_data import Batches, SequenceData, Shuffled, TokenStreams, in_order
+from lstm_numba.training.model_batches import stacked
+
+#: Sequences of a batch in an evaluation.
+_EVALUATION_BATCH = 500
+
+
+class Result(NamedTuple):
+    """Mean loss over data, and the share of right classes or tokens."""
+
+    loss: float
+    accuracy: float
+
+
+def as_data(model: Model, data: Any, batch_size: int = 32, bptt: int = 35) -> Any:
+    """Data in one of the forms that `fit` takes, as `Items` or `Batches`."""
+    if isinstance(data, tuple) and len(data) == 2:
+        return SequenceData(*data)
+    if isinstance(data, (np.ndarray, list, tuple)):
+        if not isinstance(model, LanguageModel):
+            raise TypeError(f"data: expected a pair (x, y), got {type(data).__name__}")
+        return TokenStreams(data, batch_size, bptt)
+    if hasattr(data, "gather") or hasattr(data, "batch"):
+        return data
+    raise TypeError(f"data: expected (x, y), tokens or batches, got {type(data).__name__}")
+
+
+def as_batches(model: Model, data: Any, batch_size: int, bptt: int, seed: int) -> Batches:
+    """Data as batches to train on."""
+    found = as_data(model, data, batch_size, bptt)
+    if hasattr(found, "gather"):
+        return Shuffled(found, integer("batch_size", batch_size), seed, model.dtype)
+    return found
+
+
+def evaluate(model: Model, data: Any, *, batch_size: int = _EVALUATION_BATCH, bptt: int = 35) -> Any:
+    """Mean loss of a model over data, without dropout.
+
+    Parameters
+    ----------
+    model, data
+        See `fit`.
+    batch_size, bptt : int
+        See `fit`.
+
+    Returns
+    -------
+    Result
+        Accuracy is NaN for a regressor. Of many models a list of one for each.
+    """
+    if model.models:
+        return _evaluate_models(model, data, batch_size)
+    found, state, total, right, count = as_data(model, data, batch_size, bptt), None, 0.0, 0, 0.0
+    batches: Any
+    if hasattr(found, "gather"):
+        batches = in_order(found, batch_size, model.dtype)
+    else:
+        batches = (found.batch(0, k) for k in range(len(found)))
+    for batch in batches:
+        result = model.evaluate(batch, state)
+        state = result.state if getattr(found, "carries_state", False) else None
+        total, right, count = total + result.loss_sum, right + result.correct, count + result.count
+    return result_of(model, total, right, count)
+
+
+def _evaluate_models(model: Any, data: Any, batch_size: int) -> list[Result]:
+    """`evaluate` of many models, whose data are the same or a list of those of each."""
+    several = of_each_model(data, model.models)
+    items = [as_data(model, data)] if several is None else [as_data(model, one) for one in several]
+    total, right, count = np.zeros(model.models), np.zeros(model.models), np.zeros(model.models)
+    for first in range(0, max(map(len, items)), batch_size):
+        chosen = [np.arange(min(first, len(one)), min(first + batch_size, len(one))) for one in items]
+        # What has no more items gives its first one, without weight.
+        parts = [
+            one.gather(which, model.dtype) if len(which) else _nothing(one.gather(np.arange(1), model.dtype))
+            for one, which in zip(items, chosen, strict=True)
+        ]
+        batch = parts[0] if several is None else stacked(parts, model.per_step)
+        result = model.evaluate(batch)
+        total, right, count = total + result.loss_sum, right + result.correct, count + result.count
+    return [result_of(model, *numbers) for numbers in zip(total, right, count, strict=True)]
+
+
+def _nothing(batch: SequenceBatch) -> SequenceBatch:
+    """A batch that counts for nothing."""
+    return batch._replace(weights=np.zeros(batch.x.shape[1]))
+
+
+def of_each_model(data: Any, models: int) -> list[Any] | None:
+    """Data of each of many models, where they are given as a list; None where they are the same for all.
+
+    Raises
+    ------
+    ValueError
+        There are as many as there are no models.
+    """
+    if not isinstance(data, list):
+        return None
+    if len(data) != models:
+        raise ValueError(f"data: expected those of each of {models} models, got {len(data)}")
+    return data
+
+
+def result_of(model: Model, total: float, right: int, count: float) -> Result:
+    """Means of sums over data."""
+    classes = isinstance(model, (SequenceClassifier, LanguageModel))
+    return Result(mean(total, count), mean(right, count) if classes else math.nan)
+
+
+def mean(total: float, count: float) -> float:
+    """NaN of nothing."""
+    return total / count if count else math.nan
+
+
+def named(result: Result, prefix: str) -> dict[str, float]:
+    """The numbers of a history."""
+    numbers = {f"{prefix}loss": result.loss}
+    if not math.isnan(result.accuracy):
+        numbers[f"{prefix}accuracy"] = result.accuracy
+    return numbers
