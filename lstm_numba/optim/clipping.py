@@ -15,11 +15,11 @@ from lstm_numba.engines.sparse import SparseRows
 class Clipped(NamedTuple):
     """Norm of the gradients, and the factor that brings it down to the largest that is wanted."""
 
-    norm: float
-    scale: float
+    norm: Any
+    scale: Any
 
 
-def clip_norm(grads: Mapping[str, Any], max_norm: float) -> Clipped:
+def clip_norm(grads: Mapping[str, Any], max_norm: float, models: int | None = None) -> Clipped:
     """Clip gradients by their global norm (Pascanu et al. 2013).
 
     The gradients stay as they are: the factor goes into the update, ``optimizer.step(grads, scale=scale)``,
@@ -31,11 +31,14 @@ def clip_norm(grads: Mapping[str, Any], max_norm: float) -> Clipped:
         On one device.
     max_norm : float
         Positive.
+    models : int, optional
+        How many models the gradients have on a leading axis, N: each model's are clipped by their own norm.
 
     Returns
     -------
     Clipped
-        The norm, and the factor, at most 1; NaN if the norm is not finite: then `step` changes nothing.
+        The norm, and the factor, at most 1; NaN if the norm is not finite: then `step` changes nothing. Of
+        many models arrays (N,).
 
     Raises
     ------
@@ -48,10 +51,10 @@ def clip_norm(grads: Mapping[str, Any], max_norm: float) -> Clipped:
         raise ValueError("grads: expected at least one gradient, got none")
     first = next(iter(grads.values()))
     engine = engine_of(first.values if isinstance(first, SparseRows) else first)
-    totals = engine.upload(np.zeros(4))
+    totals = engine.upload(np.zeros((*([models] if models else []), 4)))
     engine.clip_by_norm(grads, totals, max_norm)
-    found = engine.download(totals)
-    return Clipped(float(found[NORM]), float(found[FACTOR]))
+    found = np.moveaxis(np.array(engine.download(totals)), -1, 0)
+    return Clipped(*(found[[NORM, FACTOR]] if models else found[[NORM, FACTOR]].tolist()))
 
 
 def clip_values(grads: Mapping[str, Any], limit: float) -> None:

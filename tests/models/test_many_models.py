@@ -8,6 +8,7 @@ import numba
 import numpy as np
 import pytest
 
+import lstm_numba as ln
 from lstm_numba.models.base import SequenceBatch
 from lstm_numba.models.classifier import SequenceClassifier
 from lstm_numba.models.regressor import SequenceRegressor
@@ -142,6 +143,17 @@ def test_a_model_that_diverges_stops_alone() -> None:
     for name, value in many.params.items():
         changed = [not np.array_equal(value[n], before[name][n]) for n in range(3)]
         assert changed == [True, False, True], name
+
+
+def test_clipping_by_the_norm_of_each_model() -> None:
+    rng = np.random.default_rng(4)
+    grads = {"a": rng.standard_normal((3, 4, 2)), "b": rng.standard_normal((3, 5))}
+    grads["a"][1] *= 100
+    found = ln.clip_norm(grads, 4.0, models=3)
+    for n in range(3):
+        own = ln.clip_norm({name: value[n] for name, value in grads.items()}, 4.0)
+        assert (found.norm[n], found.scale[n]) == own
+    assert found.scale[0] == 1 > found.scale[1]
 
 
 def test_linear_layers() -> None:
