@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -248,7 +249,8 @@ def answer_of(model: Any, method: str | None = None) -> Answer:
         return EstimatorAnswer(model, method)
     if isinstance(model, Model):
         raise TypeError(f"model: expected one that reads sequences of numbers, got a {type(model).__name__}")
-    raise TypeError(f"model: expected a layer, a model or an estimator, got {type(model).__name__}")
+    hint = "; lstm_numba.load_run opens a run folder" if isinstance(model, (str, os.PathLike)) else ""
+    raise TypeError(f"model: expected a layer, a model or an estimator, got {type(model).__name__}{hint}")
 
 
 def _padded(sequences: Sequences, dtype: npt.DTypeLike) -> tuple[Array, Array | None]:

@@ -201,6 +201,9 @@ def do_block(token: str, block: int, sharers: Mapping[str, int], data: Sequences
     """Do a block, as a worker."""
     job = _jobs[token]
     with _having:
+        before = job.kept(block)
+        if before is not None:
+            return before
         sequences = job.read(block) if data is None else data
         with _computing, computing(job.threads, sharers.get(cores(), 1)):
             answers = job.compute(block, sequences)

@@ -71,6 +71,11 @@ class GriddedSource(Source):
             parts.append(self._spread(numbers, order, stop - first))
         return joined(parts)
 
+    def remark(self, column: int) -> str:
+        """See `Source`: Zarr's own default of 0 is a fill value, too."""
+        fill = self._fills[column]
+        return "" if fill is None or fill != fill else f", as which its fill value {fill} counts"
+
     # -- what there is -------------------------------------------------------------------------------
 
     def _check_dimension(self, argument: str, given: str | None) -> None:
@@ -111,6 +116,7 @@ class GriddedSource(Source):
     def _columns(self) -> None:
         """Columns of a step, and the chunks in which they are stored."""
         features: list[str] = []
+        self._fills: list[Any] = []
         chunks, self.item_bytes = [1], 0
         for name in self._names:
             variable = self._dataset[name]
@@ -121,6 +127,7 @@ class GriddedSource(Source):
                 raise DataError(f"{self.name}: {name}: expected {wanted}, got {_shown(variable.dims)}")
             width = variable.sizes[others[0]] if others else 1
             features += [f"{name}[..., {k}]" for k in range(width)] if others else [name]
+            self._fills += [variable.encoding.get("_FillValue")] * width
             self.item_bytes += width * variable.dtype.itemsize
             stored = variable.encoding.get("preferred_chunks") or {}
             if self.sequence in variable.dims and self.time in variable.dims:

@@ -132,7 +132,7 @@ class Job:
         first, stop = self.bounds(block)
         try:
             sequences = self.source.read(first, stop)
-        except UserError:
+        except (UserError, MemoryError):
             raise
         except Exception as error:  # of the format's libraries
             raise DataError(
@@ -157,6 +157,15 @@ class Job:
             for name, part in self.parts.items():
                 _put(found[name][begin : begin + len(chosen)], answers[name], part, batch.lengths)
         return found
+
+    def kept(self, block: int) -> Receipt | None:
+        """The receipt of a block that is written, by a worker that ended before it could tell."""
+        if self.store is None:
+            return None
+        from lstm_numba.archives import store
+
+        total = store.marked(self.store, block)
+        return None if total is None else Receipt(block, total, None)
 
     def keep(self, block: int, answers: dict[str, Array]) -> Receipt:
         """Write a block's answers, and mark it as done."""
@@ -219,5 +228,6 @@ def _refuse_missing(source: Source, sequences: Sequences, first: int) -> None:
     value = "NaN" if np.isnan(sequences.rows[row, column]) else "infinity"
     raise DataError(
         f"{source.name}: {source.label(first + number)}, {source.features[column]}, "
-        f"{source.step_label(step)}: expected a number, got {value}; missing='pass' hands it to the model"
+        f"{source.step_label(step)}: expected a number, got {value}{source.remark(column)}; missing='pass' "
+        "hands it to the model"
     )

@@ -49,6 +49,7 @@ def map_sequences(
     Parameters
     ----------
     model : Recurrent, SequenceClassifier, SequenceRegressor, or fitted estimator
+        What they read is what the archive holds; `load_run`'s model of tables reads standardised numbers.
     archive : path or str, array, or open dataset
         N sequences of T steps of F features:
 
@@ -109,9 +110,9 @@ def map_sequences(
 
     Notes
     -----
-    The answers are the same bits with and without a client, on processors of one kind. An interrupted call is
-    told from another by the model's parameters and by the archive's names, sizes and, of Parquet, dates of files,
-    not by its numbers.
+    The answers are the same bits with and without a client, on processors of one kind. An interrupted call
+    is told from another by the model's parameters and by the archive's names, sizes and, of Parquet files,
+    dates, not by its numbers.
 
     Examples
     --------

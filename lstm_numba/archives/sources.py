@@ -78,6 +78,10 @@ class Source:
         """A step's name."""
         return f"step {step}" if self.times is None else f"{self.time} {one_line(self.times[step], 40)}"
 
+    def remark(self, column: int) -> str:
+        """What makes a feature's numbers count as missing, for a message; empty if nothing does."""
+        return ""
+
     def _check_filled(self) -> None:
         """Refuse an archive that holds nothing."""
         if not (self.count and self.steps and self.features):

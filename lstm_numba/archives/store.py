@@ -36,6 +36,10 @@ def _marks(store: Path) -> Path:
     return store.parent / "blocks"
 
 
+def _mark(store: Path, block: int) -> Path:
+    return _marks(store) / f"{block:08d}.json"
+
+
 def _description(store: Path) -> Path:
     return store.parent / "call.json"
 
@@ -96,7 +100,15 @@ def mark(store: Path, block: int, total: int) -> None:
     """Note that a block is written; of several processes that did it, by a scheduler's mistake, one does."""
     content = json.dumps({"block": block, "checksum": total}).encode()
     with contextlib.suppress(FileExistsError):
-        atomic_write(_marks(store) / f"{block:08d}.json", content, fresh=True)
+        atomic_write(_mark(store, block), content, fresh=True)
+
+
+def marked(store: Path, block: int) -> int | None:
+    """The checksum of a block that is written; None of one that is not."""
+    try:
+        return int(json.loads(_mark(store, block).read_text())["checksum"])
+    except FileNotFoundError:
+        return None
 
 
 def finish(store: Path, output: Path, job: Job) -> None:
