@@ -199,7 +199,9 @@ def end(token: str) -> None:
 
 def do_block(token: str, block: int, sharers: Mapping[str, int], data: Sequences | None = None) -> Receipt:
     """Do a block, as a worker."""
-    job = _jobs[token]
+    job = _jobs.get(token)
+    if job is None:
+        raise UserError(f"sequences of a call that has ended, or that {socket.gethostname()} does not know")
     with _having:
         before = job.kept(block)
         if before is not None:
