@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
-import socket
-import threading
 from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lstm_numba._version import __version__
-from lstm_numba.archives.job import Job, Receipt, computing
+from lstm_numba.archives.job import Job, Receipt
+from lstm_numba.archives.worker import cores, do_block
 from lstm_numba.data.file_io import one_line
-from lstm_numba.data.sequences import Sequences
 from lstm_numba.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-#: Jobs that this process, a worker, has been sent.
-_jobs: dict[str, Job] = {}
-#: Of a worker's threads two have a block, and one computes.
-_having, _computing = threading.BoundedSemaphore(2), threading.Lock()
 
 
 def check_client(client: Any, model: Any) -> None:
@@ -152,7 +140,8 @@ class _Machines:
     """
 
     def __init__(self, client: Any) -> None:
-        self._client, self._threads = client, {}
+        self._client = client
+        self._threads: dict[str, int] = {}
         self.sharers: dict[str, int] = {}
         self.window = 2
         self.look()
@@ -166,48 +155,3 @@ class _Machines:
         found = self._client.run(cores, on_error="ignore")
         self.sharers = dict(Counter(found.values()))
         self.window = 2 + sum(1 + min(count, 2) for count in threads.values())
-
-
-def cores() -> str:
-    """Which cores this process may use, on which machine."""
-    chosen = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{socket.gethostname()} {chosen}"
-
-
-def begin(token: str, job: Job) -> None:
-    """Take a job, as a worker.
-
-    Raises
-    ------
-    UserError
-        This machine has another version of the library, or does not see the output.
-    """
-    if job.version != __version__:
-        raise UserError(f"{socket.gethostname()} has lstm_numba {__version__}, expected {job.version}")
-    if job.store is not None and not job.store.is_dir():
-        raise UserError(
-            f"output: {socket.gethostname()} does not see {job.store}; "
-            "it must be in a folder that all machines share"
-        )
-    _jobs[token] = job
-
-
-def end(token: str) -> None:
-    """Forget a job."""
-    _jobs.pop(token, None)
-
-
-def do_block(token: str, block: int, sharers: Mapping[str, int], data: Sequences | None = None) -> Receipt:
-    """Do a block, as a worker."""
-    job = _jobs.get(token)
-    if job is None:
-        raise UserError(f"sequences of a call that has ended, or that {socket.gethostname()} does not know")
-    with _having:
-        before = job.kept(block)
-        if before is not None:
-            return before
-        sequences = job.read(block) if data is None else data
-        with _computing, computing(job.threads, sharers.get(cores(), 1)):
-            answers = job.compute(block, sequences)
-        del sequences
-        return job.keep(block, answers)

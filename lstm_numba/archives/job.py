@@ -158,26 +158,6 @@ class Job:
                 _put(found[name][begin : begin + len(chosen)], answers[name], part, batch.lengths)
         return found
 
-    def kept(self, block: int) -> Receipt | None:
-        """The receipt of a block that is written, by a worker that ended before it could tell."""
-        if self.store is None:
-            return None
-        from lstm_numba.archives import store
-
-        total = store.marked(self.store, block)
-        return None if total is None else Receipt(block, total, None)
-
-    def keep(self, block: int, answers: dict[str, Array]) -> Receipt:
-        """Write a block's answers, and mark it as done."""
-        total = checksum(answers)
-        if self.store is None:
-            return Receipt(block, total, answers)
-        from lstm_numba.archives import store
-
-        store.write(self.store, self.bounds(block)[0], answers)
-        store.mark(self.store, block, total)
-        return Receipt(block, total, None)
-
 
 @contextlib.contextmanager
 def computing(threads: int | None, sharers: int = 1) -> Iterator[None]:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from lstm_numba._version import __version__
+from lstm_numba.archives import store
 from lstm_numba.archives.answers import Answer, Array, answer_of
 from lstm_numba.archives.job import Job, Receipt, Sizes, computing, empty
-from lstm_numba.archives.opening import open_archive
+from lstm_numba.archives.opening import needed, open_archive
 from lstm_numba.archives.sources import Source
 from lstm_numba.arguments import integer
 from lstm_numba.data.file_io import one_line
@@ -128,7 +129,7 @@ def map_sequences(
         from lstm_numba.archives.clients import check_client
 
         check_client(client, model)
-    where = None if output is None else _checked(output)
+    where = None if output is None else store.check_output(output)
     source = open_archive(archive, variables, sequence, time)
     _check_features(answer, source)
     parts = answer.parts(source.steps, len(source.features))
@@ -140,20 +141,12 @@ def map_sequences(
     )  # fmt: skip
     if where is None:
         return _gathered(job, _receipts(job, range(job.blocks), client), progress)
-    from lstm_numba.archives import store
-
     with store.opened(where, _call(job, source), source, job) as (folder, done):
         job = replace(job, store=folder)
         remaining = [block for block in range(job.blocks) if block not in done]
         _written(job, _receipts(job, remaining, client), progress, done)
         store.finish(folder, where, job)
-    return store.needed("zarr", "output").open_group(str(where), mode="r")
-
-
-def _checked(output: Any) -> Any:
-    from lstm_numba.archives.store import check_output
-
-    return check_output(output)
+    return needed("zarr", "output").open_group(str(where), mode="r")
 
 
 def _missing(given: str | None, answer: Answer) -> str:
@@ -214,7 +207,7 @@ def _here(job: Job, blocks: Sequence[int]) -> Generator[Receipt, None, None]:
             with computing(job.threads):
                 answers = job.compute(block, sequences)
             del sequences
-            yield job.keep(block, answers)
+            yield store.keep(job, block, answers)
 
 
 def _gathered(job: Job, receipts: Generator[Receipt, None, None], progress: Any) -> Any:

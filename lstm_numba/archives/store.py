@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.archives.answers import Array, Part
-from lstm_numba.archives.job import Job, checksum
+from lstm_numba.archives.job import Job, Receipt, checksum
 from lstm_numba.archives.opening import needed
 from lstm_numba.archives.sources import Source
 from lstm_numba.data.file_io import atomic_write, fault, folder_lock, one_line, reason
@@ -87,6 +87,22 @@ def opened(
             yield store, _done(store, job)
     except OSError as error:
         raise fault(error.filename or folder, f"cannot be written: {reason(error)}", UserError) from error
+
+
+def keep(job: Job, block: int, answers: dict[str, Array]) -> Receipt:
+    """Write a block's answers, and mark it as done; without a store its receipt holds them."""
+    total = checksum(answers)
+    if job.store is None:
+        return Receipt(block, total, answers)
+    write(job.store, job.bounds(block)[0], answers)
+    mark(job.store, block, total)
+    return Receipt(block, total, None)
+
+
+def kept(job: Job, block: int) -> Receipt | None:
+    """The receipt of a block that is written, by a worker that ended before it could tell."""
+    total = None if job.store is None else marked(job.store, block)
+    return None if total is None else Receipt(block, total, None)
 
 
 def write(store: Path, first: int, answers: Mapping[str, Array]) -> None:

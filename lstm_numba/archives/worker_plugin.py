@@ -6,8 +6,8 @@ from typing import Any
 
 from distributed import WorkerPlugin
 
-from lstm_numba.archives.clients import begin, end
 from lstm_numba.archives.job import Job
+from lstm_numba.archives.worker import begin, end
 
 
 class JobPlugin(WorkerPlugin):

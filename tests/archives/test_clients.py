@@ -15,7 +15,7 @@ import pytest
 from archive_tools import VARIABLES, dataset, numbers, write
 
 import lstm_numba as ln
-from lstm_numba.archives import clients
+from lstm_numba.archives import clients, worker
 from lstm_numba.archives.job import computing
 from lstm_numba.errors import DataError, UserError
 
@@ -46,7 +46,7 @@ def client(cluster: Any) -> Iterator[Any]:
 
 def kept_jobs(client: Any) -> set[int]:
     """How many jobs the workers hold."""
-    return set(client.run(lambda: len(clients._jobs)).values())
+    return set(client.run(lambda: len(worker._jobs)).values())
 
 
 def test_the_same_bits_as_without(client: Any, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_killed_worker_loses_nothing_and_nothing_is_done_twice(client: Any, tm
     assert victim not in client.run(os.getpid).values()
 
 
-def test_both_workers_work_and_go_on_with_what_is_there(client: Any, tmp_path: Path) -> None:
+def test_what_was_begun_without_a_client_goes_on_with_one(client: Any, tmp_path: Path) -> None:
     x = numbers(COUNT, STEPS)
     np.save(tmp_path / "x.npy", x)
     rnn, path = ln.GRU(2, 3, seed=0), tmp_path / "y.zarr"
@@ -130,7 +130,7 @@ def test_a_faulty_block_ends_the_call_and_leaves_nothing_at_the_workers(client: 
 
 def test_workers_of_a_machine_share_its_cores(client: Any) -> None:
     machines = clients._Machines(client)
-    assert machines.sharers == {clients.cores(): 2}
+    assert machines.sharers == {worker.cores(): 2}
     assert machines.window <= 2 + 2 * 3
 
 
@@ -156,17 +156,12 @@ def test_a_block_that_is_marked_is_not_done_again(tmp_path: Path, monkeypatch: p
     class Job:
         store = tmp_path / "store"
 
-        def kept(self, block: int) -> Any:
-            from lstm_numba.archives.job import Job as Real
-
-            return Real.kept(self, block)  # type: ignore[arg-type]
-
     (tmp_path / "blocks").mkdir()
     store.mark(Job.store, 4, 99)
-    monkeypatch.setitem(clients._jobs, "token", Job())  # type: ignore[arg-type]
-    assert clients.do_block("token", 4, {}) == (4, 99, None)
+    monkeypatch.setitem(worker._jobs, "token", Job())  # type: ignore[arg-type]
+    assert worker.do_block("token", 4, {}) == (4, 99, None)
     with pytest.raises(AttributeError):  # block 5 is not marked, and would be read
-        clients.do_block("token", 5, {})
+        worker.do_block("token", 5, {})
 
 
 def test_clients_that_are_refused(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
