@@ -88,8 +88,8 @@ class Job:
     answer : Answer
     parts : dict of Part
     sizes : Sizes
-    name, count, steps, ragged : str, int, int, bool
-        Of the source.
+    count, steps : int
+        Sequences of the source, and steps of the longest.
     missing : {"error", "pass"}
     store : Path, optional
         Where the answers are written.
@@ -104,7 +104,6 @@ class Job:
     sizes: Sizes
     count: int
     steps: int
-    ragged: bool
     missing: str
     store: Path | None = None
     threads: int | None = None

@@ -135,10 +135,7 @@ def map_sequences(
     parts = answer.parts(source.steps, len(source.features))
     sizes = Sizes.choose(source, answer, parts, batch_size, block_size)
     _warn_of_chunks(source, sizes)
-    job = Job(
-        source, answer, parts, sizes, source.count, source.steps, source.lengths is not None, missing,
-        threads=threads,
-    )  # fmt: skip
+    job = Job(source, answer, parts, sizes, source.count, source.steps, missing, threads=threads)
     if where is None:
         return _gathered(job, _receipts(job, range(job.blocks), client), progress)
     with store.opened(where, _call(job, source), source, job) as (folder, done):

@@ -124,7 +124,7 @@ def _open_zarr(opened: Any, name: str, names: tuple[Any, ...], path: Path | None
 
 def _has_dimensions(array: Any) -> bool:
     """Whether an array of Zarr, format 2 or 3, names its dimensions."""
-    named = getattr(array.metadata, "dimension_names", None)
+    named = getattr(getattr(array, "metadata", None), "dimension_names", None)
     return bool(named) or "_ARRAY_DIMENSIONS" in array.attrs
 
 

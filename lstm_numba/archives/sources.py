@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lstm_numba.arguments import refuse_mask
 from lstm_numba.data.file_io import one_line
 from lstm_numba.data.sequences import Sequences
 from lstm_numba.errors import DataError
@@ -36,8 +37,8 @@ class Source:
         What the sequences are called, and the times of the steps where all sequences have the same.
     sequence, time : str
         Names of these axes.
-    ragged : bool
-        Whether sequences have lengths of their own, in `lengths`.
+    lengths : ndarray (N,) or None
+        Where sequences have lengths of their own.
     portable : bool
         Whether another process can read it, too.
     """
@@ -103,6 +104,7 @@ class ArraySource(Source):
         self._arrays = [array for _, array in arrays]
         features: list[str] = []
         for label, array in arrays:
+            refuse_mask(label, array)
             shape = tuple(array.shape)
             if len(shape) not in (2, 3):
                 raise DataError(

@@ -73,9 +73,9 @@ def opened(
     if os.path.lexists(output):
         raise fault(output, "is there already; remove it, or give output another name", UserError)
     folder = partial_folder(output)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
             try:
                 stack.enter_context(folder_lock(folder))
             except BlockingIOError:
@@ -84,9 +84,17 @@ def opened(
             if not _goes_on(store, call):
                 _create(store, source, job)
                 atomic_write(_description(store), json.dumps(call, indent=2).encode())
-            yield store, _done(store, job)
+            done = _done(store, job)
+        yield store, done
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What the file system refuses, in one line."""
+    try:
+        yield
     except OSError as error:
-        raise fault(error.filename or folder, f"cannot be written: {reason(error)}", UserError) from error
+        raise fault(error.filename or path, f"cannot be written: {reason(error)}", UserError) from error
 
 
 def keep(job: Job, block: int, answers: dict[str, Array]) -> Receipt:
@@ -94,8 +102,9 @@ def keep(job: Job, block: int, answers: dict[str, Array]) -> Receipt:
     total = checksum(answers)
     if job.store is None:
         return Receipt(block, total, answers)
-    write(job.store, job.bounds(block)[0], answers)
-    mark(job.store, block, total)
+    with _writing(job.store):
+        write(job.store, job.bounds(block)[0], answers)
+        mark(job.store, block, total)
     return Receipt(block, total, None)
 
 
@@ -138,8 +147,9 @@ def finish(store: Path, output: Path, job: Job) -> None:
     there = sum(1 for _ in _marks(store).glob("*.json"))
     if there != job.blocks:
         raise fault(output, f"{there} of {job.blocks} blocks are written; the same call goes on", UserError)
-    needed("zarr", "output").consolidate_metadata(str(store), **_format())
-    store.rename(output)
+    with _writing(output):
+        needed("zarr", "output").consolidate_metadata(str(store), **_format())
+        store.rename(output)
     shutil.rmtree(store.parent, ignore_errors=True)
 
 
@@ -152,8 +162,7 @@ def _goes_on(store: Path, call: Mapping[str, Any]) -> bool:
     except ValueError:
         raise fault(_description(store), "damaged; remove the folder to begin anew", UserError) from None
     if before is None or not store.is_dir():
-        for path in store.parent.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        _clear(store)
         return False
     differing = [name for name in call if before.get(name) != call[name]]
     if differing:
@@ -163,6 +172,17 @@ def _goes_on(store: Path, call: Mapping[str, Any]) -> bool:
             UserError,
         )
     return True
+
+
+def _clear(store: Path) -> None:
+    """Remove what was begun, and nothing else that somebody may keep in a folder of that name."""
+    for path in store.parent.iterdir():
+        if path in (store, _marks(store)):
+            shutil.rmtree(path)
+        elif path == _description(store) or path.suffix == ".tmp":
+            path.unlink()
+        else:
+            raise fault(store.parent, f"expected an unfinished output, found {path.name} in it", UserError)
 
 
 def _create(store: Path, source: Source, job: Job) -> None:

@@ -167,6 +167,7 @@ def test_what_is_refused() -> None:
         "archive: expected a path, an array, or an open Zarr or xarray object, got list",
         archive=[x],
     )
+    refused(TypeError, "archive: expected an array without a mask", archive=np.ma.masked_array(x))
     refused(TypeError, "variables: expected None of a single array", variables=["rain"])
     refused(DataError, "sequence: its axes have no names", sequence="gauge")
     refused(DataError, "nowhere.zarr: no such file or folder", archive="nowhere.zarr")

@@ -177,6 +177,34 @@ def test_clients_that_are_refused(cluster: Any, monkeypatch: pytest.MonkeyPatch)
         ln.map_sequences(rnn, x, client=closed)
 
 
+def test_a_block_that_ends_its_workers_is_told() -> None:
+    from distributed.scheduler import KilledWorker
+
+    class Failed:
+        def result(self) -> Any:
+            raise KilledWorker("task", None, 4)
+
+    class Job:
+        def bounds(self, block: int) -> tuple[int, int]:
+            return 5 * block, 5 * block + 5
+
+    with pytest.raises(UserError, match="sequences 10 to 14 ended every worker that tried them"):
+        clients._receipt(Job(), 2, Failed())  # type: ignore[arg-type]
+
+
+def test_a_client_that_is_closed_on_the_way(cluster: Any, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", numbers(COUNT, STEPS))
+    client = distributed.Client(cluster)
+    with pytest.raises(UserError, match="client: was closed before"):
+        ln.map_sequences(
+            ln.GRU(2, 3, seed=0),
+            tmp_path / "x.npy",
+            block_size=BLOCK,
+            client=client,
+            progress=lambda done, total: client.close(),
+        )
+
+
 def test_workers_that_lack_something_are_told(
     client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,7 +215,7 @@ def test_workers_that_lack_something_are_told(
     from lstm_numba.archives.opening import open_archive
 
     source, answer = open_archive(numbers()), answer_of(ln.GRU(2, 3))
-    job = Job(source, answer, answer.parts(9, 2), Sizes(4, 4), 23, 9, False, "error")
+    job = Job(source, answer, answer.parts(9, 2), Sizes(4, 4), 23, 9, "error")
     older = dataclasses.replace(job, version="0.0.1")
     with pytest.raises(UserError, match=r"a worker cannot take the model: .* expected 0\.0\.1"):
         list(clients.on_workers(older, [0], client))

@@ -228,3 +228,21 @@ def test_checksum_of_an_answer() -> None:
     a = np.arange(6.0).reshape(2, 3)
     assert jobs.checksum({"a": a}) == jobs.checksum({"a": a.copy()})
     assert jobs.checksum({"a": a}) != jobs.checksum({"a": a + np.eye(2, 3)})
+
+
+def test_a_folder_of_that_name_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "y.zarr.partial").mkdir()
+    (tmp_path / "y.zarr.partial" / "thesis.tex").write_text("mine")
+    with pytest.raises(
+        UserError, match=r"y\.zarr\.partial: expected an unfinished output, found thesis\.tex"
+    ):
+        ln.map_sequences(ln.GRU(2, 3), numbers(), output=tmp_path / "y.zarr")
+    assert (tmp_path / "y.zarr.partial" / "thesis.tex").read_text() == "mine"
+
+
+def test_faults_of_others_are_not_taken_for_the_disks(tmp_path: Path) -> None:
+    def progress(done: int, total: int) -> None:
+        raise BrokenPipeError("the caller's own")
+
+    with pytest.raises(BrokenPipeError, match="the caller's own"):
+        ln.map_sequences(ln.GRU(2, 3, seed=0), numbers(), output=tmp_path / "y.zarr", progress=progress)
