@@ -148,6 +148,8 @@ def finish(store: Path, output: Path, job: Job) -> None:
     if there != job.blocks:
         raise fault(output, f"{there} of {job.blocks} blocks are written; the same call goes on", UserError)
     with _writing(output):
+        for left in store.rglob("*.partial"):  # Zarr's, of a process that was killed while it wrote a chunk
+            left.unlink()
         needed("zarr", "output").consolidate_metadata(str(store), **_format())
         store.rename(output)
     shutil.rmtree(store.parent, ignore_errors=True)
