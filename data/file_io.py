@@ -8,6 +8,7 @@ import os
 import secrets
 import stat
 import zlib
+from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -272,5 +273,36 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     except OSError:
         pass  # some network file systems cannot; the file itself is safe
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path) -> Iterator[bool]:
+    """Hold a folder's lock, which ends with the process; False where there are no locks.
+
+    Raises
+    ------
+    BlockingIOError
+        Another process holds it.
+    OSError
+        There is no such folder.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        yield False
+        return
+    # Not a file in it: files are replaced, and the lock would stay with the old one.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        held = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            held = False  # the file system has no locks
+        yield held
     finally:
         os.close(descriptor)

@@ -13,7 +13,7 @@ from lstm_numba.data.tables import Array, Table, texts_of
 from lstm_numba.errors import DataError
 
 #: Names, in small letters, of a column of numbers that is taken as time where none is named.
-_TIME_NAMES = ("time", "t", "timestamp", "date", "year")
+TIME_NAMES = ("time", "t", "timestamp", "date", "year")
 
 
 class Columns(NamedTuple):
@@ -172,7 +172,7 @@ def _guess_time(table: Table, taken: set[str | None], guesses: list[str]) -> str
         times = [
             name
             for name, column in table.columns.items()
-            if name.lower() in _TIME_NAMES and name not in taken and is_number(column)
+            if name.lower() in TIME_NAMES and name not in taken and is_number(column)
         ][:1]
     if times:
         guesses.append(f"time: the column {times[0]}")

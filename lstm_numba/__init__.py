@@ -9,6 +9,7 @@ from lstm_numba._version import __version__
 
 if TYPE_CHECKING:
     from lstm_numba import kernels
+    from lstm_numba.archives.mapping import map_sequences
     from lstm_numba.errors import GradientError
     from lstm_numba.interop.c.export import save_c
     from lstm_numba.interop.inspection import inspect_weights
@@ -115,6 +116,7 @@ _MODULES = {
     "PredictionStream": "lstm_numba.training.prediction_stream",
     "prediction_step": "lstm_numba.training.prediction_stream",
     "load_run": "lstm_numba.training.tasks",
+    "map_sequences": "lstm_numba.archives.mapping",
 }
 
 __all__ = [
@@ -163,6 +165,7 @@ __all__ = [
     "load_run",
     "load_weights",
     "make_layer",
+    "map_sequences",
     "mean_squared_error",
     "prediction_step",
     "read_tensors",

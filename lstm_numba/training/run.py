@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -305,28 +305,18 @@ class Run:
         CheckpointError
             Another process trains here, or there is no such folder.
         """
-        try:
-            import fcntl
-        except ImportError:  # no such locks on this system
-            yield
-            return
-        try:
-            # Not a file in it: files are replaced, and the lock would stay with the old one.
-            folder = os.open(self.folder, os.O_RDONLY)
-        except OSError as error:
-            raise CheckpointError(f"{self.folder}: {error.strerror}") from None
-        try:
+        from lstm_numba.data.file_io import folder_lock
+
+        with ExitStack() as stack:
             try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                alone = stack.enter_context(folder_lock(self.folder))
             except BlockingIOError:
                 raise CheckpointError(f"{self.folder}: another process is training in this folder") from None
-            except OSError:
-                pass  # the file system has no locks
-            else:
+            except OSError as error:
+                raise CheckpointError(f"{self.folder}: {error.strerror}") from None
+            if alone:
                 self._sweep()
             yield
-        finally:
-            os.close(folder)
 
     def _sweep(self) -> None:
         """Remove incomplete files of killed processes; no other process writes here now."""
