@@ -103,6 +103,14 @@ class RecurrentEstimator(BaseEstimator):
         tags.input_tags.allow_nan = True
         return tags
 
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        if hasattr(self, "_model"):
+            # joblib's files hold an array as often as it is referred to, not once as pickle's do.
+            for part, layer in (("rnn", self._model.rnn), ("output", self._model.output)):
+                self._model.params.update({f"{part}.{name}": a for name, a in layer.params.items()})
+            self._optimizer.params = dict(self._model.params)
+
     # -- training ------------------------------------------------------------------------------------
 
     def _network(self, dtype: np.dtype[Any], seed: int) -> dict[str, Any]:
