@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from lstm_numba.arguments import integer
+from lstm_numba.arguments import integer, non_negative
 from lstm_numba.data.scaling import Scaler
 from lstm_numba.data.sequences import Sequences
 from lstm_numba.estimators.ensemble import mean_losses, member_model, member_optimizer, threads, train
@@ -160,6 +160,8 @@ class RecurrentEstimator(BaseEstimator):
         if held is None:
             # With little data an epoch is a step or two, and its loss goes up and down while it still falls.
             patience = None
+        # Where it goes on, the last schedule has left its last rate.
+        self._optimizer.lr = non_negative("learning_rate", self.learning_rate)
         with self._threads():
             histories = train(
                 self._model,
@@ -253,7 +255,7 @@ class RecurrentEstimator(BaseEstimator):
 
     @property
     def estimators_(self: E) -> list[E]:
-        """The members, each a copy that is an estimator of one model."""
+        """The members, each a copy that is an estimator of one model and tells of the last training."""
         check_is_fitted(self)
         return [self._member(n) for n in range(self._members)]
 

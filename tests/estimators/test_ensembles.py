@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +20,7 @@ from sklearn.model_selection import GridSearchCV
 
 from lstm_numba.errors import TrainingDiverged
 from lstm_numba.estimators import RNNClassifier, RNNForecaster, RNNRegressor
+from lstm_numba.estimators import ensemble as ensemble_module
 
 SMALL: dict[str, Any] = {"hidden_size": 4, "batch_size": 16, "max_epochs": 4, "random_state": 0}
 MEMBERS = 3
@@ -116,6 +118,37 @@ def test_results_do_not_depend_on_jobs() -> None:
     np.testing.assert_array_equal(inside.partial_fit(X, y).predict_members(X), expected)
     with joblib.parallel_config(backend="threading"):
         np.testing.assert_array_equal(processes.partial_fit(X, y).predict_members(X), expected)
+
+
+def test_jobs_of_one_process_share_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In another process joblib, or whoever started it, has chosen how many there are."""
+    X, y = sequences()
+    chosen: list[int] = []
+
+    def recorded(count: int) -> Any:
+        chosen.append(count)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(ensemble_module, "thread_count", lambda: 7)
+    monkeypatch.setattr(ensemble_module, "threads", recorded)
+    regressor = RNNRegressor(**SMALL, n_models=MEMBERS)
+    regressor.fit(X, y)
+    assert chosen == []
+    with joblib.parallel_config(backend="threading", n_jobs=3):
+        regressor.fit(X, y)
+        assert chosen == [2, 2, 2]
+        monkeypatch.setattr("os.getpid", iter(range(10)).__next__)
+        regressor.fit(X, y)
+        assert chosen == [2, 2, 2]
+
+
+def test_each_schedule_begins_anew() -> None:
+    X, y = sequences()
+    for n_models in (1, 2):
+        warm = RNNRegressor(**SMALL, n_models=n_models, schedule="cosine", warm_start=True).fit(X, y)
+        first = [history["lr"] for history in warm.histories_]
+        assert first[0][0] > 2 * first[0][-1]
+        assert [history["lr"] for history in warm.fit(X, y).histories_] == first
 
 
 def test_each_stops_at_its_own_best() -> None:
