@@ -20,6 +20,7 @@ from lstm_numba.data.scaling import Scaler
 from lstm_numba.data.sequences import Sequences
 from lstm_numba.estimators.base import Array, RecurrentEstimator
 from lstm_numba.estimators.documentation import document
+from lstm_numba.estimators.ensemble import spread
 from lstm_numba.estimators.inputs import Given, read_sequences
 from lstm_numba.models.classifier import SequenceClassifier
 from lstm_numba.signatures import explicit
@@ -51,6 +52,13 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
     >>> y = np.where(X[:, -1, 0] > 0, "up", "down")
     >>> RNNClassifier(hidden_size=8, random_state=0).fit(X, y).predict(X[:3]) == y[:3]
     array([ True,  True,  True])
+
+    Five members say how sure they are:
+
+    >>> ensemble = RNNClassifier(hidden_size=8, n_models=5, random_state=0).fit(X, y)
+    >>> probabilities, spread = ensemble.predict_proba(X, return_std=True)
+    >>> bool(spread.max() > 10 * np.median(spread))
+    True
     """
 
     @explicit(RecurrentEstimator.__init__)
@@ -142,18 +150,29 @@ class RNNClassifier(ClassifierMixin, RecurrentEstimator):
         self._train(self._data(*training), None, 1, seed)
         return self
 
-    def predict_proba(self, X: Any) -> Array:
-        """Probabilities of the classes.
+    def predict_proba(self, X: Any, return_std: bool = False) -> Any:
+        """Probabilities of the classes, of an ensemble the mean of its members'.
 
         Parameters
         ----------
         X : array_like
             As for `fit`.
+        return_std : bool
+            Also the standard deviation of an ensemble's members.
 
         Returns
         -------
-        ndarray (N, C), float64
+        ndarray (N, C), float64; with `return_std` two of them
         """
+        found = self.predict_proba_members(X)
+        if not return_std:
+            return found.mean(axis=0)
+        if len(found) == 1:
+            raise ValueError("return_std: expected an ensemble, n_models > 1, got one model")
+        return found.mean(axis=0), spread(found)
+
+    def predict_proba_members(self, X: Any) -> Array:
+        """Probabilities that each member gives, (n_models, N, C); X as for `predict_proba`."""
         check_is_fitted(self)
         given = read_sequences(self, X, reset=False)
         return self._scores(given.sequences, self._model.probabilities)

@@ -42,13 +42,19 @@ tol : float
 standardize : bool
     Bring each feature to mean 0 and standard deviation 1 over the training sequences, and numbers that are to
     be predicted too; predictions are in the units of the data.
+n_models : int
+    Above 1 an ensemble: as many models that differ in their initial weights and in the order of the data, and
+    are trained at once; each stops at its own best. Predictions are their means, `return_std` gives their
+    spread. The first of them is what ``n_models=1`` would be.
 warm_start : bool
     `fit` goes on from what the last one reached, with its standardisation.
 random_state : int, RandomState or None
     Source of the initial weights, the order of the sequences, dropout, and what is held out.
 n_jobs : int, optional
     Threads; -1 for all. By default those that the library uses anyway: as many as there are cores for the
-    process.
+    process. For an ensemble it is the number of joblib's jobs among which the members are divided for
+    training, by the backend of `joblib.parallel_config`; by default they are trained in this process, on all
+    threads. Results are the same bits for any number of jobs.
 device : {"cpu", "cuda"}
 dtype : float32 or float64, optional
     Precision; by default that of X. float32 is about twice as fast.
@@ -60,13 +66,16 @@ _ATTRIBUTES = """
 n_features_in_ : int
     Features of a step; of an array (N, T) its columns.
 loss_curve_ : list of float
-    Training loss of each epoch, of standardised numbers.
+    Training loss of each epoch, of standardised numbers; the mean over the members that were trained in it.
 best_loss_ : float
-    Lowest loss: on what is held out with `early_stopping`, else in training.
+    Lowest loss: on what is held out with `early_stopping`, else in training. The mean of each member's.
 n_iter_ : int
-    Epochs done.
-history_ : History
-    All numbers of the last training, see `lstm_numba.training.history.History`.
+    Epochs done, by the member that did most.
+histories_ : list of History
+    All numbers of the last training of each member, see `lstm_numba.training.history.History`; `history_` is
+    that of a single model.
+estimators_ : list of estimators
+    The members, each a copy that is an estimator of one model.
 """
 
 _INPUT = """

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from lstm_numba.data.scaling import Scaler
 from lstm_numba.data.series_types import Sequence
@@ -14,15 +14,14 @@ from lstm_numba.data.series_windows import WindowIndex
 from lstm_numba.engines.number_losses import DEFAULT_QUANTILES
 from lstm_numba.estimators.base import Array, RecurrentEstimator
 from lstm_numba.estimators.documentation import document
-from lstm_numba.estimators.inputs import dimensions, is_ragged, read_sequences
+from lstm_numba.estimators.ensemble import combined, deviation
+from lstm_numba.estimators.inputs import ahead_of, dimensions, read_known, read_series
 from lstm_numba.estimators.quantiles import check_levels, middle, quantiles_of
 from lstm_numba.models.regressor import SequenceRegressor
 from lstm_numba.signatures import explicit
 from lstm_numba.training.forecast_windows import ForecastWindows, drifts
 from lstm_numba.training.prediction_stream import PredictionStream
 
-#: Of a pandas object whose rows are times.
-_TIME_INDEXES = ("DatetimeIndex", "PeriodIndex", "TimedeltaIndex")
 #: Longest window that is chosen where none is given.
 _LONGEST_WINDOW = 48
 
@@ -62,6 +61,13 @@ class RNNForecaster(RecurrentEstimator):
     >>> y = np.sin(np.arange(400) / 5)
     >>> forecaster = RNNForecaster(horizon=20, hidden_size=16, random_state=0).fit(y[:380])
     >>> bool(np.abs(forecaster.predict(20) - y[380:]).max() < 0.2)
+    True
+
+    Ten members, trained at once; the further ahead, the less do they agree:
+
+    >>> ensemble = RNNForecaster(horizon=20, hidden_size=16, n_models=10, random_state=0).fit(y[:380])
+    >>> mean, spread = ensemble.predict(200, return_std=True)
+    >>> bool(spread[:20].mean() < spread[-20:].mean())
     True
     """
 
@@ -133,37 +139,46 @@ class RNNForecaster(RecurrentEstimator):
         self._train(training, None if held is None else self._windows(held, made=True), self.max_epochs, seed)
         return self
 
-    def predict(self, horizon: Any = None, *, y: Any = None, X: Any = None) -> Array:
+    def predict(self, horizon: Any = None, *, y: Any = None, X: Any = None, return_std: bool = False) -> Any:
         """Forecast the steps after those that are known.
 
         Parameters
         ----------
         horizon : int or array_like, optional
-            Steps to forecast, by default the parameter `horizon`; more are forecast from forecasts. An array
-            stands for `y`, as scikit-learn calls it.
+            Steps to forecast, by default the parameter `horizon`; more are forecast from forecasts, by each
+            member of an ensemble from its own. An array stands for `y`, as scikit-learn calls it.
         y : array_like, optional
             Series to go on from, as `fit` takes them, by default those of `fit`; at least one step, of which
             the last `window_` count.
         X : array_like, optional
             Features that are known in advance, of the steps to forecast, at least `horizon` of the
             parameters, (H, F) or (N, H, F); where `y` is given, of its steps and those to forecast.
+        return_std : bool
+            Also the standard deviation, see `RNNRegressor.predict`; with the loss "gaussian" of at most the
+            parameter `horizon` steps.
 
         Returns
         -------
-        ndarray (H,), (N, H) or (N, H, M)
+        ndarray (H,), (N, H) or (N, H, M); with `return_std` a pair of them
             As the series were given. Of quantiles the one whose level is nearest to the median, of a Gaussian
             the mean.
         """
         check_is_fitted(self)
-        if horizon is not None and np.ndim(horizon):
-            horizon, y = None, horizon
-        found = self._forecast(horizon, y, X)
-        return self._shaped(found[..., middle(self.loss, self.quantiles)])
+        if return_std and self.loss == "gaussian":
+            self._check_learnt(horizon, "the standard deviation")
+        found = self._forecasts(horizon, y, X)
+        mean = self._shaped(self._middle(combined(found, self.loss)))
+        return (mean, self._shaped(deviation(found, self.loss, self.quantiles))) if return_std else mean
+
+    def predict_members(self, horizon: Any = None, *, y: Any = None, X: Any = None) -> Array:
+        """What each member forecasts, (n_models, ...); the arguments are those of `predict`."""
+        check_is_fitted(self)
+        return np.stack([self._shaped(one) for one in self._middle(self._forecasts(horizon, y, X))])
 
     def predict_quantiles(
         self, horizon: Any = None, quantiles: Any = None, *, y: Any = None, X: Any = None
     ) -> Array:
-        """Forecast quantiles, of the loss "quantile" or "gaussian".
+        """Forecast quantiles, of the loss "quantile" or "gaussian"; of an ensemble as `RNNRegressor`'s.
 
         Parameters
         ----------
@@ -181,28 +196,33 @@ class RNNForecaster(RecurrentEstimator):
         """
         check_is_fitted(self)
         levels = check_levels(self.loss, self.quantiles, quantiles)
-        if horizon is not None and horizon > self.horizon:
-            raise ValueError(f"horizon: expected at most {self.horizon} for quantiles, got {horizon}")
-        return self._shaped(quantiles_of(self._forecast(horizon, y, X), self.loss, levels))
+        self._check_learnt(horizon, "quantiles")
+        found = combined(self._forecasts(horizon, y, X), self.loss)
+        return self._shaped(quantiles_of(found, self.loss, levels))
 
-    def stream(self) -> PredictionStream:
+    def stream(self, member: int | None = None) -> PredictionStream:
         """The trained model, fed step by step; each gives the forecasts of the next `horizon`, (H * M * P,).
 
         After `window_` steps they are those of `predict`; later the state remembers more than a window.
 
+        Parameters
+        ----------
+        member : int, optional
+            Which one of an ensemble: a stream is of one model.
+
         Raises
         ------
         ValueError
-            Differences are read (`relative_`), features are known in advance, or the layers read in both
-            directions.
+            Differences are read (`relative_`), features are known in advance, the layers read in both
+            directions, or an ensemble's member is not given.
         """
-        check_is_fitted(self)
+        model = self._stream_model(member)
         if self.relative_ or self.n_known_:
             what = "differences from a window's last step are read, relative=False reads levels"
             raise ValueError(f"stream: {'features are known in advance' if self.n_known_ else what}")
         assert self._targets is not None
         targets = Scaler(*(np.tile(numbers, self.horizon) for numbers in self._targets))
-        return PredictionStream(self._model, self._inputs, targets)
+        return PredictionStream(model, self._inputs, targets)
 
     def score(self, series: Any, y: Any = None, *, X: Any = None) -> float:
         """Coefficient of determination R² of the last `horizon` steps of series, forecast from those before.
@@ -226,7 +246,8 @@ class RNNForecaster(RecurrentEstimator):
             )
         before = [values[: -self.horizon] for values in series]
         true = np.stack([values[-self.horizon :] for values in series])
-        found = self._steps(before, known)[..., middle(self.loss, self.quantiles)]
+        members = np.stack([self._steps(model, before, known) for model in self._models()])
+        found = self._middle(combined(members, self.loss))
         present = ~np.isnan(true)
         return float(r2_score(true[present], found[present]))
 
@@ -241,50 +262,13 @@ class RNNForecaster(RecurrentEstimator):
 
     def _series(self, y: Any, reset: bool) -> list[Array]:
         """Series (T_i, M); also notes the form in which they were given."""
-        if hasattr(y, "iloc") and hasattr(y, "columns") and type(y.index).__name__ in _TIME_INDEXES:
-            raise ValueError(
-                "y: the rows of this DataFrame are times, but a row would be read as a series; give one of "
-                "its columns, or y.to_numpy()[None] for one series of several numbers a step"
-            )
-        form = "list" if is_ragged(y) else f"{dimensions(y)}d"
-        if form == "1d" and not reset and not self._free_steps:
-            raise ValueError(
-                "y: expected series (N, T) as in fit, got a 1D array. Reshape your data: y[None]"
-            )
-        if form == "1d":
-            column = check_array(np.reshape(y, (-1, 1)), ensure_all_finite="allow-nan", input_name="y")
-            given = read_sequences(self, column[None], reset=reset, whole=True)
-        else:
-            given = read_sequences(self, y, reset=reset, whole=True)
-        self._form = form if form != "list" else ("list1d" if np.ndim(y[0]) == 1 else "list")
-        return given.split()
+        series, self._form = read_series(self, y, reset=reset)
+        return series
 
     def _known(self, series: list[Array], X: Any, more: int) -> list[Array]:
         """Features (T_i + more, F) that are known in advance; F = 0 without any."""
         wanted = getattr(self, "n_known_", None) if hasattr(self, "_model") else None
-        if X is None:
-            if wanted:
-                raise ValueError(
-                    f"X: expected {wanted} features that are known in advance, as in fit, got None"
-                )
-            return [np.empty((len(values) + more, 0)) for values in series]
-        if len(series) == 1 and not is_ragged(X) and np.ndim(X) < 3:
-            X = [X]
-        if len(X) != len(series):
-            raise ValueError(f"X: expected features of {len(series)} series, got {len(X)}")
-        found = [np.asarray(x, np.float64) for x in X]
-        found = [x[:, None] if x.ndim == 1 else x for x in found]
-        for n, (x, values) in enumerate(zip(found, series, strict=True)):
-            if x.ndim != 2 or len(x) < len(values) + more or (wanted is not None and x.shape[1] != wanted):
-                raise ValueError(
-                    f"X[{n}]: expected {len(values) + more} steps of {wanted or 'F'} features, "
-                    f"got shape {x.shape}"
-                )
-            if not np.all(np.isfinite(x)):
-                raise ValueError(f"X[{n}]: expected finite numbers, got NaN or infinity")
-        if len({x.shape[1] for x in found}) > 1:
-            raise ValueError("X: expected as many features of each series")
-        return found
+        return read_known(X, [len(values) + more for values in series], wanted)
 
     def _settle(self, series: list[Array], known: list[Array]) -> None:
         """Choose what is not given: window, and whether differences are read."""
@@ -308,7 +292,7 @@ class RNNForecaster(RecurrentEstimator):
         """Series with their features: the numbers of a step, and what is known of the steps ahead."""
         found = []
         for n, (values, x) in enumerate(zip(series, known, strict=True)):
-            ahead = _ahead(x, len(values), self.horizon)
+            ahead = ahead_of(x, len(values), self.horizon)
             found.append(
                 Sequence(str(n), "y", None, np.hstack([values, ahead]), values, np.arange(len(values)))
             )
@@ -351,8 +335,10 @@ class RNNForecaster(RecurrentEstimator):
 
     # -- forecasts -----------------------------------------------------------------------------------
 
-    def _forecast(self, horizon: Any, y: Any, X: Any) -> Array:
-        """Forecasts (N, H, M, P)."""
+    def _forecasts(self, horizon: Any, y: Any, X: Any) -> Array:
+        """The members' forecasts (n_models, N, H, M, P)."""
+        if horizon is not None and np.ndim(horizon):
+            horizon, y = None, horizon
         horizon = self.horizon if horizon is None else self._check_horizon(horizon)
         ahead = -(-horizon // self.horizon) * self.horizon
         if y is not None:
@@ -364,21 +350,40 @@ class RNNForecaster(RecurrentEstimator):
                 self._known([np.empty((0, 1))] * len(self._last), X, ahead if self.n_known_ else 0),
             )
             known = [np.concatenate(parts) for parts in zip(self._last_known, future, strict=True)]
-        found, parts = [values.copy() for values in series], []
-        for _ in range(ahead // self.horizon):
-            parts.append(self._steps(found, known))
-            found = [
-                np.vstack([values, part])
-                for values, part in zip(found, parts[-1][..., middle(self.loss, self.quantiles)], strict=True)
-            ]
-        return np.concatenate(parts, axis=1)[:, :horizon]
+        found = [self._forecast(model, series, known, ahead) for model in self._models()]
+        return np.stack(found)[:, :, :horizon]
 
-    def _steps(self, series: list[Array], known: list[Array]) -> Array:
-        """Forecasts of the next `horizon` steps of series, (N, H, M, P)."""
+    def _forecast(
+        self, model: SequenceRegressor, series: list[Array], known: list[Array], ahead: int
+    ) -> Array:
+        """A model's forecasts (N, H, M, P), which go on from its own."""
+        found, parts = series, []
+        for _ in range(ahead // self.horizon):
+            parts.append(self._steps(model, found, known))
+            found = [
+                np.vstack([values, part]) for values, part in zip(found, self._middle(parts[-1]), strict=True)
+            ]
+        return np.concatenate(parts, axis=1)
+
+    def _models(self) -> list[SequenceRegressor]:
+        """Each member's."""
+        return [self._model.model(n) for n in range(self._members)] if self._model.models else [self._model]
+
+    def _middle(self, found: Array) -> Array:
+        """Of the numbers (..., P) that predict a target the one that stands for it."""
+        return found[..., middle(self.loss, self.quantiles)]
+
+    def _check_learnt(self, horizon: Any, what: str) -> None:
+        """The spread of forecasts from forecasts is not learnt."""
+        if horizon is not None and not np.ndim(horizon) and horizon > self.horizon:
+            raise ValueError(f"horizon: expected at most {self.horizon} for {what}, got {horizon}")
+
+    def _steps(self, model: SequenceRegressor, series: list[Array], known: list[Array]) -> Array:
+        """A model's forecasts of the next `horizon` steps of series, (N, H, M, P)."""
         pieces = []
         for n, (values, x) in enumerate(zip(series, known, strict=True)):
             first = max(len(values) - self.window_, 0)
-            ahead = _ahead(x, len(values), self.horizon)[first:]
+            ahead = ahead_of(x, len(values), self.horizon)[first:]
             rows = np.hstack([values[first:], ahead])
             # Of a short series the step before its first is the first again.
             rows = np.vstack([np.repeat(rows[:1], self.window_ - len(rows), axis=0), rows])
@@ -390,7 +395,7 @@ class RNNForecaster(RecurrentEstimator):
             targets=self._targets, standardize=False,
         )  # fmt: skip
         with self._threads():
-            found = windows.predict(self._model)
+            found = windows.predict(model)
         if not np.all(np.isfinite(found)):
             raise ValueError("the model's answers are no numbers: its weights are too large")
         return found
@@ -400,12 +405,3 @@ class RNNForecaster(RecurrentEstimator):
         if self._form in ("1d", "2d", "list1d"):
             found = found[:, :, 0]
         return found[0] if self._form == "1d" else found
-
-
-def _ahead(known: Array, steps: int, horizon: int) -> Array:
-    """The features of the `horizon` steps after each of so many, (T, H * F); NaN where unknown."""
-    features = known.shape[1]
-    if not features:
-        return np.empty((steps, 0))
-    padded = np.vstack([known, np.full((horizon + max(steps - len(known), 0), features), np.nan)])
-    return np.hstack([padded[k : k + steps] for k in range(1, horizon + 1)])

@@ -1,4 +1,4 @@
-"""Reads what users give as X: arrays of 2 or 3 dimensions, lists of arrays, missing steps."""
+"""Reads what users give: arrays of 2 or 3 dimensions, lists of arrays, missing steps; features ahead."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from lstm_numba.data.sequences import Sequences
 Array = npt.NDArray[Any]
 
 _NUMBERS = [np.float64, np.float32]
+#: Of a pandas object whose rows are times.
+_TIME_INDEXES = ("DatetimeIndex", "PeriodIndex", "TimedeltaIndex")
 
 
 class Given(NamedTuple):
@@ -160,3 +162,80 @@ def _check_width(estimator: Any, X: Any, features: int, reset: bool) -> None:
             f"X has {features} features, but {type(estimator).__name__} is expecting {expected} features "
             "as input"
         )
+
+
+def read_series(estimator: Any, y: Any, *, reset: bool) -> tuple[list[Array], str]:
+    """Series (T_i, M), and the form in which they were given: "1d", "2d", "3d", "list1d" or "list".
+
+    Parameters
+    ----------
+    estimator, reset
+        See `read_sequences`.
+    y : array_like (T,), (N, T), (N, T, M), or list of array_like (T_i,) or (T_i, M)
+
+    Raises
+    ------
+    ValueError, TypeError
+        See `read_sequences`; or a table whose rows are times.
+    """
+    if hasattr(y, "iloc") and hasattr(y, "columns") and type(y.index).__name__ in _TIME_INDEXES:
+        raise ValueError(
+            "y: the rows of this DataFrame are times, but a row would be read as a series; give one of "
+            "its columns, or y.to_numpy()[None] for one series of several numbers a step"
+        )
+    form = "list" if is_ragged(y) else f"{dimensions(y)}d"
+    if form == "1d" and not reset and not estimator._free_steps:
+        raise ValueError("y: expected series (N, T) as in fit, got a 1D array. Reshape your data: y[None]")
+    if form == "1d":
+        column = check_array(np.reshape(y, (-1, 1)), ensure_all_finite="allow-nan", input_name="y")
+        y = column[None]
+    elif form == "list" and np.ndim(y[0]) == 1:
+        form = "list1d"
+    return read_sequences(estimator, y, reset=reset, whole=True).split(), form
+
+
+def read_known(X: Any, steps: list[int], wanted: int | None) -> list[Array]:
+    """Features of series that are known in advance, (T_i, F) float64 each; F = 0 without any.
+
+    Parameters
+    ----------
+    X : array_like (T,) or (T, F), (N, T, F), list of array_like, or None
+    steps : list of int
+        That each of the series needs.
+    wanted : int, optional
+        Features; by default as many as there are.
+
+    Raises
+    ------
+    ValueError
+        X does not fit, or its numbers are not finite.
+    """
+    if X is None:
+        if wanted:
+            raise ValueError(f"X: expected {wanted} features that are known in advance, as in fit, got None")
+        return [np.empty((count, 0)) for count in steps]
+    if len(steps) == 1 and not is_ragged(X) and np.ndim(X) < 3:
+        X = [X]
+    if len(X) != len(steps):
+        raise ValueError(f"X: expected features of {len(steps)} series, got {len(X)}")
+    found = [np.asarray(x, np.float64) for x in X]
+    found = [x[:, None] if x.ndim == 1 else x for x in found]
+    for n, (x, count) in enumerate(zip(found, steps, strict=True)):
+        if x.ndim != 2 or len(x) < count or (wanted is not None and x.shape[1] != wanted):
+            raise ValueError(
+                f"X[{n}]: expected {count} steps of {wanted or 'F'} features, got shape {x.shape}"
+            )
+        if not np.all(np.isfinite(x)):
+            raise ValueError(f"X[{n}]: expected finite numbers, got NaN or infinity")
+    if len({x.shape[1] for x in found}) > 1:
+        raise ValueError("X: expected as many features of each series")
+    return found
+
+
+def ahead_of(known: Array, steps: int, horizon: int) -> Array:
+    """The features of the `horizon` steps after each of so many, (T, H * F); NaN where unknown."""
+    features = known.shape[1]
+    if not features:
+        return np.empty((steps, 0))
+    padded = np.vstack([known, np.full((horizon + max(steps - len(known), 0), features), np.nan)])
+    return np.hstack([padded[k : k + steps] for k in range(1, horizon + 1)])

@@ -15,6 +15,7 @@ from lstm_numba.data.sequences import Sequences
 from lstm_numba.engines.number_losses import DEFAULT_QUANTILES
 from lstm_numba.estimators.base import Array, RecurrentEstimator
 from lstm_numba.estimators.documentation import document
+from lstm_numba.estimators.ensemble import combined, deviation
 from lstm_numba.estimators.inputs import Given, dimensions, is_ragged, read_sequences
 from lstm_numba.estimators.quantiles import check_levels, middle, quantiles_of
 from lstm_numba.models.regressor import SequenceRegressor
@@ -140,23 +141,32 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
         X : array_like
             As for `fit`.
         return_std : bool
-            Also the standard deviation, which the loss "gaussian" learns.
+            Also the standard deviation. With the loss "gaussian" the one that is learnt, of an ensemble that
+            of the mixture of its members' Gaussians: it holds both the noise and what the members disagree
+            about. With other losses that of an ensemble's members.
 
         Returns
         -------
         ndarray (N,) or (N, M); with `per_step` (N, T) or (N, T, M), or a list of arrays if X is one
-            In the form in which `y` was given to `fit`.
+            In the form in which `y` was given to `fit`; with `return_std` a pair of them.
         """
-        if return_std and self.loss != "gaussian":
-            raise ValueError(
-                f"return_std: the loss {self.loss!r} learns no standard deviation, 'gaussian' does"
-            )
         given, found = self._predictions(X)
-        mean = self._shaped(given, found[..., middle(self.loss, self.quantiles)])
-        return (mean, self._shaped(given, found[..., 1])) if return_std else mean
+        mean = self._shaped(given, self._middle(combined(found, self.loss)))
+        if not return_std:
+            return mean
+        return mean, self._shaped(given, deviation(found, self.loss, self.quantiles))
+
+    def predict_members(self, X: Any) -> Any:
+        """What each member predicts, (n_models, ...), as `predict`; a list of lists where X is a list."""
+        given, found = self._predictions(X)
+        members = [self._shaped(given, one) for one in self._middle(found)]
+        return members if isinstance(members[0], list) else np.stack(members)
 
     def predict_quantiles(self, X: Any, quantiles: Any = None) -> Any:
         """Predict quantiles, of the loss "quantile" or "gaussian".
+
+        Of an ensemble they are the means of its members' quantiles; with "gaussian" those of the Gaussian
+        that has mean and standard deviation of the mixture.
 
         Parameters
         ----------
@@ -172,7 +182,7 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
         """
         levels = check_levels(self.loss, self.quantiles, quantiles)
         given, found = self._predictions(X)
-        return self._shaped(given, quantiles_of(found, self.loss, levels))
+        return self._shaped(given, quantiles_of(combined(found, self.loss), self.loss, levels))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Coefficient of determination R², with `per_step` over all steps of which `y` is known."""
@@ -189,7 +199,9 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
     _model: SequenceRegressor
 
     def _predictions(self, X: Any) -> tuple[Given, Array]:
-        """What X is, and predictions (N, M, P), or (R, M, P) of all steps that are there."""
+        """What X is, and the members' predictions (n_models, N, M, P), or (n_models, R, M, P) of all steps
+        that are there.
+        """
         check_is_fitted(self)
         given = read_sequences(self, X, reset=False)
         found = self._scores(given.sequences, self._model.predict)
@@ -200,6 +212,10 @@ class RNNRegressor(RegressorMixin, RecurrentEstimator):
                 [found[..., 0] * scale[:, 0] + mean[:, 0], found[..., 1] * scale[:, 0]], axis=-1
             )
         return given, found * scale + mean
+
+    def _middle(self, found: Array) -> Array:
+        """Of the numbers (..., P) that predict a target the one that stands for it."""
+        return found[..., middle(self.loss, self.quantiles)]
 
     def _shaped(self, given: Given, numbers: Array) -> Any:
         """Predictions (N or R, M, ...) in the form of the targets that `fit` got."""
