@@ -116,7 +116,7 @@ class ForecastWindows:
         Returns
         -------
         ndarray (N, H, M, P), float64
-            P as `SequenceRegressor.predict` gives.
+            P as `SequenceRegressor.predict` gives; of many models with a leading axis of them.
         """
         parts, every = [], np.arange(len(self)) if chosen is None else chosen
         for first in range(0, len(every), _PREDICTION_BATCH):
@@ -124,9 +124,9 @@ class ForecastWindows:
             x, _, _, last = self._read(some)
             x = x if self.inputs is None else self.inputs.transform(x)
             found = model.predict(x.astype(model.dtype))
-            found = found.reshape(len(some), -1, len(self._columns), model.loss.width)
+            found = found.reshape(*found.shape[:-2], -1, len(self._columns), model.loss.width)
             parts.append(self._in_units(found, last[:, None, :, None], model.loss.kind == GAUSSIAN))
-        return np.concatenate(parts)
+        return np.concatenate(parts, axis=-4)
 
     def _in_units(self, found: Array, last: Array, gaussian: bool) -> Array:
         if self.targets is not None:

@@ -235,9 +235,11 @@ class ModelFitting:
             for targets, sources in pairs:
                 for name, source in sources.items():
                     engine.assign(targets[name][training.n], source[k])
-        steps = np.array(np.broadcast_to(self._of_all.steps, (len(self._trainings),)))
-        steps[[training.n for training in self._active]] = self._optimizer.steps
-        self._of_all.steps = steps
+        active = [training.n for training in self._active]
+        for name in ("steps", "lr"):
+            whole = np.array(np.broadcast_to(getattr(self._of_all, name), (len(self._trainings),)))
+            whole[active] = getattr(self._optimizer, name)
+            setattr(self._of_all, name, whole)
 
     def _end(self) -> None:
         for training in self._trainings:
