@@ -316,14 +316,18 @@ def _settings_table(found: Mapping[str, Any], count: int) -> str:
     heading = f"what mattered, of {plural(count, 'complete trial')} (PED-ANOVA; correlation by rank)"
     columns = ("setting", "importance", f"correlation with {found['metric']}", "in the best fifth")
     rows = [
-        dict(zip(columns, (row["name"], _percent(row), row["correlation"], _values_text(row)), strict=True))
+        dict(zip(columns, (row["name"], _percent(row), _correlation(row), _values_text(row)), strict=True))
         for row in found["settings"]
     ]
     return f"{heading}\n{table(columns, rows)}"
 
 
 def _percent(row: Mapping[str, Any]) -> str:
-    return "-" if row["importance"] is None else f"{100 * row['importance']:.0f} %"
+    return "-" if row["importance"] is None else f"{100 * row['importance']:.1f} %"
+
+
+def _correlation(row: Mapping[str, Any]) -> str:
+    return "-" if row["correlation"] is None else f"{row['correlation']:+.2f}"
 
 
 def _values_text(row: Mapping[str, Any]) -> str:

@@ -26,10 +26,11 @@ def document(sweep: Sweep) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``metric``, ``direction``, ``watched`` (what part of the data), ``wanted`` (trials), ``counts`` (trials
-        by state), ``best`` (the best trial or None), ``command`` (words that train it again), ``trials`` (the
-        complete ones first, the best on top), ``settings`` (each with its range, importance, rank correlation
-        with the metric, and values in the best fifth of the complete trials; the most important first).
+        ``metric``, ``direction``, ``watched`` (part of the data), ``wanted`` (trials), ``counts`` (trials
+        by state), ``best`` (the best trial or None), ``command`` (words that train it again), ``trials``
+        (the complete ones first, the best on top), ``settings`` (each with its range, importance, rank
+        correlation with the metric, and values in the best fifth of the complete trials; the most important
+        first).
     """
     config = sweep.config
     trials = sweep.trials()

@@ -42,14 +42,12 @@ def make_sampler(config: SweepConfig, position: Callable[[int], int]) -> sampler
 
 
 def make_pruner(config: SweepConfig) -> pruners.BasePruner:
-    """The pruner of a configuration; its steps are epochs."""
+    """The pruner of a configuration; its steps are epochs, from 1."""
+    first = config.warmup_epochs + 1  # after which it may give a trial up
     if config.pruner == "median":
-        return pruners.MedianPruner(n_warmup_steps=config.warmup_epochs)
+        return pruners.MedianPruner(n_warmup_steps=first)
     if config.pruner == "hyperband":
-        return pruners.HyperbandPruner(
-            min_resource=max(config.warmup_epochs, 1),
-            max_resource=max(config.epochs, config.warmup_epochs, 1),
-        )
+        return pruners.HyperbandPruner(min_resource=first, max_resource=max(config.epochs, first))
     return pruners.NopPruner()
 
 
