@@ -77,7 +77,8 @@ def sweep(
     are given up. Each trial is a run folder like any other: trial-0000, trial-0001, ...
 
     Call it again, and it goes on where it was stopped, even by kill -9. Call it several times at once, also
-    on several machines with a common folder: each trial is trained once. More trials: change the number in FILE.
+    on several machines with a common folder: each trial is trained once. For more trials change
+    their number in FILE.
     """
     if example:
         from lstm_numba.sweeps.example import EXAMPLE
@@ -85,13 +86,11 @@ def sweep(
         click.echo(EXAMPLE, nl=False)
         return
     if file is None:
-        raise click.UsageError(
-            "Missing argument 'FILE': the ranges, in TOML; --example prints one to begin with"
-        )
+        raise click.UsageError("Missing argument 'FILE': ranges, in TOML; --example prints one to begin with")
     if storage is not None and "://" not in storage:
         raise click.UsageError(f"--storage: expected a URL such as sqlite:///study.db, got {storage!r}")
     from lstm_numba.cli.sweeping import Options, report_sweep, train_sweep
-    from lstm_numba.sweeps.config import read_sweep
+    from lstm_numba.sweeps.reading import read_sweep
 
     config = read_sweep(file)
     folder = Path("sweeps", config.name) if out is None else Path(out)

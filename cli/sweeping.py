@@ -19,7 +19,8 @@ from lstm_numba.cli.experiments.common import table
 from lstm_numba.cli.plot import require_matplotlib
 from lstm_numba.cli.resources import check_memory, choose_device, set_threads
 from lstm_numba.errors import UserError
-from lstm_numba.sweeps.config import SweepConfig, read_sweep
+from lstm_numba.sweeps.config import SweepConfig
+from lstm_numba.sweeps.reading import read_sweep
 from lstm_numba.wording import plural
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from lstm_numba.sweeps.study import Claim, Sweep
     from lstm_numba.sweeps.trial import Result
     from lstm_numba.training.callbacks import EpochInfo, StartInfo, StepInfo
+    from lstm_numba.training.signals import SignalWatch
 
 #: Trials in the table.
 _SHOWN = 10
@@ -130,17 +132,15 @@ def train_sweep(config: SweepConfig, options: Options, jobs: int) -> None:
     click.exceptions.Exit
         A signal came, and what was under way is saved.
     """
+    config.check_files()
     device, threads = choose_device(options.device), set_threads(options.threads)
     load_own_cells(*config.cells())
     if jobs > threads:
-        raise click.UsageError(
-            f"--jobs: expected at most the {plural(threads, 'thread')} there are, got {jobs}"
-        )
+        there = plural(threads, "thread")
+        raise click.UsageError(f"--jobs: expected at most the {there} there are, got {jobs}")
     opened(config, options, begin=True).close()  # what can be refused is refused here, and once
     if config.watched == "train":
-        warn(
-            "no data are held out: trials are compared by their training loss; validation = 0.1 holds out some"
-        )
+        warn("no data are held out (validation = 0): trials are compared by what they were trained on")
     if jobs == 1:
         status = _train(config, options._replace(device=device, threads=threads))
     else:
@@ -153,8 +153,8 @@ def train_sweep(config: SweepConfig, options: Options, jobs: int) -> None:
 
 
 def opened(config: SweepConfig, options: Options, begin: bool) -> Sweep:
-    """Open the study, see `lstm_numba.sweeps.study.open_sweep`."""
-    from lstm_numba.sweeps.study import open_sweep
+    """Open the study, see `lstm_numba.sweeps.opening.open_sweep`."""
+    from lstm_numba.sweeps.opening import open_sweep
 
     return open_sweep(config, Path(options.folder), options.storage, begin)
 
@@ -192,11 +192,15 @@ def _train_beside(options: Options, jobs: int) -> int:
     """Train in several processes, and wait for all of them; the exit status of a signal, or 0."""
     import multiprocessing
 
+    from lstm_numba.training.signals import SignalWatch
+
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=work, args=(options,)) for _ in range(jobs)]
-    for worker in workers:
-        worker.start()
-    received = _wait(workers)
+    with SignalWatch() as signals:
+        for worker in workers:
+            worker.start()
+        _wait(workers, signals)
+    received = 0 if signals.received is None else 128 + signals.received
     ends = [worker.exitcode for worker in workers if worker.exitcode]
     if received or ends == [_TERMINATED] * len(ends) != []:
         return received or _TERMINATED
@@ -208,20 +212,16 @@ def _train_beside(options: Options, jobs: int) -> int:
     return 0
 
 
-def _wait(workers: Sequence[BaseProcess]) -> int:
-    """Wait for processes to end; SIGINT and SIGTERM are passed on. Exit status of such a signal, or 0."""
-    from lstm_numba.training.signals import SignalWatch
-
+def _wait(workers: Sequence[BaseProcess], signals: SignalWatch) -> None:
+    """Wait for processes to end; a signal that came is passed on."""
     passed = False
-    with SignalWatch() as signals:
-        while any(worker.is_alive() for worker in workers):
+    while any(worker.is_alive() for worker in workers):
+        for worker in workers:
+            worker.join(0.1)
+        if signals.received is not None and not passed:
+            passed = True
             for worker in workers:
-                worker.join(0.1)
-            if signals.received is not None and not passed:
-                passed = True
-                for worker in workers:
-                    worker.terminate()
-        return 0 if signals.received is None else 128 + signals.received
+                worker.terminate()
 
 
 def work(options: Options) -> NoReturn:

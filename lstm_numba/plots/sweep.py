@@ -41,7 +41,7 @@ def figures(document: Mapping[str, Any]) -> dict[str, Figure]:
     -------
     dict of str to Figure
         ``history``: trials in their order, and their curves; ``what-mattered``: importance of the settings,
-        and each setting's values against the metric.
+        if it is known, and each setting's values against the metric.
     """
     return {"history": _history(document), "what-mattered": _what_mattered(document)}
 
@@ -143,10 +143,13 @@ def _what_mattered(document: Mapping[str, Any]) -> Figure:
     settings = document["settings"]
     columns = min(_COLUMNS, len(settings))
     lines = -(-len(settings) // columns)
-    bars = 1.0 + 0.3 * len(settings)
-    figure = Figure(figsize=(1.0 + 3.1 * max(columns, 2), bars + 2.7 * lines + 0.5), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=[bars, 2.7 * lines + 0.5])
-    _importances(upper.subplots(), document)
+    known = any(row["importance"] is not None for row in settings)
+    heights = [1.0 + 0.3 * len(settings)] * known + [2.7 * lines + 0.5]  # in inches
+    figure = Figure(figsize=(1.0 + 3.1 * max(columns, 2), sum(heights)), layout="constrained")
+    parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    lower = parts[-1]
+    if known:
+        _importances(parts[0].subplots(), document)
     axes = np.atleast_1d(lower.subplots(lines, columns, sharey=True, squeeze=False)).ravel()
     for place, axis in enumerate(axes):
         if place >= len(settings):

@@ -6,6 +6,7 @@ of bytes work on network file systems too, where those of a whole folder often d
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import time
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from lstm_numba.data.file_io import one_line
 from lstm_numba.sweeps.ranges import SweepError
 
 #: Bytes that stand for the study and for trial 0; the text of the file ends before.
@@ -29,6 +31,8 @@ class SweepLock:
     ----------
     folder : Path
         Made if it is not there.
+    name : str
+        Of the study, of which there is one in a folder.
 
     Attributes
     ----------
@@ -38,10 +42,11 @@ class SweepLock:
     Raises
     ------
     SweepError
-        The folder cannot be made or written to, or its file system, or the operating system, has no locks.
+        The folder cannot be made or written to, or is another study's; its file system, or the operating
+        system, has no locks.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str) -> None:
         self._path = folder / "sweep.lock"
         try:
             import fcntl
@@ -57,17 +62,31 @@ class SweepLock:
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
         except OSError as error:
             raise SweepError(f"{self._path}: cannot be written: {error.strerror}") from None
-        with self.alone():
-            self.place = self._read_place()
+        try:
+            with self.alone():
+                self.place = self._read_place(name)
+        except BaseException:
+            self.close()
+            raise
 
-    def _read_place(self) -> str:
-        text = os.pread(self._file, 64, 0).decode("ascii", "replace").strip()
-        if text:
-            return text
-        text = secrets.token_hex(8)
-        os.pwrite(self._file, f"{text}\n".encode(), 0)
-        os.fsync(self._file)
-        return text
+    def _read_place(self, name: str) -> str:
+        """What the file says of the folder; the first process writes it."""
+        content = os.pread(self._file, _STUDY, 0)
+        if not content:
+            place = secrets.token_hex(8)
+            os.pwrite(self._file, json.dumps([place, name], ensure_ascii=False).encode(), 0)
+            os.fsync(self._file)
+            return place
+        try:
+            place, owner = map(str, json.loads(content))
+        except ValueError:
+            raise SweepError(f"{self._path}: damaged, or of another program") from None
+        if owner != name:
+            raise SweepError(
+                f"{self._path}: the folder is of the sweep {one_line(owner)}, not of {one_line(name)}; "
+                f"name another --out, or say name = {json.dumps(owner)} in the file"
+            )
+        return place
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -55,7 +55,7 @@ def document(sweep: Sweep) -> dict[str, Any]:
 
 def command(config: SweepConfig, params: Mapping[str, Any]) -> list[str]:
     """The words of a command line that trains with these settings."""
-    words, files = ["lstm-numba", "train", config.dataset], []
+    words, files = ["lstm-numba", "train", config.dataset], list[str]()
     for name, value in {**config.fixed, **params}.items():
         flag = f"--{config.option(name).replace('_', '-')}"
         if name in ("file", "files"):

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import datetime
 import inspect
-import json
 import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,12 +40,13 @@ except ImportError:
     raise SweepError("sweep needs Optuna: pip install 'lstm_numba[sweep]'") from None
 
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from lstm_numba.sweeps.samplers import make_pruner, make_sampler
 
-#: Seconds that SQLite waits for another program.
-_TIMEOUT = 60.0
+__all__ = ["Claim", "SQLAlchemyError", "Sweep", "make_url", "optuna", "translated"]
+
 #: How often a trial is begun without the end of an epoch before it counts as failed.
 _ATTEMPTS = 5
 #: Seconds after which a trial without a place was abandoned before it got one.
@@ -77,7 +77,7 @@ class Claim(NamedTuple):
 
 
 class Sweep:
-    """A sweep in its folder; `open_sweep` opens one.
+    """A sweep in its folder; `lstm_numba.sweeps.opening` opens one.
 
     Attributes
     ----------
@@ -209,7 +209,7 @@ class Sweep:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        with self._lock.alone(), _translated(), warnings.catch_warnings():
+        with self._lock.alone(), translated(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is experimental in Optuna is no concern of a user's
             yield
 
@@ -315,114 +315,8 @@ def _finite(values: Mapping[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if abs(value) < float("inf")}
 
 
-# -- opening -----------------------------------------------------------------------------------------
-
-
-def open_sweep(config: SweepConfig, folder: Path, url: str | None = None, begin: bool = True) -> Sweep:
-    """Open the study of a configuration, or begin it.
-
-    Parameters
-    ----------
-    config : SweepConfig
-    folder : Path
-        For the run folders, and for the database if no other is named.
-    url : str, optional
-        Of a database, as Optuna's ``RDBStorage`` takes it.
-    begin : bool
-        If False, there must be a study already.
-
-    Raises
-    ------
-    SweepError
-        The database cannot be opened; the study was begun with other settings; there is none.
-    """
-    if not begin and url is None and not (folder / "study.db").is_file():
-        raise SweepError(f"{one_line(folder, 400)}: holds no study yet; begin it without --report")
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    lock = SweepLock(folder)
-    try:
-        with lock.alone(), _translated(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            study = _study(config, _storage(folder, url), begin)
-            _bind(study, config, folder)
-    except BaseException:
-        lock.close()
-        raise
-    return Sweep(config, folder, lock, study)
-
-
-def _storage(folder: Path, url: str | None) -> optuna.storages.RDBStorage:
-    if url is None:
-        path = folder / "study.db"
-        # Not in the URL, where some characters of a folder's name would mean something else.
-        connect = {"creator": lambda: sqlite3.connect(path, timeout=_TIMEOUT, check_same_thread=False)}
-        return optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs=connect)
-    more: dict[str, Any] = {"connect_args": {"timeout": _TIMEOUT}} if url.startswith("sqlite:") else {}
-    try:
-        return optuna.storages.RDBStorage(url, engine_kwargs=more)
-    except (ValueError, ImportError) as error:
-        raise SweepError(f"--storage: cannot be opened: {one_line(_hidden(str(error), url))}") from None
-
-
-def _hidden(text: str, url: str) -> str:
-    """A text without the password that a database's URL may hold."""
-    from sqlalchemy.engine import make_url
-
-    with suppress(SQLAlchemyError, ValueError):
-        secret = make_url(url).password
-        return text.replace(str(secret), "***") if secret else text
-    return text.replace(url, "the URL")
-
-
-def _study(config: SweepConfig, storage: optuna.storages.RDBStorage, begin: bool) -> optuna.Study:
-    if begin:
-        return optuna.create_study(
-            storage=storage, study_name=config.name, direction=config.direction, load_if_exists=True
-        )
-    try:
-        return optuna.load_study(storage=storage, study_name=config.name)
-    except KeyError:
-        raise SweepError(f"the database holds no study {config.name!r}; begin it without --report") from None
-
-
-def _bind(study: optuna.Study, config: SweepConfig, folder: Path) -> None:
-    """Refuse a file that is not the one with which the study was begun; the number of trials may change."""
-    now = json.loads(json.dumps(config.written))
-    kept = study.user_attrs.get("sweep")
-    if kept is None or not study.get_trials(deepcopy=False):
-        study.set_user_attr("sweep", now)
-        return
-    where = f"{one_line(config.path, 400)}: "
-    advice = (
-        f"the trials in {one_line(folder, 400)} would not be comparable; put it back, or name another --out"
-    )
-    if kept["grid"] != now["grid"]:
-        raise SweepError(
-            f"{where}sampler: a grid cannot follow another sampler, nor be followed by one; {advice}"
-        )
-    for key in ("command", "metric"):
-        if kept[key] != now[key]:
-            raise SweepError(f"{where}{key}: was {kept[key]!r}, is {now[key]!r}; {advice}")
-    for table in ("fixed", "ranges"):
-        for name in {**kept[table], **now[table]}:
-            before, after = (found[table].get(name, "not there") for found in (kept, now))
-            if before != after:
-                raise SweepError(f"{where}{table}.{name}: was {_toml(before)}, is {_toml(after)}; {advice}")
-
-
-def _toml(value: Any) -> str:
-    """A value nearly as the file has it."""
-    if isinstance(value, dict):
-        if set(value) == {"choices"}:
-            return _toml(value["choices"])
-        return f"{{{', '.join(f'{name} = {_toml(one)}' for name, one in value.items())}}}"
-    if value == "not there":
-        return value
-    return json.dumps(value)
-
-
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Turn a database's errors into one line."""
     try:
         yield
