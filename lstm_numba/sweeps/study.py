@@ -67,6 +67,8 @@ class Claim(NamedTuple):
         Its run folder, which may hold a run already.
     again : bool
         It was abandoned before.
+    known : dict of float
+        Its curve as the study has it: epoch, from 1 -> metric.
     """
 
     handle: optuna.Trial
@@ -74,6 +76,7 @@ class Claim(NamedTuple):
     params: dict[str, Any]
     folder: Path
     again: bool
+    known: dict[int, float]
 
 
 class Sweep:
@@ -114,7 +117,7 @@ class Sweep:
             if not self._lock.take(handle.number):
                 raise SweepError(f"{self.folder}: trial {handle.number} is taken; is the database a copy?")
             handle.set_user_attr("place", self._lock.place)
-            return self._claim(handle, again=False)
+            return self._claim(handle)
 
     def report(self, claim: Claim, curve: Mapping[int, float]) -> bool:
         """Say how a trial fares, and ask whether it is to be given up.
@@ -127,19 +130,18 @@ class Sweep:
         """
         with self._alone():
             handle = claim.handle
-            known = self._frozen(handle).intermediate_values
             for epoch, value in curve.items():
-                if epoch not in known:
+                if epoch not in claim.known:
                     handle.report(value, epoch)
+                    claim.known[epoch] = value
             if handle.user_attrs.get("attempts", 0) > 1:
                 handle.set_user_attr("attempts", 1)
             return handle.should_prune()
 
     def complete(self, claim: Claim, test: Mapping[str, float]) -> float:
         """End a trial; its value is that of its best epoch, which is returned."""
+        value = claim.known[best_epoch(claim.known, self.config.maximizes)]
         with self._alone():
-            curve = self._frozen(claim.handle).intermediate_values
-            value = curve[best_epoch(curve, self.config.maximizes)]
             claim.handle.set_user_attr("test", _finite(test))
             self._study.tell(claim.handle, value)
             self._lock.drop(claim.number)
@@ -221,16 +223,16 @@ class Sweep:
     def _position(self, number: int) -> int:
         return sum(trial.number < number for trial in self._counting())
 
-    def _frozen(self, handle: optuna.Trial) -> FrozenTrial:
-        return next(trial for trial in self._counting() if trial.number == handle.number)
-
-    def _claim(self, handle: optuna.Trial, again: bool) -> Claim:
+    def _claim(self, handle: optuna.Trial, before: FrozenTrial | None = None) -> Claim:
+        """A claim on a trial; `before` is what the study knows of it, if it goes on."""
         handle.set_user_attr("attempts", handle.user_attrs.get("attempts", 0) + 1)
         params: dict[str, Any] = {}
         for name, domain in self.config.ranges.items():
             if domain.active(params):
                 params[name] = _draw(handle, domain)
-        return Claim(handle, handle.number, params, self.trial_folder(handle.number), again)
+        known = {} if before is None else dict(before.intermediate_values)
+        folder = self.trial_folder(handle.number)
+        return Claim(handle, handle.number, params, folder, before is not None, known)
 
     def trial_folder(self, number: int) -> Path:
         """Run folder of a trial."""
@@ -267,7 +269,7 @@ class Sweep:
             self._lock.drop(trial.number)
             return None
         handle.set_user_attr("place", self._lock.place)
-        return self._claim(handle, again=True)
+        return self._claim(handle, trial)
 
     def _end(self, handle: optuna.Trial, state: str, reason: str) -> None:
         if reason:
