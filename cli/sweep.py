@@ -14,7 +14,7 @@ from lstm_numba.cli.types import SectionedCommand, option
     cls=SectionedCommand,
     epilog="""\b
 Examples:
-  lstm-numba sweep --example > sweep.toml
+  lstm-numba sweep --example
   lstm-numba sweep sweep.toml
   lstm-numba sweep sweep.toml --jobs 2
   lstm-numba sweep sweep.toml --report

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 from cli_tools import PROGRAM, invoke
-from sweep_tools import FIXED, LR, need_toml, sweep_file
+from sweep_tools import LR, QUICK, need_toml, sweep_file
 
 from lstm_numba.sweeps.example import EXAMPLE
 
 need_toml()
 #: Epochs of a trial that is stopped in its midst.
-MANY = 60
-LONG = FIXED.replace("epochs = 3", f"epochs = {MANY}").replace("checkpoint_every = 0\n", "")
+MANY = 40
+LONG = QUICK.replace("epochs = 3", f"epochs = {MANY}").replace("checkpoint_every = 0\n", "")
 
 
 def test_example_and_usage() -> None:
@@ -35,11 +35,11 @@ def test_example_and_usage() -> None:
 
 def test_bad_input_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    sweep_file(tmp_path, FIXED + LR.replace("1e-1", "1e-4"))
+    sweep_file(tmp_path, QUICK + LR.replace("1e-1", "1e-4"))
     answer = invoke("sweep sweep.toml")
     expected = "error: sweep.toml: ranges.lr.high: expected more than low, 0.001, got 0.0001\n"
     assert (answer.status, answer.err) == (1, expected)
-    sweep_file(tmp_path, FIXED + LR)
+    sweep_file(tmp_path, QUICK + LR)
     answer = invoke("sweep sweep.toml --storage study.db")
     assert answer.status == 2
     assert "--storage: expected a URL such as sqlite:///study.db, got 'study.db'" in answer.err
@@ -58,7 +58,7 @@ def test_without_optuna(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     for name in ("opening", "study", "samplers"):
         monkeypatch.delitem(sys.modules, f"lstm_numba.sweeps.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "optuna", None)
-    answer = invoke("sweep", sweep_file(tmp_path, FIXED + LR), "--out", tmp_path / "out")
+    answer = invoke("sweep", sweep_file(tmp_path, QUICK + LR), "--out", tmp_path / "out")
     assert answer.status == 1
     assert answer.err == "error: sweep needs Optuna: pip install 'lstm_numba[sweep]'\n"
 
@@ -67,30 +67,32 @@ def test_without_optuna(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to stand in, with a small sweep's file."""
     pytest.importorskip("optuna")
     pytest.importorskip("fcntl")
     monkeypatch.chdir(tmp_path)
-    sweep_file(tmp_path, f"trials = 5\n{FIXED}{LR}")
+    if "pictures" not in request.node.name:  # which take seconds
+        monkeypatch.setattr("lstm_numba.cli.sweeping._draw", lambda found: [])
+    sweep_file(tmp_path, f"trials = 4\n{QUICK}{LR}")
     return tmp_path
 
 
 def test_table_pictures_and_the_command_of_the_best(folder: Path) -> None:
     answer = invoke("sweep sweep.toml")
     assert answer.status == 0, answer.err
-    assert re.findall(r"^trial (\d): ", answer.err, re.MULTILINE) == [n for n in "01234" for _ in range(2)]
+    assert re.findall(r"^trial (\d): ", answer.err, re.MULTILINE) == [n for n in "0123" for _ in range(2)]
     assert "Warning" not in answer.err
     assert "[I " not in answer.err  # Optuna's own lines
     found = invoke("sweep sweep.toml --report --json").json()
     values = [row["value"] for row in found["trials"]]
     assert values == sorted(values)
     lines = answer.out.splitlines()
-    assert lines[0] == "5 of 5 trials: 5 complete"
+    assert lines[0] == "4 of 4 trials: 4 complete"
     assert lines[2].split() == ["trial", "loss", "epoch", "lr"]
-    assert [line.split()[0] for line in lines[3:8]] == [str(row["trial"]) for row in found["trials"]]
+    assert [line.split()[0] for line in lines[3:7]] == [str(row["trial"]) for row in found["trials"]]
     assert float(lines[3].split()[1]) == pytest.approx(values[0], rel=1e-3)
-    assert lines[11].split()[:3] == ["lr", "100.0", "%"]
+    assert lines[10].split()[:3] == ["lr", "100.0", "%"]
     for name in ("history", "what-mattered"):
         for form in ("png", "svg"):
             path = f"sweeps/sweep/plots/{name}.{form}"
@@ -200,11 +202,11 @@ def test_jobs_share_the_trials_and_end_with_the_first_process(folder: Path) -> N
 
 
 def test_more_trials_and_another_range(folder: Path) -> None:
-    sweep_file(folder, f"trials = 1\n{FIXED}{LR}")
+    sweep_file(folder, f"trials = 1\n{QUICK}{LR}")
     assert invoke("sweep sweep.toml --json").json()["counts"] == {"complete": 1}
-    sweep_file(folder, f"trials = 2\n{FIXED}{LR}")
+    sweep_file(folder, f"trials = 2\n{QUICK}{LR}")
     assert invoke("sweep sweep.toml --json").json()["counts"] == {"complete": 2}
-    sweep_file(folder, f"trials = 3\n{FIXED}{LR.replace('1e-1', '2e-1')}")
+    sweep_file(folder, f"trials = 3\n{QUICK}{LR.replace('1e-1', '2e-1')}")
     answer = invoke("sweep sweep.toml")
     assert answer.status == 1
     assert answer.err.startswith(
