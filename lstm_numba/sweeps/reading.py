@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -79,23 +80,27 @@ def parse_toml(path: Path) -> dict[str, Any]:
     SweepError
         It is missing, too large, or not TOML; or Python is too old to read it by itself.
     """
-    try:
-        import tomllib
-    except ImportError:  # Python 3.10
-        try:
-            import tomli as tomllib
-        except ImportError:
-            raise SweepError(
-                "TOML needs Python 3.11, or the package tomli: pip install 'lstm_numba[sweep]'"
-            ) from None
+    loads = _toml_loads()
     content = read_file(path, _LARGEST, SweepError)
     try:
-        return tomllib.loads(content.decode())
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # tomllib.TOMLDecodeError and UnicodeDecodeError are the former
+        return loads(content.decode())
+    except (ValueError, RecursionError) as error:  # the former: not UTF-8, or not TOML
         raise SweepError(f"{one_line(path, 400)}: not TOML: {one_line(error)}") from None
+
+
+def _toml_loads() -> Callable[[str], dict[str, Any]]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+
+        return tomllib.loads
+    try:
+        import tomli
+    except ImportError:
+        raise SweepError(
+            "TOML needs Python 3.11, or the package tomli: pip install 'lstm_numba[sweep]'"
+        ) from None
+    loads: Callable[[str], dict[str, Any]] = tomli.loads
+    return loads
 
 
 class _Reader:
