@@ -171,15 +171,16 @@ def test_a_trial_that_kills_its_process_is_given_up(tmp_path: Path) -> None:
     assert "died 5 times" in trial.reason
 
 
-def test_an_epoch_or_a_clean_stop_gives_a_trial_more_attempts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("clean", [True, False])
+def test_an_epoch_or_a_clean_stop_gives_a_trial_more_attempts(clean: bool, tmp_path: Path) -> None:
     config, folder = small_sweep(tmp_path, "trials = 1"), tmp_path / "sweep"
-    for attempt in range(12):
+    for attempt in range(7):
         with opened(config, folder) as sweep:
             claim = begun(sweep)
-            if attempt % 4 == 0:
-                sweep.report(claim, {attempt // 4 + 1: 1.0})
-            if attempt % 4 == 3:
+            if attempt == 3 and clean:
                 sweep.leave(claim)
+            elif attempt == 3:
+                sweep.report(claim, {1: 1.0})
     with opened(config, folder) as sweep:
         assert begun(sweep).again
 

@@ -106,6 +106,17 @@ def test_a_trial_goes_on_wherever_it_was_stopped(tmp_path: Path, monkeypatch: py
     assert ends[0].read_bytes() == ends[1].read_bytes()
 
 
+def test_a_trial_that_somebody_trained_to_its_end(tmp_path: Path) -> None:
+    """By train --resume, of which the study knows nothing."""
+    with pytest.raises(Crash):
+        next_trial(tmp_path, reporter=CrashAfterEpoch())
+    folder = tmp_path / "sweep" / "trial-0000"
+    train(folder, {})
+    result, (trial,) = next_trial(tmp_path)
+    assert trial.curve == losses(folder)
+    assert result.value == trial.value == min(losses(folder).values())
+
+
 def test_a_trial_that_was_begun_and_has_no_folder_yet(tmp_path: Path) -> None:
     class Full(Exception):
         pass
