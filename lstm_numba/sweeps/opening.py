@@ -47,10 +47,10 @@ def open_sweep(config: SweepConfig, folder: Path, url: str | None = None, begin:
             warnings.simplefilter("ignore")
             study = _study(config, _storage(folder, url), begin)
             _bind(study, config, folder)
+            return Sweep(config, folder, lock, study)
     except BaseException:
         lock.close()
         raise
-    return Sweep(config, folder, lock, study)
 
 
 def _storage(folder: Path, url: str | None) -> optuna.storages.RDBStorage:
