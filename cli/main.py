@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -27,6 +27,7 @@ DEBUG_VARIABLE = "LSTM_NUMBA_DEBUG"
 #: Command -> (module, one line for the list of commands). The module defines a command of the module's name.
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("lstm_numba.cli.train", "Train a network on a data set, or resume a run."),
+    "sweep": ("lstm_numba.cli.sweep", "Try settings by the dozen, and find out which mattered."),
     "evaluate": ("lstm_numba.cli.evaluate", "Compute loss and measures of a run on a split."),
     "predict": ("lstm_numba.cli.predict", "Classify images; forecast, regress or classify series."),
     "stream": ("lstm_numba.cli.stream", "Predict from rows of a table as they come in."),
@@ -94,16 +95,29 @@ def run(arguments: Sequence[str] | None = None) -> int:
     arguments : sequence of str, optional
         Arguments without the program's name; by default those of the process.
     """
+    return guarded(
+        lambda: cli.main(
+            args=None if arguments is None else list(arguments),
+            prog_name="lstm-numba",
+            standalone_mode=False,
+        )
+    )
+
+
+def guarded(work: Callable[[], Any]) -> int:
+    """Do what a process of the program is for, and return its exit status; never raises.
+
+    Parameters
+    ----------
+    work : callable
+        What it returns is the exit status, if it is a number.
+    """
     if hasattr(sys.stdout, "reconfigure"):  # characters that its encoding lacks become "?"
         sys.stdout.reconfigure(errors="replace")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
-            status = cli.main(
-                args=None if arguments is None else list(arguments),
-                prog_name="lstm-numba",
-                standalone_mode=False,
-            )
+            status = work()
         if sys.stdout is not None:
             sys.stdout.flush()
         return status if isinstance(status, int) else 0

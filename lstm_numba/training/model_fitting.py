@@ -224,7 +224,7 @@ class ModelFitting:
 
     def _write_back(self) -> None:
         """Copy the active models to their places among all."""
-        if self._model is self._all:
+        if self._model is self._all or not self._active:
             return
         engine, places = self._all.engine, enumerate(self._active)
         pairs = [

@@ -46,7 +46,7 @@ def test_all_commands_are_found() -> None:
     trainings = {("train", dataset) for dataset in datasets}
     assert trainings | {("data", verb) for verb in ("list", "fetch", "verify")} <= found
     others = ("evaluate", "predict", "stream", "sample", "plot", "inspect", "bench", "warmup", "info")
-    assert {(one,) for one in others} <= found
+    assert {(one,) for one in (*others, "sweep")} <= found
 
 
 @pytest.mark.parametrize(("path", "command"), EVERY, ids=NAMES)
@@ -139,7 +139,7 @@ def test_help_imports_nothing_heavy() -> None:
         "assert run(['--help']) == 0\n"
         "imported('numba', 'numpy', 'scipy', 'pooch', 'matplotlib', 'safetensors', 'lstm_numba.cli.train')\n"
         "commands = 'train mnist', 'evaluate', 'predict', 'sample', 'plot', 'data list', 'info', 'bench'\n"
-        "for words in (*commands, 'inspect', 'warmup', 'export', 'import'):\n"
+        "for words in (*commands, 'inspect', 'warmup', 'export', 'import', 'sweep'):\n"
         "    assert run([*words.split(), '-h']) == 0\n"
         "imported('numba', 'numpy', 'matplotlib')\n"
     )

@@ -63,6 +63,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for kind in ("digits", "grammar"):
         Run.create(tmp_path / kind, make_config(kind, {"threads": 1, "hidden": 3}))
     (tmp_path / "text.txt").write_text("some words\n" * 50)
+    (tmp_path / "sweep.toml").write_text('command = "train digits"\n[ranges]\nlr = [0.1, 0.2]\n')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LSTM_NUMBA_DATA", str(tmp_path / "data"))
     # These ask other programs, once in a process.
@@ -80,6 +81,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "lstm_numba.training.warmup.warm_up",
         "lstm_numba.data.store.download",
         "lstm_numba.cli.bench.plan_rows",
+        "lstm_numba.cli.sweeping.opened",
         "lstm_numba.cli.bench.run_with_isa",
         "lstm_numba.experiments.workers.run_parts",
         "lstm_numba.experiments.long_gap.run_parts",
@@ -95,7 +97,7 @@ def words_of(parameter: click.Parameter, rng: np.random.Generator) -> list[str]:
     if isinstance(parameter.type, click.Choice) and rng.random() < 0.5:
         values = [str(pick(rng, list(parameter.type.choices)))]
     if parameter.name in ("run", "runs", "file", "resume") and rng.random() < 0.7:
-        values = [str(pick(rng, ("digits", "grammar", "text.txt", ".", "new")))]
+        values = [str(pick(rng, ("digits", "grammar", "text.txt", "sweep.toml", ".", "new")))]
     if isinstance(parameter, click.Argument):
         return values
     flag = isinstance(parameter, click.Option) and parameter.is_flag
