@@ -23,7 +23,7 @@ class HeadParams:
     which travel with copies of the arrays, remember nothing.
     """
 
-    def __init__(self, heads: int, lead: int) -> None:
+    def __init__(self, heads: int, lead: int = 0) -> None:
         self._heads, self._lead = heads, lead
         self._known: tuple[list[Array], list[Params]] = [], []  # replaced as a whole: threads may share it
 

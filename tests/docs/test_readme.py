@@ -63,14 +63,19 @@ def test_library_examples_run_learn_and_stream() -> None:
 
 
 def test_training_on_arrays_runs_and_learns() -> None:
-    """The section's two programs; their comments beside the code are PyTorch's."""
-    quick, by_hand = (block for block in blocks("py") if "ln.SequenceClassifier(4" in block)
+    """The section's two programs, whose comments beside the code are PyTorch's, and those of many models."""
+    quick, by_hand, several = (block for block in blocks("py") if "ln.SequenceClassifier(4" in block)
     names: dict[str, Any] = {}
     printed = _run(quick.replace("patience=5", "patience=5, verbose=False"), names)
     assert float(re.findall(r"accuracy=([\d.]+)", printed)[0]) > 0.75
     _run(by_hand, names)
     result = names["ln"].evaluate(names["model"], (names["x"], names["y"]))
     assert result.accuracy > 0.8
+    (layer,) = (block for block in blocks("py") if "models=256" in block)
+    _run(layer, names)
+    assert names["state"][0].shape == (256, 1, 16, 32)
+    _run(several.replace("patience=5", "patience=5, verbose=False"), names)
+    assert min(one.accuracy for one in names["results"]) > 0.8
 
 
 def _files(folder: Path) -> None:
