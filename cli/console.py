@@ -60,11 +60,17 @@ def _columns() -> int:
 
 
 class Terminal(Reporter):
-    """Reports the progress of a training or an evaluation on standard error."""
+    """Reports the progress of a training or an evaluation on standard error.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    silent : bool
+        Write nothing.
+    """
+
+    def __init__(self, silent: bool = False) -> None:
         self._interactive = sys.stderr is not None and sys.stderr.isatty()
-        self._silent = sys.stderr is None
+        self._silent = silent or sys.stderr is None
         self._line = ""
         self._last = time.monotonic()
         self._metric = ""

@@ -10,6 +10,7 @@ from lstm_numba.models.base import (
     Array,
     Model,
     Placed,
+    Ready,
     SequenceBatch,
     State,
     StepResult,
@@ -99,14 +100,23 @@ class SequenceModel(Model):
         """See `Model.place`."""
         x, targets = (None, None) if out is None else (out.inputs, out.targets)
         x = self._input(batch.x) if x is None else self.engine.upload(batch.x, x)
+        labels, weights = self._in_a_row(batch)
+        count = self._count(labels, weights)
+        return Placed(x, self._targets(labels, weights, targets), count, batch.lengths)
+
+    def predictions(self, batch: SequenceBatch) -> float:
+        """See `Model.predictions`."""
+        return self._count(*self._in_a_row(batch))
+
+    def _in_a_row(self, batch: SequenceBatch) -> tuple[Array, Array | None]:
+        """Labels and weights of all predictions, whose first axis counts them."""
         labels, weights = batch.labels, batch.weights
         if self.per_step:
             weights = _within(weights, labels, batch.lengths)
             labels = labels.reshape(-1, *labels.shape[2:])
-        count = self._count(labels, weights)
-        return Placed(x, self._targets(labels, weights, targets), count, batch.lengths)
+        return labels, weights
 
-    def learn(self, placed: Placed, state: State = None) -> StepResult:
+    def learn(self, placed: Placed, state: State = None, ready: Ready | None = None) -> StepResult:
         """Loss and gradients of a batch, with dropout.
 
         Parameters
@@ -115,6 +125,8 @@ class SequenceModel(Model):
             From `place`.
         state : ndarray or tuple of ndarray, optional
             Initial state; zero by default.
+        ready : callable, optional
+            See `Model.learn`.
         """
         engine, weight = self.engine, self.output.params["weight"]
         y, final, tape = self.rnn.forward(placed.inputs, state, placed.lengths, training=True, copy=False)
@@ -128,10 +140,14 @@ class SequenceModel(Model):
         if mask is not None:
             dfeatures = engine.multiply(dfeatures, mask, out=dfeatures)
         dy, dstate = self._feature_gradients(y, final, dfeatures)
-        _, _, rnn_grads = self.rnn.backward(tape, dy, dstate, input_gradient=False)
-        grads: dict[str, Any] = {f"rnn.{name}": gradient for name, gradient in rnn_grads.items()}
-        grads["output.weight"] = engine.matmul(engine.transposed(dscores), features)
-        grads["output.bias"] = engine.column_sums(dscores)
+        output = {
+            "output.weight": engine.matmul(engine.transposed(dscores), features),
+            "output.bias": engine.column_sums(dscores),
+        }
+        if ready is not None:
+            ready(output)
+        backward = self.rnn.backward(tape, dy, dstate, input_gradient=False, ready=self._of_rnn(ready))
+        grads: dict[str, Any] = {f"rnn.{name}": gradient for name, gradient in backward[2].items()} | output
         return StepResult(engine, totals, placed.predictions, scale, grads, final)
 
     def evaluate(self, batch: SequenceBatch, state: State = None) -> StepResult:
@@ -208,5 +224,5 @@ def _within(weights: Array | None, labels: Array, lengths: Array | None) -> Arra
 
 
 def _scale(placed: Placed) -> float:
-    """Factor that makes a mean of the summed loss; 0 where nothing has a weight."""
-    return 1.0 / placed.predictions if placed.predictions else 0.0
+    """Factor that makes a mean of the summed loss, of the whole batch; 0 where nothing has a weight."""
+    return placed.fraction / placed.predictions if placed.predictions else 0.0

@@ -7,6 +7,7 @@ from typing import Any
 
 from lstm_numba.cells.wrappers import GOING
 from lstm_numba.engines.base import Array
+from lstm_numba.engines.dropout_masks import whole
 from lstm_numba.nn import checks
 from lstm_numba.nn.heads import joined
 from lstm_numba.nn.layer_parameters import LayerParameters
@@ -83,7 +84,13 @@ class LayerPasses(LayerParameters):
         """A copy of a parameter with elements dropped, and the mask."""
         engine = self.engine
         weights = engine.contiguous(engine.from_user(name, self.params[name], self.dtype))
-        return engine.dropout(self.rng, weights, self.weight_drop)
+        return engine.dropout(whole(self.rng), weights, self.weight_drop)  # weights have no rows of a batch
+
+    def _names_of(self, layer: int) -> list[str]:
+        """Names of a layer's parameters."""
+        first = layer * self.directions
+        directions = self._layer_directions[first : first + self.directions]
+        return [full for one in directions for full in one.names.values()]
 
     def _backward_layer(
         self,

@@ -1,0 +1,102 @@
+"""What ranks do together, and a rank that is alone: for it everything is done already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import numpy.typing as npt
+
+from lstm_numba.ranks.shares import Part, part_of
+
+Array = npt.NDArray[Any]
+T = TypeVar("T")
+
+
+class Ranks:
+    """One process that trains alone; the base of those that share a training.
+
+    Whatever is not said to be for one rank is called by all, in the same order.
+
+    Attributes
+    ----------
+    rank, size : int
+        Which of how many.
+    local_size : int
+        How many run on this machine.
+    """
+
+    rank = 0
+    size = 1
+    local_size = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank is the one that writes and speaks."""
+        return self.rank == 0
+
+    def part(self, total: int) -> Part:
+        """This rank's rows of a batch."""
+        return part_of(total, self.rank, self.size)
+
+    def largest(self, total: int) -> int:
+        """Rows of the largest share of a batch."""
+        return -(-total // self.size)
+
+    # -- sums ------------------------------------------------------------------------------------
+
+    def sum(self, array: Array) -> Array:
+        """Sum an array over the ranks, in place; each has the same bits afterwards."""
+        return array
+
+    def begin_sum(self, array: Array) -> Callable[[], bool]:
+        """Begin `sum`; the function that is returned goes on with it, and tells whether it is done."""
+        return lambda: True
+
+    def gather(self, array: Array) -> Array:
+        """Arrays of one shape of all ranks, (size, ...)."""
+        return array[None]
+
+    def join(self, array: Array | None, axis: int = 0) -> Array:
+        """The arrays of all ranks, one after the other along an axis; None from a rank that has none."""
+        assert array is not None
+        return array
+
+    # -- one for all -----------------------------------------------------------------------------
+
+    def once(self, make: Callable[[], T]) -> T:
+        """What `make` gives on the first rank, which alone calls it."""
+        return make()
+
+    def once_a_machine(self, make: Callable[[], T]) -> T:
+        """What `make` gives on one rank of each machine, which alone calls it.
+
+        NumPy arrays in it are read-only and lie in memory that all ranks of the machine share.
+        """
+        return make()
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def abort(self, status: int) -> NoReturn:
+        """End all ranks with an exit status; called by any of them."""
+        raise SystemExit(status)
+
+    # -- threads ---------------------------------------------------------------------------------
+
+    def threads(self, available: int, bound: frozenset[int], chosen: bool) -> int:
+        """Threads of this rank, where nobody asked for a number.
+
+        Parameters
+        ----------
+        available : int
+            That the process may use.
+        bound : frozenset of int
+            Cores in its affinity.
+        chosen : bool
+            Somebody has chosen `available`, for each rank.
+        """
+        return available
+
+
+#: A process that trains alone.
+ALONE = Ranks()

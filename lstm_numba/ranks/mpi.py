@@ -1,0 +1,108 @@
+"""Ranks over mpi4py. The only module that imports it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+from mpi4py import MPI
+
+from lstm_numba.ranks.base import Array, Ranks
+
+T = TypeVar("T")
+
+#: Bytes to whose multiples arrays in shared memory are aligned: a cache line, and the widest vector.
+_ALIGNMENT = 64
+
+
+class MpiRanks(Ranks):
+    """The processes that a launcher started together.
+
+    Sums rely on what the standard recommends strongly [1]_ and its implementations do: that a reduction of
+    the same numbers gives the same bits again, and on all ranks; checkpoints compare the ranks.
+
+    References
+    ----------
+    .. [1] MPI: A Message-Passing Interface Standard, version 5.0, section 6.9.1, advice to implementors.
+    """
+
+    def __init__(self) -> None:
+        self._all = MPI.COMM_WORLD.Dup()  # whose messages no other library meets
+        self._node = self._all.Split_type(MPI.COMM_TYPE_SHARED)
+        self.rank, self.size = self._all.rank, self._all.size
+        self.local_size = self._node.size
+        self.library = MPI.Get_library_version().split("\n")[0].strip(" \0")
+        self._windows: list[Any] = []  # which own the memory of arrays
+
+    # -- sums ------------------------------------------------------------------------------------
+
+    def sum(self, array: Array) -> Array:
+        """See `Ranks.sum`."""
+        self._all.Allreduce(MPI.IN_PLACE, array)
+        return array
+
+    def begin_sum(self, array: Array) -> Callable[[], bool]:
+        """See `Ranks.begin_sum`."""
+        test: Callable[[], bool] = self._all.Iallreduce(MPI.IN_PLACE, array).Test
+        return test
+
+    def gather(self, array: Array) -> Array:
+        """See `Ranks.gather`."""
+        found = np.empty((self.size, *array.shape), array.dtype)
+        self._all.Allgather(np.ascontiguousarray(array), found)
+        return found
+
+    def join(self, array: Array | None, axis: int = 0) -> Array:
+        """See `Ranks.join`."""
+        return np.concatenate([one for one in self._all.allgather(array) if one is not None], axis)
+
+    # -- one for all -----------------------------------------------------------------------------
+
+    def once(self, make: Callable[[], T]) -> T:
+        """See `Ranks.once`."""
+        found: T = self._all.bcast(make() if self.rank == 0 else None)
+        return found
+
+    def once_a_machine(self, make: Callable[[], T]) -> T:
+        """See `Ranks.once_a_machine`."""
+        node = self._node
+        if node.size == 1:
+            return make()
+        # Written and read by processes of one training only: as mpi4py sends objects, but not copied.
+        buffers: list[pickle.PickleBuffer] = []
+        content = pickle.dumps(make(), 5, buffer_callback=buffers.append) if node.rank == 0 else b""
+        parts = [content, *(buffer.raw() for buffer in buffers)]
+        sizes: list[int] = node.bcast([memoryview(part).nbytes for part in parts])
+        starts = np.cumsum([0, *(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes)]).tolist()
+        window = MPI.Win.Allocate_shared(starts[-1] if node.rank == 0 else 0, 1, comm=node)
+        self._windows.append(window)
+        memory = memoryview(window.Shared_query(0)[0])
+        places = [memory[start : start + size] for start, size in zip(starts, sizes, strict=False)]
+        window.Fence()
+        if node.rank == 0:
+            for place, part in zip(places, parts, strict=True):
+                place[:] = part
+        window.Fence()
+        found: T = pickle.loads(places[0], buffers=[place.toreadonly() for place in places[1:]])
+        return found
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def abort(self, status: int) -> NoReturn:
+        """See `Ranks.abort`."""
+        self._all.Abort(status)
+        os._exit(status)
+
+    # -- threads ---------------------------------------------------------------------------------
+
+    def threads(self, available: int, bound: frozenset[int], chosen: bool) -> int:
+        """See `Ranks.threads`: a launcher may have bound each rank to its cores already."""
+        every: list[frozenset[int]] = self._node.allgather(bound)
+        if chosen:
+            return available
+        # Fewer than its cores: a quota, which all of them share.
+        cores = len(frozenset().union(*every)) if available >= len(bound) else available
+        return max(1, min(available, cores // self.local_size))
