@@ -28,9 +28,12 @@ def together() -> Iterator[Ranks]:
         `lstm_numba.ranks.base.ALONE` of a process on its own.
     """
     ranks = connect()
+    ranks.watch(lambda lost: _end_without(ranks, lost))
     try:
         yield ranks
+        ranks.part_company()
     except click.exceptions.Exit:  # on which all have agreed
+        ranks.part_company()
         raise
     except BaseException as error:
         if ranks.size == 1:
@@ -51,6 +54,15 @@ def end_all(ranks: Ranks, error: BaseException) -> None:
         if stream is not None:
             stream.flush()
     ranks.abort(status)
+
+
+def _end_without(ranks: Ranks, lost: int) -> None:
+    """Say that a rank is lost and end the others; called in a thread, while MPI waits for it."""
+    line = f"error: rank {lost} of {ranks.size} has ended without a word (killed, or out of memory?)"
+    try:
+        os.write(2, f"{line}; the last checkpoint stays\n".encode())
+    finally:
+        ranks.abort(1)
 
 
 def set_rank_threads(ranks: Ranks, wanted: int | None) -> int:

@@ -26,6 +26,8 @@ def _discard_buffer(rng: np.random.Generator) -> None:
 
 #: Float32 numbers that Philox makes of one value of its counter.
 _PER_COUNTER = 8
+#: Numbers that take as long to draw as to pass over.
+_WORTH_SEEKING = 8192
 
 
 class RowShare:
@@ -69,9 +71,10 @@ class RowShare:
         if rows != self.stop - self.first:
             raise ValueError(f"shape: expected {self.stop - self.first} rows, got {rows}")
         count = int(np.prod(outer, dtype=np.int64))
-        if not isinstance(self.bit_generator, np.random.Philox):
+        seekable = isinstance(self.bit_generator, np.random.Philox)
+        if not seekable or (self.total - rows) * width < _WORTH_SEEKING:
             drawn = self.whole.random((*outer, self.total, width), dtype=np.float32)
-            return drawn[..., self.first : self.stop, :]
+            return np.ascontiguousarray(drawn[..., self.first : self.stop, :])
         found = np.empty((count, rows * width), np.float32)
         position = 0  # of the counter, since the mask began
         for k, out in enumerate(found):

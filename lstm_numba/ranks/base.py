@@ -77,6 +77,15 @@ class Ranks:
 
     # -- the end ---------------------------------------------------------------------------------
 
+    def watch(self, tell: Callable[[int], None]) -> None:
+        """Call `tell` with the number of a rank of this machine that ends before `part_company`.
+
+        One other rank of the machine calls it, in a thread of its own.
+        """
+
+    def part_company(self) -> None:
+        """Wait for all ranks; from then on each may end by itself."""
+
     def abort(self, status: int) -> NoReturn:
         """End all ranks with an exit status; called by any of them."""
         raise SystemExit(status)

@@ -23,6 +23,8 @@ def connect() -> Ranks:
         return ALONE
     # Our own line says why all end; MPICH would add one of its own.
     os.environ.setdefault("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")
+    # Of Open MPI's ways to share memory the one for InfiniBand complains where there is none.
+    os.environ.setdefault("OMPI_MCA_osc", "^ucx")
     try:
         from lstm_numba.ranks.mpi import MpiRanks
     except ImportError as error:

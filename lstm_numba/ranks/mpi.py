@@ -11,6 +11,7 @@ import numpy as np
 from mpi4py import MPI
 
 from lstm_numba.ranks.base import Array, Ranks
+from lstm_numba.ranks.lost import DeathWatch
 
 T = TypeVar("T")
 
@@ -36,6 +37,8 @@ class MpiRanks(Ranks):
         self.local_size = self._node.size
         self.library = MPI.Get_library_version().split("\n")[0].strip(" \0")
         self._windows: list[Any] = []  # which own the memory of arrays
+        self._aborting: Array | None = None  # by rank of the machine: it ends all, for a reason that it tells
+        self._watch = DeathWatch({}, lambda rank: None)
 
     # -- sums ------------------------------------------------------------------------------------
 
@@ -77,9 +80,7 @@ class MpiRanks(Ranks):
         parts = [content, *(buffer.raw() for buffer in buffers)]
         sizes: list[int] = node.bcast([memoryview(part).nbytes for part in parts])
         starts = np.cumsum([0, *(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes)]).tolist()
-        window = MPI.Win.Allocate_shared(starts[-1] if node.rank == 0 else 0, 1, comm=node)
-        self._windows.append(window)
-        memory = memoryview(window.Shared_query(0)[0])
+        window, memory = self._memory(starts[-1])
         places = [memory[start : start + size] for start, size in zip(starts, sizes, strict=False)]
         window.Fence()
         if node.rank == 0:
@@ -89,10 +90,39 @@ class MpiRanks(Ranks):
         found: T = pickle.loads(places[0], buffers=[place.toreadonly() for place in places[1:]])
         return found
 
+    def _memory(self, size: int) -> tuple[Any, memoryview]:
+        """Memory of so many bytes that all ranks of the machine share, and the window that owns it."""
+        window = MPI.Win.Allocate_shared(size if self._node.rank == 0 else 0, 1, comm=self._node)
+        self._windows.append(window)
+        return window, memoryview(window.Shared_query(0)[0])
+
     # -- the end ---------------------------------------------------------------------------------
+
+    def watch(self, tell: Callable[[int], None]) -> None:
+        """See `Ranks.watch`: the machine's first rank watches the others, and the second one the first."""
+        self._aborting = np.frombuffer(self._memory(self.local_size)[1], np.uint8)
+        self._aborting[self._node.rank] = 0
+        here: list[tuple[int, int]] = self._node.allgather((os.getpid(), self.rank))
+        local = self._node.rank
+        watched = here[1:] if local == 0 else here[:1] if local == 1 else []
+        local_of = {rank: number for number, (_, rank) in enumerate(here)}
+
+        def told(rank: int) -> None:
+            if not self._aborting[local_of[rank]]:  # else it has told itself why
+                tell(rank)
+
+        self._watch = DeathWatch(dict(watched), told)
+
+    def part_company(self) -> None:
+        """See `Ranks.part_company`."""
+        self._all.Barrier()
+        self._watch.stop()
+        self._all.Barrier()  # nobody ends while another one still watches
 
     def abort(self, status: int) -> NoReturn:
         """See `Ranks.abort`."""
+        if self._aborting is not None:
+            self._aborting[self._node.rank] = 1
         self._all.Abort(status)
         os._exit(status)
 
