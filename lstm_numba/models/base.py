@@ -190,6 +190,10 @@ class Workspace:
             self._arrays[name] = array
         return array
 
+    def lend(self, name: str, array: Array) -> None:
+        """Have `get` return this array, as long as it is asked for one of its shape and dtype."""
+        self._arrays[name] = array
+
     def arrays(self) -> list[Array]:
         """All arrays."""
         return list(self._arrays.values())
@@ -366,7 +370,7 @@ class Model:
         return self.learn(self.place(batch), state)
 
     def learn(self, placed: Placed, state: State = None, ready: Ready | None = None) -> StepResult:
-        """`loss_and_gradients` for a batch from `place`; `ready` is given each gradient once, the last ones too."""
+        """`loss_and_gradients` of a batch from `place`; `ready` is given each gradient when it is final."""
         raise NotImplementedError
 
     def evaluate(self, batch: Any, state: State = None) -> StepResult:
@@ -378,6 +382,10 @@ class Model:
         if ready is None:
             return None
         return lambda grads: ready({f"rnn.{name}": gradient for name, gradient in grads.items()})
+
+    def gradient_places(self) -> dict[str, str]:
+        """Gradients that are computed in the workspace: the parameter's name -> the name there."""
+        return {}
 
     def load_params(self, params: Mapping[str, Array]) -> None:
         """Copy parameters from NumPy arrays into `params`.

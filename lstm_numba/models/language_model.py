@@ -174,6 +174,10 @@ class LanguageModel(Model):
         logits = self.output.forward(self.engine.contiguous(y[len(y) - 1]))
         return np.array(self.engine.download(logits)), final
 
+    def gradient_places(self) -> dict[str, str]:
+        """See `Model.gradient_places`."""
+        return {"embedding.weight" if self.tie else "output.weight": "output.weight"}
+
     def _facts(self) -> list[str]:
         return ["tied: output.weight is embedding.weight"] if self.tie else []
 

@@ -13,6 +13,26 @@ Array = npt.NDArray[Any]
 T = TypeVar("T")
 
 
+class Sum:
+    """A sum over ranks that goes on while other things are done; of one rank it is the array.
+
+    Attributes
+    ----------
+    own : ndarray or None
+        Where the array to be summed is best computed; it may be anywhere.
+    result : ndarray
+        The sum, the same bits on all ranks, until `begin` is called again.
+    """
+
+    own: Array | None = None
+    result: Array
+
+    def begin(self, array: Array) -> Callable[[], bool]:
+        """Begin to sum, maybe in place; what is returned goes on with it, and tells whether it is done."""
+        self.result = array
+        return lambda: True
+
+
 class Ranks:
     """One process that trains alone; the base of those that share a training.
 
@@ -49,9 +69,9 @@ class Ranks:
         """Sum an array over the ranks, in place; each has the same bits afterwards."""
         return array
 
-    def begin_sum(self, array: Array) -> Callable[[], bool]:
-        """Begin `sum`; the function that is returned goes on with it, and tells whether it is done."""
-        return lambda: True
+    def new_sum(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Sum:
+        """A sum of large arrays of one shape, which is taken again and again."""
+        return Sum()
 
     def gather(self, array: Array) -> Array:
         """Arrays of one shape of all ranks, (size, ...)."""

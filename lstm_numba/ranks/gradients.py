@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from lstm_numba.engines.base import Engine
 from lstm_numba.engines.sparse import SparseRows
-from lstm_numba.ranks.base import Array, Ranks
+from lstm_numba.ranks.base import Array, Ranks, Sum
 
 #: Bytes from which on a gradient is a bucket of its own: copying it would cost more than another message.
 LARGE = 1 << 18
@@ -50,12 +50,12 @@ class Event(NamedTuple):
 class _Bucket:
     """A reduction under way; both threads may push it on."""
 
-    def __init__(self, name: str, array: Array, ranks: Ranks) -> None:
-        self.name, self.array = name, array
+    def __init__(self, name: str, array: Array, total: Sum) -> None:
+        self.name, self.total = name, total
         self.began = time.perf_counter()
         self.ended: float | None = None
         self._lock = threading.Lock()
-        self._test = ranks.begin_sum(array)
+        self._test = total.begin(array)
 
     def push(self) -> bool:
         """Go on with it; whether it is done."""
@@ -112,11 +112,16 @@ class GradientSum:
         large = {name for name, (shape, dtype) in self._shapes.items() if _bytes(shape, dtype) >= LARGE}
         self._order = [name for name in reversed(self._shapes) if name in large]
         self._small = [name for name in self._shapes if name not in large]
+        self._sums = {name: ranks.new_sum(*self._shapes[name]) for name in self._order}
         self._helper = _Helper() if overlap and self._order else None
         self.events: list[Event] | None = None
         self._rest = np.empty(0)
         self._tables: dict[str, Array] = {}
         self.begin()
+
+    def places(self) -> dict[str, Array]:
+        """Where gradients are best computed, by name, in the host's memory; valid for good."""
+        return {name: one.own for name, one in self._sums.items() if one.own is not None}
 
     def begin(self, rows: int = 0) -> None:
         """Begin a step.
@@ -143,9 +148,8 @@ class GradientSum:
             if sparse and self._few(gradient):
                 self._begun[name] = None
                 continue
-            bucket = _Bucket(
-                name, self._host(self._dense(name, gradient) if sparse else gradient), self._ranks
-            )
+            array = self._host(self._dense(name, gradient) if sparse else gradient)
+            bucket = _Bucket(name, array, self._sums[name])
             self._begun[name] = bucket
             if self._helper is not None:
                 self._helper.give(bucket)
@@ -181,8 +185,8 @@ class GradientSum:
             if self._helper is not None and self._helper.fault is not None:
                 raise self._helper.fault
         assert bucket.ended is not None
-        self._note("sum", bucket.name, bucket.began, bucket.ended, bucket.array.nbytes)
-        return self._engine.upload(bucket.array)
+        self._note("sum", bucket.name, bucket.began, bucket.ended, bucket.total.result.nbytes)
+        return self._engine.upload(bucket.total.result)
 
     def _sum_rest(self, numbers: npt.NDArray[np.float64], names: list[str]) -> dict[str, Any]:
         """Sum the small gradients and the numbers, which are one array."""

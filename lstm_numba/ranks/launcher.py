@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 #: Environment variables of launchers: the number of processes, and which one this is. Open MPI; MPICH, Intel
-#: MPI and Cray's (Hydra, PALS); MVAPICH; Slurm's srun, whose variables without a step mean an allocation only.
+#: MPI and Cray's (Hydra, PALS); MVAPICH; Slurm's srun, where only a step's variables mean processes.
 _LAUNCHERS = (
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
     ("PMI_SIZE", "PMI_RANK"),

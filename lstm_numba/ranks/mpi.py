@@ -1,4 +1,4 @@
-"""Ranks over mpi4py. The only module that imports it."""
+"""Ranks over mpi4py, which nothing imports but this module and `shared_sum.py`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,30 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from mpi4py import MPI
 
-from lstm_numba.ranks.base import Array, Ranks
+from lstm_numba.ranks.base import Array, Ranks, Sum
 from lstm_numba.ranks.lost import DeathWatch
+from lstm_numba.ranks.shared_sum import SharedSum
 
 T = TypeVar("T")
 
 #: Bytes to whose multiples arrays in shared memory are aligned: a cache line, and the widest vector.
 _ALIGNMENT = 64
+
+
+class _MessageSum(Sum):
+    """A sum that MPI takes with messages."""
+
+    def __init__(self, ranks: Any) -> None:
+        self._ranks = ranks
+
+    def begin(self, array: Array) -> Callable[[], bool]:
+        """See `Sum.begin`."""
+        self.result = array
+        test: Callable[[], bool] = self._ranks.Iallreduce(MPI.IN_PLACE, array).Test
+        return test
 
 
 class MpiRanks(Ranks):
@@ -25,16 +40,26 @@ class MpiRanks(Ranks):
     Sums rely on what the standard recommends strongly [1]_ and its implementations do: that a reduction of
     the same numbers gives the same bits again, and on all ranks; checkpoints compare the ranks.
 
+    Parameters
+    ----------
+    machine : int, optional
+        Take the ranks with the same number for those of a machine, instead of those that can share memory.
+
     References
     ----------
     .. [1] MPI: A Message-Passing Interface Standard, version 5.0, section 6.9.1, advice to implementors.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, machine: int | None = None) -> None:
         self._all = MPI.COMM_WORLD.Dup()  # whose messages no other library meets
-        self._node = self._all.Split_type(MPI.COMM_TYPE_SHARED)
+        node = self._all.Split_type(MPI.COMM_TYPE_SHARED)
+        self._node = node if machine is None else self._all.Split(machine)
         self.rank, self.size = self._all.rank, self._all.size
         self.local_size = self._node.size
+        # Several ranks on each machine, and on each the same number: sums are taken in shared memory.
+        sizes = {*self._all.allgather(self.local_size)}
+        shared = len(sizes) == 1 and self.local_size > 1
+        self._across = self._all.Split(self._node.rank) if shared else None
         self.library = MPI.Get_library_version().split("\n")[0].strip(" \0")
         self._windows: list[Any] = []  # which own the memory of arrays
         self._aborting: Array | None = None  # by rank of the machine: it ends all, for a reason that it tells
@@ -47,10 +72,15 @@ class MpiRanks(Ranks):
         self._all.Allreduce(MPI.IN_PLACE, array)
         return array
 
-    def begin_sum(self, array: Array) -> Callable[[], bool]:
-        """See `Ranks.begin_sum`."""
-        test: Callable[[], bool] = self._all.Iallreduce(MPI.IN_PLACE, array).Test
-        return test
+    def new_sum(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Sum:
+        """See `Ranks.new_sum`."""
+        if self._across is None:
+            return _MessageSum(self._all)
+        count, size = self.local_size + 1, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        step = -(-size // _ALIGNMENT) * _ALIGNMENT
+        memory = self._memory(count * step)[1]
+        arrays: list[Array] = [np.ndarray(shape, dtype, memory, k * step) for k in range(count)]
+        return SharedSum(self._node, self._across, arrays)
 
     def gather(self, array: Array) -> Array:
         """See `Ranks.gather`."""

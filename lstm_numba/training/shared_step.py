@@ -48,6 +48,11 @@ class SharedStep(TrainingStep):
         self._records = None  # a sum between ranks is no part of a recorded step
         self._ranks = ranks
         self.sum = GradientSum(ranks, model.engine, model.params)
+        if model.device == "cpu":
+            places = self.sum.places()
+            for name, here in model.gradient_places().items():
+                if name in places:
+                    model.workspace.lend(here, places[name])
         self._masks = RowShare(model.rng)
         model.rng = model.rnn.rng = self._masks  # type: ignore[assignment]
 

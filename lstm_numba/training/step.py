@@ -113,7 +113,7 @@ class TrainingStep:
         return result
 
     def _learn_all(self, weighted: Iterable[tuple[Placed, float]], count: float, state: State) -> StepResult:
-        """Losses and gradients of several batches, each times its weight: dense, valid until the next call."""
+        """Losses and weighted gradients of several batches, dense arrays that the next call overwrites."""
         engine, params = self.model.engine, self.model.params
         if not self._sums:
             self._sums = {name: engine.empty(array.shape, array.dtype) for name, array in params.items()}
