@@ -132,7 +132,9 @@ class SequenceModel(Model):
         y, final, tape = self.rnn.forward(placed.inputs, state, placed.lengths, training=True, copy=False)
         features, mask = self._features(y, final), None
         if self.dropout:
-            features, mask = engine.dropout(self.rng, features, self.dropout)
+            shape = features.shape
+            seen = features.reshape(y.shape) if self.per_step else features  # rows before the last axis
+            features, mask = (one.reshape(shape) for one in engine.dropout(self.rng, seen, self.dropout))
         scale = _scale(placed)
         dscores, totals = self._scores(features), engine.totals()
         self._loss(dscores, placed.targets, totals, scale=scale, gradient=True)
