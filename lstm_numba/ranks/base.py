@@ -91,7 +91,7 @@ class Ranks:
     def once_a_machine(self, make: Callable[[], T]) -> T:
         """What `make` gives on one rank of each machine, which alone calls it.
 
-        NumPy arrays in it are read-only and lie in memory that all ranks of the machine share.
+        Where there are several, NumPy arrays in it are read-only, in memory that all of them share.
         """
         return make()
 
