@@ -29,6 +29,9 @@ MPIEXEC = str(_beside) if _beside.exists() else shutil.which("mpiexec")
 if MPIEXEC is None:
     pytest.skip("mpiexec is not installed", allow_module_level=True)
 
+_version = subprocess.run([MPIEXEC, "--version"], capture_output=True, text=True).stdout
+OPEN_MPI = "Open MPI" in _version
+
 SUPPORT = ROOT / "tests" / "support"
 #: 188 images to train on: the last batch of an epoch has 8, one of two ranks 4 of them.
 SETTINGS = (
