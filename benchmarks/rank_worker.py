@@ -17,6 +17,7 @@ from lstm_numba.optim.optimizers import make_optimizer
 from lstm_numba.ranks.base import Ranks
 from lstm_numba.ranks.launch import connect
 from lstm_numba.training.config import make_config
+from lstm_numba.training.presets import PRESETS
 from lstm_numba.training.shared_step import SharedStep
 from lstm_numba.training.tasks import build_task
 from lstm_numba.training.team import Team
@@ -35,10 +36,14 @@ class Steps:
     ranks : Ranks
     data_dir : str
     preset : str
+    share : int
+        Have one of so many rows of the preset's batch.
     """
 
-    def __init__(self, ranks: Ranks, data_dir: str, preset: str) -> None:
-        config = make_config("ptb", {}, data={"data_dir": data_dir}, preset=preset)
+    def __init__(self, ranks: Ranks, data_dir: str, preset: str, share: int = 1) -> None:
+        rows = PRESETS[preset]["batch_size"] // share
+        fields = {"batch_size": rows}
+        config = make_config("ptb", fields, data={"data_dir": data_dir}, preset=preset)
         self.task = build_task(config, ranks=ranks)
         model = self.task.model
         self.rate: float = config["lr"]
@@ -61,7 +66,7 @@ class Steps:
 
 def speed(ranks: Ranks, args: argparse.Namespace) -> dict[str, Any]:
     """Seconds of each step, and the loss of the last one."""
-    steps = Steps(ranks, args.data_dir, args.preset)
+    steps = Steps(ranks, args.data_dir, args.preset, args.share)
     for _ in range(WARM):
         steps()
     seconds = []
@@ -89,7 +94,8 @@ def trace(ranks: Ranks, args: argparse.Namespace) -> dict[str, Any]:
         own = [one._replace(begin=one.begin - began, end=one.end - began)._asdict() for one in events]
         taken.append({"seconds": ended, "events": own})
     texts = ranks.gather(_padded(json.dumps(taken)))
-    return {"ranks": [json.loads(bytes(text).rstrip(b"\0")) for text in texts]}
+    rows = steps.task.config["batch_size"]
+    return {"rows": rows, "ranks": [json.loads(bytes(text).rstrip(b"\0")) for text in texts]}
 
 
 def messages(ranks: Ranks, args: argparse.Namespace) -> dict[str, Any]:
@@ -125,6 +131,7 @@ def main() -> None:
     parser.add_argument("--data-dir", help="folder with PTB's files")
     parser.add_argument("--preset", default="small", help="  [default: %(default)s]")
     parser.add_argument("--threads", type=int, help="of each rank")
+    parser.add_argument("--share", type=int, default=1, help="have 1/N of the rows  [default: %(default)s]")
     parser.add_argument("--steps", type=int, default=30, help="  [default: %(default)s]")
     args = parser.parse_args()
     ranks = connect()
