@@ -4,9 +4,9 @@
     python -m lstm_numba.benchmarks.ranks --data-dir ~/ptb --latency 2e-6 --bandwidth 1e10
 
 Needs mpi4py and mpiexec (the extra "mpi"). One process of two threads and two ranks of one take turns, a new
-start each time. The trace shows one step: when gradients were final, and when each sum was under way. The model
-is stated in `rank_model.py`; its latency and bandwidth are those of MPI's messages between two ranks of this
-machine, or of a network that you give.
+start each time. The trace shows one step: when gradients were final, and when each sum was under way. The
+model is stated in `rank_model.py`; its latency and bandwidth are those of MPI's messages between two ranks of
+this machine, or of a network that you give.
 """
 
 from __future__ import annotations
@@ -90,17 +90,13 @@ def timeline(step: Mapping[str, Any]) -> list[str]:
     scale = _WIDTH / step["seconds"]
     lines = []
     for event in step["events"]:
-        first, last = (
-            int(event["begin"] * scale),
-            max(int(event["end"] * scale), int(event["begin"] * scale) + 1),
-        )
-        sign = "=" if event["kind"] == "backward" else "#"
-        bar = (" " * first + sign * (last - first)).ljust(_WIDTH)
+        first = int(event["begin"] * scale)
+        last = max(int(event["end"] * scale), first + 1)
+        bar = (" " * first + ("=" if event["kind"] == "backward" else "#") * (last - first)).ljust(_WIDTH)
         name = event["name"].split(", ")[0]
         size = f"{event['size'] / 1e6:6.2f} MB" if event["size"] else " " * 9
-        lines.append(
-            f"{event['kind']:9}{name:22}{size} |{bar}| {1e3 * event['begin']:.2f} to {1e3 * event['end']:.2f} ms"
-        )
+        when = f"{1e3 * event['begin']:.2f} to {1e3 * event['end']:.2f} ms"
+        lines.append(f"{event['kind']:9}{name:22}{size} |{bar}| {when}")
     return lines
 
 

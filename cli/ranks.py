@@ -13,6 +13,7 @@ import click
 from lstm_numba.cli.resources import set_threads
 from lstm_numba.ranks.base import Ranks
 from lstm_numba.ranks.launch import connect
+from lstm_numba.ranks.nccl import one_gpu_each
 
 #: Seconds that other ranks leave the first one to tell what all have met.
 _GRACE = 1.0
@@ -28,6 +29,8 @@ def together() -> Iterator[Ranks]:
         `lstm_numba.ranks.base.ALONE` of a process on its own.
     """
     ranks = connect()
+    if ranks.size > 1:
+        ranks.own_gpu = one_gpu_each(ranks)
     ranks.watch(lambda lost: _end_without(ranks, lost))
     try:
         yield ranks

@@ -22,10 +22,13 @@ class Sum:
         Where the array to be summed is best computed; it may be anywhere.
     result : ndarray
         The sum, the same bits on all ranks, until `begin` is called again.
+    on_device : bool
+        Whether the arrays are a GPU's, not NumPy's.
     """
 
     own: Array | None = None
     result: Array
+    on_device = False
 
     def begin(self, array: Array) -> Callable[[], bool]:
         """Begin to sum, maybe in place; what is returned goes on with it, and tells whether it is done."""
@@ -42,13 +45,16 @@ class Ranks:
     ----------
     rank, size : int
         Which of how many.
-    local_size : int
-        How many run on this machine.
+    local_rank, local_size : int
+        Which of how many on this machine.
+    own_gpu : bool
+        Whether this rank has a GPU that no other one has; to be set.
     """
 
     rank = 0
     size = 1
-    local_size = 1
+    local_rank, local_size = 0, 1
+    own_gpu = False
 
     @property
     def first(self) -> bool:
@@ -76,6 +82,10 @@ class Ranks:
     def gather(self, array: Array) -> Array:
         """Arrays of one shape of all ranks, (size, ...)."""
         return array[None]
+
+    def gather_here(self, text: str) -> list[str]:
+        """Texts of all ranks of this machine."""
+        return [text]
 
     def join(self, array: Array | None, axis: int = 0) -> Array:
         """The arrays of all ranks, one after the other along an axis; None from a rank that has none."""

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from lstm_numba.engines.base import Engine
 from lstm_numba.engines.sparse import SparseRows
 from lstm_numba.ranks.base import Array, Ranks, Sum
+from lstm_numba.ranks.nccl import DeviceSums
 
 #: Bytes from which on a gradient is a bucket of its own: copying it would cost more than another message.
 LARGE = 1 << 18
@@ -99,6 +100,8 @@ class GradientSum:
         In the order in which a forward pass uses them: the gradients come in the opposite one.
     overlap : bool
         Whether to sum while the backward pass goes on; the bits do not depend on it.
+    device : DeviceSums, optional
+        Sums all gradients where they are, on a GPU.
 
     Attributes
     ----------
@@ -106,14 +109,25 @@ class GradientSum:
         If a list, what happens is added to it.
     """
 
-    def __init__(self, ranks: Ranks, engine: Engine, params: Mapping[str, Any], overlap: bool = True) -> None:
+    def __init__(
+        self,
+        ranks: Ranks,
+        engine: Engine,
+        params: Mapping[str, Any],
+        overlap: bool = True,
+        device: DeviceSums | None = None,
+    ) -> None:
         self._ranks, self._engine = ranks, engine
         self._shapes = {name: (array.shape, np.dtype(array.dtype)) for name, array in params.items()}
-        large = {name for name, (shape, dtype) in self._shapes.items() if _bytes(shape, dtype) >= LARGE}
+        large = {
+            name for name, (shape, dtype) in self._shapes.items() if device or _bytes(shape, dtype) >= LARGE
+        }
         self._order = [name for name in reversed(self._shapes) if name in large]
         self._small = [name for name in self._shapes if name not in large]
-        self._sums = {name: ranks.new_sum(*self._shapes[name]) for name in self._order}
-        self._helper = _Helper() if overlap and self._order else None
+        makes = ranks if device is None else device
+        self._sums = {name: makes.new_sum(*self._shapes[name]) for name in self._order}
+        # A GPU goes on by itself.
+        self._helper = _Helper() if overlap and self._order and device is None else None
         self.events: list[Event] | None = None
         self._rest = np.empty(0)
         self._tables: dict[str, Array] = {}
@@ -148,7 +162,8 @@ class GradientSum:
             if sparse and self._few(gradient):
                 self._begun[name] = None
                 continue
-            array = self._host(self._dense(name, gradient) if sparse else gradient)
+            whole = self._dense(name, gradient) if sparse else gradient
+            array = whole if self._sums[name].on_device else self._host(whole)
             bucket = _Bucket(name, array, self._sums[name])
             self._begun[name] = bucket
             if self._helper is not None:
@@ -186,7 +201,8 @@ class GradientSum:
                 raise self._helper.fault
         assert bucket.ended is not None
         self._note("sum", bucket.name, bucket.began, bucket.ended, bucket.total.result.nbytes)
-        return self._engine.upload(bucket.total.result)
+        result = bucket.total.result
+        return result if bucket.total.on_device else self._engine.upload(result)
 
     def _sum_rest(self, numbers: npt.NDArray[np.float64], names: list[str]) -> dict[str, Any]:
         """Sum the small gradients and the numbers, which are one array."""

@@ -55,11 +55,11 @@ class MpiRanks(Ranks):
         node = self._all.Split_type(MPI.COMM_TYPE_SHARED)
         self._node = node if machine is None else self._all.Split(machine)
         self.rank, self.size = self._all.rank, self._all.size
-        self.local_size = self._node.size
+        self.local_rank, self.local_size = self._node.rank, self._node.size
         # Several ranks on each machine, and on each the same number: sums are taken in shared memory.
         sizes = {*self._all.allgather(self.local_size)}
         shared = len(sizes) == 1 and self.local_size > 1
-        self._across = self._all.Split(self._node.rank) if shared else None
+        self._across = self._all.Split(self.local_rank) if shared else None
         self.library = MPI.Get_library_version().split("\n")[0].strip(" \0")
         self._windows: list[Any] = []  # which own the memory of arrays
         self._aborting: Array | None = None  # by rank of the machine: it ends all, for a reason that it tells
@@ -88,6 +88,11 @@ class MpiRanks(Ranks):
         self._all.Allgather(np.ascontiguousarray(array), found)
         return found
 
+    def gather_here(self, text: str) -> list[str]:
+        """See `Ranks.gather_here`."""
+        found: list[str] = self._node.allgather(text)
+        return found
+
     def join(self, array: Array | None, axis: int = 0) -> Array:
         """See `Ranks.join`."""
         return np.concatenate([one for one in self._all.allgather(array) if one is not None], axis)
@@ -106,14 +111,14 @@ class MpiRanks(Ranks):
             return make()
         # Written and read by processes of one training only: as mpi4py sends objects, but not copied.
         buffers: list[pickle.PickleBuffer] = []
-        content = pickle.dumps(make(), 5, buffer_callback=buffers.append) if node.rank == 0 else b""
+        content = pickle.dumps(make(), 5, buffer_callback=buffers.append) if self.local_rank == 0 else b""
         parts = [content, *(buffer.raw() for buffer in buffers)]
         sizes: list[int] = node.bcast([memoryview(part).nbytes for part in parts])
         starts = np.cumsum([0, *(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes)]).tolist()
         window, memory = self._memory(starts[-1])
         places = [memory[start : start + size] for start, size in zip(starts, sizes, strict=False)]
         window.Fence()
-        if node.rank == 0:
+        if self.local_rank == 0:
             for place, part in zip(places, parts, strict=True):
                 place[:] = part
         window.Fence()
@@ -122,7 +127,7 @@ class MpiRanks(Ranks):
 
     def _memory(self, size: int) -> tuple[Any, memoryview]:
         """Memory of so many bytes that all ranks of the machine share, and the window that owns it."""
-        window = MPI.Win.Allocate_shared(size if self._node.rank == 0 else 0, 1, comm=self._node)
+        window = MPI.Win.Allocate_shared(size if self.local_rank == 0 else 0, 1, comm=self._node)
         self._windows.append(window)
         return window, memoryview(window.Shared_query(0)[0])
 
@@ -131,9 +136,9 @@ class MpiRanks(Ranks):
     def watch(self, tell: Callable[[int], None]) -> None:
         """See `Ranks.watch`: the machine's first rank watches the others, and the second one the first."""
         self._aborting = np.frombuffer(self._memory(self.local_size)[1], np.uint8)
-        self._aborting[self._node.rank] = 0
+        self._aborting[self.local_rank] = 0
         here: list[tuple[int, int]] = self._node.allgather((os.getpid(), self.rank))
-        local = self._node.rank
+        local = self.local_rank
         watched = here[1:] if local == 0 else here[:1] if local == 1 else []
         local_of = {rank: number for number, (_, rank) in enumerate(here)}
 
@@ -152,7 +157,7 @@ class MpiRanks(Ranks):
     def abort(self, status: int) -> NoReturn:
         """See `Ranks.abort`."""
         if self._aborting is not None:
-            self._aborting[self._node.rank] = 1
+            self._aborting[self.local_rank] = 1
         self._all.Abort(status)
         os._exit(status)
 

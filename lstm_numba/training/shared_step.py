@@ -14,6 +14,7 @@ from lstm_numba.models.base import Model, Placed, State, StepResult
 from lstm_numba.optim.optimizers import Optimizer
 from lstm_numba.ranks.base import Ranks
 from lstm_numba.ranks.gradients import GradientSum
+from lstm_numba.ranks.nccl import device_sums
 from lstm_numba.ranks.shares import Share
 from lstm_numba.training.step import TrainingStep
 
@@ -47,7 +48,8 @@ class SharedStep(TrainingStep):
         super().__init__(model, optimizer, clip_value, clip, carries_state)
         self._records = None  # a sum between ranks is no part of a recorded step
         self._ranks = ranks
-        self.sum = GradientSum(ranks, model.engine, model.params)
+        device = device_sums(ranks, ranks.own_gpu) if model.device == "cuda" else None
+        self.sum = GradientSum(ranks, model.engine, model.params, device=device)
         if model.device == "cpu":
             places = self.sum.places()
             for name, here in model.gradient_places().items():
