@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lstm_numba.progress_line import COMPILING
+from lstm_numba.ranks.launcher import launched
 from lstm_numba.training.callbacks import Reporter
 from lstm_numba.training.run import json_line
 from lstm_numba.training.setting import MEASURES
@@ -208,8 +209,9 @@ def measures_table(rows: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def warn(text: str) -> None:
-    """Write a line to standard error."""
-    click.echo(text, err=True)
+    """Write a line to standard error; of several processes of one training the first does."""
+    if not launched().rank:
+        click.echo(text, err=True)
 
 
 def short_path(path: Path) -> str:

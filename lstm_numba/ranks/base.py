@@ -47,6 +47,8 @@ class Ranks:
         Which of how many.
     local_rank, local_size : int
         Which of how many on this machine.
+    concurrent : bool
+        Whether a second thread may go on with sums while this one does other things.
     own_gpu : bool
         Whether this rank has a GPU that no other one has; to be set.
     """
@@ -55,6 +57,7 @@ class Ranks:
     size = 1
     local_rank, local_size = 0, 1
     own_gpu = False
+    concurrent = True
 
     @property
     def first(self) -> bool:

@@ -127,7 +127,8 @@ class GradientSum:
         makes = ranks if device is None else device
         self._sums = {name: makes.new_sum(*self._shapes[name]) for name in self._order}
         # A GPU goes on by itself.
-        self._helper = _Helper() if overlap and self._order and device is None else None
+        helped = overlap and ranks.concurrent and self._order and device is None
+        self._helper = _Helper() if helped else None
         self.events: list[Event] | None = None
         self._rest = np.empty(0)
         self._tables: dict[str, Array] = {}

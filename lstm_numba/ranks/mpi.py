@@ -60,6 +60,7 @@ class MpiRanks(Ranks):
         sizes = {*self._all.allgather(self.local_size)}
         shared = len(sizes) == 1 and self.local_size > 1
         self._across = self._all.Split(self.local_rank) if shared else None
+        self.concurrent = MPI.Query_thread() == MPI.THREAD_MULTIPLE
         self.library = MPI.Get_library_version().split("\n")[0].strip(" \0")
         self._windows: list[Any] = []  # which own the memory of arrays
         self._aborting: Array | None = None  # by rank of the machine: it ends all, for a reason that it tells
@@ -112,7 +113,7 @@ class MpiRanks(Ranks):
         # Written and read by processes of one training only: as mpi4py sends objects, but not copied.
         buffers: list[pickle.PickleBuffer] = []
         content = pickle.dumps(make(), 5, buffer_callback=buffers.append) if self.local_rank == 0 else b""
-        parts = [content, *(buffer.raw() for buffer in buffers)]
+        parts: list[Any] = [content, *(buffer.raw() for buffer in buffers)]
         sizes: list[int] = node.bcast([memoryview(part).nbytes for part in parts])
         starts = np.cumsum([0, *(-(-size // _ALIGNMENT) * _ALIGNMENT for size in sizes)]).tolist()
         window, memory = self._memory(starts[-1])
@@ -135,15 +136,16 @@ class MpiRanks(Ranks):
 
     def watch(self, tell: Callable[[int], None]) -> None:
         """See `Ranks.watch`: the machine's first rank watches the others, and the second one the first."""
-        self._aborting = np.frombuffer(self._memory(self.local_size)[1], np.uint8)
-        self._aborting[self.local_rank] = 0
+        aborting: Array = np.frombuffer(self._memory(self.local_size)[1], np.uint8)
+        aborting[self.local_rank] = 0
+        self._aborting = aborting
         here: list[tuple[int, int]] = self._node.allgather((os.getpid(), self.rank))
         local = self.local_rank
         watched = here[1:] if local == 0 else here[:1] if local == 1 else []
         local_of = {rank: number for number, (_, rank) in enumerate(here)}
 
         def told(rank: int) -> None:
-            if not self._aborting[local_of[rank]]:  # else it has told itself why
+            if not aborting[local_of[rank]]:  # else it has told itself why
                 tell(rank)
 
         self._watch = DeathWatch(dict(watched), told)

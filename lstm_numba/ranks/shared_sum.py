@@ -34,8 +34,10 @@ class SharedSum(Sum):
 
     def __init__(self, node: Any, across: Any, arrays: list[Array]) -> None:
         *given, total = arrays
-        self.own, self.result = given[node.rank], total
-        self._node, self._across = node, across
+        self._own = self.own = given[node.rank]
+        self.result = total
+        # Of its own: several sums may be under way, and each rank goes on with them in another order.
+        self._node, self._across = node.Dup(), across.Dup()
         part = part_of(total.size, node.rank, node.size)
         self._parts = [array.reshape(-1)[part.rows] for array in given]
         self._total = total.reshape(-1)[part.rows]
@@ -43,8 +45,8 @@ class SharedSum(Sum):
 
     def begin(self, array: Array) -> Callable[[], bool]:
         """See `Sum.begin`."""
-        if array.ctypes.data != self.own.ctypes.data:
-            self.own[...] = array
+        if array.ctypes.data != self._own.ctypes.data:
+            self._own[...] = array
         self._step = self._steps(self._node.Ibarrier())
         return lambda: next(self._step)
 

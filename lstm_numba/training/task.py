@@ -167,9 +167,9 @@ def _rows_of(batch: Any, part: Part) -> Any:
     """The rows of a part; where it has none, the first row."""
     rows = part.rows if part.size else slice(0, 1)
     if isinstance(batch, TokenBatch):
-        return TokenBatch(
-            *(None if array is None else np.ascontiguousarray(array[:, rows]) for array in batch)
-        )
+        inputs, targets = (np.ascontiguousarray(array[:, rows]) for array in batch[:2])
+        weights = None if batch.weights is None else np.ascontiguousarray(batch.weights[:, rows])
+        return TokenBatch(inputs, targets, weights)
     x, labels, lengths, weights = batch
     steps = labels.ndim == 3  # of predictions at every step
     return SequenceBatch(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,25 @@ def check_sums(ranks: Ranks, kind: str) -> None:
         np.testing.assert_allclose(one.result, wanted, rtol=1e-5, atol=1e-6)
         bits = ranks.gather(one.result.view(np.uint32))
         assert (bits == bits[0]).all(), "ranks have other bits"
+
+
+def check_two_under_way(ranks: Ranks) -> None:
+    """Ranks go on with sums in another order: one that is done has been added by all of them."""
+    first, second = (ranks.new_sum((64,), np.float64) for _ in range(2))
+    for step in range(20):
+        array = np.full(64, ranks.rank + step, np.float64)
+        pushes = [first.begin(array.copy())]
+        if ranks.rank % 2:
+            pushes.append(second.begin(array.copy()))
+            time.sleep(0.005)
+        while not pushes[0]():
+            pass
+        np.testing.assert_array_equal(first.result, sum(rank + step for rank in range(ranks.size)))
+        if len(pushes) == 1:
+            pushes.append(second.begin(array.copy()))
+        while not pushes[1]():
+            pass
+        np.testing.assert_array_equal(second.result, first.result)
 
 
 def check_exchange(ranks: Ranks, folder: Path, machine: int) -> None:
@@ -62,10 +82,12 @@ def main() -> None:
     ranks = connect()
     assert ranks.size == 4
     check_sums(ranks, "SharedSum")
+    check_two_under_way(ranks)
     for machines in (2, 4):
         machine = ranks.rank * machines // 4
         apart = MpiRanks(machine)
         assert apart.local_size == 4 // machines
+        check_two_under_way(apart)
         check_sums(apart, "SharedSum" if machines == 2 else "_MessageSum")
         (folder / str(machines)).mkdir(exist_ok=True)
         apart.once(lambda: None)
