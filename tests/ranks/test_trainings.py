@@ -24,7 +24,7 @@ from lstm_numba.errors import TrainingDiverged
 from lstm_numba.models.base import SequenceBatch
 from lstm_numba.ranks import gradients
 from lstm_numba.ranks.base import ALONE, Ranks
-from lstm_numba.training import checkpoint
+from lstm_numba.training import checkpoint, language_modeling
 from lstm_numba.training.callbacks import Reporter, StepInfo
 from lstm_numba.training.config import ConfigError
 from lstm_numba.training.run import Run
@@ -99,7 +99,8 @@ def settings_of(kind: str, folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["images", "text", "grammar", "forecast", "sums of groups"])
-def test_ranks_train_as_one(kind: str, tmp_path: Path) -> None:
+def test_ranks_train_as_one(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(language_modeling, "_CONTEXT", 10)  # several rows of the short texts
     config = settings_of(kind, tmp_path)
     alone = trained(tmp_path / "1", config, 1)
     for size in (2, 3):
