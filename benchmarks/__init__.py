@@ -10,6 +10,9 @@ timed, `timing` times, `runner` goes through all rows; `results` writes, reads a
 runs everything that needs a GPU, with the programs in `gpu`. `stand_in` replaces NVIDIA's driver where there
 is no GPU: it computes nothing and counts calls.
 
+`ranks` measures a training of several processes, which run `rank_worker`, and `rank_model` says what more of
+them would take.
+
 `own_data` measures the estimators on real data sets, beside simple methods (`own_forecasts`) and those of
 aeon (`own_classes`); `selection` chooses settings, `own_tables` makes the tables of `markdown` lines.
 """

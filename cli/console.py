@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lstm_numba.progress_line import COMPILING
+from lstm_numba.ranks.launcher import launched
 from lstm_numba.training.callbacks import Reporter
 from lstm_numba.training.run import json_line
 from lstm_numba.training.setting import MEASURES
@@ -60,11 +61,17 @@ def _columns() -> int:
 
 
 class Terminal(Reporter):
-    """Reports the progress of a training or an evaluation on standard error."""
+    """Reports the progress of a training or an evaluation on standard error.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    silent : bool
+        Write nothing.
+    """
+
+    def __init__(self, silent: bool = False) -> None:
         self._interactive = sys.stderr is not None and sys.stderr.isatty()
-        self._silent = sys.stderr is None
+        self._silent = silent or sys.stderr is None
         self._line = ""
         self._last = time.monotonic()
         self._metric = ""
@@ -202,8 +209,9 @@ def measures_table(rows: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def warn(text: str) -> None:
-    """Write a line to standard error."""
-    click.echo(text, err=True)
+    """Write a line to standard error; of several processes of one training the first does."""
+    if not launched().rank:
+        click.echo(text, err=True)
 
 
 def short_path(path: Path) -> str:

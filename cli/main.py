@@ -20,6 +20,8 @@ import click
 from lstm_numba import __version__
 from lstm_numba.cli.types import LazyGroup
 from lstm_numba.errors import CacheWarning, UserError
+from lstm_numba.ranks.launcher import launched
+from lstm_numba.training.signals import Interrupted
 
 #: Environment variable that shows tracebacks.
 DEBUG_VARIABLE = "LSTM_NUMBA_DEBUG"
@@ -128,18 +130,18 @@ def guarded(work: Callable[[], Any]) -> int:
             import traceback
 
             traceback.print_exc()
-        return _report(error)
+        return report(error)
 
 
-def _report(error: BaseException) -> int:
-    """Write one line about the error and return the exit status."""
+def report(error: BaseException, head: str = "") -> int:
+    """Write one line about the error, after `head`, and return the exit status."""
     if isinstance(error, _EndOfFile) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, BrokenPipeError):  # the reader has gone (`... | head`): nothing to report
         _discard(sys.stdout)
         return 1
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
-        _say("interrupted")
+        _say(f"{head}interrupted")
         return 128 + signal.SIGINT
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
@@ -147,24 +149,29 @@ def _report(error: BaseException) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its message is the help
             error.show()
             return error.exit_code
+        if launched().rank and not head:  # the first of several processes says it
+            return 2
         path = error.ctx.command_path if error.ctx is not None else "lstm-numba"
-        _say(f"error: {_one_line(error.format_message()).rstrip('.')} (try '{path} -h')")
+        _say(f"{head}error: {_one_line(error.format_message()).rstrip('.')} (try '{path} -h')")
         return 2
     if isinstance(error, click.ClickException):
-        _say(f"error: {_one_line(error.format_message())}")
+        _say(f"{head}error: {_one_line(error.format_message())}")
         return error.exit_code
+    if isinstance(error, Interrupted):  # of one rank, for which others wait
+        _say(f"{head}{_one_line(error)}")
+        return error.exit_status
     if isinstance(error, UserError):
-        _say(f"error: {_one_line(error)}")
+        _say(f"{head}error: {_one_line(error)}")
         return 1
     if isinstance(error, MemoryError):
-        _say(f"error: out of memory: {_one_line(error) or 'make the network or the batch smaller'}")
+        _say(f"{head}error: out of memory: {_one_line(error) or 'make the network or the batch smaller'}")
         return 1
     if isinstance(error, OSError) and error.strerror:
         _discard(sys.stdout)  # if standard output failed, the interpreter must not try again
         where = f"{error.filename}: " if error.filename is not None else ""
-        _say(f"error: {_one_line(where + error.strerror)}")
+        _say(f"{head}error: {_one_line(where + error.strerror)}")
         return 1
-    _say(f"error: {type(error).__name__}: {_one_line(error)} ({DEBUG_VARIABLE}=1 shows where)")
+    _say(f"{head}error: {type(error).__name__}: {_one_line(error)} ({DEBUG_VARIABLE}=1 shows where)")
     return 1
 
 

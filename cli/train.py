@@ -36,12 +36,16 @@ Examples:
   lstm-numba train digits
   lstm-numba train mnist --cell gru --epochs 5 --data-dir ~/mnist
   lstm-numba train mnist --resume runs/mnist-1
+  mpiexec -n 2 lstm-numba train ptb --data-dir ~/ptb
 """,
 )
 def train() -> None:
     """Train a network on a data set, or go on with a run.
 
     digits and grammar are made by the program itself and need no download; text and images are your own.
+
+    Processes that mpiexec starts (needs the extra "mpi") train one network: each has its rows of every batch,
+    and --threads is for each of them.
     """
 
 

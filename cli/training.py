@@ -22,7 +22,8 @@ from lstm_numba.cli.console import (
 )
 from lstm_numba.cli.custom_cells import equations_of, load_own_cells, use_run_cell
 from lstm_numba.cli.plot import require_matplotlib
-from lstm_numba.cli.resources import check_memory, choose_device, set_threads
+from lstm_numba.cli.ranks import end_all, set_rank_threads, threads_of_run, threads_to_keep, together
+from lstm_numba.cli.resources import check_memory, choose_device
 from lstm_numba.errors import UserError
 from lstm_numba.training.config import ConfigError, check_config, make_config
 from lstm_numba.training.logs import check_logs
@@ -31,6 +32,7 @@ from lstm_numba.training.settings import DATA_OPTIONS, read_forms
 from lstm_numba.wording import plural
 
 if TYPE_CHECKING:
+    from lstm_numba.ranks.base import Ranks
     from lstm_numba.training.trainer import Outcome
 
 #: Options of the data set; --seed is the run's.
@@ -52,6 +54,8 @@ class _Plan(NamedTuple):
     config : dict
     device : str
     threads : int
+        Of each rank.
+    ranks : Ranks
     run : Run, optional
         The one to go on with.
     out : Path, optional
@@ -61,6 +65,7 @@ class _Plan(NamedTuple):
     config: dict[str, Any]
     device: str
     threads: int
+    ranks: Ranks
     run: Run | None = None
     out: Path | None = None
 
@@ -99,25 +104,34 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
         for name, value in values.items()
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT and value not in (None, ())
     }
-    terminal = Terminal()
-    plans = _plans(dataset, values, given)
-    for plan in plans:
-        check_memory(plan.config, plan.config["bptt"] or 1)  # before a model is made
-    check_logs(read_forms(plans[0].config["log"]))
-    several, as_json = len(plans) > 1, values["as_json"]
+    with together() as ranks:
+        terminal = Terminal(silent=not ranks.first)
+        plans = _plans(dataset, values, given, ranks)
+        for plan in plans:
+            check_memory(plan.config, plan.config["bptt"] or 1)  # before a model is made
+        check_logs(read_forms(plans[0].config["log"]))
+        ranks.once(lambda: None)  # nobody makes a folder before all have looked whether it is there
+        _train_all(plans, given, values["as_json"], terminal)
+
+
+def _train_all(plans: list[_Plan], given: dict[str, Any], as_json: bool, terminal: Terminal) -> None:
+    """Carry out the plans; the first rank prints the results."""
+    several = len(plans) > 1
     done: list[_Done] = []
     for number, plan in enumerate(plans, 1):
         left = [other.config["cell"] for other in plans[number:]]
         done.append(_train(plan, given.get("data_dir"), left, terminal))
-        if not as_json:
+        if plan.ranks.first and not as_json:
             _print_result(done[-1], f"{plan.config['cell']}: " if several else "")
+    if not plans[0].ranks.first:
+        return
     files = _compare([one.folder for one in done], given.get("out"), terminal) if several else []
     if as_json:
         found = [_result(one) for one in done]
         print_json({"runs": found, "comparison": files} if several else found[0])
 
 
-def _plans(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> list[_Plan]:
+def _plans(dataset: str, values: dict[str, Any], given: dict[str, Any], ranks: Ranks) -> list[_Plan]:
     """What to train; everything that can be refused before it begins is refused here."""
     cells = given.pop("cell", ())
     twice = next((cell for cell in cells if cells.count(cell) > 1), None)
@@ -128,7 +142,7 @@ def _plans(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> list[
             _refuse("cell", f"one at most beside --resume, which goes on with one run, got {len(cells)}")
         run = _reopen(dataset, {**given, "cell": cells[0]} if cells else given)
         device = choose_device(given.get("device", run.config["device"]))
-        return [_Plan(run.config, device, _threads_of(run.config, given), run)]
+        return [_Plan(run.config, device, _threads_of(run.config, given, ranks), ranks, run)]
     if "out" in given:
         _check_folder(given["out"])
     if dataset == "series" and not given.keys() & {"files", "example"}:
@@ -138,11 +152,12 @@ def _plans(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> list[
         raise click.UsageError(f"Missing argument {what} to train on")
     fields = {name: value for name, value in given.items() if name not in _NO_FIELDS}
     fields["device"] = choose_device(values["device"])
-    fields["threads"] = set_threads(values["threads"])
+    threads = set_rank_threads(ranks, values["threads"])
+    fields["threads"] = threads_to_keep(ranks, threads)
     out = Path(given["out"]) if "out" in given else None
     if len(cells) < 2:
         config = _configure(dataset, {**fields, "cell": cells[0]} if cells else fields, given)
-        return [_Plan(config, fields["device"], fields["threads"], out=out)]
+        return [_Plan(config, fields["device"], threads, ranks, out=out)]
     folders: dict[str, str] = {}  # names that a file system takes, each once
     for cell in cells:
         name = re.sub(r"[^\w.-]+", "-", cell)
@@ -151,7 +166,8 @@ def _plans(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> list[
         _Plan(
             _configure(dataset, {**fields, "cell": cell}, given),
             fields["device"],
-            fields["threads"],
+            threads,
+            ranks,
             out=None if out is None else out / folder,
         )
         for cell, folder in folders.items()
@@ -164,9 +180,9 @@ def _train(plan: _Plan, data_dir: str | None, left: list[str], terminal: Termina
     from lstm_numba.training.trainer import Interrupted, Trainer
 
     config = plan.config
-    task = build_task(config, data_dir=data_dir, device=plan.device)
+    task = build_task(config, data_dir=data_dir, device=plan.device, ranks=plan.ranks)
     check_memory(config, task.sequence_steps)
-    run = plan.folder()  # only now: unreadable data must not leave an empty run
+    run = plan.ranks.once(plan.folder)  # only now: unreadable data must not leave an empty run
     name = short_path(run.folder)
     terminal.say(f"{_describe(plan)}; run folder {name}")
     for note in task.notes:
@@ -174,6 +190,8 @@ def _train(plan: _Plan, data_dir: str | None, left: list[str], terminal: Termina
     try:
         outcome = Trainer(task, run, reporter=terminal).train()
     except Interrupted as stop:
+        if stop.alone:
+            end_all(plan.ranks, stop)
         untried = f"; not begun: {', '.join(left)}" if left else ""
         terminal.say(f"{stop}; go on with: lstm-numba train {config['dataset']} --resume {name}{untried}")
         click.get_current_context().exit(stop.exit_status)
@@ -185,7 +203,7 @@ def _train(plan: _Plan, data_dir: str | None, left: list[str], terminal: Termina
         terminal.say(f"the run has stopped early; --early-stopping N with N above {waited}, or 0, goes on")
     elif outcome.already_complete:
         terminal.say("the run is complete; --epochs N with a larger N goes on")
-    baselines, remarks = task.baselines()
+    baselines, remarks = task.baselines() if plan.ranks.first else ({}, [])
     for remark in remarks:
         terminal.say(remark)
     return _Done(outcome, task.floor, config, name, baselines)
@@ -196,6 +214,8 @@ def _describe(plan: _Plan) -> str:
     cell = ("bidirectional " if config["bidirectional"] else "") + config["cell"]
     size = f"{config['layers']} x {config['hidden']} units"
     where = plural(plan.threads, "thread") if plan.device == "cpu" else plan.device
+    if plan.ranks.size > 1:
+        where = f"{plan.ranks.size} ranks, {where}{' each' if plan.device == 'cpu' else ''}"
     return f"{config['dataset']}: {cell}, {size}, {config['dtype']}, {where}"
 
 
@@ -290,11 +310,11 @@ def _extend(run: Run, epochs: int) -> None:
     check_config(run.config)
 
 
-def _threads_of(config: dict[str, Any], given: dict[str, Any]) -> int:
+def _threads_of(config: dict[str, Any], given: dict[str, Any], ranks: Ranks) -> int:
     """Use the run's own number of threads, on which the last bits depend, or the one given."""
-    wanted = given.get("threads", config["threads"])
+    wanted = given.get("threads", threads_of_run(ranks, config["threads"]))
     try:
-        return set_threads(wanted)
+        return set_rank_threads(ranks, wanted)
     except click.BadParameter as error:
         if "threads" in given:
             raise

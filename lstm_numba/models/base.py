@@ -22,6 +22,8 @@ from lstm_numba.wording import plural
 Array = npt.NDArray[Any]
 #: State of the recurrent layers: one array or a tuple of arrays.
 State = Any
+#: Is given gradients by the names of their parameters, each as soon as it is final.
+Ready = Callable[[Mapping[str, Any]], None]
 
 M = TypeVar("M", bound="Model")
 
@@ -77,12 +79,15 @@ class Placed(NamedTuple):
     predictions : float, or ndarray (N,)
         Number of predictions, or the sum of their weights, of each of many models.
     lengths : ndarray (B,), int, optional
+    fraction : float
+        Of the predictions of a whole batch, of which these are a share: the objective is that of the whole.
     """
 
     inputs: Any
     targets: Any
     predictions: Any
     lengths: Array | None = None
+    fraction: float = 1.0
 
 
 class StepResult:
@@ -194,6 +199,10 @@ class Workspace:
             array = self._engine.empty(shape, dtype)
             self._arrays[name] = array
         return array
+
+    def lend(self, name: str, array: Array) -> None:
+        """Have `get` return this array, as long as it is asked for one of its shape and dtype."""
+        self._arrays[name] = array
 
     def arrays(self) -> list[Array]:
         """All arrays."""
@@ -368,17 +377,31 @@ class Model:
         """
         raise NotImplementedError
 
+    def predictions(self, batch: Any) -> float:
+        """Number of predictions in a batch, or the sum of their weights."""
+        raise NotImplementedError
+
     def loss_and_gradients(self, batch: Any, state: State = None) -> StepResult:
         """Loss and gradients of a batch, with dropout."""
         return self.learn(self.place(batch), state)
 
-    def learn(self, placed: Placed, state: State = None) -> StepResult:
-        """`loss_and_gradients` for a batch from `place`."""
+    def learn(self, placed: Placed, state: State = None, ready: Ready | None = None) -> StepResult:
+        """`loss_and_gradients` of a batch from `place`; `ready` is given each gradient when it is final."""
         raise NotImplementedError
 
     def evaluate(self, batch: Any, state: State = None) -> StepResult:
         """Loss of a batch, without dropout and gradients."""
         raise NotImplementedError
+
+    def _of_rnn(self, ready: Ready | None) -> Ready | None:
+        """What the recurrent layers call for `ready`, which knows their parameters by the model's names."""
+        if ready is None:
+            return None
+        return lambda grads: ready({f"rnn.{name}": gradient for name, gradient in grads.items()})
+
+    def gradient_places(self) -> dict[str, str]:
+        """Gradients that are computed in the workspace: the parameter's name -> the name there."""
+        return {}
 
     def load_params(self, params: Mapping[str, Array]) -> None:
         """Copy parameters from NumPy arrays into `params`.

@@ -15,6 +15,7 @@ from lstm_numba.models.base import (
     Array,
     Model,
     Placed,
+    Ready,
     State,
     StepResult,
     TokenBatch,
@@ -92,10 +93,14 @@ class LanguageModel(Model):
         return Placed(
             self.embedding.tokens(batch.inputs, gradient=gradient, fixed=fixed, out=tokens),
             self.engine.targets(batch.targets.reshape(-1), weights, classes, targets),
-            int(batch.targets.size if weights is None else np.count_nonzero(weights)),
+            self.predictions(batch),
         )
 
-    def learn(self, placed: Placed, state: State = None) -> StepResult:
+    def predictions(self, batch: TokenBatch) -> int:
+        """See `Model.predictions`: tokens that are predicted."""
+        return int(batch.targets.size if batch.weights is None else np.count_nonzero(batch.weights))
+
+    def learn(self, placed: Placed, state: State = None, ready: Ready | None = None) -> StepResult:
         """Loss, gradients and final state of a window of text, with dropout.
 
         No gradient flows into `state` (truncated back-propagation
@@ -107,22 +112,26 @@ class LanguageModel(Model):
             (T, B) tokens, from `place`.
         state : ndarray or tuple of ndarray, optional
             State at the beginning of the window; zero by default.
+        ready : callable, optional
+            See `Model.learn`.
         """
-        engine = self.engine
+        engine, tell = self.engine, _ignore if ready is None else ready
         steps, size = placed.inputs.shape
         x = self._embed(placed.inputs)
         x, mask_in = self._drop("mask_in", x, x)
         y, final, tape = self.rnn.forward(x, state, training=True, copy=False)
         y, mask_out = self._drop("mask_out", y)
         rows = y.reshape(steps * size, -1)
-        dlogits, totals = self._score(rows, placed, gradient=True, scale=1.0 / size)
+        scale = placed.fraction / size
+        dlogits, totals = self._score(rows, placed, gradient=True, scale=scale)
         grads = self._output_gradients(rows, dlogits)
+        tell({name: grads[name] for name in grads if name != "output.weight" or not self.tie})
         weight = self.output.params["weight"]
         dy = engine.matmul(dlogits, weight, out=self.workspace.get("dy", rows.shape, self.dtype))
         dy = dy.reshape(y.shape)
         if mask_out is not None:
             dy = engine.multiply(dy, mask_out, out=dy)
-        dx, _, rnn_grads = self.rnn.backward(tape, dy)
+        dx, _, rnn_grads = self.rnn.backward(tape, dy, ready=self._of_rnn(ready))
         if mask_in is not None:
             dx = engine.multiply(dx, mask_in, out=dx)
         table = engine.row_gradient(placed.inputs, dx, self.embedding.params["weight"].shape)
@@ -132,8 +141,9 @@ class LanguageModel(Model):
             grads["embedding.weight"] = tied
         else:
             grads["embedding.weight"] = table
+        tell({"embedding.weight": grads["embedding.weight"]})
         grads.update({f"rnn.{name}": gradient for name, gradient in rnn_grads.items()})
-        return StepResult(engine, totals, placed.predictions, 1.0 / size, grads, final)
+        return StepResult(engine, totals, placed.predictions, scale, grads, final)
 
     def evaluate(self, batch: TokenBatch, state: State = None) -> StepResult:
         """Loss, correct predictions and final state of a window of text, without dropout."""
@@ -163,6 +173,10 @@ class LanguageModel(Model):
         y, final = self.rnn(self.embedding.forward(np.asarray(ids)), state)
         logits = self.output.forward(self.engine.contiguous(y[len(y) - 1]))
         return np.array(self.engine.download(logits)), final
+
+    def gradient_places(self) -> dict[str, str]:
+        """See `Model.gradient_places`."""
+        return {"embedding.weight" if self.tie else "output.weight": "output.weight"}
 
     def _facts(self) -> list[str]:
         return ["tied: output.weight is embedding.weight"] if self.tie else []
@@ -198,3 +212,7 @@ class LanguageModel(Model):
             "output.weight": self.engine.matmul(self.engine.transposed(dlogits), rows, out=out),
             "output.bias": self.engine.column_sums(dlogits, sums),
         }
+
+
+def _ignore(grads: Any) -> None:
+    """Nobody wants to know that gradients are ready."""

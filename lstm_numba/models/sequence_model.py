@@ -10,6 +10,7 @@ from lstm_numba.models.base import (
     Array,
     Model,
     Placed,
+    Ready,
     SequenceBatch,
     State,
     StepResult,
@@ -120,11 +121,20 @@ class SequenceModel(Model):
 
     def _place_targets(self, batch: SequenceBatch, out: Any) -> tuple[Any, float]:
         """Targets of a batch of one model in the engine's memory, and their number or weight."""
+        labels, weights = self._in_a_row(batch)
+        return self._targets(labels, weights, out), self._count(labels, weights)
+
+    def predictions(self, batch: SequenceBatch) -> float:
+        """See `Model.predictions`."""
+        return self._count(*self._in_a_row(batch))
+
+    def _in_a_row(self, batch: SequenceBatch) -> tuple[Array, Array | None]:
+        """Labels and weights of all predictions, whose first axis counts them."""
         labels, weights = batch.labels, batch.weights
         if self.per_step:
             weights = _within(weights, labels, batch.lengths)
             labels = labels.reshape(-1, *labels.shape[2:])
-        return self._targets(labels, weights, out), self._count(labels, weights)
+        return labels, weights
 
     def _of_model(self, batch: SequenceBatch, n: int) -> SequenceBatch:
         """A model's part of a batch; x stays as it is."""
@@ -135,7 +145,7 @@ class SequenceModel(Model):
         lengths = lengths if lengths is None or lengths.ndim == 1 else lengths[n]
         return SequenceBatch(batch.x, labels, lengths, weights)
 
-    def learn(self, placed: Placed, state: State = None) -> StepResult:
+    def learn(self, placed: Placed, state: State = None, ready: Ready | None = None) -> StepResult:
         """Loss and gradients of a batch, with dropout.
 
         Parameters
@@ -144,22 +154,30 @@ class SequenceModel(Model):
             From `place`.
         state : ndarray or tuple of ndarray, optional
             Initial state; zero by default.
+        ready : callable, optional
+            See `Model.learn`.
         """
         engine, weight = self.engine, self.output.params["weight"]
         y, final, tape = self.rnn.forward(placed.inputs, state, placed.lengths, training=True, copy=False)
         features, mask = self._features(y, final), None
         if self.dropout:
-            features, mask = dropout(engine, self.rng, features, self.dropout)
+            seen = features.reshape(y.shape) if self.per_step else features  # rows before the last axis
+            drawn = dropout(engine, self.rng, seen, self.dropout)
+            features, mask = (one.reshape(features.shape) for one in drawn)
         scale, dscores = _scale(placed), self._scores(features)
         totals = self._losses(dscores, placed.targets, scale, gradient=True)
         dfeatures = engine.matmul(dscores, weight)
         if mask is not None:
             dfeatures = engine.multiply(dfeatures, mask, out=dfeatures)
         dy, dstate = self._feature_gradients(y, final, dfeatures)
-        _, _, rnn_grads = self.rnn.backward(tape, dy, dstate, input_gradient=False)
-        grads: dict[str, Any] = {f"rnn.{name}": gradient for name, gradient in rnn_grads.items()}
-        grads["output.weight"] = engine.matmul(engine.transposed(dscores), features)
-        grads["output.bias"] = engine.column_sums(dscores)
+        output = {
+            "output.weight": engine.matmul(engine.transposed(dscores), features),
+            "output.bias": engine.column_sums(dscores),
+        }
+        if ready is not None:
+            ready(output)
+        backward = self.rnn.backward(tape, dy, dstate, input_gradient=False, ready=self._of_rnn(ready))
+        grads: dict[str, Any] = {f"rnn.{name}": gradient for name, gradient in backward[2].items()} | output
         return StepResult(engine, totals, placed.predictions, scale, grads, final)
 
     def evaluate(self, batch: SequenceBatch, state: State = None) -> StepResult:
@@ -246,7 +264,7 @@ def _within(weights: Array | None, labels: Array, lengths: Array | None) -> Arra
 
 
 def _scale(placed: Placed) -> Any:
-    """Factor that makes a mean of the summed loss; 0 where nothing has a weight."""
+    """Factor that makes a mean of the summed loss, of the whole batch; 0 where nothing has a weight."""
     if np.ndim(placed.predictions):
-        return np.array([1.0 / count if count else 0.0 for count in placed.predictions.tolist()])
-    return 1.0 / placed.predictions if placed.predictions else 0.0
+        return np.array([placed.fraction / count if count else 0.0 for count in placed.predictions.tolist()])
+    return placed.fraction / placed.predictions if placed.predictions else 0.0

@@ -7,6 +7,7 @@ from typing import Any
 
 from lstm_numba.cells.wrappers import GOING
 from lstm_numba.engines.base import Array
+from lstm_numba.engines.dropout_masks import whole
 from lstm_numba.nn import checks
 from lstm_numba.nn.heads import joined
 from lstm_numba.nn.layer_parameters import LayerParameters
@@ -95,7 +96,14 @@ class LayerPasses(LayerParameters):
         """A copy of a parameter with elements dropped, and the mask."""
         engine = self.engine
         weights = engine.contiguous(engine.from_user(name, self.params[name], self.dtype))
-        return dropout(engine, self.rng, weights, self.weight_drop)
+        # Weights have no rows of a batch.
+        return dropout(engine, whole(self.rng), weights, self.weight_drop)
+
+    def _names_of(self, layer: int) -> list[str]:
+        """Names of a layer's parameters."""
+        first = layer * self.directions
+        directions = self._layer_directions[first : first + self.directions]
+        return [full for one in directions for full in one.names.values()]
 
     def _backward_layer(
         self,

@@ -6,7 +6,7 @@ of its device (`lstm_numba.engines`) computes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -441,7 +441,13 @@ class Recurrent(LayerPasses, InNotebooks):
         return self._pack_state([self.engine.to_user(array, user_array) for array in arrays])
 
     def backward(
-        self, tape: Tape, dy: Any = None, dstate: State = None, *, input_gradient: bool = True
+        self,
+        tape: Tape,
+        dy: Any = None,
+        dstate: State = None,
+        *,
+        input_gradient: bool = True,
+        ready: Callable[[dict[str, Array]], None] | None = None,
     ) -> tuple[Array, State, dict[str, Array]]:
         """Back-propagate through the whole sequence, with the input and parameters of the `forward` call.
 
@@ -456,6 +462,9 @@ class Recurrent(LayerPasses, InNotebooks):
             Gradient with respect to the final state, structured like it; zero by default.
         input_gradient : bool
             Whether to compute dx; False saves a matrix product.
+        ready : callable, optional
+            Is given the gradients of a layer's parameters as soon as they are final, the last layer's first;
+            of a small call all at once.
 
         Returns
         -------
@@ -477,18 +486,25 @@ class Recurrent(LayerPasses, InNotebooks):
             raise ValueError("tape: already used by a backward pass; run forward again")
         user_array = tape.user_x if dy is None else dy
         with self.engine.on_stream_of(user_array):
-            dx, initial, grads = self._run_backward(tape, dy, dstate, input_gradient)
+            dx, initial, grads = self._run_backward(tape, dy, dstate, input_gradient, ready)
             dx = None if dx is None else self.engine.to_user(dx, user_array)
             return dx, self._state_to_user(initial, user_array), grads
 
     def _run_backward(
-        self, tape: Tape, dy: Any, dstate: State, input_gradient: bool
+        self,
+        tape: Tape,
+        dy: Any,
+        dstate: State,
+        input_gradient: bool,
+        ready: Callable[[dict[str, Array]], None] | None,
     ) -> tuple[Array | None, list[Array], dict[str, Array]]:
         engine = self.engine
         if tape.call:
             found = tape.call.backward(tape.saved, dy, dstate, input_gradient)
             if found is not None:
                 tape.saved = []
+                if ready is not None:
+                    ready(found[2])
                 return found
         steps, batch, _ = tape.shape
         dy = checks.check_output_gradient(self, dy, steps, batch)
@@ -497,13 +513,18 @@ class Recurrent(LayerPasses, InNotebooks):
         if tape.call:  # with arrays that fit
             dy = None if dy is None else np.array(dy)
             dstates = None if dstates is None else self._pack_state([np.array(array) for array in dstates])
-            return tape.call.backward(saved, dy, dstates, input_gradient)
+            found = tape.call.backward(saved, dy, dstates, input_gradient)
+            if ready is not None:
+                ready(found[2])
+            return found
         dstates = self._final_gradients(tape.cell, dstates, batch)
         initial = self._new_states(tape.cell, batch)
         grads = dict.fromkeys(self.params)
         for layer in reversed(range(self.num_layers)):
             need_dx = layer > 0 or input_gradient
             dx = self._backward_layer(layer, tape, saved[layer], dy, dstates, initial, need_dx, grads)
+            if ready is not None:
+                ready({name: grads[name] for name in self._names_of(layer)})
             mask = tape.masks[layer]
             dy = dx if mask is None else engine.multiply(dx, mask, out=dx)
         count = len(self.cell.states)

@@ -18,6 +18,8 @@ from lstm_numba.data.images import FORMS, ImageForm, Images, image_sequences
 from lstm_numba.errors import CheckpointError, UserError
 from lstm_numba.models.base import SequenceBatch
 from lstm_numba.models.classifier import SequenceClassifier
+from lstm_numba.ranks.base import ALONE, Ranks
+from lstm_numba.ranks.shares import Share
 from lstm_numba.training.callbacks import Evaluation
 from lstm_numba.training.config import ConfigError
 from lstm_numba.training.run import Run
@@ -37,6 +39,8 @@ class ImageTask(Task):
     ----------
     config, data_dir, device
         See `lstm_numba.training.tasks.build_task`.
+    ranks : Ranks
+        See `Task`.
     form : dict, optional
         What the run folder keeps of own pictures; with it, they are loaded only when needed.
 
@@ -56,8 +60,9 @@ class ImageTask(Task):
         data_dir: str | os.PathLike[str] | None = None,
         device: str | None = None,
         form: Mapping[str, Any] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        super().__init__(config, data_dir, device)
+        super().__init__(config, data_dir, device, ranks)
         self._view = config["data"].get("view", "rows")
         self.splits = ("train", "valid", "test") if config["validation"] else ("train", "test")
         self._split_images: dict[str, Images] = {}
@@ -98,10 +103,15 @@ class ImageTask(Task):
         self._check_split(split)
         if split not in self._split_images:
             if split == "test":
-                self._split_images["test"] = self._read("test")
+                self._split_images["test"] = self._once("test")
             else:
-                self._divide(self._read("train"))
+                self._divide(self._once("train"))
         return self._split_images[split]
+
+    def _once(self, split: str) -> Images:
+        """Read images once a machine; own pictures have been, both parts at once."""
+        own = self.config["dataset"] == "images"
+        return self._read(split) if own else self.ranks.once_a_machine(lambda: self._read(split))
 
     def _read(self, split: str) -> Images:
         data = self.config["data"]
@@ -120,7 +130,9 @@ class ImageTask(Task):
         if path is None:
             raise ConfigError("data.file", "expected the folder with the pictures, got none")
         size = None if data["size"] is None else read_size(data["size"])
-        found = pictures.load(path, size, data["colour"], data["test"], data["split_seed"])
+        found = self.ranks.once_a_machine(
+            lambda: pictures.load(path, size, data["colour"], data["test"], data["split_seed"])
+        )
         if self._known is not None:
             _check_same(path, found.form, self._known)
         return found
@@ -151,6 +163,13 @@ class ImageTask(Task):
         chosen = self.images("train").take(self._order.batch(epoch, step))
         return SequenceBatch(self._sequences(chosen.images), chosen.labels)
 
+    def share(self, epoch: int, step: int) -> Share:
+        """See `Task.share`: only its own rows are prepared."""
+        items = self._order.batch(epoch, step)
+        part = self.ranks.part(len(items))
+        chosen = self.images("train").take(items[part.rows] if part.size else items[:1])
+        return Share(SequenceBatch(self._sequences(chosen.images), chosen.labels), part, part.total)
+
     def _sequences(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         return image_sequences(np.ascontiguousarray(images), self._view, self.model.dtype, form=self.form)
 
@@ -160,24 +179,29 @@ class ImageTask(Task):
         few = min(_EVALUATION_STEPS // self._steps, _EVALUATION_NUMBERS // math.prod(self.form.shape))
         return min(_EVALUATION_BATCH, max(few, 1))
 
-    def _batches(self, images: Images, progress: Progress | None) -> Iterator[SequenceBatch]:
-        """Images in order; `progress` is called when a batch has been used."""
+    def _batches(
+        self, images: Images, progress: Progress | None, ranks: Ranks = ALONE
+    ) -> Iterator[SequenceBatch]:
+        """A rank's share of the images in order; `progress` is called when a batch has been used."""
         size = self._evaluation_batch
         for first in range(0, len(images), size):
-            part = images.take(slice(first, first + size))
-            yield SequenceBatch(self._sequences(part.images), part.labels)
+            stop = min(first + size, len(images))
+            part = ranks.part(stop - first)
+            if part.size:
+                some = images.take(slice(first + part.first, first + part.stop))
+                yield SequenceBatch(self._sequences(some.images), some.labels)
             if progress is not None:
-                progress(first + len(part), len(images))
+                progress(stop, len(images))
 
     def evaluate(self, split: str, progress: Progress | None = None) -> Evaluation:
         """See `Task.evaluate`."""
         images = self.images(split)
-        loss, correct = 0.0, 0
-        for batch in self._batches(images, progress):
+        sums = np.zeros(2)
+        for batch in self._batches(images, progress, self.ranks):
             result = self.model.evaluate(batch)
-            loss += result.loss_sum
-            correct += result.correct
-        return self.summary(split, loss, correct, len(images))
+            sums += result.loss_sum, result.correct
+        loss, correct = self.ranks.sum(sums).tolist()
+        return self.summary(split, loss, round(correct), len(images))
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         """Probabilities of the classes.

@@ -18,6 +18,8 @@ from lstm_numba.errors import CheckpointError, UserError
 from lstm_numba.models.base import State, TokenBatch
 from lstm_numba.models.language_model import LanguageModel
 from lstm_numba.models.sampling import generate
+from lstm_numba.ranks.base import ALONE, Ranks
+from lstm_numba.ranks.shares import Part
 from lstm_numba.training.callbacks import Evaluation
 from lstm_numba.training.run import Run
 from lstm_numba.training.run_consistency import vocabulary_digest
@@ -38,6 +40,8 @@ class TextTask(Task):
     ----------
     config, data_dir, device
         See `lstm_numba.training.tasks.build_task`.
+    ranks : Ranks
+        See `Task`.
     vocabulary : dict, optional
         Level and tokens, as the run folder keeps them; with it, the text is loaded only when needed.
     """
@@ -54,8 +58,9 @@ class TextTask(Task):
         data_dir: str | os.PathLike[str] | None = None,
         device: str | None = None,
         vocabulary: Mapping[str, Any] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        super().__init__(config, data_dir, device)
+        super().__init__(config, data_dir, device, ranks)
         self._loaded: Corpus | None = None
         self._known: Corpus | None = None
         if vocabulary is not None:
@@ -73,7 +78,7 @@ class TextTask(Task):
 
     def _text(self) -> Corpus:
         if self._loaded is None:
-            corpus = self._read()
+            corpus = self.ranks.once_a_machine(self._read)
             known = self._known
             if known is not None and (known.level, known.vocabulary) != (corpus.level, corpus.vocabulary):
                 raise CheckpointError(
@@ -147,34 +152,37 @@ class TextTask(Task):
         self._check_split(split)
         rows = self._rows(split)
         windows = list(rows)
-        state = self._context_state(split, sum(window.lengths for window in windows))
-        loss, correct, count = 0.0, 0, 0
+        part = self.ranks.part(rows.batch_size)
+        state = self._context_state(split, sum(window.lengths for window in windows), part)
+        sums, done = np.zeros(3), 0
         for window in windows:
-            result = self.model.evaluate(TokenBatch(window.x, window.y, window.weights), state)
-            state = result.state
-            loss += result.loss_sum
-            correct += result.correct
-            count += round(result.count)
+            if part.size:
+                arrays = (np.ascontiguousarray(a[:, part.rows]) for a in (window.x, window.y, window.weights))
+                result = self.model.evaluate(TokenBatch(*arrays), state)
+                state = result.state
+                sums += result.loss_sum, result.correct, result.count
+            done += int(window.lengths.sum())
             if progress is not None:
-                progress(count, rows.tokens)
-        return self.summary(split, loss, correct, count)
+                progress(done, rows.tokens)
+        loss, correct, count = self.ranks.sum(sums).tolist()
+        return self.summary(split, loss, round(correct), count)
 
-    def _context_state(self, split: str, lengths: Any) -> State:
-        """Initial state of each row, from the tokens before it; zero for the first row."""
+    def _context_state(self, split: str, lengths: Any, part: Part) -> State:
+        """Initial state of each row of a part, from the tokens before it; zero for the first row."""
         starts = np.cumsum(lengths)[:-1]
         size = min(_CONTEXT, int(lengths[0]))
-        if not len(starts) or not size:
+        if not len(starts) or not size or not part.size:
             return None
         ids = self._text().splits[split]
         context = np.zeros((size, len(lengths)), np.int64)
         for row, start in enumerate(starts, start=1):
             context[:, row] = ids[start - size : start]
-        _, state = self.model.next_logits(context)
+        _, state = self.model.next_logits(np.ascontiguousarray(context[:, part.rows]))
         arrays = [
             np.array(self.model.engine.download(array))
             for array in (state if isinstance(state, tuple) else (state,))
         ]
-        for array in arrays:
+        for array in arrays if part.first == 0 else ():
             array[:, 0] = 0
         return tuple(arrays) if isinstance(state, tuple) else arrays[0]
 

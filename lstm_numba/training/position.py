@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.models.base import State, StepResult
+from lstm_numba.ranks.shares import Part
 from lstm_numba.training.callbacks import Best, Evaluation
 from lstm_numba.training.task import perplexity
 
@@ -68,6 +69,15 @@ def natural(value: Any) -> int:
     if number < 0:
         raise ValueError(f"expected a number from 0, got {number}")
     return number
+
+
+def rows_of_state(state: State, part: Part) -> State:
+    """The rows of a part, of a state of NumPy arrays (layers, B, H)."""
+    if state is None or part.size == part.total:
+        return state
+    arrays = state if isinstance(state, tuple) else (state,)
+    found = tuple(np.ascontiguousarray(array[:, part.rows]) for array in arrays)
+    return found if isinstance(state, tuple) else found[0]
 
 
 def check_state(state: State, like: State) -> None:

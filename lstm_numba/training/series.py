@@ -23,6 +23,7 @@ from lstm_numba.errors import CheckpointError, UserError, printable
 from lstm_numba.models.base import SequenceBatch
 from lstm_numba.models.classifier import SequenceClassifier
 from lstm_numba.models.regressor import SequenceRegressor
+from lstm_numba.ranks.base import ALONE, Ranks
 from lstm_numba.training.callbacks import Evaluation
 from lstm_numba.training.config import ConfigError
 from lstm_numba.training.run import Run
@@ -44,6 +45,8 @@ class SeriesTask(Task):
     ----------
     config, data_dir, device
         See `lstm_numba.training.tasks.build_task`.
+    ranks : Ranks
+        See `Task`.
     description : SeriesDescription, optional
         As the run folder keeps it; with it, the tables are read only when needed.
 
@@ -61,8 +64,9 @@ class SeriesTask(Task):
         data_dir: str | os.PathLike[str] | None = None,
         device: str | None = None,
         description: SeriesDescription | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        super().__init__(config, data_dir, device)
+        super().__init__(config, data_dir, device, ranks)
         self._loaded: SeriesData | None = None
         self._remarks: tuple[str, ...] = ()
         self._items: dict[str, SeriesItems] = {}
@@ -122,7 +126,10 @@ class SeriesTask(Task):
         return self._loaded
 
     def _read(self, options: SeriesOptions) -> SeriesData:
-        """Read the tables; tests and `warmup` have others."""
+        """Read the tables once a machine; tests and `warmup` have others."""
+        return self.ranks.once_a_machine(lambda: self._load(options))
+
+    def _load(self, options: SeriesOptions) -> SeriesData:
         example = self.config["data"]["example"]
         if example is not None:
             return series_of_tables([example_table(example)], options)
@@ -208,20 +215,24 @@ class SeriesTask(Task):
     def evaluate(self, split: str, progress: Progress | None = None) -> Evaluation:
         """See `Task.evaluate`; the measures are in the units of the data."""
         items = self.items(split)
-        loss, correct, count = 0.0, 0, 0.0
-        true, answers = [], []
+        sums, pairs = np.zeros(3), []
         for chosen in items.batches():
-            result = self.model.evaluate(items.gather(chosen, self.model.dtype))
-            loss, correct, count = loss + result.loss_sum, correct + result.correct, count + result.count
-            wanted, answer = self._compared(items, chosen)
-            true.append(wanted)
-            answers.append(answer)
+            own = chosen[self.ranks.part(len(chosen)).rows]
+            if len(own):
+                result = self.model.evaluate(items.gather(own, self.model.dtype))
+                sums += result.loss_sum, result.correct, result.count
+                pairs.append(self._compared(items, own))
             if progress is not None:
                 progress(int(chosen[-1]) + 1, len(items))
-        summary = self.summary(split, loss, correct, round(count))
-        if not all(np.isfinite(part).all() for part in answers):
+        loss, correct, count = self.ranks.sum(sums).tolist()
+        summary = self.summary(split, loss, round(correct), round(count))
+        true, answers = (
+            self.ranks.join(np.concatenate(parts) if parts else None)
+            for parts in ([true for true, _ in pairs], [answer for _, answer in pairs])
+        )
+        if not np.isfinite(answers).all():
             return Evaluation(split, float("nan"), summary.accuracy, None, summary.count)
-        measures = self._measures(np.concatenate(true), np.concatenate(answers))
+        measures = self._measures(true, answers)
         measures.pop("accuracy", None)
         return Evaluation(split, summary.loss, summary.accuracy, None, summary.count, measures)
 

@@ -21,16 +21,19 @@ class Interrupted(Exception):
         The checkpoint.
     step : int
         Total number of steps.
+    alone : bool
+        Of several ranks only this one stops, the others may wait for it.
     exit_status : int
         130 for Ctrl-C, 143 for SIGTERM.
     """
 
-    def __init__(self, signum: int, path: Path, step: int) -> None:
+    def __init__(self, signum: int, path: Path, step: int, alone: bool = False) -> None:
         name = "interrupted" if signum == signal.SIGINT else signal.Signals(signum).name
         super().__init__(f"{name}: stopped after step {step}, saved in {path}")
         self.signum = signum
         self.path = path
         self.step = step
+        self.alone = alone
         self.exit_status = 128 + signum
 
 

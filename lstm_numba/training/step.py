@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.engines.base import TOTALS
-from lstm_numba.models.base import Model, SequenceBatch, State, StepResult
+from lstm_numba.models.base import Model, Placed, SequenceBatch, State, StepResult
 from lstm_numba.optim.optimizers import Optimizer
 
 
@@ -108,28 +108,29 @@ class TrainingStep:
         """
         self.optimizer.lr = rate
         placed = [self.model.place(batch) for batch in batches]
+        count = sum(one.predictions for one in placed)
+        weighted = [(one, one.predictions / count) for one in placed]
         with np.errstate(all="ignore"):
-            result = self._learn_all(placed, state)
+            result = self._learn_all(weighted, count, state)
             self._update(result)
         result.fetch()
         return result
 
-    def _learn_all(self, placed: list[Any], state: State) -> StepResult:
-        """Losses and mean gradients of several batches, dense arrays that are valid until the next call."""
+    def _learn_all(self, weighted: Iterable[tuple[Placed, float]], count: float, state: State) -> StepResult:
+        """Losses and weighted gradients of several batches, dense arrays that the next call overwrites."""
         engine, params = self.model.engine, self.model.params
-        count = sum(one.predictions for one in placed)
         if not self._sums:
             self._sums = {name: engine.empty(array.shape, array.dtype) for name, array in params.items()}
         for array in self._sums.values():
             engine.assign(array, None)
         totals, scale = engine.zeros((len(TOTALS),), np.float64), 0.0
-        for one in placed:
+        for one, weight in weighted:
             result = self.model.learn(one, state)
             state = result.state if self._carries_state else None
-            self._add([totals], [result.totals], 1.0)
+            self._add([totals], [result.totals], float(one.fraction > 0))
             grads = [result.grads[name] for name in self._sums]
-            self._add(list(self._sums.values()), grads, one.predictions / count)
-            scale = result.scale * one.predictions / count
+            self._add(list(self._sums.values()), grads, weight)
+            scale = result.scale * weight
         return StepResult(engine, totals, count, scale, dict(self._sums), result.state)
 
     def _add(self, sums: list[Any], terms: list[Any], weight: float) -> None:

@@ -7,8 +7,12 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from lstm_numba.errors import UserError
-from lstm_numba.models.base import Model, Network
+from lstm_numba.models.base import Model, Network, SequenceBatch, TokenBatch
+from lstm_numba.ranks.base import ALONE, Ranks
+from lstm_numba.ranks.shares import Part, Share
 from lstm_numba.training.callbacks import Evaluation
 from lstm_numba.training.run import Run
 
@@ -31,6 +35,8 @@ class Task:
     device : {"cpu", "cuda"}
         Where the model computes; may differ from where the run started.
     splits : tuple of str
+    ranks : Ranks
+        That share its batches: each reads data once a machine, and evaluates its rows only.
     carries_state : bool
         The final state of a batch is the initial state of the next one.
     """
@@ -41,10 +47,16 @@ class Task:
     carries_state: bool
     model: Model
     splits: tuple[str, ...]
+    ranks: Ranks = ALONE
 
     def __init__(
-        self, config: Mapping[str, Any], data_dir: str | os.PathLike[str] | None, device: str | None = None
+        self,
+        config: Mapping[str, Any],
+        data_dir: str | os.PathLike[str] | None,
+        device: str | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.config = dict(config)
         self.device = config["device"] if device is None else device
         self.data_dir = config["data"].get("data_dir") if data_dir is None else os.fspath(data_dir)
@@ -96,6 +108,15 @@ class Task:
         """Training batch `step` of `epoch`, both from 0; determined by the configuration."""
         raise NotImplementedError
 
+    def share(self, epoch: int, step: int) -> Share:
+        """This rank's rows of a training batch."""
+        whole = self.batch(epoch, step)
+        part = self.ranks.part(whole.inputs.shape[1] if isinstance(whole, TokenBatch) else whole.x.shape[1])
+        batch, largest = _rows_of(whole, part), 0
+        if isinstance(whole, TokenBatch):
+            largest = len(whole.inputs) * self.ranks.largest(part.total)
+        return Share(batch, part, self.model.predictions(whole), largest)
+
     def evaluate(self, split: str, progress: Progress | None = None) -> Evaluation:
         """Predict a split without dropout.
 
@@ -140,6 +161,23 @@ class Task:
     def _check_split(self, split: str) -> None:
         if split not in self.splits:
             raise UserError(f"split: expected one of {', '.join(self.splits)}, got {split!r}")
+
+
+def _rows_of(batch: Any, part: Part) -> Any:
+    """The rows of a part; where it has none, the first row."""
+    rows = part.rows if part.size else slice(0, 1)
+    if isinstance(batch, TokenBatch):
+        inputs, targets = (np.ascontiguousarray(array[:, rows]) for array in batch[:2])
+        weights = None if batch.weights is None else np.ascontiguousarray(batch.weights[:, rows])
+        return TokenBatch(inputs, targets, weights)
+    x, labels, lengths, weights = batch
+    steps = labels.ndim == 3  # of predictions at every step
+    return SequenceBatch(
+        np.ascontiguousarray(x[:, rows]),
+        labels[:, rows] if steps else labels[rows],
+        None if lengths is None else lengths[rows],
+        None if weights is None else weights[:, rows] if steps and weights.ndim > 1 else weights[rows],
+    )
 
 
 def perplexity(loss: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import numpy as np
 
 from lstm_numba.errors import CheckpointError
 from lstm_numba.models.base import Model, State
+from lstm_numba.ranks.base import ALONE, Ranks
 from lstm_numba.training import checkpoint
 from lstm_numba.training.classification import ImageTask
-from lstm_numba.training.config import check_config
+from lstm_numba.training.config import ConfigError, check_config
 from lstm_numba.training.language_modeling import TextTask
 from lstm_numba.training.run import Run
 from lstm_numba.training.run_consistency import check_belongs, check_described
@@ -28,19 +29,21 @@ def _make(
     data_dir: str | os.PathLike[str] | None,
     device: str | None,
     kept: Any = None,
+    ranks: Ranks = ALONE,
 ) -> Task:
     check_config(config)
     if config["dataset"] in CLASSIFIERS:
-        return ImageTask(config, data_dir, device, kept)
+        return ImageTask(config, data_dir, device, kept, ranks)
     if config["dataset"] in SERIES:
-        return SeriesTask(config, data_dir, device, kept)
-    return TextTask(config, data_dir, device, kept)
+        return SeriesTask(config, data_dir, device, kept, ranks)
+    return TextTask(config, data_dir, device, kept, ranks)
 
 
 def build_task(
     config: Mapping[str, Any],
     data_dir: str | os.PathLike[str] | None = None,
     device: str | None = None,
+    ranks: Ranks = ALONE,
 ) -> Task:
     """Make the model of a configuration, with fresh weights, and load its data.
 
@@ -52,6 +55,8 @@ def build_task(
         Where the data are now, instead of ``config["data"]["data_dir"]``.
     device : {"cpu", "cuda"}, optional
         Where to compute, instead of ``config["device"]``.
+    ranks : Ranks
+        From `lstm_numba.ranks.launch.connect`: processes that share the training; each calls this.
 
     Returns
     -------
@@ -64,7 +69,12 @@ def build_task(
     ConfigError
         The configuration is not sound, or does not fit the data.
     """
-    task = _make(config, data_dir, device)
+    if ranks.size > config["batch_size"]:
+        raise ConfigError(
+            "batch_size",
+            f"expected at least a row for each of {ranks.size} ranks, got {config['batch_size']}",
+        )
+    task = _make(config, data_dir, device, ranks=ranks)
     task.load_data()
     return task
 
@@ -188,10 +198,19 @@ def unpack_state(tensors: Mapping[str, Any]) -> State:
 
 
 @contextmanager
-def best_parameters(task: Task, run: Run) -> Iterator[None]:
+def best_parameters(
+    task: Task, run: Run, load: Callable[[Path], tuple[dict[str, Any], dict[str, Any]]] = checkpoint.load
+) -> Iterator[None]:
     """Lend a task's model the parameters of the run's best epoch; afterwards it has its own again.
 
     With its own a training goes on if it is given more epochs, and they are what the next checkpoint holds.
+
+    Parameters
+    ----------
+    task : Task
+    run : Run
+    load : callable
+        Reads a checkpoint, as `lstm_numba.training.checkpoint.load` does.
 
     Raises
     ------
@@ -200,7 +219,7 @@ def best_parameters(task: Task, run: Run) -> Iterator[None]:
     """
     model = task.model
     own = {name: np.array(model.engine.download(array)) for name, array in model.params.items()}
-    tensors, meta = checkpoint.load(run.best_path)
+    tensors, meta = load(run.best_path)
     check_belongs(run, run.best_path, meta)
     load_model(model, tensors, meta, run, run.best_path)
     try:

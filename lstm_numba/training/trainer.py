@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from contextlib import ExitStack
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,15 +37,17 @@ from lstm_numba.training.position import (
     check_state,
     natural,
     pack_evaluation,
+    rows_of_state,
     unpack_best,
     unpack_evaluation,
 )
 from lstm_numba.training.run import Run
 from lstm_numba.training.run_consistency import bound_settings, check_belongs
+from lstm_numba.training.shared_step import SharedStep
 from lstm_numba.training.signals import Interrupted, SignalWatch
-from lstm_numba.training.step import TrainingStep
 from lstm_numba.training.task import Task
 from lstm_numba.training.tasks import best_parameters, load_model, pack_state, unpack_state
+from lstm_numba.training.team import Team
 from lstm_numba.training.throughput import Pace
 
 __all__ = ["Interrupted", "Outcome", "Trainer"]
@@ -79,6 +82,10 @@ class Trainer:
         Receives the events.
     fingerprint : str, optional
         Checksum of the training data if known; otherwise the task's, which loads them.
+
+    Notes
+    -----
+    Of several ranks, the task's, each makes a trainer, and the first alone reads and writes the run folder.
     """
 
     def __init__(
@@ -86,6 +93,7 @@ class Trainer:
     ) -> None:
         config = task.config
         self.task = task
+        self.ranks = task.ranks
         self.run = run
         self.reporter = Reporter() if reporter is None else reporter
         self.epochs: int = config["epochs"]
@@ -102,7 +110,8 @@ class Trainer:
         self.schedule = make_schedule(
             config["schedule"], config["lr"], self.epochs, config["schedule_options"]
         )
-        self._compute_step = TrainingStep(
+        self._team = Team(task.ranks)
+        self._compute_step = self._team.training_step(
             task.model, self.optimizer, config["clip_value"], config["clip"], task.carries_state
         )
         self.epoch = 0  # epochs done
@@ -114,7 +123,7 @@ class Trainer:
         self.train_result: Evaluation | None = None  # of the last epoch
         self.evaluations: dict[str, Evaluation] = {}  # of the parameters as they were at its end
         self.complete = False
-        self.fingerprint = task.fingerprint() if fingerprint is None else fingerprint
+        self.fingerprint = self.ranks.once(task.fingerprint) if fingerprint is None else fingerprint
         self.resumed = False
         self.start: float | None = None  # loss before training
         self.best: Best | None = None
@@ -148,25 +157,30 @@ class Trainer:
             still being compiled is abandoned, and the last checkpoint stays.
         TrainingDiverged
             The loss, the gradient's norm or a parameter is NaN or infinite; the last checkpoint stays.
+        RanksDiffer
+            Ranks have different parameters; the last checkpoint stays.
         CheckpointError
             Another process trains in the folder; the checkpoint is damaged or does not fit the task; the text
             is not the run's.
         OSError
             A file cannot be written; the last checkpoint stays.
         """
-        with self.run.locked():
-            self.resumed = self.run.checkpoint_path.exists()
+        with ExitStack() as open_:
+            if self.ranks.first:
+                open_.enter_context(self.run.locked())
+            self.resumed = self.ranks.once(self.run.checkpoint_path.exists)
             if self.resumed:
-                self._restore(*checkpoint.load(self.run.checkpoint_path))
+                self._restore(*self._load(self.run.checkpoint_path))
                 self._saved_steps = self.optimizer.steps
-            self.run.keep_config()
-            self.task.keep_with(self.run)
-            with (
-                SignalWatch(self.reporter.on_message) as self._signals,
-                CompileWatch(self.reporter, lambda: self._signals.received is not None) as self._compiling,
-                Logs(self.run, self.lines) as self._log,
-            ):
-                return self._train()
+            if self.ranks.first:
+                self.run.keep_config()
+                self.task.keep_with(self.run)
+            self._signals = open_.enter_context(SignalWatch(self.reporter.on_message))
+            watch = CompileWatch(self.reporter, lambda: self._signals.received is not None)
+            self._compiling = open_.enter_context(watch)
+            if self.ranks.first:
+                self._log = open_.enter_context(Logs(self.run, self.lines))
+            return self._train()
 
     def _train(self) -> Outcome:
         if self.complete:
@@ -182,7 +196,8 @@ class Trainer:
         except _Stop:
             self._interrupt()
         except CompilationStopped:
-            self._interrupt(saved=self._stepping)
+            # Other ranks may not have got the signal, and wait: nothing can be saved with them.
+            self._interrupt(saved=self._stepping or self.ranks.size > 1, alone=self.ranks.size > 1)
         return self._outcome(already_complete=False)
 
     @property
@@ -230,21 +245,38 @@ class Trainer:
             self._pace.note_step(self._under_way[-1].result.count, self._compiling.seconds > compiled)
             while len(self._under_way) > self.task.model.engine.in_flight:
                 self._settle()
-            if self._signals.received is not None:
+            if self._signum is not None:
                 self._interrupt()
-            if time.monotonic() - self._saved_at >= self.task.config["checkpoint_every"]:
+            if self._team.save if self.ranks.size > 1 else self._due:
                 self.save()
         self._settle_all()
+
+    @property
+    def _due(self) -> bool:
+        """Whether it is time for a checkpoint within an epoch."""
+        due: bool = time.monotonic() - self._saved_at >= self.task.config["checkpoint_every"]
+        return due
+
+    @property
+    def _signum(self) -> int | None:
+        """The signal that stops the training, on which all ranks have agreed."""
+        return self._signals.received if self.ranks.size == 1 else self._team.signum
 
     def _take_step(self, rate: float) -> None:
         """Compute the gradients of one batch or more, and update the parameters if they are finite."""
         first = self.step * self.accumulate
         last = min(first + self.accumulate, self.task.steps_per_epoch)
-        batches = [self.task.batch(self.epoch, number) for number in range(first, last)]
+        numbers = range(first, last)
         self._stepping = True
-        if self.accumulate == 1:
-            result = self._compute_step(batches[0], self.state, rate)
+        if isinstance(self._compute_step, SharedStep):
+            shares = [self.task.share(self.epoch, number) for number in numbers]
+            votes = self._team.votes(self._signals.received, self._due)
+            result, votes = self._compute_step.take(shares, self.state, rate, votes)
+            self._team.count(votes)
+        elif self.accumulate == 1:
+            result = self._compute_step(self.task.batch(self.epoch, first), self.state, rate)
         else:
+            batches = [self.task.batch(self.epoch, number) for number in numbers]
             result = self._compute_step.several(batches, self.state, rate)
         self._stepping = False
         self.state = result.state if self.task.carries_state else None
@@ -304,7 +336,8 @@ class Trainer:
         self.save(best=better)
         self.reporter.on_epoch(EpochInfo(self.epoch, self.epochs, rate, seconds, speed, train, evaluations))
         # A signal that came since the last step; after the last epoch there is little left to do.
-        if self._signals.received is not None and not self._done:
+        self._team.agree(self._signals.received)
+        if self._signum is not None and not self._done:
             self._interrupt(saved=True)
 
     def _finish(self) -> None:
@@ -314,7 +347,7 @@ class Trainer:
             )
         epoch = self._kept_epoch
         if epoch < self.epoch:
-            with best_parameters(self.task, self.run):
+            with best_parameters(self.task, self.run, self._load):
                 splits = dict.fromkeys((*self.evaluations, "test"))
                 self.evaluations = {split: self._evaluate(split) for split in splits}
         elif "test" not in self.evaluations:
@@ -329,7 +362,8 @@ class Trainer:
         def progress(done: int, total: int) -> None:
             self._compiling.flush()
             self.reporter.on_evaluation(split, done, total)
-            if self._signals.received is not None:
+            self._team.agree(self._signals.received)
+            if self._signum is not None:
                 raise _Stop
 
         began = time.monotonic()
@@ -342,11 +376,12 @@ class Trainer:
 
     # -- ends ------------------------------------------------------------------------------------
 
-    def _interrupt(self, saved: bool = False) -> None:
+    def _interrupt(self, saved: bool = False, alone: bool = False) -> None:
         if not saved:
             self.save()
-        assert self._signals.received is not None
-        raise Interrupted(self._signals.received, self.run.checkpoint_path, self._saved_steps)
+        signum = self._signals.received if alone else self._signum
+        assert signum is not None
+        raise Interrupted(signum, self.run.checkpoint_path, self._saved_steps, alone)
 
     def _diverge(self, step: int, what: str, rate: float, norm: float) -> None:
         best = "" if self.best is None else f"; the best, of epoch {self.best.epoch}: {self.run.best_path}"
@@ -403,6 +438,8 @@ class Trainer:
         self._write_line("step", recent, **more)
 
     def _write_line(self, kind: str, result: Evaluation, **more: Any) -> None:
+        if not self.ranks.first:
+            return
         assert self._log is not None
         values = result.as_dict()
         del values["count"]
@@ -425,24 +462,36 @@ class Trainer:
             It is the best so far, and is stored as the best too.
         """
         self._settle_all()
-        model, engine = self.task.model, self.task.model.engine
-        tensors = {f"model.{name}": engine.download(array) for name, array in model.params.items()}
-        state = self.optimizer.state_arrays().items()
-        tensors.update({f"optimizer.{name}": engine.download(array) for name, array in state})
-        tensors.update({name: engine.download(array) for name, array in pack_state(self.state).items()})
+        tensors = self._tensors()
         unfit = checkpoint.not_finite(tensors)
         if unfit is not None:
             name = unfit.removeprefix("model.")
             self._diverge(self.optimizer.steps, f"{name} is not finite", self.optimizer.lr, self._norm)
         if self._log is not None:
             self._log.sync()  # the checkpoint counts its lines: they must be there whenever it is
-        content = checkpoint.encode(tensors, self._meta())
-        if best:  # first: a process killed between the two writes repeats the epoch's end and writes the same
-            file_io.atomic_write(self.run.best_path, content)
-        file_io.atomic_write(self.run.checkpoint_path, content)
+        if self.ranks.first:
+            content = checkpoint.encode(tensors, self._meta())
+            if best:  # first: one killed between the two writes repeats the epoch's end and writes the same
+                file_io.atomic_write(self.run.best_path, content)
+            file_io.atomic_write(self.run.checkpoint_path, content)
         self._saved_at = time.monotonic()
         self._saved, self._saved_steps = self._describe_moment(), self.optimizer.steps
         self.reporter.on_checkpoint(self.run.checkpoint_path, self.optimizer.steps)
+
+    def _tensors(self) -> dict[str, Any]:
+        """What a checkpoint holds; the recurrent state is that of all rows, whatever ranks there are."""
+        model, engine = self.task.model, self.task.model.engine
+        tensors = {f"model.{name}": engine.download(array) for name, array in model.params.items()}
+        state = self.optimizer.state_arrays().items()
+        tensors.update({f"optimizer.{name}": engine.download(array) for name, array in state})
+        self._team.compare(tensors)
+        for name, array in pack_state(self.state).items():
+            tensors[name] = self.ranks.join(engine.download(array), axis=1)
+        return tensors
+
+    def _load(self, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read a checkpoint, for all ranks."""
+        return self.ranks.once(lambda: checkpoint.load(path))
 
     def _describe_moment(self) -> str:
         """Step and loss, to choose between checkpoints: finite parameters may still be bad."""
@@ -485,7 +534,9 @@ class Trainer:
             self.task.model.set_rng_state(meta["rng"])
             self.schedule.load_state_dict(meta["schedule"])
             self.state = unpack_state(tensors)
-            check_state(self.state, self.task.model.zero_state(self.task.config["batch_size"]))
+            rows = self.task.config["batch_size"]
+            check_state(self.state, self.task.model.zero_state(rows))
+            self.state = rows_of_state(self.state, self.ranks.part(rows))
             self.epoch, self.step, self.lines = (natural(meta[name]) for name in ("epoch", "step", "lines"))
             self.sums, self.recent = Sums.unpack(meta["sums"]), Sums.unpack(meta["recent"])
             metric, train = self.task.metric, meta["train"]

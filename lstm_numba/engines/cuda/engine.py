@@ -35,7 +35,7 @@ from lstm_numba.engines.cuda import (
 from lstm_numba.engines.cuda.device_array import as_view, transposed
 from lstm_numba.engines.cuda.driver import cuda
 from lstm_numba.engines.cuda.launch import on_stream
-from lstm_numba.engines.dropout_masks import draw_mask
+from lstm_numba.engines.dropout_masks import RowShare, draw_mask
 from lstm_numba.engines.number_losses import NumberLoss, check_number_targets
 from lstm_numba.engines.sparse import SparseRows
 from lstm_numba.engines.targets import check_targets
@@ -161,8 +161,8 @@ class CudaEngine(Engine):
         out: Array | None = None,
         mask: Array | None = None,
     ) -> tuple[Array, Array]:
-        # The same masks as on the CPU; drawn on the device if the generator is a Philox.
-        if isinstance(rng.bit_generator, np.random.Philox):
+        # The same masks as on the CPU; drawn on the device if the generator is a Philox, and whole.
+        if _on_device(rng):
             return dropout.dropout(rng, x, p, out, mask)
         mask = memory.upload(draw_mask(rng, x.shape, p, x.dtype), mask)
         return self.multiply(x, mask, out), mask
@@ -170,7 +170,7 @@ class CudaEngine(Engine):
     def mask(
         self, rng: np.random.Generator, shape: Shape, p: float, dtype: npt.DTypeLike, kept: float = 1.0
     ) -> Array:
-        if isinstance(rng.bit_generator, np.random.Philox):
+        if _on_device(rng):
             return dropout.mask(rng, shape, p, dtype, kept)
         return memory.upload(draw_mask(rng, shape, p, dtype, kept=kept))
 
@@ -387,3 +387,8 @@ class CudaEngine(Engine):
     def recorder(self) -> Any:
         # Of CUDA graphs, if they are asked for and possible.
         return graph.Recorder() if graph.wanted() else None
+
+
+def _on_device(rng: Any) -> bool:
+    """Whether masks of a generator can be drawn on the device."""
+    return isinstance(rng.bit_generator, np.random.Philox) and not isinstance(rng, RowShare)
