@@ -137,8 +137,9 @@ _per_group_option = option(
 def train_options(dataset: str) -> Callable[[F], F]:
     """All options of ``train DATASET``."""
     resume = (
-        "Go on with this run, or with all runs of a set, and their own settings; beside it only --epochs, --early-stopping, --log, "
-        "--threads, --device, --data-dir, --json, and --cell where the cell is one of your own."
+        "Go on with this run, or with all runs of a set, and its own settings; beside it only --epochs, "
+        "--early-stopping, --log, --threads, --device, --data-dir, --json, and --cell where the cell is one "
+        "of your own."
     )
     out = "Folder to make for the run, or for those of several cells, seeds or groups.  "
     out += f"[default: runs/{dataset}-1, -2, ...]"

@@ -208,11 +208,11 @@ def row_of(member: Member, ending: Ending) -> Row:
     return Row(member.name, member.cell, None, None, "diverged" if diverged else "failed")
 
 
-def table(found: RunSet, rows: Sequence[Row]) -> str:
+def table(found: RunSet, rows: Sequence[Row], split: str = "test") -> str:
     """The result of a set as text."""
     if found.kind == GROUPS:
-        return groups_table(rows, found.column or "file")
-    return seeds_table(rows) if len(found.cells) == 1 else cells_table(rows)
+        return groups_table(rows, found.column or "file", split)
+    return seeds_table(rows, split) if len(found.cells) == 1 else cells_table(rows, split)
 
 
 def summary(found: RunSet, rows: Sequence[Row]) -> dict[str, Any]:

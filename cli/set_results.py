@@ -87,10 +87,10 @@ def summaries(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return found
 
 
-def seeds_table(rows: Sequence[Row]) -> str:
+def seeds_table(rows: Sequence[Row], split: str = "test") -> str:
     """A row for each seed of one cell, and below it mean, standard deviation and interval."""
     names = measured(rows)
-    lines = [["seed", *(f"test {_NAMES[name]}" for name in names), "epochs", ""]]
+    lines = [["seed", *(f"{split} {_NAMES[name]}" for name in names), "epochs", ""]]
     for row in rows:
         lines.append([row.name, *_cells(row, names), _count(row), row.note])
     (found,) = summaries(rows)
@@ -108,10 +108,10 @@ def seeds_table(rows: Sequence[Row]) -> str:
     return text + (f"\n{_without_result(lost)}" if lost and found["count"] else "")
 
 
-def cells_table(rows: Sequence[Row]) -> str:
+def cells_table(rows: Sequence[Row], split: str = "test") -> str:
     """A row for each cell: means, and half of their intervals' widths."""
     names = measured(rows)
-    lines = [["cell", "runs", *(f"test {_NAMES[name]}" for name in names), ""]]
+    lines = [["cell", "runs", *(f"{split} {_NAMES[name]}" for name in names), ""]]
     for found in summaries(rows):
         cells = [_with_half(name, found[name]) if name in found else "" for name in names]
         lost = found["runs"] - found["count"]
@@ -196,13 +196,13 @@ def overall(rows: Sequence[Row]) -> dict[str, Any]:
     return found
 
 
-def groups_table(rows: Sequence[Row], heading: str) -> str:
+def groups_table(rows: Sequence[Row], heading: str, split: str = "test") -> str:
     """A row for each group, the worst first; of very many the worst and the best."""
     measure = main_measure(rows)
     ordered = [*worst_first(rows, measure), *(row for row in rows if row.values is None)]
     few = len(ordered) <= 2 * _MOST
     first, last = (ordered, []) if few else (ordered[:_MOST], ordered[-_MOST:])
-    lines = [[heading, f"test {_NAMES[measure]}", "best baseline", "", "ratio", "epochs", ""]]
+    lines = [[heading, f"{split} {_NAMES[measure]}", "best baseline", "", "ratio", "epochs", ""]]
     lines += [_group_cells(row, measure) for row in (*first, *last)]
     text = aligned(lines, left=(0, 3))
     if not few:

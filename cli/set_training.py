@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _PERIOD = 0.2
 #: Seconds that others wait for one that compiled before its first step, until it has evaluated too.
 _WAIT = 20.0
+#: Share of a member that must be done before a time is foretold.
+_SURE = 0.1
 #: A line for the end of each member up to so many members.
 _LINES = 40
 
@@ -128,7 +130,7 @@ def train_in_worker(job: Job, channel: Channel) -> Ending:
 
 
 class Queue:
-    """Which member is next: of each kind one goes ahead until its kernels are compiled, which others then find.
+    """Which member is next: of each kind one goes ahead until its kernels are compiled, for others to find.
 
     Parameters
     ----------
@@ -191,7 +193,7 @@ class Course:
 
     def __init__(self, found: RunSet, terminal: Terminal) -> None:
         self._set, self._terminal = found, terminal
-        self._began = time.monotonic()
+        self._began = 0.0  # when the first of all members took a step, compiled
         self._share: dict[int, float] = {}  # done of each member that has begun
         self._at_start: dict[int, float] = {}
         self._epochs: dict[int, tuple[float, int]] = {}  # of those under way
@@ -208,6 +210,8 @@ class Course:
             return
         self._share[number] = epoch / epochs
         self._at_start.setdefault(number, epoch / epochs)
+        if happened == STEP:
+            self._began = self._began or time.monotonic()
         self._epochs[number] = epoch, epochs
         self._terminal.update(self.text())
 
@@ -242,7 +246,7 @@ class Course:
             text += f", epoch {at[0]}/{epochs}" if at[0] == at[-1] else f", epochs {at[0]}-{at[-1]}/{epochs}"
         before = sum(self._at_start.values())
         now = sum(self._share.values())
-        if now > before:
+        if self._began and now - before > _SURE:
             left = (time.monotonic() - self._began) * (count - now) / (now - before)
             text += f"  {duration(left)} left"
         return text

@@ -1,7 +1,7 @@
 """Processes of one thread each that take jobs, one after the other, and report while they work.
 
-Small networks gain nothing from a second thread; two of them beside each other do. What a job gives depends on
-the job alone, so the number of processes changes nothing but the time.
+Small networks gain nothing from a second thread; two of them beside each other do. What a job gives depends
+on the job alone, so the number of processes changes nothing but the time.
 
 A process is started afresh, not forked: threads of Numba's do not survive a fork. It listens to a pipe whose
 other end the parent holds. If the parent is gone, however it ended, the pipe's end tells, and the process
@@ -11,6 +11,7 @@ stops as if it had been asked to.
 from __future__ import annotations
 
 import _thread
+import contextlib
 import multiprocessing
 import os
 import queue
@@ -121,10 +122,8 @@ class _Process:
         self.job: int | None = None
 
     def send(self, message: Any) -> None:
-        try:
+        with contextlib.suppress(OSError):  # if it has ended, `Workers.events` will tell
             self.connection.send(message)
-        except OSError:  # it has ended, which `Workers.events` will tell
-            pass
 
 
 class Workers:
