@@ -117,10 +117,12 @@ def _path_argument(dataset: str) -> Callable[[F], F]:
 _tables_argument = click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path())
 
 
+#: Runs of a set at most; more are a typing error.
+_MOST_SEEDS = 10_000
 _seeds_option = option(
     settings.RUN,
     "--seeds",
-    type=POSITIVE,
+    type=Number(settings.Range(1, _MOST_SEEDS, whole=True)),
     metavar="N",
     help="Train N runs, with --seed and the numbers after it, as many at a time as there are --threads (each "
     "has one), and say how much their results vary.  [default: one run]",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,7 +12,7 @@ from lstm_numba.cli.console import Terminal, print_json, short_path
 from lstm_numba.cli.plot import require_matplotlib
 from lstm_numba.cli.resources import check_memory, choose_device, set_threads
 from lstm_numba.cli.results import Done, result_values
-from lstm_numba.cli.set_results import Row, cells_table, groups_table, overall, seeds_table, summaries
+from lstm_numba.cli.set_results import Row, identity, summary, table
 from lstm_numba.cli.set_training import Ending, Failed, Stopped, failures, title, train_members
 from lstm_numba.errors import UserError
 from lstm_numba.training.config import ConfigError, check_config
@@ -136,10 +136,26 @@ def _run_of(found: RunSet, member: Member) -> Run:
 # -- a set that goes on ------------------------------------------------------------------------------
 
 
-def resume_set(dataset: str, given: Mapping[str, Any], cells: Sequence[str], terminal: Terminal) -> None:
-    """Go on with every member of a set that is not complete, and print the result of all."""
-    from lstm_numba.cli.training import reopen
+def resume_set(
+    dataset: str,
+    given: Mapping[str, Any],
+    cells: Sequence[str],
+    reopen: Callable[[str, dict[str, Any]], Run],
+    terminal: Terminal,
+) -> None:
+    """Go on with every member of a set that is not complete, and print the result of all.
 
+    Parameters
+    ----------
+    dataset : str
+    given : mapping
+        The options that the user gave, but for those of `cells`.
+    cells : sequence of str
+        Cells of the user's own, whose modules may be imported.
+    reopen : callable
+        Opens one run, as `given` with the run's folder as ``resume`` says.
+    terminal : Terminal
+    """
     found = RunSet.open(given["resume"])
     if found.dataset != dataset:
         trained = found.dataset
@@ -186,6 +202,8 @@ def _train(
             f"go on with: lstm-numba train {found.dataset} --resume {name}"
         )
         click.get_current_context().exit(128 + signum)
+    if all(isinstance(one, Done) and one.outcome.already_complete for one in endings.values()):
+        terminal.say("all runs are complete; --epochs N with a larger N goes on")
     rows = [row_of(member, endings[number]) for number, member in enumerate(found.members)]
     files = draw(found, found.folder, terminal)
     if given.get("as_json"):
@@ -208,20 +226,6 @@ def row_of(member: Member, ending: Ending) -> Row:
     return Row(member.name, member.cell, None, None, "diverged" if diverged else "failed")
 
 
-def table(found: RunSet, rows: Sequence[Row], split: str = "test") -> str:
-    """The result of a set as text."""
-    if found.kind == GROUPS:
-        return groups_table(rows, found.column or "file", split)
-    return seeds_table(rows, split) if len(found.cells) == 1 else cells_table(rows, split)
-
-
-def summary(found: RunSet, rows: Sequence[Row]) -> dict[str, Any]:
-    """What the members have in common, for ``--json``."""
-    if found.kind == GROUPS:
-        return {"overall": overall(rows), "skipped": dict(found.skipped)}
-    return {"summary": summaries(rows)}
-
-
 def _document(found: RunSet, endings: Mapping[int, Ending]) -> dict[str, Any]:
     runs = []
     for number, member in enumerate(found.members):
@@ -232,12 +236,6 @@ def _document(found: RunSet, endings: Mapping[int, Ending]) -> dict[str, Any]:
             what = {"diverged": ending.diverged, "error": ending.text}
             runs.append({**identity(found, member), "cell": member.cell, **what})
     return {"set": short_path(found.folder), "kind": found.kind, "runs": runs}
-
-
-def identity(found: RunSet, member: Member) -> dict[str, Any]:
-    """What tells a member from the others, for ``--json``."""
-    run = {"run": short_path(found.path(member))}
-    return {"group": member.name, **run} if found.kind == GROUPS else {"seed": member.config["seed"], **run}
 
 
 def _report_failures(found: RunSet, failed: Mapping[int, Failed]) -> NoReturn:

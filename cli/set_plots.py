@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lstm_numba.cli.comparison import Compared, read_run
 from lstm_numba.cli.console import short_path
-from lstm_numba.errors import UserError
+from lstm_numba.errors import CheckpointError, UserError
 from lstm_numba.plots.style import colours, plain, save
 from lstm_numba.training.run_sets import RunSet
 
@@ -40,10 +40,15 @@ def write_curves(found: RunSet, out: Path) -> list[str]:
     """
     runs: dict[str, list[Compared]] = {}
     for member in found.members:
+        if not (found.path(member) / "config.json").exists():  # not begun
+            continue
         try:
-            runs.setdefault(member.cell, []).append(read_run(str(found.path(member))))
+            run = read_run(str(found.path(member)))
+        except CheckpointError:
+            raise
         except UserError:  # no epoch is finished
             continue
+        runs.setdefault(member.cell, []).append(run)
     if not runs:
         return []
     metrics = {run.metric for several in runs.values() for run in several}

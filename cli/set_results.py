@@ -7,8 +7,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lstm_numba.cli.console import aligned
+from lstm_numba.cli.console import aligned, short_path
 from lstm_numba.data.file_io import one_line
+from lstm_numba.training.run_sets import GROUPS, Member, RunSet
 from lstm_numba.training.setting import MEASURES
 from lstm_numba.wording import plural
 
@@ -238,3 +239,26 @@ def _overall_line(rows: Sequence[Row], measure: str) -> str:
         )
     lost = found["runs"] - found["count"]
     return text + (f"; {_without_result(lost)}" if lost else "")
+
+
+# -- sets --------------------------------------------------------------------------------------------
+
+
+def table(found: RunSet, rows: Sequence[Row], split: str = "test") -> str:
+    """The result of a set as text."""
+    if found.kind == GROUPS:
+        return groups_table(rows, found.column or "file", split)
+    return seeds_table(rows, split) if len(found.cells) == 1 else cells_table(rows, split)
+
+
+def summary(found: RunSet, rows: Sequence[Row]) -> dict[str, Any]:
+    """What the members have in common, for ``--json``."""
+    if found.kind == GROUPS:
+        return {"overall": overall(rows), "skipped": dict(found.skipped)}
+    return {"summary": summaries(rows)}
+
+
+def identity(found: RunSet, member: Member) -> dict[str, Any]:
+    """What tells a member from the others, for ``--json``."""
+    run = {"run": short_path(found.path(member))}
+    return {"group": member.name, **run} if found.kind == GROUPS else {"seed": member.config["seed"], **run}

@@ -12,9 +12,8 @@ import click
 from lstm_numba.cli.console import Terminal, print_json, result_object, short_path, warn
 from lstm_numba.cli.custom_cells import use_run_cell
 from lstm_numba.cli.resources import choose_device, set_threads
-from lstm_numba.cli.run_sets import identity, summary, table
 from lstm_numba.cli.series import write_predictions
-from lstm_numba.cli.set_results import Row
+from lstm_numba.cli.set_results import Row, identity, summary, table
 from lstm_numba.cli.set_training import title
 from lstm_numba.data.file_io import one_line
 from lstm_numba.errors import CheckpointError, DataError, UserError

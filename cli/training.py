@@ -85,7 +85,7 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
     if "resume" in given and is_set(given["resume"]):
         _refuse_beside_resume(given)
         cells = given.pop("cell", ())
-        resume_set(dataset, given, cells, terminal)
+        resume_set(dataset, given, cells, _reopen, terminal)
         return
     plans = _plans(dataset, values, given)
     for plan in plans:
@@ -117,7 +117,7 @@ def _plans(dataset: str, values: dict[str, Any], given: dict[str, Any]) -> list[
     if "resume" in given:
         if len(cells) > 1:
             _refuse("cell", f"one at most beside --resume, which goes on with one run, got {len(cells)}")
-        run = reopen(dataset, {**given, "cell": cells[0]} if cells else given)
+        run = _reopen(dataset, {**given, "cell": cells[0]} if cells else given)
         device = choose_device(given.get("device", run.config["device"]))
         return [_Plan(run.config, device, _threads_of(run.config, given), run)]
     if "out" in given:
@@ -243,7 +243,7 @@ def _refuse_beside_resume(given: Mapping[str, Any]) -> None:
             _refuse(name, "cannot stand beside --resume: a run goes on with its own settings")
 
 
-def reopen(dataset: str, given: dict[str, Any]) -> Run:
+def _reopen(dataset: str, given: dict[str, Any]) -> Run:
     """Open the run of ``--resume`` and check that no other option contradicts it."""
     _refuse_beside_resume(given)
     folder = Path(given["resume"])

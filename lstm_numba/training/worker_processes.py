@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 REPORT, RESULT, FAILURE = "report", "result", "failure"
 #: Seconds that a process which is asked to stop gets to do so; then it is terminated.
 _PATIENCE = 60.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def become_worker() -> None:
@@ -51,6 +52,8 @@ class Channel:
         self._jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()  # a handler may put while main gets
         self._stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: self._end())
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         threading.Thread(target=self._listen, daemon=True).start()
 
     @property
@@ -102,6 +105,19 @@ def _run(function: Callable[[Any, Channel], Any], connection: Connection) -> Non
     Channel(connection).serve(function)
 
 
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """Hold signals back in what is started here, to which a terminal sends them too, until it can answer."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Event(NamedTuple):
     """What came from a process: `job` is the number of its job, `kind` one of the constants above."""
 
@@ -117,7 +133,8 @@ class _Process:
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
         self.process = context.Process(target=_run, args=(function, other), daemon=True)
-        self.process.start()
+        with _held_back():
+            self.process.start()
         other.close()  # the process has its own: with it the pipe ends
         self.job: int | None = None
 
