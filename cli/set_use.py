@@ -71,6 +71,8 @@ def _evaluated(found: RunSet, member: Member, split: str, options: Options) -> R
         run = Run.open(found.path(member))
     except CheckpointError:
         return Row(member.name, member.cell, None, None, "not begun")
+    if not run.checkpoint_path.exists():
+        return Row(member.name, member.cell, None, None, "no checkpoint")
     lines = run.metrics()
     epochs = max((line["epoch"] for line in lines if line["kind"] == "epoch"), default=None)
     if not any(line["kind"] == "final" for line in lines):

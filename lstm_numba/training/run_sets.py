@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from lstm_numba._version import __version__
 from lstm_numba.errors import CheckpointError, printable, printable_json
-from lstm_numba.training.config import ConfigError, check_config
+from lstm_numba.training.config import ConfigError, check_config, default_config
 
 FORMAT = 1
 FILE = "set.json"
@@ -246,4 +246,11 @@ def _member(number: int, found: Any, common: Mapping[str, Any]) -> Member:
         raise ValueError(f"{where}: data: expected an object")
     config = {**common, **settings, "data": {**common["data"], **settings.get("data", {})}}
     check_config(config)
-    return Member(folder, name, config)
+    usual = default_config(config["dataset"])
+    data = _in_order(config["data"], usual["data"])
+    return Member(folder, name, {**_in_order(config, usual), "data": data})
+
+
+def _in_order(values: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values in the usual order: then a run's configuration is that of itself alone to the byte."""
+    return {name: values[name] for name in dict.fromkeys((*usual, *values)) if name in values}
