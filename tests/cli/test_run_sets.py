@@ -117,6 +117,19 @@ def test_going_on_begins_what_is_missing_and_leaves_what_is_there(seeds: Path, t
     assert "all runs are complete" in succeeded(invoke("train digits --resume", again)).err
 
 
+def test_a_run_that_has_not_ended_is_not_in_the_mean(seeds: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(seeds, again)
+    lines = (again / "seed-6" / "metrics.jsonl").read_text().splitlines(keepends=True)
+    assert json.loads(lines[-1])["kind"] == "final"
+    (again / "seed-6" / "metrics.jsonl").write_text("".join(lines[:-1]))
+    found = invoke("evaluate", again, "--json").json()
+    assert found["runs"][2]["error"] == "not complete"
+    (summary,) = found["summary"]
+    assert (summary["runs"], summary["count"]) == (3, 2)
+    assert summary["loss"]["mean"] == pytest.approx(np.mean([run["loss"] for run in found["runs"][:2]]))
+
+
 def test_more_epochs_for_all(seeds: Path, tmp_path: Path) -> None:
     grown = tmp_path / "grown"
     shutil.copytree(seeds, grown)

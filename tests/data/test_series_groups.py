@@ -45,9 +45,10 @@ def test_a_group_alone(tmp_path: Path) -> None:
     assert [*parted] == ["b", "a", "c"]
     assert parted["a"][0].rows[:3].tolist() == [3, 6, 9]
     for shop in "abc":
-        alone = load_series([shops(tmp_path / f"{shop}.csv", shop)], SeriesOptions(("sales",)))
-        for only in (shop,):
-            options = SeriesOptions(("sales",), group="shop", only=only)
+        table = shops(tmp_path / f"{shop}.csv", shop)
+        for task in ("forecast", "regress"):  # the second reads groups as a whole where there are several
+            alone = load_series([table], SeriesOptions(("sales",), task=task))
+            options = SeriesOptions(("sales",), group="shop", task=task, only=shop)
             assert_same(load_series([file], options), alone)
     with pytest.raises(DataError, match=r"all.csv: holds no rows of d"):
         load_series([file], SeriesOptions(("sales",), group="shop", only="d"))
