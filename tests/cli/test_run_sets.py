@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,18 @@ def test_one_diverges_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.M
     assert lines[3].split()[0] == "2"
     last = answer.err.splitlines()[-1]
     assert last.startswith("error: 1 of 3 runs failed; seed 1: training diverged at step")
+
+
+def test_a_wish_to_stop_that_came_before_the_training_is_obeyed(tmp_path: Path) -> None:
+    from lstm_numba.cli.set_training import Stopped, train_member
+    from lstm_numba.training.config import make_config
+    from lstm_numba.training.run import Run
+
+    settings = {"hidden": 4, "batch_size": 20, "threads": 1}
+    run = Run.create(tmp_path, make_config("digits", settings, data={"count": 80}))
+    assert train_member(Job(run, None, "cpu"), lambda report: None, lambda: True) == Stopped(signal.SIGTERM)
+    _, meta = checkpoint.load(run.checkpoint_path)
+    assert (meta["steps"], meta["complete"]) == (1, False)
 
 
 def test_failures_are_told_apart(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -50,6 +52,17 @@ def test_results_reports_and_failures() -> None:
     assert events[3].value == "its process ended with signal 9"
     assert first[1] != second[1]  # the job after the death had a new process
     assert events[-1].value == (1, True)
+
+
+@posix
+def test_ctrl_c_while_one_starts() -> None:
+    """A terminal sends it to all; whether to stop, the parent decides."""
+    with Workers(worker_jobs.work, 1) as workers:
+        workers.begin(0, ("square", 3))
+        (started,) = multiprocessing.active_children()
+        assert started.pid is not None
+        os.kill(started.pid, signal.SIGINT)
+        assert [event.kind for event in run(workers, [])] == [REPORT, RESULT]
 
 
 @posix
