@@ -23,6 +23,7 @@ from lstm_numba.cli.types import SectionedCommand
 Examples:
   lstm-numba evaluate runs/digits-1
   lstm-numba evaluate runs/ptb-1 --split valid --json
+  lstm-numba evaluate runs/ten-seeds
 """,
 )
 @click.argument("run", type=click.Path())
@@ -43,18 +44,28 @@ def evaluate(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Evaluate RUN, a run folder, on a split of its data.
+    """Evaluate RUN, a run folder or a set of runs, on a split of its data.
 
     For classifiers: mean cross-entropy (nats per image) and accuracy. For language models: mean cross-entropy
     (nats per token) and perplexity; for grammar also the lowest reachable perplexity. For series: mean loss;
     MAE, RMSE, MASE and NSE of numbers, accuracy, macro-F1 and ROC-AUC of classes.
+
+    Of a set, as `train --seeds` and `train series --per-group` leave one: a row for each run that is
+    complete, and what they have in common.
     """
     from lstm_numba.cli.console import Terminal, print_json, result_line, result_object
     from lstm_numba.cli.custom_cells import use_run_cell
     from lstm_numba.cli.resources import choose_device, set_threads
     from lstm_numba.errors import UserError
     from lstm_numba.training.run import Run
+    from lstm_numba.training.run_sets import is_set
 
+    if is_set(run):
+        from lstm_numba.cli.set_use import evaluate_set
+
+        options = {"checkpoint": checkpoint, "cell": cell, "data_dir": data_dir, "device": device}
+        evaluate_set(run, split, {**options, "threads": threads, "as_json": as_json})
+        return
     opened = Run.open(run)
     device = choose_device(device)
     set_threads(threads)

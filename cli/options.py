@@ -117,13 +117,33 @@ def _path_argument(dataset: str) -> Callable[[F], F]:
 _tables_argument = click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path())
 
 
+#: Runs of a set at most; more are a typing error.
+_MOST_SEEDS = 10_000
+_seeds_option = option(
+    settings.RUN,
+    "--seeds",
+    type=Number(settings.Range(1, _MOST_SEEDS, whole=True)),
+    metavar="N",
+    help="Train N runs, with --seed and the numbers after it, as many at a time as there are --threads (each "
+    "has one), and say how much their results vary.  [default: one run]",
+)
+_per_group_option = option(
+    settings.DATA,
+    "--per-group",
+    is_flag=True,
+    help="Train a model for each group: of --group, or else for each FILE; as many at a time as there are "
+    "--threads (each has one). Groups with too few rows are skipped.",
+)
+
+
 def train_options(dataset: str) -> Callable[[F], F]:
     """All options of ``train DATASET``."""
     resume = (
-        "Go on with this run and its own settings; beside it only --epochs, --early-stopping, --log, "
-        "--threads, --device, --data-dir, --json, and --cell where the cell is one of your own."
+        "Go on with this run, or with all runs of a set, and its own settings; beside it only --epochs, "
+        "--early-stopping, --log, --threads, --device, --data-dir, --json, and --cell where the cell is one "
+        "of your own."
     )
-    out = "Folder to make for the run, or for those of several cells.  "
+    out = "Folder to make for the run, or for those of several cells, seeds or groups.  "
     out += f"[default: runs/{dataset}-1, -2, ...]"
     decorators = [
         *setting_options(dataset, settings.NETWORK),
@@ -134,7 +154,9 @@ def train_options(dataset: str) -> Callable[[F], F]:
         *setting_options(dataset, settings.DATA),
         device_option,
         threads_option,
+        *([_per_group_option] if dataset in settings.SERIES else []),
         *setting_options(dataset, settings.RUN),
+        _seeds_option,
         option(settings.RUN, "--out", type=click.Path(), metavar="RUN", help=out),
         option(settings.RUN, "--resume", type=click.Path(), metavar="RUN", help=resume),
         json_option,

@@ -12,6 +12,7 @@ from lstm_numba.cli.custom_cells import use_run_cell
 from lstm_numba.cli.options import data_dir_option, json_option, run_cell_option, threads_option
 from lstm_numba.cli.types import SectionedCommand
 from lstm_numba.errors import UserError
+from lstm_numba.training.run_sets import is_set
 from lstm_numba.training.settings import CLASSIFIERS, SERIES
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ Examples:
     "--out",
     type=click.Path(),
     metavar="FOLDER",
-    help="Folder for the plots.  [default: RUN/plots; for several runs the current folder]",
+    help="Folder for the plots.  [default: RUN/plots; for several runs the current folder; of a set its own]",
 )
 @run_cell_option
 @data_dir_option
@@ -52,18 +53,22 @@ def plot(
     (text), or forecasts of the test part with their band and errors (series).
 
     Of several runs: their learning curves in one figure, "comparison", a colour for each, with the settings
-    in which they differ. Of runs on different data it has the losses only.
+    in which they differ. Of runs on different data it has the losses only. Of a set of runs, as
+    `train --seeds` leaves one: thin curves of its runs, and their mean, in the set's folder.
 
     Each plot is written as PNG and as SVG; the command prints the paths. Needs matplotlib, which the extra
     "plot" installs: pip install 'lstm_numba[plot]'.
     """
     require_matplotlib("plot")
-    if len(runs) == 1:
+    if len(runs) == 1 and is_set(runs[0]):
+        _single_only(cell, data_dir, threads, "a set of runs")
+        from lstm_numba.cli.set_use import plot_set
+
+        written = plot_set(runs[0], out)
+    elif len(runs) == 1:
         written = _plots_of(runs[0], out, cell, data_dir, threads)
     else:
-        for flag, value in {"--cell": cell, "--data-dir": data_dir, "--threads": threads}.items():
-            if value is not None:
-                raise click.UsageError(f"{flag}: is for the plots of one run, got {len(runs)} runs")
+        _single_only(cell, data_dir, threads, f"{len(runs)} runs")
         from lstm_numba.cli.comparison import write_comparison
 
         written = write_comparison(runs, Path(out or "."))
@@ -71,6 +76,13 @@ def plot(
         print_json({"files": written})
     else:
         click.echo("\n".join(written))
+
+
+def _single_only(cell: str | None, data_dir: str | None, threads: int | None, got: str) -> None:
+    """Refuse options for which there is nothing to compute."""
+    for flag, value in {"--cell": cell, "--data-dir": data_dir, "--threads": threads}.items():
+        if value is not None:
+            raise click.UsageError(f"{flag}: is for the plots of one run, got {got}")
 
 
 def _plots_of(

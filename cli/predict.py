@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from lstm_numba.cli.options import NATURAL, checkpoint_option, json_option, run_cell_option, threads_option
@@ -56,7 +58,8 @@ def predict(
     picture, scaled to the size that it was trained on.
 
     Of series, a FILE is a table with the columns that the model reads. The result is a table in CSV: of a
-    forecast the steps after the end of each group, else a row for each group, window or step.
+    forecast the steps after the end of each group, else a row for each group, window or step. RUN may be a
+    set that `train series --per-group` made: each group goes to its own model.
     """
     from lstm_numba.cli.console import Terminal, print_json
     from lstm_numba.cli.custom_cells import use_run_cell
@@ -64,14 +67,22 @@ def predict(
     from lstm_numba.cli.resources import set_threads
     from lstm_numba.cli.run_folder import open_run
     from lstm_numba.training.run import Run
+    from lstm_numba.training.run_sets import is_set
     from lstm_numba.training.settings import SERIES
 
+    options = {"checkpoint": checkpoint, "cell": cell, "threads": threads, "as_json": as_json}
+    if is_set(run):
+        from lstm_numba.cli.series import image_only
+        from lstm_numba.cli.set_use import predict_set
+
+        image_only(Path(run), index=index, invert=invert)
+        predict_set(run, images, out, options)
+        return
     opened = Run.open(run)
     if opened.config["dataset"] in SERIES:
         from lstm_numba.cli.series import image_only, predict_series
 
         image_only(opened.folder, index=index, invert=invert)
-        options = {"checkpoint": checkpoint, "cell": cell, "threads": threads, "as_json": as_json}
         predict_series(opened, images, out, options)
         return
     opened = open_run(run, "classification", "predict")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +39,24 @@ def predict_series(opened: Run, files: tuple[str, ...], out: str | None, options
     pieces, remarks = read_inputs(task.description, files)
     for remark in remarks:
         warn(remark)
-    names, rows = heading(task), list(predictions(task, pieces))
-    if options["as_json"]:
+    write_predictions(heading(task), [*predictions(task, pieces)], out, options["as_json"])
+
+
+def write_predictions(
+    names: Sequence[str], rows: Sequence[Sequence[Any]], out: str | None, as_json: bool
+) -> None:
+    """Write a table of predictions as CSV, to a file or standard output, or print it as one JSON object.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The columns.
+    rows : sequence of sequence
+    out : str, optional
+        File to write; by default standard output.
+    as_json : bool
+    """
+    if as_json:
         print_json({"predictions": [dict(zip(names, row, strict=True)) for row in rows]})
         if out is None:
             return
@@ -51,7 +67,7 @@ def predict_series(opened: Run, files: tuple[str, ...], out: str | None, options
         return
     with claimed(out) as path:
         path.write_text(memory.getvalue(), encoding="utf-8")
-    if not options["as_json"]:
+    if not as_json:
         click.echo(f"{out}: {len(rows)} rows")
 
 

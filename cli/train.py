@@ -43,6 +43,7 @@ def train() -> None:
     """Train a network on a data set, or go on with a run.
 
     digits and grammar are made by the program itself and need no download; text and images are your own.
+    With --seeds N each trains N times, and says how much the results vary.
 
     Processes that mpiexec starts (needs the extra "mpi") train one network: each has its rows of every batch,
     and --threads is for each of them.
@@ -82,6 +83,8 @@ _add(
   lstm-numba train digits
   lstm-numba train digits --cell peephole --hidden 64 --epochs 3 --out runs/try
   lstm-numba train digits --cell lstm --cell gru --keep best --early-stopping 3 --out runs/cells
+  lstm-numba train digits --seeds 10 --out runs/ten-seeds
+  lstm-numba train digits --resume runs/ten-seeds --epochs 8
   lstm-numba train digits --resume runs/try
 """,
 )
@@ -119,6 +122,7 @@ _add(
   lstm-numba train series load.csv --target load --window 48 --horizon 24
   lstm-numba train series recordings/*.csv --target activity
   lstm-numba train series patients.csv --group patient --target outcome --cell gru
+  lstm-numba train series shops.csv --group shop --target sales --per-group
   lstm-numba train series --resume runs/series-1
 """,
 )

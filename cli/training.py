@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -12,28 +11,23 @@ import click
 from click.core import ParameterSource
 
 from lstm_numba.cells import find_cell
-from lstm_numba.cli.console import (
-    Terminal,
-    measures_table,
-    print_json,
-    result_line,
-    result_object,
-    short_path,
-)
+from lstm_numba.cli.console import Terminal, print_json, short_path
 from lstm_numba.cli.custom_cells import equations_of, load_own_cells, use_run_cell
 from lstm_numba.cli.plot import require_matplotlib
 from lstm_numba.cli.ranks import end_all, set_rank_threads, threads_of_run, threads_to_keep, together
 from lstm_numba.cli.resources import check_memory, choose_device
+from lstm_numba.cli.results import Done, print_result, result_values
+from lstm_numba.cli.run_sets import begin_set, refuse_combinations, resume_set
 from lstm_numba.errors import UserError
 from lstm_numba.training.config import ConfigError, check_config, make_config
 from lstm_numba.training.logs import check_logs
 from lstm_numba.training.run import Run
+from lstm_numba.training.run_sets import folder_names, is_set
 from lstm_numba.training.settings import DATA_OPTIONS, read_forms
 from lstm_numba.wording import plural
 
 if TYPE_CHECKING:
     from lstm_numba.ranks.base import Ranks
-    from lstm_numba.training.trainer import Outcome
 
 #: Options of the data set; --seed is the run's.
 _DATA = DATA_OPTIONS.keys() - {"seed"}
@@ -42,8 +36,9 @@ _WITH_RESUME = {
     *("resume", "epochs", "early_stopping", "log", "threads", "device", "data_dir", "as_json", "cell"),
     *("file", "files"),
 }
-#: Options that are no fields of the config.
-_NO_FIELDS = {"resume", "out", "as_json", "device", "threads", "preset", *_DATA}
+#: Options that make a set of runs; and those that are no fields of the config.
+_OF_SETS = {"seeds", "per_group"}
+_NO_FIELDS = {"resume", "out", "as_json", "device", "threads", "preset", *_OF_SETS, *_DATA}
 
 
 class _Plan(NamedTuple):
@@ -78,16 +73,6 @@ class _Plan(NamedTuple):
         return Run.create_next(Path("runs", self.config["dataset"]), self.config)
 
 
-class _Done(NamedTuple):
-    """A run that is complete; `folder` as messages name it."""
-
-    outcome: Outcome
-    floor: float | None
-    config: dict[str, Any]
-    folder: str
-    baselines: dict[str, dict[str, float]]
-
-
 def train_command(dataset: str, values: dict[str, Any]) -> None:
     """Train on `dataset` as the command line says, a run for each cell.
 
@@ -106,10 +91,21 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
     }
     with together() as ranks:
         terminal = Terminal(silent=not ranks.first)
+        resumed = "resume" in given and is_set(given["resume"])
+        if ranks.size > 1 and (resumed or given.keys() & _OF_SETS):
+            raise UserError(f"a set of runs: expected one process, got {ranks.size} of mpiexec")
+        if resumed:
+            _refuse_beside_resume(given)
+            cells = given.pop("cell", ())
+            resume_set(dataset, given, cells, _reopen, terminal)
+            return
         plans = _plans(dataset, values, given, ranks)
         for plan in plans:
             check_memory(plan.config, plan.config["bptt"] or 1)  # before a model is made
         check_logs(read_forms(plans[0].config["log"]))
+        if given.keys() & _OF_SETS:
+            begin_set([plan.config for plan in plans], plans[0].threads, given, terminal)
+            return
         ranks.once(lambda: None)  # nobody makes a folder before all have looked whether it is there
         _train_all(plans, given, values["as_json"], terminal)
 
@@ -117,17 +113,17 @@ def train_command(dataset: str, values: dict[str, Any]) -> None:
 def _train_all(plans: list[_Plan], given: dict[str, Any], as_json: bool, terminal: Terminal) -> None:
     """Carry out the plans; the first rank prints the results."""
     several = len(plans) > 1
-    done: list[_Done] = []
+    done: list[Done] = []
     for number, plan in enumerate(plans, 1):
         left = [other.config["cell"] for other in plans[number:]]
         done.append(_train(plan, given.get("data_dir"), left, terminal))
         if plan.ranks.first and not as_json:
-            _print_result(done[-1], f"{plan.config['cell']}: " if several else "")
+            print_result(done[-1], f"{plan.config['cell']}: " if several else "")
     if not plans[0].ranks.first:
         return
     files = _compare([one.folder for one in done], given.get("out"), terminal) if several else []
     if as_json:
-        found = [_result(one) for one in done]
+        found = [result_values(one) for one in done]
         print_json({"runs": found, "comparison": files} if several else found[0])
 
 
@@ -137,6 +133,7 @@ def _plans(dataset: str, values: dict[str, Any], given: dict[str, Any], ranks: R
     twice = next((cell for cell in cells if cells.count(cell) > 1), None)
     if twice is not None:
         _refuse("cell", f"{twice} is there twice")
+    refuse_combinations(given, len(cells))
     if "resume" in given:
         if len(cells) > 1:
             _refuse("cell", f"one at most beside --resume, which goes on with one run, got {len(cells)}")
@@ -158,10 +155,6 @@ def _plans(dataset: str, values: dict[str, Any], given: dict[str, Any], ranks: R
     if len(cells) < 2:
         config = _configure(dataset, {**fields, "cell": cells[0]} if cells else fields, given)
         return [_Plan(config, fields["device"], threads, ranks, out=out)]
-    folders: dict[str, str] = {}  # names that a file system takes, each once
-    for cell in cells:
-        name = re.sub(r"[^\w.-]+", "-", cell)
-        folders[cell] = name if name not in folders.values() else f"{name}-{len(folders) + 1}"
     return [
         _Plan(
             _configure(dataset, {**fields, "cell": cell}, given),
@@ -170,11 +163,11 @@ def _plans(dataset: str, values: dict[str, Any], given: dict[str, Any], ranks: R
             ranks,
             out=None if out is None else out / folder,
         )
-        for cell, folder in folders.items()
+        for cell, folder in folder_names(cells).items()
     ]
 
 
-def _train(plan: _Plan, data_dir: str | None, left: list[str], terminal: Terminal) -> _Done:
+def _train(plan: _Plan, data_dir: str | None, left: list[str], terminal: Terminal) -> Done:
     """Train; `left` are the cells that come after, for the message of an interruption."""
     from lstm_numba.training.tasks import build_task
     from lstm_numba.training.trainer import Interrupted, Trainer
@@ -206,7 +199,7 @@ def _train(plan: _Plan, data_dir: str | None, left: list[str], terminal: Termina
     baselines, remarks = task.baselines() if plan.ranks.first else ({}, [])
     for remark in remarks:
         terminal.say(remark)
-    return _Done(outcome, task.floor, config, name, baselines)
+    return Done(outcome, task.floor, config, name, baselines)
 
 
 def _describe(plan: _Plan) -> str:
@@ -230,6 +223,10 @@ def _check_folder(out: str) -> None:
     if (folder / "config.json").exists():
         raise UserError(
             f"--out {out}: holds a run already; go on with it by --resume, or name another folder"
+        )
+    if is_set(folder):
+        raise UserError(
+            f"--out {out}: holds a set of runs already; go on with it by --resume, or name another folder"
         )
     # A process killed at its start may have left a ".tmp".
     if folder.exists() and any(path.suffix != ".tmp" for path in folder.iterdir()):
@@ -265,11 +262,16 @@ def _refuse(option: str, why: str) -> NoReturn:
 # -- a run that goes on ------------------------------------------------------------------------------
 
 
-def _reopen(dataset: str, given: dict[str, Any]) -> Run:
-    """Open the run of ``--resume`` and check that no other option contradicts it."""
+def _refuse_beside_resume(given: Mapping[str, Any]) -> None:
+    """Refuse settings, which a run that goes on has."""
     for name in given:
         if name not in _WITH_RESUME:
             _refuse(name, "cannot stand beside --resume: a run goes on with its own settings")
+
+
+def _reopen(dataset: str, given: dict[str, Any]) -> Run:
+    """Open the run of ``--resume`` and check that no other option contradicts it."""
+    _refuse_beside_resume(given)
     folder = Path(given["resume"])
     run = Run.open(folder)
     if run.config["dataset"] != dataset:
@@ -336,54 +338,3 @@ def _compare(folders: list[str], out: str | None, terminal: Terminal) -> list[st
     files = write_comparison(folders, Path(folders[0], "plots") if out is None else Path(out))
     terminal.say(f"comparison: {', '.join(files)}")
     return files
-
-
-def _print_result(done: _Done, head: str) -> None:
-    """Print the result as text, after `head`."""
-    outcome, folder = done.outcome, done.folder
-    click.echo(
-        f"{head}{result_line(outcome.evaluations['test'], done.floor)}  ({_epochs(outcome)}, {folder})"
-    )
-    if done.baselines:
-        click.echo(measures_table({"this network": outcome.evaluations["test"].as_dict(), **done.baselines}))
-    if outcome.diverged:
-        click.echo(f"{head}{_divergence(outcome, folder)}")
-
-
-def _result(done: _Done) -> dict[str, Any]:
-    """The result for ``--json``."""
-    outcome = done.outcome
-    return {
-        "run": done.folder,
-        "dataset": done.config["dataset"],
-        "cell": done.config["cell"],
-        "epochs": outcome.epochs,
-        "stopped_early": outcome.stopped_early,
-        "kept_epoch": outcome.kept_epoch,
-        "step": outcome.step,
-        **result_object(outcome.evaluations["test"], done.floor),
-        "evaluations": {split: evaluation.as_dict() for split, evaluation in outcome.evaluations.items()},
-        "checkpoint": short_path(outcome.checkpoint),
-        "diverged": outcome.diverged,
-        "best": outcome.best and outcome.best._asdict(),
-        **({"baselines": done.baselines} if done.baselines else {}),
-    }
-
-
-def _epochs(outcome: Outcome) -> str:
-    """How many epochs there were, and which one the result is of if it is not the last."""
-    count, kept = plural(outcome.epochs, "epoch"), outcome.kept_epoch
-    early = ", stopped early" if outcome.stopped_early else ""
-    return (count if kept in (None, outcome.epochs) else f"epoch {kept} of {count}") + early
-
-
-def _divergence(outcome: Outcome, folder: str) -> str:
-    """Message for a training that ended worse than it began."""
-    train, start, best = outcome.train, outcome.start, outcome.best
-    text = f"training diverged: the loss of its last epoch is {train.loss:.4g}, {start:.4g} at its start"
-    if best is None or start is None or best.loss > start:
-        return f"{text}; no epoch was better than that"
-    return (
-        f"{text}; the best was epoch {best.epoch}, {best.split} loss {best.loss:.4g}: "
-        f"lstm-numba evaluate {folder} --checkpoint best"
-    )

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from lstm_numba.data.file_io import one_line
-from lstm_numba.data.series_columns import Columns, choose_columns, grouped_rows
+from lstm_numba.data.series_columns import Columns, choose_columns
+from lstm_numba.data.series_groups import named_rows, read_parted, tables_of
 from lstm_numba.data.series_split import settle, split, with_parts
 from lstm_numba.data.series_targets import read_targets
 from lstm_numba.data.series_times import gaps, order_of
@@ -77,6 +77,9 @@ def load_series(
     twice = next((paths[k] for k, path in enumerate(resolved) if path in resolved[:k]), None)
     if twice is not None:
         raise DataError(f"{one_line(os.fspath(twice), 400)}: is named twice")
+    if options.only is not None:
+        parted = read_parted(resolved, *asked(options), options.group)
+        return series_of_tables(tables_of(parted, options.only, resolved[0]), options)
     return series_of_tables([read_table(path, *asked(options)) for path in paths], options)
 
 
@@ -93,7 +96,7 @@ def series_of_tables(tables: SequenceOf[Table], options: SeriesOptions) -> Serie
     guesses = _said(tables)
     columns = choose_columns(tables, options.target, options.features, options.time, options.group, guesses)
     found = raw_sequences(tables, columns)
-    has_groups = len(found) > 1 or columns.group is not None
+    has_groups = len(found) > 1 or (columns.group is not None and options.only is None)
     targets = read_targets(found, columns, options.task, options.window, options.horizon, has_groups, guesses)
     features = columns.features
     if targets.task == "forecast":
@@ -112,18 +115,14 @@ def series_of_tables(tables: SequenceOf[Table], options: SeriesOptions) -> Serie
 
 def raw_sequences(tables: SequenceOf[Table], columns: Columns) -> list[Raw]:
     """The rows of all sequences, each in the order of time."""
-    stems = [Path(table.name).name.partition(".")[0] for table in tables]
-    names = stems if len(set(stems)) == len(stems) else [table.name for table in tables]
     found = []
-    for table, file in zip(tables, names, strict=True):
-        for group, index in grouped_rows(table, columns.group):
-            name = file if not group else group if columns.group or len(tables) == 1 else f"{file}/{group}"
-            time = None if columns.time is None else table.columns[columns.time][index]
-            order = slice(None)
-            if time is not None and columns.time is not None:
-                order = order_of(table.name, columns.time, time, table.rows[index])
-                time = time[order]
-            found.append(Raw(name, table, index[order], time, order.step == -1))
+    for name, table, index in named_rows(tables, columns.group):
+        time = None if columns.time is None else table.columns[columns.time][index]
+        order = slice(None)
+        if time is not None and columns.time is not None:
+            order = order_of(table.name, columns.time, time, table.rows[index])
+            time = time[order]
+        found.append(Raw(name, table, index[order], time, order.step == -1))
     return found
 
 

@@ -40,6 +40,8 @@ class SeriesOptions:
         Shares of the data.
     seed : int
         Of the order in which groups are dealt out.
+    only : str, optional
+        Name of the one sequence that is read, as if there were no others.
     """
 
     target: tuple[str, ...] = ()
@@ -54,6 +56,7 @@ class SeriesOptions:
     validation: float = 0.1
     test: float = 0.2
     seed: int = 0
+    only: str | None = None
 
 
 class Sequence(NamedTuple):

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, TypeVar
 
-from lstm_numba.engines.cpu.threads import set_thread_count, thread_count
+from lstm_numba.engines.cpu.threads import thread_count
 from lstm_numba.experiments.outcome import Progress
+from lstm_numba.training.worker_processes import become_worker
 
 Part = TypeVar("Part")
 Found = TypeVar("Found")
@@ -57,18 +58,10 @@ def _results(
         yield from ((index, function(part)) for index, part in enumerate(parts))
         return
     context = multiprocessing.get_context("spawn")
-    pool: Any = ProcessPoolExecutor(count, context, initializer=_begin)
+    pool: Any = ProcessPoolExecutor(count, context, initializer=become_worker)
     try:
         futures = {pool.submit(function, part): index for index, part in enumerate(parts)}
         for future in as_completed(futures):
             yield futures[future], future.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _begin() -> None:
-    """In each process: one thread, and no interrupt of its own, which the parent handles."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    set_thread_count(1)

@@ -116,18 +116,7 @@ class Run:
     def create_next(cls, stem: str | os.PathLike[str], config: Mapping[str, Any]) -> Run:
         """Make a run folder under the first free number: ``stem-1``, ``stem-2``, ...; see `create`."""
         check_config(config)
-        stem = Path(stem)
-        for number in itertools.count(1):
-            folder = stem.with_name(f"{stem.name}-{number}")
-            try:
-                stem.parent.mkdir(parents=True, exist_ok=True)
-                folder.mkdir()  # claims the number
-            except OSError as error:
-                if isinstance(error, FileExistsError) and os.path.lexists(folder):
-                    continue
-                raise CheckpointError(f"{folder}: cannot make the run folder: {error.strerror}") from None
-            return cls.create(folder, config)
-        raise AssertionError
+        return cls.create(next_folder(stem), config)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Run:
@@ -140,7 +129,7 @@ class Run:
         """
         path = Path(folder) / "config.json"
         if not path.exists():
-            raise CheckpointError(f"{folder}: not a run folder: it holds no config.json")
+            raise CheckpointError(f"{folder}: {_no_run(folder)}")
         kept = _parse(path, _read(path, _LARGEST_CONFIG))
         config = with_later_settings(kept)
         try:
@@ -325,6 +314,29 @@ class Run:
             for left in self.folder.glob(f"{path.name}.*.tmp"):
                 with suppress(OSError):
                     left.unlink()
+
+
+def next_folder(stem: str | os.PathLike[str]) -> Path:
+    """Make the first folder that is free: ``stem-1``, ``stem-2``, ...; raises CheckpointError."""
+    stem = Path(stem)
+    for number in itertools.count(1):
+        folder = stem.with_name(f"{stem.name}-{number}")
+        try:
+            stem.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()  # claims the number
+        except OSError as error:
+            if isinstance(error, FileExistsError) and os.path.lexists(folder):
+                continue
+            raise CheckpointError(f"{folder}: cannot make the run folder: {error.strerror}") from None
+        return folder
+    raise AssertionError
+
+
+def _no_run(folder: str | os.PathLike[str]) -> str:
+    """Why a folder without a configuration is no run."""
+    from lstm_numba.training.run_sets import is_set, not_one_run
+
+    return not_one_run(folder) if is_set(folder) else "not a run folder: it holds no config.json"
 
 
 def _read(path: Path, limit: int = _LARGEST) -> bytes:

@@ -18,6 +18,7 @@ from lstm_numba.data.series import (
     load_series,
     series_of_tables,
 )
+from lstm_numba.data.series_groups import part, tables_of
 from lstm_numba.data.tables import Array
 from lstm_numba.errors import CheckpointError, UserError, printable
 from lstm_numba.models.base import SequenceBatch
@@ -132,7 +133,10 @@ class SeriesTask(Task):
     def _load(self, options: SeriesOptions) -> SeriesData:
         example = self.config["data"]["example"]
         if example is not None:
-            return series_of_tables([example_table(example)], options)
+            tables = [example_table(example)]
+            if options.only is not None:
+                tables = tables_of(part(tables, options.group), options.only, example)
+            return series_of_tables(tables, options)
         files = self.config["data"]["files"]
         if self.data_dir is not None:  # where they are now
             files = [os.path.join(self.data_dir, os.path.basename(file)) for file in files]
@@ -308,5 +312,6 @@ def series_options(config: Mapping[str, Any]) -> SeriesOptions:
         config["validation"],
         test_share(data),
         data["split_seed"],
+        data.get("only"),
     )
     return options if data["example"] is None else example_options(data["example"], options)

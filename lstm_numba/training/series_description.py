@@ -96,6 +96,7 @@ class SeriesDescription(NamedTuple):
             validation,
             test_share(data),
             data["split_seed"],
+            data.get("only"),
         )
 
     def to_dict(self) -> dict[str, Any]:

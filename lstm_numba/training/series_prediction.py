@@ -14,7 +14,7 @@ from lstm_numba.data.series import Sequence as Piece
 from lstm_numba.data.series import WindowIndex, raw_sequences, stacked
 from lstm_numba.data.series_columns import Columns, check_kinds, require
 from lstm_numba.data.series_times import next_times, shown_time
-from lstm_numba.data.tables import Array, read_table
+from lstm_numba.data.tables import Array, Table, read_table
 from lstm_numba.data.text_columns import read_number
 from lstm_numba.errors import DataError, UserError
 from lstm_numba.models.regressor import SequenceRegressor
@@ -47,19 +47,28 @@ def read_inputs(
     DataError
         A column is missing or does not fit; see `lstm_numba.data.series.load_series`.
     """
-    needed = [name for name in (*it.features, it.time, it.group) if name is not None]
     text = [] if it.group is None else [it.group]
-    tables = [read_table(path, needed, text) for path in paths]
+    tables = [read_table(path, _needed(it), text) for path in paths]
+    return pieces_of(it, tables), [f"{table.name}: {guess}" for table in tables for guess in table.guesses]
+
+
+def _needed(it: SeriesDescription) -> list[str]:
+    """Columns that a model reads."""
+    return [name for name in (*it.features, it.time, it.group) if name is not None]
+
+
+def pieces_of(it: SeriesDescription, tables: Sequence[Table]) -> list[Piece]:
+    """As `read_inputs`, of tables that were read before."""
     columns = Columns((), it.features, it.time, it.group)
     for table in tables:
-        require(table, needed, None)
+        require(table, _needed(it), None)
     check_kinds(tables, columns)
     pieces = []
     for raw in raw_sequences(tables, columns):
         y = np.full((len(raw.places), len(it.targets)), np.nan)
         rows = raw.table.rows[raw.places]
         pieces.append(Piece(raw.name, raw.table.name, raw.time, stacked(raw, it.features), y, rows))
-    return pieces, [f"{table.name}: {guess}" for table in tables for guess in table.guesses]
+    return pieces
 
 
 def heading(task: SeriesTask, streamed: bool = False) -> list[str]:

@@ -67,6 +67,8 @@ class SeriesOptions:
         unset="each file is a sequence",
         metavar="COLUMN",
     )
+    #: Of a run in a set with a model for each group: the group.
+    only: str | None = setting(None, check_text, only=())
     task: str | None = setting(
         None,
         Choice(("forecast", "regress", "classify")),

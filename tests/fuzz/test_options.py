@@ -19,6 +19,7 @@ from lstm_numba.cli.main import cli
 from lstm_numba.errors import UserError
 from lstm_numba.training.config import make_config
 from lstm_numba.training.run import Run
+from lstm_numba.training.run_sets import SEEDS, Member, RunSet
 
 #: Command lines in CI, and with ``-m fuzz``.
 SHORT, LONG = 300, 20_000
@@ -62,6 +63,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to stand in; where commands begin to work, they are told that it was enough."""
     for kind in ("digits", "grammar"):
         Run.create(tmp_path / kind, make_config(kind, {"threads": 1, "hidden": 3}))
+    members = [Member(f"seed-{k}", str(k), make_config("digits", {"seed": k, "threads": 1})) for k in (0, 1)]
+    RunSet(tmp_path / "set", SEEDS, tuple(members)).write()
     (tmp_path / "text.txt").write_text("some words\n" * 50)
     (tmp_path / "sweep.toml").write_text('command = "train digits"\n[ranges]\nlr = [0.1, 0.2]\n')
     monkeypatch.chdir(tmp_path)
@@ -79,6 +82,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "lstm_numba.training.tasks.build_task",
         "lstm_numba.training.tasks.open_task",
         "lstm_numba.training.warmup.warm_up",
+        "lstm_numba.cli.run_sets.train_members",
         "lstm_numba.data.store.download",
         "lstm_numba.cli.bench.plan_rows",
         "lstm_numba.cli.sweeping.opened",
@@ -97,7 +101,8 @@ def words_of(parameter: click.Parameter, rng: np.random.Generator) -> list[str]:
     if isinstance(parameter.type, click.Choice) and rng.random() < 0.5:
         values = [str(pick(rng, list(parameter.type.choices)))]
     if parameter.name in ("run", "runs", "file", "resume") and rng.random() < 0.7:
-        values = [str(pick(rng, ("digits", "grammar", "text.txt", "sweep.toml", ".", "new")))]
+        names = ("digits", "grammar", "set", "text.txt", "sweep.toml", ".", "new")
+        values = [str(pick(rng, names))]
     if isinstance(parameter, click.Argument):
         return values
     flag = isinstance(parameter, click.Option) and parameter.is_flag

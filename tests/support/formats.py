@@ -31,6 +31,7 @@ from lstm_numba.training import checkpoint
 from lstm_numba.training.classification import ImageTask
 from lstm_numba.training.config import make_config
 from lstm_numba.training.run import Run
+from lstm_numba.training.run_sets import SEEDS, Member, RunSet
 from lstm_numba.training.tasks import build_task, open_task
 from lstm_numba.training.trainer import Trainer
 
@@ -233,6 +234,15 @@ def _fit(path: Path) -> object:
     return fit_model(open_source(path), _whole_model())
 
 
+def _set(folder: Path) -> Path:
+    """Runs that have not begun."""
+    members = [
+        Member(f"seed-{k}", str(k), make_config("text", {"seed": k}, data={"file": "a"})) for k in (0, 1)
+    ]
+    RunSet(folder, SEEDS, tuple(members)).write()
+    return folder / "set.json"
+
+
 def _compare(path: Path) -> object:
     document = results.load(path)
     pairs = results.compare(document, document)
@@ -316,6 +326,7 @@ FORMATS: dict[str, Format] = {
     "guitarml.json": Format(_json("guitarml"), _network, (m.change_bytes, m.change_json)),
     "rtneural.json": Format(_json("rtneural"), _network, (m.change_bytes, m.change_json)),
     "bench.json": Format(_file("b.json", _bench()), _compare, (m.change_bytes, m.change_json)),
+    "set.json": Format(_set, lambda path: RunSet.open(path.parent), (m.change_bytes, m.change_json)),
     "config.json": Format(_run("config.json"), _open_run, (m.change_bytes, m.change_json)),
     "vocabulary.json": Format(_run("vocabulary.json"), _open_run, (m.change_bytes, m.change_json)),
     "classes.json": Format(_picture_run, _open_run, (m.change_bytes, m.change_json)),
