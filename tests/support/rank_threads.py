@@ -21,15 +21,26 @@ class _Meeting:
     """Where all ranks lay something down, and look at what the others have laid down."""
 
     def __init__(self, size: int) -> None:
-        self.slots: list[Any] = [None] * size
-        self.barrier = threading.Barrier(size, timeout=_PATIENCE)
+        self._size, self._changed, self._aborted = size, threading.Condition(), False
+        self._turns = [0] * size
+        self._slots: dict[int, dict[int, Any]] = {}
 
     def exchange(self, rank: int, value: Any) -> list[Any]:
-        self.slots[rank] = value
-        self.barrier.wait()
-        found = list(self.slots)
-        self.barrier.wait()
-        return found
+        with self._changed:
+            slots = self._slots.setdefault(self._turns[rank], {})
+            self._turns[rank] += 1
+            slots[rank] = value
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: len(slots) == self._size or self._aborted, _PATIENCE)
+            if len(slots) < self._size:  # else all have met, even if one has failed since
+                raise threading.BrokenBarrierError
+            self._slots.pop(self._turns[rank] - 2, None)
+            return [slots[n] for n in range(self._size)]
+
+    def abort(self) -> None:
+        with self._changed:
+            self._aborted = True
+            self._changed.notify_all()
 
 
 class ThreadRanks(Ranks):
@@ -78,7 +89,7 @@ class ThreadRanks(Ranks):
 
     def abort(self, status: int) -> NoReturn:
         """The others fail where they wait."""
-        self._meeting.barrier.abort()
+        self._meeting.abort()
         raise SystemExit(status)
 
 
@@ -109,7 +120,7 @@ def on_ranks(size: int, work: Callable[[Ranks], T]) -> list[T]:
             pass  # another rank has failed
         except BaseException as error:
             errors.append(error)
-            meeting.barrier.abort()
+            meeting.abort()
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
     for thread in threads:
