@@ -49,9 +49,10 @@ if TYPE_CHECKING:
     from lstm_numba.optim.schedules import Cosine, HoldThenDecay, Plateau, Schedule
     from lstm_numba.traces.notebook import show
     from lstm_numba.training.array_data import SequenceData
-    from lstm_numba.training.evaluation import evaluate
+    from lstm_numba.training.evaluation import evaluate, evaluate_models
     from lstm_numba.training.fitting import fit
     from lstm_numba.training.history import History
+    from lstm_numba.training.model_fitting import fit_models
     from lstm_numba.training.prediction_stream import PredictionStream, prediction_step
     from lstm_numba.training.tasks import load_run
 
@@ -111,7 +112,9 @@ _MODULES = {
     "Schedule": "lstm_numba.optim.schedules",
     "SequenceData": "lstm_numba.training.array_data",
     "evaluate": "lstm_numba.training.evaluation",
+    "evaluate_models": "lstm_numba.training.evaluation",
     "fit": "lstm_numba.training.fitting",
+    "fit_models": "lstm_numba.training.model_fitting",
     "History": "lstm_numba.training.history",
     "PredictionStream": "lstm_numba.training.prediction_stream",
     "prediction_step": "lstm_numba.training.prediction_stream",
@@ -155,7 +158,9 @@ __all__ = [
     "clip_values",
     "cross_entropy",
     "evaluate",
+    "evaluate_models",
     "fit",
+    "fit_models",
     "from_keras",
     "from_torch",
     "inspect_weights",

@@ -538,7 +538,7 @@ class Engine(ABC):
         """Set the rows of a matrix that a `SparseRows` has to zero."""
 
     @abstractmethod
-    def factor(self, scale: float, totals: Array | None) -> Any:
+    def factor(self, scale: Any, totals: Array | None) -> Any:
         """The factor of the gradients as the updates below take it: `scale`, or the totals' `FACTOR`.
 
         If it is NaN, an update changes neither parameters nor state. Of many models there is one for each.

@@ -20,6 +20,7 @@ from lstm_numba.models.sequence_model import SequenceModel
 from lstm_numba.optim.optimizers import Optimizer
 from lstm_numba.training.fitting import fit
 from lstm_numba.training.history import History
+from lstm_numba.training.model_fitting import fit_models
 
 Array = npt.NDArray[Any]
 
@@ -66,8 +67,9 @@ def train(
     models = model.models or 0
     count = min(effective_n_jobs(jobs), models) if models else 1
     if count == 1:
-        found = fit(model, data, optimizer=optimizer, seed=seed, **options)
-        return found if models else [found]
+        if models:
+            return fit_models(model, data, optimizer=optimizer, seed=seed, **options)
+        return [fit(model, data, optimizer=optimizer, seed=seed, **options)]
     shares = [share.tolist() for share in np.array_split(np.arange(models), count)]
     place = _Place(os.getpid(), max(1, thread_count() // count))
     found = Parallel(n_jobs=count)(
@@ -108,7 +110,7 @@ def _train_share(
     here = os.getpid() == place.process
     with threads(place.threads) if here else contextlib.nullcontext():
         try:
-            histories = fit(model, data, optimizer=optimizer, **options)
+            histories = fit_models(model, data, optimizer=optimizer, **options)
         except TrainingDiverged as error:
             raise TrainingDiverged(f"members {share[0]} to {share[-1]}, counted anew: {error}") from None
     params = {name: np.array(model.engine.download(array)) for name, array in model.params.items()}

@@ -63,7 +63,8 @@ class Optimizer:
                 )
             if read_only(array):
                 raise ValueError(f"params: {name} is read-only; a layer may be frozen, see its unfreeze()")
-        rates = {f"lr[{n}]": rate for n, rate in enumerate(lr)} if np.ndim(lr) else {"lr": lr}
+        rates = np.atleast_1d(np.asarray(lr, np.float64)).tolist()
+        rates = {f"lr[{n}]" if np.ndim(lr) else "lr": rate for n, rate in enumerate(rates)}
         for name, value in {**rates, **settings}.items():
             non_negative(name, value)
         self.params = dict(params)

@@ -11,6 +11,7 @@ from lstm_numba.arguments import integer
 from lstm_numba.models.base import Model, SequenceBatch
 from lstm_numba.models.classifier import SequenceClassifier
 from lstm_numba.models.language_model import LanguageModel
+from lstm_numba.models.sequence_model import SequenceModel
 from lstm_numba.training.array_data import Batches, SequenceData, Shuffled, TokenStreams, in_order
 from lstm_numba.training.model_batches import stacked
 
@@ -25,7 +26,7 @@ class Result(NamedTuple):
     accuracy: float
 
 
-def as_data(model: Model, data: Any, batch_size: int = 32, bptt: int = 35) -> Any:
+def as_data(model: Model, data: Any, batch_size: int = 32, bptt: int = 35) -> Result:
     """Data in one of the forms that `fit` takes, as `Items` or `Batches`."""
     if isinstance(data, tuple) and len(data) == 2:
         return SequenceData(*data)
@@ -46,7 +47,7 @@ def as_batches(model: Model, data: Any, batch_size: int, bptt: int, seed: int) -
     return found
 
 
-def evaluate(model: Model, data: Any, *, batch_size: int = _EVALUATION_BATCH, bptt: int = 35) -> Any:
+def evaluate(model: Model, data: Any, *, batch_size: int = _EVALUATION_BATCH, bptt: int = 35) -> Result:
     """Mean loss of a model over data, without dropout.
 
     Parameters
@@ -59,10 +60,14 @@ def evaluate(model: Model, data: Any, *, batch_size: int = _EVALUATION_BATCH, bp
     Returns
     -------
     Result
-        Accuracy is NaN for a regressor. Of many models a list of one for each.
+        Accuracy is NaN for a regressor.
+
+    Raises
+    ------
+    ValueError
+        There are many models, see `evaluate_models`.
     """
-    if model.models:
-        return _evaluate_models(model, data, batch_size)
+    check_one(model, "evaluate_models")
     found, state, total, right, count = as_data(model, data, batch_size, bptt), None, 0.0, 0, 0.0
     batches: Any
     if hasattr(found, "gather"):
@@ -76,11 +81,36 @@ def evaluate(model: Model, data: Any, *, batch_size: int = _EVALUATION_BATCH, bp
     return result_of(model, total, right, count)
 
 
-def _evaluate_models(model: Any, data: Any, batch_size: int) -> list[Result]:
-    """`evaluate` of many models, whose data are the same or a list of those of each."""
-    several = of_each_model(data, model.models)
+def check_one(model: Model, instead: str) -> None:
+    """Raise a ValueError for many models, which names the function that takes them."""
+    if model.models:
+        raise ValueError(f"model: expected one, got {model.models}; {instead} takes many")
+
+
+def evaluate_models(model: SequenceModel, data: Any, *, batch_size: int = _EVALUATION_BATCH) -> list[Result]:
+    """Mean loss of each of many models over data, without dropout.
+
+    Parameters
+    ----------
+    model : SequenceClassifier or SequenceRegressor
+        Made with `models`.
+    data : object
+        What `evaluate` takes, the same for all models; or a list of one for each.
+    batch_size : int
+
+    Returns
+    -------
+    list of Result
+        One for each model.
+
+    Raises
+    ------
+    ValueError
+        It is one model; there are as many data as there are no models.
+    """
+    several = of_each_model(data, models_of(model))
     items = [as_data(model, data)] if several is None else [as_data(model, one) for one in several]
-    total, right, count = np.zeros(model.models), np.zeros(model.models), np.zeros(model.models)
+    total, right, count = np.zeros((3, models_of(model)))
     for first in range(0, max(map(len, items)), batch_size):
         chosen = [np.arange(min(first, len(one)), min(first + batch_size, len(one))) for one in items]
         # What has no more items gives its first one, without weight.
@@ -97,6 +127,13 @@ def _evaluate_models(model: Any, data: Any, batch_size: int) -> list[Result]:
 def _nothing(batch: SequenceBatch) -> SequenceBatch:
     """A batch that counts for nothing."""
     return batch._replace(weights=np.zeros(batch.x.shape[1]))
+
+
+def models_of(model: Model) -> int:
+    """How many models there are; a ValueError for one that has no axis of them."""
+    if not model.models:
+        raise ValueError("model: expected many, made with models=N")
+    return model.models
 
 
 def of_each_model(data: Any, models: int) -> list[Any] | None:

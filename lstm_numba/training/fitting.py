@@ -18,14 +18,13 @@ from lstm_numba.optim.optimizers import Optimizer, make_optimizer
 from lstm_numba.optim.schedules import Schedule, make_schedule
 from lstm_numba.training.array_data import Batches
 from lstm_numba.training.compile_watch import CompileWatch
-from lstm_numba.training.evaluation import as_batches, as_data, evaluate, mean, named, result_of
+from lstm_numba.training.evaluation import as_batches, as_data, check_one, evaluate, mean, named, result_of
 from lstm_numba.training.history import History
-from lstm_numba.training.model_fitting import ModelFitting
 from lstm_numba.training.progress import Progress
 from lstm_numba.training.step import TrainingStep
 
-#: Called after every epoch with the history, or those of many models; True stops the training.
-Callback = Callable[[Any], Any]
+#: Called after every epoch with the history; True stops the training.
+Callback = Callable[[History], Any]
 
 
 def fit(
@@ -37,7 +36,7 @@ def fit(
     batch_size: int = 32,
     bptt: int = 35,
     optimizer: str | Optimizer = "adam",
-    lr: float | Sequence[float] = 0.002,
+    lr: float = 0.002,
     schedule: str | Schedule = "constant",
     clip: float | None = 1.0,
     clip_value: float | None = None,
@@ -45,9 +44,9 @@ def fit(
     tol: float = 0.0,
     keep_best: bool | None = None,
     callbacks: Sequence[Callback] = (),
-    seed: int | Sequence[int] = 0,
+    seed: int = 0,
     verbose: bool = True,
-) -> Any:
+) -> History:
     """Train a model on arrays.
 
     Parameters
@@ -56,8 +55,7 @@ def fit(
         Is trained in place.
     data : tuple, Items, ndarray or Batches
         ``(x, y)``, see `SequenceData`; the tokens of a text, 1-D, for a `LanguageModel`; or an object of
-        one's own that makes batches of items, or whole batches. For many models, which are trained at once,
-        one of these for all, or a list of one for each.
+        one's own that makes batches of items, or whole batches.
     validation : the same, optional
         Evaluated after every epoch.
     epochs : int
@@ -68,13 +66,12 @@ def fit(
         Steps of a window of text.
     optimizer : {"adam", "adamw", "sgd", "rmsprop"} or Optimizer
     lr : float
-        Learning rate, of an `Optimizer` or `Schedule` its own; or that of each of many models.
+        Learning rate, of an `Optimizer` or `Schedule` its own.
     schedule : {"constant", "cosine", "ptb", "plateau"} or Schedule
     clip, clip_value : float, optional
-        Largest global norm of the gradient, of each model; largest absolute value of each of its numbers.
+        Largest global norm of the gradient; largest absolute value of each of its numbers.
     patience : int, optional
-        Stop when the watched loss, that of `validation` if there is one, has not improved for so many epochs;
-        each of many models at its own time.
+        Stop when the watched loss, that of `validation` if there is one, has not improved for so many epochs.
     tol : float
         Smallest decrease that counts as an improvement.
     keep_best : bool, optional
@@ -83,42 +80,33 @@ def fit(
     callbacks : sequence of callable
         Each is called after every epoch with the history so far; a true result stops the training.
     seed : int
-        Seed of the order of the sequences. Of many models n has that plus n, or one of a sequence.
+        Seed of the order of the sequences.
     verbose : bool
         Write the progress to standard error: a line that is overwritten in a terminal or a notebook.
 
     Returns
     -------
     History
-        Of many models a list of one for each.
 
     Raises
     ------
     TrainingDiverged
-        The loss or the gradient is not finite; the model keeps its last finite parameters. Others of many
-        models are trained to their end.
+        The loss or the gradient is not finite; the model keeps its last finite parameters.
     ValueError, TypeError
-        An argument is out of range, or does not fit the model.
+        An argument is out of range, or does not fit the model; there are many, see `fit_models`.
     """
     if patience is not None:
         integer("patience", patience)
     if keep_best is None:
         keep_best = patience is not None or validation is not None
-    progress = Progress(verbose)
-    if model.models:
-        several = ModelFitting(
-            model, data, validation, batch_size=batch_size, seed=seed, optimizer=optimizer, lr=lr,
-            schedule=schedule, epochs=integer("epochs", epochs), clip=clip, clip_value=clip_value,
-            progress=progress,
-        )  # fmt: skip
-        return several.run(patience, tol, keep_best, callbacks)
+    check_one(model, "fit_models")
     batches = as_batches(model, data, batch_size, bptt, seed)
     rate = optimizer.lr if isinstance(optimizer, Optimizer) else lr
     rule = optimizer if isinstance(optimizer, Optimizer) else make_optimizer(optimizer, model.params, rate)
     if not isinstance(schedule, Schedule):
         schedule = make_schedule(schedule, rate, integer("epochs", epochs))
     step = TrainingStep(model, rule, clip_value, clip, batches.carries_state)
-    loop = _Loop(model, batches, step, rule, schedule, progress)
+    loop = _Loop(model, batches, step, rule, schedule, Progress(verbose))
     held = None if validation is None else as_data(model, validation, batch_size, bptt)
     return loop.run(integer("epochs", epochs), held, patience, tol, keep_best, callbacks)
 

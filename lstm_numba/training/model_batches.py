@@ -34,7 +34,7 @@ def stacked(batches: Sequence[SequenceBatch], per_step: bool) -> SequenceBatch:
     plain = all(one.lengths is None and one.weights is None for one in batches)
     if plain and len({one.x.shape for one in batches}) == 1:
         return SequenceBatch(np.stack([one.x for one in batches]), np.stack([one.labels for one in batches]))
-    axes = max(1, *(np.ndim(one.weights) for one in batches))
+    axes = max(1, *(0 if one.weights is None else np.ndim(one.weights) for one in batches))
     return SequenceBatch(
         _padded([one.x for one in batches]),
         _padded([one.labels for one in batches]),
@@ -48,7 +48,7 @@ def _padded(arrays: Sequence[Array]) -> Array:
     shape = np.max([array.shape for array in arrays], axis=0)
     found = np.zeros((len(arrays), *shape), arrays[0].dtype)
     for n, array in enumerate(arrays):
-        found[(n, *map(slice, array.shape))] = array
+        found[n][tuple(map(slice, array.shape))] = array
     return found
 
 

@@ -1,4 +1,4 @@
-"""Training many models at once on arrays in memory; `lstm_numba.training.fitting.fit` documents it.
+"""Training many models at once on arrays in memory.
 
 Each model has its own order of the data, learning rate, clipping and end. A model that is done leaves the
 others, which go on without it, so that it costs nothing any more.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from lstm_numba.arguments import integer
 from lstm_numba.engines.base import NORM
 from lstm_numba.errors import TrainingDiverged
 from lstm_numba.models.base import StepResult
@@ -22,12 +23,90 @@ from lstm_numba.optim.optimizers import Optimizer, make_optimizer
 from lstm_numba.optim.schedules import Schedule, make_schedule
 from lstm_numba.training.array_data import Batches
 from lstm_numba.training.compile_watch import CompileWatch
-from lstm_numba.training.evaluation import as_batches, evaluate, mean, named, of_each_model, result_of
+from lstm_numba.training.evaluation import (
+    as_batches,
+    evaluate_models,
+    mean,
+    models_of,
+    named,
+    of_each_model,
+    result_of,
+)
 from lstm_numba.training.history import History
 from lstm_numba.training.model_batches import stacked
 from lstm_numba.training.progress import Progress
 from lstm_numba.training.step import TrainingStep
 from lstm_numba.wording import plural
+
+#: Called after every epoch with the histories; True stops the training.
+Callback = Callable[[list[History]], Any]
+
+
+def fit_models(
+    model: SequenceModel,
+    data: Any,
+    *,
+    validation: Any = None,
+    epochs: int = 10,
+    batch_size: int = 32,
+    optimizer: str | Optimizer = "adam",
+    lr: float | Sequence[float] = 0.002,
+    schedule: str | Schedule = "constant",
+    clip: float | None = 1.0,
+    clip_value: float | None = None,
+    patience: int | None = None,
+    tol: float = 0.0,
+    keep_best: bool | None = None,
+    callbacks: Sequence[Callback] = (),
+    seed: int | Sequence[int] = 0,
+    verbose: bool = True,
+) -> list[History]:
+    """Train many models at once on arrays, each as `lstm_numba.fit` would on one thread.
+
+    Parameters
+    ----------
+    model : SequenceClassifier or SequenceRegressor
+        Made with `models`, and trained in place.
+    data : object
+        What `fit` takes but for texts, the same for all models; or a list of one for each, of any sizes.
+    validation : the same, optional
+    epochs, batch_size, schedule, tol, keep_best, verbose
+        See `fit`; each model goes through a copy of a `Schedule`.
+    optimizer : str or Optimizer
+    lr : float or sequence of float
+        Learning rate of all models, or of each.
+    clip, clip_value : float, optional
+        Largest norm of each model's gradient; largest absolute value of each of its numbers.
+    patience : int, optional
+        See `fit`; each model stops at its own time, and costs nothing afterwards.
+    callbacks : sequence of callable
+        Each is called after every epoch with all histories; a true result stops the training.
+    seed : int or sequence of int
+        Of the order of the sequences: model n's is that plus n, or one of a sequence.
+
+    Returns
+    -------
+    list of History
+        One for each model.
+
+    Raises
+    ------
+    TrainingDiverged
+        The loss or gradient of a model was not finite: it keeps its last finite parameters, and the others are
+        trained to their end.
+    ValueError, TypeError
+        An argument is out of range, or does not fit the model.
+    """
+    if patience is not None:
+        integer("patience", patience)
+    if keep_best is None:
+        keep_best = patience is not None or validation is not None
+    training = _ModelFitting(
+        model, data, validation, batch_size=batch_size, seed=seed, optimizer=optimizer, lr=lr,
+        schedule=schedule, epochs=integer("epochs", epochs), clip=clip, clip_value=clip_value,
+        progress=Progress(verbose),
+    )  # fmt: skip
+    return training.run(patience, tol, keep_best, callbacks)
 
 
 @dataclass
@@ -43,29 +122,8 @@ class _Training:
     done: bool = False
 
 
-class ModelFitting:
-    """The epochs of a training of many models.
-
-    Parameters
-    ----------
-    model : SequenceModel
-        Of many models.
-    data : object
-        What `fit` takes, for all models; or a list of one for each.
-    validation : object, optional
-        The same.
-    batch_size, seed : int
-        Model n's order of the data is of the seed plus n, or `seed` is a sequence of one for each.
-    optimizer : str or Optimizer
-    lr : float or sequence of float
-        One for each model, or the same for all.
-    schedule : str or Schedule
-        Each model goes through a copy of its own.
-    epochs : int
-    clip, clip_value : float, optional
-        Of each model's gradient.
-    progress : Progress
-    """
+class _ModelFitting:
+    """The epochs of a training of many models; see `fit_models`."""
 
     def __init__(
         self,
@@ -83,7 +141,7 @@ class ModelFitting:
         clip_value: float | None,
         progress: Progress,
     ) -> None:
-        models = model.models or 0
+        models = models_of(model)
         several = of_each_model(data, models)
         given = [data] * models if several is None else several
         seeds = [seed + n for n in range(models)] if isinstance(seed, int) else list(seed)
@@ -113,13 +171,7 @@ class ModelFitting:
     def run(
         self, patience: int | None, tol: float, keep_best: bool, callbacks: Sequence[Any]
     ) -> list[History]:
-        """Train; the arguments are those of `fit`. Returns the history of each model.
-
-        Raises
-        ------
-        TrainingDiverged
-            Some models did, in the end: the others are trained.
-        """
+        """Train; see `fit_models`."""
         histories = [training.history for training in self._trainings]
         with self._compiling, self._progress:
             for epoch in range(self._epochs):
@@ -139,7 +191,7 @@ class ModelFitting:
     def _epoch(self, epoch: int) -> None:
         """Train the active models for an epoch, evaluate them, and write their histories."""
         began, active = time.perf_counter(), self._active
-        counts = np.array([len(training.batches) for training in active])
+        counts = np.array([len(training.batches) for training in active], np.int64)
         sums = np.zeros((3, len(active)))
         for k in range(counts.max()):
             taking = k < counts
@@ -154,7 +206,7 @@ class ModelFitting:
             data = self._validation
             if isinstance(data, list):
                 data = [data[training.n] for training in active]
-            held = evaluate(self._model, data)
+            held = evaluate_models(self._model, data)
             self._compiling.flush()
         seconds = time.perf_counter() - began
         for n, (training, valid) in enumerate(zip(active, held, strict=True)):

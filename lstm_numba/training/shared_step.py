@@ -56,7 +56,7 @@ class SharedStep(TrainingStep):
                 if name in places:
                     model.workspace.lend(here, places[name])
         self._masks = RowShare(model.rng)
-        model.rng = model.rnn.rng = self._masks  # type: ignore[assignment]
+        model.rng = model.rnn.rng = self._masks
 
     def take(
         self, shares: Iterable[Share], state: State, rate: float, votes: Sequence[float]

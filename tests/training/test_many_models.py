@@ -35,7 +35,7 @@ def classifier(seed: int, **options: Any) -> SequenceClassifier:
 def test_each_model_is_trained_as_alone(options: dict[str, Any]) -> None:
     numba.set_num_threads(1)
     many = classifier(5, models=3, dropout=0.2)
-    histories = ln.fit(many, (X, Y), seed=7, verbose=False, batch_size=16, **options)
+    histories = ln.fit_models(many, (X, Y), seed=7, verbose=False, batch_size=16, **options)
     for n, history in enumerate(histories):
         one = classifier(5 + n, dropout=0.2)
         alone = ln.fit(one, (X, Y), seed=7 + n, verbose=False, batch_size=16, **options)
@@ -55,8 +55,8 @@ def test_data_and_rates_of_each_model() -> None:
     data = [(X, Y), (ragged, Y[:17]), (X[:9], Y[:9])]
     rates, order = [0.01, 0.02, 0.05], [3, 1, 2]
     many = classifier(5, models=3)
-    histories = ln.fit(many, data, seed=order, lr=rates, verbose=False, batch_size=16, epochs=3)
-    results = ln.evaluate(many, data, batch_size=7)
+    histories = ln.fit_models(many, data, seed=order, lr=rates, verbose=False, batch_size=16, epochs=3)
+    results = ln.evaluate_models(many, data, batch_size=7)
     for n, own in enumerate(data):
         one = classifier(5 + n)
         alone = ln.fit(one, own, seed=order[n], lr=rates[n], verbose=False, batch_size=16, epochs=3)
@@ -76,7 +76,7 @@ def test_a_model_that_is_done_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> 
         return learn(self, placed, state)
 
     monkeypatch.setattr(SequenceClassifier, "learn", counted)
-    histories = ln.fit(
+    histories = ln.fit_models(
         many, (X, Y), validation=HELD, patience=2, epochs=40, lr=0.05, verbose=False, batch_size=40
     )
     assert sum(counts) == sum(len(history.epochs) for history in histories)
@@ -90,7 +90,7 @@ def test_a_model_that_diverges_is_named_and_others_go_on() -> None:
     many = SequenceRegressor(3, 4, outputs=1, seed=0, models=3)
     first = {name: value.copy() for name, value in many.params.items()}
     with pytest.raises(TrainingDiverged, match=r"of 1 model in 3; model 1 in epoch 1: the loss is inf"):
-        ln.fit(many, [(X, numbers), (X, bad), (X, numbers)], verbose=False, epochs=3, batch_size=40)
+        ln.fit_models(many, [(X, numbers), (X, bad), (X, numbers)], verbose=False, epochs=3, batch_size=40)
     alone = SequenceRegressor(3, 4, outputs=1, seed=2)
     numba.set_num_threads(1)
     ln.fit(alone, (X, numbers), seed=2, verbose=False, epochs=3, batch_size=40)
@@ -106,13 +106,23 @@ def test_callbacks_see_all_histories_and_can_stop() -> None:
         seen.append([len(history.epochs) for history in histories])
         return len(seen) == 2
 
-    ln.fit(classifier(0, models=2), (X, Y), epochs=9, callbacks=[stop], verbose=False)
+    ln.fit_models(classifier(0, models=2), (X, Y), epochs=9, callbacks=[stop], verbose=False)
     assert seen == [[1, 1], [2, 2]]
 
 
 def test_a_wrong_number_of_data_is_refused() -> None:
     with pytest.raises(ValueError, match="data: expected those of each of 2 models, got 3"):
-        ln.fit(classifier(0, models=2), [(X, Y)] * 3, verbose=False)
+        ln.fit_models(classifier(0, models=2), [(X, Y)] * 3, verbose=False)
+
+
+def test_one_and_many_have_functions_of_their_own() -> None:
+    one, many = classifier(0), classifier(0, models=2)
+    for function, instead in ((ln.fit, "fit_models"), (ln.evaluate, "evaluate_models")):
+        with pytest.raises(ValueError, match=f"model: expected one, got 2; {instead} takes many"):
+            function(many, (X, Y))
+    for of_many in (ln.fit_models, ln.evaluate_models):
+        with pytest.raises(ValueError, match="model: expected many, made with models=N"):
+            of_many(one, (X, Y))
 
 
 @pytest.mark.parametrize("weights", ["none", "sequences", "steps", "numbers"])

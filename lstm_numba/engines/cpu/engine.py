@@ -304,7 +304,7 @@ class CpuEngine(Engine):
     def clear_rows(self, rows: Any, out: Array) -> None:
         out[rows.indices] = 0
 
-    def factor(self, scale: float, totals: Array | None) -> Any:
+    def factor(self, scale: Any, totals: Array | None) -> Any:
         found = scale if totals is None else totals[..., FACTOR]
         return found if np.ndim(found) else float(found)
 
@@ -314,8 +314,8 @@ class CpuEngine(Engine):
     def sgd(self, params: Arrays, grads: Sequence[Any], factor: Any, numbers: Any) -> None:
         (lr,) = numbers
         if np.ndim(factor):
-            for arrays in zip(params, grads, strict=True):
-                model_products.sweep(model_products.sgd, arrays, factor, numbers)
+            for of_models in zip(params, grads, strict=True):
+                model_products.sweep(model_products.sgd, of_models, factor, numbers)
             return
         for p, g in zip(params, grads, strict=True):
             rate = p.dtype.type(lr * factor)

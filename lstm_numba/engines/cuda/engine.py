@@ -346,7 +346,7 @@ class CudaEngine(Engine):
 
     clear_rows = staticmethod(embedding.clear_rows)
 
-    def factor(self, scale: float, totals: Array | None) -> Any:
+    def factor(self, scale: Any, totals: Array | None) -> Any:
         # As totals on the device.
         if totals is not None:
             return totals
