@@ -136,10 +136,6 @@ class LayerParameters:
         if self.models:
             raise ValueError(f"models: expected one model, got {self.models}; layer.model(n) gives one")
 
-    def _refuse_models(self) -> None:
-        if self.models:
-            raise ValueError(f"models: expected one model, got {self.models}; layer.model(n) gives one")
-
     def _with(self: Layer, params: dict[str, Array], rng: Generators, models: int | None = None) -> Layer:
         """A layer that differs in its parameters alone."""
         other = copy.copy(self)
