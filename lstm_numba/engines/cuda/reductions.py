@@ -56,8 +56,10 @@ class Columns(NamedTuple):
         Rows that a block adds.
     parts, bits : int
         Blocks that share the rows; along y of the grid are 2 to the power `bits` of them for each model.
-    model, out_model : int
-        Strides from one model's matrix, and from its sums, to the next model's.
+    model : int
+        Stride from one model's matrix to the next one's.
+    sums : tuple of int
+        Strides from one model's sums to the next one's, of each array of sums.
     """
 
     rows: Any
@@ -67,7 +69,7 @@ class Columns(NamedTuple):
     parts: Any
     bits: Any
     model: Any
-    out_model: Any
+    sums: Any
 
 
 @cuda.jit(**DEVICE)
@@ -116,7 +118,7 @@ def column_sums_kernel(matrix, size, parts, counters, out):
     """Store the sum of each column in `out`."""
     column, total = _add_column(matrix, size, parts, counters)
     if column >= 0:
-        out[_model_and_part(size)[0] * size.out_model + column] = total
+        out[_model_and_part(size)[0] * size.sums[0] + column] = total
 
 
 @cuda.jit(**KERNEL)
@@ -126,13 +128,13 @@ def bias_gradients_kernel(
     """Store the sum of each slot's columns in its gates' biases; see `bias_gradients`."""
     column, total = _add_column(slots, size, parts, counters)
     if column >= 0:
-        place = _model_and_part(size)[0] * size.out_model + column
+        model, _ = _model_and_part(size)
         gate = input_gates[cuda.blockIdx.z]
         if gate >= 0:
-            bias_ih[place + gate * size.width] = total
+            bias_ih[model * size.sums[0] + gate * size.width + column] = total
         gate = recurrent_gates[cuda.blockIdx.z]
         if gate >= 0:
-            bias_hh[place + gate * size.width] = total
+            bias_hh[model * size.sums[1] + gate * size.width + column] = total
 
 
 def _launch(kernel: Any, matrix: DeviceArray, slots: int, tables: tuple[Any, ...], *out: Any) -> None:
@@ -150,7 +152,8 @@ def _launch(kernel: Any, matrix: DeviceArray, slots: int, tables: tuple[Any, ...
         _launch(kernel, matrix[most:], slots, tables, *(sums[most:] for sums in out))
         return
     model, stride = (step // matrix.dtype.itemsize for step in (0, *matrix.strides)[-3:-1])
-    models, sums = math.prod(lead), out[0].size // math.prod(lead)
+    models = math.prod(lead)
+    sums = tuple(array.size // models for array in out)
     size = Columns(rows, columns // slots, stride, height, parts, bits, model, sums)
     threads = min(limits().threads, _THREADS)
     grid = (-(-size.width // threads), models << bits, slots)

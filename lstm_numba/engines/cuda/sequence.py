@@ -314,7 +314,7 @@ def backward_sequence(
     sizes = sizes._replace(
         dy_row=row,
         dy_offset=direction * sizes.output,
-        state_offset=index * state,
+        state_offset=index * sizes.batch * sizes.hidden,
         output_offset=index * sizes.batch * sizes.output,
     )
     _run(True, cell, sizes, models, arrays, gradients)
