@@ -47,17 +47,13 @@ _PAD = 4
 
 
 class Extents(NamedTuple):
-    """Sizes and strides of a product, or of those of many models; strides count elements.
+    """Sizes and strides of a product; strides count elements.
 
     Attributes
     ----------
     rows, columns, depth : int
     share : int
         Depth of one block's part.
-    parts, bits : int
-        Parts of the depth; along z of the grid are 2 to the power `bits` blocks for them for each model.
-    models : tuple of int
-        Strides of a, b and c from one model to the next.
     a_row, a_column, b_row, b_column, c_row : int
         Strides.
     accumulate : int
@@ -68,9 +64,6 @@ class Extents(NamedTuple):
     columns: Any
     depth: Any
     share: Any
-    parts: Any
-    bits: Any
-    models: Any
     a_row: Any
     a_column: Any
     b_row: Any
@@ -85,33 +78,15 @@ def _load_side(tile, array, offsets, stride, k, last, zeros):
     return gather_side(tile, array, offsets, k * stride) if k < last else zeros
 
 
-@cuda.jit(**KERNEL)
-def product_kernel(tile, a, b, c, size, parts, counters):
-    """Multiply matrices; see `matmul`. The blocks are laid out as (rows, columns, models and their parts).
-
-    Where the depth is split, blocks store their parts, and the last block of a tile adds them in order.
-
-    Parameters
-    ----------
-    tile : SmallTile or LargeTile
-    a, b, c : flat device arrays
-    size : Extents
-    parts : flat device array
-        A square of the result for each block, laid out so that neighbouring threads store neighbouring
-        elements.
-    counters : int32 device array
-        One for each square of the result.
-    """
+@cuda.jit(**DEVICE)
+def _multiply_part(tile, a, b, c, size, parts, counters, part, count, square):
+    """One of `count` parts of the depth for one square of the result."""
     side, x, y = cuda.blockDim.x, cuda.threadIdx.x, cuda.threadIdx.y
     height = tile_side(tile) * side
     width = height + _PAD
     shared = cuda.shared.array(0, c.dtype, SHARED_ALIGNMENT)
     b_offset = side * width
     top, left = cuda.blockIdx.x * height, cuda.blockIdx.y * height
-    model, part = cuda.blockIdx.z >> size.bits, cuda.blockIdx.z & ((1 << size.bits) - 1)
-    if part >= size.parts:
-        return
-    a, b, c = of_model((a, b, c), size.models, model)
     first = part * size.share
     last = min(first + size.share, size.depth)
     # Neighbouring threads load neighbouring elements, along the depth or across.
@@ -133,19 +108,65 @@ def product_kernel(tile, a, b, c, size, parts, counters):
             row = load_vectors(tile, shared, b_offset + k * width + 4 * x, 4 * side)
             sums = add_outer_product(sums, column, row)
         cuda.syncthreads()
-    if size.parts > 1:
-        square = (model * cuda.gridDim.x + cuda.blockIdx.x) * cuda.gridDim.y + cuda.blockIdx.y
+    if count > 1:
         area, threads = height * height, side * side
-        offset = square * size.parts * area + y * side + x
+        offset = square * count * area + y * side + x
         store_scalars(parts, offset + part * area, threads, sums)
-        if not last_of(counters, square, size.parts):
+        if not last_of(counters, square, count):
             return
         sums = load_tile(tile, parts, offset, threads)
-        for n in range(1, size.parts):
+        for n in range(1, count):
             sums = add_tuples(sums, load_tile(tile, parts, offset + n * area, threads))
     rows = masked_offsets(tile, top + 4 * y, 4 * side, size.rows, size.c_row)
     columns = masked_offsets(tile, left + 4 * x, 4 * side, size.columns, 1)
     store_tile(c, 0, rows, columns, sums, size.accumulate)
+
+
+@cuda.jit(**KERNEL)
+def product_kernel(tile, a, b, c, size, parts, counters):
+    """Multiply matrices; see `matmul`. The blocks are laid out as (rows, columns, parts of the depth).
+
+    Where the depth is split, blocks store their parts, and the last block of a tile adds them in order.
+
+    Parameters
+    ----------
+    tile : SmallTile or LargeTile
+    a, b, c : flat device arrays
+    size : Extents
+    parts : flat device array
+        A square of the result for each block, laid out so that neighbouring threads store neighbouring
+        elements.
+    counters : int32 device array
+        One for each square of the result.
+    """
+    square = cuda.blockIdx.x * cuda.gridDim.y + cuda.blockIdx.y
+    _multiply_part(tile, a, b, c, size, parts, counters, cuda.blockIdx.z, cuda.gridDim.z, square)
+
+
+class OfModels(NamedTuple):
+    """The products of many models.
+
+    Attributes
+    ----------
+    strides : tuple of int
+        Of a, b and c, from one model to the next.
+    parts, bits : int
+        Parts of the depth; along z of the grid are 2 to the power `bits` blocks for them for each model.
+    """
+
+    strides: Any
+    parts: Any
+    bits: Any
+
+
+@cuda.jit(**KERNEL)
+def products_kernel(tile, a, b, c, size, parts, counters, models):
+    """As `product_kernel`, for each of many models; `models` is an `OfModels`."""
+    model, part = cuda.blockIdx.z >> models.bits, cuda.blockIdx.z & ((1 << models.bits) - 1)
+    if part < models.parts:
+        square = (model * cuda.gridDim.x + cuda.blockIdx.x) * cuda.gridDim.y + cuda.blockIdx.y
+        a, b, c = of_model((a, b, c), models.strides, model)
+        _multiply_part(tile, a, b, c, size, parts, counters, part, models.parts, square)
 
 
 def _ceil_div(count: int, size: int) -> int:
@@ -178,14 +199,15 @@ def _multiply(a: DeviceArray, b: DeviceArray, out: DeviceArray, accumulate: bool
             _multiply(_of_models(a, part), _of_models(b, part), out[part], accumulate)
         return
     size = Extents(
-        rows, columns, depth, share, parts, bits, (model_stride(a), model_stride(b), model_stride(out)),
-        *element_strides(a), *element_strides(b), element_strides(out)[0], int(accumulate),
+        rows, columns, depth, share, *element_strides(a), *element_strides(b), element_strides(out)[0],
+        int(accumulate),
     )  # fmt: skip
+    many = (OfModels(tuple(map(model_stride, (a, b, out))), parts, bits),) if out.ndim > 2 else ()
     tiles = models * grid[0] * grid[1]
     results = empty((tiles * parts * height**2 if parts > 1 else 0,), a.dtype)
     launch(
-        product_kernel, (*grid, models << bits), (side, side),
-        tile, span(a), span(b), span(out), size, results, counters(tiles if parts > 1 else 0),
+        products_kernel if many else product_kernel, (*grid, models << bits if many else parts), (side, side),
+        tile, span(a), span(b), span(out), size, results, counters(tiles if parts > 1 else 0), *many,
         shared=2 * side * (height + _PAD) * a.dtype.itemsize,
     )  # fmt: skip
 
