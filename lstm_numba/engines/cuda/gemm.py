@@ -173,7 +173,7 @@ def _ceil_div(count: int, size: int) -> int:
     return -(-count // size)
 
 
-def _plan(rows: int, columns: int, depth: int, models: int) -> tuple[Any, tuple[int, int], int]:
+def _plan(rows: int, columns: int, depth: int, models: int = 1) -> tuple[Any, tuple[int, int], int]:
     """Register tile, blocks over the result, and parts of the depth."""
     side = limits().tile
     for tile in (LargeTile(), SmallTile()):
