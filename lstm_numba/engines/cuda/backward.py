@@ -452,7 +452,7 @@ def backward_kernel(cell, mode, tile, sizes, arrays, gradients):
 
 
 def backward_of_models(cell, mode, tile, sizes, arrays, gradients, models):
-    """Back-propagate through the sequences of many models.
+    """Back-propagate through the sequences of many models, one for each block along z of the grid.
 
     Parameters
     ----------
@@ -464,10 +464,9 @@ def backward_of_models(cell, mode, tile, sizes, arrays, gradients, models):
     models : Models
     """
     shared = cuda.shared.array(0, arrays.h.dtype)
-    for model in stride_range(cuda.blockIdx.z, models.count, cuda.gridDim.z):
-        own = of_model(arrays, models.arrays, model)
-        grads = of_model(gradients, models.gradients, model)
-        _run_sequence(cell, mode, tile, sizes, own, grads, shared)
+    own = of_model(arrays, models.arrays, cuda.blockIdx.z)
+    own_gradients = of_model(gradients, models.gradients, cuda.blockIdx.z)
+    _run_sequence(cell, mode, tile, sizes, own, own_gradients, shared)
 
 
 #: The kernel for each launch mode.

@@ -436,7 +436,7 @@ def forward_kernel(cell, mode, tile, sizes, arrays):
 
 
 def forward_of_models(cell, mode, tile, sizes, arrays, models):
-    """Run the sequences of many models.
+    """Run the sequences of many models, one for each block along z of the grid.
 
     Parameters
     ----------
@@ -448,8 +448,8 @@ def forward_of_models(cell, mode, tile, sizes, arrays, models):
     models : Models
     """
     shared = cuda.shared.array(0, arrays.h.dtype)
-    for model in stride_range(cuda.blockIdx.z, models.count, cuda.gridDim.z):
-        _run_sequence(cell, mode, tile, sizes, of_model(arrays, models.arrays, model), shared)
+    own = of_model(arrays, models.arrays, cuda.blockIdx.z)
+    _run_sequence(cell, mode, tile, sizes, own, shared)
 
 
 #: The kernel for each launch mode.

@@ -33,7 +33,7 @@ _LAUNCH = 8.0
 
 
 class Choice(NamedTuple):
-    """How many models run; of each model the estimated µs of all its models' steps at a time.
+    """How many models run.
 
     Attributes
     ----------
@@ -139,23 +139,33 @@ def _known(cell: Any, sizes: Sizes, models: int, backward: bool, size: int) -> C
 
 def run_models(backward: bool, cell: Any, sizes: Sizes, models: Models, *groups: Any) -> None:
     """Run the sequences of all models; `groups` are the kernel's arrays, of all models."""
-    itemsize = groups[0].h.dtype.itemsize
-    choice = _known(cell, sizes, models.count, backward, itemsize)
+    choice = _known(cell, sizes, models.count, backward, groups[0].h.dtype.itemsize)
     if choice.tile is None:
         for n in range(models.count):
-            strides = zip(groups, (models.arrays, models.gradients), strict=False)
-            plans.run(backward, cell, sizes, *[of_model(group, steps, n) for group, steps in strides])
+            plans.run(backward, cell, sizes, *_from_model(groups, models, n))
         return
-    tile, lanes, parts = choice.tile, limits().lanes, limits().parts
-    _, row_tiles = _tiles(sizes, tile.rows)
-    grid = (1, choice.row_blocks, min(models.count, MAX_GRID_Z))
     plans.tell(
         backward,
-        f"general: 1 x {grid[1]} blocks of {lanes} units and {tile.rows} rows for each of {models.count} "
-        f"models; {choice.together:.0f} µs a step, one after the other {choice.apart:.0f}",
+        f"general: 1 x {choice.row_blocks} blocks of {limits().lanes} units and {choice.tile.rows} rows for "
+        f"each of {models.count} models; {choice.together:.0f} µs a step, in turn {choice.apart:.0f}",
     )
+    for first in range(0, models.count, MAX_GRID_Z):
+        count = min(models.count - first, MAX_GRID_Z)
+        _launch(backward, cell, choice, count, sizes, *_from_model(groups, models, first), models)
+
+
+def _from_model(groups: tuple[Any, ...], models: Models, n: int) -> list[Any]:
+    """The arrays from those of a model on."""
+    strides = (models.arrays, models.gradients)[: len(groups)]
+    return [of_model(group, steps, n) for group, steps in zip(groups, strides, strict=True)]
+
+
+def _launch(backward: bool, cell: Any, choice: Choice, count: int, sizes: Sizes, *args: Any) -> None:
+    """Launch the kernel for `count` models; its last arguments are the arrays and the models' strides."""
+    _, row_tiles = _tiles(sizes, choice.tile.rows)
     launch(
-        (BACKWARD if backward else FORWARD)[BlockOfModel], grid, (lanes, parts),
-        cell, BlockOfModel(), tile, sizes._replace(row_tiles=row_tiles), *groups, models,
-        shared=shared_bytes(cell, tile, backward, itemsize),
+        (BACKWARD if backward else FORWARD)[BlockOfModel],
+        (1, choice.row_blocks, count), (limits().lanes, limits().parts),
+        cell, BlockOfModel(), choice.tile, sizes._replace(row_tiles=row_tiles), *args,
+        shared=shared_bytes(cell, choice.tile, backward, args[0].h.dtype.itemsize),
     )  # fmt: skip
