@@ -39,19 +39,27 @@ FLOAT64 = {
 #: Bytes of a stack frame, or spilt, that are no fault: a register or two, in float64.
 ALLOWED_SPILL = 16
 
-#: Kernels of cells with a second product -> bytes that they may spill.
+#: Kernels of cells with a second product, in float64 -> bytes that they may spill.
 KNOWN_SPILLS = {
     **{f"forward ({name}, CooperativeGrid, FourRows), float64": 96 for name in ("peephole-full", "use-gate")},
-    "forward (peephole-full, BlockOfModel, OneRow), float32": 24,
     # For compute capability 8.0.
     "persistent backward (gru-reset-before, CooperativeGrid, Rows5Units4), float64": 32,
     "persistent backward (peephole-full, CooperativeGrid, Rows5Units4), float64": 36,
 }
 
-#: Launch modes whose kernels have registers for two blocks on a multiprocessor.
-FEW_REGISTERS = ("CooperativeGrid", "BlockOfModel")
+#: Cells whose kernels of many models hold more numbers at once than there are registers for two blocks on a
+#: multiprocessor -> bytes that they may spill in float32: addresses of a model's arrays are computed, where
+#: those of one model are constants.
+SPILLS_OF_MODELS = {
+    "gru-reset-before": 48,
+    "use-gate": 80,
+    "peephole-full": 112,
+    "lstm-projected": 112,
+    "layer-norm-lstm": 452,
+    "layer-norm-gru": 108,
+}
 
-#: Cells whose equations hold more numbers at once than a thread of such a kernel has registers ->
+#: Cells whose equations hold more numbers at once than a thread of a cooperative kernel has registers ->
 #: bytes that these kernels, and persistent ones, may spill, in float32 and in float64.
 LARGE_CELLS = {
     "wrapped lstm": (48, 16),
@@ -193,9 +201,11 @@ def slow_loops(nvdisasm: str, cubin: Path, name: str, kind: str) -> tuple[str, l
 
 def allowed_spill(name: str, kind: str) -> int:
     """Bytes that a kernel may spill."""
+    for cell, most in SPILLS_OF_MODELS.items():
+        if f"({cell}, BlockOfModel" in name:
+            return most
     for cell, allowed in LARGE_CELLS.items():
-        few = any(f"({cell}, {mode}" in name for mode in FEW_REGISTERS) or name.startswith("persistent")
-        if few and f"({cell}, " in name:
+        if f"({cell}, CooperativeGrid" in name or (name.startswith("persistent") and f"({cell}, " in name):
             return allowed[kind == "float64"]
     return KNOWN_SPILLS.get(f"{name}, {kind}", ALLOWED_SPILL)
 
