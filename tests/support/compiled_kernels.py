@@ -346,6 +346,22 @@ def aligned(array: Any) -> Any:
     return memory[skip : skip + array.size]
 
 
+def compare_model_arrays() -> None:
+    """A model's arrays of a tuple in a tuple, compiled and plain; numbers stay as they are."""
+    from lstm_numba.engines.cuda.model_arrays import of_model
+
+    compiled = njit(lambda group, strides, model: of_model(group, strides, model))
+    group = (np.arange(12.0), (np.arange(6.0), np.arange(3.0)), (7, 8), ())
+    for model in range(3):
+        for strides in ((4, 2, 1), (4, 0, 1)):
+            first, (second, third), numbers, nothing = compiled(group, strides, model)
+            expected, (two, three), *_ = of_model(group, strides, model)
+            for got, truth in ((first, expected), (second, two), (third, three)):
+                np.testing.assert_array_equal(got[:1], truth[:1])
+                assert got.ctypes.data == truth.ctypes.data
+            assert (numbers, nothing) == ((7, 8), ())
+
+
 def compare_row_offsets() -> None:
     """Past the end of the batch, a tile's rows are its last one."""
     from lstm_numba.engines.cuda.specialize import FourRows, OneRow
@@ -520,6 +536,7 @@ def replace_launches() -> None:
     sequence.rows = lambda matrix, begin, end: matrix[..., begin:end, :]
     sequence.contiguous, sequence.span = np.ascontiguousarray, np.ravel
     plans.cooperative_blocks = lambda *args: 1
+    many_models.MAX_GRID_Z = 1  # the grid has one block: a launch for each model
     sequence.counters = lambda count: np.zeros(count, np.int32)
 
 
@@ -533,6 +550,7 @@ def main() -> None:
 
     replace_launches()
     compare_row_offsets()
+    compare_model_arrays()
     compare_argument_errors()
     for dtype in ("float32", "float64"):
         compare_activations(dtype)
