@@ -132,6 +132,10 @@ def _streams(args: argparse.Namespace) -> list[Job]:
     return [Job(_module("streams_on_gpu", "--repeats", args.repeats, "--json", file), "streams", file=file)]
 
 
+def _models(args: argparse.Namespace) -> list[Job]:
+    return [Job(_module("gpu.many_models"), "models")]
+
+
 def _epochs(name: str, *words: str) -> Callable[[argparse.Namespace], list[Job]]:
     def jobs(args: argparse.Namespace) -> list[Job]:
         if not args.data_dir:
@@ -158,6 +162,7 @@ SECTIONS: dict[str, Section] = {
     "graph": Section("the same, recorded as a CUDA graph", 20, _graph(1)),
     "crossover": Section("batch and hidden sizes where cuda overtakes the processor", 120, _crossover),
     "streams": Section("10,000 small LSTMs, stepped in a kernel of one's own", 30, _streams),
+    "models": Section("256 small LSTMs in one layer, and one after the other", 20, _models),
     "epochs-mnist": Section("epochs of MNIST beside PyTorch", 90, _epochs("mnist", "mnist")),
     "epochs-small": Section("epochs of PTB small", 200, _epochs("small", "ptb", "--preset", "small")),
     "epochs-medium": Section("epochs of PTB medium", 300, _epochs("medium", "ptb", "--preset", "medium")),

@@ -70,10 +70,18 @@ def stack_shapes(
 
 
 def check_shapes(
-    cell: Any, params: dict[str, Any], inputs: int, hidden: int, projected: int | None = None
+    cell: Any,
+    params: dict[str, Any],
+    inputs: int,
+    hidden: int,
+    projected: int | None = None,
+    lead: tuple[int, ...] = (),
 ) -> None:
-    """Raise a ValueError that names the first parameter of a layer and direction with another shape."""
+    """Raise a ValueError that names the first parameter of a layer and direction with another shape.
+
+    `lead` is the axis of models, if there is one.
+    """
     for name, array in params.items():
-        expected = parameter_shape(cell, name, inputs, hidden, projected)
+        expected = (*lead, *parameter_shape(cell, name, inputs, hidden, projected))
         if array.shape != expected:
             raise ValueError(f"{name}: expected shape {expected}, got {array.shape}")

@@ -19,8 +19,8 @@ Array = Any
 def check_input(rnn: Recurrent, x: Any) -> Array:
     """The input as an array (T, B, I) of the layer's engine, or (N, T, B, I) for N models."""
     x = rnn.engine.from_user("x", x, rnn.dtype)
-    lead = x.shape[:-3]
-    if x.ndim < 3 or lead not in ((), rnn._lead) or x.shape[-1] != rnn.input_size or 0 in x.shape:
+    lead, features = x.shape[:-3], x.shape[-1:]
+    if x.ndim < 3 or lead not in ((), rnn._lead) or features != (rnn.input_size,) or 0 in x.shape:
         hint = " with T, B of at least 1" if 0 in x.shape else ""
         axes = f"{'B, T' if rnn.batch_first else 'T, B'}, {rnn.input_size}"
         several = f"({rnn.models}, {axes}) or " if rnn.models else ""

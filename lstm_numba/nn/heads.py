@@ -98,8 +98,8 @@ def split_extras(engine: Any, extras: dict[str, Array], heads: int) -> list[dict
         return [extras] * heads
     found: list[dict[str, Array]] = [{} for _ in range(heads)]
     for name, array in extras.items():
-        parts = None if array.shape[-1] == 1 else split_units(engine, array, heads)
-        lead, count = array.ndim - 3, array.shape[-3]
+        *models, count, _, units = array.shape
+        parts, lead = None if units == 1 else split_units(engine, array, heads), len(models)
         for head in range(heads):
             found[head][name] = (
                 array if parts is None else entries(parts, head * count, (head + 1) * count, lead)

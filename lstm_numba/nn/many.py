@@ -78,7 +78,7 @@ def draw_each(engine: Engine, rng: Generators, draw: Callable[[Any], dict[str, A
 
 def repeat(engine: Engine, array: Array, models: int) -> Array:
     """As many copies, (N, ...)."""
-    found = engine.empty((models, *array.shape), array.dtype)
+    array, found = engine.contiguous(array), engine.empty((models, *array.shape), array.dtype)
     for n in range(models):
         engine.assign(found[n], array)
     return found

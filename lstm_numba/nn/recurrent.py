@@ -82,8 +82,9 @@ class Recurrent(LayerPasses, InNotebooks):
         As many models of the same kind, N, in one layer. Parameters, states, outputs and gradients have a
         leading axis of them; so have x, lengths, resets and extras, or they have none and all models are
         given the same: then dx is the sum of theirs. Every thread takes whole models, whose results are the
-        same bits as those of a layer of that model alone on one thread. `seed` may be a sequence of a seed
-        for each; of an integer model n has that plus n. `model` gives one of them.
+        same bits as those of a layer of that model alone on one thread. On "cuda" blocks of threads take
+        models, or one model after the other has the whole device, whichever is estimated to be the faster.
+        `seed` may be a sequence of a seed for each; of an integer model n has that plus n. `model` gives one.
 
     Attributes
     ----------

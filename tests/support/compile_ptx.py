@@ -47,6 +47,18 @@ KNOWN_SPILLS = {
     "persistent backward (peephole-full, CooperativeGrid, Rows5Units4), float64": 36,
 }
 
+#: Cells whose kernels of many models hold more numbers at once than there are registers for two blocks on a
+#: multiprocessor -> bytes that they may spill, in float32 and in float64: addresses of a model's arrays are
+#: computed, where those of one model are constants.
+SPILLS_OF_MODELS = {
+    "gru-reset-before": (48, 16),
+    "use-gate": (80, 144),
+    "peephole-full": (112, 180),
+    "lstm-projected": (112, 320),
+    "layer-norm-lstm": (452, 436),
+    "layer-norm-gru": (108, 320),
+}
+
 #: Cells whose equations hold more numbers at once than a thread of a cooperative kernel has registers ->
 #: bytes that these kernels, and persistent ones, may spill, in float32 and in float64.
 LARGE_CELLS = {
@@ -189,6 +201,9 @@ def slow_loops(nvdisasm: str, cubin: Path, name: str, kind: str) -> tuple[str, l
 
 def allowed_spill(name: str, kind: str) -> int:
     """Bytes that a kernel may spill."""
+    for cell, most in SPILLS_OF_MODELS.items():
+        if f"({cell}, BlockOfModel" in name:
+            return most[kind == "float64"]
     for cell, allowed in LARGE_CELLS.items():
         if f"({cell}, CooperativeGrid" in name or (name.startswith("persistent") and f"({cell}, " in name):
             return allowed[kind == "float64"]

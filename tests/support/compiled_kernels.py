@@ -177,23 +177,23 @@ class CompiledEngine:
     zeros = staticmethod(np.zeros)
 
     def forward(self, cell: Any, params: Any, x: Any, states: Any, finals: Any, index: int, ends: Any,
-                reverse: bool, keep: bool, extras: Any) -> Any:  # fmt: skip
+                reverse: bool, keep: bool, extras: Any, models: int = 0) -> Any:  # fmt: skip
         """See `Engine.forward`."""
         from lstm_numba.engines.cuda import sequence
 
-        ends = np.full(x.shape[1], len(x)) if ends is None else ends
+        ends = np.full(x.shape[-2], x.shape[-3]) if ends is None else ends
         h, at, saved = sequence.forward_sequence(
-            cell, params, x, states, finals, index, ends, reverse, keep, extras=extras
+            cell, params, x, states, finals, index, ends, reverse, keep, extras=extras, models=models
         )
         return (h, at, ends), saved
 
     def join(self, outputs: Any, ends: Any, shape: Any) -> Any:
         """See `Engine.join`."""
-        from lstm_numba.engines.cuda import sequence
+        from lstm_numba.engines.cuda import outputs as writing
 
         ((h, at, ends),) = outputs
         result = np.empty(shape, h.dtype)
-        sequence.write_output(h, at, ends, result, 0, shape[2])
+        writing.write_output(h, at, ends, result, 0, shape[-1])
         return result
 
     def backward(
@@ -222,6 +222,25 @@ def compare_sequences(cell: Any, dtype: str, reverse: bool) -> None:
         found.append(problem.run_on(CompiledEngine()))
     for name, array in found[0].items():
         np.testing.assert_array_equal(found[1][name], array, err_msg=name)
+
+
+def compare_models(cell: Any, dtype: str, reverse: bool) -> None:
+    """Many models' sequences against the CPU engine: blocks that take models, and one after the other."""
+    from engine_problems import HIDDEN, LENGTHS, EngineProblem, compare_devices
+
+    from lstm_numba.engines.cuda import plans
+    from lstm_numba.engines.cuda.layout import BlockOfModel, SingleBlock
+
+    lengths, output = LENGTHS if reverse else None, 2 if cell.projected else HIDDEN
+    problem = EngineProblem(cell, lengths, reverse, int(reverse), output, dtype, models=3)
+    for mode in (BlockOfModel, SingleBlock):
+        plans.FORCED_MODE = mode
+        try:
+            with plans.reasons() as found:
+                compare_devices(problem, CompiledEngine())
+        finally:
+            plans.FORCED_MODE = None
+        assert all(("3 models" in reason) == (mode is BlockOfModel) for reason in found), found
 
 
 def compare_steps(name: str, dtype: str) -> None:
@@ -325,6 +344,22 @@ def aligned(array: Any) -> Any:
     skip = -memory.ctypes.data % 64 // array.itemsize
     memory[skip : skip + array.size] = array
     return memory[skip : skip + array.size]
+
+
+def compare_model_arrays() -> None:
+    """A model's arrays of a tuple in a tuple, compiled and plain; numbers stay as they are."""
+    from lstm_numba.engines.cuda.model_arrays import of_model
+
+    compiled = njit(lambda group, strides, model: of_model(group, strides, model))
+    group = (np.arange(12.0), (np.arange(6.0), np.arange(3.0)), (7, 8), ())
+    for model in range(3):
+        for strides in ((4, 2, 1), (4, 0, 1)):
+            first, (second, third), numbers, nothing = compiled(group, strides, model)
+            expected, (two, three), *_ = of_model(group, strides, model)
+            for got, truth in ((first, expected), (second, two), (third, three)):
+                np.testing.assert_array_equal(got[:1], truth[:1])
+                assert got.ctypes.data == truth.ctypes.data
+            assert (numbers, nothing) == ((7, 8), ())
 
 
 def compare_row_offsets() -> None:
@@ -431,9 +466,11 @@ def replace_launches() -> None:
         embedding,
         launch,
         losses,
+        many_models,
         memory,
         multi_tensor,
         number_losses,
+        outputs,
         plans,
         reductions,
         sequence,
@@ -451,29 +488,34 @@ def replace_launches() -> None:
     def over_box(kernel: Any, shape: tuple[int, ...], *args: Any) -> None:
         over(kernel, int(np.prod(shape)), *args)
 
+    def over_models(kernel: Any, shape: tuple[int, ...], *args: Any) -> None:
+        over(kernel, int(np.prod(shape)), *args, 0)
+
     def matmul(a: Any, b: Any, out: Any, accumulate: bool = False) -> Any:
         out[...] = out + a @ b if accumulate else a @ b
 
     def sums(matrix: Any, out: Any = None) -> Any:
-        result = matrix.sum(axis=0)
+        result = matrix.sum(axis=-2)
         if out is None:
             return result
         out[...] = result
         return out
 
     def biases(slots: Any, input_gates: Any, recurrent_gates: Any, bias_ih: Any, bias_hh: Any) -> None:
-        parts = slots.sum(axis=0).reshape(len(input_gates), -1)
+        parts = np.split(slots.sum(axis=-2), len(input_gates), axis=-1)
         for gates, bias in ((input_gates, bias_ih), (recurrent_gates, bias_hh)):
             for gate, part in zip(gates, parts, strict=True):
                 if gate >= 0:
-                    bias.reshape(-1, part.size)[gate] = part
+                    units = part.shape[-1]
+                    bias[..., gate * units : (gate + 1) * units] = part
 
     launch.set_limits(launch.Limits(threads=1, blocks=1, lanes=1, parts=1, tile=1))
     parts = [
-        clipping, dropout, elementwise, embedding, losses, memory, multi_tensor, number_losses, reductions,
-        sequence, updates, weights,
+        clipping, dropout, elementwise, embedding, losses, many_models, memory, multi_tensor, number_losses,
+        outputs, plans, reductions, sequence, updates, weights,
     ]  # fmt: skip
     stand_ins = {"launch": run, "launch_over": over, "launch_over_box": over_box}
+    stand_ins["launch_over_models"] = over_models
     stand_ins |= dict.fromkeys(("upload", "constant"), np.array)
     for module in parts:
         for name, stand_in in stand_ins.items():
@@ -488,10 +530,13 @@ def replace_launches() -> None:
     sequence.matmul, sequence.column_sums, sequence.copied = matmul, sums, np.array
     sequence.bias_gradients = biases
     dropout.zero = lambda: np.zeros(1, np.int64)
-    sequence.transpose = weights.transpose = lambda matrix: np.ascontiguousarray(matrix.T)
-    sequence.transposed = lambda matrix: matrix.T
-    sequence.columns = lambda matrix, begin, end: matrix[:, begin:end]
+    sequence.transpose = weights.transpose = lambda matrix: np.ascontiguousarray(matrix.swapaxes(-2, -1))
+    sequence.transposed = lambda matrix: matrix.swapaxes(-2, -1)
+    sequence.columns = lambda matrix, begin, end: matrix[..., begin:end]
+    sequence.rows = lambda matrix, begin, end: matrix[..., begin:end, :]
+    sequence.contiguous, sequence.span = np.ascontiguousarray, np.ravel
     plans.cooperative_blocks = lambda *args: 1
+    many_models.MAX_GRID_Z = 1  # the grid has one block: a launch for each model
     sequence.counters = lambda count: np.zeros(count, np.int32)
 
 
@@ -505,6 +550,7 @@ def main() -> None:
 
     replace_launches()
     compare_row_offsets()
+    compare_model_arrays()
     compare_argument_errors()
     for dtype in ("float32", "float64"):
         compare_activations(dtype)
@@ -520,6 +566,7 @@ def main() -> None:
     for number, (name, cell) in enumerate(cells().items()):
         for dtype in ("float32", "float64") if name == "peephole" else ("float32",):
             compare_sequences(cell, dtype, number % 2 == 0)
+            compare_models(cell, dtype, number % 2 == 0)
             if name in STEPS:
                 compare_steps(name, dtype)
             print(f"{name}, {dtype}: compiled kernels agree", flush=True)

@@ -43,6 +43,8 @@ class EngineProblem:
         Units of h.
     dtype : dtype
     batch : int
+    models : int
+        If it is not 0, every array but each second extra has a leading axis of so many.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class EngineProblem:
         output: int = HIDDEN,
         dtype: Any = np.float64,
         batch: int = len(LENGTHS),
+        models: int = 0,
     ) -> None:
         self._rng, self._dtype = np.random.default_rng(2), dtype
+        self.models = models
         self.cell, self.reverse, self.batch, self.output = cell, reverse, batch, output
         self.lengths = None if lengths is None else np.array(lengths)
         self.params = {
@@ -67,8 +71,9 @@ class EngineProblem:
         self.states, self.dstates = ([self._draw(2, batch, n) for n in units] for _ in range(2))
         self.extras = self._extras(first)
 
-    def _draw(self, *shape: int) -> npt.NDArray[Any]:
-        return self._rng.uniform(-1, 1, shape).astype(self._dtype)
+    def _draw(self, *shape: int, shared: bool = False) -> npt.NDArray[Any]:
+        lead = (self.models,) if self.models and not shared else ()
+        return self._rng.uniform(-1, 1, (*lead, *shape)).astype(self._dtype)
 
     def _extras(self, first: int) -> list[npt.NDArray[Any]]:
         extras = []
@@ -76,9 +81,9 @@ class EngineProblem:
         of_h = ("recurrent_mask", f"update_{self.cell.states[0]}")
         for n, (name, of_unit) in enumerate(zip(self.cell.extras, self.cell.extra_units, strict=True), first):
             units = (self.output if name in of_h else HIDDEN) if of_unit else 1
-            array = 0.7 + 0.5 * self._draw(*shapes[n % 4], units)
+            array = 0.7 + 0.5 * self._draw(*shapes[n % 4], units, shared=n % 2 == 1)
             if n % 4 == 0 and self.lengths is not None:
-                array[np.arange(STEPS)[:, None] >= self.lengths] = np.nan
+                array[..., np.arange(STEPS)[:, None] >= self.lengths, :] = np.nan
             extras.append(array)
         return extras
 
@@ -98,8 +103,9 @@ class EngineProblem:
         for keep in (False, True):
             finals = [used.zeros(state.shape, self._dtype) for state in self.states]
             output, saved = used.forward(
-                self.cell, params, x, states, finals, 1, ends, self.reverse, keep, extras=extras
-            )
+                self.cell, params, x, states, finals, 1, ends, self.reverse, keep, extras=extras,
+                models=self.models,
+            )  # fmt: skip
             found[f"forward: y, keep={keep}"] = used.join([output], ends, self.dy.shape)
             found.update({f"forward: final state {n}, keep={keep}": array for n, array in enumerate(finals)})
         initial = [used.zeros(state.shape, self._dtype) for state in self.states]

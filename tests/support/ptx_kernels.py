@@ -27,15 +27,23 @@ from lstm_numba.engines.cuda import (
     microkernel,
     multi_tensor,
     number_losses,
+    outputs,
     persistent,
     persistent_product,
     reductions,
-    sequence,
     steps,
     updates,
 )
 from lstm_numba.engines.cuda.driver import types
-from lstm_numba.engines.cuda.layout import Arrays, CooperativeGrid, Gradients, SingleBlock, Sizes
+from lstm_numba.engines.cuda.layout import (
+    Arrays,
+    BlockOfModel,
+    CooperativeGrid,
+    Gradients,
+    SingleBlock,
+    Sizes,
+)
+from lstm_numba.engines.cuda.model_arrays import Models
 from lstm_numba.engines.cuda.specialize import FourRows, OneRow
 from lstm_numba.examples import cuda_pipeline
 from lstm_numba.kernels.cuda import weights
@@ -84,7 +92,7 @@ _COUNTERS = array(types.int32)
 
 
 def sequence_kernels(dtype: Any) -> list[Listed]:
-    """Kernels of sequences: every cell, both launch modes, tiles of one row and of four.
+    """Kernels of sequences: every cell, all launch modes, tiles of one row and of four.
 
     Parameters
     ----------
@@ -96,8 +104,9 @@ def sequence_kernels(dtype: Any) -> list[Listed]:
     """
     a = array(dtype)
     sizes = group(Sizes, *[_I] * len(Sizes._fields))
-    output = types.void(a, _I, _I, array(_I), a, _I, _I, _I, _I, dtype)
-    listed: list[Listed] = [("write_output", sequence._write_output, output)]
+    places = group(outputs.OutputSizes, *[_I] * len(outputs.OutputSizes._fields))
+    output = types.void(a, places, array(_I), a, dtype, _I)
+    listed: list[Listed] = [("write_output", outputs._write_output, output)]
     names = (*DISTINCT, "peephole-full", "lstm-projected", *LAYER_NORM, own_cells.NAMES[-1], VARIANT)
     cells = {name: find_cell(name) for name in names}
     for name in ("lstm", "lstm-projected", "gru-reset-before"):
@@ -113,17 +122,33 @@ def sequence_kernels(dtype: Any) -> list[Listed]:
         if not (cell.extras or second_weight(cell) or means):
             biases = types.void(instance(cell), a, a, a, _I)
             listed.append((f"fill_biases ({name})", weights._fill_biases, biases))
-        for mode in (SingleBlock(), CooperativeGrid()):
+        for mode in (SingleBlock(), CooperativeGrid(), BlockOfModel()):
+            one, both = _models(mode, arrays, gradients)
             for tile in (OneRow(), FourRows()):
                 kinds = (instance(cell), instance(mode), instance(tile), sizes, arrays)
                 label = f"{name}, {type(mode).__name__}, {type(tile).__name__}"
-                listed.append((f"forward ({label})", forward.FORWARD[type(mode)], types.void(*kinds)))
-                listed.append(
-                    (f"backward ({label})", backward.BACKWARD[type(mode)], types.void(*kinds, gradients))
-                )
+                ahead, back = types.void(*kinds, *one), types.void(*kinds, gradients, *both)
+                listed.append((f"forward ({label})", forward.FORWARD[type(mode)], ahead))
+                listed.append((f"backward ({label})", backward.BACKWARD[type(mode)], back))
         if not means:
             listed += _persistent_kernels(name, cell, dtype, sizes, arrays, gradients)
     return listed
+
+
+def _models(mode: Any, arrays: Any, gradients: Any) -> tuple[list[Any], list[Any]]:
+    """Type of the models as the last argument of a forward and of a backward kernel; none of other modes."""
+    if not isinstance(mode, BlockOfModel):
+        return [], []
+    counts = [sum(map(_arrays_in, kinds)) for kinds in (arrays, gradients)]
+    strides = [repeated(_I, count) for count in counts]
+    return [group(Models, _I, strides[0], repeated(_I, 0))], [group(Models, _I, *strides)]
+
+
+def _arrays_in(kind: Any) -> int:
+    """Arrays of a field."""
+    if isinstance(kind, types.BaseTuple):
+        return sum(map(_arrays_in, kind))
+    return int(isinstance(kind, types.Array))
 
 
 #: Rows and units of the persistent kernels that are compiled, forward and backward, by a cell's stages and
@@ -206,10 +231,13 @@ def example_kernels() -> list[Listed]:
 def _product_kernels(f: Any) -> list[Listed]:
     a, extents = array(f), group(gemm.Extents, *[_I] * len(gemm.Extents._fields))
     operands = (a, a, a, extents, a, _COUNTERS)
-    return [
-        (f"product ({size})", gemm.product_kernel, types.void(instance(kind), *operands))
-        for size, kind in (("small", microkernel.SmallTile()), ("large", microkernel.LargeTile()))
-    ]
+    models = group(gemm.OfModels, types.UniTuple(_I, 3), _I, _I)
+    listed: list[Listed] = []
+    for size, kind in (("small", microkernel.SmallTile()), ("large", microkernel.LargeTile())):
+        one = types.void(instance(kind), *operands)
+        listed.append((f"product ({size})", gemm.product_kernel, one))
+        listed.append((f"products ({size})", gemm.products_kernel, types.void(*one.args, models)))
+    return listed
 
 
 def _update_kernels(f: Any) -> list[Listed]:
@@ -241,11 +269,13 @@ def _loss_kernels(f: Any) -> list[Listed]:
 def _reduction_kernels(f: Any) -> list[Listed]:
     a, d = array(f), array(_D)
     gates, places = [types.UniTuple(_I, 4)] * 2, group(clipping.TotalsIndices, _I, _I, _I)
-    sums = (a, group(reductions.Columns, *[_I] * 4), d, _COUNTERS)
+    sums, biases = (
+        (a, group(reductions.Columns, *[_I] * 7, types.UniTuple(_I, count)), d, _COUNTERS) for count in (1, 2)
+    )
     norm = (table_of(types.float32), table_of(_D), a, d, _COUNTERS, d, places, _D)
     return [
         ("column_sums", reductions.column_sums_kernel, types.void(*sums, a)),
-        ("bias_gradients", reductions.bias_gradients_kernel, types.void(*sums, *gates, a, a)),
+        ("bias_gradients", reductions.bias_gradients_kernel, types.void(*biases, *gates, a, a)),
         ("norm", clipping.norm_kernel, types.void(*norm)),
         ("clip_by_value", clipping.clip_kernel, types.void(table_of(f), f)),
     ]
@@ -263,6 +293,7 @@ def kernels(dtype: Any) -> list[Listed]:
     list of (name, kernel, signature)
     """
     a, i = array(dtype), array(_I)
+    strided = group(steps.Strided, a, _I, _I, _I)
     counter, key = types.UniTuple(_U, 4), types.UniTuple(_U, 2)
     return [
         *_product_kernels(dtype),
@@ -278,12 +309,12 @@ def kernels(dtype: Any) -> list[Listed]:
         ("mask", dropout.mask_kernel, types.void(counter, key, array(_I), _I, dtype, a)),
         ("multiply", elementwise.multiply_kernel, types.void(a, a, a)),
         ("add_row", elementwise.add_row_kernel, types.void(a, _I, a)),
-        ("transpose", elementwise.transpose_kernel, types.void(a, _I, _I, a)),
+        ("transpose", elementwise.transpose_kernel, types.void(a, _I, _I, _I, a)),
         ("transpose_first", elementwise.transpose_first_kernel, types.void(a, _I, _I, _I, a)),
-        ("zero_padding", elementwise.zero_padding_kernel, types.void(a, _I, i, _I)),
+        ("zero_padding", elementwise.zero_padding_kernel, types.void(a, *[_I] * 4, i, _I, _I)),
         ("copy_block", elementwise.copy_block_kernel, types.void(a, _I, _I, a, *[_I] * 4)),
-        ("copy_steps", steps.copy_steps_kernel, types.void(a, _I, _I, a, _I, _I, i, _I, _I)),
-        ("add_steps", steps.add_steps_kernel, types.void(a, _I, _I, a, _I, _I, i, _I, _I)),
-        ("gather_to_contiguous", memory._gather, types.void(a, types.Array(dtype, 3, "A"))),
+        ("copy_steps", steps.copy_steps_kernel, types.void(strided, _I, strided, _I, i, *[_I] * 4)),
+        ("add_steps", steps.add_steps_kernel, types.void(strided, _I, strided, _I, i, *[_I] * 4)),
+        ("copy_strided", memory._copy_strided, types.void(*[types.Array(dtype, 4, "A")] * 2, _I)),
         ("fill", memory._fill, types.void(a, dtype)),
     ]

@@ -12,6 +12,7 @@ from typing import Any
 from lstm_numba.engines.cuda.driver import cuda, overload
 from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.layout import (
+    BlockOfModel,
     CooperativeGrid,
     SingleBlock,
     barrier_leave,
@@ -42,6 +43,7 @@ from lstm_numba.engines.cuda.means import (
     store_no_contribution,
     sum_tile,
 )
+from lstm_numba.engines.cuda.model_arrays import of_model
 from lstm_numba.engines.cuda.options import COOPERATIVE_BACKWARD, DEVICE, KERNEL
 from lstm_numba.engines.cuda.scalar import (
     accumulate_scalars,
@@ -419,19 +421,8 @@ _load_final_gradients = for_each_unit(load_final_gradient)
 _store_initial_gradients = for_each_unit(store_initial_gradient)
 
 
-def backward_kernel(cell, mode, tile, sizes, arrays, gradients):
-    """Back-propagate through a whole sequence.
-
-    Parameters
-    ----------
-    cell, mode, tile : empty named tuples
-        Their classes say what is computed, which blocks wait for each other, and how many rows a thread has.
-    sizes : Sizes
-    arrays : Arrays
-        From the forward pass. The slots are replaced by their gradients.
-    gradients : Gradients
-    """
-    shared = cuda.shared.array(0, arrays.h.dtype)
+@cuda.jit(**DEVICE)
+def _run_sequence(cell, mode, tile, sizes, arrays, gradients, shared):
     _load_final_gradients(cell, tile, sizes, gradients)
     # One iteration more than there are steps: the last computes the gradient of the initial state.
     for step in range(sizes.steps + 1):
@@ -445,8 +436,42 @@ def backward_kernel(cell, mode, tile, sizes, arrays, gradients):
     _store_initial_gradients(cell, tile, sizes, gradients)
 
 
+def backward_kernel(cell, mode, tile, sizes, arrays, gradients):
+    """Back-propagate through a whole sequence.
+
+    Parameters
+    ----------
+    cell, mode, tile : empty named tuples
+        Their classes say what is computed, which blocks wait for each other, and how many rows a thread has.
+    sizes : Sizes
+    arrays : Arrays
+        From the forward pass. The slots are replaced by their gradients.
+    gradients : Gradients
+    """
+    _run_sequence(cell, mode, tile, sizes, arrays, gradients, cuda.shared.array(0, arrays.h.dtype))
+
+
+def backward_of_models(cell, mode, tile, sizes, arrays, gradients, models):
+    """Back-propagate through the sequences of many models, one for each block along z of the grid.
+
+    Parameters
+    ----------
+    cell, mode, tile : empty named tuples
+    sizes : Sizes
+        Of each model.
+    arrays, gradients : Arrays, Gradients
+        Of all models.
+    models : Models
+    """
+    shared = cuda.shared.array(0, arrays.h.dtype)
+    own = of_model(arrays, models.arrays, cuda.blockIdx.z)
+    own_gradients = of_model(gradients, models.gradients, cuda.blockIdx.z)
+    _run_sequence(cell, mode, tile, sizes, own, own_gradients, shared)
+
+
 #: The kernel for each launch mode.
 BACKWARD: dict[type, Any] = {
     SingleBlock: cuda.jit(**KERNEL)(backward_kernel),
     CooperativeGrid: cuda.jit(**COOPERATIVE_BACKWARD)(backward_kernel),
+    BlockOfModel: cuda.jit(**COOPERATIVE_BACKWARD)(backward_of_models),
 }

@@ -59,8 +59,15 @@ def _stream(stream: Any) -> Any:
     return cupy.cuda.ExternalStream(int(stream)) if stream else cupy.cuda.Stream.null
 
 
-def multiply(a: Any, b: Any, out: Any, accumulate: bool, strides: Callable[[Any], tuple[int, int]]) -> None:
-    """``out = a b``, or ``out += a b``; shapes and strides have been checked.
+def multiply(
+    a: Any,
+    b: Any,
+    out: Any,
+    accumulate: bool,
+    strides: Callable[[Any], tuple[int, int]],
+    model_stride: Callable[[Any], int],
+) -> None:
+    """``out = a b``, or ``out += a b``, or each of those of many models; all has been checked.
 
     cuBLAS is column-major: it sees our arrays transposed, and computes ``out' = b' a'``.
     """
@@ -72,20 +79,26 @@ def multiply(a: Any, b: Any, out: Any, accumulate: bool, strides: Callable[[Any]
         kind = cublas.CUBLAS_OP_T if transposed else cublas.CUBLAS_OP_N
         return kind, _address(matrix), column if transposed else row
 
-    (rows, depth), columns = a.shape, b.shape[1]
+    (rows, depth), columns = a.shape[-2:], b.shape[b.ndim - 1]
     (a_op, a_address, a_ld), (b_op, b_address, b_ld) = operand(a), operand(b)
     stream = current_stream()
     handle = _handle(threading.get_ident(), stream, current_device())
     # The default mode is full float32.
     mode = _TF32_MATH if _tf32 else cublas.CUBLAS_DEFAULT_MATH
     cublas.setMathMode(handle, mode)
-    gemm = cublas.sgemm if a.dtype == np.float32 else cublas.dgemm
-    beta = (_ONE if accumulate else _ZERO)[a.dtype].ctypes.data
+    one, beta = (_ONE[a.dtype].ctypes.data, (_ONE if accumulate else _ZERO)[a.dtype].ctypes.data)
+    given = handle, b_op, a_op, columns, rows, depth, one
+    kind = "s" if a.dtype == np.float32 else "d"
     with _stream(stream):
-        gemm(
-            handle, b_op, a_op, columns, rows, depth, _ONE[a.dtype].ctypes.data,
-            b_address, b_ld, a_address, a_ld, beta, _address(out), strides(out)[0],
-        )  # fmt: skip
+        if out.ndim == 2:
+            gemm = getattr(cublas, f"{kind}gemm")
+            gemm(*given, b_address, b_ld, a_address, a_ld, beta, _address(out), strides(out)[0])
+        else:
+            gemm = getattr(cublas, f"{kind}gemmStridedBatched")
+            gemm(
+                *given, b_address, b_ld, model_stride(b), a_address, a_ld, model_stride(a), beta,
+                _address(out), strides(out)[0], model_stride(out), len(out),
+            )  # fmt: skip
 
 
 def _address(array: Any) -> int:

@@ -138,7 +138,21 @@ class DeviceView(DEVICE_ARRAY):
             strides = None if self._contiguous else self.strides[1:]
             address = self.address + item * self.strides[0]
             return self.at(address, self.shape[1:], self.dtype, self.owner, strides)
+        if type(item) is tuple and len(item) <= self.ndim and all(map(_is_plain, item)):
+            return self._parts(item)
         return super().__getitem__(item)
+
+    def _parts(self, item: tuple[slice, ...]) -> Any:
+        """A view of a part along each of the first axes."""
+        address, shape = self.address, list(self.shape)
+        for n, one in enumerate(item):
+            begin, end, _ = one.indices(self.shape[n])
+            address, shape[n] = address + begin * self.strides[n], max(0, end - begin)
+        return self.at(address, tuple(shape), self.dtype, self.owner, self.strides)
+
+
+def _is_plain(item: Any) -> bool:
+    return type(item) is slice and item.step in (None, 1)
 
 
 def as_view(array: Any) -> Any:
@@ -171,24 +185,53 @@ def flat(array: Any) -> Any:
     return array.flat if type(array) is DeviceView and array.is_c_contiguous() else array.reshape(array.size)
 
 
+def _turned(values: tuple[int, ...], first: int) -> tuple[int, ...]:
+    """Shape or strides with the axes `first`, counted from the end, and the next one exchanged."""
+    return (*values[:first], values[first + 1], values[first], *values[len(values) + first + 2 :])
+
+
+def with_axes(array: Any, count: int) -> Any:
+    """An array with further axes of length 1 before its own."""
+    more = count - array.ndim
+    if SIMULATED:
+        return type(array)(array._ary[(None,) * more])
+    return _view(array, 0, (1,) * more + array.shape, (0,) * more + array.strides)
+
+
+def swapped(array: Any) -> Any:
+    """An array (..., A, B, C) as (..., B, A, C)."""
+    if SIMULATED:
+        return type(array)(array._ary.swapaxes(-3, -2))
+    return _view(array, 0, _turned(array.shape, -3), _turned(array.strides, -3))
+
+
 def transposed(matrix: Any) -> Any:
-    """A matrix (M, N) as (N, M).
+    """A matrix (M, N), or those of many models, as (N, M).
 
     ``matrix.T`` of numba-cuda makes a copy, by a kernel that is compiled anew at each call.
     """
     if SIMULATED:
-        return type(matrix)(matrix._ary.T)
-    return _view(matrix, 0, matrix.shape[::-1], matrix.strides[::-1])
+        return type(matrix)(matrix._ary.swapaxes(-2, -1))
+    return _view(matrix, 0, _turned(matrix.shape, -2), _turned(matrix.strides, -2))
 
 
 def columns(matrix: Any, begin: int, end: int) -> Any:
-    """Columns ``[begin, end)`` of a matrix (M, N).
+    """Columns ``[begin, end)`` of a matrix (M, N), or of those of many models.
 
     A slice ``matrix[:, begin:end]`` of numba-cuda makes a Python tuple for each of the M rows.
     """
     if SIMULATED:
-        return type(matrix)(matrix._ary[:, begin:end])
-    return _view(matrix, begin * matrix.strides[1], (matrix.shape[0], end - begin), matrix.strides)
+        return type(matrix)(matrix._ary[..., begin:end])
+    shape = (*matrix.shape[:-1], end - begin)
+    return _view(matrix, begin * matrix.strides[-1], shape, matrix.strides)
+
+
+def rows(matrix: Any, begin: int, end: int) -> Any:
+    """Rows ``[begin, end)`` of a matrix (M, N), or of those of many models."""
+    if SIMULATED:
+        return type(matrix)(matrix._ary[..., begin:end, :])
+    shape = (*matrix.shape[:-2], end - begin, *matrix.shape[-1:])
+    return _view(matrix, begin * matrix.strides[-2], shape, matrix.strides)
 
 
 def _view(array: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> DeviceView:

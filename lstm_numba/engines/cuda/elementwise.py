@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 from lstm_numba.engines.cuda.device_array import flat
 from lstm_numba.engines.cuda.driver import cuda
-from lstm_numba.engines.cuda.grid_stride import stride_range
-from lstm_numba.engines.cuda.launch import MAX_GRID_Y, launch, launch_over, launch_over_box, limits
+from lstm_numba.engines.cuda.grid_stride import models_and_depth, stride_range
+from lstm_numba.engines.cuda.launch import (
+    MAX_GRID_Y,
+    MAX_GRID_Z,
+    launch,
+    launch_over,
+    launch_over_box,
+    launch_over_models,
+    limits,
+)
 from lstm_numba.engines.cuda.memory import DeviceArray, empty
 from lstm_numba.engines.cuda.options import KERNEL
 
@@ -27,19 +37,21 @@ def add_row_kernel(matrix, rows, row):
 
 
 @cuda.jit(**KERNEL)
-def transpose_kernel(matrix, rows, columns, out):
-    """Transpose a matrix in squares through shared memory: global reads and writes are both coalesced."""
+def transpose_kernel(matrices, models, rows, columns, out):
+    """Transpose matrices in squares through shared memory: global reads and writes are both coalesced."""
     shared = cuda.shared.array(0, out.dtype)
     side, x, y = cuda.blockDim.x, cuda.threadIdx.x, cuda.threadIdx.y
     width = side + 1  # avoids bank conflicts within a column
     left = cuda.blockIdx.x * side
-    for top in stride_range(cuda.blockIdx.y * side, rows, cuda.gridDim.y * side):
-        if top + y < rows and left + x < columns:
-            shared[y * width + x] = matrix[(top + y) * columns + left + x]
-        cuda.syncthreads()
-        if left + y < columns and top + x < rows:
-            out[(left + y) * rows + top + x] = shared[x * width + y]
-        cuda.syncthreads()
+    for model in stride_range(cuda.blockIdx.z, models, cuda.gridDim.z):
+        first = model * rows * columns
+        for top in stride_range(cuda.blockIdx.y * side, rows, cuda.gridDim.y * side):
+            if top + y < rows and left + x < columns:
+                shared[y * width + x] = matrices[first + (top + y) * columns + left + x]
+            cuda.syncthreads()
+            if left + y < columns and top + x < rows:
+                out[first + (left + y) * rows + top + x] = shared[x * width + y]
+            cuda.syncthreads()
 
 
 @cuda.jit(**KERNEL)
@@ -53,13 +65,15 @@ def transpose_first_kernel(x, a, b, c, out):
 
 
 @cuda.jit(**KERNEL)
-def zero_padding_kernel(x, steps, lengths, width):
-    """Zero the steps after each sequence's end in (T, B, width)."""
-    (x0, y0, z0), (x_step, y_step, z_step) = cuda.grid(3), cuda.gridsize(3)
-    for b in stride_range(y0, lengths.size, y_step):
-        for t in stride_range(lengths[b] + z0, steps, z_step):
-            for k in stride_range(x0, width, x_step):
-                x[(t * lengths.size + b) * width + k] = 0
+def zero_padding_kernel(x, models, steps, batch, width, lengths, model_lengths, bits):
+    """Zero the steps after each sequence's end in (N, T, B, width), of `model_lengths` a model."""
+    (x0, y0), (x_step, y_step) = cuda.grid(2), cuda.gridsize(2)
+    model, model_step, z0, z_step = models_and_depth(bits)
+    for n in stride_range(model, models, model_step):
+        for b in stride_range(y0, batch, y_step):
+            for t in stride_range(lengths[n * model_lengths + b] + z0, steps, z_step):
+                for k in stride_range(x0, width, x_step):
+                    x[((n * steps + t) * batch + b) * width + k] = 0
 
 
 @cuda.jit(**KERNEL)
@@ -103,19 +117,27 @@ def add_row(matrix: DeviceArray, row: DeviceArray) -> DeviceArray:
 
 
 def zero_padding(x: DeviceArray, lengths: DeviceArray) -> None:
-    """Zero the steps of `x` (T, B, I), C-contiguous, after each sequence's end; `lengths` are (B,)."""
-    launch_over_box(zero_padding_kernel, x.shape, flat(x), x.shape[0], lengths, x.shape[2])
+    """Zero the steps of `x` (T, B, I), or (N, T, B, I), after each sequence's end.
+
+    Both are C-contiguous, and `lengths` are (B,), or (N, B).
+    """
+    shape = (1,) * (4 - x.ndim) + x.shape
+    own = shape[2] if lengths.ndim > 1 else 0
+    launch_over_models(zero_padding_kernel, shape, flat(x), *shape, flat(lengths), own)
 
 
 def transpose(matrix: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
-    """Copy of a C-contiguous matrix (M, N) as (N, M), C-contiguous."""
-    rows, columns = matrix.shape
-    out = empty((columns, rows), matrix.dtype) if out is None else out
+    """Copy of a C-contiguous matrix (M, N), or of those of many models, as (N, M), C-contiguous."""
+    *lead, rows, columns = matrix.shape
+    out = empty((*lead, columns, rows), matrix.dtype) if out is None else out
     if out.size:
-        side = limits().tile
-        grid = (-(-columns // side), min(-(-rows // side), MAX_GRID_Y))
+        side, models = limits().tile, math.prod(lead)
+        grid = (-(-columns // side), min(-(-rows // side), MAX_GRID_Y), min(models, MAX_GRID_Z))
         shared = side * (side + 1) * matrix.dtype.itemsize
-        launch(transpose_kernel, grid, (side, side), flat(matrix), rows, columns, flat(out), shared=shared)
+        launch(
+            transpose_kernel, grid, (side, side), flat(matrix), models, rows, columns, flat(out),
+            shared=shared,
+        )  # fmt: skip
     return out
 
 

@@ -32,9 +32,10 @@ from lstm_numba.engines.cuda import (
     updates,
     wavefront,
 )
-from lstm_numba.engines.cuda.device_array import as_view, transposed
+from lstm_numba.engines.cuda.device_array import as_view, swapped, transposed
 from lstm_numba.engines.cuda.driver import cuda
 from lstm_numba.engines.cuda.launch import on_stream
+from lstm_numba.engines.cuda.outputs import write_output
 from lstm_numba.engines.dropout_masks import RowShare, draw_mask
 from lstm_numba.engines.number_losses import NumberLoss, check_number_targets
 from lstm_numba.engines.sparse import SparseRows
@@ -135,6 +136,8 @@ class CudaEngine(Engine):
 
     def swap_time_batch(self, array: Array) -> Array:
         # A copy.
+        if array.ndim > 3:
+            return memory.copied(swapped(array))
         return elementwise.transpose_first(memory.contiguous(array))
 
     transposed = staticmethod(transposed)
@@ -199,6 +202,7 @@ class CudaEngine(Engine):
         borrow: bool = False,
         extras: Sequence[Array] = (),
         back: bool = True,
+        models: int = 0,
     ) -> tuple[Any, Any]:
         for name, array in params.items():
             if not getattr(array, "__cuda_ndarray__", False) or array.dtype != x.dtype:
@@ -206,11 +210,12 @@ class CudaEngine(Engine):
                 raise TypeError(
                     f"{name}: expected a device array of {x.dtype}, got {type(array).__name__} {got}".rstrip()
                 )
-        output = finals[0].shape[2]
-        check_shapes(cell, params, x.shape[2], sequence.hidden_units(cell, params, output), output)
-        ends = sequence.full_lengths(x.shape[0], x.shape[1]) if lengths is None else lengths
+        (steps, batch, inputs), (output,) = x.shape[-3:], finals[0].shape[-1:]
+        lead = (models,) if models else ()
+        check_shapes(cell, params, inputs, sequence.hidden_units(cell, params, output), output, lead)
+        ends = sequence.full_lengths(steps, batch) if lengths is None else lengths
         h, offset, saved = sequence.forward_sequence(
-            cell, params, x, states, finals, index, ends, reverse, keep, borrow, extras
+            cell, params, x, states, finals, index, ends, reverse, keep, borrow, extras, models
         )
         return (h, offset), saved
 
@@ -218,14 +223,14 @@ class CudaEngine(Engine):
         return trace.traced(saved)
 
     def join(self, outputs: Sequence[Any], lengths: Array | None, shape: Shape) -> Array:
-        steps, batch, width = shape
-        if len(outputs) == 1 and lengths is None:
+        *lead, steps, batch, width = shape
+        if len(outputs) == 1 and lengths is None and not lead:
             h, offset = outputs[0]
             return h[offset : offset + math.prod(shape)].reshape(shape)
         y = memory.empty(shape, outputs[0][0].dtype)
         ends = sequence.full_lengths(steps, batch) if lengths is None else lengths
         for direction, (h, offset) in enumerate(outputs):
-            sequence.write_output(h, offset, ends, y, direction, width // len(outputs))
+            write_output(h, offset, ends, y, direction, width // len(outputs))
         return y
 
     def backward(
@@ -241,7 +246,8 @@ class CudaEngine(Engine):
     ) -> tuple[Array | None, dict[str, Array]]:
         result = dx
         if dx is None and input_gradient:
-            result = memory.empty(saved.x.shape, saved.x.dtype)
+            lead = (saved.models.count,) if saved.models else ()
+            result = memory.empty((*lead, *saved.x.shape[-3:]), saved.x.dtype)
         grads = sequence.backward_sequence(
             saved, dy, direction, dstates, initial, index, result, dx is not None
         )

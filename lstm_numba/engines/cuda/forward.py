@@ -11,6 +11,7 @@ from typing import Any
 from lstm_numba.engines.cuda.driver import cuda, overload
 from lstm_numba.engines.cuda.grid_stride import stride_range
 from lstm_numba.engines.cuda.layout import (
+    BlockOfModel,
     CooperativeGrid,
     SingleBlock,
     barrier_leave,
@@ -44,6 +45,7 @@ from lstm_numba.engines.cuda.means import (
     store_no_contribution,
     sum_tile,
 )
+from lstm_numba.engines.cuda.model_arrays import of_model
 from lstm_numba.engines.cuda.options import COOPERATIVE_FORWARD, DEVICE, KERNEL
 from lstm_numba.engines.cuda.scalar import add_tuples, store_scalars
 from lstm_numba.engines.cuda.specialize import (
@@ -407,17 +409,8 @@ def _(cell, mode, tile, sizes, arrays, step, t, shared):
     return (none, one, two, three)[len(cell.instance_class.mean_levels)]
 
 
-def forward_kernel(cell, mode, tile, sizes, arrays):
-    """Run a whole sequence.
-
-    Parameters
-    ----------
-    cell, mode, tile : empty named tuples
-        Their classes say what is computed, which blocks wait for each other, and how many rows a thread has.
-    sizes : Sizes
-    arrays : Arrays
-    """
-    shared = cuda.shared.array(0, arrays.h.dtype)
+@cuda.jit(**DEVICE)
+def _run_sequence(cell, mode, tile, sizes, arrays, shared):
     _load_initial_states(cell, tile, sizes, arrays)
     for step in range(sizes.steps):
         barrier_wait(mode, arrays.counters, 1 + step * barrier_count(cell))
@@ -429,8 +422,39 @@ def forward_kernel(cell, mode, tile, sizes, arrays):
     _store_final_states(cell, tile, sizes, arrays)
 
 
+def forward_kernel(cell, mode, tile, sizes, arrays):
+    """Run a whole sequence.
+
+    Parameters
+    ----------
+    cell, mode, tile : empty named tuples
+        Their classes say what is computed, which blocks wait for each other, and how many rows a thread has.
+    sizes : Sizes
+    arrays : Arrays
+    """
+    _run_sequence(cell, mode, tile, sizes, arrays, cuda.shared.array(0, arrays.h.dtype))
+
+
+def forward_of_models(cell, mode, tile, sizes, arrays, models):
+    """Run the sequences of many models, one for each block along z of the grid.
+
+    Parameters
+    ----------
+    cell, mode, tile : empty named tuples
+    sizes : Sizes
+        Of each model.
+    arrays : Arrays
+        Of all models.
+    models : Models
+    """
+    shared = cuda.shared.array(0, arrays.h.dtype)
+    own = of_model(arrays, models.arrays, cuda.blockIdx.z)
+    _run_sequence(cell, mode, tile, sizes, own, shared)
+
+
 #: The kernel for each launch mode.
 FORWARD: dict[type, Any] = {
     SingleBlock: cuda.jit(**KERNEL)(forward_kernel),
     CooperativeGrid: cuda.jit(**COOPERATIVE_FORWARD)(forward_kernel),
+    BlockOfModel: cuda.jit(**COOPERATIVE_FORWARD)(forward_of_models),
 }

@@ -14,6 +14,7 @@ from lstm_numba.engines.cuda.driver import (
     RefType,
     StructModel,
     alloca_once,
+    cuda,
     infer_global,
     iternext_impl,
     lower_builtin,
@@ -21,6 +22,7 @@ from lstm_numba.engines.cuda.driver import (
     register_model,
     types,
 )
+from lstm_numba.engines.cuda.options import DEVICE
 
 
 def stride_range(first: int, end: int, step: int) -> Any:
@@ -71,3 +73,18 @@ def _next(context: Any, builder: Any, sig: Any, args: Any, result: Any) -> None:
     with builder.if_then(inside):
         result.yield_(value)
         builder.store(builder.add(value, loop.step), loop.next)
+
+
+@cuda.jit(**DEVICE)
+def models_and_depth(bits):
+    """Where a thread's loops over models and over a further dimension begin, and their steps.
+
+    Blocks along z of the grid share both: 2 to the power `bits` blocks each model's further dimension. So no
+    division tells which is which. See `lstm_numba.engines.cuda.launch.launch_over_models`.
+
+    Returns
+    -------
+    model, model_step, z, z_step : int
+    """
+    parts = 1 << bits
+    return cuda.blockIdx.z >> bits, cuda.gridDim.z >> bits, cuda.blockIdx.z & (parts - 1), parts

@@ -49,8 +49,8 @@ class Limits(NamedTuple):
 
 _limits = Limits()
 
-#: Blocks along y of a grid, at most, on every device.
-MAX_GRID_Y = 65_535
+#: Blocks along y or z of a grid, at most, on every device.
+MAX_GRID_Y = MAX_GRID_Z = 65_535
 
 
 def limits() -> Limits:
@@ -249,11 +249,39 @@ def launch_over_box(kernel: Any, shape: tuple[int, ...], *args: Any) -> None:
     if 0 in shape:
         return
     depth, rows, columns = (1,) * (3 - len(shape)) + shape
+    (across, down), block = _over_rows(rows, columns)
+    launch(kernel, (across, down, min(max(1, _limits.blocks // (across * down)), depth)), block, *args)
+
+
+def _over_rows(rows: int, columns: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Blocks along x and y for columns and rows, and threads of a block."""
     lanes = min(_limits.lanes, 1 << (columns - 1).bit_length())
     block = (lanes, _limits.threads // lanes)
     across = min(_limits.blocks, -(-columns // lanes))
-    down = min(max(1, _limits.blocks // across), -(-rows // block[1]))
-    launch(kernel, (across, down, min(max(1, _limits.blocks // (across * down)), depth)), block, *args)
+    return (across, min(max(1, _limits.blocks // across), -(-rows // block[1]))), block
+
+
+def launch_over_models(kernel: Any, shape: tuple[int, ...], *args: Any) -> None:
+    """Launch a kernel that runs grid-stride loops over many models, and three dimensions of each.
+
+    The kernel's last argument is for `lstm_numba.engines.cuda.grid_stride.models_and_depth`.
+
+    Parameters
+    ----------
+    kernel : kernel
+    shape : tuple of int
+        Models, and the dimensions along z, y and x of the grid; those that come first may be left out.
+    *args
+        The kernel's other arguments.
+    """
+    if 0 in shape:
+        return
+    models, depth, rows, columns = (1,) * (4 - len(shape)) + shape
+    (across, down), block = _over_rows(rows, columns)
+    left = max(1, _limits.blocks // (across * down))
+    models = min(models, left)
+    bits = min(left // models, depth).bit_length() - 1
+    launch(kernel, (across, down, models << bits), block, *args, bits)
 
 
 def cooperative_blocks(kernel: Any, args: tuple[Any, ...], block: tuple[int, int], shared: int) -> int:

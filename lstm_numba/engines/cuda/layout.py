@@ -3,6 +3,7 @@
 Arrays are flat. A tile is a few rows of the batch times one hidden unit for each thread along x; a block has
 several rows of threads, and each computes one part of a product's depth. Blocks along x of the grid share the
 hidden units, blocks along y the rows of the batch: the blocks of one row of the grid wait for each other.
+Blocks along z have a model each where there are many.
 """
 
 from __future__ import annotations
@@ -154,6 +155,10 @@ class Gradients(NamedTuple):
 
 class SingleBlock(NamedTuple):
     """A block computes all hidden units of its rows: its own barrier is enough."""
+
+
+class BlockOfModel(NamedTuple):
+    """The same of many models, each of which has blocks of its own, along z of the grid."""
 
 
 class CooperativeGrid(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.engines.cuda.device_array import DeviceView, as_view, flat
+from lstm_numba.engines.cuda.device_array import DeviceView, as_view, flat, with_axes
 from lstm_numba.engines.cuda.driver import (
     DEVICE_ARRAY,
     SIMULATED,
@@ -24,11 +24,11 @@ from lstm_numba.engines.cuda.driver import (
     current_device,
     driver,
 )
-from lstm_numba.engines.cuda.grid_stride import stride_range
+from lstm_numba.engines.cuda.grid_stride import models_and_depth, stride_range
 from lstm_numba.engines.cuda.launch import (
     current_stream,
     launch_over,
-    launch_over_box,
+    launch_over_models,
     stream_handle,
     stream_key,
 )
@@ -192,13 +192,15 @@ def _fill(array, value):
 
 
 @cuda.jit(**KERNEL)
-def _gather(target, source):
-    (x, y, z), (x_step, y_step, z_step) = cuda.grid(3), cuda.gridsize(3)
-    depth, rows, columns = source.shape
-    for i in stride_range(z, depth, z_step):
-        for j in stride_range(y, rows, y_step):
-            for k in stride_range(x, columns, x_step):
-                target[(i * rows + j) * columns + k] = source[i, j, k]
+def _copy_strided(target, source, bits):
+    (x, y), (x_step, y_step) = cuda.grid(2), cuda.gridsize(2)
+    model, model_step, z, z_step = models_and_depth(bits)
+    models, depth, rows, columns = source.shape
+    for n in stride_range(model, models, model_step):
+        for i in stride_range(z, depth, z_step):
+            for j in stride_range(y, rows, y_step):
+                for k in stride_range(x, columns, x_step):
+                    target[n, i, j, k] = source[n, i, j, k]
 
 
 def fill(array: DeviceArray, value: float) -> None:
@@ -210,17 +212,14 @@ def fill(array: DeviceArray, value: float) -> None:
 
 
 def contiguous(array: DeviceArray) -> DeviceArray:
-    """The array itself if it is C-contiguous, else a copy; three dimensions."""
+    """The array itself if it is C-contiguous, else a copy; four dimensions at most."""
     return array if array.is_c_contiguous() else copied(array)
 
 
 def copied(array: DeviceArray) -> DeviceArray:
-    """A C-contiguous copy of an array, which has three dimensions or is C-contiguous."""
+    """A C-contiguous copy of an array, which has four dimensions at most or is C-contiguous."""
     result = empty(array.shape, array.dtype)
-    if not array.is_c_contiguous():
-        launch_over_box(_gather, array.shape, flat(result), array)
-    else:
-        assign(result, array)
+    assign(result, array)
     return result
 
 
@@ -252,9 +251,15 @@ def keep(array: DeviceArray) -> None:
 
 
 def assign(target: DeviceArray, source: DeviceArray | None) -> None:
-    """Copy an array to another one of its shape and dtype, both C-contiguous; None stands for zeros."""
+    """Copy an array to another one of its shape and dtype; None stands for zeros.
+
+    Zeros are for C-contiguous arrays, arrays that are not C-contiguous have four dimensions at most.
+    """
     if source is None:
         fill(target, 0)
+    elif not (target.is_c_contiguous() and source.is_c_contiguous()):
+        four = with_axes(target, 4), with_axes(source, 4)
+        launch_over_models(_copy_strided, four[0].shape, *four)
     elif SIMULATED:
         target.copy_to_device(source)
     elif target.size:

@@ -15,7 +15,7 @@ from lstm_numba.engines.cuda.backward import BACKWARD
 from lstm_numba.engines.cuda.branches import share
 from lstm_numba.engines.cuda.driver import current_device, device_limits
 from lstm_numba.engines.cuda.forward import FORWARD
-from lstm_numba.engines.cuda.launch import MAX_GRID_Y, cooperative_blocks, limits
+from lstm_numba.engines.cuda.launch import MAX_GRID_Y, cooperative_blocks, launch, limits
 from lstm_numba.engines.cuda.layout import CooperativeGrid, SingleBlock, Sizes
 from lstm_numba.engines.cuda.means import shared_sums
 from lstm_numba.engines.cuda.memory import empty
@@ -27,7 +27,8 @@ from lstm_numba.errors import DeviceError
 #: The environment variable that names the kernel of all sequences: "general" or "persistent".
 VARIABLE = "LSTM_NUMBA_CUDA_KERNEL"
 
-#: For tests and benchmarks: `SingleBlock` or `CooperativeGrid`, of general kernels; None for the faster one.
+#: For tests and benchmarks: `SingleBlock` or `CooperativeGrid`, of general kernels; `BlockOfModel` for many
+#: models; None for the faster one.
 FORCED_MODE: type | None = None
 
 
@@ -103,23 +104,37 @@ def plan(backward: bool, cell: Any, sizes: Sizes, groups: tuple[Any, ...]) -> Pl
     """
     dtype = groups[0].h.dtype
     wanted = kernel_wanted()
-    few = sizes.steps < _STEPS
+    few = sizes.steps < LEAST_STEPS
     shape = sizes.batch, sizes.hidden, sizes.output, few
     key = (backward, type(cell), dtype, shape, limits(), FORCED_MODE, wanted, current_device(), share())
     if key not in _plans:
         reason = "it was asked for" if FORCED_MODE or wanted == "general" else unsuited(cell)
         if few and not reason:
-            reason = f"no weights are worth keeping for fewer than {_STEPS} steps"
+            reason = f"no weights are worth keeping for fewer than {LEAST_STEPS} steps"
         found = None
         if not reason:
             found = persistent_plan(backward, cell, sizes, groups)
             reason = "no persistent kernel fits on the device"
         _plans[key] = found or general_plan(backward, cell, sizes, groups, reason)
-    for found_reasons in _listening:
-        line = f"{'backward' if backward else 'forward'}: {_plans[key].reason}"
-        if line not in found_reasons:
-            found_reasons.append(line)
+    tell(backward, _plans[key].reason)
     return _plans[key]
+
+
+def tell(backward: bool, reason: str) -> None:
+    """Let `reasons` know why a pass runs as it does."""
+    line = f"{'backward' if backward else 'forward'}: {reason}"
+    for found in _listening:
+        if line not in found:
+            found.append(line)
+
+
+def run(backward: bool, cell: Any, sizes: Sizes, *groups: Any) -> None:
+    """Launch one of a sequence's kernels; `groups` are its arrays."""
+    chosen = plan(backward, cell, sizes, groups)
+    launch(
+        chosen.kernel, chosen.grid, chosen.block, *chosen.arguments(cell, sizes, *groups),
+        shared=chosen.shared, cooperative=chosen.cooperative,
+    )  # fmt: skip
 
 
 def kernel_wanted() -> str:
@@ -162,7 +177,7 @@ def _part(count: int) -> int:
 _TRIED = 8
 
 #: Steps that a sequence has at least.
-_STEPS = 3
+LEAST_STEPS = 3
 
 
 def persistent_plan(backward: bool, cell: Any, sizes: Sizes, groups: tuple[Any, ...]) -> Plan | None:

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.engines.cuda.device_array import span
+from lstm_numba.engines.cuda.device_array import flat, span
 from lstm_numba.engines.cuda.driver import cuda
 from lstm_numba.engines.cuda.last_block import last_of
-from lstm_numba.engines.cuda.launch import launch, limits
+from lstm_numba.engines.cuda.launch import MAX_GRID_Y, launch, limits
 from lstm_numba.engines.cuda.memory import DeviceArray, counters, empty
 from lstm_numba.engines.cuda.options import DEVICE, KERNEL
 
@@ -54,43 +54,63 @@ class Columns(NamedTuple):
         Stride from one row to the next.
     height : int
         Rows that a block adds.
+    parts, bits : int
+        Blocks that share the rows; along y of the grid are 2 to the power `bits` of them for each model.
+    model : int
+        Stride from one model's matrix to the next one's.
+    sums : tuple of int
+        Strides from one model's sums to the next one's, of each array of sums.
     """
 
     rows: Any
     width: Any
     stride: Any
     height: Any
+    parts: Any
+    bits: Any
+    model: Any
+    sums: Any
 
 
 @cuda.jit(**DEVICE)
 def _add_column(matrix, size, parts, counters):
     """Sum a column; returns its index in its slot and its sum to the thread that has it, -1 to the others.
 
-    The blocks are laid out as (columns of a slot, parts of the rows, slots).
+    The blocks are laid out as (columns of a slot, models and parts of the rows, slots).
 
     Parameters
     ----------
     matrix : flat device array
     size : Columns
-    parts : (P * M,), float64
+    parts : (N * P * M,), float64
         Gets the partial sums of all columns.
     counters : int32 device array
     """
-    column, part, slot = cuda.grid(1), cuda.blockIdx.y, cuda.blockIdx.z
+    column, slot = cuda.grid(1), cuda.blockIdx.z
+    model, part = _model_and_part(size)
     columns, matrix_column = cuda.gridDim.z * size.width, slot * size.width + column
+    place, start = model * size.parts * columns + matrix_column, model * size.model + matrix_column
     total = np.float64(0)
+    if part >= size.parts:
+        return -1, total
     if column < size.width:
         first = part * size.height
         for row in range(first, min(first + size.height, size.rows)):
-            total += matrix[row * size.stride + matrix_column]
-        parts[part * columns + matrix_column] = total
-    last = last_of(counters, slot * cuda.gridDim.x + cuda.blockIdx.x, cuda.gridDim.y)
+            total += matrix[start + row * size.stride]
+        parts[place + part * columns] = total
+    square = (model * cuda.gridDim.z + slot) * cuda.gridDim.x + cuda.blockIdx.x
+    last = last_of(counters, square, size.parts)
     total = np.float64(0)
     if not last or column >= size.width:
         return -1, total
-    for n in range(cuda.gridDim.y):
-        total += parts[n * columns + matrix_column]
+    for n in range(size.parts):
+        total += parts[place + n * columns]
     return column, total
+
+
+@cuda.jit(**DEVICE)
+def _model_and_part(size):
+    return cuda.blockIdx.y >> size.bits, cuda.blockIdx.y & ((1 << size.bits) - 1)
 
 
 @cuda.jit(**KERNEL)
@@ -98,7 +118,7 @@ def column_sums_kernel(matrix, size, parts, counters, out):
     """Store the sum of each column in `out`."""
     column, total = _add_column(matrix, size, parts, counters)
     if column >= 0:
-        out[column] = total
+        out[_model_and_part(size)[0] * size.sums[0] + column] = total
 
 
 @cuda.jit(**KERNEL)
@@ -108,25 +128,38 @@ def bias_gradients_kernel(
     """Store the sum of each slot's columns in its gates' biases; see `bias_gradients`."""
     column, total = _add_column(slots, size, parts, counters)
     if column >= 0:
+        model, _ = _model_and_part(size)
         gate = input_gates[cuda.blockIdx.z]
         if gate >= 0:
-            bias_ih[gate * size.width + column] = total
+            bias_ih[model * size.sums[0] + gate * size.width + column] = total
         gate = recurrent_gates[cuda.blockIdx.z]
         if gate >= 0:
-            bias_hh[gate * size.width + column] = total
+            bias_hh[model * size.sums[1] + gate * size.width + column] = total
 
 
-def _launch(kernel: Any, matrix: DeviceArray, slots: int, *args: Any) -> None:
-    rows, columns = matrix.shape
+def _launch(kernel: Any, matrix: DeviceArray, slots: int, tables: tuple[Any, ...], *out: Any) -> None:
+    """Sum a matrix, or that of each of many models: `out` are arrays of sums, (M,) or (N, M)."""
+    *lead, rows, columns = matrix.shape
     if columns == 0:
         return
     # As many parts as each part has rows: adding the parts takes no longer than adding the rows.
     height = max(_ROWS, math.isqrt(rows))
-    size = Columns(rows, columns // slots, matrix.strides[0] // matrix.dtype.itemsize, height)
+    parts = max(1, -(-rows // height))
+    bits = (parts - 1).bit_length()
+    most = MAX_GRID_Y >> bits
+    if lead and lead[0] > most:
+        _launch(kernel, matrix[:most], slots, tables, *(sums[:most] for sums in out))
+        _launch(kernel, matrix[most:], slots, tables, *(sums[most:] for sums in out))
+        return
+    model, stride = (step // matrix.dtype.itemsize for step in (0, *matrix.strides)[-3:-1])
+    models = math.prod(lead)
+    sums = tuple(array.size // models for array in out)
+    size = Columns(rows, columns // slots, stride, height, parts, bits, model, sums)
     threads = min(limits().threads, _THREADS)
-    grid = (-(-size.width // threads), max(1, -(-rows // height)), slots)
-    parts = empty((grid[1] * columns,), np.float64)
-    launch(kernel, grid, threads, span(matrix), size, parts, counters(grid[0] * slots), *args)
+    grid = (-(-size.width // threads), models << bits, slots)
+    results = empty((models * parts * columns,), np.float64)
+    counted = counters(models * grid[0] * slots)
+    launch(kernel, grid, threads, span(matrix), size, results, counted, *tables, *map(flat, out))
 
 
 def column_sums(matrix: DeviceArray, out: DeviceArray | None = None) -> DeviceArray:
@@ -134,9 +167,9 @@ def column_sums(matrix: DeviceArray, out: DeviceArray | None = None) -> DeviceAr
 
     Parameters
     ----------
-    matrix : device array (N, M)
+    matrix : device array (N, M), or one for each of many models
         Its rows are contiguous, and may be part of a wider matrix.
-    out : device array (M,), optional
+    out : device array (M,), or one for each, optional
 
     Returns
     -------
@@ -144,8 +177,8 @@ def column_sums(matrix: DeviceArray, out: DeviceArray | None = None) -> DeviceAr
         Summed in float64.
     """
     if out is None:
-        out = empty((matrix.shape[1],), matrix.dtype)
-    _launch(column_sums_kernel, matrix, 1, out)
+        out = empty((*matrix.shape[:-2], *matrix.shape[-1:]), matrix.dtype)
+    _launch(column_sums_kernel, matrix, 1, (), out)
     return out
 
 
@@ -160,11 +193,12 @@ def bias_gradients(
 
     Parameters
     ----------
-    slots : device array (N, S * H), C-contiguous
+    slots : device array (N, S * H), C-contiguous, or one for each of many models
         H columns for each slot.
     input_gates, recurrent_gates : tuple of S ints
         For each slot the gate whose bias gets its sums, -1 for none.
-    bias_ih, bias_hh : device arrays (G * H,)
+    bias_ih, bias_hh : device arrays (G * H,), or one for each model
         Get the sums, computed in float64.
     """
-    _launch(bias_gradients_kernel, slots, len(input_gates), input_gates, recurrent_gates, bias_ih, bias_hh)
+    tables = input_gates, recurrent_gates
+    _launch(bias_gradients_kernel, slots, len(input_gates), tables, bias_ih, bias_hh)

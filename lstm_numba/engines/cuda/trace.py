@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lstm_numba.engines.cuda.memory import DeviceArray, empty
-from lstm_numba.engines.cuda.sequence import Saved, write_output
+from lstm_numba.engines.cuda.outputs import write_output
+from lstm_numba.engines.cuda.sequence import Saved
 
 
 def traced(saved: Saved) -> dict[str, DeviceArray]:

@@ -37,6 +37,12 @@ _GEMM = (
     "size_t alpha, size_t A, int lda, size_t B, int ldb, size_t beta, size_t C, int ldc)"
 )
 
+_BATCHED = (
+    "gemmStridedBatched(intptr_t handle, int transa, int transb, int m, int n, int k, "
+    "size_t alpha, size_t A, int lda, long long strideA, size_t B, int ldb, long long strideB, "
+    "size_t beta, size_t C, int ldc, long long strideC, int batchCount)"
+)
+
 #: What is used of ``cupy_backends.cuda.libs.cublas``, values and parameters, as CuPy 14.2.0 has it.
 WRAPPER = {
     "CUBLAS_DEFAULT_MATH": 0,
@@ -45,9 +51,11 @@ WRAPPER = {
     "CUBLAS_POINTER_MODE_HOST": 0,
     "create": "create() -> intptr_t",
     "dgemm": f"d{_GEMM}",
+    "dgemmStridedBatched": f"d{_BATCHED}",
     "setMathMode": "setMathMode(intptr_t handle, int mode)",
     "setPointerMode": "setPointerMode(intptr_t handle, int mode)",
     "sgemm": f"s{_GEMM}",
+    "sgemmStridedBatched": f"s{_BATCHED}",
 }
 
 
@@ -74,6 +82,25 @@ class Library(types.ModuleType):
 
     def dgemm(self, *arguments: Any) -> None:
         self._gemm(np.float64, *arguments)
+
+    def sgemmStridedBatched(self, *arguments: Any) -> None:
+        self._batched(np.float32, *arguments)
+
+    def dgemmStridedBatched(self, *arguments: Any) -> None:
+        self._batched(np.float64, *arguments)
+
+    def _batched(
+        self, dtype: Any, handle: int, a_kind: int, b_kind: int, m: int, n: int, k: int, alpha: int,
+        a: int, a_step: int, a_stride: int, b: int, b_step: int, b_stride: int, beta: int,
+        c: int, c_step: int, c_stride: int, count: int,
+    ) -> None:  # fmt: skip
+        size = np.dtype(dtype).itemsize
+        for model in range(count):
+            places = [at + model * stride * size for at, stride in ((a, a_stride), (b, b_stride))]
+            self._gemm(
+                dtype, handle, a_kind, b_kind, m, n, k, alpha, places[0], a_step, places[1], b_step, beta,
+                c + model * c_stride * size, c_step,
+            )  # fmt: skip
 
     def _gemm(
         self, dtype: Any, handle: int, a_kind: int, b_kind: int, m: int, n: int, k: int, alpha: int,
@@ -138,6 +165,18 @@ def test_matches_numpy(library: Library, size: Any, accumulate: bool, dtype: Any
                 out = laid_out(before, third)
                 gemm.matmul(laid_out(a, first), laid_out(b, second), out, accumulate)
                 assert_close(np.asarray(out), expected, "product", f"{first}, {second}, {third}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("shared", [None, "a", "b"])
+def test_many_models_in_one_call(library: Library, accumulate: bool, shared: Any, dtype: Any) -> None:
+    a, b = normal((3, 2, 4), dtype), normal((3, 4, 5), dtype, 1)
+    a, b = a[0] if shared == "a" else a, b[0] if shared == "b" else b
+    before = normal((3, 2, 9), dtype, 2).view(HostArray)
+    expected = a.astype(np.float64) @ b + (before[..., 2:7] if accumulate else 0)
+    gemm.matmul(a.view(HostArray), b.view(HostArray), before[..., 2:7], accumulate)
+    assert_close(np.asarray(before[..., 2:7]), expected, "product")
 
 
 def test_tf32_only_where_asked_for(library: Library) -> None:

@@ -128,6 +128,23 @@ def test_parts_of_the_depth_are_added_by_the_last_block(
     np.testing.assert_array_equal(download(counters(1)), 0)
 
 
+@pytest.mark.parametrize("shared", [None, "a", "b"])
+@pytest.mark.parametrize(("depth", "accumulate"), [(5, False), (60, False), (60, True)])
+def test_products_of_many_models(backend: str, depth: int, accumulate: bool, shared: Any) -> None:
+    """A short depth, and one that three blocks share; what all models have has no axis of them."""
+    models, m, n = 3, 5, 6
+    a, b = normal((models, m, depth), np.float32), normal((models, n, depth), np.float32, 1)
+    a, b = a[0] if shared == "a" else a, b[0] if shared == "b" else b
+    before = normal((models, m, n + 4), np.float32, 2)
+    whole = upload(before)
+    gemm.matmul(upload(a), transposed(upload(b)), columns(whole, 1, 1 + n), accumulate)
+    expected = before.astype(np.float64)
+    product = a.astype(np.float64) @ b.swapaxes(-2, -1)
+    expected[..., 1 : 1 + n] = product + (before[..., 1 : 1 + n] if accumulate else 0)
+    assert_close(download(whole), expected, "product")
+    np.testing.assert_array_equal(download(counters(1)), 0)
+
+
 def test_no_depth_and_no_rows(backend: str) -> None:
     a, b = upload(np.zeros((3, 0), np.float32)), upload(np.zeros((0, 2), np.float32))
     out = upload(np.ones((3, 2), np.float32))

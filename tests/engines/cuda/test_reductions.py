@@ -56,6 +56,23 @@ def test_bias_gradients(rows: int, hidden: int, dtype: Any) -> None:
     np.testing.assert_array_equal(download(biases[1]).reshape(3, hidden), sums[[2, 0, 3]])
 
 
+@pytest.mark.parametrize(("rows", "hidden"), cases([(70, 3)], [(700, 65)]))
+def test_sums_of_many_models(rows: int, hidden: int) -> None:
+    """Three parts of the rows, so that of four blocks one has nothing to do; arrays of unequal sizes."""
+    slots = normal((3, rows, 4 * hidden), np.float32)
+    biases = [upload(np.full((3, gates * hidden), np.nan, np.float32)) for gates in (3, 4)]
+    tables = (1, 0, 2, -1), (1, 3, 0, 2)
+    bias_gradients(upload(slots), *tables, *biases)
+    sums = download(column_sums(upload(slots)))
+    assert_close(sums, slots.sum(axis=1, dtype=np.float64), "loss")
+    for n in range(3):
+        alone = [upload(np.full(gates * hidden, np.nan, np.float32)) for gates in (3, 4)]
+        bias_gradients(upload(slots[n]), *tables, *alone)
+        for many, one in zip(biases, alone, strict=True):
+            np.testing.assert_array_equal(download(many)[n], download(one))
+    np.testing.assert_array_equal(download(counters(1)), 0)
+
+
 def test_a_gate_without_a_slot_stays() -> None:
     biases = [upload(np.full(4, 7, np.float32)) for _ in range(2)]
     bias_gradients(upload(np.ones((3, 2), np.float32)), (1,), (-1,), *biases)

@@ -10,7 +10,7 @@ import pytest
 from cuda_tools import download, normal
 
 from lstm_numba.cells import CELLS
-from lstm_numba.engines.cuda import launch, memory, plans, sequence
+from lstm_numba.engines.cuda import launch, memory, plans
 from lstm_numba.engines.cuda.driver import DeviceLimits
 from lstm_numba.engines.cuda.layout import COUNTER_STRIDE, CooperativeGrid, SingleBlock
 from lstm_numba.engines.cuda.specialize import FourRows, OneRow
@@ -71,13 +71,13 @@ def test_both_modes_give_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatc
     """Several rows of a cooperative grid, each with its own barrier; the counters are zero afterwards."""
     launched: list[Any] = []
     results: list[Any] = []
-    real = sequence.launch
+    real = plans.launch
 
     def spy(kernel: Any, grid: Any, block: Any, *args: Any, **options: Any) -> None:
         launched.append((grid, options["cooperative"]))
         real(kernel, grid, block, *args, **options)
 
-    monkeypatch.setattr(sequence, "launch", spy)
+    monkeypatch.setattr(plans, "launch", spy)
     lanes = launch.limits().lanes
     for forced, across in ((CooperativeGrid, 2), (SingleBlock, 1)):
         monkeypatch.setattr(plans, "FORCED_MODE", forced)
