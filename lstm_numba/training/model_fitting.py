@@ -92,7 +92,7 @@ def fit_models(
     Raises
     ------
     TrainingDiverged
-        The loss or gradient of a model was not finite: it keeps its last finite parameters, and the others are
+        Loss or gradient of a model were not finite: it keeps its last finite parameters, and the others are
         trained to their end.
     ValueError, TypeError
         An argument is out of range, or does not fit the model.
