@@ -47,6 +47,7 @@ class Data:
         self.targets = rng.standard_normal((*axes, shape.hidden)).astype(np.float32)
         self.params = LSTM(shape.inputs, shape.hidden, models=models, seed=0).params
         self.scale = np.float32(1 / (shape.steps * shape.batch * shape.hidden))
+        self.dy = np.empty_like(self.targets)  # room for the gradient of the outputs
 
     @property
     def operations(self) -> int:
@@ -93,7 +94,7 @@ class Together(Contestant):
         set_thread_count(self.threads)
 
     def call(self) -> Any:
-        _learn(self._rnn, self._adam, self.data.x, self.data.targets, self.data.scale)
+        _learn(self._rnn, self._adam, self.data, slice(None))
 
     def params(self) -> dict[str, Any]:
         return self._rnn.params
@@ -110,9 +111,8 @@ class Loop(Together):
         self._adams = [Adam(layer.params, _RATE) for layer in self._layers]
 
     def call(self) -> Any:
-        data = self.data
         for n, (layer, adam) in enumerate(zip(self._layers, self._adams, strict=True)):
-            _learn(layer, adam, data.x[n], data.targets[n], data.scale)
+            _learn(layer, adam, self.data, n)
 
     def params(self) -> dict[str, Any]:
         return _stacked([layer.params for layer in self._layers])
@@ -122,9 +122,10 @@ def _layer(data: Data, **options: Any) -> LSTM:
     return LSTM(data.shape.inputs, data.shape.hidden, **options)
 
 
-def _learn(rnn: LSTM, adam: Adam, x: Any, targets: Any, scale: Any) -> None:
-    y, _, tape = rnn.forward(x, copy=False)
-    dy = (y - targets) * scale
+def _learn(rnn: LSTM, adam: Adam, data: Data, which: Any) -> None:
+    y, _, tape = rnn.forward(data.x[which], copy=False)
+    dy = np.subtract(y, data.targets[which], out=data.dy[which])
+    dy *= data.scale
     _, _, grads = rnn.backward(tape, dy, input_gradient=False)
     adam.step(grads)
 
