@@ -5,7 +5,7 @@ this library and the others, `registry` finds them by name; `correctness` checks
 timed, `timing` times, `runner` goes through all rows; `results` writes, reads and compares files, and
 `report` prints tables.
 
-`device_parity`, `epochs`, `jit_step`, `kill_and_resume`, `launch_overhead`, `profile_layer`,
+`device_parity`, `epochs`, `jit_step`, `kill_and_resume`, `launch_overhead`, `many_models`, `profile_layer`,
 `profile_training`, `pytorch_epochs`, `small_sequences` and `streams_on_gpu` are stand-alone scripts; `on_gpu`
 runs everything that needs a GPU, with the programs in `gpu`. `stand_in` replaces NVIDIA's driver where there
 is no GPU: it computes nothing and counts calls.

@@ -326,7 +326,11 @@ class Model:
         ------
         DeviceError
             CUDA cannot be used here.
+        ValueError
+            There are many models: of these only recurrent layers alone are computed by CUDA so far.
         """
+        if self.models and device != "cpu":
+            raise ValueError(f"device: expected cpu beside models={self.models}, got {device}")
         target, before = engine(device), self.engine
         if target is not before:
             self.rnn.to(device)

@@ -43,7 +43,7 @@ def clip_norm(grads: Mapping[str, Any], max_norm: float, models: int | None = No
     Raises
     ------
     ValueError
-        `max_norm` is not positive, or there are no gradients.
+        `max_norm` is not positive, there are no gradients, or those of many models on CUDA.
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm: expected a positive number, got {max_norm}")
@@ -51,6 +51,8 @@ def clip_norm(grads: Mapping[str, Any], max_norm: float, models: int | None = No
         raise ValueError("grads: expected at least one gradient, got none")
     first = next(iter(grads.values()))
     engine = engine_of(first.values if isinstance(first, SparseRows) else first)
+    if models and engine.name != "cpu":
+        raise ValueError(f"models: expected none on {engine.name}, which clips all gradients together")
     totals = engine.upload(np.zeros((*([models] if models else []), 4)))
     engine.clip_by_norm(grads, totals, max_norm)
     found = np.moveaxis(np.array(engine.download(totals)), -1, 0)

@@ -136,6 +136,8 @@ class Optimizer:
 
     def update(self, grads: Mapping[str, Any], factor: Any, numbers: Any) -> None:
         """Update all parameters; the gradients are not checked."""
+        if np.ndim(self.lr) and self._engine.name != "cpu":
+            raise ValueError(f"lr: expected one for all models on {self._engine.name}, got {len(self.lr)}")
         if np.ndim(self.lr) and not np.ndim(factor):
             factor = np.full(len(self.lr), factor)
         self._update(list(self.params.values()), [grads[name] for name in self.params], factor, numbers)
