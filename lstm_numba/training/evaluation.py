@@ -26,7 +26,7 @@ class Result(NamedTuple):
     accuracy: float
 
 
-def as_data(model: Model, data: Any, batch_size: int = 32, bptt: int = 35) -> Result:
+def as_data(model: Model, data: Any, batch_size: int = 32, bptt: int = 35) -> Any:
     """Data in one of the forms that `fit` takes, as `Items` or `Batches`."""
     if isinstance(data, tuple) and len(data) == 2:
         return SequenceData(*data)

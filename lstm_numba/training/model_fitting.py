@@ -146,14 +146,9 @@ class _ModelFitting:
         given = [data] * models if several is None else several
         seeds = [seed + n for n in range(models)] if isinstance(seed, int) else list(seed)
         rates = np.broadcast_to(optimizer.lr if isinstance(optimizer, Optimizer) else lr, (models,)).tolist()
-        self._all, self._of_all = (
-            model,
-            (
-                optimizer
-                if isinstance(optimizer, Optimizer)
-                else make_optimizer(optimizer, model.params, np.array(rates))
-            ),
-        )
+        if not isinstance(optimizer, Optimizer):
+            optimizer = make_optimizer(optimizer, model.params, np.array(rates))
+        self._all, self._of_all = model, optimizer
         self._clips, self._epochs, self._validation = (clip_value, clip), epochs, validation
         self._trainings = [
             _Training(
@@ -195,8 +190,7 @@ class _ModelFitting:
         sums = np.zeros((3, len(active)))
         for k in range(counts.max()):
             taking = k < counts
-            for n in np.flatnonzero([bool(training.diverged) for training in active]):
-                taking[n] = False
+            taking &= np.array([not training.diverged for training in active])
             result = self._take_step(epoch, k, counts, taking)
             self._settle(result, taking, sums, epoch)
             so_far = mean(sums[0].sum(), sums[2].sum())

@@ -289,9 +289,9 @@ class CudaEngine(Engine):
             elementwise.copy_block(gradient, columns, result, (first, hidden), (batch, hidden))
         return result
 
-    def totals(self) -> Array:
+    def totals(self, models: int = 0) -> Array:
         # Not initialised: `cross_entropy` sets them to zero.
-        return memory.empty((4,), np.float64)
+        return memory.empty((models, 4) if models else (4,), np.float64)
 
     def targets(
         self, targets: npt.NDArray[Any], weights: npt.NDArray[Any] | None, classes: int, out: Any = None
