@@ -7,7 +7,7 @@ import inspect
 import pickle
 import pydoc
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,8 @@ def test_text_of_a_signature() -> None:
         " zoneout: float | tuple[float, ...] = 0.0, recurrent_dropout: float = 0.0,"
         " recurrent_dropout_kind: str = sequence, bidirectional: bool = False, proj_size: int = 0,"
         " heads: int = 1, dtype: Any = <class numpy.float32>, device: str = cpu,"
-        " seed: int | np.random.Generator | None = None, init: str = uniform) -> None"
+        " seed: int | np.random.Generator | Sequence[int | np.random.Generator] | None = None,"
+        " init: str = uniform, models: int | None = None) -> None"
     )
 
 
@@ -77,11 +78,17 @@ def test_make_layer_shows_the_options_of_any_layer() -> None:
 @pytest.mark.parametrize(
     ("model", "own"),
     [
-        (ln.SequenceClassifier, {"bidirectional": False}),
+        (ln.SequenceClassifier, {"bidirectional": False, "models": None}),
         (ln.LanguageModel, {"embedding": None, "tie": False}),
         (
             ln.SequenceRegressor,
-            {"loss": "mse", "quantiles": (0.1, 0.5, 0.9), "per_step": False, "bidirectional": False},
+            {
+                "loss": "mse",
+                "quantiles": (0.1, 0.5, 0.9),
+                "per_step": False,
+                "bidirectional": False,
+                "models": None,
+            },
         ),
     ],
 )
@@ -97,7 +104,7 @@ def test_help_shows_them() -> None:
 
 def test_type_hints_resolve() -> None:
     hints = typing.get_type_hints(ln.LSTM.__init__)
-    assert hints["seed"] == int | np.random.Generator | None
+    assert hints["seed"] == int | np.random.Generator | Sequence[int | np.random.Generator] | None
     assert hints["input_size"] is int
     assert "options" not in hints
     assert typing.get_type_hints(ln.LanguageModel.__init__)["zoneout_cell"] == float | None

@@ -284,9 +284,8 @@ class Engine(ABC):
         back : bool
             Whether `backward` follows; False if what is saved is for `trace`.
         models : int
-            0 for one model. Else every array has a leading axis of so many, each of which is computed as one
-            model would be; but `x`, `lengths` and any of the extras may be without, for all of them. What
-            `join`, `backward` and its results have then has the axis, too.
+            0 for one model. Else every array has a leading axis of so many, here, in `join` and in `backward`;
+            but `x`, `lengths` and any of the extras may be without, for all of them.
 
         Returns
         -------

@@ -268,7 +268,7 @@ def test_programs_know_their_options(tmp_path: Path, monkeypatch: pytest.MonkeyP
             ).read_text()
             options = [word for word in job.command[job.command.index(module) :] if word.startswith("--")]
             assert all(f'"{option}"' in text for option in options), job.command
-    assert len(seen) == 9
+    assert len(seen) == 10
 
 
 @pytest.mark.skipif(
