@@ -284,7 +284,7 @@ class Engine(ABC):
         back : bool
             Whether `backward` follows; False if what is saved is for `trace`.
         models : int
-            0 for one model. Else every array has a leading axis of so many, here, in `join` and in `backward`;
+            0 for one model. Else each array has a leading axis of so many, here, in `join` and in `backward`;
             but `x`, `lengths` and any of the extras may be without, for all of them.
 
         Returns
