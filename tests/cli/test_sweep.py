@@ -193,9 +193,13 @@ def test_jobs_share_the_trials_and_end_with_the_first_process(folder: Path) -> N
     wait_for(lambda: all(path.exists() for path in runs), process)
     process.kill()  # and no process of its own may go on
     _, err = process.communicate()  # ends when nobody writes to it any more
-    assert err.count("SIGTERM: stopped after step") == 2
-    assert all(len(epochs(run)) < MANY for run in runs)
-    assert invoke("sweep sweep.toml --report --json").json()["counts"] == {"abandoned": 2}
+    stopped = sum(
+        len(epochs(run)) < MANY for run in runs
+    )  # where one began long before the other, it may be done
+    assert stopped >= 1
+    assert err.count("SIGTERM: stopped after step") == stopped
+    counts = invoke("sweep sweep.toml --report --json").json()["counts"]
+    assert counts == {"abandoned": stopped} | ({"complete": 1} if stopped < 2 else {})
     assert invoke("sweep sweep.toml --json").json()["counts"] == {"complete": 2}
     configs = [json.loads((run / "config.json").read_text()) for run in runs]
     assert [config["threads"] for config in configs] == [1, 1]  # each its share
