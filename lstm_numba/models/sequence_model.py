@@ -225,8 +225,8 @@ class SequenceModel(Model):
     def _scores(self, features: Array) -> Array:
         """Scores without the bias, which the loss adds."""
         weight = self.output.params["weight"]
-        shape = (*features.shape[:-1], weight.shape[-2])
-        out = self.workspace.get("scores", shape, self.dtype)
+        *_, outputs, _ = weight.shape
+        out = self.workspace.get("scores", (*features.shape[:-1], outputs), self.dtype)
         return self.engine.matmul(features, self.engine.transposed(weight), out=out)
 
     def _features(self, y: Array, final: State) -> Array:

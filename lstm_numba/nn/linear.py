@@ -99,7 +99,7 @@ class Linear:
             Gradients of the parameters, keys as in `params`.
         """
         x, dy = self._accept("x", x, 1), self._accept("dy", dy, 0)
-        if x.shape[-2] != dy.shape[-2]:
+        if x.shape[:-1] != dy.shape[:-1]:
             raise ValueError(f"dy: expected {x.shape[-2]} rows, got {dy.shape[-2]}")
         out = {} if out is None else out
         engine = engine_of(dy)
@@ -111,8 +111,9 @@ class Linear:
     def _accept(self, name: str, value: Any, axis: int) -> Array:
         weight = self.params["weight"]
         array = engine_of(weight).from_user(name, value, weight.dtype)
-        lead, width = weight.shape[:-2], weight.shape[axis - 2]
-        if array.ndim != weight.ndim or array.shape[:-2] != lead or array.shape[-1] != width:
+        *lead, outputs, inputs = weight.shape
+        width = inputs if axis else outputs
+        if array.ndim != weight.ndim or [*array.shape[:-2]] != lead or array.shape[-1:] != (width,):
             expected = ", ".join([*map(str, lead), "N", str(width)])
             raise ValueError(f"{name}: expected shape ({expected}), got {array.shape}")
         return array
