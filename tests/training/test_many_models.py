@@ -23,7 +23,7 @@ HELD = rng.standard_normal((23, 6, 3)).astype(np.float32), rng.integers(0, 2, 23
 TRAININGS: dict[str, dict[str, Any]] = {
     "plain": {"epochs": 4},
     "early stopping": {"epochs": 40, "validation": HELD, "patience": 2, "lr": 0.05},
-    "plateau": {"epochs": 4, "schedule": "plateau", "optimizer": "sgd", "lr": 0.5, "clip": 0.1},
+    "plateau": {"epochs": 14, "schedule": "plateau", "optimizer": "sgd", "lr": 8.0, "clip": None},
 }
 
 
@@ -44,6 +44,9 @@ def test_each_model_is_trained_as_alone(options: dict[str, Any]) -> None:
         assert (history.best_epoch, history.stopped_early) == (alone.best_epoch, alone.stopped_early)
         for name, value in one.params.items():
             assert np.array_equal(many.params[name][n], value), name
+    if "schedule" in options:
+        courses = {tuple(history["lr"]) for history in histories}
+        assert len(courses) > 1, "all rates went down together, or not at all"
     if "patience" in options:
         assert len({len(history.epochs) for history in histories}) > 1, "all ended together"
         assert all(history.stopped_early for history in histories)
@@ -97,6 +100,19 @@ def test_a_model_that_diverges_is_named_and_others_go_on() -> None:
     for name, value in many.params.items():
         assert np.array_equal(value[1], first[name][1]), name
         assert np.array_equal(value[2], alone.params[name]), name
+
+
+def test_a_model_that_diverged_learns_no_more() -> None:
+    """As alone, where the training ends at that step."""
+    numba.set_num_threads(1)
+    bad = X[:, 0, :1].astype(float)
+    bad[3] = 1e308
+    many, alone = (SequenceRegressor(3, 4, outputs=1, seed=0, models=n) for n in (1, None))
+    for function, model in ((ln.fit_models, many), (ln.fit, alone)):
+        with pytest.raises(TrainingDiverged):
+            function(model, (X, bad), verbose=False, epochs=3, batch_size=5)
+    for name, value in alone.params.items():
+        assert np.array_equal(many.params[name][0], value), name
 
 
 def test_callbacks_see_all_histories_and_can_stop() -> None:
