@@ -42,7 +42,7 @@ def connect() -> Ranks:
     ranks = MpiRanks()
     if ranks.size != here.size:
         raise UserError(
-            f"{here.size} processes were launched together, but mpi4py's MPI ({ranks.library}) sees "
+            f"{here.size} processes were launched together, but mpi4py's MPI ({ranks.mpi_name}) sees "
             f"{ranks.size}: use the mpiexec of the same MPI"
         )
     return ranks

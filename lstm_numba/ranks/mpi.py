@@ -61,7 +61,7 @@ class MpiRanks(Ranks):
         shared = len(sizes) == 1 and self.local_size > 1
         self._across = self._all.Split(self.local_rank) if shared else None
         self.concurrent = MPI.Query_thread() == MPI.THREAD_MULTIPLE
-        self.library = MPI.Get_library_version().split("\n")[0].strip(" \0")
+        self.mpi_name = MPI.Get_library_version().split("\n")[0].strip(" \0")
         self._windows: list[Any] = []  # which own the memory of arrays
         self._aborting: Array | None = None  # by rank of the machine: it ends all, for a reason that it tells
         self._watch = DeathWatch({}, lambda rank: None)
