@@ -257,7 +257,11 @@ class Settings:
         None, POSITIVE, "Size of a token's vector.", only=LANGUAGE_MODELS, unset="as --hidden"
     )
     tie: bool = setting(
-        False, check_flag, "Use the embedding as the output layer's weights too.", only=LANGUAGE_MODELS
+        False,
+        check_flag,
+        "Use the embedding as the output layer's weights too.",
+        only=LANGUAGE_MODELS,
+        option="--tie/--no-tie",  # a preset ties
     )
     dropout: float = setting(0.0, PROBABILITY, "Dropout on the non-recurrent connections.")
     dropout_kind: str = setting(
