@@ -72,9 +72,8 @@ def parameters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
     def take_step(self: Trainer, rate: float) -> None:
         plain(self, rate)
-        found[str(self.optimizer.steps)] = {
-            n: a.astype(np.float64) for n, a in self.task.model.params.items()
-        }
+        params = self.task.model.params.items()
+        found[str(self.optimizer.steps)] = {name: array.astype(np.float64) for name, array in params}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "_take_step", take_step)
@@ -108,12 +107,8 @@ def test_averages_are_evaluated_kept_and_tested(finished: tuple[Outcome, Run]) -
     assert (outcome.best.epoch, run.best_path.exists()) == (4, True) if outcome.best else False
     assert best.evaluate("test") == last.evaluate("test")
     # The raw parameters are others.
-    raw = {
-        n.removeprefix("raw."): a
-        for n, a in checkpoint.load(run.checkpoint_path)[0].items()
-        if n[:3] == "raw"
-    }
-    last.model.load_params(raw)
+    tensors, _ = checkpoint.load(run.checkpoint_path)
+    last.model.load_params({name: tensors[f"raw.{name}"] for name in last.model.params})
     assert last.evaluate("test") != outcome.evaluations["test"]
 
 
@@ -142,7 +137,7 @@ def test_stopped_and_resumed_it_has_the_same_bits(
             crashes += 1
     again = foretold(tmp_path / "run", config, LOSSES)
     assert crashes >= 3
-    assert again.evaluations == outcome.evaluations
+    assert again.evaluations["test"] == outcome.evaluations["test"]
     other = Run.open(tmp_path / "run")
     assert lines_without_times(other) == lines_without_times(run)
     tensors, meta = checkpoint.load(other.checkpoint_path)
@@ -171,9 +166,7 @@ def test_a_checkpoint_without_its_averages_is_refused(finished: tuple[Outcome, R
     other = Run.create(tmp_path / "run", run.config)
     del tensors["raw.output.bias"]
     checkpoint.save(other.checkpoint_path, tensors, {**meta, "complete": False})
-    with pytest.raises(
-        CheckpointError, match="does not fit this run's configuration: params: output.bias is miss"
-    ):
+    with pytest.raises(CheckpointError, match=r"does not fit this run's .*: params: output\.bias is missing"):
         Trainer(build_task(other.config), other).train()
 
 
@@ -181,9 +174,7 @@ def test_without_a_validation_split_it_is_refused() -> None:
     for dataset in ("digits", "mnist", "images"):
         options = {"optimizer": "nt-asgd", "validation": 0}
         data = {"file": "x"} if dataset == "images" else {}
-        with pytest.raises(
-            ConfigError, match="optimizer: nt-asgd needs a validation split, got --validation 0"
-        ):
+        with pytest.raises(ConfigError, match="optimizer: nt-asgd needs a validation split, got --valid"):
             make_config(dataset, options, data=data)
     assert make_config("digits", {"optimizer": "nt-asgd"})["validation"] == 0.1
     with pytest.raises(ConfigError, match="momentum: nt-asgd has none; sgd and rmsprop do"):
@@ -219,9 +210,7 @@ ABLATION = {
 
 
 @pytest.mark.parametrize("name", ABLATION)
-def test_each_part_of_the_preset_is_taken_away_by_one_option(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_option_takes_a_part_of_the_preset_away(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     words, changed = ABLATION[name]
     seen: list[dict[str, Any]] = []
 
@@ -233,7 +222,7 @@ def test_each_part_of_the_preset_is_taken_away_by_one_option(
     answer = invoke("train ptb --preset awd-small --threads 1", *words.split())
     assert "seen" in answer.err
     full = make_config("ptb", {"threads": 1}, preset="awd-small")
-    assert full["tie"] and full["weight_drop"] and full["dropout_kind"] == "sequence"
+    assert all(full[field] != value for field, value in changed.items())
     assert seen == [{**full, **changed}]
 
 
@@ -241,11 +230,5 @@ def test_text_of_help() -> None:
     text = " ".join(invoke("train ptb --help").out.split())
     assert "[small|medium|large|awd-small]" in text
     assert "[sgd|adam|adamw|rmsprop|nt-asgd]" in text
-    for option in (
-        "--dropout-kind",
-        "--embedding-dropout",
-        "--input-dropout",
-        "--output-dropout",
-        "--nonmono",
-    ):
-        assert option in text
+    for option in ("dropout-kind", "embedding-dropout", "input-dropout", "output-dropout", "nonmono"):
+        assert f"--{option}" in text
