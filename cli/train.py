@@ -22,7 +22,7 @@ class TrainCommand(SectionedCommand):
             owners = [
                 name
                 for name, command in train.commands.items()
-                if any(error.option_name in parameter.opts for parameter in command.params)
+                if any(error.option_name in (*one.opts, *one.secondary_opts) for one in command.params)
             ]
             if not owners:
                 raise

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from lstm_numba.nn.register_cell import register_cell
     from lstm_numba.nn.show_cell import show_cell
     from lstm_numba.optim.clipping import clip_norm, clip_values
+    from lstm_numba.optim.nt_asgd import NTASGD
     from lstm_numba.optim.optimizers import SGD, Adam, AdamW, RMSprop
     from lstm_numba.optim.schedules import Cosine, HoldThenDecay, Plateau, Schedule
     from lstm_numba.traces.notebook import show
@@ -102,6 +103,7 @@ _MODULES = {
     "softmax": "lstm_numba.nn.losses",
     "clip_norm": "lstm_numba.optim.clipping",
     "clip_values": "lstm_numba.optim.clipping",
+    "NTASGD": "lstm_numba.optim.nt_asgd",
     "SGD": "lstm_numba.optim.optimizers",
     "Adam": "lstm_numba.optim.optimizers",
     "AdamW": "lstm_numba.optim.optimizers",
@@ -125,6 +127,7 @@ _MODULES = {
 __all__ = [
     "GRU",
     "LSTM",
+    "NTASGD",
     "RNN",
     "SGD",
     "SLSTM",

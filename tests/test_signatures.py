@@ -54,8 +54,8 @@ def defaults(function: Any) -> dict[str, Any]:
 def test_text_of_a_signature() -> None:
     assert str(inspect.signature(ln.GRU)).replace("'", "") == (
         "(input_size: int, hidden_size: int, num_layers: int = 1, *, reset_after: bool = True,"
-        " bias: bool = True, batch_first: bool = False, dropout: float = 0.0, weight_drop: float = 0.0,"
-        " zoneout: float | tuple[float, ...] = 0.0, recurrent_dropout: float = 0.0,"
+        " bias: bool = True, batch_first: bool = False, dropout: float = 0.0, dropout_kind: str = element,"
+        " weight_drop: float = 0.0, zoneout: float | tuple[float, ...] = 0.0, recurrent_dropout: float = 0.0,"
         " recurrent_dropout_kind: str = sequence, bidirectional: bool = False, proj_size: int = 0,"
         " heads: int = 1, dtype: Any = <class numpy.float32>, device: str = cpu,"
         " seed: int | np.random.Generator | Sequence[int | np.random.Generator] | None = None,"
@@ -79,7 +79,10 @@ def test_make_layer_shows_the_options_of_any_layer() -> None:
     ("model", "own"),
     [
         (ln.SequenceClassifier, {"bidirectional": False, "models": None}),
-        (ln.LanguageModel, {"embedding": None, "tie": False}),
+        (
+            ln.LanguageModel,
+            {"embedding": None, "tie": False, "embedding_dropout": 0.0, "input_dropout": None},
+        ),
         (
             ln.SequenceRegressor,
             {
@@ -133,7 +136,7 @@ def test_type_checkers_read_the_same_options() -> None:
         (
             lambda: ln.ClockworkRNN(3, 4, heads=2),
             "heads: no such option; expected one of num_layers, periods, bias, batch_first, dropout, "
-            "bidirectional, dtype, device, seed, init",
+            "dropout_kind, bidirectional, dtype, device, seed, init",
         ),
         (lambda: ln.make_layer("clockwork", 3, 4, heads=2), "heads: no such option; expected one of num_l"),
         (lambda: ln.make_layer("lstm", 3, 4, periods=(1, 2)), "periods: no such option; expected one of"),

@@ -14,7 +14,9 @@ from lstm_numba.arguments import check_arrays
 from lstm_numba.cells import display_name
 from lstm_numba.engines import engine
 from lstm_numba.engines.base import CORRECT, LOSS, Engine
+from lstm_numba.engines.dropout_masks import check_probability
 from lstm_numba.models.network import Network
+from lstm_numba.nn.dropout import check_kind
 from lstm_numba.nn.many import Generators, seeds
 from lstm_numba.nn.recurrent import Recurrent
 from lstm_numba.wording import plural
@@ -200,6 +202,12 @@ class Workspace:
             self._arrays[name] = array
         return array
 
+    def constant(self, name: str, value: npt.NDArray[Any]) -> Array:
+        """An array called `name` that holds `value` and is copied to the device only once."""
+        if name not in self._arrays:
+            self._arrays[name] = self._engine.upload(value)
+        return self._arrays[name]
+
     def lend(self, name: str, array: Array) -> None:
         """Have `get` return this array, as long as it is asked for one of its shape and dtype."""
         self._arrays[name] = array
@@ -262,7 +270,9 @@ class Model:
         The recurrent layers; they draw dropout masks from `rng` too.
     rng : numpy.random.Generator
         Draws the dropout masks; of many models a list of one for each.
-    dropout : float
+    dropout, output_dropout : float
+        Probability of dropping between the recurrent layers, and before the output.
+    dropout_kind : {"element", "sequence"}
     dtype : dtype
     device : {"cpu", "cuda"}
     engine : Engine
@@ -281,7 +291,8 @@ class Model:
         self.rnn = rnn
         self.rng = streams.dropout
         rnn.rng = streams.dropout
-        self.dropout = rnn.dropout
+        self.dropout, self.dropout_kind = rnn.dropout, check_kind(network.dropout_kind)
+        self.output_dropout = self._rate("output_dropout", network.output_dropout)
         self.dtype = rnn.dtype
         checked = {"dropout": self.dropout, "weight_drop": rnn.weight_drop, "dtype": self.dtype.name}
         self._config = {**sizes, **network._asdict(), **checked}
@@ -289,6 +300,10 @@ class Model:
         self._collect_params()
         self._initialise(network, streams.weights)
         self.to(device)
+
+    def _rate(self, name: str, value: float | None) -> float:
+        """A probability of dropping; that between the layers where it is None."""
+        return self.dropout if value is None else check_probability(value, name)
 
     def __repr__(self) -> str:
         lines = [f"({part}): {getattr(self, part)!r}" for part in self._parts]

@@ -2,7 +2,9 @@
 
 Dropout follows W. Zaremba, I. Sutskever, O. Vinyals, "Recurrent neural network regularization" (2014): on the
 non-recurrent connections only, that is after the embedding, between the layers and before the output. Tied
-weights: O. Press, L. Wolf, "Using the output embedding to improve language models" (2017).
+weights: O. Press, L. Wolf, "Using the output embedding to improve language models" (2017). Dropout of whole
+words: Y. Gal, Z. Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks"
+(2016).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lstm_numba.engines.dropout_masks import check_probability, whole
 from lstm_numba.models.base import (
     Array,
     Model,
@@ -22,6 +25,7 @@ from lstm_numba.models.base import (
     random_streams,
 )
 from lstm_numba.models.network import Network
+from lstm_numba.nn.dropout import dropout
 from lstm_numba.nn.embedding import Embedding
 from lstm_numba.nn.linear import Linear
 from lstm_numba.signatures import explicit
@@ -47,6 +51,11 @@ class LanguageModel(Model):
         Numbers a token, E; the hidden size if not given.
     tie : bool
         Use the embedding's table as the output's weights; needs E = H.
+    embedding_dropout : float
+        Probability of dropping a word: all numbers of its vector, wherever it stands in the window. One mask
+        a window; tied output weights are not dropped.
+    input_dropout : float, optional
+        Probability of dropping after the embedding, where it is not `dropout`.
     seed : int, optional
         Seed of weights and dropout.
     device : {"cpu", "cuda"}
@@ -64,6 +73,8 @@ class LanguageModel(Model):
         *,
         embedding: int | None = None,
         tie: bool = False,
+        embedding_dropout: float = 0.0,
+        input_dropout: float | None = None,
         seed: int | None = None,
         device: str = "cpu",
         **options: Unpack[NetworkOptions],
@@ -80,8 +91,16 @@ class LanguageModel(Model):
         if self.tie:
             self.output.params["weight"] = self.embedding.params["weight"]
         parts = {"embedding": self.embedding.params, "rnn": rnn.params, "output": self.output.params}
-        sizes = {"vocabulary": vocabulary, "embedding": width, "tie": self.tie}
+        self.embedding_dropout = check_probability(embedding_dropout, "embedding_dropout")
+        sizes = {
+            "vocabulary": vocabulary,
+            "embedding": width,
+            "tie": self.tie,
+            "embedding_dropout": self.embedding_dropout,
+            "input_dropout": input_dropout,
+        }
         super().__init__(network, rnn, parts, streams, device, **sizes)
+        self.input_dropout = self._rate("input_dropout", input_dropout)
 
     def place(
         self, batch: TokenBatch, gradient: bool = True, fixed: bool = False, out: Placed | None = None
@@ -117,10 +136,9 @@ class LanguageModel(Model):
         """
         engine, tell = self.engine, _ignore if ready is None else ready
         steps, size = placed.inputs.shape
-        x = self._embed(placed.inputs)
-        x, mask_in = self._drop("mask_in", x, x)
+        x, masks_in = self._drop_input(placed.inputs, self._embed(placed.inputs))
         y, final, tape = self.rnn.forward(x, state, training=True, copy=False)
-        y, mask_out = self._drop("mask_out", y)
+        y, mask_out = self._drop("mask_out", y, self.output_dropout)
         rows = y.reshape(steps * size, -1)
         scale = placed.fraction / size
         dlogits, totals = self._score(rows, placed, gradient=True, scale=scale)
@@ -132,8 +150,8 @@ class LanguageModel(Model):
         if mask_out is not None:
             dy = engine.multiply(dy, mask_out, out=dy)
         dx, _, rnn_grads = self.rnn.backward(tape, dy, ready=self._of_rnn(ready))
-        if mask_in is not None:
-            dx = engine.multiply(dx, mask_in, out=dx)
+        for mask in masks_in:
+            dx = engine.multiply(dx, mask, out=dx)
         table = engine.row_gradient(placed.inputs, dx, self.embedding.params["weight"].shape)
         if self.tie:
             tied = grads.pop("output.weight")
@@ -185,12 +203,33 @@ class LanguageModel(Model):
         out = self.workspace.get("x", (*tokens.shape, self._config["embedding"]), self.dtype)
         return self.engine.take_rows(self.embedding.params["weight"], tokens, out)
 
-    def _drop(self, name: str, x: Array, out: Array | None = None) -> tuple[Array, Array | None]:
+    def _drop(self, name: str, x: Array, p: float, out: Array | None = None) -> tuple[Array, Array | None]:
         """Apply dropout, and return the mask, which is stored in the workspace under `name`."""
-        if not self.dropout:
+        if not p:
             return x, None
         mask = self.workspace.get(name, x.shape, self.dtype)
-        return self.engine.dropout(self.rng, x, self.dropout, out, mask)
+        return dropout(self.engine, self.rng, x, p, self.dropout_kind, out, mask)
+
+    def _drop_input(self, tokens: Any, x: Array) -> tuple[Array, list[Array]]:
+        """Drop whole words and then elements of the embedded tokens, in place; and the masks."""
+        masks = []
+        if self.embedding_dropout:
+            masks.append(self._word_mask(tokens, x.shape))
+            x = self.engine.multiply(x, masks[0], out=x)
+        x, mask = self._drop("mask_in", x, self.input_dropout, x)
+        return x, masks if mask is None else [*masks, mask]
+
+    def _word_mask(self, tokens: Any, shape: tuple[int, ...]) -> Array:
+        """The mask of dropped words at every place of a window, (T, B, E)."""
+        engine, p, (steps, size, width) = self.engine, self.embedding_dropout, shape
+        words = len(self.embedding.params["weight"])
+        # Words are no rows of a batch: all ranks draw the same ones.
+        kept = engine.mask(whole(self.rng), (words, 1), p, self.dtype, 1.0 / (1.0 - p))
+        column = self.workspace.get("kept_words", (steps, size, 1), self.dtype)
+        column = engine.take_rows(kept, tokens, column).reshape(steps * size, 1)
+        out = self.workspace.get("mask_words", (steps * size, width), self.dtype)
+        ones = self.workspace.constant("ones", np.ones((1, width), self.dtype))
+        return engine.matmul(column, ones, out=out).reshape(shape)  # the column, once for each number
 
     def _score(
         self, rows: Array, placed: Placed, *, gradient: bool, scale: float = 1.0

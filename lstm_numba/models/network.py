@@ -27,6 +27,10 @@ class Network(NamedTuple):
         Recurrent layers.
     dropout : float
         Probability of dropping between the layers and before the output.
+    dropout_kind : {"element", "sequence"}
+        A new mask for each element and step, or one for all steps of a sequence, see `Recurrent`.
+    output_dropout : float, optional
+        Probability of dropping before the output, where it is not `dropout`.
     weight_drop : float
         Probability of dropping an element of the recurrent weights, see `Recurrent`.
     zoneout, zoneout_cell : float
@@ -51,6 +55,8 @@ class Network(NamedTuple):
     cell: str = "lstm"
     layers: int = 1
     dropout: float = 0.0
+    dropout_kind: str = "element"
+    output_dropout: float | None = None
     weight_drop: float = 0.0
     zoneout: float = 0.0
     zoneout_cell: float | None = None
@@ -82,6 +88,7 @@ class Network(NamedTuple):
             cell=_name_of(rnn),
             layers=rnn.num_layers,
             dropout=rnn.dropout,
+            dropout_kind=rnn.dropout_kind,
             weight_drop=rnn.weight_drop,
             zoneout=chances[0],
             zoneout_cell=chances[1] if len(set(chances)) > 1 else None,
@@ -108,6 +115,8 @@ class Network(NamedTuple):
             "models": len(rng) if isinstance(rng, list) else 0,
         }
         options = {name: value for name, value in options.items() if value}  # not all layers have all of them
+        if self.dropout_kind != "element":
+            options["dropout_kind"] = self.dropout_kind
         if self.recurrent_dropout:
             options["recurrent_dropout_kind"] = self.recurrent_dropout_kind
         return make_layer(
@@ -145,6 +154,8 @@ class NetworkOptions(TypedDict, total=False):
     cell: str
     layers: int
     dropout: float
+    dropout_kind: str
+    output_dropout: float | None
     weight_drop: float
     zoneout: float
     zoneout_cell: float | None

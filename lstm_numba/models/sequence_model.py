@@ -17,8 +17,9 @@ from lstm_numba.models.base import (
     random_streams,
 )
 from lstm_numba.models.network import Network
+from lstm_numba.nn.dropout import dropout
 from lstm_numba.nn.linear import Linear
-from lstm_numba.nn.many import check_models, dropout
+from lstm_numba.nn.many import check_models
 
 if TYPE_CHECKING:
     from lstm_numba.models.network import NetworkOptions
@@ -160,9 +161,9 @@ class SequenceModel(Model):
         engine, weight = self.engine, self.output.params["weight"]
         y, final, tape = self.rnn.forward(placed.inputs, state, placed.lengths, training=True, copy=False)
         features, mask = self._features(y, final), None
-        if self.dropout:
+        if self.output_dropout:
             seen = features.reshape(y.shape) if self.per_step else features  # rows before the last axis
-            drawn = dropout(engine, self.rng, seen, self.dropout)
+            drawn = dropout(engine, self.rng, seen, self.output_dropout, self.dropout_kind)
             features, mask = (one.reshape(features.shape) for one in drawn)
         scale, dscores = _scale(placed), self._scores(features)
         totals = self._losses(dscores, placed.targets, scale, gradient=True)

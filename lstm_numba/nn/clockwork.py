@@ -41,7 +41,9 @@ class ClockworkRNN(Recurrent):
 
     Parameters
     ----------
-    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, device, seed
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, dropout_kind, bidirectional, dtype
+        See `Recurrent`.
+    device, seed
         See `Recurrent`, also for `models`. `hidden_size` is a multiple of the number of periods.
     periods : sequence of int
         Period of each group of ``H // len(periods)`` units, ascending. They need not divide each other.
@@ -81,6 +83,7 @@ class ClockworkRNN(Recurrent):
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
+        dropout_kind: str = "element",
         bidirectional: bool = False,
         dtype: Any = np.float32,
         device: str = "cpu",
@@ -97,7 +100,8 @@ class ClockworkRNN(Recurrent):
         self.group_size = units // len(self.periods)
         super().__init__(
             CELLS["rnn"], input_size, units, num_layers, bias=bias, batch_first=batch_first, dropout=dropout,
-            bidirectional=bidirectional, dtype=dtype, device=device, seed=seed, init=init, models=models,
+            dropout_kind=dropout_kind, bidirectional=bidirectional, dtype=dtype, device=device, seed=seed,
+            init=init, models=models,
         )  # fmt: skip
 
     def _make_params(self, init: str) -> None:

@@ -9,9 +9,10 @@ from lstm_numba.cells.wrappers import GOING
 from lstm_numba.engines.base import Array
 from lstm_numba.engines.dropout_masks import whole
 from lstm_numba.nn import checks
+from lstm_numba.nn.dropout import dropout
 from lstm_numba.nn.heads import joined
 from lstm_numba.nn.layer_parameters import LayerParameters
-from lstm_numba.nn.many import draw_each, dropout
+from lstm_numba.nn.many import draw_each
 from lstm_numba.nn.regularisation import Regularisation
 from lstm_numba.nn.tape import Call, Tape
 from lstm_numba.nn.trace import side_by_side

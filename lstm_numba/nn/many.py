@@ -53,16 +53,6 @@ def seeds(seed: Any, models: int) -> list[Any]:
     return [None if seed is None else seed + n for n in range(models)]
 
 
-def dropout(engine: Engine, rng: Generators, x: Array, p: float) -> tuple[Array, Array]:
-    """`Engine.dropout`, of each model by its own generator."""
-    if not isinstance(rng, list):
-        return engine.dropout(rng, x, p)
-    out, mask = engine.empty(x.shape, x.dtype), engine.empty(x.shape, x.dtype)
-    for n, one in enumerate(rng):
-        engine.dropout(one, engine.contiguous(x[n]), p, out[n], mask[n])
-    return out, mask
-
-
 def draw_each(engine: Engine, rng: Generators, draw: Callable[[Any], dict[str, Array]]) -> dict[str, Array]:
     """The arrays that `draw` gives for a generator; for many models with a leading axis of them."""
     if not isinstance(rng, list):

@@ -17,6 +17,7 @@ class LayerOptions(TypedDict, total=False):
     bias: bool
     batch_first: bool
     dropout: float
+    dropout_kind: str
     weight_drop: float
     zoneout: float | tuple[float, ...]
     recurrent_dropout: float

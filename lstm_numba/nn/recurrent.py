@@ -17,10 +17,11 @@ from lstm_numba.cells.parameters import second_weight
 from lstm_numba.engines import engine
 from lstm_numba.engines.dropout_masks import check_probability
 from lstm_numba.nn import checks, wavefront
+from lstm_numba.nn.dropout import check_kind, dropout
 from lstm_numba.nn.heads import join_units, split_extras, split_units
 from lstm_numba.nn.initial_weights import check_init
 from lstm_numba.nn.layer_passes import LayerPasses
-from lstm_numba.nn.many import check_models, dropout, generators, repeat
+from lstm_numba.nn.many import check_models, generators, repeat
 from lstm_numba.nn.notebook import InNotebooks
 from lstm_numba.nn.projection import projected_cell
 from lstm_numba.nn.regularisation import Regularisation
@@ -47,6 +48,9 @@ class Recurrent(LayerPasses, InNotebooks):
         Whether input and output are (B, T, features) instead of (T, B, features). States are not.
     dropout : float
         Probability of zeroing an output of a layer before the next layer reads it; in training only.
+    dropout_kind : {"element", "sequence"}
+        "element" draws for each element of the output; "sequence" draws one mask a sequence, for all its
+        steps [1]_ [3]_: variational, or locked, dropout.
     weight_drop : float
         Probability of zeroing an element of ``weight_hh``, in training only: dropout on the recurrent
         connections [1]_. Each `forward` draws one mask a layer and direction, for all steps and sequences.
@@ -136,6 +140,7 @@ class Recurrent(LayerPasses, InNotebooks):
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
+        dropout_kind: str = "element",
         weight_drop: float = 0.0,
         zoneout: float | tuple[float, ...] = 0.0,
         recurrent_dropout: float = 0.0,
@@ -169,6 +174,7 @@ class Recurrent(LayerPasses, InNotebooks):
         self.bias = bool(bias)
         self.batch_first = bool(batch_first)
         self.dropout = check_probability(dropout)
+        self.dropout_kind = check_kind(dropout_kind)
         self.weight_drop = check_probability(weight_drop, "weight_drop")
         self.bidirectional = bool(bidirectional)
         self.directions = 2 if bidirectional else 1
@@ -189,6 +195,7 @@ class Recurrent(LayerPasses, InNotebooks):
                 ("bias", self.bias, True),
                 ("batch_first", self.batch_first, False),
                 ("dropout", self.dropout, 0.0),
+                ("dropout_kind", repr(self.dropout_kind), repr("element")),
                 ("weight_drop", self.weight_drop, 0.0),
                 ("zoneout", self.zoneout, 0.0),
                 ("recurrent_dropout", self.recurrent_dropout, 0.0),
@@ -415,7 +422,7 @@ class Recurrent(LayerPasses, InNotebooks):
         for layer in range(self.num_layers):
             mask = None
             if layer > 0 and call.training and self.dropout > 0.0:
-                x, mask = dropout(self.engine, self.rng, x, self.dropout)
+                x, mask = dropout(self.engine, self.rng, x, self.dropout, self.dropout_kind)
             if call.tape is not None:
                 call.tape.masks.append(mask)
             x = self._forward_layer(layer, x, call)

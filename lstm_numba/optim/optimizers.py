@@ -44,6 +44,9 @@ class Optimizer:
         Other hyperparameters, checked to be finite and not negative.
     """
 
+    #: Whether `end_evaluation` has to be told losses of data that are not trained on.
+    needs_validation: ClassVar[bool] = False
+
     def __init__(
         self,
         params: Mapping[str, Array],
@@ -167,14 +170,41 @@ class Optimizer:
         for n in sparse:
             self._engine.clear_rows(grads[n], dense[n])
 
+    def end_evaluation(self, loss: float) -> bool:
+        """Report the loss on validation data, of `averages` where there are any.
+
+        Returns
+        -------
+        bool
+            Whether the parameters are averaged from now on; see `NTASGD`.
+        """
+        return False
+
+    @property
+    def averages(self) -> dict[str, Array]:
+        """Averages of the parameters by name, to be used in their place; empty where there are none."""
+        return {}
+
+    @contextlib.contextmanager
+    def using_averages(self) -> Iterator[None]:
+        """In a ``with`` block the parameters are the averages, if there are any."""
+        yield
+
+    def history(self) -> dict[str, Any]:
+        """What the state holds beside arrays, steps and rate, as JSON values."""
+        return {}
+
+    def load_history(self, state: Mapping[str, Any]) -> None:
+        """Restore `history`, and make the arrays that belong to it."""
+
     def state_arrays(self) -> dict[str, Array]:
         """The state arrays themselves, named ``kind.parameter``."""
         return self._state
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of the state arrays, named ``kind.parameter``, with ``steps`` and ``lr``."""
+        """Copies of the state arrays, named ``kind.parameter``, with ``steps``, ``lr`` and `history`."""
         arrays = {name: np.array(self._engine.download(array)) for name, array in self._state.items()}
-        return {**arrays, "steps": self.steps, "lr": self.lr}
+        return {**arrays, **self.history(), "steps": self.steps, "lr": self.lr}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state from `state_dict`.
@@ -184,7 +214,9 @@ class Optimizer:
         ValueError, TypeError
             An array is missing, unknown, not a NumPy array, or of another shape or dtype.
         """
-        arrays = {name: value for name, value in state.items() if name not in ("steps", "lr")}
+        others = {"steps", "lr", *self.history()}
+        arrays = {name: value for name, value in state.items() if name not in others}
+        self.load_history(state)
         if arrays.keys() != self._state.keys():
             mismatched = sorted(arrays.keys() ^ self._state.keys())
             raise ValueError(f"state: {mismatched[0]} has no counterpart in {type(self).__name__}")
@@ -403,13 +435,14 @@ def make_optimizer(
     momentum: float = 0.0,
     nesterov: bool = False,
     weight_decay: float = 0.0,
+    nonmono: int = 5,
 ) -> Optimizer:
     """Make an optimiser by its name in a run's configuration.
 
     Parameters
     ----------
-    name : {"sgd", "adam", "adamw", "rmsprop"}
-    params, lr, momentum, nesterov, weight_decay
+    name : {"sgd", "adam", "adamw", "rmsprop", "nt-asgd"}
+    params, lr, momentum, nesterov, weight_decay, nonmono
         See the classes.
 
     Raises
@@ -421,8 +454,12 @@ def make_optimizer(
         return SGD(params, lr, momentum, nesterov, weight_decay)
     if name == "rmsprop" and not nesterov:
         return RMSprop(params, lr, momentum=momentum, weight_decay=weight_decay)
-    if name not in ("adam", "adamw", "rmsprop"):
-        raise ValueError(f"optimizer: expected sgd, adam, adamw or rmsprop, got {name!r}")
+    if name not in ("adam", "adamw", "rmsprop", "nt-asgd"):
+        raise ValueError(f"optimizer: expected sgd, adam, adamw, rmsprop or nt-asgd, got {name!r}")
     if nesterov or momentum:
         raise ValueError(f"{'nesterov' if nesterov else 'momentum'}: {name} has none; sgd does")
+    if name == "nt-asgd":
+        from lstm_numba.optim.nt_asgd import NTASGD  # which is made of SGD
+
+        return NTASGD(params, lr, nonmono, weight_decay)
     return (Adam if name == "adam" else AdamW)(params, lr, weight_decay=weight_decay)

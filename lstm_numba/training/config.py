@@ -71,8 +71,8 @@ def default_config(dataset: str, preset: str | None = None) -> dict[str, Any]:
     ----------
     dataset : str
         One of `DATASETS`.
-    preset : {"small", "medium", "large"}, optional
-        Published settings, for ``ptb``.
+    preset : str, optional
+        One of `lstm_numba.training.presets.PRESETS`, for language models.
 
     Raises
     ------
@@ -249,7 +249,7 @@ def _check_together(config: Mapping[str, Any]) -> None:
         if config["validation"]:
             raise ConfigError("validation", f"{config['dataset']} has its own validation split")
     else:
-        for name in ("bptt", "embedding", "tie"):
+        for name in ("bptt", "embedding", "tie", "embedding_dropout", "input_dropout"):
             if config.get(name):
                 raise ConfigError(name, f"is for language models, {config['dataset']} trains none")
     if config["dataset"] in SERIES:
@@ -262,6 +262,8 @@ def _check_together(config: Mapping[str, Any]) -> None:
         raise ConfigError("init", f"identity is for the cell rnn-relu, got {config['cell']}")
     if config["init"] != "uniform" and config["init_range"] is not None:
         raise ConfigError("init_range", f"draws all weights, which does not go with init {config['init']}")
+    if config["optimizer"] == "nt-asgd" and not language and not config["validation"]:
+        raise ConfigError("optimizer", "nt-asgd needs a validation split, got --validation 0")
     if config["momentum"] and config["optimizer"] not in ("sgd", "rmsprop"):
         raise ConfigError("momentum", f"{config['optimizer']} has none; sgd and rmsprop do")
     if config["nesterov"] and (config["optimizer"] != "sgd" or not config["momentum"]):

@@ -64,7 +64,8 @@ def fit(
         Sequences in a batch, of one's own batches as they are.
     bptt : int
         Steps of a window of text.
-    optimizer : {"adam", "adamw", "sgd", "rmsprop"} or Optimizer
+    optimizer : {"adam", "adamw", "sgd", "rmsprop", "nt-asgd"} or Optimizer
+        "nt-asgd" needs `validation`; see `NTASGD`, whose averages the model has at the end.
     lr : float
         Learning rate, of an `Optimizer` or `Schedule` its own.
     schedule : {"constant", "cosine", "ptb", "plateau"} or Schedule
@@ -103,6 +104,8 @@ def fit(
     batches = as_batches(model, data, batch_size, bptt, seed)
     rate = optimizer.lr if isinstance(optimizer, Optimizer) else lr
     rule = optimizer if isinstance(optimizer, Optimizer) else make_optimizer(optimizer, model.params, rate)
+    if rule.needs_validation and validation is None:
+        raise ValueError(f"validation: expected data, which {type(rule).__name__} needs, got None")
     if not isinstance(schedule, Schedule):
         schedule = make_schedule(schedule, rate, integer("epochs", epochs))
     step = TrainingStep(model, rule, clip_value, clip, batches.carries_state)
@@ -143,19 +146,25 @@ class _Loop:
             for epoch in range(epochs):
                 numbers = self._epoch(epoch, epochs)
                 if validation is not None:
-                    result = evaluate(self._model, validation)
+                    with self._optimizer.using_averages():
+                        result = evaluate(self._model, validation)
                     self._compiling.flush()
                     numbers.update(named(result, "valid_"))
                 history.epochs.append(numbers)
                 watched = numbers["loss" if validation is None else "valid_loss"]
                 self._schedule.end_epoch(watched)
-                self._note(watched, tol, keep_best)
+                with self._optimizer.using_averages():
+                    self._note(watched, tol, keep_best)
+                if validation is not None and self._optimizer.end_evaluation(watched):
+                    self._step.forget_records()
                 self._progress.epoch_done(epoch + 1, epochs, numbers)
                 waited = epoch + 1 - history.best_epoch
                 history.stopped_early = patience is not None and waited >= patience
                 stop = [callback(history) for callback in callbacks]
                 if history.stopped_early or any(stop):
                     break
+        for name, array in self._optimizer.averages.items():
+            self._model.engine.assign(self._model.params[name], array)
         if self._best is not None:
             self._model.load_params(self._best)
         return history

@@ -65,9 +65,8 @@ class TextTask(Task):
         self._known: Corpus | None = None
         if vocabulary is not None:
             self._known = Corpus(config["dataset"], vocabulary["level"], tuple(vocabulary["tokens"]), {})
-        self.model: LanguageModel = LanguageModel(
-            len(self.corpus.vocabulary), **self.network("embedding", "tie")
-        )
+        own = ("embedding", "tie", "embedding_dropout", "input_dropout")
+        self.model: LanguageModel = LanguageModel(len(self.corpus.vocabulary), **self.network(*own))
 
     @property
     def corpus(self) -> Corpus:

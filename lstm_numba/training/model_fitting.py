@@ -148,6 +148,8 @@ class _ModelFitting:
         rates = np.broadcast_to(optimizer.lr if isinstance(optimizer, Optimizer) else lr, (models,)).tolist()
         if not isinstance(optimizer, Optimizer):
             optimizer = make_optimizer(optimizer, model.params, np.array(rates))
+        if optimizer.needs_validation:
+            raise ValueError(f"optimizer: {type(optimizer).__name__} trains one model, got {models}; see fit")
         self._all, self._of_all = model, optimizer
         self._clips, self._epochs, self._validation = (clip_value, clip), epochs, validation
         self._trainings = [

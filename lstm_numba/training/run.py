@@ -358,8 +358,8 @@ def _parse(path: Path, content: bytes, where: str = "") -> dict[str, Any]:
 
 def _line_fault(values: Mapping[str, Any]) -> str:
     """What is wrong with a line of metrics; empty if nothing is."""
-    if values.get("kind") not in ("step", "epoch", "final"):
-        return f"kind: expected step, epoch or final, got {printable_json(values.get('kind'))}"
+    if values.get("kind") not in ("step", "epoch", "averaging", "final"):
+        return f"kind: expected step, epoch, averaging or final, got {printable_json(values.get('kind'))}"
     if values.get("split") not in ("train", "valid", "test"):
         return f"split: expected train, valid or test, got {printable_json(values.get('split'))}"
     for name in ("epoch", "step"):

@@ -90,7 +90,7 @@ __all__ = [
     "read_size",
 ]
 
-OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "nt-asgd")
 DTYPES = ("float32", "float64")
 INITS = ("uniform", "xavier", "orthogonal", "identity")
 DEVICES = ("cpu", "cuda")
@@ -242,7 +242,8 @@ class Settings:
     preset: str | None = setting(
         None,
         Choice(tuple(PRESETS)),
-        "Settings published for PTB (Zaremba et al. 2014); options you give win.",
+        "Settings published for PTB: small, medium and large (Zaremba et al. 2014); awd-small, an AWD-LSTM "
+        "(Merity et al. 2018) of the size of small. Explicit options override the preset.",
         OPTIMISATION,
         LANGUAGE_MODELS,
     )
@@ -256,9 +257,38 @@ class Settings:
         None, POSITIVE, "Size of a token's vector.", only=LANGUAGE_MODELS, unset="as --hidden"
     )
     tie: bool = setting(
-        False, check_flag, "Use the embedding as the output layer's weights too.", only=LANGUAGE_MODELS
+        False,
+        check_flag,
+        "Use the embedding as the output layer's weights too.",
+        only=LANGUAGE_MODELS,
+        option="--tie/--no-tie",  # a preset ties
     )
     dropout: float = setting(0.0, PROBABILITY, "Dropout on the non-recurrent connections.")
+    dropout_kind: str = setting(
+        "element",
+        Choice(("element", "sequence")),
+        "A new mask for each element and step, or one mask a sequence (or window of text), the same at every "
+        "step: variational dropout (Gal & Ghahramani 2016).",
+        later=True,
+    )
+    embedding_dropout: float = setting(
+        0.0,
+        PROBABILITY,
+        "Dropout of whole words, one mask a window (Gal & Ghahramani 2016).",
+        only=LANGUAGE_MODELS,
+        later=True,
+    )
+    input_dropout: float | None = setting(
+        None,
+        PROBABILITY,
+        "Dropout between the embedding and the first layer.",
+        only=LANGUAGE_MODELS,
+        unset="as --dropout",
+        later=True,
+    )
+    output_dropout: float | None = setting(
+        None, PROBABILITY, "Dropout before the output layer.", unset="as --dropout", later=True
+    )
     weight_drop: float = setting(
         0.0, PROBABILITY, "Dropout of the recurrent weights (Merity et al. 2018).", later=True
     )
@@ -323,7 +353,21 @@ class Settings:
     bptt: int | None = setting(
         None, POSITIVE, "Time steps through which the gradient goes back.", OPTIMISATION, LANGUAGE_MODELS
     )
-    optimizer: str = setting("adam", Choice(OPTIMIZERS), "Update rule.", OPTIMISATION)
+    optimizer: str = setting(
+        "adam",
+        Choice(OPTIMIZERS),
+        "Update rule. nt-asgd is sgd until the loss on valid stops falling, and then averages the parameters "
+        "(Merity et al. 2018).",
+        OPTIMISATION,
+    )
+    nonmono: int = setting(
+        5,
+        NATURAL,
+        "nt-asgd averages when the loss on valid is above the lowest but for the last N epochs.",
+        OPTIMISATION,
+        metavar="N",
+        later=True,
+    )
     lr: float = setting(0.002, ABOVE_0, "Learning rate.", OPTIMISATION)
     momentum: float = setting(0.0, PROBABILITY, "Momentum of sgd and rmsprop.", OPTIMISATION)
     nesterov: bool = setting(False, check_flag, "Nesterov's momentum, for sgd.", OPTIMISATION)

@@ -70,6 +70,11 @@ class TrainingStep:
         result.fetch()
         return result
 
+    def forget_records(self) -> None:
+        """Record steps again: what the optimiser does in one has changed."""
+        if self._records is not None:
+            self._records = {}
+
     def compute(self, placed: Any, state: State, numbers: Any = None, taking: Any = None) -> StepResult:
         """The step for a batch in the engine's memory.
 

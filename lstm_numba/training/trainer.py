@@ -52,6 +52,8 @@ from lstm_numba.training.throughput import Pace
 
 __all__ = ["Interrupted", "Outcome", "Trainer"]
 
+#: Before the names of parameters whose averages are the checkpoint's model.
+_RAW = "raw."
 #: Lines about single steps in ``metrics.jsonl``, an epoch.
 _LINES_PER_EPOCH = 10
 
@@ -106,6 +108,7 @@ class Trainer:
             momentum=config["momentum"],
             nesterov=config["nesterov"],
             weight_decay=config["weight_decay"],
+            nonmono=config["nonmono"],
         )
         self.schedule = make_schedule(
             config["schedule"], config["lr"], self.epochs, config["schedule_options"]
@@ -313,7 +316,8 @@ class Trainer:
         train = self._mean(self.sums)
         seconds, speed = self._pace.end_epoch()
         split = self.task.watched
-        evaluations: dict[str, Evaluation] = {} if split is None else {split: self._evaluate(split)}
+        with self.optimizer.using_averages():
+            evaluations: dict[str, Evaluation] = {} if split is None else {split: self._evaluate(split)}
         steps = self.steps_per_epoch
         rate = self.schedule.rate(self.epoch, steps - 1, steps)
         self.epoch += 1
@@ -323,6 +327,12 @@ class Trainer:
             self._write_line("epoch", result)
         watched = train if split is None else evaluations[split]
         self.schedule.end_epoch(watched.loss)
+        if split is not None and self.optimizer.end_evaluation(watched.loss):
+            self._compute_step.forget_records()
+            self._write_line("averaging", watched)
+            self.reporter.on_message(
+                f"the loss on {split} has stopped falling: averaging after step {self.optimizer.steps}"
+            )
         self.step = 0
         self.state = None
         self.sums = Sums()
@@ -351,7 +361,8 @@ class Trainer:
                 splits = dict.fromkeys((*self.evaluations, "test"))
                 self.evaluations = {split: self._evaluate(split) for split in splits}
         elif "test" not in self.evaluations:
-            self.evaluations = {**self.evaluations, "test": self._evaluate("test")}
+            with self.optimizer.using_averages():
+                self.evaluations = {**self.evaluations, "test": self._evaluate("test")}
         step = epoch * self.steps_per_epoch
         self._write_line("final", self.evaluations["test"], step=step, epoch=epoch)
         self.complete = True
@@ -479,11 +490,18 @@ class Trainer:
         self.reporter.on_checkpoint(self.run.checkpoint_path, self.optimizer.steps)
 
     def _tensors(self) -> dict[str, Any]:
-        """What a checkpoint holds; the recurrent state is that of all rows, whatever ranks there are."""
-        model, engine = self.task.model, self.task.model.engine
-        tensors = {f"model.{name}": engine.download(array) for name, array in model.params.items()}
-        state = self.optimizer.state_arrays().items()
-        tensors.update({f"optimizer.{name}": engine.download(array) for name, array in state})
+        """What a checkpoint holds; the recurrent state is that of all rows, whatever ranks there are.
+
+        Where the optimiser averages, the model is the averages, which whoever reads a checkpoint wants; the
+        parameters that the training goes on with lie beside it.
+        """
+        params, engine = self.task.model.params, self.task.model.engine
+        averages = self.optimizer.averages
+        named = {f"model.{name}": averages.get(name, array) for name, array in params.items()}
+        named |= {f"{_RAW}{name}": params[name] for name in averages}
+        kinds = {} if averages else self.optimizer.state_arrays()
+        named |= {f"optimizer.{name}": array for name, array in kinds.items()}
+        tensors = {name: engine.download(array) for name, array in named.items()}
         self._team.compare(tensors)
         for name, array in pack_state(self.state).items():
             tensors[name] = self.ranks.join(engine.download(array), axis=1)
@@ -517,6 +535,7 @@ class Trainer:
             "recent": astuple(self.recent),
             "rng": self.task.model.rng_state(),
             "schedule": self.schedule.state_dict(),
+            "optimizer": self.optimizer.history(),
             "train": None if self.train_result is None else pack_evaluation(self.train_result),
             "evaluations": {split: pack_evaluation(result) for split, result in self.evaluations.items()},
         }
@@ -529,8 +548,13 @@ class Trainer:
         load_model(self.task.model, tensors, meta, self.run, path)
         prefix = "optimizer."
         moments = {n[len(prefix) :]: array for n, array in tensors.items() if n.startswith(prefix)}
+        raw = {n[len(_RAW) :]: array for n, array in tensors.items() if n.startswith(_RAW)}
+        moments |= {f"average.{name}": tensors.get(f"model.{name}") for name in raw}
         try:
-            self.optimizer.load_state_dict({**moments, "steps": meta["steps"], "lr": self.optimizer.lr})
+            if raw:
+                self.task.model.load_params(raw)
+            numbers = {"steps": meta["steps"], "lr": self.optimizer.lr, **meta.get("optimizer", {})}
+            self.optimizer.load_state_dict({**moments, **numbers})
             self.task.model.set_rng_state(meta["rng"])
             self.schedule.load_state_dict(meta["schedule"])
             self.state = unpack_state(tensors)

@@ -64,7 +64,7 @@ def test_every_option_of_one_value_is_taken_once(name: str, command: click.Comma
     [
         ("train digits --hidden 64 --hidden 128", "--hidden"),
         ("train digits --hidden=64 --lr 1 --hidden=64", "--hidden"),
-        ("train grammar --tie --tie", "--tie"),
+        ("train grammar --tie --no-tie", "--tie/--no-tie"),
         ("evaluate run --split valid --split test", "--split"),
         ("predict run x.png --invert --no-invert", "--invert/--no-invert"),
         ("sample run --seed 1 --seed 2", "--seed"),

@@ -215,7 +215,8 @@ def test_optimizer_errors_name_what_is_wrong() -> None:
         SGD({"a": np.zeros((2, 3)).T}, 0.1)
     with pytest.raises(ValueError, match=r"state: mean\.a has no counterpart in SGD"):
         SGD(params, 0.1, momentum=0.9).load_state_dict({**Adam(params).state_dict()})
-    with pytest.raises(ValueError, match="optimizer: expected sgd, adam, adamw or rmsprop, got 'lbfgs'"):
+    names = "sgd, adam, adamw, rmsprop or nt-asgd"
+    with pytest.raises(ValueError, match=f"optimizer: expected {names}, got 'lbfgs'"):
         make_optimizer("lbfgs", params, 0.1)
     with pytest.raises(ValueError, match="momentum: adam has none"):
         make_optimizer("adam", params, 0.1, momentum=0.9)

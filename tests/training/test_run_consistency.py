@@ -285,7 +285,7 @@ LINE = {"kind": "epoch", "split": "train", "step": 1, "epoch": 1, "loss": 1.0, "
         ("metrics.jsonl", {"loss": 10**400}, ["line 1: loss: expected a number, got 1000"]),
         ("metrics.jsonl", {"loss": []}, ["line 1: loss: expected a number, got []"]),
         ("metrics.jsonl", {"split": {}}, ["line 1: split: expected"]),
-        ("metrics.jsonl", {"kind": 3}, ["line 1: kind: expected step, epoch or final, got 3"]),
+        ("metrics.jsonl", {"kind": 3}, ["line 1: kind: expected step, epoch, averaging or final, got 3"]),
         ("vocabulary.json", {"tokens": [["a"], "b"]}, ['tokens: expected texts, got ["a"]']),
         ("vocabulary.json", {"tokens": ["a", "a"]}, ["tokens: one is there twice"]),
         ("vocabulary.json", {"tokens": []}, ["expected level and tokens"]),
