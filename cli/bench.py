@@ -29,7 +29,7 @@ from lstm_numba.benchmarks.cases import (
 )
 from lstm_numba.benchmarks.conditions import ISAS, Conditions, chosen_isa, run_with_isa, without_switch
 from lstm_numba.cli.options import NATURAL, NOT_NEGATIVE, POSITIVE, threads_option
-from lstm_numba.cli.types import CellName, SectionedCommand, SectionedOption
+from lstm_numba.cli.types import CellName, Choice, Folder, SectionedCommand, SectionedOption
 from lstm_numba.errors import UserError
 from lstm_numba.training.settings import DTYPES
 
@@ -93,7 +93,7 @@ Examples:
     "--task",
     "inference: forward pass of a whole sequence; training: forward and backward pass with all gradients; "
     "streaming: one time step per call. May be repeated.  [default: all]",
-    type=click.Choice(TASKS),
+    type=Choice(TASKS),
     multiple=True,
 )
 @_option(
@@ -108,7 +108,7 @@ Examples:
     "What to compare",
     "--preset",
     f"Several shapes; quick: {', '.join(PRESETS['quick'])}.  [default: quick, unless --shape is given]",
-    type=click.Choice(list(PRESETS)),
+    type=Choice(list(PRESETS)),
 )
 @_option(
     "What to compare",
@@ -121,14 +121,14 @@ Examples:
     "What to compare",
     "--implementation",
     "Implementation to time; may be repeated.  [default: all that can run here]",
-    type=click.Choice(IMPLEMENTATIONS),
+    type=Choice(IMPLEMENTATIONS),
     multiple=True,
 )
 @_option(
     "What to compare",
     "--dtype",
     "Floating-point type of all arrays.",
-    type=click.Choice(DTYPES),
+    type=Choice(DTYPES),
     default="float32",
     show_default=True,
 )
@@ -161,7 +161,7 @@ Examples:
     "--isa",
     "Have all libraries use no more than this instruction set on a processor with more; those that cannot "
     "be told are left out.",
-    type=click.Choice(ISAS),
+    type=Choice(ISAS),
 )
 @_option(
     "How to measure",
@@ -175,7 +175,7 @@ Examples:
     "Output",
     "--plot",
     "Draw bar charts by shape, or curves of a sweep, as PNG and SVG files; needs the extra plot.",
-    type=click.Path(file_okay=False),
+    type=Folder(),
     metavar="FOLDER",
 )
 @_option(

@@ -8,7 +8,7 @@ import click
 
 from lstm_numba.cli.console import Terminal, print_json
 from lstm_numba.cli.options import data_dir_option, download_dir_option, json_option
-from lstm_numba.cli.types import NamingGroup, SectionedCommand
+from lstm_numba.cli.types import Choice, NamingGroup, SectionedCommand, argument
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +100,14 @@ Examples:
   lstm-numba data fetch mnist ptb --data-dir ~/data
 """,
 )
-@click.argument("names", nargs=-1, required=True, type=click.Choice(_PUBLISHED), metavar="NAME...")
+@argument(
+    "names",
+    "NAME...",
+    f"Data set: {', '.join(_PUBLISHED)}.",
+    nargs=-1,
+    required=True,
+    type=Choice(_PUBLISHED),
+)
 @download_dir_option
 @json_option
 def fetch(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
@@ -138,7 +145,14 @@ Examples:
   lstm-numba data verify mnist ptb --data-dir ~/data --json
 """,
 )
-@click.argument("names", nargs=-1, required=True, type=click.Choice(_PUBLISHED), metavar="NAME...")
+@argument(
+    "names",
+    "NAME...",
+    f"Data set: {', '.join(_PUBLISHED)}.",
+    nargs=-1,
+    required=True,
+    type=Choice(_PUBLISHED),
+)
 @data_dir_option
 @json_option
 def verify(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:

@@ -14,7 +14,8 @@ from lstm_numba.cli.options import (
     run_cell_option,
     threads_option,
 )
-from lstm_numba.cli.types import SectionedCommand
+from lstm_numba.cli.shell_values import one_of
+from lstm_numba.cli.types import RunFolder, SectionedCommand, argument, option
 
 
 @click.command(
@@ -26,8 +27,16 @@ Examples:
   lstm-numba evaluate runs/ten-seeds
 """,
 )
-@click.argument("run", type=click.Path())
-@click.option("--split", default="test", show_default=True, help="Split to evaluate: train, valid or test.")
+@argument("run", "RUN", "Run folder, or folder of a set of runs.", type=RunFolder())
+@option(
+    "Options",
+    "--split",
+    default="test",
+    show_default=True,
+    metavar="SPLIT",
+    shell_complete=one_of("train", "valid", "test"),
+    help="Split to evaluate: train, valid or test.",
+)
 @checkpoint_option
 @run_cell_option
 @data_dir_option

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from lstm_numba.cli.options import checkpoint_option, json_option, run_cell_option
-from lstm_numba.cli.types import SectionedCommand
+from lstm_numba.cli.types import Choice, RunFolder, SectionedCommand, argument
 
 
 @click.command(
@@ -19,11 +19,11 @@ Examples:
   lstm-numba export runs/ptb-1 --format torch --out ptb.safetensors
 """,
 )
-@click.argument("run", type=click.Path())
+@argument("run", "RUN", "Run folder.", type=RunFolder())
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["onnx", "c", "torch", "keras", "npz"]),
+    type=Choice(["onnx", "c", "torch", "keras", "npz"]),
     required=True,
     help="Format of the file.",
 )

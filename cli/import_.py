@@ -8,7 +8,7 @@ import click
 
 from lstm_numba.cli.custom_cells import load_own_cells, use_run_cell
 from lstm_numba.cli.options import json_option
-from lstm_numba.cli.types import CellName, SectionedCommand
+from lstm_numba.cli.types import CellName, Choice, RunFolder, SectionedCommand, argument
 from lstm_numba.training.settings import is_own_cell
 
 if TYPE_CHECKING:
@@ -31,18 +31,18 @@ Examples:
   lstm-numba import trained.safetensors --run runs/digits-1 --out runs/trained
 """,
 )
-@click.argument("file", type=click.Path())
+@argument("file", "FILE", "File with weights: ONNX, PyTorch, Keras or NumPy.", type=click.Path())
 @click.option(
     "--list", "listing", is_flag=True, help="Show what FILE holds, and the calls that would load its layers."
 )
 @click.option(
     "--out", type=click.Path(), metavar="PATH", help="Weights file or run folder to write; must not exist."
 )
-@click.option("--run", type=click.Path(), help="Run folder whose settings the new run gets.")
+@click.option("--run", type=RunFolder(), metavar="RUN", help="Run folder whose settings the new run gets.")
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["onnx", "torch", "keras", "npz"]),
+    type=Choice(["onnx", "torch", "keras", "npz"]),
     help="Format of FILE.  [default: from its file name and parameter names]",
 )
 @click.option(

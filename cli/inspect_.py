@@ -16,7 +16,7 @@ from lstm_numba.cli.options import (
     run_cell_option,
     threads_option,
 )
-from lstm_numba.cli.types import SectionedCommand
+from lstm_numba.cli.types import Folder, RunFolder, SectionedCommand, argument
 
 if TYPE_CHECKING:
     from lstm_numba.traces.inspection import Inspection
@@ -35,11 +35,17 @@ Examples:
   lstm-numba inspect runs/series-1 load.csv:1200 --json
 """,
 )
-@click.argument("run", type=click.Path())
-@click.argument("input_", metavar="[INPUT]", required=False)
+@argument("run", "RUN", "Run folder.", type=RunFolder())
+@argument(
+    "input_",
+    "[INPUT]",
+    "Picture, text or table to read.  [default: the first item of the test data]",
+    required=False,
+    type=click.Path(),
+)
 @click.option(
     "--out",
-    type=click.Path(file_okay=False),
+    type=Folder(),
     metavar="FOLDER",
     help="Folder for page and pictures.  [default: RUN/inspect]",
 )

@@ -45,6 +45,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("lstm_numba.cli.bench", "Compare speed and memory with PyTorch and ONNX Runtime."),
     "warmup": ("lstm_numba.cli.warmup", "Compile the kernels of a training in advance."),
     "data": ("lstm_numba.cli.data", "List, download and verify data sets."),
+    "cache": ("lstm_numba.cli.cache", "Show and remove compiled kernels and downloaded data."),
+    "completion": ("lstm_numba.cli.completion", "Print a script that completes commands in a shell."),
     "info": ("lstm_numba.cli.info", "Show versions, CPU, threads, CUDA device, caches and data sets."),
 }
 
@@ -77,7 +79,7 @@ Examples:
     name="lstm-numba",
     cls=Program,
     homes=COMMANDS,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
     epilog=EPILOG,
 )
 @click.version_option(__version__, "-V", "--version", prog_name="lstm-numba")

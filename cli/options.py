@@ -8,7 +8,20 @@ from typing import Any
 
 import click
 
-from lstm_numba.cli.types import CellName, ColumnNames, F, Names, Number, flat_names, joined_names, option
+from lstm_numba.cli.types import (
+    CellName,
+    Choice,
+    ColumnNames,
+    F,
+    Folder,
+    Names,
+    Number,
+    RunFolder,
+    argument,
+    flat_names,
+    joined_names,
+    option,
+)
 from lstm_numba.training import settings
 from lstm_numba.training.config import default_config
 
@@ -21,7 +34,7 @@ json_option = option("Output", "--json", "as_json", is_flag=True, help="Print th
 
 
 def _data_dir(help: str, exists: bool) -> Callable[[F], F]:
-    return option("Data", "--data-dir", type=click.Path(exists=exists, file_okay=False), help=help)
+    return option("Data", "--data-dir", type=Folder(exists), help=help)
 
 
 #: A folder that exists, and one that may have to be made.
@@ -40,7 +53,7 @@ run_cell_option = option(
 checkpoint_option = option(
     "Network",
     "--checkpoint",
-    type=click.Choice(["last", "best"]),
+    type=Choice(["last", "best"]),
     help="best: of the epoch with the lowest loss on valid, or in training where there is no valid.  "
     "[default: as the run's --keep]",
 )
@@ -53,7 +66,7 @@ threads_option = option(
 device_option = option(
     "Computer",
     "--device",
-    type=click.Choice(["cpu", "auto", "cuda"]),
+    type=Choice(["cpu", "auto", "cuda"]),
     default="cpu",
     show_default=True,
     help="Where to compute; auto takes the best device there is.",
@@ -66,7 +79,7 @@ def _type(setting: settings.Setting) -> dict[str, Any]:
     if isinstance(check, settings.Range):
         return {"type": Number(replace(check, above=check.above and not setting.zero_is_none))}
     if isinstance(check, settings.Choice):
-        return {"type": click.Choice(check.values)}
+        return {"type": Choice(check.values)}
     if check is settings.check_cell:  # a run for each
         return {"type": CellName(), "multiple": True}
     if check is settings.check_names:
@@ -109,12 +122,21 @@ def setting_options(dataset: str, section: str) -> list[Callable[[F], F]]:
 
 def _path_argument(dataset: str) -> Callable[[F], F]:
     """A user's own data: a text, or a folder of pictures. A run that goes on knows them."""
-    metavar = "[PATH]" if dataset == "images" else "[FILE]"
-    return click.argument("file", required=False, type=click.Path(), metavar=metavar)
+    metavar, help = {
+        "images": ("[PATH]", "Folder of pictures, with a folder for each class, or of IDX files."),
+        "text": ("[FILE]", "Text in UTF-8."),
+    }[dataset]
+    return argument("file", metavar, f"{help} Not with --resume.", required=False, type=click.Path())
 
 
 #: A user's own tables. A run that goes on knows them.
-_tables_argument = click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path())
+_tables_argument = argument(
+    "files",
+    "[FILE]...",
+    "Table with named columns; several are several sequences. With --resume: where they are now.",
+    nargs=-1,
+    type=click.Path(),
+)
 
 
 #: Runs of a set at most; more are a typing error.
@@ -158,7 +180,7 @@ def train_options(dataset: str) -> Callable[[F], F]:
         *setting_options(dataset, settings.RUN),
         _seeds_option,
         option(settings.RUN, "--out", type=click.Path(), metavar="RUN", help=out),
-        option(settings.RUN, "--resume", type=click.Path(), metavar="RUN", help=resume),
+        option(settings.RUN, "--resume", type=RunFolder(), metavar="RUN", help=resume),
         json_option,
     ]
 

@@ -10,7 +10,7 @@ import click
 from lstm_numba.cli.console import Terminal, print_json, warn
 from lstm_numba.cli.custom_cells import use_run_cell
 from lstm_numba.cli.options import data_dir_option, json_option, run_cell_option, threads_option
-from lstm_numba.cli.types import SectionedCommand
+from lstm_numba.cli.types import RunFolder, SectionedCommand, argument
 from lstm_numba.errors import UserError
 from lstm_numba.training.run_sets import is_set
 from lstm_numba.training.settings import CLASSIFIERS, SERIES
@@ -30,7 +30,7 @@ Examples:
   lstm-numba plot runs/digits-1 runs/digits-2
 """,
 )
-@click.argument("runs", nargs=-1, required=True, type=click.Path(), metavar="RUN...")
+@argument("runs", "RUN...", "Run folder, or one set of runs.", nargs=-1, required=True, type=RunFolder())
 @click.option(
     "--out",
     type=click.Path(),

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lstm_numba.cli.options import NATURAL, checkpoint_option, json_option, run_cell_option, threads_option
-from lstm_numba.cli.types import SectionedCommand
+from lstm_numba.cli.types import RunFolder, SectionedCommand, argument
 
 
 @click.command(
@@ -20,8 +20,20 @@ Examples:
   lstm-numba predict runs/images-1 rose.jpg
 """,
 )
-@click.argument("run", type=click.Path())
-@click.argument("images", nargs=-1, required=True, metavar="FILE...")
+@argument(
+    "run",
+    "RUN",
+    "Run folder of mnist, digits, images or series, or of a set with a model for each group.",
+    type=RunFolder(),
+)
+@argument(
+    "images",
+    "FILE...",
+    "Picture, image of an IDX file (FILE:INDEX), or table.",
+    nargs=-1,
+    required=True,
+    type=click.Path(),
+)
 @click.option(
     "--index",
     type=NATURAL,

@@ -13,7 +13,7 @@ from lstm_numba.cli.options import (
     run_cell_option,
     threads_option,
 )
-from lstm_numba.cli.types import SectionedCommand, option
+from lstm_numba.cli.types import RunFolder, SectionedCommand, argument, option
 
 
 @click.command(
@@ -24,7 +24,7 @@ Examples:
   lstm-numba sample runs/text-1 --temperature 0.7 --top-k 20 --seed 1
 """,
 )
-@click.argument("run", type=click.Path())
+@argument("run", "RUN", "Run folder of ptb, text or grammar.", type=RunFolder())
 @option(
     "Text",
     "--prompt",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lstm_numba.cli.options import checkpoint_option, run_cell_option, threads_option
-from lstm_numba.cli.types import SectionedCommand
+from lstm_numba.cli.types import RunFolder, SectionedCommand, argument
 
 
 @click.command(
@@ -16,7 +16,7 @@ Examples:
   lstm-numba stream runs/series-1 --checkpoint best --threads 1
 """,
 )
-@click.argument("run", type=click.Path())
+@argument("run", "RUN", "Run folder of series.", type=RunFolder())
 @checkpoint_option
 @run_cell_option
 @threads_option

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lstm_numba.cli.options import POSITIVE, data_dir_option, device_option, json_option, threads_option
-from lstm_numba.cli.types import SectionedCommand, option
+from lstm_numba.cli.types import Folder, SectionedCommand, argument, option
 
 
 @click.command(
@@ -28,7 +28,7 @@ A small file:
   cell = ["lstm", "gru"]
 """,
 )
-@click.argument("file", required=False, type=click.Path(), metavar="[FILE]")
+@argument("file", "[FILE]", "Description of the sweep, in TOML.", required=False, type=click.Path())
 @option(
     "Sweep", "--example", is_flag=True, help="Print a file to begin with, with comments, and nothing else."
 )
@@ -49,7 +49,7 @@ A small file:
 @option(
     "Sweep",
     "--out",
-    type=click.Path(file_okay=False),
+    type=Folder(),
     metavar="FOLDER",
     help="Folder of the sweep, with a run folder for each trial.  [default: sweeps/NAME, by the file's name]",
 )

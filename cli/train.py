@@ -14,19 +14,16 @@ from lstm_numba.cli.types import NamingGroup, SectionedCommand
 class TrainCommand(SectionedCommand):
     """Names the data sets of an option that belongs to another ``train`` command."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the command line."""
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            owners = [
-                name
-                for name, command in train.commands.items()
-                if any(error.option_name in parameter.opts for parameter in command.params)
-            ]
-            if not owners:
-                raise
-            ctx.fail(f"{error.option_name} is an option of {', '.join(owners)}, not of {self.name}")
+    def unknown_option(self, ctx: click.Context, name: str) -> str:
+        """Say which command has the option, if one has."""
+        owners = [
+            command_name
+            for command_name, command in train.commands.items()
+            if any(name in parameter.opts for parameter in command.params)
+        ]
+        if not owners:
+            return super().unknown_option(ctx, name)
+        return f"{name} is an option of {', '.join(owners)}, not of {self.name}"
 
 
 @click.group(

@@ -10,7 +10,7 @@ import click
 
 from lstm_numba.cli.console import Terminal, print_json, warn
 from lstm_numba.cli.options import NATURAL, device_option, json_option, threads_option
-from lstm_numba.cli.types import F, option
+from lstm_numba.cli.types import F, Folder, option
 
 if TYPE_CHECKING:
     from lstm_numba.experiments.outcome import Outcome
@@ -32,7 +32,7 @@ def common_options(name: str) -> Callable[[F], F]:
         option(
             "Output",
             "--out",
-            type=click.Path(file_okay=False),
+            type=Folder(),
             metavar="FOLDER",
             default=f"experiments/{name}",
             show_default=True,

@@ -10,7 +10,7 @@ import click
 from lstm_numba.cells import BUILT_IN
 from lstm_numba.cli.experiments.common import common_options, conduct
 from lstm_numba.cli.options import POSITIVE
-from lstm_numba.cli.types import Number, SectionedCommand, option
+from lstm_numba.cli.types import Choice, Number, SectionedCommand, option
 from lstm_numba.training.setting import Range
 
 # As in `lstm_numba.experiments.long_gap` and `lstm_numba.data.gap_tasks`, which import NumPy.
@@ -33,7 +33,7 @@ Examples:
     "Experiment",
     "--cell",
     "cells",
-    type=click.Choice(CELLS),
+    type=Choice(CELLS, case_sensitive=False),
     multiple=True,
     metavar="CELL",
     help="Kind of cell; once for each.  [default: all]",
@@ -42,7 +42,7 @@ Examples:
     "Experiment",
     "--task",
     "tasks",
-    type=click.Choice(TASKS),
+    type=Choice(TASKS),
     multiple=True,
     default=TASKS,
     show_default=True,

@@ -6,10 +6,15 @@ from typing import Any
 
 import click
 
+from lstm_numba.cells import BUILT_IN
 from lstm_numba.cli.experiments.common import common_options, conduct
 from lstm_numba.cli.options import POSITIVE
-from lstm_numba.cli.types import Number, SectionedCommand, option
+from lstm_numba.cli.types import Choice, Number, SectionedCommand, option
 from lstm_numba.training.settings import Range
+
+# As in `lstm_numba.experiments.odyssey`, which imports NumPy.
+PARTS = ("no-input-gate", "no-forget-gate", "no-output-gate", "no-input-act", "no-output-act")
+CELLS = (*BUILT_IN, "clockwork", *PARTS)
 
 
 @click.command(
@@ -25,6 +30,7 @@ Examples:
     "Experiment",
     "--cell",
     "cells",
+    type=Choice(CELLS, case_sensitive=False),
     multiple=True,
     metavar="CELL",
     help="Built-in cell, clockwork, or no-input-gate, no-forget-gate, no-output-gate, no-input-act, "
@@ -33,7 +39,7 @@ Examples:
 @option(
     "Experiment",
     "--data",
-    type=click.Choice(["digits", "grammar", "reber"]),
+    type=Choice(["digits", "grammar", "reber"]),
     multiple=True,
     default=("digits", "grammar", "reber"),
     show_default=True,

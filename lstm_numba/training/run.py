@@ -129,7 +129,7 @@ class Run:
         """
         path = Path(folder) / "config.json"
         if not path.exists():
-            raise CheckpointError(f"{folder}: {_no_run(folder)}")
+            raise CheckpointError(_no_run(folder))
         kept = _parse(path, _read(path, _LARGEST_CONFIG))
         config = with_later_settings(kept)
         try:
@@ -336,7 +336,13 @@ def _no_run(folder: str | os.PathLike[str]) -> str:
     """Why a folder without a configuration is no run."""
     from lstm_numba.training.run_sets import is_set, not_one_run
 
-    return not_one_run(folder) if is_set(folder) else "not a run folder: it holds no config.json"
+    if is_set(folder):
+        return f"{folder}: {not_one_run(folder)}"
+    if not os.path.exists(folder):
+        return f"run folder {folder} does not exist"
+    if not os.path.isdir(folder):
+        return f"{folder}: is a file, expected a run folder"
+    return f"{folder}: not a run folder, it has no config.json"
 
 
 def _read(path: Path, limit: int = _LARGEST) -> bytes:

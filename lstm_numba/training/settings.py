@@ -44,6 +44,7 @@ from lstm_numba.training.setting import (
 )
 
 __all__ = [
+    "CELL_NAMES",
     "CELL_TEXT",
     "CLASSIFIERS",
     "DATA",
@@ -97,9 +98,10 @@ DEVICES = ("cpu", "cuda")
 #: Forms of the metrics beside metrics.jsonl.
 LOG_FORMS = ("csv", "tensorboard")
 DEFAULT_PERIODS = "1,2,4,8"
-_NAMES = (*BUILT_IN, *GROUPED)
+#: The library's own cells.
+CELL_NAMES = (*BUILT_IN, *GROUPED)
 #: What cells there are, for help and messages.
-CELL_TEXT = f"{', '.join(_NAMES)}, or MODULE:CLASS, one of your own"
+CELL_TEXT = f"{', '.join(CELL_NAMES)}, or MODULE:CLASS, one of your own"
 #: Far beyond what makes sense, and far from where float32 ends.
 _LARGEST_WEIGHT = 1e30
 
@@ -116,7 +118,7 @@ def is_own_cell(name: Any) -> bool:
 
 def check_cell(value: Any) -> str:
     """Check the name of a cell: one of the library's, a variant of one, or a user's own."""
-    if value in _NAMES or is_own_cell(value):
+    if value in CELL_NAMES or is_own_cell(value):
         return ""
     if isinstance(value, str) and "," in value:
         try:
@@ -124,7 +126,7 @@ def check_cell(value: Any) -> str:
         except ValueError as error:
             return f"a cell: {error}"
         return ""
-    return f"one of {', '.join(_NAMES)}, one of them with variations, or module:Class"
+    return f"one of {', '.join(CELL_NAMES)}, one of them with variations, or module:Class"
 
 
 def check_periods(value: Any) -> str:
