@@ -79,8 +79,8 @@ Examples:
 def cache() -> None:
     """Show and remove compiled kernels, and the data that were downloaded.
 
-    Kernels are kept in NUMBA_CACHE_DIR, otherwise in the user's cache folder; data where lstm-numba info
-    shows. Only files of this library are counted and removed.
+    Kernels are kept in NUMBA_CACHE_DIR, otherwise in the user's cache folder; data in the folder that
+    `lstm-numba info` shows. Only files of this library are counted and removed.
     """
 
 

@@ -16,11 +16,11 @@ SHELLS = ("bash", "zsh", "fish")
     epilog="""\b
 Examples:
   eval "$(lstm-numba completion bash)"   # a line for ~/.bashrc
-  eval "$(lstm-numba completion zsh)"        # a line for ~/.zshrc, after compinit
+  eval "$(lstm-numba completion zsh)"    # a line for ~/.zshrc, after compinit
   lstm-numba completion fish > ~/.config/fish/completions/lstm-numba.fish
 """,
 )
-@argument("shell", "SHELL", f"{', '.join(SHELLS)}.", type=Choice(SHELLS))
+@argument("shell", "SHELL", "bash, zsh or fish.", type=Choice(SHELLS))
 def completion(shell: str) -> None:
     """Print a script for SHELL that completes commands, options and their values with the Tab key.
 

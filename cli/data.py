@@ -32,8 +32,8 @@ Examples:
 def data() -> None:
     """List, download and verify data sets.
 
-    Files are searched for in --data-dir, then in the folder given by the environment variable
-    LSTM_NUMBA_DATA, then in the cache folder, which lstm-numba info shows.
+    Files are searched in --data-dir, then in the folder in the environment variable LSTM_NUMBA_DATA, then in
+    the cache folder, which `lstm-numba info` shows.
     """
 
 
@@ -127,7 +127,7 @@ def fetch(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
         elif progress.state == "failed":
             terminal.say(f"{progress.file}: {progress.source}: {progress.detail}")
         else:
-            terminal.say(f"{progress.file}: {'already there' if progress.state == 'present' else 'fetched'}")
+            terminal.say(f"{progress.file}: {'already exists' if progress.state == 'present' else 'fetched'}")
 
     paths = [path for name in names for path in store.fetch(name, data_dir, progress=show)]
     terminal.clear()

@@ -56,11 +56,10 @@ def evaluate(
     """Evaluate RUN, a run folder or a set of runs, on a split of its data.
 
     For classifiers: mean cross-entropy (nats per image) and accuracy. For language models: mean cross-entropy
-    (nats per token) and perplexity; for grammar also the lowest reachable perplexity. For series: mean loss;
+    (nats per token) and perplexity; for grammar also its lower bound (source entropy). For series: mean loss;
     MAE, RMSE, MASE and NSE of numbers, accuracy, macro-F1 and ROC-AUC of classes.
 
-    Of a set, as `train --seeds` and `train series --per-group` leave one: a row for each run that is
-    complete, and what they have in common.
+    For a set of runs (`train --seeds`, `train series --per-group`): a row per complete run, and a summary.
     """
     from lstm_numba.cli.console import Terminal, print_json, result_line, result_object
     from lstm_numba.cli.custom_cells import use_run_cell

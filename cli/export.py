@@ -28,13 +28,13 @@ Examples:
     help="Format of the file.",
 )
 @click.option(
-    "--out", type=click.Path(), metavar="FILE", required=True, help="File to write; must not exist."
+    "--out", type=click.Path(), metavar="FILE", required=True, help="New file."
 )
-@click.option("--layers-only", is_flag=True, help="Only the recurrent layers (onnx, c); keras has no more.")
+@click.option("--layers-only", is_flag=True, help="Only the recurrent layers (onnx, c; always for keras).")
 @click.option(
     "--lengths",
     is_flag=True,
-    help="Have an input for the lengths of sequences that are padded to the longest (onnx).",
+    help="Add an input for the lengths of padded variable-length sequences (onnx).",
 )
 @checkpoint_option
 @run_cell_option
@@ -49,15 +49,15 @@ def export(
     cell: str | None,
     as_json: bool,
 ) -> None:
-    """Write the model of RUN, a run folder, to a file for another program.
+    """Export the model of RUN to a file for another program.
 
-    onnx: the whole model as an ONNX graph (.onnx), which takes what the model takes: pictures as normalised
-    sequences, texts as the numbers of their tokens with the states before and after, and series in the units
-    of the data, as `predict` does. c: a C99 header (.h) with the weights and a function for one step, for
-    layers of one direction. torch: all parameters with PyTorch's names (.safetensors). keras: the weights of
-    the recurrent layers in Keras' layout (.npz). npz: as torch, but for NumPy (.npz).
+    onnx: the whole model as an ONNX graph (.onnx), with the model's inputs: images as normalized sequences,
+    texts as token indices with initial and final states, and series in the units of the data, as `predict`
+    has them. c: a C99 header (.h) with the weights and a function for one step, for unidirectional layers.
+    torch: all parameters with PyTorch's names (.safetensors). keras: the weights of the recurrent layers in
+    Keras' layout (.npz). npz: as torch, but for NumPy (.npz).
 
-    The number of parameters written is printed; where that is not all of them, beside the model's.
+    Prints the number of parameters written, and that of the model if they differ.
     """
     import os
 

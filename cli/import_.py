@@ -26,19 +26,19 @@ _SHOWN = 8
 Examples:
   lstm-numba import model.pt --list
   lstm-numba import model.onnx --node 1 --out model.safetensors
-  lstm-numba import torch.safetensors --prefix encoder. --cell rnn-relu --out rnn.npz
-  lstm-numba import loop.npz --names 'enc_w_*=weight_*' --names 'enc_b_*=bias_*' --head fc --out encoder.npz
+  lstm-numba import torch.safetensors --prefix encoder. --out encoder.npz
+  lstm-numba import loop.npz --names 'enc_w_*=weight_*' --head fc --out enc.npz
   lstm-numba import trained.safetensors --run runs/digits-1 --out runs/trained
 """,
 )
 @argument("file", "FILE", "File with weights: ONNX, PyTorch, Keras or NumPy.", type=click.Path())
 @click.option(
-    "--list", "listing", is_flag=True, help="Show what FILE holds, and the calls that would load its layers."
+    "--list", "listing", is_flag=True, help="List the contents of FILE, and the calls that load its layers."
 )
 @click.option(
-    "--out", type=click.Path(), metavar="PATH", help="Weights file or run folder to write; must not exist."
+    "--out", type=click.Path(), metavar="PATH", help="New weights file or run folder."
 )
-@click.option("--run", type=RunFolder(), metavar="RUN", help="Run folder whose settings the new run gets.")
+@click.option("--run", type=RunFolder(), metavar="RUN", help="Run folder whose settings the new run takes.")
 @click.option(
     "--format",
     "kind",
@@ -48,7 +48,7 @@ Examples:
 @click.option(
     "--cell",
     type=CellName(),
-    help="Cell of FILE, if names and shapes do not determine it; MODULE:CLASS is one of your own, "
+    help="Cell of FILE, if names and shapes do not determine it; MODULE:CLASS is a custom cell, "
     "whose module is imported.  [default: as in PyTorch or Keras]",
 )
 @click.option(
@@ -58,10 +58,10 @@ Examples:
     "--names",
     multiple=True,
     metavar="NAME=OURS",
-    help="Read the tensor NAME as OURS, such as weight_ih_l0 or weight_hh_l0[zrn].T; as nothing, leave it "
-    "out. A * in NAME stands for any characters. May be given often.",
+    help="Read the tensor NAME as OURS, such as weight_ih_l0 or weight_hh_l0[zrn].T; with OURS empty, ignore "
+    "it. A * in NAME matches any characters. May be repeated.",
 )
-@click.option("--head", help="Linear layer after the recurrent ones: what its names begin with.")
+@click.option("--head", help="Prefix of the names of the linear layer after the recurrent layers.")
 @click.option("--node", help="LSTM, GRU or RNN node of an ONNX model: its name or number in --list.")
 @click.option("--allow-nonfinite", is_flag=True, help="Accept weights that are NaN or infinite.")
 @json_option

@@ -30,12 +30,12 @@ Examples:
   lstm-numba plot runs/digits-1 runs/digits-2
 """,
 )
-@argument("runs", "RUN...", "Run folder, or one set of runs.", nargs=-1, required=True, type=RunFolder())
+@argument("runs", "RUN...", "Run folder; one set of runs, or several runs to compare.", nargs=-1, required=True, type=RunFolder())
 @click.option(
     "--out",
     type=click.Path(),
     metavar="FOLDER",
-    help="Folder for the plots.  [default: RUN/plots; for several runs the current folder; of a set its own]",
+    help="Folder for the plots.  [default: RUN/plots; the current folder for several runs; the set's own folder]",
 )
 @run_cell_option
 @data_dir_option
@@ -49,12 +49,11 @@ def plot(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Draw the learning curves of RUN, a run folder, and its confusion matrix (classes), perplexity
-    (text), or forecasts of the test part with their band and errors (series).
+    """Plot learning curves of RUN, and confusion matrix, perplexity or forecasts of its test split.
 
-    Of several runs: their learning curves in one figure, "comparison", a colour for each, with the settings
-    in which they differ. Of runs on different data it has the losses only. Of a set of runs, as
-    `train --seeds` leaves one: thin curves of its runs, and their mean, in the set's folder.
+    For several runs: their learning curves in one figure, "comparison", one color per run, with the settings
+    that differ; for runs on different data sets the losses only. For a set of runs (`train --seeds`): thin
+    curves of its runs, and their mean, in the set's folder.
 
     Each plot is written as PNG and as SVG; the command prints the paths. Needs matplotlib, which the extra
     "plot" installs: pip install 'lstm_numba[plot]'.

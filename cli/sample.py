@@ -45,20 +45,20 @@ Examples:
     type=NOT_NEGATIVE,
     default=1.0,
     show_default=True,
-    help="Divide the logits by this: below 1 less random, 0 always the most likely token.",
+    help="Sampling temperature: below 1 less random, 0: always the most likely token.",
 )
 @option(
     "Text",
     "--top-k",
     type=POSITIVE,
-    help="Sample from the K most likely tokens only.  [default: from all]",
+    help="Sample from the K most likely tokens only.  [default: all]",
     metavar="K",
 )
 @option(
     "Text",
     "--seed",
     type=NATURAL,
-    help="Seed of the random numbers: same seed, same text.  [default: a new one each time]",
+    help="Random seed: the same seed gives the same text.  [default: a new one per call]",
 )
 @checkpoint_option
 @run_cell_option

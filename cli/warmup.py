@@ -28,7 +28,7 @@ Examples:
     "cells",
     type=CellName(),
     multiple=True,
-    help="Recurrent cell, as `train` has; may be repeated.  [default: lstm]",
+    help="Recurrent cell, as in `train`; may be repeated.  [default: lstm]",
 )
 @option(
     "Network",

@@ -25,7 +25,7 @@ def common_options(name: str) -> Callable[[F], F]:
             type=NATURAL,
             default=0,
             show_default=True,
-            help="Seed of data and weights.",
+            help="Random seed of data and weights.",
         ),
         device_option,
         threads_option,
@@ -36,7 +36,7 @@ def common_options(name: str) -> Callable[[F], F]:
             metavar="FOLDER",
             default=f"experiments/{name}",
             show_default=True,
-            help="Folder for the pictures.",
+            help="Folder for the figures.",
         ),
         json_option,
     ]
@@ -87,7 +87,7 @@ def conduct(
     terminal.clear()
     document = outcome.document()
     try:
-        require_matplotlib("a picture")
+        require_matplotlib("a figure")
     except UserError as error:
         warn(str(error))
         document["files"] = []

@@ -23,7 +23,7 @@ CELLS = (*BUILT_IN, "clockwork", *PARTS)
 Examples:
   lstm-numba experiment odyssey
   lstm-numba experiment odyssey --cell no-forget-gate --cell coupled --seeds 8
-  lstm-numba experiment odyssey --data reber --parameters 2000 --rate 0.01 --json
+  lstm-numba experiment odyssey --data reber --parameters 2000 --rate 0.01
 """,
 )
 @option(
@@ -34,7 +34,7 @@ Examples:
     multiple=True,
     metavar="CELL",
     help="Built-in cell, clockwork, or no-input-gate, no-forget-gate, no-output-gate, no-input-act, "
-    "no-output-act; once for each, lstm is always there.  [default: all]",
+    "no-output-act; may be repeated, lstm is always included.  [default: all]",
 )
 @option(
     "Experiment",
@@ -43,7 +43,7 @@ Examples:
     multiple=True,
     default=("digits", "grammar", "reber"),
     show_default=True,
-    help="Data set; once for each.",
+    help="Data set; may be repeated.",
 )
 @option(
     "Experiment",
@@ -51,7 +51,7 @@ Examples:
     type=POSITIVE,
     default=6000,
     show_default=True,
-    help="Parameters of a network, as near as whole units come.",
+    help="Parameters per network, as near as whole units allow.",
 )
 @option(
     "Experiment",
@@ -61,10 +61,10 @@ Examples:
     multiple=True,
     default=(0.01, 0.03),
     show_default=True,
-    help="Learning rate to choose from; once for each.",
+    help="Candidate learning rate; may be repeated.",
 )
 @option(
-    "Experiment", "--updates", type=POSITIVE, default=350, show_default=True, help="Updates of each training."
+    "Experiment", "--updates", type=POSITIVE, default=350, show_default=True, help="Updates per training."
 )
 @option(
     "Experiment",
@@ -72,7 +72,7 @@ Examples:
     type=Number(Range(2, whole=True)),
     default=4,
     show_default=True,
-    help="Trainings at the chosen rate.",
+    help="Trainings at the chosen learning rate.",
 )
 @common_options("odyssey")
 def odyssey(
