@@ -27,9 +27,7 @@ Examples:
     required=True,
     help="Format of the file.",
 )
-@click.option(
-    "--out", type=click.Path(), metavar="FILE", required=True, help="New file."
-)
+@click.option("--out", type=click.Path(), metavar="FILE", required=True, help="New file.")
 @click.option("--layers-only", is_flag=True, help="Only the recurrent layers (onnx, c; always for keras).")
 @click.option(
     "--lengths",
@@ -70,12 +68,12 @@ def export(
     from lstm_numba.wording import plural
 
     if layers_only and kind not in ("onnx", "c"):
-        raise click.UsageError(f"--layers-only: is for onnx and c, not for {kind}")
+        raise click.UsageError(f"--layers-only: only for onnx and c, not for {kind}")
     opened = Run.open(run)
     if lengths and (kind != "onnx" or opened.config["dataset"] in LANGUAGE_MODELS):
-        raise click.UsageError("--lengths: is for --format onnx of pictures and series")
+        raise click.UsageError("--lengths: only for --format onnx of images and series")
     if os.path.lexists(out):
-        raise UserError(f"--out {out}: is there already, name another file")
+        raise UserError(f"--out {out}: already exists, name another file")
     use_run_cell(opened.config, cell, run)
     from lstm_numba.interop.export import facts_of, save_model
     from lstm_numba.training.series import SeriesTask

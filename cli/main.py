@@ -39,7 +39,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Plot learning curves, confusion matrix, perplexity, forecasts.",
     ),
     "inspect": ("lstm_numba.cli.inspect_", "Show gates and states of a trained network for an input."),
-    "experiment": ("lstm_numba.cli.experiments.experiment", "Test published claims about recurrent networks."),
+    "experiment": (
+        "lstm_numba.cli.experiments.experiment",
+        "Test published claims about recurrent networks.",
+    ),
     "export": ("lstm_numba.cli.export", "Write a run's weights for ONNX, PyTorch, Keras or NumPy."),
     "import": ("lstm_numba.cli.import_", "Import weights from ONNX, PyTorch, Keras or NumPy."),
     "bench": ("lstm_numba.cli.bench", "Benchmark layers against PyTorch and ONNX Runtime."),
@@ -166,7 +169,7 @@ def report(error: BaseException, head: str = "") -> int:
         _say(f"{head}error: {_one_line(error)}")
         return 1
     if isinstance(error, MemoryError):
-        _say(f"{head}error: out of memory: {_one_line(error) or 'make the network or the batch smaller'}")
+        _say(f"{head}error: out of memory: {_one_line(error) or 'reduce the network or the batch size'}")
         return 1
     if isinstance(error, OSError) and error.strerror:
         _discard(sys.stdout)  # if standard output failed, the interpreter must not try again

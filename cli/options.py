@@ -38,9 +38,7 @@ def _data_dir(help: str, exists: bool) -> Callable[[F], F]:
 
 
 #: A folder that exists, and one that may have to be made.
-data_dir_option = _data_dir(
-    "Folder with the data files.  [default: LSTM_NUMBA_DATA, then the cache]", True
-)
+data_dir_option = _data_dir("Folder with the data files.  [default: LSTM_NUMBA_DATA, then the cache]", True)
 download_dir_option = _data_dir("Folder to download to.  [default: LSTM_NUMBA_DATA, then the cache]", False)
 #: Of commands that use a run.
 run_cell_option = option(
@@ -121,7 +119,7 @@ def setting_options(dataset: str, section: str) -> list[Callable[[F], F]]:
 
 
 def _path_argument(dataset: str) -> Callable[[F], F]:
-    """A user's own data: a text, or a folder of pictures. A run that goes on knows them."""
+    """A user's own data: a text, or a folder of images. A run that goes on knows them."""
     metavar, help = {
         "images": ("[PATH]", "Folder of images with one folder per class, or folder of IDX files."),
         "text": ("[FILE]", "Text in UTF-8."),
@@ -146,8 +144,8 @@ _seeds_option = option(
     "--seeds",
     type=Number(settings.Range(1, _MOST_SEEDS, whole=True)),
     metavar="N",
-    help="Train N runs with the seeds from --seed on, --threads of them in parallel with one thread each, and "
-    "report the spread of the results.  [default: one run]",
+    help="Train N runs with the seeds from --seed on, --threads of them in parallel with one thread each, "
+    "and report the spread of the results.  [default: one run]",
 )
 _per_group_option = option(
     settings.DATA,

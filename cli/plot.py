@@ -30,12 +30,19 @@ Examples:
   lstm-numba plot runs/digits-1 runs/digits-2
 """,
 )
-@argument("runs", "RUN...", "Run folder; one set of runs, or several runs to compare.", nargs=-1, required=True, type=RunFolder())
+@argument(
+    "runs",
+    "RUN...",
+    "Run folder; one set of runs, or several runs to compare.",
+    nargs=-1,
+    required=True,
+    type=RunFolder(),
+)
 @click.option(
     "--out",
     type=click.Path(),
     metavar="FOLDER",
-    help="Folder for the plots.  [default: RUN/plots; the current folder for several runs; the set's own folder]",
+    help="Folder for the plots.  [default: RUN/plots; for several runs the current folder; of a set its own]",
 )
 @run_cell_option
 @data_dir_option
@@ -81,7 +88,7 @@ def _single_only(cell: str | None, data_dir: str | None, threads: int | None, go
     """Refuse options for which there is nothing to compute."""
     for flag, value in {"--cell": cell, "--data-dir": data_dir, "--threads": threads}.items():
         if value is not None:
-            raise click.UsageError(f"{flag}: is for the plots of one run, got {got}")
+            raise click.UsageError(f"{flag}: only for the plots of one run, got {got}")
 
 
 def _plots_of(
@@ -99,14 +106,14 @@ def _plots_of(
     series = opened.config["dataset"] in SERIES
     classifier = opened.config["dataset"] in CLASSIFIERS
     if not epochs and not ((classifier or series) and opened.checkpoint_path.exists()):
-        raise UserError(f"{run}: no epoch is finished, there is nothing to draw")
+        raise UserError(f"{run}: no epoch is complete: nothing to plot")
     folder = Path(out) if out is not None else opened.folder / "plots"
     folder.mkdir(parents=True, exist_ok=True)
     figures = {}
     if epochs:
         figures["learning-curves"] = run_plots.learning_curves(lines)
     else:  # a run of imported weights
-        warn(f"{run}: no epoch is finished, there are no learning curves")
+        warn(f"{run}: no epoch is complete: no learning curves")
     if series:
         from lstm_numba.cli.series import series_figures
 

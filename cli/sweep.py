@@ -23,9 +23,7 @@ Examples:
 """,
 )
 @argument("file", "[FILE]", "Description of the sweep, in TOML.", required=False, type=click.Path())
-@option(
-    "Sweep", "--example", is_flag=True, help="Print a commented template of FILE and exit."
-)
+@option("Sweep", "--example", is_flag=True, help="Print a commented template of FILE and exit.")
 @option(
     "Sweep",
     "--jobs",
@@ -47,7 +45,12 @@ Examples:
     metavar="FOLDER",
     help="Folder of the sweep, with one run folder per trial.  [default: sweeps/NAME, from FILE's name]",
 )
-@option("Sweep", "--report", is_flag=True, help="Report the finished trials without training; also while others train.")
+@option(
+    "Sweep",
+    "--report",
+    is_flag=True,
+    help="Report the finished trials without training; also while others train.",
+)
 @data_dir_option
 @device_option
 @threads_option
@@ -86,7 +89,9 @@ def sweep(
         click.echo(EXAMPLE, nl=False)
         return
     if file is None:
-        raise click.UsageError("Missing argument 'FILE': hyperparameter ranges in TOML; --example prints a template")
+        raise click.UsageError(
+            "Missing argument 'FILE': hyperparameter ranges in TOML; --example prints a template"
+        )
     if storage is not None and "://" not in storage:
         raise click.UsageError(f"--storage: expected a URL such as sqlite:///study.db, got {storage!r}")
     from lstm_numba.cli.sweeping import Options, report_sweep, train_sweep

@@ -148,7 +148,7 @@ def joined_names(ctx: click.Context, param: click.Parameter, values: Sequence[st
     names = ",".join(values or ()).split(",")
     for name in names:
         if names.count(name) > 1:
-            raise click.BadParameter(f"{name} is there twice", ctx, param)
+            raise click.BadParameter(f"{name} is given twice", ctx, param)
     return ",".join(names) or None
 
 
@@ -231,7 +231,7 @@ def refuse_repeated(ctx: click.Context, order: Sequence[click.Parameter]) -> Non
     for param in order:
         single = isinstance(param, click.Option) and not (param.multiple or param.count or param.is_eager)
         if single and order.count(param) > 1:
-            ctx.fail(f"{'/'.join([*param.opts, *param.secondary_opts])}: is there {order.count(param)} times")
+            ctx.fail(f"{'/'.join([*param.opts, *param.secondary_opts])}: is given {order.count(param)} times")
 
 
 class SectionedCommand(click.Command):

@@ -58,9 +58,9 @@ def roots(data_dir: PathLike | None) -> list[Path]:
             try:
                 root = Path(path).expanduser()
                 if root.exists() and not root.is_dir():
-                    raise fault(root, f"is no folder ({origin} names it)")
+                    raise fault(root, f"is not a folder (named by {origin})")
             except (OSError, RuntimeError, ValueError) as error:  # no access, no such user, NUL in the name
-                raise fault(path, f"cannot be used as a folder ({origin} names it): {error}") from None
+                raise fault(path, f"cannot be used as a folder (named by {origin}): {error}") from None
             found.append(root)
     return [*found, Path(pooch.os_cache("lstm_numba"))]
 

@@ -35,7 +35,7 @@ Examples:
     type=Number(Range(0.0, 100.0, above=True)),
     default=4.0,
     show_default=True,
-    help="Also include rnn and rnn-relu with initial recurrent weights scaled by this factor, unless it is 1.",
+    help="Also include rnn and rnn-relu with initial recurrent weights times this factor, unless it is 1.",
 )
 @option(
     "Experiment",

@@ -40,9 +40,7 @@ Examples:
     show_default=True,
     help="Parameter updates.",
 )
-@option(
-    "Experiment", "--seeds", type=POSITIVE, default=3, show_default=True, help="Trainings per network."
-)
+@option("Experiment", "--seeds", type=POSITIVE, default=3, show_default=True, help="Trainings per network.")
 @option(
     "Experiment",
     "--threshold",

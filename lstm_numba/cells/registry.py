@@ -155,7 +155,7 @@ def load_cell(name: str) -> Any:
     if not _has_cell(found):
         if not isinstance(found, type) or not hasattr(found, "states"):
             raise CellError(
-                f"{name}: is no cell: expected a class with gates, states, forward, got {found!r}"
+                f"{name}: is not a cell: expected a class with gates, states, forward, got {found!r}"
             )
         try:
             return add_cell(make_cell(found), name)

@@ -278,7 +278,7 @@ def _joined(
             raise WeightsError(f"{where}: {name[:80]}: shape {array.shape} is not of {len(held)} gates")
         for gate, block in zip(held, np.split(array, len(held)), strict=True):
             if gate in blocks:
-                raise WeightsError(f"{where}: {name[:80]}: gate {gate} of {ours} is there twice")
+                raise WeightsError(f"{where}: {name[:80]}: gate {gate} of {ours} appears twice")
             blocks[gate] = block
     shapes = {block.shape for block in blocks.values()}
     if len(shapes) > 1:

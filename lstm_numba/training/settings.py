@@ -174,7 +174,9 @@ class ScheduleOptions:
     warmup: float = setting(0, NOT_NEGATIVE, "Epochs of linear warm-up (schedule cosine).", OPTIMISATION)
     final: float = setting(0.0, Range(0, 1))
     factor: float = setting(0.5, Range(0, 1, above=True, below=True))
-    patience: int = setting(1, NATURAL, "Epochs without improvement before a decay (schedule plateau).", OPTIMISATION)
+    patience: int = setting(
+        1, NATURAL, "Epochs without improvement before a decay (schedule plateau).", OPTIMISATION
+    )
     threshold: float = setting(1e-4, PROBABILITY)
     minimum: float = setting(0.0, NOT_NEGATIVE)
 
@@ -219,7 +221,7 @@ class DataOptions(SeriesOptions):
     test: float | None = setting(
         None,
         Range(0, 1, above=True, below=True),
-        "Fraction of the data to test on; of images the fraction of each class, where there is no test folder.",
+        "Fraction of the data to test on; for images of each class, if there is no test folder.",
         DATA,
         ("images", *SERIES),
         unset="0.1 of images, 0.2 of series",
@@ -227,7 +229,9 @@ class DataOptions(SeriesOptions):
     split_seed: int = setting(
         0, SEED, "Seed of the test split, independent of --seed.", DATA, ("images", *SERIES)
     )
-    level: str = setting("char", Choice(("char", "word")), "Level of the tokens: characters or words.", DATA, ("text",))
+    level: str = setting(
+        "char", Choice(("char", "word")), "Level of the tokens: characters or words.", DATA, ("text",)
+    )
     count: int | None = setting(
         None, POSITIVE, "Training images to draw.", DATA, ("digits",), unset="20000", option="--images"
     )
@@ -248,7 +252,9 @@ class Settings:
         OPTIMISATION,
         LANGUAGE_MODELS,
     )
-    cell: str = setting("lstm", check_cell, f"Recurrent cell: {CELL_TEXT}. May be repeated: one run per cell.")
+    cell: str = setting(
+        "lstm", check_cell, f"Recurrent cell: {CELL_TEXT}. May be repeated: one run per cell."
+    )
     hidden: int = setting(128, POSITIVE, "Hidden size: units per layer.")
     layers: int = setting(1, POSITIVE, "Number of stacked recurrent layers.")
     bidirectional: bool = setting(
@@ -323,7 +329,11 @@ class Settings:
         later=True,
     )
     bptt: int | None = setting(
-        None, POSITIVE, "Time steps of truncated back-propagation through time.", OPTIMISATION, LANGUAGE_MODELS
+        None,
+        POSITIVE,
+        "Time steps of truncated back-propagation through time.",
+        OPTIMISATION,
+        LANGUAGE_MODELS,
     )
     optimizer: str = setting("adam", Choice(OPTIMIZERS), "Optimizer.", OPTIMISATION)
     lr: float = setting(0.002, ABOVE_0, "Learning rate.", OPTIMISATION)
@@ -365,18 +375,23 @@ class Settings:
     validation: float = setting(
         0.0,
         NOT_NEGATIVE,
-        "Training data held out for validation: a number of images, or a fraction below 1 (of series always); "
+        "Training data held out for validation: a number of images, or a fraction below 1 (always for series). "
         "0: none, the training loss is monitored.",
         DATA,
         (*CLASSIFIERS, *SERIES),
     )
     device: str = setting("cpu", Choice(DEVICES))
     threads: int | None = setting(None, POSITIVE)
-    seed: int = setting(0, SEED, "Random seed of weights, order of the data and dropout; the same seed and threads give the same bits.", RUN)
+    seed: int = setting(
+        0,
+        SEED,
+        "Random seed of weights, data order and dropout; the same seed and threads give the same bits.",
+        RUN,
+    )
     keep: str = setting(
         "last",
         Choice(("last", "best")),
-        "Checkpoint to test and to use in other commands: of the last epoch, or of the best one, which has the "
+        "Checkpoint to test and to use in other commands: of the last epoch, or of the best one, with the "
         "lowest validation loss (training loss if there is no validation split). --checkpoint overrides it.",
         RUN,
         later=True,
