@@ -29,6 +29,7 @@ from lstm_numba.benchmarks.cases import (
 )
 from lstm_numba.benchmarks.conditions import ISAS, Conditions, chosen_isa, run_with_isa, without_switch
 from lstm_numba.cli.options import NATURAL, NOT_NEGATIVE, POSITIVE, threads_option
+from lstm_numba.cli.shell_values import one_of
 from lstm_numba.cli.types import CellName, Choice, Folder, SectionedCommand, SectionedOption
 from lstm_numba.errors import UserError
 from lstm_numba.training.settings import DTYPES
@@ -102,6 +103,7 @@ Examples:
     "Batch size, time steps, input size and hidden size, as BATCHxSTEPSxINPUTSxHIDDEN; "
     f"or one of {', '.join(SHAPES)}. May be repeated.",
     type=_Parsed("shape", parse_shape),
+    shell_complete=one_of(*SHAPES),
     multiple=True,
 )
 @_option(
@@ -116,6 +118,7 @@ Examples:
     f"Vary one of {', '.join(SWEEPS)} and keep the rest of one shape (--shape, by default {SWEEP_SHAPE}); "
     "hidden=64,128 gives the values.",
     type=_Parsed("axis", parse_sweep),
+    shell_complete=one_of(*SWEEPS),
 )
 @_option(
     "What to compare",

@@ -187,4 +187,4 @@ def _mean_and_deviation(root: Path, images: Pixels) -> tuple[float, float]:
 def _counts(classes: Sequence[str], train: int, test: int) -> str:
     names = ", ".join(one_line(name, 40) for name in classes[:_SHOWN])
     more = f" and {len(classes) - _SHOWN:,} more" if len(classes) > _SHOWN else ""
-    return f"{len(classes)} classes ({names}{more}): {train:,} training images, {test:,} to test"
+    return f"{len(classes)} classes ({names}{more}): {train:,} training images, {test:,} test images"

@@ -131,7 +131,7 @@ class RecurrentEstimator(BaseEstimator):
         """Seed of a training, or, where it goes on, of its next part."""
         if goes_on and self.n_models != self._members:
             raise ValueError(
-                f"n_models: expected {self._members}, as before, to continue the training, got {self.n_models}"
+                f"n_models: expected {self._members}, as before, to continue, got {self.n_models}"
             )
         if not goes_on:
             self._random = check_random_state(self.random_state)

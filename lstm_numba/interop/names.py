@@ -193,8 +193,8 @@ def _target(value: str, star: str, name: str, where: str) -> Target:
     recognised = recognise(star)
     if recognised is None or recognised.prefix:
         raise WeightsError(
-            f"{where}: names: {name[:80]}: {star[:80]!r} is no name of a recurrent parameter; "
-            "give it a name of its own, or None to leave it out"
+            f"{where}: names: {name[:80]}: {star[:80]!r} is not the name of a recurrent parameter; "
+            "give its name, or None to ignore it"
         )
     target = recognised.target
     if template[1] is not None:

@@ -375,7 +375,7 @@ class Settings:
     validation: float = setting(
         0.0,
         NOT_NEGATIVE,
-        "Training data held out for validation: a number of images, or a fraction below 1 (always for series). "
+        "Training data held out for validation: number of images, or fraction below 1 (always for series). "
         "0: none, the training loss is monitored.",
         DATA,
         (*CLASSIFIERS, *SERIES),

@@ -32,7 +32,7 @@ def run(animals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     answer = invoke(TRAIN.replace("--epochs 1", "--epochs 12"), animals, "--out", folder)
     assert answer.status == 0, answer.err
     lines = answer.err.splitlines()
-    assert "3 classes (a $ sign, fox, hen): 22 pictures to train, 3 to test" in lines
+    assert "3 classes (a $ sign, fox, hen): 22 training images, 3 test images" in lines
     size = "images of 6x5 pixels (height x width), the most frequent size; 1 of 25 are scaled to it"
     assert size in lines
     assert any(line.startswith("ignored ") and line.endswith(": hen/notes.txt") for line in lines)

@@ -41,7 +41,7 @@ def test_every_picture_is_once_to_train_or_to_test(tmp_path: Path) -> None:
         for pixels, label in zip(images.images, images.labels, strict=True):
             np.testing.assert_array_equal(pixels, draw(int(label), int(pixels[0, 1])))
     assert found.notes == (
-        "3 classes (a, b, c): 63 pictures to train, 7 to test",
+        "3 classes (a, b, c): 63 training images, 7 test images",
         "images of 6x5 pixels (height x width)",
     )
 
