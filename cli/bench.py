@@ -29,7 +29,8 @@ from lstm_numba.benchmarks.cases import (
 )
 from lstm_numba.benchmarks.conditions import ISAS, Conditions, chosen_isa, run_with_isa, without_switch
 from lstm_numba.cli.options import NATURAL, NOT_NEGATIVE, POSITIVE, threads_option
-from lstm_numba.cli.types import CellName, SectionedCommand, SectionedOption
+from lstm_numba.cli.shell_values import one_of
+from lstm_numba.cli.types import CellName, Choice, Folder, SectionedCommand, SectionedOption
 from lstm_numba.errors import UserError
 from lstm_numba.training.settings import DTYPES
 
@@ -73,18 +74,18 @@ class _BenchCommand(SectionedCommand):
     epilog="""\b
 Examples:
   lstm-numba bench
-  lstm-numba bench --cell lstm --shape ptb-small --shape 32x50x64x128 --task training --memory
-  lstm-numba bench --sweep hidden=64,128,256 --shape ptb-small --plot pictures --json hidden.json
+  lstm-numba bench --cell lstm --shape 32x50x64x128 --task training --memory
+  lstm-numba bench --sweep hidden=64,128,256 --plot figures --json hidden.json
   lstm-numba bench --preset all --task inference --busy 2
   lstm-numba bench --isa avx2
-  lstm-numba bench --sweep batch --cell lstm --implementation cpu-parallel --implementation cuda
+  lstm-numba bench --sweep batch --cell lstm --implementation cuda
   lstm-numba bench --compare before.json after.json
 """,
 )
 @_option(
     "What to compare",
     "--cell",
-    f"Recurrent cell, as `train` has; may be repeated.  [default: {', '.join(DEFAULT_CELLS)}]",
+    f"Recurrent cell, as in `train`; may be repeated.  [default: {', '.join(DEFAULT_CELLS)}]",
     type=CellName(),
     multiple=True,
 )
@@ -93,22 +94,23 @@ Examples:
     "--task",
     "inference: forward pass of a whole sequence; training: forward and backward pass with all gradients; "
     "streaming: one time step per call. May be repeated.  [default: all]",
-    type=click.Choice(TASKS),
+    type=Choice(TASKS),
     multiple=True,
 )
 @_option(
     "What to compare",
     "--shape",
-    "Sequences in a batch, time steps, input size and hidden units, as BATCHxSTEPSxINPUTSxHIDDEN; "
+    "Batch size, time steps, input size and hidden size, as BATCHxSTEPSxINPUTSxHIDDEN; "
     f"or one of {', '.join(SHAPES)}. May be repeated.",
     type=_Parsed("shape", parse_shape),
+    shell_complete=one_of(*SHAPES),
     multiple=True,
 )
 @_option(
     "What to compare",
     "--preset",
     f"Several shapes; quick: {', '.join(PRESETS['quick'])}.  [default: quick, unless --shape is given]",
-    type=click.Choice(list(PRESETS)),
+    type=Choice(list(PRESETS)),
 )
 @_option(
     "What to compare",
@@ -116,26 +118,28 @@ Examples:
     f"Vary one of {', '.join(SWEEPS)} and keep the rest of one shape (--shape, by default {SWEEP_SHAPE}); "
     "hidden=64,128 gives the values.",
     type=_Parsed("axis", parse_sweep),
+    shell_complete=one_of(*SWEEPS),
 )
 @_option(
     "What to compare",
     "--implementation",
-    "Implementation to time; may be repeated.  [default: all that can run here]",
-    type=click.Choice(IMPLEMENTATIONS),
+    f"Backend to time: {', '.join(IMPLEMENTATIONS)}; may be repeated.  [default: all that can run here]",
+    type=Choice(IMPLEMENTATIONS),
     multiple=True,
+    metavar="NAME",
 )
 @_option(
     "What to compare",
     "--dtype",
     "Floating-point type of all arrays.",
-    type=click.Choice(DTYPES),
+    type=Choice(DTYPES),
     default="float32",
     show_default=True,
 )
 @_option(
     "How to measure",
     "--repeats",
-    "How often each implementation is timed; a repeat takes about 0.2 seconds.",
+    "Repeats: timings of each backend, of about 0.2 seconds each.",
     type=POSITIVE,
     default=DEFAULT_REPEATS,
     show_default=True,
@@ -143,7 +147,7 @@ Examples:
 @_option(
     "How to measure",
     "--pause",
-    "Milliseconds that pass before each call, as in a program that does something else too; such as 30.",
+    "Pause before each call in milliseconds, as in a program that also does other work.",
     type=NOT_NEGATIVE,
     default=0,
     show_default=True,
@@ -151,7 +155,7 @@ Examples:
 @_option(
     "How to measure",
     "--busy",
-    "Also measure beside so many processes that compute without end.",
+    "Also measure while this many other processes compute without pause.",
     type=NATURAL,
     default=0,
     show_default=True,
@@ -159,14 +163,13 @@ Examples:
 @_option(
     "How to measure",
     "--isa",
-    "Have all libraries use no more than this instruction set on a processor with more; those that cannot "
-    "be told are left out.",
-    type=click.Choice(ISAS),
+    "Limit all libraries to this instruction set; those that have no such setting are left out.",
+    type=Choice(ISAS),
 )
 @_option(
     "How to measure",
     "--memory",
-    "Also measure the peak memory of training steps on the CPU, in MiB, each in a new process.",
+    "Also measure the peak memory of training steps on the CPU in MiB, each in a new process.",
     is_flag=True,
 )
 @threads_option
@@ -174,30 +177,29 @@ Examples:
 @_option(
     "Output",
     "--plot",
-    "Draw bar charts by shape, or curves of a sweep, as PNG and SVG files; needs the extra plot.",
-    type=click.Path(file_okay=False),
+    "Plot bar charts by shape, or curves of a sweep, as PNG and SVG files; needs the extra plot.",
+    type=Folder(),
     metavar="FOLDER",
 )
 @_option(
     "Output",
     "--compare",
-    "Run nothing: compare the median times in two files that --json wrote.",
+    "Compare the median times in two files written by --json, without running anything.",
     nargs=2,
     type=click.Path(dir_okay=False),
     metavar="A B",
 )
 @click.pass_context
 def bench(ctx: click.Context, **values: Any) -> None:
-    """Compare the speed of this library's layers with PyTorch's and ONNX Runtime's, where they are installed.
+    """Benchmark recurrent layers against PyTorch and ONNX Runtime, where they are installed.
 
-    On a computer with a CUDA device also: "cuda" with all arrays on the device, "cuda-transfers" with NumPy
+    On a machine with a CUDA device also: "cuda" with all arrays on the device, "cuda-transfers" with NumPy
     arrays that are copied there and back, and "pytorch-cuda", PyTorch with cuDNN. Sweeps over batch and
-    hidden then report from which size on the device is faster than all threads of the CPU.
+    hidden then report the size from which the device is faster than all threads of the CPU.
 
-    All results are first checked against a slow, independent reference and against each other. An
-    implementation with wrong results is not timed, and the exit status is 1. The others are timed
-    alternately; the table shows the median over all repeats. Compilation is timed separately. GFLOP/s count
-    the matrix products only.
+    All results are first checked against an independent reference and against each other. A backend with
+    wrong results is not timed, and the exit status is 1. The others are timed alternately; the table shows
+    the median over all repeats. Compilation is timed separately. GFLOP/s count the matrix products only.
     """
     if values["compare"]:
         _compare(*map(Path, values["compare"]))
@@ -215,7 +217,7 @@ def _compare(first: Path, second: Path) -> None:
     documents = results.load(first), results.load(second)
     pairs = results.compare(*documents)
     if not pairs:
-        raise UserError(f"{first} and {second} have no row and implementation in common")
+        raise UserError(f"{first} and {second} have no row and backend in common")
     click.echo(report.comparison(pairs, (str(first), str(second))))
 
 
@@ -236,7 +238,7 @@ def _run(values: dict[str, Any]) -> bool:
         require_matplotlib("--plot")
     output = Path(values["json"]) if values["json"] else None
     if output is not None and not output.absolute().parent.is_dir():
-        raise UserError(f"--json {output}: there is no such folder")
+        raise UserError(f"--json {output}: folder {output.absolute().parent} does not exist")
     threads = set_threads(values["threads"])
     if sweep is not None and sweep.axis == "threads":
         set_threads(max((*sweep.values, threads)))  # refuses more than are available
@@ -295,7 +297,7 @@ def _fill(document: dict[str, Any], rows: Sequence[Any], names: list[str], value
     click.echo(report.heading(document, values["dtype"]))
     present = [name for name in names if name not in absent]
     if not present:
-        raise UserError("none of the implementations is available")
+        raise UserError("none of the backends is available")
     table = report.Table(rows, present)
     click.echo(table.header)
     terminal = Progress()

@@ -77,7 +77,7 @@ def read_run(folder: str) -> Compared:
     run = Run.open(folder)
     epochs = [line for line in run.metrics() if line["kind"] == "epoch"]
     if not epochs:
-        raise UserError(f"{folder}: no epoch is finished, there is nothing to draw")
+        raise UserError(f"{folder}: no epoch is complete: nothing to plot")
     metric = next((name for name in _METRICS if any(name in line for line in epochs)), None)
     vocabulary = run.vocabulary()
     level = None if vocabulary is None else vocabulary["level"]
@@ -161,7 +161,7 @@ def write_comparison(folders: Sequence[str], out: Path) -> list[str]:
     places = [Path(folder).resolve() for folder in folders]
     twice = next((f for f, place in zip(folders, places, strict=True) if places.count(place) > 1), None)
     if twice is not None:
-        raise UserError(f"{twice}: is there twice")
+        raise UserError(f"{twice}: is given twice")
     runs = [read_run(folder) for folder in folders]
     metric = None if losses_only(runs) else runs[0].metric
     curves = {label: run.epochs for label, run in zip(labels(runs), runs, strict=True)}

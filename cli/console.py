@@ -133,7 +133,7 @@ class Terminal(Reporter):
         steps = plural(info.steps_per_epoch, "step")
         self.say(f"{info.parameters:,} parameters, {plural(info.epochs, 'epoch')} of {steps}")
         if info.floor is not None:
-            self.say(f"lowest reachable perplexity {info.floor:.2f}")
+            self.say(f"perplexity lower bound (source entropy) {info.floor:.2f}")
 
     def on_compile_begin(self) -> None:
         """Write that kernels are being compiled."""
@@ -188,7 +188,7 @@ def result_object(result: Any, floor: float | None = None) -> dict[str, Any]:
 
 def result_line(result: Any, floor: float | None = None) -> str:
     """An evaluation as one line of text."""
-    lowest = f" (lowest reachable {floor:.2f})" if floor is not None else ""
+    lowest = f" (lower bound {floor:.2f})" if floor is not None else ""
     return f"{result.split}: {metrics_text(result)}{lowest}"
 
 

@@ -62,10 +62,10 @@ def use_run_cell(config: Mapping[str, Any], given: str | None, folder: Any) -> N
         return
     if given is None:
         raise UserError(
-            f"{folder} is a run of the cell {trained}, which is code that must be imported: "
-            f"say so by --cell {trained}"
+            f"{folder} is a run of the cell {trained}, a custom cell whose module must be imported: "
+            f"give --cell {trained}"
         )
     load_own_cells(trained)
     before, now = config.get("equations"), equations_of(trained)
     if before and before != now:
-        warn(f"the equations of {trained} are not those that {folder} was trained with")
+        warn(f"the equations of {trained} have changed since {folder} was trained")

@@ -8,7 +8,7 @@ import click
 
 from lstm_numba.cli.console import Terminal, print_json
 from lstm_numba.cli.options import data_dir_option, download_dir_option, json_option
-from lstm_numba.cli.types import NamingGroup, SectionedCommand
+from lstm_numba.cli.types import Choice, NamingGroup, SectionedCommand, argument
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,8 +32,8 @@ Examples:
 def data() -> None:
     """List, download and verify data sets.
 
-    Files are searched for in --data-dir, then in the folder given by the environment variable
-    LSTM_NUMBA_DATA, then in the cache folder, which lstm-numba info shows.
+    Files are searched in --data-dir, then in the folder in the environment variable LSTM_NUMBA_DATA, then in
+    the cache folder, which `lstm-numba info` shows.
     """
 
 
@@ -100,7 +100,14 @@ Examples:
   lstm-numba data fetch mnist ptb --data-dir ~/data
 """,
 )
-@click.argument("names", nargs=-1, required=True, type=click.Choice(_PUBLISHED), metavar="NAME...")
+@argument(
+    "names",
+    "NAME...",
+    f"Data set: {', '.join(_PUBLISHED)}.",
+    nargs=-1,
+    required=True,
+    type=Choice(_PUBLISHED),
+)
 @download_dir_option
 @json_option
 def fetch(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
@@ -120,7 +127,7 @@ def fetch(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
         elif progress.state == "failed":
             terminal.say(f"{progress.file}: {progress.source}: {progress.detail}")
         else:
-            terminal.say(f"{progress.file}: {'already there' if progress.state == 'present' else 'fetched'}")
+            terminal.say(f"{progress.file}: {'already exists' if progress.state == 'present' else 'fetched'}")
 
     paths = [path for name in names for path in store.fetch(name, data_dir, progress=show)]
     terminal.clear()
@@ -138,7 +145,14 @@ Examples:
   lstm-numba data verify mnist ptb --data-dir ~/data --json
 """,
 )
-@click.argument("names", nargs=-1, required=True, type=click.Choice(_PUBLISHED), metavar="NAME...")
+@argument(
+    "names",
+    "NAME...",
+    f"Data set: {', '.join(_PUBLISHED)}.",
+    nargs=-1,
+    required=True,
+    type=Choice(_PUBLISHED),
+)
 @data_dir_option
 @json_option
 def verify(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:

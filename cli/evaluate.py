@@ -14,7 +14,8 @@ from lstm_numba.cli.options import (
     run_cell_option,
     threads_option,
 )
-from lstm_numba.cli.types import SectionedCommand
+from lstm_numba.cli.shell_values import one_of
+from lstm_numba.cli.types import RunFolder, SectionedCommand, argument, option
 
 
 @click.command(
@@ -26,8 +27,16 @@ Examples:
   lstm-numba evaluate runs/ten-seeds
 """,
 )
-@click.argument("run", type=click.Path())
-@click.option("--split", default="test", show_default=True, help="Split to evaluate: train, valid or test.")
+@argument("run", "RUN", "Run folder, or folder of a set of runs.", type=RunFolder())
+@option(
+    "Options",
+    "--split",
+    default="test",
+    show_default=True,
+    metavar="SPLIT",
+    shell_complete=one_of("train", "valid", "test"),
+    help="Split to evaluate: train, valid or test.",
+)
 @checkpoint_option
 @run_cell_option
 @data_dir_option
@@ -47,11 +56,10 @@ def evaluate(
     """Evaluate RUN, a run folder or a set of runs, on a split of its data.
 
     For classifiers: mean cross-entropy (nats per image) and accuracy. For language models: mean cross-entropy
-    (nats per token) and perplexity; for grammar also the lowest reachable perplexity. For series: mean loss;
+    (nats per token) and perplexity; for grammar also its lower bound (source entropy). For series: mean loss;
     MAE, RMSE, MASE and NSE of numbers, accuracy, macro-F1 and ROC-AUC of classes.
 
-    Of a set, as `train --seeds` and `train series --per-group` leave one: a row for each run that is
-    complete, and what they have in common.
+    For a set of runs (`train --seeds`, `train series --per-group`): a row per complete run, and a summary.
     """
     from lstm_numba.cli.console import Terminal, print_json, result_line, result_object
     from lstm_numba.cli.custom_cells import use_run_cell

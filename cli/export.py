@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from lstm_numba.cli.options import checkpoint_option, json_option, run_cell_option
-from lstm_numba.cli.types import SectionedCommand
+from lstm_numba.cli.types import Choice, RunFolder, SectionedCommand, argument
 
 
 @click.command(
@@ -19,22 +19,20 @@ Examples:
   lstm-numba export runs/ptb-1 --format torch --out ptb.safetensors
 """,
 )
-@click.argument("run", type=click.Path())
+@argument("run", "RUN", "Run folder.", type=RunFolder())
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["onnx", "c", "torch", "keras", "npz"]),
+    type=Choice(["onnx", "c", "torch", "keras", "npz"]),
     required=True,
     help="Format of the file.",
 )
-@click.option(
-    "--out", type=click.Path(), metavar="FILE", required=True, help="File to write; must not exist."
-)
-@click.option("--layers-only", is_flag=True, help="Only the recurrent layers (onnx, c); keras has no more.")
+@click.option("--out", type=click.Path(), metavar="FILE", required=True, help="New file.")
+@click.option("--layers-only", is_flag=True, help="Only the recurrent layers (onnx, c; always for keras).")
 @click.option(
     "--lengths",
     is_flag=True,
-    help="Have an input for the lengths of sequences that are padded to the longest (onnx).",
+    help="Add an input for the lengths of padded variable-length sequences (onnx).",
 )
 @checkpoint_option
 @run_cell_option
@@ -49,15 +47,15 @@ def export(
     cell: str | None,
     as_json: bool,
 ) -> None:
-    """Write the model of RUN, a run folder, to a file for another program.
+    """Export the model of RUN to a file for another program.
 
-    onnx: the whole model as an ONNX graph (.onnx), which takes what the model takes: pictures as normalised
-    sequences, texts as the numbers of their tokens with the states before and after, and series in the units
-    of the data, as `predict` does. c: a C99 header (.h) with the weights and a function for one step, for
-    layers of one direction. torch: all parameters with PyTorch's names (.safetensors). keras: the weights of
-    the recurrent layers in Keras' layout (.npz). npz: as torch, but for NumPy (.npz).
+    onnx: the whole model as an ONNX graph (.onnx), with the model's inputs: images as normalized sequences,
+    texts as token indices with initial and final states, and series in the units of the data, as `predict`
+    has them. c: a C99 header (.h) with the weights and a function for one step, for unidirectional layers.
+    torch: all parameters with PyTorch's names (.safetensors). keras: the weights of the recurrent layers in
+    Keras' layout (.npz). npz: as torch, but for NumPy (.npz).
 
-    The number of parameters written is printed; where that is not all of them, beside the model's.
+    Prints the number of parameters written, and that of the model if they differ.
     """
     import os
 
@@ -70,12 +68,12 @@ def export(
     from lstm_numba.wording import plural
 
     if layers_only and kind not in ("onnx", "c"):
-        raise click.UsageError(f"--layers-only: is for onnx and c, not for {kind}")
+        raise click.UsageError(f"--layers-only: only for onnx and c, not for {kind}")
     opened = Run.open(run)
     if lengths and (kind != "onnx" or opened.config["dataset"] in LANGUAGE_MODELS):
-        raise click.UsageError("--lengths: is for --format onnx of pictures and series")
+        raise click.UsageError("--lengths: only for --format onnx of images and series")
     if os.path.lexists(out):
-        raise UserError(f"--out {out}: is there already, name another file")
+        raise UserError(f"--out {out}: already exists, name another file")
     use_run_cell(opened.config, cell, run)
     from lstm_numba.interop.export import facts_of, save_model
     from lstm_numba.training.series import SeriesTask

@@ -8,7 +8,7 @@ import click
 
 from lstm_numba.cli.custom_cells import load_own_cells, use_run_cell
 from lstm_numba.cli.options import json_option
-from lstm_numba.cli.types import CellName, SectionedCommand
+from lstm_numba.cli.types import CellName, Choice, RunFolder, SectionedCommand, argument
 from lstm_numba.training.settings import is_own_cell
 
 if TYPE_CHECKING:
@@ -26,29 +26,27 @@ _SHOWN = 8
 Examples:
   lstm-numba import model.pt --list
   lstm-numba import model.onnx --node 1 --out model.safetensors
-  lstm-numba import torch.safetensors --prefix encoder. --cell rnn-relu --out rnn.npz
-  lstm-numba import loop.npz --names 'enc_w_*=weight_*' --names 'enc_b_*=bias_*' --head fc --out encoder.npz
+  lstm-numba import torch.safetensors --prefix encoder. --out encoder.npz
+  lstm-numba import loop.npz --names 'enc_w_*=weight_*' --out encoder.npz
   lstm-numba import trained.safetensors --run runs/digits-1 --out runs/trained
 """,
 )
-@click.argument("file", type=click.Path())
+@argument("file", "FILE", "File with weights: ONNX, PyTorch, Keras or NumPy.", type=click.Path())
 @click.option(
-    "--list", "listing", is_flag=True, help="Show what FILE holds, and the calls that would load its layers."
+    "--list", "listing", is_flag=True, help="List the contents of FILE, and the calls that load its layers."
 )
-@click.option(
-    "--out", type=click.Path(), metavar="PATH", help="Weights file or run folder to write; must not exist."
-)
-@click.option("--run", type=click.Path(), help="Run folder whose settings the new run gets.")
+@click.option("--out", type=click.Path(), metavar="PATH", help="New weights file or run folder.")
+@click.option("--run", type=RunFolder(), metavar="RUN", help="Run folder whose settings the new run takes.")
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["onnx", "torch", "keras", "npz"]),
+    type=Choice(["onnx", "torch", "keras", "npz"]),
     help="Format of FILE.  [default: from its file name and parameter names]",
 )
 @click.option(
     "--cell",
     type=CellName(),
-    help="Cell of FILE, if names and shapes do not determine it; MODULE:CLASS is one of your own, "
+    help="Cell of FILE, if names and shapes do not determine it; MODULE:CLASS is a custom cell, "
     "whose module is imported.  [default: as in PyTorch or Keras]",
 )
 @click.option(
@@ -58,10 +56,10 @@ Examples:
     "--names",
     multiple=True,
     metavar="NAME=OURS",
-    help="Read the tensor NAME as OURS, such as weight_ih_l0 or weight_hh_l0[zrn].T; as nothing, leave it "
-    "out. A * in NAME stands for any characters. May be given often.",
+    help="Read the tensor NAME as OURS, such as weight_ih_l0 or weight_hh_l0[zrn].T; with OURS empty, ignore "
+    "it. A * in NAME matches any characters. May be repeated.",
 )
-@click.option("--head", help="Linear layer after the recurrent ones: what its names begin with.")
+@click.option("--head", help="Prefix of the names of the linear layer after the recurrent layers.")
 @click.option("--node", help="LSTM, GRU or RNN node of an ONNX model: its name or number in --list.")
 @click.option("--allow-nonfinite", is_flag=True, help="Accept weights that are NaN or infinite.")
 @json_option
@@ -97,13 +95,13 @@ def import_(
     if listing:
         given = (out, run, kind, cell, *names, node, *chosen.values(), allow_nonfinite or None)
         if any(value is not None for value in given):
-            raise click.UsageError("--list: takes no other option than --json")
+            raise click.UsageError("--list: can only be combined with --json")
         _list(file, as_json)
         return
     if out is None:
         raise click.UsageError("--out: expected a file or folder to write, or --list")
     if os.path.lexists(out):
-        raise UserError(f"--out {out}: is there already, name another")
+        raise UserError(f"--out {out}: already exists, name another")
     if run is None and not out.endswith((".npz", ".safetensors")):
         raise UserError(f"--out {out}: expected a name that ends in .npz or .safetensors, or --run")
     from lstm_numba.interop.any_format import open_source
@@ -147,7 +145,7 @@ def _check_options(source: Source, options: dict[str, Any], cell: str | None, no
     from lstm_numba.interop.keras import has_keras_names
 
     if "names" in options and "prefix" in options:
-        raise click.UsageError("--names: expected --names or --prefix, not both")
+        raise click.UsageError("--names: cannot be combined with --prefix")
     if source.kind == "onnx" and not source.contents.tensors:
         if cell is not None:
             raise click.UsageError("--cell: an ONNX model names its cell itself")
@@ -209,7 +207,7 @@ def _weights_file(source: Source, out: str, options: dict[str, Any], as_json: bo
         click.echo("the model's input is (batch, time, features): load_weights(..., batch_first=True)")
     if headed:
         click.echo("with the linear layer: load_weights(..., head='output')")
-    _print_names("passed over", loaded.left_out)
+    _print_names("ignored", loaded.left_out)
     _print_notes(loaded.notes)
 
 
@@ -235,7 +233,7 @@ def _new_run(source: Source, out: str, run: str, options: dict[str, Any], as_jso
         return
     click.echo(f"{out}: run of {settings.config['dataset']} with the settings of {run}: {_line(facts)}")
     _print_names(f"only the recurrent layers are from {source.path}; from {run}", fitted.kept)
-    _print_names("passed over", fitted.passed_over)
+    _print_names("ignored", fitted.passed_over)
     _print_notes(fitted.notes)
 
 

@@ -134,7 +134,7 @@ def _caches() -> dict[str, str]:
     if folder is None:
         kernels = f"not kept: {REMEDY}"
     elif folder.name == "__pycache__":
-        kernels = f"__pycache__ folders of {Path(lstm_numba.__file__).parent}"
+        kernels = f"__pycache__ folders in {Path(lstm_numba.__file__).parent}"
     else:
         kernels = str(folder.parent)
     return {"kernels": kernels, "data": str(store.roots(None)[-1])}

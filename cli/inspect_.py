@@ -16,7 +16,7 @@ from lstm_numba.cli.options import (
     run_cell_option,
     threads_option,
 )
-from lstm_numba.cli.types import SectionedCommand
+from lstm_numba.cli.types import Folder, RunFolder, SectionedCommand, argument
 
 if TYPE_CHECKING:
     from lstm_numba.traces.inspection import Inspection
@@ -35,13 +35,19 @@ Examples:
   lstm-numba inspect runs/series-1 load.csv:1200 --json
 """,
 )
-@click.argument("run", type=click.Path())
-@click.argument("input_", metavar="[INPUT]", required=False)
+@argument("run", "RUN", "Run folder.", type=RunFolder())
+@argument(
+    "input_",
+    "[INPUT]",
+    "Image, text or table to read.  [default: the first item of the test split]",
+    required=False,
+    type=click.Path(),
+)
 @click.option(
     "--out",
-    type=click.Path(file_okay=False),
+    type=Folder(),
     metavar="FOLDER",
-    help="Folder for page and pictures.  [default: RUN/inspect]",
+    help="Folder for page and figures.  [default: RUN/inspect]",
 )
 @checkpoint_option
 @run_cell_option
@@ -60,16 +66,16 @@ def inspect_(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Show what the network of RUN, a run folder, does inside while it reads INPUT.
+    """Show gates and states of the network of RUN while it reads INPUT.
 
-    INPUT is a picture, or FILE:INDEX of an IDX file (mnist, digits, images); a text, such as a sentence in
-    quotation marks (ptb, text, grammar); or a table, FILE or FILE:ROW (series): ROW is where the window ends,
-    as `predict` counts rows, or is in the group that is read. Without INPUT it is the first item of the run's
-    own test data, and shares and time constants are over more of them.
+    INPUT is an image, or FILE:INDEX of an IDX file (mnist, digits, images); a text, such as a sentence in
+    quotation marks (ptb, text, grammar); or a table, FILE or FILE:ROW (series): ROW is the last row of the
+    window, as `predict` counts rows, or a row of the group. Without INPUT the first item of the test split is
+    read, and statistics are over more items.
 
-    Written are one HTML page, which works without a network, and pictures (PNG and SVG): heat maps of gates
-    and states over the input; the share of steps at which each unit's gates are open or closed; units by how
-    long they remember; and what the network answers as the steps come in. Needs matplotlib (extra "plot").
+    Writes one HTML page, which works offline, and figures (PNG and SVG): heat maps of gates and states over
+    the input; the fraction of steps at which each unit's gates are open or closed; units by memory time
+    constant; and the network's output at each step. Needs matplotlib (extra "plot").
     """
     from lstm_numba.cli.console import Terminal, print_json
     from lstm_numba.cli.custom_cells import use_run_cell

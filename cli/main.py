@@ -29,22 +29,27 @@ DEBUG_VARIABLE = "LSTM_NUMBA_DEBUG"
 #: Command -> (module, one line for the list of commands). The module defines a command of the module's name.
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("lstm_numba.cli.train", "Train a network on a data set, or resume a run."),
-    "sweep": ("lstm_numba.cli.sweep", "Try settings by the dozen, and find out which mattered."),
-    "evaluate": ("lstm_numba.cli.evaluate", "Compute loss and measures of a run on a split."),
+    "sweep": ("lstm_numba.cli.sweep", "Search hyperparameters with Optuna, and rank their importance."),
+    "evaluate": ("lstm_numba.cli.evaluate", "Evaluate a run on a data split: loss and metrics."),
     "predict": ("lstm_numba.cli.predict", "Classify images; forecast, regress or classify series."),
-    "stream": ("lstm_numba.cli.stream", "Predict from rows of a table as they come in."),
+    "stream": ("lstm_numba.cli.stream", "Predict from rows of a table as they arrive."),
     "sample": ("lstm_numba.cli.sample", "Generate text with a trained language model."),
     "plot": (
         "lstm_numba.cli.plot",
-        "Plot learning curves of runs; confusion matrix, perplexity or forecasts of one.",
+        "Plot learning curves, confusion matrix, perplexity, forecasts.",
     ),
-    "inspect": ("lstm_numba.cli.inspect_", "Look into a trained network while it reads an input."),
-    "experiment": ("lstm_numba.cli.experiments.experiment", "Try what texts claim about recurrent networks."),
+    "inspect": ("lstm_numba.cli.inspect_", "Show gates and states of a trained network for an input."),
+    "experiment": (
+        "lstm_numba.cli.experiments.experiment",
+        "Test published claims about recurrent networks.",
+    ),
     "export": ("lstm_numba.cli.export", "Write a run's weights for ONNX, PyTorch, Keras or NumPy."),
     "import": ("lstm_numba.cli.import_", "Import weights from ONNX, PyTorch, Keras or NumPy."),
-    "bench": ("lstm_numba.cli.bench", "Compare speed and memory with PyTorch and ONNX Runtime."),
+    "bench": ("lstm_numba.cli.bench", "Benchmark layers against PyTorch and ONNX Runtime."),
     "warmup": ("lstm_numba.cli.warmup", "Compile the kernels of a training in advance."),
     "data": ("lstm_numba.cli.data", "List, download and verify data sets."),
+    "cache": ("lstm_numba.cli.cache", "Show and remove compiled kernels and downloaded data."),
+    "completion": ("lstm_numba.cli.completion", "Print a script that completes commands in a shell."),
     "info": ("lstm_numba.cli.info", "Show versions, CPU, threads, CUDA device, caches and data sets."),
 }
 
@@ -77,7 +82,7 @@ Examples:
     name="lstm-numba",
     cls=Program,
     homes=COMMANDS,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
     epilog=EPILOG,
 )
 @click.version_option(__version__, "-V", "--version", prog_name="lstm-numba")
@@ -164,7 +169,7 @@ def report(error: BaseException, head: str = "") -> int:
         _say(f"{head}error: {_one_line(error)}")
         return 1
     if isinstance(error, MemoryError):
-        _say(f"{head}error: out of memory: {_one_line(error) or 'make the network or the batch smaller'}")
+        _say(f"{head}error: out of memory: {_one_line(error) or 'reduce the network or the batch size'}")
         return 1
     if isinstance(error, OSError) and error.strerror:
         _discard(sys.stdout)  # if standard output failed, the interpreter must not try again

@@ -8,7 +8,20 @@ from typing import Any
 
 import click
 
-from lstm_numba.cli.types import CellName, ColumnNames, F, Names, Number, flat_names, joined_names, option
+from lstm_numba.cli.types import (
+    CellName,
+    Choice,
+    ColumnNames,
+    F,
+    Folder,
+    Names,
+    Number,
+    RunFolder,
+    argument,
+    flat_names,
+    joined_names,
+    option,
+)
 from lstm_numba.training import settings
 from lstm_numba.training.config import default_config
 
@@ -21,42 +34,40 @@ json_option = option("Output", "--json", "as_json", is_flag=True, help="Print th
 
 
 def _data_dir(help: str, exists: bool) -> Callable[[F], F]:
-    return option("Data", "--data-dir", type=click.Path(exists=exists, file_okay=False), help=help)
+    return option("Data", "--data-dir", type=Folder(exists), help=help)
 
 
 #: A folder that exists, and one that may have to be made.
-data_dir_option = _data_dir(
-    "Folder that holds the data files; otherwise LSTM_NUMBA_DATA, then the cache.", True
-)
-download_dir_option = _data_dir("Folder to download to; otherwise LSTM_NUMBA_DATA, then the cache.", False)
+data_dir_option = _data_dir("Folder with the data files.  [default: LSTM_NUMBA_DATA, then the cache]", True)
+download_dir_option = _data_dir("Folder to download to.  [default: LSTM_NUMBA_DATA, then the cache]", False)
 #: Of commands that use a run.
 run_cell_option = option(
     "Network",
     "--cell",
     type=CellName(),
     metavar="MODULE:CLASS",
-    help="The run's cell, where it is one of your own: its module is imported.",
+    help="The run's cell if it is a custom cell; its module is imported.",
 )
 checkpoint_option = option(
     "Network",
     "--checkpoint",
-    type=click.Choice(["last", "best"]),
-    help="best: of the epoch with the lowest loss on valid, or in training where there is no valid.  "
-    "[default: as the run's --keep]",
+    type=Choice(["last", "best"]),
+    help="Checkpoint to use: of the last epoch, or of the best one (lowest validation loss, or training loss "
+    "if there is no validation split).  [default: as the run's --keep]",
 )
 threads_option = option(
     "Computer",
     "--threads",
     type=POSITIVE,
-    help="Threads to compute with.  [default: all cores it may use]",
+    help="Number of threads.  [default: all available cores]",
 )
 device_option = option(
     "Computer",
     "--device",
-    type=click.Choice(["cpu", "auto", "cuda"]),
+    type=Choice(["cpu", "auto", "cuda"]),
     default="cpu",
     show_default=True,
-    help="Where to compute; auto takes the best device there is.",
+    help="Device; auto: cuda if available, else cpu.",
 )
 
 
@@ -66,7 +77,7 @@ def _type(setting: settings.Setting) -> dict[str, Any]:
     if isinstance(check, settings.Range):
         return {"type": Number(replace(check, above=check.above and not setting.zero_is_none))}
     if isinstance(check, settings.Choice):
-        return {"type": click.Choice(check.values)}
+        return {"type": Choice(check.values)}
     if check is settings.check_cell:  # a run for each
         return {"type": CellName(), "multiple": True}
     if check is settings.check_names:
@@ -108,13 +119,22 @@ def setting_options(dataset: str, section: str) -> list[Callable[[F], F]]:
 
 
 def _path_argument(dataset: str) -> Callable[[F], F]:
-    """A user's own data: a text, or a folder of pictures. A run that goes on knows them."""
-    metavar = "[PATH]" if dataset == "images" else "[FILE]"
-    return click.argument("file", required=False, type=click.Path(), metavar=metavar)
+    """A user's own data: a text, or a folder of images. A run that goes on knows them."""
+    metavar, help = {
+        "images": ("[PATH]", "Folder of images with one folder per class, or folder of IDX files."),
+        "text": ("[FILE]", "Text in UTF-8."),
+    }[dataset]
+    return argument("file", metavar, f"{help} Not with --resume.", required=False, type=click.Path())
 
 
 #: A user's own tables. A run that goes on knows them.
-_tables_argument = click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path())
+_tables_argument = argument(
+    "files",
+    "[FILE]...",
+    "Table with named columns; each file is a sequence. With --resume: the tables' new paths.",
+    nargs=-1,
+    type=click.Path(),
+)
 
 
 #: Runs of a set at most; more are a typing error.
@@ -124,26 +144,25 @@ _seeds_option = option(
     "--seeds",
     type=Number(settings.Range(1, _MOST_SEEDS, whole=True)),
     metavar="N",
-    help="Train N runs, with --seed and the numbers after it, as many at a time as there are --threads (each "
-    "has one), and say how much their results vary.  [default: one run]",
+    help="Train N runs with the seeds from --seed on, --threads of them in parallel with one thread each, "
+    "and report the spread of the results.  [default: one run]",
 )
 _per_group_option = option(
     settings.DATA,
     "--per-group",
     is_flag=True,
-    help="Train a model for each group: of --group, or else for each FILE; as many at a time as there are "
-    "--threads (each has one). Groups with too few rows are skipped.",
+    help="Train one model per group of --group, otherwise per FILE, --threads of them in parallel with one "
+    "thread each. Groups with too few rows are skipped.",
 )
 
 
 def train_options(dataset: str) -> Callable[[F], F]:
     """All options of ``train DATASET``."""
     resume = (
-        "Go on with this run, or with all runs of a set, and its own settings; beside it only --epochs, "
-        "--early-stopping, --log, --threads, --device, --data-dir, --json, and --cell where the cell is one "
-        "of your own."
+        "Resume this run, or all runs of a set, with its own settings. Can be combined with --epochs, "
+        "--early-stopping, --log, --threads, --device, --data-dir, --json, and --cell for a custom cell only."
     )
-    out = "Folder to make for the run, or for those of several cells, seeds or groups.  "
+    out = "New folder for the run, or for the runs of several cells, seeds or groups.  "
     out += f"[default: runs/{dataset}-1, -2, ...]"
     decorators = [
         *setting_options(dataset, settings.NETWORK),
@@ -158,7 +177,7 @@ def train_options(dataset: str) -> Callable[[F], F]:
         *setting_options(dataset, settings.RUN),
         _seeds_option,
         option(settings.RUN, "--out", type=click.Path(), metavar="RUN", help=out),
-        option(settings.RUN, "--resume", type=click.Path(), metavar="RUN", help=resume),
+        option(settings.RUN, "--resume", type=RunFolder(), metavar="RUN", help=resume),
         json_option,
     ]
 

@@ -10,7 +10,7 @@ import click
 from lstm_numba.cli.console import Terminal, print_json, warn
 from lstm_numba.cli.custom_cells import use_run_cell
 from lstm_numba.cli.options import data_dir_option, json_option, run_cell_option, threads_option
-from lstm_numba.cli.types import SectionedCommand
+from lstm_numba.cli.types import RunFolder, SectionedCommand, argument
 from lstm_numba.errors import UserError
 from lstm_numba.training.run_sets import is_set
 from lstm_numba.training.settings import CLASSIFIERS, SERIES
@@ -30,7 +30,14 @@ Examples:
   lstm-numba plot runs/digits-1 runs/digits-2
 """,
 )
-@click.argument("runs", nargs=-1, required=True, type=click.Path(), metavar="RUN...")
+@argument(
+    "runs",
+    "RUN...",
+    "Run folder; one set of runs, or several runs to compare.",
+    nargs=-1,
+    required=True,
+    type=RunFolder(),
+)
 @click.option(
     "--out",
     type=click.Path(),
@@ -49,12 +56,11 @@ def plot(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Draw the learning curves of RUN, a run folder, and its confusion matrix (classes), perplexity
-    (text), or forecasts of the test part with their band and errors (series).
+    """Plot learning curves of RUN, and confusion matrix, perplexity or forecasts of its test split.
 
-    Of several runs: their learning curves in one figure, "comparison", a colour for each, with the settings
-    in which they differ. Of runs on different data it has the losses only. Of a set of runs, as
-    `train --seeds` leaves one: thin curves of its runs, and their mean, in the set's folder.
+    For several runs: their learning curves in one figure, "comparison", one color per run, with the settings
+    that differ; for runs on different data sets the losses only. For a set of runs (`train --seeds`): thin
+    curves of its runs, and their mean, in the set's folder.
 
     Each plot is written as PNG and as SVG; the command prints the paths. Needs matplotlib, which the extra
     "plot" installs: pip install 'lstm_numba[plot]'.
@@ -82,7 +88,7 @@ def _single_only(cell: str | None, data_dir: str | None, threads: int | None, go
     """Refuse options for which there is nothing to compute."""
     for flag, value in {"--cell": cell, "--data-dir": data_dir, "--threads": threads}.items():
         if value is not None:
-            raise click.UsageError(f"{flag}: is for the plots of one run, got {got}")
+            raise click.UsageError(f"{flag}: only for the plots of one run, got {got}")
 
 
 def _plots_of(
@@ -100,14 +106,14 @@ def _plots_of(
     series = opened.config["dataset"] in SERIES
     classifier = opened.config["dataset"] in CLASSIFIERS
     if not epochs and not ((classifier or series) and opened.checkpoint_path.exists()):
-        raise UserError(f"{run}: no epoch is finished, there is nothing to draw")
+        raise UserError(f"{run}: no epoch is complete: nothing to plot")
     folder = Path(out) if out is not None else opened.folder / "plots"
     folder.mkdir(parents=True, exist_ok=True)
     figures = {}
     if epochs:
         figures["learning-curves"] = run_plots.learning_curves(lines)
     else:  # a run of imported weights
-        warn(f"{run}: no epoch is finished, there are no learning curves")
+        warn(f"{run}: no epoch is complete: no learning curves")
     if series:
         from lstm_numba.cli.series import series_figures
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lstm_numba.cli.options import NATURAL, checkpoint_option, json_option, run_cell_option, threads_option
-from lstm_numba.cli.types import SectionedCommand
+from lstm_numba.cli.types import RunFolder, SectionedCommand, argument
 
 
 @click.command(
@@ -15,13 +15,25 @@ from lstm_numba.cli.types import SectionedCommand
     epilog="""\b
 Examples:
   lstm-numba predict runs/mnist-1 seven.png
-  lstm-numba predict runs/mnist-1 t10k-images-idx3-ubyte.gz:0 t10k-images-idx3-ubyte.gz:1 --json
+  lstm-numba predict runs/mnist-1 t10k-images-idx3-ubyte.gz:0 --json
   lstm-numba predict runs/series-1 load.csv --out forecast.csv
   lstm-numba predict runs/images-1 rose.jpg
 """,
 )
-@click.argument("run", type=click.Path())
-@click.argument("images", nargs=-1, required=True, metavar="FILE...")
+@argument(
+    "run",
+    "RUN",
+    "Run folder of mnist, digits, images or series, or set with one model per group.",
+    type=RunFolder(),
+)
+@argument(
+    "images",
+    "FILE...",
+    "Image, image of an IDX file (FILE:INDEX), or table.",
+    nargs=-1,
+    required=True,
+    type=click.Path(),
+)
 @click.option(
     "--index",
     type=NATURAL,
@@ -31,10 +43,10 @@ Examples:
 @click.option(
     "--invert/--no-invert",
     default=None,
-    help="Swap black and white: a model of digits expects light ones on black.  "
-    "[default: if the border is light; of own pictures never]",
+    help="Invert the image: models of digits expect light digits on black.  "
+    "[default: if the border is light; never for models of `train images`]",
 )
-@click.option("--out", type=click.Path(), metavar="FILE", help="File to write a table to (series).")
+@click.option("--out", type=click.Path(), metavar="FILE", help="CSV file to write (series).")
 @checkpoint_option
 @run_cell_option
 @threads_option
@@ -52,14 +64,14 @@ def predict(
 ) -> None:
     """Predict from each FILE with the model of RUN, a run folder of mnist, digits, images or series.
 
-    Of images, classify them and print the probabilities. A FILE is a picture (PNG, JPEG, BMP, PPM), which is
-    cropped and scaled to 28 x 28 pixels as MNIST's digits were, unless it has that size; or an image of an
-    IDX file, plain or gzipped: FILE:INDEX, or FILE with --index. A model of own pictures gets all of a
-    picture, scaled to the size that it was trained on.
+    Images are classified, with their probabilities. FILE is an image (PNG, JPEG, BMP, PPM), which is cropped
+    and scaled to 28 x 28 pixels as MNIST's digits were, unless it has that size; or an image of an IDX file,
+    plain or gzipped: FILE:INDEX, or FILE with --index. For models of `train images` the whole image is scaled
+    to the training size.
 
-    Of series, a FILE is a table with the columns that the model reads. The result is a table in CSV: of a
-    forecast the steps after the end of each group, else a row for each group, window or step. RUN may be a
-    set that `train series --per-group` made: each group goes to its own model.
+    For series, FILE is a table with the columns that the model reads. The result is a table in CSV: for a
+    forecast the steps after the end of each group, otherwise one row per group, window or step. RUN may be a
+    set of `train series --per-group`: each group is predicted by its own model.
     """
     from lstm_numba.cli.console import Terminal, print_json
     from lstm_numba.cli.custom_cells import use_run_cell

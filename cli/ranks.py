@@ -61,7 +61,7 @@ def end_all(ranks: Ranks, error: BaseException) -> None:
 
 def _end_without(ranks: Ranks, lost: int) -> None:
     """Say that a rank is lost and end the others; called in a thread, while MPI waits for it."""
-    line = f"error: rank {lost} of {ranks.size} has ended without a word (killed, or out of memory?)"
+    line = f"error: rank {lost} of {ranks.size} has ended without a message (killed, or out of memory?)"
     try:
         os.write(2, f"{line}; the last checkpoint stays\n".encode())
     finally:

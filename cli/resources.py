@@ -40,7 +40,7 @@ def set_threads(wanted: int | None) -> int:
         return thread_count()
     if wanted > available:
         raise click.BadParameter(
-            f"{wanted} is more than the {available} threads of this machine", param_hint="--threads"
+            f"{wanted} is more than the {available} threads available on this machine", param_hint="--threads"
         )
     set_thread_count(wanted)
     return wanted
@@ -68,7 +68,7 @@ def choose_device(wanted: str) -> str:
         warn(f"device: cuda, {found.text}" if found.available else f"device: cpu ({found.text})")
         return "cuda" if found.available else "cpu"
     if not found.available:
-        raise UserError(f"--device cuda: {found.text}; --device cpu computes without")
+        raise UserError(f"--device cuda: {found.text}; use --device cpu")
     return "cuda"
 
 
@@ -103,5 +103,5 @@ def check_memory(config: Mapping[str, Any], steps: int) -> None:
     if needed > available:
         raise UserError(
             f"needs at least {needed / 2**30:,.0f} GiB of memory, this machine has "
-            f"{available / 2**30:,.0f} GiB; make --hidden, --layers or --batch-size smaller"
+            f"{available / 2**30:,.0f} GiB; reduce --hidden, --layers or --batch-size"
         )

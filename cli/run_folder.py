@@ -64,7 +64,7 @@ def claimed(out: str) -> Iterator[Path]:
     try:
         path.open("xb").close()
     except FileExistsError:
-        raise UserError(f"--out {out}: is there already, name another file") from None
+        raise UserError(f"--out {out}: already exists, name another file") from None
     try:
         yield path
     except BaseException:

@@ -33,10 +33,10 @@ def refuse_combinations(given: Mapping[str, Any], cells: int) -> None:
     """
     if "per_group" in given and "seeds" in given:
         raise click.UsageError(
-            "--seeds: cannot stand beside --per-group, which trains a model for each group"
+            "--seeds: cannot be combined with --per-group, which trains one model per group"
         )
     if "per_group" in given and cells > 1:
-        raise click.UsageError(f"--cell: one at most beside --per-group, got {cells}")
+        raise click.UsageError(f"--cell: expected at most one with --per-group, got {cells}")
 
 
 def begin_set(
@@ -122,7 +122,7 @@ def _say_skipped(skipped: Mapping[str, str], terminal: Terminal) -> None:
     for name, why in list(skipped.items())[:_NAMED]:
         terminal.say(f"group {name} is skipped: {why}")
     if len(skipped) > _NAMED:
-        terminal.say(f"{plural(len(skipped) - _NAMED, 'other group')} skipped for such reasons")
+        terminal.say(f"{plural(len(skipped) - _NAMED, 'other group')} skipped for similar reasons")
 
 
 def _run_of(found: RunSet, member: Member) -> Run:
@@ -199,11 +199,11 @@ def _train(
         told = "interrupted" if signum == 2 else "SIGTERM"
         terminal.say(
             f"{told}: {ended} of {plural(len(runs), 'run')} done, {stopped} stopped and saved; "
-            f"go on with: lstm-numba train {found.dataset} --resume {name}"
+            f"resume with: lstm-numba train {found.dataset} --resume {name}"
         )
         click.get_current_context().exit(128 + signum)
     if all(isinstance(one, Done) and one.outcome.already_complete for one in endings.values()):
-        terminal.say("all runs are complete; --epochs N with a larger N goes on")
+        terminal.say("all runs are complete; --epochs N with a larger N resumes them")
     rows = [row_of(member, endings[number]) for number, member in enumerate(found.members)]
     files = draw(found, found.folder, terminal)
     if given.get("as_json"):

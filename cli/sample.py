@@ -13,7 +13,7 @@ from lstm_numba.cli.options import (
     run_cell_option,
     threads_option,
 )
-from lstm_numba.cli.types import SectionedCommand, option
+from lstm_numba.cli.types import RunFolder, SectionedCommand, argument, option
 
 
 @click.command(
@@ -24,7 +24,7 @@ Examples:
   lstm-numba sample runs/text-1 --temperature 0.7 --top-k 20 --seed 1
 """,
 )
-@click.argument("run", type=click.Path())
+@argument("run", "RUN", "Run folder of ptb, text or grammar.", type=RunFolder())
 @option(
     "Text",
     "--prompt",
@@ -45,20 +45,20 @@ Examples:
     type=NOT_NEGATIVE,
     default=1.0,
     show_default=True,
-    help="Divide the logits by this: below 1 less random, 0 always the most likely token.",
+    help="Sampling temperature: below 1 less random, 0: always the most likely token.",
 )
 @option(
     "Text",
     "--top-k",
     type=POSITIVE,
-    help="Sample from the K most likely tokens only.  [default: from all]",
+    help="Sample from the K most likely tokens only.  [default: all]",
     metavar="K",
 )
 @option(
     "Text",
     "--seed",
     type=NATURAL,
-    help="Seed of the random numbers: same seed, same text.  [default: a new one each time]",
+    help="Random seed: the same seed gives the same text.  [default: a new one per call]",
 )
 @checkpoint_option
 @run_cell_option

@@ -99,7 +99,7 @@ def plot_set(folder: str, out: str | None) -> list[str]:
     found = RunSet.open(folder)
     files = write_curves(found, found.folder if out is None else Path(out))
     if not files:
-        raise UserError(f"{folder}: no epoch of any run is finished, there is nothing to draw")
+        raise UserError(f"{folder}: no epoch of any run is complete: nothing to plot")
     return files
 
 

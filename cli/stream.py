@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lstm_numba.cli.options import checkpoint_option, run_cell_option, threads_option
-from lstm_numba.cli.types import SectionedCommand
+from lstm_numba.cli.types import RunFolder, SectionedCommand, argument
 
 
 @click.command(
@@ -16,16 +16,16 @@ Examples:
   lstm-numba stream runs/series-1 --checkpoint best --threads 1
 """,
 )
-@click.argument("run", type=click.Path())
+@argument("run", "RUN", "Run folder of series.", type=RunFolder())
 @checkpoint_option
 @run_cell_option
 @threads_option
 def stream(run: str, checkpoint: str | None, cell: str | None, threads: int | None) -> None:
     """Read rows of a table from standard input and write predictions to standard output, row by row.
 
-    RUN is a run folder of series. Both are CSV with a header. A model that reads windows predicts as soon as
-    there are enough rows; one that reads whole groups says after each row what it makes of those so far. The
-    columns may be in any order; the targets are needed for forecasts only.
+    Input and output are CSV with a header. A model of windows predicts as soon as there are enough rows; a
+    model of whole groups predicts after each row from the rows so far. The columns may be in any order; the
+    targets are needed for forecasts only.
     """
     import csv
     import sys

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lstm_numba.cli.options import POSITIVE, data_dir_option, device_option, json_option, threads_option
-from lstm_numba.cli.types import SectionedCommand, option
+from lstm_numba.cli.types import Folder, SectionedCommand, argument, option
 
 
 @click.command(
@@ -18,42 +18,39 @@ Examples:
   lstm-numba sweep sweep.toml
   lstm-numba sweep sweep.toml --jobs 2
   lstm-numba sweep sweep.toml --report
-  lstm-numba sweep sweep.toml --storage postgresql://me@host/sweeps --out /scratch/sweep
+  lstm-numba sweep sweep.toml --storage postgresql://me@host/db --out sweep
 
-\b
-A small file:
-  command = "train digits"
-  [ranges]
-  lr = {low = 1e-4, high = 1e-1, log = true}
-  cell = ["lstm", "gru"]
 """,
 )
-@click.argument("file", required=False, type=click.Path(), metavar="[FILE]")
-@option(
-    "Sweep", "--example", is_flag=True, help="Print a file to begin with, with comments, and nothing else."
-)
+@argument("file", "[FILE]", "Description of the sweep, in TOML.", required=False, type=click.Path())
+@option("Sweep", "--example", is_flag=True, help="Print a commented template of FILE and exit.")
 @option(
     "Sweep",
     "--jobs",
     type=POSITIVE,
     default=1,
     show_default=True,
-    help="Processes to train in on this machine; they share its threads.",
+    help="Number of training processes on this machine; they share its threads.",
 )
 @option(
     "Sweep",
     "--storage",
     metavar="URL",
-    help="Database of the study, as Optuna takes it.  [default: the SQLite file study.db in the folder]",
+    help="Storage of the Optuna study.  [default: the SQLite file study.db in the folder]",
 )
 @option(
     "Sweep",
     "--out",
-    type=click.Path(file_okay=False),
+    type=Folder(),
     metavar="FOLDER",
-    help="Folder of the sweep, with a run folder for each trial.  [default: sweeps/NAME, by the file's name]",
+    help="Folder of the sweep, with one run folder per trial.  [default: sweeps/NAME, from FILE's name]",
 )
-@option("Sweep", "--report", is_flag=True, help="Train nothing; say what there is, also while others train.")
+@option(
+    "Sweep",
+    "--report",
+    is_flag=True,
+    help="Report the finished trials without training; also while others train.",
+)
 @data_dir_option
 @device_option
 @threads_option
@@ -70,14 +67,20 @@ def sweep(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Try the settings that FILE names ranges of, and say which are best, and which mattered.
+    """Search the hyperparameter ranges in FILE; report the best trials and the importances.
 
-    FILE (TOML) says what lstm-numba train is to train, and with what. Optuna, which the extra "sweep"
-    installs, draws the settings of each trial; trials that are worse than others were at the same epoch
-    are given up. Each trial is a run folder like any other: trial-0000, trial-0001, ...
+    FILE (TOML) holds a train command, fixed options and ranges. Optuna (extra "sweep") samples the options
+    of each trial and prunes trials that are worse than others at the same epoch. Each trial is a run folder:
+    trial-0000, trial-0001, ... A small FILE:
 
-    Call it again, and it goes on where it was stopped, even by kill -9. Call it several times at once, also
-    on several machines with a common folder: each trial is trained once. For more trials change
+    \b
+      command = "train digits"
+      [ranges]
+      lr = {low = 1e-4, high = 1e-1, log = true}
+      cell = ["lstm", "gru"]
+
+    The same command resumes a sweep that was stopped, even by kill -9. Several processes, also on several
+    machines with a shared folder, can work on one sweep: each trial is trained once. For more trials change
     their number in FILE.
     """
     if example:
@@ -86,7 +89,9 @@ def sweep(
         click.echo(EXAMPLE, nl=False)
         return
     if file is None:
-        raise click.UsageError("Missing argument 'FILE': ranges, in TOML; --example prints one to begin with")
+        raise click.UsageError(
+            "Missing argument 'FILE': hyperparameter ranges in TOML; --example prints a template"
+        )
     if storage is not None and "://" not in storage:
         raise click.UsageError(f"--storage: expected a URL such as sqlite:///study.db, got {storage!r}")
     from lstm_numba.cli.sweeping import Options, report_sweep, train_sweep

@@ -140,7 +140,7 @@ def train_sweep(config: SweepConfig, options: Options, jobs: int) -> None:
         raise click.UsageError(f"--jobs: expected at most the {there} there are, got {jobs}")
     opened(config, options, begin=True).close()  # what can be refused is refused here, and once
     if config.watched == "train":
-        warn("no data are held out (validation = 0): trials are compared by what they were trained on")
+        warn("no data are held out (validation = 0): trials are compared by their training metrics")
     if jobs == 1:
         status = _train(config, options._replace(device=device, threads=threads))
     else:
@@ -148,7 +148,7 @@ def train_sweep(config: SweepConfig, options: Options, jobs: int) -> None:
     if status:
         out = "" if Path(options.folder) == Path("sweeps", config.name) else f" --out {options.folder}"
         storage = " --storage ..." if options.storage else ""
-        warn(f"go on with: lstm-numba sweep {options.file}{out}{storage}")
+        warn(f"resume with: lstm-numba sweep {options.file}{out}{storage}")
         raise click.exceptions.Exit(status)
 
 
@@ -207,7 +207,7 @@ def _train_beside(options: Options, jobs: int) -> int:
     if ends:
         raise UserError(
             f"{len(ends)} of {jobs} processes ended early (exit status {', '.join(map(str, ends))}); "
-            "the same command again goes on with their trials"
+            "run the same command again to resume their trials"
         )
     return 0
 
@@ -287,7 +287,7 @@ def report_text(found: Mapping[str, Any]) -> str:
     if any(row["importance"] is not None for row in found["settings"]):
         parts.append(_settings_table(found, len(complete)))
     elif complete:
-        parts.append(f"what mattered cannot be told of {plural(len(complete), 'complete trial')}")
+        parts.append(f"importances cannot be estimated from {plural(len(complete), 'complete trial')}")
     if found["best"] is not None:
         parts.append(_best_text(found))
     if found["files"]:
@@ -313,7 +313,7 @@ def _trials_table(found: Mapping[str, Any], complete: Sequence[Mapping[str, Any]
 
 
 def _settings_table(found: Mapping[str, Any], count: int) -> str:
-    heading = f"what mattered, of {plural(count, 'complete trial')} (PED-ANOVA; correlation by rank)"
+    heading = f"importances from {plural(count, 'complete trial')} (PED-ANOVA; correlation by rank)"
     columns = ("setting", "importance", f"correlation with {found['metric']}", "in the best fifth")
     rows = [
         dict(zip(columns, (row["name"], _percent(row), _correlation(row), _values_text(row)), strict=True))

@@ -14,19 +14,16 @@ from lstm_numba.cli.types import NamingGroup, SectionedCommand
 class TrainCommand(SectionedCommand):
     """Names the data sets of an option that belongs to another ``train`` command."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the command line."""
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            owners = [
-                name
-                for name, command in train.commands.items()
-                if any(error.option_name in (*one.opts, *one.secondary_opts) for one in command.params)
-            ]
-            if not owners:
-                raise
-            ctx.fail(f"{error.option_name} is an option of {', '.join(owners)}, not of {self.name}")
+    def unknown_option(self, ctx: click.Context, name: str) -> str:
+        """Say which command has the option, if one has."""
+        owners = [
+            command_name
+            for command_name, command in train.commands.items()
+            if any(name in (*one.opts, *one.secondary_opts) for one in command.params)
+        ]
+        if not owners:
+            return super().unknown_option(ctx, name)
+        return f"{name} is an option of {', '.join(owners)}, not of {self.name}"
 
 
 @click.group(
@@ -40,13 +37,13 @@ Examples:
 """,
 )
 def train() -> None:
-    """Train a network on a data set, or go on with a run.
+    """Train a network on a data set, or resume a run.
 
-    digits and grammar are made by the program itself and need no download; text and images are your own.
-    With --seeds N each trains N times, and says how much the results vary.
+    digits and grammar are generated and need no download; text, series and images are your own data. With
+    --seeds N each trains N times and reports the spread of the results.
 
-    Processes that mpiexec starts (needs the extra "mpi") train one network: each has its rows of every batch,
-    and --threads is for each of them.
+    Processes started by mpiexec (needs the extra "mpi") train one network in data parallel: each computes
+    its rows of every batch, with --threads threads per process.
     """
 
 
@@ -65,9 +62,9 @@ def _add(dataset: str, help: str, examples: str) -> None:
 
 _add(
     "mnist",
-    """Train a classifier on MNIST: 60,000 handwritten digits, and 10,000 to test.
+    """Train a classifier on MNIST, 70,000 handwritten digits.
 
-    The files are downloaded if they are not found.""",
+    10,000 of the images are the test split. The files are downloaded if they are not found.""",
     """\
   lstm-numba train mnist
   lstm-numba train mnist --cell gru --bidirectional --data-dir ~/mnist
@@ -76,21 +73,21 @@ _add(
 )
 _add(
     "digits",
-    """Train a classifier on digits that the program draws itself; nothing to download.
+    """Train a classifier on generated digits; needs no download.
 
     They have MNIST's format and are not MNIST.""",
     """\
   lstm-numba train digits
-  lstm-numba train digits --cell peephole --hidden 64 --epochs 3 --out runs/try
-  lstm-numba train digits --cell lstm --cell gru --keep best --early-stopping 3 --out runs/cells
+  lstm-numba train digits --cell peephole --hidden 64 --epochs 3 --out runs/p
+  lstm-numba train digits --cell lstm --cell gru --keep best --out runs/cells
   lstm-numba train digits --seeds 10 --out runs/ten-seeds
   lstm-numba train digits --resume runs/ten-seeds --epochs 8
-  lstm-numba train digits --resume runs/try
+  lstm-numba train digits --resume runs/p
 """,
 )
 _add(
     "ptb",
-    """Train a word language model on the Penn Treebank as Mikolov prepared it.
+    """Train a word language model on the Penn Treebank (Mikolov).
 
     The defaults are those of the preset "small". The files are downloaded if they are not found.""",
     """\
@@ -101,9 +98,9 @@ _add(
 )
 _add(
     "text",
-    """Train a language model on FILE, a text of your own in UTF-8.
+    """Train a language model on your own text.
 
-    The text is split in order: nine tenths to train, the rest to validate and to test.""",
+    The text is split in order: 90 % for training, the rest for validation and test.""",
     """\
   lstm-numba train text book.txt
   lstm-numba train text book.txt --level word --hidden 200 --dropout 0.2
@@ -112,41 +109,42 @@ _add(
 )
 _add(
     "series",
-    """Train a network on tables of your own: forecast, regress or classify sequences.
+    """Forecast, regress or classify sequences of your own tables.
 
     Each FILE is a table with named columns: CSV, TSV, Parquet, or NumPy's .npy and .npz. Several files are
-    several sequences. What the options leave open is guessed where nothing else makes sense, and said. The
-    result stands beside those of simple baselines.""",
+    several sequences. What the options leave open is inferred where it is unambiguous, and reported. The
+    result is compared with simple baselines.""",
     """\
   lstm-numba train series --example pendulum
   lstm-numba train series load.csv --target load --window 48 --horizon 24
   lstm-numba train series recordings/*.csv --target activity
-  lstm-numba train series patients.csv --group patient --target outcome --cell gru
+  lstm-numba train series patients.csv --group patient --target outcome
   lstm-numba train series shops.csv --group shop --target sales --per-group
   lstm-numba train series --resume runs/series-1
 """,
 )
 _add(
     "images",
-    """Train a classifier on pictures of your own: PATH is a folder with one folder for each class.
+    """Train a classifier on your own images, one folder per class.
 
-    The folders hold PNG, JPEG, BMP or PPM files and give the classes their names (needs the extra "images").
-    Where PATH holds two such folders, train and test, the second is for the test; otherwise a share of each
-    class is, see --test. PATH may also hold IDX files as MNIST's, of any count and size: train-images...,
-    train-labels..., and t10k- or test- ones. A row of pixels is a step, unless --view says otherwise.""",
+    The folders in PATH hold PNG, JPEG, BMP or PPM files and give the classes their names (needs the extra
+    "images"). If PATH has the folders train and test, each with one folder per class, the second is the test
+    split; otherwise --test sets the fraction of each class. PATH may also hold IDX files like MNIST's, of any
+    count and size: train-images..., train-labels..., and t10k- or test- ones. A row of pixels is a time step,
+    unless --view says otherwise.""",
     """\
   lstm-numba train images flowers
-  lstm-numba train images flowers --size 32x32 --colour --bidirectional --validation 0.1
+  lstm-numba train images flowers --size 32x32 --colour --bidirectional
   lstm-numba train images emnist --view pixels --cell gru
   lstm-numba train images --resume runs/images-1
 """,
 )
 _add(
     "grammar",
-    """Train a language model on sentences that the program draws itself; nothing to download.
+    """Train a language model on generated sentences; needs no download.
 
-    They come from a random grammar with long-range agreement whose entropy is known, so that the lowest
-    reachable perplexity stands beside the one reached.""",
+    They come from a random grammar with long-range agreement whose entropy is known: the lower bound of the
+    perplexity (source entropy) is reported with the result.""",
     """\
   lstm-numba train grammar
   lstm-numba train grammar --cell rnn --hidden 64 --epochs 3 --json

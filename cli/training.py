@@ -132,11 +132,11 @@ def _plans(dataset: str, values: dict[str, Any], given: dict[str, Any], ranks: R
     cells = given.pop("cell", ())
     twice = next((cell for cell in cells if cells.count(cell) > 1), None)
     if twice is not None:
-        _refuse("cell", f"{twice} is there twice")
+        _refuse("cell", f"{twice} is given twice")
     refuse_combinations(given, len(cells))
     if "resume" in given:
         if len(cells) > 1:
-            _refuse("cell", f"one at most beside --resume, which goes on with one run, got {len(cells)}")
+            _refuse("cell", f"expected at most one with --resume, which resumes one run, got {len(cells)}")
         run = _reopen(dataset, {**given, "cell": cells[0]} if cells else given)
         device = choose_device(given.get("device", run.config["device"]))
         return [_Plan(run.config, device, _threads_of(run.config, given, ranks), ranks, run)]
@@ -145,7 +145,7 @@ def _plans(dataset: str, values: dict[str, Any], given: dict[str, Any], ranks: R
     if dataset == "series" and not given.keys() & {"files", "example"}:
         raise click.UsageError("Missing argument 'FILE': a table to train on; or --example")
     if "file" in values and values["file"] is None:
-        what = "'PATH': the folder of pictures" if dataset == "images" else "'FILE': the text"
+        what = "'PATH': the folder of images" if dataset == "images" else "'FILE': the text"
         raise click.UsageError(f"Missing argument {what} to train on")
     fields = {name: value for name, value in given.items() if name not in _NO_FIELDS}
     fields["device"] = choose_device(values["device"])
@@ -185,17 +185,17 @@ def _train(plan: _Plan, data_dir: str | None, left: list[str], terminal: Termina
     except Interrupted as stop:
         if stop.alone:
             end_all(plan.ranks, stop)
-        untried = f"; not begun: {', '.join(left)}" if left else ""
-        terminal.say(f"{stop}; go on with: lstm-numba train {config['dataset']} --resume {name}{untried}")
+        untried = f"; not started: {', '.join(left)}" if left else ""
+        terminal.say(f"{stop}; resume with: lstm-numba train {config['dataset']} --resume {name}{untried}")
         click.get_current_context().exit(stop.exit_status)
     finally:
         terminal.clear()
     if outcome.already_complete and outcome.stopped_early:
         assert outcome.best is not None
         waited = outcome.epochs - outcome.best.epoch
-        terminal.say(f"the run has stopped early; --early-stopping N with N above {waited}, or 0, goes on")
+        terminal.say(f"the run has stopped early; --early-stopping N with N above {waited}, or 0, resumes it")
     elif outcome.already_complete:
-        terminal.say("the run is complete; --epochs N with a larger N goes on")
+        terminal.say("the run is complete; --epochs N with a larger N resumes it")
     baselines, remarks = task.baselines() if plan.ranks.first else ({}, [])
     for remark in remarks:
         terminal.say(remark)
@@ -219,14 +219,14 @@ def _check_folder(out: str) -> None:
     """Refuse a folder that is not empty, before anything is loaded."""
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out {out}: is a file, expected a folder that does not exist yet")
+        raise UserError(f"--out {out}: is a file, expected a new folder")
     if (folder / "config.json").exists():
         raise UserError(
-            f"--out {out}: holds a run already; go on with it by --resume, or name another folder"
+            f"--out {out}: already holds a run; resume it with --resume, or choose another folder"
         )
     if is_set(folder):
         raise UserError(
-            f"--out {out}: holds a set of runs already; go on with it by --resume, or name another folder"
+            f"--out {out}: already holds a set of runs; resume it with --resume, or choose another folder"
         )
     # A process killed at its start may have left a ".tmp".
     if folder.exists() and any(path.suffix != ".tmp" for path in folder.iterdir()):
@@ -266,7 +266,7 @@ def _refuse_beside_resume(given: Mapping[str, Any]) -> None:
     """Refuse settings, which a run that goes on has."""
     for name in given:
         if name not in _WITH_RESUME:
-            _refuse(name, "cannot stand beside --resume: a run goes on with its own settings")
+            _refuse(name, "cannot be combined with --resume: a run is resumed with its own settings")
 
 
 def _reopen(dataset: str, given: dict[str, Any]) -> Run:
@@ -307,7 +307,10 @@ def _move_files(run: Run, files: Sequence[str]) -> None:
 def _extend(run: Run, epochs: int) -> None:
     """Give a run more epochs; a schedule that depends on their number, as cosine, is stretched."""
     if epochs < run.config["epochs"]:
-        _refuse("epochs", f"{epochs} are fewer than the run's {run.config['epochs']}; a run can only grow")
+        _refuse(
+            "epochs",
+            f"{epochs} is less than the run's {run.config['epochs']}; the number of epochs can only increase",
+        )
     run.config["epochs"] = epochs
     check_config(run.config)
 

@@ -1,14 +1,21 @@
-"""Click classes that the commands share: types that check values, help with headings, groups that list."""
+"""Click classes that the commands share: types of values, help with headings, groups that name commands."""
 
 from __future__ import annotations
 
 import importlib
+import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from lstm_numba.cli.shell_values import items, last_of, run_items
+from lstm_numba.cli.suggestions import did_you_mean, no_such_command, no_such_option
+
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from lstm_numba.training.settings import Range
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,8 +41,54 @@ class Number(click.ParamType):
         return number
 
 
+class Choice(click.Choice):  # type: ignore[type-arg, unused-ignore]  # generic since Click 8.2
+    """One of some words; the message about another one says which it may have meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the word, or fail."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            known = [str(choice) for choice in self.choices]
+            self.fail(
+                f"{value!r} is not one of {', '.join(known)}{did_you_mean(str(value), known)}", param, ctx
+            )
+
+
+class Folder(click.Path):
+    """A folder, which may have to exist; a missing one is called missing, and a file a file."""
+
+    def __init__(self, exists: bool = False) -> None:
+        super().__init__(exists=exists, file_okay=False)
+        self.name = "folder"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check what there is under this name."""
+        try:
+            mode = os.stat(value).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            if self.exists:
+                self.fail(f"folder {value} does not exist", param, ctx)
+        except (OSError, ValueError) as error:  # no access, a name too long, a NUL byte
+            self.fail(f"{value!r} is not a folder: {getattr(error, 'strerror', None) or error}", param, ctx)
+        else:
+            if not stat.S_ISDIR(mode):
+                self.fail(f"{value} is a file, expected a folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class RunFolder(click.Path):
+    """A run folder, or the folder of a set of runs. Who opens it checks it; this completes its name."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Run folders that begin with the word."""
+        return run_items(incomplete)
+
+
 class CellName(click.ParamType):
-    """One of the library's cells, with variations or not, or ``module:Class``.
+    """One of the library's cells in any case, with variations or not, or ``module:Class``.
 
     The module is imported by whoever uses it.
     """
@@ -48,14 +101,23 @@ class CellName(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check the form of the name."""
-        from lstm_numba.training.settings import CELL_TEXT, check_cell
+        from lstm_numba.cells import canonical_name
+        from lstm_numba.training.settings import CELL_NAMES, CELL_TEXT, check_cell
 
-        expected = check_cell(value)
+        name = canonical_name(str(value))
+        expected = check_cell(name)
         if expected:
-            varied = isinstance(value, str) and "," in value
-            why = expected if varied else f"one of {CELL_TEXT}"
+            why = expected if "," in name else f"one of {CELL_TEXT}{did_you_mean(name, CELL_NAMES)}"
             self.fail(f"{value!r} is not {why}", param, ctx)
-        return str(value)
+        return name
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The library's cells."""
+        from lstm_numba.training.settings import CELL_NAMES
+
+        return items(CELL_NAMES, incomplete)
 
 
 class Names(click.ParamType):
@@ -70,8 +132,15 @@ class Names(click.ParamType):
         """Check each name."""
         for name in str(value).split(","):
             if name not in self.known:
-                self.fail(f"{name!r} is not one of {', '.join(self.known)}", param, ctx)
+                near = did_you_mean(name, self.known)
+                self.fail(f"{name!r} is not one of {', '.join(self.known)}{near}", param, ctx)
         return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The names that are not there yet, after those that are."""
+        return last_of(self.known, incomplete)
 
 
 def joined_names(ctx: click.Context, param: click.Parameter, values: Sequence[str] | None) -> str | None:
@@ -79,7 +148,7 @@ def joined_names(ctx: click.Context, param: click.Parameter, values: Sequence[st
     names = ",".join(values or ()).split(",")
     for name in names:
         if names.count(name) > 1:
-            raise click.BadParameter(f"{name} is there twice", ctx, param)
+            raise click.BadParameter(f"{name} is given twice", ctx, param)
     return ",".join(names) or None
 
 
@@ -111,12 +180,34 @@ def flat_names(
     return [name for names in values or () for name in names] or None
 
 
+#: Headings that commands share, in their order, after those that are a command's own.
+_LAST_SECTIONS = ("Network", "Optimization", "Data", "Computer", "Run", "Output", "Other options")
+
+
 class SectionedOption(click.Option):
     """An option that knows the heading under which help lists it."""
 
     def __init__(self, *args: Any, section: str = "Options", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.section = section
+
+
+class DescribedArgument(click.Argument):
+    """An argument that help describes, with every version of Click."""
+
+    def __init__(self, *args: Any, help: str, metavar: str, **kwargs: Any) -> None:
+        super().__init__(*args, metavar=metavar, **kwargs)
+        self.help = help
+        self.section = "Arguments"
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """What help lists."""
+        return str(self.metavar), str(self.help)
+
+
+def argument(name: str, metavar: str, help: str, **attributes: Any) -> Callable[[F], F]:
+    """An argument with its name in usage and its description, as a decorator."""
+    return click.argument(name, cls=DescribedArgument, metavar=metavar, help=help, **attributes)
 
 
 def option(section: str, *names: str, **attributes: Any) -> Callable[[F], F]:
@@ -140,11 +231,25 @@ def refuse_repeated(ctx: click.Context, order: Sequence[click.Parameter]) -> Non
     for param in order:
         single = isinstance(param, click.Option) and not (param.multiple or param.count or param.is_eager)
         if single and order.count(param) > 1:
-            ctx.fail(f"{'/'.join([*param.opts, *param.secondary_opts])}: is there {order.count(param)} times")
+            ctx.fail(f"{'/'.join([*param.opts, *param.secondary_opts])}: is given {order.count(param)} times")
 
 
 class SectionedCommand(click.Command):
-    """A command whose help lists options under headings, and which takes an option of one value once only."""
+    """A command whose help lists arguments and options under headings.
+
+    It takes an option of one value once only, and says what a misspelt one may have meant.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            ctx.fail(self.unknown_option(ctx, error.option_name))
+
+    def unknown_option(self, ctx: click.Context, name: str) -> str:
+        """The message about an option that the command does not have."""
+        return no_such_option(name, ctx)
 
     def make_parser(self, ctx: click.Context) -> Any:
         """The parser of Click, which by itself takes the last value of an option without a word."""
@@ -160,16 +265,22 @@ class SectionedCommand(click.Command):
         parser.parse_args = once
         return parser
 
+    def format_arguments(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write nothing: Click 8.5 calls this, others do not; `format_options` lists the arguments, too."""
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one list for each heading, in the order of first appearance."""
-        sections: dict[str, list[tuple[str, str]]] = {}
+        """Write one list for each heading: the arguments, the command's own headings, those of all."""
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": []}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
+            heading = "Other options" if "--help" in param.opts else getattr(param, "section", "Options")
             if record is not None:
-                sections.setdefault(getattr(param, "section", "Other options"), []).append(record)
-        for heading, records in sections.items():
-            with formatter.section(heading):
-                formatter.write_dl(records)
+                sections.setdefault(heading, []).append(record)
+        ordered = [heading for heading in sections if heading not in _LAST_SECTIONS]
+        for heading in (*ordered, *_LAST_SECTIONS):
+            if sections.get(heading):
+                with formatter.section(heading):
+                    formatter.write_dl(sections[heading])
 
 
 class NamingGroup(click.Group):
@@ -184,9 +295,17 @@ class NamingGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that the first word names."""
         names = self.list_commands(ctx)
-        if args and not args[0].startswith("-") and args[0] not in names:
-            ctx.fail(f"no command {args[0]!r}; there are {', '.join(names)}")
+        known = ctx.resilient_parsing or not args or args[0].startswith("-") or args[0] in names
+        if not known:
+            ctx.fail(no_such_command(args[0], names))
         return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options before the command."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            ctx.fail(no_such_option(error.option_name, ctx))
 
 
 class LazyGroup(NamingGroup):
@@ -219,3 +338,11 @@ class LazyGroup(NamingGroup):
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in self._homes.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete commands without importing them."""
+        from click.shell_completion import CompletionItem
+
+        begun = [(name, text) for name, (_, text) in self._homes.items() if name.startswith(incomplete)]
+        found = [CompletionItem(name, help=text) for name, text in begun]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from lstm_numba.cli.options import json_option, threads_option
-from lstm_numba.cli.types import CellName, SectionedCommand, option
+from lstm_numba.cli.types import CellName, Choice, SectionedCommand, argument, option
 from lstm_numba.training.settings import DATASETS, DTYPES, OPTIMIZERS
 
 
@@ -21,28 +21,28 @@ Examples:
   lstm-numba warmup all --json
 """,
 )
-@click.argument("dataset", type=click.Choice([*DATASETS, "all"]))
+@argument("dataset", "DATASET", f"{', '.join(DATASETS)}, or all.", type=Choice([*DATASETS, "all"]))
 @option(
     "Network",
     "--cell",
     "cells",
     type=CellName(),
     multiple=True,
-    help="Recurrent cell, as `train` has; may be repeated.  [default: lstm]",
+    help="Recurrent cell, as in `train`; may be repeated.  [default: lstm]",
 )
 @option(
     "Network",
     "--dtype",
-    type=click.Choice(DTYPES),
+    type=Choice(DTYPES),
     default="float32",
     show_default=True,
     help="Floating-point type of all arrays.",
 )
 @option(
-    "Optimisation",
+    "Optimization",
     "--optimizer",
-    type=click.Choice(OPTIMIZERS),
-    help="Optimiser.  [default: that of the data set]",
+    type=Choice(OPTIMIZERS),
+    help="Optimizer.  [default: that of the data set]",
 )
 @threads_option
 @json_option

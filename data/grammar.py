@@ -209,7 +209,7 @@ def load(seed: int = 0, tokens: int = TOKENS) -> Corpus:
         vocabulary(),
         splits,
         rate,
-        f"drawn from the built-in grammar, seed {seed}",
+        f"generated from the built-in grammar, seed {seed}",
         entropy,
     )
 

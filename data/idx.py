@@ -76,9 +76,9 @@ def _wrong_count(path: str | os.PathLike[str], text: str, declared: int, present
 def _read_header(reader: ContentReader, dimensions: int | None) -> tuple[int, ...]:
     magic = reader.read(4)
     if len(magic) < 4:
-        raise fault(reader.path, f"truncated: {len(magic)} bytes are no IDX header")
+        raise fault(reader.path, f"truncated: {len(magic)} bytes are not an IDX header")
     if magic[0] or magic[1] or magic[2] not in _TYPES:
-        raise fault(reader.path, f"no IDX file: wrong magic number 0x{magic.hex()}")
+        raise fault(reader.path, f"not an IDX file: wrong magic number 0x{magic.hex()}")
     if magic[2] != 0x08:
         raise fault(
             reader.path, f"IDX file of {_TYPES[magic[2]]} numbers: expected unsigned bytes (type 0x08)"
@@ -92,7 +92,7 @@ def _read_header(reader: ContentReader, dimensions: int | None) -> tuple[int, ..
             f"expected {dimensions}{kinds.get(dimensions, '')}",
         )
     if not 1 <= count <= 8:
-        raise fault(reader.path, f"no IDX file: {count} dimensions")
+        raise fault(reader.path, f"not an IDX file: {count} dimensions")
     sizes = reader.read(4 * count)
     if len(sizes) < 4 * count:
         raise fault(

@@ -148,14 +148,14 @@ def read_picture(
     inverted = invert or (invert is None and paper > 127.5)
     if inverted:
         grey, paper = 255.0 - grey, 255.0 - paper
-        changes.append("inverted" if invert else "inverted, for its border is light")
+        changes.append("inverted" if invert else "inverted, because its border is light")
     if float(grey.max() - grey.min()) < _FAINTEST:
-        raise fault(path, "shows nothing: all of it is of nearly the same grey")
+        raise fault(path, "image is blank: all pixels have nearly the same gray level")
     if grey.shape == (SIDE, SIDE):
         return Picture(np.rint(grey).astype(np.uint8), tuple(changes))
     if float(grey.max()) - paper < _FAINTEST:
         raise fault(
-            path, "shows no ink that is lighter than its border" + (" once inverted" if inverted else "")
+            path, "image has nothing lighter than its border" + (" once inverted" if inverted else "")
         )
     changes.append(
         f"cropped to the digit and scaled from {grey.shape[1]} x {grey.shape[0]} to {SIDE} x {SIDE}"
@@ -227,7 +227,7 @@ def _pillow() -> Any:
     try:
         from PIL import Image
     except ImportError:
-        raise UserError("reading pictures needs Pillow: pip install 'lstm_numba[images]'") from None
+        raise UserError("reading images needs Pillow: pip install 'lstm_numba[images]'") from None
     return Image
 
 
@@ -247,14 +247,17 @@ def _levels(path: str | os.PathLike[str], colour: bool) -> tuple[Array, list[str
                     size = f"{picture.width} x {picture.height}"
                     raise fault(path, f"too large: {size} pixels; at most {LARGEST_PICTURE} are read")
                 if picture.mode == "F":
-                    raise fault(path, "of floating-point numbers, whose white is not known; 8 or 16 bits are")
+                    raise fault(
+                        path,
+                        "floating-point pixels of unknown white level; expected 8 or 16 bits per channel",
+                    )
                 return _upright(picture, _stored_levels(picture, content, "RGB" if colour else "L"))
     except UserError:
         raise
     except UnidentifiedImageError:
-        raise fault(path, f"no picture: none of {', '.join(FORMATS)}, and no IDX file") from None
+        raise fault(path, f"not an image: expected {', '.join(FORMATS)}, or an IDX file") from None
     except Exception as error:  # decoders raise many kinds of errors for damaged files
-        raise fault(path, f"damaged picture: {type(error).__name__}: {error}") from None
+        raise fault(path, f"damaged image: {type(error).__name__}: {error}") from None
 
 
 def _upright(picture: Any, levels: Array) -> tuple[Array, list[str]]:
@@ -270,7 +273,7 @@ def _upright(picture: Any, levels: Array) -> tuple[Array, list[str]]:
         rows, columns, transposed = _ORIENTATIONS[orientation]
         levels = levels[::rows, ::columns]
         levels = levels.swapaxes(0, 1) if transposed else levels
-        changes.append(f"turned upright, for its EXIF orientation is {orientation}")
+        changes.append(f"rotated upright, because its EXIF orientation is {orientation}")
     return np.ascontiguousarray(levels), changes
 
 

@@ -17,7 +17,7 @@ from lstm_numba.data.image_files import fit, read_pixels
 
 #: How the names of pictures end, in small letters or large ones.
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".pbm", ".pnm")
-#: Files passed over that a message names.
+#: Files ignored that a message names.
 _SHOWN = 3
 
 #: Names of IDX files, MNIST's and those of its successors: emnist-letters-train-images-idx3-ubyte.gz.
@@ -63,7 +63,7 @@ def list_folder(path: Path) -> list[Path]:
     except FileNotFoundError:
         raise fault(path, "no such folder") from None
     except NotADirectoryError:
-        raise fault(path, "is no folder: expected one with a folder of pictures for each class") from None
+        raise fault(path, "is not a folder: expected one with a folder of images per class") from None
     except OSError as error:
         raise fault(path, f"cannot be read: {reason(error)}") from None
     except ValueError as error:  # a NUL byte in the name
@@ -83,12 +83,12 @@ def _is_class(path: Path) -> bool:
 
 
 def _note_skipped(root: Path, skipped: Sequence[Path]) -> list[str]:
-    """A line about files that were passed over, if there are any."""
+    """A line about files that were ignored, if there are any."""
     if not skipped:
         return []
     names = ", ".join(one_line(path.relative_to(root), 60) for path in skipped[:_SHOWN])
     more = f" and {len(skipped) - _SHOWN:,} more" if len(skipped) > _SHOWN else ""
-    return [f"passed over what is hidden or no picture ({', '.join(ENDINGS)}): {names}{more}"]
+    return [f"ignored hidden files and files that are not images ({', '.join(ENDINGS)}): {names}{more}"]
 
 
 # -- a folder for each class -------------------------------------------------------------------------
@@ -114,7 +114,7 @@ def read_folders(
     parts : dict of Part
         "train", and "test" where there is such a folder.
     notes : list of str
-        What was passed over.
+        What was ignored.
 
     Raises
     ------
@@ -149,11 +149,11 @@ def _list_classes(folder: Path, skipped: list[Path]) -> dict[str, list[Path]]:
         classes[entry.name] = [path for path in inside if _is_picture(path)]
         skipped += [path for path in inside if not _is_picture(path)]
         if not classes[entry.name]:
-            raise fault(entry, f"holds no pictures ({', '.join(ENDINGS)}): fill or remove this class")
+            raise fault(entry, f"holds no images ({', '.join(ENDINGS)}): fill or remove this class")
     if not classes:
         raise fault(
             folder,
-            "holds no folders of pictures, one for each class, and no IDX files (train-images-idx3-ubyte)",
+            "holds neither folders of images, one per class, nor IDX files (train-images-idx3-ubyte)",
         )
     return classes
 
@@ -177,7 +177,7 @@ def _read_parts(
                 held += pixels.size
                 if held > LARGEST_CONTENT:
                     most = f"at most {LARGEST_CONTENT} bytes are read: choose a smaller --size"
-                    raise fault(path, f"the pictures up to this one are too large; {most}")
+                    raise fault(path, f"the images up to this one are too large; {most}")
                 pictures.append(pixels)
                 sizes.append((height, width))
             labels += [classes.index(name)] * len(paths)

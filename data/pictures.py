@@ -41,7 +41,7 @@ class PictureSet(NamedTuple):
         The training pictures are in an order in which every class is spread evenly, so that those at its end,
         which are held out to validate, have nearly the classes' shares.
     notes : tuple of str
-        What a user should know: counts, the size, what was scaled or passed over.
+        What a user should know: counts, the size, what was scaled or ignored.
     """
 
     form: ImageForm
@@ -101,11 +101,11 @@ def load(
     if not is_idx_folder(root):
         classes, parts, skipped = read_folders(root, size, colour)
     elif colour:
-        raise fault(root, "holds IDX files, whose images are grey: they have no colours")
+        raise fault(root, "holds IDX files, whose images are grayscale, without color channels")
     else:
         classes, parts, skipped = read_idx_files(root)
     if test is not None and "test" in parts:
-        raise fault(root, "has a test part of its own, beside which no share can be put aside for the test")
+        raise fault(root, "has its own test folder: cannot be combined with a fraction held out for the test")
     train, others = _divided(root, classes, parts, TEST_SHARE if test is None else test, seed)
     size, note = _common_size([*train.sizes, *others.sizes], size)
     shape: tuple[int, ...] = (*size, 3) if colour else size
@@ -132,7 +132,9 @@ def _divided(
         if given is None:
             if len(mine) < 2:
                 shown = one_line(name, 80)
-                raise fault(root, f"class {shown} has one picture: expected one to train and one to test")
+                raise fault(
+                    root, f"class {shown} has one image: expected at least one to train and one to test"
+                )
             held = min(max(round(share * len(mine)), 1), len(mine) - 1)
             chosen[mine[:held]] = True
         place[mine[held:]] = (np.arange(len(mine) - held) + 0.5) / (len(mine) - held)
@@ -148,7 +150,7 @@ def _common_size(
     counts = Counter(sizes)
     size = min(counts, key=lambda one: (-counts[one], one)) if wanted is None else wanted
     others = len(sizes) - counts[size]
-    text = f"pictures of {size[0]}x{size[1]} pixels (height x width)"
+    text = f"images of {size[0]}x{size[1]} pixels (height x width)"
     if others:
         which = ", the most frequent size" if wanted is None else ""
         text += f"{which}; {others:,} of {len(sizes):,} are scaled to it"
@@ -159,9 +161,7 @@ def _check_total(root: Path, count: int, shape: tuple[int, ...]) -> None:
     total = count * prod(shape)
     if total > LARGEST_CONTENT:
         text = " x ".join(map(str, (count, *shape)))
-        raise fault(
-            root, f"too large: {text} = {total} bytes of pictures; at most {LARGEST_CONTENT} are read"
-        )
+        raise fault(root, f"too large: {text} = {total} bytes of images; at most {LARGEST_CONTENT} are read")
 
 
 def _stacked(pictures: Sequence[Pixels], shape: tuple[int, ...]) -> Pixels:
@@ -180,11 +180,11 @@ def _mean_and_deviation(root: Path, images: Pixels) -> tuple[float, float]:
     count, total, squares = images.size, int(counts @ levels), int(counts @ levels**2)
     variance = count * squares - total * total  # times count**2
     if not variance:
-        raise fault(root, "all pixels of the training pictures have the same level: nothing can be learnt")
+        raise fault(root, "all pixels of the training images have the same level: there is nothing to learn")
     return total / (255 * count), math.sqrt(variance) / (255 * count)
 
 
 def _counts(classes: Sequence[str], train: int, test: int) -> str:
     names = ", ".join(one_line(name, 40) for name in classes[:_SHOWN])
     more = f" and {len(classes) - _SHOWN:,} more" if len(classes) > _SHOWN else ""
-    return f"{len(classes)} classes ({names}{more}): {train:,} pictures to train, {test:,} to test"
+    return f"{len(classes)} classes ({names}{more}): {train:,} training images, {test:,} test images"

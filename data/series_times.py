@@ -44,7 +44,7 @@ def order_of(file: str, column: str, times: Array, rows: npt.NDArray[np.int64]) 
         before = int(np.flatnonzero(times[:second] == times[second])[0])
         raise fault(
             file,
-            f"row {rows[second]}, column {column}: {shown_time(times[second])} is there twice, first in row "
+            f"row {rows[second]}, column {column}: {shown_time(times[second])} appears twice, first in row "
             f"{rows[before]}; where a table holds several series, --group names the column that parts them",
         )
     falls = np.flatnonzero(times[1:] < times[:-1])

@@ -7,8 +7,9 @@ SHA-256 of the uncompressed content, so that a file may be gzipped or not, by an
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,9 +58,9 @@ def roots(data_dir: PathLike | None) -> list[Path]:
             try:
                 root = Path(path).expanduser()
                 if root.exists() and not root.is_dir():
-                    raise fault(root, f"is no folder ({origin} names it)")
+                    raise fault(root, f"is not a folder (named by {origin})")
             except (OSError, RuntimeError, ValueError) as error:  # no access, no such user, NUL in the name
-                raise fault(path, f"cannot be used as a folder ({origin} names it): {error}") from None
+                raise fault(path, f"cannot be used as a folder (named by {origin}): {error}") from None
             found.append(root)
     return [*found, Path(pooch.os_cache("lstm_numba"))]
 
@@ -291,3 +292,31 @@ def verify(name: str, data_dir: PathLike | None = None) -> list[FileCheck]:
         else:
             checks.append(FileCheck(file.name, "ok", path, ""))
     return checks
+
+
+def cached_files() -> list[Path]:
+    """The files of data sets in the user's cache, and what interrupted downloads left there."""
+    root = roots(None)[-1]
+    found = []
+    for which in DATASETS.values():
+        for folder in _subfolders(which, root) if which.files else []:
+            names = [name for file in which.files for name in file.names]
+            found += [folder / name for name in names if (folder / name).is_file()]
+            found += [part for name in names for part in sorted(folder.glob(f"{name}*.part"))]
+    return list(dict.fromkeys(found))
+
+
+def remove_cached(files: Iterable[Path]) -> None:
+    """Remove files of `cached_files`, and their folders where nothing else is in them.
+
+    Raises
+    ------
+    OSError
+        A file cannot be removed.
+    """
+    root = roots(None)[-1]
+    for path in files:
+        path.unlink(missing_ok=True)
+        for folder in (path.parent, root):
+            with contextlib.suppress(OSError):  # something else is in it
+                folder.rmdir()

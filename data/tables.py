@@ -126,7 +126,7 @@ def _read_npy(path: FilePath, needed: Collection[str] | None, text: Collection[s
     except NpzError as error:
         raise fault(path, str(error)) from None
     except _DAMAGE as error:
-        raise fault(path, f"damaged, or no .npy file ({one_line(error, 120)})") from None
+        raise fault(path, f"damaged, or not an .npy file ({one_line(error, 120)})") from None
     if array.ndim not in (1, 2, 3):
         raise fault(path, f"expected an array (T,), (T, F) or (N, T, F), got shape {array.shape}")
     groups = None
@@ -145,7 +145,7 @@ def _read_npz(path: FilePath, needed: Collection[str] | None, text: Collection[s
     except NpzError as error:
         raise fault(path, str(error)) from None
     except _DAMAGE as error:
-        raise fault(path, f"damaged, or no .npz file ({one_line(error, 120)})") from None
+        raise fault(path, f"damaged, or not an .npz file ({one_line(error, 120)})") from None
     lengths = {name: array.shape for name, array in named.items()}
     first = next(iter(lengths.values()), ())
     for name, shape in lengths.items():
@@ -214,7 +214,7 @@ def _read_parquet(path: FilePath, needed: Collection[str] | None, text: Collecti
     try:
         frame = pandas.read_parquet(io.BytesIO(content), engine="pyarrow")
     except Exception as error:  # pyarrow has many, of its own and of the system's
-        raise fault(path, f"damaged, or no Parquet file ({one_line(error, 120)})") from None
+        raise fault(path, f"damaged, or not a Parquet file ({one_line(error, 120)})") from None
     if frame.index.name is not None or isinstance(frame.index, pandas.DatetimeIndex):
         frame = frame.reset_index()
     names = [str(name) for name in frame.columns]

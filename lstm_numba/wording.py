@@ -15,12 +15,19 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def nearest(name: str, options: Iterable[str]) -> str:
-    """What a misspelt name may have meant, for the end of a message; empty if nothing is near."""
+def nearest_name(name: str, options: Iterable[str]) -> str | None:
+    """The option that a misspelt name may have meant, whatever its case, or None."""
     # Of a file's names there may be tens of thousands, of any length, and each comparison takes a while.
     short = [option for option in itertools.islice(options, 2000) if len(option) <= 200]
-    near = difflib.get_close_matches(name[:200], short, 1)
-    return f"; did you mean {near[0]}?" if near else ""
+    lower = {option.lower(): option for option in reversed(short)}
+    near = difflib.get_close_matches(name[:200].lower(), lower, 1)
+    return lower[near[0]] if near else None
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+    """What a misspelt name may have meant, for the end of a message; empty if nothing is near."""
+    near = nearest_name(name, options)
+    return f"; did you mean {near}?" if near else ""
 
 
 def shown(instance: object, always: Collection[str] = (), never: Collection[str] = ()) -> str:

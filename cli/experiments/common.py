@@ -10,7 +10,7 @@ import click
 
 from lstm_numba.cli.console import Terminal, print_json, warn
 from lstm_numba.cli.options import NATURAL, device_option, json_option, threads_option
-from lstm_numba.cli.types import F, option
+from lstm_numba.cli.types import F, Folder, option
 
 if TYPE_CHECKING:
     from lstm_numba.experiments.outcome import Outcome
@@ -25,18 +25,18 @@ def common_options(name: str) -> Callable[[F], F]:
             type=NATURAL,
             default=0,
             show_default=True,
-            help="Seed of data and weights.",
+            help="Random seed of data and weights.",
         ),
         device_option,
         threads_option,
         option(
             "Output",
             "--out",
-            type=click.Path(file_okay=False),
+            type=Folder(),
             metavar="FOLDER",
             default=f"experiments/{name}",
             show_default=True,
-            help="Folder for the pictures.",
+            help="Folder for the figures.",
         ),
         json_option,
     ]
@@ -87,7 +87,7 @@ def conduct(
     terminal.clear()
     document = outcome.document()
     try:
-        require_matplotlib("a picture")
+        require_matplotlib("a figure")
     except UserError as error:
         warn(str(error))
         document["files"] = []

@@ -10,12 +10,12 @@ from lstm_numba.cli.types import LazyGroup
 EXPERIMENTS: dict[str, tuple[str, str]] = {
     "toy-grammar": (
         "lstm_numba.cli.experiments.toy_grammar",
-        "Which sentences networks believe in, with one step of memory and with many.",
+        "Which sentences models with short and long memory consider likely.",
     ),
-    "long-gap": ("lstm_numba.cli.experiments.long_gap", "RNNs cannot bridge a growing gap, gated cells can."),
+    "long-gap": ("lstm_numba.cli.experiments.long_gap", "Whether RNNs and gated cells bridge a growing gap."),
     "gradient-flow": (
         "lstm_numba.cli.experiments.gradient_flow",
-        "How far gradients go back, in every cell, before and after training.",
+        "How far gradients flow back through time, for every cell.",
     ),
     "odyssey": ("lstm_numba.cli.experiments.odyssey", "Which part of an LSTM matters."),
 }
@@ -27,13 +27,13 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     epilog="""\b
 Examples:
   lstm-numba experiment toy-grammar
-  lstm-numba experiment long-gap --out pictures --json
+  lstm-numba experiment long-gap --out figures --json
 """,
 )
 def experiment() -> None:
-    """Try what texts about recurrent networks claim, on data that the program makes itself.
+    """Test published claims about recurrent networks, on generated data.
 
-    Each experiment trains small networks, prints a table, writes pictures (PNG and SVG; extra "plot"), and
-    says in its last line, from its own numbers, whether the claim held. The same --seed gives the same
+    Each experiment trains small networks, prints a table, writes figures (PNG and SVG; extra "plot"), and
+    reports in its last line, from its own numbers, whether the claim held. The same --seed gives the same
     numbers on the same kind of processor.
     """

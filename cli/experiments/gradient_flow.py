@@ -27,7 +27,7 @@ Examples:
     "cells",
     type=CellName(),
     multiple=True,
-    help="Cell, beside the plain RNN; once for each.  [default: all of the library's]",
+    help="Recurrent cell, in addition to the plain RNN; may be repeated.  [default: all]",
 )
 @option(
     "Experiment",
@@ -35,7 +35,7 @@ Examples:
     type=Number(Range(0.0, 100.0, above=True)),
     default=4.0,
     show_default=True,
-    help="rnn and rnn-relu are there again with the initial recurrent weights times this; not with 1.",
+    help="Also include rnn and rnn-relu with initial recurrent weights times this factor, unless it is 1.",
 )
 @option(
     "Experiment",
@@ -43,7 +43,7 @@ Examples:
     type=POSITIVE,
     default=24,
     show_default=True,
-    help="Hidden units, a multiple of 4.",
+    help="Hidden size, a multiple of 4.",
 )
 @option(
     "Experiment",
@@ -51,7 +51,7 @@ Examples:
     type=POSITIVE,
     default=40,
     show_default=True,
-    help="Steps of a sequence, a multiple of 8, at least 32.",
+    help="Time steps per sequence, a multiple of 8, at least 32.",
 )
 @option(
     "Experiment",
@@ -59,24 +59,25 @@ Examples:
     type=POSITIVE,
     default=1000,
     show_default=True,
-    help="Updates of the parameters.",
+    help="Parameter updates.",
 )
-@option("Experiment", "--seeds", type=POSITIVE, default=3, show_default=True, help="Trainings of each cell.")
+@option("Experiment", "--seeds", type=POSITIVE, default=3, show_default=True, help="Trainings per cell.")
 @common_options("gradient-flow")
 def gradient_flow(
     device: str, threads: int | None, out: str, as_json: bool, cells: tuple[str, ...], **settings: Any
 ) -> None:
-    """How far gradients go back, in every cell, before and after training.
+    """How far gradients flow back through time, for every cell, before and after training.
 
     The first symbol of a sequence is to be told at its end; the norms of the loss's gradients with respect to
     the states are measured against the distance from the end.
 
     \b
-    rate     factor of the norm in a step
-    theory   plain RNNs: largest singular value of R, times the mean slope of the activation;
-             gated cells: geometric mean of the forget or update gate
-    refined  plain RNNs: spectral radius of R, each row times its unit's mean slope;
-             gated cells: decay through the product of the gates alone, unit by unit
+    rate     factor of the norm per step
+    theory   plain RNNs: largest singular value of R times the mean slope of the
+             activation; gated cells: geometric mean of the forget or update gate
+    refined  plain RNNs: spectral radius of R, each row times its unit's mean
+             slope; gated cells: decay through the product of the gates alone,
+             unit by unit
     """
     from lstm_numba.experiments.gradient_flow import CELLS, run
 

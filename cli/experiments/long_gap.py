@@ -10,7 +10,7 @@ import click
 from lstm_numba.cells import BUILT_IN
 from lstm_numba.cli.experiments.common import common_options, conduct
 from lstm_numba.cli.options import POSITIVE
-from lstm_numba.cli.types import Number, SectionedCommand, option
+from lstm_numba.cli.types import Choice, Number, SectionedCommand, option
 from lstm_numba.training.setting import Range
 
 # As in `lstm_numba.experiments.long_gap` and `lstm_numba.data.gap_tasks`, which import NumPy.
@@ -25,28 +25,28 @@ LEAST, MOST = 5, 4078
     epilog="""\b
 Examples:
   lstm-numba experiment long-gap
-  lstm-numba experiment long-gap --cell rnn --cell gru --task copy --gap 10 --gap 100
-  lstm-numba experiment long-gap --seeds 10 --updates 20000 --hidden 32 --out gaps --json
+  lstm-numba experiment long-gap --cell rnn --cell gru --task copy --gap 100
+  lstm-numba experiment long-gap --seeds 10 --updates 20000 --hidden 32 --json
 """,
 )
 @option(
     "Experiment",
     "--cell",
     "cells",
-    type=click.Choice(CELLS),
+    type=Choice(CELLS, case_sensitive=False),
     multiple=True,
     metavar="CELL",
-    help="Kind of cell; once for each.  [default: all]",
+    help="Recurrent cell; may be repeated.  [default: all]",
 )
 @option(
     "Experiment",
     "--task",
     "tasks",
-    type=click.Choice(TASKS),
+    type=Choice(TASKS),
     multiple=True,
     default=TASKS,
     show_default=True,
-    help="Task; once for each.",
+    help="Task; may be repeated.",
 )
 @option(
     "Experiment",
@@ -57,7 +57,7 @@ Examples:
     default=GAPS,
     show_default=True,
     metavar="STEPS",
-    help="Gap in steps; once for each.",
+    help="Gap in time steps; may be repeated.",
 )
 @option(
     "Experiment",
@@ -65,7 +65,7 @@ Examples:
     type=POSITIVE,
     default=3,
     show_default=True,
-    help="Networks of each cell and task.",
+    help="Networks per cell and task.",
 )
 @option(
     "Experiment",
@@ -73,7 +73,7 @@ Examples:
     type=POSITIVE,
     default=2500,
     show_default=True,
-    help="Updates of a network with a gap of 10 at most; with larger gaps fewer, as their power of -3/5.",
+    help="Maximum number of updates for a gap of 10; for larger gaps reduced by their power of -3/5.",
 )
 @option(
     "Experiment",
@@ -81,7 +81,7 @@ Examples:
     type=POSITIVE,
     default=16,
     show_default=True,
-    help="Hidden units; of a clockwork RNN a multiple of 4.",
+    help="Hidden size; for clockwork a multiple of 4.",
 )
 @common_options("long-gap")
 def long_gap(
@@ -101,8 +101,8 @@ def long_gap(
 
     Four tasks in which something has to be kept for a number of steps: adding two marked numbers (adding),
     which two symbols came in which order (order), a symbol that closes a string as it was opened (reber), and
-    saying again what was read (copy). Networks of every kind of cell, from several seeds, begin with the
-    smallest gap; who succeeds goes on with the next one. A gap counts as bridged if 99 % of the sequences
+    saying again what was read (copy). Networks of every cell, with several seeds, begin with the smallest
+    gap; those that succeed continue with the next one. A gap counts as bridged if 99 % of the sequences
     held out are answered without a mistake (adding: root mean square error below 0.04), and not if a smaller
     one was not.
 
@@ -115,7 +115,7 @@ def long_gap(
     cells = cells or CELLS
     if "clockwork" in cells and hidden % 4:
         raise click.BadParameter(
-            f"{hidden} is no multiple of 4, as the cell clockwork needs", param_hint="--hidden"
+            f"{hidden} is not a multiple of 4, which the cell clockwork needs", param_hint="--hidden"
         )
     settings = {
         "cells": cells,

@@ -6,10 +6,15 @@ from typing import Any
 
 import click
 
+from lstm_numba.cells import BUILT_IN
 from lstm_numba.cli.experiments.common import common_options, conduct
 from lstm_numba.cli.options import POSITIVE
-from lstm_numba.cli.types import Number, SectionedCommand, option
+from lstm_numba.cli.types import Choice, Number, SectionedCommand, option
 from lstm_numba.training.settings import Range
+
+# As in `lstm_numba.experiments.odyssey`, which imports NumPy.
+PARTS = ("no-input-gate", "no-forget-gate", "no-output-gate", "no-input-act", "no-output-act")
+CELLS = (*BUILT_IN, "clockwork", *PARTS)
 
 
 @click.command(
@@ -18,26 +23,27 @@ from lstm_numba.training.settings import Range
 Examples:
   lstm-numba experiment odyssey
   lstm-numba experiment odyssey --cell no-forget-gate --cell coupled --seeds 8
-  lstm-numba experiment odyssey --data reber --parameters 2000 --rate 0.01 --json
+  lstm-numba experiment odyssey --data reber --parameters 2000 --rate 0.01
 """,
 )
 @option(
     "Experiment",
     "--cell",
     "cells",
+    type=Choice(CELLS, case_sensitive=False),
     multiple=True,
     metavar="CELL",
     help="Built-in cell, clockwork, or no-input-gate, no-forget-gate, no-output-gate, no-input-act, "
-    "no-output-act; once for each, lstm is always there.  [default: all]",
+    "no-output-act; may be repeated, lstm is always included.  [default: all]",
 )
 @option(
     "Experiment",
     "--data",
-    type=click.Choice(["digits", "grammar", "reber"]),
+    type=Choice(["digits", "grammar", "reber"]),
     multiple=True,
     default=("digits", "grammar", "reber"),
     show_default=True,
-    help="Data set; once for each.",
+    help="Data set; may be repeated.",
 )
 @option(
     "Experiment",
@@ -45,7 +51,7 @@ Examples:
     type=POSITIVE,
     default=6000,
     show_default=True,
-    help="Parameters of a network, as near as whole units come.",
+    help="Parameters per network, as near as whole units allow.",
 )
 @option(
     "Experiment",
@@ -55,10 +61,10 @@ Examples:
     multiple=True,
     default=(0.01, 0.03),
     show_default=True,
-    help="Learning rate to choose from; once for each.",
+    help="Candidate learning rate; may be repeated.",
 )
 @option(
-    "Experiment", "--updates", type=POSITIVE, default=350, show_default=True, help="Updates of each training."
+    "Experiment", "--updates", type=POSITIVE, default=350, show_default=True, help="Updates per training."
 )
 @option(
     "Experiment",
@@ -66,7 +72,7 @@ Examples:
     type=Number(Range(2, whole=True)),
     default=4,
     show_default=True,
-    help="Trainings at the chosen rate.",
+    help="Trainings at the chosen learning rate.",
 )
 @common_options("odyssey")
 def odyssey(

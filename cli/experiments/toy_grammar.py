@@ -29,27 +29,25 @@ Examples:
     multiple=True,
     default=("rnn", "lstm", "gru"),
     show_default=True,
-    help="Cell of a recurrent network; once for each.",
+    help="Recurrent cell; may be repeated.",
 )
-@option("Experiment", "--hidden", type=POSITIVE, default=16, show_default=True, help="Hidden units.")
+@option("Experiment", "--hidden", type=POSITIVE, default=16, show_default=True, help="Hidden size.")
 @option(
     "Experiment",
     "--updates",
     type=POSITIVE,
     default=1500,
     show_default=True,
-    help="Updates of the parameters.",
+    help="Parameter updates.",
 )
-@option(
-    "Experiment", "--seeds", type=POSITIVE, default=3, show_default=True, help="Trainings of each network."
-)
+@option("Experiment", "--seeds", type=POSITIVE, default=3, show_default=True, help="Trainings per network.")
 @option(
     "Experiment",
     "--threshold",
     type=Number(Range(0.0001, 1.0)),
     default=0.01,
     show_default=True,
-    help="Least probability of a sentence that a network believes in.",
+    help="Lowest probability of a sentence that a network considers likely.",
 )
 @option(
     "Experiment",
@@ -57,18 +55,18 @@ Examples:
     type=POSITIVE,
     default=8,
     show_default=True,
-    help="Most tokens of such a sentence, with its full stop.",
+    help="Longest such sentence in tokens, with its full stop.",
 )
 @common_options("toy-grammar")
 def toy_grammar(
     device: str, threads: int | None, out: str, as_json: bool, cells: tuple[str, ...], **settings: Any
 ) -> None:
-    """Which sentences networks believe in, with one step of memory and with many.
+    """Which sentences models with one step of memory, and with many, consider likely.
 
     The text has three sentences in random order: "Dog scares Cat. Cat scares Mouse. Mouse scares Dog." A
     network that sees the last word only, and recurrent ones, are trained on it by the same updates. The table
-    has the exact probability that each gives to sentences, possible and impossible ones, and the loss beside
-    the lowest one that its memory allows.
+    has the exact probability that each gives to possible and impossible sentences, and the loss with its
+    lower bound for the memory of the network.
     """
     from lstm_numba.experiments.toy_grammar import run
 

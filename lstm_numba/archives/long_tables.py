@@ -188,7 +188,7 @@ class TableSource(Source):
                 self._opened[number] = pq.ParquetFile(self._files[number])
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise fault(
-                    self._files[number], f"damaged, or no Parquet file ({one_line(error, 120)})"
+                    self._files[number], f"damaged, or not a Parquet file ({one_line(error, 120)})"
                 ) from None
         return self._opened[number]
 

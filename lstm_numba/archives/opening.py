@@ -71,7 +71,7 @@ def _open_path(path: str, names: tuple[Any, ...]) -> Source:
             try:
                 opened = zarr.open(str(where), mode="r")
             except Exception as error:  # of Zarr's and its codecs' own classes
-                raise fault(path, f"damaged, or no Zarr store ({one_line(error, 120)})") from None
+                raise fault(path, f"damaged, or not a Zarr store ({one_line(error, 120)})") from None
             return _open_zarr(opened, path, names, where)
         return _table(sorted(f for f in where.rglob("*") if f.suffix in _PARQUET), path, names)
     if not where.exists():
@@ -98,7 +98,9 @@ def _dataset(path: str, engine: str) -> Any:
     try:
         return xarray.open_dataset(path, engine=engine, cache=False)
     except Exception as error:  # of the format's libraries
-        raise fault(path, f"damaged, or something else than it seems ({one_line(error, 160)})") from None
+        raise fault(
+            path, f"damaged, or of another format than its name says ({one_line(error, 160)})"
+        ) from None
 
 
 def _gridded(dataset: Any, name: str, names: tuple[Any, ...]) -> Source:

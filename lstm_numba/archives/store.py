@@ -71,7 +71,7 @@ def opened(
         The output is there, another process writes it, or another call has begun it.
     """
     if os.path.lexists(output):
-        raise fault(output, "is there already; remove it, or give output another name", UserError)
+        raise fault(output, "already exists; remove it, or choose another output", UserError)
     folder = partial_folder(output)
     with contextlib.ExitStack() as stack:
         with _writing(folder):
@@ -146,7 +146,9 @@ def finish(store: Path, output: Path, job: Job) -> None:
     """
     there = sum(1 for _ in _marks(store).glob("*.json"))
     if there != job.blocks:
-        raise fault(output, f"{there} of {job.blocks} blocks are written; the same call goes on", UserError)
+        raise fault(
+            output, f"{there} of {job.blocks} blocks are written; repeat the same call to resume", UserError
+        )
     with _writing(output):
         for left in store.rglob("*.partial"):  # Zarr's, of a process that was killed while it wrote a chunk
             left.unlink()
@@ -162,7 +164,7 @@ def _goes_on(store: Path, call: Mapping[str, Any]) -> bool:
     except FileNotFoundError:
         before = None
     except ValueError:
-        raise fault(_description(store), "damaged; remove the folder to begin anew", UserError) from None
+        raise fault(_description(store), "damaged; remove the folder to start again", UserError) from None
     if before is None or not store.is_dir():
         _clear(store)
         return False
@@ -170,7 +172,7 @@ def _goes_on(store: Path, call: Mapping[str, Any]) -> bool:
     if differing:
         raise fault(
             store.parent,
-            f"holds the beginning of a call with another {', '.join(differing)}; remove it to begin anew",
+            f"holds an unfinished call with another {', '.join(differing)}; remove it to start again",
             UserError,
         )
     return True

@@ -29,7 +29,16 @@ from lstm_numba.cells.functions import (
     tanh,
 )
 from lstm_numba.cells.protocol import display_name
-from lstm_numba.cells.registry import BUILT_IN, CELLS, GROUPED, STANDARD, add_cell, find_cell, load_cell
+from lstm_numba.cells.registry import (
+    BUILT_IN,
+    CELLS,
+    GROUPED,
+    STANDARD,
+    add_cell,
+    canonical_name,
+    find_cell,
+    load_cell,
+)
 
 __all__ = [
     "BUILT_IN",
@@ -41,6 +50,7 @@ __all__ = [
     "absolute",
     "add_cell",
     "atan",
+    "canonical_name",
     "cos",
     "cosh",
     "display_name",

@@ -120,7 +120,8 @@ class Expression:
             if name in self.graph.functions:
                 return self.graph.function(name, *inputs)
         raise TypeError(
-            f"{ufunc.__name__} is no function of equations: those are {', '.join(self.graph.functions)}"
+            f"{ufunc.__name__} is not a function for equations; expected one of "
+            f"{', '.join(self.graph.functions)}"
         )
 
     def _refuse(self, *_: Any) -> NoReturn:

@@ -120,6 +120,14 @@ class Variant(NamedTuple):
         return "rnn-relu" if (self.base, words) == ("rnn", ["f=Relu"]) else ",".join((self.base, *words))
 
 
+def canonical_word(word: str) -> str:
+    """A difference in a variant's name as `read` wants it, whatever its case: ``F=tanh`` -> ``f=Tanh``."""
+    key, equals, value = word.partition("=")
+    function, *numbers = value.split("_")
+    known = {activation.lower(): activation for activation in ACTIVATIONS}
+    return "_".join([f"{key.lower()}{equals}{known.get(function.lower(), function)}", *numbers])
+
+
 def read(name: str) -> Variant:
     """Parse the name of a variant.
 

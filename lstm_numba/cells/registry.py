@@ -21,6 +21,7 @@ from lstm_numba.cells.rnn import ReluRNNCell, RNNCell
 from lstm_numba.cells.slstm import SLSTMCell
 from lstm_numba.cells.use_gate_lstm import UseGateLSTMCell
 from lstm_numba.errors import CellError
+from lstm_numba.wording import nearest
 
 _CLASSES: dict[str, type] = {
     "rnn": RNNCell,
@@ -84,8 +85,22 @@ def _restored(kind: Any, key: str) -> Any:
     return kind()
 
 
+def canonical_name(name: str) -> str:
+    """A cell's name as it is registered: of the library's own, and of their variants, the case is ignored.
+
+    ``LSTM`` gives ``lstm``, and ``GRU,F=hardsigmoid`` gives ``gru,f=HardSigmoid``; other names are returned
+    as they are.
+    """
+    base, *words = name.split(",")
+    if base.lower() not in (*BUILT_IN, *GROUPED):
+        return name
+    return ",".join([base.lower(), *map(onnx_variants.canonical_word, words)])
+
+
 def find_cell(name: str) -> Any:
     """The cell of a name: one in `CELLS`, or a variant (`lstm_numba.cells.onnx_variants`), which is added.
+
+    The case is ignored, see `canonical_name`.
 
     Raises
     ------
@@ -94,6 +109,7 @@ def find_cell(name: str) -> Any:
     """
     if not isinstance(name, str):
         raise TypeError(f"name: expected a cell's name, got {name!r}")
+    name = name if name in CELLS else canonical_name(name)
     if "," in name and name not in CELLS:
         try:
             variant = onnx_variants.read(name)
@@ -105,7 +121,8 @@ def find_cell(name: str) -> Any:
             add_cell(onnx_variants.variant_cell(variant), name)
     if name in CELLS:
         return CELLS[name]
-    hint = "; a cell of your own must be registered first: import its module" if ":" in name else ""
+    hint = "; a cell of your own must be registered first: import its module"
+    hint = hint if ":" in name else nearest(name, BUILT_IN)
     raise ValueError(f"name: expected one of {', '.join(CELLS)}, got {name!r}{hint}")
 
 
@@ -138,7 +155,7 @@ def load_cell(name: str) -> Any:
     if not _has_cell(found):
         if not isinstance(found, type) or not hasattr(found, "states"):
             raise CellError(
-                f"{name}: is no cell: expected a class with gates, states, forward, got {found!r}"
+                f"{name}: is not a cell: expected a class with gates, states, forward, got {found!r}"
             )
         try:
             return add_cell(make_cell(found), name)

@@ -4,6 +4,10 @@ Numba saves a kernel under the first free number in the function's index. Two pr
 time for different types choose the same number, and one later loads the other's kernel. A lock per folder
 prevents that.
 
+Kernels are kept in ``NUMBA_CACHE_DIR``, else in a folder of the user's cache, else where Numba keeps those of
+any package. Not beside the sources, where Numba would look first: what is left there when the package is
+uninstalled makes ``import lstm_numba`` succeed, with nothing in it.
+
 A truncated or otherwise damaged file counts as a cache miss and is rewritten. If no folder is writable,
 kernels are compiled for this process alone, with one warning.
 """
@@ -13,7 +17,7 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -84,6 +88,31 @@ def _check(path: str) -> None:
         raise ValueError(f"{path}: damaged")
 
 
+def own_folder() -> Path:
+    """The folder for this library's kernels in the user's cache, which may not exist."""
+    from numba.misc.appdirs import AppDirs
+
+    return Path(AppDirs(appname="lstm_numba", appauthor=False).user_cache_dir, "kernels")
+
+
+class _OwnLocator(caching._SourceFileBackedLocatorMixin, caching._CacheLocator):
+    """Locates cache files of this package in `own_folder`, unless ``NUMBA_CACHE_DIR`` names another one."""
+
+    def __init__(self, py_func: Any, py_file: str) -> None:
+        self._py_file = py_file
+        self._lineno = py_func.__code__.co_firstlineno
+        self._folder = own_folder() / self.get_suitable_cache_subpath(py_file)
+
+    def get_cache_path(self) -> str:
+        return str(self._folder)
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> Any:
+        if config.CACHE_DIR or _PACKAGE not in Path(py_file).resolve().parents:
+            return None
+        return super().from_function(py_func, py_file)
+
+
 class _ReadOnlyLocator:
     """Locates cache files of this package in a folder that is not writable: some may exist already."""
 
@@ -112,11 +141,24 @@ def _save_if_possible(self: Any, sig: Any, data: Any) -> None:
             )
 
 
+def use_own_folder(implementation: Any) -> None:
+    """Have this package's kernels kept in `own_folder`, unless ``NUMBA_CACHE_DIR`` is set.
+
+    Parameters
+    ----------
+    implementation : type
+        The class of Numba's, or of numba-cuda's, that looks for folders.
+    """
+    if _OwnLocator not in implementation._locator_classes:
+        implementation._locator_classes.insert(0, _OwnLocator)
+
+
 def make_cache_safe() -> None:
     """Apply this module to all Numba caches of this process, also those of other packages."""
     if caching.Cache.save_overload is not _save_if_possible:
         caching.IndexDataCacheFile = _SafeCacheFile
         caching.Cache.save_overload = _save_if_possible
+        use_own_folder(caching.CacheImpl)
         caching.CacheImpl._locator_classes.append(_ReadOnlyLocator)
 
 
@@ -129,3 +171,50 @@ def cache_folder() -> Path | None:
     except OSError:
         return None
     return Path(locator.get_cache_path())
+
+
+def kernel_files() -> list[Path]:
+    """This library's compiled kernels on disk, wherever it may have kept them.
+
+    Of folders that hold other packages' kernels too, as ``NUMBA_CACHE_DIR`` may, only those of this library's
+    modules, which Numba keeps apart by the path of the sources.
+    """
+    from numba.misc.appdirs import AppDirs
+
+    packages = dict.fromkeys((_PACKAGE, Path(__file__).parent.parent))  # Numba knows the path as it was named
+    sources = [path.parent for package in packages for path in package.rglob("*.py")]
+    shared = [Path(AppDirs(appname="numba", appauthor=False).user_cache_dir)]
+    shared += [Path(config.CACHE_DIR)] if config.CACHE_DIR else []
+    subpath = caching._CacheLocator.get_suitable_cache_subpath
+    folders = [folder / "__pycache__" for folder in dict.fromkeys(sources)]
+    for folder in dict.fromkeys(sources):
+        folders += [where / subpath(str(folder / "module.py")) for where in shared]
+    with suppress(OSError):
+        folders += sorted(own_folder().iterdir())
+    return list(dict.fromkeys(path for folder in folders for path in _kernels_in(folder)))
+
+
+def _kernels_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(
+            path for path in folder.iterdir() if path.suffix in (".nbi", ".nbc") or path.name == _LOCK
+        )
+    except OSError:  # there is none
+        return []
+
+
+def remove_kernels(files: Iterable[Path]) -> None:
+    """Remove compiled kernels, and their folders where nothing else is in them.
+
+    Raises
+    ------
+    OSError
+        A file cannot be removed.
+    """
+    paths = list(files)
+    for path in paths:
+        path.unlink(missing_ok=True)
+    own = own_folder()
+    for folder in (*dict.fromkeys(path.parent for path in paths), own, own.parent):
+        with suppress(OSError):  # something else is in it
+            folder.rmdir()

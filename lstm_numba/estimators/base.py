@@ -130,7 +130,9 @@ class RecurrentEstimator(BaseEstimator):
     def _begin(self, goes_on: bool) -> int:
         """Seed of a training, or, where it goes on, of its next part."""
         if goes_on and self.n_models != self._members:
-            raise ValueError(f"n_models: expected {self._members}, as before, to go on, got {self.n_models}")
+            raise ValueError(
+                f"n_models: expected {self._members}, as before, to continue, got {self.n_models}"
+            )
         if not goes_on:
             self._random = check_random_state(self.random_state)
             if self._random is self.random_state:
@@ -227,7 +229,7 @@ class RecurrentEstimator(BaseEstimator):
                 parts.append(found)
         found = np.concatenate(parts, axis=1)
         if not np.all(np.isfinite(found)):
-            raise ValueError("the model's answers are no numbers: its weights are too large")
+            raise ValueError("the model's outputs are not finite: its weights are too large")
         return found
 
     def to_rnn(self) -> Recurrent:

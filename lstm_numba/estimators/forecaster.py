@@ -397,7 +397,7 @@ class RNNForecaster(RecurrentEstimator):
         with self._threads():
             found = windows.predict(model)
         if not np.all(np.isfinite(found)):
-            raise ValueError("the model's answers are no numbers: its weights are too large")
+            raise ValueError("the model's outputs are not finite: its weights are too large")
         return found
 
     def _shaped(self, found: Array) -> Array:

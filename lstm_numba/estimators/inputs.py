@@ -181,7 +181,7 @@ def read_series(estimator: Any, y: Any, *, reset: bool) -> tuple[list[Array], st
     if hasattr(y, "iloc") and hasattr(y, "columns") and type(y.index).__name__ in _TIME_INDEXES:
         raise ValueError(
             "y: the rows of this DataFrame are times, but a row would be read as a series; give one of "
-            "its columns, or y.to_numpy()[None] for one series of several numbers a step"
+            "its columns, or y.to_numpy()[None] for one series of several numbers per step"
         )
     form = "list" if is_ragged(y) else f"{dimensions(y)}d"
     if form == "1d" and not reset and not estimator._free_steps:

@@ -24,7 +24,7 @@ def check_levels(loss: str, learnt: Sequence[float], wanted: Any) -> tuple[float
     if loss not in ("quantile", "gaussian"):
         raise ValueError(f"quantiles: the loss {loss!r} learns none; 'quantile' and 'gaussian' do")
     if loss == "quantile" and levels != tuple(learnt):
-        raise ValueError(f"quantiles: the levels learnt are {tuple(learnt)}, got {levels}")
+        raise ValueError(f"quantiles: the trained levels are {tuple(learnt)}, got {levels}")
     if not levels or not all(0 < level < 1 for level in levels):
         raise ValueError(f"quantiles: expected numbers between 0 and 1, got {levels}")
     return levels

@@ -319,14 +319,15 @@ def _vanishes(found: Found) -> Claim:
         f"at the start the plain RNN's gradient vanishes, within {NEAR:.0%} of the rate of the spectral "
         "radius, and below the bound of the largest singular value",
         held,
-        f"rnn {_text(mean_rate(found.start, 'h'))} a step, radius {_text(known[1])}, bound {_text(known[0])}",
+        f"rnn {_text(mean_rate(found.start, 'h'))} per step, radius {_text(known[1])}, "
+        f"bound {_text(known[0])}",
     )
 
 
 def _explodes(name: str, start: Sequence[Measured]) -> Claim:
     """Whether the gradient of a plain RNN with larger weights grows, in every seed, at the start."""
     rates = [one.rates["h"] or 0.0 for one in start]
-    because = f"{_text(mean_rate(start, 'h'))} a step, {min(rates):.3f} to {max(rates):.3f}"
+    because = f"{_text(mean_rate(start, 'h'))} per step, {min(rates):.3f} to {max(rates):.3f}"
     return Claim(f"at the start the gradient of {name} explodes", min(rates) > 1, f"{name} {because}")
 
 
@@ -343,7 +344,7 @@ def _further(found: Mapping[str, Found], names: Sequence[str], *, trained: bool)
     return Claim(
         f"{when} every gated cell carries the gradient further than the plain RNN does, in all seeds",
         min(rates(least)) > plain,
-        f"{when} least of the gated ones {least} {min(rates(least)):.3f} a step, most of rnn {plain:.3f}",
+        f"{when} least of the gated ones {least} {min(rates(least)):.3f} per step, most of rnn {plain:.3f}",
     )
 
 
@@ -359,7 +360,7 @@ def _predicted(found: Mapping[str, Found], names: Sequence[str], which: int, tra
         f"{'after training' if trained else 'at the start'} {what} predicts the rate of each gated cell "
         f"within {NEAR:.0%}",
         all(_about(*pair) for pair in pairs.values()),
-        f"farthest {worst}, {_text(pairs[worst][0])} a step, predicted {_text(pairs[worst][1])}",
+        f"farthest {worst}, {_text(pairs[worst][0])} per step, predicted {_text(pairs[worst][1])}",
     )
 
 

@@ -41,9 +41,9 @@ ONE_STEP = "one-step"
 IDEAL = "one-step ideal"
 #: Rows of the table beside sentences.
 IMPOSSIBLE = "all impossible sentences"
-BELIEVED = "sentences it believes in"
-LOSS, FRESH = "loss, nats a token", "loss on fresh text"
-FLOOR = "lowest loss its memory allows"
+BELIEVED = "sentences it considers likely"
+LOSS, FRESH = "loss, nats per token", "loss on fresh text"
+FLOOR = "lower bound for its memory"
 #: Sentences that stand before the one whose probability is asked for.
 CONTEXT = 2
 #: Impossible sentences that are always in the table.
@@ -313,7 +313,7 @@ def _claim(name: str, results: Sequence[Found]) -> Claim:
     if name == ONE_STEP:
         text = (
             f"one step of memory gives impossible sentences more than {CONFUSED:.0%}, and its loss is never "
-            f"below {floor:.4f} nats a token"
+            f"below {floor:.4f} nats per token"
         )
         held = min(shares) > CONFUSED and lowest >= floor - 1e-12
         because = f"lowest loss {lowest:.4f}"

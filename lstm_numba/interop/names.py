@@ -193,8 +193,8 @@ def _target(value: str, star: str, name: str, where: str) -> Target:
     recognised = recognise(star)
     if recognised is None or recognised.prefix:
         raise WeightsError(
-            f"{where}: names: {name[:80]}: {star[:80]!r} is no name of a recurrent parameter; "
-            "give it a name of its own, or None to leave it out"
+            f"{where}: names: {name[:80]}: {star[:80]!r} is not the name of a recurrent parameter; "
+            "give its name, or None to ignore it"
         )
     target = recognised.target
     if template[1] is not None:
@@ -278,7 +278,7 @@ def _joined(
             raise WeightsError(f"{where}: {name[:80]}: shape {array.shape} is not of {len(held)} gates")
         for gate, block in zip(held, np.split(array, len(held)), strict=True):
             if gate in blocks:
-                raise WeightsError(f"{where}: {name[:80]}: gate {gate} of {ours} is there twice")
+                raise WeightsError(f"{where}: {name[:80]}: gate {gate} of {ours} appears twice")
             blocks[gate] = block
     shapes = {block.shape for block in blocks.values()}
     if len(shapes) > 1:

@@ -38,7 +38,7 @@ def from_torch(module: Any, **options: Any) -> Recurrent:
     state = {}
     for name, tensor in module.state_dict().items():
         if not hasattr(tensor, "detach"):
-            raise WeightsError(f"{where}: {name} is no tensor: expected a module that is not quantized")
+            raise WeightsError(f"{where}: {name} is not a tensor: expected a module that is not quantized")
         try:
             state[name] = tensor.detach().cpu().numpy()
         except (TypeError, NotImplementedError):  # bfloat16, or on the device "meta"

@@ -207,7 +207,7 @@ def make_layer(
     ----------
     name : str
         One of `lstm_numba.cells.BUILT_IN`, "clockwork", a variant (`lstm_numba.cells.onnx_variants`), or
-        ``module:Class`` of a registered cell.
+        ``module:Class`` of a registered cell. The case of the library's own names is ignored.
     input_size, hidden_size, num_layers, **options
         See `Recurrent`; `periods` and what else a "clockwork" layer takes, see `ClockworkRNN`.
 
@@ -217,6 +217,6 @@ def make_layer(
         There is no such cell; the layer has no such option.
     """
     given: Any = options  # the layer refuses what is another's
-    if name == "clockwork":
+    if isinstance(name, str) and name.lower() == "clockwork":
         return ClockworkRNN(input_size, hidden_size, num_layers, **given)
     return Recurrent(find_cell(name), input_size, hidden_size, num_layers, **given)

@@ -95,7 +95,9 @@ class SweepConfig:
         missing = next((path for path in named if not os.path.exists(path)), None)
         if missing is not None:
             key = "files" if "files" in self.fixed else "file"
-            raise SweepError(f"{one_line(self.path, 400)}: fixed.{key}: there is no {one_line(missing, 400)}")
+            raise SweepError(
+                f"{one_line(self.path, 400)}: fixed.{key}: {one_line(missing, 400)} does not exist"
+            )
 
     def option(self, name: str) -> str:
         """Name of a setting in the file."""

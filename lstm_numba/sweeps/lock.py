@@ -51,9 +51,7 @@ class SweepLock:
         try:
             import fcntl
         except ImportError:
-            raise SweepError(
-                "sweep needs locks of files as POSIX systems have them, this one has none"
-            ) from None
+            raise SweepError("sweep needs POSIX file locks, which this system does not have") from None
         self._fcntl = fcntl
         self._held: set[int] = set()  # the system would grant them again
         try:
@@ -123,7 +121,7 @@ class SweepLock:
             return False
         except OSError as error:
             raise SweepError(
-                f"{self._path}: its file system has no locks, by which processes share a sweep "
+                f"{self._path}: its file system has no file locks, which processes that share a sweep need "
                 f"({error.strerror}); name a folder on another one by --out"
             ) from None
         return True

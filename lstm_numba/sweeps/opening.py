@@ -39,7 +39,7 @@ def open_sweep(config: SweepConfig, folder: Path, url: str | None = None, begin:
     """
     file = _sqlite_file(folder, url)
     if not begin and file is not None and not file.is_file():  # opening it would make it
-        raise SweepError(f"{one_line(file, 400)}: is not there: no study yet; begin it without --report")
+        raise SweepError(f"{one_line(file, 400)}: does not exist: no study yet; start it without --report")
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     lock = SweepLock(folder, config.name)
     try:

@@ -149,13 +149,11 @@ def read_domain(name: str, setting: Setting, value: Any) -> Domain:
     if not isinstance(value, dict):
         raise SweepError(
             f"expected a list of values, or {{low = ..., high = ...}}, got {shown(value)}; "
-            "a single value belongs under [fixed]"
+            "put a single value under [fixed]"
         )
     for word in value:
         if word not in _WORDS:
-            raise SweepError(
-                f"there is no such word{nearest(word, _WORDS) or _list(_WORDS)}", one_line(word, 80)
-            )
+            raise SweepError(f"no such key{nearest(word, _WORDS) or _list(_WORDS)}", one_line(word, 80))
     if "choices" in value:
         return _read_choices(name, setting, value)
     if not isinstance(setting.check, Range):
@@ -164,7 +162,7 @@ def read_domain(name: str, setting: Setting, value: Any) -> Domain:
 
 
 def _list(words: tuple[str, ...]) -> str:
-    return f"; there are {', '.join(words)}"
+    return f"; expected one of {', '.join(words)}"
 
 
 def _possible(setting: Setting) -> str:
@@ -180,8 +178,7 @@ def _read_choices(name: str, setting: Setting, value: Mapping[str, Any]) -> Doma
     choices = value["choices"]
     if not isinstance(choices, list) or len(choices) < 2:
         raise SweepError(
-            f"expected a list of two or more values, got {shown(choices)}; "
-            "a single value belongs under [fixed]"
+            f"expected a list of two or more values, got {shown(choices)}; put a single value under [fixed]"
         )
     check = permitted(setting)
     for one in choices:
@@ -192,7 +189,7 @@ def _read_choices(name: str, setting: Setting, value: Mapping[str, Any]) -> Doma
         choices = [float(one) for one in choices]
     twice = next((one for one in choices if choices.count(one) > 1), None)
     if twice is not None:
-        raise SweepError(f"{shown(twice)} is there twice")
+        raise SweepError(f"{shown(twice)} appears twice")
     return Domain(name, tuple(choices))
 
 

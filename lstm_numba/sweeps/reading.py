@@ -47,7 +47,9 @@ _LARGEST_GRID = 100_000
 #: Options of ``train`` that are no settings of a trial, and whose they are.
 _ELSEWHERE = {
     **dict.fromkeys(("device", "threads"), "is an option of lstm-numba sweep, as it may differ by machine"),
-    **dict.fromkeys(("out", "resume", "json"), "is no setting: each trial has a run folder in the sweep's"),
+    **dict.fromkeys(
+        ("out", "resume", "json"), "is not a setting: each trial has a run folder in the sweep's"
+    ),
 }
 
 
@@ -119,7 +121,7 @@ class _Reader:
         )
         for key in self.content:
             if key not in keys:
-                raise SweepError(f"{_key(key)}: there is no such key{nearest(key, keys) or _or(keys)}")
+                raise SweepError(f"{_key(key)}: no such key{nearest(key, keys) or _or(keys)}")
         self.dataset = self._dataset()
         self.settings = settings_of(self.dataset)
         fixed, ranges = self._fixed(), self._ranges()
@@ -181,7 +183,7 @@ class _Reader:
             raise SweepError(f"command: {example}, got {shown(command)}")
         if words[1] not in DATASETS:
             hint = nearest(words[1], DATASETS) or _or(DATASETS)
-            raise SweepError(f"command: there is no data set {shown(words[1])}{hint}")
+            raise SweepError(f"command: no such data set {shown(words[1])}{hint}")
         if len(words) > 2:
             raise SweepError(
                 f"command: {shown(' '.join(words[2:]))} belongs under [fixed] or [ranges], as name = value"
@@ -234,7 +236,7 @@ class _Reader:
                 raise SweepError(f"fixed.{_key(written)}: expected {expected}, got {shown(value)}")
             fixed[name] = self._resolved(name, value)
         if self.dataset in ("text", "images") and "file" not in fixed:
-            what = "folder of pictures" if self.dataset == "images" else "text"
+            what = "folder of images" if self.dataset == "images" else "text"
             raise SweepError(f'fixed.file: is missing: the {what} to train on, file = "..."')
         if self.dataset in SERIES and not fixed.keys() & {"files", "example"}:
             raise SweepError(

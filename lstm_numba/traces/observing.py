@@ -189,7 +189,7 @@ def observe_image(
     x = image_sequences(np.ascontiguousarray(batch), view, model.dtype, form=task.form)
     answers = by_prefixes(model.probabilities, x[:SHOWN, 0])
     if not np.isfinite(answers).all():
-        raise UserError("the model's answers are no numbers: its weights are too large")
+        raise UserError("the model's outputs are not finite: its weights are too large")
     steps = min(len(x), SHOWN)
     unit = "row" if view == "rows" else "pixel"
     notes = cut_notes(steps, len(x), unit)

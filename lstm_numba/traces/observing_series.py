@@ -170,7 +170,7 @@ def _columns(targets: tuple[str, ...], model: SequenceRegressor) -> tuple[str, .
 def _finite(answers: Array) -> Array:
     if not np.all(np.isfinite(answers)):
         raise UserError(
-            "the model's answers are no numbers: its weights, or the data's numbers, are too large"
+            "the model's outputs are not finite: its weights, or the data's numbers, are too large"
         )
     return answers
 

@@ -151,7 +151,7 @@ def _maps(it: Inspection) -> str:
         names = "".join(f"<li>{text(step)}</li>" for step in it.steps)
         beneath = f'<ol class="axis" id="axis" aria-hidden="true">{names}</ol>'
     elif it.strip.kind != "tokens":
-        names = "the picture, step by step"
+        names = "the image, step by step"
         if it.strip.kind == "series":
             names = ", ".join(it.strip.names) + (" (from the top)" if len(it.strip.names) > 1 else "")
         beneath = (
@@ -183,7 +183,7 @@ def _answers(it: Inspection, figures: Mapping[str, Draw]) -> tuple[str, str]:
     if isinstance(answers, TokenAnswers):
         mean = mean_surprise(answers)
         known = (
-            f"The mean is {mean:.2f} bits a token, a perplexity of {2**mean:.4g}."
+            f"The mean is {mean:.2f} bits per token, a perplexity of {2**mean:.4g}."
             if np.isfinite(mean)
             else ""
         )

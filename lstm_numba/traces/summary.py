@@ -47,7 +47,7 @@ def _answer_lines(it: Inspection) -> list[str]:
     if isinstance(answers, TokenAnswers):
         mean = mean_surprise(answers)
         likely = zip(answers.words[-1], answers.likeliest.probabilities[-1], strict=True)
-        found = [] if np.isnan(mean) else [f"surprise: {mean:.2f} bits a token, perplexity {2**mean:.4g}"]
+        found = [] if np.isnan(mean) else [f"surprise: {mean:.2f} bits per token, perplexity {2**mean:.4g}"]
         shown = ", ".join(f"{word} {100 * p:.1f} %" for word, p in likely)
         return [*found, f"next after {it.steps[-1]}: {shown}"]
     if isinstance(answers, ClassAnswers):

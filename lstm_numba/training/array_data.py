@@ -79,7 +79,7 @@ class SequenceData:
         else:
             self.y = real_numbers("y", y)
             if self.y.ndim not in (1, 2) or len(self.y) != len(self.x):
-                raise ValueError(f"y: expected {len(self.x)} labels, one a sequence, got {self.y.shape}")
+                raise ValueError(f"y: expected {len(self.x)} labels, one per sequence, got {self.y.shape}")
             self.y = integers("y", self.y) if self.y.ndim == 1 else self.y
         self.weights = self._weights(weights)
 
@@ -90,7 +90,7 @@ class SequenceData:
         if not np.all(found >= 0) or not np.all(np.isfinite(found)):
             raise ValueError("weights: expected finite numbers that are not negative")
         if len(found) != len(self.x):
-            raise ValueError(f"weights: expected {len(self.x)}, one a sequence, got {found.shape}")
+            raise ValueError(f"weights: expected {len(self.x)}, one per sequence, got {found.shape}")
         return found
 
     def __len__(self) -> int:

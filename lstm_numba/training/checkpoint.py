@@ -96,7 +96,7 @@ def load(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
     )
 
     if not path.exists():
-        raise CheckpointError(f"{path}: there is no checkpoint")
+        raise CheckpointError(f"{path}: the checkpoint does not exist")
     try:
         with open_regular(path, CheckpointError) as file:
             stored, content = _stored_text(file)

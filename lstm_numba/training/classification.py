@@ -128,7 +128,7 @@ class ImageTask(Task):
         data = data_defaults("images") | self.config["data"]
         path = data["file"] if self.data_dir is None else self.data_dir
         if path is None:
-            raise ConfigError("data.file", "expected the folder with the pictures, got none")
+            raise ConfigError("data.file", "expected the folder with the images, got none")
         size = None if data["size"] is None else read_size(data["size"])
         found = self.ranks.once_a_machine(
             lambda: pictures.load(path, size, data["colour"], data["test"], data["split_seed"])
@@ -226,7 +226,7 @@ class ImageTask(Task):
             for first in range(0, len(images), size)
         ]
         if not all(np.all(np.isfinite(part)) for part in parts):
-            raise UserError("the model's answers are no numbers: its weights are too large")
+            raise UserError("the model's outputs are not finite: its weights are too large")
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)))
 
     def confusion_matrix(self, split: str, progress: Progress | None = None) -> npt.NDArray[np.int64]:
@@ -267,9 +267,9 @@ def _check_same(path: str, found: ImageForm, known: ImageForm) -> None:
     if found.classes != known.classes:
         what = "other classes"
     elif found.shape != known.shape:
-        what = "pictures of another size"
+        what = "images of another size"
     elif found != known:
-        what = "other training pictures"
+        what = "other training images"
     else:
         return
-    raise CheckpointError(f"{path}: has {what} than those that the run began with")
+    raise CheckpointError(f"{path}: has {what} than those that the run started with")

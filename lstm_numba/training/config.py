@@ -136,7 +136,7 @@ def make_config(
         config["schedule_options"][name] = given.pop(name)
     for name, value in given.items():
         if name not in config or name in ("format", "version", "dataset", "data", "preset"):
-            raise ConfigError(name, "there is no such setting")
+            raise ConfigError(name, "no such setting")
         config[name] = value
     if given.get("init", "uniform") != "uniform" and "init_range" not in given:
         config["init_range"] = None  # a preset's

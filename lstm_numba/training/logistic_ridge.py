@@ -268,7 +268,7 @@ class LogisticRidge:
     def _raw(self, steps: Array, counts: npt.NDArray[np.int64]) -> Array:
         length, size = self._window
         if steps.shape[2] != size:
-            raise ValueError(f"x: expected {size} features a step, got {steps.shape[2]}")
+            raise ValueError(f"x: expected {size} features per step, got {steps.shape[2]}")
         if self._short:
             return sequence_features(steps, counts)
         if len(counts) and (counts != length).any():

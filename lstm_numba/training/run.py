@@ -104,11 +104,11 @@ class Run:
             run.folder.mkdir(parents=True, exist_ok=True)
             for path in (run.config_path, run.checkpoint_path, run.best_path, run.metrics_path):
                 if os.path.lexists(path):
-                    raise CheckpointError(f"{run.folder}: holds a run already ({path.name})")
+                    raise CheckpointError(f"{run.folder}: already holds a run ({path.name})")
             run._write_config(fresh=True)  # claims the folder: of several processes one succeeds
         except OSError as error:
             if isinstance(error, FileExistsError) and os.path.lexists(run.config_path):
-                raise CheckpointError(f"{run.folder}: holds a run already ({run.config_path.name})") from None
+                raise CheckpointError(f"{run.folder}: already holds a run ({run.config_path.name})") from None
             raise CheckpointError(f"{run.folder}: cannot make the run folder: {error.strerror}") from None
         return run
 
@@ -129,7 +129,7 @@ class Run:
         """
         path = Path(folder) / "config.json"
         if not path.exists():
-            raise CheckpointError(f"{folder}: {_no_run(folder)}")
+            raise CheckpointError(_no_run(folder))
         kept = _parse(path, _read(path, _LARGEST_CONFIG))
         config = with_later_settings(kept)
         try:
@@ -169,7 +169,7 @@ class Run:
         if odd:
             raise CheckpointError(f"{self.vocabulary_path}: damaged: tokens: expected texts, got {odd[0]}")
         if len(set(tokens)) < len(tokens):
-            raise CheckpointError(f"{self.vocabulary_path}: damaged: tokens: one is there twice")
+            raise CheckpointError(f"{self.vocabulary_path}: damaged: tokens: one appears twice")
         return {"level": level, "tokens": tokens}
 
     def keep_vocabulary(self, level: str, tokens: tuple[str, ...]) -> None:
@@ -187,7 +187,7 @@ class Run:
             atomic_write(self.vocabulary_path, (json.dumps(new, ensure_ascii=False) + "\n").encode())
         elif kept != new:
             raise CheckpointError(
-                f"{self.vocabulary_path}: the text has other {level}s than those that the run began with"
+                f"{self.vocabulary_path}: the text has other {level}s than those that the run started with"
             )
 
     def form(self) -> dict[str, Any] | None:
@@ -222,7 +222,7 @@ class Run:
         if kept is None:
             atomic_write(self.form_path, content.encode())
         elif kept != json.loads(content):
-            raise CheckpointError(f"{self.form_path}: the pictures are not those that the run began with")
+            raise CheckpointError(f"{self.form_path}: the images are not those that the run started with")
 
     def series(self) -> SeriesDescription | None:
         """What `keep_series` wrote, or None.
@@ -263,7 +263,7 @@ class Run:
             content = json.dumps(series.to_dict(), indent=2, ensure_ascii=False) + "\n"
             atomic_write(self.series_path, content.encode())
         elif kept.digest() != series.digest():
-            raise CheckpointError(f"{self.series_path}: the data are not those that the run began with")
+            raise CheckpointError(f"{self.series_path}: the data are not those that the run started with")
 
     def keep_config(self) -> None:
         """Write `config` to disk if it was changed; the caller has the lock.
@@ -336,7 +336,13 @@ def _no_run(folder: str | os.PathLike[str]) -> str:
     """Why a folder without a configuration is no run."""
     from lstm_numba.training.run_sets import is_set, not_one_run
 
-    return not_one_run(folder) if is_set(folder) else "not a run folder: it holds no config.json"
+    if is_set(folder):
+        return f"{folder}: {not_one_run(folder)}"
+    if not os.path.exists(folder):
+        return f"run folder {folder} does not exist"
+    if not os.path.isdir(folder):
+        return f"{folder}: is a file, expected a run folder"
+    return f"{folder}: not a run folder, it has no config.json"
 
 
 def _read(path: Path, limit: int = _LARGEST) -> bytes:
@@ -382,7 +388,7 @@ def _form_fault(found: Mapping[str, Any]) -> str:
         return "classes: expected at least two, and none twice"
     sizes = shape if isinstance(shape, list) and all(type(size) is int for size in shape) else []
     if check_size("x".join(map(str, sizes[:2]))) or sizes[2:] not in ([], [3]):
-        return f"shape: expected height, width and for colours 3, got {printable_json(shape)}"
+        return f"shape: expected height, width and, for color images, 3, got {printable_json(shape)}"
     for name in ("mean", "deviation"):
         if not is_number(found.get(name)) or not 0 <= found[name] <= 1:
             return f"{name}: expected a number from 0 to 1, got {printable_json(found.get(name))}"

@@ -75,7 +75,7 @@ def check_belongs(run: Run, path: Path, meta: Mapping[str, Any]) -> None:
         )
     if form is not None and form_digest(form) != digest:
         raise CheckpointError(
-            f"{path}: does not fit {run.form_path.name}: it was trained on pictures of another form"
+            f"{path}: does not fit {run.form_path.name}: it was trained on images of another form"
         )
 
 

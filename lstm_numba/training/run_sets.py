@@ -101,7 +101,7 @@ class RunSet(NamedTuple):
             self.folder.mkdir(parents=True, exist_ok=True)
             atomic_write(self.folder / FILE, content.encode(), fresh=True)
         except FileExistsError:
-            raise CheckpointError(f"{self.folder}: holds a set of runs already ({FILE})") from None
+            raise CheckpointError(f"{self.folder}: already holds a set of runs ({FILE})") from None
         except OSError as error:
             raise CheckpointError(f"{self.folder}: cannot make the folder: {error.strerror}") from None
 
@@ -222,7 +222,7 @@ def _parse(folder: Path, found: Any) -> RunSet:
     read = tuple(_member(number, one, common) for number, one in enumerate(members, 1))
     for what, values in (("folder", [one.folder for one in read]), ("name", [_key(one) for one in read])):
         if len(set(values)) < len(values):
-            raise ValueError(f"members: a {what} is there twice")
+            raise ValueError(f"members: a {what} appears twice")
     if len({one.config["dataset"] for one in read}) > 1:
         raise ValueError("members: train on different data sets")
     return RunSet(folder, found["kind"], read, found.get("column"), skipped)

@@ -143,7 +143,7 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
         raise ValueError(f"{name}: expected texts, got {printable_json(value)}")
     if len(set(value)) < len(value):
-        raise ValueError(f"{name}: one is there twice")
+        raise ValueError(f"{name}: one appears twice")
     return tuple(value)
 
 

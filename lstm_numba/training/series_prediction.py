@@ -137,7 +137,7 @@ def predictions(task: SeriesTask, pieces: Sequence[Piece]) -> Iterator[Row]:
 def _finite(answers: Array) -> Array:
     if not np.all(np.isfinite(answers)):
         raise UserError(
-            "the model's answers are no numbers: its weights, or the data's numbers, are too large"
+            "the model's outputs are not finite: its weights, or the data's numbers, are too large"
         )
     return answers
 

@@ -38,13 +38,13 @@ class SeriesOptions:
     example: str | None = setting(
         None,
         Choice(EXAMPLES),
-        "In place of FILE a table that the program makes itself: a driven pendulum, whose angle is forecast,"
-        " or gestures, which are classified.",
+        "Generated table instead of FILE: pendulum, the angle of a driven pendulum to forecast, or gestures, "
+        "to classify.",
         DATA,
         SERIES,
     )
     target: Sequence[str] | None = setting(
-        None, check_names, "Columns to predict.", DATA, SERIES, unset="found out", metavar="COLUMN,..."
+        None, check_names, "Columns to predict.", DATA, SERIES, unset="inferred", metavar="COLUMN,..."
     )
     features: Sequence[str] | None = setting(
         None,
@@ -56,12 +56,12 @@ class SeriesOptions:
         metavar="COLUMN,...",
     )
     time: str | None = setting(
-        None, check_text, "Column that orders the rows.", DATA, SERIES, unset="found out", metavar="COLUMN"
+        None, check_text, "Column that orders the rows.", DATA, SERIES, unset="inferred", metavar="COLUMN"
     )
     group: str | None = setting(
         None,
         check_text,
-        "Column that says which sequence a row belongs to.",
+        "Column that identifies the sequence of a row.",
         DATA,
         SERIES,
         unset="each file is a sequence",
@@ -75,18 +75,18 @@ class SeriesOptions:
         "Predict the target's next steps, its number or its class from the features.",
         DATA,
         SERIES,
-        unset="found out",
+        unset="inferred",
     )
     window: int | None = setting(
-        None, POSITIVE, "Steps to predict from.", DATA, SERIES, unset="whole groups, else up to 32"
+        None, POSITIVE, "Window length in steps.", DATA, SERIES, unset="whole groups, else up to 32"
     )
-    horizon: int | None = setting(None, POSITIVE, "Steps to forecast.", DATA, SERIES, unset="1")
-    stride: int = setting(1, POSITIVE, "Steps from the beginning of a window to the next.", DATA, SERIES)
+    horizon: int | None = setting(None, POSITIVE, "Forecast horizon in steps.", DATA, SERIES, unset="1")
+    stride: int = setting(1, POSITIVE, "Stride between windows in steps.", DATA, SERIES)
     split: str | None = setting(
         None,
         Choice(("time", "group", "random")),
-        "How training, validation and test data are parted: each sequence in the order of time, or whole "
-        "groups, or whole sequences, shuffled.",
+        "Split into training, validation and test data: by time within each sequence, by whole groups, or by "
+        "whole sequences at random.",
         DATA,
         SERIES,
         unset="time for windows, else group",
@@ -94,14 +94,14 @@ class SeriesOptions:
     scale: str = setting(
         "standard",
         Choice(("standard", "none")),
-        "standard: mean 0 and standard deviation 1 in training.",
+        "Scaling: standard, to mean 0 and standard deviation 1 of the training data, or none.",
         DATA,
         SERIES,
     )
     loss: str | None = setting(
         None,
         Choice(LOSSES),
-        "Loss of predicted numbers: squared, absolute or Huber's error, or the quantiles 10, 50 and 90 %.",
+        "Loss for numbers: mean squared, mean absolute, Huber, or quantile loss (10, 50 and 90 %).",
         OPTIMISATION,
         SERIES,
         unset="mse",

@@ -22,7 +22,7 @@ MEASURES = {
     "roc_auc": "ROC-AUC",
 }
 #: Headings of the command line's help, in their order.
-NETWORK, OPTIMISATION, DATA, RUN = SECTIONS = ("Network", "Optimisation", "Data", "Run")
+NETWORK, OPTIMISATION, DATA, RUN = SECTIONS = ("Network", "Optimization", "Data", "Run")
 
 
 def is_number(value: Any) -> bool:

@@ -44,6 +44,7 @@ from lstm_numba.training.setting import (
 )
 
 __all__ = [
+    "CELL_NAMES",
     "CELL_TEXT",
     "CLASSIFIERS",
     "DATA",
@@ -97,9 +98,10 @@ DEVICES = ("cpu", "cuda")
 #: Forms of the metrics beside metrics.jsonl.
 LOG_FORMS = ("csv", "tensorboard")
 DEFAULT_PERIODS = "1,2,4,8"
-_NAMES = (*BUILT_IN, *GROUPED)
+#: The library's own cells.
+CELL_NAMES = (*BUILT_IN, *GROUPED)
 #: What cells there are, for help and messages.
-CELL_TEXT = f"{', '.join(_NAMES)}, or MODULE:CLASS, one of your own"
+CELL_TEXT = f"{', '.join(CELL_NAMES)}, or MODULE:CLASS, a custom cell"
 #: Far beyond what makes sense, and far from where float32 ends.
 _LARGEST_WEIGHT = 1e30
 
@@ -116,7 +118,7 @@ def is_own_cell(name: Any) -> bool:
 
 def check_cell(value: Any) -> str:
     """Check the name of a cell: one of the library's, a variant of one, or a user's own."""
-    if value in _NAMES or is_own_cell(value):
+    if value in CELL_NAMES or is_own_cell(value):
         return ""
     if isinstance(value, str) and "," in value:
         try:
@@ -124,7 +126,7 @@ def check_cell(value: Any) -> str:
         except ValueError as error:
             return f"a cell: {error}"
         return ""
-    return f"one of {', '.join(_NAMES)}, one of them with variations, or module:Class"
+    return f"one of {', '.join(CELL_NAMES)}, one of them with variations, or module:Class"
 
 
 def check_periods(value: Any) -> str:
@@ -168,11 +170,13 @@ class ScheduleOptions:
     """Options of all schedules; a run has those of its own, see `SCHEDULES`."""
 
     hold: int = setting(4, NATURAL, "Epochs before the decay (schedule ptb).", OPTIMISATION)
-    decay: float = setting(0.5, Range(0, 1, above=True), "Factor of the decay (schedule ptb).", OPTIMISATION)
+    decay: float = setting(0.5, Range(0, 1, above=True), "Decay factor (schedule ptb).", OPTIMISATION)
     warmup: float = setting(0, NOT_NEGATIVE, "Epochs of linear warm-up (schedule cosine).", OPTIMISATION)
     final: float = setting(0.0, Range(0, 1))
     factor: float = setting(0.5, Range(0, 1, above=True, below=True))
-    patience: int = setting(1, NATURAL, "Epochs without progress to wait (schedule plateau).", OPTIMISATION)
+    patience: int = setting(
+        1, NATURAL, "Epochs without improvement before a decay (schedule plateau).", OPTIMISATION
+    )
     threshold: float = setting(1e-4, PROBABILITY)
     minimum: float = setting(0.0, NOT_NEGATIVE)
 
@@ -198,34 +202,36 @@ class DataOptions(SeriesOptions):
     view: str = setting(
         "rows",
         Choice(("rows", "pixels", "permuted")),
-        "A step for each row of an image, for each pixel, or for each pixel in a fixed random order.",
+        "Time steps: rows of an image, its pixels, or its pixels in a fixed random permutation.",
         DATA,
         CLASSIFIERS,
     )
     size: str | None = setting(
         None,
         check_size,
-        "Height and width to which pictures of other sizes are scaled.",
+        "Height and width to which images of other sizes are scaled.",
         DATA,
         ("images",),
         unset="the most frequent size",
         metavar="HxW",
     )
     colour: bool = setting(
-        False, check_flag, "Read red, green and blue of a pixel, not its grey level.", DATA, ("images",)
+        False, check_flag, "Read red, green and blue channels, not gray levels.", DATA, ("images",)
     )
     test: float | None = setting(
         None,
         Range(0, 1, above=True, below=True),
-        "Share of the data to test on; of pictures that of each class, where there is no test part.",
+        "Fraction of the data to test on; for images of each class, if there is no test folder.",
         DATA,
         ("images", *SERIES),
-        unset="0.1 of pictures, 0.2 of series",
+        unset="0.1 of images, 0.2 of series",
     )
     split_seed: int = setting(
-        0, SEED, "Seed of the choice of what to test on, whatever --seed.", DATA, ("images", *SERIES)
+        0, SEED, "Seed of the test split, independent of --seed.", DATA, ("images", *SERIES)
     )
-    level: str = setting("char", Choice(("char", "word")), "What a token is.", DATA, ("text",))
+    level: str = setting(
+        "char", Choice(("char", "word")), "Level of the tokens: characters or words.", DATA, ("text",)
+    )
     count: int | None = setting(
         None, POSITIVE, "Training images to draw.", DATA, ("digits",), unset="20000", option="--images"
     )
@@ -247,19 +253,21 @@ class Settings:
         OPTIMISATION,
         LANGUAGE_MODELS,
     )
-    cell: str = setting("lstm", check_cell, f"Recurrent cell: {CELL_TEXT}. May be repeated: a run for each.")
-    hidden: int = setting(128, POSITIVE, "Hidden units in a layer.")
-    layers: int = setting(1, POSITIVE, "Recurrent layers, one on top of the other.")
+    cell: str = setting(
+        "lstm", check_cell, f"Recurrent cell: {CELL_TEXT}. May be repeated: one run per cell."
+    )
+    hidden: int = setting(128, POSITIVE, "Hidden size: units per layer.")
+    layers: int = setting(1, POSITIVE, "Number of stacked recurrent layers.")
     bidirectional: bool = setting(
         False, check_flag, "Read the sequence in both directions.", only=(*CLASSIFIERS, *SERIES)
     )
     embedding: int | None = setting(
-        None, POSITIVE, "Size of a token's vector.", only=LANGUAGE_MODELS, unset="as --hidden"
+        None, POSITIVE, "Embedding size.", only=LANGUAGE_MODELS, unset="as --hidden"
     )
     tie: bool = setting(
         False,
         check_flag,
-        "Use the embedding as the output layer's weights too.",
+        "Tie the weights of embedding and output layer.",
         only=LANGUAGE_MODELS,
         option="--tie/--no-tie",  # a preset ties
     )
@@ -296,20 +304,20 @@ class Settings:
         0.0, PROBABILITY, "Probability that a unit keeps its state (Krueger et al. 2017).", later=True
     )
     zoneout_cell: float | None = setting(
-        None, PROBABILITY, "The same of the states beside the output.", unset="as --zoneout", later=True
+        None, PROBABILITY, "The same for cell states, such as the LSTM's c.", unset="as --zoneout", later=True
     )
     recurrent_dropout: float = setting(0.0, PROBABILITY, "Dropout inside the recurrent step.", later=True)
     recurrent_dropout_kind: str = setting(
         "sequence",
         Choice(("sequence", "candidate")),
-        "One mask a sequence on what the recurrent weights multiply (Gal & Ghahramani 2016), or one a step "
-        "on the candidate (Semeniuta et al. 2016).",
+        "sequence: one mask per sequence on the input of the recurrent weights (Gal & Ghahramani 2016); "
+        "candidate: one mask per step on the candidate (Semeniuta et al. 2016).",
         later=True,
     )
     proj_size: int | None = setting(
         None,
         POSITIVE,
-        "Units that an LSTM's output is projected to (Sak et al. 2014).",
+        "Size of the LSTM's projected output (Sak et al. 2014).",
         unset="no projection",
         later=True,
     )
@@ -317,12 +325,12 @@ class Settings:
     periods: str | None = setting(
         None,
         check_periods,
-        "Steps between the moves of each group of a clockwork network (Koutnik et al. 2014).",
+        "Periods of the groups of units of a clockwork RNN, in time steps (Koutnik et al. 2014).",
         unset=DEFAULT_PERIODS,
         metavar="P,P,...",
         later=True,
     )
-    dtype: str = setting("float32", Choice(DTYPES), "Precision of all numbers.")
+    dtype: str = setting("float32", Choice(DTYPES), "Floating-point type of all arrays.")
     init: str = setting(
         "uniform",
         Choice(INITS),
@@ -333,30 +341,34 @@ class Settings:
     init_range: float | None = setting(
         None,
         Range(0, _LARGEST_WEIGHT, above=True),
-        "Draw all initial weights, also the other layers', from U(-R, R).",
+        "Draw the initial weights of all layers from U(-R, R).",
         unset="as --init says, uniform with R = 1/sqrt(H)",
         metavar="R",
     )
     forget_bias: float = setting(
         0.0, Range(-_LARGEST_WEIGHT, _LARGEST_WEIGHT), "Initial bias of forget gates."
     )
-    epochs: int = setting(10, POSITIVE, "Passes over the training data.", OPTIMISATION)
-    batch_size: int = setting(128, POSITIVE, "Sequences in a batch.", OPTIMISATION)
+    epochs: int = setting(10, POSITIVE, "Training epochs.", OPTIMISATION)
+    batch_size: int = setting(128, POSITIVE, "Sequences per batch.", OPTIMISATION)
     accumulate: int = setting(
         1,
         POSITIVE,
-        "Batches whose gradients are averaged for one update, as of one batch of N times the size.",
+        "Gradient accumulation: average the gradients of N batches for one update.",
         OPTIMISATION,
         metavar="N",
         later=True,
     )
     bptt: int | None = setting(
-        None, POSITIVE, "Time steps through which the gradient goes back.", OPTIMISATION, LANGUAGE_MODELS
+        None,
+        POSITIVE,
+        "Time steps of truncated back-propagation through time.",
+        OPTIMISATION,
+        LANGUAGE_MODELS,
     )
     optimizer: str = setting(
         "adam",
         Choice(OPTIMIZERS),
-        "Update rule. nt-asgd is sgd until the loss on valid stops falling, and then averages the parameters "
+        "Optimizer. nt-asgd is sgd until the loss on valid stops falling, and then averages the parameters "
         "(Merity et al. 2018).",
         OPTIMISATION,
     )
@@ -369,26 +381,26 @@ class Settings:
         later=True,
     )
     lr: float = setting(0.002, ABOVE_0, "Learning rate.", OPTIMISATION)
-    momentum: float = setting(0.0, PROBABILITY, "Momentum of sgd and rmsprop.", OPTIMISATION)
-    nesterov: bool = setting(False, check_flag, "Nesterov's momentum, for sgd.", OPTIMISATION)
+    momentum: float = setting(0.0, PROBABILITY, "Momentum, for sgd and rmsprop.", OPTIMISATION)
+    nesterov: bool = setting(False, check_flag, "Nesterov momentum, for sgd.", OPTIMISATION)
     weight_decay: float = setting(
         0.0, NOT_NEGATIVE, "Weight decay: decoupled for adamw, else L2.", OPTIMISATION
     )
     clip: float | None = setting(
         1.0,
         ABOVE_0,
-        "Clip the gradient's global norm at this; 0: not at all.",
+        "Gradient clipping by global norm; 0 disables it.",
         OPTIMISATION,
         zero_is_none=True,
     )
     clip_value: float | None = setting(
-        None, ABOVE_0, "Clip each gradient entry at this; 0: not at all.", OPTIMISATION, zero_is_none=True
+        None, ABOVE_0, "Gradient clipping by value; 0 disables it.", OPTIMISATION, zero_is_none=True
     )
     early_stopping: int | None = setting(
         None,
         WHOLE_ABOVE_0,
-        "Stop when the loss that is watched, on valid or else in training, has not been lower for so many "
-        "epochs; 0: never.",
+        "Early stopping: stop when the monitored loss (validation, otherwise training) has not improved for "
+        "this many epochs; 0 disables it.",
         OPTIMISATION,
         zero_is_none=True,
         unset="never",
@@ -398,8 +410,8 @@ class Settings:
     schedule: str = setting(
         "cosine",
         Choice(tuple(SCHEDULES)),
-        "Learning rate over the epochs: constant; ptb holds, then decays by a factor each epoch; "
-        "cosine falls towards 0; plateau decays when the loss stops falling.",
+        "Learning-rate schedule: constant; ptb, held and then decayed by a factor per epoch; cosine, "
+        "annealed to 0; plateau, decayed when the loss stops improving.",
         OPTIMISATION,
     )
     schedule_options: dict[str, Any] = field(default_factory=lambda: dict(SCHEDULES["cosine"]))
@@ -407,34 +419,39 @@ class Settings:
     validation: float = setting(
         0.0,
         NOT_NEGATIVE,
-        "Training images to hold out and evaluate after every epoch: a number, or a fraction below 1, as of "
-        "series; 0: none, the training loss is watched.",
+        "Training data held out for validation: number of images, or fraction below 1 (always for series). "
+        "0: none, the training loss is monitored.",
         DATA,
         (*CLASSIFIERS, *SERIES),
     )
     device: str = setting("cpu", Choice(DEVICES))
     threads: int | None = setting(None, POSITIVE)
-    seed: int = setting(0, SEED, "Seed of weights, order and dropout: same seed and threads, same bits.", RUN)
+    seed: int = setting(
+        0,
+        SEED,
+        "Random seed of weights, data order and dropout; the same seed and threads give the same bits.",
+        RUN,
+    )
     keep: str = setting(
         "last",
         Choice(("last", "best")),
-        "The epoch that the training ends with: best has the lowest loss on valid, or in training where "
-        "there is no valid. It is tested, and used by the other commands unless --checkpoint says otherwise.",
+        "Checkpoint to test and to use in other commands: of the last epoch, or of the best one, with the "
+        "lowest validation loss (training loss if there is no validation split). --checkpoint overrides it.",
         RUN,
         later=True,
     )
     checkpoint_every: float = setting(
         60.0,
         NOT_NEGATIVE,
-        "Seconds between checkpoints within an epoch; each epoch ends with one anyway.",
+        "Seconds between checkpoints within an epoch; there is one at the end of each epoch anyway.",
         RUN,
         metavar="SECONDS",
     )
     log: str | None = setting(
         None,
         check_forms,
-        "Write the metrics as metrics.csv, or as event files for TensorBoard, too: csv, tensorboard, or "
-        "both; may be repeated.",
+        "Also write the metrics as metrics.csv (csv), as event files (tensorboard), or both; may be "
+        "repeated.",
         RUN,
         metavar="FORM,...",
         later=True,

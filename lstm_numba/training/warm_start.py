@@ -42,7 +42,7 @@ def create_successor(source: Run, task: Task, folder: str | os.PathLike[str]) ->
     """
     folder = Path(folder)
     if os.path.lexists(folder):
-        raise CheckpointError(f"{folder}: is there already")
+        raise CheckpointError(f"{folder}: already exists")
     _, meta = checkpoint.load(source.checkpoint_path)
     hidden = unique_name(folder)
     hidden.mkdir()
@@ -54,7 +54,7 @@ def create_successor(source: Run, task: Task, folder: str | os.PathLike[str]) ->
             hidden.rename(folder)  # never replaces what holds anything
         except OSError:
             if os.path.lexists(folder):
-                raise CheckpointError(f"{folder}: is there already") from None
+                raise CheckpointError(f"{folder}: already exists") from None
             raise
     except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)

@@ -191,5 +191,5 @@ def test_tables_that_are_refused(tmp_path: Path) -> None:
     )
     refused(table.assign(rain="wet"), "rain: expected real numbers, got .*string", sequence="gauge")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 and nothing else")
-    with pytest.raises(DataError, match=r"bad\.parquet: damaged, or no Parquet file"):
+    with pytest.raises(DataError, match=r"bad\.parquet: damaged, or not a Parquet file"):
         open_archive(tmp_path / "bad.parquet")

@@ -126,7 +126,7 @@ def test_another_call_is_refused(tmp_path: Path) -> None:
 
     def refused(what: str, seed: int = 0, array: Any = x, **said: Any) -> None:
         with pytest.raises(
-            UserError, match=f"y.zarr.partial: holds the beginning of a call with another {what};"
+            UserError, match=f"y.zarr.partial: holds an unfinished call with another {what};"
         ):
             ln.map_sequences(ln.GRU(2, 3, seed=seed), array, output=path, **{"block_size": 5, **said})
 
@@ -136,7 +136,7 @@ def test_another_call_is_refused(tmp_path: Path) -> None:
     refused("block_size", block_size=6, batch_size=5)
     refused("missing", missing="pass")
     assert np.isfinite(ln.map_sequences(ln.GRU(2, 3, seed=0), x, output=path, block_size=5)["y"][:]).all()
-    with pytest.raises(UserError, match=r"y\.zarr: is there already; remove it, or give output another name"):
+    with pytest.raises(UserError, match=r"y\.zarr: already exists; remove it, or choose another output"):
         ln.map_sequences(ln.GRU(2, 3, seed=0), x, output=path, block_size=5)
 
 

@@ -125,8 +125,8 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused(invoke("plot a g"), 1, "g: is measured by its perplexity", "their losses do not compare")
     refused(invoke("plot a nowhere"), 1, "nowhere: not a run folder")
     refused(invoke("plot a none"), 1, "none: no epoch is finished")
-    refused(invoke("plot a ./a"), 1, "a: is there twice")
+    refused(invoke("plot a ./a"), 1, "a: is given twice")
     for words in ("--cell m:C", "--data-dir .", "--threads 1"):
-        refused(invoke(f"plot a a {words}"), 2, words.split()[0], "is for the plots of one run, got 2 runs")
+        refused(invoke(f"plot a a {words}"), 2, words.split()[0], "only for the plots of one run, got 2 runs")
     refused(invoke("plot"), 2, "RUN")
     assert not list(tmp_path.glob("comparison.*"))

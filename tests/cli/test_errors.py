@@ -39,7 +39,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("words", "fragments"),
     [
-        ("trane", ["'trane'", "train, sweep, evaluate"]),
+        ("trane", ["'trane'", "Did you mean 'train'?"]),
+        ("qqq", ["'qqq'", "train, sweep, evaluate"]),
         ("train cifar", ["'cifar'", "mnist"]),
         ("--nonsense", ["--nonsense"]),
         ("train digits --nonsense", ["--nonsense", "lstm-numba train digits -h"]),

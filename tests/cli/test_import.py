@@ -78,7 +78,7 @@ def test_what_names_do_not_tell(tmp_path: Path) -> None:
     assert answer.status == 0, answer.err
     first, second = answer.out.splitlines()
     assert "npz, rnn-relu, no bias, 3 inputs, 1 x 5 units, float32, 40 parameters" in first
-    assert second == "passed over: head?[31m"
+    assert second == "ignored: head?[31m"
     back = ln.load_weights(tmp_path / "b.npz")
     assert cell_name(back) == "rnn-relu"
     for key, array in back.params.items():

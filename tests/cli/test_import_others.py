@@ -46,7 +46,7 @@ def test_names(tmp_path: Path) -> None:
     words = ("--names", "enc_w_*=weight_*", "--names", "enc_b_*=bias_*_l0", "--names", "enc_shift=")
     answer = invoke("import", path, *words, "--out", tmp_path / "a.npz")
     assert answer.status == 0, answer.err
-    assert answer.out.splitlines()[1] == "passed over: enc_shift, fc_b, fc_w"
+    assert answer.out.splitlines()[1] == "ignored: enc_shift, fc_b, fc_w"
     assert_same(ln.load_weights(tmp_path / "a.npz"), rnn)
     answer = invoke("import", path, "--out", tmp_path / "b.npz")
     assert answer.out.splitlines()[2] == "note: not read, as no layer has it: enc_shift"
@@ -58,7 +58,7 @@ def test_heads(tmp_path: Path) -> None:
     answer = invoke("import", path, "--head", "fc", "--out", tmp_path / "a.safetensors")
     assert answer.status == 0, answer.err
     assert "with the linear layer: load_weights(..., head='output')" in answer.out
-    assert "passed over: enc_shift\n" in answer.out
+    assert "ignored: enc_shift\n" in answer.out
     model = ln.load_weights(tmp_path / "a.safetensors", head="output")
     assert_same(model.rnn, rnn)
     assert np.all(model.output.params["weight"] == 1)

@@ -115,7 +115,7 @@ def test_parts_of_a_file(digits: Path, tmp_path: Path) -> None:
     assert (
         f"only the recurrent layers are from {path}; from {digits}: output.weight, output.bias" in answer.out
     )
-    assert "passed over: fc.bias, fc.weight" in answer.out
+    assert "ignored: fc.bias, fc.weight" in answer.out
 
 
 def test_tied_weights(grammar: Path, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_names_and_places(digits: Path, tmp_path: Path) -> None:
     refused(answer, tmp_path, left - {"not begun"}, "No such file")
     bare = make_run(tmp_path / "not begun", "digits")
     answer = invoke("import", tmp_path / "d.safetensors", "--run", bare, "--out", tmp_path / "new")
-    refused(answer, tmp_path, left, "there is no checkpoint")
+    refused(answer, tmp_path, left, "the checkpoint does not exist")
 
 
 def test_interruption_leaves_nothing(digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ TRAIN = "train images --cell rnn --hidden 8 --epochs 1 --batch-size 8 --lr 0.01"
 
 @pytest.fixture(scope="module")
 def animals(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of pictures; one of another size and a file that is none."""
+    """A folder of images; one of another size and a file that is none."""
     folder = draw_classes(tmp_path_factory.mktemp("animals"), COUNTS)
     save(folder / "hen" / "wide.png", np.full((3, 9), 128, np.uint8))
     (folder / "hen" / "notes.txt").write_text("x")
@@ -32,10 +32,10 @@ def run(animals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     answer = invoke(TRAIN.replace("--epochs 1", "--epochs 12"), animals, "--out", folder)
     assert answer.status == 0, answer.err
     lines = answer.err.splitlines()
-    assert "3 classes (a $ sign, fox, hen): 22 pictures to train, 3 to test" in lines
-    size = "pictures of 6x5 pixels (height x width), the most frequent size; 1 of 25 are scaled to it"
+    assert "3 classes (a $ sign, fox, hen): 22 training images, 3 test images" in lines
+    size = "images of 6x5 pixels (height x width), the most frequent size; 1 of 25 are scaled to it"
     assert size in lines
-    assert any(line.startswith("passed over ") and line.endswith(": hen/notes.txt") for line in lines)
+    assert any(line.startswith("ignored ") and line.endswith(": hen/notes.txt") for line in lines)
     return folder
 
 
@@ -145,7 +145,7 @@ def test_faults_are_one_line(animals: Path, tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "damaged" / "b" / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     there = {path.name for path in tmp_path.iterdir()}
     for status, words, fragment in (
-        (2, ["train images"], "Missing argument 'PATH': the folder of pictures to train on"),
+        (2, ["train images"], "Missing argument 'PATH': the folder of images to train on"),
         (1, ["train images", "nowhere"], "nowhere: no such folder"),
         (1, ["train images", "one"], "one class only, a"),
         (1, ["train images", "few"], "class b has one picture"),

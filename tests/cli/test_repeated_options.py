@@ -53,7 +53,7 @@ def test_every_option_of_one_value_is_taken_once(name: str, command: click.Comma
             assert parser.parse_args([*words, *words])[2].count(option) == 2
             continue
         assert parser.parse_args(list(words))[2].count(option) == 1
-        with pytest.raises(click.UsageError, match=f"{option.opts[-1]}.*: is there 2 times"):
+        with pytest.raises(click.UsageError, match=f"{option.opts[-1]}.*: is given 2 times"):
             parser.parse_args([*words, *words])
         once += 1
     assert once >= 1
@@ -75,7 +75,7 @@ def test_every_option_of_one_value_is_taken_once(name: str, command: click.Comma
     ],
 )
 def test_the_last_one_does_not_win(words: str, flag: str) -> None:
-    refused(invoke(words), f"{flag}: is there 2 times")
+    refused(invoke(words), f"{flag}: is given 2 times")
 
 
 def test_help_may_be_asked_for_twice() -> None:
@@ -122,10 +122,10 @@ def test_in_a_folder_with_their_comparison(tmp_path: Path) -> None:
 def test_cells_that_do_not_go_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = make_run(tmp_path / "run", "digits")
-    refused(invoke(SMALL, "--cell", "lstm", "--cell", "lstm"), "--cell: lstm is there twice")
+    refused(invoke(SMALL, "--cell", "lstm", "--cell", "lstm"), "--cell: lstm is given twice")
     refused(
         invoke("train digits --resume run --cell lstm --cell gru"),
-        "--cell: one at most beside --resume, which goes on with one run, got 2",
+        "--cell: expected at most one with --resume, which resumes one run, got 2",
     )
     # Before anything is trained.
     refused(invoke(SMALL, "--cell", "lstm", "--cell", "gru", "--forget-bias", "1"), "--forget-bias", "gru")

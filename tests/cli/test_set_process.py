@@ -48,7 +48,7 @@ def test_all_runs_save_and_go_on_to_the_same_bits(
     assert out == ""
     assert "Traceback" not in err
     if status > 0:
-        assert "stopped and saved; go on with: lstm-numba train digits --resume set" in err.splitlines()[-1]
+        assert "stopped and saved; resume with: lstm-numba train digits --resume set" in err.splitlines()[-1]
         assert free(second)
     until(lambda: free(second))
     assert (second / "checkpoint.safetensors").read_bytes() != whole

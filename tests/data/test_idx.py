@@ -227,7 +227,7 @@ def test_gzip_with_something_after_its_end(tmp_path: Path, array: np.ndarray) ->
 def test_gzip_of_nothing(tmp_path: Path) -> None:
     path = tmp_path / "nothing.gz"
     path.write_bytes(gzip.compress(b""))
-    with pytest.raises(DataError, match="0 bytes are no IDX header"):
+    with pytest.raises(DataError, match="0 bytes are not an IDX header"):
         read_idx(path)
     with pytest.raises(DataError, match="the content is empty"):
         file_io.read_content(path)

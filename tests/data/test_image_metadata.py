@@ -73,7 +73,7 @@ def test_orientation(tmp_path: Path, digit: Pixels, orientation: int, form: str)
             path = tmp_path / f"{number}.{form}"
             Image.fromarray(array).save(path, quality=100, **({"exif": exif} if number != 1 else {}))
             found.append(image_files.read_picture(path))
-        turned = f"turned upright, for its EXIF orientation is {orientation}"
+        turned = f"rotated upright, because its EXIF orientation is {orientation}"
         assert (turned in found[1].changes) == (orientation != 1)
         difference = np.abs(found[1].pixels.astype(int) - found[0].pixels)
         # JPEG's blocks lie otherwise on what is turned; nothing else differs.

@@ -136,7 +136,7 @@ def test_dark_on_light_is_inverted_whatever_the_form(tmp_path: Path, digit: np.n
         path = save(tmp_path / f"a.{form}", light)
     picture = image_files.read_picture(path)
     np.testing.assert_array_equal(picture.pixels, digit)
-    assert picture.changes == ("inverted, for its border is light",)
+    assert picture.changes == ("inverted, because its border is light",)
 
 
 def test_transparent_light_ink_lies_on_black(tmp_path: Path, digit: np.ndarray) -> None:

@@ -122,7 +122,7 @@ IMAGES = "t10k-images-idx3-ubyte"
     ("damage", "words"),
     [
         (lambda data: b"", "the file is empty"),
-        (lambda data: data[:3], "truncated: 3 bytes are no IDX header"),
+        (lambda data: data[:3], "truncated: 3 bytes are not an IDX header"),
         (
             lambda data: data[:-1],
             "truncated: the header declares 10 x 28 x 28 = 7840 bytes, the file holds 7839",

@@ -41,8 +41,8 @@ def test_every_picture_is_once_to_train_or_to_test(tmp_path: Path) -> None:
         for pixels, label in zip(images.images, images.labels, strict=True):
             np.testing.assert_array_equal(pixels, draw(int(label), int(pixels[0, 1])))
     assert found.notes == (
-        "3 classes (a, b, c): 63 pictures to train, 7 to test",
-        "pictures of 6x5 pixels (height x width)",
+        "3 classes (a, b, c): 63 training images, 7 test images",
+        "images of 6x5 pixels (height x width)",
     )
 
 
@@ -109,7 +109,7 @@ def test_other_sizes_are_scaled_and_said(tmp_path: Path) -> None:
     save(tmp_path / "b" / "large.png", halves)
     save(tmp_path / "b" / "small.png", np.full((2, 2), 77, np.uint8))
     found = pictures.load(tmp_path, test=0.01)
-    text = "pictures of 6x5 pixels (height x width), the most frequent size; 2 of 10 are scaled to it"
+    text = "images of 6x5 pixels (height x width), the most frequent size; 2 of 10 are scaled to it"
     assert found.notes[1] == text
     every = [pixels.tolist() for images in (found.train, found.test) for pixels in images.images]
     assert np.full(SIZE, 77).tolist() in every
@@ -119,7 +119,7 @@ def test_other_sizes_are_scaled_and_said(tmp_path: Path) -> None:
     assert scaled[4] == [200] * 5
     wide = pictures.load(tmp_path, size=(3, 8))
     assert wide.form.shape == wide.train.images.shape[1:] == (3, 8)
-    assert wide.notes[1] == "pictures of 3x8 pixels (height x width); 10 of 10 are scaled to it"
+    assert wide.notes[1] == "images of 3x8 pixels (height x width); 10 of 10 are scaled to it"
 
 
 def test_the_smallest_of_the_most_frequent_sizes(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_what_is_passed_over_is_said(tmp_path: Path) -> None:
     (tmp_path / "b" / "Thumbs.db").write_bytes(b"x")
     found = pictures.load(tmp_path)
     assert (len(found.train), len(found.test)) == (4, 2)
-    assert found.notes[2].startswith("passed over what is hidden or no picture (.png, .jpg,")
+    assert found.notes[2].startswith("ignored hidden files and files that are not images (.png, .jpg,")
     assert found.notes[2].endswith("): .git, README, a/.hidden.png and 2 more")
 
 
@@ -209,16 +209,16 @@ def fails(folder: Path, words: str, **options: Any) -> None:
 
 def test_folders_that_cannot_be_trained_on(tmp_path: Path) -> None:
     fails(tmp_path / "nowhere", "no such folder")
-    fails(tmp_path, "holds no folders of pictures, one for each class, and no IDX files")
+    fails(tmp_path, "holds neither folders of images, one per class, nor IDX files")
     fails(save(tmp_path / "loose.png", draw(0, 0)), "is no folder")
     fails(tmp_path, "holds no folders of pictures")
     draw_classes(tmp_path, {"a": 3})
     fails(tmp_path, "holds one class only, a: expected two folders at least")
     draw_classes(tmp_path, {"a": 3, "b": 1})
-    fails(tmp_path, "class b has one picture: expected one to train and one to test")
+    fails(tmp_path, "class b has one image: expected at least one to train and one to test")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("x")
-    fails(tmp_path, "empty: holds no pictures (.png, .jpg")
+    fails(tmp_path, "empty: holds no images (.png, .jpg")
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_so_much_is_read_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     draw_classes(tmp_path, {"a": 3, "b": 3})
     for module in (picture_folders, pictures):
         monkeypatch.setattr(module, "LARGEST_CONTENT", 179)
-    fails(tmp_path, f"b{os.sep}002.png: the pictures up to this one are too large; at most 179 bytes")
+    fails(tmp_path, f"b{os.sep}002.png: the images up to this one are too large; at most 179 bytes")
     fails(tmp_path, "too large: 1 x 90 x 20 = 1800 bytes", size=(90, 20))
     assert pictures.load(tmp_path, size=(5, 5)).form.shape == (5, 5)
     for module in (picture_folders, pictures):
@@ -270,7 +270,7 @@ def test_so_much_is_read_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert pictures.load(tmp_path).form.shape == SIZE
     save(tmp_path / "a" / "small.png", np.zeros((1, 1), np.uint8))
     monkeypatch.setattr(picture_folders, "LARGEST_CONTENT", 181)
-    fails(tmp_path, "too large: 7 x 6 x 5 = 210 bytes of pictures; at most 180 are read")
+    fails(tmp_path, "too large: 7 x 6 x 5 = 210 bytes of images; at most 180 are read")
 
 
 @pytest.mark.parametrize(

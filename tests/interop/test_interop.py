@@ -139,7 +139,7 @@ def test_quantized_modules_are_refused_in_words() -> None:
         def state_dict(self) -> dict[str, Any]:
             return {"_all_weight_values.0.param": object()}
 
-    with pytest.raises(ValueError, match="param is no tensor: expected a module that is not quantized"):
+    with pytest.raises(ValueError, match="param is not a tensor: expected a module that is not quantized"):
         ln.from_torch(Quantized())
 
 

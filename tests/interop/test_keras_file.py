@@ -264,7 +264,10 @@ def test_names_of_tensorflow_2_12() -> None:
 @pytest.mark.parametrize(
     ("change", "note"),
     [
-        ({"stateful": True}, "a: goes on with the state of the batch before (stateful): hand the state on"),
+        (
+            {"stateful": True},
+            "a: continues with the state of the previous batch (stateful): pass the state on",
+        ),
         ({"time_major": True}, "a: its network has the time axis first (time_major)"),
         ({"return_sequences": False}, "a: the network uses its final state only (return_sequences=False)"),
     ],

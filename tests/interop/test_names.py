@@ -103,7 +103,7 @@ def test_encoder_and_decoder(tmp_path: Path) -> None:
     assert_same(ln.load_weights(path, names=by_name), encoder)
     assert_same(ln.load_weights(path, names={"enc_w_*": "weight_*", "enc_b_*": "bias_*_l0"}), encoder)
     assert_same(ln.load_weights(path, names={"dec_*": "*", "dec_shift": None}), decoder)
-    refused(path, "enc_emb: 'emb' is no name of a recurrent parameter", names="enc_*")
+    refused(path, "enc_emb: 'emb' is not the name of a recurrent parameter", names="enc_*")
     assert_same(ln.load_weights(path, names={"enc_*": "*", "enc_emb": None}), encoder)
 
 
@@ -129,7 +129,7 @@ def test_a_file_may_say_the_cell_of_each_layer() -> None:
 def test_a_star_stands_for_all_of_our_name(tmp_path: Path) -> None:
     """Of two layers, what is before the name would be lost, and one layer be made of both."""
     path = saved(tmp_path / "w.npz", {"enc_w_ih": np.ones((5, 3)), "dec_w_hh": np.ones((5, 5))})
-    refused(path, "enc_w_ih: 'enc_w_ih' is no name of a recurrent parameter", names="*")
+    refused(path, "enc_w_ih: 'enc_w_ih' is not the name of a recurrent parameter", names="*")
 
 
 def test_a_stack_out_of_cells(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_gates_in_another_order_and_transposed(tmp_path: Path) -> None:
     for changed, message in (
         ({"kernel": "weight_ih_l0[zr].T"}, r"kernel: shape \(15, 3\) is not of 2 gates"),
         ({"kernel": "weight_ih_l0[zrq].T"}, "gates n, q, r, z: neither an LSTM's nor a GRU's"),
-        ({"kernel": "weight_ih_l0[zzn].T"}, "gate z of weight_ih_l0 is there twice"),
+        ({"kernel": "weight_ih_l0[zzn].T"}, "gate z of weight_ih_l0 appears twice"),
         ({"bias": "bias_ih_l0.T"}, r"bias: expected a matrix, got shape \(15,\)"),
         ({"other": "bias_ih_l0[n]"}, "other: .* is there twice|shape"),
         ({"other": "bias_hh_l0[zrnn]"}, "15|is not of 4 gates"),

@@ -381,7 +381,7 @@ def test_damaged_files(tmp_path: Path) -> None:
         else:  # a name, or a weight
             assert isinstance(rnn, Recurrent)
     path.write_bytes(content.replace(b"l0.W", b"l\xff.W"))
-    with pytest.raises(ValueError, match=r"m\.onnx: damaged: a name in it is no text"):
+    with pytest.raises(ValueError, match=r"m\.onnx: damaged: a name in it is not text"):
         ln.load_onnx(path)
     with pytest.raises(ValueError, match="no such file"):
         ln.load_onnx(tmp_path / "none.onnx")

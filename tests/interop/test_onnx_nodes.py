@@ -194,7 +194,7 @@ def test_functions(tmp_path: Path) -> None:
     change(path, lambda graph: graph.node[1].attribute[0].__setattr__("i", 6))
     assert "hidden_size is 6, R is of 5" in str(list_nodes(path)[1].error)
     path.write_bytes(path.read_bytes().replace(b"hidden_size", b"hidden_siz\xff"))
-    refused(path, "damaged: a name in it is no text", node=0)
+    refused(path, "damaged: a name in it is not text", node=0)
     path = write(path, graph_of(calls, [*a.values(), *b.values()], ["x"], ["y2"]), [run])
     refused(path, r"W: comes from own\.Flip '', which does more than move numbers", node=0)
     run.node[1].input[1] = "a.W"  # of the caller, which a function does not see
@@ -352,7 +352,7 @@ def test_names(tmp_path: Path) -> None:
     refused(path, "2 nodes are called '[.][.][.]y", node=f"{odd}node")
     refused(path, "no recurrent node or output of one is called ''", node="")
     path.write_bytes(path.read_bytes().replace(b"final", b"fin\xffl"))
-    with pytest.raises(ValueError, match=r"m\.onnx: damaged: a name in it is no text|'fin") as caught:
+    with pytest.raises(ValueError, match=r"m\.onnx: damaged: a name in it is not text|'fin") as caught:
         ln.load_onnx(path, node="none")
     assert "\n" not in str(caught.value)
 

@@ -255,7 +255,7 @@ def test_functions_are_refused_by_name(
         (b"\x80\x02cposix\nsystem\n)\x81.", "function posix.system"),
         (b"\x80\x04\x8c\x05posix\x8c\x06system\x93)R.", "function posix.system"),
         (b"\x80\x04\x8c\x08builtins\x8c\x0cgetattr.eval\x93)R.", "function builtins.getattr.eval"),
-        (b"\x80\x04K\x01K\x02\x93)R.", "a function's name is no text"),
+        (b"\x80\x04K\x01K\x02\x93)R.", "a function's name is not text"),
         (b"c__builtin__\neval\n.", "function builtins.eval"),
         (b"c" + b"x" * 5000 + b"\nf\n.", "function x+\\.\\.\\., which"),
         (b"c\n\n.", "names the function ., which"),

@@ -55,7 +55,10 @@ BAD_LINES: dict[str, tuple[Any, str]] = {
         lambda z, v: {"h": compiled(z.f)},
         "njit takes numbers only; write it as a plain function",
     ),
-    "cbrt": (lambda z, v: {"h": np.cbrt(z.f)}, "cbrt is no function of equations: those are sigmoid, tanh, "),
+    "cbrt": (
+        lambda z, v: {"h": np.cbrt(z.f)},
+        "cbrt is not a function for equations; expected one of sigmoid, tanh, ",
+    ),
     "array": (lambda z, v: {"h": np.ones(2) * z.f}, r"expected a finite number .* got array\(\["),
     "text": (lambda z, v: {"h": "2" * z.f}, "expected a finite number or an expression, got '2'"),
     "infinite": (lambda z, v: {"h": math.inf * z.f}, "expected a finite number or an expression, got inf"),

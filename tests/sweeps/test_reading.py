@@ -109,7 +109,7 @@ REFUSED = {
     HEAD + "[fixed]\nlr = 0.1\n" + LR: "ranges.lr: stands under [fixed] too",
     HEAD + "[fixed]\nbatch-size = 3\nbatch_size = 4\n" + LR: "stands there as batch-size too",
     HEAD + "[ranges]\nlr = {low = 1}": "ranges.lr.high: is missing",
-    HEAD + "[ranges]\ncell = ['a:b', 'a:b']": "ranges.cell: 'a:b' is there twice",
+    HEAD + "[ranges]\ncell = ['a:b', 'a:b']": "ranges.cell: 'a:b' appears twice",
     HEAD + LR + "momentum = {low = 0.1, high = 0.9, when = {optimizer = 'sgd'}}":
         "ranges.momentum.when.optimizer: expected another range that is a list",
     HEAD + LR + "optimizer = ['sgd', 'adam']\nmomentum = {low = 0.1, high = 0.9, when = {optimizer = 'sdg'}}":

@@ -72,7 +72,7 @@ def test_every_kind_of_damage_is_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     assert len(damaged) > 200
     path.unlink()
-    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+    with pytest.raises(CheckpointError, match="the checkpoint does not exist"):
         checkpoint.load(path)
     with pytest.raises(CheckpointError, match="is a folder"):
         checkpoint.load(tmp_path)
@@ -318,7 +318,7 @@ def test_no_configuration_shares_its_dicts_with_the_defaults() -> None:
         ("mnist", {"lr": 0}, "lr", "expected a number above 0, got 0"),
         ("mnist", {"bptt": 20}, "bptt", "is for language models"),
         ("mnist", {"tie": True}, "tie", "is for language models"),
-        ("mnist", {"wings": 2}, "wings", "there is no such setting"),
+        ("mnist", {"wings": 2}, "wings", "no such setting"),
         ("ptb", {"bidirectional": True}, "bidirectional", "must not read what it has to predict"),
         (
             "ptb",

@@ -70,7 +70,7 @@ def test_the_best_is_another(trained: tuple[Path, Any], tmp_path: Path) -> None:
     expected = stored(folder / "checkpoint.safetensors")
     assert all(np.array_equal(array, expected[name]) for name, array in last.params.items())
     (folder / "best.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"best\.safetensors: there is no checkpoint$"):
+    with pytest.raises(CheckpointError, match=r"best\.safetensors: the checkpoint does not exist$"):
         ln.load_run(folder, checkpoint="best")
 
 
@@ -88,7 +88,7 @@ def test_faults_are_one_line(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     with pytest.raises(CheckpointError) as caught:
         ln.load_run(nowhere)
-    assert str(caught.value) == f"{nowhere}: not a run folder: it holds no config.json"
+    assert str(caught.value) == f"run folder {nowhere} does not exist"
     with pytest.raises(ValueError, match=r"^checkpoint: expected 'last' or 'best', got 'first'$"):
         ln.load_run(nowhere, checkpoint="first")
     (tmp_path / "config.json").write_text("{")

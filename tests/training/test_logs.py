@@ -92,8 +92,8 @@ def test_forms_that_there_are_not() -> None:
             make_config("digits", {"log": text})
     for words, fragment in (
         ("--log xml", "'xml' is not one of csv, tensorboard"),
-        ("--log csv,csv", "csv is there twice"),
-        ("--log csv --log csv", "csv is there twice"),
+        ("--log csv,csv", "csv is given twice"),
+        ("--log csv --log csv", "csv is given twice"),
     ):
         answer = invoke("train digits --images 20", *words.split())
         assert answer.status == 2

@@ -26,7 +26,7 @@ COUNTS = {"daisy": 8, "rose": 12, "tulip": 20}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of pictures."""
+    """A folder of images."""
     return draw_classes(tmp_path / "flowers", COUNTS)
 
 
@@ -112,7 +112,7 @@ def test_configurations_that_cannot_be(folder: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             config_of(folder, data)
-    with pytest.raises(ConfigError, match=r"data\.file: expected the folder with the pictures, got none"):
+    with pytest.raises(ConfigError, match=r"data\.file: expected the folder with the images, got none"):
         build_task(make_config("images"))
     with pytest.raises(ConfigError, match="bptt: is for language models, images trains none"):
         config_of(folder, bptt=3)
@@ -182,7 +182,7 @@ def test_changed_pictures_are_refused(place: Path) -> None:
         assert run.checkpoint_path.read_bytes() == before
 
     save(flowers / "rose" / "999.png", draw(1, 99))
-    refused("flowers: has other training pictures than those that the run began with")
+    refused("flowers: has other training images than those that the run started with")
     (flowers / "rose" / "999.png").unlink()
     draw_classes(flowers, {**COUNTS, "weed": 3})
     refused("flowers: has other classes than")
@@ -191,7 +191,7 @@ def test_changed_pictures_are_refused(place: Path) -> None:
     refused("flowers: has other classes than")
     shutil.rmtree(flowers)
     draw_classes(flowers, COUNTS, (5, 5))
-    refused("flowers: has pictures of another size than")
+    refused("flowers: has images of another size than")
     shutil.rmtree(flowers)
     draw_classes(flowers, COUNTS)
     assert train(run.folder, {}).epochs == 2
@@ -208,7 +208,7 @@ def test_form_and_checkpoint_belong_together(place: Path) -> None:
         ({"classes": "abc"}, 'classes.json: damaged: classes: expected texts, got "abc"'),
         ({"classes": [1, 2]}, "expected texts"),
         ({"shape": ["6", 5]}, "classes.json: damaged: shape: expected height, width"),
-        ({"shape": [6]}, "classes.json: damaged: shape: expected height, width and for colours 3"),
+        ({"shape": [6]}, "classes.json: damaged: shape: expected height, width and, for color images, 3"),
         ({"shape": [6, 5, 4]}, "damaged: shape"),
         ({"shape": [6, -5]}, "damaged: shape"),
         ({"shape": [6, 10**9]}, "damaged: shape"),
@@ -231,7 +231,7 @@ def test_the_form_must_stay_the_same(tmp_path: Path) -> None:
     for _ in range(2):
         run.keep_form(form)
     assert run.form() == {**form, "classes": names, "shape": [6, 5, 3]}
-    with pytest.raises(CheckpointError, match="the pictures are not those that the run began with"):
+    with pytest.raises(CheckpointError, match="the images are not those that the run started with"):
         run.keep_form({**form, "shape": (5, 6, 3)})
 
 

@@ -176,9 +176,8 @@ def test_runs_of_before(run: dict[str, Path], tmp_path: Path) -> None:
         forge(folder, old)
         (folder / "best.safetensors").unlink()
         assert [a.status for a in commands(folder, kind)] == [0, 1, 0, 0, 0]  # there is no best one
-        assert (
-            invoke("evaluate", folder, "--checkpoint", "best").err.strip().endswith("there is no checkpoint")
-        )
+        refused = invoke("evaluate", folder, "--checkpoint", "best").err.strip()
+        assert refused.endswith("the checkpoint does not exist")
         dataset = {"images": "digits"}.get(kind, kind)
         result = invoke("train", dataset, "--resume", folder, "--epochs", "2", "--json").json()
         assert result["best"]["epoch"] == 2
@@ -287,7 +286,7 @@ LINE = {"kind": "epoch", "split": "train", "step": 1, "epoch": 1, "loss": 1.0, "
         ("metrics.jsonl", {"split": {}}, ["line 1: split: expected"]),
         ("metrics.jsonl", {"kind": 3}, ["line 1: kind: expected step, epoch, averaging or final, got 3"]),
         ("vocabulary.json", {"tokens": [["a"], "b"]}, ['tokens: expected texts, got ["a"]']),
-        ("vocabulary.json", {"tokens": ["a", "a"]}, ["tokens: one is there twice"]),
+        ("vocabulary.json", {"tokens": ["a", "a"]}, ["tokens: one appears twice"]),
         ("vocabulary.json", {"tokens": []}, ["expected level and tokens"]),
         ("vocabulary.json", {"level": ["char"]}, ["expected level and tokens"]),
         ("vocabulary.json", BRACKETS, ["damaged"]),

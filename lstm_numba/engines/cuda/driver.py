@@ -34,6 +34,7 @@ from numba.cuda.typeconv import Conversion
 from numba.cuda.typing.templates import AbstractTemplate, infer_global
 from numba.cuda.typing.templates import signature as make_signature
 
+from lstm_numba.engines.numba_cache import use_own_folder
 from lstm_numba.errors import DeviceError
 
 
@@ -63,10 +64,12 @@ if not SIMULATED:  # which has no driver
     from cuda.bindings import driver as _binding
     from cuda.core import LaunchConfig, Stream
     from cuda.core import launch as _launch
+    from numba.cuda.core import caching
     from numba.cuda.cudadrv import dummyarray
     from numba.cuda.cudadrv.driver import MemoryPointer, memory_size_from_info
 
     binding, core_launch = _binding, _launch
+    use_own_folder(caching.CacheImpl)
 
 #: For ``cuda.shared.array`` with vector loads of 16 bytes; the default alignment is that of one element. The
 #: simulator takes none.

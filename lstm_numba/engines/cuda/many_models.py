@@ -147,7 +147,7 @@ def run_models(backward: bool, cell: Any, sizes: Sizes, models: Models, *groups:
     plans.tell(
         backward,
         f"general: 1 x {choice.row_blocks} blocks of {limits().lanes} units and {choice.tile.rows} rows for "
-        f"each of {models.count} models; {choice.together:.0f} µs a step, in turn {choice.apart:.0f}",
+        f"each of {models.count} models; {choice.together:.0f} µs per step, in turn {choice.apart:.0f}",
     )
     for first in range(0, models.count, MAX_GRID_Z):
         count = min(models.count - first, MAX_GRID_Z)

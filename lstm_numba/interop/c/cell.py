@@ -50,7 +50,7 @@ class CCell:
     def __init__(self, cell: Any, dialect: Dialect, units: int, projected: int, bias: bool) -> None:
         if cell.extras:
             raise WeightsError(
-                f"rnn: {display_name(cell)} takes extras ({cell.extras[0]}), which a step in C has not"
+                f"rnn: {display_name(cell)} takes extras ({cell.extras[0]}), which a step in C does not have"
             )
         self._cell, self._dialect, self._units, self._first = cell, dialect, units, projected
         self.bias = bias and cell.biased

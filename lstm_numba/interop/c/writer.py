@@ -74,7 +74,7 @@ class Dialect(NamedTuple):
         with np.errstate(over="ignore"):
             typed = self.dtype.type(value)
         if not np.isfinite(typed):
-            raise WeightsError(f"{value!r} is no finite number of {self.dtype}")
+            raise WeightsError(f"{value!r} is not a finite number of {self.dtype}")
         text = str(typed)
         text = text if "." in text or "e" in text else f"{text}.0"
         return text + ("f" if self.type == "float" else "")

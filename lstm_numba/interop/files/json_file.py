@@ -130,7 +130,7 @@ def _dense(name: str, arrays: list[Array]) -> dict[str, Array]:
 
 
 def _tensors(mapping: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Array]]:
-    """Tensors in a mapping, and in those that it holds; texts and other facts are passed over."""
+    """Tensors in a mapping, and in those that it holds; texts and other facts are ignored."""
     for key, value in mapping.items():
         if isinstance(value, dict):
             yield from _tensors(value, f"{prefix}{key}.")

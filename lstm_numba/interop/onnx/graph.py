@@ -73,7 +73,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
     except (TypeError, AttributeError, UnicodeError):  # a name that is not UTF-8 is bytes
-        raise WeightsError(f"{path}: damaged: a name in it is no text") from None
+        raise WeightsError(f"{path}: damaged: a name in it is not text") from None
 
 
 class _Fault(NamedTuple):

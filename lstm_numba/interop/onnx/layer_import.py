@@ -163,7 +163,7 @@ def _read_whole(model: Model, allow_nonfinite: bool) -> tuple[list[Parameters], 
 def _layout(nodes: Sequence[Parameters]) -> bool:
     """Whether chosen nodes are batch first; they must agree."""
     if len({node.batch_first for node in nodes}) > 1:
-        raise WeightsError("node: of different layouts, which are no stack")
+        raise WeightsError("node: of different layouts, which are not a stack")
     return nodes[0].batch_first
 
 
@@ -257,7 +257,7 @@ class _Reader:
             for s, state in zip(states, (h, c), strict=False)
         )
         if lengths is not None and not any(lengths is value for value in self.inputs.values()):
-            raise WeightsError(f"{what}: sequence_lens is no input of the model")
+            raise WeightsError(f"{what}: sequence_lens is not an input of the model")
         self.layers.append(_Layer(found, initial, lengths, y, finals))
         parts = y.reshape(steps, batch, directions, hidden)
         if layout:
@@ -267,7 +267,9 @@ class _Reader:
     def _follow(self, x: Array | None, width: int, layout: bool, what: str) -> tuple[int, int]:
         """Check that a node reads the model's input or all of the layer below; returns T and B."""
         if x is None or x.dtype != MARKER or x.ndim != 3:
-            raise WeightsError(f"{what}: X is no input of the model and no output of the layer below")
+            raise WeightsError(
+                f"{what}: X is neither an input of the model nor the output of the layer below"
+            )
         time_first = x.swapaxes(0, 1) if layout else x
         if self.layers:
             if not np.array_equal(time_first, self.layers[-1].y):

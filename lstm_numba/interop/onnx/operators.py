@@ -55,7 +55,7 @@ def constant(tensor: Any, what: str) -> Array:
     if tensor.HasField("raw_data"):
         content = tensor.raw_data
         if len(content) % dtype.itemsize:
-            raise WeightsError(f"{what}: {len(content)} bytes are no whole number of {dtype}")
+            raise WeightsError(f"{what}: {len(content)} bytes are not a whole number of {dtype}")
         flat = np.frombuffer(content, dtype)
     else:
         lists = {1: tensor.float_data, 7: tensor.int64_data, 11: tensor.double_data}

@@ -205,7 +205,7 @@ def _params(
         if array is None and letter in "WR":
             raise WeightsError(f"{what}: {letter} is missing")
         if array is not None and (array.dtype == MARKER or array.dtype.kind != "f"):
-            raise WeightsError(f"{what}: {letter} is no constant of float32 or float64")
+            raise WeightsError(f"{what}: {letter} is not a constant of float32 or float64")
     w, r, b, p = inputs
     assert w is not None
     assert r is not None

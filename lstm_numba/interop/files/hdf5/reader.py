@@ -208,7 +208,7 @@ class _Walk:
                     more = Cursor(data)
                     start, length = more.number(8), more.number(8)
                     if self._source.take(start, 4) != b"OCHK" or length < 8:
-                        raise WeightsError("damaged: an object's header does not go on where it should")
+                        raise WeightsError("damaged: an object's header does not continue where it should")
                     blocks.append((start + 4, length - 8))
                 else:
                     yield kind, _own(kind, said, data)

@@ -144,6 +144,6 @@ def _notes(name: str, config: Mapping[str, Any], inside: bool) -> Any:
     if config.get("go_backwards") and not inside:
         yield f"{name}: reads from the end (go_backwards): reverse the steps of its input"
     if config.get("stateful"):
-        yield f"{name}: goes on with the state of the batch before (stateful): hand the state on"
+        yield f"{name}: continues with the state of the previous batch (stateful): pass the state on"
     if config.get("time_major"):
         yield f"{name}: its network has the time axis first (time_major)"

@@ -244,7 +244,7 @@ class _Machine:
     def _stack_global(self, _: Any) -> None:
         name, module = self.pop(), self.pop()
         if not (type(name) is str and type(module) is str):
-            raise WeightsError("damaged pickle: a function's name is no text")
+            raise WeightsError("damaged pickle: a function's name is not text")
         self.budget.spend(len(module) + len(name))
         self.stack.append(self._name(f"{module}.{name}"))
 
