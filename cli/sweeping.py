@@ -61,6 +61,7 @@ class _Shown(Terminal):
     def begin(self, config: SweepConfig, claim: Claim) -> None:
         """A trial begins."""
         self._head = f"trial {claim.number}"
+        self._prefix = f"{self._head}: "
         again = " again, from its checkpoint" if claim.again else ""
         self.say(f"{self._head}{again}: {settings_text(config, claim.params)}")
 
@@ -89,10 +90,6 @@ class _Shown(Terminal):
 
     def on_epoch(self, info: EpochInfo) -> None:
         """The trial's line says what came of its epochs."""
-
-    def update(self, text: str) -> None:
-        """Replace the progress line."""
-        super().update(f"{self._head}: {text}")
 
 
 def settings_text(config: SweepConfig, params: Mapping[str, Any]) -> str:
