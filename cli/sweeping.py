@@ -143,9 +143,9 @@ def train_sweep(config: SweepConfig, options: Options, jobs: int) -> None:
     else:
         status = _train_beside(options._replace(device=device, threads=threads // jobs), jobs)
     if status:
-        out = "" if Path(options.folder) == Path("sweeps", config.name) else f" --out {options.folder}"
+        out = [] if Path(options.folder) == Path("sweeps", config.name) else ["--out", options.folder]
         storage = " --storage ..." if options.storage else ""
-        warn(f"go on with: lstm-numba sweep {options.file}{out}{storage}")
+        warn(f"resume with: {shlex.join(['lstm-numba', 'sweep', options.file, *out])}{storage}")
         raise click.exceptions.Exit(status)
 
 

@@ -49,6 +49,7 @@ def test_result_on_stdout_messages_on_stderr(tmp_path: Path) -> None:
     assert "epoch 1/2" in answer.err
     assert "epoch 2/2" in answer.err
     assert "\r" not in answer.err  # no terminal: plain lines
+    assert answer.err.endswith(f"\nnext: lstm-numba evaluate {tmp_path / 'run'}\n")
 
 
 def test_json_result_and_run_folder(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_two_processes_after_an_interrupt_and_a_kill(folder: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "go on with: lstm-numba sweep sweep.toml"
+    assert err.splitlines()[-1] == "resume with: lstm-numba sweep sweep.toml"
     assert "Traceback" not in err
     so_far = len(epochs(first))
     assert 2 < so_far < MANY, "the trial is too short to be stopped in its midst"
