@@ -148,7 +148,7 @@ class Terminal(Reporter):
         steps = plural(info.steps_per_epoch, "step")
         self.say(f"{info.parameters:,} parameters, {plural(info.epochs, 'epoch')} of {steps}")
         if info.floor is not None:
-            self.say(f"lowest reachable perplexity {info.floor:.2f}")
+            self.say(f"lower bound of the perplexity (source entropy): {info.floor:.2f}")
 
     def on_compile_begin(self) -> None:
         """Write that kernels are being compiled."""
@@ -212,7 +212,7 @@ def print_json(values: Any) -> None:
 
 
 def result_object(result: Any, floor: float | None = None) -> dict[str, Any]:
-    """An evaluation for ``--json``; `floor` is the lowest reachable perplexity, where known."""
+    """An evaluation for ``--json``; `floor` is the lower bound of the perplexity, where known."""
     values: dict[str, Any] = dict(result.as_dict())
     if floor is not None:
         values["lowest_perplexity"] = floor
@@ -221,7 +221,7 @@ def result_object(result: Any, floor: float | None = None) -> dict[str, Any]:
 
 def result_line(result: Any, floor: float | None = None) -> str:
     """An evaluation as one line of text."""
-    lowest = f" (lowest reachable {floor:.2f})" if floor is not None else ""
+    lowest = f" (lower bound {floor:.2f})" if floor is not None else ""
     return f"{result.split}: {metrics_text(result)}{lowest}"
 
 
@@ -251,6 +251,36 @@ def warn(text: str) -> None:
     """Write a line to standard error; of several processes of one training the first does."""
     if not launched().rank:
         click.echo(text, err=True)
+
+
+class Skipped:
+    """Those of several files that cannot be used: each is said, and the exit status is 1 in the end.
+
+    Parameters
+    ----------
+    kind : str
+        What they are, as ``--json`` names it.
+
+    Attributes
+    ----------
+    entries : list of dict
+        For ``--json``: the name under `kind`, and what is wrong as ``error``.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self.entries: list[dict[str, str]] = []
+
+    def __call__(self, name: str, error: Exception) -> None:
+        """Write what is wrong with one of them to standard error."""
+        text = " ".join(str(error).split())
+        click.echo(f"error: {text}", err=True)
+        self.entries.append({self._kind: name, "error": text})
+
+    def leave(self) -> None:
+        """End the command if there are any."""
+        if self.entries:
+            click.get_current_context().exit(1)
 
 
 def short_path(path: Path) -> str:
