@@ -35,7 +35,7 @@ _METRICS = {"accuracy": "accuracy (%)", "perplexity": "perplexity", "mae": "MAE 
 def value_label(value: str, metric: str | None) -> str:
     """Label of an axis with the values of a loss or a metric; `metric` is what stands beside the loss."""
     if value == "loss":
-        return "loss (of standardized targets)" if metric == "mae" else "loss (nats)"
+        return "loss" if metric == "mae" else "loss (nats)"
     return _METRICS.get(value, value)
 
 

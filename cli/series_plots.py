@@ -97,7 +97,7 @@ def predictions(shown: Shown, title: str, name: str) -> Figure:
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, fontsize=9, ncols=3, loc="outside lower center")
     steps = f", {plural(shown.ahead, 'step')} ahead" if shown.ahead else ""
-    most = f", the last {_SHOWN:,}" if len(shown.true) > _SHOWN else ""
+    most = f" (last {_SHOWN:,} items)" if len(shown.true) > _SHOWN else ""
     titled(figure, name, f"{title} of the test part{steps}{most}")
     panels[-1].set_xlabel("item of the test part")
     return figure

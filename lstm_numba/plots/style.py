@@ -51,14 +51,16 @@ def marks(number: int, colour: Any, filled: int = len(MARKERS)) -> dict[str, Any
     }
 
 
-def titled(figure: Figure, name: str, what: str, size: float = 12.0) -> None:
+def titled(figure: Figure, name: str, what: str, size: float = 12.0, *more: str) -> None:
     """Write the title of a figure: what it is a picture of, usually a run, and what it shows of it.
 
-    The title is wrapped at the figure's width, so that a long name is not cut.
+    The title, and `more` lines of it, are wrapped at the figure's width, so that a long name is not cut.
     """
     # A letter is about 0.6 of the size wide; names hold capitals.
     width = max(int(figure.get_figwidth() * 72 / (0.6 * size)), 10)
-    lines = textwrap.wrap(f"{name}: {what}" if name else what, width)
+    lines = [
+        line for text in (f"{name}: {what}" if name else what, *more) for line in textwrap.wrap(text, width)
+    ]
     figure.suptitle(plain("\n".join(lines)), fontsize=size)
 
 
