@@ -165,6 +165,7 @@ def write_comparison(folders: Sequence[str], out: Path) -> list[str]:
     runs = [read_run(folder) for folder in folders]
     metric = None if losses_only(runs) else runs[0].metric
     curves = {label: run.epochs for label, run in zip(labels(runs), runs, strict=True)}
-    figure = run_plots.compared_curves(curves, metric)
+    data = " and ".join(dict.fromkeys(str(run.settings["dataset"]) for run in runs))
+    figure = run_plots.compared_curves(curves, metric, data)
     out.mkdir(parents=True, exist_ok=True)
     return [str(path) for path in save(figure, out / "comparison")]

@@ -6,7 +6,7 @@ hours continues.
 
 from __future__ import annotations
 
-import os
+import itertools
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -15,7 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lstm_numba.progress_line import COMPILING
+from lstm_numba.progress_line import (
+    COMPILING,
+    Piece,
+    columns,
+    cut,
+    duration,
+    fitted,
+    measured,
+    overwrites,
+    pace,
+    time_left,
+    worded,
+)
 from lstm_numba.ranks.launcher import launched
 from lstm_numba.training.callbacks import Reporter
 from lstm_numba.training.run import json_line
@@ -33,31 +45,26 @@ _BAR = 20
 _SHORTEST_BAR = 6
 
 
+def _measures(result: Any) -> list[tuple[str, float, str]]:
+    """Loss, metric and other measures of an evaluation: name, value and format."""
+    values = result if isinstance(result, dict) else result.as_dict()
+    metric = next((name for name in ("accuracy", "perplexity") if values.get(name) is not None), None)
+    parts = [("loss", values["loss"], ".4f")]
+    parts += [] if metric is None else [(metric, values[metric], ".2f")]
+    return parts + [(shown, values[name], ".4g") for name, shown in MEASURES.items() if name in values]
+
+
 def metrics_text(result: Any) -> str:
     """Loss and metric of an evaluation as text: ``loss 0.0512, accuracy 98.40 %``."""
-    values = result if isinstance(result, dict) else result.as_dict()
-    if values.get("accuracy") is not None:
-        text = f"loss {values['loss']:.4f}, accuracy {100 * values['accuracy']:.2f} %"
-    elif values.get("perplexity") is not None:
-        text = f"loss {values['loss']:.4f}, perplexity {values['perplexity']:.2f}"
-    else:
-        text = f"loss {values['loss']:.4f}"
-    return ", ".join([text, *(f"{shown} {values[n]:.4g}" for n, shown in MEASURES.items() if n in values)])
+    return ", ".join(worded(*measure) for measure in _measures(result))
 
 
-def duration(seconds: float) -> str:
-    """A time as text: ``0:07``, ``12:30``, ``3:05:00``."""
-    whole = max(round(seconds), 0)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
-
-
-def _columns() -> int:
-    """Width of the terminal on standard error."""
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
-    except (OSError, ValueError, AttributeError):
-        return 80
+def _metrics_pieces(split: str, result: Any, watched: bool) -> list[Piece]:
+    """What is finite of an evaluation as pieces of a line; those of what is watched stay longest."""
+    texts = filter(None, (measured(*measure) for measure in _measures(result)))
+    ranks = itertools.chain((1, 2) if watched else (3, 6), itertools.repeat(8))
+    before = itertools.chain([f"  {split}: "], itertools.repeat(", "))
+    return [(rank, f"{mark}{text}") for rank, mark, text in zip(ranks, before, texts, strict=False)]
 
 
 class Terminal(Reporter):
@@ -70,12 +77,13 @@ class Terminal(Reporter):
     """
 
     def __init__(self, silent: bool = False) -> None:
-        self._interactive = sys.stderr is not None and sys.stderr.isatty()
+        self._interactive = overwrites(sys.stderr)
         self._silent = silent or sys.stderr is None
         self._line = ""
         self._last = time.monotonic()
         self._metric = ""
         self._unit = ""
+        self._prefix = ""  # of every progress line
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -96,8 +104,8 @@ class Terminal(Reporter):
         if now - self._last < (_REFRESH if self._interactive else _PLAIN):
             return
         self._last = now
+        text = cut(f"{self._prefix}{text}", self._width)
         if self._interactive:
-            text = text[: _columns() - 1]
             self._write(f"{self._erasure()}{text}")
             self._line = text
         else:
@@ -115,15 +123,22 @@ class Terminal(Reporter):
         except (OSError, ValueError):
             self._silent = True
 
-    def _share(self, head: str, done: int, total: int, tail: str = "") -> str:
-        """A line with the percentage that is done and, if there is room, a progress bar."""
-        share = done / total if total else 1.0
-        percent = f"{100 * share:3.0f} %"
-        length = min(_BAR, _columns() - 6 - len(head) - len(percent) - len(tail)) if self._interactive else 0
-        if length < _SHORTEST_BAR:
-            return f"{head} {percent}  {tail}"
+    @property
+    def _width(self) -> int:
+        """Characters of a line: a full one would move the cursor to the next."""
+        return columns(sys.stderr) - 1
+
+    def _share(self, head: str, done: int, total: int, tail: Sequence[Piece] = ()) -> str:
+        """A line with the percentage that is done, as much of `tail` as fits, and a bar if there is room."""
+        share = min(done / total, 1.0) if total else 1.0
+        width = self._width - len(self._prefix)
+        percent = f" {100 * share:3.0f} %"
+        text = fitted([(0, f"{head}{percent}"), *tail], width)
+        length = min(_BAR, width - len(text) - 3)
+        if not self._interactive or length < _SHORTEST_BAR:
+            return text
         filled = round(length * share)
-        return f"{head} [{'#' * filled}{'.' * (length - filled)}] {percent}  {tail}"
+        return f"{head} [{'#' * filled}{'.' * (length - filled)}]{text[len(head) :]}"
 
     # -- the trainer's reports -------------------------------------------------------------------
 
@@ -145,32 +160,50 @@ class Terminal(Reporter):
 
     def on_step(self, info: StepInfo) -> None:
         """Update the progress line."""
-        metric = f"{100 * info.metric:.2f} %" if self._metric == "accuracy" else f"{info.metric:.2f}"
-        shown = "" if self._metric == "loss" else f"{self._metric} {metric}  "
-        tail = f"loss {info.loss:.4f}  {shown}{info.rate:,.0f} {self._unit}/s"
-        head = f"epoch {info.epoch}/{info.epochs}"
-        self.update(
-            self._share(head, info.step, info.steps_per_epoch, f"{tail}  {duration(info.remaining)} left")
-        )
+        metric = "" if self._metric == "loss" else measured(self._metric, info.metric, ".2f")
+        tail = [
+            (1, measured("loss", info.loss)),
+            (3, metric),
+            (4, pace(info.rate, self._unit)),
+            (2, time_left(info.remaining)),
+        ]
+        pieces = [(rank, f"  {text}") for rank, text in tail if text]
+        self.update(self._share(f"epoch {info.epoch}/{info.epochs}", info.step, info.steps_per_epoch, pieces))
 
     def on_evaluation(self, split: str, done: int, total: int) -> None:
         """Update the progress line."""
-        self.update(self._share(f"evaluating {split}", done, total).rstrip())
+        self.update(self._share(f"evaluating {split}", done, total))
 
     def on_epoch(self, info: EpochInfo) -> None:
         """Write a line with the results of the epoch."""
-        parts = [f"epoch {info.epoch}/{info.epochs}", f"train: {metrics_text(info.train)}"]
-        parts += [f"{split}: {metrics_text(result)}" for split, result in info.evaluations.items()]
-        parts += [f"lr {info.lr:.4g}", f"{info.seconds:.1f} s", f"{info.rate:,.0f} {self._unit}/s"]
-        self.say("  ".join(parts))
+        pieces: list[Piece] = [(0, f"epoch {info.epoch}/{info.epochs}")]
+        pieces += _metrics_pieces("train", info.train, not info.evaluations)
+        for split, result in info.evaluations.items():
+            pieces += _metrics_pieces(split, result, True)
+        rest = [
+            (7, f"lr {info.lr:.4g}"),
+            (4, _spent(info.seconds)),
+            (5, pace(info.rate, self._unit)),
+        ]
+        self.say(fitted([*pieces, *((rank, f"  {text}") for rank, text in rest if text)], self._width))
 
     def on_part(self, done: int, total: int, what: str) -> None:
         """Update the progress line of work in parts."""
-        self.update(self._share(f"{done} of {total}", done, total, what))
+        head = f"{done} of {total}"
+        # The name of the part is cut, not left out.
+        room = self._width - len(self._prefix) - len(head) - len(" 100 %  ")
+        self.update(self._share(head, done, total, [(0, f"  {cut(what, room)}")]))
 
     def on_message(self, text: str) -> None:
         """Write a message of the trainer."""
         self.say(text)
+
+
+def _spent(seconds: float) -> str:
+    """The time of an epoch as text; empty if no step of it was timed."""
+    if seconds >= 60:
+        return duration(seconds)
+    return f"{seconds:{'.1f' if seconds >= 1 else '.2g'}} s" if seconds else ""
 
 
 def print_json(values: Any) -> None:
@@ -179,7 +212,7 @@ def print_json(values: Any) -> None:
 
 
 def result_object(result: Any, floor: float | None = None) -> dict[str, Any]:
-    """An evaluation for ``--json``; `floor` is the lowest reachable perplexity, where known."""
+    """An evaluation for ``--json``; `floor` is the lower bound of the perplexity, where known."""
     values: dict[str, Any] = dict(result.as_dict())
     if floor is not None:
         values["lowest_perplexity"] = floor
@@ -218,6 +251,36 @@ def warn(text: str) -> None:
     """Write a line to standard error; of several processes of one training the first does."""
     if not launched().rank:
         click.echo(text, err=True)
+
+
+class Skipped:
+    """Those of several files that cannot be used: each is said, and the exit status is 1 in the end.
+
+    Parameters
+    ----------
+    kind : str
+        What they are, as ``--json`` names it.
+
+    Attributes
+    ----------
+    entries : list of dict
+        For ``--json``: the name under `kind`, and what is wrong as ``error``.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self.entries: list[dict[str, str]] = []
+
+    def __call__(self, name: str, error: Exception) -> None:
+        """Write what is wrong with one of them to standard error."""
+        text = " ".join(str(error).split())
+        click.echo(f"error: {text}", err=True)
+        self.entries.append({self._kind: name, "error": text})
+
+    def leave(self) -> None:
+        """End the command if there are any."""
+        if self.entries:
+            click.get_current_context().exit(1)
 
 
 def short_path(path: Path) -> str:

@@ -53,9 +53,7 @@ def named_images(
     if not is_idx(path):
         picture = read_picture(path, invert, shape)
         if str(path) != str(Path(word)):
-            raise DataError(
-                f"{path}: an image file, not an IDX file: it has no image with index {indices[0]}"
-            )
+            raise DataError(f"{path}: a single image, not an IDX file: it has no image {indices[0]}")
         if picture.changes:
             warn(f"{path}: {', '.join(picture.changes)}")
         return [(word, picture.pixels)]

@@ -11,7 +11,7 @@ from lstm_numba.cli.console import Terminal, print_json, warn
 from lstm_numba.cli.custom_cells import use_run_cell
 from lstm_numba.cli.options import data_dir_option, json_option, run_cell_option, threads_option
 from lstm_numba.cli.types import RunFolder, SectionedCommand, argument
-from lstm_numba.errors import UserError
+from lstm_numba.errors import UserError, printable
 from lstm_numba.training.run_sets import is_set
 from lstm_numba.training.settings import CLASSIFIERS, SERIES
 
@@ -109,9 +109,9 @@ def _plots_of(
         raise UserError(f"{run}: no epoch is complete: nothing to plot")
     folder = Path(out) if out is not None else opened.folder / "plots"
     folder.mkdir(parents=True, exist_ok=True)
-    figures = {}
+    figures, name = {}, run_name(opened.folder)
     if epochs:
-        figures["learning-curves"] = run_plots.learning_curves(lines)
+        figures["learning-curves"] = run_plots.learning_curves(lines, name)
     else:  # a run of imported weights
         warn(f"{run}: no epoch is complete: no learning curves")
     if series:
@@ -121,8 +121,13 @@ def _plots_of(
     elif classifier:
         figures["confusion-matrix"] = _confusion(opened, data_dir, threads)
     else:
-        figures["perplexity"] = run_plots.perplexity(epochs, _floor(opened))
+        figures["perplexity"] = run_plots.perplexity(epochs, name, _floor(opened))
     return [str(path) for name, figure in figures.items() for path in save(figure, folder / name)]
+
+
+def run_name(folder: Path) -> str:
+    """The name of a run in the titles of its pictures: that of its folder."""
+    return printable(folder.resolve().name, 60)
 
 
 def require_matplotlib(what: str) -> None:
@@ -166,4 +171,4 @@ def _confusion(run: Run, data_dir: str | None, threads: int | None) -> Any:
             "test", progress=lambda done, total: terminal.on_evaluation("test", done, total)
         )
     terminal.clear()
-    return run_plots.confusion_matrix(matrix, task.classes)
+    return run_plots.confusion_matrix(matrix, task.classes, run_name(run.folder))

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from lstm_numba.cli.console import Terminal, print_json, short_path
+from lstm_numba.cli.next_step import command, next_line_of_set, resume_line
 from lstm_numba.cli.plot import require_matplotlib
 from lstm_numba.cli.resources import check_memory, choose_device, set_threads
 from lstm_numba.cli.results import Done, result_values
@@ -197,10 +198,8 @@ def _train(
         stopped = sum(isinstance(one, Stopped) for one in endings.values())
         ended = len(endings) - stopped
         told = "interrupted" if signum == 2 else "SIGTERM"
-        terminal.say(
-            f"{told}: {ended} of {plural(len(runs), 'run')} done, {stopped} stopped and saved; "
-            f"resume with: lstm-numba train {found.dataset} --resume {name}"
-        )
+        terminal.say(f"{told}: {ended} of {plural(len(runs), 'run')} done, {stopped} stopped and saved")
+        terminal.say(resume_line(found.dataset, name, found.cells))
         click.get_current_context().exit(128 + signum)
     if all(isinstance(one, Done) and one.outcome.already_complete for one in endings.values()):
         terminal.say("all runs are complete; --epochs N with a larger N resumes them")
@@ -213,6 +212,7 @@ def _train(
     failed = failures(endings)
     if failed:
         _report_failures(found, failed)
+    terminal.say(next_line_of_set(runs[0].config, name, found.cells, found.kind == GROUPS))
 
 
 def row_of(member: Member, ending: Ending) -> Row:
@@ -249,7 +249,7 @@ def draw(found: RunSet, out: Path, terminal: Terminal) -> list[str]:
     try:
         require_matplotlib("a comparison")
     except UserError as error:
-        terminal.say(f"{error}; then: lstm-numba plot {short_path(found.folder)}")
+        terminal.say(f"{error}; then: {command('plot', paths=[short_path(found.folder)])}")
         return []
     from lstm_numba.cli.set_plots import write_curves
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lstm_numba.cli.console import Terminal, print_json, warn
+from lstm_numba.cli.console import Skipped, Terminal, print_json, warn
 from lstm_numba.cli.custom_cells import use_run_cell
 from lstm_numba.cli.resources import set_threads
 from lstm_numba.cli.run_folder import claimed
@@ -36,16 +36,24 @@ def predict_series(opened: Run, files: tuple[str, ...], out: str | None, options
     from lstm_numba.training.series_prediction import heading, predictions, read_inputs
 
     task = _open(opened, options["cell"], options["threads"], load_data=False, which=options["checkpoint"])
-    pieces, remarks = read_inputs(task.description, files)
+    skipped = Skipped("file")
+    pieces, remarks = read_inputs(task.description, files, skipped)
     for remark in remarks:
         warn(remark)
-    write_predictions(heading(task), [*predictions(task, pieces)], out, options["as_json"])
+    rows = [*predictions(task, pieces)] if pieces else []
+    write_predictions(heading(task), rows, out, options["as_json"], skipped)
 
 
 def write_predictions(
-    names: Sequence[str], rows: Sequence[Sequence[Any]], out: str | None, as_json: bool
+    names: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    out: str | None,
+    as_json: bool,
+    skipped: Skipped,
 ) -> None:
     """Write a table of predictions as CSV, to a file or standard output, or print it as one JSON object.
+
+    If all files were skipped, nothing is written but JSON. If any was, the exit status is 1.
 
     Parameters
     ----------
@@ -55,20 +63,28 @@ def write_predictions(
     out : str, optional
         File to write; by default standard output.
     as_json : bool
+    skipped : Skipped
+        Files that could not be used.
     """
     if as_json:
-        print_json({"predictions": [dict(zip(names, row, strict=True)) for row in rows]})
-        if out is None:
-            return
+        entries = [dict(zip(names, row, strict=True)) for row in rows]
+        print_json({"predictions": [*entries, *skipped.entries]})
+    if rows or not skipped.entries:
+        _write_table([names, *rows], out, as_json)
+    skipped.leave()
+
+
+def _write_table(lines: Sequence[Sequence[Any]], out: str | None, as_json: bool) -> None:
+    """Write heading and rows to a file, or to standard output unless JSON is there."""
     memory = io.StringIO()
-    csv.writer(memory, lineterminator="\n").writerows([names, *rows])
-    if out is None:
+    csv.writer(memory, lineterminator="\n").writerows(lines)
+    if out is not None:
+        with claimed(out) as path:
+            path.write_text(memory.getvalue(), encoding="utf-8")
+        if not as_json:
+            click.echo(f"{out}: {len(lines) - 1} rows")
+    elif not as_json:
         click.echo(memory.getvalue(), nl=False)
-        return
-    with claimed(out) as path:
-        path.write_text(memory.getvalue(), encoding="utf-8")
-    if not as_json:
-        click.echo(f"{out}: {len(rows)} rows")
 
 
 def _open(opened: Run, cell: str | None, threads: int | None, **more: Any) -> SeriesTask:
@@ -87,17 +103,17 @@ def series_figures(
 ) -> dict[str, Any]:
     """Predict the test part and draw it: a confusion matrix, or forecasts and their errors."""
     from lstm_numba.cli import run_plots, series_plots
+    from lstm_numba.cli.plot import run_name
     from lstm_numba.training.compile_watch import CompileWatch
 
-    task = _open(opened, cell, threads, data_dir=data_dir)
+    task, run = _open(opened, cell, threads, data_dir=data_dir), run_name(opened.folder)
     with CompileWatch(Terminal()):
         if task.classes:
-            return {
-                "confusion-matrix": run_plots.confusion_matrix(task.confusion_matrix("test"), task.classes)
-            }
+            matrix = task.confusion_matrix("test")
+            return {"confusion-matrix": run_plots.confusion_matrix(matrix, task.classes, run)}
         shown = series_plots.test_predictions(task)
     name = "forecast" if task.description.task == "forecast" else "predictions"
-    return {name: series_plots.predictions(shown, name), "residuals": series_plots.residuals(shown)}
+    return {name: series_plots.predictions(shown, name, run), "residuals": series_plots.residuals(shown, run)}
 
 
 def image_only(folder: Path, **given: object) -> None:

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from lstm_numba.data.file_io import one_line
+from lstm_numba.plots.style import plain, titled
+from lstm_numba.wording import plural
+
 if TYPE_CHECKING:
     from lstm_numba.data.tables import Array
     from lstm_numba.training.series import SeriesTask
@@ -59,12 +63,21 @@ def test_predictions(task: SeriesTask) -> Shown:
     return Shown(task.description.targets, true, middle, low, high, band, ahead)
 
 
-def predictions(shown: Shown, title: str) -> Figure:
-    """The true numbers, the predicted ones and the band, one panel for each target."""
-    figure = Figure(figsize=(10, 0.6 + 3 * len(shown.names)), layout="constrained")
+def predictions(shown: Shown, title: str, name: str) -> Figure:
+    """The true numbers, the predicted ones and the band, one panel for each target.
+
+    Parameters
+    ----------
+    shown : Shown
+    title : str
+        What is predicted: ``forecast`` or ``predictions``.
+    name : str
+        The run's, for the title.
+    """
+    figure = Figure(figsize=(10, 1.2 + 3 * len(shown.names)), layout="constrained")
     panels = figure.subplots(len(shown.names), 1, squeeze=False)[:, 0]
     rows = np.arange(max(0, len(shown.true) - _SHOWN), len(shown.true))
-    for m, (name, axes) in enumerate(zip(shown.names, panels, strict=True)):
+    for m, (target, axes) in enumerate(zip(shown.names, panels, strict=True)):
         axes.fill_between(
             rows,
             shown.low[rows, m],
@@ -75,28 +88,35 @@ def predictions(shown: Shown, title: str) -> Figure:
             label=shown.band,
         )
         axes.plot(rows, shown.true[rows, m], color=_TRUE, linewidth=1, label="true")
-        axes.plot(rows, shown.middle[rows, m], color=_PREDICTED, linewidth=1.2, label="predicted")
-        axes.set_ylabel(name)
+        axes.plot(
+            rows, shown.middle[rows, m], color=_PREDICTED, linewidth=1.2, linestyle="--", label="predicted"
+        )
+        axes.set_ylabel(plain(one_line(target, 40)))
         axes.grid(visible=True, alpha=0.3)
-        axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper left")
-    steps = f", {shown.ahead} step{'s' * (shown.ahead > 1)} ahead" if shown.ahead else ""
-    panels[0].set_title(f"test: {title}{steps}", fontsize=11)
+        axes.margins(x=0.01)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, fontsize=9, ncols=3, loc="outside lower center")
+    steps = f", {plural(shown.ahead, 'step')} ahead" if shown.ahead else ""
+    most = f" (last {_SHOWN:,} items)" if len(shown.true) > _SHOWN else ""
+    titled(figure, name, f"{title} of the test part{steps}{most}")
     panels[-1].set_xlabel("item of the test part")
     return figure
 
 
-def residuals(shown: Shown) -> Figure:
-    """The errors over the test part, and how often each size occurs."""
-    figure = Figure(figsize=(10, 0.6 + 3 * len(shown.names)), layout="constrained")
-    panels = figure.subplots(len(shown.names), 2, squeeze=False, width_ratios=[3, 1])
-    for m, (name, (left, right)) in enumerate(zip(shown.names, panels, strict=True)):
+def residuals(shown: Shown, name: str) -> Figure:
+    """The errors over the test part, and how often each size occurs; `name` is the run's, for the title."""
+    figure = Figure(figsize=(10, 1.0 + 3 * len(shown.names)), layout="constrained")
+    panels = figure.subplots(len(shown.names), 2, squeeze=False, width_ratios=[3, 1], sharey="row")
+    for m, (target, (left, right)) in enumerate(zip(shown.names, panels, strict=True)):
         errors = shown.true[:, m] - shown.middle[:, m]
         left.plot(errors, color=_PREDICTED, linewidth=0.8)
         left.axhline(0, color=_TRUE, linewidth=0.8)
-        left.set_ylabel(f"{name}: true - predicted")
+        left.set_ylabel(plain(f"{one_line(target, 40)}: true - predicted"))
+        left.margins(x=0.01)
         right.hist(errors[~np.isnan(errors)], bins=40, orientation="horizontal", color=_PREDICTED)
         for axes in (left, right):
             axes.grid(visible=True, alpha=0.3)
     panels[-1][0].set_xlabel("item of the test part")
-    panels[-1][1].set_xlabel("items")
+    panels[-1][1].set_xlabel("number of items")
+    titled(figure, name, "errors on the test part")
     return figure

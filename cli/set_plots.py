@@ -9,12 +9,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from lstm_numba.cli.comparison import Compared, read_run
 from lstm_numba.cli.console import short_path
+from lstm_numba.cli.plot import run_name
+from lstm_numba.cli.run_plots import finish, value_label
 from lstm_numba.errors import CheckpointError, UserError
-from lstm_numba.plots.style import colours, plain, save
+from lstm_numba.plots.style import looks, plain, save, titled
 from lstm_numba.training.run_sets import RunSet
 
 #: Curves of single members in a figure at most; of more, the mean only says what theirs would.
@@ -53,13 +54,13 @@ def write_curves(found: RunSet, out: Path) -> list[str]:
         return []
     metrics = {run.metric for several in runs.values() for run in several}
     metric = metrics.pop() if len(metrics) == 1 else None
-    figure = set_curves(runs, metric, found.kind)
+    figure = set_curves(runs, metric, found.kind, run_name(found.folder))
     out.mkdir(parents=True, exist_ok=True)
     return [short_path(path) for path in save(figure, out / "comparison")]
 
 
-def set_curves(runs: Mapping[str, Sequence[Compared]], metric: str | None, kind: str) -> Figure:
-    """Loss, and a metric, of the members over the epochs: a colour for each cell.
+def set_curves(runs: Mapping[str, Sequence[Compared]], metric: str | None, kind: str, name: str) -> Figure:
+    """Loss, and a metric, of the members over the epochs: a colour, a line and a marker for each cell.
 
     Parameters
     ----------
@@ -69,31 +70,30 @@ def set_curves(runs: Mapping[str, Sequence[Compared]], metric: str | None, kind:
         Name of the metric; None draws the losses only.
     kind : str
         What the members differ in, for the title.
+    name : str
+        The set's, for the title.
     """
     values = ["loss"] if metric is None else ["loss", metric]
     figure = Figure(figsize=(6.4 * len(values), 4.4 + 0.25 * len(runs)), layout="constrained")
     axes = dict(zip(values, figure.subplots(1, len(values), squeeze=False)[0], strict=True))
-    for colour, several in zip(colours(len(runs)), runs.values(), strict=True):
+    every = looks(len(runs))
+    for look, several in zip(every, runs.values(), strict=True):
         for value, place in axes.items():
             curves = [curve_of(run.epochs, value) for run in several]
+            thin = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 0.8, "alpha": 0.4}
             for curve in curves[:_MOST]:
-                place.plot([*curve], [*curve.values()], color=colour, linewidth=0.8, alpha=0.4)
+                place.plot([*curve], [*curve.values()], **thin)
             average = mean_curve(curves)
-            place.plot([*average], [*average.values()], color=colour, linewidth=2.2, marker="o", markersize=3)
+            place.plot([*average], [*average.values()], linewidth=2.2, markersize=4, **look)
     for value, place in axes.items():
-        place.set_xlabel("epoch")
-        place.set_ylabel("accuracy (%)" if value == "accuracy" else "MAE" if value == "mae" else value)
-        place.xaxis.set_major_locator(MaxNLocator(integer=True))
-        place.grid(visible=True, alpha=0.3)
-        if value == "perplexity":
-            place.set_yscale("log")
-    handles = [Line2D([], [], color=colour, linewidth=2.2) for colour in colours(len(runs))]
+        finish(place, value_label(value, metric), legend=False)
+    handles = [Line2D([], [], linewidth=2.2, markersize=4, **look) for look in every]
     names = [plain(f"{cell}: mean of {len(several)} {kind}") for cell, several in runs.items()]
     figure.legend(handles, names, loc="outside lower center", frameon=False)
     watched = (
         "valid" if any(_watched(run.epochs) == "valid" for all_ in runs.values() for run in all_) else "train"
     )
-    figure.suptitle(f"thin: {kind} on {watched}; thick: their mean, as far as all of them go", fontsize=9)
+    titled(figure, name, f"{kind} on {watched} (thick: their mean, as far as all of them go)", 11)
     return figure
 
 

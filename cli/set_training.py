@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lstm_numba.cli.console import Terminal, duration, metrics_text, short_path
+from lstm_numba.cli.console import Terminal, metrics_text, short_path
 from lstm_numba.cli.custom_cells import load_own_cells
 from lstm_numba.cli.results import Done
 from lstm_numba.errors import TrainingDiverged, UserError
-from lstm_numba.progress_line import COMPILING
+from lstm_numba.progress_line import COLUMNS, COMPILING, Piece, cut, fitted, time_left
 from lstm_numba.training.callbacks import EpochInfo, Reporter, StartInfo, StepInfo
 from lstm_numba.training.run import Run
 from lstm_numba.training.run_sets import Member, RunSet
@@ -227,7 +227,8 @@ class Course:
             self._terminal.say(f"{title(self._set, member)}: {ending.text}")
         elif len(self._set.members) <= _LINES:
             measured = metrics_text(ending.outcome.evaluations["test"])
-            self._terminal.say(f"{title(self._set, member)}: test: {measured}")
+            name = cut(title(self._set, member), COLUMNS - 1 - len(f": test: {measured}"))
+            self._terminal.say(f"{name}: test: {measured}")
         else:
             self._terminal.update(self.text())
 
@@ -239,17 +240,18 @@ class Course:
     def text(self) -> str:
         """How far all are, in words."""
         count = len(self._set.members)
-        text = f"{self._set.kind}: {self.done} of {count} done, {len(self._epochs)} under way"
+        pieces: list[Piece] = [(0, f"{self._set.kind}: {self.done} of {count} done")]
         if self._epochs:
             at = sorted(min(int(epoch) + 1, epochs) for epoch, epochs in self._epochs.values())
             epochs = max(epochs for _, epochs in self._epochs.values())
-            text += f", epoch {at[0]}/{epochs}" if at[0] == at[-1] else f", epochs {at[0]}-{at[-1]}/{epochs}"
+            span = f"epoch {at[0]}" if at[0] == at[-1] else f"epochs {at[0]}-{at[-1]}"
+            pieces += [(3, f", {len(self._epochs)} under way"), (2, f", {span}/{epochs}")]
         before = sum(self._at_start.values())
         now = sum(self._share.values())
         if self._began and now - before > _SURE:
-            left = (time.monotonic() - self._began) * (count - now) / (now - before)
-            text += f"  {duration(left)} left"
-        return text
+            left = time_left((time.monotonic() - self._began) * (count - now) / (now - before))
+            pieces.append((1, f"  {left}" if left else ""))
+        return fitted(pieces, COLUMNS - 1)
 
 
 def title(found: RunSet, member: Member) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lstm_numba.cli.console import Terminal, print_json, result_object, short_path, warn
+from lstm_numba.cli.console import Skipped, Terminal, print_json, result_object, short_path, warn
 from lstm_numba.cli.custom_cells import use_run_cell
 from lstm_numba.cli.resources import choose_device, set_threads
 from lstm_numba.cli.series import write_predictions
@@ -133,11 +133,16 @@ def predict_set(folder: str, files: Sequence[str], out: str | None, options: Opt
     members = {member.name: member for member in found.members}
     needed = None if not found.column else _columns(found)
     text = [] if found.column is None else [found.column]
-    tables = [read_table(path, needed, text) for path in files]
-    parted: Parted = part(tables, found.column)
+    tables, skipped = [], Skipped("file")
+    for path in files:
+        try:
+            tables.append(read_table(path, needed, text))
+        except DataError as error:
+            skipped(path, error)
+    parted: Parted = part(tables, found.column) if tables else {}
     for name in parted:
         if name not in members:
-            raise DataError(f"{files[0]}: {_no_model(found, name)}")
+            raise DataError(f"{tables[0].name}: {_no_model(found, name)}")
     for remark in dict.fromkeys(f"{one.name}: {guess}" for one in tables for guess in one.guesses):
         warn(remark)
     set_threads(options["threads"])
@@ -147,7 +152,7 @@ def predict_set(folder: str, files: Sequence[str], out: str | None, options: Opt
         pieces: list[Piece] = [piece._replace(name=name) for piece in pieces_of(task.description, own)]
         names = heading(task)
         found_rows += [(names, row) for row in predictions(task, pieces)]
-    write_predictions(*_under_one_heading(found_rows), out, options["as_json"])
+    write_predictions(*_under_one_heading(found_rows), out, options["as_json"], skipped)
 
 
 def _under_one_heading(rows: Sequence[tuple[list[str], list[Any]]]) -> tuple[list[str], list[list[Any]]]:

@@ -61,6 +61,7 @@ class _Shown(Terminal):
     def begin(self, config: SweepConfig, claim: Claim) -> None:
         """A trial begins."""
         self._head = f"trial {claim.number}"
+        self._prefix = f"{self._head}: "
         again = " again, from its checkpoint" if claim.again else ""
         self.say(f"{self._head}{again}: {settings_text(config, claim.params)}")
 
@@ -89,10 +90,6 @@ class _Shown(Terminal):
 
     def on_epoch(self, info: EpochInfo) -> None:
         """The trial's line says what came of its epochs."""
-
-    def update(self, text: str) -> None:
-        """Replace the progress line."""
-        super().update(f"{self._head}: {text}")
 
 
 def settings_text(config: SweepConfig, params: Mapping[str, Any]) -> str:
@@ -146,9 +143,9 @@ def train_sweep(config: SweepConfig, options: Options, jobs: int) -> None:
     else:
         status = _train_beside(options._replace(device=device, threads=threads // jobs), jobs)
     if status:
-        out = "" if Path(options.folder) == Path("sweeps", config.name) else f" --out {options.folder}"
+        out = [] if Path(options.folder) == Path("sweeps", config.name) else ["--out", options.folder]
         storage = " --storage ..." if options.storage else ""
-        warn(f"resume with: lstm-numba sweep {options.file}{out}{storage}")
+        warn(f"resume with: {shlex.join(['lstm-numba', 'sweep', options.file, *out])}{storage}")
         raise click.exceptions.Exit(status)
 
 

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from lstm_numba.cells import find_cell
 from lstm_numba.cli.console import Terminal, print_json, short_path
 from lstm_numba.cli.custom_cells import equations_of, load_own_cells, use_run_cell
+from lstm_numba.cli.next_step import command, next_line, resume_line
 from lstm_numba.cli.plot import require_matplotlib
 from lstm_numba.cli.ranks import end_all, set_rank_threads, threads_of_run, threads_to_keep, together
 from lstm_numba.cli.resources import check_memory, choose_device
@@ -125,6 +126,9 @@ def _train_all(plans: list[_Plan], given: dict[str, Any], as_json: bool, termina
     if as_json:
         found = [result_values(one) for one in done]
         print_json({"runs": found, "comparison": files} if several else found[0])
+    hint = next_line(done)
+    if hint is not None:
+        terminal.say(hint)
 
 
 def _plans(dataset: str, values: dict[str, Any], given: dict[str, Any], ranks: Ranks) -> list[_Plan]:
@@ -186,7 +190,8 @@ def _train(plan: _Plan, data_dir: str | None, left: list[str], terminal: Termina
         if stop.alone:
             end_all(plan.ranks, stop)
         untried = f"; not started: {', '.join(left)}" if left else ""
-        terminal.say(f"{stop}; resume with: lstm-numba train {config['dataset']} --resume {name}{untried}")
+        terminal.say(f"{stop}{untried}")
+        terminal.say(resume_line(config["dataset"], name, [config["cell"]]))
         click.get_current_context().exit(stop.exit_status)
     finally:
         terminal.clear()
@@ -334,7 +339,7 @@ def _compare(folders: list[str], out: str | None, terminal: Terminal) -> list[st
     try:
         require_matplotlib("a comparison")
     except UserError as error:
-        terminal.say(f"{error}; then: lstm-numba plot {' '.join(folders)}")
+        terminal.say(f"{error}; then: {command('plot', paths=folders)}")
         return []
     from lstm_numba.cli.comparison import write_comparison
 

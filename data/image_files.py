@@ -150,13 +150,11 @@ def read_picture(
         grey, paper = 255.0 - grey, 255.0 - paper
         changes.append("inverted" if invert else "inverted, because its border is light")
     if float(grey.max() - grey.min()) < _FAINTEST:
-        raise fault(path, "image is blank: all pixels have nearly the same gray level")
+        raise fault(path, "image is blank: all of it is of nearly the same grey")
     if grey.shape == (SIDE, SIDE):
         return Picture(np.rint(grey).astype(np.uint8), tuple(changes))
     if float(grey.max()) - paper < _FAINTEST:
-        raise fault(
-            path, "image has nothing lighter than its border" + (" once inverted" if inverted else "")
-        )
+        raise fault(path, "image is blank: nothing is lighter than its border" + " once inverted" * inverted)
     changes.append(
         f"cropped to the digit and scaled from {grey.shape[1]} x {grey.shape[0]} to {SIDE} x {SIDE}"
     )
@@ -255,7 +253,7 @@ def _levels(path: str | os.PathLike[str], colour: bool) -> tuple[Array, list[str
     except UserError:
         raise
     except UnidentifiedImageError:
-        raise fault(path, f"not an image: expected {', '.join(FORMATS)}, or an IDX file") from None
+        raise fault(path, f"not an image: none of {', '.join(FORMATS)}, nor an IDX file") from None
     except Exception as error:  # decoders raise many kinds of errors for damaged files
         raise fault(path, f"damaged image: {type(error).__name__}: {error}") from None
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
 
-from lstm_numba.plots.style import COLOURS, MARKERS
+from lstm_numba.plots.style import COLOURS, MARKERS, titled
 
 #: Least norm that is drawn.
 _LEAST = 1e-15
@@ -20,16 +20,17 @@ _TIMES = {"start": "at the start", "trained": "after training"}
 def figures(document: Mapping[str, Any]) -> dict[str, Figure]:
     """Norms against distance, and rates beside theory, from the outcome's document."""
     networks = document["series"]["networks"]
-    found = {"norms-plain": norms(networks, gated=False)}
+    found = {"norms-plain": norms(document, gated=False)}
     if any(network["gated"] for network in networks.values()):
-        found["norms-gated"] = norms(networks, gated=True)
+        found["norms-gated"] = norms(document, gated=True)
     return {**found, "rates": rates(document)}
 
 
-def norms(networks: Mapping[str, Any], *, gated: bool) -> Figure:
+def norms(document: Mapping[str, Any], *, gated: bool) -> Figure:
     """Norm of the gradient of the state that a cell carries, of all plain RNNs or all gated cells."""
+    networks = document["series"]["networks"]
     looks = {name: look for name, look in _looks(networks).items() if networks[name]["gated"] == gated}
-    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    figure = Figure(figsize=(9.0, 4.6), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, (time, title) in zip(panels, _TIMES.items(), strict=True):
         for name, look in looks.items():
@@ -44,6 +45,7 @@ def norms(networks: Mapping[str, Any], *, gated: bool) -> Figure:
     handles = [Line2D([], [], label=name, **look) for name, look in looks.items()]
     title = "gated cells" if gated else "plain RNNs"
     figure.legend(handles=handles, title=title, loc="outside right center", frameon=False)
+    titled(figure, document["experiment"], "how gradients vanish or explode on their way back")
     return figure
 
 
@@ -87,7 +89,7 @@ def _looks(networks: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def rates(document: Mapping[str, Any]) -> Figure:
     """Measured rate of decay against both predictions, with the line on which they are equal."""
     networks = document["series"]["networks"]
-    figure = Figure(figsize=(9.0, 5.7), layout="constrained")
+    figure = Figure(figsize=(9.0, 6.1), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     top = 0.0
     titles = {
@@ -123,6 +125,7 @@ def rates(document: Mapping[str, Any]) -> Figure:
     ]
     handles.append(Line2D([], [], color="black", linewidth=1.0, label="equal"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    titled(figure, document["experiment"], "measured decay of gradients and predictions of it")
     return figure
 
 

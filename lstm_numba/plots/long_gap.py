@@ -13,7 +13,7 @@ from matplotlib.patches import Patch, PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-from lstm_numba.plots.style import COLOURS, MARKERS, plain
+from lstm_numba.plots.style import COLOURS, LINES, MARKERS, plain, titled
 
 #: Cells whose curves are drawn, as far as they were tried.
 _CURVES = ("rnn", "lstm", "gru")
@@ -58,14 +58,15 @@ def _title(task: str) -> str:
     return "all tasks" if task == _ALL else task
 
 
-def _grid(document: Mapping[str, Any], height: float, label: str) -> tuple[Figure, list[Axes]]:
+def _grid(document: Mapping[str, Any], height: float, label: str, title: str) -> tuple[Figure, list[Axes]]:
     """A row of panels that share the vertical axis, one for each task."""
     tasks = _panels(document)
-    figure = Figure(figsize=(1.6 + 1.75 * len(tasks), height), layout="constrained")
+    figure = Figure(figsize=(1.6 + 1.75 * len(tasks), 0.4 + height), layout="constrained")
     axes = list(np.atleast_1d(figure.subplots(1, len(tasks), sharey=True)))
     for axis, task in zip(axes, tasks, strict=True):
         axis.set_title(_title(task))
-    figure.supxlabel(label, fontsize="medium")
+    axes[len(axes) // 2].set_xlabel(label)
+    titled(figure, document["experiment"], title)
     return figure, axes
 
 
@@ -79,7 +80,7 @@ def _name_rows(axis: Axes, cells: Sequence[str]) -> None:
 def _maps(document: Mapping[str, Any]) -> Figure:
     settings = document["settings"]
     cells, gaps = settings["cells"], settings["gaps"]
-    figure, axes = _grid(document, 1.6 + 0.27 * len(cells), "gap in steps")
+    figure, axes = _grid(document, 1.6 + 0.27 * len(cells), "gap in steps", "runs that bridged a gap")
     image = None
     for axis, task in zip(axes, _panels(document), strict=True):
         rows = _rows(document, task)
@@ -97,7 +98,7 @@ def _maps(document: Mapping[str, Any]) -> Figure:
     figure.legend(
         handles=[Patch(**_HATCH, label="not tried: none bridged the gap before")],
         title=f"numbers: how many of {of}; without: all or none",
-        loc="outside upper center",
+        loc="outside lower center",
         ncols=1,
         frameon=False,
         fontsize="small",
@@ -128,28 +129,30 @@ def _curves(document: Mapping[str, Any]) -> Figure:
     settings = document["settings"]
     gaps = np.array(settings["gaps"], np.float64)
     names = [cell for cell in _CURVES if cell in settings["cells"]] or settings["cells"][: len(COLOURS)]
-    figure, axes = _grid(document, 2.9, "gap in steps")
+    figure, axes = _grid(document, 2.9, "gap in steps", "runs that bridged a gap")
     for axis, task in zip(axes, _panels(document), strict=True):
         rows = {row["cell"]: row["by gap"] for row in _rows(document, task)}
         for n, cell in enumerate(names):
             share, low, high = (rows[cell][key] for key in ("share", "low", "high"))
             beside = gaps * 1.12 ** (n - (len(names) - 1) / 2)
             axis.vlines(beside, low, high, color=COLOURS[n], linewidth=1.0)
-            style = {"marker": MARKERS[n], "linestyle": ("-", "--", ":")[n % 3], "label": plain(cell)}
+            style = {"marker": MARKERS[n], "linestyle": LINES[n % len(LINES)], "label": plain(cell)}
             axis.plot(beside, share, color=COLOURS[n], markersize=4, **style)
         axis.set_xscale("log")
         axis.set_xticks(gaps, [f"{gap:,.0f}" for gap in gaps], rotation=90)
         axis.minorticks_off()
         axis.set_ylim(-0.04, 1.04)
     axes[0].set_ylabel("share of runs\nthat bridged it, 95 %")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=7, frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False)
     return figure
 
 
 def _updates(document: Mapping[str, Any]) -> Figure:
     settings = document["settings"]
     cells, gaps = settings["cells"], settings["gaps"]
-    figure, axes = _grid(document, 1.5 + 0.27 * len(cells), "updates until the gap was bridged (median)")
+    figure, axes = _grid(
+        document, 1.5 + 0.27 * len(cells), "updates until the gap was bridged (median)", "how long it took"
+    )
     styles = [
         {"marker": MARKERS[k % len(MARKERS)], "color": _MAP(0.9 * k / len(gaps)), "linestyle": "none"}
         for k in range(len(gaps))
@@ -173,7 +176,7 @@ def _updates(document: Mapping[str, Any]) -> Figure:
         axes[0].plot([], [], label=f"{gap:,}", **style)[0] for gap, style in zip(gaps, styles, strict=True)
     ]
     figure.legend(
-        handles=handles, title="gap in steps", loc="outside upper center", ncols=len(gaps), frameon=False
+        handles=handles, title="gap in steps", loc="outside lower center", ncols=len(gaps), frameon=False
     )
     return figure
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
-from lstm_numba.plots.style import COLOURS
+from lstm_numba.plots.style import COLOURS, titled
 
 _TITLES = {"digits": "digits, row by row", "grammar": "sentences", "reber": "embedded Reber strings"}
 #: What a mark stands for -> colour and marker.
@@ -28,7 +28,7 @@ def figures(document: Mapping[str, Any]) -> dict[str, Figure]:
     names, cells = list(document["series"]["measures"]), document["settings"]["cells"]
     taken = [cell in document["series"]["ablations"] for cell in cells]
     colours = [list(_KINDS.values())[one][0] for one in taken]
-    figure = Figure(figsize=(2.0 + 2.5 * len(names), 1.5 + 0.24 * len(cells)), layout="constrained")
+    figure = Figure(figsize=(2.0 + 2.5 * len(names), 1.9 + 0.24 * len(cells)), layout="constrained")
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for panel, name in zip(panels, names, strict=True):
         rows = {row["cell"]: row for row in document["rows"] if row["data"] == name}
@@ -50,6 +50,7 @@ def figures(document: Mapping[str, Any]) -> dict[str, Figure]:
     if any(document["series"]["floors"].values()):
         handles.append(Line2D([], [], **_FLOOR, label="least possible"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    titled(figure, document["experiment"], "mean of each cell on test data, and its 95 % interval")
     return {"odyssey": figure}
 
 

@@ -1,8 +1,10 @@
-"""What all pictures have in common: colours, files, text that is no formula."""
+"""What all pictures have in common: colours and lines, titles, ticks in plain numbers, files."""
 
 from __future__ import annotations
 
 import io
+import math
+import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,14 +14,16 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import Locator, LogLocator, MaxNLocator, NullLocator
 
 from lstm_numba.data.file_io import atomic_write
 from lstm_numba.plots.svg import compact
 
 #: Colours that can be told apart with colour blindness (Okabe and Ito 2008).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-#: Markers and lines for more curves than there are colours.
+#: Markers and lines by which curves differ beside their colours, so that they do in grey too.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", "-.", ":")
 
 
 def colours(count: int) -> list[Any]:
@@ -27,6 +31,70 @@ def colours(count: int) -> list[Any]:
     if count <= len(COLOURS):
         return list(COLOURS[:count])
     return list(colormaps["turbo"](np.linspace(0.05, 0.95, count)))
+
+
+def looks(count: int) -> list[dict[str, Any]]:
+    """Colour, line and marker of so many curves, of which no two of up to 56 look alike in grey."""
+    return [
+        {"color": colour, "linestyle": LINES[n % len(LINES)], **marks(n, colour, len(MARKERS) * len(LINES))}
+        for n, colour in enumerate(colours(count))
+    ]
+
+
+def marks(number: int, colour: Any, filled: int = len(MARKERS)) -> dict[str, Any]:
+    """Marker of a curve by its number; after so many filled ones they are hollow."""
+    hollow = number // filled % 2
+    return {
+        "marker": MARKERS[number % len(MARKERS)],
+        "markerfacecolor": "white" if hollow else colour,
+        "markeredgecolor": colour,
+    }
+
+
+def titled(figure: Figure, name: str, what: str, size: float = 12.0, *more: str) -> None:
+    """Write the title of a figure: what it is a picture of, usually a run, and what it shows of it.
+
+    The title, and `more` lines of it, are wrapped at the figure's width, so that a long name is not cut.
+    """
+    # A letter is about 0.6 of the size wide; names hold capitals.
+    width = max(int(figure.get_figwidth() * 72 / (0.6 * size)), 10)
+    lines = [
+        line for text in (f"{name}: {what}" if name else what, *more) for line in textwrap.wrap(text, width)
+    ]
+    figure.suptitle(plain("\n".join(lines)), fontsize=size)
+
+
+class _PlainLogLocator(Locator):
+    """Ticks of a logarithmic axis at numbers that can be read: 100, 150, 200."""
+
+    def __call__(self) -> Any:
+        return self.tick_values(*self.axis.get_view_interval())
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        """Evenly spaced within a factor of 5, else 1, 2 and 5 of each power of ten, or the powers."""
+        low, high = sorted((vmin, vmax))
+        if low <= 0:
+            return np.zeros(0)
+        if high < 5 * low:
+            return MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        decades = math.log10(high / low)
+        ticks: Any = LogLocator(subs=(1.0, 2.0, 5.0) if decades < 3 else (1.0,)).tick_values(low, high)
+        return ticks[(ticks >= low) & (ticks <= high)]
+
+
+def plain_log(axes: Any) -> None:
+    """Make a vertical axis logarithmic, with ticks in plain numbers: no powers of ten and no offset."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(_PlainLogLocator())
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _: plain_number(value))
+
+
+def plain_number(value: float) -> str:
+    """A tick in plain digits: ``1,500``, ``2.5``, ``0.0003``."""
+    if abs(value) >= 1000 or value == round(value):
+        return f"{value:,.0f}"
+    return f"{float(f'{value:.6g}'):.10f}".rstrip("0")
 
 
 #: Text and lines on a dark page.

@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatterSciNotation, MaxNLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
 
-from lstm_numba.plots.style import COLOURS, plain
+from lstm_numba.plots.style import COLOURS, plain, plain_log, plain_number, titled
+from lstm_numba.wording import plural
 
 Row = Mapping[str, Any]
 
@@ -62,7 +63,7 @@ def _scale(axis: Axes, document: Mapping[str, Any], values: Sequence[float]) -> 
     if document["metric"] in _SHARES:
         axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     elif finite and min(finite) > 0 and max(finite) > _WIDE * min(finite):
-        axis.set_yscale("log")
+        plain_log(axis)
     axis.grid(axis="y", color="0.9", linewidth=0.6)
     axis.set_axisbelow(True)
 
@@ -88,7 +89,7 @@ def _marks(document: Mapping[str, Any]) -> list[tuple[list[Row], dict[str, Any],
 
 
 def _history(document: Mapping[str, Any]) -> Figure:
-    figure = Figure(figsize=(10.0, 4.2), layout="constrained")
+    figure = Figure(figsize=(10.0, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     rows = _measured(document)
     sign = -1.0 if document["direction"] == "maximize" else 1.0
@@ -114,7 +115,8 @@ def _history(document: Mapping[str, Any]) -> Figure:
         _scale(axis, document, [row["best"] for row in rows])
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.margins(x=0.03)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    titled(figure, document["study"], f"{plural(len(document['trials']), 'trial')} of the sweep")
     return figure
 
 
@@ -145,7 +147,7 @@ def _what_mattered(document: Mapping[str, Any]) -> Figure:
     lines = -(-len(settings) // columns)
     known = any(row["importance"] is not None for row in settings)
     heights = [1.0 + 0.3 * len(settings)] * known + [2.7 * lines + 0.5]  # in inches
-    figure = Figure(figsize=(1.0 + 3.1 * max(columns, 2), sum(heights)), layout="constrained")
+    figure = Figure(figsize=(1.0 + 3.1 * max(columns, 2), 0.4 + sum(heights)), layout="constrained")
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     lower = parts[-1]
     if known:
@@ -159,6 +161,7 @@ def _what_mattered(document: Mapping[str, Any]) -> Figure:
     lower.supylabel(_label(document), fontsize="medium")
     handles = [Line2D([], [], **style, label=name) for _, style, name in _marks(document)]
     lower.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    titled(figure, document["study"], "settings and what came of them")
     return figure
 
 
@@ -203,7 +206,7 @@ def _panel(axis: Axes, setting: Row, document: Mapping[str, Any]) -> None:
         axis.set_xscale("log")
         axis.set_xlim(domain["low"] / 1.3, domain["high"] * 1.3)
         axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.xaxis.set_major_formatter(LogFormatterSciNotation())
+        axis.xaxis.set_major_formatter(lambda value, _: plain_number(value))
     else:
         margin = 0.05 * (domain["high"] - domain["low"])
         axis.set_xlim(domain["low"] - margin, domain["high"] + margin)

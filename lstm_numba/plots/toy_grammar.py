@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from lstm_numba.plots.style import colours
+from lstm_numba.plots.style import LINES, colours, titled
 
 
 def figures(document: Mapping[str, Any]) -> dict[str, Figure]:
@@ -22,7 +22,7 @@ def beliefs(document: Mapping[str, Any]) -> Figure:
     rows = [row for row in document["rows"] if row["possible"] is not None]
     rows = [*sorted(rows[:-1], key=lambda row: not row["possible"]), rows[-1]]  # the last one is the total
     values = np.array([[row[name] for name in networks] for row in rows])
-    figure = Figure(figsize=(2.9 + 1.05 * len(networks), 0.9 + 0.3 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(2.9 + 1.05 * len(networks), 1.3 + 0.3 * len(rows)), layout="constrained")
     axes = figure.subplots()
     axes.pcolormesh(
         values, cmap="viridis", vmin=0.0, vmax=1.0, edgecolors="white", linewidth=1.5, clip_on=False
@@ -46,6 +46,7 @@ def beliefs(document: Mapping[str, Any]) -> Figure:
         axes.annotate(
             name, (1.02, y), xycoords=("axes fraction", "data"), rotation=270, va="center", fontsize=11
         )  # fmt: skip
+    titled(figure, document["experiment"], "sentences that networks believe in")
     return figure
 
 
@@ -57,15 +58,14 @@ def _percent(value: float) -> str:
 def losses(document: Mapping[str, Any]) -> Figure:
     """Loss against updates, the mean of the seeds and their range, and the floors."""
     series = document["series"]
-    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.0, 4.6), layout="constrained")
     axes = figure.subplots()
     x = np.array(series["updates"][1:])  # without the start, for which a logarithm has no place
     names = list(series["losses"])
-    dashes = ("-", "--", "-.", ":")
     for n, (name, colour) in enumerate(zip(names, colours(len(names)), strict=True)):
         curves = np.array(series["losses"][name])[:, 1:]
         axes.fill_between(x, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.2, linewidth=0)
-        style = dashes[n % len(dashes)]
+        style = LINES[n % len(LINES)]
         axes.plot(x, curves.mean(axis=0), color=colour, linestyle=style, linewidth=2.0, label=name)
     for kind, text in (("one step", "lowest with one step of memory"), ("all", "lowest with all memory")):
         floor = series["floors"][kind]
@@ -81,4 +81,5 @@ def losses(document: Mapping[str, Any]) -> Figure:
     axes.set_ylabel("loss (nats a token)")
     axes.grid(visible=True, alpha=0.3)
     figure.legend(loc="outside lower center", ncols=min(len(names), 5), frameon=False)
+    titled(figure, document["experiment"], "loss of each network, mean and range of the seeds")
     return figure

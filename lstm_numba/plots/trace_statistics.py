@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lstm_numba.plots.style import COLOURS, MARKERS, colours, plain
+from lstm_numba.plots.style import COLOURS, LINES, MARKERS, colours, plain
 from lstm_numba.plots.traces import Array, Beneath, draw_beneath, label_steps, panels_beneath
 
 #: Classes that get a colour; the others are thin grey lines.
@@ -19,7 +19,6 @@ _GAP = 0.058
 #: More dots than these are an image within an SVG.
 _DOTS = 60
 _GREY = "#8a8a8a"
-_LINES = ("-", "--", "-.", ":")
 
 
 def saturation(shares: Mapping[str, Mapping[str, Sequence[Array]]]) -> Figure:
@@ -79,7 +78,7 @@ def memories(constants: Mapping[str, Array], gate: str) -> Figure:
         ranked = np.sort(values)[::-1]
         endless += int(np.isinf(ranked).sum())
         shown = np.where(np.isfinite(ranked) & (ranked > 0), ranked, np.nan)
-        look = {"marker": MARKERS[n % len(MARKERS)], "linestyle": _LINES[n % len(_LINES)], "color": colour}
+        look = {"marker": MARKERS[n % len(MARKERS)], "linestyle": LINES[n % len(LINES)], "color": colour}
         look["markevery"] = max(1, len(shown) // 40)
         axes.plot(
             np.arange(1, len(shown) + 1), shown, markersize=3.5, linewidth=1, label=plain(layer), **look
@@ -155,7 +154,7 @@ def probabilities(
             axes.plot(values[:, k], color=_GREY, linewidth=0.7)
     labels = []
     for n, k in enumerate(sorted(best)):
-        look = {"color": COLOURS[n % 6], "linestyle": _LINES[n % len(_LINES)], "marker": MARKERS[n % 6]}
+        look = {"color": COLOURS[n % 6], "linestyle": LINES[n % len(LINES)], "marker": MARKERS[n % 6]}
         axes.plot(values[:, k], linewidth=1.6, markersize=4, markevery=max(1, len(values) // 9), **look)
         labels.append((float(values[-1, k]), str(classes[k]), COLOURS[n % 6]))
     axes.set_ylim(-0.03, 1.03)
@@ -180,7 +179,7 @@ def numbers(values: Array, names: Sequence[str], true: Array | None, unit: str, 
     labels = []
     for k, name in enumerate(names):
         colour = COLOURS[k % 6]
-        axes.plot(values[:, k], color=colour, linestyle=_LINES[k % len(_LINES)], linewidth=1.6)
+        axes.plot(values[:, k], color=colour, linestyle=LINES[k % len(LINES)], linewidth=1.6)
         labels.append((float(values[-1, k]), name, colour))
         if true is not None:
             axes.plot(true[:, k], color=colour, linestyle="", marker=".", markersize=4, alpha=0.6)
@@ -214,7 +213,7 @@ def forecast(
         place.axvline(len(window) - 0.5, color=_GREY, linewidth=0.8)
         place.plot(steps, window[:, m], color=COLOURS[0], linewidth=1.4, label="read")
         for n, k in enumerate(range(m * each, (m + 1) * each)):
-            look = {"color": COLOURS[1 + n % 4], "marker": MARKERS[n % 6], "linestyle": _LINES[n % 4]}
+            look = {"color": COLOURS[1 + n % 4], "marker": MARKERS[n % 6], "linestyle": LINES[n % 4]}
             place.plot(
                 ahead, values[:, k], markersize=4, linewidth=1.4, label=plain(f"forecast {names[k]}"), **look
             )

@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lstm_numba.plots.style import COLOURS, plain
+from lstm_numba.plots.style import COLOURS, plain, titled
 
 Array = npt.NDArray[Any]
 
@@ -118,7 +118,7 @@ def heat_maps(
     for place in axes[:-1]:
         place.tick_params(bottom=False)
     ranked = "; units from the top: 1 remembers longest" if ordered else "; units from the top"
-    figure.suptitle(plain(title) + ranked, fontsize=11)
+    titled(figure, "", title + ranked, 11)
     return figure
 
 

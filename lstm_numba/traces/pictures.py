@@ -8,11 +8,23 @@ from matplotlib.figure import Figure
 
 from lstm_numba.data.file_io import one_line
 from lstm_numba.plots import trace_statistics, traces
+from lstm_numba.plots.style import titled
 from lstm_numba.traces.inspection import ClassAnswers, Inspection, TokenAnswers
 from lstm_numba.traces.views import LayerView
 
 #: Draws a figure, so that it can be drawn once more in other colours.
 Draw = Callable[[], Figure]
+
+
+#: Titles of the figures but for the heat maps, which name the network.
+_TITLES = {
+    "saturation": "saturated gates",
+    "memory": "how long units remember",
+    "surprise": "surprise at each token",
+    "probabilities": "probabilities of the classes after each step",
+    "predictions": "predictions after each step",
+    "forecast": "forecast",
+}
 
 
 def pictures(it: Inspection) -> dict[str, Draw]:
@@ -34,11 +46,23 @@ def pictures(it: Inspection) -> dict[str, Draw]:
         found["memory"] = lambda: trace_statistics.memories(constants, str(kept))
     name, draw = _answers(it)
     found[name] = draw
-    return found
+    return {name: _named(it, name, draw) for name, draw in found.items()}
+
+
+def _named(it: Inspection, name: str, draw: Draw) -> Draw:
+    """Draws a figure, and writes above it what run it is of and what it shows, unless that is there."""
+
+    def draw_named() -> Figure:
+        figure = draw()
+        if name in _TITLES:
+            titled(figure, one_line(it.run, 60), _TITLES[name], 11)
+        return figure
+
+    return draw_named
 
 
 def _heat_maps(it: Inspection, view: LayerView) -> Draw:
-    title = f"{it.network}: {view.title}"
+    title = ": ".join(filter(None, (one_line(it.run, 60), it.network, view.title)))
     return lambda: traces.heat_maps(
         view.values,
         view.roles,

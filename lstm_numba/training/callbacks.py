@@ -58,7 +58,8 @@ class StepInfo(NamedTuple):
     """A step is done.
 
     `epoch` and `step` (in the epoch) count from 1; `loss` and `metric` are means over the epoch so far;
-    `norm` is the gradient's before clipping; `rate` is in units per second; `remaining` in seconds.
+    `norm` is the gradient's before clipping; `rate` is in units per second, 0 before a step was timed;
+    `remaining` in seconds, NaN before.
     """
 
     epoch: int

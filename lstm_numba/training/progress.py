@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from types import TracebackType
 
-from lstm_numba.progress_line import Spinner, overwrites, write
+from lstm_numba.progress_line import Piece, Spinner, columns, fitted, measured, overwrites, write
 from lstm_numba.training.callbacks import Reporter
 
 #: Seconds between updates of a line that is overwritten, and between lines elsewhere.
@@ -59,7 +59,9 @@ class Progress(Reporter):
         if self._stream is None or now - self._last < (_REFRESH if self._overwrites else _PLAIN):
             return
         self._last = now
-        text = f"epoch {epoch}/{epochs} {100 * step / steps:3.0f} %  loss {loss:.4f}"
+        shown = measured("loss", loss)
+        head = f"epoch {epoch}/{epochs} {100 * step / steps:3.0f} %"
+        text = fitted([(0, head), (1, f"  {shown}" if shown else "")], self._width)
         if self._overwrites:
             self._show(text)
         else:
@@ -72,12 +74,17 @@ class Progress(Reporter):
         if self._stream is None or (epochs > 20 and not last and now - self._last < 1.0):
             return
         self._last = now
-        shown = "  ".join(
-            f"{name} {100 * value:.2f} %" if name.endswith("accuracy") else f"{name} {value:.4g}"
-            for name, value in numbers.items()
-            if name != "seconds"
-        )
-        self._say(f"epoch {epoch}/{epochs}  {shown}")
+        pieces: list[Piece] = [(0, f"epoch {epoch}/{epochs}")]
+        for name, value in numbers.items():
+            shown = measured(name, value, ".4g")
+            if name != "seconds" and shown:
+                pieces.append((_rank(name, numbers), f"  {shown}"))
+        self._say(fitted(pieces, self._width))
+
+    @property
+    def _width(self) -> int:
+        """Characters of a line: a full one would move the cursor to the next."""
+        return columns(self._stream) - 1
 
     def _end_spinner(self) -> None:
         if self._spinner is not None:
@@ -97,3 +104,11 @@ class Progress(Reporter):
     def _write(self, text: str) -> None:
         if self._stream is not None:
             write(self._stream, text)
+
+
+def _rank(name: str, numbers: Mapping[str, float]) -> int:
+    """How soon a number of an epoch is left out: what is watched stays longest."""
+    if name == "lr":
+        return 5
+    watched = name.startswith("valid_") or "valid_loss" not in numbers
+    return (1 if watched else 3) + (not name.endswith("loss"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,9 +32,18 @@ Row = list[Any]
 
 
 def read_inputs(
-    it: SeriesDescription, paths: Sequence[str | os.PathLike[str]]
+    it: SeriesDescription,
+    paths: Sequence[str | os.PathLike[str]],
+    skip: Callable[[str, DataError], None] | None = None,
 ) -> tuple[list[Piece], list[str]]:
     """Read tables with a model's features, and nothing else that it wants.
+
+    Parameters
+    ----------
+    it : SeriesDescription
+    paths : sequence of path
+    skip : callable, optional
+        Gets a path that cannot be used, and why; it is then left out. By default that is raised.
 
     Returns
     -------
@@ -48,8 +57,20 @@ def read_inputs(
         A column is missing or does not fit; see `lstm_numba.data.series.load_series`.
     """
     text = [] if it.group is None else [it.group]
-    tables = [read_table(path, _needed(it), text) for path in paths]
-    return pieces_of(it, tables), [f"{table.name}: {guess}" for table in tables for guess in table.guesses]
+    tables = []
+    for path in paths:
+        try:
+            table = read_table(path, _needed(it), text)
+            check_lengths(it, pieces_of(it, [table]))
+        except DataError as error:
+            if skip is None:
+                raise
+            skip(os.fspath(path), error)
+        else:
+            tables.append(table)
+    return pieces_of(it, tables) if tables else [], [
+        f"{table.name}: {guess}" for table in tables for guess in table.guesses
+    ]
 
 
 def _needed(it: SeriesDescription) -> list[str]:
@@ -69,6 +90,16 @@ def pieces_of(it: SeriesDescription, tables: Sequence[Table]) -> list[Piece]:
         rows = raw.table.rows[raw.places]
         pieces.append(Piece(raw.name, raw.table.name, raw.time, stacked(raw, it.features), y, rows))
     return pieces
+
+
+def check_lengths(it: SeriesDescription, pieces: Sequence[Piece]) -> None:
+    """Check that sequences are as long as the window; raises a DataError that names file and sequence."""
+    for piece in pieces:
+        if it.window is not None and piece.steps < it.window:
+            raise fault(
+                piece.file,
+                f"{one_line(piece.name, 60)} has {piece.steps} rows, the model reads windows of {it.window}",
+            )
 
 
 def heading(task: SeriesTask, streamed: bool = False) -> list[str]:
@@ -110,12 +141,7 @@ def predictions(task: SeriesTask, pieces: Sequence[Piece]) -> Iterator[Row]:
         A sequence is shorter than the model's window.
     """
     it = task.description
-    for piece in pieces:
-        if it.window is not None and piece.steps < it.window:
-            raise fault(
-                piece.file,
-                f"{one_line(piece.name, 60)} has {piece.steps} rows, the model reads windows of {it.window}",
-            )
+    check_lengths(it, pieces)
     forecast = it.task == "forecast"
     items = ends(task, pieces) if forecast else task.items_of(pieces, all_items=True)
     chosen_items = [items.index.last_items()] if forecast else items.batches()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 #: Weight of the newest step in the running mean of seconds per step.
@@ -17,7 +18,7 @@ class Pace:
     Attributes
     ----------
     rate : float
-        Running mean of units (images, tokens) per second.
+        Running mean of units (images, tokens) per second; 0 before a step was timed.
     """
 
     def __init__(self) -> None:
@@ -75,5 +76,7 @@ class Pace:
         self._evaluation_seconds = seconds
 
     def remaining(self, steps: int, evaluations: int) -> float:
-        """Estimate the seconds that so many steps and evaluations will take."""
+        """Estimate the seconds that so many steps and evaluations will take; NaN before a step was timed."""
+        if steps and not self._step_seconds:
+            return math.nan
         return steps * self._step_seconds + evaluations * self._evaluation_seconds

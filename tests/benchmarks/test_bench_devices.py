@@ -90,7 +90,7 @@ def test_every_implementation_has_a_colour() -> None:
     pytest.importorskip("matplotlib")
     from lstm_numba.cli import bench_plots
 
-    assert set(bench_plots._COLOURS) == set(cases.IMPLEMENTATIONS)
+    assert set(bench_plots._COLOURS) == set(bench_plots._NAMES) == set(cases.IMPLEMENTATIONS)
     assert len(set(bench_plots._COLOURS.values())) == len(cases.IMPLEMENTATIONS)
 
 
@@ -113,6 +113,6 @@ def test_curves_of_devices_are_drawn_beside() -> None:
         return axes.get_yscale(), axes.get_legend_handles_labels()[1], figure.get_suptitle()
 
     scale, labels, title = lines(names)
-    assert (scale, labels) == ("log", names)
+    assert (scale, labels) == ("log", [bench_plots._NAMES[name] for name in names])
     assert title.endswith("a card")
     assert lines(names[:1])[0] == "linear"

@@ -71,9 +71,9 @@ def test_signal_saves_says_where_and_resumes_to_the_same_bits(
     assert process.returncode == status
     assert out == ""
     assert "Traceback" not in err
-    last = err.splitlines()[-1]
-    assert "checkpoint.safetensors" in last
-    assert "lstm-numba train digits --resume run" in last
+    saved, last = err.splitlines()[-2:]
+    assert saved.endswith("saved in run/checkpoint.safetensors")
+    assert last == "resume with: lstm-numba train digits --resume run"
     assert (tmp_path / "run" / "checkpoint.safetensors").read_bytes() != whole
     assert resumed(tmp_path) == whole
 
@@ -91,7 +91,7 @@ def test_interrupt_ends_a_compilation(tmp_path: Path) -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert "stopped after step 0, saved in run/checkpoint.safetensors" in err.splitlines()[-1]
+    assert "stopped after step 0, saved in run/checkpoint.safetensors" in err.splitlines()[-2]
     assert not list((tmp_path / "empty").rglob("task.backward_task*"))  # a step compiles it last
 
 

@@ -49,6 +49,7 @@ def test_result_on_stdout_messages_on_stderr(tmp_path: Path) -> None:
     assert "epoch 1/2" in answer.err
     assert "epoch 2/2" in answer.err
     assert "\r" not in answer.err  # no terminal: plain lines
+    assert answer.err.endswith(f"\nnext: lstm-numba evaluate {tmp_path / 'run'}\n")
 
 
 def test_json_result_and_run_folder(tmp_path: Path) -> None:
@@ -194,6 +195,30 @@ def test_predict_pictures(digits_run: Path, tmp_path: Path) -> None:
     assert by_index["predictions"][0]["probabilities"] == first["probabilities"]
     text = invoke("predict", digits_run, tmp_path / "plain.png").out
     assert text.startswith(f"{tmp_path / 'plain.png'}: {first['class']}")
+
+
+def test_predict_goes_on_past_what_is_no_image(digits_run: Path, tmp_path: Path) -> None:
+    image_module = pytest.importorskip("PIL.Image", reason="needs Pillow")
+    pixels = digits.load("test").images[7]
+    image_module.fromarray(pixels).save(tmp_path / "good.png")
+    image_module.fromarray(np.full((28, 28), 7, np.uint8)).save(tmp_path / "blank.png")
+    (tmp_path / "text.txt").write_text("not a picture at all")
+    good, text, blank, gone = (tmp_path / name for name in ("good.png", "text.txt", "blank.png", "gone.png"))
+    answer = invoke("predict", digits_run, text, good, blank, gone, good)
+    assert answer.status == 1
+    assert [line.partition(":")[0] for line in answer.out.splitlines()] == [str(good)] * 2
+    first, second, third = answer.err.splitlines()
+    assert first == f"error: {text}: not an image: none of PNG, JPEG, BMP, PPM, nor an IDX file"
+    assert second.startswith(f"error: {blank}: image is blank")
+    assert third.startswith(f"error: {gone}: ")
+    answer = invoke("predict", digits_run, text, good, "--json")
+    assert answer.status == 1
+    (line,) = answer.out.splitlines()
+    entries = json.loads(line)["predictions"]
+    assert entries[1] == {"image": str(text), "error": first.removeprefix("error: ")}
+    assert entries[:1] == invoke("predict", digits_run, good, "--json").json()["predictions"]
+    alone = invoke("predict", digits_run, text)
+    assert (alone.status, alone.out, alone.err) == (1, "", f"{first}\n")
 
 
 def test_sample(grammar_run: Path) -> None:

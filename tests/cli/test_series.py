@@ -107,6 +107,29 @@ def test_predict_writes_a_table(folder: Path, tmp_path: Path) -> None:
         assert row["kind"] == ("up" if float(row["p(up)"]) > 0.5 else "down")
 
 
+def test_predict_goes_on_past_what_is_no_table(folder: Path, tmp_path: Path) -> None:
+    good, out = folder / "waves.csv", tmp_path / "f.csv"
+    lines = good.read_text().splitlines(keepends=True)
+    short, broken, other = tmp_path / "short.csv", tmp_path / "broken.csv", tmp_path / "other.csv"
+    short.write_text("".join(lines[:4]))
+    broken.write_text("".join(lines[:20]) + '"\n')
+    other.write_text("a,b\n1,2\n3,4\n")
+    answer = invoke("predict", folder / "forecast", short, good, broken, other)
+    assert answer.status == 1
+    assert answer.out == invoke("predict", folder / "forecast", good).out
+    told = [line for line in answer.err.splitlines() if line.startswith("error: ")]
+    assert [line.split(": ")[1] for line in told] == [str(path) for path in (short, broken, other)]
+    assert "has 3 rows, the model reads windows of 5" in told[0]
+    answer = invoke("predict", folder / "forecast", short, good, "--json", "--out", out)
+    assert answer.status == 1
+    *rows, entry = json.loads(answer.out)["predictions"]
+    assert entry == {"file": str(short), "error": told[0].removeprefix("error: ")}
+    assert len(rows) == len(table_of(out.read_text())) == 3
+    out.unlink()
+    alone = invoke("predict", folder / "forecast", short, "--out", out)
+    assert (alone.status, alone.out, out.exists()) == (1, "", False)
+
+
 def test_stream_answers_each_row_when_it_comes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = (folder / "waves.csv").read_text().splitlines()[:8]
     written: list[str] = []

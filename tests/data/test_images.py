@@ -193,7 +193,7 @@ def test_thin_stroke_survives_scaling(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [0, 255, 130])
 def test_blank_pictures(tmp_path: Path, value: int) -> None:
     for size in ((28, 28), (50, 40)):
-        with pytest.raises(DataError, match="shows nothing"):
+        with pytest.raises(DataError, match="image is blank"):
             image_files.read_picture(save(tmp_path / "a.png", np.full(size, value, np.uint8)))
 
 
@@ -252,7 +252,7 @@ def test_read_images_refuses_the_rest(tmp_path: Path) -> None:
     for name, words in (
         ("labels", "holds 3 numbers, expected images: N x 28 x 28"),
         ("wide", "holds 1 x 2 x 3 numbers"),
-        ("text", "no picture: none of PNG, JPEG, BMP, PPM, and no IDX file"),
+        ("text", "not an image: none of PNG, JPEG, BMP, PPM, nor an IDX file"),
         ("empty", "the file is empty"),
         ("absent", "no such file"),
         (".", "is a folder"),

@@ -124,8 +124,8 @@ def test_a_signal_saves_and_one_rank_goes_on(place: Path) -> None:
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, err
-    resume = "resume with: lstm-numba train digits --resume stopped"
-    assert f"saved in stopped/checkpoint.safetensors; {resume}" in err
+    hint = "resume with: lstm-numba train digits --resume stopped"
+    assert f"saved in stopped/checkpoint.safetensors\n{hint}\n" in err
     assert err.count("stopped after step") == 1
     meta = checkpoint.load(place / "stopped" / "checkpoint.safetensors")[1]
     assert meta["steps"] > 0
