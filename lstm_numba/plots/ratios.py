@@ -60,6 +60,9 @@ def draw(columns: Sequence[Ratios]) -> Figure:
     with style():
         figure = Figure(figsize=(9.2, 3.9), layout="constrained")
         panels = figure.subplots(1, len(chosen), sharey=True, squeeze=False)[0]
+        figure.supxlabel(
+            "time, lstm_numba = 1: geometric mean (lowest to highest) over the shapes", fontsize=9
+        )
         figure.suptitle("Time of a layer relative to lstm_numba: longer bars are slower", fontsize=11)
         for panel, (machine, of) in zip(panels, chosen.items(), strict=True):
             _panel(panel, machine, of)
@@ -70,6 +73,7 @@ def _panel(axes: Axes, machine: str, of: Mapping[str, Ratios]) -> None:
     height, ticks, names, longest = 0.0, [], [], 1.0
     for task in _TASKS:
         axes.text(0.0, height - 0.75, task, fontweight="bold", va="center")
+        first = height
         for name, colour in _COLOURS.items():
             found = [1.0] if name == "lstm_numba" else of[name].ratios.get(task, ())
             if not found:
@@ -77,16 +81,17 @@ def _panel(axes: Axes, machine: str, of: Mapping[str, Ratios]) -> None:
             mean = _mean(found)
             longest = max(longest, mean)
             axes.barh(height, mean, height=0.86, color=colour)
-            text = f"{mean:.2f}" + (f"  ({min(found):.2f} to {max(found):.2f})" if len(found) > 1 else "")
-            axes.text(mean, height, f" {text}", va="center", fontsize=8)
+            text = f"{mean:.2f}" + (f" ({min(found):.2f} to {max(found):.2f})" if len(found) > 1 else "")
+            axes.annotate(
+                text, (mean, height), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8
+            )
             ticks.append(height)
             names.append(name)
             height += 1
+        axes.vlines(1.0, first - 0.43, height - 0.57, color=INK, linewidth=0.8, linestyle="--")
         height += _GAP
     axes.set_title(machine, fontsize=10)
-    axes.axvline(1.0, color=INK, linewidth=0.8, linestyle="--")
     axes.set_yticks(ticks, names)
     axes.set_ylim(height - _GAP - 0.4, -1.4)
-    axes.set_xlim(0, 1.32 * longest)
-    axes.set_xlabel("time, lstm_numba = 1; geometric mean (lowest to highest) of 8 shapes")
+    axes.set_xlim(0, 1.45 * longest)
     axes.spines[["top", "right"]].set_visible(False)
