@@ -50,12 +50,12 @@ def _seeds(row: Row) -> str:
 
 
 def _epochs(row: Row) -> str:
-    """Epochs that were done; of how many, unless all runs are complete."""
-    done = [run["epochs"] for run in row["runs"]]
-    if len(tests(row)) == row["planned_runs"]:
-        early = ", stopped early" if any(run["stopped_early"] for run in row["runs"]) else ""
-        return f"{max(done)}{early}"
-    return f"{min(done) if len(done) == row['planned_runs'] else 0} of {row['epochs']}"
+    """Epochs of the complete runs; if none is, how many of the planned ones are done."""
+    complete = [run for run in row["runs"] if run["test"] is not None]
+    if complete:
+        early = ", stopped early" if any(run["stopped_early"] for run in complete) else ""
+        return f"{max(run['epochs'] for run in complete)}{early}"
+    return f"{max(run['epochs'] for run in row['runs'])} of {row['epochs']}"
 
 
 def _best_first(rows: Sequence[Row]) -> list[Row]:
@@ -68,13 +68,17 @@ def _parameters(row: Row) -> str:
     return "" if row["parameters"] is None else f"{row['parameters']:,}"
 
 
+def _table(head: Sequence[str], lines: Sequence[Sequence[object]]) -> list[str]:
+    return table(head, lines) if lines else ["No results yet."]
+
+
 def _images(rows: Sequence[Row]) -> list[str]:
     head = ["cell", "parameters", "test accuracy, %", "seeds", "epochs"]
     lines = [
         (f"`{row['cell']}`", _parameters(row), _test(row), _seeds(row), _epochs(row))
         for row in _best_first(rows)
     ]
-    return table(head, lines)
+    return _table(head, lines)
 
 
 def _permuted(row: Row) -> bool:
@@ -108,7 +112,7 @@ def ptb_table(results: Path) -> list[str]:
         )  # fmt: skip
     head = ["command", "parameters", "test perplexity", "published", "validation perplexity", "published",
             "epochs"]  # fmt: skip
-    return table(head, lines)
+    return _table(head, lines)
 
 
 def awd_table(results: Path) -> list[str]:
@@ -129,7 +133,7 @@ def awd_table(results: Path) -> list[str]:
         "validation perplexity",
         "epochs",
     ]
-    return table(head, lines)
+    return _table(head, lines)
 
 
 def runs_table(results: Path) -> list[str]:
@@ -144,7 +148,7 @@ def runs_table(results: Path) -> list[str]:
             (f"[{row['name']}]({row['name']}.json)", f"`{row['command']}`", where,
              f"lstm-numba {row['started_with']}{commit}, {versions}")
         )  # fmt: skip
-    return table(["file", "command", "machine", "versions"], lines)
+    return _table(["file", "command", "machine", "versions"], lines)
 
 
 #: Tables by the names that pages have for them.
