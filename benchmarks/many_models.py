@@ -37,7 +37,7 @@ _RATE, _TOLERANCE = 1e-3, 2e-4
 
 
 class Data:
-    """The same models and data for all contestants."""
+    """The same models and data for all backends."""
 
     def __init__(self, models: int, shape: Shape) -> None:
         self.models, self.shape = models, shape
@@ -57,7 +57,7 @@ class Data:
         return self.models * each * (2 * (inputs + hidden) + hidden)
 
 
-class Contestant:
+class Backend:
     """Trains all models by one step a call."""
 
     name: ClassVar[str]
@@ -80,7 +80,7 @@ class Contestant:
         raise NotImplementedError
 
 
-class Together(Contestant):
+class Together(Backend):
     """One layer of many models."""
 
     def __init__(self, data: Data, threads: int) -> None:
@@ -104,7 +104,7 @@ class Loop(Together):
     """A layer for each model."""
 
     def __init__(self, data: Data, threads: int) -> None:
-        Contestant.__init__(self, data, threads)
+        Backend.__init__(self, data, threads)
         self._layers = [_layer(data) for _ in range(data.models)]
         for n, layer in enumerate(self._layers):
             layer.load_state_dict({name: value[n] for name, value in data.params.items()})
@@ -134,8 +134,8 @@ def _stacked(params: list[Any]) -> dict[str, Any]:
     return {name: np.stack([np.asarray(one[name]) for one in params]) for name in params[0]}
 
 
-class Torch(Contestant):
-    """What PyTorch's contestants share."""
+class Torch(Backend):
+    """What PyTorch's backends share."""
 
     def __init__(self, data: Data, threads: int) -> None:
         super().__init__(data, threads)
@@ -226,9 +226,9 @@ class TorchFuncCell(TorchFunc):
         return run
 
 
-def contestants(data: Data, threads: int) -> dict[str, Contestant]:
+def backends(data: Data, threads: int) -> dict[str, Backend]:
     """All that there are here, by name."""
-    found: dict[str, Contestant] = {
+    found: dict[str, Backend] = {
         "models=N": Together(data, threads),
         "models=N, 1 thread": Together(data, 1),
         "loop over layers": Loop(data, threads),
@@ -244,7 +244,7 @@ def contestants(data: Data, threads: int) -> dict[str, Contestant]:
     return found
 
 
-def check(found: dict[str, Contestant]) -> None:
+def check(found: dict[str, Backend]) -> None:
     """Take two steps with each and compare the parameters.
 
     Raises
@@ -253,11 +253,11 @@ def check(found: dict[str, Contestant]) -> None:
         They differ.
     """
     expected = None
-    for name, contestant in found.items():
-        contestant.start()
+    for name, backend in found.items():
+        backend.start()
         for _ in range(2):
-            contestant.call()
-        params = {key: np.array(value) for key, value in contestant.params().items()}
+            backend.call()
+        params = {key: np.array(value) for key, value in backend.params().items()}
         expected = params if expected is None else expected
         worst = max(float(abs(params[key] - value).max()) for key, value in expected.items())
         if not worst <= _TOLERANCE:
@@ -267,7 +267,7 @@ def check(found: dict[str, Contestant]) -> None:
 def compare(models: int, shape: Shape, repeats: int) -> dict[str, Any]:
     """Check, time and print."""
     data, threads = Data(models, shape), thread_count()
-    found = contestants(data, threads)
+    found = backends(data, threads)
     check(found)
     times = measure(found, repeats)
     set_thread_count(threads)

@@ -93,12 +93,12 @@ def breakdown(clock: Clock, cell: str, shape: Shape, peak: float) -> dict[str, A
     flops = flop_count(problem.blocks, shape, "training") / 3  # forward, dx and dh, dW: each a third
     python = total - sum(stages.values())
     rate = 3 * flops / total
-    share = f"{rate / 1e9:.0f} GFLOP/s, {rate / peak:.0%} of the GEMM peak"
+    share = f"{rate / 1e9:.0f} GFLOP/s, {rate / peak:.0%} of GEMM throughput"
     print(f"\n{cell} {shape.name}: {total * 1e3:.3f} ms, {share}")
     for stage, spent in {**stages, "Python": python}.items():
         if spent > 0:
             products = stage not in ("packing", "Python")
-            reached = f"{flops / spent / peak:8.0%} of the GEMM peak" if products else ""
+            reached = f"{flops / spent / peak:8.0%} of GEMM throughput" if products else ""
             print(f"  {stage:18}{spent * 1e3:9.3f} ms  {spent / total:5.0%} of the time{reached}")
     return {"cell": cell, "shape": shape._asdict(), "seconds": total, "stages": stages, "python": python}
 

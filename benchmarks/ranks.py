@@ -58,17 +58,17 @@ def run(ranks: int, what: str, args: argparse.Namespace, *more: str) -> dict[str
 
 
 def compare(args: argparse.Namespace) -> dict[str, list[float]]:
-    """Median seconds of a step in each repeat, of all contestants in turn."""
+    """Median seconds of a step in each repeat, of all backends in turn."""
     steps = ("--steps", str(args.steps))
-    contestants: dict[str, tuple[int, tuple[str, ...]]] = {
+    backends: dict[str, tuple[int, tuple[str, ...]]] = {
         "2 threads": (1, ("--threads", "2")),
         "2 ranks": (2, ("--threads", "1")),
         "1 thread": (1, ("--threads", "1")),
         "1 thread, half the rows": (1, ("--threads", "1", "--share", "2")),
     }
-    found: dict[str, list[float]] = {name: [] for name in contestants}
+    found: dict[str, list[float]] = {name: [] for name in backends}
     for _ in range(args.repeats):
-        for name, (ranks, more) in contestants.items():
+        for name, (ranks, more) in backends.items():
             found[name].append(float(np.median(run(ranks, "speed", args, *more, *steps)["seconds"])))
     return found
 

@@ -10,8 +10,8 @@ from lstm_numba.benchmarks.results import Pair, geometric_mean, summarise
 
 #: Width of the longest time with its spread, ``2.72ms ±107%``.
 _TIME_WIDTH = 12
-#: Columns after the times: heading -> width; the last two are for implementations on the GPU.
-_LAST = {"ratio": 5, "GFLOP/s": 7, "share": 5, "cuda ratio": 10, "cuda GFLOP/s": 12}
+#: Columns after the times: heading -> width; the last two are for backends on the GPU.
+_LAST = {"ratio": 5, "GFLOP/s": 7, "GEMM": 5, "cuda ratio": 10, "cuda GFLOP/s": 12}
 
 
 def short_time(seconds: float) -> str:
@@ -29,7 +29,7 @@ def spread_time(entry: Mapping[str, Any]) -> str:
 
 
 def heading(document: Mapping[str, Any], dtype: str) -> str:
-    """The lines above the table: machine, protocol, unavailable implementations."""
+    """The lines above the table: machine, protocol, unavailable backends."""
     about, repeats = document["machine"], document["protocol"]["turns"]
     chosen = " (all libraries were told to use no more)" if about.get("isa") else ""
     lines = [
@@ -68,7 +68,7 @@ class Table:
     rows : sequence of Row
         All rows that will be printed, for the widths.
     implementations : sequence of str
-        Names of the implementations that have a column.
+        Names of the backends that have a column.
     """
 
     def __init__(self, rows: Sequence[Row], implementations: Sequence[str]) -> None:
@@ -93,7 +93,7 @@ class Table:
         return " ".join([*first, *times, *ends])
 
     def row(self, result: Mapping[str, Any]) -> str:
-        """The line of a result, one for each kernel of a sequence, one for each refused implementation."""
+        """The line of a result, one for each kernel of a sequence, one for each refused backend."""
         times = []
         for name in self._names:
             entry = result["contestants"].get(name)
@@ -102,7 +102,7 @@ class Table:
         label = self._label(result["cell"], result["shape"]["name"], result["task"], result["threads"])
         last: dict[str, str] = {}
         if result["ours"]:
-            last |= {**_ratio_and_speed(result), "share": f"{100 * result['share']:.0f}%"}
+            last |= {**_ratio_and_speed(result), "GEMM": f"{100 * result['share']:.0f}%"}
         if result["cuda"]:
             last |= {f"cuda {name}": text for name, text in _ratio_and_speed(result["cuda"]).items()}
         lines = [self._line(label, times, last), *_kernels(result["contestants"])]
@@ -111,7 +111,7 @@ class Table:
 
 
 def _kernels(entries: Mapping[str, Any]) -> list[str]:
-    """Which kernels ran and why, those that several implementations ran once."""
+    """Which kernels ran and why, those that several backends ran once."""
     names: dict[str, list[str]] = {}
     for name, entry in entries.items():
         for text in entry.get("kernels", ()):
@@ -133,7 +133,7 @@ def closing(document: Mapping[str, Any]) -> str:
         parts = ", ".join(f"{name} {value:.0f}" for name, value in peak["gflops"].items())
         count = f"{threads} thread{'' if threads == 1 else 's'}"
         lines.append(
-            f"share: of the GEMM peak, {peak['name']} of size {peak['size']}, {count}: "
+            f"GEMM: fraction of GEMM throughput, {peak['name']} of size {peak['size']}, {count}: "
             f"{peak['best']:.0f} GFLOP/s, the best of {parts}"
         )
     lines.append(f"compiled in {document['compile_seconds']:.1f} s (0 s when cached)")
@@ -166,7 +166,7 @@ def _busy(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if not lines:
         return []
     heading = (
-        "busy: time of cpu-parallel / cpu-serial, and of each implementation / without the other processes"
+        "busy: time of cpu-parallel / cpu-serial, and of each backend / without the other processes"
     )
     return ["", heading, *aligned(lines, right=(3,))]
 
@@ -175,7 +175,7 @@ def _crossovers(found: Sequence[Mapping[str, Any]]) -> list[str]:
     """From which size on the GPU is faster, as text."""
     if not found:
         return []
-    lines = ["", f"{found[0]['axis']} from which on an implementation is faster than cpu-parallel"]
+    lines = ["", f"{found[0]['axis']} from which on a backend is faster than cpu-parallel"]
     return lines + aligned(
         [(f["cell"], f["task"], f["contestant"], crossover_text(f), _speedups(f)) for f in found]
     )
@@ -205,7 +205,7 @@ def _memory(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     if not measured:
         return []
-    table = [("cell", "shape", "implementation", "MiB", "/ ours")]
+    table = [("cell", "shape", "backend", "MiB", "/ ours")]
     for row, name, mib in measured:
         ours = row["contestants"].get(row["ours"], {}).get("memory_mib")
         table.append(
@@ -227,7 +227,7 @@ def comparison(pairs: Sequence[Pair], names: tuple[str, str]) -> str:
     names : tuple of str
         Names of the first and the second.
     """
-    table = [("cell", "shape", "task", "implementation", "A", "B", "B/A", "quartiles")]
+    table = [("cell", "shape", "task", "backend", "A", "B", "B/A", "quartiles")]
     for p in pairs:
         times = short_time(p.first), short_time(p.second), f"{p.ratio:.3f}"
         table.append((p.cell, p.shape, p.task, p.implementation, *times, "overlap" if p.overlap else "apart"))

@@ -20,7 +20,7 @@ from lstm_numba.benchmarks.gpu.record import computing, finish, guarded, left, s
 from lstm_numba.engines.cuda import memory, plans
 from lstm_numba.engines.cuda.layout import BlockOfModel, SingleBlock
 
-#: Seconds that a contestant may take: with less left, none is begun.
+#: Seconds that a backend may take: with less left, none is begun.
 _LEAST = 3.0
 
 
@@ -58,7 +58,7 @@ def compare(args: argparse.Namespace, x: Any, dy: Any) -> None:
             say("many models right", way=name, right=right, worst=str(worst(differences)))
 
 
-def contestants(args: argparse.Namespace, x: Any, dy: Any) -> dict[str, Callable[[], Any]]:
+def backends(args: argparse.Namespace, x: Any, dy: Any) -> dict[str, Callable[[], Any]]:
     """Both passes of all models, by who computes them."""
     many = ln.LSTM(args.inputs, args.hidden, models=args.models, seed=0, device="cuda")
     alone = [many.model(n) for n in range(args.models)]
@@ -126,7 +126,7 @@ def main() -> None:
     with guarded("many models right"):
         compare(args, x, dy)
     with guarded("many models"):
-        for who, run in contestants(args, x, dy).items():
+        for who, run in backends(args, x, dy).items():
             if left() < _LEAST:
                 say("many models", who=who, left_out="no time left")
                 continue

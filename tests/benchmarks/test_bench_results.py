@@ -130,13 +130,13 @@ def test_table_has_columns_of_the_device_beside() -> None:
     planned = [Row("gru", shape, "training", 2)]
     with_cuda = report.Table(planned, list(medians))
     assert with_cuda.header.split()[3:] == [
-        *medians, "ratio", "GFLOP/s", "share", "cuda", "ratio", "cuda", "GFLOP/s",
+        *medians, "ratio", "GFLOP/s", "GEMM", "cuda", "ratio", "cuda", "GFLOP/s",
     ]  # fmt: skip
     assert with_cuda.row(row).split()[-5:] == ["1.50", "250", "25%", "0.50", "2000"]
     assert len(with_cuda.row(row)) == len(with_cuda.header)
     without = report.Table(planned, ["cpu-parallel", "pytorch"])
     assert without.row(row).split()[-3:] == ["1.50", "250", "25%"]
-    assert without.header.endswith("share")
+    assert without.header.endswith("GEMM")
 
 
 def test_table_says_which_kernels_ran() -> None:
@@ -194,7 +194,7 @@ def test_crossovers_with_and_without_transfers() -> None:
     text = report.closing(
         {"yardsticks": {}, "compile_seconds": 0.0, "rows": [], "crossovers": found}
     ).splitlines()
-    assert "batch from which on an implementation is faster than cpu-parallel" in text
+    assert "batch from which on a backend is faster than cpu-parallel" in text
     words = [" ".join(line.split()) for line in text]
     assert "gru training cuda-transfers from 4 on times as fast: 1: 0.33, 2: 0.67, 4: 1.33" in words
     assert any(line.startswith("lstm training cuda never in this sweep") for line in words)
