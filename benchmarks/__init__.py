@@ -15,4 +15,7 @@ them would take.
 
 `own_data` measures the estimators on real data sets, beside simple methods (`own_forecasts`) and those of
 aeon (`own_classes`); `selection` chooses settings, `own_tables` makes the tables of `markdown` lines.
+
+`cell_pages` writes the parts of `lstm_numba/cells/README.md` that follow from the cells' code and from
+committed results; `cell_equations` writes the equations.
 """

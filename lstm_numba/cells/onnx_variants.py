@@ -49,7 +49,7 @@ ACTIVATIONS: dict[str, tuple[float | None, ...]] = {
     "ThresholdedRelu": (1.0,),
 }
 #: Activation -> its value for x and its parameters, written so that no part of its derivative overflows.
-_VALUES: dict[str, Callable[..., Any]] = {
+VALUES: dict[str, Callable[..., Any]] = {
     "Affine": lambda x, alpha, beta: alpha * x + beta,
     "Elu": lambda x, alpha: relu(x) + alpha * (exp(minimum(x, 0)) - 1),
     "HardSigmoid": lambda x, alpha, beta: relu(minimum(alpha * x + beta, 1)),
@@ -198,7 +198,7 @@ def _equations(variant: Variant) -> tuple[Callable[..., dict[str, Any]], ...]:
         return x if variant.clip is None else maximum(minimum(x, variant.clip), -variant.clip)
 
     def value(letter: str, x: Any) -> Any:
-        return _VALUES[functions[letter].name](x, *functions[letter].numbers)
+        return VALUES[functions[letter].name](x, *functions[letter].numbers)
 
     def f(x: Any) -> Any:
         return value("f", clipped(x))

@@ -1,0 +1,98 @@
+"""The page of entry points: its code runs, its commands exist, its links lead to files."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+from backends import reason_without_cuda
+from repository import ROOT
+
+import lstm_numba as ln
+from lstm_numba.cells import evaluate
+from lstm_numba.cli.main import cli
+from lstm_numba.examples import janet
+
+PATH = ROOT / "lstm_numba" / "README.md"
+PAGE = PATH.read_text(encoding="utf-8")
+
+
+def _runs(needs: str) -> bool:
+    """Whether there is what a block needs."""
+    if needs == "cuda":
+        return not reason_without_cuda()
+    return all(importlib.util.find_spec(package) is not None for package in needs.split())
+
+
+def test_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All blocks, one after the other; those for packages or devices that are not there are left out."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "entry_points"}
+    blocks = re.findall(
+        r"(?:<!-- needs ([\w ]+) -->\n)?^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE
+    )
+    for needs, source in blocks:
+        if _runs(needs):
+            exec(compile(source, PATH.name, "exec"), names)
+    y, (last, _) = ln.LSTM(4, 8, seed=0)(names["x"])
+    np.testing.assert_allclose(names["out"], y[-1, 0], atol=1e-6)  # streamed
+    np.testing.assert_allclose(names["h"], last[0, 0], atol=1e-6)  # in compiled code
+    np.testing.assert_allclose(names["h_last"][:, 0], last[0], atol=1e-6)
+    assert names["trace"]["f_l0"].shape == (30, 64, 8)
+    assert len(names["histories"]) == 3
+    assert names["history"]["train_loss"][0] > names["history"]["train_loss"][-1]
+    assert {path.name for path in tmp_path.iterdir()} == {"model.h", "rnn.safetensors"}
+    point = evaluate.Point((0.3, -0.4), (0.2,), ())
+    own, example = names["JANET"].cell, janet.JANET.cell
+    assert evaluate.forward(own, point) == evaluate.forward(example, point)
+    if _runs("cuda"):
+        np.testing.assert_allclose(names["on_gpu"](names["x"])[0], y, atol=1e-5)
+
+
+@pytest.mark.smoke
+def test_names_exist() -> None:
+    found = set(re.findall(r"\bln\.(\w+)", PAGE))
+    assert found
+    assert [name for name in found if not hasattr(ln, name)] == []
+
+
+@pytest.mark.smoke
+def test_commands_exist() -> None:
+    lines = [
+        line
+        for block in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.M)
+        for line in block.splitlines()
+    ]
+    lines += re.findall(r"`(lstm-numba [a-z ]+(?: --[^`]*)?)`", PAGE)
+    assert len(lines) > 8
+    for line in lines:
+        command, context = cli, click.Context(cli)
+        words = shlex.split(line[line.index("lstm-numba") :])[1:]
+        while words and isinstance(command, click.Group):
+            found = command.get_command(context, words.pop(0))
+            assert found is not None, line
+            command = found  # type: ignore[assignment]
+        options = {name for parameter in command.params for name in parameter.opts}
+        assert {word for word in words if word.startswith("-") and word != "-h"} <= options, line
+
+
+@pytest.mark.smoke
+def test_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", PAGE)
+    assert [link for link in links if not _leads(PATH, link)] == []
+
+
+def _leads(page: Path, link: str) -> bool:
+    """Whether a file is there, and has a section of that title."""
+    file, _, anchor = link.partition("#")
+    target = page.parent / file if file else page
+    if not target.exists() or not anchor:
+        return target.exists()
+    titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+    return anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
