@@ -2,9 +2,9 @@
 
     python -m lstm_numba.cli.page cli/README.md
 
-A block ``<!-- command NAME -->`` ... ``<!-- end of command -->`` of the page gets all of ``lstm-numba NAME`` and of
-the commands below it; ``<!-- commands -->`` ... ``<!-- end of commands -->`` the list of all. Click's parameters are read, not its
-help texts, so that the page does not depend on Click's version.
+A block ``<!-- command NAME -->`` ... ``<!-- end of command -->`` of the page gets all of ``lstm-numba NAME``
+and of the commands below it, the block ``<!-- list of commands -->`` their list. Click's parameters are read,
+not its help texts, so that the page does not depend on Click's version.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def page(text: str) -> str:
     named = re.findall(r"^<!-- command (\S+) -->$", text, re.MULTILINE)
     if sorted(named) != sorted(COMMANDS):
         raise ValueError(f"expected one block of each of {', '.join(COMMANDS)}, got {', '.join(named)}")
-    text = with_blocks(text, "commands", lambda _: _list_of_commands())
+    text = with_blocks(text, "list", lambda *_: _list_of_commands())
     return with_blocks(text, "command", lambda name: list(command_lines(name)))
 
 
