@@ -103,7 +103,7 @@ def _run_layers(
     text = "\n".join(f"```py\n{source}```" for source in (*layers, inside))
     learned, streaming, compiled = run_page(text, "layers", names)
     names.update(compiled.names)
-    return learned.printed, np.array(streaming.names["h"]), np.array(compiled.names["h"][0])
+    return learned.printed, np.array(streaming.names["h"]), np.array(compiled.names["h"])
 
 
 def test_many_models_have_an_axis_in_front(ran: Runner) -> None:
