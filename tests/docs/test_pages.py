@@ -12,6 +12,7 @@ import click
 import numpy as np
 import pytest
 from pages import (
+    Block,
     Done,
     Runner,
     all_pages,
@@ -33,7 +34,12 @@ from lstm_numba.cli.main import cli
 PAGES = [path.as_posix() for path in all_pages()]
 #: Pages whose Python other tests of this folder run.
 ELSEWHERE = {"README.md", "lstm_numba/cells/README.md", "lstm_numba/cells/CUSTOM_CELLS.md"}
-WITH_PYTHON = [page for page in PAGES if python_blocks(text_of(page)) and page not in ELSEWHERE]
+PYTHON = [
+    pytest.param(page, block, id=f"{page}:{block.line}")
+    for page in PAGES
+    if page not in ELSEWHERE
+    for block in python_blocks(text_of(page))
+]
 WITH_COMMANDS = [page for page in PAGES if commands(text_of(page))]
 #: Programs of others in ``sh`` blocks.
 OTHERS = {
@@ -60,12 +66,12 @@ def done_with(done: list[Done], text: str) -> Done:
 # -- Python --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", WITH_PYTHON)
-def test_the_python_of_a_page_runs(page: str, ran: Runner) -> None:
-    expected = [block for block in python_blocks(text_of(page)) if not reason_to_skip(block)]
-    if not expected:
-        pytest.skip("; ".join(map(reason_to_skip, python_blocks(text_of(page)))))
-    assert [one.block for one in ran(page)] == expected
+@pytest.mark.parametrize(("page", "block"), PYTHON)
+def test_the_python_of_a_page_runs(page: str, block: Block, ran: Runner) -> None:
+    """All blocks of a page run together, one after the other, when the first is asked for."""
+    if reason_to_skip(block):
+        pytest.skip(reason_to_skip(block))
+    assert block in [one.block for one in ran(page)]
 
 
 @pytest.mark.processor

@@ -5,8 +5,10 @@ Before a block of Python a page may have comments that readers do not see::
     <!-- test: setup
     code that runs before the block
     -->
-    <!-- test: needs torch -->       run only where the packages are installed; cuda: on a GPU
+    <!-- test: needs torch -->       run only where the package is installed; cuda: on a GPU
     <!-- test: skip WHY -->          never run
+
+A block that names the device "cuda" runs on a GPU only, without being told.
 """
 
 from __future__ import annotations
@@ -77,7 +79,7 @@ def _split(text: str) -> Iterator[tuple[Block | None, str]]:
         if fence:
             if line.strip().startswith(fence) and not line.strip().strip(fence[0]):
                 before = "\n".join(prose)
-                directives = tuple((kind, rest.strip("\n")) for kind, rest in _DIRECTIVE.findall(before))
+                directives = tuple((kind, rest.strip()) for kind, rest in _DIRECTIVE.findall(before))
                 yield Block(begin, language, "\n".join(inside) + "\n", directives), before
                 prose, fence = [], ""
             else:
@@ -107,13 +109,12 @@ def reason_to_skip(block: Block) -> str:
     """Why a block does not run here; empty where it does."""
     for kind, rest in block.directives:
         if kind == "skip":
-            return rest.strip() or "skipped"
+            return rest or "skipped"
         for name in rest.split() if kind == "needs" else ():
-            if name == "cuda" and (simulated() or reason_without_cuda()):
-                return "no GPU"
             if name != "cuda" and importlib.util.find_spec(name) is None:
                 return f"{name} is not installed"
-    return ""
+    on_gpu = '"cuda"' in block.source or ("needs", "cuda") in block.directives
+    return "no GPU" if on_gpu and (simulated() or reason_without_cuda()) else ""
 
 
 def run_page(text: str, name: str, names: dict[str, Any] | None = None) -> list[Done]:
