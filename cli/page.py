@@ -113,7 +113,8 @@ def _about(path: Sequence[str], command: click.Command) -> Iterator[str]:
     yield from ("```text", " ".join([*path, "[OPTIONS]", *arguments, *below]), "```")
     for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(command.help or "").split("\f")[0]):
         if paragraph.startswith("\b\n"):  # lines that stay as they are
-            yield from ("", "```text", *paragraph.splitlines()[1:], "```")
+            lines = inspect.cleandoc("\n" + paragraph.removeprefix("\b\n")).splitlines()
+            yield from ("", "```text", *lines, "```")
         elif paragraph.strip():
             yield from ("", _escaped(paragraph))
 
