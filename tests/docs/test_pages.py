@@ -21,6 +21,7 @@ from pages import (
     commands,
     links,
     mentions,
+    needs_gpu,
     python_blocks,
     reason_to_skip,
     run_page,
@@ -33,9 +34,14 @@ from lstm_numba.cli.main import cli
 
 PAGES = [path.as_posix() for path in all_pages()]
 #: Pages whose Python other tests of this folder run.
-ELSEWHERE = {"README.md", "lstm_numba/cells/README.md", "lstm_numba/cells/CUSTOM_CELLS.md"}
+ELSEWHERE = {
+    "README.md",
+    "lstm_numba/README.md",
+    "lstm_numba/cells/README.md",
+    "lstm_numba/cells/CUSTOM_CELLS.md",
+}
 PYTHON = [
-    pytest.param(page, block, id=f"{page}:{block.line}")
+    pytest.param(page, block, id=f"{page}:{block.line}", marks=[pytest.mark.gpu] * needs_gpu(block))
     for page in PAGES
     if page not in ELSEWHERE
     for block in python_blocks(text_of(page))

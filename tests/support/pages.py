@@ -8,7 +8,7 @@ Before a block of Python a page may have comments that readers do not see::
     <!-- test: needs torch -->       run only where the package is installed; cuda: on a GPU
     <!-- test: skip WHY -->          never run
 
-A block that names the device "cuda" runs on a GPU only, without being told.
+A block that names the device "cuda" runs on a GPU, or in CUDA's simulator, only, without being told.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from backends import reason_without_cuda, simulated
+from backends import reason_without_cuda
 from repository import ROOT
 
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})\s*([\w+-]*)")
@@ -113,8 +113,12 @@ def reason_to_skip(block: Block) -> str:
         for name in rest.split() if kind == "needs" else ():
             if name != "cuda" and importlib.util.find_spec(name) is None:
                 return f"{name} is not installed"
-    on_gpu = '"cuda"' in block.source or ("needs", "cuda") in block.directives
-    return "no GPU" if on_gpu and (simulated() or reason_without_cuda()) else ""
+    return reason_without_cuda() if needs_gpu(block) else ""
+
+
+def needs_gpu(block: Block) -> bool:
+    """Whether a block computes on a GPU; CUDA's simulator does too."""
+    return '"cuda"' in block.source or ("needs", "cuda") in block.directives
 
 
 def run_page(text: str, name: str, names: dict[str, Any] | None = None) -> list[Done]:
