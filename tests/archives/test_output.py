@@ -125,9 +125,7 @@ def test_another_call_is_refused(tmp_path: Path) -> None:
         ln.map_sequences(ln.GRU(2, 3, seed=0), x, output=path, block_size=5, progress=stop_after(2))
 
     def refused(what: str, seed: int = 0, array: Any = x, **said: Any) -> None:
-        with pytest.raises(
-            UserError, match=f"y.zarr.partial: holds an unfinished call with another {what};"
-        ):
+        with pytest.raises(UserError, match=f"y.zarr.partial: holds an unfinished call with another {what};"):
             ln.map_sequences(ln.GRU(2, 3, seed=seed), array, output=path, **{"block_size": 5, **said})
 
     refused("model", seed=1)
