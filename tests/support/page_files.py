@@ -26,6 +26,12 @@ def _network_pt(path: Path) -> None:
     path.write_bytes(torch_files.saved(arrays))
 
 
+def _tagger_pt(path: Path) -> None:
+    arrays = {f"encoder.{name}": a for name, a in ln.GRU(16, 64, seed=0).state_dict().items()}
+    head = ln.Linear(64, 5, rng=np.random.default_rng(1)).params
+    path.write_bytes(torch_files.saved({**arrays, **{f"fc.{name}": a for name, a in head.items()}}))
+
+
 def _loop_npz(path: Path) -> None:
     np.savez(path, enc_w_ih=np.ones((20, 3), np.float32), enc_w_hh=np.ones((20, 5), np.float32))
 
@@ -54,6 +60,7 @@ def _load_csv(path: Path) -> None:
 MAKERS: dict[str, Callable[[Path], None]] = {
     "runs/digits-1": _run,
     "network.pt": _network_pt,
+    "tagger.pt": _tagger_pt,
     "loop.npz": _loop_npz,
     "network.keras": _network_keras,
     "network.onnx": _network_onnx,
