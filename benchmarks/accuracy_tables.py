@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from lstm_numba.benchmarks.accuracy_trainings import PUBLISHED
 from lstm_numba.benchmarks.markdown import table
+from lstm_numba.training.presets import PUBLISHED
 
 Row = Mapping[str, Any]
 _AWD = "awd"
@@ -105,7 +105,7 @@ def ptb_table(results: Path) -> list[str]:
     lines = []
     for row in sorted(rows, key=lambda row: row["parameters"] or 0):
         paper = PUBLISHED.get(row["preset"]) if not row["options"] and row["cell"] == "lstm" else None
-        published = (f"{paper.test:g}", f"{paper.valid:g}") if paper else ("", "")
+        published = (f"{paper['test']:g}", f"{paper['valid']:g}") if paper else ("", "")
         lines.append(
             (f"`{row['command']}`", _parameters(row), _test(row), published[0], _valid(row), published[1],
              _epochs(row))

@@ -1,4 +1,4 @@
-"""The trainings whose results are published: their commands, and what papers report."""
+"""The trainings whose results stand on the pages, and their commands."""
 
 from __future__ import annotations
 
@@ -37,14 +37,6 @@ class Training(NamedTuple):
         return "--seeds" in self.options.split()
 
 
-class Published(NamedTuple):
-    """Perplexities of a paper, and which it is."""
-
-    valid: float
-    test: float
-    source: str
-
-
 #: Cells that are trained with one seed; the LSTM and the GRU have five.
 _CELLS = (
     "rnn", "rnn-relu", "coupled", "peephole", "peephole-full", "use-gate", "slstm", "gru-reset-before",
@@ -69,13 +61,4 @@ TRAININGS: dict[str, Training] = {
         Training("ptb-large", "ptb", "--preset large"),
         *(Training(name, "ptb", f"--preset awd-small {options}".strip()) for name, options in _AWD.items()),
     )
-}
-
-_ZAREMBA = "Zaremba et al. 2014"
-#: Preset of Penn Treebank -> perplexities, table 1 of arXiv:1409.2329, single models: the
-#: "non-regularized LSTM", the medium and the large "regularized LSTM".
-PUBLISHED: dict[str, Published] = {
-    "small": Published(120.7, 114.5, _ZAREMBA),
-    "medium": Published(86.2, 82.7, _ZAREMBA),
-    "large": Published(82.2, 78.4, _ZAREMBA),
 }

@@ -165,9 +165,7 @@ def _busy(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             lines.append((row["cell"], row["shape"]["name"], row["task"], both, times))
     if not lines:
         return []
-    heading = (
-        "busy: time of cpu-parallel / cpu-serial, and of each backend / without the other processes"
-    )
+    heading = "busy: time of cpu-parallel / cpu-serial, and of each backend / without the other processes"
     return ["", heading, *aligned(lines, right=(3,))]
 
 
