@@ -248,19 +248,23 @@ def lines_of(name: str, folder: Path, *rows: dict[str, Any]) -> list[str]:
 
 def test_table_of_cells(tmp_path: Path) -> None:
     images: dict[str, Any] = {"dataset": "mnist", "preset": None, "measure": "accuracy"}
+    whole = ["--validation", "0"]
+    last = {"test": 0.5, "valid": [0.2, 0.9], "epochs": 3, "stopped_early": False}
     lines = lines_of(
         "mnist", tmp_path,
-        a_row("a", (0.96,), **images, cell="rnn"),
-        a_row("b", (0.97, 0.99, None), **images, cell="lstm", planned_runs=5),
-        a_row("c", (None,), **images, cell="gru"),
-        a_row("d", (0.5,), **images, options=["--view", "permuted"]),
+        a_row("a", (0.96,), **images, cell="rnn", options=["--hidden", "9", *whole]),
+        a_row("b", (0.97, 0.99, None), **images, cell="lstm", options=whole, planned_runs=5),
+        a_row("c", (None,), **images, cell="gru", options=["--lr", "1"]),
+        a_row("d", (0.5,), **images, options=["--view", "permuted"], runs=[last]),
     )  # fmt: skip
     assert lines == [  # best first; those without a result last
         "| `lstm` | 12,345 | 98.00 ± 1.41 | 2 of 5 | 3 |",
-        "| `rnn` | 12,345 | 96.00 | 1 | 3 |",
-        "| `gru` | 12,345 |  | 0 of 1 | 2 of 3 |",
+        "| `rnn` --hidden 9 | 12,345 | 96.00 | 1 | 3 |",
+        "| `gru` --lr 1 (a tenth held out) | 12,345 |  | 0 of 1 | 2 of 3 |",
     ]
-    assert accuracy_tables.permuted_table(tmp_path)[2:] == ["| `lstm` | 12,345 | 50.00 | 1 | 3 |"]
+    assert accuracy_tables.permuted_table(tmp_path)[2:] == [
+        "| `lstm-numba train d` | 12,345 | 50.00 | 90.00 | 3 |"
+    ]
 
 
 def test_table_of_penn_treebank(tmp_path: Path) -> None:
