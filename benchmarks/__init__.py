@@ -1,9 +1,9 @@
 """Benchmarks of recurrent layers, CPU and GPU, beside PyTorch and ONNX Runtime.
 
 ``lstm-numba bench`` runs them. `cases` defines tasks, shapes and sweeps; `implementations` and `peers` wrap
-the backends, this library's and the others, `registry` finds them by name; `correctness` checks results before anything is
-timed, `timing` times, `runner` goes through all rows; `results` writes, reads and compares files, and
-`report` prints tables.
+the backends, this library's and the others, `registry` finds them by name; `correctness` checks results
+before anything is timed, `timing` times, `runner` goes through all rows; `results` writes, reads and
+compares files, and `report` prints tables.
 
 `device_parity`, `epochs`, `jit_step`, `kill_and_resume`, `launch_overhead`, `many_models`, `profile_layer`,
 `profile_training`, `pytorch_epochs`, `small_sequences` and `streams_on_gpu` are stand-alone scripts; `on_gpu`
