@@ -24,15 +24,17 @@ from typing import Any
 
 from lstm_numba.benchmarks.accuracy_runs import rows
 from lstm_numba.benchmarks.accuracy_tables import read_rows
-from lstm_numba.benchmarks.accuracy_trainings import PUBLISHED, TRAININGS, Training
+from lstm_numba.benchmarks.accuracy_trainings import TRAININGS, Training
 from lstm_numba.benchmarks.results import machine
-from lstm_numba.errors import UserError
+from lstm_numba.errors import DataError, UserError
+from lstm_numba.training.presets import PUBLISHED
 from lstm_numba.training.run_sets import folder_names
 
 #: Of what a machine says of itself: what results depend on.
 _FACTS = ("cpu", "vector_unit", "cores", "python", "numpy", "numba", "lstm_numba", "commit")
 #: The training whose curve is drawn: data set, preset.
 _DRAWN = ("ptb", "medium")
+_SOURCE = "Zaremba et al. 2014"
 
 
 def facts() -> dict[str, Any]:
@@ -74,13 +76,23 @@ def run(training: Training, out: Path, data_dir: Path | None, threads: int | Non
     for words, result in commands(training, out):
         print(f"{training.name}: lstm-numba {' '.join(words)}", flush=True)
         result.parent.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
-            [sys.executable, "-m", "lstm_numba", *words, *more], stdout=subprocess.PIPE, text=True
-        )
-        if done.returncode:
-            return done.returncode
-        result.write_text(done.stdout, encoding="utf-8")
+        status, printed = _printed([*words, *more])
+        if status:
+            return status
+        result.write_text(printed, encoding="utf-8")
     return 0
+
+
+def _printed(words: Sequence[str]) -> tuple[int, str]:
+    """Exit status of the command line, and what it printed; at Ctrl-C it saves before it ends."""
+    command = [sys.executable, "-m", "lstm_numba", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            printed, _ = process.communicate()
+        except KeyboardInterrupt:
+            process.wait()
+            return 130, ""
+    return process.returncode, printed
 
 
 def collect(folders: Sequence[Path], out: Path, commit: str | None = None) -> list[Path]:
@@ -97,7 +109,7 @@ def collect(folders: Sequence[Path], out: Path, commit: str | None = None) -> li
 
     Raises
     ------
-    lstm_numba.errors.UserError
+    lstm_numba.errors.DataError
         See `lstm_numba.benchmarks.accuracy_runs.rows`.
     """
     written = []
@@ -121,7 +133,7 @@ def draw(results: Path) -> Path:
 
     Raises
     ------
-    lstm_numba.errors.UserError
+    lstm_numba.errors.DataError
         There is no result of it.
     """
     from lstm_numba.plots.adaptive import svg
@@ -132,10 +144,10 @@ def draw(results: Path) -> Path:
     ]
     values = [value for row in found for value in row["runs"][0]["valid"] if value is not None]
     if not values:
-        raise UserError(f"{results}: expected a result of {' '.join(_DRAWN)}, found none")
+        raise DataError(f"{results}: expected a result of {' '.join(_DRAWN)}, found none")
     paper = PUBLISHED[_DRAWN[1]]
     figure = curve(
-        f"Penn Treebank: {found[0]['command']}", values, found[0]["epochs"], paper.valid, paper.source
+        f"Penn Treebank: {found[0]['command']}", values, found[0]["epochs"], paper["valid"], _SOURCE
     )
     path = results / "pictures" / "ptb-medium.svg"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,8 +185,9 @@ def main(words: Sequence[str] | None = None) -> int:
             for training in TRAININGS.values():
                 print(f"{training.name}: {training.command}")
         elif args.action == "run":
-            results = [run(TRAININGS[name], args.out, args.data_dir, args.threads) for name in args.names]
-            return next((status for status in results if status), 0)
+            for name in args.names:
+                if status := run(TRAININGS[name], args.out, args.data_dir, args.threads):
+                    return status
         elif args.action == "collect":
             for path in collect(args.folders, args.out, args.commit):
                 print(path)

@@ -21,7 +21,7 @@ from lstm_numba.training.config import default_config, with_later_settings
 from lstm_numba.training.run_sets import FILE as SET_FILE
 from lstm_numba.training.run_sets import RunSet
 from lstm_numba.training.setting import CLASSIFIERS, LANGUAGE_MODELS
-from lstm_numba.training.settings import SCHEDULES, SETTINGS
+from lstm_numba.training.settings import DATA_OPTIONS, SCHEDULES, SETTINGS
 
 FORMAT = "lstm-numba accuracy 1"
 #: Settings that say where and how a run runs, not what is trained.
@@ -74,7 +74,8 @@ def _schedule(config: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:
 
 
 def _option(name: str, value: Any) -> list[str]:
-    flag = name.replace("_", "-")
+    known = SETTINGS.get(name) or DATA_OPTIONS.get(name)
+    flag = ((known and known.option) or name.replace("_", "-")).split("/")[0].removeprefix("--")
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
     if value is None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from lstm_numba.benchmarks.accuracy_trainings import PUBLISHED
 from lstm_numba.benchmarks.markdown import table
+from lstm_numba.training.presets import PUBLISHED
 
 Row = Mapping[str, Any]
 _AWD = "awd"
@@ -72,27 +72,39 @@ def _table(head: Sequence[str], lines: Sequence[Sequence[object]]) -> list[str]:
     return table(head, lines) if lines else ["No results yet."]
 
 
-def _images(rows: Sequence[Row]) -> list[str]:
-    head = ["cell", "parameters", "test accuracy, %", "seeds", "epochs"]
-    lines = [
-        (f"`{row['cell']}`", _parameters(row), _test(row), _seeds(row), _epochs(row))
-        for row in _best_first(rows)
-    ]
-    return _table(head, lines)
-
-
 def _permuted(row: Row) -> bool:
     return "permuted" in row["options"]
 
 
 def mnist_table(results: Path) -> list[str]:
     """MNIST row by row: mean and standard deviation over the seeds of each cell."""
-    return _images([row for row in read_rows(results) if row["dataset"] == "mnist" and not _permuted(row)])
+    rows = [row for row in read_rows(results) if row["dataset"] == "mnist" and not _permuted(row)]
+    lines = [
+        (_cell(row), _parameters(row), _test(row), _seeds(row), _epochs(row)) for row in _best_first(rows)
+    ]
+    return _table(["cell", "parameters", "test accuracy, %", "seeds", "epochs"], lines)
+
+
+def _cell(row: Row) -> str:
+    """The cell, and the options that others have not: all learn from all training images."""
+    words = " ".join(row["options"])
+    more = (
+        words.replace("--validation 0", "").strip()
+        if "--validation 0" in words
+        else f"{words} (a tenth held out)"
+    )
+    return f"`{row['cell']}` {more}".strip()
 
 
 def permuted_table(results: Path) -> list[str]:
     """MNIST pixel by pixel in a fixed order that is shuffled."""
-    return _images([row for row in read_rows(results) if row["dataset"] == "mnist" and _permuted(row)])
+    rows = [row for row in read_rows(results) if row["dataset"] == "mnist" and _permuted(row)]
+    lines = [
+        (f"`{row['command']}`", _parameters(row), _test(row), _valid(row), _epochs(row))
+        for row in _best_first(rows)
+    ]
+    head = ["command", "parameters", "test accuracy, %", "validation accuracy, %", "epochs"]
+    return _table(head, lines)
 
 
 def _ptb(results: Path) -> list[Row]:
@@ -105,7 +117,7 @@ def ptb_table(results: Path) -> list[str]:
     lines = []
     for row in sorted(rows, key=lambda row: row["parameters"] or 0):
         paper = PUBLISHED.get(row["preset"]) if not row["options"] and row["cell"] == "lstm" else None
-        published = (f"{paper.test:g}", f"{paper.valid:g}") if paper else ("", "")
+        published = (f"{paper['test']:g}", f"{paper['valid']:g}") if paper else ("", "")
         lines.append(
             (f"`{row['command']}`", _parameters(row), _test(row), published[0], _valid(row), published[1],
              _epochs(row))

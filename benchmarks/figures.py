@@ -32,6 +32,7 @@ from lstm_numba.benchmarks.conditions import ISAS, environment
 from lstm_numba.benchmarks.figure_sections import ON_DATA, SECTIONS
 from lstm_numba.benchmarks.markdown import with_blocks
 from lstm_numba.benchmarks.summary import summary_table
+from lstm_numba.errors import DataError
 
 #: The results of this checkout.
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -142,7 +143,15 @@ def with_tables(text: str, root: Path) -> str:
 
 
 def pages() -> list[Path]:
-    """The pages of this checkout that have blocks."""
+    """The pages of this checkout that have blocks.
+
+    Raises
+    ------
+    lstm_numba.errors.DataError
+        This is an installed package, which has no pages.
+    """
+    if not RESULTS.is_dir():
+        raise DataError(f"{RESULTS}: expected the results of a checkout, found no such folder")
     root = RESULTS.parents[1]
     folders = [root / name for name in ("benchmarks", "cli", "data", "lstm_numba")]
     found = [root / "README.md", *(path for folder in folders for path in sorted(folder.rglob("*.md")))]
@@ -155,15 +164,17 @@ def folders() -> list[Path]:
 
 
 def update() -> None:
-    """Write the tables of all pages."""
+    """Write the tables of all pages; see `pages`."""
+    found = pages()
     for folder in folders():
         (folder / "README.md").write_text(page(folder), encoding="utf-8")
-    for path in pages():
+    for path in found:
         path.write_text(with_tables(path.read_text(encoding="utf-8"), path.parent), encoding="utf-8")
 
 
 def _draw() -> None:
-    """Draw the README's picture."""
+    """Draw the README's picture; see `pages`."""
+    pages()
     from lstm_numba.benchmarks.summary import processor_columns
     from lstm_numba.plots.adaptive import svg
     from lstm_numba.plots.ratios import draw
@@ -189,7 +200,10 @@ def main() -> None:
     if args.action in ("pages", "picture"):
         if args.path is not None:
             parser.error(f"{args.action}: expected no path, got {args.path}")
-        update() if args.action == "pages" else _draw()
+        try:
+            update() if args.action == "pages" else _draw()
+        except DataError as error:
+            parser.error(str(error))
         return
     if args.path is None:
         parser.error(f"{args.action}: expected a path, got none")

@@ -323,6 +323,17 @@ def test_pages_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert table in other.read_text()
 
 
+@pytest.mark.parametrize("action", ["pages", "picture"])
+def test_an_installed_package_has_no_pages(
+    action: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(figures, "RESULTS", tmp_path / "nothing")
+    monkeypatch.setattr("sys.argv", ["figures", action])
+    with pytest.raises(SystemExit):
+        figures.main()
+    assert "nothing: expected the results of a checkout, found no such folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [("pages x.md", "pages: expected no path, got x.md"), ("readme", "readme: expected a path, got none")],
