@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
 from pathlib import Path
@@ -247,11 +248,16 @@ def parse(words: list[str]) -> None:
     """Read a command line of the program without running it; raises what is wrong with it."""
     words = [re.sub(r"^~.*", "/tmp", word) for word in words]
     command: click.Command = cli
+    # The names of the help option come from the program's context, and Click remembers them.
+    context = click.Context(cli, info_name="lstm-numba", **cli.context_settings)
     while isinstance(command, click.Group):
-        child = command.get_command(click.Context(command), words[0])
+        child = command.get_command(context, words[0])
         assert child is not None, f"no command {words[0]}"
         command, words = child, words[1:]
-    command.make_context("", words)
+        if isinstance(command, click.Group):
+            context = click.Context(command, parent=context, info_name=command.name)
+    with contextlib.suppress(click.exceptions.Exit):  # --help
+        command.make_context(command.name, words, parent=context)
 
 
 @pytest.mark.parametrize("page", PAGES)
