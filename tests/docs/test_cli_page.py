@@ -92,5 +92,8 @@ def test_every_command_has_its_place() -> None:
 
 
 def test_a_new_command_gets_a_place() -> None:
-    before, block = TEXT.split("\n### `lstm-numba info`\n")
-    assert page(before) == f"{before}\n### `lstm-numba info`\n{block}"
+    before, heading, block = TEXT.rpartition("\n### `lstm-numba ")
+    name = block.partition("`")[0]
+    assert page(before) == f"{before}{heading}{name}`\n\n<!-- command {name} -->\n" + "".join(
+        f"{line}\n" for line in (*command_lines(name), "<!-- end of command -->")
+    )

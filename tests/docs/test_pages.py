@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
 from pathlib import Path
@@ -247,11 +248,16 @@ def parse(words: list[str]) -> None:
     """Read a command line of the program without running it; raises what is wrong with it."""
     words = [re.sub(r"^~.*", "/tmp", word) for word in words]
     command: click.Command = cli
+    # The names of the help option come from the program's context, and Click remembers them.
+    context = click.Context(cli, info_name="lstm-numba", **cli.context_settings)
     while isinstance(command, click.Group):
-        child = command.get_command(click.Context(command), words[0])
+        child = command.get_command(context, words[0])
         assert child is not None, f"no command {words[0]}"
         command, words = child, words[1:]
-    command.make_context("", words)
+        if isinstance(command, click.Group):
+            context = click.Context(command, parent=context, info_name=command.name)
+    with contextlib.suppress(click.exceptions.Exit):  # --help
+        command.make_context(command.name, words, parent=context)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -260,16 +266,19 @@ def test_commands_and_options_in_the_prose_exist(page: str) -> None:
     for mention in mentions(text_of(page)):
         command: click.Command = cli
         for word in mention.split():
-            if word in ("--version", "-h", "--help"):
-                continue
-            child = (
-                command.get_command(click.Context(command), word)
-                if isinstance(command, click.Group)
-                else None
-            )
-            command = child or command
+            if isinstance(command, click.Group):
+                command = command.get_command(click.Context(command), word) or command
             if word.startswith("--"):
-                below = command.commands.values() if isinstance(command, click.Group) else [command]  # type: ignore[attr-defined]
-                names = {name for one in below for param in one.params for name in param.opts}
-                assert word.partition("=")[0] in names, f"{page}: lstm-numba {mention}"
+                assert word in options_of(command), f"{page}: lstm-numba {mention}"
         assert command is not cli or mention.startswith("-"), f"{page}: lstm-numba {mention}"
+
+
+def options_of(command: click.Command) -> set[str]:
+    """The options of a command, of a group those of its commands."""
+    found = {name for param in command.params for name in param.opts} | {"--help"}
+    if isinstance(command, click.Group) and command is not cli:
+        for name in command.list_commands(click.Context(command)):
+            below = command.get_command(click.Context(command), name)
+            assert below is not None
+            found |= options_of(below)
+    return found
