@@ -40,13 +40,14 @@ def test_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for needs, source in blocks:
         if _runs(needs):
             exec(compile(source, PATH.name, "exec"), names)
-    y, (last, _) = ln.LSTM(4, 8, seed=0)(names["x"])
+    y, (state, _) = ln.LSTM(4, 8, seed=0)(names["x"])
     np.testing.assert_allclose(names["out"], y[-1, 0], atol=1e-6)  # streamed
-    np.testing.assert_allclose(names["h"], last[0, 0], atol=1e-6)  # in compiled code
-    np.testing.assert_allclose(names["h_last"][:, 0], last[0], atol=1e-6)
+    np.testing.assert_allclose(names["h"], state[0, 0], atol=1e-6)  # in compiled code
+    np.testing.assert_allclose(names["h_last"][:, 0], state[0], atol=1e-6)
     assert names["trace"]["f_l0"].shape == (30, 64, 8)
     assert len(names["histories"]) == 3
-    assert names["history"]["train_loss"][0] > names["history"]["train_loss"][-1]
+    first, *_, last = names["history"]["loss"]
+    assert last < first
     assert {path.name for path in tmp_path.iterdir()} == {"model.h", "rnn.safetensors"}
     point = evaluate.Point((0.3, -0.4), (0.2,), ())
     own, example = names["JANET"].cell, janet.JANET.cell
