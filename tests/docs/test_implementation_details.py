@@ -144,7 +144,7 @@ def test_3_keras_draws_a_matrix_as_a_whole_and_here_each_gate(keras: Any) -> Non
 
 
 def test_4_forget_bias() -> None:
-    options = {"classes": 2, "cell": "lstm", "seed": 0}
+    options: dict[str, Any] = {"classes": 2, "cell": "lstm", "seed": 0}
     plain, raised = (ln.SequenceClassifier(I, H, forget_bias=bias, **options) for bias in (0.0, 1.0))
     added = raised.rnn.params["bias_ih_l0"] - plain.rnn.params["bias_ih_l0"]
     close(added, np.repeat([0, 1, 0, 0], H))
