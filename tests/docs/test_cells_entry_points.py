@@ -46,6 +46,8 @@ def test_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(names["h_last"][:, 0], state[0], atol=1e-6)
     assert names["trace"]["f_l0"].shape == (30, 64, 8)
     assert len(names["histories"]) == 3
+    after, _ = names["trained"](names["x"])
+    assert ln.mean_squared_error(after, np.tanh(np.cumsum(names["x"], axis=0)))[0] < names["loss"]
     first, *_, last = names["history"]["loss"]
     assert last < first
     assert {path.name for path in tmp_path.iterdir()} == {"model.h", "rnn.safetensors"}
