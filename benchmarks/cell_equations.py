@@ -118,7 +118,8 @@ class _Text:
                 form, argument = found
                 return f"{form[0]}{self(argument)}{form[1]}", _TIGHT
         if isinstance(node.operation, Function):
-            return _FUNCTIONS[node.operation.name].format(*map(self, node.operands)), _TIGHT
+            form = _FUNCTIONS.get(node.operation.name, rf"\mathrm{{{{{node.operation.name}}}}}({{}})")
+            return form.format(*map(self, node.operands)), _TIGHT
         return self._operation(node)
 
     def _operation(self, node: Expression) -> tuple[str, int]:
@@ -149,11 +150,11 @@ class _Text:
         if node.operation != "-" or [a.operation for a in node.operands] != ["*", "*"]:
             return None
         (value, scale), (mean, other) = (operand.operands for operand in node.operands)
-        if scale is not other or mean.operation != "symbol" or mean.arguments[0] != MEAN:
+        if scale is not other or _name(scale) != "rsqrt" or mean.arguments[:1] != (MEAN,):
             return None
         index = mean.arguments[1].removeprefix("mean_")
         _, epsilon = scale.operands[0].operands
-        self.normalised[index] = number(epsilon.number)
+        self.normalised[index] = number(epsilon.arguments[0])
         return (f"{subscript('N', index)}(", ")"), value
 
 
@@ -162,8 +163,8 @@ def _as_log_sigmoid(node: Expression) -> tuple[tuple[str, str], Expression] | No
     if node.operation != "-" or [_name(a) for a in node.operands] != ["minimum", "log1p"]:
         return None
     least, logarithm = node.operands
-    argument = least.operands[0]
-    chain = logarithm
+    argument, bound = least.operands
+    chain = logarithm if bound.number == 0 else least
     for name in ("log1p", "exp", "negative", "abs"):
         if _name(chain) != name:
             return None
@@ -218,9 +219,7 @@ class _Writer:
 
     def _operands_of(self, node: Expression) -> set[Expression]:
         """What the recurrent products of the slots below an expression are computed from."""
-        slots = {
-            n.arguments[1] for n in ancestors([node]) if n.operation == "symbol" and n.arguments[0] == SLOT
-        }
+        slots = {slot.arguments[1] for slot in _slots_below(node)}
         fed = [operand for product, operand in self._recurrent() if slots & set(product.slots)]
         return set(ancestors(fed))
 

@@ -41,9 +41,10 @@ class CellLayer(Recurrent):
 def register_cell(cls: type) -> type[CellLayer]:
     """Make a layer class from a class with gates, states and the forward equations of one hidden unit.
 
-    The backward equations are derived. Use it as a decorator; ``lstm_numba/cells/CUSTOM_CELLS.md`` explains an
-    example. `make_layer`, `load_weights` and the models then know the cell as ``module:Class``. A class
-    registered before under the same name, as when a module is reloaded, is replaced.
+    The backward equations are derived. Use it as a decorator; an example is explained in
+    ``lstm_numba/cells/CUSTOM_CELLS.md``. `make_layer`, `load_weights` and the models then know the cell as
+    ``module:Class``. A class registered before under the same name, as when a module is reloaded, is
+    replaced.
 
     Parameters
     ----------

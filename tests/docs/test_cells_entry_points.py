@@ -23,36 +23,48 @@ PATH = ROOT / "lstm_numba" / "README.md"
 PAGE = PATH.read_text(encoding="utf-8")
 
 
+def code_blocks() -> list[tuple[str, str]]:
+    """What each block needs, and the block."""
+    return re.findall(r"(?:<!-- needs ([\w ]+) -->\n)?^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+
+
 def _runs(needs: str) -> bool:
-    """Whether there is what a block needs."""
-    if needs == "cuda":
-        return not reason_without_cuda()
-    return all(importlib.util.find_spec(package) is not None for package in needs.split())
+    """Whether the packages that a block needs are there."""
+    return needs != "cuda" and all(importlib.util.find_spec(package) for package in needs.split())
 
 
 def test_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All blocks, one after the other; those for packages or devices that are not there are left out."""
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "entry_points"}
-    blocks = re.findall(
-        r"(?:<!-- needs ([\w ]+) -->\n)?^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE
-    )
-    for needs, source in blocks:
+    for needs, source in code_blocks():
         if _runs(needs):
             exec(compile(source, PATH.name, "exec"), names)
-    y, (last, _) = ln.LSTM(4, 8, seed=0)(names["x"])
+    y, (state, _) = ln.LSTM(4, 8, seed=0)(names["x"])
     np.testing.assert_allclose(names["out"], y[-1, 0], atol=1e-6)  # streamed
-    np.testing.assert_allclose(names["h"], last[0, 0], atol=1e-6)  # in compiled code
-    np.testing.assert_allclose(names["h_last"][:, 0], last[0], atol=1e-6)
+    np.testing.assert_allclose(names["h"], state[0, 0], atol=1e-6)  # in compiled code
+    np.testing.assert_allclose(names["h_last"][:, 0], state[0], atol=1e-6)
     assert names["trace"]["f_l0"].shape == (30, 64, 8)
     assert len(names["histories"]) == 3
-    assert names["history"]["train_loss"][0] > names["history"]["train_loss"][-1]
+    after, _ = names["trained"](names["x"])
+    assert ln.mean_squared_error(after, np.tanh(np.cumsum(names["x"], axis=0)))[0] < names["loss"]
+    first, *_, last = names["history"]["loss"]
+    assert last < first
     assert {path.name for path in tmp_path.iterdir()} == {"model.h", "rnn.safetensors"}
     point = evaluate.Point((0.3, -0.4), (0.2,), ())
     own, example = names["JANET"].cell, janet.JANET.cell
     assert evaluate.forward(own, point) == evaluate.forward(example, point)
-    if _runs("cuda"):
-        np.testing.assert_allclose(names["on_gpu"](names["x"])[0], y, atol=1e-5)
+
+
+@pytest.mark.gpu
+def test_code_for_a_gpu_runs() -> None:
+    if reason_without_cuda():
+        pytest.skip(reason_without_cuda())
+    ((_, source),) = (block for block in code_blocks() if block[0] == "cuda")
+    x = np.random.default_rng(0).standard_normal((2, 2, 4)).astype(np.float32)
+    names: dict[str, Any] = {"ln": ln, "x": x}
+    exec(compile(source, PATH.name, "exec"), names)
+    np.testing.assert_allclose(names["y"], ln.LSTM(4, 8, seed=0)(x)[0], atol=1e-6)
 
 
 @pytest.mark.smoke

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -133,7 +134,7 @@ def test_equations_on_the_page_are_those_of_the_reference(name: str) -> None:
     rng = np.random.default_rng(0)
     rnn = layer(name, 3, 4)
     params = {key.removesuffix("_l0"): rng.standard_normal(a.shape) for key, a in rnn.params.items()}
-    states = [rng.standard_normal(array.shape[-1]) for array in _states(rnn)]
+    states: list[np.ndarray] = [rng.standard_normal(array.shape[-1]) for array in _states(rnn)]
     if name == "slstm":
         states[2] = np.abs(states[2])  # a sum of positive gates
     x = rng.standard_normal(3)
@@ -195,13 +196,76 @@ def test_activations_on_the_page_are_the_variants(name: str) -> None:
         assert eval(text, _FUNCTIONS, names) == pytest.approx(float(VALUES[name](x, *numbers)), rel=1e-12)
 
 
+def results(name: str) -> list[dict[str, Any]]:
+    """Rows of a committed result."""
+    found: list[dict[str, Any]] = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())[
+        "rows"
+    ]
+    return found
+
+
+def test_figures_in_the_text_are_of_the_results() -> None:
+    text = " ".join(PAGE.split())
+
+    def span(values: list[float], form: str = "{:.0f} to {:.0f} %", percent: bool = True) -> str:
+        return form.format(
+            *((100 * value - 100 if percent else value) for value in (min(values), max(values)))
+        )
+
+    ratios = cell_pages.training_ratios()
+    layer_norm_gru = [
+        r["ratio"] for r in results("zen5-avx512/gru-options") if r["option"] == "layer-norm-gru"
+    ]
+    flow = {(row["cell"], row["state"]): row["rate"] for row in results("experiments/gradient-flow")}
+    for sentence in (
+        f"for {span(ratios['slstm'])} more training time than the LSTM",
+        f"{span(ratios['layer-norm-lstm'])} more training time than the LSTM",
+        f"{span(layer_norm_gru)} more training time than the GRU",
+        f"took {span(ratios['lstm-projected'], '{:.2f} to {:.2f}', False)} of the LSTM's time",
+        f"{span(ratios['peephole-full'], '{:.1f} to {:.1f}', False)} times the LSTM's training time",
+        f"before training {flow['rnn', 'h']:.2f} in the [gradient-flow",
+    ):
+        assert sentence in text, sentence
+    for cell in ("coupled", "gru"):
+        assert all(0.73 < ratio < 0.80 for ratio in ratios[cell]), cell  # about three quarters
+
+
+def test_what_the_text_says_of_the_experiments() -> None:
+    gaps = {row["cell"]: row for row in results("experiments/long-gap") if row["task"] == "all"}
+    tests = {(row["data"], row["cell"]): row for row in results("experiments/odyssey")}
+    share = {cell: row["gap 1000"] or 0 for cell, row in gaps.items()}
+    assert {cell for cell in share if share[cell] == 1} == {"slstm", "gru-reset-before", "layer-norm-gru"}
+    gated = set(BUILT_IN) - {"rnn", "rnn-relu"}
+    assert min(gated, key=share.__getitem__) == "use-gate"
+    assert gaps["rnn"]["bridged"] == 30
+    assert max(gaps[cell]["bridged"] for cell in ("rnn-relu", "clockwork")) < 30
+    assert share["gru"] >= share["lstm"]
+    assert all(
+        tests[data, "gru"]["test"] < tests[data, "lstm"]["test"] for data in ("digits", "grammar", "reber")
+    )
+    lstm, full = (tests["grammar", cell]["tests"] for cell in ("lstm", "peephole-full"))
+    assert min(full) > max(lstm)
+    assert sum(test > 10 for test in tests["reber", "layer-norm-lstm"]["tests"]) == 3
+    verdicts = {key: row["beyond"] for key, row in tests.items()}
+    for data, better in (
+        ("digits", {"coupled", "slstm", "gru", "gru-reset-before", "layer-norm-gru"}),
+        ("grammar", {"layer-norm-lstm", "layer-norm-gru"}),
+    ):
+        assert {cell for cell in BUILT_IN if verdicts.get((data, cell)) == "better"} == better
+    assert verdicts["grammar", "use-gate"] == "worse"
+    assert min(BUILT_IN, key=lambda cell: tests["digits", cell]["test"]) == "slstm"
+    assert min(BUILT_IN, key=lambda cell: tests["grammar", cell]["test"]) == "layer-norm-gru"
+    assert tests["digits", "clockwork"]["high"] < tests["digits", "rnn"]["low"]
+
+
 def test_counterparts_are_those_that_weights_come_from() -> None:
     """The table of other libraries' layers against what the readers know."""
     after = PAGE[PAGE.index("| cell | PyTorch | Keras | ONNX |") :].split("\n\n")[0]
     table: dict[str, list[str]] = {}
     for line in after.splitlines()[2:]:
         first, *cells = line.strip("|").split("|")
-        table.update({name: cells for name in re.findall(r"`([\w-]+)`", first) if name in BUILT_IN})
+        for name in re.findall(r"`([\w-]+)`", first):
+            table.setdefault(name, cells)  # lstm comes before lstm with proj_size
     assert {name for name, (_, keras, _) in table.items() if keras.strip()} == set(ORDER)
     onnx = {name for name, (*_, onnx) in table.items() if onnx.strip()} - {"coupled"}  # not the same
     assert onnx == {*VARIED, "rnn-relu"}

@@ -7,15 +7,17 @@ with the kernels where only they have it.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from repository import ROOT
 
 import lstm_numba as ln
 from lstm_numba import reference
-from lstm_numba.models.base import TokenBatch
+from lstm_numba.models.base import SequenceBatch, TokenBatch
 
 T, B, I, H = 6, 3, 4, 5  # noqa: E741
 LENGTHS = np.array([3, 6, 2])
@@ -81,6 +83,19 @@ def of_keras(keras: Any, kind: str, **options: Any) -> tuple[Any, Any]:
     return layer, ln.from_keras(layer.get_weights(), cell=cell)
 
 
+@pytest.mark.smoke
+def test_every_detail_has_a_test() -> None:
+    page = (ROOT / "lstm_numba" / "cells" / "README.md").read_text(encoding="utf-8")
+    details = [int(number) for number in re.findall(r"^(\d+)\. \*\*", page, re.MULTILINE)]
+    assert details == list(range(1, len(details) + 1))
+    found = set()
+    for name in globals():
+        first, last, both = re.match(r"(?:test_(\d+)(?:_to_(\d+))?(?:_and_(\d+))?_)?", name).groups()
+        found |= set(range(int(first), int(last or first) + 1)) if first else set()
+        found |= {int(both)} if both else set()
+    assert found == set(details)
+
+
 # -- parameters --------------------------------------------------------------------------------------
 
 
@@ -144,7 +159,7 @@ def test_3_keras_draws_a_matrix_as_a_whole_and_here_each_gate(keras: Any) -> Non
 
 
 def test_4_forget_bias() -> None:
-    options = {"classes": 2, "cell": "lstm", "seed": 0}
+    options: dict[str, Any] = {"classes": 2, "cell": "lstm", "seed": 0}
     plain, raised = (ln.SequenceClassifier(I, H, forget_bias=bias, **options) for bias in (0.0, 1.0))
     added = raised.rnn.params["bias_ih_l0"] - plain.rnn.params["bias_ih_l0"]
     close(added, np.repeat([0, 1, 0, 0], H))
@@ -313,6 +328,10 @@ def test_14_and_15_kerass_masks_repeat_the_last_output(keras: Any) -> None:
     for n, length in enumerate(LENGTHS):
         close(y[n, :length], found[:length, n])
         close(y[n, length:], np.broadcast_to(y[n, length - 1], (T - length, H)), 0)
+    inside = np.ones((B, T), bool)
+    inside[:, 2] = False  # passed over
+    y, h, _ = layer(x.swapaxes(0, 1), mask=keras.ops.convert_to_tensor(inside))
+    close(h, run(rnn, np.delete(x, 2, axis=0))[1][0][0])
 
 
 def test_16_resets_are_calls_one_after_the_other() -> None:
@@ -359,6 +378,26 @@ def test_18_recurrent_dropout_drops_the_same_units_for_all_gates() -> None:
     for t in range(T):
         (h, c), _ = reference.lstm_step(x[t], (h * kept[0], c), params)
         close(y[t], h)
+
+
+def test_17_models_drop_before_their_output_layer_too() -> None:
+    options: dict[str, Any] = {"classes": 2, "cell": "lstm", "seed": 0}
+    batch = SequenceBatch(numbers(T, 64, I), np.zeros(64, int))
+    plain, dropping = (ln.SequenceClassifier(I, H, dropout=p, **options) for p in (0.0, 0.5))
+    rows = [model.loss_and_gradients(batch).grads["output.weight"] for model in (plain, dropping)]
+    assert np.abs(rows[0] - rows[1]).max() > 0.001
+    found = dropping.scores(batch.x)
+    close(found, plain.scores(batch.x), 0)
+
+
+def test_19_weight_drop_drops_elements_of_weight_hh_for_the_whole_call() -> None:
+    rnn, plain = (ln.LSTM(I, H, weight_drop=p, seed=3) for p in (0.5, 0.0))
+    x = numbers(T, B, I)
+    mask = np.random.default_rng()
+    mask.bit_generator.state = rnn.rng.bit_generator.state
+    kept = (mask.random((4 * H, H), np.float32) >= 0.5) / 0.5
+    plain.params["weight_hh_l0"] *= kept.astype(np.float32)
+    close(rnn.forward(x)[0], run(plain, x)[0])
 
 
 def test_19_zoneout_is_the_expectation_at_inference() -> None:
@@ -422,6 +461,9 @@ def test_23_clipping_by_norm(torch: Any) -> None:
     nan = {"a": np.full(9, np.nan, np.float32)}
     ln.SGD(params, 1.0).step(nan, scale=ln.clip_norm(nan, 1.0).scale)
     assert (params["a"] == 1).all()
+    tensors[0].grad[0] = np.nan
+    torch.nn.utils.clip_grad_norm_(tensors, 1.0)
+    assert all(tensor.grad.isnan().all() for tensor in tensors)
 
 
 def test_23_and_24_clipping_in_keras(torch: Any, keras: Any) -> None:
