@@ -287,7 +287,7 @@ FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
     ),
     "lengths": (
         lambda g: [n.input.__setitem__(4, "joined") for n in nodes(g, "LSTM")],
-        "sequence_lens is no input",
+        "sequence_lens is not an input",
     ),
     "unknown attribute": (lambda g: set_attribute(g, "zoneout", 1), "unknown attribute zoneout"),
     "hidden_size": (lambda g: set_attribute(g, "hidden_size", 6), "hidden_size is 6"),
@@ -300,7 +300,7 @@ FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "features": (lambda g: replace(g, "l1.W", np.zeros((2, 20, 9), "f4")), "W is of 9 features"),
     "no weights": (lambda g: replace(g, "l1.W", np.zeros((2, 20, 0), "f4")), "W: expected shape"),
     "scalar": (lambda g: replace(g, "l1.R", np.zeros((), "f4")), "R: expected shape"),
-    "integers": (lambda g: replace(g, "l0.W", np.zeros((2, 20, 3), "i8")), "no constant of float32"),
+    "integers": (lambda g: replace(g, "l0.W", np.zeros((2, 20, 3), "i8")), "is not a constant of float32"),
     "no state of the first layer": (
         lambda g: nodes(g, "LSTM")[0].input.__setitem__(5, ""),
         "initial_h: some layers have one",
