@@ -109,7 +109,7 @@ def test_equations_that_changed_are_told(digits: Path, tmp_path: Path) -> None:
     finally:
         config.write_text(before)
     assert answer.status == 0
-    assert f"the equations of {CELL} are not those" in answer.err
+    assert f"the equations of {CELL} have changed since" in answer.err
     assert "equations" not in invoke("evaluate", digits, "--cell", CELL).err
 
 

@@ -252,7 +252,7 @@ def test_read_images_refuses_the_rest(tmp_path: Path) -> None:
     for name, words in (
         ("labels", "holds 3 numbers, expected images: N x 28 x 28"),
         ("wide", "holds 1 x 2 x 3 numbers"),
-        ("text", "no picture: none of PNG, JPEG, BMP, PPM, and no IDX file"),
+        ("text", "not an image: expected PNG, JPEG, BMP, PPM, or an IDX file"),
         ("empty", "the file is empty"),
         ("absent", "no such file"),
         (".", "is a folder"),

@@ -210,7 +210,7 @@ def fails(folder: Path, words: str, **options: Any) -> None:
 def test_folders_that_cannot_be_trained_on(tmp_path: Path) -> None:
     fails(tmp_path / "nowhere", "no such folder")
     fails(tmp_path, "holds neither folders of images, one per class, nor IDX files")
-    fails(save(tmp_path / "loose.png", draw(0, 0)), "is no folder")
+    fails(save(tmp_path / "loose.png", draw(0, 0)), "is not a folder")
     fails(tmp_path, "holds neither folders of images")
     draw_classes(tmp_path, {"a": 3})
     fails(tmp_path, "holds one class only, a: expected two folders at least")
@@ -225,7 +225,7 @@ def test_folders_that_cannot_be_trained_on(tmp_path: Path) -> None:
     ("name", "content", "words"),
     [
         ("x.png", b"", "x.png: the file is empty"),
-        ("x.png", b"no picture at all", "x.png: no picture: none of PNG, JPEG, BMP, PPM"),
+        ("x.png", b"no picture at all", "x.png: not an image: expected PNG, JPEG, BMP, PPM"),
         ("x.jpg", b"\xff\xd8\xff\xe0" + bytes(30), "x.jpg: "),
         ("x.bmp", b"BM" + bytes(100), "x.bmp: damaged picture"),
         ("x.ppm", b"P5 100000 100000 255\n", "x.ppm: "),
@@ -243,7 +243,7 @@ def test_pictures_that_cannot_be_read_are_named(
 def test_a_cut_picture_is_named(tmp_path: Path) -> None:
     content = save(draw_classes(tmp_path, {"a": 3, "b": 3}) / "b" / "x.png", draw(1, 9)).read_bytes()
     (tmp_path / "b" / "x.png").write_bytes(content[: len(content) - 40])
-    fails(tmp_path, f"b{os.sep}x.png: damaged picture")
+    fails(tmp_path, f"b{os.sep}x.png: damaged image")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")

@@ -320,7 +320,7 @@ FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "cast": (lambda g: only_first_steps(g, "cast"), "Cast: from float32: only whole"),
     "huge": (lambda g: named(g, "l0.W").dims.__setitem__(0, 1 << 60), "does not fit its"),
     "negative": (lambda g: named(g, "l0.W").dims.__setitem__(0, -2), "does not fit its"),
-    "short": (lambda g: setattr(named(g, "l0.W"), "raw_data", b"123"), "no whole number"),
+    "short": (lambda g: setattr(named(g, "l0.W"), "raw_data", b"123"), "not a whole number"),
     "elsewhere": (lambda g: setattr(named(g, "l0.W"), "data_location", 1), "in another file"),
     "missing": (lambda g: g.initializer.remove(named(g, "l1.R")), "reads 'l1.R', which nothing"),
     "missing input": (lambda g: nodes(g, "LSTM")[0].input.__delitem__(slice(1, None)), "W is missing"),
