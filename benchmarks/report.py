@@ -166,7 +166,7 @@ def _busy(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if not lines:
         return []
     heading = (
-        "busy: time of cpu-parallel / cpu-serial, and of each implementation / without the other processes"
+        "busy: time of cpu-parallel / cpu-serial, and of each backend / without the other processes"
     )
     return ["", heading, *aligned(lines, right=(3,))]
 
@@ -175,7 +175,7 @@ def _crossovers(found: Sequence[Mapping[str, Any]]) -> list[str]:
     """From which size on the GPU is faster, as text."""
     if not found:
         return []
-    lines = ["", f"{found[0]['axis']} from which on an implementation is faster than cpu-parallel"]
+    lines = ["", f"{found[0]['axis']} from which on a backend is faster than cpu-parallel"]
     return lines + aligned(
         [(f["cell"], f["task"], f["contestant"], crossover_text(f), _speedups(f)) for f in found]
     )

@@ -194,7 +194,7 @@ def test_crossovers_with_and_without_transfers() -> None:
     text = report.closing(
         {"yardsticks": {}, "compile_seconds": 0.0, "rows": [], "crossovers": found}
     ).splitlines()
-    assert "batch from which on an implementation is faster than cpu-parallel" in text
+    assert "batch from which on a backend is faster than cpu-parallel" in text
     words = [" ".join(line.split()) for line in text]
     assert "gru training cuda-transfers from 4 on times as fast: 1: 0.33, 2: 0.67, 4: 1.33" in words
     assert any(line.startswith("lstm training cuda never in this sweep") for line in words)

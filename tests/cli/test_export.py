@@ -144,8 +144,8 @@ def test_refusals(run: Path, tmp_path: Path) -> None:
         (("--format", "c", "--out", tmp_path / "w.c"), 1, "ends in .h"),
         (("--format", "c", "--out", run / "config.json"), 1, "already exists"),
         (("--format", "c", "--out", tmp_path / "w.h"), 1, "bidirectional"),
-        (("--format", "npz", "--lengths", "--out", tmp_path / "w.npz"), 2, "--lengths: only for --format onnx"),
-        (("--format", "npz", "--layers-only", "--out", tmp_path / "w.npz"), 2, "--layers-only: only for onnx"),
+        (("--format", "npz", "--lengths", "--out", tmp_path / "w.npz"), 2, "--lengths: only for --format"),
+        (("--format", "npz", "--layers-only", "--out", tmp_path / "w.npz"), 2, "--layers-only: only for"),
         (("--out", tmp_path / "w.onnx"), 2, "--format"),
     ):
         answer = invoke("export", run, *words)

@@ -188,7 +188,7 @@ def test_names_and_places(digits: Path, tmp_path: Path) -> None:
         ((path, "--cell", "transformer", "--out", tmp_path / "x.npz"), 2, "transformer"),
         ((path, "--cell", "gru", "--out", tmp_path / "x.npz"), 1, "gru has 3 gates"),
         ((path,), 2, "--out"),
-        ((path, "--run", here, "--out", tmp_path / "x"), 1, "not a run folder"),
+        ((path, "--run", here, "--out", tmp_path / "x"), 1, "none does not exist"),
     ):
         refused(invoke("import", *words), tmp_path, left, message, status=status)
     assert taken.read_bytes() == b"precious"

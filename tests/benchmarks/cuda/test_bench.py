@@ -100,7 +100,7 @@ def test_results_table_and_machine(tmp_path: Path) -> None:
         ]
         assert found["speedups"] == pytest.approx(ratios)
     assert [found["contestant"] for found in document["crossovers"]] == ["cuda", "cuda-transfers"]
-    assert "batch from which on an implementation is faster than cpu-parallel" in answer.out
+    assert "batch from which on a backend is faster than cpu-parallel" in answer.out
     header = next(line for line in answer.out.splitlines() if line.startswith("cell"))
     assert header.endswith("cuda ratio cuda GFLOP/s")
 
