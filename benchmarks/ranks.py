@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7, help="starts of each  [default: %(default)s]")
     parser.add_argument("--steps", type=int, default=40, help="of each start  [default: %(default)s]")
     parser.add_argument("--latency", type=float, help="of a network, seconds  [default: measured]")
-    parser.add_argument("--bandwidth", type=float, help="of a network, bytes a second  [default: measured]")
+    parser.add_argument("--bandwidth", type=float, help="of a network, bytes per second  [default: measured]")
     parser.add_argument(
         "--batch", type=int, default=640, help="rows that many ranks share  [default: %(default)s]"
     )
@@ -149,7 +149,7 @@ def main() -> None:
     args = parser.parse_args()
 
     times = compare(args)
-    print("milliseconds a step, median (least to most) of the starts:")
+    print("milliseconds per step, median (least to most) of the starts:")
     for name, seconds in times.items():
         print(f"  {name:24} {spread(seconds)}")
     print(f"2 ranks of 1 thread over 2 threads: {ratio(times):.3f} of the speed")
@@ -172,7 +172,7 @@ def main() -> None:
     )
     messages = messages_of(shown[0], rows // 2)
     print(f"a sum over 2 ranks: {1e6 * line.latency:.1f} us + bytes / {line.bandwidth / 1e9:.2f} GB/s")
-    print(f"a step of one rank: {1e3 * work.fixed:.2f} ms + {1e3 * work.row:.3f} ms a row")
+    print(f"a step of one rank: {1e3 * work.fixed:.2f} ms + {1e3 * work.row:.3f} ms per row")
     weak = predict(line, work, messages, RANKS, rows // 2, 0)
     strong = predict(line, work, messages, RANKS, None, args.batch)
     print("A MODEL, not measured. As many rows a rank as two ranks have:")

@@ -15,16 +15,25 @@ SHELLS = ("bash", "zsh", "fish")
     cls=SectionedCommand,
     epilog="""\b
 Examples:
-  eval "$(lstm-numba completion bash)"   # a line for ~/.bashrc
-  eval "$(lstm-numba completion zsh)"    # a line for ~/.zshrc, after compinit
-  lstm-numba completion fish > ~/.config/fish/completions/lstm-numba.fish
+  lstm-numba completion bash
+  lstm-numba completion zsh
+  lstm-numba completion fish
 """,
 )
 @argument("shell", "SHELL", "bash, zsh or fish.", type=Choice(SHELLS))
 def completion(shell: str) -> None:
     """Print a script for SHELL that completes commands, options and their values with the Tab key.
 
-    Cells, data sets, choices and run folders are completed, too. bash must be 4.4 or newer.
+    Cells, data sets, choices and run folders are completed, too. bash must be 4.4 or newer. To have it in
+    every shell, add this line to ~/.bashrc, or to ~/.zshrc with zsh for bash:
+
+    \b
+      eval "$(lstm-numba completion bash)"
+
+    For fish:
+
+    \b
+      lstm-numba completion fish > ~/.config/fish/completions/lstm-numba.fish
     """
     from click.shell_completion import get_completion_class
 

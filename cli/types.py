@@ -200,7 +200,7 @@ class DescribedArgument(click.Argument):
         self.help = help
         self.section = "Arguments"
 
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
         """What help lists."""
         return str(self.metavar), str(self.help)
 

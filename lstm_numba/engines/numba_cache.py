@@ -14,6 +14,7 @@ kernels are compiled for this process alone, with one warning.
 
 from __future__ import annotations
 
+import os
 import struct
 import warnings
 import zlib
@@ -92,7 +93,10 @@ def own_folder() -> Path:
     """The folder for this library's kernels in the user's cache, which may not exist."""
     from numba.misc.appdirs import AppDirs
 
-    return Path(AppDirs(appname="lstm_numba", appauthor=False).user_cache_dir, "kernels")
+    folder = AppDirs(appname="lstm_numba", appauthor=False).user_cache_dir
+    if not os.path.isabs(folder):  # an empty XDG_CACHE_HOME counts as none
+        folder = os.path.expanduser("~/.cache/lstm_numba")
+    return Path(folder, "kernels")
 
 
 class _OwnLocator(caching._SourceFileBackedLocatorMixin, caching._CacheLocator):

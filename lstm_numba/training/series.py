@@ -110,7 +110,7 @@ class SeriesTask(Task):
 
     @property
     def data(self) -> SeriesData:
-        """The sequences; those that the run began with.
+        """The sequences; those that the run started with.
 
         Raises
         ------
@@ -122,7 +122,7 @@ class SeriesTask(Task):
             data = self._read(options)
             it = self.description
             if (data.features, data.classes, checksum(data)) != (it.features, it.classes, it.data):
-                raise CheckpointError(f"{self._source()}: not the data that the run began with")
+                raise CheckpointError(f"{self._source()}: not the data that the run started with")
             self._loaded = data
         return self._loaded
 

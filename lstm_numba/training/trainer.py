@@ -544,7 +544,7 @@ class Trainer:
         path: Path = self.run.checkpoint_path
         check_belongs(self.run, path, meta)
         if meta.get("data") != self.fingerprint:
-            raise CheckpointError(f"{path}: the training data are not those that the run began with")
+            raise CheckpointError(f"{path}: the training data are not those that the run started with")
         load_model(self.task.model, tensors, meta, self.run, path)
         prefix = "optimizer."
         moments = {n[len(prefix) :]: array for n, array in tensors.items() if n.startswith(prefix)}

@@ -79,7 +79,7 @@ def test_compare_refuses_files_without_anything_in_common(tmp_path: Path) -> Non
     files = [write(tmp_path, name, a_document(**{name: 1.0})) for name in ("pytorch", "cuda")]
     answer = invoke("bench --compare", *files)
     assert answer.status == 1
-    assert "no row and implementation in common" in answer.err
+    assert "no row and backend in common" in answer.err
     assert invoke("bench --compare", files[0], tmp_path / "none").err.endswith("no such file\n")
 
 

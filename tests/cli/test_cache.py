@@ -130,6 +130,15 @@ print(mine.f._cache.cache_path)
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the variable is that of Linux")
+def test_an_empty_variable_counts_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert numba_cache.own_folder() == tmp_path / ".cache" / "lstm_numba" / "kernels"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
+    assert numba_cache.own_folder() == tmp_path / "x" / "lstm_numba" / "kernels"
+
+
 def test_kernels_are_kept_apart_from_the_sources(tmp_path: Path) -> None:
     """Left beside them, they would outlive the package, which could then still be imported."""
     mine = tmp_path / "mine.py"

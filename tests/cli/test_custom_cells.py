@@ -76,7 +76,7 @@ def test_no_module_is_imported_because_a_file_names_it(command: str, digits: Pat
     finally:
         CELLS.update(kept)
         sys.modules["lstm_numba.examples.janet"] = module
-    assert f"is code that must be imported: say so by --cell {CELL}" in line
+    assert f"a custom cell whose module must be imported: give --cell {CELL}" in line
 
 
 def test_another_cell_than_the_runs_is_refused(digits: Path) -> None:
@@ -109,7 +109,7 @@ def test_equations_that_changed_are_told(digits: Path, tmp_path: Path) -> None:
     finally:
         config.write_text(before)
     assert answer.status == 0
-    assert f"the equations of {CELL} are not those" in answer.err
+    assert f"the equations of {CELL} have changed since" in answer.err
     assert "equations" not in invoke("evaluate", digits, "--cell", CELL).err
 
 
@@ -119,9 +119,9 @@ def test_equations_that_changed_are_told(digits: Path, tmp_path: Path) -> None:
         ("no_such_module_xyz:A", "there is no module no_such_module_xyz", 1),
         ("lstm_numba.examples.janet:Janet", "has no Janet; its cells are JANET", 1),
         ("lstm_numba.examples.janet:BETA", "is no cell", 1),
-        ("janet", "or MODULE:CLASS, one of your own", 2),
-        ("a:", "or MODULE:CLASS, one of your own", 2),
-        ("a b:c", "or MODULE:CLASS, one of your own", 2),
+        ("janet", "or MODULE:CLASS, a custom cell", 2),
+        ("a:", "or MODULE:CLASS, a custom cell", 2),
+        ("a b:c", "or MODULE:CLASS, a custom cell", 2),
     ],
 )
 @pytest.mark.parametrize("command", ["train digits", "bench", "warmup digits"])

@@ -32,8 +32,8 @@ def test_a_small_run(tmp_path: Path) -> None:
 
 def test_refusals(tmp_path: Path) -> None:
     for words, status, fragment in (
-        ("--cell lstn", 1, "cells: expected some of rnn, "),
-        ("--data mnist", 2, "'mnist' is not one of 'digits', 'grammar', 'reber'"),
+        ("--cell lstn", 2, "Did you mean 'lstm'?"),
+        ("--data mnist", 2, "'mnist' is not one of digits, grammar, reber"),
         ("--seeds 1", 2, "is not"),
         ("--rate 0", 2, "is not"),
     ):

@@ -136,16 +136,16 @@ def test_tied_weights_stand_under_both_names(text: Path, tmp_path: Path) -> None
 def test_refusals(run: Path, tmp_path: Path) -> None:
     before = (run / "checkpoint.safetensors").read_bytes()
     for words, status, message in (
-        (("--format", "torch", "--out", run / "checkpoint.safetensors"), 1, "is there already"),
+        (("--format", "torch", "--out", run / "checkpoint.safetensors"), 1, "already exists"),
         (("--format", "onnx", "--out", tmp_path / "w.npz"), 1, "ends in .onnx"),
         (("--format", "onnx", "--out", tmp_path / "none" / "w.onnx"), 1, "No such file"),
         (("--format", "pickle", "--out", tmp_path / "w.pt"), 2, "pickle"),
         (("--format", "onnx"), 2, "--out"),
         (("--format", "c", "--out", tmp_path / "w.c"), 1, "ends in .h"),
-        (("--format", "c", "--out", run / "config.json"), 1, "is there already"),
+        (("--format", "c", "--out", run / "config.json"), 1, "already exists"),
         (("--format", "c", "--out", tmp_path / "w.h"), 1, "bidirectional"),
-        (("--format", "npz", "--lengths", "--out", tmp_path / "w.npz"), 2, "--lengths: is for --format onnx"),
-        (("--format", "npz", "--layers-only", "--out", tmp_path / "w.npz"), 2, "--layers-only: is for onnx"),
+        (("--format", "npz", "--lengths", "--out", tmp_path / "w.npz"), 2, "--lengths: only for --format"),
+        (("--format", "npz", "--layers-only", "--out", tmp_path / "w.npz"), 2, "--layers-only: only for"),
         (("--out", tmp_path / "w.onnx"), 2, "--format"),
     ):
         answer = invoke("export", run, *words)

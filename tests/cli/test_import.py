@@ -199,7 +199,7 @@ def test_commands_take_the_new_run(digits: Path, grammar: Path, tmp_path: Path) 
     }
     answer = invoke("plot", tmp_path / "grammar")
     assert answer.status == 1
-    assert "no epoch is finished" in answer.err
+    assert "no epoch is complete" in answer.err
 
 
 def test_trained_in_pytorch(digits: Path, tmp_path: Path) -> None:

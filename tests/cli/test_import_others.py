@@ -107,8 +107,8 @@ def test_options_that_mean_nothing(tmp_path: Path) -> None:
     ln.save_keras(make_layer("gru", 3, 5), lists)
     out, left = tmp_path / "a.npz", {"w.npz", "k.npz"}
     for words, message in (
-        ((path, "--list", "--out", out), "--list: takes no other option"),
-        ((path, "--list", "--prefix", "enc_"), "--list: takes no other option"),
+        ((path, "--list", "--out", out), "--list: can only be combined with --json"),
+        ((path, "--list", "--prefix", "enc_"), "--list: can only be combined with --json"),
         ((path,), "--out: expected a file or folder to write, or --list"),
         ((path, "--names", "enc_*", "--out", out), "expected NAME=OURS"),
         ((path, "--names", "=weight_ih", "--out", out), "expected NAME=OURS"),

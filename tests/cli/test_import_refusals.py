@@ -163,7 +163,7 @@ def test_a_run_that_is_there_is_kept(digits: Path, tmp_path: Path) -> None:
     task = open_task(digits, load_data=False)
     for place in (tmp_path, digits):
         before = content(place)
-        with pytest.raises(CheckpointError, match="is there already"):
+        with pytest.raises(CheckpointError, match="already exists"):
             create_successor(Run.open(digits), task, place)
         assert content(place) == before
 
@@ -176,8 +176,8 @@ def test_names_and_places(digits: Path, tmp_path: Path) -> None:
     left = {"w.npz", "taken.npz"}
     here = tmp_path / "none"
     for words, status, message in (
-        ((path, "--out", taken), 1, "taken.npz: is there already"),
-        ((path, "--run", digits, "--out", digits), 1, "is there already"),
+        ((path, "--out", taken), 1, "taken.npz: already exists"),
+        ((path, "--run", digits, "--out", digits), 1, "already exists"),
         ((path, "--out", tmp_path / "w.txt"), 1, "ends in .npz or .safetensors"),
         ((path, "--out", tmp_path / "w.pt"), 1, "ends in .npz or .safetensors"),
         ((path, "--out", here / "x.npz"), 1, "No such file"),
@@ -188,7 +188,7 @@ def test_names_and_places(digits: Path, tmp_path: Path) -> None:
         ((path, "--cell", "transformer", "--out", tmp_path / "x.npz"), 2, "transformer"),
         ((path, "--cell", "gru", "--out", tmp_path / "x.npz"), 1, "gru has 3 gates"),
         ((path,), 2, "--out"),
-        ((path, "--run", here, "--out", tmp_path / "x"), 1, "not a run folder"),
+        ((path, "--run", here, "--out", tmp_path / "x"), 1, "none does not exist"),
     ):
         refused(invoke("import", *words), tmp_path, left, message, status=status)
     assert taken.read_bytes() == b"precious"

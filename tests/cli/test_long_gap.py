@@ -48,9 +48,9 @@ def test_table_json_and_pictures(tmp_path: Path) -> None:
     [
         ("--gap 4", "'4' is not a whole number"),
         ("--gap ten", "'ten'"),
-        ("--task sums", "'sums' is not one of 'adding', 'order', 'reber', 'copy'"),
-        ("--cell elman", "'elman' is not one of 'rnn', 'rnn-relu', 'lstm'"),
-        ("--hidden 15", "15 is no multiple of 4"),
+        ("--task sums", "'sums' is not one of adding, order, reber, copy"),
+        ("--cell elman", "'elman' is not one of rnn, rnn-relu, lstm"),
+        ("--hidden 15", "15 is not a multiple of 4"),
         ("--seeds 0", "'0'"),
     ],
 )

@@ -56,7 +56,7 @@ def test_every_option_of_one_value_is_taken_once(name: str, command: click.Comma
         with pytest.raises(click.UsageError, match=f"{option.opts[-1]}.*: is given 2 times"):
             parser.parse_args([*words, *words])
         once += 1
-    assert once >= 1
+    assert once >= 1 or name == "completion"
 
 
 @pytest.mark.parametrize(
@@ -130,5 +130,5 @@ def test_cells_that_do_not_go_together(tmp_path: Path, monkeypatch: pytest.Monke
     # Before anything is trained.
     refused(invoke(SMALL, "--cell", "lstm", "--cell", "gru", "--forget-bias", "1"), "--forget-bias", "gru")
     answer = invoke(SMALL, "--cell", "lstm", "--cell", "gru", "--out", run)
-    assert (answer.status, "holds a run already" in answer.err) == (1, True)
+    assert (answer.status, "already holds a run" in answer.err) == (1, True)
     assert not (tmp_path / "runs").exists()

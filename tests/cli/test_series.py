@@ -96,7 +96,7 @@ def test_predict_writes_a_table(folder: Path, tmp_path: Path) -> None:
     words = ("predict", folder / "forecast", folder / "waves.csv", "--out", tmp_path / "f.csv")
     assert invoke(words[0], *words[1:]).status == 0
     assert table_of((tmp_path / "f.csv").read_text()) == rows
-    refused(invoke(words[0], *words[1:]), 1, "f.csv", "is there already")
+    refused(invoke(words[0], *words[1:]), 1, "f.csv", "already exists")
     made = invoke("predict", folder / "forecast", folder / "waves.csv", "--json").json()["predictions"]
     assert [row["load"] for row in made] == [float(row["load"]) for row in rows]
     classes = table_of(invoke("predict", folder / "classes", folder / "groups.csv").out)

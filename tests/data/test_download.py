@@ -297,7 +297,7 @@ def test_load_downloads_what_is_missing(
 
 def test_folders_that_cannot_be_written(server: Server, toy: Dataset, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(DataError, match="is no folder"):
+    with pytest.raises(DataError, match="is not a folder"):
         store.fetch("ptb", tmp_path / "file", mirrors=[server.mirror("good")])
     (tmp_path / "ptb").write_text("no folder either")
     with pytest.raises(DataError, match="cannot be written") as caught:

@@ -227,7 +227,7 @@ def test_folders_that_cannot_be_trained_on(tmp_path: Path) -> None:
         ("x.png", b"", "x.png: the file is empty"),
         ("x.png", b"no picture at all", "x.png: not an image: none of PNG, JPEG, BMP, PPM"),
         ("x.jpg", b"\xff\xd8\xff\xe0" + bytes(30), "x.jpg: "),
-        ("x.bmp", b"BM" + bytes(100), "x.bmp: damaged picture"),
+        ("x.bmp", b"BM" + bytes(100), "x.bmp: damaged image"),
         ("x.ppm", b"P5 100000 100000 255\n", "x.ppm: "),
         ("x.ppm", b"P5 8000 8000 255\n", "x.ppm: too large: 8000 x 8000 pixels; at most 50000000 are read"),
     ],

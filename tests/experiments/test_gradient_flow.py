@@ -133,7 +133,7 @@ def test_claims_that_hold_and_do_not() -> None:
 def test_claims_say_the_numbers() -> None:
     last = experiment.claims(GOOD)[-1].because
     for number in (
-        "rnn 0.548 a step, radius 0.550, bound 1.000",
+        "rnn 0.548 per step, radius 0.550, bound 1.000",
         "rnn-relu, R x 4 1.149",
         "gru 0.900",
         "rnn 0.700",

@@ -183,7 +183,7 @@ def test_gates_in_another_order_and_transposed(tmp_path: Path) -> None:
         ({"kernel": "weight_ih_l0[zrq].T"}, "gates n, q, r, z: neither an LSTM's nor a GRU's"),
         ({"kernel": "weight_ih_l0[zzn].T"}, "gate z of weight_ih_l0 appears twice"),
         ({"bias": "bias_ih_l0.T"}, r"bias: expected a matrix, got shape \(15,\)"),
-        ({"other": "bias_ih_l0[n]"}, "other: .* is there twice|shape"),
+        ({"other": "bias_ih_l0[n]"}, "other: .* appears twice|shape"),
         ({"other": "bias_hh_l0[zrnn]"}, "15|is not of 4 gates"),
         ({"reccurent": "bias_hh_l0"}, "no tensor is named 'reccurent'; did you mean recurrent?"),
         ({"k*l*": "bias_hh_l0"}, "expected at most one"),

@@ -287,7 +287,7 @@ FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
     ),
     "lengths": (
         lambda g: [n.input.__setitem__(4, "joined") for n in nodes(g, "LSTM")],
-        "sequence_lens is no input",
+        "sequence_lens is not an input",
     ),
     "unknown attribute": (lambda g: set_attribute(g, "zoneout", 1), "unknown attribute zoneout"),
     "hidden_size": (lambda g: set_attribute(g, "hidden_size", 6), "hidden_size is 6"),
@@ -300,7 +300,7 @@ FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "features": (lambda g: replace(g, "l1.W", np.zeros((2, 20, 9), "f4")), "W is of 9 features"),
     "no weights": (lambda g: replace(g, "l1.W", np.zeros((2, 20, 0), "f4")), "W: expected shape"),
     "scalar": (lambda g: replace(g, "l1.R", np.zeros((), "f4")), "R: expected shape"),
-    "integers": (lambda g: replace(g, "l0.W", np.zeros((2, 20, 3), "i8")), "no constant of float32"),
+    "integers": (lambda g: replace(g, "l0.W", np.zeros((2, 20, 3), "i8")), "is not a constant of float32"),
     "no state of the first layer": (
         lambda g: nodes(g, "LSTM")[0].input.__setitem__(5, ""),
         "initial_h: some layers have one",
@@ -320,7 +320,7 @@ FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "cast": (lambda g: only_first_steps(g, "cast"), "Cast: from float32: only whole"),
     "huge": (lambda g: named(g, "l0.W").dims.__setitem__(0, 1 << 60), "does not fit its"),
     "negative": (lambda g: named(g, "l0.W").dims.__setitem__(0, -2), "does not fit its"),
-    "short": (lambda g: setattr(named(g, "l0.W"), "raw_data", b"123"), "no whole number"),
+    "short": (lambda g: setattr(named(g, "l0.W"), "raw_data", b"123"), "not a whole number"),
     "elsewhere": (lambda g: setattr(named(g, "l0.W"), "data_location", 1), "in another file"),
     "missing": (lambda g: g.initializer.remove(named(g, "l1.R")), "reads 'l1.R', which nothing"),
     "missing input": (lambda g: nodes(g, "LSTM")[0].input.__delitem__(slice(1, None)), "W is missing"),

@@ -184,7 +184,7 @@ def test_a_killed_rank_ends_all_and_the_checkpoint_is_whole(place: Path, killed_
     os.kill(second, signal.SIGKILL)
     out, err = process.communicate(timeout=60)
     assert process.returncode not in (0, None)
-    assert "rank 1 of 2 has ended without a word" in err or "Killed (signal 9)" in out + err
+    assert "rank 1 of 2 has ended without a message" in err or "Killed (signal 9)" in out + err
     assert "Traceback" not in err
     deadline = time.monotonic() + 10
     while processes_with(killed_name) and time.monotonic() < deadline:

@@ -94,7 +94,7 @@ REFUSED = {
     'command = "train digitz"\n' + LR: "'digitz'; did you mean digits?",
     'command = "train digits --lr 3"\n' + LR: "'--lr 3' belongs under [fixed]",
     HEAD: "ranges: is missing",
-    "trails = 3\n" + HEAD + LR: "trails: there is no such key; did you mean trials?",
+    "trails = 3\n" + HEAD + LR: "trails: no such key; did you mean trials?",
     "trials = 0\n" + HEAD + LR: "trials: expected a whole number from 1, got 0",
     'metric = "perplexity"\n' + HEAD + LR: "metric: expected one of loss, accuracy, got 'perplexity'",
     'direction = "maximize"\n' + HEAD + LR: "direction: of loss expected minimize",
@@ -137,7 +137,7 @@ def test_files_that_are_missing_are_named_before_anything_trains(tmp_path: Path)
     (tmp_path / "there.csv").write_text("a\n1\n")
     head = 'command = "train series"\n[fixed]\n'
     config = read_sweep(sweep_file(tmp_path, f'{head}files = ["there.csv", "not.csv"]\n{LR}'))
-    with pytest.raises(SweepError, match=r"fixed\.files: there is no .*not\.csv"):
+    with pytest.raises(SweepError, match=r"fixed\.files: .*not\.csv does not exist"):
         config.check_files()
     read_sweep(sweep_file(tmp_path, f'{head}files = ["there.csv"]\n{LR}')).check_files()
 

@@ -381,7 +381,7 @@ def test_logistic_ridge_refuses() -> None:
         ValueError, match="lengths: expected sequences of 9 steps as in training, got one of 8"
     ):
         model.predict(x[:2], [9, 8])
-    with pytest.raises(ValueError, match="x: expected 2 features a step, got 1"):
+    with pytest.raises(ValueError, match="x: expected 2 features per step, got 1"):
         model.predict(x[:, :, :1])
     with pytest.raises(ValueError, match="lengths: expected 1 to 9, got 0 to 9"):
         model.predict(x[:2], [0, 9])

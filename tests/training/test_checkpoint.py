@@ -136,7 +136,7 @@ def test_a_run_opens_as_it_was_made(tmp_path: Path) -> None:
     made = Run.create(tmp_path / "deep" / "run", config)
     opened = Run.open(tmp_path / "deep" / "run")
     assert opened.config == made.config == config
-    with pytest.raises(CheckpointError, match="holds a run already"):
+    with pytest.raises(CheckpointError, match="already holds a run"):
         Run.create(tmp_path / "deep" / "run", config)
 
 

@@ -99,7 +99,7 @@ def test_the_command_line_says_it(tmp_path: Path) -> None:
     answer = invoke("train digits --resume", run, "--epochs", 12, "--json")
     found = answer.json()
     assert (found["epochs"], found["stopped_early"]) == (3, True)
-    assert "the run has stopped early; --early-stopping N with N above 2, or 0, goes on" in answer.err
+    assert "the run has stopped early; --early-stopping N with N above 2, or 0, resumes it" in answer.err
     assert json.loads((run / "config.json").read_text())["epochs"] == 12
     found = invoke("train digits --resume", run, "--early-stopping", 4, "--json").json()
     assert (found["epochs"], found["stopped_early"]) == (5, True)

@@ -249,4 +249,4 @@ def test_a_file_is_exported_once(tmp_path: Path) -> None:
     (tmp_path / "out.npz").symlink_to("nowhere")  # taken, though nothing is there
     answer = invoke("export", tmp_path / "run", "--format", "npz", "--out", tmp_path / "out.npz")
     assert answer.status == 1
-    assert "is there already" in answer.err
+    assert "already exists" in answer.err

@@ -38,7 +38,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert written["members"][2] == {
         "folder": "gru/seed-0", "name": "0", "settings": {"cell": "gru", "seed": 0}
     }  # fmt: skip
-    with pytest.raises(CheckpointError, match="holds a set of runs already"):
+    with pytest.raises(CheckpointError, match="already holds a set of runs"):
         found.write()
 
 

@@ -259,7 +259,7 @@ def test_other_data_are_refused(tmp_path: Path) -> None:
     table = waves(tmp_path / "a.csv")
     train(tmp_path / "run", series_config([table], FORECAST, epochs=1))
     table.write_text(table.read_text() + "2024-03-01 00:00,1.0,2.0\n")
-    with pytest.raises(CheckpointError, match=r"a\.csv: not the data that the run began with"):
+    with pytest.raises(CheckpointError, match=r"a\.csv: not the data that the run started with"):
         opened(tmp_path / "run").evaluate("test")
     with pytest.raises(CheckpointError, match="data"):
         train(tmp_path / "run", {})

@@ -342,7 +342,7 @@ def test_other_data_or_another_model_are_refused(tmp_path: Path) -> None:
     config = small_config("text", tmp_path, epochs=1)
     train(tmp_path / "run", config)
     write_text(tmp_path / "text.txt", 1400)
-    with pytest.raises(CheckpointError, match="the training data are not those that the run began with"):
+    with pytest.raises(CheckpointError, match="the training data are not those that the run started with"):
         train(tmp_path / "run", config)
     (tmp_path / "text.txt").write_text("xyz abc\n" * 200)
     with pytest.raises(CheckpointError):
