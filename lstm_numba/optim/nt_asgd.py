@@ -62,7 +62,7 @@ class NTASGD(SGD):
         weight_decay: float = 0.0,
     ) -> None:
         if np.ndim(lr):
-            raise ValueError(f"lr: expected one, NTASGD trains one model, got {len(lr)}")
+            raise ValueError(f"lr: expected one, NTASGD trains one model, got {np.size(lr)}")
         super().__init__(params, lr, weight_decay=weight_decay)
         self.nonmono = integer("nonmono", nonmono, 0)
         self.losses: list[float] = []
