@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lstm_numba.arguments import integer
-from lstm_numba.optim.optimizers import SGD, Array
+from lstm_numba.optim.base import Array
+from lstm_numba.optim.sgd import SGD
 
 #: Evaluations of which the loss may be higher than before.
 NONMONO = 5
