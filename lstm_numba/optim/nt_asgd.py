@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lstm_numba.arguments import integer
-from lstm_numba.optim.optimizers import SGD, Array
+from lstm_numba.optim.base import Array
+from lstm_numba.optim.sgd import SGD
 
 #: Evaluations of which the loss may be higher than before.
 NONMONO = 5
@@ -62,7 +63,7 @@ class NTASGD(SGD):
         weight_decay: float = 0.0,
     ) -> None:
         if np.ndim(lr):
-            raise ValueError(f"lr: expected one, NTASGD trains one model, got {len(lr)}")
+            raise ValueError(f"lr: expected one, NTASGD trains one model, got {np.size(lr)}")
         super().__init__(params, lr, weight_decay=weight_decay)
         self.nonmono = integer("nonmono", nonmono, 0)
         self.losses: list[float] = []

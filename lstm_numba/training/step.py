@@ -71,7 +71,7 @@ class TrainingStep:
         return result
 
     def forget_records(self) -> None:
-        """Record steps again: what the optimiser does in one has changed."""
+        """Record steps again: what the optimizer does in one has changed."""
         if self._records is not None:
             self._records = {}
 

@@ -492,7 +492,7 @@ class Trainer:
     def _tensors(self) -> dict[str, Any]:
         """What a checkpoint holds; the recurrent state is that of all rows, whatever ranks there are.
 
-        Where the optimiser averages, the model is the averages, which whoever reads a checkpoint wants; the
+        Where the optimizer averages, the model is the averages, which whoever reads a checkpoint wants; the
         parameters that the training goes on with lie beside it.
         """
         params, engine = self.task.model.params, self.task.model.engine

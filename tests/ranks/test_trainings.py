@@ -108,6 +108,20 @@ def test_ranks_train_as_one(kind: str, tmp_path: Path, monkeypatch: pytest.Monke
     assert (tmp_path / "3" / "config.json").read_text() == (tmp_path / "1" / "config.json").read_text()
 
 
+def test_ranks_drop_words_and_average_as_one(tmp_path: Path) -> None:
+    options = {"dropout_kind": "sequence", "embedding_dropout": 0.2, "optimizer": "nt-asgd", "nonmono": 0}
+    plain = {"momentum": 0.0, "nesterov": False, "epochs": 2}
+    config = small_config("text", tmp_path, dtype="float64", batch_size=5, **options, **plain)
+
+    def trigger(trainer: Trainer) -> None:
+        trainer.optimizer.end_evaluation(0.0)  # any loss after it is higher
+
+    alone = trained(tmp_path / "1", config, 1, trigger)
+    names = checkpoint.load(alone.checkpoint_path)[0]
+    assert any(name.startswith("raw.") for name in names)
+    assert_same(trained(tmp_path / "2", config, 2, trigger), alone)
+
+
 def test_rows_of_a_table_and_large_gradients_are_summed_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

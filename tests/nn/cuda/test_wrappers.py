@@ -20,6 +20,7 @@ RESETS = np.array([[False, True], [True, False], [True, False]])
     ("name", "options", "to"),
     [
         ("lstm", {"zoneout": (0.4, 0.2), "recurrent_dropout": 0.3, "heads": 2}, "initial"),
+        ("gru", {"dropout": 0.3, "dropout_kind": "sequence"}, "zeros"),
         ("gru", {"recurrent_dropout": 0.3, "recurrent_dropout_kind": "candidate", "dropout": 0.2}, "zeros"),
     ],
 )

@@ -17,13 +17,16 @@ from lstm_numba.data import digits
 from lstm_numba.engines.base import NORM
 from lstm_numba.errors import TrainingDiverged
 from lstm_numba.models import LanguageModel, SequenceBatch, SequenceClassifier, SequenceRegressor, TokenBatch
+from lstm_numba.optim.nt_asgd import NTASGD
 from lstm_numba.optim.optimizers import make_optimizer
 from lstm_numba.training import classification
 from lstm_numba.training.callbacks import Reporter
 from lstm_numba.training.run import Run
+from lstm_numba.training.step import TrainingStep
 from lstm_numba.training.tasks import build_task, open_task
 from lstm_numba.training.trainer import Trainer
 
+KINDS = ["classifier", "regressor", "language model", "tied language model", "language model of AWD"]
 OPTIMIZERS: list[dict[str, Any]] = [
     {"name": "sgd", "lr": 0.5},
     {"name": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
@@ -42,6 +45,10 @@ def models(kind: str, device: str, dtype: Any) -> Any:
     if kind == "regressor":
         options = {"cell": "gru", "loss": "quantile", "per_step": True, "dropout": 0.3}
         return SequenceRegressor(3, 4, 2, **options, dtype=dtype, seed=1, device=device)
+    if kind == "language model of AWD":
+        options = {"layers": 2, "dropout": 0.3, "dropout_kind": "sequence", "weight_drop": 0.2, "tie": True}
+        options.update(embedding_dropout=0.3, output_dropout=0.4)
+        return LanguageModel(7, 4, **options, dtype=dtype, seed=1, device=device)
     tie = kind == "tied language model"
     options = {"cell": "gru", "layers": 2, "dropout": 0.3, "weight_drop": 0.2, "init": "orthogonal"}
     options.update(tie=tie, embedding=4 if tie else 3)
@@ -71,7 +78,7 @@ def batches(kind: str, dtype: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: "-".join(map(str, o.values())))
-@pytest.mark.parametrize("kind", ["classifier", "regressor", "language model", "tied language model"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_steps_agree_with_the_processor(kind: str, optimizer: dict[str, Any]) -> None:
     """Losses, hits, norms, parameters, dropout masks, carried state, clipping, for every optimiser."""
     dtype = np.float64
@@ -102,6 +109,32 @@ def test_steps_agree_with_the_processor(kind: str, optimizer: dict[str, Any]) ->
     evaluated = [model.evaluate(batches(kind, dtype)[1]) for model in both]
     assert evaluated[1].loss_sum == pytest.approx(evaluated[0].loss_sum, rel=1e-11)
     assert evaluated[1].correct == evaluated[0].correct
+
+
+def test_averages_agree_with_the_processor() -> None:
+    """Dropped words and one mask a sequence, and from the second step on averages; recorded steps too."""
+    kind, ends = "language model of AWD", []
+    for device in ("cpu", "cuda"):
+        model = models(kind, device, np.float64)
+        optimizer = NTASGD(model.params, 0.5, 0, weight_decay=0.01)
+        step = TrainingStep(model, optimizer, None, 1.0, carries_state=True)
+        optimizer.end_evaluation(1.0)
+        state: Any = None
+        (batch, *_) = batches(kind, np.float64)
+        for number in range(6):
+            if number == 2:
+                assert optimizer.end_evaluation(2.0)
+                step.forget_records()
+            state = step(batch, state, 0.5 / (number + 1)).state
+        download = model.engine.download
+        with optimizer.using_averages():
+            lent = {name: np.array(download(array)) for name, array in model.params.items()}
+        ends.append((lent, {name: np.array(download(array)) for name, array in model.params.items()}))
+        assert optimizer.averaged == 5
+    for got, truth in zip(ends[1], ends[0], strict=True):
+        for key, value in truth.items():
+            assert_close(got[key], value, "optimizer", key)
+    assert any(np.abs(ends[0][0][name] - value).max() > 1e-3 for name, value in ends[0][1].items())
 
 
 def test_a_scale_of_the_gradients_without_totals() -> None:
