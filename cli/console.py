@@ -203,7 +203,8 @@ def _spent(seconds: float) -> str:
     """The time of an epoch as text; empty if no step of it was timed."""
     if seconds >= 60:
         return duration(seconds)
-    return f"{seconds:{'.1f' if seconds >= 1 else '.2g'}} s" if seconds else ""
+    form = ".1f" if seconds >= 1 else ".2f" if seconds >= 0.01 else ".2g"
+    return f"{seconds:{form}} s" if seconds else ""
 
 
 def print_json(values: Any) -> None:

@@ -10,8 +10,9 @@ import click
 from lstm_numba.cli.console import Terminal, print_json, warn
 from lstm_numba.cli.custom_cells import use_run_cell
 from lstm_numba.cli.options import data_dir_option, json_option, run_cell_option, threads_option
+from lstm_numba.cli.run_folder import run_name
 from lstm_numba.cli.types import RunFolder, SectionedCommand, argument
-from lstm_numba.errors import UserError, printable
+from lstm_numba.errors import UserError
 from lstm_numba.training.run_sets import is_set
 from lstm_numba.training.settings import CLASSIFIERS, SERIES
 
@@ -123,11 +124,6 @@ def _plots_of(
     else:
         figures["perplexity"] = run_plots.perplexity(epochs, name, _floor(opened))
     return [str(path) for name, figure in figures.items() for path in save(figure, folder / name)]
-
-
-def run_name(folder: Path) -> str:
-    """The name of a run in the titles of its pictures: that of its folder."""
-    return printable(folder.resolve().name, 60)
 
 
 def require_matplotlib(what: str) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lstm_numba.errors import UserError
+from lstm_numba.errors import UserError, printable
 from lstm_numba.training.settings import CLASSIFIERS, SERIES
 
 if TYPE_CHECKING:
@@ -49,6 +49,11 @@ def open_run(folder: str, kind: str, command: str) -> Run:
         wanted = _WANTED[kind]
         raise UserError(f"{folder}: {command} needs a run of {wanted}, this is a run of {dataset}")
     return run
+
+
+def run_name(folder: Path) -> str:
+    """The name of a run in the titles of its pictures: that of its folder."""
+    return printable(folder.resolve().name, 60)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import click
 from lstm_numba.cli.console import Skipped, Terminal, print_json, warn
 from lstm_numba.cli.custom_cells import use_run_cell
 from lstm_numba.cli.resources import set_threads
-from lstm_numba.cli.run_folder import claimed
+from lstm_numba.cli.run_folder import claimed, run_name
 
 if TYPE_CHECKING:
     from lstm_numba.training.run import Run
@@ -103,7 +103,6 @@ def series_figures(
 ) -> dict[str, Any]:
     """Predict the test part and draw it: a confusion matrix, or forecasts and their errors."""
     from lstm_numba.cli import run_plots, series_plots
-    from lstm_numba.cli.plot import run_name
     from lstm_numba.training.compile_watch import CompileWatch
 
     task, run = _open(opened, cell, threads, data_dir=data_dir), run_name(opened.folder)

@@ -103,6 +103,15 @@ def predictions(shown: Shown, title: str, name: str) -> Figure:
     return figure
 
 
+def _bins(errors: Array) -> Array:
+    """Edges of 40 bins; around errors that are all the same, as wide as they are large."""
+    low, high = (float(errors.min()), float(errors.max())) if len(errors) else (0.0, 0.0)
+    if high - low < 1e-6 * max(abs(low), abs(high), 1e-300):
+        around = 0.5 * max(abs(low), abs(high)) or 0.5
+        low, high = low - around, high + around
+    return np.linspace(low, high, 41)
+
+
 def residuals(shown: Shown, name: str) -> Figure:
     """The errors over the test part, and how often each size occurs; `name` is the run's, for the title."""
     figure = Figure(figsize=(10, 1.0 + 3 * len(shown.names)), layout="constrained")
@@ -113,7 +122,8 @@ def residuals(shown: Shown, name: str) -> Figure:
         left.axhline(0, color=_TRUE, linewidth=0.8)
         left.set_ylabel(plain(f"{one_line(target, 40)}: true - predicted"))
         left.margins(x=0.01)
-        right.hist(errors[~np.isnan(errors)], bins=40, orientation="horizontal", color=_PREDICTED)
+        known = errors[~np.isnan(errors)]
+        right.hist(known, bins=_bins(known), orientation="horizontal", color=_PREDICTED)
         for axes in (left, right):
             axes.grid(visible=True, alpha=0.3)
     panels[-1][0].set_xlabel("item of the test part")

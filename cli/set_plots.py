@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from lstm_numba.cli.comparison import Compared, read_run
 from lstm_numba.cli.console import short_path
-from lstm_numba.cli.plot import run_name
+from lstm_numba.cli.run_folder import run_name
 from lstm_numba.cli.run_plots import finish, value_label
 from lstm_numba.errors import CheckpointError, UserError
 from lstm_numba.plots.style import looks, plain, save, titled

@@ -154,7 +154,9 @@ def read_picture(
     if grey.shape == (SIDE, SIDE):
         return Picture(np.rint(grey).astype(np.uint8), tuple(changes))
     if float(grey.max()) - paper < _FAINTEST:
-        raise fault(path, "image is blank: nothing is lighter than its border" + " once inverted" * inverted)
+        raise fault(
+            path, "shows no ink that is lighter than its border" + (" once inverted" if inverted else "")
+        )
     changes.append(
         f"cropped to the digit and scaled from {grey.shape[1]} x {grey.shape[0]} to {SIDE} x {SIDE}"
     )

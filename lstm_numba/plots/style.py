@@ -30,7 +30,7 @@ def colours(count: int) -> list[Any]:
     """So many colours that can be told apart."""
     if count <= len(COLOURS):
         return list(COLOURS[:count])
-    return list(colormaps["turbo"](np.linspace(0.05, 0.95, count)))
+    return [tuple(colour) for colour in colormaps["turbo"](np.linspace(0.05, 0.95, count)).tolist()]
 
 
 def looks(count: int) -> list[dict[str, Any]]:

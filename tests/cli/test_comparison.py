@@ -66,7 +66,7 @@ def test_every_run_has_its_curves_in_its_colour(tmp_path: Path) -> None:
     make(tmp_path / "a", "digits", [2.0, 1.0])
     make(tmp_path / "b", "digits", [3.0, 2.0, 1.0], validation=0)
     runs = {name: read_run(str(tmp_path / name)).epochs for name in ("a", "b")}
-    figure = run_plots.compared_curves(runs, "accuracy")
+    figure = run_plots.compared_curves(runs, "accuracy", "digits")
     assert [axes.get_ylabel() for axes in figure.axes] == ["loss (nats)", "accuracy (%)"]
     for axes, scale in zip(figure.axes, (1, 10), strict=True):
         drawn = [(line.get_linestyle(), [y / scale for y in line.get_ydata()]) for line in axes.lines]
@@ -76,8 +76,8 @@ def test_every_run_has_its_curves_in_its_colour(tmp_path: Path) -> None:
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
     assert [to_hex(line.get_color()) for line in legend.get_lines()] == colours[1:]
-    assert len(run_plots.compared_curves(runs, None).axes) == 1
-    several = run_plots.compared_curves({f"${n}": runs["a"] for n in range(12)}, None)
+    assert len(run_plots.compared_curves(runs, None, "digits").axes) == 1
+    several = run_plots.compared_curves({f"${n}": runs["a"] for n in range(12)}, None, "digits")
     assert len({to_hex(line.get_color()) for line in several.legends[0].get_lines()}) == 12
 
 

@@ -124,7 +124,8 @@ def test_a_confusion_matrix_of_any_number_of_classes(count: int, tmp_path: Path)
 
     names = [f"${k}$\n" if k % 2 else f"class number {k}" for k in range(count)]
     matrix = np.arange(count * count).reshape(count, count)
-    figure = run_plots.confusion_matrix(matrix, names)
+    figure = run_plots.confusion_matrix(matrix, names, "animals-1")
+    assert figure.get_suptitle().startswith("animals-1: ")
     save(figure, tmp_path / "m")
     axes = figure.axes[0]
     labels = [label.get_text() for label in axes.get_yticklabels()]

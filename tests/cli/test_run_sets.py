@@ -333,6 +333,10 @@ def test_predictions_come_from_each_groups_own_model(groups: Path, tmp_path: Pat
         assert [row for row in rows if row["shop"] == shop] == alone
     made = invoke("predict", groups / "set", known, "--json").json()["predictions"]
     assert [row["sales"] for row in made] == [float(row["sales"]) for row in rows]
+    gone = tmp_path / "gone.csv"
+    answer = invoke("predict", groups / "set", gone, known)
+    assert (answer.status, rows_of(answer.out)) == (1, rows)
+    assert f"error: {gone}: " in answer.err
     refused(
         invoke("predict", groups / "set", groups / "shops.csv"), 1, "no model of the group tiny", "3 rows"
     )

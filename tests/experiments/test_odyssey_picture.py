@@ -30,7 +30,8 @@ def document(cells: tuple[str, ...] = odyssey.CELLS) -> dict[str, Any]:
         "floors": {"digits": None, "grammar": 12.0, "reber": None},
         "ablations": list(ABLATIONS),
     }
-    return {"rows": rows, "settings": {"cells": list(cells)}, "series": series}
+    settings = {"cells": list(cells)}
+    return {"experiment": "odyssey", "rows": rows, "settings": settings, "series": series}
 
 
 def test_every_mean_and_interval_is_in_its_row() -> None:

@@ -42,7 +42,7 @@ def document(**more: Any) -> dict[str, Any]:
         {"name": "cell", "range": {"choices": ["lstm", "gru"]}, "importance": 0.25},
     ]
     return {
-        "dataset": "digits", "metric": "loss", "direction": "minimize", "watched": "valid",
+        "study": "first", "dataset": "digits", "metric": "loss", "direction": "minimize", "watched": "valid",
         "counts": {"complete": 3, "pruned": 1, "diverged": 1}, "best": rows[0], "trials": rows,
         "settings": settings, **more,
     }  # fmt: skip
