@@ -1,13 +1,13 @@
 """Compares trainings on the CPU and on a GPU: the same steps on both, losses side by side.
 
-Weights, batches, optimiser, clipping and schedule are those of `lstm-numba train` with the same seed. The two
+Weights, batches, optimizer, clipping and schedule are those of `lstm-numba train` with the same seed. The two
 devices round differently, and the difference grows with every step.
 
     python benchmarks/device_parity.py mnist --steps 100 --data-dir DATA --json out.json
     python benchmarks/device_parity.py ptb --preset small --steps 100
 
 Where the files of MNIST or PTB are not found, ``digits`` or ``grammar`` replace them: the same network and
-optimiser, generated data.
+optimizer, generated data.
 """
 
 from __future__ import annotations

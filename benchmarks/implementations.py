@@ -269,7 +269,7 @@ class Cuda(Ours):
 class CudaTransfers(Cuda):
     """The same with NumPy arrays: input, states and gradients are copied to the device, and results back.
 
-    For data in host memory. Parameters and their gradients stay on the device, where the optimiser needs
+    For data in host memory. Parameters and their gradients stay on the device, where the optimizer needs
     them.
     """
 

@@ -5,7 +5,7 @@
 A step is forward, squared error of all outputs, backward and Adam, of N LSTMs with data of their own. Ours:
 one layer with ``models=N`` on all threads and on one, and a loop over N layers. PyTorch: a loop over N
 modules on all threads and on one; ``torch.func.vmap`` of the gradient with stacked weights, of ``nn.LSTM``,
-and of the cell written out in PyTorch's operations, which ``vmap`` batches. Its optimiser is one fused Adam
+and of the cell written out in PyTorch's operations, which ``vmap`` batches. Its optimizer is one fused Adam
 for all models.
 
 Before anything is timed, the parameters after two steps are compared.

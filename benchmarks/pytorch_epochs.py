@@ -1,6 +1,6 @@
 """Trains the MNIST and Penn Treebank models in plain PyTorch, to compare with `lstm-numba train`.
 
-Model, distribution of initial weights, loss scaling, clipping, optimiser, batches and carried state are those
+Model, distribution of initial weights, loss scaling, clipping, optimizer, batches and carried state are those
 of the command line's presets. The data come from this project's loaders, so that both programs have batches
 of the same shapes.
 

@@ -75,7 +75,7 @@ def choose_device(wanted: str) -> str:
 def check_memory(config: Mapping[str, Any], steps: int) -> None:
     """Refuse a network that cannot fit into memory, before the system kills the program.
 
-    Compares a lower bound with the memory of the machine: recurrent weights, their gradients, the optimiser's
+    Compares a lower bound with the memory of the machine: recurrent weights, their gradients, the optimizer's
     two moments, and the gates of one window.
 
     Parameters

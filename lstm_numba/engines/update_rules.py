@@ -1,4 +1,4 @@
-"""The optimisers' update rules for one parameter element; see `lstm_numba.optim.optimizers` for sources.
+"""The optimizers' update rules for one parameter element; see `lstm_numba.optim.optimizers` for sources.
 
 Undecorated scalar functions; each engine compiles them into its loops, in the precision of the parameter and
 without contraction or reordering. Throughout, `scale` is the factor of the gradient.

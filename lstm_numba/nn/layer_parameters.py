@@ -218,7 +218,7 @@ class LayerParameters:
 
         A call for inference reads all parameters for that: 3 or 4 % of its time where weights are large. On
         the CPU `params` then holds copies that NumPy lets nobody write to; what holds the arrays of before,
-        as an optimiser does, no longer changes the layer. On CUDA, where nothing is looked for, they stay as
+        as an optimizer does, no longer changes the layer. On CUDA, where nothing is looked for, they stay as
         they are. A copy of the layer, or one read from a pickle, is not frozen.
 
         Returns

@@ -84,7 +84,7 @@ class TrainingStep:
             From the model's ``place``.
         state : ndarray or tuple of ndarray or None
         numbers : optional
-            The optimiser's numbers for this step, if `begin_step` was called.
+            The optimizer's numbers for this step, if `begin_step` was called.
         taking : optional
             See `__call__`.
         """

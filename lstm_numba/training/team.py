@@ -83,7 +83,7 @@ class Team:
             self.count(self._ranks.sum(np.array(self.votes(received, False))).tolist())
 
     def compare(self, tensors: Mapping[str, Any]) -> None:
-        """Compare parameters and the optimiser's state, before they are written.
+        """Compare parameters and the optimizer's state, before they are written.
 
         Raises
         ------

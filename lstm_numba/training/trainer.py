@@ -62,7 +62,7 @@ class _Step(NamedTuple):
     """A step whose results may not have arrived from the device yet."""
 
     result: StepResult
-    number: int  # as the optimiser counts
+    number: int  # as the optimizer counts
     epoch: int
     rate: float
     place: int  # in its epoch

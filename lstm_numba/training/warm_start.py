@@ -17,7 +17,7 @@ from lstm_numba.training.trainer import Trainer
 def create_successor(source: Run, task: Task, folder: str | os.PathLike[str]) -> Run:
     """Make a run folder: the configuration of a run, the parameters of a task's model, no training yet.
 
-    Optimiser, schedule, random generators and position are those before the first step.
+    Optimizer, schedule, random generators and position are those before the first step.
     Data are not loaded. The folder appears as a whole or not at all.
 
     Parameters

@@ -1,6 +1,6 @@
 """Compiles ahead of time what training needs, by a few steps on noise and by using the model.
 
-Which kernels run depends on cell, precision, optimiser and kind of data, and on sizes: small arrays use
+Which kernels run depends on cell, precision, optimizer and kind of data, and on sizes: small arrays use
 one thread, and wide layers are split in another way than large batches. So there are three short trainings:
 one with the data set's own sizes, one with tiny sizes and every extra, one with a wide layer.
 """

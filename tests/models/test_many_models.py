@@ -37,7 +37,7 @@ KINDS: dict[str, tuple[type, dict[str, Any], tuple[int, ...], str]] = {
     ),
     "quantiles": (SequenceRegressor, {"outputs": 1, "loss": "quantile"}, (BATCH, 1), "weights"),
 }
-#: Optimisers, and their options.
+#: Optimizers, and their options.
 RULES: dict[str, dict[str, Any]] = {
     "sgd": {},
     "sgd momentum": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
@@ -100,7 +100,7 @@ def test_a_training_is_that_of_each_alone(
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_every_optimiser(rule: str) -> None:
+def test_every_optimizer(rule: str) -> None:
     """With a rate for each model, a model that misses a step, and one whose gradient is not finite."""
     rng, options = np.random.default_rng(2), RULES[rule]
     params = {

@@ -1,4 +1,4 @@
-"""Optimisers against torch.optim and the formulas; clipping; schedules."""
+"""Optimizers against torch.optim and the formulas; clipping; schedules."""
 
 from __future__ import annotations
 

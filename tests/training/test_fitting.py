@@ -85,7 +85,7 @@ def test_callbacks_see_and_stop() -> None:
     assert not history.stopped_early
 
 
-def test_schedules_and_optimisers_of_ones_own() -> None:
+def test_schedules_and_optimizers_of_ones_own() -> None:
     x, y = echoes()
     model = classifier()
     history = ln.fit(model, (x, y), epochs=4, schedule="cosine", **QUIET)

@@ -102,7 +102,7 @@ def clip_factor(norm: float, max_norm: float | None) -> float:
 def clip_by_global_norm(grads: Gradients, max_norm: float) -> float:
     """Scale all gradients, in place, so that their common norm is at most `max_norm`.
 
-    The optimisers' ``step(grads, scale=clip_factor(norm, max_norm))`` does the same in one pass less.
+    The optimizers' ``step(grads, scale=clip_factor(norm, max_norm))`` does the same in one pass less.
 
     Parameters
     ----------

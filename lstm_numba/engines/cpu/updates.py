@@ -1,4 +1,4 @@
-"""The optimisers' updates as kernels; see `lstm_numba.optim.optimizers` for what they mean.
+"""The optimizers' updates as kernels; see `lstm_numba.optim.optimizers` for what they mean.
 
 Every number is updated alone and rounds as written, so the bits are the same for any number of threads.
 """

@@ -1,4 +1,4 @@
-"""The optimisers' updates on the device, elementwise as in `lstm_numba.engines.cpu.updates`.
+"""The optimizers' updates on the device, elementwise as in `lstm_numba.engines.cpu.updates`.
 
 One launch updates all parameters. Gradients are scaled by a factor in device memory, ``totals[index]``, so
 that the host need not wait for the norm that it depends on. Where the factor is NaN, because loss or norm are

@@ -96,7 +96,7 @@ def sequences(rng: np.random.Generator) -> list[SequenceBatch]:
 
 
 def train(model: Any, batches: list[Any], name: str, carries: bool, **options: float) -> list[Any]:
-    """Parameters, optimiser's state and losses after a few steps, with another learning rate at each."""
+    """Parameters, optimizer's state and losses after a few steps, with another learning rate at each."""
     optimizer = make_optimizer(name, model.params, 0.1, **options)
     step = TrainingStep(model, optimizer, clip_value=0.5, clip=0.2, carries_state=carries)
     state, found = None, []

@@ -1,4 +1,4 @@
-"""The optimisers' updates on the device."""
+"""The optimizers' updates on the device."""
 
 from __future__ import annotations
 

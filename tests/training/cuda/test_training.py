@@ -80,7 +80,7 @@ def batches(kind: str, dtype: Any) -> list[Any]:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: "-".join(map(str, o.values())))
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_agree_with_the_processor(kind: str, optimizer: dict[str, Any]) -> None:
-    """Losses, hits, norms, parameters, dropout masks, carried state, clipping, for every optimiser."""
+    """Losses, hits, norms, parameters, dropout masks, carried state, clipping, for every optimizer."""
     dtype = np.float64
     both = [models(kind, device, dtype) for device in ("cpu", "cuda")]
     name, lr, *_ = optimizer.values()
