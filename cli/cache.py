@@ -137,12 +137,15 @@ def clear(with_data: bool, yes: bool, as_json: bool) -> None:
 
 def _confirmed() -> bool:
     """Ask on the terminal."""
+    refused = "no answer on standard input: nothing was removed; --yes does not ask"
+    if sys.stdin is None:
+        raise UserError(refused)
     try:
         return click.confirm("Remove these files?", err=True)
     except click.Abort:
-        if sys.stdin is not None and sys.stdin.isatty():  # Ctrl-C
+        if sys.stdin.isatty():  # Ctrl-C
             raise
-        raise UserError("nobody can be asked on this terminal: nothing was removed, give --yes") from None
+        raise UserError(refused) from None
 
 
 def _remove(parts: list[_Part]) -> None:

@@ -118,7 +118,7 @@ def test_equations_that_changed_are_told(digits: Path, tmp_path: Path) -> None:
     [
         ("no_such_module_xyz:A", "there is no module no_such_module_xyz", 1),
         ("lstm_numba.examples.janet:Janet", "has no Janet; its cells are JANET", 1),
-        ("lstm_numba.examples.janet:BETA", "is no cell", 1),
+        ("lstm_numba.examples.janet:BETA", "is not a cell", 1),
         ("janet", "or MODULE:CLASS, a custom cell", 2),
         ("a:", "or MODULE:CLASS, a custom cell", 2),
         ("a b:c", "or MODULE:CLASS, a custom cell", 2),

@@ -84,7 +84,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "lstm_numba.training.warmup.warm_up",
         "lstm_numba.cli.run_sets.train_members",
         "lstm_numba.data.store.download",
-        "lstm_numba.cli.cache._remove",
+        "lstm_numba.cli.cache._parts",
         "lstm_numba.cli.bench.plan_rows",
         "lstm_numba.cli.sweeping.opened",
         "lstm_numba.cli.bench.run_with_isa",

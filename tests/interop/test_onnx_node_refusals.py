@@ -92,7 +92,7 @@ FAULTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "sparse": (sparse, "W: 'W' is sparse"),
     "whole numbers": (
         lambda g: named(g, "W").CopyFrom(tensor("W", np.ones((1, 20, 3), "i4"))),
-        "W is no const",
+        "W is not a const",
     ),
     "shape": (lambda g: named(g, "W").CopyFrom(tensor("W", np.ones((1, 9, 3), "f4"))), "W: expected shape"),
     "huge tensor": (lambda g: named(g, "W").dims.__setitem__(0, 1 << 60), "tensors of more than 33554432"),

@@ -243,7 +243,7 @@ def test_a_module_loaded_again_replaces_its_cell(tmp_path: Path, monkeypatch: py
             "its cells are JANET",
         ),
         ("class A: pass", "{}:A", "is not a cell: expected a class with gates"),
-        ("A = 3", "{}:A", "is no cell.*got 3"),
+        ("A = 3", "{}:A", "is not a cell.*got 3"),
         (
             "class A:\n gates, states = ('a',), ('h',)\n def forward(self): ...",
             "{}:A",
