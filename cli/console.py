@@ -43,6 +43,8 @@ _PLAIN = 15.0
 #: Characters of the progress bar, at most and at least.
 _BAR = 20
 _SHORTEST_BAR = 6
+#: Characters of a throughput and a time left.
+_AWAITED = 28
 
 
 def _measures(result: Any) -> list[tuple[str, float, str]]:
@@ -128,13 +130,16 @@ class Terminal(Reporter):
         """Characters of a line: a full one would move the cursor to the next."""
         return columns(sys.stderr) - 1
 
-    def _share(self, head: str, done: int, total: int, tail: Sequence[Piece] = ()) -> str:
-        """A line with the percentage that is done, as much of `tail` as fits, and a bar if there is room."""
+    def _share(self, head: str, done: int, total: int, tail: Sequence[Piece] = (), awaited: int = 0) -> str:
+        """A line with the percentage that is done, as much of `tail` as fits, and a bar if there is room.
+
+        Room of `awaited` characters is kept for what is not known yet, so that the bar need not go for it.
+        """
         share = min(done / total, 1.0) if total else 1.0
         width = self._width - len(self._prefix)
         percent = f" {100 * share:3.0f} %"
         text = fitted([(0, f"{head}{percent}"), *tail], width)
-        length = min(_BAR, width - len(text) - 3)
+        length = min(_BAR, width - len(text) - 3 - awaited)
         if not self._interactive or length < _SHORTEST_BAR:
             return text
         filled = round(length * share)
@@ -168,7 +173,9 @@ class Terminal(Reporter):
             (2, time_left(info.remaining)),
         ]
         pieces = [(rank, f"  {text}") for rank, text in tail if text]
-        self.update(self._share(f"epoch {info.epoch}/{info.epochs}", info.step, info.steps_per_epoch, pieces))
+        head = f"epoch {info.epoch}/{info.epochs}"
+        awaited = 0 if info.rate else _AWAITED
+        self.update(self._share(head, info.step, info.steps_per_epoch, pieces, awaited))
 
     def on_evaluation(self, split: str, done: int, total: int) -> None:
         """Update the progress line."""

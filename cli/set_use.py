@@ -133,7 +133,8 @@ def predict_set(folder: str, files: Sequence[str], out: str | None, options: Opt
     members = {member.name: member for member in found.members}
     needed = None if not found.column else _columns(found)
     text = [] if found.column is None else [found.column]
-    tables, skipped = [], Skipped("file")
+    tables = []
+    skipped = Skipped("file")
     for path in files:
         try:
             tables.append(read_table(path, needed, text))

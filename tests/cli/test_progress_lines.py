@@ -182,6 +182,12 @@ def test_nothing_is_said_before_it_is_known(monkeypatch: pytest.MonkeyPatch) -> 
     assert found[0] == "epoch 1/1 [##..................]  11 %  loss 0.5000"
     assert found[-1] == "epoch 1/1 [####................]  22 %  loss 0.5000  5 values/s  0:14 left"
     assert math.isnan(Pace().remaining(3, 0))
+    # No bar that would have to go for what comes later.
+    terminal = started("accuracy", "images")
+    texts(stream)
+    for rate, left in ((0.0, math.nan), (12_345.0, 42.0)):
+        terminal.on_step(StepInfo(1, 2, 3, 4, 0.5, 0.5, 0.1, 1.0, rate, left))
+        assert "[" not in texts(stream)[-1]
     assert Pace().remaining(0, 1) == 0
 
 
