@@ -41,8 +41,8 @@ class ClockworkRNN(Recurrent):
 
     Parameters
     ----------
-    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, device, seed
-        See `Recurrent`, also for `models`. `hidden_size` is a multiple of the number of periods.
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, device, seed, models
+        See `Recurrent`. `hidden_size` is a multiple of the number of periods.
     periods : sequence of int
         Period of each group of ``H // len(periods)`` units, ascending. They need not divide each other.
     init : {"uniform", "xavier", "orthogonal"}

@@ -60,11 +60,11 @@ class Embedding:
         ----------
         ids : ndarray of int, e.g. (T, B)
         out : ndarray, optional
-            Array (*ids.shape, E) for the result.
+            Array of the shape of `ids` and E, for the result.
 
         Returns
         -------
-        ndarray (*ids.shape, E)
+        ndarray, shape of `ids` and E
 
         Raises
         ------
@@ -81,7 +81,7 @@ class Embedding:
         ----------
         ids : ndarray of int
             Argument of `forward`.
-        dy : ndarray (*ids.shape, E)
+        dy : ndarray, shape of `ids` and E
             Gradient of the result of `forward`.
 
         Returns

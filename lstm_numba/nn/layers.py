@@ -211,6 +211,11 @@ def make_layer(
     input_size, hidden_size, num_layers, **options
         See `Recurrent`; `periods` and what else a "clockwork" layer takes, see `ClockworkRNN`.
 
+    Returns
+    -------
+    Recurrent
+        A layer of the cell; a `ClockworkRNN` for "clockwork".
+
     Raises
     ------
     ValueError, TypeError

@@ -62,6 +62,13 @@ def clip_norm(grads: Mapping[str, Any], max_norm: float, models: int | None = No
 def clip_values(grads: Mapping[str, Any], limit: float) -> None:
     """Clip each number of the gradients to [-limit, limit], in place.
 
+    Parameters
+    ----------
+    grads : mapping of str to ndarray, SparseRows or device arrays
+        Gradients by the names of their parameters.
+    limit : float
+        Largest absolute value.
+
     Raises
     ------
     ValueError

@@ -57,6 +57,20 @@ class HoldThenDecay(Schedule):
 
     ``lr * decay ** max(epoch + 1 - hold, 0)``: W. Zaremba, I. Sutskever, O. Vinyals, "Recurrent neural
     network regularization" (2014).
+
+    Parameters
+    ----------
+    lr : float
+        First learning rate.
+    hold : int
+        Epochs at `lr`.
+    decay : float
+        Factor per epoch after these, in (0, 1].
+
+    Raises
+    ------
+    ValueError
+        An argument is out of range; the message names it.
     """
 
     def __init__(self, lr: float, hold: int = 4, decay: float = 0.5) -> None:
