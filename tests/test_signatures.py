@@ -67,7 +67,12 @@ def test_text_of_a_signature() -> None:
 
 
 LOADERS = (ln.load_weights, ln.load_keras, ln.load_onnx, ln.from_keras, ln.from_torch)
-CALLABLES = [name for name in ln.__all__ if callable(getattr(ln, name)) and name != "GradientError"]
+#: An error has a message; help of what Numba compiles is that of Numba's class, its signature is in order.
+CALLABLES = [
+    name
+    for name in ln.__all__
+    if callable(getattr(ln, name)) and name not in ("GradientError", "stream_step")
+]
 
 
 @pytest.mark.parametrize("name", CALLABLES)
