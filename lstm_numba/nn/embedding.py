@@ -34,6 +34,13 @@ class Embedding:
     ----------
     params : dict
         ``weight`` (V, E), to be updated in place.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lstm_numba as ln
+    >>> ln.Embedding(10, 4, seed=0).forward(np.array([[1, 2, 3]])).shape
+    (1, 3, 4)
     """
 
     def __init__(

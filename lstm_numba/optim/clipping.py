@@ -44,6 +44,16 @@ def clip_norm(grads: Mapping[str, Any], max_norm: float, models: int | None = No
     ------
     ValueError
         `max_norm` is not positive, there are no gradients, or those of many models on CUDA.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lstm_numba as ln
+    >>> grads = {"w": np.array([3.0, 4.0])}
+    >>> float(ln.clip_norm(grads, 1.0).norm)
+    5.0
+    >>> grads["w"].round(6).tolist()
+    [0.6, 0.8]
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm: expected a positive number, got {max_norm}")
@@ -73,6 +83,15 @@ def clip_values(grads: Mapping[str, Any], limit: float) -> None:
     ------
     ValueError
         `limit` is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lstm_numba as ln
+    >>> grads = {"w": np.array([3.0, -0.5])}
+    >>> ln.clip_values(grads, 1.0)
+    >>> grads["w"].tolist()
+    [1.0, -0.5]
     """
     if not limit > 0:
         raise ValueError(f"limit: expected a positive number, got {limit}")

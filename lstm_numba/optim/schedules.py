@@ -71,6 +71,13 @@ class HoldThenDecay(Schedule):
     ------
     ValueError
         An argument is out of range; the message names it.
+
+    Examples
+    --------
+    >>> import lstm_numba as ln
+    >>> schedule = ln.HoldThenDecay(1.0, hold=2, decay=0.5)
+    >>> [schedule.rate(epoch) for epoch in range(4)]
+    [1.0, 1.0, 0.5, 0.25]
     """
 
     def __init__(self, lr: float, hold: int = 4, decay: float = 0.5) -> None:
@@ -100,6 +107,13 @@ class Cosine(Schedule):
         Epochs (may be a fraction) over which the rate rises from 0.
     final : float
         Last rate as a fraction of `lr`.
+
+    Examples
+    --------
+    >>> import lstm_numba as ln
+    >>> schedule = ln.Cosine(1.0, epochs=4)
+    >>> [round(schedule.rate(epoch), 3) for epoch in range(4)]
+    [1.0, 0.854, 0.5, 0.146]
     """
 
     def __init__(self, lr: float, epochs: int, warmup: float = 0.0, final: float = 0.0) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import inspect
+import io
 import re
 import subprocess
 import sys
@@ -24,6 +26,12 @@ DIRECTIVE = re.compile(r"^\.\. (currentmodule|auto\w+):: ([\w.]+)$", re.MULTILIN
 
 #: No text; parameters without a text; parameters that there are not; no text of what comes back.
 CHECKS = ("GL08", "PR01", "PR02", "RT01")
+
+
+def load(name: str) -> Any:
+    """An object by its full name."""
+    module, _, leaf = name.rpartition(".")
+    return getattr(importlib.import_module(module), leaf)
 
 
 def listed(text: str) -> set[str]:
@@ -75,8 +83,7 @@ def shown_elsewhere(name: str, code: str, message: str) -> bool:
     ``**options`` stands for the options of another function, which the docstring names; the fields of a tuple
     or of a data class are its attributes; ``cls`` is an argument of `register_cell`, not of a method.
     """
-    module, _, leaf = name.rpartition(".")
-    thing = getattr(importlib.import_module(module), leaf)
+    thing = load(name)
     text = inspect.getdoc(thing) or ""
     if "**options" in text and "See `" in text.replace("see `", "See `"):
         return code == "PR01" or "**options" in message
@@ -94,7 +101,7 @@ def faults(name: str) -> list[str]:
 
 def has_docstring(name: str) -> bool:
     """Not tables; not the functions of equations, which have the one line of the function that they are."""
-    thing = getattr(importlib.import_module(name.rpartition(".")[0]), name.rpartition(".")[2])
+    thing = load(name)
     return callable(thing) and not isinstance(thing, Function)
 
 
@@ -104,6 +111,37 @@ def test_docstrings_are_complete(module: str) -> None:
     if module == "lstm_numba.estimators":
         pytest.importorskip("sklearn")
     assert {name: found for name in public(module) if has_docstring(name) and (found := faults(name))} == {}
+
+
+def with_examples() -> list[str]:
+    """Public names whose docstring has an example, but for estimators, whose tests run theirs."""
+    names = [name for module in MODULES if module != "lstm_numba.estimators" for name in public(module)]
+    return [name for name in names if ">>>" in (getattr(load(name), "__doc__", None) or "")]
+
+
+@pytest.mark.parametrize("name", with_examples())
+def test_examples_of_docstrings_give_what_they_show(name: str) -> None:
+    thing, printed = load(name), io.StringIO()
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    names: dict[str, Any] = {"__name__": "examples"}
+    test = doctest.DocTestParser().get_doctest(thing.__doc__, names, name, None, None)
+    runner.run(test, out=printed.write)
+    assert (runner.failures, printed.getvalue()) == (0, "")
+
+
+def test_readers_find_examples() -> None:
+    """Where one begins: without an example that a test can run, these names have lost theirs."""
+    assert {
+        "LSTM",
+        "GRU",
+        "Stream",
+        "register_cell",
+        "fit",
+        "SequenceClassifier",
+        "save_weights",
+        "Adam",
+        "step",
+    } <= {name.rpartition(".")[2] for name in with_examples()}
 
 
 @pytest.mark.slow

@@ -67,6 +67,7 @@ def layers(x: npt.NDArray[np.float32]) -> None:
     for rnn in every:
         y, state, tape = rnn.forward(x)
         dx, dstate, grads = rnn.backward(tape, np.ones_like(y))
+        print(dx.shape, dstate, state)
         ln.clip_norm(grads, 1.0)
         ln.clip_values(grads, 1.0)
         ln.check_gradients(rnn)
