@@ -1,7 +1,7 @@
-"""Sphinx's settings; the root of the repository is the source folder: ``sphinx-build -c lstm_numba/docs . OUT``.
+"""Sphinx's settings: ``sphinx-build -c lstm_numba/docs . OUT``, from the root of the repository.
 
-The Markdown pages stay in the folders that they are about and are read there, so that a link between two of
-them means the same here as on a page of the repository. `gallery=1` as ``-D gallery=1`` runs the examples.
+The root is the source folder: Markdown pages stay in the folders that they are about and are read there, so that a link between two of
+them means the same here as on a page of the repository. With ``-t run`` the gallery runs its scripts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ project = "lstm_numba"
 author = "The lstm_numba developers"
 release = version = __version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc", "myst_parser"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "myst_parser",
+    "sphinx_gallery.gen_gallery",
+]
 root_doc = "lstm_numba/docs/index"
 include_patterns = [
     "README.md",
@@ -53,6 +59,18 @@ html_theme = "furo"
 html_title = f"lstm_numba {version}"
 html_show_sourcelink = False
 default_role = "obj"
+
+exclude_patterns = ["lstm_numba/docs/gallery"]
+
+# Paths are below the source folder. Pages of the gallery are written, and kept, beside the scripts' folder.
+sphinx_gallery_conf = {
+    "examples_dirs": "lstm_numba/docs/gallery",
+    "gallery_dirs": "lstm_numba/docs/examples",
+    "filename_pattern": r"\.py$",
+    "plot_gallery": tags.has("run"),  # type: ignore[name-defined]  # noqa: F821  Sphinx defines it
+    "write_computation_times": False,
+    "show_memory": False,
+}
 
 autodoc_member_order = "bysource"
 # A class shows the arguments of its constructor once, in its signature; types are in the text.
