@@ -1,7 +1,8 @@
 """Sphinx's settings: ``sphinx-build -c lstm_numba/docs . OUT``, from the root of the repository.
 
-The root is the source folder: Markdown pages stay in the folders that they are about and are read there, so that a link between two of
-them means the same here as on a page of the repository. With ``-t run`` the gallery runs its scripts.
+The root is the source folder, because Markdown pages stay in the folders that they are about and are read
+there: a link between two of them means the same here as on a page of the repository. With ``-t run`` the
+gallery runs its scripts.
 """
 
 from __future__ import annotations

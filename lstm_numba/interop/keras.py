@@ -98,7 +98,8 @@ def from_keras(
         Whether each layer has two directions; by default inferred from the number of arrays.
     **options
         ``batch_first``, ``device``, ``seed`` and what a layer drops in training (``dropout``,
-        ``weight_drop``, ``zoneout``, ``recurrent_dropout``, ``recurrent_dropout_kind``), see `lstm_numba.Recurrent`.
+        ``weight_drop``, ``zoneout``, ``recurrent_dropout``, ``recurrent_dropout_kind``), see
+        `lstm_numba.Recurrent`.
 
     Returns
     -------
@@ -183,7 +184,8 @@ def load_keras(
         See `from_keras`; by default the one that the file names.
     **options
         ``batch_first``, ``device``, ``seed`` and what a layer drops in training (``dropout``,
-        ``weight_drop``, ``zoneout``, ``recurrent_dropout``, ``recurrent_dropout_kind``), see `lstm_numba.Recurrent`.
+        ``weight_drop``, ``zoneout``, ``recurrent_dropout``, ``recurrent_dropout_kind``), see
+        `lstm_numba.Recurrent`.
 
     Returns
     -------

@@ -18,7 +18,8 @@ trace = rnn.trace(x)
 print({name: array.shape for name, array in trace.items()})
 
 # %%
-# A row per array, a line per hidden unit: what the pulse leaves in the state c fades as the forget gate f says.
+# A row per array, a line per hidden unit. What the pulse leaves in the state c fades as the
+# forget gate f says.
 
 figure, rows = plt.subplots(4, sharex=True, figsize=(7, 6), layout="constrained")
 rows[0].plot(x[:, 0], color="black")
