@@ -55,7 +55,18 @@ CELLS: dict[str, Any] = {}
 
 
 def add_cell(cell: Any, *names: str) -> Any:
-    """Register a cell of `make_cell` under its key and other names, make it picklable, and return it."""
+    """Register a cell of `make_cell` under its key and other names, make it picklable, and return it.
+
+    Parameters
+    ----------
+    cell : Cell
+    *names : str
+        Beside its key; a cell that had one of them is replaced.
+
+    Returns
+    -------
+    Cell
+    """
     copyreg.pickle(type(cell), _reduced)
     CELLS.update(dict.fromkeys((cell.key, *names), cell))
     return cell
@@ -86,6 +97,14 @@ def _restored(kind: Any, key: str) -> Any:
 
 def find_cell(name: str) -> Any:
     """The cell of a name: one in `CELLS`, or a variant (`lstm_numba.cells.onnx_variants`), which is added.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    Cell
 
     Raises
     ------

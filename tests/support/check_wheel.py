@@ -2,8 +2,8 @@
 
 Builds a wheel unless it is given one, compares its content with the tree, unpacks it in another folder and
 runs mypy, also as strictly as it can on a program that uses the package, pyright on that program where it is
-installed, and lint-imports there: of an editable install both see a
-part of the files only, because `cli`, `data` and `benchmarks` are elsewhere in the repository.
+installed, and lint-imports there: of an editable install they see a part of the files only, because `cli`,
+`data` and `benchmarks` are elsewhere in the repository.
 """
 
 from __future__ import annotations
