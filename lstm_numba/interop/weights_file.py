@@ -48,7 +48,7 @@ def save_weights(rnn: Recurrent, path: str | os.PathLike[str]) -> None:
     >>> path = os.path.join(tempfile.mkdtemp(), "rnn.safetensors")
     >>> ln.save_weights(ln.LSTM(3, 4, seed=0), path)
     >>> ln.load_weights(path)
-    LSTM(3, 4, num_layers=1, dtype=float32)
+    LSTM(3, 4, dtype=float32)
     """
     write_arrays(Path(path), rnn.state_dict(), cell_name(rnn, weights_only=True))
 

@@ -39,7 +39,7 @@ class Embedding:
     --------
     >>> import numpy as np
     >>> import lstm_numba as ln
-    >>> ln.Embedding(10, 4, seed=0).forward(np.array([[1, 2, 3]])).shape
+    >>> ln.Embedding(10, 4).forward(np.array([[1, 2, 3]])).shape
     (1, 3, 4)
     """
 

@@ -246,7 +246,7 @@ def make_layer(
     --------
     >>> import lstm_numba as ln
     >>> ln.make_layer("lstm", 3, 4, seed=0)
-    LSTM(3, 4, num_layers=1, dtype=float32)
+    Recurrent(LSTMCell, 3, 4, dtype=float32)
     """
     given: Any = options  # the layer refuses what is another's
     if name == "clockwork":

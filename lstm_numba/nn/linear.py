@@ -38,7 +38,7 @@ class Linear:
     --------
     >>> import numpy as np
     >>> import lstm_numba as ln
-    >>> ln.Linear(4, 2, seed=0).forward(np.ones((5, 4), np.float32)).shape
+    >>> ln.Linear(4, 2).forward(np.ones((5, 4), np.float32)).shape
     (5, 2)
     """
 

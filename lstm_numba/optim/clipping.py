@@ -50,10 +50,13 @@ def clip_norm(grads: Mapping[str, Any], max_norm: float, models: int | None = No
     >>> import numpy as np
     >>> import lstm_numba as ln
     >>> grads = {"w": np.array([3.0, 4.0])}
-    >>> float(ln.clip_norm(grads, 1.0).norm)
-    5.0
-    >>> grads["w"].round(6).tolist()
-    [0.6, 0.8]
+    >>> norm, scale = ln.clip_norm(grads, 1.0)
+    >>> float(norm), round(float(scale), 6)
+    (5.0, 0.2)
+    >>> params = {"w": np.zeros(2)}
+    >>> ln.SGD(params, lr=1.0).step(grads, scale=scale)
+    >>> params["w"].round(6).tolist()
+    [-0.6, -0.8]
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm: expected a positive number, got {max_norm}")
