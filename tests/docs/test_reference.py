@@ -85,7 +85,7 @@ def shown_elsewhere(name: str, code: str, message: str) -> bool:
     """
     thing = load(name)
     text = inspect.getdoc(thing) or ""
-    if "**options" in text and "See `" in text.replace("see `", "See `"):
+    if "**options" in text and "See `" in " ".join(text.split()).replace("see `", "See `"):
         return code == "PR01" or "**options" in message
     if inspect.isclass(thing) and "Attributes\n---" in text and code == "PR01":
         return all(re.search(rf"\b{field}\b", text) for field in re.findall(r"'(\w+)'", message))
