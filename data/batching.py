@@ -175,7 +175,21 @@ class EvaluationRows:
 
 
 def evaluation_rows(ids: npt.ArrayLike, batch_size: int, bptt: int) -> EvaluationRows:
-    """Return the windows that predict every token of `ids` once; see `EvaluationRows`."""
+    """Return the windows that predict every token of `ids` once; see `EvaluationRows`.
+
+    Parameters
+    ----------
+    ids : array_like of int, 1-D
+        Token numbers, in the order of the text.
+    batch_size : int
+        Rows that are read side by side.
+    bptt : int
+        Largest number of steps in a window.
+
+    Returns
+    -------
+    EvaluationRows
+    """
     return EvaluationRows(ids, batch_size, bptt)
 
 

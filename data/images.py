@@ -105,7 +105,7 @@ def image_sequences(
 
     Parameters
     ----------
-    images : Images or ndarray, uint8, shape (N, 28, 28), or (N, *form.shape)
+    images : Images or ndarray, uint8, shape (N, 28, 28), or N and ``form.shape``
         The images.
     view : {"rows", "pixels", "permuted"}
         A step for each row, 28 of 28 features; for each pixel, 784 of one feature; or for each pixel in a

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lstm_numba._version import __version__
 
 if TYPE_CHECKING:
-    from lstm_numba import kernels
+    from lstm_numba import cells, data, errors, kernels
     from lstm_numba.archives.mapping import map_sequences
     from lstm_numba.errors import GradientError
     from lstm_numba.interop.c.export import save_c
@@ -124,6 +124,9 @@ _MODULES = {
     "map_sequences": "lstm_numba.archives.mapping",
 }
 
+#: Modules that are public as a whole. `lstm_numba.estimators` is too, but it needs an extra: import it.
+_PUBLIC_MODULES = ("cells", "data", "errors", "kernels")
+
 __all__ = [
     "GRU",
     "LSTM",
@@ -156,10 +159,13 @@ __all__ = [
     "Stream",
     "UseGateLSTM",
     "__version__",
+    "cells",
     "check_gradients",
     "clip_norm",
     "clip_values",
     "cross_entropy",
+    "data",
+    "errors",
     "evaluate",
     "evaluate_models",
     "fit",
@@ -194,8 +200,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "kernels":
-        return import_module("lstm_numba.kernels")
+    if name in _PUBLIC_MODULES:
+        return import_module(f"lstm_numba.{name}")
     if name in _MODULES:
         return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'lstm_numba' has no attribute {name!r}")

@@ -28,7 +28,13 @@ class CheckpointError(UserError):
 
 
 class WeightsError(UserError, ValueError):
-    """Weights cannot be read or written in a format; the message names file or argument and the fault."""
+    """Weights cannot be read or written in a format; the message names file or argument and the fault.
+
+    Parameters
+    ----------
+    text : str
+        The message; what cannot be printed in it is replaced by ``?``.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__(printable(text))

@@ -6,6 +6,9 @@ import copy
 import inspect
 import pickle
 import pydoc
+import re
+import subprocess
+import sys
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +17,8 @@ import numpy as np
 import pytest
 
 import lstm_numba as ln
+from lstm_numba.interop.options import LayerOptions as LoadedLayerOptions
+from lstm_numba.interop.options import Options
 from lstm_numba.models.network import Network, NetworkOptions
 from lstm_numba.nn.options import AnyLayerOptions, LayerOptions
 from lstm_numba.signatures import explicit
@@ -61,6 +66,55 @@ def test_text_of_a_signature() -> None:
         " seed: int | np.random.Generator | Sequence[int | np.random.Generator] | None = None,"
         " init: str = uniform, models: int | None = None) -> None"
     )
+
+
+LOADERS = (ln.load_weights, ln.load_keras, ln.load_onnx, ln.from_keras, ln.from_torch)
+#: An error has a message; help of what Numba compiles is that of Numba's class, its signature is in order.
+CALLABLES = [
+    name
+    for name in ln.__all__
+    if callable(getattr(ln, name)) and name not in ("GradientError", "stream_step")
+]
+
+
+@pytest.mark.parametrize("name", CALLABLES)
+def test_help_shows_arguments_by_name(name: str) -> None:
+    thing = getattr(ln, name)
+    parameters = inspect.signature(thing).parameters.values()
+    assert [p.name for p in parameters if p.kind is p.VAR_KEYWORD] == []
+    first = pydoc.render_doc(thing, renderer=pydoc.plaintext)  # type: ignore[attr-defined]
+    shown_names = re.search(rf"^(?:class )?{name}\((.*?)\)(?: ->.*)?$", first, re.MULTILINE)
+    assert shown_names is not None
+    if inspect.isclass(thing):
+        assert all(re.search(rf"\b{p.name}\b", first) for p in parameters)
+    else:
+        assert all(re.search(rf"\b{p.name}\b", shown_names[1]) for p in parameters)
+
+
+@pytest.mark.parametrize("function", LOADERS, ids=lambda function: function.__name__)
+def test_loaders_show_the_options_that_weights_leave_open(function: Callable[..., Any]) -> None:
+    assert Options._field_defaults.items() <= defaults(function).items()
+    assert typing.get_type_hints(LoadedLayerOptions) == typing.get_type_hints(Options)
+    with pytest.raises(TypeError, match=r"dropuot: no such option; did you mean dropout\?"):
+        function("file", dropuot=0.1)
+
+
+def test_options_of_loaders_are_recurrents() -> None:
+    recurrent = inspect.signature(ln.Recurrent).parameters
+    assert {name: recurrent[name].default for name in Options._fields} == Options._field_defaults
+
+
+def test_dir_and_star_import_are_what_is_public() -> None:
+    # In a process of its own: here modules are attributes of the package already, by other imports.
+    source = "from lstm_numba import *; print(*(name for name in list(globals()) if name not in before))"
+    command = [sys.executable, "-c", f"before = {{'before', *globals()}}; {source}"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    names = {name: getattr(ln, name) for name in printed.split()}
+    assert set(names) == set(ln.__all__) == set(dir(ln))
+    assert len(set(ln.__all__)) == len(ln.__all__)
+    assert {name for name in ln.__all__ if inspect.ismodule(names[name])} == {
+        "cells", "data", "errors", "kernels",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.__name__)

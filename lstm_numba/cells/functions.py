@@ -82,6 +82,11 @@ sinh = Function("sinh", math.sinh, lambda d, y, x: d * cosh(x))
 cosh: Function = Function("cosh", math.cosh, lambda d, y, x: d * sinh(x))
 erf = Function("erf", math.erf, lambda d, y, x: d * (2 / math.sqrt(math.pi)) * exp(-(x * x)))
 
+# The texts that Python's own have speak of more than two arguments, and of a base.
+maximum.__doc__ = "The larger of two numbers."
+minimum.__doc__ = "The smaller of two numbers."
+log.__doc__ = "The natural logarithm."
+
 #: All of them by name.
 FUNCTIONS: dict[str, Function] = {
     function.name: function

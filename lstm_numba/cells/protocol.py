@@ -41,7 +41,16 @@ class Stage(NamedTuple):
 
 
 def display_name(cell: Any) -> str:
-    """The name of a cell's class, as its author wrote it."""
+    """The name of a cell's class, as its author wrote it.
+
+    Parameters
+    ----------
+    cell : Cell
+
+    Returns
+    -------
+    str
+    """
     return getattr(cell, "display_name", type(cell).__name__)
 
 

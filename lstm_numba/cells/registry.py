@@ -56,7 +56,18 @@ CELLS: dict[str, Any] = {}
 
 
 def add_cell(cell: Any, *names: str) -> Any:
-    """Register a cell of `make_cell` under its key and other names, make it picklable, and return it."""
+    """Register a cell of `make_cell` under its key and other names, make it picklable, and return it.
+
+    Parameters
+    ----------
+    cell : Cell
+    *names : str
+        Beside its key; a cell that had one of them is replaced.
+
+    Returns
+    -------
+    Cell
+    """
     copyreg.pickle(type(cell), _reduced)
     CELLS.update(dict.fromkeys((cell.key, *names), cell))
     return cell
@@ -101,6 +112,14 @@ def find_cell(name: str) -> Any:
     """The cell of a name: one in `CELLS`, or a variant (`lstm_numba.cells.onnx_variants`), which is added.
 
     The case is ignored, see `canonical_name`.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    Cell
 
     Raises
     ------

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,10 +24,17 @@ from lstm_numba.interop.files.gates import reorder_gates
 from lstm_numba.interop.files.keras.layout import ORDER, PARTS, find_cell, renamed
 from lstm_numba.interop.files.numbers import as_float
 from lstm_numba.interop.files.opening import read_contents
+from lstm_numba.interop.options import Options
 from lstm_numba.interop.selection import known_cell
 from lstm_numba.interop.state_dict import build, cell_name
 from lstm_numba.interop.weights_file import write_arrays
 from lstm_numba.nn.recurrent import Recurrent
+from lstm_numba.signatures import explicit
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lstm_numba.interop.options import LayerOptions
 
 _FILE_NAME = re.compile(r"l(0|[1-9]\d{0,4})\.(backward\.)?(kernel|recurrent_kernel|bias)")
 
@@ -69,8 +76,13 @@ def to_keras(rnn: Recurrent) -> list[list[Array]]:
     return layers
 
 
+@explicit(Options)
 def from_keras(
-    weights: Sequence[Any], *, cell: str | None = None, bidirectional: bool | None = None, **options: Any
+    weights: Sequence[Any],
+    *,
+    cell: str | None = None,
+    bidirectional: bool | None = None,
+    **options: Unpack[LayerOptions],
 ) -> Recurrent:
     """Make a layer from Keras weight lists.
 
@@ -85,7 +97,9 @@ def from_keras(
     bidirectional : bool, optional
         Whether each layer has two directions; by default inferred from the number of arrays.
     **options
-        ``batch_first``, ``dropout``, ``device``, ``seed`` of the layer.
+        ``batch_first``, ``device``, ``seed`` and what a layer drops in training (``dropout``,
+        ``weight_drop``, ``zoneout``, ``recurrent_dropout``, ``recurrent_dropout_kind``), see
+        `lstm_numba.Recurrent`.
 
     Returns
     -------
@@ -96,7 +110,7 @@ def from_keras(
     WeightsError
         The arrays are not weights of such layers.
     """
-    return _from_layers(weights, "weights", cell, bidirectional, options)
+    return _from_layers(weights, "weights", cell, bidirectional, {**options})
 
 
 def _from_layers(
@@ -157,7 +171,10 @@ def save_keras(rnn: Recurrent, path: str | os.PathLike[str]) -> None:
     write_arrays(Path(path), arrays, cell_name(rnn))
 
 
-def load_keras(path: str | os.PathLike[str], *, cell: str | None = None, **options: Any) -> Recurrent:
+@explicit(Options)
+def load_keras(
+    path: str | os.PathLike[str], *, cell: str | None = None, **options: Unpack[LayerOptions]
+) -> Recurrent:
     """Make a layer from a file of `save_keras`.
 
     Parameters
@@ -166,7 +183,9 @@ def load_keras(path: str | os.PathLike[str], *, cell: str | None = None, **optio
     cell : str, optional
         See `from_keras`; by default the one that the file names.
     **options
-        ``batch_first``, ``dropout``, ``device``, ``seed`` of the layer.
+        ``batch_first``, ``device``, ``seed`` and what a layer drops in training (``dropout``,
+        ``weight_drop``, ``zoneout``, ``recurrent_dropout``, ``recurrent_dropout_kind``), see
+        `lstm_numba.Recurrent`.
 
     Returns
     -------

@@ -5,15 +5,22 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lstm_numba.errors import WeightsError, WeightsWarning
 from lstm_numba.interop.files.contents import Array, Contents
 from lstm_numba.interop.files.opening import read_contents
 from lstm_numba.interop.keras import has_keras_names, layer_from_lists
+from lstm_numba.interop.options import Options
 from lstm_numba.interop.selection import find_head, known_cell, select
 from lstm_numba.interop.state_dict import build
 from lstm_numba.nn.recurrent import Recurrent
+from lstm_numba.signatures import explicit
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lstm_numba.interop.options import LayerOptions
 
 
 class Loaded(NamedTuple):
@@ -24,6 +31,7 @@ class Loaded(NamedTuple):
     notes: tuple[str, ...]
 
 
+@explicit(Options)
 def load_weights(
     path: str | os.PathLike[str],
     *,
@@ -32,7 +40,7 @@ def load_weights(
     names: str | Mapping[str, str | None] | None = None,
     head: str | Mapping[str, str] | None = None,
     allow_nonfinite: bool = False,
-    **options: Any,
+    **options: Unpack[LayerOptions],
 ) -> Any:
     """Make a layer from a file of weights.
 
@@ -65,8 +73,9 @@ def load_weights(
     allow_nonfinite : bool
         Whether weights may be NaN or infinite.
     **options
-        ``dropout``, ``device``, ``seed`` of the layer; without a `head` also ``batch_first``: a model reads
-        (T, B, I).
+        ``device``, ``seed`` and what a layer drops in training (``dropout``, ``weight_drop``, ``zoneout``,
+        ``recurrent_dropout``, ``recurrent_dropout_kind``), see `lstm_numba.Recurrent`; without a `head` also
+        ``batch_first``: a model reads (T, B, I).
 
     Returns
     -------

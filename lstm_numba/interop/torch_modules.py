@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lstm_numba.errors import WeightsError
+from lstm_numba.interop.options import Options
 from lstm_numba.interop.state_dict import build, cell_name
 from lstm_numba.nn.recurrent import Recurrent
+from lstm_numba.signatures import explicit
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lstm_numba.interop.options import LayerOptions
 
 #: PyTorch's ``mode`` -> cell.
 _CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn", "RNN_RELU": "rnn-relu"}
 
 
-def from_torch(module: Any, **options: Any) -> Recurrent:
+@explicit(Options)
+def from_torch(
+    module: Any,
+    **options: Unpack[LayerOptions],
+) -> Recurrent:
     """Make a layer with the weights of a PyTorch module.
 
     Parameters
@@ -20,7 +31,8 @@ def from_torch(module: Any, **options: Any) -> Recurrent:
     module : torch.nn.LSTM, torch.nn.GRU or torch.nn.RNN
         On any device; float32, float64, or float16, which becomes float32.
     **options
-        ``device``, ``seed`` of the layer; ``batch_first`` and ``dropout`` are by default the module's.
+        ``device``, ``seed`` and what a layer drops in training, see `lstm_numba.Recurrent`; where they are
+        not given, ``batch_first`` and ``dropout`` are the module's.
 
     Returns
     -------
@@ -44,8 +56,8 @@ def from_torch(module: Any, **options: Any) -> Recurrent:
         except (TypeError, NotImplementedError):  # bfloat16, or on the device "meta"
             got = f"{tensor.dtype} on {tensor.device}"
             raise WeightsError(f"{where}: {name}: expected float32 or float64, got {got}") from None
-    options = {"batch_first": module.batch_first, "dropout": module.dropout, **options}
-    return build(state, where, _CELLS[mode], **options)
+    chosen = {"batch_first": module.batch_first, "dropout": module.dropout, **options}
+    return build(state, where, _CELLS[mode], **chosen)
 
 
 def to_torch(rnn: Recurrent) -> Any:

@@ -40,6 +40,15 @@ def save_weights(rnn: Recurrent, path: str | os.PathLike[str]) -> None:
         The file has another suffix.
     OSError
         The file cannot be written.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import lstm_numba as ln
+    >>> path = os.path.join(tempfile.mkdtemp(), "rnn.safetensors")
+    >>> ln.save_weights(ln.LSTM(3, 4, seed=0), path)
+    >>> ln.load_weights(path)
+    LSTM(3, 4, dtype=float32)
     """
     write_arrays(Path(path), rnn.state_dict(), cell_name(rnn, weights_only=True))
 

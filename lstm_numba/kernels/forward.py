@@ -189,6 +189,17 @@ def step(weights, x, state, scratch):
     ------
     ValueError
         From Python: a shape does not fit. Wrong dtypes are a `TypingError` while Numba compiles.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lstm_numba as ln
+    >>> weights = ln.kernels.plain(ln.LSTM(3, 4, seed=0))
+    >>> h, c = np.zeros(4, np.float32), np.zeros(4, np.float32)
+    >>> scratch = np.empty(ln.kernels.scratch_size(weights), np.float32)
+    >>> ln.kernels.step(weights, np.ones(3, np.float32), (h, c), scratch)
+    >>> bool((h != 0).all())
+    True
     """
     states = as_states(cell_of(weights), state)
     status = call_status(weights, x, np.int64(1), states, scratch, False)

@@ -311,7 +311,17 @@ def _unflatten(like, flat):
 
 @njit(**SERIAL)
 def parameter_count(like):
-    """How many numbers there are in `Parameters`, or in `Plain` weights."""
+    """How many numbers there are in `Parameters`, or in `Plain` weights.
+
+    Parameters
+    ----------
+    like : Parameters or Plain
+
+    Returns
+    -------
+    int
+        Elements of all arrays together: the size of a flat array of them for `unflatten`.
+    """
     weights = like.weight_ih.size + like.weight_hh.size + like.weight_ph.size
     return weights + like.bias_ih.size + like.bias_hh.size
 

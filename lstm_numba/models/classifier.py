@@ -40,6 +40,15 @@ class SequenceClassifier(SequenceModel):
         Where the model computes.
     **options
         See `lstm_numba.models.network.Network`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lstm_numba as ln
+    >>> model = ln.SequenceClassifier(3, 4, 2, cell="lstm", seed=0)
+    >>> p = model.probabilities(np.ones((5, 2, 3), np.float32))
+    >>> p.shape, bool(np.allclose(p.sum(axis=1), 1))
+    ((2, 2), True)
     """
 
     @explicit(Network)

@@ -44,9 +44,11 @@ class ClockworkRNN(Recurrent):
     input_size, hidden_size, num_layers, bias, batch_first, dropout, dropout_kind, bidirectional, dtype
         See `Recurrent`.
     device, seed
-        See `Recurrent`, also for `models`. `hidden_size` is a multiple of the number of periods.
+        See `Recurrent`. `hidden_size` is a multiple of the number of periods.
     periods : sequence of int
         Period of each group of ``H // len(periods)`` units, ascending. They need not divide each other.
+    models : int, optional
+        See `Recurrent`.
     init : {"uniform", "xavier", "orthogonal"}
         Initial weights: those of an RNN of all units, without what no group reads (see `Recurrent`); with
         "orthogonal" the recurrent weights of each group are orthogonal, all others as with "xavier".

@@ -34,6 +34,13 @@ class Embedding:
     ----------
     params : dict
         ``weight`` (V, E), to be updated in place.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lstm_numba as ln
+    >>> ln.Embedding(10, 4).forward(np.array([[1, 2, 3]])).shape
+    (1, 3, 4)
     """
 
     def __init__(
@@ -60,11 +67,11 @@ class Embedding:
         ----------
         ids : ndarray of int, e.g. (T, B)
         out : ndarray, optional
-            Array (*ids.shape, E) for the result.
+            Array of the shape of `ids` and E, for the result.
 
         Returns
         -------
-        ndarray (*ids.shape, E)
+        ndarray, shape of `ids` and E
 
         Raises
         ------
@@ -81,7 +88,7 @@ class Embedding:
         ----------
         ids : ndarray of int
             Argument of `forward`.
-        dy : ndarray (*ids.shape, E)
+        dy : ndarray, shape of `ids` and E
             Gradient of the result of `forward`.
 
         Returns

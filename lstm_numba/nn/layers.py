@@ -52,6 +52,19 @@ class LSTM(Recurrent):
     ----------
     input_size, hidden_size, num_layers, **options
         See `Recurrent`; among them `proj_size`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lstm_numba as ln
+    >>> rnn = ln.LSTM(3, 4, seed=0)
+    >>> x = np.ones((5, 2, 3), np.float32)  # T steps, B sequences, I features
+    >>> y, (h, c), tape = rnn.forward(x)
+    >>> y.shape, h.shape
+    ((5, 2, 4), (1, 2, 4))
+    >>> dx, dstate, grads = rnn.backward(tape, np.ones_like(y))
+    >>> sorted(grads)
+    ['bias_hh_l0', 'bias_ih_l0', 'weight_hh_l0', 'weight_ih_l0']
     """
 
     @explicit_as(Recurrent.__init__)
@@ -181,6 +194,14 @@ class GRU(Recurrent):
         See `Recurrent`.
     reset_after : bool
         Whether the reset gate acts after the recurrent product (PyTorch, cuDNN) or before it.
+
+    Examples
+    --------
+    >>> import lstm_numba as ln
+    >>> ln.GRU(3, 4, num_layers=2)
+    GRU(3, 4, num_layers=2, dtype=float32)
+    >>> ln.GRU(3, 4, reset_after=False).params["weight_ih_l0"].shape  # gates r, z, n
+    (12, 3)
     """
 
     @explicit(Recurrent.__init__)
@@ -211,10 +232,21 @@ def make_layer(
     input_size, hidden_size, num_layers, **options
         See `Recurrent`; `periods` and what else a "clockwork" layer takes, see `ClockworkRNN`.
 
+    Returns
+    -------
+    Recurrent
+        A layer of the cell; a `ClockworkRNN` for "clockwork".
+
     Raises
     ------
     ValueError, TypeError
         There is no such cell; the layer has no such option.
+
+    Examples
+    --------
+    >>> import lstm_numba as ln
+    >>> ln.make_layer("lstm", 3, 4, seed=0)
+    Recurrent(LSTMCell, 3, 4, dtype=float32)
     """
     given: Any = options  # the layer refuses what is another's
     if isinstance(name, str) and name.lower() == "clockwork":

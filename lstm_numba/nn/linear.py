@@ -33,6 +33,13 @@ class Linear:
     ----------
     params : dict
         ``weight`` (out, in) and, with a bias, ``bias`` (out,), to be updated in place.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lstm_numba as ln
+    >>> ln.Linear(4, 2).forward(np.ones((5, 4), np.float32)).shape
+    (5, 2)
     """
 
     def __init__(

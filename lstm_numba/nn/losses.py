@@ -29,6 +29,13 @@ def softmax(logits: Array) -> Array:
     Returns
     -------
     ndarray (..., V), float64
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lstm_numba as ln
+    >>> ln.softmax(np.log([[1.0, 3.0]])).round(6).tolist()
+    [[0.25, 0.75]]
     """
     shifted = real_numbers("logits", logits).astype(np.float64, copy=False)
     shifted = np.exp(shifted - shifted.max(axis=-1, keepdims=True))

@@ -70,6 +70,19 @@ def register_cell(cls: type) -> type[CellLayer]:
     ------
     TypeError, ValueError
         The class is no valid cell; the message names the class, the fault and, in equations, its line.
+
+    Examples
+    --------
+    >>> import lstm_numba as ln
+    >>> @ln.register_cell
+    ... class Leaky:
+    ...     gates = ("g",)
+    ...     states = ("h",)
+    ...
+    ...     def forward(self, z, v):
+    ...         return {"h": 0.5 * v.h + z.g}
+    >>> Leaky(3, 4).params["weight_hh_l0"].shape
+    (4, 4)
     """
     if isinstance(cls, type) and issubclass(cls, Recurrent):
         raise TypeError(f"register_cell: {cls.__name__} is a layer already")

@@ -27,5 +27,11 @@ def show_cell(cell: Any) -> str:
     ------
     TypeError, ValueError
         It is none of these.
+
+    Examples
+    --------
+    >>> import lstm_numba as ln
+    >>> "h" in ln.show_cell("lstm")
+    True
     """
     return str(cell_of(cell).shown)

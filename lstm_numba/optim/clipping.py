@@ -44,6 +44,19 @@ def clip_norm(grads: Mapping[str, Any], max_norm: float, models: int | None = No
     ------
     ValueError
         `max_norm` is not positive, there are no gradients, or those of many models on CUDA.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lstm_numba as ln
+    >>> grads = {"w": np.array([3.0, 4.0])}
+    >>> norm, scale = ln.clip_norm(grads, 1.0)
+    >>> float(norm), round(float(scale), 6)
+    (5.0, 0.2)
+    >>> params = {"w": np.zeros(2)}
+    >>> ln.SGD(params, lr=1.0).step(grads, scale=scale)
+    >>> params["w"].round(6).tolist()
+    [-0.6, -0.8]
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm: expected a positive number, got {max_norm}")
@@ -62,10 +75,26 @@ def clip_norm(grads: Mapping[str, Any], max_norm: float, models: int | None = No
 def clip_values(grads: Mapping[str, Any], limit: float) -> None:
     """Clip each number of the gradients to [-limit, limit], in place.
 
+    Parameters
+    ----------
+    grads : mapping of str to ndarray, SparseRows or device arrays
+        Gradients by the names of their parameters.
+    limit : float
+        Largest absolute value.
+
     Raises
     ------
     ValueError
         `limit` is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lstm_numba as ln
+    >>> grads = {"w": np.array([3.0, -0.5])}
+    >>> ln.clip_values(grads, 1.0)
+    >>> grads["w"].tolist()
+    [1.0, -0.5]
     """
     if not limit > 0:
         raise ValueError(f"limit: expected a positive number, got {limit}")

@@ -36,6 +36,15 @@ class Adam(Optimizer):
     eps : float
         Added to the square root of the second mean.
     weight_decay : float
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lstm_numba as ln
+    >>> params = {"w": np.array([1.0, 2.0])}
+    >>> ln.Adam(params, lr=0.5).step({"w": np.array([3.0, -0.1])})  # the first step has the length lr
+    >>> params["w"].round(4).tolist()
+    [0.5, 2.5]
     """
 
     _decoupled: ClassVar[bool] = False

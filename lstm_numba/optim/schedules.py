@@ -57,6 +57,27 @@ class HoldThenDecay(Schedule):
 
     ``lr * decay ** max(epoch + 1 - hold, 0)``: W. Zaremba, I. Sutskever, O. Vinyals, "Recurrent neural
     network regularization" (2014).
+
+    Parameters
+    ----------
+    lr : float
+        First learning rate.
+    hold : int
+        Epochs at `lr`.
+    decay : float
+        Factor per epoch after these, in (0, 1].
+
+    Raises
+    ------
+    ValueError
+        An argument is out of range; the message names it.
+
+    Examples
+    --------
+    >>> import lstm_numba as ln
+    >>> schedule = ln.HoldThenDecay(1.0, hold=2, decay=0.5)
+    >>> [schedule.rate(epoch) for epoch in range(4)]
+    [1.0, 1.0, 0.5, 0.25]
     """
 
     def __init__(self, lr: float, hold: int = 4, decay: float = 0.5) -> None:
@@ -86,6 +107,13 @@ class Cosine(Schedule):
         Epochs (may be a fraction) over which the rate rises from 0.
     final : float
         Last rate as a fraction of `lr`.
+
+    Examples
+    --------
+    >>> import lstm_numba as ln
+    >>> schedule = ln.Cosine(1.0, epochs=4)
+    >>> [round(schedule.rate(epoch), 3) for epoch in range(4)]
+    [1.0, 0.854, 0.5, 0.146]
     """
 
     def __init__(self, lr: float, epochs: int, warmup: float = 0.0, final: float = 0.0) -> None:

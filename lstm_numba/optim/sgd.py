@@ -23,6 +23,15 @@ class SGD(Optimizer):
         Needs `momentum` > 0.
     weight_decay : float
         L2 penalty: ``weight_decay * p`` is added to the gradient.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lstm_numba as ln
+    >>> params = {"w": np.array([1.0, 2.0])}
+    >>> ln.SGD(params, lr=0.5).step({"w": np.array([1.0, -1.0])})
+    >>> params["w"].tolist()
+    [0.5, 2.5]
     """
 
     def __init__(

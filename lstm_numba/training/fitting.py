@@ -95,6 +95,18 @@ def fit(
         The loss or the gradient is not finite; the model keeps its last finite parameters.
     ValueError, TypeError
         An argument is out of range, or does not fit the model; there are many, see `fit_models`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lstm_numba as ln
+    >>> x = np.random.default_rng(0).standard_normal((64, 5, 3)).astype(np.float32)  # N, T, F
+    >>> labels = (x[:, :, 0].mean(axis=1) > 0).astype(int)
+    >>> model = ln.SequenceClassifier(3, 4, 2, cell="lstm", seed=0)
+    >>> before = ln.evaluate(model, (x, labels)).loss
+    >>> history = ln.fit(model, (x, labels), epochs=5, lr=0.05, verbose=False)
+    >>> bool(ln.evaluate(model, (x, labels)).loss < before)
+    True
     """
     if patience is not None:
         integer("patience", patience)

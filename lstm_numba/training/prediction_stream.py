@@ -65,7 +65,7 @@ def prediction_step(
 
     Parameters
     ----------
-    cell, plan, ..., scores
+    cell, plan, zero, x_mean, x_scale, held, x, kind, y_scale, y_mean, scores
         The stream's `PredictionStream.arguments`.
     sample : ndarray (F,), float64
         One step, not standardised. A NaN stands for the last number of that feature, the training mean before

@@ -1,12 +1,15 @@
 """Check the package as a user gets it: ``python tests/support/check_wheel.py [WHEEL]``.
 
 Builds a wheel unless it is given one, compares its content with the tree, unpacks it in another folder and
-runs mypy, also on a program that uses the package, and lint-imports there: of an editable install both see a
-part of the files only, because `cli`, `data` and `benchmarks` are elsewhere in the repository.
+runs mypy, also as strictly as it can on a program that uses the package, pyright on that program where it is
+installed, and lint-imports there: of an editable install they see a part of the files only, because `cli`,
+`data` and `benchmarks` are elsewhere in the repository.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -83,6 +86,22 @@ def complaints(wheel: Path) -> list[str]:
     return result + [f"should not be there: {name}" for name in sorted(code - expected_files())]
 
 
+def pyright(unpacked: Path) -> list[tuple[str, ...]]:
+    """The second type checker's arguments to Python, where it or its fork basedpyright is installed."""
+    found = [name for name in ("basedpyright", "pyright") if importlib.util.find_spec(name)]
+    settings = {
+        "include": [TYPED_USE.name],
+        "extraPaths": [str(unpacked)],
+        "typeCheckingMode": "standard",
+        "pythonVersion": "3.10",
+    }
+    folder = unpacked / "pyright"
+    folder.mkdir()
+    (folder / "pyrightconfig.json").write_text(json.dumps(settings), encoding="utf-8")
+    shutil.copy(TYPED_USE, folder)
+    return [("-m", name, "-p", str(folder), "--pythonpath", sys.executable) for name in found[:1]]
+
+
 def main() -> int:
     """Print what is wrong and return the exit status."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -101,7 +120,8 @@ def main() -> int:
             subprocess.run([sys.executable, *tool], cwd=unpacked, env=environment).returncode
             for tool in (
                 ("-m", "mypy", "-p", "lstm_numba"),
-                ("-m", "mypy", str(TYPED_USE)),
+                ("-m", "mypy", "--strict", "--follow-imports=silent", str(TYPED_USE)),
+                *pyright(unpacked),
                 ("-c", _LINT_IMPORTS, "--no-cache"),
             )
         ]

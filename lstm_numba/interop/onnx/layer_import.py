@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,8 +23,15 @@ from lstm_numba.interop.onnx.model_import import read_onnx_model
 from lstm_numba.interop.onnx.nodes import Choice, NodeReader, checked_choice
 from lstm_numba.interop.onnx.operators import MARKER, Array, Markers, constant, evaluate
 from lstm_numba.interop.onnx.parameters import Parameters, is_recurrent, parameters_of, stack_nodes
+from lstm_numba.interop.options import Options
 from lstm_numba.interop.state_dict import build
 from lstm_numba.nn.recurrent import Recurrent
+from lstm_numba.signatures import explicit
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lstm_numba.interop.options import LayerOptions
 
 #: Two choices of T and B for dynamic dimensions, each with T != B so that a transposition shows. Two, because
 #: what a model computes from sizes may be right for one of them only.
@@ -41,12 +48,13 @@ class _Layer(NamedTuple):
     finals: tuple[Array, ...]  # (D, B, H)
 
 
+@explicit(Options)
 def load_onnx(
     path: str | os.PathLike[str],
     *,
     node: Choice | Sequence[Choice] | None = None,
     allow_nonfinite: bool = False,
-    **options: Any,
+    **options: Unpack[LayerOptions],
 ) -> Recurrent:
     """Make a layer from an ONNX model of LSTM, GRU or RNN nodes, or from one such node of any model.
 
@@ -69,8 +77,8 @@ def load_onnx(
     allow_nonfinite : bool
         Whether weights may be NaN or infinite.
     **options
-        ``dropout``, ``device``, ``seed`` of the layer; of a node also ``batch_first``, as what transposes its
-        input may stand anywhere before it.
+        ``device``, ``seed`` and what a layer drops in training, see `lstm_numba.Recurrent`; of a node also
+        ``batch_first``, as what transposes its input may stand anywhere before it.
 
     Returns
     -------

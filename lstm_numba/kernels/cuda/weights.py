@@ -201,6 +201,10 @@ def scratch_size(weights: Any) -> Any:
     Parameters
     ----------
     weights : Weights
+
+    Returns
+    -------
+    int
     """
     return _scratch_rows(weights.cell) * weights.hidden
 
@@ -213,6 +217,10 @@ def tape_size(weights: Any) -> Any:
     Parameters
     ----------
     weights : Weights
+
+    Returns
+    -------
+    int
     """
     return _tape_rows(weights.cell) * weights.hidden
 
