@@ -18,7 +18,6 @@ from statistics import median
 from typing import Any
 
 from lstm_numba.benchmarks.cell_equations import block, equations, expression, row_name, subscript
-from lstm_numba.benchmarks.figures import with_tables
 from lstm_numba.benchmarks.markdown import table, with_blocks
 from lstm_numba.cells import BUILT_IN, find_cell
 from lstm_numba.cells.expressions import Graph
@@ -54,7 +53,7 @@ TITLES = {"lstm-projected": "lstm with proj_size"}
 def with_cells(text: str) -> str:
     """A page with the present blocks."""
     text = with_blocks(text, "cell", cell_lines)
-    return with_tables(with_blocks(text, "cells", lambda name: list(TABLES[name]())), ROOT)
+    return with_blocks(text, "cells", lambda name: list(TABLES[name]()))
 
 
 # -- one cell ----------------------------------------------------------------------------------------

@@ -101,6 +101,14 @@ def canonical_name(name: str) -> str:
 
     ``LSTM`` gives ``lstm``, and ``GRU,F=hardsigmoid`` gives ``gru,f=HardSigmoid``; other names are returned
     as they are.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    str
     """
     base, *words = name.split(",")
     if base.lower() not in (*BUILT_IN, *GROUPED):
