@@ -32,6 +32,7 @@ include_patterns = [
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
+    "SECURITY.md",
     "cli/**.md",
     "data/**.md",
     "benchmarks/**.md",
@@ -55,6 +56,7 @@ PAGES = (
     "benchmarks/*/*",
     "CONTRIBUTING",
     "CHANGELOG",
+    "SECURITY",
 )
 html_theme = "furo"
 html_title = f"lstm_numba {version}"
@@ -80,11 +82,14 @@ numpydoc_show_class_members = False
 autodoc_class_signature = "mixed"
 
 myst_enable_extensions = ["html_image"]
+# Equations stand in ```math blocks.
+myst_fence_as_directive = ["math"]
 # As in a repository's pages: a heading's words are its anchor.
 myst_heading_anchors = 4
 # Fragments of pages begin with a heading of the second level.
 suppress_warnings = ["myst.header"]
 
+_MATH = re.compile(r"\$(`[^`\n]+`)\$")
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#\s:]+)(#[^)\s]*)?\)")
 
 
@@ -117,7 +122,7 @@ def _read(app: Any, docname: str, source: list[str]) -> None:
     if docname == root_doc:
         source[0] = source[0].replace("   PAGES", _pages(app.env.found_docs))
     elif path.suffix == ".md":
-        source[0] = _folder_pages(path.parent, source[0])
+        source[0] = _folder_pages(path.parent, _MATH.sub(r"{math}\1", source[0]))
 
 
 def _skip(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
