@@ -317,7 +317,7 @@ def test_absent_peers_have_no_column(tmp_path: Path, without_peers: None) -> Non
     assert "pytorch" not in header
     assert document["rows"][0]["ratios"] == {}
     answer = invoke("bench --implementation cuda")
-    assert (answer.status, answer.err) == (1, "error: none of the implementations is available\n")
+    assert (answer.status, answer.err) == (1, "error: none of the backends is available\n")
 
 
 def test_implementations_can_be_chosen(tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ def test_memory_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for row in document["rows"]:
         found = {name: entry.get("memory_mib") for name, entry in row["contestants"].items()}
         assert found == (sizes if row["task"] == "training" else dict.fromkeys(sizes))
-    assert "lstm  3x4x5x6  cpu-serial      2.0    0.50" in answer.out
+    assert "lstm  3x4x5x6  cpu-serial    2.0    0.50" in answer.out
 
 
 @pytest.mark.parametrize("words", ["--sweep hidden=4,6", "--sweep threads=1", "--shape 2x1x3x4"])
@@ -424,7 +424,7 @@ def test_usage_errors(tmp_path: Path) -> None:
         assert fragment in line
     answer = invoke("bench --json", tmp_path / "none" / "out.json")
     assert answer.status == 1
-    assert "no such folder" in answer.err
+    assert "none does not exist" in answer.err
 
 
 def test_compare_reads_what_bench_wrote(tmp_path: Path) -> None:

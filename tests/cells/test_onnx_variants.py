@@ -79,7 +79,7 @@ def test_a_layer_says_which_variant_it_is() -> None:
         ("lstm,clip", "expected a number, got ''"),
         ("gru,input_forget", "expected f=FUNCTION, g=FUNCTION, clip=NUMBER, got 'input_forget'"),
         ("gru,h=Tanh", "got 'h=Tanh'"),
-        ("lstm,f=tanh", "expected one of Affine, Elu"),
+        ("lstm,f=tanhh", "expected one of Affine, Elu"),
         ("lstm,f=Elu_1_2", "Elu takes 1 numbers, got 2"),
         ("lstm,f=Affine", "Affine takes 2 numbers, got 0"),
         ("lstm,", "got ''"),

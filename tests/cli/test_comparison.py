@@ -123,7 +123,7 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "g", "grammar", [1.0])
     make(tmp_path / "none", "digits", [])
     refused(invoke("plot a g"), 1, "g: is measured by its perplexity", "their losses do not compare")
-    refused(invoke("plot a nowhere"), 1, "nowhere: not a run folder")
+    refused(invoke("plot a nowhere"), 1, "run folder nowhere does not exist")
     refused(invoke("plot a none"), 1, "none: no epoch is finished")
     refused(invoke("plot a ./a"), 1, "a: is given twice")
     for words in ("--cell m:C", "--data-dir .", "--threads 1"):

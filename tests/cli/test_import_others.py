@@ -113,7 +113,10 @@ def test_options_that_mean_nothing(tmp_path: Path) -> None:
         ((path, "--names", "enc_*", "--out", out), "expected NAME=OURS"),
         ((path, "--names", "=weight_ih", "--out", out), "expected NAME=OURS"),
         ((path, "--names", "a=b", "--names", "a=c", "--out", out), "a is given twice"),
-        ((path, "--names", "a=b", "--prefix", "enc_", "--out", out), "not both"),
+        (
+            (path, "--names", "a=b", "--prefix", "enc_", "--out", out),
+            "--names: cannot be combined with --prefix",
+        ),
         ((path, "--node", "1", "--out", out), "--node: only ONNX models have nodes"),
         ((lists, "--head", "fc", "--out", out), "--head: Keras' lists have none"),
     ):

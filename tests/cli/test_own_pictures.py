@@ -149,7 +149,7 @@ def test_faults_are_one_line(animals: Path, tmp_path: Path, monkeypatch: pytest.
         (2, ["train images"], "Missing argument 'PATH': the folder of images to train on"),
         (1, ["train images", "nowhere"], "nowhere: no such folder"),
         (1, ["train images", "one"], "one class only, a"),
-        (1, ["train images", "few"], "class b has one picture"),
+        (1, ["train images", "few"], "class b has one image"),
         (1, ["train images", "damaged"], "x.png: "),
         (2, ["train images", animals, "--size", "28"], "--size: expected height x width in pixels"),
         (2, ["train images", animals, "--size", "-1x5"], "--size: expected"),

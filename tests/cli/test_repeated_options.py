@@ -96,7 +96,7 @@ def test_each_cell_gets_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         run = Path("runs", f"digits-{number}")
         assert json.loads((run / "config.json").read_text())["cell"] == cell
         assert lines[number - 1].endswith(f"(1 epoch, {run})")
-    assert answer.err.splitlines()[-1] == (
+    assert answer.err.splitlines()[-2] == (
         "a comparison needs matplotlib: pip install 'lstm_numba[plot]'; "
         "then: lstm-numba plot runs/digits-1 runs/digits-2"
     )

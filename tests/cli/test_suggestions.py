@@ -33,7 +33,7 @@ def refused(words: str, status: int, text: str) -> None:
         ("warmup mnits", "Did you mean 'mnist'?"),
         (
             "train digits --optimizer adm",
-            "'adm' is not one of sgd, adam, adamw, rmsprop. Did you mean 'adam'?",
+            "'adm' is not one of sgd, adam, adamw, rmsprop, nt-asgd. Did you mean 'adam'?",
         ),
         ("train digits --optimizer ADAM", "Did you mean 'adam'?"),
         ("train digits --log cvs", "'cvs' is not one of csv, tensorboard. Did you mean 'csv'?"),

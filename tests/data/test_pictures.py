@@ -171,7 +171,7 @@ def test_train_and_test_folders(tmp_path: Path) -> None:
     assert np.bincount(found.train.labels).tolist() == [1, 5]
     assert found.test.labels.tolist() == [1, 1]
     assert found.notes[2].endswith("): valid")
-    with pytest.raises(DataError, match="has a test part of its own"):
+    with pytest.raises(DataError, match="has its own test folder"):
         pictures.load(tmp_path, test=0.2)
     draw_classes(tmp_path / "test", {"z": 1})
     with pytest.raises(DataError, match=re.escape(f"{tmp_path / 'test' / 'z'}: no such class in")):
@@ -210,7 +210,7 @@ def fails(folder: Path, words: str, **options: Any) -> None:
 def test_folders_that_cannot_be_trained_on(tmp_path: Path) -> None:
     fails(tmp_path / "nowhere", "no such folder")
     fails(tmp_path, "holds neither folders of images, one per class, nor IDX files")
-    fails(save(tmp_path / "loose.png", draw(0, 0)), "is no folder")
+    fails(save(tmp_path / "loose.png", draw(0, 0)), "is not a folder")
     fails(tmp_path, "holds no folders of pictures")
     draw_classes(tmp_path, {"a": 3})
     fails(tmp_path, "holds one class only, a: expected two folders at least")
@@ -243,7 +243,7 @@ def test_pictures_that_cannot_be_read_are_named(
 def test_a_cut_picture_is_named(tmp_path: Path) -> None:
     content = save(draw_classes(tmp_path, {"a": 3, "b": 3}) / "b" / "x.png", draw(1, 9)).read_bytes()
     (tmp_path / "b" / "x.png").write_bytes(content[: len(content) - 40])
-    fails(tmp_path, f"b{os.sep}x.png: damaged picture")
+    fails(tmp_path, f"b{os.sep}x.png: damaged image")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
@@ -255,7 +255,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 def test_pictures_of_one_level(tmp_path: Path) -> None:
     for name in ("a/1", "a/2", "b/1", "b/2"):
         save(tmp_path / f"{name}.png", np.full(SIZE, 9, np.uint8))
-    fails(tmp_path, "all pixels of the training pictures have the same level")
+    fails(tmp_path, "all pixels of the training images have the same level")
 
 
 def test_so_much_is_read_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,7 +359,7 @@ def test_idx_files_without_a_test_part(tmp_path: Path) -> None:
 def test_idx_faults(tmp_path: Path) -> None:
     images, labels = tmp_path / "train-images-idx3-ubyte", tmp_path / "train-labels-idx1-ubyte"
     idx_folder(tmp_path, [0, 1, 0, 1])
-    fails(tmp_path, "holds IDX files, whose images are grey", colour=True)
+    fails(tmp_path, "holds IDX files, whose images are grayscale", colour=True)
     write_idx(labels, np.array([0, 1, 1], np.uint8))
     fails(tmp_path, "train-labels-idx1-ubyte: 3 labels for the 4 images of train-images-idx3-ubyte")
     write_idx(labels, np.array([5, 5, 5, 5], np.uint8))
@@ -371,7 +371,7 @@ def test_idx_faults(tmp_path: Path) -> None:
     idx_folder(tmp_path, [0, 1, 0, 1], [0, 1, 9])
     fails(tmp_path, "label 9 of image 2 is not among the 2 labels of the training images, 0 to 1")
     idx_folder(tmp_path, [0, 1, 0, 1], [0, 1])
-    fails(tmp_path, "has a test part of its own", test=0.5)
+    fails(tmp_path, "has its own test folder", test=0.5)
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
     fails(tmp_path, "holds no file test-labels")
     (tmp_path / "t10k-images-idx3-ubyte").unlink()
