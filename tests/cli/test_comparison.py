@@ -124,7 +124,7 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "none", "digits", [])
     refused(invoke("plot a g"), 1, "g: is measured by its perplexity", "their losses do not compare")
     refused(invoke("plot a nowhere"), 1, "run folder nowhere does not exist")
-    refused(invoke("plot a none"), 1, "none: no epoch is finished")
+    refused(invoke("plot a none"), 1, "none: no epoch is complete")
     refused(invoke("plot a ./a"), 1, "a: is given twice")
     for words in ("--cell m:C", "--data-dir .", "--threads 1"):
         refused(invoke(f"plot a a {words}"), 2, words.split()[0], "only for the plots of one run, got 2 runs")
