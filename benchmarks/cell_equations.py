@@ -115,8 +115,8 @@ class _Text:
         for special in (self._as_normalised, _as_log_sigmoid):
             found = special(node)
             if found is not None:
-                form, argument = found
-                return f"{form[0]}{self(argument)}{form[1]}", _TIGHT
+                (before, after), argument = found
+                return f"{before}{self(argument)}{after}", _TIGHT
         if isinstance(node.operation, Function):
             form = _FUNCTIONS.get(node.operation.name, rf"\mathrm{{{{{node.operation.name}}}}}({{}})")
             return form.format(*map(self, node.operands)), _TIGHT
