@@ -42,8 +42,8 @@ _CELLS = (
     "rnn", "rnn-relu", "coupled", "peephole", "peephole-full", "use-gate", "slstm", "gru-reset-before",
     "layer-norm-lstm", "layer-norm-gru", "clockwork",
 )  # fmt: skip
-#: Cells that read all pixels one by one.
-_PERMUTED = ("gru", "layer-norm-gru")
+#: The cell that reads all pixels one by one: in the first epochs of a trial it was ahead of a plain GRU.
+_PERMUTED = ("layer-norm-gru",)
 #: The small AWD-LSTM, and what is taken away from it, one at a time.
 _AWD = {
     "awd-small": "",
@@ -57,7 +57,7 @@ TRAININGS: dict[str, Training] = {
     for training in (
         Training("mnist-seeds", "mnist", "--validation 0 --seeds 5", ("lstm", "gru")),
         Training("mnist-cells", "mnist", "--validation 0", _CELLS),
-        Training("mnist-permuted", "mnist", "--view permuted --epochs 6 --batch-size 32", _PERMUTED),
+        Training("mnist-permuted", "mnist", "--view permuted --epochs 15 --batch-size 32", _PERMUTED),
         Training("ptb-small", "ptb", "--preset small"),
         Training("ptb-medium", "ptb", "--preset medium"),
         Training("ptb-large", "ptb", "--preset large"),
