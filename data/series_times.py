@@ -58,12 +58,30 @@ def order_of(file: str, column: str, times: Array, rows: npt.NDArray[np.int64]) 
     return slice(None)
 
 
-def shown_time(time: np.generic) -> str:
-    """A time for messages: without seconds or fractions that are zero."""
+#: Parts of a time that are left out where they are zero, from the last one.
+_ZEROS = (".000000", ":00", " 00:00")
+
+
+def shown_time(time: np.generic, zeros: int | None = None) -> str:
+    """A time as text, without its last parts: so many of them, or by default those that are zero."""
     if time.dtype.kind == "f":
         return f"{float(time):g}"
     text = str(time.astype("datetime64[us]")).replace("T", " ")
-    return text.removesuffix(".000000").removesuffix(" 00:00:00").removesuffix(":00")
+    for part in _ZEROS[:zeros]:
+        if zeros is None and not text.endswith(part):
+            break
+        text = text[: -len(part)]
+    return text
+
+
+def common_zeros(times: Array) -> int:
+    """How many last parts are zero in all of some times, for `shown_time`: a column has one form."""
+    if times.dtype.kind == "f":
+        return 0
+    for count, unit in ((3, "D"), (2, "m"), (1, "s")):
+        if np.all(times == times.astype(f"datetime64[{unit}]")):
+            return count
+    return 0
 
 
 def next_times(times: Array, count: int) -> list[str]:
@@ -79,10 +97,17 @@ def next_times(times: Array, count: int) -> list[str]:
         rest = times[-1] - months.astype("datetime64[ns]")
         if rest >= np.timedelta64(28, "D"):
             return []
-        return [shown_time((months + k).astype("datetime64[ns]") + rest) for k in range(1, count + 1)]
+        found = np.array([(months + k).astype("datetime64[ns]") + rest for k in range(1, count + 1)])
+        return _column(times, found)
     usual = np.median(np.diff(times).astype(np.int64 if times.dtype.kind == "M" else np.float64))
     unit = np.timedelta64(round(usual), "ns") if times.dtype.kind == "M" else usual
-    return [shown_time(times[-1] + k * unit) for k in range(1, count + 1)]
+    return _column(times, np.array([times[-1] + k * unit for k in range(1, count + 1)]))
+
+
+def _column(earlier: Array, times: Array) -> list[str]:
+    """Times as text, in the form that the earlier ones have too."""
+    zeros = min(common_zeros(earlier), common_zeros(times))
+    return [shown_time(time, zeros) for time in times]
 
 
 def gaps(times: Array) -> tuple[str, npt.NDArray[np.int64]]:

@@ -13,7 +13,7 @@ from lstm_numba.data.file_io import fault, one_line
 from lstm_numba.data.series import Sequence as Piece
 from lstm_numba.data.series import WindowIndex, raw_sequences, stacked
 from lstm_numba.data.series_columns import Columns, check_kinds, require
-from lstm_numba.data.series_times import next_times, shown_time
+from lstm_numba.data.series_times import common_zeros, next_times, shown_time
 from lstm_numba.data.tables import Array, Table, read_table
 from lstm_numba.data.text_columns import read_number
 from lstm_numba.errors import DataError, UserError
@@ -145,6 +145,7 @@ def predictions(task: SeriesTask, pieces: Sequence[Piece]) -> Iterator[Row]:
     forecast = it.task == "forecast"
     items = ends(task, pieces) if forecast else task.items_of(pieces, all_items=True)
     chosen_items = [items.index.last_items()] if forecast else items.batches()
+    zeros = [0 if piece.time is None else common_zeros(piece.time) for piece in pieces]
     for chosen in chosen_items:
         answers = _finite(items.predict(task.model, chosen))
         for k, item in enumerate(chosen):
@@ -154,9 +155,9 @@ def predictions(task: SeriesTask, pieces: Sequence[Piece]) -> Iterator[Row]:
                 yield from _forecast_rows(it, [piece.name], piece.time, answers[k])
             elif it.per_step:
                 for step in range(piece.steps):
-                    yield [*_at(it, piece, step), *answers[step, k].ravel().tolist()]
+                    yield [*_at(piece, step, zeros[place.piece]), *answers[step, k].ravel().tolist()]
             else:
-                head = [piece.name] if _whole(it) else _at(it, piece, place.last - 1)
+                head = [piece.name] if _whole(it) else _at(piece, place.last - 1, zeros[place.piece])
                 yield [*head, *_values(it, answers[k])]
 
 
@@ -168,8 +169,8 @@ def _finite(answers: Array) -> Array:
     return answers
 
 
-def _at(it: SeriesDescription, piece: Piece, step: int) -> Row:
-    time = [] if piece.time is None else [shown_time(piece.time[step])]
+def _at(piece: Piece, step: int, zeros: int) -> Row:
+    time = [] if piece.time is None else [shown_time(piece.time[step], zeros)]
     return [piece.name, int(piece.rows[step]), *time]
 
 
