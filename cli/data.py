@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 #: Data sets with files to download, as in `lstm_numba.data.catalog` (too slow to import for help).
 _PUBLISHED = ("mnist", "ptb")
 
+_names_argument = argument(
+    "names",
+    "NAME...",
+    f"Data set: {', '.join(_PUBLISHED)}.",
+    nargs=-1,
+    required=True,
+    type=Choice(_PUBLISHED),
+)
+
 
 @click.group(
     cls=NamingGroup,
@@ -100,14 +109,7 @@ Examples:
   lstm-numba data fetch mnist ptb --data-dir ~/data
 """,
 )
-@argument(
-    "names",
-    "NAME...",
-    f"Data set: {', '.join(_PUBLISHED)}.",
-    nargs=-1,
-    required=True,
-    type=Choice(_PUBLISHED),
-)
+@_names_argument
 @download_dir_option
 @json_option
 def fetch(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
@@ -145,14 +147,7 @@ Examples:
   lstm-numba data verify mnist ptb --data-dir ~/data --json
 """,
 )
-@argument(
-    "names",
-    "NAME...",
-    f"Data set: {', '.join(_PUBLISHED)}.",
-    nargs=-1,
-    required=True,
-    type=Choice(_PUBLISHED),
-)
+@_names_argument
 @data_dir_option
 @json_option
 def verify(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:

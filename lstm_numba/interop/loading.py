@@ -73,9 +73,9 @@ def load_weights(
     allow_nonfinite : bool
         Whether weights may be NaN or infinite.
     **options
-        ``device``, ``seed`` and what a layer drops in training (``dropout``, ``weight_drop``, ``zoneout``,
-        ``recurrent_dropout``, ``recurrent_dropout_kind``), see `lstm_numba.Recurrent`; without a `head` also
-        ``batch_first``: a model reads (T, B, I).
+        ``device``, ``seed`` and what a layer drops in training (``dropout``, ``dropout_kind``,
+        ``weight_drop``, ``zoneout``, ``recurrent_dropout``, ``recurrent_dropout_kind``), see
+        `lstm_numba.Recurrent`; without a `head` also ``batch_first``: a model reads (T, B, I).
 
     Returns
     -------

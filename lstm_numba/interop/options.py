@@ -17,6 +17,7 @@ class Options(NamedTuple):
 
     batch_first: bool = False
     dropout: float = 0.0
+    dropout_kind: str = "element"
     weight_drop: float = 0.0
     zoneout: float | tuple[float, ...] = 0.0
     recurrent_dropout: float = 0.0
@@ -30,6 +31,7 @@ class LayerOptions(TypedDict, total=False):
 
     batch_first: bool
     dropout: float
+    dropout_kind: str
     weight_drop: float
     zoneout: float | tuple[float, ...]
     recurrent_dropout: float

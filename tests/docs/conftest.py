@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from page_files import make_files
 from pages import Done, Runner, run_page, text_of
@@ -31,3 +35,22 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Runner:
             return run_page(text, page)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def torch() -> Any:
+    """PyTorch, in float64 where a module is made."""
+    return pytest.importorskip("torch", reason="torch is not installed")
+
+
+@pytest.fixture(scope="module")
+def keras() -> Iterator[Any]:
+    """Keras with PyTorch below it."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    before = os.environ.get("KERAS_BACKEND")
+    os.environ["KERAS_BACKEND"] = "torch"
+    yield pytest.importorskip("keras", reason="keras is not installed")
+    if before is None:
+        del os.environ["KERAS_BACKEND"]
+    else:
+        os.environ["KERAS_BACKEND"] = before

@@ -6,13 +6,13 @@ with the kernels where only they have it.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from detail_tools import close, numbers
 from repository import ROOT
 
 import lstm_numba as ln
@@ -21,30 +21,6 @@ from lstm_numba.models.base import SequenceBatch, TokenBatch
 
 T, B, I, H = 6, 3, 4, 5  # noqa: E741
 LENGTHS = np.array([3, 6, 2])
-
-
-@pytest.fixture(scope="module")
-def torch() -> Any:
-    """PyTorch, in float64 where a module is made."""
-    return pytest.importorskip("torch", reason="torch is not installed")
-
-
-@pytest.fixture(scope="module")
-def keras() -> Iterator[Any]:
-    """Keras with PyTorch below it."""
-    pytest.importorskip("torch", reason="torch is not installed")
-    before = os.environ.get("KERAS_BACKEND")
-    os.environ["KERAS_BACKEND"] = "torch"
-    yield pytest.importorskip("keras", reason="keras is not installed")
-    if before is None:
-        del os.environ["KERAS_BACKEND"]
-    else:
-        os.environ["KERAS_BACKEND"] = before
-
-
-def numbers(*shape: int, seed: int = 0) -> np.ndarray:
-    """Normal ones, float32."""
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def run(
@@ -56,14 +32,6 @@ def run(
     key = rnn.plain_cell.key
     options = {"num_layers": rnn.num_layers, "bidirectional": rnn.bidirectional, "lengths": lengths}
     return reference.run(key, rnn.state_dict(), x, states, **options)
-
-
-def close(found: Any, expected: Any, tolerance: float = 1e-6) -> None:
-    """Whether arrays agree; those of PyTorch as NumPy's."""
-    found, expected = (
-        a.detach().numpy() if hasattr(a, "detach") else np.asarray(a) for a in (found, expected)
-    )
-    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
 def of_torch(torch: Any, kind: str, **options: Any) -> tuple[Any, Any]:
@@ -89,10 +57,13 @@ def test_every_detail_has_a_test() -> None:
     details = [int(number) for number in re.findall(r"^(\d+)\. \*\*", page, re.MULTILINE)]
     assert details == list(range(1, len(details) + 1))
     found = set()
-    for name in globals():
-        first, last, both = re.match(r"(?:test_(\d+)(?:_to_(\d+))?(?:_and_(\d+))?_)?", name).groups()
-        found |= set(range(int(first), int(last or first) + 1)) if first else set()
-        found |= {int(both)} if both else set()
+    for path in Path(__file__).parent.glob("test_*_details.py"):
+        for name in re.findall(
+            r"^def test_(\d+(?:_to_\d+)?(?:_and_\d+)?)_", path.read_text(encoding="utf-8"), re.M
+        ):
+            first, last, both = re.fullmatch(r"(\d+)(?:_to_(\d+))?(?:_and_(\d+))?", name).groups()
+            found |= set(range(int(first), int(last or first) + 1))
+            found |= {int(both)} if both else set()
     assert found == set(details)
 
 
@@ -490,92 +461,6 @@ def test_23_and_24_clipping_in_keras(torch: Any, keras: Any) -> None:
     torch.nn.utils.clip_grad_value_([tensor], 0.5)
     ln.clip_values(grads, 0.5)
     close(grads["a"], tensor.grad, 0)
-
-
-def updated(optimizer: Any, start: np.ndarray, rates: tuple[float, ...] = (0.1, 0.1, 0.1)) -> np.ndarray:
-    """A parameter after steps with the gradients of `gradient`, by an optimizer of this library."""
-    params = {"w": start.copy()}
-    made = optimizer(params)
-    for n, rate in enumerate(rates):
-        made.lr = rate
-        made.step({"w": gradient(n)})
-    return params["w"]
-
-
-def gradient(n: int) -> np.ndarray:
-    """That of step n: small, so that an epsilon shows."""
-    return numbers(8, seed=n) * np.float32(1e-6)
-
-
-def by_torch(torch: Any, optimizer: Any, start: np.ndarray) -> np.ndarray:
-    """The same by one of PyTorch's."""
-    tensor = torch.tensor(start, requires_grad=True)
-    made = optimizer([tensor])
-    for n in range(3):
-        tensor.grad = torch.tensor(gradient(n))
-        made.step()
-    return tensor.detach().numpy()
-
-
-def by_keras(
-    keras: Any, optimizer: Any, start: np.ndarray, rates: tuple[float, ...] = (0.1,) * 3
-) -> np.ndarray:
-    """The same by one of Keras'."""
-    variable = keras.Variable(start)
-    optimizer.build([variable])
-    for n, rate in enumerate(rates):
-        optimizer.learning_rate = rate
-        optimizer.apply([keras.ops.convert_to_tensor(gradient(n))])
-    return variable.numpy()
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("Adam", {}),
-        ("Adam", {"weight_decay": 0.1}),
-        ("AdamW", {}),
-        ("RMSprop", {}),
-        ("SGD", {"momentum": 0.9, "weight_decay": 0.1}),
-        ("SGD", {"momentum": 0.9, "nesterov": True}),
-    ],
-)
-def test_25_to_28_updates_are_pytorchs(torch: Any, name: str, options: dict[str, Any]) -> None:
-    start = numbers(8, seed=9)
-    found = updated(lambda params: getattr(ln, name)(params, 0.1, **options), start)
-    close(found, by_torch(torch, lambda p: getattr(torch.optim, name)(p, 0.1, **options), start))
-
-
-def test_25_kerass_epsilon_of_adam_is_added_before_the_correction(keras: Any) -> None:
-    start = numbers(8, seed=9)
-    theirs = by_keras(keras, keras.optimizers.Adam(0.1), start, (0.1,))
-    at_first = 1e-7 / np.sqrt(1 - 0.999)
-    assert at_first == pytest.approx(3.2e-6, rel=0.02)
-    close(updated(lambda params: ln.Adam(params, eps=at_first), start, (0.1,)), theirs)
-    assert np.abs(updated(lambda params: ln.Adam(params, eps=1e-7), start, (0.1,)) - theirs).max() > 0.01
-
-
-def test_26_weight_decay_of_adamw_in_keras(keras: Any) -> None:
-    assert keras.optimizers.AdamW().weight_decay == 0.004
-    assert ln.AdamW({"w": np.ones(1, np.float32)}).weight_decay == 0.01
-
-
-def test_27_kerass_epsilon_of_rmsprop_is_under_the_root(keras: Any) -> None:
-    start, g = numbers(8, seed=9), gradient(0)
-    optimizer = keras.optimizers.RMSprop(0.1)
-    assert (optimizer.rho, optimizer.epsilon) == (0.9, 1e-7)
-    close(by_keras(keras, optimizer, start, (0.1,)), start - 0.1 * g / np.sqrt(0.1 * g * g + 1e-7))
-    close(updated(lambda p: ln.RMSprop(p), start, (0.1,)), start - 0.1 * g / (np.sqrt(0.01 * g * g) + 1e-8))
-
-
-def test_28_kerass_momentum_keeps_the_rate(keras: Any) -> None:
-    def both(rates: tuple[float, ...]) -> float:
-        ours = updated(lambda p: ln.SGD(p, 0.1, momentum=0.9), np.zeros(8, np.float32), rates)
-        theirs = by_keras(keras, keras.optimizers.SGD(0.1, momentum=0.9), np.zeros(8, np.float32), rates)
-        return float(np.abs(ours - theirs).max())
-
-    assert both((0.1, 0.1, 0.1)) < 1e-12
-    assert both((0.1, 0.1, 0.001)) > 1e-8
 
 
 def test_29_embedding_and_linear(torch: Any, keras: Any) -> None:
