@@ -126,13 +126,14 @@ def halt(process: subprocess.Popen[str], folder: Path) -> None:
     """Stop a process while it does not hold the study, for which others would wait."""
     from lstm_numba.sweeps.lock import _STUDY, SweepLock
 
-    while True:
-        process.send_signal(signal.SIGSTOP)
-        with SweepLock(folder, "sweep") as lock:
+    # Opened first: it waits for the study itself, which a stopped process may hold for good.
+    with SweepLock(folder, "sweep") as lock:
+        while True:
+            process.send_signal(signal.SIGSTOP)
             if lock._try(_STUDY):
                 return
-        process.send_signal(signal.SIGCONT)
-        time.sleep(0.005)
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.005)
 
 
 def epochs(folder: Path) -> list[int]:
