@@ -9,7 +9,6 @@ them. Neither equations nor numbers are typed.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -18,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from lstm_numba.benchmarks.cell_equations import block, equations, expression, row_name, subscript
-from lstm_numba.benchmarks.markdown import table, with_blocks
+from lstm_numba.benchmarks.markdown import table, with_blocks, write_page
 from lstm_numba.cells import BUILT_IN, find_cell
 from lstm_numba.cells.expressions import Graph
 from lstm_numba.cells.functions import FUNCTIONS
@@ -229,15 +228,5 @@ def _rows(name: str) -> list[dict[str, Any]]:
     return found
 
 
-def main() -> None:
-    """Write the blocks of a page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("page", type=Path, help="a page with such blocks")
-    page = parser.parse_args().page
-    page.write_text(with_cells(page.read_text(encoding="utf-8")), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    write_page(__doc__, "a page with such blocks", lambda text, _: with_cells(text))

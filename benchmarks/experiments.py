@@ -8,13 +8,12 @@ A block ``<!-- experiment NAME -->`` of the page gets the table and the claims o
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lstm_numba.benchmarks.markdown import table, with_blocks
+from lstm_numba.benchmarks.markdown import table, with_blocks, write_page
 
 
 def text_of(value: Any) -> str:
@@ -52,15 +51,5 @@ def with_tables(text: str, folder: Path) -> str:
     return with_blocks(text, "experiment", lines)
 
 
-def main() -> None:
-    """Write the tables of a page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("page", type=Path, help="the README.md beside the JSON files")
-    page = parser.parse_args().page
-    page.write_text(with_tables(page.read_text(encoding="utf-8"), page.parent), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    write_page(__doc__, "the README.md beside the JSON files", with_tables)

@@ -124,7 +124,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(read_file(path, kind=UserError))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: no JSON: {error}") from None
+        raise UserError(f"{path}: invalid JSON: {error}") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise UserError(f"{path}: not written by lstm-numba bench")
     try:

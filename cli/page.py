@@ -9,16 +9,14 @@ not its help texts, so that the page does not depend on Click's version.
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import click
 
-from lstm_numba.benchmarks.markdown import table, with_blocks
+from lstm_numba.benchmarks.markdown import table, with_blocks, write_page
 from lstm_numba.cli.main import COMMANDS, cli
 
 #: Groups whose commands share most options: one table says what all have, and where they differ.
@@ -241,15 +239,5 @@ def _escaped(text: str) -> str:
     )
 
 
-def main() -> None:
-    """Write the blocks of a page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("page", type=Path, help="the README.md of the command line")
-    path = parser.parse_args().page
-    path.write_text(page(path.read_text(encoding="utf-8")), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    write_page(__doc__, "the README.md of the command line", lambda text, _: page(text))

@@ -61,4 +61,4 @@ class CacheWarning(UserWarning):
 
 
 class WeightsWarning(UserWarning):
-    """Loaded weights compute what the file's network does under a condition only; the message says which."""
+    """Weights went over, something else did not: a condition, a kind of dropout; the message says what."""

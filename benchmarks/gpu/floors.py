@@ -8,7 +8,6 @@ files in ``results/h100`` beside the page. It needs the package numba-cuda, but 
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 
 from lstm_numba.benchmarks.cases import Shape
 from lstm_numba.benchmarks.gpu.shapes import SIX
-from lstm_numba.benchmarks.markdown import table, with_blocks
+from lstm_numba.benchmarks.markdown import table, with_blocks, write_page
 from lstm_numba.cells import find_cell
 from lstm_numba.engines.cuda.driver import DeviceLimits
 from lstm_numba.engines.cuda.persistent_layout import Layout, Problem, layouts
@@ -173,16 +172,9 @@ def with_tables(text: str, folder: Path) -> str:
     return with_blocks(text, "floors", lines)
 
 
-def main() -> None:
-    """Write the tables of a page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("page", type=Path, help="the README.md beside the folder results")
-    page = parser.parse_args().page
-    text = page.read_text(encoding="utf-8")
-    page.write_text(with_tables(text, page.parent / "results" / "h100"), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    write_page(
+        __doc__,
+        "the README.md beside the folder results",
+        lambda text, folder: with_tables(text, folder / "results" / "h100"),
+    )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
-from lstm_numba.errors import WeightsError
+from lstm_numba.errors import WeightsError, WeightsWarning
 from lstm_numba.interop.options import Options
 from lstm_numba.interop.state_dict import build, cell_name
 from lstm_numba.nn.recurrent import Recurrent
@@ -70,11 +71,18 @@ def to_torch(rnn: Recurrent) -> Any:
     Returns
     -------
     torch.nn.LSTM, torch.nn.GRU or torch.nn.RNN
+        It computes what the layer computes. Of what the layer drops in training it has ``dropout`` alone, by
+        element.
 
     Raises
     ------
     WeightsError
         PyTorch has no such cell (peepholes, reset before the product), or is not installed.
+
+    Warns
+    -----
+    WeightsWarning
+        The layer drops more in training.
     """
     name = cell_name(rnn).removesuffix("-projected")
     modes = {cell: mode for mode, cell in _CELLS.items()}
@@ -100,4 +108,10 @@ def to_torch(rnn: Recurrent) -> Any:
         **options,
     )
     module.load_state_dict({key: torch.from_numpy(value) for key, value in rnn.state_dict().items()})
+    lost = [name for name in ("weight_drop", "recurrent_dropout") if getattr(rnn, name)]
+    if rnn.dropout and rnn.dropout_kind != "element":
+        lost.append(f"dropout_kind={rnn.dropout_kind!r}")
+    if lost:
+        text = f"to_torch: PyTorch's {kind} has no {', '.join(lost)}; it drops by element, if at all"
+        warnings.warn(text, WeightsWarning, stacklevel=2)
     return module

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lstm_numba.cells import canonical_name
 from lstm_numba.data.file_io import one_line, read_file
 from lstm_numba.sweeps.config import NO_RANGES, PATHS, RISING, SweepConfig, settings_of
 from lstm_numba.sweeps.ranges import (
@@ -80,14 +81,14 @@ def parse_toml(path: Path) -> dict[str, Any]:
     Raises
     ------
     SweepError
-        It is missing, too large, or not TOML; or Python is too old to read it by itself.
+        It is missing, too large, or invalid TOML; or Python is too old to read it by itself.
     """
     loads = _toml_loads()
     content = read_file(path, _LARGEST, SweepError)
     try:
         return loads(content.decode())
-    except (ValueError, RecursionError) as error:  # the former: not UTF-8, or not TOML
-        raise SweepError(f"{one_line(path, 400)}: not TOML: {one_line(error)}") from None
+    except (ValueError, RecursionError) as error:  # the former: not UTF-8, or invalid TOML
+        raise SweepError(f"{one_line(path, 400)}: invalid TOML: {one_line(error)}") from None
 
 
 def _toml_loads() -> Callable[[str], dict[str, Any]]:
@@ -110,7 +111,7 @@ class _Reader:
 
     def __init__(self, path: Path, content: dict[str, Any]) -> None:
         self.path = path
-        self.content = content
+        self.content = _with_registered_cells(content)
         self.dataset = ""
         self.settings: dict[str, tuple[str, Setting]] = {}
 
@@ -296,6 +297,20 @@ class _Reader:
                     f"sampler: a grid of more than {_LARGEST_GRID:,} combinations; make ranges smaller"
                 )
         return count
+
+
+def _with_registered_cells(value: Any, key: str = "", deeper: int = 6) -> Any:
+    """What a file holds, with the registered names of cells, fixed, in ranges and in their conditions."""
+    if isinstance(value, str) and key == "cell":
+        return canonical_name(value)
+    if isinstance(value, dict) and deeper:
+        return {
+            name: _with_registered_cells(one, key if key == "cell" else name, deeper - 1)
+            for name, one in value.items()
+        }
+    if isinstance(value, list) and deeper:
+        return [_with_registered_cells(one, key, deeper - 1) for one in value]
+    return value
 
 
 class _naming:

@@ -56,7 +56,7 @@ def test_compare(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "fragment"),
     [
-        ("{", "no JSON"),
+        ("{", "invalid JSON"),
         ("[]", "not written by lstm-numba bench"),
         ('{"format": "other", "rows": []}', "not written by lstm-numba bench"),
         ({"format": results.FORMAT}, "damaged"),

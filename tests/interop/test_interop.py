@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from interop_tools import FORMS, KERAS, assert_same, call, compare, layer, rando
 from scipy.special import expit
 
 import lstm_numba as ln
+from lstm_numba.errors import WeightsWarning
 from lstm_numba.interop.state_dict import cell_name
 from lstm_numba.nn.layers import CELL_NAMES
 
@@ -117,6 +119,21 @@ def test_weights_of_a_layer_with_zoneout(tmp_path: Path) -> None:
     assert_same(ln.load_weights(tmp_path / "ours.npz"), ln.GRU(3, 5, seed=1))
     with pytest.raises(ValueError, match=r"expected no zoneout, which no other format has, got 0\.3"):
         ln.save_onnx(rnn, tmp_path / "ours.onnx")
+
+
+def test_pytorch_has_one_kind_of_dropout() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    lossy = ln.GRU(3, 5, 2, dropout=0.5, dropout_kind="sequence", weight_drop=0.2, recurrent_dropout=0.1)
+    text = "PyTorch's GRU has no weight_drop, recurrent_dropout, dropout_kind='sequence'"
+    with pytest.warns(WeightsWarning, match=text) as found:
+        module = ln.to_torch(lossy)
+    assert found[0].filename == __file__
+    assert isinstance(module, torch.nn.GRU)
+    assert module.dropout == 0.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ln.to_torch(ln.GRU(3, 5, 2, dropout=0.5))
+        ln.to_torch(ln.GRU(3, 5, 2, dropout_kind="sequence"))
 
 
 def test_pytorch_refusals() -> None:

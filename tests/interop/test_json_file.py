@@ -232,8 +232,8 @@ def test_names_with_numbers() -> None:
         ('{"x": ' + "[" * 20 + "]" * 20 + "}", "x: lists of"),
         ("[1]", "expected an object of names and numbers, got a list"),
         ("{}", "holds no weights"),
-        ("", "not JSON"),
-        ('{"x": [1]', "not JSON"),
+        ("", "invalid JSON"),
+        ('{"x": [1]', "invalid JSON"),
         ('{"layers": [{"type": 3}]}', "type: expected the type of a layer, got 3"),
         (
             '{"layers": [{"type": "lstm", "weights": [[1]]}]}',

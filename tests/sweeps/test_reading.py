@@ -74,6 +74,18 @@ def test_a_grid_has_all_combinations(tmp_path: Path) -> None:
     ]
 
 
+def test_cells_are_named_in_any_case(tmp_path: Path) -> None:
+    ranges = (
+        '[ranges]\ncell = ["LSTM", "Gru,f=HARDSIGMOID"]\nlayers = {choices = [1, 2], when = {cell = "Lstm"}}'
+    )
+    config = small_sweep(tmp_path, "", ranges)
+    assert config.cells() == ["lstm", "gru,f=HardSigmoid"]
+    assert config.ranges["layers"].when == {"cell": ("lstm",)}
+    assert config.written["ranges"]["cell"]["choices"] == config.cells()
+    text = FIXED + 'cell = "SLSTM"\n' + LR
+    assert read_sweep(sweep_file(tmp_path, text)).run_config({})["cell"] == "slstm"
+
+
 def test_the_example_is_sound(tmp_path: Path) -> None:
     config = read_sweep(sweep_file(tmp_path, EXAMPLE))
     assert config.dataset == "digits"  # no download
@@ -90,7 +102,7 @@ def test_the_example_is_sound(tmp_path: Path) -> None:
 
 REFUSED = {
     "": "command: is missing",
-    "a = = 3": "not TOML",
+    "a = = 3": "invalid TOML",
     'command = "train digitz"\n' + LR: "'digitz'; did you mean digits?",
     'command = "train digits --lr 3"\n' + LR: "'--lr 3' belongs under [fixed]",
     HEAD: "ranges: is missing",

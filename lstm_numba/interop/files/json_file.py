@@ -50,7 +50,7 @@ def read_json_file(content: bytes) -> Contents:
     Raises
     ------
     WeightsError
-        It is no JSON, or holds something else than weights; the message names the tensor.
+        It is invalid JSON, or holds something else than weights; the message names the tensor.
     """
     whole = parse_json(content)
     if not isinstance(whole, dict):

@@ -30,7 +30,7 @@ def parse_json(content: bytes | str, where: str = "", constants: bool = False) -
     Raises
     ------
     WeightsError
-        It is too long, no JSON, nested too deeply, holds NaN or infinity, or has a key twice.
+        It is too long, invalid JSON, nested too deeply, holds NaN or infinity, or has a key twice.
     """
     prefix = f"{where}: " if where else ""
     if len(content) > LARGEST_TEXT:
@@ -61,4 +61,4 @@ def parse_json(content: bytes | str, where: str = "", constants: bool = False) -
     except WeightsError:
         raise
     except ValueError as error:
-        raise WeightsError(f"{prefix}not JSON ({one_line(error, 120)})") from None
+        raise WeightsError(f"{prefix}invalid JSON ({one_line(error, 120)})") from None
