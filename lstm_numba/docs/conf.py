@@ -71,6 +71,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "lstm_numba/docs/examples",
     "filename_pattern": r"\.py$",
     "plot_gallery": tags.has("run"),  # type: ignore[name-defined]  # noqa: F821  Sphinx defines it
+    "capture_repr": (),  # what is printed, not what a last line happens to return
     "write_computation_times": False,
     "show_memory": False,
 }

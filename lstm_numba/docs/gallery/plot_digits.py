@@ -28,7 +28,8 @@ for name in history.epochs[0]:
 # Losses by epoch; the test digits took no part in training.
 
 figure, axes = plt.subplots(figsize=(6, 3.5), layout="constrained")
-for name in (name for name in history.epochs[0] if name.endswith("loss")):
-    axes.plot(range(1, len(history.epochs) + 1), [epoch[name] for epoch in history.epochs], label=name)
+for name, style in {"loss": "-", "valid_loss": "--"}.items():
+    losses = [epoch[name] for epoch in history.epochs]
+    axes.plot(range(1, len(losses) + 1), losses, style, label=name)
 axes.set(xlabel="epoch", ylabel="cross-entropy (nats)", ylim=(0, None))
 axes.legend()
