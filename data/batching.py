@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.arguments import integer
+from lstm_numba.arguments import integer, integers
 from lstm_numba.data._random import permutation
 from lstm_numba.errors import DataError
 
@@ -17,9 +17,9 @@ Ids = npt.NDArray[np.int32]
 
 
 def _tokens(ids: Any) -> Ids:
-    array = np.asarray(ids)
-    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"ids: expected a 1-D array of integers, got {array.dtype} of shape {array.shape}")
+    array = integers("ids", ids)
+    if array.ndim != 1:
+        raise ValueError(f"ids: expected the tokens of a text, 1-D, got shape {array.shape}")
     return array.astype(np.int32, copy=False)
 
 

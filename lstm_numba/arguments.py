@@ -18,16 +18,26 @@ def refuse_mask(name: str, value: Any) -> None:
         )
 
 
+def _array(name: str, value: Any) -> npt.NDArray[Any]:
+    """Convert to a NumPy array; a TypeError of what is masked, or of lists of several lengths."""
+    refuse_mask(name, value)
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise TypeError(
+            f"{name}: expected an array, got a {type(value).__name__} of several shapes"
+        ) from None
+
+
 def real_numbers(name: str, value: Any) -> npt.NDArray[Any]:
     """Convert to a NumPy array of real numbers.
 
     Raises
     ------
     TypeError
-        It is masked, or its elements are not real numbers (but, e.g., bool, complex or objects).
+        It is masked or ragged, or its elements are not real numbers (but, e.g., bool, complex or objects).
     """
-    refuse_mask(name, value)
-    array = np.asarray(value)
+    array = _array(name, value)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"{name}: expected real numbers, got {array.dtype}")
     return array
@@ -39,10 +49,9 @@ def integers(name: str, value: Any) -> npt.NDArray[Any]:
     Raises
     ------
     TypeError
-        It is masked, or its elements are not integers.
+        It is masked or ragged, or its elements are not integers.
     """
-    refuse_mask(name, value)
-    array = np.asarray(value)
+    array = _array(name, value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected integers, got {array.dtype}")
     return array

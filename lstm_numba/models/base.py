@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,7 +20,7 @@ from lstm_numba.models.network import Network
 from lstm_numba.nn.dropout import check_kind
 from lstm_numba.nn.many import Generators, seeds
 from lstm_numba.nn.recurrent import Recurrent
-from lstm_numba.wording import plural
+from lstm_numba.wording import nearest, plural
 
 Array = npt.NDArray[Any]
 #: State of the recurrent layers: one array or a tuple of arrays.
@@ -182,14 +183,19 @@ class StepResult:
 
 
 class Workspace:
-    """Named arrays that are reused at every step.
+    """Named arrays that are reused at every step; each thread has its own.
 
     A copy of a model gets a new, empty workspace.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._arrays: dict[str, Array] = {}
+        self._of_thread = threading.local()
+
+    @property
+    def _arrays(self) -> dict[str, Array]:
+        found: dict[str, Array] = self._of_thread.__dict__
+        return found
 
     def __reduce__(self) -> Any:
         return Workspace, (self._engine,)
@@ -433,8 +439,11 @@ class Model:
         """
         mismatched = sorted(params.keys() ^ self.params.keys())
         if mismatched:
-            name = mismatched[0]
-            raise ValueError(f"params: {name} is {'unknown' if name in params else 'missing'}")
+            unknown = [name for name in mismatched if name in params]
+            if not unknown:
+                raise ValueError(f"params: {mismatched[0]} is missing")
+            hint = nearest(unknown[0], self.params) or f"; there are {', '.join(self.params)}"
+            raise ValueError(f"params: {unknown[0]} is unknown{hint}")
         check_arrays("params", params, self.params)
         for name, array in self.params.items():
             self.engine.upload(params[name], out=array)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lstm_numba.models.base import Array
 from lstm_numba.models.network import Network
-from lstm_numba.models.sequence_model import SequenceModel
+from lstm_numba.models.sequence_model import SequenceModel, label_form
 from lstm_numba.nn.losses import softmax
 from lstm_numba.signatures import explicit
 
@@ -88,6 +88,20 @@ class SequenceClassifier(SequenceModel):
     @property
     def _label_axes(self) -> int:
         return 1
+
+    def check_labels(self, y: Array, axes: int | None = None) -> None:
+        """See `SequenceModel.check_labels`."""
+        classes = self._config["classes"]
+        expected = f"y: expected classes (N,), whole numbers from 0 to {classes - 1}"
+        if (axes or y.ndim) != 1:
+            one_hot = (
+                "; if rows are one-hot, y.argmax(axis=1)"
+                if axes is None and y.shape[1:] == (classes,)
+                else ""
+            )
+            raise ValueError(f"{expected}, got numbers of shape {label_form(y, axes)}{one_hot}")
+        if y.size and not 0 <= y.min() <= y.max() < classes:
+            raise ValueError(f"{expected}, got {y.min()} to {y.max()}")
 
     def _targets(self, labels: Array, weights: Array | None, out: Any) -> Any:
         return self.engine.targets(labels, weights, self._config["classes"], out)

@@ -10,7 +10,7 @@ import numpy as np
 from lstm_numba.engines.number_losses import DEFAULT_QUANTILES, GAUSSIAN, number_loss, variance
 from lstm_numba.models.base import Array
 from lstm_numba.models.network import Network
-from lstm_numba.models.sequence_model import SequenceModel
+from lstm_numba.models.sequence_model import SequenceModel, label_form
 from lstm_numba.signatures import explicit
 
 if TYPE_CHECKING:
@@ -120,6 +120,12 @@ class SequenceRegressor(SequenceModel):
     @property
     def _label_axes(self) -> int:
         return 3 if self.per_step else 2
+
+    def check_labels(self, y: Array, axes: int | None = None) -> None:
+        """See `SequenceModel.check_labels`."""
+        if (axes or y.ndim) != self._label_axes or y.shape[-1] != self.outputs:
+            form = f"(N, T, {self.outputs}), of every step" if self.per_step else f"(N, {self.outputs})"
+            raise ValueError(f"y: expected numbers {form}, got shape {label_form(y, axes)}")
 
     def _targets(self, labels: Array, weights: Array | None, out: Any) -> Any:
         if labels.ndim != 2 or labels.shape[1] != self.outputs:

@@ -92,6 +92,23 @@ class SequenceModel(Model):
         """Axes of the labels of one model."""
         raise NotImplementedError
 
+    def check_labels(self, y: Array, axes: int | None = None) -> None:
+        """Check labels of many sequences before a batch is made of them.
+
+        Parameters
+        ----------
+        y : ndarray
+            Classes (N,), numbers (N, M) or, of every step, (N, T, M) or the rows of all sequences (L, M).
+        axes : int, optional
+            How many axes they stand for, 3 of the rows; by default those of `y`.
+
+        Raises
+        ------
+        ValueError
+            The model predicts something else.
+        """
+        raise NotImplementedError
+
     def _targets(self, labels: Array, weights: Array | None, out: Any) -> Any:
         """Labels of all predictions, as the engine takes them; `weights` begin with the labels' axis."""
         raise NotImplementedError
@@ -246,6 +263,11 @@ class SequenceModel(Model):
         dh = self.engine.last_outputs_gradient(arrays[0], self.rnn.directions, dfeatures)
         others = [self.engine.zeros(array.shape, array.dtype) for array in arrays[1:]]
         return None, ((dh, *others) if isinstance(final, tuple) else dh)
+
+
+def label_form(y: Array, axes: int | None) -> str:
+    """The shape of labels for a message; see `SequenceModel.check_labels`."""
+    return str(y.shape) if axes is None else f"(N, T, {y.shape[-1]})"
 
 
 def _within(weights: Array | None, labels: Array, lengths: Array | None) -> Array | None:

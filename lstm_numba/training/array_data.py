@@ -80,6 +80,8 @@ class SequenceData:
             self.y = real_numbers("y", y)
             if self.y.ndim not in (1, 2) or len(self.y) != len(self.x):
                 raise ValueError(f"y: expected {len(self.x)} labels, one per sequence, got {self.y.shape}")
+            if self.y.ndim == 1 and self.y.dtype.kind == "f":
+                raise TypeError(f"y: expected classes (N,), int, or numbers (N, M), got {self.y.dtype} (N,)")
             self.y = integers("y", self.y) if self.y.ndim == 1 else self.y
         self.weights = self._weights(weights)
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstm_numba.arguments import integer
+from lstm_numba.data.sequences import Sequences
 from lstm_numba.models.base import Model, SequenceBatch
 from lstm_numba.models.classifier import SequenceClassifier
 from lstm_numba.models.language_model import LanguageModel
@@ -28,12 +29,14 @@ class Result(NamedTuple):
 
 def as_data(model: Model, data: Any, batch_size: int = 32, bptt: int = 35) -> Any:
     """Data in one of the forms that `fit` takes, as `Items` or `Batches`."""
-    if isinstance(data, tuple) and len(data) == 2:
-        return SequenceData(*data)
-    if isinstance(data, (np.ndarray, list, tuple)):
-        if not isinstance(model, LanguageModel):
-            raise TypeError(f"data: expected a pair (x, y), got {type(data).__name__}")
+    if isinstance(model, LanguageModel) and isinstance(data, (np.ndarray, list, tuple)):
         return TokenStreams(data, batch_size, bptt)
+    if isinstance(data, tuple) and len(data) == 2:
+        data = SequenceData(*data)
+    if isinstance(data, SequenceData) and isinstance(model, SequenceModel):
+        model.check_labels(data.y.rows, 3) if isinstance(data.y, Sequences) else model.check_labels(data.y)
+    if isinstance(data, (np.ndarray, list, tuple)):
+        raise TypeError(f"data: expected a pair (x, y), got {type(data).__name__}")
     if hasattr(data, "gather") or hasattr(data, "batch"):
         return data
     raise TypeError(f"data: expected (x, y), tokens or batches, got {type(data).__name__}")
@@ -82,9 +85,16 @@ def evaluate(model: Model, data: Any, *, batch_size: int = _EVALUATION_BATCH, bp
 
 
 def check_one(model: Model, instead: str) -> None:
-    """Raise a ValueError for many models, which names the function that takes them."""
+    """Raise a TypeError for what is no model, and a ValueError for many, which names what takes them."""
+    _check_kind(model)
     if model.models:
         raise ValueError(f"model: expected one, got {model.models}; {instead} takes many")
+
+
+def _check_kind(model: Any) -> None:
+    if not isinstance(model, Model):
+        kinds = "SequenceClassifier, SequenceRegressor or LanguageModel"
+        raise TypeError(f"model: expected a {kinds}, got {type(model).__name__}")
 
 
 def evaluate_models(model: SequenceModel, data: Any, *, batch_size: int = _EVALUATION_BATCH) -> list[Result]:
@@ -130,7 +140,8 @@ def _nothing(batch: SequenceBatch) -> SequenceBatch:
 
 
 def models_of(model: Model) -> int:
-    """How many models there are; a ValueError for one that has no axis of them."""
+    """How many models there are; a ValueError for one that has no axis of them, a TypeError for none."""
+    _check_kind(model)
     if not model.models:
         raise ValueError("model: expected many, made with models=N")
     return model.models

@@ -97,8 +97,8 @@ def test_evaluation_of_too_short_texts() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ((np.zeros((3, 3), np.int32), 1, 1), ValueError, "ids: expected a 1-D array of integers"),
-        ((np.zeros(9), 1, 1), ValueError, "ids: expected a 1-D array of integers, got float64"),
+        ((np.zeros((3, 3), np.int32), 1, 1), ValueError, r"ids: expected the tokens .*1-D, got shape .3, 3."),
+        ((np.zeros(9), 1, 1), TypeError, "ids: expected integers, got float64"),
         ((np.zeros(9, np.int32), 0, 1), ValueError, "batch_size: expected an integer >= 1, got 0"),
         ((np.zeros(9, np.int32), 1, -2), ValueError, "bptt: expected an integer >= 1, got -2"),
         ((np.zeros(9, np.int32), 1.0, 1), TypeError, "batch_size: expected an integer, got float"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numba
@@ -325,6 +327,17 @@ def test_initial_weights() -> None:
         np.testing.assert_array_equal(array.astype(np.float32), single.params[name])
 
 
+def test_loading_parameters_of_other_names() -> None:
+    model = SequenceClassifier(3, 4, 6, seed=0)
+    given = {"rnn.weight_ih": model.params["rnn.weight_ih_l0"], **model.params}
+    with pytest.raises(ValueError, match=r"rnn.weight_ih is unknown; did you mean rnn.weight_ih_l0\?"):
+        model.load_params(given)
+    with pytest.raises(ValueError, match=r"params: x is unknown; there are rnn.weight_ih_l0, .*output.bias$"):
+        model.load_params({"x": np.zeros(1)})
+    with pytest.raises(ValueError, match=r"params: output.bias is missing"):
+        model.load_params({name: array for name, array in model.params.items() if name != "output.bias"})
+
+
 def test_configuration_makes_the_same_model_again() -> None:
     model = LanguageModel(
         9, 4, layers=2, dropout=0.2, weight_drop=0.1, tie=True, init="xavier", forget_bias=1, seed=3
@@ -360,6 +373,36 @@ def test_memory_of_logits_and_gradients_is_used_again() -> None:
 
 
 # -- sampling ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["classifier", "regressor", "language model", "evaluation"])
+def test_threads_call_a_model_at_the_same_time(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has what it would have alone, also where another one computes between two steps of it."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((24, 5, 2, 3)).astype(np.float32)
+    tokens = rng.integers(0, 7, (24, 5, 2))
+    classifier = SequenceClassifier(3, 4, 6, cell="gru", seed=0)
+    regressor = SequenceRegressor(3, 4, 2, per_step=True, bidirectional=True, seed=0)
+    text = LanguageModel(7, 4, seed=0)
+    call: Callable[[int], Any] = {
+        "classifier": lambda n: classifier.scores(x[n]),
+        "regressor": lambda n: regressor.predict(x[n]),
+        "language model": lambda n: text.next_logits(tokens[n])[0],
+        "evaluation": lambda n: text.evaluate(TokenBatch(tokens[n], tokens[n - 1])).loss_sum,
+    }[kind]
+    expected, engine = [np.array(call(n)) for n in range(len(x))], classifier.engine
+    matmul = engine.matmul
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        found = matmul(*arguments, **options)
+        time.sleep(0.002)
+        return found
+
+    monkeypatch.setattr(engine, "matmul", interrupted)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(call, range(len(x))))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_draws_follow_the_distribution() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -149,7 +150,10 @@ def test_numbers_that_are_not_finite_end_it() -> None:
         (lambda x, y: (x[0], y), "x: expected shape"),
         (lambda x, y: (x, y[:-1]), "y: expected 48 labels"),
         (lambda x, y: (np.where(x > 1, np.nan, x), y), "x: expected finite"),
-        (lambda x, y: (x, y + 1), "targets: expected values from 0 to 1"),
+        (lambda x, y: (x, y + 1), "y: expected classes .N,., whole numbers from 0 to 1, got 1 to 2"),
+        (lambda x, y: (x, np.eye(2)[y]), r"shape .48, 2.; if rows are one-hot, y.argmax.axis=1."),
+        (lambda x, y: (x, np.zeros((48, 3))), r"got numbers of shape .48, 3.$"),
+        (lambda x, y: (x, np.zeros((*x.shape[:2], 2))), r"got numbers of shape .N, T, 2.$"),
         (lambda x, y: ([x[0], x[1][:, :1]], y[:2]), "of one F"),
         (lambda x, y: ([x[0], x[1][:0]], y[:2]), "at least one step"),
         (lambda x, y: (x[:0], y[:0]), "at least one sequence"),
@@ -158,6 +162,44 @@ def test_numbers_that_are_not_finite_end_it() -> None:
 def test_bad_arrays_are_refused(change: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ln.fit(classifier(), change(*echoes()), epochs=1, **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("per_step", "y", "expected"),
+    [
+        (False, np.zeros(48, int), r"numbers .N, 2., got shape .48,."),
+        (False, np.zeros((48, 3)), r"numbers .N, 2., got shape .48, 3."),
+        (False, np.zeros((48, 12, 2)), r"numbers .N, 2., got shape .N, T, 2."),
+        (True, np.zeros(48, int), r"numbers .N, T, 2., of every step, got shape .48,."),
+        (True, np.zeros((48, 2)), r"numbers .N, T, 2., of every step, got shape .48, 2."),
+        (True, np.zeros((48, 12, 3)), r"numbers .N, T, 2., of every step, got shape .N, T, 3."),
+    ],
+)
+def test_labels_are_those_that_the_regressor_predicts(per_step: bool, y: Any, expected: str) -> None:
+    x, model = np.zeros((48, 12, 3), np.float32), ln.SequenceRegressor(3, 4, 2, per_step=per_step)
+    for call in (ln.evaluate, functools.partial(ln.fit, **QUIET)):
+        with pytest.raises(ValueError, match=f"^y: expected {expected}$"):
+            call(model, (x, y))
+
+
+def test_numbers_of_one_axis_are_neither_classes_nor_targets() -> None:
+    x, _ = echoes()
+    with pytest.raises(TypeError, match=r"^y: expected classes .N,., int, or numbers .N, M., got float64"):
+        ln.fit(ln.SequenceRegressor(x.shape[2], 4, 1), (x, np.zeros(48)), **QUIET)
+
+
+def test_a_layer_is_no_model() -> None:
+    for call in (ln.fit, ln.evaluate, ln.fit_models, ln.evaluate_models):
+        with pytest.raises(TypeError, match=r"^model: expected a SequenceClassifier, .* got LSTM$"):
+            call(ln.LSTM(3, 4), echoes())
+
+
+def test_text_is_tokens() -> None:
+    model = ln.LanguageModel(5, 4)
+    with pytest.raises(TypeError, match=r"^ids: expected an array, got a tuple of several shapes$"):
+        ln.fit(model, echoes(), **QUIET)
+    with pytest.raises(ValueError, match=r"^ids: expected the tokens of a text, 1-D, got shape .6, 2.$"):
+        ln.fit(model, np.zeros((6, 2), int), **QUIET)
 
 
 def test_bad_arguments_are_refused() -> None:
