@@ -296,7 +296,7 @@ def _reopen(dataset: str, given: dict[str, Any]) -> Run:
     if "log" in given:
         run.config["log"] = given["log"]
     if "epochs" in given:
-        _extend(run, given["epochs"])
+        _set_epochs(run, given["epochs"])
     return run
 
 
@@ -309,13 +309,12 @@ def _move_files(run: Run, files: Sequence[str]) -> None:
     run.config["data"]["files"] = [os.path.abspath(path) for path in files]
 
 
-def _extend(run: Run, epochs: int) -> None:
-    """Give a run more epochs; a schedule that depends on their number, as cosine, is stretched."""
+def _set_epochs(run: Run, epochs: int) -> None:
+    """Give a run another number of epochs; a schedule that depends on it, as cosine, is stretched."""
     if epochs < run.config["epochs"]:
-        _refuse(
-            "epochs",
-            f"{epochs} is less than the run's {run.config['epochs']}; the number of epochs can only increase",
-        )
+        done = max((line["epoch"] for line in run.metrics() if line["kind"] == "epoch"), default=0)
+        if epochs <= done:
+            _refuse("epochs", f"expected more than the run has done, {plural(done, 'epoch')}, got {epochs}")
     run.config["epochs"] = epochs
     check_config(run.config)
 

@@ -216,7 +216,11 @@ def test_failures_are_told_apart(tmp_path: Path) -> None:
         ("train digits --seeds 2 --out SET/seed-4", 1, ["holds a run", "--resume"]),
         ("train grammar --resume SET", 2, ["digits", "lstm-numba train digits --resume"]),
         ("train digits --resume SET --hidden 5", 2, ["--hidden", "--resume"]),
-        ("train digits --resume SET --epochs 1", 2, ["--epochs", "1 is less than the run's 2"]),
+        (
+            "train digits --resume SET --epochs 1",
+            2,
+            ["--epochs", "expected more than the run has done, 2 epochs, got 1"],
+        ),
         ("train digits --resume SET --cell gru", 1, ["--cell gru", "lstm"]),
         ("train digits --per-group", 2, ["--per-group is an option of series"]),
         ("train series shops.csv --per-group --seeds 2", 2, ["--seeds", "--per-group"]),

@@ -123,9 +123,12 @@ def test_resume_of_a_complete_run_changes_nothing(digits_run: Path) -> None:
 
 
 @pytest.mark.smoke
-def test_resume_with_more_epochs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("planned", [1, 5])
+def test_resume_with_another_number_of_epochs(planned: int, tmp_path: Path) -> None:
     small = "train digits --images 100 --hidden 4 --batch-size 20 --schedule constant"
     assert invoke(small, "--epochs", "1", "--out", tmp_path / "grown").status == 0
+    path = tmp_path / "grown" / "config.json"  # of a run that is interrupted after its first epoch
+    path.write_text(json.dumps({**json.loads(path.read_text()), "epochs": planned}))
     assert invoke("train", "digits", "--resume", tmp_path / "grown", "--epochs", "2").status == 0
     assert invoke(small, "--epochs", "2", "--out", tmp_path / "whole").status == 0
     lines = [
@@ -136,7 +139,7 @@ def test_resume_with_more_epochs(tmp_path: Path) -> None:
     assert losses[0] == losses[1]
     less = invoke("train", "digits", "--resume", tmp_path / "grown", "--epochs", "1")
     assert less.status == 2
-    assert "--epochs" in less.err
+    assert "--epochs: expected more than the run has done, 2 epochs, got 1" in less.err
 
 
 # -- evaluate, predict, sample, plot -----------------------------------------------------------------
