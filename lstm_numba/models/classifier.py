@@ -94,14 +94,14 @@ class SequenceClassifier(SequenceModel):
         classes = self._config["classes"]
         expected = f"y: expected classes (N,), whole numbers from 0 to {classes - 1}"
         if (axes or y.ndim) != 1:
-            one_hot = (
-                "; if rows are one-hot, y.argmax(axis=1)"
-                if axes is None and y.shape[1:] == (classes,)
-                else ""
-            )
-            raise ValueError(f"{expected}, got numbers of shape {label_form(y, axes)}{one_hot}")
+            mends = {classes: "; if rows are one-hot, y.argmax(axis=1)", 1: "; y.ravel()"}
+            mend = mends.get(y.shape[-1], "") if axes is None and y.ndim == 2 else ""
+            raise ValueError(f"{expected}, got numbers of shape {label_form(y, axes)}{mend}")
+        if y.dtype.kind == "f":
+            raise ValueError(f"{expected}, got {y.dtype}")
         if y.size and not 0 <= y.min() <= y.max() < classes:
-            raise ValueError(f"{expected}, got {y.min()} to {y.max()}")
+            mend = "; y - 1" if (y.min(), y.max()) == (1, classes) else ""
+            raise ValueError(f"{expected}, got {y.min()} to {y.max()}{mend}")
 
     def _targets(self, labels: Array, weights: Array | None, out: Any) -> Any:
         return self.engine.targets(labels, weights, self._config["classes"], out)

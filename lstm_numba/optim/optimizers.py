@@ -20,6 +20,7 @@ import numpy as np
 from lstm_numba.optim.base import Array, Optimizer
 from lstm_numba.optim.nt_asgd import NONMONO, NTASGD
 from lstm_numba.optim.sgd import SGD
+from lstm_numba.wording import nearest
 
 __all__ = ["NTASGD", "SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "make_optimizer"]
 
@@ -183,8 +184,10 @@ def make_optimizer(
         return SGD(params, lr, momentum, nesterov, weight_decay)
     if name == "rmsprop" and not nesterov:
         return RMSprop(params, lr, momentum=momentum, weight_decay=weight_decay)
-    if name not in ("adam", "adamw", "rmsprop", "nt-asgd"):
-        raise ValueError(f"optimizer: expected sgd, adam, adamw, rmsprop or nt-asgd, got {name!r}")
+    known = ("sgd", "rmsprop", "adam", "adamw", "nt-asgd")
+    if name not in known:
+        hint = nearest(str(name), known)
+        raise ValueError(f"optimizer: expected one of {', '.join(known)}, got {name!r}{hint}")
     if nesterov or momentum:
         raise ValueError(f"{'nesterov' if nesterov else 'momentum'}: {name} has none; sgd does")
     if name == "nt-asgd":

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from lstm_numba.arguments import integer, non_negative
-from lstm_numba.wording import shown
+from lstm_numba.wording import nearest, shown
 
 
 class Schedule:
@@ -227,7 +227,8 @@ def make_schedule(name: str, lr: float, epochs: int, options: dict[str, Any] | N
         "plateau": (Plateau, ("factor", "patience", "threshold", "minimum")),
     }
     if name not in makers:
-        raise ValueError(f"schedule: expected one of {', '.join(makers)}, got {name!r}")
+        hint = nearest(str(name), makers)
+        raise ValueError(f"schedule: expected one of {', '.join(makers)}, got {name!r}{hint}")
     maker, known = makers[name]
     unknown = sorted(set(options) - set(known))
     if unknown:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from lstm_numba.arguments import integers, real_numbers
+from lstm_numba.arguments import integers, real_numbers, refuse_mask
 from lstm_numba.data.batching import BatchOrder, ContiguousBatches
 from lstm_numba.data.sequences import Sequences
 from lstm_numba.models.base import SequenceBatch, TokenBatch
@@ -53,7 +54,8 @@ class SequenceData:
     x : ndarray (N, T, F), list of ndarray (T_i, F), or Sequences
         Numbers, without NaN.
     y : array_like
-        Classes (N,), int; numbers (N, M); or of every step, (N, T, M), a list of (T_i, M), or `Sequences`.
+        Classes (N,), int or bool; numbers (N, M); or of every step, (N, T, M), a list of (T_i, M), or
+        `Sequences`. Where a model predicts one number, its axis may be missing: (N,), (N, T).
     lengths : array_like (N,), int, optional
         Steps of each sequence, of an array that is padded.
     weights : array_like, optional
@@ -77,12 +79,11 @@ class SequenceData:
             if not np.array_equal(self.y.lengths, self.x.lengths):
                 raise ValueError("y: expected as many steps as x has, of each sequence")
         else:
-            self.y = real_numbers("y", y)
+            self.y = _labels(y)
             if self.y.ndim not in (1, 2) or len(self.y) != len(self.x):
-                raise ValueError(f"y: expected {len(self.x)} labels, one per sequence, got {self.y.shape}")
-            if self.y.ndim == 1 and self.y.dtype.kind == "f":
-                raise TypeError(f"y: expected classes (N,), int, or numbers (N, M), got {self.y.dtype} (N,)")
-            self.y = integers("y", self.y) if self.y.ndim == 1 else self.y
+                expected = f"{len(self.x)} labels, one for each sequence of x (N, T, F)"
+                raise ValueError(f"y: expected {expected}, got {self.y.shape}")
+        self._steps = None if isinstance(x, (Sequences, list, tuple)) else np.shape(x)[1]
         self.weights = self._weights(weights)
 
     def _weights(self, weights: Any) -> Any:
@@ -108,15 +109,34 @@ class SequenceData:
     def _targets(self) -> str:
         if isinstance(self.y, Sequences):
             return f"{plural(self.y.rows.shape[1], 'target')} a step"
-        if self.y.ndim == 1:
+        if self.y.ndim == 1 and self.y.dtype.kind != "f":
             return f"classes {self.y.min()} to {self.y.max()}"
-        return plural(self.y.shape[1], "target")
+        return plural(self.y.shape[1] if self.y.ndim == 2 else 1, "target")
+
+    def with_target_axis(self, per_step: bool) -> SequenceData:
+        """The same with numbers (N, 1), or (N, T, 1) of every step, where their last axis is missing."""
+        steps = (self._steps,) if per_step else ()
+        if isinstance(self.y, Sequences) or self.y.shape[1:] != steps:
+            return self
+        found, y = copy.copy(self), self.y[..., None]
+        found.y = _sequences("y", y, self.x.lengths) if per_step else y
+        return found
 
     def gather(self, chosen: Array, dtype: npt.DTypeLike) -> SequenceBatch:
         """The sequences `chosen` (B,), padded to the longest of them."""
         x, lengths = self.x.padded(chosen, dtype)
         y, weights = (_pick(of, chosen) for of in (self.y, self.weights))
         return SequenceBatch(x, y, lengths, weights)
+
+
+def _labels(y: Any) -> Array:
+    """Classes or numbers of sequences; True is class 1."""
+    refuse_mask("y", y)
+    if np.ndim(y) and (kind := np.asarray(y).dtype.kind) in "bUSO":
+        if kind != "b":
+            raise TypeError("y: expected numbers, got text; np.unique(y, return_inverse=True)[1] are classes")
+        return np.asarray(y).astype(np.int64)
+    return real_numbers("y", y)
 
 
 def _sequences(name: str, given: Any, lengths: Any) -> Sequences:

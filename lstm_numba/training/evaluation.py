@@ -12,7 +12,9 @@ from lstm_numba.data.sequences import Sequences
 from lstm_numba.models.base import Model, SequenceBatch
 from lstm_numba.models.classifier import SequenceClassifier
 from lstm_numba.models.language_model import LanguageModel
+from lstm_numba.models.regressor import SequenceRegressor
 from lstm_numba.models.sequence_model import SequenceModel
+from lstm_numba.signatures import explicit
 from lstm_numba.training.array_data import Batches, SequenceData, Shuffled, TokenStreams, in_order
 from lstm_numba.training.model_batches import stacked
 
@@ -27,19 +29,29 @@ class Result(NamedTuple):
     accuracy: float
 
 
-def as_data(model: Model, data: Any, batch_size: int = 32, bptt: int = 35) -> Any:
-    """Data in one of the forms that `fit` takes, as `Items` or `Batches`."""
+def as_data(model: Model, data: Any, batch_size: int = 32, bptt: int = 35, name: str = "data") -> Any:
+    """Data in one of the forms that `fit` takes, as `Items` or `Batches`; `name` is the argument's."""
     if isinstance(model, LanguageModel) and isinstance(data, (np.ndarray, list, tuple)):
         return TokenStreams(data, batch_size, bptt)
     if isinstance(data, tuple) and len(data) == 2:
         data = SequenceData(*data)
     if isinstance(data, SequenceData) and isinstance(model, SequenceModel):
-        model.check_labels(data.y.rows, 3) if isinstance(data.y, Sequences) else model.check_labels(data.y)
-    if isinstance(data, (np.ndarray, list, tuple)):
-        raise TypeError(f"data: expected a pair (x, y), got {type(data).__name__}")
+        return _of_model(model, data)
     if hasattr(data, "gather") or hasattr(data, "batch"):
         return data
-    raise TypeError(f"data: expected (x, y), tokens or batches, got {type(data).__name__}")
+    expected = "tokens" if isinstance(model, LanguageModel) else "a tuple (x, y)"
+    raise TypeError(f"{name}: expected {expected}, or batches, got {type(data).__name__}")
+
+
+def _of_model(model: SequenceModel, data: SequenceData) -> SequenceData:
+    """Data that fit a model; a ValueError of those that do not."""
+    expected, features = model.rnn.input_size, data.x.rows.shape[1]
+    if features != expected:
+        raise ValueError(f"x: expected {expected} features, F of (N, T, F), got {features}")
+    if isinstance(model, SequenceRegressor) and model.outputs == 1:
+        data = data.with_target_axis(model.per_step)
+    model.check_labels(data.y.rows, 3) if isinstance(data.y, Sequences) else model.check_labels(data.y)
+    return data
 
 
 def as_batches(model: Model, data: Any, batch_size: int, bptt: int, seed: int) -> Batches:
@@ -50,6 +62,7 @@ def as_batches(model: Model, data: Any, batch_size: int, bptt: int, seed: int) -
     return found
 
 
+@explicit()
 def evaluate(model: Model, data: Any, *, batch_size: int = _EVALUATION_BATCH, bptt: int = 35) -> Result:
     """Mean loss of a model over data, without dropout.
 
@@ -97,6 +110,7 @@ def _check_kind(model: Any) -> None:
         raise TypeError(f"model: expected a {kinds}, got {type(model).__name__}")
 
 
+@explicit()
 def evaluate_models(model: SequenceModel, data: Any, *, batch_size: int = _EVALUATION_BATCH) -> list[Result]:
     """Mean loss of each of many models over data, without dropout.
 

@@ -16,6 +16,7 @@ from lstm_numba.errors import TrainingDiverged
 from lstm_numba.models.base import Model, State, StepResult
 from lstm_numba.optim.optimizers import Optimizer, make_optimizer
 from lstm_numba.optim.schedules import Schedule, make_schedule
+from lstm_numba.signatures import explicit
 from lstm_numba.training.array_data import Batches
 from lstm_numba.training.compile_watch import CompileWatch
 from lstm_numba.training.evaluation import as_batches, as_data, check_one, evaluate, mean, named, result_of
@@ -27,6 +28,7 @@ from lstm_numba.training.step import TrainingStep
 Callback = Callable[[History], Any]
 
 
+@explicit()
 def fit(
     model: Model,
     data: Any,
@@ -122,7 +124,7 @@ def fit(
         schedule = make_schedule(schedule, rate, integer("epochs", epochs))
     step = TrainingStep(model, rule, clip_value, clip, batches.carries_state)
     loop = _Loop(model, batches, step, rule, schedule, Progress(verbose))
-    held = None if validation is None else as_data(model, validation, batch_size, bptt)
+    held = None if validation is None else as_data(model, validation, batch_size, bptt, "validation")
     return loop.run(integer("epochs", epochs), held, patience, tol, keep_best, callbacks)
 
 

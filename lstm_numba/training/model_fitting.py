@@ -21,6 +21,7 @@ from lstm_numba.models.base import StepResult
 from lstm_numba.models.sequence_model import SequenceModel
 from lstm_numba.optim.optimizers import Optimizer, make_optimizer
 from lstm_numba.optim.schedules import Schedule, make_schedule
+from lstm_numba.signatures import explicit
 from lstm_numba.training.array_data import Batches
 from lstm_numba.training.compile_watch import CompileWatch
 from lstm_numba.training.evaluation import (
@@ -42,6 +43,7 @@ from lstm_numba.wording import plural
 Callback = Callable[[list[History]], Any]
 
 
+@explicit()
 def fit_models(
     model: SequenceModel,
     data: Any,

@@ -150,7 +150,10 @@ def test_numbers_that_are_not_finite_end_it() -> None:
         (lambda x, y: (x[0], y), "x: expected shape"),
         (lambda x, y: (x, y[:-1]), "y: expected 48 labels"),
         (lambda x, y: (np.where(x > 1, np.nan, x), y), "x: expected finite"),
-        (lambda x, y: (x, y + 1), "y: expected classes .N,., whole numbers from 0 to 1, got 1 to 2"),
+        (lambda x, y: (x, y + 1), r"y: expected classes .N,., whole numbers from 0 to 1, got 1 to 2; y - 1$"),
+        (lambda x, y: (x, y + 2), r"got 2 to 3$"),
+        (lambda x, y: (x, y / 2), r"y: expected classes .N,., whole numbers from 0 to 1, got float64$"),
+        (lambda x, y: (x, y[:, None]), r"got numbers of shape .48, 1.; y.ravel..$"),
         (lambda x, y: (x, np.eye(2)[y]), r"shape .48, 2.; if rows are one-hot, y.argmax.axis=1."),
         (lambda x, y: (x, np.zeros((48, 3))), r"got numbers of shape .48, 3.$"),
         (lambda x, y: (x, np.zeros((*x.shape[:2], 2))), r"got numbers of shape .N, T, 2.$"),
@@ -167,7 +170,7 @@ def test_bad_arrays_are_refused(change: Any, words: str) -> None:
 @pytest.mark.parametrize(
     ("per_step", "y", "expected"),
     [
-        (False, np.zeros(48, int), r"numbers .N, 2., got shape .48,."),
+        (False, np.zeros(48), r"numbers .N, 2., got shape .48,."),
         (False, np.zeros((48, 3)), r"numbers .N, 2., got shape .48, 3."),
         (False, np.zeros((48, 12, 2)), r"numbers .N, 2., got shape .N, T, 2."),
         (True, np.zeros(48, int), r"numbers .N, T, 2., of every step, got shape .48,."),
@@ -182,10 +185,35 @@ def test_labels_are_those_that_the_regressor_predicts(per_step: bool, y: Any, ex
             call(model, (x, y))
 
 
-def test_numbers_of_one_axis_are_neither_classes_nor_targets() -> None:
-    x, _ = echoes()
-    with pytest.raises(TypeError, match=r"^y: expected classes .N,., int, or numbers .N, M., got float64"):
-        ln.fit(ln.SequenceRegressor(x.shape[2], 4, 1), (x, np.zeros(48)), **QUIET)
+@pytest.mark.parametrize("kind", [np.int64, np.float32])
+def test_the_axis_of_one_number_may_be_missing(kind: type) -> None:
+    x, rng = echoes()[0], np.random.default_rng(0)
+    y = (10 * rng.standard_normal(x.shape[:2])).astype(kind)
+    model = ln.SequenceRegressor(2, 4, 1, seed=0)
+    assert ln.evaluate(model, (x, y[:, 0])) == ln.evaluate(model, (x, y[:, :1]))
+    each = ln.SequenceRegressor(2, 4, 1, per_step=True, seed=0)
+    assert ln.evaluate(each, (x, y)) == ln.evaluate(each, (x, y[..., None]))
+    lengths = rng.integers(1, 7, len(x))
+    some = [SequenceData(x, labels, lengths=lengths) for labels in (y, y[..., None])]
+    assert ln.evaluate(each, some[0]) == ln.evaluate(each, some[1])
+    with pytest.raises(ValueError, match=r"^y: expected numbers .N, T, 1., of every step, got .*.48, 5.$"):
+        ln.evaluate(each, (x, y[:, :5]))
+
+
+def test_classes_of_other_kinds() -> None:
+    x, y = echoes()
+    model = classifier()
+    assert ln.evaluate(model, (x, y == 1)) == ln.evaluate(model, (x, y))
+    with pytest.raises(TypeError, match=r"^y: expected numbers, got text; np.unique"):
+        ln.evaluate(model, (x, np.array(["no", "yes"])[y]))
+
+
+def test_a_feature_axis_elsewhere() -> None:
+    x, y = echoes()
+    with pytest.raises(ValueError, match=r"^x: expected 2 features, F of .N, T, F., got 6$"):
+        ln.evaluate(classifier(), (x.swapaxes(1, 2), y))
+    with pytest.raises(ValueError, match=r"6 labels, one for each sequence of x .N, T, F.*.48,.$"):
+        ln.evaluate(classifier(), (x.swapaxes(0, 1), y))
 
 
 def test_a_layer_is_no_model() -> None:
@@ -213,8 +241,17 @@ def test_bad_arguments_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=words):
             ln.fit(classifier(), (x, y), **{**QUIET, **options})
-    with pytest.raises(TypeError, match="data: expected a pair"):
-        ln.fit(classifier(), x, **QUIET)
+    for data in (x, [x, y]):
+        with pytest.raises(TypeError, match=r"^data: expected a tuple .x, y., or batches, got"):
+            ln.fit(classifier(), data, **QUIET)
+    with pytest.raises(TypeError, match=r"^validation: expected a tuple .x, y., or batches, got float"):
+        ln.fit(classifier(), (x, y), validation=0.1, **QUIET)
+    with pytest.raises(TypeError, match=r"epoch: .*did you mean epochs\?"):
+        ln.fit(classifier(), (x, y), epoch=3)
+    with pytest.raises(ValueError, match=r"got 'Adam'; did you mean adam\?"):
+        ln.fit(classifier(), (x, y), optimizer="Adam", **QUIET)
+    with pytest.raises(ValueError, match=r"got 'Cosine'; did you mean cosine\?"):
+        ln.fit(classifier(), (x, y), schedule="Cosine", **QUIET)
     with pytest.raises(ValueError, match="max_norm"):
         ln.clip_norm({"a": np.ones(2)}, 0)
 
