@@ -311,7 +311,7 @@ def _trials_table(found: Mapping[str, Any], complete: Sequence[Mapping[str, Any]
 
 def _settings_table(found: Mapping[str, Any], count: int) -> str:
     heading = f"importances from {plural(count, 'complete trial')} (PED-ANOVA; correlation by rank)"
-    columns = ("setting", "importance", f"correlation with {found['metric']}", "in the best fifth")
+    columns = ("setting", "importance", f"correlation with {found['metric']}", f"in the best {found['top']}")
     rows = [
         dict(zip(columns, (row["name"], _percent(row), _correlation(row), _values_text(row)), strict=True))
         for row in found["settings"]

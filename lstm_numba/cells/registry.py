@@ -135,7 +135,8 @@ def find_cell(name: str) -> Any:
         The name is no string, or there is no such cell.
     """
     if not isinstance(name, str):
-        raise TypeError(f"name: expected a cell's name, got {name!r}")
+        named = f"the class {name.__module__}.{name.__qualname__}" if isinstance(name, type) else repr(name)
+        raise TypeError(f"cell: expected a name, such as lstm or module:Class of a custom cell, got {named}")
     name = name if name in CELLS else canonical_name(name)
     if "," in name and name not in CELLS:
         try:

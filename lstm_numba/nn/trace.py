@@ -13,6 +13,7 @@ from lstm_numba.cells.registration import defined_cell
 from lstm_numba.engines.base import Steps
 from lstm_numba.nn.notebook import InNotebooks
 from lstm_numba.nn.tape import Array, Tape
+from lstm_numba.wording import nearest
 
 
 class Trace(dict[str, Any], InNotebooks):
@@ -67,6 +68,10 @@ class Trace(dict[str, Any], InNotebooks):
     def of(self, layer: int = 0, direction: int = 0) -> dict[str, Array]:
         """The arrays of one layer and direction by the names without suffix."""
         return {name: self[name + suffix(layer, direction)] for name in self.names}
+
+    def __missing__(self, name: object) -> Array:
+        hint = nearest(str(name), self) or f"; there are {', '.join(self)}"
+        raise KeyError(f"{name}{hint}")
 
     def __repr__(self) -> str:
         shape, axes = next(iter(self.values())).shape, "B, T, H" if self.batch_first else "T, B, H"

@@ -33,7 +33,8 @@ def saturation(shares: Mapping[str, Mapping[str, Sequence[Array]]]) -> Figure:
     """
     gates = list(next(iter(shares.values())))
     width = 0.7 + 2.9 * len(gates)
-    figure = Figure(figsize=(max(width, 4.2), 3.5 + 0.3 * (len(shares) > 1)), layout="constrained")
+    # The panels are square, and as wide as they can be: the height has room for their labels and a title.
+    figure = Figure(figsize=(max(width, 4.2), 4.1 + 0.3 * (len(shares) > 1)), layout="constrained")
     panels = figure.subplots(1, len(gates), sharex=True, sharey=True, squeeze=False)[0]
     looks = list(zip(colours(len(shares)), MARKERS * len(shares), strict=False))
     for place, gate in zip(panels, gates, strict=True):

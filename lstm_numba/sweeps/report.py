@@ -29,8 +29,8 @@ def document(sweep: Sweep) -> dict[str, Any]:
         ``metric``, ``direction``, ``watched`` (part of the data), ``wanted`` (trials), ``counts`` (trials
         by state), ``best`` (the best trial or None), ``command`` (words that train it again), ``trials``
         (the complete ones first, the best on top), ``settings`` (each with its range, importance, rank
-        correlation with the metric, and values in the best fifth of the complete trials; the most important
-        first).
+        correlation with the metric, and values in the best of the complete trials; the most important
+        first), ``top`` (how many are meant by these: a fifth, three at least).
     """
     config = sweep.config
     trials = sweep.trials()
@@ -50,6 +50,7 @@ def document(sweep: Sweep) -> dict[str, Any]:
         "command": command(config, best_first[0].params) if best_first else None,
         "trials": rows,
         "settings": _settings(config, best_first, sweep.importances()),
+        "top": len(_top(best_first)),
     }
 
 
@@ -87,12 +88,16 @@ def _row(sweep: Sweep, trial: Trial) -> dict[str, Any]:
     }
 
 
+def _top(best_first: Sequence[Trial]) -> Sequence[Trial]:
+    """Those whose values are told."""
+    return best_first[: max(3, math.ceil(len(best_first) / 5))] if len(best_first) >= ENOUGH else ()
+
+
 def _settings(
     config: SweepConfig, best_first: Sequence[Trial], importances: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     """What is known of each setting's influence, the most important first."""
-    enough = len(best_first) >= ENOUGH
-    top = best_first[: max(3, math.ceil(len(best_first) / 5))] if enough else []
+    enough, top = len(best_first) >= ENOUGH, _top(best_first)
     rows = []
     for name, domain in config.ranges.items():
         values = [trial.params[name] for trial in top if name in trial.params]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import html
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,6 +63,17 @@ class Shown:
         else:
             parts += [_table(_HEADS, [list(map(_number, row)) for row in self.weights])]
         return f"<div>{''.join(parts)}</div>"
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it as an HTML page, which needs no other file.
+
+        Parameters
+        ----------
+        path : path
+            Its folder must exist; a file there is overwritten.
+        """
+        head = f'<!DOCTYPE html>\n<meta charset="utf-8">\n<title>{_text(self.title)}</title>\n'
+        Path(path).write_text(f"{head}{self._repr_html_()}\n", encoding="utf-8")
 
 
 #: Headings of the weights' statistics.

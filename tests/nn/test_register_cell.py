@@ -78,7 +78,7 @@ def test_what_is_no_plain_class_is_refused() -> None:
         ln.register_cell(JANET)
     with pytest.raises(ValueError, match="must be registered first: import its module"):
         find_cell("nowhere:Cell")
-    with pytest.raises(TypeError, match="name: expected a cell's name, got 3"):
+    with pytest.raises(TypeError, match=r"cell: expected a name, .* got 3"):
         find_cell(3)  # type: ignore[arg-type]
 
 

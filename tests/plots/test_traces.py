@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from inspections import HOSTILE, KINDS, make_inspection
 
-from lstm_numba.plots.style import dark, rendered
+from lstm_numba.plots.style import dark, rendered, titled
 from lstm_numba.plots.trace_statistics import memories, probabilities, saturation, surprise
 from lstm_numba.plots.traces import extent, heat_maps, palette
 from lstm_numba.traces.inspection import Strip
@@ -66,6 +66,21 @@ def test_dots_are_the_shares() -> None:
         for line, view in zip(dots, it.views, strict=True):
             np.testing.assert_array_equal(line.get_xdata(), view.shares[gate].left)
             np.testing.assert_array_equal(line.get_ydata(), view.shares[gate].right)
+
+
+@pytest.mark.parametrize(("gates", "layers"), [(1, 1), (1, 3), (3, 1), (3, 2), (6, 2)])
+def test_nothing_of_the_picture_of_shares_is_cut_off(gates: int, layers: int) -> None:
+    shares = np.linspace(0, 0.5, 9)
+    figure = saturation({f"l{k}": dict.fromkeys("ifoabc"[:gates], (shares, shares)) for k in range(layers)})
+    titled(figure, "run", "saturated gates")
+    figure.draw_without_rendering()
+    box, (title,) = figure.bbox, figure.texts
+    above = title.get_window_extent()
+    assert box.y0 <= above.y0 < above.y1 <= box.y1
+    for axes in figure.axes:
+        assert axes.title.get_window_extent().y1 <= above.y0
+        below = axes.xaxis.label.get_window_extent().y0
+        assert below >= max([box.y0, *(legend.get_window_extent().y1 for legend in figure.legends)])
 
 
 def test_memories_are_ranked_and_endless_ones_told() -> None:

@@ -251,7 +251,8 @@ def test_what_mattered(tmp_path: Path) -> None:
     assert lr["correlation"] > 0.95
     low, high = lr["best"]
     values = sorted(row["params"]["lr"] for row in found["trials"])
-    assert (low, high) == (values[0], values[2])  # the best fifth
+    assert (low, high) == (values[0], values[2])  # the best three
+    assert found["top"] == 3
     assert set(layers["best"]) <= {1, 2}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +56,22 @@ def test_a_layer_with_an_input() -> None:
     assert "Heat maps of i, f, g, o, h, c in layer 1" in shown
     assert ln.show(trace)._repr_html_().count("<img") == 1
     assert trace._repr_html_() == ln.show(trace)._repr_html_()
+
+
+def test_a_page_is_saved_and_other_names_are_refused(tmp_path: Path) -> None:
+    rnn = ln.GRU(2, 3, seed=0)
+    trace = rnn.trace(np.ones((4, 1, 2), np.float32))
+    shown = ln.show(trace)
+    shown.save(tmp_path / "trace.html")
+    page = (tmp_path / "trace.html").read_text("utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert shown._repr_html_() in page
+    with pytest.raises(KeyError, match=r"rl0; did you mean r_l0\?"):
+        trace["rl0"]
+    with pytest.raises(KeyError, match=r"cell state; there are r_l0, z_l0, n_l0, h_l0"):
+        trace["cell state"]
+    assert trace.get("q") is None
+    assert "q" not in trace
 
 
 def test_layers_show_themselves() -> None:
