@@ -134,7 +134,10 @@ def fit_model(source: Source, model: Model, *, cell: str | None = None, **option
         names, tensors, notes = part.names, part.tensors, part.notes
         passed_over, file_cell = part.passed_over, cell or part.cell
     else:
-        passed_over, notes = sorted(tensors.keys() - names.values()), source.contents.notes
+        passed_over, notes = (
+            sorted(tensors.keys() - names.values()),
+            source.contents.notes_beside(names.values()),
+        )
         file_cell = cell or source.contents.cells.get("")
     if file_cell is not None and file_cell != model_cell:
         raise WeightsError(f"{path}: weights of the cell {file_cell}, expected {model_cell}")

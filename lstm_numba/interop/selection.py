@@ -11,7 +11,7 @@ from lstm_numba.cells import find_cell
 from lstm_numba.data.file_io import one_line
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop import names as naming
-from lstm_numba.interop.files.contents import Array, Contents
+from lstm_numba.interop.files.contents import Array, Contents, listed
 from lstm_numba.interop.files.numbers import as_float
 from lstm_numba.training.settings import is_own_cell
 from lstm_numba.wording import nearest
@@ -75,7 +75,7 @@ def select(
     WeightsError
         There is none, or several, or names do not fit.
     """
-    tensors, notes = contents.tensors, list(contents.notes)
+    tensors, notes, known = contents.tensors, list[str](), set(known)
     if names is not None:
         if prefix is not None:
             raise TypeError("prefix: expected names or prefix, got both")
@@ -86,13 +86,13 @@ def select(
         found = naming.groups(tensors)
         prefix = choose_prefix(found, prefix, where)
         targets = found.get(prefix, {})
-        used = set(known)
-        notes += _left_out(prefix, found, [name for name in tensors if name not in used], where)
+        notes += _left_out(prefix, found, [name for name in tensors if name not in known], where)
     if cell is None:
         cell = known_cell(where, contents.cells.get(prefix, contents.cells.get("")))
     arrays = {name: as_float(name, tensors[name], where, finite=not allow_nonfinite) for name in targets}
     params = naming.assemble(targets, arrays, cell, where)
-    return Selected(params, cell, prefix, set(targets), tuple(notes))
+    used = set(targets)
+    return Selected(params, cell, prefix, used, (*contents.notes_beside(used | known), *notes))
 
 
 def _start(name: str) -> str:
@@ -139,12 +139,6 @@ def _left_out(
     # What stands before a layer is never part of it.
     beside = [name for name in beside if "emb" not in name[len(prefix) :]]
     return [f"not read, as no layer has it: {listed(beside)}"] if beside and found else []
-
-
-def listed(names: Iterable[str], most: int = 8) -> str:
-    """Names from a file in one line."""
-    shown = [one_line(name, 80) for name in names]
-    return ", ".join(shown[:most]) + (f" and {len(shown) - most:,} more" if len(shown) > most else "")
 
 
 class Head(NamedTuple):

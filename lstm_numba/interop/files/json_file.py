@@ -83,6 +83,7 @@ def _guitarml(model: Mapping[str, Any], state: Mapping[str, Any]) -> Contents:
 def _rtneural(layers: list[Any]) -> Contents:
     singles: list[Single] = []
     tensors: dict[str, Array] = {}
+    around: dict[str, str] = {}
     notes, seen, before = [], Counter[str](), ""
     for layer in layers:
         kind = layer.get("type")
@@ -100,13 +101,14 @@ def _rtneural(layers: list[Any]) -> Contents:
         before = ""
         if base == "dense":
             tensors.update(_dense(name, arrays))
+            around[name] = base
             if activation not in ("", "linear"):
                 notes.append(f"{name}: {one_line(activation, 60)} follows it")
         else:
             tensors.update({f"{name}.{number}": array for number, array in enumerate(arrays)})
             notes.append(f"{name}: RTNeural's {one_line(kind, 60)} is not computed here")
     stacks = stack(singles)
-    return Contents("json", {**stacks.tensors, **tensors}, stacks.cells, (*stacks.notes, *notes))
+    return Contents("json", {**stacks.tensors, **tensors}, stacks.cells, (*stacks.notes, *notes), around)
 
 
 def _recurrent(name: str, cell: str, arrays: list[Array], activation: Any, after: str) -> Single:
