@@ -22,6 +22,8 @@ _RECURRENT = re.compile(r"(weight|bias)_\w+_l\d+(_reverse)?")
 _HEAD_WEIGHTS = {"weight": False, "w": False, "W": False, "kernel": True}
 _HEAD_BIASES = ("bias", "b")
 _JOINTS = (".", "/", "_", "")
+#: What ends a part of a name.
+_BOUNDARIES = tuple("./_-:|")
 #: Names of linear layers without a bias.
 _LINEAR = re.compile(r"(^|[^a-z])(lin|linear|fc|out|output|head|dense|proj|logits?|classifier)([^a-z]|$)")
 
@@ -101,7 +103,7 @@ def _start(name: str) -> str:
 
 
 def choose_prefix(found: Mapping[str, Mapping[str, Any]], prefix: str | None, where: str) -> str:
-    """The prefix of the only layer in a file, or of the only one whose names begin with `prefix`.
+    """The prefix of the only layer in a file, or of the only one whose names' first parts are `prefix`.
 
     Raises
     ------
@@ -109,16 +111,23 @@ def choose_prefix(found: Mapping[str, Mapping[str, Any]], prefix: str | None, wh
         There are several, or none with that prefix.
     """
     if prefix is not None and prefix not in found:
-        below = [start for start in found if start.startswith(prefix)]
+        below = [start for start in found if _begins(start, prefix)]
         if not below:
-            near = nearest(prefix, found)
-            raise WeightsError(f"{where}: no recurrent layer's names begin with {prefix[:80]!r}{near}")
+            inside = next((f"; did you mean {start}?" for start in found if start.startswith(prefix)), "")
+            near = inside or nearest(prefix, found) or f"; those in the file: {listed(found) or 'none'}"
+            raise WeightsError(f"{where}: prefix: no recurrent layer is named {prefix[:80]!r}{near}")
         if len(below) > 1:
             raise WeightsError(f"{where}: prefix: expected one of {sorted(below)}, got {prefix[:80]!r}")
         return below[0]
     if prefix is None and len(found) > 1:
         raise WeightsError(f"{where}: prefix: expected one of {sorted(found)}, got none")
     return next(iter(found), "") if prefix is None else prefix
+
+
+def _begins(start: str, prefix: str) -> bool:
+    """Whether a name begins with the whole parts `prefix`, with or without what ends the last one."""
+    ended = not prefix or prefix.endswith(_BOUNDARIES)
+    return start.startswith(prefix) and (ended or start.startswith(_BOUNDARIES, len(prefix)))
 
 
 def _left_out(

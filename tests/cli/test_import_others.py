@@ -124,7 +124,7 @@ def test_options_that_mean_nothing(tmp_path: Path) -> None:
     for words, message in (
         ((path, "--names", "a=weight_ih_l0", "--out", out), "names: no tensor is named 'a'"),
         ((path, "--head", "fcc", "--out", out), "no linear layer is named 'fcc'; did you mean fc?"),
-        ((path, "--prefix", "dec_", "--out", out), "names begin with 'dec_'; did you mean enc_?"),
+        ((path, "--prefix", "dec_", "--out", out), "no recurrent layer is named 'dec_'; did you mean enc_?"),
     ):
         refused(invoke("import", *words), tmp_path, left, str(path), message)
 
