@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lstm_numba.errors import WeightsError, WeightsWarning
+from lstm_numba.errors import WeightsError, WeightsWarning, warn
 from lstm_numba.interop.files.contents import Array, Contents
 from lstm_numba.interop.files.opening import read_contents
 from lstm_numba.interop.keras import has_keras_names, layer_from_lists
@@ -112,7 +111,7 @@ def load_weights(
         **options,
     )
     for note in loaded.notes:
-        warnings.warn(f"{path}: {note}", WeightsWarning, stacklevel=2)
+        warn(f"{path}: {note}", WeightsWarning)
     return loaded.network
 
 

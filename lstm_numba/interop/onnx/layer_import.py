@@ -10,13 +10,12 @@ file; nothing in it is executed.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.errors import WeightsError, WeightsWarning
+from lstm_numba.errors import WeightsError, WeightsWarning, warn
 from lstm_numba.interop.onnx.graph import Model, naming, open_model, own_functions
 from lstm_numba.interop.onnx.model_export import LAYERS
 from lstm_numba.interop.onnx.model_import import read_onnx_model
@@ -98,7 +97,7 @@ def load_onnx(
     """
     rnn, notes = read_onnx(path, node=node, allow_nonfinite=allow_nonfinite, **options)
     for note in notes:
-        warnings.warn(f"{path}: {note}", WeightsWarning, stacklevel=2)
+        warn(f"{path}: {note}", WeightsWarning)
     return rnn
 
 
