@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.c.export import save_c
 from lstm_numba.interop.keras import save_keras
 from lstm_numba.interop.onnx.model_export import save_onnx
 from lstm_numba.interop.state_dict import cell_name
-from lstm_numba.interop.weights_file import write_arrays
+from lstm_numba.interop.weights_file import model_arrays, write_arrays
 from lstm_numba.training.classification import ImageTask
 from lstm_numba.training.language_modeling import TextTask
 from lstm_numba.training.series import SeriesTask
@@ -79,10 +77,7 @@ def save_model(
     if kind == "keras":
         save_keras(model.rnn, path)
         return sum(array.size for array in model.rnn.params.values())
-    arrays = {name: np.asarray(model.engine.download(array)) for name, array in model.params.items()}
-    if "output.bias" in arrays and "output.weight" not in arrays:  # tied: PyTorch lists it under both names
-        arrays["output.weight"] = arrays["embedding.weight"]
-    write_arrays(path, arrays, cell_name(model.rnn))
+    write_arrays(path, model_arrays(model), cell_name(model.rnn))
     return model.parameter_count
 
 

@@ -86,6 +86,10 @@ def select(
         prefix = prefixes.pop() if len(prefixes) == 1 else ""
     else:
         found = naming.groups(tensors)
+        if not found and known:
+            raise WeightsError(
+                f"{where}: holds no recurrent layer, by the names of its tensors; names={{...}} gives one"
+            )
         prefix = choose_prefix(found, prefix, where)
         targets = found.get(prefix, {})
         notes += _left_out(prefix, found, [name for name in tensors if name not in known], where)
@@ -206,7 +210,8 @@ def _head_names(tensors: Mapping[str, Array], head: str, where: str) -> dict[str
         name.removesuffix(joint + end) for name in tensors for joint in _JOINTS[:3] for end in _HEAD_WEIGHTS
         if name.endswith(joint + end)
     }  # fmt: skip
-    raise WeightsError(f"{where}: head: no linear layer is named {head[:80]!r}{nearest(head, starts)}")
+    near = nearest(head, starts) or f"; those in the file: {listed(heads(tensors)) or 'none'}"
+    raise WeightsError(f"{where}: head: no linear layer is named {head[:80]!r}{near}")
 
 
 def heads(tensors: Mapping[str, Array]) -> list[str]:

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
 #: what a model computes from sizes may be right for one of them only.
 _SIZES, _OTHER_SIZES = (3, 2), (7, 5)
 
+_LAYERS_ONLY = (
+    "only the recurrent layers of the model are read; "
+    "load_weights(..., head='output') reads the linear layer too"
+)
+
 
 class _Layer(NamedTuple):
     """A recurrent node, and its inputs and outputs as arrays of markers."""
@@ -125,7 +130,7 @@ def read_onnx(
             layers = [name for name in own.tensors if name.startswith(LAYERS)]
             params = {name.removeprefix(LAYERS): own.tensors[name] for name in layers}
             cell, layout = own.cells[""], False
-            notes = ("only the recurrent layers of the model are read",)
+            notes = (_LAYERS_ONLY,)
         else:
             if choices is None:
                 nodes, layout, notes = _read_model(model, allow_nonfinite)
@@ -149,7 +154,8 @@ def _read_model(model: Model, allow_nonfinite: bool) -> tuple[list[Parameters], 
     reader = NodeReader(model, allow_nonfinite)
     if len(reader.candidates) > 1:
         reader.check_any()
-        raise WeightsError(f"no layer as a whole ({reason}); {reader.listing()}")
+        how = "load its recurrent nodes one by one, or stacked ones together by a list of them"
+        raise WeightsError(f"computes more than stacked layers ({reason}); {how}; {reader.listing()}")
     nodes = reader.choose(None)
     note = f"only the model's recurrent node is read, and it computes more ({reason})"
     return nodes, nodes[0].batch_first, (note,)
