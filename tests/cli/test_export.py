@@ -53,7 +53,8 @@ def test_every_format_holds_the_weights(run: Path, tmp_path: Path) -> None:
     model = open_task(run, load_data=False).model
     rnn = model.rnn
     x = np.random.default_rng(0).standard_normal((5, 3, rnn.input_size)).astype(rnn.dtype)
-    for kind, name in (("onnx", "w.onnx"), ("torch", "w.safetensors"), ("keras", "k.npz"), ("npz", "w.npz")):
+    names = {"onnx": "w.onnx", "torch": "w.safetensors", "keras": "k.npz", "npz": "w.npz", "json": "w.json"}
+    for kind, name in names.items():
         path = tmp_path / name
         result = invoke("export", run, "--format", kind, "--out", path, "--json").json()
         own = sum(array.size for array in rnn.params.values())
@@ -76,6 +77,15 @@ def test_every_format_holds_the_weights(run: Path, tmp_path: Path) -> None:
     with np.load(tmp_path / "w.npz") as found:
         assert set(found) == set(model.params)
         assert found["output.weight"].tobytes() == model.params["output.weight"].tobytes()
+    head = ln.load_weights(tmp_path / "w.json", head="lin").params["output.weight"]
+    assert head.tobytes() == model.params["output.weight"].tobytes()
+
+
+def test_language_models_are_not_for_plug_ins(text: Path, tmp_path: Path) -> None:
+    answer = invoke("export", text, "--format", "json", "--out", tmp_path / "w.json")
+    assert answer.status == 1
+    assert answer.err.startswith("error: json: expected a model of sequences, got a language model")
+    assert not list(tmp_path.iterdir())
 
 
 def test_layers_alone(run: Path, tmp_path: Path) -> None:

@@ -157,3 +157,12 @@ def test_nodes_of_a_model_that_was_exported(tmp_path: Path) -> None:
     with pytest.warns(WeightsWarning, match="only the recurrent layers of the model are read"):
         assert_same(ln.load_onnx(path), model.rnn)
     assert "ln.load_onnx(" in ln.inspect_weights(path).layers[0].command
+
+
+def test_json_for_plug_ins(tmp_path: Path) -> None:
+    model, path = ln.SequenceRegressor(1, 3, 1, per_step=True, seed=0), tmp_path / "w.npz"
+    ln.save_weights(model, path)
+    answer = invoke("import", path, "--head", "output", "--out", tmp_path / "w.json")
+    assert "load_weights(..., head='lin')" in answer.out
+    ln.save_json(model, tmp_path / "expected.json")
+    assert (tmp_path / "w.json").read_bytes() == (tmp_path / "expected.json").read_bytes()
