@@ -12,6 +12,7 @@ from cli_tools import DIGITS, GRAMMAR, invoke, one_epoch
 from series_tools import series_config, waves
 
 import lstm_numba as ln
+from lstm_numba.interop.export import save_model
 from lstm_numba.training.run import Run
 from lstm_numba.training.series import SeriesTask
 from lstm_numba.training.tasks import build_task, open_task
@@ -53,8 +54,7 @@ def test_every_format_holds_the_weights(run: Path, tmp_path: Path) -> None:
     model = open_task(run, load_data=False).model
     rnn = model.rnn
     x = np.random.default_rng(0).standard_normal((5, 3, rnn.input_size)).astype(rnn.dtype)
-    names = {"onnx": "w.onnx", "torch": "w.safetensors", "keras": "k.npz", "npz": "w.npz", "json": "w.json"}
-    for kind, name in names.items():
+    for kind, name in (("onnx", "w.onnx"), ("torch", "w.safetensors"), ("keras", "k.npz"), ("npz", "w.npz")):
         path = tmp_path / name
         result = invoke("export", run, "--format", kind, "--out", path, "--json").json()
         own = sum(array.size for array in rnn.params.values())
@@ -77,8 +77,16 @@ def test_every_format_holds_the_weights(run: Path, tmp_path: Path) -> None:
     with np.load(tmp_path / "w.npz") as found:
         assert set(found) == set(model.params)
         assert found["output.weight"].tobytes() == model.params["output.weight"].tobytes()
-    head = ln.load_weights(tmp_path / "w.json", head="lin").params["output.weight"]
-    assert head.tobytes() == model.params["output.weight"].tobytes()
+    answer = invoke("export", run, "--format", "json", "--out", tmp_path / "w.json")
+    assert answer.err == "error: model: guitarml has one direction, got two\n"
+
+
+def test_a_model_for_plug_ins(tmp_path: Path) -> None:
+    model, path = ln.SequenceClassifier(3, 4, 2, seed=0), tmp_path / "w.json"
+    assert save_model(model, "json", path) == model.parameter_count
+    back = ln.load_weights(path, head="lin")
+    for name, array in model.params.items():
+        assert back.params[name].tobytes() == array.tobytes()
 
 
 def test_language_models_are_not_for_plug_ins(text: Path, tmp_path: Path) -> None:
