@@ -56,9 +56,9 @@ def save_weights(rnn: Recurrent | Model, path: str | os.PathLike[str]) -> None:
     >>> ln.load_weights(path)
     LSTM(3, 4, dtype=float32)
     """
-    whole = isinstance(rnn, Model)
-    cell = cell_name(rnn.rnn if whole else rnn, weights_only=True)
-    write_arrays(Path(path), model_arrays(rnn) if whole else rnn.state_dict(), cell)
+    cell = cell_name(rnn.rnn if isinstance(rnn, Model) else rnn, weights_only=True)
+    arrays = model_arrays(rnn) if isinstance(rnn, Model) else rnn.state_dict()
+    write_arrays(Path(path), arrays, cell)
 
 
 def model_arrays(model: Model) -> dict[str, Array]:
