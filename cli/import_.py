@@ -83,8 +83,8 @@ def import_(
     model (with the extra "onnx"). Nothing in it is executed.
 
     Without --run: write the recurrent layers to a weights file, .safetensors, .npz or GuitarML's .json, which
-    lstm_numba.load_weights reads; with --head the linear layer too, as output.weight and output.bias (in .json
-    lin.weight and lin.bias).
+    lstm_numba.load_weights reads; with --head the linear layer too, as output.weight and output.bias (in
+    .json lin.weight and lin.bias).
 
     With --run: create a new run folder with the settings of RUN and the parameters of FILE, either all of the
     model or those of its recurrent layers. Its training starts at the first step. RUN is not changed.
