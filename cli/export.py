@@ -23,7 +23,7 @@ Examples:
 @click.option(
     "--format",
     "kind",
-    type=Choice(["onnx", "c", "torch", "keras", "npz"]),
+    type=Choice(["onnx", "c", "torch", "keras", "npz", "json"]),
     required=True,
     help="Format of the file.",
 )
@@ -53,7 +53,8 @@ def export(
     texts as token indices with initial and final states, and series in the units of the data, as `predict`
     has them. c: a C99 header (.h) with the weights and a function for one step, for unidirectional layers.
     torch: all parameters with PyTorch's names (.safetensors). keras: the weights of the recurrent layers in
-    Keras' layout (.npz). npz: as torch, but for NumPy (.npz).
+    Keras' layout (.npz). npz: as torch, but for NumPy (.npz). json: the recurrent layers and the linear layer
+    as GuitarML's programs read them (.json).
 
     Prints the number of parameters written, and that of the model if they differ.
     """

@@ -82,8 +82,9 @@ def import_(
     NumPy arrays, Keras' .keras and .h5, GuitarML's and RTNeural's .json, an ONNX
     model (with the extra "onnx"). Nothing in it is executed.
 
-    Without --run: write the recurrent layers to a weights file, .safetensors or .npz, which
-    lstm_numba.load_weights reads; with --head the linear layer too, as output.weight and output.bias.
+    Without --run: write the recurrent layers to a weights file, .safetensors, .npz or GuitarML's .json, which
+    lstm_numba.load_weights reads; with --head the linear layer too, as output.weight and output.bias (in
+    .json lin.weight and lin.bias).
 
     With --run: create a new run folder with the settings of RUN and the parameters of FILE, either all of the
     model or those of its recurrent layers. Its training starts at the first step. RUN is not changed.
@@ -102,8 +103,8 @@ def import_(
         raise click.UsageError("--out: expected a file or folder to write, or --list")
     if os.path.lexists(out):
         raise UserError(f"--out {out}: already exists, name another")
-    if run is None and not out.endswith((".npz", ".safetensors")):
-        raise UserError(f"--out {out}: expected a name that ends in .npz or .safetensors, or --run")
+    if run is None and not out.endswith((".npz", ".safetensors", ".json")):
+        raise UserError(f"--out {out}: expected a name that ends in .npz, .safetensors or .json, or --run")
     from lstm_numba.interop.any_format import open_source
 
     if cell is not None:
@@ -183,17 +184,14 @@ def _weights_file(source: Source, out: str, options: dict[str, Any], as_json: bo
     from lstm_numba.cli.console import print_json
     from lstm_numba.cli.run_folder import claimed
     from lstm_numba.interop.any_format import load_source
-    from lstm_numba.interop.export import save_model
+    from lstm_numba.interop.json_export import save_json
     from lstm_numba.interop.weights_file import save_weights
 
     loaded = load_source(source, **options)
     headed = "head" in options
     rnn = loaded.network.rnn if headed else loaded.network
     with claimed(out) as path:
-        if headed:
-            save_model(loaded.network, "npz" if out.endswith(".npz") else "torch", path)
-        else:
-            save_weights(rnn, path)
+        (save_json if out.endswith(".json") else save_weights)(loaded.network, path)
     facts = _facts(source, rnn)
     if headed:
         facts["outputs"] = loaded.network.outputs
@@ -206,7 +204,8 @@ def _weights_file(source: Source, out: str, options: dict[str, Any], as_json: bo
     if rnn.batch_first:
         click.echo("the model's input is (batch, time, features): load_weights(..., batch_first=True)")
     if headed:
-        click.echo("with the linear layer: load_weights(..., head='output')")
+        name = "lin" if out.endswith(".json") else "output"
+        click.echo(f"with the linear layer: load_weights(..., head='{name}')")
     _print_names("ignored", loaded.left_out)
     _print_notes(loaded.notes)
 

@@ -43,7 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "lstm_numba.cli.experiments.experiment",
         "Test published claims about recurrent networks.",
     ),
-    "export": ("lstm_numba.cli.export", "Write a run's weights for ONNX, PyTorch, Keras or NumPy."),
+    "export": ("lstm_numba.cli.export", "Write a run's weights for ONNX, C, PyTorch, Keras or NumPy."),
     "import": ("lstm_numba.cli.import_", "Import weights from ONNX, PyTorch, Keras or NumPy."),
     "bench": ("lstm_numba.cli.bench", "Benchmark layers against PyTorch and ONNX Runtime."),
     "warmup": ("lstm_numba.cli.warmup", "Compile the kernels of a training in advance."),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import warnings
 
 
 def printable(text: str, limit: int = 1000) -> str:
@@ -62,3 +64,15 @@ class CacheWarning(UserWarning):
 
 class WeightsWarning(UserWarning):
     """Weights went over, something else did not: a condition, a kind of dropout; the message says what."""
+
+
+def warn(text: str, category: type[Warning] = UserWarning) -> None:
+    """Warn of what a caller does, at the caller's line: the nearest one outside of this package and Numba."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and _is_inside(frame.f_globals.get("__name__")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)
+
+
+def _is_inside(module: object) -> bool:
+    return str(module).partition(".")[0] in ("lstm_numba", "numba")

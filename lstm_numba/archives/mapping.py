@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -20,7 +19,7 @@ from lstm_numba.archives.opening import needed, open_archive
 from lstm_numba.archives.sources import Source
 from lstm_numba.arguments import integer
 from lstm_numba.data.file_io import one_line
-from lstm_numba.errors import DataError
+from lstm_numba.errors import DataError, warn
 from lstm_numba.wording import plural
 
 #: Times that a chunk is read before a warning.
@@ -164,10 +163,9 @@ def _warn_of_chunks(source: Source, sizes: Sizes) -> None:
     """Chunks across more sequences than a block has are read again for each block."""
     times = min(source.chunk, source.count) / sizes.block
     if times > _OFTEN:
-        warnings.warn(
+        warn(
             f"{source.name}: a chunk holds {source.chunk} sequences, a block {sizes.block}: each chunk is "
-            f"read {times:.0f} times; chunks of fewer sequences and more steps would be read once",
-            stacklevel=3,
+            f"read {times:.0f} times; chunks of fewer sequences and more steps would be read once"
         )
 
 

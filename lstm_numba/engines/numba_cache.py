@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 import struct
-import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,7 +24,7 @@ from typing import Any
 
 from numba.core import caching, config
 
-from lstm_numba.errors import CacheWarning
+from lstm_numba.errors import CacheWarning, warn
 
 try:
     import fcntl
@@ -140,9 +139,7 @@ def _save_if_possible(self: Any, sig: Any, data: Any) -> None:
         if not _warned:
             _warned = True
             why = f"{self.cache_path}: {error.strerror or error}"
-            warnings.warn(
-                f"compiled kernels are not kept on disk: {why}; {REMEDY}", CacheWarning, stacklevel=2
-            )
+            warn(f"compiled kernels are not kept on disk: {why}; {REMEDY}", CacheWarning)
 
 
 def use_own_folder(implementation: Any) -> None:

@@ -18,9 +18,8 @@ from lstm_numba.interop.files.opening import read_contents
 from lstm_numba.interop.keras import has_keras_names
 from lstm_numba.interop.loading import Loaded, load
 from lstm_numba.interop.names import groups
-from lstm_numba.interop.onnx.graph import naming, open_model
 from lstm_numba.interop.onnx.layer_import import read_onnx
-from lstm_numba.interop.onnx.model_import import read_onnx_model
+from lstm_numba.interop.onnx.model_import import open_own
 from lstm_numba.interop.selection import choose_prefix, find_head, select
 from lstm_numba.interop.state_dict import cell_name
 
@@ -79,9 +78,7 @@ def open_source(path: str | os.PathLike[str], kind: str | None = None) -> Source
 
 
 def _open_onnx(path: Path) -> Source:
-    model = open_model(path)
-    with naming(path):
-        return Source(str(path), "onnx", read_onnx_model(model.proto) or Contents("onnx", {}))
+    return Source(str(path), "onnx", open_own(path) or Contents("onnx", {}))
 
 
 def load_source(source: Source, **options: Any) -> Loaded:
@@ -134,7 +131,10 @@ def fit_model(source: Source, model: Model, *, cell: str | None = None, **option
         names, tensors, notes = part.names, part.tensors, part.notes
         passed_over, file_cell = part.passed_over, cell or part.cell
     else:
-        passed_over, notes = sorted(tensors.keys() - names.values()), source.contents.notes
+        passed_over, notes = (
+            sorted(tensors.keys() - names.values()),
+            source.contents.notes_beside(names.values()),
+        )
         file_cell = cell or source.contents.cells.get("")
     if file_cell is not None and file_cell != model_cell:
         raise WeightsError(f"{path}: weights of the cell {file_cell}, expected {model_cell}")

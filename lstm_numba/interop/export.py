@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop.c.export import save_c
+from lstm_numba.interop.json_export import save_json
 from lstm_numba.interop.keras import save_keras
 from lstm_numba.interop.onnx.model_export import save_onnx
 from lstm_numba.interop.state_dict import cell_name
-from lstm_numba.interop.weights_file import write_arrays
+from lstm_numba.interop.weights_file import model_arrays, write_arrays
+from lstm_numba.models.sequence_model import SequenceModel
 from lstm_numba.training.classification import ImageTask
 from lstm_numba.training.language_modeling import TextTask
 from lstm_numba.training.series import SeriesTask
@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from lstm_numba.training.task import Task
 
 #: Format -> suffix of its files.
-ENDINGS = {"onnx": ".onnx", "c": ".h", "torch": ".safetensors", "keras": ".npz", "npz": ".npz"}
+ENDINGS = {
+    "onnx": ".onnx",
+    "c": ".h",
+    "torch": ".safetensors",
+    "keras": ".npz",
+    "npz": ".npz",
+    "json": ".json",
+}
 #: Formats that can have the recurrent layers alone or the whole model.
 PARTIAL = ("onnx", "c")
 
@@ -45,10 +52,10 @@ def save_model(
     Parameters
     ----------
     model : Model
-    kind : {"onnx", "c", "torch", "keras", "npz"}
+    kind : {"onnx", "c", "torch", "keras", "npz", "json"}
         "onnx" and "c" hold the whole model as something that runs; "torch" (safetensors) and "npz" all
         parameters, named as in a PyTorch module with the submodules ``embedding``, ``rnn`` and ``output``;
-        "keras" the recurrent layers.
+        "keras" the recurrent layers; "json" a model of sequences for GuitarML's programs.
     path : Path
         With the suffix in `ENDINGS`.
     layers_only : bool
@@ -79,10 +86,14 @@ def save_model(
     if kind == "keras":
         save_keras(model.rnn, path)
         return sum(array.size for array in model.rnn.params.values())
-    arrays = {name: np.asarray(model.engine.download(array)) for name, array in model.params.items()}
-    if "output.bias" in arrays and "output.weight" not in arrays:  # tied: PyTorch lists it under both names
-        arrays["output.weight"] = arrays["embedding.weight"]
-    write_arrays(path, arrays, cell_name(model.rnn))
+    if kind == "json":
+        if not isinstance(model, SequenceModel):
+            raise WeightsError(
+                "json: expected a model of sequences, got a language model, which no such program has"
+            )
+        save_json(model, path)
+        return model.parameter_count
+    write_arrays(path, model_arrays(model), cell_name(model.rnn))
     return model.parameter_count
 
 

@@ -132,7 +132,8 @@ def inspect_weights(path: str | os.PathLike[str]) -> Inspection:
         return Inspection(str(path), contents.kind, tensors, (layer,), contents.notes)
     found, linear = groups(contents.tensors), _linear_layers(contents, str(path))
     layers = tuple(_layer(contents, prefix, len(found) == 1, linear, str(path)) for prefix in sorted(found))
-    return Inspection(str(path), contents.kind, tensors, layers, contents.notes)
+    notes = contents.notes_beside({name for head in linear.values() for name in head.used})
+    return Inspection(str(path), contents.kind, tensors, layers, notes)
 
 
 def _onnx(path: str | os.PathLike[str]) -> Inspection:

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from lstm_numba.data.file_io import atomic_write
-from lstm_numba.errors import WeightsError
+from lstm_numba.errors import WeightsError, WeightsWarning, warn
 from lstm_numba.interop.files.contents import Array
 from lstm_numba.interop.files.numbers import check_finite
 from lstm_numba.interop.keras import to_keras
 from lstm_numba.interop.state_dict import cell_name
 from lstm_numba.models.sequence_model import SequenceModel
 from lstm_numba.nn.recurrent import Recurrent
+from lstm_numba.wording import plural
 
 #: Style -> cell -> the type that it is there.
 STYLES: dict[str, dict[str, str]] = {
@@ -31,7 +32,11 @@ STYLES: dict[str, dict[str, str]] = {
 
 
 def save_json(
-    model: Recurrent | SequenceModel, path: str | os.PathLike[str], style: str = "guitarml"
+    model: Recurrent | SequenceModel,
+    path: str | os.PathLike[str],
+    style: str = "guitarml",
+    *,
+    skip: bool | int = False,
 ) -> None:
     """Write weights as JSON.
 
@@ -42,21 +47,30 @@ def save_json(
     Parameters
     ----------
     model : Recurrent, SequenceClassifier or SequenceRegressor
-        One direction; an LSTM or GRU, in GuitarML's files also an RNN. Without a linear layer GuitarML's
-        plugins cannot use it. They and RTNeural give an output at every step, whatever `per_step` is, and a
+        One direction; an LSTM or GRU, in GuitarML's files also an RNN. GuitarML's plug-ins cannot use a layer
+        without a linear one. They and RTNeural give an output at every step, whatever `per_step` is, and a
         classifier's scores without softmax.
     path : path
         Ending in ``.json``; an existing file is replaced atomically.
     style : {"guitarml", "rtneural"}
+    skip : bool or int
+        Whether a plug-in adds the input to the model's output, or how many of its first features: one, which
+        is True, or as many as the model has outputs. What was trained this way says so when it is loaded.
+        Only "guitarml" has it.
 
     Raises
     ------
     WeightsError
-        The style has no such layer, the file has another suffix, or a weight is not finite.
+        The style has no such layer or no `skip`, the file has another suffix, or a weight is not finite.
     TypeError, ValueError
         `model` is something else, or there is no such style.
     OSError
         The file cannot be written.
+
+    Warns
+    -----
+    WeightsWarning
+        GuitarML's plug-ins cannot use the file, as there is no linear layer.
     """
     path = Path(path)
     if style not in STYLES:
@@ -75,10 +89,29 @@ def save_json(
         got = "two" if rnn.directions > 1 else name
         raise WeightsError(f"model: {style} has {have}, got {got}")
     head = {} if isinstance(model, Recurrent) else _head(model)
+    _check_skip(skip, style, rnn.input_size, len(head["weight"]) if head else 0)
     for key, array in (*rnn.state_dict().items(), *head.items()):
         check_finite(key, np.asarray(array), "model")
-    whole = (_guitarml if style == "guitarml" else _rtneural)(rnn, STYLES[style][name], head)
+    kind = STYLES[style][name]
+    whole = _guitarml(rnn, kind, head, int(skip)) if style == "guitarml" else _rtneural(rnn, kind, head)
     atomic_write(path, json.dumps(whole, allow_nan=False).encode())
+    if style == "guitarml" and not head:
+        warn(f"{path}: GuitarML's plug-ins cannot use a layer without a linear one", WeightsWarning)
+
+
+def _check_skip(skip: Any, style: str, inputs: int, outputs: int) -> None:
+    """Refuse a number of features that no program could add; `outputs` is 0 without a linear layer."""
+    if not isinstance(skip, int):
+        raise TypeError(f"skip: expected a bool or a number of features, got {skip!r}")
+    if not skip:
+        return
+    if style != "guitarml":
+        raise WeightsError(f"skip: {style} has none, got {skip}")
+    if not outputs:
+        raise WeightsError(f"skip: expected a model with a linear layer, got a layer with skip={skip}")
+    if skip not in (1, outputs) or skip > inputs:
+        have = f"{plural(inputs, 'input')} and {plural(outputs, 'output')}"
+        raise WeightsError(f"skip: expected 1, or the number of outputs, of a model of {have}, got {skip}")
 
 
 def _head(model: SequenceModel) -> dict[str, Array]:
@@ -86,7 +119,7 @@ def _head(model: SequenceModel) -> dict[str, Array]:
     return {key: np.asarray(model.engine.download(array)) for key, array in model.output.params.items()}
 
 
-def _guitarml(rnn: Recurrent, unit: str, head: Mapping[str, Array]) -> dict[str, Any]:
+def _guitarml(rnn: Recurrent, unit: str, head: Mapping[str, Array], skip: int) -> dict[str, Any]:
     state = {f"rec.{key}": _lists(array) for key, array in rnn.state_dict().items()}
     if not rnn.bias:
         for key, array in rnn.state_dict().items():
@@ -97,7 +130,7 @@ def _guitarml(rnn: Recurrent, unit: str, head: Mapping[str, Array]) -> dict[str,
     model = {
         "model": "SimpleRNN",
         "input_size": rnn.input_size,
-        "skip": 0,
+        "skip": skip,
         "output_size": outputs,
         "unit_type": unit,
         "num_layers": rnn.num_layers,

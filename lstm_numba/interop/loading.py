@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lstm_numba.errors import WeightsError, WeightsWarning
+from lstm_numba.errors import WeightsError, WeightsWarning, warn
 from lstm_numba.interop.files.contents import Array, Contents
 from lstm_numba.interop.files.opening import read_contents
 from lstm_numba.interop.keras import has_keras_names, layer_from_lists
+from lstm_numba.interop.onnx.layer_import import read_onnx
+from lstm_numba.interop.onnx.model_import import open_own
+from lstm_numba.interop.onnx.nodes import Choice
 from lstm_numba.interop.options import Options
 from lstm_numba.interop.selection import find_head, known_cell, select
 from lstm_numba.interop.state_dict import build
-from lstm_numba.nn.recurrent import Recurrent
+from lstm_numba.models.headed import MODELS, check_choice, headed_model
 from lstm_numba.signatures import explicit
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 class Loaded(NamedTuple):
     """Result of `load`."""
 
-    network: Any  # Recurrent, or SequenceRegressor with a head
+    network: Any  # Recurrent, or a model with a head
     left_out: list[str]  # names in the file that were not used
     notes: tuple[str, ...]
 
@@ -39,6 +42,9 @@ def load_weights(
     prefix: str | None = None,
     names: str | Mapping[str, str | None] | None = None,
     head: str | Mapping[str, str] | None = None,
+    model: str = "regressor",
+    per_step: bool | None = None,
+    node: Choice | Sequence[Choice] | None = None,
     allow_nonfinite: bool = False,
     **options: Unpack[LayerOptions],
 ) -> Any:
@@ -46,8 +52,8 @@ def load_weights(
 
     Formats: ``.npz``; ``.safetensors``; PyTorch's ``.pt``, ``.pth``, ``.bin``, ``.ckpt`` and TorchScript;
     pickles of NumPy arrays; Keras' ``.keras`` and ``.h5``; ``.json`` of GuitarML
-    and RTNeural. Nothing in a file is executed. ONNX models: `load_onnx`. `inspect_weights` shows what a file
-    holds.
+    and RTNeural; ``.onnx``, as `load_onnx` reads it. Nothing in a file is executed. `inspect_weights` shows
+    what a file holds.
 
     Parameters
     ----------
@@ -69,7 +75,14 @@ def load_weights(
     head : str or mapping of str to str, optional
         A linear layer that reads the last layer's output: what its names begin with (``"lin"`` of
         ``lin.weight`` and ``lin.bias``, ``"fc"`` of ``fc_w`` and ``fc_b``), or names in the file -> "weight"
-        (O, D*H), "weight.T", "bias".
+        (O, D*H), "weight.T", "bias". Of ONNX models only those of `save_onnx` have one: ``"output"``.
+    model : {"regressor", "classifier"}
+        What a model with a `head` is trained for; it has no influence on its scores.
+    per_step : bool, optional
+        Whether the `head` reads every step, not the end of the sequence alone: by default a regressor's does.
+        A classifier's never does. At the end means each direction's final state.
+    node : int, str or sequence of them, optional
+        Of an ONNX model, as `load_onnx` takes it; `cell`, `prefix` and `names` it has not.
     allow_nonfinite : bool
         Whether weights may be NaN or infinite.
     **options
@@ -79,9 +92,9 @@ def load_weights(
 
     Returns
     -------
-    Recurrent, or SequenceRegressor with a `head`
-        With exactly these weights. The regressor's `scores` are what the head gives at every step, and a
-        `Stream` of it runs layer and head in one compiled step.
+    Recurrent; with a `head` SequenceRegressor or SequenceClassifier
+        With exactly these weights. A model's `scores` are what the head gives, at every step or at the end,
+        and a `Stream` of it runs layer and head in one compiled step.
 
     Raises
     ------
@@ -90,6 +103,8 @@ def load_weights(
         file.
     TypeError
         Of `names` and `prefix`, or of `head` and `batch_first`, both are given.
+    ValueError
+        `model` is none, or does not predict at every step.
 
     Warns
     -----
@@ -101,19 +116,43 @@ def load_weights(
     >>> import lstm_numba as ln
     >>> encoder = ln.load_weights("checkpoint20.npz", prefix="enc_")  # doctest: +SKIP
     """
-    loaded = load(
-        read_contents(path),
-        str(path),
-        cell=cell,
-        prefix=prefix,
-        names=names,
-        head=head,
-        allow_nonfinite=allow_nonfinite,
-        **options,
-    )
+    naming: dict[str, Any] = {"cell": cell, "prefix": prefix, "names": names}
+    headed: dict[str, Any] = {"head": head, "model": model, "per_step": per_step}
+    given = {**headed, "allow_nonfinite": allow_nonfinite, **options}
+    if Path(path).suffix.lower() == ".onnx":
+        for name, value in naming.items():
+            if value is not None:
+                raise WeightsError(f"{path}: {name}: an ONNX model has none, got {value!r}; node=... chooses")
+        loaded = _load_onnx(path, node, given)
+    elif node is not None:
+        raise WeightsError(f"{path}: node: only ONNX models have nodes, got {node!r}")
+    else:
+        loaded = load(read_contents(path), str(path), **naming, **given)
     for note in loaded.notes:
-        warnings.warn(f"{path}: {note}", WeightsWarning, stacklevel=2)
+        warn(f"{path}: {note}", WeightsWarning)
     return loaded.network
+
+
+def _load_onnx(path: str | os.PathLike[str], node: Any, options: dict[str, Any]) -> Loaded:
+    """From an ONNX model: a layer, or a model that this library wrote, with its linear layer."""
+    headed = {name: options.pop(name) for name in ("head", "model", "per_step")}
+    if headed["head"] is None:
+        _check_headed(**headed)
+        rnn, notes = read_onnx(path, node=node, **options)
+        return Loaded(rnn, [], notes)
+    contents = open_own(path) if node is None else None
+    if contents is None:
+        what = "of a model that save_onnx wrote" if node is None else "without node"
+        raise WeightsError(f"{path}: head: only {what}; without head this loads the recurrent layers")
+    return load(contents, str(path), **headed, **options)
+
+
+def _check_headed(head: Any, model: Any, per_step: bool | None) -> None:
+    """Refuse what only a model with a linear layer has."""
+    check_choice(model, per_step)
+    if head is None and (model != MODELS[0] or per_step is not None):
+        name = "per_step" if per_step is not None else "model"
+        raise TypeError(f"{name}: expected head too, which names the linear layer of the model")
 
 
 def load(
@@ -124,6 +163,8 @@ def load(
     prefix: str | None = None,
     names: str | Mapping[str, str | None] | None = None,
     head: str | Mapping[str, str] | None = None,
+    model: str = "regressor",
+    per_step: bool | None = None,
     allow_nonfinite: bool = False,
     **options: Any,
 ) -> Loaded:
@@ -136,6 +177,7 @@ def load(
         File, for messages.
     """
     tensors = contents.tensors
+    _check_headed(head, model, per_step)
     if head is not None and options.get("batch_first"):
         raise TypeError("batch_first: expected head or batch_first, got both: a model reads (T, B, I)")
     if names is None and has_keras_names(tensors):
@@ -152,7 +194,13 @@ def load(
         contents, where, prefix=prefix, names=names, cell=cell, known=used, allow_nonfinite=allow_nonfinite
     )
     layer = build(found.params, where, found.cell, allow_nonfinite=allow_nonfinite, **options)
-    network = layer if linear is None else _with_head(layer, linear.weight, linear.bias, where)
+    network: Any = layer
+    if linear is not None:
+        width = layer.output_size * layer.directions
+        if linear.weight.shape[1] != width:
+            shape = linear.weight.shape
+            raise WeightsError(f"{where}: head: expected (O, {width}) weights, got shape {shape}")
+        network = headed_model(layer, linear.weight, linear.bias, model=model, per_step=per_step)
     return Loaded(network, sorted(tensors.keys() - found.used - used), found.notes)
 
 
@@ -175,12 +223,3 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Array]:
         The file is missing, damaged or holds something else; the message names it.
     """
     return dict(read_contents(path).tensors)
-
-
-def _with_head(layer: Recurrent, weight: Array, bias: Array | None, where: str) -> Any:
-    from lstm_numba.models.headed import headed_model
-
-    width = layer.output_size * layer.directions
-    if weight.shape[1] != width:
-        raise WeightsError(f"{where}: head: expected (O, {width}) weights, got shape {weight.shape}")
-    return headed_model(layer, weight, bias)

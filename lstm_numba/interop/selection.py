@@ -11,7 +11,7 @@ from lstm_numba.cells import find_cell
 from lstm_numba.data.file_io import one_line
 from lstm_numba.errors import WeightsError
 from lstm_numba.interop import names as naming
-from lstm_numba.interop.files.contents import Array, Contents
+from lstm_numba.interop.files.contents import Array, Contents, listed
 from lstm_numba.interop.files.numbers import as_float
 from lstm_numba.training.settings import is_own_cell
 from lstm_numba.wording import nearest
@@ -22,6 +22,8 @@ _RECURRENT = re.compile(r"(weight|bias)_\w+_l\d+(_reverse)?")
 _HEAD_WEIGHTS = {"weight": False, "w": False, "W": False, "kernel": True}
 _HEAD_BIASES = ("bias", "b")
 _JOINTS = (".", "/", "_", "")
+#: What ends a part of a name.
+_BOUNDARIES = tuple("./_-:|")
 #: Names of linear layers without a bias.
 _LINEAR = re.compile(r"(^|[^a-z])(lin|linear|fc|out|output|head|dense|proj|logits?|classifier)([^a-z]|$)")
 
@@ -75,7 +77,7 @@ def select(
     WeightsError
         There is none, or several, or names do not fit.
     """
-    tensors, notes = contents.tensors, list(contents.notes)
+    tensors, notes, known = contents.tensors, list[str](), set(known)
     if names is not None:
         if prefix is not None:
             raise TypeError("prefix: expected names or prefix, got both")
@@ -84,15 +86,19 @@ def select(
         prefix = prefixes.pop() if len(prefixes) == 1 else ""
     else:
         found = naming.groups(tensors)
+        if not found and known:
+            raise WeightsError(
+                f"{where}: holds no recurrent layer, by the names of its tensors; names={{...}} gives one"
+            )
         prefix = choose_prefix(found, prefix, where)
         targets = found.get(prefix, {})
-        used = set(known)
-        notes += _left_out(prefix, found, [name for name in tensors if name not in used], where)
+        notes += _left_out(prefix, found, [name for name in tensors if name not in known], where)
     if cell is None:
         cell = known_cell(where, contents.cells.get(prefix, contents.cells.get("")))
     arrays = {name: as_float(name, tensors[name], where, finite=not allow_nonfinite) for name in targets}
     params = naming.assemble(targets, arrays, cell, where)
-    return Selected(params, cell, prefix, set(targets), tuple(notes))
+    used = set(targets)
+    return Selected(params, cell, prefix, used, (*contents.notes_beside(used | known), *notes))
 
 
 def _start(name: str) -> str:
@@ -101,7 +107,7 @@ def _start(name: str) -> str:
 
 
 def choose_prefix(found: Mapping[str, Mapping[str, Any]], prefix: str | None, where: str) -> str:
-    """The prefix of the only layer in a file, or of the only one whose names begin with `prefix`.
+    """The prefix of the only layer in a file, or of the only one whose names' first parts are `prefix`.
 
     Raises
     ------
@@ -109,16 +115,23 @@ def choose_prefix(found: Mapping[str, Mapping[str, Any]], prefix: str | None, wh
         There are several, or none with that prefix.
     """
     if prefix is not None and prefix not in found:
-        below = [start for start in found if start.startswith(prefix)]
+        below = [start for start in found if _begins(start, prefix)]
         if not below:
-            near = nearest(prefix, found)
-            raise WeightsError(f"{where}: no recurrent layer's names begin with {prefix[:80]!r}{near}")
+            inside = next((f"; did you mean {start}?" for start in found if start.startswith(prefix)), "")
+            near = inside or nearest(prefix, found) or f"; those in the file: {listed(found) or 'none'}"
+            raise WeightsError(f"{where}: prefix: no recurrent layer is named {prefix[:80]!r}{near}")
         if len(below) > 1:
             raise WeightsError(f"{where}: prefix: expected one of {sorted(below)}, got {prefix[:80]!r}")
         return below[0]
     if prefix is None and len(found) > 1:
         raise WeightsError(f"{where}: prefix: expected one of {sorted(found)}, got none")
     return next(iter(found), "") if prefix is None else prefix
+
+
+def _begins(start: str, prefix: str) -> bool:
+    """Whether a name begins with the whole parts `prefix`, with or without what ends the last one."""
+    ended = not prefix or prefix.endswith(_BOUNDARIES)
+    return start.startswith(prefix) and (ended or start.startswith(_BOUNDARIES, len(prefix)))
 
 
 def _left_out(
@@ -139,12 +152,6 @@ def _left_out(
     # What stands before a layer is never part of it.
     beside = [name for name in beside if "emb" not in name[len(prefix) :]]
     return [f"not read, as no layer has it: {listed(beside)}"] if beside and found else []
-
-
-def listed(names: Iterable[str], most: int = 8) -> str:
-    """Names from a file in one line."""
-    shown = [one_line(name, 80) for name in names]
-    return ", ".join(shown[:most]) + (f" and {len(shown) - most:,} more" if len(shown) > most else "")
 
 
 class Head(NamedTuple):
@@ -203,7 +210,8 @@ def _head_names(tensors: Mapping[str, Array], head: str, where: str) -> dict[str
         name.removesuffix(joint + end) for name in tensors for joint in _JOINTS[:3] for end in _HEAD_WEIGHTS
         if name.endswith(joint + end)
     }  # fmt: skip
-    raise WeightsError(f"{where}: head: no linear layer is named {head[:80]!r}{nearest(head, starts)}")
+    near = nearest(head, starts) or f"; those in the file: {listed(heads(tensors)) or 'none'}"
+    raise WeightsError(f"{where}: head: no linear layer is named {head[:80]!r}{near}")
 
 
 def heads(tensors: Mapping[str, Array]) -> list[str]:

@@ -72,8 +72,14 @@ def cell_name(rnn: Recurrent, weights_only: bool = False) -> str:
     WeightsError
         The cell is not one of the library's, there are several heads, or groups of periods.
     """
-    if not isinstance(rnn, Recurrent):
-        raise TypeError(f"rnn: expected a recurrent layer, got {type(rnn).__name__}")
+    given: Any = rnn
+    if not isinstance(given, Recurrent):
+        more = (
+            "; save_weights writes a whole model"
+            if isinstance(getattr(given, "rnn", None), Recurrent)
+            else ""
+        )
+        raise TypeError(f"rnn: expected a recurrent layer, got {type(given).__name__}{more}")
     if rnn.heads > 1:
         raise WeightsError(f"rnn: expected one head, which all formats have, got heads={rnn.heads}")
     if hasattr(rnn, "periods"):

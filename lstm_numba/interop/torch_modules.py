@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
-from lstm_numba.errors import WeightsError, WeightsWarning
+from lstm_numba.errors import WeightsError, WeightsWarning, warn
 from lstm_numba.interop.options import Options
 from lstm_numba.interop.state_dict import build, cell_name
 from lstm_numba.nn.recurrent import Recurrent
@@ -113,5 +112,5 @@ def to_torch(rnn: Recurrent) -> Any:
         lost.append(f"dropout_kind={rnn.dropout_kind!r}")
     if lost:
         text = f"to_torch: PyTorch's {kind} has no {', '.join(lost)}; it drops by element, if at all"
-        warnings.warn(text, WeightsWarning, stacklevel=2)
+        warn(text, WeightsWarning)
     return module

@@ -20,24 +20,30 @@ from lstm_numba.errors import WeightsError
 from lstm_numba.interop.files.contents import Array
 from lstm_numba.interop.files.safetensors_file import CELL_KEY
 from lstm_numba.interop.state_dict import cell_name
+from lstm_numba.models.base import Model
 from lstm_numba.nn.recurrent import Recurrent
 
 
-def save_weights(rnn: Recurrent, path: str | os.PathLike[str]) -> None:
-    """Write a layer's parameters under PyTorch's names.
+def save_weights(rnn: Recurrent | Model, path: str | os.PathLike[str]) -> None:
+    """Write a layer's or a model's parameters under PyTorch's names.
 
-    They can be loaded as the ``state_dict`` of a PyTorch ``LSTM``, ``GRU`` or ``RNN`` of the same sizes.
+    They can be loaded as the ``state_dict`` of a PyTorch ``LSTM``, ``GRU`` or ``RNN`` of the same sizes; a
+    model's as that of a module with one of these as ``rnn``, a ``Linear`` as ``output`` and, of a language
+    model, an ``Embedding`` as ``embedding``. ``load_weights(path, head="output")`` reads models of sequences.
 
     Parameters
     ----------
-    rnn : Recurrent
+    rnn : Recurrent or Model
+        Of a tied matrix the file has both names.
     path : path
         ``.npz`` or ``.safetensors``; an existing file is replaced atomically.
 
     Raises
     ------
     WeightsError
-        The file has another suffix.
+        The file has another suffix, or no format has the cell.
+    TypeError, ValueError
+        It is neither layer nor model, or there are many models.
     OSError
         The file cannot be written.
 
@@ -50,7 +56,25 @@ def save_weights(rnn: Recurrent, path: str | os.PathLike[str]) -> None:
     >>> ln.load_weights(path)
     LSTM(3, 4, dtype=float32)
     """
-    write_arrays(Path(path), rnn.state_dict(), cell_name(rnn, weights_only=True))
+    cell = cell_name(rnn.rnn if isinstance(rnn, Model) else rnn, weights_only=True)
+    arrays = model_arrays(rnn) if isinstance(rnn, Model) else rnn.state_dict()
+    write_arrays(Path(path), arrays, cell)
+
+
+def model_arrays(model: Model) -> dict[str, Array]:
+    """All parameters of a model by PyTorch's names; a tied matrix under both of its names, as there.
+
+    Raises
+    ------
+    ValueError
+        There are many models.
+    """
+    if model.models:
+        raise ValueError(f"model: expected one model, got models={model.models}; model(n) is one of them")
+    arrays = {name: np.asarray(model.engine.download(array)) for name, array in model.params.items()}
+    if "output.bias" in arrays and "output.weight" not in arrays:
+        arrays["output.weight"] = arrays["embedding.weight"]
+    return arrays
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array], cell: str | None = None) -> None:

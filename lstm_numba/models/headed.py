@@ -1,4 +1,4 @@
-"""A model made of given weights: recurrent layers, and a linear layer on what they give at every step."""
+"""A model made of given weights: recurrent layers, and a linear layer on what they give."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ from typing import Any
 import numpy.typing as npt
 
 from lstm_numba.engines import host_array
+from lstm_numba.models.classifier import SequenceClassifier
 from lstm_numba.models.network import Network
 from lstm_numba.models.regressor import SequenceRegressor
 from lstm_numba.nn.recurrent import Recurrent
 
+#: What a linear layer behind recurrent layers may be trained for.
+MODELS = ("regressor", "classifier")
+
 
 def headed_model(
-    rnn: Recurrent, weight: npt.ArrayLike, bias: npt.ArrayLike | None = None
-) -> SequenceRegressor:
-    """Make a regressor of recurrent layers and the weights of a linear layer behind them.
+    rnn: Recurrent,
+    weight: npt.ArrayLike,
+    bias: npt.ArrayLike | None = None,
+    *,
+    model: str = "regressor",
+    per_step: bool | None = None,
+) -> SequenceRegressor | SequenceClassifier:
+    """Make a model of recurrent layers and the weights of a linear layer behind them.
 
     Parameters
     ----------
@@ -27,11 +36,16 @@ def headed_model(
         Of the linear layer; cast to the layers' dtype.
     bias : array_like, shape (O,), optional
         Zeros by default.
+    model : {"regressor", "classifier"}
+        What is trained: numbers, by the loss "mse"; or classes, by cross-entropy. Neither changes the scores.
+    per_step : bool, optional
+        Whether the linear layer reads every step, not the end of the sequence alone: by default a regressor's
+        does. A classifier's never does.
 
     Returns
     -------
-    SequenceRegressor
-        With ``per_step=True`` and the loss "mse", on the layers' device; `scores` are (T, B, O).
+    SequenceRegressor or SequenceClassifier
+        On the layers' device; `scores` are (T, B, O), or (B, O) without `per_step`.
 
     Raises
     ------
@@ -41,18 +55,32 @@ def headed_model(
     """
     if not isinstance(rnn, Recurrent):
         raise TypeError(f"rnn: expected a recurrent layer, got {type(rnn).__name__}")
+    check_choice(model, per_step)
     linear = _linear(rnn, weight, bias)
-    options: dict[str, Any] = Network.of(rnn)._asdict()
-    model = SequenceRegressor(
-        rnn.input_size,
-        outputs=len(linear["output.bias"]),
-        per_step=True,
-        bidirectional=rnn.bidirectional,
-        device=rnn.device,
-        **options,
-    )
-    model.load_params({**{f"rnn.{name}": value for name, value in rnn.state_dict().items()}, **linear})
-    return model
+    options: dict[str, Any] = {**Network.of(rnn)._asdict(), "bidirectional": rnn.bidirectional}
+    outputs = len(linear["output.bias"])
+    made: SequenceRegressor | SequenceClassifier
+    if model == "classifier":
+        made = SequenceClassifier(rnn.input_size, classes=outputs, device=rnn.device, **options)
+    else:
+        options["per_step"] = per_step is not False
+        made = SequenceRegressor(rnn.input_size, outputs=outputs, device=rnn.device, **options)
+    made.load_params({**{f"rnn.{name}": value for name, value in rnn.state_dict().items()}, **linear})
+    return made
+
+
+def check_choice(model: Any, per_step: bool | None) -> None:
+    """Check the arguments `model` and `per_step` of `headed_model`.
+
+    Raises
+    ------
+    ValueError
+        There is no such model, or it does not predict at every step.
+    """
+    if model not in MODELS:
+        raise ValueError(f"model: expected one of {', '.join(MODELS)}, got {model!r}")
+    if model == "classifier" and per_step:
+        raise ValueError("per_step: a classifier predicts at the end of a sequence, got True")
 
 
 def _linear(rnn: Recurrent, weight: Any, bias: Any) -> dict[str, Any]:

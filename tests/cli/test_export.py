@@ -12,6 +12,7 @@ from cli_tools import DIGITS, GRAMMAR, invoke, one_epoch
 from series_tools import series_config, waves
 
 import lstm_numba as ln
+from lstm_numba.interop.export import save_model
 from lstm_numba.training.run import Run
 from lstm_numba.training.series import SeriesTask
 from lstm_numba.training.tasks import build_task, open_task
@@ -76,6 +77,23 @@ def test_every_format_holds_the_weights(run: Path, tmp_path: Path) -> None:
     with np.load(tmp_path / "w.npz") as found:
         assert set(found) == set(model.params)
         assert found["output.weight"].tobytes() == model.params["output.weight"].tobytes()
+    answer = invoke("export", run, "--format", "json", "--out", tmp_path / "w.json")
+    assert answer.err == "error: model: guitarml has one direction, got two\n"
+
+
+def test_a_model_for_plug_ins(tmp_path: Path) -> None:
+    model, path = ln.SequenceClassifier(3, 4, 2, seed=0), tmp_path / "w.json"
+    assert save_model(model, "json", path) == model.parameter_count
+    back = ln.load_weights(path, head="lin")
+    for name, array in model.params.items():
+        assert back.params[name].tobytes() == array.tobytes()
+
+
+def test_language_models_are_not_for_plug_ins(text: Path, tmp_path: Path) -> None:
+    answer = invoke("export", text, "--format", "json", "--out", tmp_path / "w.json")
+    assert answer.status == 1
+    assert answer.err.startswith("error: json: expected a model of sequences, got a language model")
+    assert not list(tmp_path.iterdir())
 
 
 def test_layers_alone(run: Path, tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_options_that_mean_nothing(tmp_path: Path) -> None:
     for words, message in (
         ((path, "--names", "a=weight_ih_l0", "--out", out), "names: no tensor is named 'a'"),
         ((path, "--head", "fcc", "--out", out), "no linear layer is named 'fcc'; did you mean fc?"),
-        ((path, "--prefix", "dec_", "--out", out), "names begin with 'dec_'; did you mean enc_?"),
+        ((path, "--prefix", "dec_", "--out", out), "no recurrent layer is named 'dec_'; did you mean enc_?"),
     ):
         refused(invoke("import", *words), tmp_path, left, str(path), message)
 
@@ -157,3 +157,12 @@ def test_nodes_of_a_model_that_was_exported(tmp_path: Path) -> None:
     with pytest.warns(WeightsWarning, match="only the recurrent layers of the model are read"):
         assert_same(ln.load_onnx(path), model.rnn)
     assert "ln.load_onnx(" in ln.inspect_weights(path).layers[0].command
+
+
+def test_json_for_plug_ins(tmp_path: Path) -> None:
+    model, path = ln.SequenceRegressor(1, 3, 1, per_step=True, seed=0), tmp_path / "w.npz"
+    ln.save_weights(model, path)
+    answer = invoke("import", path, "--head", "output", "--out", tmp_path / "w.json")
+    assert "load_weights(..., head='lin')" in answer.out
+    ln.save_json(model, tmp_path / "expected.json")
+    assert (tmp_path / "w.json").read_bytes() == (tmp_path / "expected.json").read_bytes()

@@ -178,8 +178,8 @@ def test_names_and_places(digits: Path, tmp_path: Path) -> None:
     for words, status, message in (
         ((path, "--out", taken), 1, "taken.npz: already exists"),
         ((path, "--run", digits, "--out", digits), 1, "already exists"),
-        ((path, "--out", tmp_path / "w.txt"), 1, "ends in .npz or .safetensors"),
-        ((path, "--out", tmp_path / "w.pt"), 1, "ends in .npz or .safetensors"),
+        ((path, "--out", tmp_path / "w.txt"), 1, "ends in .npz, .safetensors or .json"),
+        ((path, "--out", tmp_path / "w.pt"), 1, "ends in .npz, .safetensors or .json"),
         ((path, "--out", here / "x.npz"), 1, "No such file"),
         ((here, "--out", tmp_path / "x.npz"), 1, "ends in .npz, .safetensors, .pt,"),
         ((tmp_path / "no.npz", "--out", tmp_path / "x.npz"), 1, "no such file"),

@@ -167,6 +167,13 @@ def test_weights_come_in_and_go_out(ran: Runner) -> None:
         np.testing.assert_allclose(got, np.repeat(h.sum(-1, keepdims=True) + 1, 2, axis=-1), atol=1e-5)
 
 
+def test_a_classifier_of_pytorch_is_trained_on_and_carried_back(ran: Runner) -> None:
+    torch = pytest.importorskip("torch")
+    names = done_with(ran("lstm_numba/interop/README.md"), "classifier.pt").names
+    theirs = names["network"](torch.from_numpy(names["x"])).detach().numpy()
+    np.testing.assert_allclose(theirs, names["model"].scores(names["x"].swapaxes(0, 1)), atol=1e-5)
+
+
 def test_estimators_predict(ran: Runner) -> None:
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     names = ran("lstm_numba/estimators/README.md")[-1].names

@@ -166,7 +166,7 @@ def test_what_the_user_asks_must_fit(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cell: expected one of"):
         ln.load_weights(path, cell="transformer")
     refused(path, "lstm has 4 gates, weight_hh_l0 has 3", cell="lstm")
-    refused(path, "no recurrent layer's names begin with 'rnn.'", prefix="rnn.")
+    refused(path, "no recurrent layer is named 'rnn.'", prefix="rnn.")
     ln.save_weights(layer("peephole"), path)
     refused(path, "weight_ph_l0: lstm has no such parameter", cell="lstm")
     two = layer("lstm").state_dict()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from keras_files import computed, dense, parameters
 from scipy.special import expit
 
 import lstm_numba as ln
-from lstm_numba.errors import UserError, WeightsError
+from lstm_numba.errors import UserError, WeightsError, WeightsWarning
 from lstm_numba.interop.files.json_file import read_json_file
 from lstm_numba.interop.files.opening import read_contents
 from lstm_numba.interop.files.strict_json import parse_json
@@ -142,7 +143,9 @@ def test_a_file_of_guitarml() -> None:
     )
     contents = read(text)
     assert contents.cells == {"rec.": "lstm"}
-    assert contents.notes == ("the network adds its input to its output (skip=1)",)
+    assert contents.notes == (
+        "the network adds its input to its output (skip=1): save_json(..., skip=1) writes it back",
+    )
     assert {k: v.dtype for k, v in contents.tensors.items()} == dict.fromkeys(state, np.dtype("f4"))
     assert all(contents.tensors[name].tobytes() == array.tobytes() for name, array in state.items())
     model["unit_type"] = "Transformer"
@@ -158,7 +161,7 @@ def _rtneural(*layers: tuple[str, str, list[Any]]) -> Any:
                 {
                     "type": kind,
                     "activation": how,
-                    "shape": [None, None, 2],
+                    "shape": [None, None, 2 if kind in ("gru", "prelu") else weights[0].shape[1]],
                     "weights": [w.tolist() for w in weights],
                 }
                 for kind, how, weights in layers
@@ -202,6 +205,69 @@ def test_a_file_of_rtneural() -> None:
     assert np.allclose(y[0], hs, rtol=0, atol=1e-14)
     expected = np.array(hs) @ last_dense[0] + last_dense[1]
     assert np.allclose(dense(one, "dense", y[0]), expected, rtol=0, atol=1e-14)
+
+
+def test_sizes_that_are_not_those_of_the_arrays(tmp_path: Path) -> None:
+    model, path = ln.SequenceRegressor(2, 3, 1, per_step=True, seed=0), tmp_path / "m.json"
+    ln.save_json(model, path)
+    whole = json.loads(path.read_text())
+    for key, where in (
+        ("input_size", "rec.weight_ih_l0 have 2"), ("hidden_size", "rec.weight_hh_l0 have 3"),
+        ("output_size", "lin.weight have 1"), ("num_layers", "rec. have 1"),
+    ):  # fmt: skip
+        wrong = {**whole, "model_data": {**whole["model_data"], key: 24}}
+        with pytest.raises(WeightsError, match=f"^{key}: the file says 24, the arrays of {where}$"):
+            read(wrong)
+        del wrong["model_data"][key]
+        assert read(wrong).tensors.keys() == read(whole).tensors.keys()
+    ln.save_json(model, path, "rtneural")
+    whole = json.loads(path.read_text())
+    first, second = whole["layers"]
+    for change, message in (
+        ({"in_shape": [None, None, 7]}, "inputs of lstm: the file says 7, the arrays of lstm have 2"),
+        ({"layers": [{**first, "shape": [24]}]}, "lstm: shape: the file says 24, the arrays of lstm have 3"),
+        ({"layers": [first, {**second, "shape": [2]}]}, "dense: shape: the file says 2, .* of dense have 1"),
+    ):
+        with pytest.raises(WeightsError, match=f"^{message}$"):
+            read({**whole, **change})
+
+
+def test_skip(tmp_path: Path) -> None:
+    model, path = ln.SequenceRegressor(2, 3, 1, per_step=True, seed=0), tmp_path / "m.json"
+    back = tmp_path / "back.json"
+    ln.save_json(model, path, skip=True)
+    assert json.loads(path.read_text())["model_data"]["skip"] == 1
+    with pytest.warns(WeightsWarning, match=r"adds its input .*: save_json\(\.\.\., skip=1\)"):
+        loaded = ln.load_weights(path, head="lin")
+    ln.save_json(loaded, back, skip=True)
+    assert back.read_bytes() == path.read_bytes()
+    ln.save_json(ln.SequenceRegressor(2, 3, 2, per_step=True), path, skip=2)
+    with pytest.warns(WeightsWarning, match="the first 2 features of its input"):
+        ln.load_weights(path, head="lin")
+    for other, style, skip, message in (
+        (model, "rtneural", True, "skip: rtneural has none, got True"),
+        (
+            model,
+            "guitarml",
+            2,
+            "skip: expected 1, or the number of outputs, .* 2 inputs and 1 output, got 2",
+        ),
+        (model, "guitarml", -1, "skip: expected 1, .* got -1"),
+        (model, "guitarml", 1.0, r"skip: expected a bool or a number of features, got 1\.0"),
+        (model.rnn, "guitarml", True, "skip: expected a model with a linear layer"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            ln.save_json(other, tmp_path / "no.json", style, skip=skip)
+    assert not (tmp_path / "no.json").exists()
+
+
+def test_a_layer_alone_is_of_no_use_to_plug_ins(tmp_path: Path) -> None:
+    with pytest.warns(WeightsWarning, match="m.json: GuitarML's plug-ins cannot use a layer") as found:
+        ln.save_json(layer("lstm"), tmp_path / "m.json")
+    assert found[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ln.save_json(layer("lstm"), tmp_path / "m.json", "rtneural")
 
 
 def test_names_with_numbers() -> None:

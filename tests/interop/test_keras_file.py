@@ -12,6 +12,7 @@ from tolerances import assert_close
 
 import lstm_numba as ln
 from lstm_numba.interop.files.keras.file import read_keras_file
+from lstm_numba.interop.loading import load
 from lstm_numba.interop.state_dict import build
 
 ENDINGS = ("m.keras", "m.h5", "m.weights.h5")
@@ -359,3 +360,76 @@ def _without(content: bytes, name: str) -> bytes:
             if member != name:
                 new.writestr(member, old.read(member))
     return memory.getvalue()
+
+
+# -- what surrounds the layer -------------------------------------------------------------------------
+
+
+def _surrounded(what: str) -> Any:
+    """LSTM and Dense ``dense``, with something else in the network."""
+    keras, layers = k.keras(), k.keras().layers
+    given = keras.Input((None, 3))
+    before = {
+        "Rescaling before": lambda x: layers.Rescaling(2.0, name="scaled")(x),
+        "BatchNormalization": lambda x: layers.BatchNormalization(name="norm")(x),
+        "Dense before": lambda x: layers.Dense(3, name="first")(x),
+        "harmless": lambda x: layers.GaussianNoise(0.1)(layers.Activation("linear")(x)),
+    }
+    after = {
+        "Add": lambda y: layers.Add(name="sum")([y, given]),
+        "operator": lambda y: y + given,
+        "Multiply": lambda y: layers.Multiply(name="product")([y, given]),
+        "Rescaling after": lambda y: layers.Rescaling(2.0, name="scaled")(y),
+        "Activation": lambda y: layers.Activation("relu", name="bent")(y),
+        "harmless": lambda y: layers.ActivityRegularization(0.1)(layers.Dropout(0.5)(y)),
+    }
+    h = layers.LSTM(2, return_sequences=True, name="rec")(before.get(what, lambda x: x)(given))
+    head = layers.Dense(3, activation="tanh" if what == "activation" else None, name="dense")
+    if what == "TimeDistributed":
+        head = layers.TimeDistributed(layers.Dense(3, activation="tanh"), name="dense")
+    return k.filled(keras.Model(given, after.get(what, lambda y: y)(head(h))))
+
+
+OTHERS = "the network has other layers, which are not read and change its numbers: "
+
+
+@pytest.mark.parametrize("ending", ENDINGS[:2])
+@pytest.mark.parametrize(
+    ("what", "notes"),
+    [
+        ("Add", [OTHERS + "sum (Add)"]),
+        ("operator", [OTHERS + "add (Add)"]),
+        ("Multiply", [OTHERS + "product (Multiply)"]),
+        ("Rescaling before", [OTHERS + "scaled (Rescaling)"]),
+        ("Rescaling after", [OTHERS + "scaled (Rescaling)"]),
+        ("BatchNormalization", [OTHERS + "norm (BatchNormalization)"]),
+        ("Dense before", [OTHERS + "first (Dense)"]),
+        ("Activation", [OTHERS + "bent (Activation)"]),
+        ("activation", ["dense: tanh follows it"]),
+        ("TimeDistributed", ["dense: tanh follows it"]),
+        ("harmless", []),
+    ],
+)
+def test_what_surrounds_the_layer(what: str, notes: list[str], ending: str, tmp_path: Path) -> None:
+    path = tmp_path / ending
+    k.keras().backend.clear_session()  # the name of what an operator makes is numbered
+    contents = k.saved(_surrounded(what), path)
+    assert list(load(contents, "x", head="dense").notes) == notes
+    # In a listing any linear layer may be the head.
+    assert list(ln.inspect_weights(path).notes) == [note for note in notes if "first" not in note]
+
+
+def test_what_surrounds_a_layer_of_keras_2() -> None:
+    arrays = {"a": k.named("a/lstm_cell", k.weights(4)), "d": {"d/kernel:0": np.ones((2, 1), "f4")}}
+    chain = k.chain(
+        k.entry("Embedding", "words"),
+        k.entry("LSTM", "a", return_sequences=True),
+        k.entry("Dense", "d", activation="sigmoid"),
+        k.entry("TFOpLambda", "tf.math.multiply", function="math.multiply"),
+    )
+    contents = read_keras_file(k.keras_2(arrays, chain))
+    assert load(contents, "x", head="d").notes == (
+        "d: sigmoid follows it",
+        OTHERS + "words (Embedding), tf.math.multiply (TFOpLambda)",
+    )
+    assert OTHERS + "words (Embedding), d (Dense), tf.math.multiply (TFOpLambda)" in load(contents, "x").notes

@@ -114,6 +114,18 @@ def test_a_prefix_of_several_layers(tmp_path: Path) -> None:
     assert isinstance(ln.load_weights(path, prefix="a.x"), ln.GRU)
 
 
+def test_a_prefix_ends_where_a_part_of_the_name_ends(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    for joint in ("lstm.", "lstm_", "lstm/", "net.lstm."):
+        np.savez(path, **{joint + key: array for key, array in layer("lstm").state_dict().items()})
+        parts = joint.rstrip("./_")
+        for whole in (joint, parts, parts.partition(".")[0]):
+            assert isinstance(ln.load_weights(path, prefix=whole), ln.LSTM)
+        for cut in (joint[:2], joint[:-2]):
+            refused(path, rf"prefix: no recurrent layer is named '{cut}'; did you mean {joint}\?", prefix=cut)
+    refused(path, "no recurrent layer is named 'vocoder'; those in the file: net.lstm.", prefix="vocoder")
+
+
 def test_a_file_may_say_the_cell_of_each_layer() -> None:
     names = ("gru", "gru-reset-before")
     layers = {f"{name}.": make_layer(name, 3, 5, seed=1) for name in names}

@@ -112,7 +112,7 @@ def test_arrays_of_other_kinds(array: Any, message: str, tmp_path: Path) -> None
     rnn, path = layer("lstm"), tmp_path / "w.npz"
     np.savez(path, **{**rnn.params, "weight_hh_l0": array})
     refused(path, "weight_hh_l0: expected float32 or float64, " + message)
-    refused(path, "no recurrent layer's names begin with 'rnn.'", prefix="rnn.")
+    refused(path, "no recurrent layer is named 'rnn.'", prefix="rnn.")
     np.savez(path, **{f"rnn.{k}": v for k, v in rnn.params.items()}, other=array)
     assert_same(ln.load_weights(path), rnn)
 

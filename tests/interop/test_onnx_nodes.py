@@ -123,7 +123,8 @@ def test_branches_and_several_nodes(tmp_path: Path) -> None:
         assert_same(ln.load_onnx(path, node=choice), rnn)
     refused(
         path,
-        r"no layer as a whole \(its main graph holds no LSTM, GRU or RNN\); "
+        r"computes more than stacked layers \(its main graph holds no LSTM, GRU or RNN\); "
+        r"load its recurrent nodes one by one, or stacked ones together by a list of them; "
         r"choose by node=NUMBER or node='NAME' of 2: 0: 'b\.node' in If_0/else_branch, GRU I=3 H=5, forward; "
         r"1: 'a\.node' in If_0/then_branch, LSTM I=3 H=5, both directions$",
     )

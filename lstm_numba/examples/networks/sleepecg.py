@@ -66,7 +66,7 @@ def softmax(scores: Array) -> Array:
 
 def load_stager(path: Path) -> Stager:
     """Their network: features (T, 36) -> probabilities of the stages (T, 4)."""
-    # Warns, rightly, that the network masks steps.
+    # Warns, rightly, that the network masks steps, and of the layers that are put together below.
     network = ln.load_weights(path, prefix="bidirectional.", head="dense_1")
     network.rnn.freeze()
     tensors = ln.read_tensors(path)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from lstm_numba.data.file_io import one_line
 
 Array = npt.NDArray[Any]
 
@@ -30,12 +32,32 @@ class Contents(NamedTuple):
         Cell, where the file says it, of the parameters with a prefix; "" for all of them.
     notes : tuple of str
         What a user must know to get the network's numbers, such as a layer that masks steps.
+    around : mapping of str to str
+        Layers of the network that change its numbers and are not recurrent, in their order -> their classes.
+        The arrays of one begin with its name.
     """
 
     kind: str
     tensors: Mapping[str, Array]
     cells: Mapping[str, str] = {}
     notes: tuple[str, ...] = ()
+    around: Mapping[str, str] = {}
+
+    def notes_beside(self, used: Collection[str]) -> tuple[str, ...]:
+        """The notes for someone who uses the tensors `used`, with the layers that have none of them."""
+        left = [
+            f"{name} ({kind})"
+            for name, kind in self.around.items()
+            if not any(tensor.startswith(f"{name}.") for tensor in used)
+        ]
+        more = f"the network has other layers, which are not read and change its numbers: {listed(left)}"
+        return (*self.notes, more) if left else self.notes
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """Names from a file in one line."""
+    shown = [one_line(name, 80) for name in names]
+    return ", ".join(shown[:most]) + (f" and {len(shown) - most:,} more" if len(shown) > most else "")
 
 
 def unreadable(dtype: str, shape: tuple[int, ...]) -> Array:

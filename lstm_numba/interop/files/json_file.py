@@ -58,7 +58,7 @@ def read_json_file(content: bytes) -> Contents:
     if isinstance(whole.get("model_data"), dict) and isinstance(whole.get("state_dict"), dict):
         found = _guitarml(whole["model_data"], whole["state_dict"])
     elif isinstance(whole.get("layers"), list):
-        found = _rtneural(whole["layers"])
+        found = _rtneural(whole["layers"], whole.get("in_shape"))
     else:
         found = Contents("json", dict(_tensors(whole, "")))
     if not found.tensors:
@@ -75,15 +75,39 @@ def _guitarml(model: Mapping[str, Any], state: Mapping[str, Any]) -> Contents:
         raise WeightsError(f"skip: expected a number of features, got {one_line(repr(skip), 60)}")
     prefixes = {name.partition("weight_hh_l")[0] for name in tensors if "weight_hh_l" in name}
     cells = {} if unit is None else dict.fromkeys(sorted(prefixes), _UNITS[unit])
+    for prefix in sorted(prefixes):
+        _check_sizes(model, tensors, prefix)
     features = "its input" if skip == 1 else f"the first {skip} features of its input"
-    notes = (f"the network adds {features} to its output (skip={skip})",) if skip else ()
+    added = f"the network adds {features} to its output (skip={skip})"
+    notes = (f"{added}: save_json(..., skip={skip}) writes it back",) if skip else ()
     return Contents("json", tensors, cells, notes)
 
 
-def _rtneural(layers: list[Any]) -> Contents:
+def _check_sizes(model: Mapping[str, Any], tensors: Mapping[str, Array], prefix: str) -> None:
+    """Refuse sizes that are not those of the arrays."""
+    layers = sum(name.startswith(f"{prefix}weight_hh_l") for name in tensors)
+    places = (
+        ("input_size", f"{prefix}weight_ih_l0", 1),
+        ("hidden_size", f"{prefix}weight_hh_l0", 1),
+        ("output_size", "lin.weight", 0),
+    )
+    for key, name, axis in places:
+        if name in tensors and tensors[name].ndim == 2:
+            _check_size(key, model.get(key), tensors[name].shape[axis], name)
+    _check_size("num_layers", model.get("num_layers"), layers, prefix)
+
+
+def _check_size(key: str, stated: Any, size: int, where: str) -> None:
+    if stated is not None and stated != size:
+        found = f"the arrays of {one_line(where, 120)} have {size}"
+        raise WeightsError(f"{key}: the file says {one_line(repr(stated), 60)}, {found}")
+
+
+def _rtneural(layers: list[Any], in_shape: Any) -> Contents:
     singles: list[Single] = []
     tensors: dict[str, Array] = {}
-    notes, seen, before = [], Counter[str](), ""
+    around: dict[str, str] = {}
+    notes, seen, before, inputs = [], Counter[str](), "", _size(in_shape)
     for layer in layers:
         kind = layer.get("type")
         if not isinstance(kind, str):
@@ -95,18 +119,27 @@ def _rtneural(layers: list[Any]) -> Contents:
         arrays = [_tensor(f"{name}: weights[{number}]", value) for number, value in enumerate(weights)]
         if kind in _LAYERS:
             singles.append(_recurrent(name, _LAYERS[kind], arrays, activation, before))
-            before = name
-            continue
-        before = ""
-        if base == "dense":
+        elif base == "dense":
             tensors.update(_dense(name, arrays))
+            around[name] = base
             if activation not in ("", "linear"):
                 notes.append(f"{name}: {one_line(activation, 60)} follows it")
         else:
             tensors.update({f"{name}.{number}": array for number, array in enumerate(arrays)})
             notes.append(f"{name}: RTNeural's {one_line(kind, 60)} is not computed here")
+        before, stated = name if kind in _LAYERS else "", _size(layer.get("shape"))
+        if kind in _LAYERS or base == "dense":
+            _check_size(f"inputs of {name}", inputs, arrays[0].shape[0], name)
+            units = arrays[1].shape[0] if kind in _LAYERS else arrays[0].shape[1]
+            _check_size(f"{name}: shape", stated, units, name)
+        inputs = stated
     stacks = stack(singles)
-    return Contents("json", {**stacks.tensors, **tensors}, stacks.cells, (*stacks.notes, *notes))
+    return Contents("json", {**stacks.tensors, **tensors}, stacks.cells, (*stacks.notes, *notes), around)
+
+
+def _size(shape: Any) -> Any:
+    """The features of a shape, or None where it does not say them."""
+    return shape[-1] if isinstance(shape, list) and shape else None
 
 
 def _recurrent(name: str, cell: str, arrays: list[Array], activation: Any, after: str) -> Single:

@@ -44,9 +44,7 @@ def read_contents(path: str | os.PathLike[str]) -> Contents:
     """
     path = Path(path)
     if path.suffix.lower() not in READERS:
-        raise WeightsError(
-            f"{path}: expected a name that ends in {', '.join(READERS)}, or in .onnx for load_onnx"
-        )
+        raise WeightsError(f"{path}: expected a name that ends in {', '.join(READERS)}, .onnx")
     module, function = READERS[path.suffix.lower()]
     content = read_file(path, LARGEST, WeightsError)
     read = getattr(import_module(f"{_FILES}.{module}"), function)

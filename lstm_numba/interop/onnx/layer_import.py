@@ -10,13 +10,12 @@ file; nothing in it is executed.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from lstm_numba.errors import WeightsError, WeightsWarning
+from lstm_numba.errors import WeightsError, WeightsWarning, warn
 from lstm_numba.interop.onnx.graph import Model, naming, open_model, own_functions
 from lstm_numba.interop.onnx.model_export import LAYERS
 from lstm_numba.interop.onnx.model_import import read_onnx_model
@@ -36,6 +35,11 @@ if TYPE_CHECKING:
 #: Two choices of T and B for dynamic dimensions, each with T != B so that a transposition shows. Two, because
 #: what a model computes from sizes may be right for one of them only.
 _SIZES, _OTHER_SIZES = (3, 2), (7, 5)
+
+_LAYERS_ONLY = (
+    "only the recurrent layers of the model are read; "
+    "load_weights(..., head='output') reads the linear layer too"
+)
 
 
 class _Layer(NamedTuple):
@@ -98,7 +102,7 @@ def load_onnx(
     """
     rnn, notes = read_onnx(path, node=node, allow_nonfinite=allow_nonfinite, **options)
     for note in notes:
-        warnings.warn(f"{path}: {note}", WeightsWarning, stacklevel=2)
+        warn(f"{path}: {note}", WeightsWarning)
     return rnn
 
 
@@ -126,7 +130,7 @@ def read_onnx(
             layers = [name for name in own.tensors if name.startswith(LAYERS)]
             params = {name.removeprefix(LAYERS): own.tensors[name] for name in layers}
             cell, layout = own.cells[""], False
-            notes = ("only the recurrent layers of the model are read",)
+            notes = (_LAYERS_ONLY,)
         else:
             if choices is None:
                 nodes, layout, notes = _read_model(model, allow_nonfinite)
@@ -150,7 +154,8 @@ def _read_model(model: Model, allow_nonfinite: bool) -> tuple[list[Parameters], 
     reader = NodeReader(model, allow_nonfinite)
     if len(reader.candidates) > 1:
         reader.check_any()
-        raise WeightsError(f"no layer as a whole ({reason}); {reader.listing()}")
+        how = "load its recurrent nodes one by one, or stacked ones together by a list of them"
+        raise WeightsError(f"computes more than stacked layers ({reason}); {how}; {reader.listing()}")
     nodes = reader.choose(None)
     note = f"only the model's recurrent node is read, and it computes more ({reason})"
     return nodes, nodes[0].batch_first, (note,)

@@ -52,7 +52,7 @@ def save_onnx(
 
     A `LanguageModel` takes int64 ``tokens`` (T, B) and gives ``logits`` (T, B, V); its states are those of
     the layer, so that what one call returns as ``h`` the next one takes as ``h0``. A `SequenceClassifier`
-    takes ``x`` (T, B, I) and gives ``scores`` and ``probabilities`` (B, C). A `SequenceRegressor` gives
+    takes ``x`` (T, B, I) and gives ``probabilities`` and ``scores`` (B, C). A `SequenceRegressor` gives
     ``scores`` (B, M*P), or (T, B, M*P) if it predicts at every step: P numbers for each of M targets, as its
     `loss` takes them: with "quantile" one a level, with "gaussian" mean and logarithm of the variance.
 

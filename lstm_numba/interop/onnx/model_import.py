@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,35 @@ import numpy as np
 from lstm_numba.cells.parameters import suffix
 from lstm_numba.errors import WeightsError, printable
 from lstm_numba.interop.files.contents import Array, Contents
+from lstm_numba.interop.onnx.graph import naming, open_model
 from lstm_numba.interop.onnx.layer_export import Node, attributes_of_node, node_of, unpacked
 from lstm_numba.interop.onnx.model_export import CELL_KEY, LAYERS, MODEL_KEY
 from lstm_numba.interop.onnx.operators import attributes_of, constant
 
 #: Names of the parameters that are not the recurrent layers'; a tied matrix is the first alone.
 _OTHERS = ("embedding.weight", "output.weight", "output.bias")
+#: Beginnings of the names of a model's constants -> what it computes with them.
+_PARTS = {
+    "input": "standardises the input",
+    "embedding": "Embedding",
+    "output": "Linear",
+    "target": "gives the data's units",
+}
 #: Place of each of a node's constants among its inputs.
 _PLACES = {"W": 1, "R": 2, "B": 3, "P": 7}
+
+
+def open_own(path: str | os.PathLike[str]) -> Contents | None:
+    """Read the file of a model, as `read_onnx_model` does.
+
+    Raises
+    ------
+    WeightsError
+        It is missing or damaged, or the package ``onnx`` is not installed; the message names it.
+    """
+    model = open_model(path)
+    with naming(path):
+        return read_onnx_model(model.proto)
 
 
 def read_onnx_model(model: Any) -> Contents | None:
@@ -47,7 +69,13 @@ def read_onnx_model(model: Any) -> Contents | None:
         raise WeightsError(f"damaged: cell {printable(cell, 60)}: {printable(str(error), 80)}") from None
     if node is None:
         raise WeightsError(f"damaged: ONNX has no cell {printable(cell, 60)}")
-    return Contents("onnx", _tensors(model.graph, node), {"": cell})
+    return Contents("onnx", _tensors(model.graph, node), {"": cell}, around=_around(model.graph))
+
+
+def _around(graph: Any) -> dict[str, str]:
+    """What a model computes around its recurrent layers, by what the names of its constants begin with."""
+    starts = {tensor.name.partition(".")[0] for tensor in graph.initializer}
+    return {name: what for name, what in _PARTS.items() if name in starts}
 
 
 def _tensors(graph: Any, node: Node) -> dict[str, Array]:

@@ -12,7 +12,7 @@ and fit are one stack under the first one's name. Arrays of other layers keep th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from lstm_numba.data.archives import Archive, ArchiveError
@@ -21,7 +21,14 @@ from lstm_numba.errors import WeightsError
 from lstm_numba.interop.files.contents import LARGEST, Array, Contents
 from lstm_numba.interop.files.hdf5.reader import Group, read_hdf5
 from lstm_numba.interop.files.keras.layout import PARTS, find_cell, renamed
-from lstm_numba.interop.files.keras.model import Layer, Plan, read_plan
+from lstm_numba.interop.files.keras.model import (
+    Layer,
+    Plan,
+    activation_name,
+    changes_numbers,
+    inner,
+    read_plan,
+)
 from lstm_numba.interop.files.keras.recurrent import NotComputedError, Recurrent, describe, is_recurrent
 from lstm_numba.interop.files.keras.storage import LAYER_NAMES, Part, Stored, read_keras_2, read_keras_3
 from lstm_numba.interop.files.numbers import as_float
@@ -155,9 +162,11 @@ class _Found:
         stacks, plan = stack(self._singles), self._said.plan
         for name, array in self._others.items():
             _put(stacks.tensors, name, array)
-        notes = [*stacks.notes, *self._notes, *_masks(plan), *(f"{text}: left out" for text in self._refused)]
+        notes = [*stacks.notes, *self._notes, *_masks(plan), *_activations(plan)]
+        notes += [f"{text}: left out" for text in self._refused]
         notes += [_ONLY_WEIGHTS] if plan is None and self._singles else []
-        return Contents("keras", stacks.tensors, stacks.cells, tuple(one_line(note, 400) for note in notes))
+        texts = tuple(one_line(note, 400) for note in notes)
+        return Contents("keras", stacks.tensors, stacks.cells, texts, _around(plan))
 
 
 def _put(tensors: dict[str, Array], name: str, array: Array) -> None:
@@ -192,9 +201,7 @@ def _single(layer: Layer, parts: Sequence[Part], how: Recurrent | None, after: s
 def _plain(layer: Layer, parts: Sequence[Part]) -> Iterator[tuple[str, Array]]:
     """Arrays of a layer that is not recurrent."""
     arrays = list(parts[0].arrays.values())
-    kind, count = layer.kind, len(arrays)
-    if kind == "TimeDistributed" and isinstance(layer.config.get("layer"), Mapping):
-        kind = str(layer.config["layer"].get("class_name"))
+    kind, count = inner(layer)[0], len(arrays)
     if len(parts) == 1 and kind == "Dense" and count in (1, 2) and arrays[0].ndim == 2:
         yield f"{layer.name}.weight", arrays[0].T
         if count == 2:
@@ -210,6 +217,24 @@ def _plain(layer: Layer, parts: Sequence[Part]) -> Iterator[tuple[str, Array]]:
         place = part.label.split("/")[len(layer.path) :] if names[0].isdigit() else []
         for name, array in zip(names, part.arrays.values(), strict=True):
             yield ".".join((layer.name, *(part.label.split("/") if len(parts) > 1 else place), name)), array
+
+
+def _around(plan: Plan | None) -> dict[str, str]:
+    """Layers that are not recurrent and change numbers, with their classes."""
+    return {
+        layer.name: one_line(inner(layer)[0], 60)
+        for layer in (plan.layers if plan else ())
+        if not is_recurrent(layer.kind) and changes_numbers(layer)
+    }
+
+
+def _activations(plan: Plan | None) -> Iterator[str]:
+    """Notes on what follows linear layers, of which a caller may name one."""
+    for layer in plan.layers if plan else ():
+        kind, config = inner(layer)
+        follows = activation_name(config.get("activation"))
+        if kind == "Dense" and follows != "linear":
+            yield f"{layer.name}: {one_line(follows, 60)} follows it"
 
 
 def _masks(plan: Plan | None) -> Iterator[str]:

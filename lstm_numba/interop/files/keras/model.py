@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 _MODELS = ("Sequential", "Functional", "Model")
 #: Layers that hand on what they get when the network is used.
 _PASSING = (
-    "Dropout", "SpatialDropout1D", "GaussianDropout", "AlphaDropout", "GaussianNoise",
-    "ActivityRegularization",
+    "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout", "AlphaDropout",
+    "GaussianNoise", "ActivityRegularization", "Identity",
 )  # fmt: skip
 
 
@@ -59,6 +59,33 @@ class Plan(NamedTuple):
             if layer.kind not in _PASSING:
                 return layer
         return None
+
+
+def inner(layer: Layer) -> tuple[str, Mapping[str, Any]]:
+    """Class and arguments of what computes: of `TimeDistributed` the layer in it."""
+    kind, config = layer.kind, layer.config
+    if kind == "TimeDistributed" and isinstance(config.get("layer"), Mapping):
+        kind, config = str(config["layer"].get("class_name")), config["layer"].get("config", {})
+    return kind, config
+
+
+def activation_name(value: Any) -> Any:
+    """The name of an activation, which Keras writes as a name or as an object; "linear" for none.
+
+    Something else is as the file has it.
+    """
+    if isinstance(value, Mapping):
+        inside = value.get("config")
+        value = inside if isinstance(inside, str) else value.get("class_name")
+    return "linear" if value is None else value
+
+
+def changes_numbers(layer: Layer) -> bool:
+    """Whether a layer gives something else than it gets when the network is used."""
+    kind, config = inner(layer)
+    if kind == "Activation":
+        return activation_name(config.get("activation")) != "linear"
+    return kind not in (*_PASSING, "InputLayer", "Masking")
 
 
 def read_plan(model: Mapping[str, Any], keras_3: bool) -> Plan:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from lstm_numba.cells import onnx_variants
 from lstm_numba.data.file_io import one_line
+from lstm_numba.interop.files.keras.model import activation_name
 
 #: Keras' layers and cells -> ours; a GRU's depends on ``reset_after``.
 CELLS = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn"}
@@ -125,11 +126,8 @@ def _variant(name: str, base: str, config: Mapping[str, Any], keras_3: bool) -> 
 
 
 def _function(name: str, key: str, value: Any, keras_3: bool) -> str:
-    """An activation, which Keras writes as a name or as an object, under our name."""
-    if isinstance(value, Mapping):
-        inner = value.get("config")
-        value = inner if isinstance(inner, str) else value.get("class_name")
-    value = "linear" if value is None else value
+    """An activation under our name."""
+    value = activation_name(value)
     if value == "hard_sigmoid":
         return _HARD_SIGMOID[keras_3]
     if not isinstance(value, str) or value not in _FUNCTIONS:
