@@ -12,7 +12,9 @@ def show_cell(cell: Any) -> str:
 
     ``z_f`` is the pre-activation in slot f, ``c_prev`` the previous state c, ``dc`` the gradient of the new
     state c, ``dz_f`` that of the pre-activation; the library adds to the previous states' gradients what
-    comes back through the matrix products.
+    comes back through the matrix products. Where a cell has a second product, ``doperand`` is the gradient of
+    what it multiplies, and ``for_f`` and ``kept_f`` are numbers that one part of the equations leaves to the
+    next in the place of slot f.
 
     Parameters
     ----------
