@@ -1,1 +1,1 @@
-"""Small example programs: controller, closure, streams, c_callbacks and others."""
+"""Small example programs: controller, closure, streams, amplifier, c_callbacks and others."""

@@ -6,13 +6,14 @@ as a C function:
 * `by_ctypes` passes addresses to `CStep.function`, as any program can that calls
   ``void step(const void *handle, const double *x, double *state, double *y)``;
 * `scipy_filter` wraps the step in a ``numba.cfunc`` with the signature that `scipy.ndimage.generic_filter1d`
-  requires, and SciPy runs it along every line of an array.
+  requires, and SciPy runs it along every line of an array; nothing is allocated on the way.
 
     python -m lstm_numba.examples.c_callbacks
 """
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import numpy as np
@@ -86,17 +87,21 @@ def scipy_filter(step: CStep, readout: Array) -> LowLevelCallable:
     """The layer as a filter for `scipy.ndimage.generic_filter1d`, with ``filter_size=1``.
 
     ``int filter(double *input_line, npy_intp input_length, double *output_line, npy_intp output_length,
-    void *user_data)``, where user_data is the handle.
+    void *user_data)``, where user_data is memory for the state and the step's output.
     """
-    # Cell, sizes and readout are constants to the compiled function.
-    cell, zero, weights, shift = step.cell, step.zero, np.array(readout[:-1]), float(readout[-1])
+    # Cell, handle, sizes and readout are constants to the compiled function.
+    cell, zero, handle = step.cell, step.zero, step.handle.value
+    weights, shift = np.array(readout[:-1]), float(readout[-1])
     states, hidden = int(np.prod(step.state_shape)), step.state_shape[-1]
+    memory = np.empty(states + hidden)
     numbers = types.CPointer(types.double)
 
     @cfunc(types.intc(numbers, types.intp, numbers, types.intp, types.voidptr))
-    def run(input_line, input_length, output_line, output_length, handle):
+    def run(input_line, input_length, output_line, output_length, user_data):
         source, target = carray(input_line, input_length), carray(output_line, output_length)
-        state, y = np.zeros(states), np.empty(hidden)
+        work = carray(user_data, states + hidden, np.float64)
+        state, y = work[:states], work[states:]
+        state[:] = 0
         for t in range(output_length):
             c_step(cell, zero, handle, source[t:], state, y)
             total = shift
@@ -106,8 +111,8 @@ def scipy_filter(step: CStep, readout: Array) -> LowLevelCallable:
         return 1
 
     pointer = run.ctypes
-    pointer.keep = run, step  # The pointer itself does not keep code and handle alive.
-    return LowLevelCallable(pointer, step.handle)
+    pointer.keep = run, step, memory  # The pointer itself keeps neither code nor memory alive.
+    return LowLevelCallable(pointer, ctypes.c_void_p(memory.ctypes.data))
 
 
 def smoothing_error(noisy: Array, clean: Array, rate: float) -> float:

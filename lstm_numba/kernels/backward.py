@@ -9,7 +9,7 @@ from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.passes import run_backward
 from lstm_numba.engines.cpu.records import GradientTargets, OutputGradient
 from lstm_numba.kernels.forward import call_status, packed_layer, sequence_on, tape_fits
-from lstm_numba.kernels.memory import address_of, addresses_of, as_states, batch_of, writable_address
+from lstm_numba.kernels.memory import address_of, addresses_of, as_states, batch_of
 from lstm_numba.kernels.status import DX, DY, FITS, GRADS, TAPE, Checked, spoil
 from lstm_numba.kernels.types import cell_of
 from lstm_numba.kernels.weights import layer_sizes, locate, parameters_status, zero_like
@@ -37,10 +37,10 @@ def _retrace(weights, x, steps, tape, dy, dstates, dx, grads, scratch, status):
     (inputs, hidden), cell, zero = layer_sizes(weights), cell_of(weights), zero_like(weights)
     if status == FITS:
         layer = packed_layer(weights, batch_of(x, steps, inputs), scratch, True)
-        addresses = addresses_of(dstates, zero)
-        kept = sequence_on(writable_address(tape, zero), steps, address_of(x, zero))
+        addresses = addresses_of(dstates)
+        kept = sequence_on(address_of(tape), steps, address_of(x))
         output_gradient = OutputGradient(dy, hidden if dy != 0 else 0)
-        targets = GradientTargets(writable_address(dx, zero), inputs, locate(grads, zero), np.int64(1))
+        targets = GradientTargets(address_of(dx), inputs, locate(grads), np.int64(1))
         run_backward(cell, layer, kept, output_gradient, addresses, addresses, targets, zero)
     else:
         spoil(dstates, zero)
@@ -83,7 +83,7 @@ def step_backward(weights, x, tape, dstate, dx, grads, scratch):
     ValueError
         From Python: a shape does not fit.
     """
-    steps, dstates = np.int64(1), as_states(cell_of(weights), dstate)
+    steps, dstates = np.int64(1), as_states(dstate)
     status = _back_status(weights, x, steps, tape, dstates, dx, grads, scratch)
     return _retrace(weights, x, steps, tape, np.int64(0), dstates, dx, grads, scratch, status)
 
@@ -124,7 +124,7 @@ def sequence_backward(weights, x, tape, dy, dstate, dx, grads, scratch):
         From Python: a shape does not fit.
     """
     hidden, steps = layer_sizes(weights)[1], x.shape[0]
-    dstates, dy_address = as_states(cell_of(weights), dstate), address_of(dy, zero_like(weights))
+    dstates, dy_address = as_states(dstate), address_of(dy)
     status = _back_status(weights, x, steps, tape, dstates, dx, grads, scratch)
     if dy.shape[0] != steps or dy.shape[-1] != hidden or dy.size * x.shape[-1] != x.size * hidden:
         status = DY

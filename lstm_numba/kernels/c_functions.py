@@ -8,6 +8,7 @@ each layer; see `lstm_numba.engines.cpu.head.Head` and `lstm_numba.engines.cpu.r
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 from array import array
 from itertools import chain
@@ -27,9 +28,11 @@ from lstm_numba.engines.cpu.options import SERIAL
 from lstm_numba.engines.cpu.passes import run_stack, scratch_bytes
 from lstm_numba.engines.cpu.records import ALONE, Layer, Numbers, numbers
 from lstm_numba.engines.cpu.sequence import pack
-from lstm_numba.engines.cpu.vector import pointer_address, pointer_to
+from lstm_numba.engines.cpu.vector import pointer_to
+from lstm_numba.kernels.argument_types import memory, pointer
 from lstm_numba.kernels.heads import HeadArrays, Headed, head_arrays, layer_and_head
 from lstm_numba.kernels.memory import target_address
+from lstm_numba.kernels.status import Typed
 from lstm_numba.kernels.weights import check_supported
 from lstm_numba.nn.linear import Linear
 from lstm_numba.nn.recurrent import Recurrent
@@ -37,6 +40,7 @@ from lstm_numba.nn.recurrent import Recurrent
 Array = np.ndarray[Any, Any]
 
 
+@functools.partial(Typed, handle=pointer, x=memory, state=memory, y=memory)
 @njit(**SERIAL)
 def c_step(cell, zero, handle, x, state, y):
     """The step of `CStep`, for calls from a ``numba.cfunc`` of one's own.
@@ -45,15 +49,13 @@ def c_step(cell, zero, handle, x, state, y):
     ----------
     cell, zero
         `CStep.cell` and `CStep.zero`, as global variables of the calling function.
-    handle : pointer
-        `CStep.handle`.
+    handle : pointer or int
+        `CStep.handle`, or its address, ``CStep.handle.value``, also as a global variable.
     x, state, y : pointer to the layer's dtype, or ndarray of it, C-contiguous
         As `CStep` describes. Sizes are not checked.
     """
-    layers = pointer_to(pointer_address(handle), 0)
-    run_stack(
-        cell, layers, target_address(x, zero), target_address(state, zero), target_address(y, zero), zero
-    )
+    layers = pointer_to(target_address(handle), 0)
+    run_stack(cell, layers, target_address(x), target_address(state), target_address(y), zero)
 
 
 @once

@@ -27,9 +27,8 @@ from lstm_numba.kernels.memory import (
     batch_of,
     reaches,
     states_fit,
-    writable_address,
 )
-from lstm_numba.kernels.status import FITS, SCRATCH, STATE, TAPE, Checked, X, Y, spoil
+from lstm_numba.kernels.status import FITS, SCRATCH, STATE, TAPE, Checked, Typed, X, Y, spoil
 from lstm_numba.kernels.types import PackedType, cell_of
 from lstm_numba.kernels.weights import (
     layer_sizes,
@@ -49,6 +48,7 @@ def _after_packing(weights, address):
     )
 
 
+@Typed
 @njit(**SERIAL)
 def scratch_size(weights, steps=1, batch=1, training=False):
     """How many numbers of scratch the functions of this package need.
@@ -82,6 +82,7 @@ def tape_bytes(weights, steps, batch):
     return kept_bytes(cell_of(weights), layer, sequence_on(0, steps, 0), zero_like(weights))
 
 
+@Typed
 @njit(**SERIAL)
 def tape_size(weights, steps=1, batch=1):
     """How many numbers a tape of T steps of B sequences holds; a step's has T = 1.
@@ -105,7 +106,7 @@ def tape_size(weights, steps=1, batch=1):
 def _layer_in(weights, batch, scratch):
     """What the functions on addresses must know; plain weights not yet packed."""
     inputs, hidden = layer_sizes(weights)
-    descriptor = aligned(writable_address(scratch, zero_like(weights)))
+    descriptor = aligned(address_of(scratch))
     functions = np.int64(weights.functions.ctypes.data)
     return Layer(
         batch,
@@ -154,12 +155,12 @@ def _(weights, x, states, batch, scratch):
     def packed(weights, x, states, batch, scratch):
         zero = zero_like(weights)
         layer = packed_layer(weights, batch, scratch, False)
-        run_step(cell_of(weights), layer, address_of(x, zero), addresses_of(states, zero), zero)
+        run_step(cell_of(weights), layer, address_of(x), addresses_of(states), zero)
 
     def plain(weights, x, states, batch, scratch):
         cell, zero = cell_of(weights), zero_like(weights)
-        layer, located = _layer_in(weights, batch, scratch), locate(weights, zero)
-        run_unpacked_step(cell, located, layer, address_of(x, zero), addresses_of(states, zero), zero)
+        layer, located = _layer_in(weights, batch, scratch), locate(weights)
+        run_unpacked_step(cell, located, layer, address_of(x), addresses_of(states), zero)
 
     return packed if isinstance(weights, PackedType) else plain
 
@@ -201,7 +202,7 @@ def step(weights, x, state, scratch):
     >>> bool((h != 0).all())
     True
     """
-    states = as_states(cell_of(weights), state)
+    states = as_states(state)
     status = call_status(weights, x, np.int64(1), states, scratch, False)
     if status == FITS:
         _advance(weights, x, states, batch_of(x, np.int64(1), layer_sizes(weights)[0]), scratch)
@@ -244,14 +245,14 @@ def sequence(weights, x, state, y, scratch):
     """
     inputs, hidden = layer_sizes(weights)
     cell, zero, steps = cell_of(weights), zero_like(weights), x.shape[0]
-    states = as_states(cell, state)
+    states = as_states(state)
     status = call_status(weights, x, steps, states, scratch, False)
     if status == FITS and not _output_fits(y, steps, batch_of(x, steps, inputs), hidden):
         status = Y
     if status == FITS:
         layer = packed_layer(weights, batch_of(x, steps, inputs), scratch, False)
-        addresses = addresses_of(states, zero)
-        run_sequence(cell, layer, steps, address_of(x, zero), addresses, writable_address(y, zero), zero)
+        addresses = addresses_of(states)
+        run_sequence(cell, layer, steps, address_of(x), addresses, address_of(y), zero)
     else:
         spoil(states, zero)
         spoil(y, zero)
@@ -269,7 +270,7 @@ def tape_fits(weights, x, steps, tape):
     """Whether a tape is long enough for a sequence."""
     zero = zero_like(weights)
     batch = batch_of(x, steps, layer_sizes(weights)[0])
-    return reaches(tape, writable_address(tape, zero) + tape_bytes(weights, steps, batch), zero)
+    return reaches(tape, address_of(tape) + tape_bytes(weights, steps, batch), zero)
 
 
 @njit(**INLINE)
@@ -280,8 +281,8 @@ def _record(weights, x, steps, states, tape, scratch, status):
         status = TAPE
     if status == FITS:
         layer = packed_layer(weights, batch_of(x, steps, layer_sizes(weights)[0]), scratch, False)
-        kept = sequence_on(writable_address(tape, zero), steps, address_of(x, zero))
-        addresses = addresses_of(states, zero)
+        kept = sequence_on(address_of(tape), steps, address_of(x))
+        addresses = addresses_of(states)
         run_forward(cell, layer, kept, addresses, addresses, zero)
     else:
         spoil(states, zero)
@@ -311,7 +312,7 @@ def step_forward(weights, x, state, tape, scratch):
     ValueError
         From Python: a shape does not fit.
     """
-    states, steps = as_states(cell_of(weights), state), np.int64(1)
+    states, steps = as_states(state), np.int64(1)
     status = call_status(weights, x, steps, states, scratch, False)
     return _record(weights, x, steps, states, tape, scratch, status)
 
@@ -339,7 +340,7 @@ def sequence_forward(weights, x, state, y, tape, scratch):
         From Python: a shape does not fit.
     """
     (inputs, hidden), steps = layer_sizes(weights), x.shape[0]
-    states, batch = as_states(cell_of(weights), state), batch_of(x, steps, inputs)
+    states, batch = as_states(state), batch_of(x, steps, inputs)
     status = call_status(weights, x, steps, states, scratch, False)
     if status == FITS and not _output_fits(y, steps, batch, hidden):
         status = Y

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numba.core import errors, types
+from numba.core import types
 from numba.extending import overload
 
 from lstm_numba.engines.cpu.offsets import number_bytes
@@ -14,76 +14,54 @@ from lstm_numba.engines.cpu.options import INLINE
 from lstm_numba.engines.cpu.specialize import state_count
 from lstm_numba.engines.cpu.vector import pointer_address
 
+# What does not fit is refused before: see `lstm_numba.kernels.argument_types`.
+
+
+@njit(**INLINE)
+def address_of(array):
+    """Address of an array's first number."""
+    return np.int64(array.ctypes.data)
+
+
 # The functions without a body below exist for their overloads.
 
 
-def address_of(array: Any, zero: Any) -> Any:
-    """Address of an array's first number; while compiling, refuses what the kernels would misread."""
-    raise NotImplementedError
-
-
-@overload(address_of, INLINE)
-def _(array, zero):
-    if not isinstance(array, types.Array) or array.dtype != zero or array.layout != "C":
-        raise errors.TypingError(
-            f"expected a C-contiguous array of the weights' dtype, {zero}, got {array}; "
-            "numpy.ascontiguousarray(array, dtype) makes one"
-        )
-    return lambda array, zero: np.int64(array.ctypes.data)
-
-
-def writable_address(array: Any, zero: Any) -> Any:
-    """The same of an array that is written to: NumPy's flag does not hold off a kernel."""
-    raise NotImplementedError
-
-
-@overload(writable_address, INLINE)
-def _(array, zero):
-    if isinstance(array, types.Array) and not array.mutable:
-        raise errors.TypingError(f"expected an array that may be written to, got {array}")
-    return lambda array, zero: address_of(array, zero)
-
-
-def target_address(memory: Any, zero: Any) -> Any:
-    """Address of an array, or that in a C pointer."""
+def target_address(memory: Any) -> Any:
+    """Address of an array, that in a C pointer, or one that is known."""
     raise NotImplementedError
 
 
 @overload(target_address, INLINE)
-def _(memory, zero):
+def _(memory):
     if isinstance(memory, types.Array):
-        return lambda memory, zero: address_of(memory, zero)
-    return lambda memory, zero: pointer_address(memory)
+        return lambda memory: address_of(memory)
+    if isinstance(memory, types.Integer):
+        return lambda memory: np.int64(memory)
+    return lambda memory: pointer_address(memory)
 
 
-def addresses_of(states: Any, zero: Any) -> Any:
-    """Addresses of some arrays that are written to, as a tuple."""
+def addresses_of(states: Any) -> Any:
+    """Addresses of some arrays, as a tuple."""
     raise NotImplementedError
 
 
 @overload(addresses_of, INLINE)
-def _(states, zero):
+def _(states):
     if len(states) == 1:
-        return lambda states, zero: (writable_address(states[0], zero),)
-    return lambda states, zero: (writable_address(states[0], zero), *addresses_of(states[1:], zero))
+        return lambda states: (address_of(states[0]),)
+    return lambda states: (address_of(states[0]), *addresses_of(states[1:]))
 
 
-def as_states(cell: Any, state: Any) -> Any:
+def as_states(state: Any) -> Any:
     """States as a tuple: the array of a cell with one state may come alone."""
     raise NotImplementedError
 
 
 @overload(as_states, INLINE)
-def _(cell, state):
-    names = cell.instance_class.states
-    arrays = (state,) if isinstance(state, types.Array) else state
-    if not isinstance(arrays, (tuple, types.UniTuple)) or len(arrays) != len(names):
-        raise errors.TypingError(
-            f"state: expected a tuple of {len(names)} arrays of one type ({', '.join(names)}), got {state}"
-        )
+def _(state):
     if isinstance(state, types.Array):
-        return lambda cell, state: (state,)
-    return lambda cell, state: state
+        return lambda state: (state,)
+    return lambda state: state
 
 
 # Checks, which the functions that users call share.
@@ -109,4 +87,4 @@ def states_fit(cell, states, batch, hidden):
 @njit(**INLINE)
 def reaches(array, end, zero):
     """Whether an array reaches as far as the end, an address, of what is to be put there."""
-    return end <= address_of(array, zero) + array.size * number_bytes(zero)
+    return end <= address_of(array) + array.size * number_bytes(zero)

@@ -15,7 +15,8 @@ from numba.extending import overload
 
 from lstm_numba.engines.cpu.options import INLINE
 from lstm_numba.engines.cpu.vector import pointer_to
-from lstm_numba.kernels.memory import writable_address
+from lstm_numba.kernels.argument_types import Rule, check_before_compiling
+from lstm_numba.kernels.memory import address_of
 
 #: Statuses. Everything fits; or what does not.
 FITS, X, STATE, Y, SCRATCH, TAPE, DY, DX, GRADS, PARAMETERS, STREAM = range(11)
@@ -61,28 +62,40 @@ def raise_reason(status: int) -> None:
         raise ValueError(reason(status))
 
 
-class Checked:
-    """A compiled function that returns a status: in compiled code as it is, from Python an exception.
+class Typed:
+    """A compiled function that refuses arguments of other types in one line, from Python and compiled code.
 
     Parameters
     ----------
     compiled : numba.core.dispatcher.Dispatcher
+    rules : callable
+        Of arguments that are something else than their names say elsewhere: see
+        `lstm_numba.kernels.argument_types`.
     """
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, compiled: Any, **rules: Rule) -> None:
+        check_before_compiling(compiled, rules)
         self.compiled = compiled
         functools.update_wrapper(self, compiled.py_func)
         #: Where Numba looks for the type of an object first: to it this is the compiled function.
         self._numba_type_ = types.Dispatcher(compiled)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
-        """Call it, and raise `ValueError` where something does not fit."""
-        raise_reason(self.compiled(*args, **kwargs))
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it."""
+        return self.compiled(*args, **kwargs)
 
     def __reduce__(self) -> str:
         """By name."""
         name: str = self.compiled.py_func.__qualname__
         return name
+
+
+class Checked(Typed):
+    """The same of a function that returns a status: in compiled code as it is, from Python an exception."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """Call it, and raise `ValueError` where something does not fit."""
+        raise_reason(self.compiled(*args, **kwargs))
 
 
 def spoil(target: Any, zero: Any) -> Any:
@@ -93,7 +106,7 @@ def spoil(target: Any, zero: Any) -> Any:
 @overload(spoil, INLINE)
 def _(target, zero):
     def array(target, zero):
-        numbers = pointer_to(writable_address(target, zero), zero)
+        numbers = pointer_to(address_of(target), zero)
         for n in range(target.size):
             numbers[n] = np.nan
 

@@ -22,6 +22,7 @@ from lstm_numba.engines.cpu.memory import address, aligned_zeros
 from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.records import PACKED, Numbers, SequenceJob, Team, numbers, read_record
 from lstm_numba.engines.cpu.vector import pointer_to
+from lstm_numba.kernels.argument_types import name_in_messages, samples
 from lstm_numba.kernels.c_functions import CStep
 from lstm_numba.kernels.heads import Headed
 from lstm_numba.kernels.status import FITS, STREAM, Checked, spoil
@@ -55,7 +56,7 @@ def _advance(plan: Any, given: Any, out: Any, zero: Any) -> None:
     call_pointer(plan.step, (handle, sample, state, pointer_to(out, zero)))
 
 
-@Checked
+@functools.partial(Checked, x=samples)
 @njit(**SERIAL)
 def stream_step(cell: Any, plan: Any, zero: Any, x: Any, out: Any) -> int:
     """Advance a stream by one step; for calls from compiled code.
@@ -66,9 +67,9 @@ def stream_step(cell: Any, plan: Any, zero: Any, x: Any, out: Any) -> int:
         The stream's `Stream.arguments`. The stream must outlive the call, and two threads must not step the
         same stream at the same time.
     x : ndarray, shape (B, I) or (I,)
-        Input, of the stream's dtype; its numbers in order of memory.
+        Input, of the stream's dtype, in any layout of memory.
     out : ndarray, shape (B, H) or (H,), with a head (B, O) or (O,)
-        Where what `Stream.step` returns goes; C-contiguous.
+        Where what `Stream.step` returns goes; C-contiguous, of the stream's dtype.
 
     Returns
     -------
@@ -79,7 +80,7 @@ def stream_step(cell: Any, plan: Any, zero: Any, x: Any, out: Any) -> int:
     Raises
     ------
     ValueError
-        From Python: an array has another size.
+        From Python: an array has another size. Wrong dtypes are a `TypingError` while Numba compiles.
     """
     record = read_record(_Plan, np.int64(plan.ctypes.data), 0)
     if x.size != record.sample or out.size != record.output:
@@ -278,3 +279,6 @@ class Stream:
         where = passes.one_step(record, address(source), team)
         job = numbers(SequenceJob(record, where, team, PACKED), states + states)
         return task.forward_task(kind, self.dtype), job, team
+
+
+name_in_messages(Stream)

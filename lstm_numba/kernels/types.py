@@ -108,8 +108,6 @@ def cell_of(weights: Any) -> Any:
 
 @overload(cell_of, INLINE)
 def _(weights):
-    if not isinstance(weights, WeightsType):
-        raise errors.TypingError(f"weights: expected what kernels.plain or kernels.pack makes, got {weights}")
     kind = weights.kind
     return lambda weights: kind()
 

@@ -21,6 +21,7 @@ from lstm_numba.engines.cpu.options import INLINE, SERIAL
 from lstm_numba.engines.cpu.records import Addresses, Layer, Parameters
 from lstm_numba.engines.cpu.specialize import gate_count, peephole_count, recurrent_gate_count
 from lstm_numba.engines.cpu.weights import pack_part, packed_numbers
+from lstm_numba.kernels.argument_types import check_types, name_in_messages, read
 from lstm_numba.kernels.memory import address_of
 from lstm_numba.kernels.status import (
     BIASES,
@@ -30,6 +31,7 @@ from lstm_numba.kernels.status import (
     WEIGHT_IH,
     WEIGHT_PH,
     Checked,
+    Typed,
     raise_reason,
     spoil,
 )
@@ -37,6 +39,8 @@ from lstm_numba.kernels.types import PackedType, PlainType, cell_of
 from lstm_numba.nn.recurrent import Recurrent
 
 Array = np.ndarray[Any, Any]
+
+name_in_messages(Recurrent)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -291,6 +295,7 @@ def unflatten(like: Any, flat: Any) -> Parameters:
 
 @overload(unflatten)
 def _(like, flat):
+    check_types(("like", "flat"), (like, flat), {"flat": read})
     return lambda like, flat: _unflatten(like, flat)
 
 
@@ -309,6 +314,7 @@ def _unflatten(like, flat):
     )  # fmt: skip
 
 
+@Typed
 @njit(**SERIAL)
 def parameter_count(like):
     """How many numbers there are in `Parameters`, or in `Plain` weights.
@@ -327,15 +333,15 @@ def parameter_count(like):
 
 
 @njit(**INLINE)
-def locate(parameters, zero):
+def locate(parameters):
     """Parameters' addresses; 0 for biases that are not there."""
     biased = parameters.bias_ih.size > 0
     return Addresses(
-        address_of(parameters.weight_ih, zero),
-        address_of(parameters.weight_hh, zero),
-        address_of(parameters.bias_ih, zero) if biased else 0,
-        address_of(parameters.bias_hh, zero) if biased else 0,
-        address_of(parameters.weight_ph, zero),
+        address_of(parameters.weight_ih),
+        address_of(parameters.weight_hh),
+        address_of(parameters.bias_ih) if biased else 0,
+        address_of(parameters.bias_hh) if biased else 0,
+        address_of(parameters.weight_ph),
         0,
     )
 
@@ -371,7 +377,7 @@ def repack(packed, parameters):
     if status != FITS:
         spoil(packed.data, zero)
         return status
-    located, descriptor = locate(parameters, zero), np.int64(packed.descriptor.ctypes.data)
+    located, descriptor = locate(parameters), np.int64(packed.descriptor.ctypes.data)
     layer = _layer_of(packed)
     for back in (False, True):
         address = part_address(packed, back)
@@ -390,7 +396,7 @@ def both_numbers(cell, inputs, hidden, zero):
 def part_address(packed, back):
     """Address of the packed weights of a pass: forward, then backward."""
     cell, zero = cell_of(packed), packed.data.dtype.type(0)
-    begin = address_of(packed.data, zero)
+    begin = address_of(packed.data)
     if back:
         inputs, hidden = packed.inputs, packed.hidden
         begin += packed_numbers(cell, inputs, hidden, hidden, False, zero) * number_bytes(zero)
@@ -475,7 +481,7 @@ def _(weights, back, scratch, descriptor):
 
     def pack_first(weights, back, scratch, descriptor):
         zero = zero_like(weights)
-        located, one, none = locate(weights, zero), np.int64(1), np.int64(0)
+        located, one, none = locate(weights), np.int64(1), np.int64(0)
         pack_part(cell_of(weights), _layer_of(weights), located, back, scratch, descriptor, none, one, zero)
         return scratch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.util
 import re
 from pathlib import Path
@@ -29,6 +30,7 @@ from pages import (
     text_of,
 )
 from repository import ROOT
+from tolerances import assert_close
 
 import lstm_numba as ln
 from lstm_numba.cli.main import cli
@@ -130,6 +132,31 @@ def test_resets_cut_the_rows(ran: Runner) -> None:
     names = done_with(ran("lstm_numba/nn/README.md"), "resets=starts").names
     y, _ = names["rnn"](names["x"][10:20])
     np.testing.assert_allclose(names["y"][10:20], y, atol=1e-6)
+
+
+def test_audio_callbacks_are_the_layer(ran: Runner) -> None:
+    """A NaN stays until the state is zero again; the function for C gives the same."""
+    names = ran("lstm_numba/kernels/README.md")[-1].names
+    x = np.random.default_rng(0).standard_normal(64).astype(np.float32)
+    h, c, found, state = *np.zeros((2, 16), np.float32), np.empty_like(x), np.zeros(32, np.float32)
+
+    def process(x: np.ndarray) -> None:
+        names["process"](names["amp"], names["readout"], x, found, h, c, names["scratch"])
+
+    weight, bias = names["head"].params["weight"], names["head"].params["bias"]
+    expected = x + (names["lstm"](x[:, None, None])[0] @ weight.T + bias)[:, 0, 0]
+    process(np.full_like(x, np.nan))
+    process(x)
+    assert np.isnan(found).all()
+    h[:], c[:] = 0, 0
+    process(x)
+    assert_close(found, expected, "forward")
+    pointer = ctypes.POINTER(ctypes.c_float)
+    memory = [array.ctypes.data_as(pointer) for array in (x, found, state)]
+    for _ in range(2):
+        found[:], state[:] = 0, 0
+        names["callback"].ctypes(*memory[:2], 64, memory[2])
+        assert_close(found, expected, "forward")
 
 
 def test_training_on_arrays_learns(ran: Runner) -> None:

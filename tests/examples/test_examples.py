@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from numba import carray, cfunc, types
 from scipy.ndimage import generic_filter1d
+from scipy.signal import lfilter
 from tolerances import assert_close
 
 import lstm_numba as ln
 from lstm_numba import kernels
-from lstm_numba.examples import c_callbacks, closure, controller, streams
+from lstm_numba.examples import amplifier, c_callbacks, closure, controller, streams
 from lstm_numba.examples.flat import flat_model
 
 pytestmark = pytest.mark.processor
@@ -242,6 +243,63 @@ def test_a_thread_pool_of_kernels_gives_what_one_thread_gives() -> None:
     with ThreadPoolExecutor(8) as pool:
         parallel = list(pool.map(run, x))
     np.testing.assert_array_equal(parallel, serial)
+
+
+# An amplifier
+
+
+def _small_amplifier(hidden: int, seconds: float) -> tuple[Array, Any, Array, Array, ln.LSTM]:
+    rnn = ln.LSTM(1, hidden, seed=0, dtype="float64")
+    theta, model = flat_model(rnn)
+    theta[-hidden - 1 :] = np.random.default_rng(1).standard_normal(hidden + 1)
+    return theta, model, *amplifier.draw_pair(seconds, 0, np.float64), rnn
+
+
+def test_the_amplifier_and_its_ratio_in_numpy() -> None:
+    dry, wet = amplifier.draw_pair(0.01, 0, np.float64)
+    pole = np.exp(-2 * np.pi * 3_000 / 44_100)
+    assert_close(wet, lfilter([1 - pole], [1, -pole], np.tanh(6 * dry)), "forward")
+    found = lfilter([1, -0.85], [1], dry - wet)
+    expected = np.sum(found**2) / np.sum(lfilter([1, -0.85], [1], wet) ** 2)
+    assert_close(np.array(amplifier.esr(dry, wet)), expected, "forward")
+
+
+def test_the_gradient_through_a_chunk() -> None:
+    theta, model, dry, wet, _ = _small_amplifier(4, 0.002)
+    work, rng = amplifier.make_work(model, theta, 20, 3), np.random.default_rng(2)
+    x, target = dry[:60].reshape(20, 3, 1), wet[:60].reshape(20, 3)
+    before = rng.standard_normal((3, 4)), rng.standard_normal((3, 4)), rng.standard_normal(3)
+
+    def loss() -> float:
+        work.h[:], work.c[:], work.error[0] = before
+        kernels.repack(model.weights, model.plain.parameters)
+        return float(amplifier.chunk_gradient(model, x, target, 0.7, work))
+
+    loss()
+    assert_close(work.gradient.copy(), _central_differences(loss, theta), "central differences")
+
+
+def test_chunks_carry_on_and_blocks_are_the_layer() -> None:
+    theta, model, dry, wet, rnn = _small_amplifier(5, 0.01)
+    dry, wet = dry[:400], wet[:400]
+    y, _ = rnn(dry[:, None, None])
+    expected = dry + y[:, 0] @ theta[-6:-1] + theta[-1]
+    found, _ = amplifier.play(model, dry)
+    assert_close(found, expected, "forward")
+    np.testing.assert_array_equal(amplifier.play(model, dry, 400)[0], found)
+    work, scale = amplifier.make_work(model, theta, 100, 1), 1 / amplifier.energy(wet)
+    ratio, updates = amplifier.train_epoch(
+        theta, model, dry[:, None, None], wet[:, None], scale, 0.0, 0, work
+    )
+    assert updates == 4
+    assert_close(np.array(ratio), amplifier.esr(expected, wet), "forward")
+
+
+def test_the_amplifier_is_learnt() -> None:
+    model, ratios = amplifier.train(*amplifier.draw_pair(2, 0), hidden=8, stretches=8, steps=128, epochs=10)
+    assert ratios[-1] < 0.05 * ratios[0]
+    dry, wet = amplifier.draw_pair(0.5, 1)
+    assert amplifier.esr(amplifier.play(model, dry)[0], wet) < 0.01 * amplifier.esr(dry, wet)
 
 
 # C

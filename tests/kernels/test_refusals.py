@@ -8,6 +8,7 @@ import numba
 import numpy as np
 import pytest
 from kernel_tools import Case
+from numba import carray, cfunc, njit, types
 
 import lstm_numba as ln
 from lstm_numba import kernels
@@ -67,28 +68,77 @@ def test_refuses_what_does_not_fit() -> None:
 
 
 def test_refuses_other_types_while_compiling() -> None:
+    """Each in one line, which names the argument: from Python alone, in compiled code after Numba's first."""
     case = Case("lstm", "float32", "packed", (3, 2, 4, 5))
-    w, x, scratch = case.weights, case.x, case.room(3).numbers
-    h, c = case.copies(case.first)
-    frozen, frozen_scratch = h.copy(), scratch.copy()
+    w, x, scratch, tape = case.weights, case.x, case.room(3, True).numbers, case.tape(3).numbers
+    y, dx, grads, state = np.empty((3, 2, 5), np.float32), np.empty_like(x), case.zero_grads(), case.first
+    h, c = case.copies(state)
+    frozen, frozen_scratch, dot = h.copy(), scratch.copy(), np.float32(1)
     frozen.flags.writeable = frozen_scratch.flags.writeable = False
-    array = "C-contiguous array of the weights' dtype, float32"
-    states = r"state: expected a tuple of 2 arrays of one type \(h, c\)"
-    faults: list[tuple[str, tuple[Any, ...]]] = [
-        (array, (w, x[0].astype(np.float64), (h, c), scratch)),
-        (array, (w, x[:, 0], (h, c), scratch)),
-        (array, (w, x[0], (h, c), scratch.astype(np.float64))),
-        (array, (w, x[0], (h.T, c.T), scratch)),
-        ("expected an array that may be written to", (w, x[0], (frozen, frozen), scratch)),
-        ("expected an array that may be written to", (w, x[0], (h, c), frozen_scratch)),
-        ("weights: expected what", (case.plain.parameters, x[0], (h, c), scratch)),
-        (states, (w, x[0], h, scratch)),
-        (states, (w, x[0], (h,), scratch)),
-        (states, (w, x[0], (h, c.astype(np.float64)), scratch)),
-    ]
-    for message, arguments in faults:
-        with pytest.raises(numba.TypingError, match=message):
-            kernels.step(*arguments)
+    layer, parameters = ln.LSTM(4, 5, seed=0), case.plain.parameters
+    array = "expected a C-contiguous array of the weights' dtype, float32, got array"
+    states, writable = (
+        "state: expected a tuple of 2 arrays of one type (h, c), got",
+        "an array that may be written",
+    )
+    made = "weights: expected what kernels.plain(rnn) or kernels.pack(kernels.plain(rnn)) makes, got"
+    thin = grads._replace(weight_hh=grads.weight_hh[0])
+    faults: list[tuple[str, Any, tuple[Any, ...]]] = [
+        ("x: expected an array, got float32; x[t:t+1] is one", kernels.step, (w, dot, (h, c), scratch)),
+        ("x: expected an array of one dimension or more", kernels.step, (w, np.array(dot), (h, c), scratch)),
+        (f"x: {array}(float64, 2d, C); numpy.asc", kernels.step, (w, x[0].astype(float), (h, c), scratch)),
+        (f"x: {array}(float32, 2d, A)", kernels.step, (w, x[:, 0], (h, c), scratch)),
+        (f"scratch: {array}", kernels.step, (w, x[0], (h, c), scratch.astype(np.float64))),
+        (f"scratch: expected {writable}", kernels.step, (w, x[0], (h, c), frozen_scratch)),
+        ("scratch: expected an array of one dimension", kernels.step, (w, x[0], (h, c), scratch[None])),
+        (f"state: {array}", kernels.step, (w, x[0], (h.T, c.T), scratch)),
+        (f"state: expected {writable}", kernels.step, (w, x[0], (frozen, frozen), scratch)),
+        ("state: expected an array, got float32", kernels.step, (w, x[0], (dot, dot), scratch)),
+        (states, kernels.step, (w, x[0], h, scratch)),
+        (states, kernels.step, (w, x[0], (h,), scratch)),
+        (states, kernels.step, (w, x[0], (h, c.astype(np.float64)), scratch)),
+        (f"{made} Parameters(", kernels.step, (parameters, x[0], (h, c), scratch)),
+        (f"{made} LSTM(4, 5, dtype=float32)", kernels.step, (layer, x[0], (h, c), scratch)),
+        (f"{made} LSTM(4, 5, dtype=float32)", kernels.scratch_size, (layer,)),
+        (f"{made} LSTM(4, 5, dtype=float32)", kernels.tape_size, (layer,)),
+        ("steps: expected an integer, got float64", kernels.scratch_size, (w, 2.0)),
+        ("x: expected an array, got float32", kernels.sequence, (w, dot, (h, c), y, scratch)),
+        ("y: expected an array, got float32; y[t:t+1]", kernels.sequence, (w, x, (h, c), dot, scratch)),
+        ("tape: expected an array, got float32", kernels.sequence_forward, (w, x, (h, c), y, dot, scratch)),
+        ("tape: expected an array of one", kernels.step_forward, (w, x[0], (h, c), tape[None], scratch)),
+        ("dy: expected an array", kernels.sequence_backward, (w, x, tape, dot, (h, c), dx, grads, scratch)),
+        ("dx: expected an array", kernels.step_backward, (w, x[0], tape, (h, c), dot, grads, scratch)),
+        ("dstate: expected a tuple", kernels.step_backward, (w, x[0], tape, h, dx[0], grads, scratch)),
+        ("grads: expected Parameters", kernels.step_backward, (w, x[0], tape, (h, c), dx[0], tape, scratch)),
+        ("grads.weight_hh: expected an array of dimension 2", kernels.step_backward,
+         (w, x[0], tape, (h, c), dx[0], thin, scratch)),
+        ("packed: expected what kernels.pack(", kernels.repack, (case.plain, parameters)),
+        ("parameters: expected Parameters", kernels.repack, (w, tape)),
+        ("like: expected Parameters", kernels.parameter_count, (w,)),
+    ]  # fmt: skip
+
+    def compiled(function: Any) -> Any:
+        return njit(lambda arguments: function(*arguments))
+
+    for message, function, arguments in faults:
+        with pytest.raises(numba.TypingError) as caught:
+            function(*arguments)
+        assert str(caught.value).startswith(message)
+        assert len(str(caught.value).splitlines()) == 1
+        with pytest.raises(numba.TypingError) as caught:
+            compiled(function)(arguments)
+        assert str(caught.value).splitlines()[1].startswith(message)
+
+
+def test_a_layer_is_named_where_it_is_no_argument() -> None:
+    @njit
+    def ignores(anything):
+        return 0
+
+    for given, name in ((ln.GRU(2, 3), "GRU(2, 3"), (ln.Stream(ln.GRU(2, 3)), "Stream(GRU(2, 3")):
+        with pytest.raises(numba.TypingError, match=r"cannot be an argument of compiled code") as caught:
+            ignores(given)
+        assert name in str(caught.value)
 
 
 def test_refuses_to_make_weights_of_other_things() -> None:
@@ -121,3 +171,19 @@ def test_refuses_to_make_weights_of_other_things() -> None:
     for error, message, call in faults:
         with pytest.raises(error, match=message):
             call()
+
+
+def test_c_step_refuses_pointers_to_other_numbers() -> None:
+    step = kernels.CStep(ln.GRU(2, 3, seed=0))
+    cell, zero, pointer = step.cell, step.zero, types.CPointer(types.float64)
+    for message, handle in (
+        ("x: expected a pointer to float32, got float64*", types.voidptr),
+        ("handle: expected a pointer or its address, CStep.handle.value, got float64", types.float64),
+    ):
+        with pytest.raises(numba.TypingError) as caught:
+
+            @cfunc(types.void(handle, pointer, types.CPointer(types.float32)))
+            def run(handle, x, y):
+                kernels.c_step(cell, zero, handle, x, carray(y, 3), y)
+
+        assert message in str(caught.value).splitlines()

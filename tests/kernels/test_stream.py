@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from numba import njit
@@ -153,6 +154,29 @@ def test_another_size_is_refused() -> None:
         assert np.isnan(out).all()
         with pytest.raises(ValueError, match="another size"):
             ln.stream_step(*stream.arguments, x, out)
+
+
+def test_other_types_are_refused_while_compiling() -> None:
+    stream, out = ln.Stream(_layer("rnn")), np.zeros(19, np.float32)
+    cell, plan, zero = stream.arguments
+    frozen = out.copy()
+    frozen.flags.writeable = False
+    dtype = "x: expected an array of the stream's dtype, float32, got array"
+    for message, arguments in (
+        ("x: expected an array, got float64; x[t:t+1] is one", (cell, plan, zero, 0.1, out)),
+        (dtype, (cell, plan, zero, np.zeros(5), out)),
+        (dtype, (cell, plan, zero, np.zeros(5, np.int16), out)),
+        ("out: expected a C-contiguous array", (cell, plan, zero, out[:5], out.astype(np.float64))),
+        ("out: expected a C-contiguous array", (cell, plan, zero, out[:5], np.zeros(38, np.float32)[::2])),
+        ("out: expected an array that may be written to", (cell, plan, zero, out[:5], frozen)),
+        ("cell, plan, zero: expected a stream's arguments", (cell, zero, plan, out[:5], out)),
+    ):
+        with pytest.raises(numba.TypingError) as caught:
+            _status(*arguments)
+        assert str(caught.value).splitlines()[1].startswith(message)
+        with pytest.raises(numba.TypingError) as caught:
+            ln.stream_step(*arguments)
+        assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize("batch", [1, 2])
