@@ -50,7 +50,12 @@ def _of_model(model: SequenceModel, data: SequenceData) -> SequenceData:
         raise ValueError(f"x: expected {expected} features, F of (N, T, F), got {features}")
     if isinstance(model, SequenceRegressor) and model.outputs == 1:
         data = data.with_target_axis(model.per_step)
-    model.check_labels(data.y.rows, 3) if isinstance(data.y, Sequences) else model.check_labels(data.y)
+    if isinstance(data.y, Sequences):
+        model.check_labels(data.y.rows, 3)
+    elif data.y.ndim == 1 and np.ndim(data.weights) == 1:
+        model.check_labels(data.y[data.weights > 0])  # a class without weight may be any number
+    else:
+        model.check_labels(data.y)
     return data
 
 

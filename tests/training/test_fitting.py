@@ -200,6 +200,16 @@ def test_the_axis_of_one_number_may_be_missing(kind: type) -> None:
         ln.evaluate(each, (x, y[:, :5]))
 
 
+def test_a_class_without_weight_may_be_any_number() -> None:
+    x, y = echoes()
+    y[::2] = -1
+    model, weights = classifier(), (y >= 0).astype(float)
+    found = ln.evaluate(model, SequenceData(x, y, weights=weights))
+    assert found.loss == pytest.approx(ln.evaluate(model, (x[1::2], y[1::2])).loss)
+    with pytest.raises(ValueError, match=r"^y: expected classes .*, got -1 to 1$"):
+        ln.evaluate(model, SequenceData(x, y))
+
+
 def test_classes_of_other_kinds() -> None:
     x, y = echoes()
     model = classifier()
