@@ -134,8 +134,11 @@ def find_cell(name: str) -> Any:
     TypeError, ValueError
         The name is no string, or there is no such cell.
     """
-    if not isinstance(name, str):
-        named = f"the class {name.__module__}.{name.__qualname__}" if isinstance(name, type) else repr(name)
+    given: Any = name
+    if not isinstance(given, str):
+        named = (
+            f"the class {given.__module__}.{given.__qualname__}" if isinstance(given, type) else repr(given)
+        )
         raise TypeError(f"cell: expected a name, such as lstm or module:Class of a custom cell, got {named}")
     name = name if name in CELLS else canonical_name(name)
     if "," in name and name not in CELLS:
@@ -151,7 +154,7 @@ def find_cell(name: str) -> Any:
         return CELLS[name]
     hint = "; a cell of your own must be registered first: import its module"
     hint = hint if ":" in name else nearest(name, BUILT_IN)
-    raise ValueError(f"name: expected one of {', '.join(CELLS)}, got {name!r}{hint}")
+    raise ValueError(f"cell: expected one of {', '.join(CELLS)}, got {name!r}{hint}")
 
 
 def load_cell(name: str) -> Any:
