@@ -136,16 +136,15 @@ def find_cell(name: str) -> Any:
     """
     given: Any = name
     if not isinstance(given, str):
-        named = (
-            f"the class {given.__module__}.{given.__qualname__}" if isinstance(given, type) else repr(given)
-        )
+        is_class = isinstance(given, type)
+        named = f"the class {given.__module__}.{given.__qualname__}" if is_class else repr(given)
         raise TypeError(f"cell: expected a name, such as lstm or module:Class of a custom cell, got {named}")
     name = name if name in CELLS else canonical_name(name)
     if "," in name and name not in CELLS:
         try:
             variant = onnx_variants.read(name)
         except ValueError as error:
-            raise ValueError(f"name: {name!r}: {error}") from None
+            raise ValueError(f"cell: {name!r}: {error}") from None
         if variant.name in CELLS:
             CELLS[name] = CELLS[variant.name]
         else:

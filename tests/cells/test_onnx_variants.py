@@ -88,7 +88,7 @@ def test_a_layer_says_which_variant_it_is() -> None:
 def test_names_that_mean_nothing(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         ln.make_layer(name, 2, 3)
-    assert str(caught.value).startswith(f"name: {name!r}: ")
+    assert str(caught.value).startswith(f"cell: {name!r}: ")
     assert check_cell(name).startswith("a cell: ")
     assert message in check_cell(name)
 

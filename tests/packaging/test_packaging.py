@@ -114,3 +114,18 @@ def test_wheel_holds_the_packages_and_nothing_else(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"lstm_numba"}
     assert len(expected_files()) > 20
+
+
+def test_the_tables_of_the_engines_list_every_file() -> None:
+    text = (
+        (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("### The engines")[2].partition("\n### ")[0]
+    )
+    both, cpu, cuda = re.split(r"^Only `engines/\w+/`:$", text, flags=re.MULTILINE)
+    for device, own in (("cpu", cpu), ("cuda", cuda)):
+        rows = "\n".join(re.findall(r"^\| (`.*?) \|", both + own, re.MULTILINE))
+        files = {path.name for path in (ROOT / "lstm_numba" / "engines" / device).glob("*.py")}
+        assert files - {"__init__.py"} - set(re.findall(r"`(\w+\.py)`", rows)) == set()
+        assert (
+            set(re.findall(r"`(\w+\.py)`", "\n".join(re.findall(r"^\| (`.*?) \|", own, re.MULTILINE))))
+            <= files
+        )
