@@ -193,6 +193,8 @@ class _Helpers:
 
     def stop(self) -> None:
         """End them: compiled code is freed when the interpreter ends."""
+        if not self._threads:
+            return  # nothing is compiled in order to stop nobody
         _stop(self.address)
         for thread in self._threads:
             thread.join()
