@@ -59,6 +59,7 @@ OTHERS = {
     "bash",
     "tail",
     "pre-commit",
+    "source",
     "cp",
     "cd",
     "export",
