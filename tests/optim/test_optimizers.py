@@ -215,9 +215,11 @@ def test_optimizer_errors_name_what_is_wrong() -> None:
         SGD({"a": np.zeros((2, 3)).T}, 0.1)
     with pytest.raises(ValueError, match=r"state: mean\.a has no counterpart in SGD"):
         SGD(params, 0.1, momentum=0.9).load_state_dict({**Adam(params).state_dict()})
-    names = "sgd, adam, adamw, rmsprop or nt-asgd"
-    with pytest.raises(ValueError, match=f"optimizer: expected {names}, got 'lbfgs'"):
+    names = "sgd, rmsprop, adam, adamw, nt-asgd"
+    with pytest.raises(ValueError, match=f"optimizer: expected one of {names}, got 'lbfgs'$"):
         make_optimizer("lbfgs", params, 0.1)
+    with pytest.raises(ValueError, match="got 'adamm'.*adam"):
+        make_optimizer("adamm", params, 0.1)
     with pytest.raises(ValueError, match="momentum: adam has none"):
         make_optimizer("adam", params, 0.1, momentum=0.9)
 
