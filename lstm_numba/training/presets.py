@@ -52,7 +52,7 @@ _AWD_SMALL: dict[str, Any] = {
     "embedding_dropout": 0.05,
     "weight_drop": 0.2,
     "optimizer": "nt-asgd",
-    # The paper waits for 5 epochs of hundreds. Of 15 epochs, averaging has to have some: with 1, no average had
+    # The paper waits for 5 epochs of hundreds. Averaging has to have some of 15 epochs: with 1 it had not
     # begun at the end, and the result was that of plain SGD.
     "nonmono": 0,
     "schedule": "constant",
