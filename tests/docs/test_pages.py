@@ -310,7 +310,7 @@ def test_commands_and_options_in_the_prose_exist(page: str) -> None:
 
 def options_of(command: click.Command) -> set[str]:
     """The options of a command, of a group those of its commands."""
-    found = {name for param in command.params for name in param.opts} | {"--help"}
+    found = {name for param in command.params for name in (*param.opts, *param.secondary_opts)} | {"--help"}
     if isinstance(command, click.Group) and command is not cli:
         for name in command.list_commands(click.Context(command)):
             below = command.get_command(click.Context(command), name)
