@@ -18,6 +18,7 @@ from lstm_numba.data import file_io
 from lstm_numba.engines.base import NORM
 from lstm_numba.errors import CheckpointError, TrainingDiverged
 from lstm_numba.models.base import State, StepResult
+from lstm_numba.optim.nt_asgd import NTASGD
 from lstm_numba.optim.optimizers import make_optimizer
 from lstm_numba.optim.schedules import make_schedule
 from lstm_numba.training import checkpoint
@@ -355,6 +356,9 @@ class Trainer:
             self.reporter.on_message(
                 f"stopped early: the loss on {self.best.split} was lowest after epoch {self.best.epoch}"
             )
+        if isinstance(self.optimizer, NTASGD) and not self.optimizer.averages:
+            trigger = f"the loss on {self.task.watched} never rose as --nonmono {self.optimizer.nonmono} asks"
+            self.reporter.on_message(f"nt-asgd never averaged, and trained as sgd does: {trigger}")
         epoch = self._kept_epoch
         if epoch < self.epoch:
             with best_parameters(self.task, self.run, self._load):

@@ -117,7 +117,7 @@ def test_the_trigger_is_told_and_logged(finished: tuple[Outcome, Run], parameter
     (line,) = [line for line in run.metrics() if line["kind"] == "averaging"]
     step = 3 * outcome.step // 4
     assert (line["epoch"], line["step"], line["split"], line["loss"]) == (3, step, "valid", 2.1)
-    (text,) = [text for text in parameters["messages"].texts if "averaging" in text]
+    (text,) = [text for text in parameters["messages"].texts if "averag" in text]
     assert text == f"the loss on valid has stopped falling: averaging after step {step}"
 
 
@@ -150,14 +150,19 @@ def test_stopped_and_resumed_it_has_the_same_bits(
 
 
 def test_before_the_trigger_it_is_plain_gradient_descent(tmp_path: Path) -> None:
-    ends = []
-    for optimizer in ("sgd", "nt-asgd"):
+    """And a training that ends before it says so."""
+    ends, messages = [], {"sgd": Messages(), "nt-asgd": Messages()}
+    for optimizer, kept in messages.items():
         config = configuration(tmp_path, optimizer=optimizer, epochs=2)
-        foretold(tmp_path / optimizer, config, (2.0, 1.5))
+        foretold(tmp_path / optimizer, config, (2.0, 1.5), kept)
         ends.append(checkpoint.load(tmp_path / optimizer / "checkpoint.safetensors")[0])
     assert ends[0].keys() == ends[1].keys()
     for name, array in ends[0].items():
         np.testing.assert_array_equal(ends[1][name], array)
+    assert [text for text in messages["sgd"].texts if "averag" in text] == []
+    assert [text for text in messages["nt-asgd"].texts if "averag" in text] == [
+        "nt-asgd never averaged, and trained as sgd does: the loss on valid never rose as --nonmono 1 asks"
+    ]
 
 
 def test_a_checkpoint_without_its_averages_is_refused(finished: tuple[Outcome, Run], tmp_path: Path) -> None:
