@@ -23,9 +23,10 @@ def short_time(seconds: float) -> str:
 
 
 def spread_time(entry: Mapping[str, Any]) -> str:
-    """Median and half the interquartile range: ``12.3ms ±3%``."""
+    """Median and half the interquartile range: ``12.3ms ±3%``, or ``>999%``."""
     low, high = entry["quartiles"]
-    return f"{short_time(entry['median'])} ±{50 * (high - low) / entry['median']:.0f}%"
+    spread = 50 * (high - low) / entry["median"]
+    return f"{short_time(entry['median'])} {f'±{spread:.0f}' if spread < 999.5 else '>999'}%"
 
 
 def heading(document: Mapping[str, Any], dtype: str) -> str:
@@ -123,7 +124,9 @@ def _ratio_and_speed(result: Mapping[str, Any]) -> dict[str, str]:
     """The ratio to the fastest peer and our GFLOP/s, as text."""
     ratios, gflops = result["ratios"].values(), result["gflops"]
     speed = f"{gflops:.0f}" if gflops >= 999.5 else f"{gflops:.{3 if gflops >= 0.01 else 1}g}"
-    return {"ratio": f"{min(ratios):.2f}" if ratios else "-", "GFLOP/s": speed}
+    ratio = min(ratios, default=None)
+    text = "-" if ratio is None else f"{ratio:.{2 if ratio < 99.995 else 0}f}"
+    return {"ratio": text, "GFLOP/s": speed}
 
 
 def closing(document: Mapping[str, Any]) -> str:

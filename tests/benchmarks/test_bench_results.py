@@ -139,6 +139,22 @@ def test_table_has_columns_of_the_device_beside() -> None:
     assert without.header.endswith("GEMM")
 
 
+def test_columns_stay_aligned_whatever_a_busy_machine_does() -> None:
+    planned = [Row("gru", Shape("mine", 1, 2, 3, 4), "training", 2)]
+    for peer, spread, texts in (
+        (0.4, 0.0, ["±0%", "100"]),
+        (0.49, 60.0, [">999%", "122"]),
+        (0.39996, 9.99, ["±999%", "99.99"]),
+    ):
+        medians = {"cpu-parallel": 4e-3, "pytorch": peer}
+        row = {**a_document(**medians)["rows"][0], "refused": {}, **comparison(medians, 10**9, 1000.0)}
+        row["contestants"]["cpu-parallel"]["quartiles"] = [4e-3, 4e-3 * (1 + 2 * spread)]
+        table = report.Table(planned, list(medians))
+        words = table.row(row).split()
+        assert [words[4], words[-3]] == texts
+        assert len(table.row(row)) == len(table.header)
+
+
 def test_table_says_which_kernels_ran() -> None:
     shape = Shape("mine", 1, 2, 3, 4)
     medians = {"cuda": 5e-4, "cuda-transfers": 6e-4, "pytorch-cuda": 25e-5}
