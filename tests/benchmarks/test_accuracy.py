@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cli_tools import parsed
 from safetensors.numpy import save_file
 
 from lstm_numba.benchmarks import accuracy, accuracy_runs, accuracy_tables
@@ -59,8 +60,7 @@ def test_the_command_line_takes_the_command(name: str) -> None:
         pytest.skip(f"there is no preset {preset}")
     program, command, dataset, *words = shlex.split(training.command)
     assert (program, command, dataset) == ("lstm-numba", "train", training.dataset)
-    context = train.commands[dataset].make_context(dataset, words)  # a usage error if it does not parse
-    assert context.params["cell"] == (training.cells or ("lstm",))
+    assert parsed(train.commands[dataset], words)["cell"] == (training.cells or ("lstm",))
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_options_of_a_configuration(dataset: str, preset: Any, options: Any, exp
     words = accuracy_runs.options_of(config)
     assert " ".join(words) == expected
     # The command line reads them as what the configuration says.
-    context = train.commands[dataset].make_context(dataset, words)
+    params = parsed(train.commands[dataset], words)
     for option, value in options.items():
-        assert context.params[option] == value
+        assert params[option] == value
 
 
 def test_options_of_the_data_and_what_preset_switched_on() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import click
 import pytest
+from cli_tools import parsed
 from repository import ROOT
 
 from lstm_numba.cli.main import COMMANDS, cli
@@ -87,7 +88,7 @@ def test_examples_parse_as_this_command(path: tuple[str, ...], command: click.Co
     for line in lines:
         assert tuple(line[: len(path) - 1]) == path[1:], "an example of another command"
         rest = [re.sub(r"^~.*", "/tmp", word) for word in line[len(path) - 1 :]]
-        command.make_context(path[-1], rest)  # raises a usage error if it does not parse
+        parsed(command, rest)
 
 
 @pytest.mark.smoke
@@ -101,7 +102,7 @@ def test_readme_examples_parse() -> None:
             child = command.get_command(click.Context(command), words.pop(0))
             assert child is not None, line
             command = child
-        command.make_context("", words)
+        parsed(command, words)
 
 
 def test_list_of_commands_says_what_the_commands_say() -> None:

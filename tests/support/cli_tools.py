@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import numba
 
-from lstm_numba.cli.main import run
+from lstm_numba.cli.main import cli, run
 from lstm_numba.training.config import make_config
 from lstm_numba.training.run import Run
 
@@ -40,6 +41,14 @@ class Answer(NamedTuple):
         assert self.status == 0, self.err
         (line,) = self.out.splitlines()
         return json.loads(line)
+
+
+def parsed(command: click.Command, words: list[str]) -> dict[str, Any]:
+    """What a command of the program makes of words; they are a usage error if they do not parse.
+
+    With the program's settings: Click keeps a command's help option as the first context names it.
+    """
+    return command.make_context(command.name, words, **cli.context_settings).params
 
 
 def invoke(words: str, *more: object) -> Answer:
