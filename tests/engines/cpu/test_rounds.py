@@ -101,8 +101,7 @@ def test_who_comes_late_finds_rounds_done_and_shares_the_rest() -> None:
 
 def test_who_waits_long_sleeps_and_is_woken() -> None:
     """Parts of a thread that another one waits for, longer than it looks."""
-    first, second = _share_rounds(2, 20, [0, 1], part_ns=20_000_000)
-    assert (first + second, first > 0, second > 0) == (40, True, True)
+    assert min(_share_rounds(2, 10, [0, 1], part_ns=20_000_000)) > 5  # none was left asleep
     memory, log = _rounds(2), np.zeros((2, 2), np.int64)
     taken = threading.Event()
 
